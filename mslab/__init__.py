@@ -1,0 +1,41 @@
+"""mslab: a transfer-learning lab kit on MindSpore. Nothing fails silently.
+
+    mslab.train(config)                          mslab.transfer(config, backbone="best_backbone.ckpt")
+    mslab.evaluate(run_or_ckpt, data)            mslab.check_dataset(train, val=None, test=None, class_num=None)
+    mslab.load_network(run_or_ckpt)              mslab.load_config(path_or_dict)
+"""
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+from mslab import runtime
+
+__version__ = "0.1.0"
+
+PUBLIC = {  # name -> module; imported at first use, since MindSpore takes seconds to import
+    "train": "training",
+    "transfer": "finetuning",
+    "evaluate": "evaluation",
+    "load_network": "evaluation",
+    "check_dataset": "check",
+    "load_config": "config",
+}
+__all__ = [*PUBLIC, "__version__"]
+
+runtime.set_environment()  # has to come before MindSpore's first operator
+
+_say = logging.getLogger("mslab")  # progress and notes: standard error here, train.log as well during a run
+if not _say.handlers:
+    _handler = logging.StreamHandler(sys.stderr)
+    _handler.setFormatter(logging.Formatter("%(message)s"))
+    _say.addHandler(_handler)
+    _say.setLevel(logging.INFO)
+    _say.propagate = False
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'mslab' has no attribute '{name}'; it has {', '.join(PUBLIC)}")
+    return getattr(importlib.import_module(f"mslab.{PUBLIC[name]}"), name)

@@ -1,0 +1,207 @@
+"""The command line: parses, calls, prints. MindSpore is imported only inside the commands that need it."""
+
+import functools
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mslab import __version__, runtime
+from mslab.errors import ConfigError, MslabError, explain
+
+say = logging.getLogger("mslab")
+app = typer.Typer(
+    help="mslab: a transfer-learning lab kit on MindSpore.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Data sets: draw the demo's.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings on top of CONFIG's")]
+Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output")]
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file of settings; configs/ has some")]
+
+
+def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Register a command. Exit codes: 0 done, 1 not done (one message), 2 wrong command line, 130 after Ctrl-C."""
+
+    def register(function: Callable[..., int | None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def wrapped(*arguments: Any, **options: Any) -> None:
+            with runtime.quiet() as noise:
+                try:
+                    code = function(*arguments, **options) or 0
+                except KeyboardInterrupt:
+                    say.info("stopped by Ctrl-C; mslab train --resume RUN continues a training run")
+                    code = 130
+                except Exception as error:
+                    known = explain(error, str(noise.file))
+                    if known is None:
+                        print(traceback.format_exc(), file=noise.terminal)
+                    else:
+                        print(f"{type(known).__name__}: {known}", file=noise.terminal)
+                    code = 1
+            raise typer.Exit(code)
+
+        return owner.command(name)(wrapped)
+
+    return register
+
+
+def write_json(target: str | None, content: Any) -> None:
+    """`--json`: to a file, or as the only thing on standard output."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+    elif target:
+        from mslab.checkpoint import write_text
+
+        write_text(Path(target), text)
+
+
+def checked(*folders: str | None, class_num: int | None = None) -> Any:
+    """The data's report, looked at with a progress bar, before MindSpore is imported."""
+    from mslab.check import check_dataset
+    from mslab.progress import Meter
+
+    with Meter(1) as meter:
+        report = check_dataset(*folders, class_num=class_num, progress=meter.counted("loading images"))  # type: ignore[arg-type]
+    for line in str(report).splitlines() if report.ok else []:
+        say.info(line)
+    return report
+
+
+def checked_config(config: str, overrides: list[str] | None) -> tuple[Any, Any]:
+    """(settings, report of the data they name)."""
+    from mslab.config import load_config
+
+    settings = load_config(config, overrides or [])
+    report = checked(settings.train_data, settings.val_data, class_num=settings.class_num)
+    report.raise_errors(f"class_num: {settings.class_num}")
+    return settings, report
+
+
+@app.callback(invoke_without_command=True)
+def options(version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False) -> None:
+    if version:
+        print(f"mslab {__version__}")
+        raise typer.Exit
+
+
+@job(app, "demo")
+def demo(overrides: Overrides = None, json_file: Json = None) -> None:
+    """Draw the demo data, check it, train nine classes, transfer to two, and say what transfer bought."""
+    from mslab.demo import run_demo, table
+
+    result = run_demo(overrides=overrides or [])
+    write_json(json_file, result)
+    if json_file != "-":
+        print(table(result))
+
+
+@job(data_app, "make")
+def data_make(
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="where the data sets go")] = "datasets",
+    seed: Annotated[int, typer.Option(help="another seed draws other images")] = 1,
+    size: Annotated[int, typer.Option(help="pixels, side of an image", min=32, max=1024)] = 96,
+) -> None:
+    """Draw mushrooms9 and mushrooms2: no download, the same images from the same seed."""
+    from mslab.demo import draw
+
+    draw(Path(out), seed=seed, size=size)
+
+
+@job(app, "check")
+def check(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="a folder of class folders, or of train, val, test")],
+    classes: Annotated[int | None, typer.Option("--classes", metavar="N", help="how many classes there must be")] = None,
+    json_file: Json = None,
+    fix: Annotated[bool, typer.Option("--fix", help="move what is wrong to ROOT.quarantine/; nothing is deleted")] = False,
+) -> int:
+    """Look for what would go wrong in training: stray folders, broken images, classes that differ."""
+    from mslab.check import move_aside
+
+    report = checked(root, class_num=classes)
+    if fix and not report.ok:
+        for source, target in move_aside(report):
+            say.info("moved %s -> %s", source, target)
+        report = checked(root, class_num=classes)
+    write_json(json_file, report.to_dict())
+    if json_file != "-" and not report.ok:
+        print(report)
+    return 0 if report.ok else 1
+
+
+@job(app, "show")
+def show(
+    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="a YAML file; without it, ResNet-50")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print the network stage by stage: output shape, parameters, what is frozen, from a real forward pass."""
+    from mslab.show import show_network
+
+    print(show_network(config, overrides or []))
+
+
+@job(app, "train")
+def train(
+    config: Annotated[str | None, typer.Argument(metavar="CONFIG", help="a YAML file of settings")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="continue this run in its folder")] = None,
+) -> None:
+    """Train from scratch; leaves a run folder under runs/."""
+    if (config is None) == (resume is None):
+        raise ConfigError(
+            "mslab train takes a CONFIG or --resume RUN, one of them.",
+            expected="mslab train configs/mushrooms9.yaml, or mslab train --resume runs/…",
+            fix="a resumed run goes on with its own config" if config else "name one",
+        )
+    if resume is not None:
+        from mslab import training
+
+        training.resume(resume)
+    else:
+        settings, report = checked_config(str(config), overrides)
+        from mslab import training
+
+        training.train(settings, report=report, name=Path(str(config)).stem)
+
+
+@job(app, "transfer")
+def transfer(
+    config: Config,
+    backbone: Annotated[str, typer.Option("--backbone", metavar="FILE|RUN", help="a .ckpt file, or a run")],
+    overrides: Overrides = None,
+) -> None:
+    """Train a fresh head on a saved backbone; leaves a run folder under runs/."""
+    settings, report = checked_config(config, overrides)
+    from mslab import finetuning
+
+    finetuning.transfer(settings, backbone, report=report, name=Path(config).stem)
+
+
+@job(app, "eval")
+def evaluate(
+    source: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a .ckpt file")],
+    data: Annotated[str, typer.Option("--data", metavar="ROOT", help="class folders; of a parent, its test or val")],
+    json_file: Json = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
+) -> None:
+    """Measure a trained network on a folder of images."""
+    report = checked(data)
+    report.raise_errors()
+    from mslab import evaluation
+    from mslab.show import figures_table
+
+    result = evaluation.evaluate(source, data, report=report, device=device)
+    write_json(json_file, result)
+    if json_file != "-":
+        print(figures_table(result))

@@ -1,0 +1,94 @@
+"""Checked files -> batches. The class order comes from the check and is explicit; MindSpore never guesses it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore.dataset as ds
+import numpy as np
+
+from mslab import augment, runtime
+from mslab.errors import DatasetError, TrainingError
+
+
+@dataclass(frozen=True)
+class Images:
+    """The files of one split and their class indices: exactly the files that passed the check."""
+
+    files: list[Path]
+    labels: np.ndarray  # int32 (n,); index into class_names
+    class_names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+class _Source:
+    """File bytes and labels in a given order, for MindSpore's GeneratorDataset."""
+
+    def __init__(self, images: Images, order: np.ndarray) -> None:
+        self.images, self.order = images, order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.int32]:
+        index = self.order[position]
+        return np.fromfile(self.images.files[index], np.uint8), np.int32(self.images.labels[index])
+
+
+def steps_per_epoch(images: Images, batch_size: int) -> int:
+    """Full batches in an epoch. Raises DatasetError where there is not one."""
+    if len(images) < batch_size:
+        raise DatasetError(
+            f"There are {len(images)} training images, fewer than one batch of {batch_size}.",
+            expected="at least batch_size images: a step uses a full batch",
+            fix=f"batch_size={max(2, len(images) // 2)}, or add images",
+        )
+    return len(images) // batch_size
+
+
+def train_batches(images: Images, config: Any, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Shuffled, augmented full batches: float32 (batch_size, 3, S, S), int32 (batch_size,).
+
+    Order and augmentation follow from seed and epoch alone, so that an epoch can be repeated by itself. An incomplete
+    last batch is left out; another order puts other images there next time.
+    """
+    order = np.random.default_rng([config.seed, epoch]).permutation(len(images))
+    ds.config.set_seed((config.seed * 100_003 + epoch) % (2**31))
+    steps = augment.train_transforms(
+        config.image_size, config.mean, config.std, config.crop_scale, config.flip, config.color_jitter
+    )
+    yield from _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=True)
+
+
+def eval_batches(
+    images: Images, size: int, mean: list[float], std: list[float], batch_size: int, data_workers: int = 2
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every image once, in order: float32 (n, 3, S, S), int32 (n,); the last batch may be smaller."""
+    order = np.arange(len(images))
+    yield from _pipeline(images, order, augment.eval_transforms(size, mean, std), batch_size, data_workers, drop=False)
+
+
+def _pipeline(
+    images: Images, order: np.ndarray, steps: list, batch_size: int, data_workers: int, drop: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    source = ds.GeneratorDataset(
+        _Source(images, order), ["image", "label"], shuffle=False, num_parallel_workers=1, python_multiprocessing=False
+    )
+    mapped = source.map(steps, ["image"], num_parallel_workers=runtime.workers(data_workers))
+    batched = mapped.batch(batch_size, drop_remainder=drop, num_parallel_workers=1)
+    for x, y in batched.create_tuple_iterator(num_epochs=1, output_numpy=True):
+        check_labels(y, len(images.class_names))
+        yield x, y
+
+
+def check_labels(labels: np.ndarray, class_num: int) -> None:
+    """TrainingError where a label has no output in the network: MindSpore's loss would read out of bounds in silence."""
+    if labels.min() < 0 or labels.max() >= class_num:
+        raise TrainingError(
+            f"A batch has labels from {labels.min()} to {labels.max()}; the network has {class_num} outputs.",
+            expected=f"labels from 0 to {class_num - 1}",
+            fix="class_num must equal the number of class folders; mslab check ROOT shows them",
+        )

@@ -1,0 +1,142 @@
+"""Network + data -> metrics."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from mslab import augment, checkpoint, data, metrics, model, runtime
+from mslab.check import DatasetReport, check_dataset
+from mslab.errors import CheckpointError, DatasetError, RunError
+
+
+def predict_logits(network: nn.Cell, batches: Iterable[tuple[np.ndarray, np.ndarray]], batch_size: int) -> tuple:
+    """Logits and labels of every image: float32 (n, class_num), int32 (n,). Leaves the network in evaluation mode.
+
+    A smaller last batch is filled up, since a new shape would compile anew, and the filling is cut off again.
+    """
+    network.set_train(False)
+    logits, labels = [], []
+    for x, y in batches:
+        full = np.concatenate([x, np.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)]) if len(x) < batch_size else x
+        logits.append(network(ms.Tensor(full)).asnumpy()[: len(x)])
+        labels.append(y)
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def measure(network: nn.Cell, images: data.Images, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of the network on these images. `settings` has image_size, mean, std, batch_size and data_workers."""
+    size, mean, std = settings["image_size"], settings["mean"], settings["std"]
+    batches = data.eval_batches(images, size, mean, std, settings["batch_size"], settings["data_workers"])
+    return metrics.figures(*predict_logits(network, batches, settings["batch_size"]), images.class_names)
+
+
+@dataclass
+class Loaded:
+    """A network from a file, with what is needed to use it."""
+
+    network: nn.Cell  # normalised float32 (N, 3, H, W) -> logits (N, class_num); in evaluation mode
+    class_names: list[str]  # in index order
+    info: dict[str, Any]  # the checkpoint's `mslab` entry: image_size, mean, std, stages, profile
+    path: Path
+
+    def preprocess(self, image: Any) -> np.ndarray:
+        """A file, its bytes, or a list of either -> float32 (N, 3, S, S) as the network saw it in evaluation."""
+        if isinstance(image, list | tuple):
+            return np.concatenate([self.preprocess(item) for item in image])
+        x = np.frombuffer(image, np.uint8) if isinstance(image, bytes) else np.fromfile(image, np.uint8)
+        for step in augment.eval_transforms(self.info["image_size"], self.info["mean"], self.info["std"]):
+            x = step(x)
+        return np.asarray(x, np.float32)[None]
+
+
+def best_file(run_or_ckpt: str | Path) -> Path:
+    """The file itself, or a run's best.ckpt. Raises RunError for a folder without one."""
+    path = Path(run_or_ckpt)
+    if not path.is_dir():
+        return path
+    best = path / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        raise RunError(
+            f"{path} has no checkpoints/best.ckpt.",
+            expected="a run folder in which at least one epoch was completed",
+            fix=f"mslab train --resume {path}, or give another run or a .ckpt file",
+        )
+    return best
+
+
+def load_network(run_or_ckpt: str | Path) -> Loaded:
+    """The network of a run (its best.ckpt) or of a file, rebuilt from the file's own stage table.
+
+    Raises CheckpointError or RunError where that cannot be done.
+    """
+    weights = checkpoint.read(best_file(run_or_ckpt))
+    backbone_tensors, head_tensors, _ = weights.split()
+    if f"{checkpoint.HEAD}weight" not in head_tensors:
+        raise CheckpointError(
+            f"{weights.path} is a backbone without a head: it gives features, no classes.",
+            expected="a whole network, such as best.ckpt",
+            fix="best.ckpt beside it; or mslab transfer CONFIG --backbone FILE, to train a head on it",
+        )
+    backbone = model.resnet50_backbone(stages_of(weights))
+    network = model.ResNet50(backbone, model.resnet50_head(len(weights.class_names), backbone.channels))
+    checkpoint.load_exactly(network, backbone_tensors | head_tensors, weights.path, "network")
+    network.set_train(False)
+    standard = {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    return Loaded(network, weights.class_names, standard | weights.info, weights.path)
+
+
+def stages_of(weights: checkpoint.Weights) -> list:
+    """The stage table that the file was trained with. Raises CheckpointError for a profile that cannot be built."""
+    profile = weights.info.get("profile", model.PROFILE)
+    if profile != model.PROFILE:
+        raise CheckpointError(
+            f"{weights.path} was trained with {profile}; this network has {model.PROFILE}.",
+            expected="the same padding, pooling and eps; another one loses accuracy without a word",
+            fix="use the mslab version that wrote the file",
+        )
+    return weights.info.get("stages") or model.STAGES
+
+
+def evaluate(
+    run_or_ckpt: str | Path,
+    data_root: str | Path,
+    report: DatasetReport | None = None,
+    device: str = "auto",
+    batch_size: int = 32,
+) -> dict[str, Any]:
+    """eval.json's content for a run or file on a folder of class folders (of a parent: its test, else val).
+
+    Raises DatasetError where the folder's classes are not the network's.
+    """
+    split, report = measured_split(data_root, report)
+    runtime.start(device, "graph", seed=0)
+    loaded = load_network(run_or_ckpt)
+    known = loaded.info.get("class_names")
+    names = report.class_names
+    if len(names) != len(loaded.class_names) or (known and names != loaded.class_names):
+        raise DatasetError(
+            f"{data_root} has the classes {', '.join(names)}; {loaded.path} knows {', '.join(loaded.class_names)}.",
+            expected="the classes that the network was trained on, by name",
+            fix="give the data set that belongs to this run, or the run that belongs to this data set",
+        )
+    images = images_of(report, split)
+    result = measure(loaded.network, images, loaded.info | {"batch_size": batch_size, "data_workers": 2})
+    return {"data": str(data_root), "checkpoint": str(loaded.path)} | result
+
+
+def measured_split(data_root: str | Path, report: DatasetReport | None = None) -> tuple[str, DatasetReport]:
+    """Which split of the folder is measured, and its report, without errors."""
+    report = report or check_dataset(data_root)
+    report.raise_errors()
+    return next((name for name in ("test", "val", "", "train") if name in report.splits), ""), report
+
+
+def images_of(report: DatasetReport, split: str) -> data.Images:
+    """The files of a checked split as training and evaluation take them."""
+    files, labels = report.samples(split)
+    return data.Images(files, np.array(labels, np.int32), report.class_names)

@@ -1,0 +1,202 @@
+"""The run folder: what a run leaves behind, written so that a kill at any moment leaves a folder that can go on."""
+
+import csv
+import io
+import json
+import logging
+import shlex
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mslab import checkpoint, runtime
+from mslab.check import DatasetReport
+from mslab.config import dump_config, load_config
+from mslab.errors import RunError, explain
+
+say = logging.getLogger("mslab")
+COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
+
+
+class Run:
+    """One run's folder. `epoch` is the number of completed epochs, `best` the best row of history.csv or None."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any], manifest: dict[str, Any]) -> None:
+        self.path, self.config, self.manifest = path, config, manifest
+        self.rows: list[dict[str, Any]] = []
+        self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
+
+    @classmethod
+    def create(cls, name: str, config: Mapping[str, Any], report: DatasetReport, parent: dict[str, Any] | None) -> "Run":
+        """A fresh folder under runs/ with config.yaml and manifest.json."""
+        stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        number = 1
+        while True:
+            path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise RunError(
+                    f"{path} cannot be made: {error.strerror}.", expected="a folder that can be written to", fix="cd to one"
+                ) from None
+        (path / "checkpoints").mkdir()
+        manifest = {
+            "schema": 1,
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "kind": "transfer" if parent else "train",
+            "versions": runtime.versions(),
+            "git": git_state(),
+            "device": None,
+            "seed": config["seed"],
+            "data": {"fingerprint": report.fingerprint, "counts": report.counts},
+            "class_names": report.class_names,
+            "parent": parent,
+            "start": _now(),
+            "end": None,
+            "status": "running",
+            "exit_status": None,
+            "metrics": {},
+            "artifacts": {},
+        }
+        run = cls(path, config, manifest)
+        checkpoint.write_text(path / "config.yaml", dump_config(config))
+        run.write_manifest()
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """A run folder to continue, its history trimmed to last.ckpt. Raises RunError where it is none."""
+        path = Path(path)
+        for name in ("config.yaml", "manifest.json"):
+            if not (path / name).is_file():
+                raise RunError(
+                    f"{path} has no {name}.",
+                    expected="a run folder, as mslab train leaves it under runs/",
+                    fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
+                )
+        try:
+            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        except ValueError:
+            raise RunError(f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it") from None
+        run = cls(path, load_config(path / "config.yaml"), manifest)
+        history = path / "history.csv"
+        if history.is_file():
+            with history.open(newline="", encoding="utf-8") as file:
+                run.rows = [
+                    {key: (int if key in ("epoch", "step") else float)(value) for key, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        return run
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def epoch(self) -> int:
+        return len(self.rows)
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The row with the highest val_acc, the earliest on ties."""
+        return max(self.rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
+
+    def end_epoch(self, row: dict[str, Any], network: Any, optimizer: Any, figures: dict[str, Any]) -> None:
+        """Keep an epoch: best.ckpt where it is the best, then history.csv, then last.ckpt, which makes it count."""
+        self.rows.append(row)
+        if self.best is row:
+            checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
+            backbone = {key: value for key, value in self.info.items() if key != "class_names"}
+            checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
+            source = {"data": self.config["val_data"], "checkpoint": "checkpoints/best.ckpt"}
+            self.write_json("eval.json", source | figures)
+        self._keep_top(row, network)
+        self.write_history()
+        everything = {p.name: p for p in [*network.get_parameters(), *optimizer.get_parameters()]}
+        checkpoint.save(list(everything.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": row["epoch"]})
+
+    def _keep_top(self, row: dict[str, Any], network: Any) -> None:
+        ranked = sorted(self.rows, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.config["max_to_keep"]]
+        if row in ranked:
+            checkpoint.save(list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info)
+        keep = {f"epoch-{r['epoch']:04}.ckpt" for r in ranked}
+        for path in self.checkpoints.glob("epoch-*.ckpt"):
+            if path.name not in keep:
+                path.unlink()
+
+    def write_history(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in self.rows)
+        checkpoint.write_text(self.path / "history.csv", text.getvalue())
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        checkpoint.write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def write_manifest(self) -> None:
+        self.write_json("manifest.json", self.manifest)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Write train.log meanwhile, and how it ended into the manifest, whichever way that is."""
+        log = self.path / "train.log"
+        handler = logging.FileHandler(log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        runtime.keep_noise(log)
+        say.addHandler(handler)
+        self.manifest |= {"status": "running", "exit_status": None, "end": None}
+        self.write_manifest()
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._ended("interrupted", 130)
+            raise
+        except BaseException as error:
+            with log.open("a", encoding="utf-8") as file:
+                traceback.print_exception(error, file=file)
+            self._ended("failed", 1)
+            better = explain(error, str(log))
+            if better is None or better is error:
+                raise
+            raise better from error
+        else:
+            self._ended("done", 0)
+        finally:
+            say.removeHandler(handler)
+            handler.close()
+
+    def _ended(self, status: str, code: int) -> None:
+        paths = [*sorted(self.checkpoints.glob("*.ckpt")), self.path / "history.csv", self.path / "eval.json"]
+        artifacts = {p.relative_to(self.path).as_posix(): checkpoint.sha256(p) for p in paths if p.is_file()}
+        best = self.best
+        if best:
+            figures = {"best_epoch": best["epoch"], "val_acc": best["val_acc"], "val_loss": best["val_loss"]}
+            self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
+        self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
+        self.write_manifest()
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the mslab that runs and whether it was changed since; None where it is no checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,262 @@
+"""Device, version guards, seeds, worker counts, and what becomes of MindSpore's own output.
+
+Importing this module does not import MindSpore.
+"""
+
+import logging
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from mslab.errors import DeviceError
+
+say = logging.getLogger("mslab")
+
+TRY_DEVICE = """
+import mindspore as ms
+ms.set_device({device!r})
+print("works:", float((ms.Tensor([1.0], ms.float32) + 1).asnumpy()[0]))
+"""
+DRIVERS = {  # what a machine with the device has; looked for first, since asking MindSpore takes seconds
+    "gpu": ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia/version"),
+    "ascend": ("/dev/davinci_manager", "/dev/davinci0", "/usr/local/Ascend"),
+}
+NAMES = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
+
+
+# --- before MindSpore starts -----------------------------------------------------------------------------------------
+
+
+def version(package: str) -> str:
+    """The installed version, or "" where it is not installed. Imports nothing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def release(text: str) -> tuple[int, ...]:
+    """release("2.10.0rc1") -> (2, 10, 0)"""
+    return tuple(int(part) for part in re.match(r"[\d.]*", text)[0].strip(".").split(".") if part)  # type: ignore[index]
+
+
+def set_environment(environ: MutableMapping[str, str] = os.environ, mindspore: str = "", cpu_flags: str = "") -> None:
+    """Variables that have to be set before MindSpore's first operator; what the user has set stays."""
+    mindspore = mindspore or version("mindspore")
+    # oneDNN 3 runs every k x k convolution on its scalar reference kernel where the CPU has AVX-512: 100 times slower
+    if release(mindspore) >= (2, 9) and "avx512" in (cpu_flags or _cpu_flags()):
+        environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    # MindSpore's compile cache runs the graph of another setting without a word
+    if environ.get("MS_COMPILER_CACHE_ENABLE", "0") not in ("", "0"):
+        say.warning("note: MS_COMPILER_CACHE_ENABLE is set; mslab turns it off, the cache runs outdated graphs")
+    environ["MS_COMPILER_CACHE_ENABLE"] = "0"
+
+
+def refuse_numpy2(numpy: str = "", mindspore: str = "") -> None:
+    """DeviceError where the first addition would die of NumPy 2."""
+    numpy, mindspore = numpy or version("numpy"), mindspore or version("mindspore")
+    if release(numpy) >= (2,):
+        raise DeviceError(
+            f"NumPy {numpy} is installed; MindSpore {mindspore} allows it and then dies in its first addition.",
+            expected="NumPy 1.x",
+            fix="pip install 'numpy<2'",
+        )
+
+
+def _cpu_flags() -> str:
+    try:
+        return next(line for line in Path("/proc/cpuinfo").open() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return ""
+
+
+# --- starting --------------------------------------------------------------------------------------------------------
+
+
+def start(device: str, mode: str, seed: int) -> str:
+    """Set device, mode and every seed. Returns the device taken: "cpu", "gpu" or "ascend".
+
+    Raises DeviceError where the device is not there or does not work.
+    """
+    if not version("mindspore"):
+        raise DeviceError("MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix="pip install mindspore==2.8.0")
+    refuse_numpy2()
+    chosen = choose_device(device)
+    import mindspore as ms
+
+    ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE)
+    if ms.get_context("device_target") != NAMES[chosen] or chosen != "cpu":
+        ms.set_device(NAMES[chosen])
+    seed_all(seed)
+    return chosen
+
+
+def seed_all(seed: int) -> None:
+    """Every random source that training touches: MindSpore's, its dataset pipeline's and NumPy's."""
+    import mindspore as ms
+
+    ms.set_seed(seed)  # NumPy's global seed too
+    ms.dataset.config.set_seed(seed)
+
+
+def choose_device(wanted: str) -> str:
+    """`wanted`, or for "auto" the best that works, tried in a child process. Raises DeviceError where it does not."""
+    candidates = ["ascend", "gpu"] if wanted == "auto" else [wanted]
+    for device in candidates:
+        if device == "cpu":
+            return device
+        reason = why_not(device)
+        if not reason:
+            return device
+        if wanted != "auto":
+            raise DeviceError(
+                f"device: {wanted} cannot be used here: {reason}.",
+                expected="a driver, its libraries, and a MindSpore built for them",
+                fix="device: cpu, or device: auto to take what works",
+            )
+        if "no driver" not in reason:
+            say.info("device: %s not taken: %s", device, reason)
+    return "cpu"
+
+
+def why_not(device: str) -> str:
+    """Why the device cannot be used, or "". A child process tries it: a broken driver must not end this one."""
+    if not any(Path(path).exists() for path in DRIVERS[device]):
+        return f"no driver ({', '.join(DRIVERS[device])}: none is there)"
+    command = [sys.executable, "-c", TRY_DEVICE.format(device=NAMES[device])]
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "a first addition on it took more than 120 s"
+    if tried.returncode == 0 and "works: 2.0" in tried.stdout:
+        return ""
+    lines = [line.strip() for line in tried.stderr.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "it does not answer")[:200]
+
+
+def workers(wanted: int) -> int:
+    """`wanted`, at most one a core: MindSpore refuses more."""
+    from mslab.check import cores
+
+    return max(1, min(wanted, cores()))
+
+
+def versions() -> dict[str, str]:
+    """What the manifest notes of the installation."""
+    packages = ("mslab", "mindspore", "numpy", "pillow", "scikit-learn", "pydantic")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C only raises a flag, which the loop asks for after each step; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        say.info("stopping after this step (Ctrl-C again stops at once)")
+
+    try:
+        before = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:  # not in the main thread, where no Ctrl-C arrives
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# --- MindSpore's own output ------------------------------------------------------------------------------------------
+
+
+class Noise:
+    """File descriptor 2 during a command: MindSpore's C++ and Python log, kept in a file, counted, shown as one line.
+
+    `terminal` is the standard error the user sees. `move_to(path)` names the file to keep; without it, it is deleted.
+    """
+
+    # seen in normal runs, nothing a student can act on
+    HARMLESS = re.compile(
+        r"is deprecated|will be deprecated|deprecated from|Can not find|LocalWorkerNum|Can't find|does not exist|"
+        r"CANN|ascend|Ascend|te module|set_context|jit_level|Only support|parallel mode|GLOG|set_seed|"
+        r"libgomp|OMP_NUM_THREADS|compile cache",
+        re.IGNORECASE,
+    )
+    MARK = re.compile(r"^\[(WARNING|ERROR|CRITICAL)\]")
+
+    def __init__(self, file: Path, terminal: IO[str]) -> None:
+        self.file, self.terminal, self.kept = file, terminal, False
+
+    def move_to(self, path: Path) -> None:
+        """Keep the log at `path` from now on, with what it already holds. Both are on the same descriptor."""
+        with path.open("ab") as log:
+            log.write(self.file.read_bytes())
+            os.dup2(log.fileno(), 2)
+        if not self.kept:
+            self.file.unlink()
+        self.file, self.kept = path, True
+
+    def problems(self) -> list[str]:
+        """Warnings and errors of MindSpore that are not known to be harmless, each as its first line's message."""
+        text = self.file.read_text(errors="replace")
+        lines = [line for line in text.splitlines() if self.MARK.match(line) and not self.HARMLESS.search(line)]
+        return [line.rpartition("] ")[2][:120] for line in lines]
+
+    def summary(self) -> str:
+        """One line, or "" where MindSpore said nothing of weight."""
+        found = self.problems()
+        if not found:
+            return ""
+        count = "1 runtime warning" if len(found) == 1 else f"{len(found)} runtime warnings, the last"
+        return f"{count}: {found[-1]} — {self.file if self.kept else 'train.log of the run'}"
+
+
+_noise: list[Noise] = []  # the one in force, innermost last
+
+
+def keep_noise(path: Path) -> None:
+    """Let MindSpore's output go into this file from now on, where it is kept away from the terminal at all."""
+    for noise in _noise[-1:]:
+        noise.move_to(path)
+
+
+@contextmanager
+def quiet() -> Iterator[Noise]:
+    """Keep MindSpore's output away from the terminal; the kit's own messages go on to it."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    terminal = os.fdopen(os.dup(saved), "w", buffering=1)
+    handle, name = tempfile.mkstemp(prefix="mslab-", suffix=".log")
+    os.dup2(handle, 2)
+    os.close(handle)
+    noise = Noise(Path(name), terminal)
+    streams = [handler for handler in say.handlers if isinstance(handler, logging.StreamHandler)]
+    streams = [handler for handler in streams if not isinstance(handler, logging.FileHandler)]
+    before: list[Any] = [handler.setStream(terminal) for handler in streams]
+    _noise.append(noise)
+    try:
+        yield noise
+    finally:
+        _noise.pop()
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+        for handler, stream in zip(streams, before, strict=True):
+            handler.setStream(stream or sys.stderr)
+        if line := noise.summary():
+            print(line, file=terminal)
+        if not noise.kept:
+            noise.file.unlink(missing_ok=True)
+        terminal.close()

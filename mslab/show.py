@@ -1,0 +1,83 @@
+"""Tables for a terminal: the network stage by stage, and an evaluation's figures."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def render(table: Table) -> str:
+    """The table as text, plain where standard output is no terminal."""
+    import shutil
+
+    width = max(80, min(120, shutil.get_terminal_size((100, 24)).columns))
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+
+
+def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str] = ()) -> str:
+    """The network of a config, with shapes from a real forward pass of one image."""
+    import mindspore as ms
+
+    from mslab import model, runtime
+    from mslab.config import load_config
+
+    settings = load_config(config, overrides) if config else None
+    size, classes = (settings.image_size, settings.class_num) if settings else (224, 1000)
+    stages = (settings.stages if settings else None) or model.STAGES
+    frozen = settings is not None and settings.freeze == "all"
+    runtime.start("cpu", "pynative", seed=1)
+    backbone = model.resnet50_backbone(stages)
+    head = model.resnet50_head(classes, backbone.channels)
+    backbone.set_train(False)
+
+    table = Table(box=box.SIMPLE, title=f"input (1, 3, {size}, {size})")
+    table.add_column("part")
+    table.add_column("what")
+    for name in ("output", "tensors", "weights"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+
+    def row(part: str, what: str, x: ms.Tensor, cells: Sequence[Any], is_frozen: bool) -> None:
+        tensors = [parameter for cell in cells for parameter in cell.get_parameters()]
+        weights = sum(p.size for cell in cells for p in cell.trainable_params())
+        table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", "frozen" * is_frozen)
+
+    x = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
+    x = backbone.relu(backbone.bn1(backbone.conv1(x)))
+    row("conv1, bn1", f"7x7, {model.STEM}, stride 2", x, [backbone.conv1, backbone.bn1], frozen)
+    x = backbone.pool(backbone.pad(x))
+    row("pool", "3x3, stride 2", x, [], frozen)
+    for number, ((blocks, width, stride), layer) in enumerate(zip(stages, backbone.layers, strict=True), start=1):
+        x = layer(x)
+        what = f"{blocks} x [1x1 {width}, 3x3 {width}, 1x1 {width * model.EXPANSION}], stride {stride}"
+        row(f"layer{number}", what, x, [layer], frozen)
+    row("backbone", "the above", x, [backbone], frozen)
+    table.add_section()
+    row("head", "mean, project", head(x), [head], False)
+    table.add_section()
+    row("network", "backbone and head", head(x), [backbone, head], False)
+    return render(table)
+
+
+def figures_table(result: Mapping[str, Any]) -> str:
+    """Accuracy, per-class figures and confusion matrix of an evaluation."""
+    table = Table(box=box.SIMPLE, title=f"{result['checkpoint']} on {result['data']}")
+    for name in ("class", "precision", "recall", "F1", "images"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, row in result["per_class"].items():
+        shares = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        table.add_row(name, *shares, str(row["support"]))
+    names = result["class_names"]
+    matrix = Table(box=box.SIMPLE, title="confusion matrix: row = true class, column = predicted")
+    matrix.add_column("")
+    for name in names:
+        matrix.add_column(name[:8], justify="right")
+    for name, row in zip(names, result["confusion"], strict=True):
+        matrix.add_row(name, *(str(number) if number else "·" for number in row))
+    return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f} on {result['images']} images"
