@@ -36,7 +36,7 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
-            with runtime.quiet() as noise:
+            with runtime.quiet() as noise, runtime.on_stop(runtime.stop_at_once):
                 try:
                     code = function(*arguments, **options) or 0
                 except KeyboardInterrupt:

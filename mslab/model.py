@@ -55,9 +55,8 @@ class Backbone(nn.Cell):
     def __init__(self, stages: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.conv1, self.bn1, self.relu = conv(3, STEM, 7, 2), nn.BatchNorm2d(STEM), nn.ReLU()
-        # zeros around the (non-negative) input, then a plain pool: the same values as a padded pool, and it exports
-        self.pad = nn.ZeroPad2d((1, 1, 1, 1))
-        self.pool = nn.MaxPool2d(3, 2, pad_mode="valid")
+        # padded by the pool itself: nn.ZeroPad2d before a plain pool hung in the backward pass on CPU (2.8.0)
+        self.pool = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)
         self.channels = STEM
         layers = []
         for number, (blocks, width, stride) in enumerate(stages, start=1):
@@ -71,7 +70,7 @@ class Backbone(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))  # (N, 3, 224, 224) -> (N, 64, 112, 112)
-        x = self.pool(self.pad(x))  #             (N, 64, 112, 112) -> (N, 64, 56, 56)
+        x = self.pool(x)  #                       (N, 64, 112, 112) -> (N, 64, 56, 56)
         for layer in self.layers:  #              (N, 64, 56, 56) -> ... -> (N, 2048, 7, 7)
             x = layer(x)
         return x

@@ -5,17 +5,18 @@
 
 These are drawings, no guide to real mushrooms: never eat one, and never trust one, because of them.
 
-The marks are those of field guides (warts, ring, volva, pores, net, cortina, zones, slime). Colour, pose, light, ground and camera
-come from ranges that the classes share, so no pixel and no mean colour gives a class away. Equal seeds give equal bytes.
-A mushroom is three surfaces of revolution, each a curve (r, z) turned round the stem. A mark is a few polygons in the chart
-(s, phi) of a surface: s runs 0..1 along the curve, phi round the stem. All polygons are shaded, sorted by depth and filled.
-Lengths are in cap radii: x right, y towards the viewer, z up, the rim of the cap at z = 0.
+The marks are those of field guides (warts, ring, volva, pores, net, cortina, zones, slime). Colour, pose, light,
+ground and camera come from ranges that the classes share, so neither a pixel nor the mean colour gives a class away.
+Equal seeds give equal bytes. A mushroom is three surfaces of revolution, each a curve (r, z) turned round the stem.
+A mark is a few polygons in the chart (s, phi) of a surface: s runs 0..1 along the curve, phi round the stem. All
+polygons are shaded, sorted by depth and filled. Lengths are in cap radii: x right, y towards the viewer, z up, the
+rim of the cap at z = 0.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,7 +29,7 @@ from PIL import Image, ImageDraw, ImageFilter
 VERSION = 1  # raise it whenever the drawing changes: then a folder drawn before is not taken for a new one
 SPLITS = ("train", "val", "test")
 COUNTS = {  # images per class
-    "mushrooms9": {"train": 300, "val": 60, "test": 60},
+    "mushrooms9": {"train": 240, "val": 60, "test": 60},
     "mushrooms2": {"train": 20, "val": 100, "test": 100},
 }
 
@@ -48,9 +49,9 @@ class Species(NamedTuple):
 # fmt: off
 PALETTE = {  # sRGB
     "white": (232, 224, 206), "cream": (222, 200, 152), "yellow": (222, 178, 62), "orange": (212, 120, 46),
-    "red": (188, 48, 40), "wine": (122, 44, 58), "pink": (206, 140, 128), "violet": (122, 92, 142), "grey": (142, 136, 130),
-    "olive": (126, 120, 62), "green": (112, 142, 84), "tan": (188, 146, 98), "brown": (132, 84, 50), "dark": (84, 56, 40),
-    "rust": (160, 84, 36),
+    "red": (188, 48, 40), "wine": (122, 44, 58), "pink": (206, 140, 128), "violet": (122, 92, 142),
+    "grey": (142, 136, 130), "olive": (126, 120, 62), "green": (112, 142, 84), "tan": (188, 146, 98),
+    "brown": (132, 84, 50), "dark": (84, 56, 40), "rust": (160, 84, 36),
 }
 GENERA = {
     "Agaricus": Species("dome", 0.62, (0.22, 0.26, 1.5), "gills scales ring",
@@ -75,16 +76,22 @@ GENERA = {
 EDIBLE = {
     "Cantharellus": Species("funnel", 0.42, (0.26, 0.17, 1.2), "ridges",
                             "yellow orange cream tan", "yellow orange", "yellow orange cream"),
-    "Leccinum": Species("dome", 0.70, (0.22, 0.30, 1.8), "pores dots", "orange brown tan grey rust", "cream white grey", "white grey cream"),
-    "Imleria": Species("dome", 0.56, (0.24, 0.25, 1.4), "pores fibres", "brown dark tan rust yellow", "yellow olive", "tan yellow brown"),
-    "Suillellus": Species("dome", 0.60, (0.28, 0.42, 1.4), "pores net", "brown olive tan orange red", "orange yellow", "yellow orange tan"),
+    "Leccinum": Species("dome", 0.70, (0.22, 0.30, 1.8), "pores dots",
+                        "orange brown tan grey rust", "cream white grey", "white grey cream"),
+    "Imleria": Species("dome", 0.56, (0.24, 0.25, 1.4), "pores fibres",
+                       "brown dark tan rust yellow", "yellow olive", "tan yellow brown"),
+    "Butyriboletus": Species("dome", 0.60, (0.28, 0.42, 1.4), "pores net",
+                             "brown olive tan orange red", "orange yellow", "yellow orange tan"),
 }
 POISONOUS = {
     "Amanita phalloides": Species("dome", 0.56, (0.16, 0.20, 1.8), "gills ring volva",
                                   "olive yellow white tan green", "white cream", "white cream"),
-    "Amanita pantherina": Species("dome", 0.50, (0.17, 0.26, 1.7), "gills warts ring volva", "brown tan grey dark", "white", "white cream"),
-    "Galerina": Species("bell", 0.55, (0.14, 0.15, 1.7), "gills grooves ring", "rust tan brown orange yellow", "rust tan", "tan brown cream"),
-    "Lepiota": Species("dome", 0.50, (0.15, 0.17, 1.6), "gills scales ring", "cream tan pink brown white", "white cream", "cream pink white"),
+    "Amanita pantherina": Species("dome", 0.50, (0.17, 0.26, 1.7), "gills warts ring volva",
+                                  "brown tan grey dark", "white", "white cream"),
+    "Galerina": Species("bell", 0.55, (0.14, 0.15, 1.7), "gills grooves ring",
+                        "rust tan brown orange yellow", "rust tan", "tan brown cream"),
+    "Lepiota": Species("dome", 0.50, (0.15, 0.17, 1.6), "gills scales ring",
+                       "cream tan pink brown white", "white cream", "cream pink white"),
 }
 # fmt: on
 CLASSES: dict[str, dict[str, list[Species]]] = {
@@ -107,9 +114,13 @@ class Camera(NamedTuple):
 
 
 CAMERAS = {
-    "mushrooms9": Camera((0.78, 1.05), 0.18, (0.9, 1.12), 0.08, (0, 0.1), (0, 0.5), (1, 6), "grass leaves soil moss needles"),
-    "mushrooms2": Camera((0.70, 0.95), 0.24, (0.75, 1.0), 0.10, (0.1, 0.4), (0.2, 0.8), (3, 8), "leaves soil needles moss moss"),
-}
+    "mushrooms9": Camera(
+        framing=(0.78, 1.05), lean=0.18, contrast=(0.9, 1.12), tint=0.08, vignette=(0, 0.1), blur=(0, 0.5),
+        noise=(1, 6), grounds="grass leaves soil moss needles"),
+    "mushrooms2": Camera(
+        framing=(0.70, 0.95), lean=0.24, contrast=(0.75, 1.0), tint=0.10, vignette=(0.1, 0.4), blur=(0.2, 0.8),
+        noise=(3, 8), grounds="leaves soil needles moss moss"),
+}  # fmt: skip
 GROUNDS = {  # colours of the soil, colours of what lies or grows on it
     "grass": ("olive dark green", "green olive green yellow"),
     "leaves": ("dark brown", "brown tan rust orange yellow olive"),
@@ -117,7 +128,8 @@ GROUNDS = {  # colours of the soil, colours of what lies or grows on it
     "moss": ("green olive dark", "green olive green"),
     "needles": ("dark rust brown", "rust tan brown olive"),
 }
-SHAPES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {  # s -> r, z; z is scaled, its rim moved to 0
+Curve = tuple[np.ndarray, np.ndarray]
+SHAPES: dict[str, Callable[[np.ndarray], Curve]] = {  # s -> r, z of a cap; z is then scaled and its rim moved to 0
     "dome": lambda s: (np.sin(s * np.pi / 2), np.cos(s * np.pi / 2)),
     "bell": lambda s: (s, (1 - s**2) * 0.8 + 0.35 * np.exp(-((s / 0.3) ** 2))),
     "nipple": lambda s: (s, (1 - s) * 0.7 + 0.45 * np.exp(-((s / 0.16) ** 2))),
@@ -125,10 +137,12 @@ SHAPES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {  # 
     "flat": lambda s: (s, 1 - s**4 - 0.6 * np.exp(-((s / 0.35) ** 2))),
     "funnel": lambda s: (s, s**1.4 - 0.25 * s**8),
 }
+Colour = np.ndarray | tuple[int, int, int]
+Numbers = float | np.ndarray  # one for all, or one each
 KNOTS = np.linspace(0.0, 1.0, 25)
 TURN = 2 * np.pi
 
-# ------------------------------------------------------------------------------------------------- surfaces and charts
+# --- surfaces and charts ----------------------------------------------------------------------------------------------
 
 
 class Surface:
@@ -136,7 +150,6 @@ class Surface:
 
     def __init__(self, r: np.ndarray, z: np.ndarray, wobble: float = 0.0) -> None:
         self.r, self.z, self.wobble = r, z, wobble
-        self.slope_r, self.slope_z = np.gradient(r), np.gradient(z)
 
     def points(self, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
         """(...,) and (...,) -> (..., 3)."""
@@ -147,7 +160,9 @@ class Surface:
 
     def normals(self, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
         """Unit vectors out of the surface. (n,) and (n,) -> (n, 3)."""
-        out, up = -np.interp(s, KNOTS, self.slope_z), np.interp(s, KNOTS, self.slope_r)
+        before, after = np.maximum(s - 0.02, 0), np.minimum(s + 0.02, 1)
+        out = np.interp(before, KNOTS, self.z) - np.interp(after, KNOTS, self.z)
+        up = np.interp(after, KNOTS, self.r) - np.interp(before, KNOTS, self.r)
         size = np.sqrt(out**2 + up**2) + 1e-9
         return np.array([out / size * np.cos(phi), out / size * np.sin(phi), up / size]).T
 
@@ -169,18 +184,25 @@ def grid(rows: int, columns: int, low: float = 0.0, high: float = 1.0) -> np.nda
     return strokes(s, phi + np.pi / columns, s + (high - low) / rows, phi + np.pi / columns, TURN / columns)
 
 
-def strokes(s0, phi0, s1, phi1, width, taper: float = 1.0) -> np.ndarray:  # noqa: ANN001  numbers or (n,) arrays
+def strokes(
+    s0: Numbers, phi0: np.ndarray, s1: Numbers, phi1: np.ndarray, width: Numbers, taper: float = 1.0
+) -> np.ndarray:
     """Lines (s0, phi0)-(s1, phi1); width in radians, the end is taper times as wide. (n, 4, 2)."""
-    s0, phi0, s1, phi1, half = np.broadcast_arrays(s0, phi0, s1, phi1, np.divide(width, 2))
-    corners = [(s0, phi0 - half), (s1, phi1 - taper * half), (s1, phi1 + taper * half), (s0, phi0 + half)]
-    return np.array(corners).transpose(2, 0, 1)
+    chart = np.empty((len(phi0), 4, 2))
+    chart[:, 0, 0] = chart[:, 3, 0] = s0
+    chart[:, 1, 0] = chart[:, 2, 0] = s1
+    half = np.multiply(width, 0.5)
+    chart[:, 0, 1], chart[:, 3, 1] = phi0 - half, phi0 + half
+    chart[:, 1, 1], chart[:, 2, 1] = phi1 - taper * half, phi1 + taper * half
+    return chart
 
 
-def blobs(rng: Generator, s: np.ndarray, phi: np.ndarray, size_s, size_phi, rough: float = 0.25) -> np.ndarray:  # noqa: ANN001
-    """Rough hexagons round (s, phi) with half axes size_s and size_phi, numbers or (n,). (n, 6, 2)."""
-    swell = 1 + rough * rng.uniform(-1, 1, (6, len(s)))
-    chart = np.array([s + size_s * swell * np.cos(around(6))[:, None], phi + size_phi * swell * np.sin(around(6))[:, None]])
-    return np.clip(chart, [[[0]], [[-99]]], [[[1]], [[99]]]).transpose(2, 1, 0)
+def blobs(rng: Generator, s: np.ndarray, phi: np.ndarray, size_s: Numbers, size_phi: Numbers) -> np.ndarray:
+    """Rough hexagons round (s, phi) with half axes size_s and size_phi. (n, 6, 2)."""
+    swell, corner = rng.uniform(0.75, 1.25, (6, len(s))), around(6)[:, None]
+    chart = np.array([s + size_s * swell * np.cos(corner), phi + size_phi * swell * np.sin(corner)])
+    chart[0] = np.minimum(np.maximum(chart[0], 0), 1)
+    return chart.transpose(2, 1, 0)
 
 
 def scatter(rng: Generator, n: int, low: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -203,17 +225,20 @@ def fill_of(colour: np.ndarray) -> tuple[int, ...]:
 class Mushroom:
     """One mushroom in the picture: three surfaces, three colours, and the polygons drawn on them so far."""
 
-    def __init__(self, rng: Generator, species: Species, colours: list[np.ndarray], light: np.ndarray, lean: float, place: tuple):
+    def __init__(
+        self, rng: Generator, species: Species, colours: list[np.ndarray], light: np.ndarray, pose: tuple[float, ...]
+    ) -> None:
         self.rng, self.light = rng, light
         self.colour, self.under_colour, self.foot_colour = colours
-        x, y, self.scale = place  # middle of the mushroom and radius of its cap, pixels
+        x, y, self.scale, lean = pose  # pixels: middle of the mushroom, radius of its cap; radians
         self.faces: list[tuple[float, list[float], tuple[int, ...]]] = []
         elevation = rng.uniform(-0.55, 0.5)  # radians; below zero the viewer sees the underside
         tilt = [[1, 0, 0], [0, -np.sin(elevation), np.cos(elevation)], [0, np.cos(elevation), np.sin(elevation)]]
         roll = [[np.cos(lean), -np.sin(lean), 0], [np.sin(lean), np.cos(lean), 0], [0, 0, 1]]
         self.view = (np.array(roll) @ tilt).T  # (x, y, z) -> right, up, towards the viewer
         width, base, self.length = rng.uniform(0.88, 1.12, 3) * species.stem
-        high, wobble, self.bend = species.high * rng.uniform(0.85, 1.15), rng.uniform(0, 0.04), rng.uniform(-0.08, 0.08)
+        high = species.high * rng.uniform(0.85, 1.15)
+        wobble, self.bend = rng.uniform(0, 0.04), rng.uniform(-0.08, 0.08)
         middle = np.array([0, 0, (high - self.length) / 2]) @ self.view * self.scale
         self.origin = np.array([x - middle[0], y + middle[1]])  # pixel of the middle of the rim
         r, z = SHAPES[species.shape](KNOTS)
@@ -222,8 +247,9 @@ class Mushroom:
         thick = 0.16 if "pores" in species.marks else 0.0  # tubes hang below the rim
         rim = [(1.0, 0.0), (0.98, -thick)] if thick else [(1.0, 0.0), (0.6, 0.55 * self.join)]
         self.under = curve(*rim, (width, self.join - 0.75 * thick), wobble=wobble)
-        middle, end = 0.6 * width + 0.4 * base, -self.length
-        self.stem = curve((width, self.join), (width, 0.4 * end), (middle, 0.72 * end), (base, 0.92 * end), (0.8 * base, end))
+        knee, end = 0.6 * width + 0.4 * base, -self.length
+        sides = [(width, self.join), (width, 0.4 * end), (knee, 0.72 * end), (base, 0.92 * end)]
+        self.stem = curve(*sides, (0.8 * base, end))
         self.top, self.base = width, base
         self.add(self.stem, grid(1, 14, 0.0, 0.2), self.foot_colour * 0.75)  # in the shadow of the cap
         self.add(self.stem, grid(6, 14, 0.2, 1.0), self.foot_colour, shine=0.08)
@@ -232,8 +258,10 @@ class Mushroom:
         for mark in species.marks.split():
             MARKS[mark](self)
 
-    def add(self, on: Surface, chart: np.ndarray, colour, lift=0.0, both=False, shine=0.0) -> None:  # noqa: ANN001
-        """Polygons (n, k, 2) of a colour (3,), lifted off the surface; both: seen from behind too; shine: extra light."""
+    def add(
+        self, on: Surface, chart: np.ndarray, colour: Colour, lift: float = 0.0, both: bool = False, shine: float = 0.0
+    ) -> None:
+        """Adds polygons (n, k, 2), lifted off the surface; both: they are seen from behind too; shine: extra light."""
         middle = chart.sum(1) / chart.shape[1]
         normal = on.normals(middle[:, 0], middle[:, 1])
         facing = normal @ self.view
@@ -243,26 +271,27 @@ class Mushroom:
         xyz[..., 0] += self.bend * np.minimum(xyz[..., 2], 0) ** 2
         xyz = xyz @ self.view
         lambert = facing @ self.light
-        bright = np.minimum(np.maximum(0.62 + shine + 0.5 * np.where(facing[:, 2] < -0.02, -lambert, lambert), 0.35), 1.5)
-        colours = np.minimum(bright[:, None] * colour, 255).astype(int).tolist()
+        bright = 0.62 + shine + 0.5 * np.where(facing[:, 2] < -0.02, -lambert, lambert)
+        colours = np.minimum(np.minimum(np.maximum(bright, 0.35), 1.5)[:, None] * colour, 255).astype(int).tolist()
         depth = (xyz[..., 2].sum(1) / chart.shape[1] + 2 * lift).tolist()
         flat = (xyz[..., :2] * (self.scale, -self.scale) + self.origin).reshape(len(chart), 2 * chart.shape[1]).tolist()
         self.faces += zip(depth, flat, map(tuple, colours), strict=True)
 
     def fill(self, draw: ImageDraw.ImageDraw) -> None:
         """Draws its shadow, then its polygons, the farthest first."""
-        (x, y), size = self.origin + (np.array([0, 0, -self.length]) @ self.view)[:2] * (self.scale, -self.scale), self.scale
-        draw.ellipse((x - 0.8 * size, y - 0.16 * size, x + 0.8 * size, y + 0.16 * size), fill=(10, 8, 4, 110))
+        right, up, _ = np.array([0, 0, -self.length]) @ self.view * self.scale
+        x, y, wide, high = self.origin[0] + right, self.origin[1] - up, 0.8 * self.scale, 0.16 * self.scale
+        draw.ellipse((x - wide, y - high, x + wide, y + high), fill=(10, 8, 4, 110))
         for _, flat, colour in sorted(self.faces, key=lambda face: face[0]):
             draw.polygon(flat, fill=colour)
 
 
-def clearest(on: np.ndarray, pale: tuple | np.ndarray, dark: tuple | np.ndarray) -> np.ndarray:
+def clearest(on: np.ndarray, pale: Colour, dark: Colour) -> Colour:
     """Whichever of two colours shows better on a third."""
-    return np.asarray(pale if on.mean() < 150 else dark)
+    return pale if on.mean() < 150 else dark
 
 
-# ------------------------------------------------------------------------------------------------- field marks
+# --- field marks ------------------------------------------------------------------------------------------------------
 
 
 def gills(m: Mushroom, n: int = 32, width: float = 0.08) -> None:
@@ -283,7 +312,7 @@ def ridges(m: Mushroom) -> None:
 
 def pores(m: Mushroom) -> None:
     """Mouths of tubes in place of gills."""
-    s, phi = np.repeat(np.linspace(0.1, 0.9, 6), 24), np.concatenate([around(24) + 0.13 * (row % 2) for row in range(6)])
+    s, phi = np.repeat(np.linspace(0.1, 0.9, 6), 24), np.tile(np.concatenate([around(24), around(24) + 0.13]), 3)
     m.add(m.under, blobs(m.rng, s, phi, 0.045, 0.07), m.under_colour * 0.38, lift=0.02)
 
 
@@ -323,7 +352,7 @@ def grooves(m: Mushroom) -> None:
 def shining(m: Mushroom, best: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Points (s, phi) of the cap that mirror the light to the viewer, best = 0, or less well."""
     s, phi = m.rng.uniform(0.15, 0.9, 60), m.rng.uniform(0, TURN, 60)
-    order = np.argsort(-(m.cap.normals(s, phi) @ m.view) @ (m.light + (0, 0, 1)))
+    order = np.argsort(-(m.cap.normals(s, phi) @ m.view) @ np.add(m.light, (0, 0, 1)))
     return s[order[best]], phi[order[best]]
 
 
@@ -332,7 +361,8 @@ def slime(m: Mushroom) -> None:
     size = np.array([0.22, 0.13, 0.1])
     m.add(m.cap, blobs(m.rng, *shining(m, [0, 8, 16]), size, size * 1.8), (255, 255, 250), lift=0.02, shine=0.6)
     phi, end = m.rng.uniform(0, TURN, 9), m.rng.uniform(0.5, 1, 9)
-    m.add(curve((1.02, 0.06), (1.0, -0.3)), strokes(0, phi, end, phi, 0.16, 0.4), m.colour * 0.6 + 80, lift=0.02, shine=0.2)
+    drips = strokes(0, phi, end, phi, 0.16, 0.4)
+    m.add(curve((1.02, 0.06), (1.0, -0.3)), drips, m.colour * 0.6 + 80, lift=0.02, shine=0.2)
 
 
 def gleam(m: Mushroom) -> None:
@@ -375,8 +405,9 @@ def belts(m: Mushroom) -> None:
     """Rusty zigzag belts on the stem."""
     phi, zig = np.append(around(12), TURN), np.array([-0.04, 0.04] * 6 + [-0.04])
     for s in zig + np.array([[0.5], [0.67], [0.84]]):
-        m.add(m.stem, np.array([(s[:-1], phi[:-1]), (s[:-1] + 0.07, phi[:-1]), (s[1:] + 0.07, phi[1:]), (s[1:], phi[1:])]).transpose(2, 0, 1),
-              (150, 76, 34), lift=0.02)
+        upper, lower = np.array([s, phi]), np.array([s + 0.07, phi])
+        chart = np.array([upper[:, :-1], lower[:, :-1], lower[:, 1:], upper[:, 1:]]).transpose(2, 0, 1)
+        m.add(m.stem, chart, (150, 76, 34), lift=0.02)
 
 
 def dots(m: Mushroom) -> None:
@@ -400,24 +431,26 @@ def cortina(m: Mushroom) -> None:
 def milk(m: Mushroom) -> None:
     """White drops on the gills."""
     s, phi = m.rng.uniform(0.15, 0.75, 10), m.rng.uniform(0, TURN, 10)
-    drops = blobs(m.rng, s, phi, 0.07, 0.1 / (1.1 - s), 0.1)
+    drops = blobs(m.rng, s, phi, 0.07, 0.1 / (1.1 - s))
     m.add(curve((1.0, 0.0), (m.top, m.join)), drops, (252, 250, 244), lift=0.06, both=True, shine=0.4)
 
 
-MARKS = {
+MARKS: dict[str, Callable[[Mushroom], None]] = {
     mark.__name__: mark
-    for mark in (gills, wax, ridges, pores, warts, scales, silk, zones, grooves, slime, gleam, ring, band, volva, net, belts, dots,
-                 fibres, cortina, milk)
+    for mark in (gills, wax, ridges, pores, warts, scales, silk, zones, grooves, slime, gleam,
+                 ring, band, volva, net, belts, dots, fibres, cortina, milk)
 }  # fmt: skip
 
-# ------------------------------------------------------------------------------------------------- ground, light, camera
+# --- ground, light, camera --------------------------------------------------------------------------------------------
 
 
 def ground(rng: Generator, kind: str, size: int) -> Image.Image:
     """Forest floor or meadow, out of focus, (size, size) RGB."""
     soil, litter = GROUNDS[kind]
-    rough = [Image.fromarray(rng.uniform(-1, 1, (n, n)).astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC) for n in (5, 24)]
-    light = 1 + 0.3 * np.asarray(rough[0]) + 0.2 * np.asarray(rough[1])
+    light = np.float32(1)
+    for cells, strength in ((5, 0.3), (24, 0.2)):
+        coarse = Image.fromarray(rng.uniform(-strength, strength, (cells, cells)).astype(np.float32))
+        light = light + np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
     pixels = light[..., None] * (pick(rng, soil) * rng.uniform(0.6, 1.1)).astype(np.float32)
     image = Image.fromarray(np.minimum(np.maximum(pixels, 0), 255).astype(np.uint8))
     draw, n = ImageDraw.Draw(image), 60
@@ -425,9 +458,11 @@ def ground(rng: Generator, kind: str, size: int) -> Image.Image:
     if kind in ("grass", "moss"):
         length, turn = length * (1.5 if kind == "grass" else 0.6), rng.normal(-TURN / 4, 0.35, n)
     along = np.array([np.cos(turn), np.sin(turn)]) * length
-    across = along[::-1] * [[1], [-1]] * {"leaves": 0.25, "soil": 0.4}.get(kind, 0.06)
+    along *= 0.4 if kind == "soil" else 1
+    across = along[::-1] * [[1], [-1]] * {"leaves": 0.25, "soil": 0.3}.get(kind, 0.06)
     start = rng.uniform(-0.1 * size, 1.1 * size, (2, n))
-    corners = np.array([start, start + along / 2 + across, start + along, start + along / 2 - across]).transpose(2, 0, 1).reshape(n, 8)
+    middle, end = start + along / 2, start + along
+    corners = np.array([start, middle + across, end, middle - across]).transpose(2, 0, 1).reshape(n, 8)
     colours = [pick(rng, litter) for _ in range(6)]
     for i, flat in enumerate(corners.tolist()):
         draw.polygon(flat, fill=fill_of(colours[i % 6] * (0.6 + 0.4 * i / n)))
@@ -444,13 +479,13 @@ def blades(rng: Generator, draw: ImageDraw.ImageDraw, kind: str, side: int) -> N
         draw.polygon(outline, fill=fill_of(pick(rng, GROUNDS[kind][1]) * 0.8))
 
 
-def photograph(rng: Generator, image: Image.Image, camera: Camera, size: int) -> Image.Image:
-    """What the camera makes of the scene: smaller, blurred, tinted, darker to the corners, noisy. (size, size) RGB."""
-    image = image.resize((size, size), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(rng.uniform(*camera.blur)))
+def photograph(rng: Generator, image: Image.Image, camera: Camera) -> Image.Image:
+    """What the camera makes of the scene: half its size, blurred, tinted, darker to the corners, noisy."""
+    image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(*camera.blur)))
     pixels = (np.asarray(image, np.float32) / 255) ** np.float32(rng.uniform(0.8, 1.25))
     pixels *= (rng.normal(1, camera.tint, 3) * rng.uniform(0.82, 1.15)).astype(np.float32)
     pixels = 0.45 + (pixels - 0.45) * np.float32(rng.uniform(*camera.contrast))
-    axis = np.linspace(-1, 1, size, dtype=np.float32)[:, None] ** 2
+    axis = np.linspace(-1, 1, len(pixels), dtype=np.float32)[:, None] ** 2
     pixels *= 1 - np.float32(rng.uniform(*camera.vignette)) * (axis[..., None] + axis)
     pixels += rng.standard_normal(pixels.shape, np.float32) * np.float32(rng.uniform(*camera.noise) / 255)
     return Image.fromarray((np.minimum(np.maximum(pixels, 0), 1) * 255 + 0.5).astype(np.uint8))
@@ -470,19 +505,20 @@ def draw_image(rng: Generator, species: Species, camera: Camera, size: int) -> I
         extent = rng.uniform(*camera.framing) * side * (1 if i == 0 else rng.uniform(0.45, 0.7))
         scale = extent / max(species.high + species.stem[2], 2.1)
         reach = 0.5 * side - 0.42 * extent if i == 0 else 0.4 * side  # the main one stays in the picture, more or less
-        place = *(side / 2 + rng.uniform(-reach, reach, 2)), scale
-        Mushroom(rng, species, colours, light, rng.normal(0, camera.lean), place).fill(draw)
+        pose = *(side / 2 + rng.uniform(-reach, reach, 2)), scale, rng.normal(0, camera.lean)
+        Mushroom(rng, species, colours, light, pose).fill(draw)
     blades(rng, draw, kind, side)
-    return photograph(rng, image, camera, size)
+    return photograph(rng, image, camera)
 
 
-# ------------------------------------------------------------------------------------------------- data sets on disk
+# --- data sets on disk ------------------------------------------------------------------------------------------------
 
+Progress = Callable[[str, int, int], None]
 Job = tuple[str, int, int, int, int, int, str]  # data set, seed, split, class, index, size, file
 
 
 def draw_file(job: Job) -> None:
-    """Draws one file. Its random numbers hang on data set, seed, split, class and index alone: processes may share the work."""
+    """Draws one file. Its random numbers hang on what it is, not on what was drawn before."""
     name, seed, split, label, index, size, file = job
     species = list(CLASSES[name].values())[label]
     rng = np.random.default_rng([seed, list(CLASSES).index(name), split, label, index])
@@ -495,14 +531,14 @@ def draw_datasets(
     size: int = 96,
     only: tuple[str, ...] = ("mushrooms9", "mushrooms2"),
     workers: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     counts: dict[str, dict[str, int]] | None = None,
 ) -> dict[str, dict[str, dict[str, int]]]:
     """Draws the data sets into root/NAME. Returns the number of images by data set, split and class.
 
-    size: pixels; workers: processes, by default one a core; progress(data set, images done, images in all) is called now and then;
-    counts: images per class in place of COUNTS. A data set that was drawn with equal settings is left as it is.
-    Raises FileExistsError, before anything is drawn, if a folder or file that this call would have to replace is in the way.
+    size: pixels; workers: processes, by default one a core; counts: images per class in place of COUNTS.
+    progress(data set, images done, images in all) is called now and then. A data set that is there, drawn with equal
+    settings, is left as it is. Raises FileExistsError, before anything is drawn, where another folder is in the way.
     """
     records, problems = {}, []
     for name in only:
@@ -534,8 +570,8 @@ def in_the_way(root: Path, name: str, record: dict) -> list[str]:
     if found == record or (ours and not folder.exists()) or not (os.path.lexists(folder) or os.path.lexists(file)):
         return []
     if ours:
-        other = [f"{key} {found.get(key)}, now {record[key]}" for key in ("version", "seed", "size", "counts") if found.get(key) != record[key]]
-        why = f"was drawn with other settings ({'; '.join(other)})"
+        keys = [key for key in record if found.get(key) != record[key]]
+        why = "was drawn otherwise: " + "; ".join(f"{key} {found.get(key)}, now {record[key]}" for key in keys)
     else:
         why = f"is there, and {file.name} beside it does not say that mslab drew it"
     return [
@@ -545,7 +581,7 @@ def in_the_way(root: Path, name: str, record: dict) -> list[str]:
     ]
 
 
-def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Callable[[str, int, int], None] | None) -> None:
+def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Progress | None) -> None:
     """Draws one data set beside its place, then moves it there: an interrupted run leaves no half data set."""
     part = root / f".{name}-{os.getpid()}.part"
     jobs: list[Job] = []
@@ -567,7 +603,7 @@ def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Ca
         shutil.rmtree(part, ignore_errors=True)
 
 
-def advance(name: str, results, total: int, progress: Callable[[str, int, int], None] | None) -> None:  # noqa: ANN001
+def advance(name: str, results: Iterable[None], total: int, progress: Progress | None) -> None:
     """Waits for each result and reports every 50th and the last."""
     for done, _ in enumerate(results, 1):
         if progress and (done % 50 == 0 or done == total):

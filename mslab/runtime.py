@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -156,26 +158,41 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # while a graph runs, MindSpore turns Ctrl-C into SIGTERM to itself
+
+
+@contextmanager
+def on_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM call `handler` meanwhile; does nothing outside the main thread, where none arrives."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, handler) for number in STOP_SIGNALS]
+    try:
+        yield
+    finally:
+        for number, earlier in zip(STOP_SIGNALS, before, strict=True):
+            signal.signal(number, earlier)
+
+
+def stop_at_once(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only raises a flag, which the loop asks for after each step; a second Ctrl-C stops at once."""
-    asked: list[int] = []
+    """Ctrl-C only raises a flag, which the loop asks for after each step; a second one stops at once."""
+    asked: list[float] = []
 
-    def on_interrupt(number: int, frame: Any) -> None:
-        if asked:
+    def raise_flag(number: int, frame: Any) -> None:
+        if asked and time.monotonic() - asked[0] > 0.5:  # one key press may arrive as both signals
             raise KeyboardInterrupt
-        asked.append(number)
-        say.info("stopping after this step (Ctrl-C again stops at once)")
+        if not asked:
+            asked.append(time.monotonic())
+            say.info("stopping after this step (Ctrl-C again stops at once)")
 
-    try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:  # not in the main thread, where no Ctrl-C arrives
-        yield lambda: False
-        return
-    try:
+    with on_stop(raise_flag):
         yield lambda: bool(asked)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 # --- MindSpore's own output ------------------------------------------------------------------------------------------

@@ -51,11 +51,11 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     x = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
     x = backbone.relu(backbone.bn1(backbone.conv1(x)))
     row("conv1, bn1", f"7x7, {model.STEM}, stride 2", x, [backbone.conv1, backbone.bn1], frozen)
-    x = backbone.pool(backbone.pad(x))
+    x = backbone.pool(x)
     row("pool", "3x3, stride 2", x, [], frozen)
     for number, ((blocks, width, stride), layer) in enumerate(zip(stages, backbone.layers, strict=True), start=1):
         x = layer(x)
-        what = f"{blocks} x [1x1 {width}, 3x3 {width}, 1x1 {width * model.EXPANSION}], stride {stride}"
+        what = f"{blocks} blocks, {width} -> {width * model.EXPANSION}, stride {stride}"
         row(f"layer{number}", what, x, [layer], frozen)
     row("backbone", "the above", x, [backbone], frozen)
     table.add_section()
