@@ -1,0 +1,86 @@
+"""Small real image folders, a small stage table, and the command line as a student calls it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mslab  # noqa: F401  (sets the environment before MindSpore is imported anywhere)
+
+PROJECT = Path(__file__).resolve().parent.parent
+STAGES = [[1, 8, 1], [1, 8, 2]]
+
+
+def draw(folder: Path, classes: list[str], count: int, seed: int = 0, size: int = 40) -> Path:
+    """Class folders of noisy squares whose place and colour tell the class."""
+    rng = np.random.default_rng(seed)
+    for index, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = rng.integers(0, 90, (size, size, 3))
+            row, column = divmod(index % 4, 2)
+            pixels[row * 20 : row * 20 + 20, column * 20 : column * 20 + 20, index % 3] += 160
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """three/{train,val,test} with classes a, b, c and two/{train,val} with left, right."""
+    root = tmp_path_factory.mktemp("squares")
+    for seed, (split, count) in enumerate([("train", 16), ("val", 7), ("test", 5)]):
+        draw(root / "three" / split, ["a", "b", "c"], count, seed)
+        draw(root / "two" / split, ["left", "right"], count, seed + 10)
+    return root
+
+
+@pytest.fixture
+def three(squares):
+    """Settings of a quick nine-class-like run."""
+    return settings(squares / "three", 3)
+
+
+@pytest.fixture
+def two(squares):
+    """Settings of a quick two-class-like run."""
+    return settings(squares / "two", 2)
+
+
+def settings(root: Path, class_num: int, **more) -> dict:
+    return {
+        "train_data": str(root / "train"),
+        "val_data": str(root / "val"),
+        "class_num": class_num,
+        "image_size": 32,
+        "batch_size": 8,
+        "epochs": 2,
+        "warmup_epochs": 1,
+        "lr_init": 0.01,
+        "lr_max": 0.05,
+        "data_workers": 1,
+        "stages": STAGES,
+        "device": "cpu",
+    } | more
+
+
+def cli(*arguments, cwd=None, env=None, timeout=300) -> subprocess.CompletedProcess:
+    """`mslab …` in a process of its own."""
+    command = [str(Path(sys.executable).with_name("mslab")), *map(str, arguments)]
+    environment = os.environ | {"COLUMNS": "120"} | (env or {})
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+def overrides(config: dict) -> list[str]:
+    """The settings as key=value arguments."""
+    return [f"{key}={value}" for key, value in config.items()]

@@ -1,0 +1,136 @@
+"""Settings: every problem at once, names suggested and never applied, YAML 1.2."""
+
+import logging
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from easydict import EasyDict as ed
+
+from mslab.config import FIELDS, NEIGHBOURS, dump_config, load_config
+from mslab.errors import ConfigError
+
+GOOD = {"train_data": "a", "val_data": "b", "class_num": 9}
+
+
+def problems(config, overrides=()):
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, overrides)
+    return dict(caught.value.details), str(caught.value)
+
+
+def test_a_dict_an_easydict_and_a_file_give_the_same(tmp_path):
+    (tmp_path / "x.yaml").write_text("train_data: a\nval_data: b\nclass_num: 9\n")
+    expected = load_config(GOOD)
+    assert load_config(ed(GOOD)) == expected == load_config(tmp_path / "x.yaml") == load_config(str(tmp_path / "x.yaml"))
+    assert isinstance(expected, ed) and expected.batch_size == 32 and set(expected) == set(FIELDS)
+
+
+def test_yaml_1_2_numbers_and_words(tmp_path):
+    (tmp_path / "x.yaml").write_text("train_data: no\nval_data: b\nclass_num: 9\nweight_decay: 1e-4\n")
+    config = load_config(tmp_path / "x.yaml")
+    assert config.weight_decay == 1e-4 and config.train_data == "no"
+
+
+def test_every_problem_at_once():
+    rows, text = problems(GOOD | {"class_num": "9", "learning_rat": 1, "lr_max": -1, "epochs": 2, "warmup_epochs": 5}, ["x"])
+    assert set(rows) == {"x", "learning_rat", "class_num", "lr_max", "warmup_epochs"}
+    assert "5 problems" in text and "expected" in text and "fix" in text
+    assert "'9' must be a valid integer" in rows["class_num"]
+    assert "warmup_epochs: 5 is above epochs: 2" in rows["warmup_epochs"]
+
+
+def test_a_close_name_is_suggested_and_not_applied():
+    rows, _ = problems(GOOD | {"learning_rat": 0.5})
+    assert rows["learning_rat"] == "'learning_rat' is not a setting; did you mean 'lr_max'?"
+    rows, _ = problems(GOOD | {"batchsize": 8})
+    assert rows["batchsize"] == "'batchsize' is not a setting; did you mean 'batch_size'?"
+    rows, _ = problems(GOOD | {"zzz": 1})
+    assert rows["zzz"] == "'zzz' is not a setting"
+
+
+def test_the_neighbours_names_are_recognised():
+    rows, _ = problems(GOOD | {"mini_batch_size": 8})
+    assert rows["mini_batch_size"] == "'mini_batch_size' is SageMaker's name; here it is 'batch_size'"
+    for _, ours in NEIGHBOURS.values():
+        assert ours in FIELDS or " " in ours
+
+
+def test_missing_settings_say_what_they_are():
+    rows, _ = problems({})
+    assert set(rows) == {"train_data", "val_data", "class_num"} and "number of classes" in rows["class_num"]
+
+
+def test_overrides_set_and_take_away():
+    config = load_config(GOOD | {"epochs": 5}, ["epochs=null", "lr_max=5e-2", "stages=[[1,8,1]]", "train_data=x=y"])
+    assert config.epochs == FIELDS["epochs"].default and config.lr_max == 0.05
+    assert config.stages == [[1, 8, 1]] and config.train_data == "x=y"
+    rows, _ = problems(GOOD, ["class_num=null"])
+    assert "is missing" in rows["class_num"]
+
+
+def test_an_override_that_is_none_is_named():
+    rows, _ = problems(GOOD, ["epochs", "learning_rate=1", "nothing=null"])
+    assert "is no key=value" in rows["epochs"] and "lr_max" in rows["learning_rate"] and "nothing" in rows
+
+
+def test_a_setting_that_does_nothing_is_said_and_refused_on_the_command_line(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("mslab"), "propagate", True)
+    with caplog.at_level(logging.INFO, "mslab"):
+        load_config(GOOD | {"lr_init": 0.01, "warmup_epochs": 0})
+    assert "lr_init" in caplog.text and "does nothing here" in caplog.text
+    rows, _ = problems(GOOD | {"warmup_epochs": 0}, ["lr_init=0.01"])
+    assert "does nothing here" in rows["lr_init"]
+
+
+@pytest.mark.parametrize(
+    "change,name,text",
+    [
+        ({"val_data": "a"}, "train_data", "are both a"),
+        ({"lr_init": 0.5}, "lr_init", "is above lr_max"),
+        ({"lr_end": 0.5}, "lr_end", "is above lr_max"),
+        ({"std": [0.2, 0.0, 0.2]}, "std", "must be above 0"),
+        ({"stages": [[1, 2]]}, "stages", "at stages[0]"),
+        ({"lr_max": float("nan")}, "lr_max", "finite"),
+        ({"freeze": "half"}, "freeze", "must be 'none' or 'all'"),
+        ({"flip": 1}, "flip", "boolean"),
+    ],
+)
+def test_contradictions_and_ranges(change, name, text):
+    rows, _ = problems(GOOD | change)
+    assert set(rows) == {name} and text in rows[name]
+
+
+def test_numpy_numbers_from_a_notebook_are_numbers():
+    assert load_config(GOOD | {"epochs": np.int64(3), "warmup_epochs": 1, "lr_max": np.float32(0.5)}).epochs == 3
+
+
+def test_the_dump_holds_every_setting_and_reads_back(tmp_path):
+    config = load_config(GOOD | {"lr_max": 1e-5, "lr_init": 1e-6, "stages": [[1, 8, 1], [2, 16, 2]]})
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "config.yaml") == config
+    assert all(field.description in dump_config(config) for field in FIELDS.values())
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [("", "holds no settings"), ("- 1\n", "holds no settings"), ("a: [1\n", "line 2 is no YAML"), ("a: 1\na: 2\n", "line 2")],
+)
+def test_a_file_that_is_no_config(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "x.yaml")
+
+
+def test_a_missing_file_names_those_beside_it(tmp_path):
+    (tmp_path / "there.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"no config file .*nine.yaml") as caught:
+        load_config(tmp_path / "nine.yaml")
+    assert "there.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_config_parses_and_says_its_command(path):
+    load_config(path)
+    first, second = path.read_text().splitlines()[:2]
+    assert first.startswith("# ./run.sh ") and path.name in first and second.startswith("# ")
