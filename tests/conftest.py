@@ -84,3 +84,12 @@ def cli(*arguments, cwd=None, env=None, timeout=300) -> subprocess.CompletedProc
 def overrides(config: dict) -> list[str]:
     """The settings as key=value arguments."""
     return [f"{key}={value}" for key, value in config.items()]
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Real images, where MSLAB_TEST_DATA names their folder."""
+    folder = os.environ.get("MSLAB_TEST_DATA")
+    if not folder:
+        pytest.skip("MSLAB_TEST_DATA does not name the folder of real images")
+    return Path(folder)
