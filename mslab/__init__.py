@@ -1,13 +1,11 @@
 """mslab: a transfer-learning lab kit on MindSpore. Nothing fails silently.
 
-    mslab.train(config)                          mslab.transfer(config, backbone="best_backbone.ckpt")
-    mslab.evaluate(run_or_ckpt, data)            mslab.check_dataset(train, val=None, test=None, class_num=None)
-    mslab.load_network(run_or_ckpt)              mslab.load_config(path_or_dict)
+mslab.train(config)                          mslab.transfer(config, backbone="best_backbone.ckpt")
+mslab.evaluate(run_or_ckpt, data)            mslab.check_dataset(train, val=None, test=None, class_num=None)
+mslab.load_network(run_or_ckpt)              mslab.load_config(path_or_dict)
 """
 
 import importlib
-import logging
-import sys
 from typing import Any
 
 from mslab import runtime
@@ -26,13 +24,7 @@ __all__ = [*PUBLIC, "__version__"]
 
 runtime.set_environment()  # has to come before MindSpore's first operator
 
-_say = logging.getLogger("mslab")  # progress and notes: standard error here, train.log as well during a run
-if not _say.handlers:
-    _handler = logging.StreamHandler(sys.stderr)
-    _handler.setFormatter(logging.Formatter("%(message)s"))
-    _say.addHandler(_handler)
-    _say.setLevel(logging.INFO)
-    _say.propagate = False
+runtime.talk_to_terminal()
 
 
 def __getattr__(name: str) -> Any:

@@ -107,8 +107,12 @@ class DatasetReport:
             return
         codes = {finding.code for finding in self.errors}
         counted = {len(split.classes) + len(split.strays) for split in self.splits.values()}
-        folders = f"{' and '.join(map(str, sorted(counted)))} folders" if codes & {"stray-folder", "class-count"} else ""
-        what = f"{self.root} cannot be trained on" + (f": it has {folders} where classes are expected" if folders else "")
+        folders = (
+            f"{' and '.join(map(str, sorted(counted)))} folders" if codes & {"stray-folder", "class-count"} else ""
+        )
+        what = f"{self.root} cannot be trained on" + (
+            f": it has {folders} where classes are expected" if folders else ""
+        )
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
         raise DatasetError(
             f"{what}; {says}.",
@@ -194,7 +198,9 @@ def empty_classes(report: DatasetReport, class_num: int | None) -> Iterator[Find
         for name, files in split.classes.items():
             if not files:
                 text = "(a folder without images; MindSpore would count it as a class and never see it)"
-                yield Finding("empty-class", "error", split.show(split.root / name) + "/", text, "add images or remove it")
+                yield Finding(
+                    "empty-class", "error", split.show(split.root / name) + "/", text, "add images or remove it"
+                )
 
 
 def class_count(report: DatasetReport, class_num: int | None) -> Iterator[Finding]:
@@ -211,10 +217,14 @@ def class_names_differ(report: DatasetReport, class_num: int | None) -> Iterator
     for split in list(report.splits.values())[1:]:
         for name in sorted(first.classes.keys() - split.classes.keys()):
             text = f"(in {first.name}, not in {split.name}; every later class would get another index there)"
-            yield Finding("class-missing", "error", f"{split.name}/{name}/", text, "give every split the same class folders")
+            yield Finding(
+                "class-missing", "error", f"{split.name}/{name}/", text, "give every split the same class folders"
+            )
         for name in sorted(split.classes.keys() - first.classes.keys()):
             text = f"(in {split.name}, not in {first.name}; the network has no output for it)"
-            yield Finding("class-extra", "error", f"{split.name}/{name}/", text, "give every split the same class folders")
+            yield Finding(
+                "class-extra", "error", f"{split.name}/{name}/", text, "give every split the same class folders"
+            )
 
 
 def wrong_shape(split: Split) -> str:
@@ -231,7 +241,9 @@ def wrong_level(report: DatasetReport, class_num: int | None) -> Iterator[Findin
     for split in report.splits.values():
         if problem := wrong_shape(split):
             up = split.root.parent if problem.startswith("holds images") else split.root / "train"
-            yield Finding("wrong-level", "error", split.show(split.root), problem, f"give the folder above the classes: {up}?")
+            yield Finding(
+                "wrong-level", "error", split.show(split.root), problem, f"give the folder above the classes: {up}?"
+            )
 
 
 def nested_folders(report: DatasetReport, class_num: int | None) -> Iterator[Finding]:

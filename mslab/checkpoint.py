@@ -82,7 +82,9 @@ def read(path: str | Path) -> Weights:
     try:
         content = memoryview(path.read_bytes())
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.", expected="a readable file", fix="chmod u+r") from None
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}.", expected="a readable file", fix="chmod u+r"
+        ) from None
     slices: dict[str, tuple[tuple[int, ...], str, list[memoryview]]] = {}
     info: dict[str, Any] = {}
     try:
@@ -206,7 +208,9 @@ def load_exactly(cell: Any, tensors: Mapping[str, np.ndarray], path: Path, what:
     rows += [("unknown", f"{name} {value.shape}") for name, value in tensors.items() if name not in wanted]
     for name in wanted.keys() & tensors.keys():
         if tuple(wanted[name].shape) != tensors[name].shape:
-            rows.append(("shape", f"{name} is {tensors[name].shape} in the file, {tuple(wanted[name].shape)} in the network"))
+            rows.append(
+                ("shape", f"{name} is {tensors[name].shape} in the file, {tuple(wanted[name].shape)} in the network")
+            )
     if rows:
         hidden = len(rows) - 8
         raise CheckpointError(

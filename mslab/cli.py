@@ -26,7 +26,9 @@ data_app = typer.Typer(help="Data sets: draw the demo's.", no_args_is_help=True,
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings on top of CONFIG's")]
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output")]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output")
+]
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file of settings; configs/ has some")]
 
 
@@ -45,9 +47,9 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
                 except Exception as error:
                     known = explain(error, str(noise.file))
                     if known is None:
-                        print(traceback.format_exc(), file=noise.terminal)
+                        print(traceback.format_exc(), file=noise.screen)
                     else:
-                        print(f"{type(known).__name__}: {known}", file=noise.terminal)
+                        print(f"{type(known).__name__}: {known}", file=noise.screen)
                     code = 1
             raise typer.Exit(code)
 
@@ -122,9 +124,13 @@ def data_make(
 @job(app, "check")
 def check(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="a folder of class folders, or of train, val, test")],
-    classes: Annotated[int | None, typer.Option("--classes", metavar="N", help="how many classes there must be")] = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", metavar="N", help="how many classes there must be")
+    ] = None,
     json_file: Json = None,
-    fix: Annotated[bool, typer.Option("--fix", help="move what is wrong to ROOT.quarantine/; nothing is deleted")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="move what is wrong to ROOT.quarantine/; nothing is deleted")
+    ] = False,
 ) -> int:
     """Look for what would go wrong in training: stray folders, broken images, classes that differ."""
     from mslab.check import move_aside
@@ -155,7 +161,9 @@ def show(
 def train(
     config: Annotated[str | None, typer.Argument(metavar="CONFIG", help="a YAML file of settings")] = None,
     overrides: Overrides = None,
-    resume: Annotated[str | None, typer.Option("--resume", metavar="RUN", help="continue this run in its folder")] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="continue this run in its folder")
+    ] = None,
 ) -> None:
     """Train from scratch; leaves a run folder under runs/."""
     if (config is None) == (resume is None):

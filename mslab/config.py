@@ -27,7 +27,9 @@ class Schema(BaseModel):
 
     # data
     train_data: str = Field(description="folder with one folder of images a class, to train on")
-    val_data: str = Field(description="folder laid out alike, to measure on after every epoch and to choose best.ckpt by")
+    val_data: str = Field(
+        description="folder laid out alike, to measure on after every epoch and to choose best.ckpt by"
+    )
     class_num: int = Field(ge=2, le=100_000, description="number of classes; must equal the number of class folders")
     image_size: int = Field(
         64, ge=16, le=1024, description="pixels; side of the square that the network sees. Time grows with its square"
@@ -50,14 +52,17 @@ class Schema(BaseModel):
         [0.485, 0.456, 0.406], description="per channel, on a scale of 0 to 1; subtracted from every image (ImageNet's)"
     )
     std: Triple = Field(
-        [0.229, 0.224, 0.225], description="per channel, on a scale of 0 to 1; every image is divided by it (ImageNet's)"
+        [0.229, 0.224, 0.225],
+        description="per channel, on a scale of 0 to 1; every image is divided by it (ImageNet's)",
     )
     # network
     stages: list[Stage] | None = Field(
-        None, description="rows of blocks, width, stride in place of model.STAGES; null = ResNet-50's own (or the backbone's)"
+        None,
+        description="rows of blocks, width, stride in place of model.STAGES; null = ResNet-50's own (or the backbone's)",
     )
     freeze: Literal["none", "all"] = Field(
-        "none", description="transfer: 'all' keeps the backbone fixed (BatchNorm statistics too), 'none' trains everything"
+        "none",
+        description="transfer: 'all' keeps the backbone fixed (BatchNorm statistics too), 'none' trains everything",
     )
     # training
     epochs: int = Field(12, ge=1, le=100_000, description="passes over train_data")
@@ -71,7 +76,9 @@ class Schema(BaseModel):
     weight_decay: float = Field(
         1e-4, ge=0, le=1, description="pull of the weights towards zero; BatchNorm and biases are left out"
     )
-    seed: int = Field(1, ge=0, le=2**31 - 1, description="drives weights, data order and augmentation; equal seed, equal run")
+    seed: int = Field(
+        1, ge=0, le=2**31 - 1, description="drives weights, data order and augmentation; equal seed, equal run"
+    )
     # machine
     device: Literal["auto", "cpu", "gpu", "ascend"] = Field("auto", description="auto = the best that works here")
     mode: Literal["graph", "pynative"] = Field(
@@ -196,7 +203,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path}{line} is no YAML: {problem}.", expected="lines like 'epochs: 12'", fix="correct that line"
         ) from None
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no settings.", expected="lines like 'epochs: 12'", fix="copy one from configs/")
+        raise ConfigError(
+            f"{path} holds no settings.", expected="lines like 'epochs: 12'", fix="copy one from configs/"
+        )
     return content
 
 

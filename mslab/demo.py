@@ -60,7 +60,13 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         report = check_dataset(root / name)
         linear = metrics.linear_baseline(report.samples("train"), report.samples("test"))[0]
         seconds = time.perf_counter() - begun
-        return {"test_acc": test["accuracy"], "val_acc": outcome.val_acc, "linear_acc": linear, "seconds": seconds, "run": run}
+        return {
+            "test_acc": test["accuracy"],
+            "val_acc": outcome.val_acc,
+            "linear_acc": linear,
+            "seconds": seconds,
+            "run": run,
+        }
 
     nine = job("nine", "mushrooms9", "2/4  nine classes, from scratch")
     transfer = job("transfer", "mushrooms2", "3/4  two classes, by transfer from the nine", backbone=nine["run"])
@@ -72,7 +78,11 @@ def table(result: Mapping[str, Any]) -> str:
     """The summary as text."""
     from mslab.show import render
 
-    titles = {"nine": "nine classes, from scratch", "transfer": "two classes, by transfer", "scratch": "two classes, from scratch"}
+    titles = {
+        "nine": "nine classes, from scratch",
+        "transfer": "two classes, by transfer",
+        "scratch": "two classes, from scratch",
+    }
     grid = Table(box=box.SIMPLE, title="test accuracy on drawn mushrooms")
     for name in ("", "network", "linear model of 8x8 thumbnails", "seconds"):
         grid.add_column(name, justify="right" if name else "left")

@@ -1,12 +1,12 @@
 """Every error that mslab raises on purpose, and explain(), which turns a MindSpore error into a useful one.
 
-    MslabError              what happened and where; what was expected; how to fix it
-      ConfigError           a setting is unknown, out of range or contradicts another
-      DatasetError          the images or their folders are not what training needs
-      CheckpointError       a file of weights is missing, broken or of another network
-      DeviceError           the device, MindSpore or NumPy here cannot do the job
-      RunError              a run folder is missing, incomplete or finished
-      TrainingError         training cannot go on: non-finite loss, labels out of range
+MslabError              what happened and where; what was expected; how to fix it
+  ConfigError           a setting is unknown, out of range or contradicts another
+  DatasetError          the images or their folders are not what training needs
+  CheckpointError       a file of weights is missing, broken or of another network
+  DeviceError           the device, MindSpore or NumPy here cannot do the job
+  RunError              a run folder is missing, incomplete or finished
+  TrainingError         training cannot go on: non-finite loss, labels out of range
 """
 
 from collections.abc import Sequence

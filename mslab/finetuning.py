@@ -68,7 +68,9 @@ def adopt(config: EasyDict, weights: checkpoint.Weights) -> list[str]:
     for key in ("mean", "std"):
         own = weights.info.get(key)
         if own and own != config[key]:
-            notes.append(f"note: {key}: the backbone was trained with {own}; used instead of the config's {config[key]}")
+            notes.append(
+                f"note: {key}: the backbone was trained with {own}; used instead of the config's {config[key]}"
+            )
             config[key] = own
     table = [list(row) for row in evaluation.stages_of(weights)]
     if config.stages and [list(row) for row in config.stages] != table:

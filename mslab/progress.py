@@ -1,6 +1,5 @@
 """What a person sees while it trains: a bar on a terminal, plain lines anywhere else. The loop only calls it."""
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +10,14 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-say = logging.getLogger("mslab")
+from mslab.runtime import say, terminal
 
 
 class Meter:
     """A bar with text. `total` steps; on a terminal it moves, elsewhere only say.info() lines appear."""
 
     def __init__(self, total: int, start: int = 0) -> None:
-        self.handler: Any = next((h for h in say.handlers if isinstance(h, logging.StreamHandler)), None)
-        self.stream = getattr(self.handler, "stream", sys.stderr)
+        self.stream: Any = terminal.stream
         self.bar: Progress | None = None
         if self.stream.isatty() and sys.stdout.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
@@ -30,12 +28,12 @@ class Meter:
     def __enter__(self) -> "Meter":
         if self.bar:
             self.bar.start()
-            self.handler.setStream(FileProxy(self.bar.console, self.stream))  # messages appear above the bar
+            terminal.setStream(FileProxy(self.bar.console, self.stream))  # messages appear above the bar
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar:
-            self.handler.setStream(self.stream)
+            terminal.setStream(self.stream)
             self.bar.stop()
 
     def update(self, text: str, advance: int = 1) -> None:

@@ -32,7 +32,9 @@ class Run:
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod
-    def create(cls, name: str, config: Mapping[str, Any], report: DatasetReport, parent: dict[str, Any] | None) -> "Run":
+    def create(
+        cls, name: str, config: Mapping[str, Any], report: DatasetReport, parent: dict[str, Any] | None
+    ) -> "Run":
         """A fresh folder under runs/ with config.yaml and manifest.json."""
         stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
         number = 1
@@ -45,7 +47,9 @@ class Run:
                 number += 1
             except OSError as error:
                 raise RunError(
-                    f"{path} cannot be made: {error.strerror}.", expected="a folder that can be written to", fix="cd to one"
+                    f"{path} cannot be made: {error.strerror}.",
+                    expected="a folder that can be written to",
+                    fix="cd to one",
                 ) from None
         (path / "checkpoints").mkdir()
         manifest = {
@@ -85,7 +89,9 @@ class Run:
         try:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         except ValueError:
-            raise RunError(f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it") from None
+            raise RunError(
+                f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it"
+            ) from None
         run = cls(path, load_config(path / "config.yaml"), manifest)
         history = path / "history.csv"
         if history.is_file():
@@ -126,7 +132,9 @@ class Run:
     def _keep_top(self, row: dict[str, Any], network: Any) -> None:
         ranked = sorted(self.rows, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.config["max_to_keep"]]
         if row in ranked:
-            checkpoint.save(list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info)
+            checkpoint.save(
+                list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info
+            )
         keep = {f"epoch-{r['epoch']:04}.ckpt" for r in ranked}
         for path in self.checkpoints.glob("epoch-*.ckpt"):
             if path.name not in keep:
@@ -136,7 +144,9 @@ class Run:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in self.rows)
+        writer.writerows(
+            {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in self.rows
+        )
         checkpoint.write_text(self.path / "history.csv", text.getvalue())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:

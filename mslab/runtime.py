@@ -21,7 +21,8 @@ from typing import IO, Any
 
 from mslab.errors import DeviceError
 
-say = logging.getLogger("mslab")
+say = logging.getLogger("mslab")  # progress and notes: standard error, and train.log during a run
+terminal = logging.StreamHandler(sys.stderr)
 
 TRY_DEVICE = """
 import mindspore as ms
@@ -33,6 +34,14 @@ DRIVERS = {  # what a machine with the device has; looked for first, since askin
     "ascend": ("/dev/davinci_manager", "/dev/davinci0", "/usr/local/Ascend"),
 }
 NAMES = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
+
+
+def talk_to_terminal() -> None:
+    """Let the kit's messages appear on standard error, plain, in scripts and notebooks too."""
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    say.addHandler(terminal)
+    say.setLevel(logging.INFO)
+    say.propagate = False
 
 
 # --- before MindSpore starts -----------------------------------------------------------------------------------------
@@ -90,7 +99,9 @@ def start(device: str, mode: str, seed: int) -> str:
     Raises DeviceError where the device is not there or does not work.
     """
     if not version("mindspore"):
-        raise DeviceError("MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix="pip install mindspore==2.8.0")
+        raise DeviceError(
+            "MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix="pip install mindspore==2.8.0"
+        )
     refuse_numpy2()
     chosen = choose_device(device)
     import mindspore as ms
@@ -142,7 +153,9 @@ def why_not(device: str) -> str:
     if tried.returncode == 0 and "works: 2.0" in tried.stdout:
         return ""
     lines = [line.strip() for line in tried.stderr.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "it does not answer")[:200]
+    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "it does not answer")[
+        :200
+    ]
 
 
 def workers(wanted: int) -> int:
@@ -201,7 +214,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 class Noise:
     """File descriptor 2 during a command: MindSpore's C++ and Python log, kept in a file, counted, shown as one line.
 
-    `terminal` is the standard error the user sees. `move_to(path)` names the file to keep; without it, it is deleted.
+    `screen` is the standard error the user sees. `move_to(path)` names the file to keep; without it, it is deleted.
     """
 
     # seen in normal runs, nothing a student can act on
@@ -213,8 +226,8 @@ class Noise:
     )
     MARK = re.compile(r"^\[(WARNING|ERROR|CRITICAL)\]")
 
-    def __init__(self, file: Path, terminal: IO[str]) -> None:
-        self.file, self.terminal, self.kept = file, terminal, False
+    def __init__(self, file: Path, screen: IO[str]) -> None:
+        self.file, self.screen, self.kept = file, screen, False
 
     def move_to(self, path: Path) -> None:
         """Keep the log at `path` from now on, with what it already holds. Both are on the same descriptor."""
@@ -254,14 +267,12 @@ def quiet() -> Iterator[Noise]:
     """Keep MindSpore's output away from the terminal; the kit's own messages go on to it."""
     sys.stderr.flush()
     saved = os.dup(2)
-    terminal = os.fdopen(os.dup(saved), "w", buffering=1)
+    screen = os.fdopen(os.dup(saved), "w", buffering=1)
     handle, name = tempfile.mkstemp(prefix="mslab-", suffix=".log")
     os.dup2(handle, 2)
     os.close(handle)
-    noise = Noise(Path(name), terminal)
-    streams = [handler for handler in say.handlers if isinstance(handler, logging.StreamHandler)]
-    streams = [handler for handler in streams if not isinstance(handler, logging.FileHandler)]
-    before: list[Any] = [handler.setStream(terminal) for handler in streams]
+    noise = Noise(Path(name), screen)
+    before = terminal.setStream(screen)
     _noise.append(noise)
     try:
         yield noise
@@ -270,10 +281,9 @@ def quiet() -> Iterator[Noise]:
         sys.stderr.flush()
         os.dup2(saved, 2)
         os.close(saved)
-        for handler, stream in zip(streams, before, strict=True):
-            handler.setStream(stream or sys.stderr)
+        terminal.setStream(before or sys.stderr)
         if line := noise.summary():
-            print(line, file=terminal)
+            print(line, file=screen)
         if not noise.kept:
             noise.file.unlink(missing_ok=True)
-        terminal.close()
+        screen.close()

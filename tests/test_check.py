@@ -55,7 +55,9 @@ def test_plain_mindspore_shifts_every_label_by_the_same_folder(root):
     assert labels() == [1, 2, 3]  # what the check is for: no error, every label moved
 
 
-@pytest.mark.parametrize("name", ["__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir", "lost+found", "kernel_meta", "rank_0"])
+@pytest.mark.parametrize(
+    "name", ["__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir", "lost+found", "kernel_meta", "rank_0"]
+)
 def test_junk_folders_are_strays(root, name):
     (root / name).mkdir()
     (root / name / "x.txt").write_text("x")

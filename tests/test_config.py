@@ -22,7 +22,9 @@ def problems(config, overrides=()):
 def test_a_dict_an_easydict_and_a_file_give_the_same(tmp_path):
     (tmp_path / "x.yaml").write_text("train_data: a\nval_data: b\nclass_num: 9\n")
     expected = load_config(GOOD)
-    assert load_config(ed(GOOD)) == expected == load_config(tmp_path / "x.yaml") == load_config(str(tmp_path / "x.yaml"))
+    assert (
+        load_config(ed(GOOD)) == expected == load_config(tmp_path / "x.yaml") == load_config(str(tmp_path / "x.yaml"))
+    )
     assert isinstance(expected, ed) and expected.batch_size == 32 and set(expected) == set(FIELDS)
 
 
@@ -33,7 +35,9 @@ def test_yaml_1_2_numbers_and_words(tmp_path):
 
 
 def test_every_problem_at_once():
-    rows, text = problems(GOOD | {"class_num": "9", "learning_rat": 1, "lr_max": -1, "epochs": 2, "warmup_epochs": 5}, ["x"])
+    rows, text = problems(
+        GOOD | {"class_num": "9", "learning_rat": 1, "lr_max": -1, "epochs": 2, "warmup_epochs": 5}, ["x"]
+    )
     assert set(rows) == {"x", "learning_rat", "class_num", "lr_max", "warmup_epochs"}
     assert "5 problems" in text and "expected" in text and "fix" in text
     assert "'9' must be a valid integer" in rows["class_num"]
@@ -114,7 +118,12 @@ def test_the_dump_holds_every_setting_and_reads_back(tmp_path):
 
 @pytest.mark.parametrize(
     "text,message",
-    [("", "holds no settings"), ("- 1\n", "holds no settings"), ("a: [1\n", "line 2 is no YAML"), ("a: 1\na: 2\n", "line 2")],
+    [
+        ("", "holds no settings"),
+        ("- 1\n", "holds no settings"),
+        ("a: [1\n", "line 2 is no YAML"),
+        ("a: 1\na: 2\n", "line 2"),
+    ],
 )
 def test_a_file_that_is_no_config(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)

@@ -11,14 +11,18 @@ from mslab.errors import ConfigError, MslabError, explain
 
 
 def test_a_message_has_what_expected_and_fix_in_rows():
-    error = ConfigError("Two are wrong.", expected="better ones", fix="one\ntwo", details=[("a", "first"), ("long", "x")])
+    error = ConfigError(
+        "Two are wrong.", expected="better ones", fix="one\ntwo", details=[("a", "first"), ("long", "x")]
+    )
     assert str(error) == (
         "Two are wrong.\n  a         first\n  long      x\n  expected  better ones\n  fix       one\n            two"
     )
 
 
 def test_the_docstring_draws_every_error():
-    classes = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, MslabError)]
+    classes = [
+        name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, MslabError)
+    ]
     assert len(classes) == 7
     for name in classes:
         assert name in errors.__doc__

@@ -1,0 +1,141 @@
+"""Guards before MindSpore starts, devices that are not there, and what becomes of MindSpore's output."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import cli
+
+from mslab import runtime
+from mslab.errors import DeviceError
+
+AVX512 = "flags : fpu avx2 avx512f avx512bw"
+
+
+@pytest.mark.parametrize(
+    "mindspore,flags,expected",
+    [
+        ("2.9.0", AVX512, "AVX2"),
+        ("2.10.0", AVX512, "AVX2"),
+        ("2.8.0", AVX512, None),
+        ("2.10.0", "flags : fpu avx2", None),
+    ],
+)
+def test_onednn_is_held_at_avx2_where_it_would_crawl(mindspore, flags, expected):
+    environ = {}
+    runtime.set_environment(environ, mindspore, flags)
+    assert environ.get("ONEDNN_MAX_CPU_ISA") == expected
+
+
+def test_what_the_user_set_stays():
+    environ = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+    runtime.set_environment(environ, "2.10.0", AVX512)
+    assert environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
+
+
+def test_the_compile_cache_stays_off():
+    environ = {"MS_COMPILER_CACHE_ENABLE": "1"}
+    runtime.set_environment(environ, "2.8.0", "")
+    assert environ["MS_COMPILER_CACHE_ENABLE"] == "0"
+
+
+def test_numpy_2_is_refused_with_the_fix():
+    with pytest.raises(DeviceError) as caught:
+        runtime.refuse_numpy2("2.1.3", "2.10.0")
+    assert "NumPy 2.1.3 is installed" in str(caught.value) and "pip install 'numpy<2'" in str(caught.value)
+    runtime.refuse_numpy2("1.26.4", "2.10.0")
+
+
+def test_workers_are_at_most_the_cores():
+    from mslab.check import cores
+
+    assert runtime.workers(10_000) == cores() and runtime.workers(1) == 1
+
+
+def test_plain_mindspore_refuses_more_workers_than_cores():
+    import mindspore.dataset as ds
+
+    with pytest.raises(ValueError, match="exceeds the boundary"):
+        ds.NumpySlicesDataset([1, 2]).map(lambda x: x, num_parallel_workers=10_000)
+
+
+@pytest.mark.parametrize("device", ["gpu", "ascend"])
+def test_a_device_that_is_not_there_is_one_clear_message(device, monkeypatch):
+    monkeypatch.setitem(runtime.DRIVERS, device, ("/nowhere/driver",))
+    with pytest.raises(DeviceError) as caught:
+        runtime.choose_device(device)
+    text = str(caught.value)
+    assert f"device: {device} cannot be used here: no driver" in text and "device: cpu" in text and "expected" in text
+
+
+def test_a_driver_that_does_not_work_is_tried_in_a_child_and_auto_takes_the_cpu(monkeypatch, capfd):
+    for device in ("gpu", "ascend"):
+        monkeypatch.setitem(runtime.DRIVERS, device, ("/",))  # a "driver" is there; the device is not
+        if device == "gpu":
+            assert runtime.why_not(device)
+    assert runtime.choose_device("auto") == "cpu"
+    assert "C++ Call Stack" not in "".join(capfd.readouterr())
+
+
+def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
+    with runtime.quiet() as noise:
+        os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Something is off\n  a stack line\n")
+        os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] foo is deprecated from 2.0\n")
+        os.write(2, b"[ERROR] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Now it broke\n")
+        noise.move_to(tmp_path / "train.log")
+        runtime.say.info("a message of the kit")
+    shown = capfd.readouterr().err
+    assert shown.splitlines() == [
+        "a message of the kit",
+        f"2 runtime warnings, the last: Now it broke — {tmp_path}/train.log",
+    ]
+    assert "a stack line" in (tmp_path / "train.log").read_text()
+
+
+def test_silence_prints_nothing_and_leaves_no_file(capfd):
+    with runtime.quiet() as noise:
+        file = noise.file
+    assert capfd.readouterr().err == "" and not file.exists()
+
+
+def test_ctrl_c_raises_a_flag_also_as_the_sigterm_that_mindspore_makes_of_it():
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with runtime.interruptible() as asked:
+            assert not asked()
+            os.kill(os.getpid(), number)
+            assert asked()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_help_and_check_do_not_import_mindspore(tmp_path):
+    script = (
+        "import sys, mslab.cli, mslab.check, mslab.config; print('mindspore' in sys.modules, 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False False\n"
+    assert cli("--help").returncode == 0
+
+
+def test_imports_go_one_way_down_the_list():
+    import ast
+
+    order = "errors schedule config check runtime augment data model checkpoint metrics evaluation progress runfolder "
+    order += "training finetuning mushrooms show demo cli"
+    ranks = {name: rank for rank, name in enumerate(order.split())}
+    package = Path(runtime.__file__).parent
+    assert {path.stem for path in package.glob("*.py")} - {"__init__"} == set(ranks)
+    for path in package.glob("*.py"):
+        if path.stem == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mslab":
+                names = [node.module.partition(".")[2]] if "." in node.module else [alias.name for alias in node.names]
+            for name in names:
+                if name in ranks:
+                    assert ranks[name] < ranks[path.stem], f"{path.name} imports {name}, which is below it"
+                    assert path.stem != "model", "the network imports nothing of mslab"
