@@ -1,0 +1,173 @@
+"""Weights in files: compatible with plain MindSpore both ways, exact, bounded, atomic."""
+
+import os
+import struct
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import STAGES
+
+from mslab import checkpoint, model
+from mslab.errors import CheckpointError
+
+
+@pytest.fixture
+def network():
+    backbone = model.resnet50_backbone(STAGES)
+    return model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
+
+
+@pytest.fixture
+def file(network, tmp_path):
+    path = tmp_path / "net.ckpt"
+    checkpoint.save(list(network.get_parameters()), path, {"class_names": ["a", "b", "ç"], "stages": STAGES})
+    return path
+
+
+def values(cell):
+    return {name: parameter.asnumpy() for name, parameter in cell.parameters_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_what_was_written_is_read(network, file):
+    weights = checkpoint.read(file)
+    assert same(weights.tensors, values(network)) and weights.class_names == ["a", "b", "ç"]
+    assert os.stat(file).st_mode & 0o777 == 0o644  # MindSpore itself writes 0400
+
+
+def test_equal_weights_give_equal_bytes(network, file, tmp_path):
+    checkpoint.save(list(network.get_parameters()), tmp_path / "other.ckpt", {"stages": STAGES, "class_names": ["a", "b", "ç"]})
+    assert (tmp_path / "other.ckpt").read_bytes() == file.read_bytes()
+
+
+def test_plain_mindspore_loads_a_backbone_in_two_lines(network, tmp_path):
+    checkpoint.save(list(network.backbone.get_parameters()), tmp_path / "best_backbone.ckpt", {"a": 1})
+
+    backbone = model.resnet50_backbone(STAGES)
+    ms.load_checkpoint(str(tmp_path / "best_backbone.ckpt"), backbone)
+
+    assert same(values(backbone), values(network.backbone))
+
+
+def test_a_file_of_plain_mindspore_loads_here(network, tmp_path):
+    ms.save_checkpoint(network, str(tmp_path / "plain.ckpt"))
+    weights = checkpoint.read(tmp_path / "plain.ckpt")
+    assert same(weights.tensors, values(network)) and weights.info == {} and weights.class_names == ["0", "1", "2"]
+
+
+def test_every_type_and_a_tensor_in_several_pieces(tmp_path, monkeypatch):
+    import mindspore.train.serialization as serialization
+
+    monkeypatch.setattr(serialization, "SLICE_SIZE", 1)  # KiB; a piece is 512 MiB in earnest
+    types = ["float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
+    expected = {name: np.arange(6).reshape(2, 3).astype(name) for name in types}
+    expected |= {"scalar": np.array(3, np.int32), "large": np.arange(3000, dtype=np.float32).reshape(30, 100)}
+    ms.save_checkpoint([{"name": n, "data": ms.Tensor(v)} for n, v in expected.items()], str(tmp_path / "x.ckpt"))
+    read = checkpoint.read(tmp_path / "x.ckpt").tensors
+    assert same(read, expected) and all(read[name].dtype == expected[name].dtype for name in expected)
+
+
+def test_loading_reports_its_count(network, file):
+    fresh = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
+    text = checkpoint.load_exactly(fresh, checkpoint.read(file).tensors, file, "network")
+    assert text == f"network: 47 of 47 tensors from {file}" and same(values(fresh), values(network))
+
+
+def test_the_original_labs_prefix_is_taken_off(network, tmp_path):
+    entries = [{"name": f"backbone.{p.name}", "data": p} for p in network.backbone.get_parameters()]
+    ms.save_checkpoint(entries, str(tmp_path / "lab.ckpt"))
+    backbone, head, _ = checkpoint.read(tmp_path / "lab.ckpt").split()
+    assert same(backbone, values(network.backbone)) and head == {}
+
+
+def test_a_mismatch_names_each_tensor_and_assigns_nothing(network, file):
+    tensors = dict(checkpoint.read(file).tensors)
+    tensors["layer1.0.conv9.weight"] = tensors.pop("layer1.0.conv1.weight")
+    tensors["classifier.weight"] = np.zeros((9, 32), np.float32)
+    before = {name: value.copy() for name, value in values(network).items()}
+    tensors["conv1.weight"] = tensors["conv1.weight"] + 1
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_exactly(network, tensors, file, "network")
+    text = str(caught.value)
+    assert "missing" in text and "layer1.0.conv1.weight (8, 64, 1, 1)" in text
+    assert "unknown" in text and "layer1.0.conv9.weight" in text
+    assert "classifier.weight is (9, 32) in the file, (3, 32) in the network" in text and "expected" in text
+    assert same(values(network), before)
+
+
+def test_plain_mindspore_accepts_a_file_of_which_no_name_matches(network):
+    param = {"nothing.like.it": ms.Parameter(ms.Tensor(np.zeros(3, np.float32)), name="nothing.like.it")}
+    missing, _ = ms.load_param_into_net(network, param)  # no exception: why names are compared here
+    assert len(missing) == 47
+
+
+@pytest.mark.parametrize(
+    "name,text",
+    [
+        ("bn1.running_mean", "PyTorch's"),
+        ("layer1.0.norm1.gamma", "another MindSpore project's"),
+        ("layer9.0.conv1.weight", "another stage table"),
+        ("features.0", "another network's"),
+    ],
+)
+def test_a_mismatch_says_what_probably_happened(network, name, text):
+    with pytest.raises(CheckpointError, match=text):
+        checkpoint.load_exactly(network, {name: np.zeros(1, np.float32)}, Path("x.ckpt"), "network")
+
+
+def test_files_that_are_none(tmp_path):
+    for content in (b"", b"text, not weights", b"\x80\x04pickle", b"PK\x03\x04zip", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"):
+        (tmp_path / "x.ckpt").write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a whole MindSpore checkpoint"):
+            checkpoint.read(tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        checkpoint.read(tmp_path)
+    with pytest.raises(CheckpointError, match=r"There is no file .*y.ckpt") as caught:
+        checkpoint.read(tmp_path / "y.ckpt")
+    assert "x.ckpt" in str(caught.value)
+
+
+def test_a_file_cut_anywhere_is_refused(file, tmp_path):
+    whole, cut = file.read_bytes(), tmp_path / "cut.ckpt"
+    complete = set(checkpoint.read(file).tensors)
+    for end in range(1, len(whole), 1000):
+        cut.write_bytes(whole[:end])
+        try:
+            read = checkpoint.read(cut).tensors  # cut exactly between two entries: whole, but fewer
+        except CheckpointError:
+            continue
+        assert set(read) < complete
+
+
+def test_sizes_that_disagree_with_the_bytes_are_refused(tmp_path):
+    def entry(dims, payload):
+        tensor = b"".join(b"\x08" + bytes([dim]) for dim in dims) + b"\x12\x07Float32\x1a" + bytes([len(payload)]) + payload
+        value = b"\x0a\x01w\x12" + bytes([len(tensor)]) + tensor
+        return b"\x0a" + bytes([len(value)]) + value
+
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(entry([2], struct.pack("<2f", 1, 2)))
+    assert checkpoint.read(path).tensors["w"].tolist() == [1, 2]
+    path.write_bytes(entry([127, 127], struct.pack("<2f", 1, 2)))  # MindSpore would read 64 KiB out of 8 bytes
+    with pytest.raises(CheckpointError, match="needs 64516 bytes and has 8"):
+        checkpoint.read(path)
+    path.write_bytes(entry([2], struct.pack("<2f", 1, 2)) + entry([1], struct.pack("<f", 1)))
+    with pytest.raises(CheckpointError, match="w is there twice"):
+        checkpoint.read(path)
+
+
+def test_a_failed_write_leaves_the_earlier_file(file, tmp_path):
+    before = file.read_bytes()
+
+    def write(temporary):
+        temporary.write_bytes(b"half")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.replace_atomically(file, write)
+    assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
