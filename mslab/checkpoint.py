@@ -195,15 +195,14 @@ def _entry(data: memoryview) -> tuple[str, tuple[int, ...], str, memoryview]:
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-def load_exactly(cell: Any, tensors: Mapping[str, np.ndarray], path: Path, what: str) -> str:
-    """Put the tensors into the cell's parameters of the same names. Returns "backbone: 265 of 265 tensors from FILE".
+def load_exactly(wanted: Mapping[str, Any], tensors: Mapping[str, np.ndarray], path: Path, what: str) -> str:
+    """Put the tensors into the parameters of the same names (`cell.parameters_dict()`). Returns "backbone: 265 of 265 tensors from FILE".
 
     Names and shapes are compared both ways first: strict_load alone does not notice a missing one. Raises
     CheckpointError, with nothing assigned, where they differ.
     """
     from mindspore import Tensor
 
-    wanted = cell.parameters_dict()
     rows = [("missing", f"{name} {tuple(p.shape)}") for name, p in wanted.items() if name not in tensors]
     rows += [("unknown", f"{name} {value.shape}") for name, value in tensors.items() if name not in wanted]
     for name in wanted.keys() & tensors.keys():

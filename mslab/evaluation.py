@@ -84,7 +84,7 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
         )
     backbone = model.resnet50_backbone(stages_of(weights))
     network = model.ResNet50(backbone, model.resnet50_head(len(weights.class_names), backbone.channels))
-    checkpoint.load_exactly(network, backbone_tensors | head_tensors, weights.path, "network")
+    checkpoint.load_exactly(network.parameters_dict(), backbone_tensors | head_tensors, weights.path, "network")
     network.set_train(False)
     standard = {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     return Loaded(network, weights.class_names, standard | weights.info, weights.path)

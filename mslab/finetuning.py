@@ -39,7 +39,7 @@ def transfer(
             say.info(note)
         training.start_device(run, resolved)
         network = training.new_network(resolved)
-        loaded = checkpoint.load_exactly(network.backbone, tensors, weights.path, "backbone")
+        loaded = checkpoint.load_exactly(network.backbone.parameters_dict(), tensors, weights.path, "backbone")
         say.info(f"{loaded}; head: new ({resolved.class_num} classes); freeze: {resolved.freeze}")
         return training.run_training(run, network, report)
 

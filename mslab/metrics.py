@@ -16,7 +16,9 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_num: int) -> np.n
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log(softmax(logits)[label]). logits (n, class_num), labels (n,)."""
+    """Mean of -log(softmax(logits)[label]); NaN where a logit is not finite. logits (n, class_num), labels (n,)."""
+    if not np.isfinite(logits).all():
+        return float("nan")
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return float(-log_softmax[np.arange(len(labels)), labels].mean())

@@ -115,7 +115,7 @@ class Run:
         """The row with the highest val_acc, the earliest on ties."""
         return max(self.rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
 
-    def end_epoch(self, row: dict[str, Any], network: Any, optimizer: Any, figures: dict[str, Any]) -> None:
+    def end_epoch(self, row: dict[str, Any], network: Any, state: Mapping[str, Any], figures: dict[str, Any]) -> None:
         """Keep an epoch: best.ckpt where it is the best, then history.csv, then last.ckpt, which makes it count."""
         self.rows.append(row)
         if self.best is row:
@@ -126,8 +126,7 @@ class Run:
             self.write_json("eval.json", source | figures)
         self._keep_top(row, network)
         self.write_history()
-        everything = {p.name: p for p in [*network.get_parameters(), *optimizer.get_parameters()]}
-        checkpoint.save(list(everything.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": row["epoch"]})
+        checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": row["epoch"]})
 
     def _keep_top(self, row: dict[str, Any], network: Any) -> None:
         ranked = sorted(self.rows, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.config["max_to_keep"]]

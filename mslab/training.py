@@ -72,11 +72,13 @@ def fit(step: TrainStep, rates: np.ndarray, train: data.Images, val: data.Images
                     raise KeyboardInterrupt
 
             result = evaluation.measure(step.network, val, config)
+            if not np.isfinite(result["loss"]):
+                raise exploded(result["loss"], epoch, number, rates, run)
             row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": float(rates[number])}
             row |= {"train_loss": total_loss / seen, "train_acc": correct / seen}
             row |= {"val_loss": result["loss"], "val_acc": result["accuracy"]}
             row |= {"images_per_s": speed, "seconds": time.perf_counter() - start}
-            run.end_epoch(row, step.network, step.optimizer, result)
+            run.end_epoch(row, step.network, training_state(step), result)
             say.info(
                 f"epoch {epoch + 1:>3}/{config.epochs}  loss {row['train_loss']:.3f}  acc {row['train_acc']:.3f}  "
                 f"val_loss {row['val_loss']:.3f}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
@@ -105,6 +107,11 @@ def build_optimizer(network: nn.Cell, rates: np.ndarray, config: Mapping[str, An
         {"order_params": trainable},
     ]
     return nn.Momentum(groups, learning_rate=rates.tolist(), momentum=config["momentum"])
+
+
+def training_state(step: TrainStep) -> dict[str, ms.Parameter]:
+    """What last.ckpt holds: weights, momentum, the step counter. The learning rates follow from the config."""
+    return {name: parameter for name, parameter in step.parameters_dict().items() if name != "learning_rate"}
 
 
 def check_rates(rates: np.ndarray, steps: int) -> None:
@@ -191,7 +198,7 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
         network = new_network(config)
         if not last.is_file() and run.manifest["parent"]:  # stopped before its first epoch ended
             parent = read(run.manifest["parent"]["file"])
-            say.info(load_exactly(network.backbone, parent.split()[0], parent.path, "backbone"))
+            say.info(load_exactly(network.backbone.parameters_dict(), parent.split()[0], parent.path, "backbone"))
         return run_training(run, network, report, last if last.is_file() else None)
 
 
@@ -209,7 +216,7 @@ def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Path |
             parameter.requires_grad = False
     step = TrainStep(network, nn.CrossEntropyLoss(), build_optimizer(network, rates, config))
     if last:
-        say.info(load_exactly(step, read(last).tensors, last, "training state"))
+        say.info(load_exactly(training_state(step), read(last).tensors, last, "training state"))
     run.info = {
         "schema": 1,
         "class_names": report.class_names,

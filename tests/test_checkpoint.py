@@ -74,7 +74,7 @@ def test_every_type_and_a_tensor_in_several_pieces(tmp_path, monkeypatch):
 
 def test_loading_reports_its_count(network, file):
     fresh = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
-    text = checkpoint.load_exactly(fresh, checkpoint.read(file).tensors, file, "network")
+    text = checkpoint.load_exactly(fresh.parameters_dict(), checkpoint.read(file).tensors, file, "network")
     assert text == f"network: 47 of 47 tensors from {file}" and same(values(fresh), values(network))
 
 
@@ -92,7 +92,7 @@ def test_a_mismatch_names_each_tensor_and_assigns_nothing(network, file):
     before = {name: value.copy() for name, value in values(network).items()}
     tensors["conv1.weight"] = tensors["conv1.weight"] + 1
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load_exactly(network, tensors, file, "network")
+        checkpoint.load_exactly(network.parameters_dict(), tensors, file, "network")
     text = str(caught.value)
     assert "missing" in text and "layer1.0.conv1.weight (8, 64, 1, 1)" in text
     assert "unknown" in text and "layer1.0.conv9.weight" in text
@@ -117,7 +117,7 @@ def test_plain_mindspore_accepts_a_file_of_which_no_name_matches(network):
 )
 def test_a_mismatch_says_what_probably_happened(network, name, text):
     with pytest.raises(CheckpointError, match=text):
-        checkpoint.load_exactly(network, {name: np.zeros(1, np.float32)}, Path("x.ckpt"), "network")
+        checkpoint.load_exactly(network.parameters_dict(), {name: np.zeros(1, np.float32)}, Path("x.ckpt"), "network")
 
 
 def test_files_that_are_none(tmp_path):
