@@ -8,7 +8,7 @@ import mindspore.dataset.vision as vision
 def train_transforms(
     size: int, mean: Sequence[float], std: Sequence[float], crop_scale: float, flip: bool, color_jitter: float
 ) -> list[vision.transforms.PyTensorOperation | vision.transforms.TensorOperation]:
-    """For training. A file's bytes, uint8 (n,) -> normalised float32 (3, size, size), random where the settings say so."""
+    """For training. A file's bytes, uint8 (n,) -> normalised float32 (3, size, size), random as the settings say."""
     steps = [vision.Decode()] if crop_scale == 1 else []
     if crop_scale == 1:
         steps.append(vision.Resize((size, size)))
@@ -22,7 +22,7 @@ def train_transforms(
 
 
 def eval_transforms(size: int, mean: Sequence[float], std: Sequence[float]) -> list:
-    """For measuring. A file's bytes, uint8 (n,) -> normalised float32 (3, size, size): the middle square, nothing random."""
+    """For measuring. A file's bytes, uint8 (n,) -> normalised float32 (3, size, size): the middle, nothing random."""
     return [vision.Decode(), vision.Resize(size), vision.CenterCrop(size), *_to_network(mean, std)]
 
 

@@ -1,6 +1,6 @@
 """Dataset sanity before any training: every file is loaded once, by Pillow, in a worker process. No MindSpore here.
 
-A rule is a function that yields findings; adding one is adding it to RULES. An error stops training, a warning does not.
+A rule is a function that yields findings; adding one is adding it to RULES. An error stops training, a warning not.
 """
 
 import hashlib

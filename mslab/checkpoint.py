@@ -1,7 +1,7 @@
 """Weights in files: a bounded reader, exact loading, atomic writing. Reading needs no MindSpore and trusts no size.
 
-A file is MindSpore's protobuf: one entry a tensor (name, dims, type, bytes), plus one text entry named `mslab`: JSON with
-class names, image size, normalisation, stage table and profile, so that a lone file can be evaluated.
+A file is MindSpore's protobuf: one entry a tensor (name, dims, type, bytes), plus one text entry named `mslab`: JSON
+with class names, image size, normalisation, stage table and profile, so that a lone file can be evaluated.
 """
 
 import contextlib
@@ -139,6 +139,7 @@ def _tensor(name: str, dims: tuple[int, ...], type_name: str, pieces: list[memor
 def _fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
     """The fields of one protobuf message: (number, wire type, value)."""
     at = 0
+    value: Any
     while at < len(data):
         key, at = _varint(data, at)
         number, kind = key >> 3, key & 7
@@ -166,7 +167,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _entry(data: memoryview) -> tuple[str, tuple[int, ...], str, memoryview]:
-    """(name, dims, type, bytes) of one Value {string tag = 1; TensorProto tensor = 2 {dims = 1; type = 2; content = 3}}."""
+    """(name, dims, type, bytes) of one Value {tag = 1; TensorProto tensor = 2 {dims = 1; type = 2; content = 3}}."""
     name, tensor = "", None
     for number, kind, value in _fields(data):
         if (number, kind) == (1, 2):
@@ -196,10 +197,10 @@ def _entry(data: memoryview) -> tuple[str, tuple[int, ...], str, memoryview]:
 
 
 def load_exactly(wanted: Mapping[str, Any], tensors: Mapping[str, np.ndarray], path: Path, what: str) -> str:
-    """Put the tensors into the parameters of the same names (`cell.parameters_dict()`). Returns "backbone: 265 of 265 tensors from FILE".
+    """Put the tensors into the parameters of the same names (`cell.parameters_dict()`).
 
-    Names and shapes are compared both ways first: strict_load alone does not notice a missing one. Raises
-    CheckpointError, with nothing assigned, where they differ.
+    Names and shapes are compared both ways first: strict_load alone does not notice a missing one. Returns "backbone:
+    265 of 265 tensors from FILE". Raises CheckpointError, with nothing assigned, where they differ.
     """
     from mindspore import Tensor
 
@@ -249,15 +250,15 @@ def save(parameters: Sequence[Any], path: Path, info: Mapping[str, Any]) -> None
     replace_atomically(path, write, suffix=".ckpt")
 
 
-def replace_atomically(path: Path, write: Callable[[Path], None], suffix: str = "") -> None:
+def replace_atomically(path: Path, write: Callable[[Path], object], suffix: str = "") -> None:
     """Have `write(temporary)` make the file beside its place, then put it there at once and durably."""
     temporary = path.with_name(f".{path.name}.tmp{suffix}")
     try:
         write(temporary)
-        os.chmod(temporary, 0o644)  # MindSpore writes 0400
+        temporary.chmod(0o644)  # MindSpore writes 0400
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system lets a folder be opened
@@ -268,7 +269,7 @@ def replace_atomically(path: Path, write: Callable[[Path], None], suffix: str = 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def sha256(path: Path) -> str:

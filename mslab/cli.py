@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mslab import __version__, runtime
-from mslab.errors import ConfigError, MslabError, explain
+from mslab.errors import ConfigError, explain
 
 say = logging.getLogger("mslab")
 app = typer.Typer(
@@ -69,13 +69,13 @@ def write_json(target: str | None, content: Any) -> None:
         write_text(Path(target), text)
 
 
-def checked(*folders: str | None, class_num: int | None = None) -> Any:
+def checked(train: str, val: str | None = None, class_num: int | None = None) -> Any:
     """The data's report, looked at with a progress bar, before MindSpore is imported."""
     from mslab.check import check_dataset
     from mslab.progress import Meter
 
     with Meter(1) as meter:
-        report = check_dataset(*folders, class_num=class_num, progress=meter.counted("loading images"))  # type: ignore[arg-type]
+        report = check_dataset(train, val, class_num=class_num, progress=meter.counted("loading images"))
     for line in str(report).splitlines() if report.ok else []:
         say.info(line)
     return report

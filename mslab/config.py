@@ -58,7 +58,7 @@ class Schema(BaseModel):
     # network
     stages: list[Stage] | None = Field(
         None,
-        description="rows of blocks, width, stride in place of model.STAGES; null = ResNet-50's own (or the backbone's)",
+        description="rows of blocks, width, stride, in place of model.STAGES; null = ResNet-50's (or the backbone's)",
     )
     freeze: Literal["none", "all"] = Field(
         "none",
@@ -72,6 +72,9 @@ class Schema(BaseModel):
     lr_init: float = Field(0.01, ge=0, le=100, description="learning rate of the first warmup step")
     lr_max: float = Field(0.1, gt=0, le=100, description="learning rate after warmup; lower it if the loss explodes")
     lr_end: float = Field(0.0, ge=0, le=100, description="learning rate of the last step, reached along a cosine")
+    optimizer: Literal["momentum", "adamw"] = Field(
+        "momentum", description="momentum = SGD with momentum; adamw needs a lr_max of about 0.001"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update that the next one keeps")
     weight_decay: float = Field(
         1e-4, ge=0, le=1, description="pull of the weights towards zero; BatchNorm and biases are left out"
@@ -138,6 +141,7 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], Callable[..., bool], str]] = [
 # settings that do nothing beside another one: (setting, the other, True where it does nothing, why)
 IDLE: list[tuple[str, str, Callable[[Any], bool], str]] = [
     ("lr_init", "warmup_epochs", lambda warmup: warmup == 0, "there is no warmup to start from it"),
+    ("momentum", "optimizer", lambda optimizer: optimizer == "adamw", "it has moments of its own"),
 ]
 
 

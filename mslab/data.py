@@ -85,7 +85,7 @@ def _pipeline(
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:
-    """TrainingError where a label has no output in the network: MindSpore's loss would read out of bounds in silence."""
+    """TrainingError where a label has no output in the network: MindSpore's loss would read out of bounds, silently."""
     if labels.min() < 0 or labels.max() >= class_num:
         raise TrainingError(
             f"A batch has labels from {labels.min()} to {labels.max()}; the network has {class_num} outputs.",

@@ -14,7 +14,9 @@ from mslab.check import DatasetReport, check_dataset
 from mslab.errors import CheckpointError, DatasetError, RunError
 
 
-def predict_logits(network: nn.Cell, batches: Iterable[tuple[np.ndarray, np.ndarray]], batch_size: int) -> tuple:
+def predict_logits(
+    network: nn.Cell, batches: Iterable[tuple[np.ndarray, np.ndarray]], batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits and labels of every image: float32 (n, class_num), int32 (n,). Leaves the network in evaluation mode.
 
     A smaller last batch is filled up, since a new shape would compile anew, and the filling is cut off again.

@@ -26,6 +26,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
+from mslab.check import cores
+
 VERSION = 1  # raise it whenever the drawing changes: then a folder drawn before is not taken for a new one
 SPLITS = ("train", "val", "test")
 COUNTS = {  # images per class
@@ -447,7 +449,7 @@ MARKS: dict[str, Callable[[Mushroom], None]] = {
 def ground(rng: Generator, kind: str, size: int) -> Image.Image:
     """Forest floor or meadow, out of focus, (size, size) RGB."""
     soil, litter = GROUNDS[kind]
-    light = np.float32(1)
+    light = np.ones((size, size), np.float32)
     for cells, strength in ((5, 0.3), (24, 0.2)):
         coarse = Image.fromarray(rng.uniform(-strength, strength, (cells, cells)).astype(np.float32))
         light = light + np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
@@ -540,7 +542,8 @@ def draw_datasets(
     progress(data set, images done, images in all) is called now and then. A data set that is there, drawn with equal
     settings, is left as it is. Raises FileExistsError, before anything is drawn, where another folder is in the way.
     """
-    records, problems = {}, []
+    records: dict[str, dict] = {}
+    problems: list[str] = []
     for name in only:
         records[name] = {
             "drawn_by": "mslab data make",
@@ -555,7 +558,7 @@ def draw_datasets(
         raise FileExistsError("\n".join(problems))
     for name, record in records.items():
         if not (Path(root) / name).exists():
-            draw_dataset(Path(root), name, record, workers or len(os.sched_getaffinity(0)), progress)
+            draw_dataset(Path(root), name, record, workers or cores(), progress)
     return {name: record["counts"] for name, record in records.items()}
 
 

@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from easydict import EasyDict
+
 from mslab import checkpoint, runtime
 from mslab.check import DatasetReport
 from mslab.config import dump_config, load_config
@@ -26,15 +28,13 @@ COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_ac
 class Run:
     """One run's folder. `epoch` is the number of completed epochs, `best` the best row of history.csv or None."""
 
-    def __init__(self, path: Path, config: Mapping[str, Any], manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: EasyDict, manifest: dict[str, Any]) -> None:
         self.path, self.config, self.manifest = path, config, manifest
         self.rows: list[dict[str, Any]] = []
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod
-    def create(
-        cls, name: str, config: Mapping[str, Any], report: DatasetReport, parent: dict[str, Any] | None
-    ) -> "Run":
+    def create(cls, name: str, config: EasyDict, report: DatasetReport, parent: dict[str, Any] | None) -> "Run":
         """A fresh folder under runs/ with config.yaml and manifest.json."""
         stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
         number = 1

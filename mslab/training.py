@@ -97,7 +97,7 @@ def set_training(network: nn.Cell, freeze: str) -> None:
 
 
 def build_optimizer(network: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> nn.Optimizer:
-    """Momentum with one learning rate a step; weight decay on weights only, not on BatchNorm and biases."""
+    """Momentum or AdamW, one learning rate a step; weight decay on weights only, not on BatchNorm and biases."""
     trainable = network.trainable_params()
     decayed = [parameter for parameter in trainable if parameter.ndim > 1]
     others = [parameter for parameter in trainable if parameter.ndim <= 1]
@@ -106,6 +106,8 @@ def build_optimizer(network: nn.Cell, rates: np.ndarray, config: Mapping[str, An
         {"params": others, "weight_decay": 0.0},
         {"order_params": trainable},
     ]
+    if config["optimizer"] == "adamw":
+        return nn.AdamWeightDecay(groups, learning_rate=rates.tolist())
     return nn.Momentum(groups, learning_rate=rates.tolist(), momentum=config["momentum"])
 
 
@@ -177,7 +179,7 @@ def train(
 
 
 def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
-    """Continue a run in its folder with its own config, after its last completed epoch; a finished one is left as is."""
+    """Continue a run in its folder with its own config, after its last completed epoch; a finished one stays as is."""
     run = Run.open(path)
     config = run.config
     last = run.checkpoints / "last.ckpt"

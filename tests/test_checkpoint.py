@@ -1,6 +1,5 @@
 """Weights in files: compatible with plain MindSpore both ways, exact, bounded, atomic."""
 
-import os
 import struct
 from pathlib import Path
 
@@ -37,11 +36,13 @@ def same(one, other):
 def test_what_was_written_is_read(network, file):
     weights = checkpoint.read(file)
     assert same(weights.tensors, values(network)) and weights.class_names == ["a", "b", "ç"]
-    assert os.stat(file).st_mode & 0o777 == 0o644  # MindSpore itself writes 0400
+    assert file.stat().st_mode & 0o777 == 0o644  # MindSpore itself writes 0400
 
 
 def test_equal_weights_give_equal_bytes(network, file, tmp_path):
-    checkpoint.save(list(network.get_parameters()), tmp_path / "other.ckpt", {"stages": STAGES, "class_names": ["a", "b", "ç"]})
+    checkpoint.save(
+        list(network.get_parameters()), tmp_path / "other.ckpt", {"stages": STAGES, "class_names": ["a", "b", "ç"]}
+    )
     assert (tmp_path / "other.ckpt").read_bytes() == file.read_bytes()
 
 
@@ -121,7 +122,13 @@ def test_a_mismatch_says_what_probably_happened(network, name, text):
 
 
 def test_files_that_are_none(tmp_path):
-    for content in (b"", b"text, not weights", b"\x80\x04pickle", b"PK\x03\x04zip", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"):
+    for content in (
+        b"",
+        b"text, not weights",
+        b"\x80\x04pickle",
+        b"PK\x03\x04zip",
+        b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+    ):
         (tmp_path / "x.ckpt").write_bytes(content)
         with pytest.raises(CheckpointError, match="not a whole MindSpore checkpoint"):
             checkpoint.read(tmp_path / "x.ckpt")
@@ -146,7 +153,9 @@ def test_a_file_cut_anywhere_is_refused(file, tmp_path):
 
 def test_sizes_that_disagree_with_the_bytes_are_refused(tmp_path):
     def entry(dims, payload):
-        tensor = b"".join(b"\x08" + bytes([dim]) for dim in dims) + b"\x12\x07Float32\x1a" + bytes([len(payload)]) + payload
+        tensor = (
+            b"".join(b"\x08" + bytes([dim]) for dim in dims) + b"\x12\x07Float32\x1a" + bytes([len(payload)]) + payload
+        )
         value = b"\x0a\x01w\x12" + bytes([len(tensor)]) + tensor
         return b"\x0a" + bytes([len(value)]) + value
 

@@ -60,7 +60,9 @@ def test_augmentation_settings_act_and_can_be_switched_off(images, three):
 def test_fewer_images_than_a_batch(images):
     with pytest.raises(DatasetError) as caught:
         data.steps_per_epoch(images, 64)
-    assert "48 training images, fewer than one batch of 64" in str(caught.value) and "batch_size=24" in str(caught.value)
+    assert "48 training images, fewer than one batch of 64" in str(caught.value) and "batch_size=24" in str(
+        caught.value
+    )
     assert data.steps_per_epoch(images, 10) == 4
 
 

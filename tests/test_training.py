@@ -50,7 +50,7 @@ def test_the_run_folder_holds_what_design_says(run, squares):
         *(f"checkpoints/{name}.ckpt" for name in ("best", "last", "best_backbone")),
     }
     assert list(history(folder)[0]) == (
-        "epoch step lr train_loss train_acc val_loss val_acc images_per_s seconds".split()
+        ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
     )
     assert [row["epoch"] for row in history(folder)] == ["1", "2", "3", "4"] and history(folder)[1]["step"] == "12"
     content = manifest(folder)
@@ -112,13 +112,22 @@ def test_weight_decay_is_kept_off_batchnorm_and_biases():
     optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))  # no gradient: only decay moves a weight
     for parameter in network.trainable_params():
         moved = not np.array_equal(parameter.asnumpy(), before[parameter.name])
-        decayed = parameter.name.endswith(("conv1.weight", "conv2.weight", "conv3.weight", "0.weight", "classifier.weight"))
+        decayed = parameter.name.endswith(
+            ("conv1.weight", "conv2.weight", "conv3.weight", "0.weight", "classifier.weight")
+        )
         assert moved == decayed, parameter.name
     assert np.allclose(network.backbone.conv1.weight.asnumpy(), before["conv1.weight"] * (1 - 0.1 * 0.5))
 
 
 def test_a_loss_that_explodes_stops_with_step_rate_and_fix_and_keeps_the_last_good(inside, three):
-    config = three | {"epochs": 4, "warmup_epochs": 3, "lr_init": 0.001, "lr_max": 100, "momentum": 0.99, "weight_decay": 1}
+    config = three | {
+        "epochs": 4,
+        "warmup_epochs": 3,
+        "lr_init": 0.001,
+        "lr_max": 100,
+        "momentum": 0.99,
+        "weight_decay": 1,
+    }
     with pytest.raises(TrainingError) as caught:
         mslab.train(config)
     text = str(caught.value)
@@ -205,9 +214,13 @@ def test_load_network_gives_what_is_needed_to_use_it(run, squares):
     assert mslab.load_network(run[0] / "checkpoints" / "last.ckpt").class_names == ["a", "b", "c"]  # optimizer left out
 
 
-def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_keeps_its_own(inside, three, two, monkeypatch):
+def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_keeps_its_own(
+    inside, three, two, monkeypatch
+):
     table = [[1, 8, 1], [1, 12, 2], [1, 16, 2]]
-    monkeypatch.setattr(model, "STAGES", [(1, 8, 1), (1, 12, 2), (1, 16, 2)])  # the line in model.py that a student edits
+    monkeypatch.setattr(
+        model, "STAGES", [(1, 8, 1), (1, 12, 2), (1, 16, 2)]
+    )  # the line in model.py that a student edits
     edited = mslab.train({key: value for key, value in three.items() if key != "stages"} | {"epochs": 1})
     monkeypatch.undo()
     monkeypatch.chdir(inside)
@@ -218,10 +231,10 @@ def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_
 
 
 def test_evaluating_on_other_classes_is_refused(run, squares, tmp_path):
-    with pytest.raises(DatasetError, match="has the classes left, right; .* knows a, b, c"):
+    with pytest.raises(DatasetError, match=r"has the classes left, right; .* knows a, b, c"):
         mslab.evaluate(run[0], squares / "two" / "val")
     draw(tmp_path / "renamed", ["a", "b", "d"], 2)
-    with pytest.raises(DatasetError, match="has the classes a, b, d"):
+    with pytest.raises(DatasetError, match=r"has the classes a, b, d"):
         mslab.evaluate(run[0], tmp_path / "renamed")
 
 
@@ -270,7 +283,7 @@ def test_resume_of_a_finished_run_and_of_no_run(run, tmp_path, capfd):
     assert cli("train", "--resume", run[0]).returncode == 0
     done = cli("train", "--resume", run[0])
     assert "is finished: 4 of 4 epochs; nothing to do" in done.stderr
-    with pytest.raises(RunError, match="has no config.yaml"):
+    with pytest.raises(RunError, match=r"has no config.yaml"):
         training.resume(tmp_path)
 
 
@@ -278,9 +291,11 @@ def test_resume_with_other_images_is_refused(run, inside, squares):
     shutil.copytree(run[0], "copy")
     shutil.copytree(squares / "three", "data")
     (inside / "data/train/a/000.png").write_bytes((inside / "data/train/a/001.png").read_bytes())
-    text = Path("copy/config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 4", "epochs: 9")
+    text = (
+        Path("copy/config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 4", "epochs: 9")
+    )
     Path("copy/config.yaml").write_text(text)
-    with pytest.raises(DatasetError, match="The images are not those"):
+    with pytest.raises(DatasetError, match=r"The images are not those"):
         training.resume("copy")
 
 
