@@ -66,8 +66,10 @@ class Schema(BaseModel):
     )
     # training
     epochs: int = Field(12, ge=1, le=100_000, description="passes over train_data")
-    warmup_epochs: int = Field(
-        2, ge=0, description="epochs in which the learning rate rises linearly, step by step, from lr_init to lr_max"
+    warmup_epochs: float = Field(
+        2,
+        ge=0,
+        description="epochs in which the learning rate rises step by step from lr_init to lr_max; 0.5 is half an epoch",
     )
     lr_init: float = Field(0.01, ge=0, le=100, description="learning rate of the first warmup step")
     lr_max: float = Field(0.1, gt=0, le=100, description="learning rate after warmup; lower it if the loss explodes")

@@ -69,9 +69,31 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         }
 
     nine = job("nine", "mushrooms9", "2/4  nine classes, from scratch")
+    say.info("test images with what the network took them for: %s", picture(nine["run"], root / "mushrooms9"))
     transfer = job("transfer", "mushrooms2", "3/4  two classes, by transfer from the nine", backbone=nine["run"])
     scratch = job("scratch", "mushrooms2", "4/4  two classes, from scratch with the same images and steps")
     return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - start}
+
+
+def picture(run: str, data: Path, each: int = 4) -> Path:
+    """RUN/examples.png: `each` test images of every class, with the class that the run's network saw in them."""
+    import mindspore as ms
+
+    from mslab.evaluation import load_network
+    from mslab.show import contact_sheet
+
+    loaded, report = load_network(run), check_dataset(data)
+    by_class = [report.splits["test"].classes[name][:each] for name in loaded.class_names]
+    shown = [(path, label) for row in zip(*by_class, strict=False) for label, path in enumerate(row)]
+    logits = loaded.network(ms.Tensor(loaded.preprocess([path for path, _ in shown]))).asnumpy()
+    seen = logits.argmax(axis=1)
+    captions, right = (
+        [loaded.class_names[index] for index in seen],
+        [s == y for s, (_, y) in zip(seen, shown, strict=True)],
+    )
+    file = Path(run) / "examples.png"
+    contact_sheet([path for path, _ in shown], captions, right, columns=len(by_class)).save(file)
+    return file
 
 
 def table(result: Mapping[str, Any]) -> str:

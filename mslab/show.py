@@ -1,7 +1,9 @@
-"""Tables for a terminal: the network stage by stage, and an evaluation's figures."""
+"""What a person looks at: the network stage by stage, an evaluation's figures, images with what was seen in them."""
 
 import io
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,6 @@ from rich.table import Table
 
 def render(table: Table) -> str:
     """The table as text, plain where standard output is no terminal."""
-    import shutil
-
     width = max(80, min(120, shutil.get_terminal_size((100, 24)).columns))
     console = Console(file=io.StringIO(), width=width)
     console.print(table)
@@ -81,3 +81,21 @@ def figures_table(result: Mapping[str, Any]) -> str:
     for name, row in zip(names, result["confusion"], strict=True):
         matrix.add_row(name, *(str(number) if number else "·" for number in row))
     return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f} on {result['images']} images"
+
+
+def contact_sheet(files: Sequence[Path], captions: Sequence[str], right: Sequence[bool], columns: int = 9) -> Any:
+    """A Pillow image of all `files`, each with its caption below: dark where right, red and crossed where wrong."""
+    from PIL import Image, ImageDraw
+
+    side, text = 112, 18
+    rows = -(-len(files) // columns)
+    sheet = Image.new("RGB", (columns * (side + 4), rows * (side + text + 4)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (path, caption, good) in enumerate(zip(files, captions, right, strict=True)):
+        x, y = number % columns * (side + 4) + 2, number // columns * (side + text + 4) + 2
+        with Image.open(path) as image:
+            sheet.paste(image.convert("RGB").resize((side, side)), (x, y))
+        if not good:
+            draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red", width=3)
+        draw.text((x, y + side + 1), caption if good else f"x {caption}", fill="black" if good else "red", font_size=13)
+    return sheet

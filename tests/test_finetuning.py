@@ -1,0 +1,132 @@
+"""Transfer: the right weights in the right place, frozen where they should be, and clear words where not."""
+
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import STAGES, draw, settings
+
+import mslab
+from mslab import checkpoint, finetuning, model, training
+from mslab.config import load_config
+from mslab.errors import CheckpointError, DatasetError
+
+
+@pytest.fixture(scope="module")
+def parent(squares, tmp_path_factory):
+    """A run on three classes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("parent"))
+        return Path(mslab.train(settings(squares / "three", 3, epochs=1)).run).resolve()
+
+
+def backbone_of(run):
+    return checkpoint.read(Path(run) / "checkpoints" / "best_backbone.ckpt").tensors
+
+
+def test_a_fresh_head_on_the_saved_backbone(parent, inside, two, caplog, capfd):
+    result = mslab.transfer(two | {"epochs": 1}, backbone=parent / "checkpoints" / "best_backbone.ckpt")
+    manifest = json.loads((Path(result.run) / "manifest.json").read_text())
+    file = parent / "checkpoints" / "best_backbone.ckpt"
+    assert manifest["kind"] == "transfer" and manifest["parent"]["sha256"] == checkpoint.sha256(file)
+    log = (Path(result.run) / "train.log").read_text()
+    assert f"backbone: 45 of 45 tensors from {file}; head: new (2 classes); freeze: none" in log
+    before, after = backbone_of(parent), backbone_of(result.run)
+    assert not np.array_equal(before["conv1.weight"], after["conv1.weight"])
+    assert mslab.load_network(result.run).class_names == ["left", "right"]
+
+
+def test_frozen_means_that_nothing_in_the_backbone_moves(parent, inside, two):
+    result = mslab.transfer(two | {"epochs": 3, "freeze": "all"}, backbone=parent)
+    before, after = backbone_of(parent), backbone_of(result.run)
+    assert all(np.array_equal(before[name], after[name]) for name in before)  # moving_mean and moving_variance too
+    last = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt").split()
+    assert all(np.array_equal(before[name], last[0][name]) for name in before)
+    head = last[1]["classifier.weight"]
+    fresh = model.resnet50_head(2, 32).classifier.weight.asnumpy()
+    assert head.shape == fresh.shape and np.abs(head).max() > 0
+
+
+def test_requires_grad_alone_would_let_batchnorm_move():
+    network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(2, 32))
+    for parameter in network.backbone.get_parameters():
+        parameter.requires_grad = False
+    x = ms.Tensor(np.random.default_rng(0).normal(3, 1, (8, 3, 32, 32)).astype(np.float32))
+    mean = network.backbone.bn1.moving_mean
+    network.set_train()  # the guard is training.set_training, which takes the backbone out again
+    network(x)
+    moved = mean.asnumpy().copy()
+    assert np.abs(moved).max() > 0
+    training.set_training(network, "all")
+    network(x)
+    assert np.array_equal(mean.asnumpy(), moved)
+
+
+def test_the_backbones_own_normalisation_is_used_and_said(parent, inside, two):
+    result = mslab.transfer(two | {"epochs": 1, "mean": [0.5, 0.5, 0.5], "image_size": 48}, backbone=parent)
+    config = load_config(Path(result.run) / "config.yaml")
+    assert config.mean == [0.485, 0.456, 0.406] and config.image_size == 48
+    log = (Path(result.run) / "train.log").read_text()
+    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; used instead of the config's [0.5" in log
+    assert "the backbone was trained on 32 pixels, this run on 48" in log
+    assert checkpoint.read(Path(result.run) / "checkpoints" / "best.ckpt").info["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_a_whole_network_is_taken_and_said(parent, caplog, monkeypatch):
+    import logging
+
+    monkeypatch.setattr(logging.getLogger("mslab"), "propagate", True)
+    with caplog.at_level(logging.INFO, "mslab"):
+        _, tensors = finetuning.read_backbone(parent / "checkpoints" / "best.ckpt")
+    assert "is a whole network (3 classes): its head is left out" in caplog.text
+    expected = backbone_of(parent)
+    assert tensors.keys() == expected.keys()
+
+
+def test_the_labs_prefixed_file_and_a_plain_one_work(parent, inside, two):
+    entries = [{"name": f"backbone.{name}", "data": ms.Tensor(value)} for name, value in backbone_of(parent).items()]
+    ms.save_checkpoint(entries, "lab.ckpt")
+    weights, tensors = finetuning.read_backbone("lab.ckpt")
+    config = load_config(two)
+    with pytest.raises(CheckpointError, match="stage table"):  # a foreign file tells no table: ResNet-50's is assumed
+        finetuning.adopt(config, weights)
+    backbone = model.resnet50_backbone(STAGES)
+    text = checkpoint.load_exactly(backbone.parameters_dict(), tensors, weights.path, "backbone")
+    assert text == "backbone: 45 of 45 tensors from lab.ckpt"
+
+
+def test_another_stage_table_than_the_files_is_refused(parent, inside, two):
+    with pytest.raises(CheckpointError) as caught:
+        mslab.transfer(two | {"stages": [[1, 8, 1]]}, backbone=parent)
+    assert "was trained with the stage table [[1, 8, 1], [1, 8, 2]], the config has [[1, 8, 1]]" in str(caught.value)
+    assert "stages=null" in str(caught.value) and not (inside / "runs").exists()
+
+
+def test_files_that_are_no_backbone(parent, inside, two):
+    with pytest.raises(CheckpointError, match=r"There is no file nowhere.ckpt"):
+        mslab.transfer(two, backbone="nowhere.ckpt")
+    ms.save_checkpoint([{"name": "classifier.weight", "data": ms.Tensor(np.zeros((2, 4), np.float32))}], "head.ckpt")
+    with pytest.raises(CheckpointError, match="has no backbone: 1 head"):
+        mslab.transfer(two, backbone="head.ckpt")
+    Path("text.ckpt").write_text("no weights")
+    with pytest.raises(CheckpointError, match="not a whole MindSpore checkpoint"):
+        mslab.transfer(two, backbone="text.ckpt")
+    ms.save_checkpoint([{"name": "features.0.weight", "data": ms.Tensor(np.zeros(3, np.float32))}], "other.ckpt")
+    with pytest.raises(CheckpointError, match="does not fit the backbone: 0 of"):
+        mslab.transfer(two | {"stages": None}, backbone="other.ckpt")
+
+
+def test_a_backbone_alone_cannot_be_evaluated(parent, squares):
+    with pytest.raises(CheckpointError, match="is a backbone without a head"):
+        mslab.evaluate(parent / "checkpoints" / "best_backbone.ckpt", squares / "three" / "val")
+
+
+def test_three_folders_in_a_two_class_set(parent, inside, two, squares):
+    draw(inside / "train", ["left", "right", "up"], 2)
+    with pytest.raises(DatasetError) as caught:
+        mslab.transfer(two | {"train_data": "train"}, backbone=parent)
+    text = str(caught.value)
+    assert "has 3 class folders (left, right, up), class_num says 2" in text and "class-extra" not in text
+    assert "expected" in text and "fix" in text
