@@ -101,21 +101,17 @@ class DatasetReport:
             "fingerprint": self.fingerprint,
         }
 
-    def raise_errors(self, says: str = "class_num") -> None:
-        """DatasetError that lists every error; nothing where there is none. `says` names who asked for class_num."""
+    def raise_errors(self, says: str = "") -> None:
+        """DatasetError that lists every error; nothing where there is none. `says`: "x.yaml says class_num: 9"."""
         if self.ok:
             return
-        codes = {finding.code for finding in self.errors}
-        counted = {len(split.classes) + len(split.strays) for split in self.splits.values()}
-        folders = (
-            f"{' and '.join(map(str, sorted(counted)))} folders" if codes & {"stray-folder", "class-count"} else ""
-        )
-        what = f"{self.root} cannot be trained on" + (
-            f": it has {folders} where classes are expected" if folders else ""
-        )
+        miscounted = {finding.path.split("/")[0] for finding in self.errors if finding.code == "class-count"}
+        wrong = [s for s in self.splits.values() if s.strays or (s.name or ".") in miscounted]
+        what = "; ".join(f"{s.root} has {len(s.classes) + len(s.strays)} class folders" for s in wrong)
+        what = f"{what}{', ' * bool(says)}{says}" if wrong else f"{self.root} cannot be trained on"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
         raise DatasetError(
-            f"{what}; {says}.",
+            f"{what}.",
             details=_rows(self.errors),
             expected="one folder a class, holding only image files, the same classes in every split",
             fix="\n".join(list(fixes)[:6]),
@@ -376,11 +372,11 @@ def _rows(findings: list[Finding]) -> list[tuple[str, str]]:
 
 def _load_all(splits: list[Split], progress: Callable[[int, int], None] | None) -> None:
     jobs = [(split, path) for split in splits for files in split.classes.values() for path in files]
-    waiting, lock, done = iter(jobs), threading.Lock(), [0]
+    waiting, lock, done, stopped = iter(jobs), threading.Lock(), [0], threading.Event()
 
     def work() -> None:
         worker = None
-        while True:
+        while not stopped.is_set():
             with lock:
                 job = next(waiting, None)
             if job is None:
@@ -405,8 +401,12 @@ def _load_all(splits: list[Split], progress: Callable[[int, int], None] | None) 
 
     count = max(1, min(cores(), len(jobs) // 8))
     with ThreadPoolExecutor(count) as pool:
-        for result in [pool.submit(work) for _ in range(count)]:
-            result.result()
+        try:
+            for result in [pool.submit(work) for _ in range(count)]:
+                result.result()
+        except BaseException:  # Ctrl-C: the threads end after the image they are at
+            stopped.set()
+            raise
     for split in splits:  # in the order of names, whichever worker was first
         split.broken = {path: split.broken[path] for path in sorted(split.broken)}
 

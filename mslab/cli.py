@@ -87,7 +87,7 @@ def checked_config(config: str, overrides: list[str] | None) -> tuple[Any, Any]:
 
     settings = load_config(config, overrides or [])
     report = checked(settings.train_data, settings.val_data, class_num=settings.class_num)
-    report.raise_errors(f"class_num: {settings.class_num}")
+    report.raise_errors(f"{config} says class_num: {settings.class_num}")
     return settings, report
 
 

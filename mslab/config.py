@@ -74,8 +74,8 @@ class Schema(BaseModel):
     lr_init: float = Field(0.01, ge=0, le=100, description="learning rate of the first warmup step")
     lr_max: float = Field(0.1, gt=0, le=100, description="learning rate after warmup; lower it if the loss explodes")
     lr_end: float = Field(0.0, ge=0, le=100, description="learning rate of the last step, reached along a cosine")
-    optimizer: Literal["momentum", "adamw"] = Field(
-        "momentum", description="momentum = SGD with momentum; adamw needs a lr_max of about 0.001"
+    optimizer: Literal["momentum", "adam"] = Field(
+        "momentum", description="momentum = SGD with momentum; adam needs a lr_max of about 0.001"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update that the next one keeps")
     weight_decay: float = Field(
@@ -143,7 +143,7 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], Callable[..., bool], str]] = [
 # settings that do nothing beside another one: (setting, the other, True where it does nothing, why)
 IDLE: list[tuple[str, str, Callable[[Any], bool], str]] = [
     ("lr_init", "warmup_epochs", lambda warmup: warmup == 0, "there is no warmup to start from it"),
-    ("momentum", "optimizer", lambda optimizer: optimizer == "adamw", "it has moments of its own"),
+    ("momentum", "optimizer", lambda optimizer: optimizer == "adam", "it has moments of its own"),
 ]
 
 

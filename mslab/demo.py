@@ -51,25 +51,18 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
     def job(kind: str, name: str, text: str, **options: Any) -> dict[str, Any]:
         say.info(text)
         begun = time.perf_counter()
-        config = CONFIGS / f"{name}.yaml"
-        places = [f"train_data={root / name / 'train'}", f"val_data={root / name / 'val'}", *overrides]
+        data = root / name
+        report, test = check_dataset(data / "train", data / "val"), check_dataset(data / "test")
+        places = [f"train_data={data / 'train'}", f"val_data={data / 'val'}", *overrides]
         work = finetuning.transfer if options else training.train
-        outcome = work(config, overrides=places, name=f"demo-{kind}", **options)
-        run = outcome.run
-        test = evaluation.evaluate(run, root / name / "test")
-        report = check_dataset(root / name)
-        linear = metrics.linear_baseline(report.samples("train"), report.samples("test"))[0]
-        seconds = time.perf_counter() - begun
-        return {
-            "test_acc": test["accuracy"],
-            "val_acc": outcome.val_acc,
-            "linear_acc": linear,
-            "seconds": seconds,
-            "run": run,
-        }
+        outcome = work(CONFIGS / f"{name}.yaml", overrides=places, report=report, name=f"demo-{kind}", **options)
+        accuracy = evaluation.evaluate(outcome.run, data / "test", report=test)["accuracy"]
+        linear = metrics.linear_baseline(report.samples("train"), test.samples(""))[0]
+        figures = {"test_acc": accuracy, "val_acc": outcome.val_acc, "linear_acc": linear}
+        return figures | {"seconds": time.perf_counter() - begun, "run": outcome.run}
 
     nine = job("nine", "mushrooms9", "2/4  nine classes, from scratch")
-    say.info("test images with what the network took them for: %s", picture(nine["run"], root / "mushrooms9"))
+    say.info("test images with what the network took them for: %s", picture(nine["run"], root / "mushrooms9" / "test"))
     transfer = job("transfer", "mushrooms2", "3/4  two classes, by transfer from the nine", backbone=nine["run"])
     scratch = job("scratch", "mushrooms2", "4/4  two classes, from scratch with the same images and steps")
     return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - start}
@@ -83,7 +76,7 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
     from mslab.show import contact_sheet
 
     loaded, report = load_network(run), check_dataset(data)
-    by_class = [report.splits["test"].classes[name][:each] for name in loaded.class_names]
+    by_class = [report.splits[""].classes[name][:each] for name in loaded.class_names]
     shown = [(path, label) for row in zip(*by_class, strict=False) for label, path in enumerate(row)]
     logits = loaded.network(ms.Tensor(loaded.preprocess([path for path, _ in shown]))).asnumpy()
     seen = logits.argmax(axis=1)

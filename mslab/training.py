@@ -15,7 +15,7 @@ from mslab import data, evaluation, metrics, model, runtime, schedule
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import load_exactly, read
 from mslab.config import load_config
-from mslab.errors import ConfigError, DatasetError, TrainingError
+from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
 from mslab.progress import Meter
 from mslab.runfolder import Run
 
@@ -97,7 +97,7 @@ def set_training(network: nn.Cell, freeze: str) -> None:
 
 
 def build_optimizer(network: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> nn.Optimizer:
-    """Momentum or AdamW, one learning rate a step; weight decay on weights only, not on BatchNorm and biases."""
+    """Momentum or Adam, one learning rate a step; weight decay on weights only, not on BatchNorm and biases."""
     trainable = network.trainable_params()
     decayed = [parameter for parameter in trainable if parameter.ndim > 1]
     others = [parameter for parameter in trainable if parameter.ndim <= 1]
@@ -106,8 +106,8 @@ def build_optimizer(network: nn.Cell, rates: np.ndarray, config: Mapping[str, An
         {"params": others, "weight_decay": 0.0},
         {"order_params": trainable},
     ]
-    if config["optimizer"] == "adamw":
-        return nn.AdamWeightDecay(groups, learning_rate=rates.tolist())
+    if config["optimizer"] == "adam":
+        return nn.Adam(groups, learning_rate=rates.tolist())
     return nn.Momentum(groups, learning_rate=rates.tolist(), momentum=config["momentum"])
 
 
@@ -183,7 +183,14 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
     run = Run.open(path)
     config = run.config
     last = run.checkpoints / "last.ckpt"
-    run.rows = run.rows[: read(last).info["epoch"]] if last.is_file() else []
+    completed = read(last).info["epoch"] if last.is_file() else 0
+    if len(run.rows) < completed:
+        raise RunError(
+            f"{run.path}/history.csv has {len(run.rows)} epochs, last.ckpt is of epoch {completed}.",
+            expected="a row for every completed epoch, as mslab writes them",
+            fix="restore history.csv, or begin a new run",
+        )
+    run.rows = run.rows[:completed]
     if run.epoch >= config.epochs:
         say.info("%s is finished: %d of %d epochs; nothing to do", run.path, run.epoch, config.epochs)
         return outcome(run, 0.0)
@@ -257,7 +264,14 @@ def outcome(run: Run, seconds: float) -> EasyDict:
 def checked(config: EasyDict, report: DatasetReport | None) -> DatasetReport:
     """The data's report, without errors. Checks where the caller has not."""
     report = report or check_dataset(config.train_data, config.val_data, class_num=config.class_num)
-    report.raise_errors(f"class_num: {config.class_num}")
+    report.raise_errors(f"the config says class_num: {config.class_num}")
+    found = len(report.class_names)
+    if found != config.class_num:  # a report made without class_num
+        raise DatasetError(
+            f"{report.root} has {found} class folders, the config says class_num: {config.class_num}.",
+            expected="class_num equal to the number of class folders",
+            fix=f"class_num: {found}, or other folders",
+        )
     return report
 
 
