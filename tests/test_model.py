@@ -89,7 +89,8 @@ def main():
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
     rates = schedule.warmup_cosine(1, 60, 0, 0.01, 0.01)
-    optimizer = training.build_optimizer(network, rates, {"weight_decay": 1e-4, "momentum": 0.9, "optimizer": "momentum"})
+    settings = {"weight_decay": 1e-4, "momentum": 0.9, "optimizer": "momentum"}
+    optimizer = training.build_optimizer(network, rates, settings)
     step = training.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     training.set_training(network, "none")
     rng = np.random.RandomState(0)

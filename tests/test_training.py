@@ -145,7 +145,7 @@ def test_a_loss_that_explodes_stops_with_step_rate_and_fix_and_keeps_the_last_go
 
 
 def test_adam_learns_too_and_momentum_beside_it_is_said(inside, three):
-    with pytest.raises(ConfigError, match="momentum .*does nothing here"):
+    with pytest.raises(ConfigError, match=r"momentum .*does nothing here"):
         load_config(three | {"optimizer": "adam"}, ["momentum=0.5"])
     result = mslab.train(three | {"optimizer": "adam", "lr_init": 1e-4, "lr_max": 1e-3})
     rows = history(Path(result.run))
