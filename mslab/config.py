@@ -176,7 +176,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     config, more = _validate({key: _plain(value) for key, value in given.items()})
     problems += more
     for name, other, is_idle, why in IDLE:
-        if name in given and other in config and is_idle(config[other]):
+        chosen = name in given and (name in overridden or given[name] != FIELDS[name].default)
+        if chosen and other in config and is_idle(config[other]):
             text = f"does nothing here: with {other}: {config[other]} {why}"
             if name in overridden:
                 problems.append((name, f"{text}; leave it out"))

@@ -110,7 +110,7 @@ def test_the_demos_transfer_and_scratch_differ_in_the_backbone_only():
 
 @pytest.mark.slow
 def test_animals_beat_chance_and_transfer_beats_scratch(test_data, tmp_path):
-    """README's commands on real photographs, cut to one epoch of nine classes; the full figures are in README."""
+    """README's commands on real images, cut to one epoch of nine classes; the full figures are in README."""
     animals = test_data / "animals"
 
     def places(name):
