@@ -30,7 +30,7 @@ find_python() {
 
 install() {
     python=$(find_python) || exit 1
-    note "making $venv with $("$python" --version 2>&1); downloads about 500 MB, once"
+    note "making $venv with $("$python" --version 2>&1); downloads about 1 GB, once"
     rm -rf "$venv"
     "$python" -m venv "$venv" ||
         fail "$python cannot make a virtual environment" "the venv module" "on Debian and Ubuntu: apt install python3-venv"

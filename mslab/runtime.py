@@ -103,6 +103,9 @@ def start(device: str, mode: str, seed: int) -> str:
             "MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix="pip install mindspore==2.8.0"
         )
     refuse_numpy2()
+    if release(version("mindspore")) >= (2, 9):
+        isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "as it is")
+        say.info("note: MindSpore %s (CPU instructions: %s); 2.8.0 was faster on a CPU", version("mindspore"), isa)
     chosen = choose_device(device)
     import mindspore as ms
 
