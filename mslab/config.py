@@ -90,7 +90,7 @@ class Schema(BaseModel):
         "graph", description="graph compiles one step (fast); pynative runs line by line (slow, for a debugger)"
     )
     max_to_keep: int = Field(
-        1, ge=0, le=1000, description="checkpoints of the best epochs kept beside best.ckpt and last.ckpt; 0 = none"
+        0, ge=0, le=1000, description="checkpoints of this many best epochs, kept beside best.ckpt and last.ckpt"
     )
 
 

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from conftest import PROJECT, STAGES, cli, draw, overrides, settings
+from conftest import PROJECT, STAGES, cli, draw
 
 from mslab import demo, mushrooms
 
@@ -124,9 +124,3 @@ def test_animals_beat_chance_and_transfer_beats_scratch(test_data, tmp_path):
         "transfer", PROJECT / "configs/animals2.yaml", "--backbone", run, *places("animals2"), "epochs=2", cwd=tmp_path
     )
     assert done.returncode == 0 and "backbone: 265 of 265 tensors" in done.stderr, done.stderr
-
-
-def test_settings_helper_is_a_valid_config(squares):
-    from mslab.config import load_config
-
-    assert load_config(settings(squares / "three", 3), overrides({"epochs": 1})).epochs == 1

@@ -127,15 +127,21 @@ def test_imports_go_one_way_down_the_list():
     order += "training finetuning mushrooms show demo cli"
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
-    assert {path.stem for path in package.glob("*.py")} - {"__init__"} == set(ranks)
-    for path in package.glob("*.py"):
-        if path.stem == "__init__":
+    modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert {path.stem for path in modules} - {"__init__"} == set(ranks)
+    for path in package.rglob("*.py"):
+        file = path.relative_to(package)
+        module = Path(file.parts[0]).stem  # a package counts as one module: its files may import each other
+        if module == "__init__":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mslab":
-                names = [node.module.partition(".")[2]] if "." in node.module else [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{file} imports relative to itself; name mslab in full"
+                parts = (node.module or "").split(".")
+                if parts[0] == "mslab":
+                    names = parts[1:2] or [alias.name for alias in node.names]
             for name in names:
-                if name in ranks:
-                    assert ranks[name] < ranks[path.stem], f"{path.name} imports {name}, which is below it"
-                    assert path.stem != "model", "the network imports nothing of mslab"
+                if name in ranks and name != module:
+                    assert ranks[name] < ranks[module], f"{file} imports {name}, which is below it"
+                    assert module != "model", "the network imports nothing of mslab"
