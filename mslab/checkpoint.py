@@ -25,7 +25,16 @@ DTYPES |= {"Int32": "<i4", "Int64": "<i8", "Bool": "?", "BFloat16": "<u2"}
 HEAD = "classifier."
 PREFIX = "backbone."  # the original lab's files: MindSpore put it before every name
 SLOTS = ("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.")  # optimizers' tensors
-COUNTERS = {"global_step", "learning_rate", "momentum", "epoch_num", "step_num", "loss_scale"}
+COUNTERS = {
+    "beta1_power",
+    "beta2_power",
+    "global_step",
+    "learning_rate",
+    "momentum",
+    "epoch_num",
+    "step_num",
+    "loss_scale",
+}
 
 
 @dataclass
