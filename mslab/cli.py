@@ -24,10 +24,18 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets: draw the demo's.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(help="Speed beside others, as ratios.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench_app, name="bench")
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings on top of CONFIG's")]
 Json = Annotated[
     str | None, typer.Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output")
+]
+SkipCheck = Annotated[
+    bool,
+    typer.Option(
+        "--skip-check", help="do not compare images (duplicates, leaks, …); folders and files are checked always"
+    ),
 ]
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file of settings; configs/ has some")]
 
@@ -44,6 +52,8 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
                 except KeyboardInterrupt:
                     say.info("stopped by Ctrl-C; mslab train --resume RUN continues a training run")
                     code = 130
+                except typer.BadParameter:  # a wrong command line: typer says so and exits with 2
+                    raise
                 except Exception as error:
                     known = explain(error, str(noise.file))
                     if known is None:
@@ -69,25 +79,30 @@ def write_json(target: str | None, content: Any) -> None:
         write_text(Path(target), text)
 
 
-def checked(train: str, val: str | None = None, class_num: int | None = None) -> Any:
-    """The data's report, looked at with a progress bar, before MindSpore is imported."""
+def checked(train: str, val: str | None = None, **options: Any) -> Any:
+    """The data's report, looked at with a progress bar, before MindSpore is imported. Options: check_dataset's."""
     from mslab.check import check_dataset
     from mslab.progress import Meter
 
     with Meter(1) as meter:
-        report = check_dataset(train, val, class_num=class_num, progress=meter.counted("loading images"))
-    for line in str(report).splitlines() if report.ok else []:
-        say.info(line)
-    return report
+        return check_dataset(train, val, progress=meter.counted("loading images"), **options)
 
 
-def checked_config(config: str, overrides: list[str] | None) -> tuple[Any, Any]:
+def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -> tuple[Any, Any]:
     """(settings, report of the data they name)."""
     from mslab.config import load_config
 
     settings = load_config(config, overrides or [])
-    report = checked(settings.train_data, settings.val_data, class_num=settings.class_num)
+    report = checked(
+        settings.train_data,
+        settings.val_data,
+        class_num=settings.class_num,
+        image_size=settings.image_size,
+        batch_size=settings.batch_size,
+        skip_content=skip_check,
+    )
     report.raise_errors(f"{config} says class_num: {settings.class_num}")
+    say.info(report.brief())
     return settings, report
 
 
@@ -127,21 +142,58 @@ def check(
     classes: Annotated[
         int | None, typer.Option("--classes", metavar="N", help="how many classes there must be")
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", metavar="PIXELS", help="image_size of training; smaller images are named"),
+    ] = None,
     json_file: Json = None,
+    html_file: Annotated[
+        str | None, typer.Option("--html", metavar="FILE", help="write a page with thumbnails, for people")
+    ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="move what is wrong to ROOT.quarantine/; nothing is deleted")
     ] = False,
+    convert: Annotated[
+        bool, typer.Option("--convert", help="like --fix, and put an upright RGB copy in place of what can be read")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what --fix or --convert would do")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="move everything back from ROOT.quarantine/")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="load unchanged files again, too")] = False,
 ) -> int:
-    """Look for what would go wrong in training: stray folders, broken images, classes that differ."""
-    from mslab.check import move_aside
+    """Look for what would go wrong in training: stray folders, broken images, classes that differ, leaks."""
+    if undo and (fix or convert or dry_run):
+        raise typer.BadParameter("--undo stands alone: it takes back what an earlier --fix or --convert did")
+    from mslab.check import page, quarantine
+    from mslab.checkpoint import write_text
 
-    report = checked(root, class_num=classes)
-    if fix and not report.ok:
-        for source, target in move_aside(report):
-            say.info("moved %s -> %s", source, target)
-        report = checked(root, class_num=classes)
+    def look() -> Any:
+        return checked(root, class_num=classes, image_size=size, cache=not no_cache)
+
+    for line in quarantine.undo(Path(root)) if undo else []:
+        say.info(line)
+    try:
+        report = look()
+    except KeyboardInterrupt as stop:
+        print(getattr(stop, "report", ""))
+        raise
+    if dry_run:
+        moves = quarantine.planned(report, convert)
+        for source, target, finding, rewritten in moves:
+            say.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
+        say.info("%d to move; nothing was touched", len(moves))
+    elif fix or convert:
+        moved = 0
+        for line in quarantine.fix(report, convert):
+            say.info(line)
+            moved += 1
+        if moved:
+            say.info("mslab check %s --undo moves everything back", root)
+            report = look()
     write_json(json_file, report.to_dict())
-    if json_file != "-" and not report.ok:
+    if html_file:
+        write_text(Path(html_file), page.page(report))
+        say.info("%s: the findings with thumbnails", html_file)
+    if json_file != "-":
         print(report)
     return 0 if report.ok else 1
 
@@ -164,6 +216,7 @@ def train(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="continue this run in its folder")
     ] = None,
+    skip_check: SkipCheck = False,
 ) -> None:
     """Train from scratch; leaves a run folder under runs/."""
     if (config is None) == (resume is None):
@@ -177,7 +230,7 @@ def train(
 
         training.resume(resume)
     else:
-        settings, report = checked_config(str(config), overrides)
+        settings, report = checked_config(str(config), overrides, skip_check)
         from mslab import training
 
         training.train(settings, report=report, name=Path(str(config)).stem)
@@ -188,9 +241,10 @@ def transfer(
     config: Config,
     backbone: Annotated[str, typer.Option("--backbone", metavar="FILE|RUN", help="a .ckpt file, or a run")],
     overrides: Overrides = None,
+    skip_check: SkipCheck = False,
 ) -> None:
     """Train a fresh head on a saved backbone; leaves a run folder under runs/."""
-    settings, report = checked_config(config, overrides)
+    settings, report = checked_config(config, overrides, skip_check)
     from mslab import finetuning
 
     finetuning.transfer(settings, backbone, report=report, name=Path(config).stem)
@@ -202,10 +256,12 @@ def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="ROOT", help="class folders; of a parent, its test or val")],
     json_file: Json = None,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
+    skip_check: SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images."""
-    report = checked(data)
+    report = checked(data, skip_content=skip_check)
     report.raise_errors()
+    say.info(report.brief())
     from mslab import evaluation
     from mslab.show import figures_table
 
@@ -213,3 +269,24 @@ def evaluate(
     write_json(json_file, result)
     if json_file != "-":
         print(figures_table(result))
+
+
+@job(bench_app, "check")
+def bench_check(
+    images: Annotated[list[int], typer.Option("--images", metavar="N", help="how many; may be given again")] = [1000],  # noqa: B006
+    peers: Annotated[
+        str | None, typer.Option("--peers", metavar="PYTHON", help="a Python with cleanvision and imagededup")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="runs of each; the median counts", min=1)] = 3,
+    folder: Annotated[
+        str | None, typer.Option("--folder", metavar="FOLDER", help="keep the drawn images here for another time")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """The dataset checker beside a bare parallel Pillow decode, and beside CleanVision and imagededup."""
+    from mslab import bench
+
+    rows = bench.bench_check(images, peers, repeats, Path(folder) if folder else None, say.info)
+    write_json(json_file, rows)
+    if json_file != "-":
+        print(bench.table(rows))

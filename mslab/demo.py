@@ -76,7 +76,10 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
     from mslab.show import contact_sheet
 
     loaded, report = load_network(run), check_dataset(data)
-    by_class = [report.splits[""].classes[name][:each] for name in loaded.class_names]
+    files, labels = report.samples("")
+    by_class = [
+        [path for path, y in zip(files, labels, strict=True) if y == label][:each] for label in sorted(set(labels))
+    ]
     shown = [(path, label) for row in zip(*by_class, strict=False) for label, path in enumerate(row)]
     logits = loaded.network(ms.Tensor(loaded.preprocess([path for path, _ in shown]))).asnumpy()
     seen = logits.argmax(axis=1)

@@ -60,7 +60,11 @@ class Run:
             "git": git_state(),
             "device": None,
             "seed": config["seed"],
-            "data": {"fingerprint": report.fingerprint, "counts": report.counts},
+            "data": {
+                "fingerprint": report.fingerprint,
+                "counts": report.counts,
+                "skip_check": report.skip_content,  # whether images were not compared with each other
+            },
             "class_names": report.class_names,
             "parent": parent,
             "start": _now(),

@@ -194,7 +194,7 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
     if run.epoch >= config.epochs:
         say.info("%s is finished: %d of %d epochs; nothing to do", run.path, run.epoch, config.epochs)
         return outcome(run, 0.0)
-    report = checked(config, report)
+    report = checked(config, report, run.manifest["data"].get("skip_check", False))
     if report.fingerprint != run.manifest["data"]["fingerprint"]:
         raise DatasetError(
             f"The images are not those that {run.path} began with: other files, or other contents.",
@@ -261,9 +261,10 @@ def outcome(run: Run, seconds: float) -> EasyDict:
     )
 
 
-def checked(config: EasyDict, report: DatasetReport | None) -> DatasetReport:
+def checked(config: EasyDict, report: DatasetReport | None, skip_content: bool = False) -> DatasetReport:
     """The data's report, without errors. Checks where the caller has not."""
-    report = report or check_dataset(config.train_data, config.val_data, class_num=config.class_num)
+    sizes = {"image_size": config.image_size, "batch_size": config.batch_size, "skip_content": skip_content}
+    report = report or check_dataset(config.train_data, config.val_data, class_num=config.class_num, **sizes)
     report.raise_errors(f"the config says class_num: {config.class_num}")
     found = len(report.class_names)
     if found != config.class_num:  # a report made without class_num

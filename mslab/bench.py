@@ -1,0 +1,171 @@
+"""Speed and memory beside others, measured side by side in one run. Figures are ratios: machines and days differ.
+
+check     the dataset checker beside a bare parallel Pillow decode, CleanVision and imagededup
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich import box
+from rich.table import Table
+
+from mslab.check import check_dataset, cores
+from mslab.errors import MslabError
+
+CLASSES = 10
+SHAPE = (375, 500)  # pixels, height and width
+CLEANVISION = """
+import json, sys, time, resource
+from cleanvision import Imagelab
+start = time.perf_counter()
+lab = Imagelab(data_path=sys.argv[1])
+kinds = ["exact_duplicates", "near_duplicates", "low_information", "odd_aspect_ratio", "odd_size", "grayscale"]
+lab.find_issues({kind: {} for kind in kinds}, n_jobs=int(sys.argv[2]), verbose=False)
+"""
+IMAGEDEDUP = """
+import json, sys, time, resource
+from imagededup.methods import PHash
+start = time.perf_counter()
+hasher = PHash(verbose=False)
+codes = hasher.encode_images(image_dir=sys.argv[1], recursive=True, num_enc_workers=int(sys.argv[2]))
+hasher.find_duplicates(encoding_map=codes, max_distance_threshold=3, num_dist_workers=int(sys.argv[2]))
+"""
+TOLD = """
+seconds = time.perf_counter() - start
+own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+print("bench", json.dumps({"seconds": seconds, "own_kib": own, "worker_kib": children}))
+"""
+
+
+def draw_photos(folder: Path, images: int) -> None:
+    """JPEGs of 500x375 with the smooth and noisy parts of photographs, class folders, the same ones each time."""
+    paths = [folder / f"class{i % CLASSES}" / f"{i:06}.jpg" for i in range(images)]
+    for name in range(CLASSES):
+        (folder / f"class{name}").mkdir(parents=True, exist_ok=True)
+    todo = [(str(path), i) for i, path in enumerate(paths) if not path.exists()]
+    with multiprocessing.Pool(cores()) as pool:
+        for _ in pool.imap_unordered(draw_photo, todo, chunksize=64):
+            pass
+
+
+def draw_photo(job: tuple[str, int]) -> None:
+    path, seed = job
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)).resize(
+        SHAPE[::-1], Image.Resampling.BICUBIC
+    )
+    fine = np.roll(_noise(), (seed * 37 % SHAPE[0], seed * 91 % SHAPE[1]), (0, 1))
+    pixels = np.clip(np.asarray(coarse, np.int16) + fine, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=88)
+
+
+def _noise() -> np.ndarray:
+    if not hasattr(_noise, "made"):
+        _noise.made = np.random.default_rng(0).normal(0, 10, (*SHAPE, 3)).astype(np.int16)  # type: ignore[attr-defined]
+    return _noise.made  # type: ignore[attr-defined, no-any-return]
+
+
+def decode(path: str) -> None:
+    with Image.open(path) as image:
+        image.load()
+
+
+def contend(name: str, folder: str) -> None:
+    """One contender in this process; prints what TOLD prints."""
+    start = time.perf_counter()
+    if name == "decode":
+        paths = sorted(os.path.join(at, file) for at, _, files in os.walk(folder) for file in files)  # noqa: PTH118
+        with multiprocessing.Pool(cores()) as pool:
+            for _ in pool.imap_unordered(decode, paths, chunksize=16):
+                pass
+    else:
+        check_dataset(folder, cache=name in ("first", "again"), skip_content=name == "images")
+    exec(TOLD, {"time": time, "resource": resource, "json": json, "start": start})
+
+
+CONTENDERS = {
+    "decode": "bare Pillow decode, a process a core",
+    "images": "mslab, layout and image checks",
+    "first": "mslab, all checks",
+    "again": "mslab, all checks, second run",
+    "cleanvision": "CleanVision",
+    "imagededup": "imagededup (PHash)",
+}
+
+
+def bench_check(
+    sizes: Sequence[int], peers: str | None, repeats: int, folder: Path | None, progress: Any = lambda text: None
+) -> list[dict[str, Any]]:
+    """Rows of {images, contender, seconds, images_per_s, ratio (of decoding), own_mib, worker_mib}; medians.
+
+    `peers`: a Python that has cleanvision and imagededup. `folder`: where the images are kept for another time.
+    """
+    names = [name for name in CONTENDERS if peers or name not in ("cleanvision", "imagededup")]
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for images in sizes:
+            place = (folder or Path(scratch)) / f"photos{images}"
+            progress(f"drawing {images} images in {place}")
+            draw_photos(place, images)
+            runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+            for number in range(repeats):
+                for name in names:
+                    if name == "first":
+                        (Path(scratch) / "mslab" / "check.sqlite").unlink(missing_ok=True)
+                    runs[name].append(_run(name, place, scratch, peers))
+                    progress(f"{images} images, run {number + 1}: {name} {runs[name][-1]['seconds']:.2f} s")
+            bare = statistics.median(run["seconds"] for run in runs["decode"])
+            for name in names:
+                seconds = statistics.median(run["seconds"] for run in runs[name])
+                row = {"images": images, "contender": name, "seconds": seconds, "images_per_s": images / seconds}
+                row |= {"ratio": bare / seconds, "own_mib": max(run["own_kib"] for run in runs[name]) / 1024}
+                rows.append(row | {"worker_mib": max(run["worker_kib"] for run in runs[name]) / 1024})
+    return rows
+
+
+def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, float]:
+    command = [sys.executable, "-m", "mslab.bench", name, str(place)]
+    if name in ("cleanvision", "imagededup"):
+        script = {"cleanvision": CLEANVISION, "imagededup": IMAGEDEDUP}[name] + TOLD
+        command = [str(peers), "-c", script, str(place), str(cores())]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XDG_CACHE_HOME": scratch})
+    lines = [line for line in done.stdout.splitlines() if line.startswith("bench ")]
+    if not lines:
+        raise MslabError(
+            f"{CONTENDERS[name]} did not finish: {(done.stderr.strip().splitlines() or ['no message'])[-1]}",
+            expected="a Python with cleanvision and imagededup, for --peers",
+            fix="python -m venv peers && peers/bin/pip install cleanvision imagededup, then --peers peers/bin/python",
+        )
+    return json.loads(lines[-1][6:])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    from mslab.show import render
+
+    grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores")
+    for name in ("images", "", "images/s", "of bare decoding", "memory, MiB", "bytes an image"):
+        grid.add_column(name, justify="left" if name == "" else "right")
+    least = {row["contender"]: row for row in reversed(rows)}  # the smallest size, from which memory is counted
+    for row in rows:
+        more = row["images"] - least[row["contender"]]["images"]
+        grown = (row["own_mib"] - least[row["contender"]]["own_mib"]) * 2**20
+        each = f"{grown / more:.0f}" if more else ""
+        speed, ratio = f"{row['images_per_s']:,.0f}", f"{row['ratio']:.2f}x"
+        grid.add_row(f"{row['images']:,}", CONTENDERS[row["contender"]], speed, ratio, f"{row['own_mib']:.0f}", each)
+    return render(grid)
+
+
+if __name__ == "__main__":
+    contend(*sys.argv[1:])

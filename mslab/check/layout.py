@@ -1,0 +1,211 @@
+"""Rules about folders and names. Each is a function of the report that yields findings."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+from mslab.check.report import DatasetReport, Finding, Split, printable
+from mslab.check.scan import SUFFIXES
+
+SPLITS = ("train", "val", "test")
+LEFT_OUT = "nothing: the kit leaves it out"
+AWKWARD = re.compile(r"[\x00-\x1f\x7f\\\"'`$&|;<>*?\[\]{}!#,\n]|^[-=+@~ ]|\s$")
+
+
+def stray_folders(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        for name in split.strays:
+            index = sorted([*split.classes, *split.strays]).index(name)
+            place = split.root / name
+            inside = sum(1 for _ in place.iterdir()) if os.access(place, os.R_OK) else 0
+            left = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
+            text = (
+                f"({left}; no class of images. MindSpore would make it class {index} and shift every label from there "
+                "on by one)"
+            )
+            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, report.move(split), place)
+
+
+def empty_classes(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        for name, files in split.classes.items():
+            if not files and not wrong_shape(split) and name not in split.closed:
+                text = "(a folder without images; MindSpore would count it as a class and never see it)"
+                fix = "put its images there, or remove the folder"
+                yield Finding("empty-class", "error", f"{split.show(name)}/", text, fix)
+
+
+def class_count(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        found, asked = len(split.classes), report.class_num
+        if asked is not None and found != asked and not wrong_shape(split):
+            names = ", ".join(printable(name) for name in list(split.classes)[:12]) + (", …" if found > 12 else "")
+            text = f"has {found} class folders ({names}), class_num says {asked}"
+            fix = f"class_num: {found}, or the folder with {asked} classes"
+            yield Finding("class-count", "error", split.show(), text, fix)
+
+
+def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
+    first, *others = report.splits.values()
+    for split in others:
+        missing = sorted(first.classes.keys() - split.classes.keys())
+        extra = sorted(split.classes.keys() - first.classes.keys())
+        for code, names, other, what in (
+            ("class-missing", missing, extra, "every later class would get another index there"),
+            ("class-extra", extra, missing, "the network has no output for it"),
+        ):
+            has, lacks = (first, split) if code == "class-missing" else (split, first)
+            for name in names:
+                like = next((n for n in other if plain_name(n) == plain_name(name)), None)
+                fix = f"rename {like!r} to {name!r}" if like else "give every split the same class folders"
+                text = f"(in {has.title}, not in {lacks.title}; {what})"
+                yield Finding(code, "error", f"{split.show(name)}/", text, fix)
+
+
+def wrong_shape(split: Split) -> str:
+    """What the split is instead of a folder of class folders, or ""."""
+    if "" in split.closed:
+        return "cannot be read"
+    if not split.classes and any(Path(name).suffix.lower() in SUFFIXES for name in split.loose):
+        return "holds images, no class folders: it is one class, not a data set"
+    inside = [name for name in split.classes if name in SPLITS]
+    if len(inside) > 1 or (inside and len(split.classes) == 1):
+        return f"holds the splits {', '.join(inside)}, not classes"
+    return "" if split.classes else "holds no class folder"
+
+
+def wrong_level(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        problem = wrong_shape(split)
+        if problem and "" not in split.closed:
+            up = split.root.parent if problem.startswith("holds images") else split.root / "train"
+            fix = "give a folder with one folder of images a class"
+            if problem != "holds no class folder":
+                fix = f"give the folder above the classes: {up}?"
+            yield Finding("wrong-level", "error", split.show(), problem, fix)
+
+
+def same_folder(report: DatasetReport) -> Iterator[Finding]:
+    splits = list(report.splits.values())
+    for number, split in enumerate(splits):
+        for earlier in splits[:number]:
+            if os.path.realpath(split.root) == os.path.realpath(earlier.root):
+                text = f"({split.name} is the same folder as {earlier.name}: every image is in both)"
+                yield Finding("split-leak", "error", split.show(), text, f"another folder for {split.name}")
+
+
+def beside_splits(report: DatasetReport) -> Iterator[Finding]:
+    for name in report.beside:
+        text = "(beside the splits, but named neither train nor val nor test. Left out)"
+        yield Finding("unused-folder", "warning", f"{printable(name)}/", text, "rename it, if it is a split")
+
+
+def nested_folders(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        if wrong_shape(split):
+            continue  # every class would be listed; wrong-level says it once
+        for name in split.nested:
+            text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
+            yield Finding("nested-folder", "error", f"{split.show(name)}/", text, report.move(split), split.root / name)
+
+
+def links(report: DatasetReport) -> Iterator[Finding]:
+    said = {
+        "leaves": "(a link out of the data set: another machine will not have it, and the fingerprint not see it)",
+        "loop": "(a link to a folder that holds it)",
+    }
+    for split in report.splits.values():
+        for name, why in split.links.items():
+            place = split.root / name
+            if why == "broken":
+                text = f"(a link to {printable(str(place.readlink()))}, which is not there. Left out)"
+                yield Finding("broken-symlink", "warning", split.show(name), text, "restore its target, or remove it")
+            else:
+                fix = f"{report.move(split)}; or put the files themselves here"
+                yield Finding("symlink", "error", split.show(name), said[why], fix, place)
+
+
+def closed_folders(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        for name, why in split.closed.items():
+            text = f"(the folder cannot be read: {why})"
+            yield Finding("permission", "error", split.show(name), text, f"chmod u+rx {split.root / name}")
+
+
+def stray_files(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        for name in split.left_out:
+            text = "(no image by its name; MindSpore would take it for one and fail there. Left out)"
+            yield Finding("stray-file", "warning", split.show(name), text, LEFT_OUT)
+        for name in split.loose if not wrong_shape(split) else []:
+            text = "(beside the class folders; belongs to no class. Left out)"
+            yield Finding("loose-file", "warning", split.show(name), text, LEFT_OUT)
+
+
+def plain_name(name: str) -> str:
+    """Equal for names that a Mac or Windows takes for the same."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def collisions(report: DatasetReport) -> Iterator[Finding]:
+    for split in report.splits.values():
+        groups = [list(split.classes), *([p.name for p in pictures] for pictures in split.classes.values())]
+        for names in groups:
+            first: dict[str, str] = {}
+            for name in names:
+                other = first.setdefault(plain_name(name), name)
+                if other != name:
+                    form = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
+                    how = "Unicode form" if form else "capitals"
+                    text = f"(differs from {split.show(other)} by {how} only: a Mac or Windows takes them for one)"
+                    yield Finding("case-collision", "error", split.show(name), text, "rename or merge them")
+
+
+def numeric_order(report: DatasetReport) -> Iterator[Finding]:
+    names = report.class_names
+    natural = sorted(names, key=lambda name: _numbers_apart(name))
+    if names != natural:
+        order = ", ".join(names[:4])
+        text = f"(classes are sorted by name, which gives {order} …, not by number: index and name differ)"
+        yield Finding(
+            "numeric-order", "warning", ".", text, f"use the class names, or name them 01, 02 …: {natural[0]} first"
+        )
+
+
+def _numbers_apart(name: str) -> list[str | int]:
+    """ "class10" -> ["class", 10, ""]"""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def awkward_names(report: DatasetReport) -> Iterator[Finding]:
+    text = "that shells, CSV or HTML would trip over"
+    for split in report.splits.values():
+        for class_name, pictures in split.classes.items():
+            fix = "letters, digits, . _ and - are safe everywhere"
+            if AWKWARD.search(class_name) or printable(class_name) != class_name:
+                yield Finding("name", "info", f"{split.show(class_name)}/", f"(a class name {text})", fix)
+            names = [picture.name for picture in pictures]
+            bad = [n for n in names if AWKWARD.search(n.split("/", 1)[1]) or printable(n) != n]
+            if bad:
+                many = f"({len(bad)} file name{'s' * (len(bad) > 1)} {text})"
+                yield Finding("name", "info", split.show(bad[0]), many, fix)
+
+
+RULES = [
+    stray_folders,
+    empty_classes,
+    wrong_level,
+    class_count,
+    class_names_differ,
+    same_folder,
+    nested_folders,
+    links,
+    closed_folders,
+    collisions,
+    beside_splits,
+    stray_files,
+    numeric_order,
+    awkward_names,
+]

@@ -1,0 +1,38 @@
+"""`mslab check --html`: the findings with thumbnails, one self-contained file. Every name in it is escaped."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from mslab.check.pool import ask
+from mslab.check.report import SEVERITIES, DatasetReport, printable
+
+PICTURED = 24  # findings of one code that are shown; a thumbnail has about 3 kB
+
+
+def page(report: DatasetReport) -> str:
+    """The page's HTML."""
+    groups: list[dict[str, Any]] = []
+    for severity in SEVERITIES:
+        for code in dict.fromkeys(finding.code for finding in report.findings if finding.severity == severity):
+            same = [finding for finding in report.findings if (finding.code, finding.severity) == (code, severity)]
+            rows = [{"path": f.path, "message": f.message, "place": place_of(report, f.path)} for f in same[:PICTURED]]
+            fixes = list(dict.fromkeys(finding.fix for finding in same))[:3]
+            more = len(same) - len(rows)
+            groups.append(
+                {"severity": severity, "code": code, "count": len(same), "rows": rows, "fixes": fixes, "more": more}
+            )
+    shown = [row for group in groups for row in group["rows"] if row["place"]]
+    for index, answer in ask("preview", [row["place"] for row in shown]):
+        shown[index]["jpeg"] = answer.get("jpeg", "")
+    for group in groups:
+        group["pictured"] = any(row.get("jpeg") for row in group["rows"])
+    template = Environment(autoescape=True).from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
+    return template.render(report=report, root=printable(str(report.root)), groups=groups, printable=printable)
+
+
+def place_of(report: DatasetReport, path: str) -> Path | None:
+    """The image that a finding is about, if it is about one."""
+    place = report.root / path
+    return place if not path.endswith("/") and place.is_file() else None

@@ -1,0 +1,252 @@
+"""What a check found: findings, images, splits, and the report that holds them. Text and JSON are written here."""
+
+import hashlib
+import html
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mslab.errors import DatasetError
+
+SHOWN = 5  # findings of one code that a message lists
+SEVERITIES = ("error", "warning", "info")  # the first stops training
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong or worth knowing.
+
+    `path` is relative to the root, with "/"; `message` says what it would have done to training; `place` is where it
+    lies, for those that --fix moves.
+    """
+
+    code: str
+    severity: str  # one of SEVERITIES
+    path: str
+    message: str
+    fix: str
+    place: Path | None = None
+
+    def to_dict(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in ("code", "severity", "path", "message", "fix")}
+
+
+@dataclass(slots=True)
+class Picture:
+    """One image file and what a worker saw in it. A data set holds many: no dicts, no Path objects."""
+
+    name: str  # relative to the split's folder, with "/": "Agaricus/0001.jpg"
+    size: int  # bytes
+    stamp: str  # times of its last changes, for the cache
+    code: str = ""  # why it cannot be loaded: a finding's code; "" where it was
+    said: str = ""  # and in words
+    format: str = ""  # Pillow's name: JPEG, PNG …
+    mode: str = ""  # Pillow's name: RGB, L …
+    width: int = 0
+    height: int = 0
+    frames: int = 1
+    orientation: int = 1  # EXIF's; 1 is upright
+    blank: bool = False
+    brightness: float = 0.0  # mean grey, 0 to 255
+    sha256: bytes = b""  # of the file
+    thumbnail: bytes = b""  # digest of the grey thumbnail: equal pixels have equal ones
+    phash: bytes = b""  # perceptual hash, 8 bytes; empty where it was not asked for
+    pixels: bytes = b""  # digest of the decoded pixels, only where another image has the same thumbnail
+
+    @property
+    def class_name(self) -> str:
+        return self.name.split("/", 1)[0]
+
+    @property
+    def same(self) -> bytes:
+        """Equal for equal pixels."""
+        return self.pixels or self.sha256
+
+
+@dataclass
+class Split:
+    """One folder of class folders, as it lies on disk."""
+
+    name: str  # train, val, test, or "" where the data set is one split
+    root: Path
+    prefix: str = ""  # of its findings' paths: "train/", or "" where the split is the root
+    classes: dict[str, list[Picture]] = field(default_factory=dict)  # visible folder -> its images, sorted by name
+    strays: list[str] = field(default_factory=list)  # hidden or junk folders beside the classes
+    nested: list[str] = field(default_factory=list)  # folders inside class folders
+    loose: list[str] = field(default_factory=list)  # files beside the class folders
+    left_out: list[str] = field(default_factory=list)  # files in class folders that are no images
+    links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> why
+    closed: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> why
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [picture for pictures in self.classes.values() for picture in pictures]
+
+    def show(self, name: str = "") -> str:
+        """A path as findings write it: always text that can be printed, whatever bytes the name has."""
+        return printable(f"{self.prefix}{name}") or "."
+
+    @property
+    def title(self) -> str:
+        return self.show().rstrip("/")
+
+
+def printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@dataclass
+class DatasetReport:
+    """What check_dataset found. `.ok` is False where an error would stop training; print it to read it."""
+
+    root: Path
+    splits: dict[str, Split]
+    class_num: int | None = None  # what was asked for
+    image_size: int | None = None  # pixels, the crop that training takes
+    batch_size: int | None = None
+    skip_content: bool = False  # the rules that compare images were left out
+    complete: bool = True  # False after Ctrl-C
+    findings: list[Finding] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)  # folders beside train, val and test that are none of them
+
+    @property
+    def class_names(self) -> list[str]:
+        """Index order, fixed here: sorted by name."""
+        return sorted({name for split in self.splits.values() for name in split.classes})
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    @property
+    def ok(self) -> bool:
+        return self.complete and not self.errors
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """{split: {class: images}}"""
+        return {name: {c: len(files) for c, files in split.classes.items()} for name, split in self.splits.items()}
+
+    @property
+    def images(self) -> int:
+        return sum(sum(split.values()) for split in self.counts.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over every image's path in its split, size and content; "" while there are errors."""
+        if not self.ok:
+            return ""
+        digest = hashlib.sha256()
+        for name, split in self.splits.items():
+            for picture in sorted(split.pictures, key=lambda picture: picture.name):
+                row = f"{printable(f'{name}/{picture.name}')}\0{picture.size}\0{picture.sha256.hex()}\n"
+                digest.update(row.encode())
+        return digest.hexdigest()
+
+    def samples(self, split: str) -> tuple[list[Path], list[int]]:
+        """The files that passed and their class indices, sorted by class, then by name."""
+        folder, classes = self.splits[split].root, self.splits[split].classes
+        rows = [(folder / picture.name, i) for i, name in enumerate(self.class_names) for picture in classes[name]]
+        return [path for path, _ in rows], [label for _, label in rows]
+
+    def home(self, split: Split) -> Path:
+        """The folder to name in `mslab check`: the root where it holds this split under its own name."""
+        usual = len(self.splits) == 1 or split.prefix == f"{split.name}/"
+        return self.root if usual else split.root
+
+    def move(self, split: Split) -> str:
+        """The fix of what --fix moves."""
+        home = self.home(split)
+        return f"mslab check {shlex.quote(str(home))} --fix    moves it to {home}.quarantine/"
+
+    def convert(self, split: Split) -> str:
+        """The fix of what --convert rewrites."""
+        home = shlex.quote(str(self.home(split)))
+        return f"mslab check {home} --convert    puts an upright RGB copy in its place"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `mslab check --json`."""
+        return {
+            "schema": 1,
+            "root": printable(str(self.root)),
+            "ok": self.ok,
+            "class_num": len(self.class_names),
+            "classes": [printable(name) for name in self.class_names],
+            "counts": {split: {printable(c): n for c, n in row.items()} for split, row in self.counts.items()},
+            "images": self.images,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "fingerprint": self.fingerprint,
+        }
+
+    def raise_errors(self, says: str = "") -> None:
+        """DatasetError that lists every error; nothing where there is none. `says`: "x.yaml says class_num: 9"."""
+        if self.ok:
+            return
+        miscounted = {finding.path.rstrip("/") for finding in self.errors if finding.code == "class-count"}
+        wrong = [s for s in self.splits.values() if s.strays or s.title in miscounted]
+        what = "; ".join(f"{s.root} has {len(s.classes) + len(s.strays)} class folders" for s in wrong)
+        what = f"{what}{', ' * bool(says)}{says}" if wrong else f"{self.root} cannot be trained on"
+        fixes = dict.fromkeys(finding.fix for finding in self.errors)
+        raise DatasetError(
+            f"{what}.",
+            details=_rows(self.errors),
+            expected="one folder a class, holding only image files, the same classes in every split",
+            fix="\n".join(list(fixes)[:6]),
+        )
+
+    def summary(self) -> str:
+        """ "2 errors (stray-folder, format), 1 warning", or "nothing found"."""
+        parts = []
+        for severity in SEVERITIES:
+            codes = [finding.code for finding in self.findings if finding.severity == severity]
+            if codes:
+                word = severity if severity == "info" or len(codes) == 1 else severity + "s"
+                parts.append(f"{len(codes)} {word} ({', '.join(dict.fromkeys(codes))})")
+        text = ", ".join(parts) or "nothing found"
+        return text if self.complete else f"stopped before all images were seen; so far: {text}"
+
+    def brief(self) -> str:
+        """What is there and what was found, in a few lines."""
+        lines = [f"{printable(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
+        for name, split in self.counts.items():
+            numbers = ", ".join(f"{printable(c)} {n}" for c, n in split.items())
+            lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
+        where = f"; mslab check {shlex.quote(str(self.root))} lists them" if self.findings else ""
+        return "\n".join([*lines, f"data check: {self.summary()}{where}"])
+
+    def __str__(self) -> str:
+        lines = self.brief().splitlines()[:-1]
+        for severity in SEVERITIES:
+            for code in dict.fromkeys(finding.code for finding in self.findings if finding.severity == severity):
+                same = [f for f in self.findings if (f.code, f.severity) == (code, severity)]
+                lines += ["", f"{severity}  {code}  ({len(same)})"]
+                lines += [f"    {finding.path}  {finding.message}" for finding in same[:SHOWN]]
+                lines += [f"    … and {len(same) - SHOWN} more"] * (len(same) > SHOWN)
+                fixes = list(dict.fromkeys(finding.fix for finding in same))
+                lines += [f"    fix  {fix}" for fix in fixes[:2]] + ["    fix  …"] * (len(fixes) > 2)
+        return "\n".join([*lines, "", self.summary()])
+
+    def _repr_html_(self) -> str:
+        """A notebook's table of the findings."""
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in finding.to_dict().values()) + "</tr>"
+            for finding in self.findings[:100]
+        )
+        more = f"<p>… and {len(self.findings) - 100} more</p>" if len(self.findings) > 100 else ""
+        head = "".join(f"<th>{name}</th>" for name in ("code", "severity", "path", "message", "fix"))
+        sizes = ", ".join(f"{name or 'images'} {sum(row.values())}" for name, row in self.counts.items())
+        title = f"{printable(str(self.root))}: {len(self.class_names)} classes, {sizes}; {self.summary()}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}" if rows else ""
+        return f"<p>{html.escape(title)}</p>{table}"
+
+
+def _rows(findings: list[Finding]) -> list[tuple[str, str]]:
+    """(code, path and message) rows, the first few of each code and a count of the rest."""
+    rows = []
+    for code in dict.fromkeys(finding.code for finding in findings):
+        same = [finding for finding in findings if finding.code == code]
+        rows += [(code, f"{finding.path} {finding.message}") for finding in same[:SHOWN]]
+        if len(same) > SHOWN:
+            rows.append((code, f"… and {len(same) - SHOWN} more"))
+    return rows
