@@ -22,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Data sets: draw the demo's.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Data sets: draw the demo's, split one, import an archive.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 bench_app = typer.Typer(help="Speed beside others, as ratios.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench_app, name="bench")
@@ -134,6 +136,45 @@ def data_make(
     from mslab.demo import draw
 
     draw(Path(out), seed=seed, size=size)
+
+
+@job(data_app, "split")
+def data_split(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="a folder of class folders")],
+    val: Annotated[float, typer.Option(metavar="SHARE", help="of each class, for validation")] = 0.2,
+    test: Annotated[float, typer.Option(metavar="SHARE", help="of each class, for the test")] = 0.0,
+    seed: Annotated[int, typer.Option(help="another seed splits otherwise")] = 1,
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="ROOT-split where not given")] = None,
+) -> None:
+    """Copy a folder of classes to train, val and test; images that look alike stay together."""
+    from mslab.progress import Meter
+    from mslab.splitting import split_dataset
+
+    report = checked(root)
+    target = Path(out) if out else Path(root).with_name(f"{Path(root).name}-split")
+    with Meter(1) as meter:
+        counts = split_dataset(report, target, val, test, seed, meter.counted("copying"))
+    for part, classes in counts.items():
+        say.info(
+            f"{target / part}: {sum(classes.values())} images, {', '.join(f'{c} {n}' for c, n in classes.items())}"
+        )
+
+
+@job(data_app, "import")
+def data_import(
+    archive: Annotated[str, typer.Argument(metavar="ARCHIVE", help="a zip or tar of folders of images")],
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="datasets/NAME where not given")] = None,
+) -> int:
+    """Unpack an archive safely, from the level on where the classes are, and check what came out."""
+    from mslab.progress import Meter
+    from mslab.unpacking import import_archive
+
+    target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
+    with Meter(1) as meter:
+        say.info(str(import_archive(Path(archive), target, meter.counted("unpacking"))))
+    report = checked(str(target))
+    print(report)
+    return 0 if report.ok else 1
 
 
 @job(app, "check")

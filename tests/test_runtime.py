@@ -125,7 +125,7 @@ def test_imports_go_one_way_down_the_list():
     import ast
 
     order = "errors schedule config check runtime augment data model checkpoint metrics evaluation progress runfolder "
-    order += "training finetuning mushrooms show demo cli"
+    order += "training finetuning mushrooms show demo splitting unpacking bench cli"
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
     modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]

@@ -1,0 +1,190 @@
+"""--fix, --convert, --dry-run, --undo and --html: nothing is lost, whatever is moved."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import cli, draw
+from PIL import Image
+
+from mslab.check import check_dataset, page, quarantine
+from mslab.errors import DatasetError
+
+
+@pytest.fixture
+def root(tmp_path):
+    return draw(tmp_path / "set", ["a", "b", "c"], 3)
+
+
+@pytest.fixture
+def messy(root):
+    """One of each that is moved or converted, in a data set that is fine otherwise."""
+    (root / ".checkpoint").mkdir()
+    (root / ".checkpoint" / "x").write_text("x")
+    (root / "a" / "deep").mkdir()
+    (root / "b" / "text.png").write_text("no image")
+    (root / "b" / "empty.jpg").write_bytes(b"")
+    (root / "c" / "away.png").symlink_to("/etc/hostname")
+    shutil.copy(root / "a" / "000.png", root / "a" / "twin.png")
+    image = Image.open(root / "c" / "000.png").resize((60, 40))
+    image.save(root / "c" / "anim.gif")
+    image.convert("CMYK").save(root / "b" / "inks.jpg", quality=95)
+    exif = Image.Exif()
+    exif[274] = 6
+    image.rotate(15).save(root / "a" / "turned.jpg", exif=exif, quality=95)
+    wide = (np.arange(2400, dtype=np.uint16) * 3).reshape(40, 60)
+    Image.fromarray(wide).save(root / "a" / "wide.png")
+    clear = Image.new("RGBA", (60, 40), (10, 200, 30, 0))
+    clear.paste((200, 10, 30, 255), (0, 0, 30, 40))
+    clear.save(root / "b" / "clear.png")
+    return root
+
+
+def state(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in folder.rglob("*")
+    }
+
+
+def test_fix_moves_to_quarantine_and_the_labs_own_case_is_cured(root):
+    (root / ".checkpoint").mkdir()
+    done = cli("check", root, "--fix", "--classes", 3)
+    assert done.returncode == 0, done.stderr
+    assert f"moved {root}/.checkpoint -> {root}.quarantine/.checkpoint (stray-folder)" in done.stderr
+    assert f"mslab check {root} --undo moves everything back" in done.stderr
+    report = check_dataset(root, class_num=3)
+    assert report.ok and "stray-folder" not in str(report)
+    assert root.with_name("set.quarantine").joinpath(".checkpoint").is_dir()
+
+
+def test_fix_moves_what_it_names_and_nothing_else(messy):
+    before = state(messy)
+    lines = list(quarantine.fix(check_dataset(messy)))
+    assert len(lines) == 7
+    home = messy.with_name("set.quarantine")
+    moved = state(home)
+    moved.pop("log.jsonl")
+    gone = {
+        ".checkpoint",
+        ".checkpoint/x",
+        "a/deep",
+        "b/text.png",
+        "b/empty.jpg",
+        "c/away.png",
+        "c/anim.gif",
+        "a/twin.png",
+    }
+    assert before.keys() - state(messy).keys() == gone
+    assert {name: moved[name] for name in gone} == {name: before[name] for name in gone}
+    assert check_dataset(messy).ok
+
+
+def test_undo_brings_everything_back(messy):
+    before = state(messy)
+    for convert in (False, True):
+        list(quarantine.fix(check_dataset(messy), convert))
+        assert state(messy) != before
+        list(quarantine.undo(messy))
+        assert state(messy) == before and not messy.with_name("set.quarantine").exists()
+
+
+def test_two_fixes_are_undone_together(messy):
+    before = state(messy)
+    list(quarantine.fix(check_dataset(messy)))
+    (messy / ".checkpoint").mkdir()  # left behind by another run
+    list(quarantine.fix(check_dataset(messy)))
+    assert messy.with_name("set.quarantine").joinpath(".checkpoint_").is_dir()
+    lines = list(quarantine.undo(messy))
+    assert any(line.startswith("left") and ".checkpoint" in line for line in lines)  # its place is taken by the other
+    assert before.keys() - state(messy).keys() == {".checkpoint/x"}
+    assert json.loads(messy.with_name("set.quarantine").joinpath("log.jsonl").read_text())["why"] == "stray-folder"
+
+
+def test_convert_writes_upright_rgb_copies_and_keeps_the_originals(messy):
+    list(quarantine.fix(check_dataset(messy), convert=True))
+    report = check_dataset(messy)
+    assert report.ok and not {"mode", "format", "exif-orientation", "animated"} & {
+        finding.code for finding in report.findings if finding.severity != "info"
+    }
+    kept = state(messy.with_name("set.quarantine"))
+    assert {"c/anim.gif", "b/inks.jpg", "a/turned.jpg", "a/wide.png", "b/clear.png"} <= kept.keys()
+    assert (messy / "c" / "anim.png").is_file() and Image.open(messy / "a" / "turned.jpg").size == (40, 60)
+    assert np.asarray(Image.open(messy / "a" / "wide.png")).max() == 255  # the range that 16 bits had is kept
+    assert Image.open(messy / "b" / "clear.png").getpixel((50, 20)) == (255, 255, 255)
+    assert not list(messy.rglob("*.partial"))
+
+
+def test_a_converted_copy_that_was_changed_is_not_thrown_away(messy):
+    list(quarantine.fix(check_dataset(messy), convert=True))
+    (messy / "c" / "anim.png").write_bytes(b"work of an hour")
+    lines = list(quarantine.undo(messy))
+    assert any("its converted copy" in line and "was changed since" in line for line in lines)
+    assert (messy / "c" / "anim.png").read_bytes() == b"work of an hour"
+    assert messy.with_name("set.quarantine").joinpath("c/anim.gif").is_file()
+
+
+def test_dry_run_touches_nothing(messy):
+    before = state(messy.parent)
+    done = cli("check", messy, "--convert", "--dry-run")
+    assert done.returncode == 1 and state(messy.parent) == before
+    assert (
+        f"would move {messy}/c/anim.gif -> {messy}.quarantine/c/anim.gif (format); a converted copy stays"
+        in done.stderr
+    )
+    assert "to move; nothing was touched" in done.stderr
+
+
+def test_fix_refuses_to_leave_a_class_empty(root):
+    for path in (root / "a").iterdir():
+        path.write_text("no image")
+    (root / ".checkpoint").mkdir()
+    done = cli("check", root, "--fix")
+    assert done.returncode == 1 and (root / ".checkpoint").is_dir()
+    assert "would be left without images: --fix would move all 3" in done.stderr
+
+
+def test_fix_of_a_leak_moves_the_copy_in_train(tmp_path):
+    for seed, split in enumerate(("train", "val", "test")):
+        draw(tmp_path / "set" / split, ["a", "b"], 3, seed)
+    for split in ("val", "test"):
+        shutil.copy(tmp_path / "set/train/a/000.png", tmp_path / f"set/{split}/a/x.png")
+    list(quarantine.fix(check_dataset(tmp_path / "set")))
+    assert check_dataset(tmp_path / "set").ok
+    assert (tmp_path / "set/test/a/x.png").is_file()
+    assert {"train/a/000.png", "val/a/x.png"} <= state(tmp_path / "set.quarantine").keys()
+
+
+def test_a_disk_that_refuses_leaves_a_log_that_undo_follows(messy, monkeypatch):
+    before = state(messy)
+    messy.with_name("set.quarantine").mkdir()
+    messy.with_name("set.quarantine").joinpath("b").write_text("a file where a folder is needed")
+    with pytest.raises(DatasetError, match=r"cannot be moved to .*set.quarantine/b"):
+        list(quarantine.fix(check_dataset(messy)))
+    list(quarantine.undo(messy))
+    assert state(messy) == before
+
+
+def test_undo_without_a_quarantine_and_undo_together_with_fix(root):
+    done = cli("check", root, "--undo")
+    assert done.returncode == 1 and "There is nothing to undo" in done.stderr and "fix " in done.stderr
+    done = cli("check", root, "--undo", "--fix")
+    assert done.returncode == 2 and "--undo stands alone" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_page_is_one_file_with_thumbnails_and_escapes_names(messy, tmp_path):
+    Image.open(messy / "a" / "000.png").save(messy / "b" / "<img src=x onerror=alert(1)>.png")
+    done = cli("check", messy, "--html", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert done.returncode == 1 and "<img src=x" not in text and "&lt;img src=x onerror=alert(1)&gt;.png" in text
+    assert text.count("data:image/jpeg;base64,") >= 4 and "http" not in text.replace("http-equiv", "")
+    assert "Training would be stopped." in text and "stray-folder" in text
+
+
+def test_the_page_of_thousands_of_findings_stays_small(root):
+    for number in range(3000):
+        (root / "a" / f"x{number}.png").write_bytes(b"")
+    text = page.page(check_dataset(root))
+    assert len(text) < 100_000 and "… and 2976 more" in text

@@ -1,0 +1,97 @@
+"""data split: stratified, repeatable, look-alikes on one side, nothing half-written."""
+
+import shutil
+
+import pytest
+from conftest import cli
+from PIL import Image
+from test_check import photo
+
+from mslab.check import check_dataset
+from mslab.check.content import near_pairs
+from mslab.check.images import each
+from mslab.errors import DatasetError
+from mslab.splitting import split_dataset
+
+
+@pytest.fixture
+def root(tmp_path):
+    for number, name in enumerate(("a", "b", "c")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for index in range(20):
+            photo(1000 * number + index, (160, 120)).save(tmp_path / "set" / name / f"{index:02}.png")
+    return tmp_path / "set"
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+
+
+def test_each_class_gives_its_share(root, tmp_path):
+    counts = split_dataset(check_dataset(root), tmp_path / "out", 0.2, 0.1)
+    assert counts == {
+        "train": {"a": 14, "b": 14, "c": 14}, "val": {"a": 4, "b": 4, "c": 4}, "test": {"a": 2, "b": 2, "c": 2}
+    }  # fmt: skip
+    report = check_dataset(tmp_path / "out")
+    assert report.ok and report.images == 60 and not report.findings
+
+
+def test_the_seed_decides_and_the_source_stays(root, tmp_path):
+    before = files(root)
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        split_dataset(check_dataset(root), tmp_path / name, 0.25, seed=seed)
+    assert files(tmp_path / "one") == files(tmp_path / "again") != files(tmp_path / "other")
+    assert files(root) == before
+
+
+def test_look_alikes_never_cross(root, tmp_path):
+    for name in "abc":
+        for index in range(8):  # each with a smaller, recompressed copy, two with an exact one
+            image = Image.open(root / name / f"{index:02}.png")
+            image.resize((100, 75)).save(root / name / f"small{index}.jpg", quality=80)
+            if index < 2:
+                shutil.copy(root / name / f"{index:02}.png", root / name / f"copy{index}.png")
+    pairs = len(near_pairs(check_dataset(root)))
+    assert pairs >= 24
+    for seed in range(6):
+        out = tmp_path / f"out{seed}"
+        counts = split_dataset(check_dataset(root), out, 0.3, seed=seed)
+        assert counts["val"] == {"a": 9, "b": 9, "c": 9}
+        report = check_dataset(out)
+        rows = list(each(report))
+        assert not report.errors and len(near_pairs(report)) == pairs
+        assert all(rows[i][0] is rows[j][0] for i, j, _ in near_pairs(report))
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "text"),
+    [
+        (lambda root: (root / ".checkpoint").mkdir(), [], "has 4 class folders"),
+        (lambda root: (root / "b" / "x.png").write_text("no image"), [], "cannot be trained on"),
+        (
+            lambda root: [path.unlink() for path in list((root / "c").iterdir())[1:]],
+            [],
+            "nothing would be left for c in train",
+        ),
+        (lambda root: None, ["--val", "0.7", "--test", "0.4"], "Shares that cannot be: val 0.7, test 0.4."),
+        (lambda root: None, ["--val", "0"], "Shares that cannot be: val 0."),
+        (lambda root: (root.parent / "set-split").mkdir(), [], "set-split already."),
+    ],
+)
+def test_what_cannot_be_split_says_so_and_writes_nothing(root, change, arguments, text):
+    change(root)
+    before = files(root.parent)
+    done = cli("data", "split", root, *arguments)
+    assert done.returncode == 1 and text in done.stderr and "expected" in done.stderr and "fix" in done.stderr
+    assert files(root.parent) == before
+
+
+def test_what_is_split_already(root, tmp_path):
+    split_dataset(check_dataset(root), tmp_path / "out", 0.2)
+    with pytest.raises(DatasetError, match="is split already: train, val"):
+        split_dataset(check_dataset(tmp_path / "out"), tmp_path / "again", 0.2)
+
+
+def test_the_command_says_what_went_where(root):
+    done = cli("data", "split", root, "--val", "0.2", "--seed", "3")
+    assert done.returncode == 0 and f"{root}-split/val: 12 images, a 4, b 4, c 4" in done.stderr
