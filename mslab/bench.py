@@ -156,7 +156,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
     grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores")
     for name in ("images", "", "images/s", "of bare decoding", "memory, MiB", "bytes an image"):
-        grid.add_column(name, justify="left" if name == "" else "right")
+        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
     least = {row["contender"]: row for row in reversed(rows)}  # the smallest size, from which memory is counted
     for row in rows:
         more = row["images"] - least[row["contender"]]["images"]

@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import unicodedata
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import pytest
 from conftest import PROJECT, cli, draw
 from PIL import Image
 
-from mslab.check import cache, check_dataset, pool
+from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool
 from mslab.errors import DatasetError
 
 
@@ -744,3 +746,12 @@ def test_real_clean_data_has_no_error_and_no_warning(test_data, name):
         ("mode", "info"),
         ("near-duplicate", "info"),
     }
+
+
+def test_contributings_example_of_a_rule_works(root, monkeypatch):
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    (example,) = re.findall(r"^      def .+?(?=^  and a row)", text, re.MULTILINE | re.DOTALL)
+    known: dict = {"Finding": Finding, "DatasetReport": DatasetReport, "Iterator": Iterator}
+    exec(textwrap.dedent(example), known)
+    monkeypatch.setattr(layout, "RULES", [*layout.RULES, known["short_names"]])
+    assert found(check_dataset(root)) == {("short-name", f"{name}/") for name in "abc"}

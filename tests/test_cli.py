@@ -4,6 +4,10 @@ import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from conftest import PROJECT, STAGES, cli, draw
@@ -42,7 +46,7 @@ def test_check_prints_and_writes_json(tmp_path):
     bad = cli("check", tmp_path / "set", "--json", tmp_path / "out.json")
     finding = json.loads((tmp_path / "out.json").read_text())["findings"][0]
     assert bad.returncode == 1 and set(finding) == {"code", "severity", "path", "message", "fix"}
-    assert "stray-folder" in bad.stdout and "1 errors, 0 warnings" in bad.stdout
+    assert "stray-folder" in bad.stdout and "\n1 error (stray-folder)\n" in bad.stdout
 
 
 def test_every_problem_of_a_config_is_listed_and_nothing_is_written(tmp_path):
@@ -61,20 +65,86 @@ def test_an_unknown_error_keeps_its_traceback(tmp_path, squares):
     assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: unheard of" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["train", "transfer", "eval"])
+def test_wrong_data_stops_before_mindspore_starts(command, tmp_path, three):
+    shutil.copytree(three["train_data"], tmp_path / "set")
+    (tmp_path / "set" / ".checkpoint").mkdir()
+    (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "set"}))
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mindspore'] = None  # importing it fails\n")
+    rest = {"train": [], "transfer": ["--backbone", "none.ckpt"], "eval": ["--data", "set"]}[command]
+    done = cli(command, "x.yaml", *rest, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1 and "DatasetError: set" in done.stderr and "stray-folder" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_skip_check_skips_comparisons_and_is_written_down(tmp_path, three):
+    shutil.copytree(three["train_data"], tmp_path / "train")
+    shutil.copyfile(tmp_path / "train" / "a" / "000.png", tmp_path / "train" / "b" / "copy.png")
+    words = ["train", "x.yaml", "epochs=1", "warmup_epochs=0"]
+    (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "train"}))
+    done = cli(*words, cwd=tmp_path)
+    assert done.returncode == 1 and "label-conflict" in done.stderr
+    done = cli(*words, "--skip-check", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = next((tmp_path / "runs").iterdir())
+    assert json.loads((run / "manifest.json").read_text())["data"]["skip_check"] is True
+    resumed = cli("train", "--resume", run, cwd=tmp_path)  # begins with the check that the run had
+    assert resumed.returncode == 0 and "label-conflict" not in resumed.stderr, resumed.stderr
+    (tmp_path / "train" / ".checkpoint").mkdir()
+    assert "stray-folder" in cli(*words, "--skip-check", cwd=tmp_path).stderr  # folders are checked always
+
+
+def test_bench_check_prints_ratios_side_by_side(tmp_path):
+    done = cli("bench", "check", "--images", 20, "--images", 40, "--repeats", 1, "--json", tmp_path / "rows.json")
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert done.returncode == 0 and [row["images"] for row in rows] == [20] * 4 + [40] * 4
+    for row in rows:
+        assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(row["images"] / row["seconds"])
+        assert row["own_mib"] > 5 and row["worker_mib"] > 5
+    assert [row["contender"] for row in rows[:4]] == ["decode", "images", "first", "again"]
+    assert "bare Pillow decode" in done.stdout and "1.00x" in done.stdout
+    failed = cli("bench", "check", "--images", 8, "--repeats", 1, "--peers", sys.executable)
+    assert failed.returncode == 1 and "CleanVision did not finish: ModuleNotFoundError" in failed.stderr
+
+
+README = (PROJECT / "README.md").read_text()
+
+
+def test_readmes_case_of_the_lost_class(lab):
+    """The folder, plain MindSpore's labels, the message and the cure are as README shows them."""
+    section = README[README.index("## A class lost") : README.index("## Your own images")]
+    make, cure = re.findall(r"```sh\n(.+?)\n```", section)
+    (python,) = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
+    message = textwrap.dedent("".join(re.findall(r"^    .*\n", section, re.MULTILINE)))
+    (said,) = re.findall(r"print\(.+\)  # (.+)", python)
+    train = re.findall(r"`\./run\.sh (train .+?)`", section)[0].split()
+    subprocess.run(shlex.split(make), cwd=lab, check=True)
+    plain = subprocess.run([sys.executable, "-c", python], cwd=lab, capture_output=True, text=True, timeout=120)
+    assert plain.returncode == 0 and plain.stdout.strip() == said == str(list(range(1, 10))), plain.stderr
+    (lab / "configs").symlink_to(PROJECT / "configs")
+    stopped = cli(*train, cwd=lab)
+    assert stopped.returncode == 1 and message in stopped.stderr
+    cured = cli(*shlex.split(cure)[1:], cwd=lab)
+    assert cured.returncode == 0 and "nothing found" in cured.stdout
+    assert not (lab / "datasets" / "mushrooms9" / "train" / ".checkpoint").exists()
+    shutil.rmtree(lab / "datasets" / "mushrooms9.quarantine")
+
+
 def readme_commands():
     """Every ./run.sh command in README's code blocks, as arguments of mslab."""
-    lines = re.findall(r"^ +\./run\.sh (.+)$", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    lines = re.findall(r"^ +\./run\.sh (.+)$", README, re.MULTILINE)
     return [shlex.split(line) for line in lines]
 
 
 def test_readmes_commands_run_shrunk(lab):
     """The lab's steps as README has them, on tiny data and with a small table."""
+    shutil.make_archive(str(lab / "mushrooms"), "zip", lab / "datasets" / "mushrooms9" / "train")
     done = set()
     newest = None
     real = os.environ.get("MSLAB_TEST_DATA")  # README's FOLDER
     for words in readme_commands():
         name = words[0]
-        if name in ("demo", "test") or words[:2] == ["data", "make"]:
+        if name in ("demo", "test", "bench") or words[:2] == ["data", "make"]:
             done.add(name)  # run by tests of their own
             continue
         if any("FOLDER" in word for word in words):
