@@ -1,6 +1,7 @@
 """Speed and memory beside others, measured side by side in one run. Figures are ratios: machines and days differ.
 
 check     the dataset checker beside a bare parallel Pillow decode, CleanVision and imagededup
+transfer  head-only transfer with cached features beside the same job without
 """
 
 import json
@@ -96,10 +97,10 @@ def contend(name: str, folder: str) -> None:
 
 
 CONTENDERS = {
-    "decode": "bare Pillow decode, a process a core",
-    "images": "mslab, layout and image checks",
-    "first": "mslab, all checks",
-    "again": "mslab, all checks, second run",
+    "decode": "bare Pillow decode",
+    "images": "mslab: layout, images",
+    "first": "mslab: all checks",
+    "again": "mslab: all, second run",
     "cleanvision": "CleanVision",
     "imagededup": "imagededup (PHash)",
 }
@@ -155,7 +156,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     from mslab.show import render
 
     grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores")
-    for name in ("images", "", "images/s", "of bare decoding", "memory, MiB", "bytes an image"):
+    for name in ("images", "", "images/s", "of decode", "MiB", "bytes each"):
         grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
     least = {row["contender"]: row for row in reversed(rows)}  # the smallest size, from which memory is counted
     for row in rows:
@@ -164,6 +165,54 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         each = f"{grown / more:.0f}" if more else ""
         speed, ratio = f"{row['images_per_s']:,.0f}", f"{row['ratio']:.2f}x"
         grid.add_row(f"{row['images']:,}", CONTENDERS[row["contender"]], speed, ratio, f"{row['own_mib']:.0f}", each)
+    return render(grid)
+
+
+def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progress: Any) -> list[dict[str, Any]]:
+    """Rows of {contender, seconds, val_acc, ratio}: freeze: all with features kept, found again, and without."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, setting in (("features kept", ()), ("features found", ()), ("no features", ("feature_views=0",))):
+            place = Path(scratch) / f"run{len(rows)}"
+            place.mkdir()
+            files = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve())]
+            words = [*files, *(_absolute(word) for word in overrides), "freeze=all", *setting]
+            start = time.perf_counter()
+            done = subprocess.run(
+                [str(Path(sys.executable).with_name("mslab")), "transfer", *words],
+                cwd=place,
+                env=os.environ | {"XDG_CACHE_HOME": scratch},
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise MslabError(
+                    f"the run with {name} did not end well: {done.stderr.strip().splitlines()[0]}",
+                    expected="a transfer that works by itself",
+                    fix=f"mslab transfer {' '.join(words)}",
+                )
+            seconds = time.perf_counter() - start
+            run = next((place / "runs").iterdir())
+            accuracy = json.loads((run / "manifest.json").read_text())["metrics"]["val_acc"]
+            rows.append({"contender": name, "seconds": seconds, "val_acc": accuracy})
+            progress(f"{name}: {seconds:.0f} s, val_acc {accuracy:.3f}")
+    return [row | {"ratio": rows[-1]["seconds"] / row["seconds"]} for row in rows]
+
+
+def _absolute(word: str) -> str:
+    """train_data=FOLDER from any working folder."""
+    key, equals, value = word.partition("=")
+    return f"{key}={Path(value).resolve()}" if equals and key.endswith("_data") else word
+
+
+def transfer_table(rows: Sequence[dict[str, Any]]) -> str:
+    from mslab.show import render
+
+    grid = Table(box=box.SIMPLE, title="head-only transfer, the whole command")
+    for name in ("", "seconds", "times as fast", "val_acc"):
+        grid.add_column(name, justify="left" if name == "" else "right")
+    for row in rows:
+        grid.add_row(row["contender"], f"{row['seconds']:.0f}", f"{row['ratio']:.1f}x", f"{row['val_acc']:.3f}")
     return render(grid)
 
 

@@ -257,12 +257,16 @@ def train(
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="continue this run in its folder")
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN|FILE", help="incremental: begin from this network, classes kept by name"),
+    ] = None,
     skip_check: SkipCheck = False,
 ) -> None:
-    """Train from scratch; leaves a run folder under runs/."""
-    if (config is None) == (resume is None):
+    """Train from scratch, or on from a network; leaves a run folder under runs/."""
+    if (config is None) == (resume is None) or (resume and source):
         raise ConfigError(
-            "mslab train takes a CONFIG or --resume RUN, one of them.",
+            "mslab train takes a CONFIG (--from RUN with it, if it is to go on from there) or --resume RUN.",
             expected="mslab train configs/mushrooms9.yaml, or mslab train --resume runs/…",
             fix="a resumed run goes on with its own config" if config else "name one",
         )
@@ -272,23 +276,70 @@ def train(
         training.resume(resume)
     else:
         settings, report = checked_config(str(config), overrides, skip_check)
-        from mslab import training
+        from mslab import finetuning, training
 
-        training.train(settings, report=report, name=Path(str(config)).stem)
+        if source is not None:
+            finetuning.incremental(settings, source, report=report, name=Path(str(config)).stem)
+        else:
+            training.train(settings, report=report, name=Path(str(config)).stem)
 
 
 @job(app, "transfer")
 def transfer(
     config: Config,
-    backbone: Annotated[str, typer.Option("--backbone", metavar="FILE|RUN", help="a .ckpt file, or a run")],
+    backbone: Annotated[
+        str, typer.Option("--backbone", metavar="FILE|RUN", help=".ckpt, .safetensors, .pth or .onnx, or a run")
+    ],
     overrides: Overrides = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="REGEX", help="load only the parameters whose names it finds, the rest fresh"),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            "--compare", metavar="WAYS", help="train each of scratch,frozen,finetune, and draw what they give"
+        ),
+    ] = None,
+    fractions: Annotated[
+        str | None, typer.Option(metavar="SHARES", help="with --compare: of the training images, such as 0.1,0.3,1.0")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="with --compare: seeds of each; 3 where not given", min=1)] = None,
+    json_file: Json = None,
     skip_check: SkipCheck = False,
 ) -> None:
     """Train a fresh head on a saved backbone; leaves a run folder under runs/."""
+    for name, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
+        if value is not None and compare is None:
+            raise typer.BadParameter(f"{name} belongs to --compare")
     settings, report = checked_config(config, overrides, skip_check)
+    if compare is not None:
+        from mslab import comparison
+
+        ways, shares = comparison.parse(compare, fractions or "0.1,0.3,1.0")
+        result = comparison.compare(settings, backbone, ways, shares, seeds or 3, report, Path(config).stem)
+        write_json(json_file, result)
+        if json_file != "-":
+            print(comparison.table(result))
+        return
     from mslab import finetuning
 
-    finetuning.transfer(settings, backbone, report=report, name=Path(config).stem)
+    finetuning.transfer(settings, backbone, report=report, name=Path(config).stem, only=only)
+
+
+@job(app, "convert")
+def convert(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a ResNet's weights: .ckpt, .safetensors, .pth, .onnx")],
+    to: Annotated[str, typer.Option("--to", metavar="FILE", help=".ckpt for mslab, .safetensors for PyTorch")],
+    dialect: Annotated[
+        str | None, typer.Option(metavar="NAME", help="whose names they are, where that cannot be told from them")
+    ] = None,
+) -> None:
+    """Translate a ResNet's weights between projects, exactly; says whose they were and what was left out."""
+    from mslab import converting
+
+    for line in converting.convert(file, to, dialect):
+        say.info(line)
 
 
 @job(app, "eval")
@@ -310,6 +361,22 @@ def evaluate(
     write_json(json_file, result)
     if json_file != "-":
         print(figures_table(result))
+
+
+@job(bench_app, "transfer")
+def bench_transfer(
+    config: Config,
+    backbone: Annotated[str, typer.Option("--backbone", metavar="FILE|RUN", help="a .ckpt file, or a run")],
+    overrides: Overrides = None,
+    json_file: Json = None,
+) -> None:
+    """Head-only transfer with cached features beside the same job without; each in a fresh process."""
+    from mslab import bench
+
+    rows = bench.bench_transfer(config, backbone, overrides or [], say.info)
+    write_json(json_file, rows)
+    if json_file != "-":
+        print(bench.transfer_table(rows))
 
 
 @job(bench_app, "check")

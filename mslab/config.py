@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from easydict import EasyDict
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -18,6 +18,19 @@ from mslab.errors import ConfigError
 say = logging.getLogger("mslab")
 Stage = Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=3)]
 Triple = Annotated[list[float], Field(min_length=3, max_length=3)]
+Epoch = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^([2-9]|[1-9]\d+)$")]
+Part = Annotated[str, Field(pattern=r"^(backbone|stem|layer[1-9]\d*|head)$")]
+
+
+class Profile(BaseModel):
+    """How a network is built beyond its table of stages; other projects' files bring their own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    block: Literal["bottleneck", "basic"] = "bottleneck"
+    padding: Literal["symmetric", "same"] = "symmetric"
+    pool: Literal["symmetric", "same"] = "symmetric"
+    eps: float = Field(1e-5, gt=0, le=0.1)
+    outer_eps: float = Field(1e-5, gt=0, le=0.1)
 
 
 class Schema(BaseModel):
@@ -60,9 +73,31 @@ class Schema(BaseModel):
         None,
         description="rows of blocks, width, stride, in place of model.STAGES; null = ResNet-50's (or the backbone's)",
     )
+    profile: Profile | None = Field(
+        None, description="block, padding, pool, eps, outer_eps of model.PROFILE; null = mslab's (or the backbone's)"
+    )
+    # transfer: what is kept
     freeze: Literal["none", "all"] = Field(
-        "none",
-        description="transfer: 'all' keeps the backbone fixed (BatchNorm statistics too), 'none' trains everything",
+        "none", description="'all' keeps the backbone fixed (BatchNorm statistics too), 'none' trains everything"
+    )
+    layers_to_freeze: int = Field(
+        0, ge=0, le=100, description="groups kept fixed from the image on: 1 = stem, 2 = stem and layer1, 5 = all four"
+    )
+    freeze_layer_pattern: str | None = Field(
+        None, description="parameters whose names this regular expression finds are kept fixed: ^(conv1|bn1|layer1)\\."
+    )
+    unfreeze: dict[Epoch, Part] = Field(
+        {}, description="epoch: part trained from then on, such as {3: layer4, 6: backbone}; its rates go on as planned"
+    )
+    lr_scale: dict[Part, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        {},
+        description="part: factor on its learning rate, such as {backbone: 0.1}; 0 is refused: it would not freeze",
+    )
+    feature_views: int = Field(
+        2,
+        ge=0,
+        le=1000,
+        description="freeze: all: augmented views of an image whose features are computed once; 0 = anew every epoch",
     )
     # training
     epochs: int = Field(12, ge=1, le=100_000, description="passes over train_data")
@@ -120,6 +155,14 @@ NEIGHBOURS = {
 }
 
 
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return bool(pattern)
+
+
 # contradictions: (settings it looks at, True where they contradict, what to say)
 CONTRADICTIONS: list[tuple[tuple[str, ...], Callable[..., bool], str]] = [
     (
@@ -133,6 +176,16 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], Callable[..., bool], str]] = [
         "lr_init: {} is above lr_max: {}; warmup rises from the first to the second",
     ),
     (("lr_end", "lr_max"), lambda end, high: end > high, "lr_end: {} is above lr_max: {}; the cosine falls"),
+    (
+        ("freeze", "layers_to_freeze", "freeze_layer_pattern"),
+        lambda freeze, layers, pattern: (freeze == "all") + bool(layers) + bool(pattern) > 1,
+        "freeze: {}, layers_to_freeze: {} and freeze_layer_pattern: {} are three ways to say one thing; give one",
+    ),
+    (
+        ("freeze_layer_pattern",),
+        lambda pattern: pattern is not None and not _compiles(pattern),
+        "freeze_layer_pattern: {!r} is no regular expression",
+    ),
     (("std",), lambda std: min(std) <= 0, "std: {} must be above 0 in every channel; images are divided by it"),
     (
         ("train_data", "val_data"),
@@ -143,6 +196,7 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], Callable[..., bool], str]] = [
 # settings that do nothing beside another one: (setting, the other, True where it does nothing, why)
 IDLE: list[tuple[str, str, Callable[[Any], bool], str]] = [
     ("lr_init", "warmup_epochs", lambda warmup: warmup == 0, "there is no warmup to start from it"),
+    ("feature_views", "freeze", lambda freeze: freeze != "all", "only features of a frozen backbone are kept"),
     ("momentum", "optimizer", lambda optimizer: optimizer == "adam", "it has moments of its own"),
 ]
 
@@ -223,7 +277,7 @@ def dump_config(config: Mapping[str, Any]) -> str:
         buffer = io.StringIO()
         writer = YAML(typ="safe", pure=True)
         writer.default_flow_style, writer.width = True, 10_000
-        writer.dump({name: config[name]}, buffer)
+        writer.dump({name: _plain(config[name])}, buffer)
         lines.append(f"{buffer.getvalue().strip()[1:-1]:<40}  # {field.description}")
     return "\n".join(lines) + "\n"
 
@@ -233,11 +287,13 @@ def _yaml() -> YAML:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars, tuples and paths from a notebook, as plain YAML values."""
+    """NumPy scalars, tuples, paths and EasyDicts, as plain YAML values."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 

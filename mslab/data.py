@@ -23,6 +23,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.files)
 
+    def repeated(self, times: int) -> "Images":
+        """Each image `times` times in an epoch."""
+        return Images(self.files * times, np.tile(self.labels, times), self.class_names) if times > 1 else self
+
 
 class _Source:
     """File bytes and labels in a given order, for MindSpore's GeneratorDataset."""
@@ -49,18 +53,25 @@ def steps_per_epoch(images: Images, batch_size: int) -> int:
     return len(images) // batch_size
 
 
-def train_batches(images: Images, config: Any, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:
+    """The order of an epoch: positions int (n,). It follows from seed and epoch alone, so that one can be repeated."""
+    return np.random.default_rng([config.seed, epoch]).permutation(len(images))
+
+
+def train_batches(
+    images: Images, config: Any, epoch: int, whole: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled, augmented full batches: float32 (batch_size, 3, S, S), int32 (batch_size,).
 
-    Order and augmentation follow from seed and epoch alone, so that an epoch can be repeated by itself. An incomplete
-    last batch is left out; another order puts other images there next time.
+    Augmentation, like the order, follows from seed and epoch alone. An incomplete last batch is left out, but for
+    `whole`; another order puts other images there next time.
     """
-    order = np.random.default_rng([config.seed, epoch]).permutation(len(images))
     ds.config.set_seed((config.seed * 100_003 + epoch) % (2**31))
     steps = augment.train_transforms(
         config.image_size, config.mean, config.std, config.crop_scale, config.flip, config.color_jitter
     )
-    yield from _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=True)
+    order = order_of(images, config, epoch)
+    yield from _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole)
 
 
 def eval_batches(
@@ -82,6 +93,22 @@ def _pipeline(
     for x, y in batched.create_tuple_iterator(num_epochs=1, output_numpy=True):
         check_labels(y, len(images.class_names))
         yield x, y
+
+
+@dataclass(frozen=True)
+class ImageFeed:
+    """What training takes from a data set: batches of every epoch, and those it is measured on."""
+
+    images: Images
+    val_images: Images
+    config: Any
+
+    def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return train_batches(self.images, self.config, epoch)
+
+    def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        c = self.config
+        return eval_batches(self.val_images, c.image_size, c.mean, c.std, c.batch_size, c.data_workers)
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:

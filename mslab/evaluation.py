@@ -1,6 +1,6 @@
 """Network + data -> metrics."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ def predict_logits(
     return np.concatenate(logits), np.concatenate(labels)
 
 
-def measure(network: nn.Cell, images: data.Images, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of the network on these images. `settings` has image_size, mean, std, batch_size and data_workers."""
-    size, mean, std = settings["image_size"], settings["mean"], settings["std"]
-    batches = data.eval_batches(images, size, mean, std, settings["batch_size"], settings["data_workers"])
-    return metrics.figures(*predict_logits(network, batches, settings["batch_size"]), images.class_names)
+def measure(
+    network: nn.Cell, batches: Iterable[tuple[np.ndarray, np.ndarray]], batch_size: int, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Figures of the network on these batches: accuracy, loss, per class, confusion matrix."""
+    return metrics.figures(*predict_logits(network, batches, batch_size), class_names)
 
 
 @dataclass
@@ -77,31 +77,19 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
     Raises CheckpointError or RunError where that cannot be done.
     """
     weights = checkpoint.read(best_file(run_or_ckpt))
-    backbone_tensors, head_tensors, _ = weights.split()
-    if f"{checkpoint.HEAD}weight" not in head_tensors:
+    if f"{checkpoint.HEAD}weight" not in weights.head:
         raise CheckpointError(
             f"{weights.path} is a backbone without a head: it gives features, no classes.",
             expected="a whole network, such as best.ckpt",
             fix="best.ckpt beside it; or mslab transfer CONFIG --backbone FILE, to train a head on it",
         )
-    backbone = model.resnet50_backbone(stages_of(weights))
+    backbone = model.resnet50_backbone(weights.stages, weights.profile)
     network = model.ResNet50(backbone, model.resnet50_head(len(weights.class_names), backbone.channels))
-    checkpoint.load_exactly(network.parameters_dict(), backbone_tensors | head_tensors, weights.path, "network")
+    checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
     standard = {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    return Loaded(network, weights.class_names, standard | weights.info, weights.path)
-
-
-def stages_of(weights: checkpoint.Weights) -> list:
-    """The stage table that the file was trained with. Raises CheckpointError for a profile that cannot be built."""
-    profile = weights.info.get("profile", model.PROFILE)
-    if profile != model.PROFILE:
-        raise CheckpointError(
-            f"{weights.path} was trained with {profile}; this network has {model.PROFILE}.",
-            expected="the same padding, pooling and eps; another one loses accuracy without a word",
-            fix="use the mslab version that wrote the file",
-        )
-    return weights.info.get("stages") or model.STAGES
+    info = standard | weights.info | {"stages": weights.stages, "profile": weights.profile}
+    return Loaded(network, weights.class_names, info, weights.path)
 
 
 def evaluate(
@@ -126,8 +114,9 @@ def evaluate(
             expected="the classes that the network was trained on, by name",
             fix="give the data set that belongs to this run, or the run that belongs to this data set",
         )
-    images = images_of(report, split)
-    result = measure(loaded.network, images, loaded.info | {"batch_size": batch_size, "data_workers": 2})
+    size, mean, std = (loaded.info[key] for key in ("image_size", "mean", "std"))
+    batches = data.eval_batches(images_of(report, split), size, mean, std, batch_size)
+    result = measure(loaded.network, batches, batch_size, names)
     return {"data": str(data_root), "checkpoint": str(loaded.path)} | result
 
 

@@ -1,4 +1,4 @@
-"""Transfer: a saved backbone under a fresh head."""
+"""Beginning from saved weights: transfer puts a fresh head on a backbone, incremental training keeps the head, too."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,48 +22,87 @@ def transfer(
     overrides: Sequence[str] = (),
     report: DatasetReport | None = None,
     name: str | None = None,
+    only: str | None = None,
+    repeat: int = 1,
 ) -> EasyDict:
-    """Train a fresh head on a saved backbone, frozen or not as `freeze` says. Returns what `train` returns.
+    """Train a fresh head on a saved backbone, frozen or not as the config says. Returns what `train` returns.
 
-    `backbone` is a file, a whole network's too (its head is left out), or a run. The backbone's own normalisation and
-    stage table are used. Raises CheckpointError where the file does not fit exactly, and all that `train` raises.
+    `backbone` is a file (a whole network's too, its head is left out; other projects' as well) or a run. Its own
+    normalisation, stage table and profile are used. `only`, a regular expression, names the parameters to load; the
+    rest begins fresh. `repeat`: how often each image comes in an epoch. Raises CheckpointError where the file does not
+    fit exactly, and all that `train` raises.
     """
     resolved = load_config(config, overrides)
-    weights, tensors = read_backbone(backbone)
-    report = training.checked(resolved, report)
-    notes = adopt(resolved, weights)
-    parent = {"file": str(weights.path), "sha256": checkpoint.sha256(weights.path)}
-    run = Run.create(name or training.name_of(config), resolved, report, parent)
+    weights = read_backbone(backbone)
+    if weights.head:
+        say.info(f"{weights.path} is a whole network ({len(weights.class_names)} classes): its head is left out")
+    return _begin("transfer", resolved, weights, report, name or training.name_of(config), only, repeat)
+
+
+def incremental(
+    config: str | Path | Mapping[str, Any],
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    report: DatasetReport | None = None,
+    name: str | None = None,
+) -> EasyDict:
+    """Train a whole network on, with more images, or with more or fewer classes. Returns what `train` returns.
+
+    `source` is a run (its best.ckpt) or a file with a head and class names. The head's rows of known classes are kept,
+    by name; new classes begin fresh (ModelArts calls this incremental training). Raises CheckpointError where the file
+    has no head or no class names, and all that `train` raises.
+    """
+    resolved = load_config(config, overrides)
+    weights = checkpoint.read(evaluation.best_file(source))
+    if not weights.head or not weights.info.get("class_names"):
+        lacks = "no class names" if weights.head else "no head"
+        raise CheckpointError(
+            f"{weights.path} has {lacks}, so no row of it can be kept by name.",
+            expected="best.ckpt of a mslab run",
+            fix="for a fresh head: mslab transfer CONFIG --backbone FILE",
+        )
+    return _begin("incremental", resolved, weights, report, name or training.name_of(config))
+
+
+def _begin(
+    kind: str,
+    config: EasyDict,
+    weights: checkpoint.Weights,
+    report: DatasetReport | None,
+    name: str,
+    only: str | None = None,
+    repeat: int = 1,
+) -> EasyDict:
+    report = training.checked(config, report)
+    notes = adopt(config, weights)
+    parent = {"file": str(weights.path), "sha256": checkpoint.sha256(weights.path), "only": only}
+    run = Run.create(name, config, report, kind, parent)
     with run.recording():
-        for note in notes:
+        for note in [f"{weights.path}: {weights.describe()}", *notes]:
             say.info(note)
-        training.start_device(run, resolved)
-        network = training.new_network(resolved)
-        loaded = checkpoint.load_exactly(network.backbone.parameters_dict(), tensors, weights.path, "backbone")
-        say.info(f"{loaded}; head: new ({resolved.class_num} classes); freeze: {resolved.freeze}")
-        return training.run_training(run, network, report)
+        training.start_device(run, config)
+        network = training.new_network(config)
+        say.info(training.load_parent(network, weights, config, run.manifest))
+        return training.run_training(run, network, report, repeat=repeat)
 
 
-def read_backbone(path: str | Path) -> tuple[checkpoint.Weights, dict]:
-    """The file (of a run: its best_backbone.ckpt) and its backbone tensors. Raises CheckpointError."""
+def read_backbone(path: str | Path) -> checkpoint.Weights:
+    """The file (of a run: its best_backbone.ckpt). Raises CheckpointError where it has no backbone."""
     path = Path(path)
     if (path / "checkpoints").is_dir():
         path = path / "checkpoints" / "best_backbone.ckpt"
     weights = checkpoint.read(path)
-    tensors, head, optimizer = weights.split()
-    if not tensors:
+    if not weights.backbone:
         raise CheckpointError(
-            f"{path} has no backbone: {len(head)} head and {len(optimizer)} optimizer tensors.",
+            f"{path} has no backbone: {len(weights.head)} head tensors; {'; '.join(weights.notes) or 'nothing else'}.",
             expected="a file such as best_backbone.ckpt",
             fix="give the best_backbone.ckpt of a run",
         )
-    if head:
-        say.info(f"{path} is a whole network ({len(weights.class_names)} classes): its head is left out")
-    return weights, tensors
+    return weights
 
 
 def adopt(config: EasyDict, weights: checkpoint.Weights) -> list[str]:
-    """Take the backbone's own normalisation and stage table into the config; returns a line for each difference."""
+    """Take the file's own normalisation, stage table and profile into the config; a line for each difference."""
     notes = []
     for key in ("mean", "std"):
         own = weights.info.get(key)
@@ -72,14 +111,14 @@ def adopt(config: EasyDict, weights: checkpoint.Weights) -> list[str]:
                 f"note: {key}: the backbone was trained with {own}; used instead of the config's {config[key]}"
             )
             config[key] = own
-    table = [list(row) for row in evaluation.stages_of(weights)]
-    if config.stages and [list(row) for row in config.stages] != table:
-        raise CheckpointError(
-            f"{weights.path} was trained with the stage table {table}, the config has {config.stages}.",
-            expected="one and the same table",
-            fix="take `stages` out of the config (stages=null): the backbone brings its own",
-        )
-    config.stages = table
+    for key, own in (("stages", weights.stages), ("profile", weights.profile)):
+        if config[key] and config[key] != own:
+            raise CheckpointError(
+                f"{weights.path} was trained with {key} {own}, the config has {config[key]}.",
+                expected="one and the same network",
+                fix=f"take `{key}` out of the config ({key}=null): the backbone brings its own",
+            )
+        config[key] = own
     if (size := weights.info.get("image_size")) and size != config.image_size:
         notes.append(f"note: the backbone was trained on {size} pixels, this run on {config.image_size}")
     return notes

@@ -4,7 +4,8 @@ Deep Residual Learning (He et al. 2015), with the stride on the 3x3 convolution 
 Parameter names are mindcv's. Edit STAGES here, or give `stages` in a config, and show, train, transfer and eval follow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal, Normal
@@ -15,55 +16,90 @@ STAGES = [  # blocks, width, stride     output for (N, 3, 224, 224)
     (6, 256, 2),  #                     (N, 1024, 14, 14)
     (3, 512, 2),  #                     (N, 2048,  7,  7)
 ]
-EXPANSION = 4  # a block ends four times as wide as its 3x3 convolution
 STEM = 64  # channels after the first convolution
-PROFILE = {"padding": "symmetric", "pool": "symmetric", "eps": 1e-5}  # what a file's names do not tell; kept with it
+PROFILE: dict[str, Any] = {  # how projects differ beyond names; a file keeps its own with it
+    "block": "bottleneck",  # or "basic": two 3x3 convolutions, ResNet-18 and 34
+    "padding": "symmetric",  # of strided convolutions; "same" pads right and bottom more
+    "pool": "symmetric",  # or "same", likewise
+    "eps": 1e-5,  # of BatchNorm in a block
+    "outer_eps": 1e-5,  # of BatchNorm in stem and shortcuts
+}
 
 
-def conv(channels: int, out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """Convolution without bias. (N, channels, H, W) -> (N, out, H/stride, W/stride), padded alike on all sides."""
+def conv(channels: int, out: int, kernel: int, stride: int = 1, padding: str = "symmetric") -> nn.Conv2d:
+    """Convolution without bias. (N, channels, H, W) -> (N, out, H/stride, W/stride)."""
     init = HeNormal(mode="fan_out", nonlinearity="relu")
-    return nn.Conv2d(channels, out, kernel, stride, pad_mode="pad", padding=kernel // 2, weight_init=init)
+    where = {"pad_mode": "same"} if padding == "same" else {"pad_mode": "pad", "padding": kernel // 2}
+    return nn.Conv2d(channels, out, kernel, stride, weight_init=init, **where)
+
+
+def shortcut(channels: int, out: int, stride: int, profile: Mapping[str, Any]) -> nn.SequentialCell | None:
+    """1x1 convolution where a block changes the shape, else None: the input itself."""
+    if stride == 1 and channels == out:
+        return None
+    return nn.SequentialCell(conv(channels, out, 1, stride), nn.BatchNorm2d(out, profile["outer_eps"]))
 
 
 class Bottleneck(nn.Cell):
     """1x1 narrows, 3x3 works, 1x1 widens; added to the shortcut. (N, C, H, W) -> (N, 4 * width, H/stride, W/stride)."""
 
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    EXPANSION = 4  # it ends four times as wide as its 3x3 convolution
+
+    def __init__(self, channels: int, width: int, stride: int, profile: Mapping[str, Any]) -> None:
         super().__init__()
-        out = width * EXPANSION
-        self.conv1, self.bn1 = conv(channels, width, 1), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = conv(width, width, 3, stride), nn.BatchNorm2d(width)
+        out, eps = width * self.EXPANSION, profile["eps"]
+        self.conv1, self.bn1 = conv(channels, width, 1), nn.BatchNorm2d(width, eps)
+        self.conv2, self.bn2 = conv(width, width, 3, stride, profile["padding"]), nn.BatchNorm2d(width, eps)
         # the last gamma starts at zero: every block begins as its shortcut (Goyal et al. 2017)
-        self.conv3, self.bn3 = conv(width, out, 1), nn.BatchNorm2d(out, gamma_init="zeros")
-        self.relu = nn.ReLU()
-        self.down_sample = None
-        if stride != 1 or channels != out:
-            self.down_sample = nn.SequentialCell(conv(channels, out, 1, stride), nn.BatchNorm2d(out))
+        self.conv3, self.bn3 = conv(width, out, 1), nn.BatchNorm2d(out, eps, gamma_init="zeros")
+        self.relu, self.down_sample = nn.ReLU(), shortcut(channels, out, stride, profile)
 
     def construct(self, x: Tensor) -> Tensor:
-        shortcut = x if self.down_sample is None else self.down_sample(x)
+        short = x if self.down_sample is None else self.down_sample(x)
         x = self.relu(self.bn1(self.conv1(x)))  # (N, width, H, W)
         x = self.relu(self.bn2(self.conv2(x)))  # (N, width, H/stride, W/stride)
         x = self.bn3(self.conv3(x))  #            (N, 4 * width, H/stride, W/stride)
-        return self.relu(x + shortcut)
+        return self.relu(x + short)
+
+
+class BasicBlock(nn.Cell):
+    """The block of ResNet-18 and 34: two 3x3 and the shortcut. (N, C, H, W) -> (N, width, H/stride, W/stride)."""
+
+    EXPANSION = 1
+
+    def __init__(self, channels: int, width: int, stride: int, profile: Mapping[str, Any]) -> None:
+        super().__init__()
+        eps = profile["eps"]
+        self.conv1, self.bn1 = conv(channels, width, 3, stride, profile["padding"]), nn.BatchNorm2d(width, eps)
+        self.conv2, self.bn2 = conv(width, width, 3), nn.BatchNorm2d(width, eps, gamma_init="zeros")
+        self.relu, self.down_sample = nn.ReLU(), shortcut(channels, width, stride, profile)
+
+    def construct(self, x: Tensor) -> Tensor:
+        short = x if self.down_sample is None else self.down_sample(x)
+        x = self.relu(self.bn1(self.conv1(x)))  # (N, width, H/stride, W/stride)
+        return self.relu(self.bn2(self.conv2(x)) + short)
+
+
+BLOCKS: dict[str, Any] = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 class Backbone(nn.Cell):
     """Stem and stages. (N, 3, H, W) -> (N, C, H/32, W/32); C is 2048 with the standard table."""
 
-    def __init__(self, stages: Sequence[Sequence[int]]) -> None:
+    def __init__(self, stages: Sequence[Sequence[int]], profile: Mapping[str, Any]) -> None:
         super().__init__()
-        self.conv1, self.bn1, self.relu = conv(3, STEM, 7, 2), nn.BatchNorm2d(STEM), nn.ReLU()
+        self.conv1 = conv(3, STEM, 7, 2, profile["padding"])
+        self.bn1, self.relu = nn.BatchNorm2d(STEM, profile["outer_eps"]), nn.ReLU()
         # padded by the pool itself: nn.ZeroPad2d before a plain pool hung in the backward pass on CPU (2.8.0)
-        self.pool = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)
+        where = {"pad_mode": "same"} if profile["pool"] == "same" else {"pad_mode": "pad", "padding": 1}
+        self.pool = nn.MaxPool2d(3, 2, **where)
         self.channels = STEM
-        layers = []
+        block, layers = BLOCKS[profile["block"]], []
         for number, (blocks, width, stride) in enumerate(stages, start=1):
             layer = []
-            for block in range(blocks):
-                layer.append(Bottleneck(self.channels, width, stride if block == 0 else 1))
-                self.channels = width * EXPANSION
+            for index in range(blocks):
+                layer.append(block(self.channels, width, stride if index == 0 else 1, profile))
+                self.channels = width * block.EXPANSION
             layers.append(nn.SequentialCell(layer))
             setattr(self, f"layer{number}", layers[-1])  # the attribute's name becomes the parameters' prefix
         self.layers = tuple(layers)
@@ -100,9 +136,9 @@ class ResNet50(nn.Cell):
         return self.head(self.backbone(x))
 
 
-def resnet50_backbone(stages: Sequence[Sequence[int]] = STAGES) -> Backbone:
+def resnet50_backbone(stages: Sequence[Sequence[int]] = STAGES, profile: Mapping[str, Any] = PROFILE) -> Backbone:
     """A fresh backbone of this table. 265 tensors and 23,508,032 trainable weights for the standard one."""
-    return Backbone(stages)
+    return Backbone(stages, PROFILE | dict(profile))
 
 
 def resnet50_head(class_num: int, channels: int = 2048) -> Head:

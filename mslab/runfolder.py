@@ -34,8 +34,10 @@ class Run:
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod
-    def create(cls, name: str, config: EasyDict, report: DatasetReport, parent: dict[str, Any] | None) -> "Run":
-        """A fresh folder under runs/ with config.yaml and manifest.json."""
+    def create(
+        cls, name: str, config: EasyDict, report: DatasetReport, kind: str = "train", parent: dict | None = None
+    ) -> "Run":
+        """A fresh folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental."""
         stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
         number = 1
         while True:
@@ -55,7 +57,7 @@ class Run:
         manifest = {
             "schema": 1,
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "kind": "transfer" if parent else "train",
+            "kind": kind,
             "versions": runtime.versions(),
             "git": git_state(),
             "device": None,

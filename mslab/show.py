@@ -24,45 +24,56 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     """The network of a config, with shapes from a real forward pass of one image."""
     import mindspore as ms
 
-    from mslab import model, runtime
+    from mslab import freezing, model, runtime
     from mslab.config import load_config
 
     settings = load_config(config, overrides) if config else None
     size, classes = (settings.image_size, settings.class_num) if settings else (224, 1000)
     stages = (settings.stages if settings else None) or model.STAGES
-    frozen = settings is not None and settings.freeze == "all"
+    profile = model.PROFILE | dict((settings.profile if settings else None) or {})
     runtime.start("cpu", "pynative", seed=1)
-    backbone = model.resnet50_backbone(stages)
+    backbone = model.resnet50_backbone(stages, profile)
     head = model.resnet50_head(classes, backbone.channels)
     backbone.set_train(False)
+    names = [parameter.name for cell in (backbone, head) for parameter in cell.get_parameters()]
+    if settings:
+        freezing.check(names, settings)
+    frozen = freezing.frozen(names, settings) if settings else frozenset()
 
     table = Table(box=box.SIMPLE, title=f"input (1, 3, {size}, {size})")
     table.add_column("part")
     table.add_column("what")
     for name in ("output", "tensors", "weights"):
         table.add_column(name, justify="right")
-    table.add_column("")
+    table.add_column("frozen" if frozen else "")
 
-    def row(part: str, what: str, x: ms.Tensor, cells: Sequence[Any], is_frozen: bool) -> None:
+    def row(part: str, what: str, x: ms.Tensor, cells: Sequence[Any]) -> None:
         tensors = [parameter for cell in cells for parameter in cell.get_parameters()]
         weights = sum(p.size for cell in cells for p in cell.trainable_params())
-        table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", "frozen" * is_frozen)
+        fixed = sum(parameter.name in frozen for parameter in tensors)
+        mark = f"{fixed} of {len(tensors)} frozen" if fixed else ""
+        table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", mark)
 
     x = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
     x = backbone.relu(backbone.bn1(backbone.conv1(x)))
-    row("conv1, bn1", f"7x7, {model.STEM}, stride 2", x, [backbone.conv1, backbone.bn1], frozen)
+    row("stem", f"7x7, {model.STEM}, stride 2", x, [backbone.conv1, backbone.bn1])
     x = backbone.pool(x)
-    row("pool", "3x3, stride 2", x, [], frozen)
+    row("pool", "3x3, stride 2", x, [])
+    expansion = model.BLOCKS[profile["block"]].EXPANSION
     for number, ((blocks, width, stride), layer) in enumerate(zip(stages, backbone.layers, strict=True), start=1):
         x = layer(x)
-        what = f"{blocks} blocks, {width} -> {width * model.EXPANSION}, stride {stride}"
-        row(f"layer{number}", what, x, [layer], frozen)
-    row("backbone", "the above", x, [backbone], frozen)
+        what = f"{blocks} blocks, {width} -> {width * expansion}, stride {stride}"
+        row(f"layer{number}", what, x, [layer])
+    row("backbone", "the above", x, [backbone])
     table.add_section()
-    row("head", "mean, project", head(x), [head], False)
+    row("head", "mean, project", head(x), [head])
     table.add_section()
-    row("network", "backbone and head", head(x), [backbone, head], False)
-    return render(table)
+    row("network", "backbone and head", head(x), [backbone, head])
+    later = [f"epoch {epoch}: {part} unfrozen" for epoch, part in (settings.unfreeze if settings else {}).items()]
+    rates = [
+        f"learning rate of {part}: x {factor:g}" for part, factor in (settings.lr_scale if settings else {}).items()
+    ]
+    return "\n".join([render(table), *later, *rates])
 
 
 def figures_table(result: Mapping[str, Any]) -> str:

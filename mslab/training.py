@@ -11,15 +11,17 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import data, evaluation, metrics, model, runtime, schedule
+from mslab import data, evaluation, features, freezing, metrics, model, runtime, schedule
 from mslab.check import DatasetReport, check_dataset
-from mslab.checkpoint import load_exactly, read
-from mslab.config import load_config
+from mslab.checkpoint import Weights, load_exactly, read, sha256
+from mslab.config import FIELDS, load_config
 from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
 from mslab.progress import Meter
 from mslab.runfolder import Run
 
 say = logging.getLogger("mslab")
+Feed = data.ImageFeed | features.FeatureFeed
+FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 
 
 class TrainStep(nn.Cell):
@@ -43,19 +45,17 @@ class TrainStep(nn.Cell):
         return loss, logits
 
 
-def fit(step: TrainStep, rates: np.ndarray, train: data.Images, val: data.Images, config: EasyDict, run: Run) -> None:
+def fit(plan: "Plan", feed: Feed, config: EasyDict, run: Run) -> None:
     """Train from run.epoch to config.epochs; measure and keep every epoch.
 
-    `rates` is the learning rate of every step. Raises TrainingError where the loss is not finite, and
-    KeyboardInterrupt after the step in which Ctrl-C was pressed.
+    Raises TrainingError where the loss is not finite, and KeyboardInterrupt after the step in which Ctrl-C was pressed.
     """
-    steps = len(rates) // config.epochs
+    rates, steps = plan.rates, len(plan.rates) // config.epochs
     with Meter(len(rates), steps * run.epoch) as meter, runtime.interruptible() as interrupted:
-        prepare(step, train, config, run.epoch, meter)
         for epoch in range(run.epoch, config.epochs):
+            step = plan.step(epoch, meter)  # the same one as long as the same parameters are trained
             start, seen, correct, total_loss = time.perf_counter(), 0, 0, 0.0
-            set_training(step.network, config.freeze)
-            for number, (images, labels) in enumerate(data.train_batches(train, config, epoch), start=epoch * steps):
+            for number, (images, labels) in enumerate(feed.train(epoch), start=epoch * steps):
                 loss, logits = step(ms.Tensor(images), ms.Tensor(labels))
 
                 loss = float(loss.asnumpy())
@@ -71,14 +71,14 @@ def fit(step: TrainStep, rates: np.ndarray, train: data.Images, val: data.Images
                 if interrupted():
                     raise KeyboardInterrupt
 
-            result = evaluation.measure(step.network, val, config)
+            result = evaluation.measure(step.network, feed.val(), config.batch_size, run.info["class_names"])
             if not np.isfinite(result["loss"]):
                 raise exploded(result["loss"], epoch, number, rates, run)
             row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": float(rates[number])}
             row |= {"train_loss": total_loss / seen, "train_acc": correct / seen}
             row |= {"val_loss": result["loss"], "val_acc": result["accuracy"]}
             row |= {"images_per_s": speed, "seconds": time.perf_counter() - start}
-            run.end_epoch(row, step.network, training_state(step), result)
+            run.end_epoch(row, plan.network, plan.state(), result)
             say.info(
                 f"epoch {epoch + 1:>3}/{config.epochs}  loss {row['train_loss']:.3f}  acc {row['train_acc']:.3f}  "
                 f"val_loss {row['val_loss']:.3f}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
@@ -89,31 +89,75 @@ def fit(step: TrainStep, rates: np.ndarray, train: data.Images, val: data.Images
 # --- before the loop -------------------------------------------------------------------------------------------------
 
 
-def set_training(network: nn.Cell, freeze: str) -> None:
-    """Training mode. A frozen backbone stays in evaluation mode: requires_grad alone lets BatchNorm statistics move."""
-    network.set_train()
-    if freeze == "all":
-        network.backbone.set_train(False)
+class Plan:
+    """The training step of every epoch: a new one where parameters are unfrozen, with a fresh optimizer.
+
+    A new cell, since MindSpore keeps what was frozen when a cell was first compiled, and would not notice.
+
+    `trained` is the part that the feed's batches go through: the network, or its head where features are fed.
+    """
+
+    def __init__(self, network: nn.Cell, trained: nn.Cell, feed: Feed, rates: np.ndarray, config: EasyDict) -> None:
+        self.network, self.trained, self.feed, self.rates, self.config = network, trained, feed, rates, config
+        self.names = [parameter.name for parameter in network.get_parameters()]
+        self.prepared: TrainStep | None = None
+        self.build(0)
+
+    def step(self, epoch: int, meter: Meter) -> TrainStep:
+        """The step, compiled, with its network in training mode."""
+        fixed = freezing.frozen(self.names, self.config, epoch)
+        if fixed != self.fixed:
+            say.info(f"epoch {epoch + 1}: {len(self.fixed - fixed)} tensors unfrozen, {len(fixed)} still frozen")
+            self.build(epoch)
+        freezing.apply(self.network, fixed)
+        if self.current is not self.prepared:
+            prepare(self.current, self.feed, self.config, epoch, meter)
+            self.prepared = self.current
+        return self.current
+
+    def build(self, epoch: int) -> None:
+        """A fresh step for this epoch: learning rates go on where the run is, the optimizer's moments begin anew."""
+        self.fixed = freezing.frozen(self.names, self.config, epoch)
+        freezing.apply(self.network, self.fixed)
+        optimizer = build_optimizer(self.trained, self.rates, self.config)
+        done = epoch * len(self.rates) // self.config.epochs
+        optimizer.global_step.set_data(ms.Tensor(np.full(optimizer.global_step.shape, done, np.int32)))
+        self.current = TrainStep(self.trained, nn.CrossEntropyLoss(), optimizer)
+
+    def resume(self, last: Path, epoch: int) -> str:
+        """Take up weights and, unless something is unfrozen just now, the optimizer from last.ckpt."""
+        self.build(epoch)
+        weights, wanted = read(last), self.state()
+        tensors = weights.tensors
+        if freezing.frozen(self.names, self.config, epoch - 1) != self.fixed:
+            wanted = self.network.parameters_dict()
+            tensors = {name: tensors[name] for name in wanted if name in tensors}
+        return load_exactly(wanted, tensors, last, "training state")
+
+    def state(self) -> dict[str, ms.Parameter]:
+        """What last.ckpt holds: weights, moments, the step counter. The learning rates follow from the config."""
+        own = {n: p for n, p in self.current.parameters_dict().items() if not n.startswith("learning_rate")}
+        return self.network.parameters_dict() | own
 
 
-def build_optimizer(network: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> nn.Optimizer:
+def build_optimizer(trained: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> nn.Optimizer:
     """Momentum or Adam, one learning rate a step; weight decay on weights only, not on BatchNorm and biases."""
-    trainable = network.trainable_params()
-    decayed = [parameter for parameter in trainable if parameter.ndim > 1]
-    others = [parameter for parameter in trainable if parameter.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config["weight_decay"]},
-        {"params": others, "weight_decay": 0.0},
-        {"order_params": trainable},
+    trainable = trained.trainable_params()
+    groups: dict[tuple[float, bool], list[ms.Parameter]] = {}
+    for parameter in trainable:
+        groups.setdefault((freezing.scale_of(parameter.name, config), parameter.ndim > 1), []).append(parameter)
+    rows: list[dict[str, Any]] = [
+        {
+            "params": members,
+            "weight_decay": config["weight_decay"] if decayed else 0.0,
+            **({"lr": (rates * scale).tolist()} if config["lr_scale"] else {}),
+        }
+        for (scale, decayed), members in groups.items()
     ]
+    rows.append({"order_params": trainable})
     if config["optimizer"] == "adam":
-        return nn.Adam(groups, learning_rate=rates.tolist())
-    return nn.Momentum(groups, learning_rate=rates.tolist(), momentum=config["momentum"])
-
-
-def training_state(step: TrainStep) -> dict[str, ms.Parameter]:
-    """What last.ckpt holds: weights, momentum, the step counter. The learning rates follow from the config."""
-    return {name: parameter for name, parameter in step.parameters_dict().items() if name != "learning_rate"}
+        return nn.Adam(rows, learning_rate=rates.tolist())
+    return nn.Momentum(rows, learning_rate=rates.tolist(), momentum=config["momentum"])
 
 
 def check_rates(rates: np.ndarray, steps: int) -> None:
@@ -126,16 +170,15 @@ def check_rates(rates: np.ndarray, steps: int) -> None:
         )
 
 
-def prepare(step: TrainStep, train: data.Images, config: EasyDict, epoch: int, meter: Meter) -> None:
+def prepare(step: TrainStep, feed: Feed, config: EasyDict, epoch: int, meter: Meter) -> None:
     """Look at the first batch, say what it is, and compile the step for it."""
-    images, labels = next(iter(data.train_batches(train, config, epoch)))
+    images, labels = next(iter(feed.train(epoch)))
     data.check_labels(labels, config.class_num)
     say.info(
         f"first batch: images {images.dtype} {images.shape} from {images.min():.2f} to {images.max():.2f}, "
         f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {config.class_num} outputs"
     )
     if config.mode == "graph":
-        set_training(step.network, config.freeze)
         with meter.compiling("the training step"):
             step.compile(ms.Tensor(images), ms.Tensor(labels))
 
@@ -158,24 +201,28 @@ def train(
     overrides: Sequence[str] = (),
     report: DatasetReport | None = None,
     name: str | None = None,
+    repeat: int = 1,
 ) -> EasyDict:
     """Check the data, train from scratch, leave a run folder. Returns run (its path), val_acc, linear_acc, seconds …
 
-    `config` is a YAML file or a dict. Raises ConfigError, DatasetError, DeviceError or TrainingError.
+    `config` is a YAML file or a dict; `repeat`: how often each training image comes in an epoch. Raises
+    ConfigError, DatasetError, DeviceError or TrainingError.
     """
     resolved = load_config(config, overrides)
-    if resolved.freeze != "none":
+    if freezing.is_asked(resolved):
+        asked = [f"{key}: {resolved[key]}" for key in FREEZERS if resolved[key] != FIELDS[key].default]
         raise ConfigError(
-            f"freeze: {resolved.freeze} in training from scratch would keep the backbone at its random weights.",
-            expected="freeze: none, or a backbone to keep",
-            fix="mslab transfer CONFIG --backbone FILE, or freeze=none",
+            f"{', '.join(asked)} in training from scratch would keep random weights.",
+            expected="nothing frozen, or a backbone to keep",
+            fix="mslab transfer CONFIG --backbone FILE, or take that out of the config",
         )
     report = checked(resolved, report)
     resolved.stages = [list(row) for row in resolved.stages or model.STAGES]
-    run = Run.create(name or name_of(config), resolved, report, parent=None)
+    resolved.profile = EasyDict(model.PROFILE | (resolved.profile or {}))
+    run = Run.create(name or name_of(config), resolved, report)
     with run.recording():
         start_device(run, resolved)
-        return run_training(run, new_network(resolved), report)
+        return run_training(run, new_network(resolved), report, repeat=repeat)
 
 
 def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
@@ -205,27 +252,64 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
         say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
         start_device(run, config)
         network = new_network(config)
-        if not last.is_file() and run.manifest["parent"]:  # stopped before its first epoch ended
-            parent = read(run.manifest["parent"]["file"])
-            say.info(load_exactly(network.backbone.parameters_dict(), parent.split()[0], parent.path, "backbone"))
-        return run_training(run, network, report, last if last.is_file() else None)
+        if last.is_file():  # the optimizer comes later; features of a frozen backbone need its weights now
+            weights = read(last)
+            known = {name: value for name, value in weights.tensors.items() if name in network.parameters_dict()}
+            load_exactly(network.parameters_dict(), known, last, "network")
+        elif run.manifest["parent"]:  # stopped before its first epoch ended
+            say.info(load_parent(network, parent_of(run), config, run.manifest))
+        return run_training(run, network, report, last if last.is_file() else None, run.manifest.get("repeat", 1))
 
 
-def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Path | None = None) -> EasyDict:
-    """Train `network` as run.config says, from `last` (weights and optimizer) where given."""
+def parent_of(run: Run) -> Weights:
+    """The file that a run began from. Raises RunError where it has changed since."""
+    parent = run.manifest["parent"]
+    if not Path(parent["file"]).is_file() or sha256(Path(parent["file"])) != parent["sha256"]:
+        raise RunError(
+            f"{run.path} began from {parent['file']}, which is not there any more, or is another file now.",
+            expected=f"the file with sha256 {parent['sha256'][:12]}…: no epoch was completed that holds its weights",
+            fix="restore the file, or begin a new run",
+        )
+    return read(parent["file"])
+
+
+def load_parent(network: nn.Cell, weights: Weights, config: EasyDict, manifest: Mapping[str, Any]) -> str:
+    """Put a parent's weights into a fresh network: its backbone and, in incremental training, its head's known rows."""
+    only = manifest["parent"].get("only")
+    text = load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone", only)
+    if manifest["kind"] != "incremental":
+        return f"{text}; head: new ({config.class_num} classes)"
+    names, known = manifest["class_names"], weights.class_names
+    for part, fresh in network.head.parameters_dict().items():
+        rows = fresh.asnumpy().copy()
+        for index, name in enumerate(names):
+            if name in known:
+                rows[index] = weights.head[part][known.index(name)]
+        fresh.set_data(ms.Tensor(rows))
+    new, gone = [n for n in names if n not in known], [n for n in known if n not in names]
+    parts = [f"{len(names) - len(new)} of {len(names)} classes kept by name"]
+    parts += [f"{what}: {', '.join(rows)}" for what, rows in (("new", new), ("left out", gone)) if rows]
+    return f"{text}; head: {'; '.join(parts)}"
+
+
+def run_training(
+    run: Run, network: nn.Cell, report: DatasetReport, last: Path | None = None, repeat: int = 1
+) -> EasyDict:
+    """Train `network` as run.config says, from `last` (weights and optimizer) where given.
+
+    `repeat`: how often each training image comes in an epoch.
+    """
     start, config = time.perf_counter(), run.config
-    train_images, val_images = evaluation.images_of(report, "train"), evaluation.images_of(report, "val")
+    names = [parameter.name for parameter in network.get_parameters()]
+    freezing.check(names, config)
+    run.manifest["repeat"] = repeat
+    train_images = evaluation.images_of(report, "train").repeated(repeat)
+    val_images = evaluation.images_of(report, "val")
     steps = data.steps_per_epoch(train_images, config.batch_size)
     rates = schedule.warmup_cosine(
         config.epochs, steps, config.warmup_epochs, config.lr_init, config.lr_max, config.lr_end
     )
     check_rates(rates, config.epochs * steps)
-    if config.freeze == "all":
-        for parameter in network.backbone.get_parameters():
-            parameter.requires_grad = False
-    step = TrainStep(network, nn.CrossEntropyLoss(), build_optimizer(network, rates, config))
-    if last:
-        say.info(load_exactly(training_state(step), read(last).tensors, last, "training state"))
     run.info = {
         "schema": 1,
         "class_names": report.class_names,
@@ -233,14 +317,22 @@ def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Path |
         "mean": config.mean,
         "std": config.std,
         "stages": config.stages,
-        "profile": model.PROFILE,
+        "profile": dict(config.profile),
     }
-    counted = sum(parameter.size for parameter in network.trainable_params())
+    images = data.ImageFeed(train_images, val_images, config)
+    feed, trained = images, network
+    if freezing.is_frozen_throughout(config) and config.feature_views:
+        feed, trained = features.feed(network, images, report.fingerprint)
+    plan = Plan(network, trained, feed, rates, config)
+    if last:
+        say.info(plan.resume(last, run.epoch))
+    counted = sum(parameter.size for parameter in trained.trainable_params())
     say.info(
         f"{run.path}: {len(train_images)} training and {len(val_images)} validation images, "
-        f"{len(report.class_names)} classes, {counted:,} weights to train, {config.epochs} epochs of {steps} steps"
+        f"{len(report.class_names)} classes, {counted:,} weights to train, "
+        f"frozen: {freezing.describe(names, config)}, {config.epochs} epochs of {steps} steps"
     )
-    fit(step, rates, train_images, val_images, config, run)
+    fit(plan, feed, config, run)
     run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(report.samples("train"), report.samples("val"))[0]
     result = outcome(run, time.perf_counter() - start)
     say.info(
@@ -278,7 +370,7 @@ def checked(config: EasyDict, report: DatasetReport | None, skip_content: bool =
 
 def new_network(config: EasyDict) -> nn.Cell:
     """A fresh network of the config's stage table and class_num."""
-    backbone = model.resnet50_backbone(config.stages)
+    backbone = model.resnet50_backbone(config.stages, config.profile)
     return model.ResNet50(backbone, model.resnet50_head(config.class_num, backbone.channels))
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import STAGES
 
 from mslab import checkpoint, model
-from mslab.errors import CheckpointError
+from mslab.errors import CheckpointError, MslabError
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_loading_reports_its_count(network, file):
 def test_the_original_labs_prefix_is_taken_off(network, tmp_path):
     entries = [{"name": f"backbone.{p.name}", "data": p} for p in network.backbone.get_parameters()]
     ms.save_checkpoint(entries, str(tmp_path / "lab.ckpt"))
-    backbone, head, _ = checkpoint.read(tmp_path / "lab.ckpt").split()
-    assert same(backbone, values(network.backbone)) and head == {}
+    weights = checkpoint.read(tmp_path / "lab.ckpt")
+    assert same(weights.backbone, values(network.backbone)) and weights.head == {} and weights.stages == STAGES
 
 
 def test_a_mismatch_names_each_tensor_and_assigns_nothing(network, file):
@@ -111,8 +111,8 @@ def test_plain_mindspore_accepts_a_file_of_which_no_name_matches(network):
     "name,text",
     [
         ("bn1.running_mean", "PyTorch's"),
-        ("layer1.0.norm1.gamma", "another MindSpore project's"),
-        ("layer9.0.conv1.weight", "another stage table"),
+        ("layer1.0.norm1.gamma", "another depth or width"),
+        ("layer9.0.conv1.weight", "another depth or width"),
         ("features.0", "another network's"),
     ],
 )
@@ -130,7 +130,7 @@ def test_files_that_are_none(tmp_path):
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
     ):
         (tmp_path / "x.ckpt").write_bytes(content)
-        with pytest.raises(CheckpointError, match="not a whole MindSpore checkpoint"):
+        with pytest.raises(CheckpointError, match=r"is not a whole|is a bare pickle"):
             checkpoint.read(tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match="is a folder"):
         checkpoint.read(tmp_path)
@@ -177,6 +177,6 @@ def test_a_failed_write_leaves_the_earlier_file(file, tmp_path):
         temporary.write_bytes(b"half")
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(MslabError, match="could not be written: no space"):
         checkpoint.replace_atomically(file, write)
     assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]

@@ -83,16 +83,16 @@ def test_the_backward_pass_of_the_stem_does_not_hang():
     script = """
 import numpy as np, mindspore as ms, sys
 from mindspore import nn
-from mslab import model, runtime, schedule, training
+from mslab import freezing, model, runtime, schedule, training
 def main():
     runtime.start("cpu", "graph", 1)
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
     rates = schedule.warmup_cosine(1, 60, 0, 0.01, 0.01)
-    settings = {"weight_decay": 1e-4, "momentum": 0.9, "optimizer": "momentum"}
+    settings = {"weight_decay": 1e-4, "momentum": 0.9, "optimizer": "momentum", "lr_scale": {}}
     optimizer = training.build_optimizer(network, rates, settings)
     step = training.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
-    training.set_training(network, "none")
+    freezing.apply(network, frozenset())
     rng = np.random.RandomState(0)
     for _ in range(60):
         loss, _ = step(ms.Tensor(rng.randn(32, 3, 32, 32).astype("f")), ms.Tensor(rng.randint(0, 9, 32).astype("i")))
@@ -111,7 +111,12 @@ def test_show_prints_a_real_pass_and_what_is_frozen(three):
     text = show_network(None)
     assert "(1, 2048, 7, 7)" in text and "23,508,032" in text and "25,557,032" in text and "frozen" not in text
     text = show_network(three | {"freeze": "all"})
-    assert text.count("frozen") == 5 and "(1, 32, 4, 4)" in text
+    assert text.count("frozen") == 6 and "45 of 45 frozen" in text and "(1, 32, 4, 4)" in text
+    text = show_network(three | {"layers_to_freeze": 2, "unfreeze": {2: "layer1"}, "lr_scale": {"backbone": 0.1}})
+    assert "5 of 5 frozen" in text and "20 of 20 frozen" in text and "25 of 47 frozen" in text
+    assert "epoch 2: layer1 unfrozen" in text and "learning rate of backbone: x 0.1" in text
+    text = show_network(three | {"freeze_layer_pattern": r"bn1\."})
+    assert "4 of 5 frozen" in text and "4 of 20 frozen" in text
 
 
 def test_show_on_the_command_line(three, tmp_path):

@@ -108,7 +108,9 @@ def test_equal_runs_give_equal_bytes_also_in_another_process(run, inside, square
 def test_weight_decay_is_kept_off_batchnorm_and_biases():
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     optimizer = training.build_optimizer(
-        network, np.full(4, 0.1, np.float32), {"weight_decay": 0.5, "momentum": 0.0, "optimizer": "momentum"}
+        network,
+        np.full(4, 0.1, np.float32),
+        {"weight_decay": 0.5, "momentum": 0.0, "optimizer": "momentum", "lr_scale": {}},
     )
     before = {p.name: p.asnumpy().copy() for p in network.trainable_params()}
     optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))  # no gradient: only decay moves a weight

@@ -17,7 +17,7 @@ from typing import Any
 from mslab.check import content, images, layout
 from mslab.check.cache import Cache
 from mslab.check.pool import ask, cores
-from mslab.check.report import DatasetReport, Finding, Picture, Split
+from mslab.check.report import DatasetReport, Finding, Picture, Split, shared
 from mslab.check.scan import holds_images, is_junk, scan
 from mslab.errors import DatasetError
 
@@ -122,7 +122,7 @@ def fill(picture: Picture, seen: dict[str, Any], hashed: bool) -> None:
     """A worker's answer -> the picture."""
     for name in ("code", "said", "format", "mode", "width", "height", "frames", "orientation", "blank"):
         if name in seen:
-            setattr(picture, name, seen[name])
+            setattr(picture, name, shared(seen[name]))
     if "sha256" not in seen:
         return
     picture.sha256 = bytes.fromhex(seen["sha256"])

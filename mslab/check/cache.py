@@ -11,7 +11,7 @@ from pathlib import Path
 import PIL
 
 from mslab.check import worker
-from mslab.check.report import Picture
+from mslab.check.report import Picture, shared
 
 FRESH = 2.0  # seconds: a file changed so recently may change again within the same time stamp; it is not kept
 DAYS = 90  # a folder that was not looked at for so long is forgotten
@@ -76,7 +76,7 @@ class Cache:
                 and (seen[hashed] or seen[code] or not content)
             ):
                 for name, value in zip(SEEN, seen, strict=True):
-                    setattr(picture, name, value)
+                    setattr(picture, name, value if name == "stamp" else shared(value))
             else:
                 complete = False
         return complete

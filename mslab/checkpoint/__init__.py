@@ -1,0 +1,164 @@
+"""Weights in files: bounded readers, other projects' dialects, exact loading, atomic writing.
+
+A file of the kit's is MindSpore's protobuf: one entry a tensor, plus one text entry named `mslab`: JSON with class
+names, image size, normalisation, stage table and profile, so that a lone file can be evaluated. Reading needs no
+MindSpore, and nothing unchecked is handed to it.
+"""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mslab.checkpoint import dialects, formats, pth
+from mslab.checkpoint.dialects import HEAD
+from mslab.checkpoint.loading import load_exactly
+from mslab.checkpoint.writing import (
+    ENTRY,
+    replace_atomically,
+    save,
+    save_arrays,
+    save_safetensors,
+    sha256,
+    write_text,
+)
+from mslab.errors import CheckpointError
+
+__all__ = ["HEAD", "Weights", "load_exactly", "read", "replace_atomically", "save", "save_arrays"]
+__all__ += ["save_safetensors", "sha256", "write_text"]
+SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
+DAMAGE: tuple[type[Exception], ...] = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RecursionError,
+    OverflowError,
+)
+DAMAGE += (NotImplementedError, pickle.UnpicklingError, zipfile.BadZipFile)  # what readers of damaged bytes run into
+
+
+@dataclass
+class Weights:
+    """What a file holds. `info` is its `mslab` entry, {} where another program wrote it."""
+
+    path: Path
+    tensors: dict[str, np.ndarray]  # under the file's own names
+    info: dict[str, Any] = field(default_factory=dict)
+    dialect: dialects.Dialect = dialects.DIALECTS[-1]
+    backbone: dict[str, np.ndarray] = field(default_factory=dict)  # under the kit's names, as head
+    head: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what was left out
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the head, in index order; "0", "1", … where the file does not tell; [] for a backbone alone."""
+        rows = len(self.head.get(f"{HEAD}weight", ()))
+        names = self.info.get("class_names")
+        return list(names) if names and len(names) == rows else [str(index) for index in range(rows)]
+
+    @cached_property
+    def stages(self) -> list[list[int]]:
+        """The table of the network it belongs to: its own, or from names and shapes. Raises CheckpointError."""
+        table = self.info.get("stages") or dialects.stages_of(self.backbone)
+        if not table:
+            few = ", ".join(list(self.tensors)[:4])
+            raise CheckpointError(
+                f"{self.path} holds no ResNet: {len(self.tensors)} tensors, such as {few}.",
+                expected=f"a ResNet with the names of {', '.join(dialects.NAMES)}",
+                fix="take best_backbone.ckpt of a mslab run, or a ResNet-18, 34, 50, 101 or 152 of one of these",
+            )
+        return [list(row) for row in table]
+
+    @cached_property
+    def profile(self) -> dict[str, Any]:
+        """How that network is built, which names do not tell."""
+        told = self.info.get("profile")
+        return dialects.OWN | told if told else dialects.profile_of(self.backbone, self.dialect)
+
+    def describe(self) -> str:
+        """ "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)" """
+        classes = f"{len(self.class_names)} classes" if self.head else "no head"
+        whose = "mslab, or plain MindSpore with its network" if self.dialect.name == "mslab" else self.dialect.name
+        differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.OWN[key]]
+        parts = [f"{dialects.title(self.stages, self.profile)} of {whose}, {classes}"]
+        return "; ".join([*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes])
+
+
+def read(path: str | Path, dialect: str | None = None) -> Weights:
+    """Every tensor of a .ckpt, .safetensors, .pth or .onnx file, each checked for type, shape and byte count.
+
+    What a file is, its content tells, not its name. `dialect` names the project where names alone do not. Raises
+    CheckpointError where the file is missing, of no such kind, cut off, or tells sizes that do not agree.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder.",
+            expected=f"a file ending in {', '.join(SUFFIXES)}",
+            fix=f"{path / 'checkpoints' / 'best_backbone.ckpt'}?",
+        )
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in SUFFIXES) if path.parent.is_dir() else []
+        raise CheckpointError(
+            f"There is no file {path}.",
+            expected="a .ckpt file, such as runs/…/checkpoints/best_backbone.ckpt",
+            fix=f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files",
+        )
+    size = path.stat().st_size
+    if not 0 < size <= formats.MAX_BYTES:
+        raise _broken(path, "checkpoint", f"it has {size} bytes")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}.", expected="a readable file", fix=f"chmod u+r {path}"
+        ) from None
+    kind, reader = _kind(path, content)
+    try:
+        tensors, texts = reader(content)
+        info = json.loads(texts.get(ENTRY, "{}"))
+        if not isinstance(info, dict) or not tensors:
+            raise ValueError("no tensors in it")
+        if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
+            raise ValueError("its BatchNorm was folded into the convolutions, which cannot be undone")
+        whose = next((d for d in dialects.DIALECTS if d.name == dialect), None) or dialects.detect(tensors, info)
+        renamed, notes = dialects.translate(tensors, whose)
+    except DAMAGE as error:
+        raise _broken(path, kind, str(error) or type(error).__name__) from None
+    head = {name: value for name, value in renamed.items() if name.startswith(HEAD)}
+    backbone = {name: value for name, value in renamed.items() if name not in head}
+    return Weights(path, tensors, info, whose, backbone, head, notes)
+
+
+def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], formats.Found]]:
+    """What the content is, and what reads it. Raises CheckpointError for a kind that is not read."""
+    header = int.from_bytes(content[:8], "little")
+    if content[8:9] == b"{" and header <= len(content):
+        return "safetensors file", lambda data: formats.read_safetensors(memoryview(data))
+    if content[:2] == b"PK":
+        return "PyTorch file", pth.read_pth
+    if content[:1] == b"\x08":
+        return "ONNX file", lambda data: formats.read_onnx(memoryview(data))
+    if content[:1] == b"\x80":
+        raise CheckpointError(
+            f"{path} is a bare pickle, as PyTorch before 1.6 wrote: reading it could run its code.",
+            expected=f"tensors in a file ending in {', '.join(SUFFIXES)}",
+            fix="in PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW), or safetensors.torch.save_file",
+        )
+    return "MindSpore checkpoint", lambda data: formats.read_ckpt(memoryview(data))
+
+
+def _broken(path: Path, kind: str, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is not a whole {kind}: {why}.",
+        expected=f"weights in a file ending in {', '.join(SUFFIXES)}, as mslab, MindSpore and others write them",
+        fix="copy it again, or take another file; mslab writes them under runs/…/checkpoints/",
+    )

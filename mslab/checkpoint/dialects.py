@@ -1,0 +1,153 @@
+"""Whose file it is: names of other projects' ResNets, told apart, translated to the kit's and back.
+
+What names do not tell (padding, pooling, epsilon) comes with the dialect as a profile; without it, accuracy would drop
+without a word. The kit's own names are mindcv's.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+OWN = {"block": "bottleneck", "padding": "symmetric", "pool": "symmetric", "eps": 1e-5, "outer_eps": 1e-5}
+HEAD = "classifier."
+SLOTS = ("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.")  # optimizers' tensors
+COUNTERS = {"beta1_power", "beta2_power", "global_step", "learning_rate", "momentum", "epoch_num", "step_num"}
+COUNTERS |= {"loss_scale", "current_iterator_step", "last_overflow_iterator_step"}
+DROPPED = "num_batches_tracked"  # PyTorch's count of batches, which nothing here uses
+BASIC_STAGES: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "ResNet-18", (3, 4, 6, 3): "ResNet-34"}
+BOTTLENECK_STAGES: dict[tuple[int, ...], str] = {
+    (3, 4, 6, 3): "ResNet-50",
+    (3, 4, 23, 3): "ResNet-101",
+    (3, 8, 36, 3): "ResNet-152",
+}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One project's way to name and build a ResNet."""
+
+    name: str
+    mark: str  # a regular expression that one of its names matches, and none of the dialects below it
+    rules: tuple[tuple[str, str], ...] = ()  # its names -> the kit's: pattern, replacement
+    profile: tuple[tuple[str, Any], ...] = ()  # what differs from OWN
+    basic_profile: tuple[tuple[str, Any], ...] | None = None  # the same for ResNet-18 and 34, where that is another
+
+
+TORCH_RULES = (
+    (r"^(module|model|_orig_mod)\.", ""),
+    (r"downsample\.", "down_sample."),
+    (r"(bn\d|down_sample\.1)\.weight$", r"\1.gamma"),
+    (r"(bn\d|down_sample\.1)\.bias$", r"\1.beta"),
+    (r"\.running_mean$", ".moving_mean"),
+    (r"\.running_var$", ".moving_variance"),
+    (r"^fc\.", HEAD),
+)
+PREFIX = (r"^(backbone|network|net)\.", "")  # MindSpore puts the attribute's name before every name inside
+DIALECTS = [
+    Dialect("torchvision", r"\.running_(mean|var)$", TORCH_RULES),
+    Dialect(
+        "mindvision",
+        r"\.features\.\d\.",
+        (
+            PREFIX,
+            (r"conv(\d)\.features\.0\.", r"conv\1."),
+            (r"conv(\d)\.features\.1\.", r"bn\1."),
+            (r"down_sample\.features\.", "down_sample."),
+            (r"^head\.dense\.", HEAD),
+        ),
+    ),
+    Dialect(
+        "official",
+        r"down_sample_layer\.|^(backbone\.)?end_point\.|\.bn\dd\.",
+        (PREFIX, (r"down_sample_layer\.", "down_sample."), (r"\.bn(\d)d\.", r".bn\1."), (r"^end_point\.", HEAD)),
+        (("padding", "same"), ("pool", "same"), ("eps", 1e-4), ("outer_eps", 1e-4)),
+        (("eps", 1e-4),),
+    ),
+    Dialect(
+        "tutorial",
+        r"(^|\.)norm\d?\.gamma$",
+        (PREFIX, (r"^norm\.", "bn1."), (r"\.norm(\d)\.", r".bn\1."), (r"^fc\.", HEAD)),
+        (("padding", "same"), ("pool", "same")),
+    ),
+    Dialect("mindcv", r"^classifier\.", (PREFIX,), (("pool", "same"),)),
+    Dialect("mslab", "", (PREFIX, (r"^head\.classifier\.", HEAD))),
+]
+NAMES = [dialect.name for dialect in DIALECTS]
+
+
+def detect(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Dialect:
+    """By names, and where these are equal (mindcv's are the kit's) by the head: 1,000 outputs and no `mslab` entry."""
+    for dialect in DIALECTS:
+        if dialect.name == "mindcv":
+            if not info and len(tensors.get(f"{HEAD}weight", ())) == 1000:
+                return dialect
+        elif any(re.search(dialect.mark, name) for name in tensors):
+            return dialect
+    raise AssertionError("the last mark matches every name")
+
+
+def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(tensors under the kit's names, what was left out and why). Raises ValueError where two names become one."""
+    renamed: dict[str, np.ndarray] = {}
+    dropped = {"the optimizer's": 0, f"{DROPPED}": 0}
+    for name, value in tensors.items():
+        if name in COUNTERS or name.startswith(SLOTS):
+            dropped["the optimizer's"] += 1
+            continue
+        if name.endswith(DROPPED):
+            dropped[DROPPED] += 1
+            continue
+        own = name
+        for pattern, replacement in dialect.rules:
+            own = re.sub(pattern, replacement, own)
+        if own in renamed:
+            raise ValueError(f"two of its names mean {own}")
+        renamed[own] = value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
+    notes = [f"{count} tensors left out ({why})" for why, count in dropped.items() if count]
+    if dialect.name == "official" and len(renamed.get(f"{HEAD}weight", ())) == 1001:
+        for part in ("weight", "bias"):
+            renamed[HEAD + part] = renamed[HEAD + part][:1000]
+        notes.append("row 1001 of the head left out (no class of ImageNet)")
+    return renamed, notes
+
+
+def stages_of(tensors: Mapping[str, np.ndarray]) -> list[list[int]]:
+    """Rows of blocks, width, stride from names and shapes; strides as ResNet has them. [] where it is no ResNet."""
+    stages: list[list[int]] = []
+    while f"layer{len(stages) + 1}.0.conv1.weight" in tensors:
+        number = len(stages) + 1
+        blocks = {name.split(".")[1] for name in tensors if name.startswith(f"layer{number}.")}
+        width = len(tensors[f"layer{number}.0.conv1.weight"])
+        stages.append([len(blocks), width, 1 if number == 1 else 2])
+    return stages
+
+
+def profile_of(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str, Any]:
+    """How a network of this dialect is built."""
+    basic = "layer1.0.conv1.weight" in tensors and "layer1.0.conv3.weight" not in tensors
+    differs = dialect.basic_profile if basic and dialect.basic_profile is not None else dialect.profile
+    return OWN | {"block": "basic" if basic else "bottleneck"} | dict(differs)
+
+
+def title(stages: list[list[int]], profile: Mapping[str, Any]) -> str:
+    """ "ResNet-50", or the table where it is none of the five."""
+    table: dict[tuple[int, ...], str] = BASIC_STAGES if profile["block"] == "basic" else BOTTLENECK_STAGES
+    if [row[1] for row in stages] == [64, 128, 256, 512]:
+        return table.get(tuple(row[0] for row in stages), f"a ResNet of {stages}")
+    return f"a ResNet of {stages}"
+
+
+def to_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The kit's names -> those of torchvision and timm, with the batch counters that PyTorch expects."""
+    renamed = {}
+    for name, value in tensors.items():
+        own = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
+        own = own.replace("moving_mean", "running_mean").replace("moving_variance", "running_var")
+        own = re.sub(rf"^{HEAD}", "fc.", own.replace("down_sample.", "downsample."))
+        renamed[own] = value
+        if own.endswith("running_var"):
+            renamed[own.replace("running_var", DROPPED)] = np.array(0, np.int64)
+    return renamed

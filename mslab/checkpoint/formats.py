@@ -1,0 +1,240 @@
+"""Bounded readers of MindSpore's .ckpt, safetensors and ONNX. A file's own sizes are checked before they are used.
+
+Every reader takes a file's bytes and gives (tensors as NumPy arrays, texts). They raise ValueError with a few words.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+MAX_TENSORS = 100_000
+MAX_BYTES = 16 * 2**30  # of a file, and of what a tensor may claim
+MAX_HEADER = 100 * 2**20  # bytes of a safetensors header, safetensors' own limit
+CKPT_TYPES = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "bf16", "Bool": "?"}
+CKPT_TYPES |= {"Int8": "<i1", "UInt8": "<u1", "Int16": "<i2", "Int32": "<i4", "Int64": "<i8"}
+SAFE_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "bf16", "BOOL": "?"}
+SAFE_TYPES |= {"I8": "<i1", "U8": "<u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+ONNX_TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 16: "bf16", 2: "<u1", 3: "<i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?"}
+Found = tuple[dict[str, np.ndarray], dict[str, str]]
+
+
+def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]) -> np.ndarray:
+    """The pieces as one array, after its shape and type were found to need just as many bytes."""
+    dtype = np.dtype("<u2" if kind == "bf16" else kind)
+    needed = dtype.itemsize
+    for size in shape:
+        if not 0 <= size <= MAX_BYTES:
+            raise ValueError(f"{name} has a dimension of {size}")
+        needed *= size
+    found = sum(len(piece) for piece in pieces)
+    if found != needed:
+        raise ValueError(f"{name} {shape} {kind.strip('<')} needs {needed} bytes and has {found}")
+    if len(shape) > 32:  # NumPy's limit
+        raise ValueError(f"{name} has {len(shape)} dimensions")
+    values = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype).reshape(shape)
+    # NumPy has no bfloat16: it is the upper half of a float32
+    return (values.astype("<u4") << 16).view("<f4") if kind == "bf16" else values
+
+
+def known(types: dict, kind: Any, name: str) -> str:
+    if kind not in types:
+        raise ValueError(f"{name} has the unknown type {kind!r}")
+    return str(types[kind])
+
+
+# --- MindSpore -------------------------------------------------------------------------------------------------------
+
+
+def read_ckpt(content: memoryview) -> Found:
+    """Checkpoint {Value {tag = 1; TensorProto tensor = 2 {dims = 1; type = 2; content = 3}} = 1}.
+
+    A large tensor comes in several entries of one name; text is stored as NumPy's U, that is UTF-32.
+    """
+    slices: dict[str, tuple[tuple[int, ...], str, list[memoryview]]] = {}
+    texts: dict[str, str] = {}
+    for number, kind, entry in fields(content):
+        if (number, kind) != (1, 2):
+            raise ValueError(f"an unexpected field {number}")
+        name, dims, type_name, payload = _entry(entry)
+        if type_name == "str":
+            texts[name] = bytes(payload).decode("utf-32-le")
+            continue
+        if name in slices and slices[name][:2] != (dims, type_name):
+            raise ValueError(f"{name} is there twice")
+        slices.setdefault(name, (dims, type_name, []))[2].append(payload)
+        if len(slices) > MAX_TENSORS:
+            raise ValueError(f"more than {MAX_TENSORS} tensors")
+    tensors = {
+        name: array(name, dims, known(CKPT_TYPES, type_name, name), pieces)
+        for name, (dims, type_name, pieces) in slices.items()
+    }
+    return tensors, texts
+
+
+def _entry(data: memoryview) -> tuple[str, tuple[int, ...], str, memoryview]:
+    """(name, dims, type, bytes) of one Value."""
+    name, tensor = "", None
+    for number, kind, value in fields(data):
+        if (number, kind) == (1, 2):
+            name = bytes(value).decode()
+        elif (number, kind) == (2, 2):
+            tensor = value
+    if not name or tensor is None:
+        raise ValueError("an entry without name or tensor")
+    dims: list[int] = []
+    type_name, payload = "", memoryview(b"")
+    for number, kind, value in fields(tensor):
+        if number == 1:
+            dims += integers(kind, value)
+        elif (number, kind) == (2, 2):
+            type_name = bytes(value).decode()
+        elif (number, kind) == (3, 2):
+            payload = value
+    return name, tuple(dims), type_name, payload
+
+
+# --- safetensors -----------------------------------------------------------------------------------------------------
+
+
+def read_safetensors(content: memoryview) -> Found:
+    """Eight bytes of header length, a JSON header {name: {dtype, shape, data_offsets}}, the tensors without gaps."""
+    length = int.from_bytes(content[:8], "little")
+    if not 2 <= length <= min(MAX_HEADER, len(content) - 8):
+        raise ValueError(f"its header would have {length} bytes")
+    try:
+        header = json.loads(bytes(content[8 : 8 + length]), object_pairs_hook=_no_repeats)
+    except RecursionError:
+        raise ValueError("its header is nested without end") from None
+    if not isinstance(header, dict):
+        raise ValueError("its header is no table")
+    texts = header.pop("__metadata__", {})
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("its metadata are no texts")
+    if len(header) > MAX_TENSORS:
+        raise ValueError(f"more than {MAX_TENSORS} tensors")
+    body = content[8 + length :]
+    tensors, ranges = {}, []
+    for name, entry in header.items():
+        shape, (start, end) = _place(name, entry)
+        if not 0 <= start <= end <= len(body):
+            raise ValueError(f"{name} would lie outside of the file")
+        ranges.append((start, end, name))
+        tensors[name] = array(name, shape, known(SAFE_TYPES, entry["dtype"], name), [body[start:end]])
+    at = 0
+    for start, end, name in sorted(ranges):
+        if start != at:
+            raise ValueError(f"{name} begins at byte {start} instead of {at}")
+        at = end
+    if at != len(body):
+        raise ValueError(f"{len(body) - at} bytes belong to no tensor")
+    return tensors, texts
+
+
+def _place(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, int]]:
+    whole = isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
+    lists = [entry.get(key) for key in ("shape", "data_offsets")] if whole else []
+    if not whole or not all(isinstance(row, list) and all(type(n) is int for n in row) for row in lists):
+        raise ValueError(f"{name} is not described")
+    shape, offsets = lists
+    if len(offsets) != 2:
+        raise ValueError(f"{name} is not described")
+    return tuple(shape), (offsets[0], offsets[1])
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+    return table
+
+
+# --- ONNX ------------------------------------------------------------------------------------------------------------
+
+
+def read_onnx(content: memoryview) -> Found:
+    """The initialisers of ModelProto {GraphProto graph = 7 {TensorProto initializer = 5}}."""
+    tensors: dict[str, np.ndarray] = {}
+    for number, kind, graph in fields(content):
+        for inner, inner_kind, value in fields(graph) if (number, kind) == (7, 2) else ():
+            if (inner, inner_kind) != (5, 2):
+                continue
+            name, values = _initialiser(value)
+            if name in tensors:
+                raise ValueError(f"{name} is there twice")
+            tensors[name] = values
+            if len(tensors) > MAX_TENSORS:
+                raise ValueError(f"more than {MAX_TENSORS} tensors")
+    return tensors, {}
+
+
+def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
+    """TensorProto {dims 1; data_type 2; float_data 4; int64_data 7; name 8; raw_data 9; data_location 14}."""
+    name, dims, data_type, raw = "", [], 0, memoryview(b"")
+    numbers: list[int] = []
+    for number, kind, value in fields(data):
+        if number == 1:
+            dims += integers(kind, value)
+        elif (number, kind) == (2, 0):
+            data_type = value
+        elif (number, kind) == (8, 2):
+            name = bytes(value).decode()
+        elif number in (4, 9) and kind == 2:  # packed floats are laid out as raw bytes
+            raw = value
+        elif number == 7:
+            numbers += integers(kind, value)
+        elif (number, value) == (14, 1):
+            raise ValueError(f"{name or 'a tensor'} lies in another file")
+    if numbers:
+        raw = memoryview(np.array(numbers, "<u8").tobytes())
+    return name, array(name, tuple(dims), known(ONNX_TYPES, data_type, name), [raw])
+
+
+# --- protobuf --------------------------------------------------------------------------------------------------------
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
+    """The fields of one protobuf message: (number, wire type, value)."""
+    at = 0
+    value: Any
+    while at < len(data):
+        key, at = varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = varint(data, at)
+        elif kind in (1, 2, 5):
+            length, at = varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
+            if length > len(data) - at:
+                raise ValueError("it is cut off")
+            value, at = data[at : at + length], at + length
+        else:
+            raise ValueError(f"byte {at} belongs to no such file")
+        yield number, kind, value
+
+
+def varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise ValueError("it is cut off")
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return value, at
+    raise ValueError(f"byte {at} belongs to no such file")
+
+
+def integers(kind: int, value: Any) -> list[int]:
+    """A repeated integer field, one by one or packed."""
+    if kind == 0:
+        return [value]
+    if kind != 2:
+        raise ValueError("a number of an unexpected kind")
+    found, at = [], 0
+    while at < len(value):
+        number, at = varint(value, at)
+        found.append(number)
+    return found

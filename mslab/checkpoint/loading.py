@@ -1,0 +1,79 @@
+"""Tensors -> parameters: names and shapes are compared both ways before anything is assigned."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mslab.checkpoint.dialects import COUNTERS, HEAD, SLOTS
+from mslab.errors import CheckpointError
+
+SHOWN = 8  # differences that a message lists
+
+
+def load_exactly(
+    wanted: Mapping[str, Any], tensors: Mapping[str, np.ndarray], path: Path, what: str, only: str | None = None
+) -> str:
+    """Put the tensors into the parameters of the same names (`cell.parameters_dict()`).
+
+    strict_load alone does not notice a missing one, so both sides are compared first. `only`, a regular expression,
+    names the parameters to load; the others stay as they are. Returns "backbone: 265 of 265 tensors from FILE". Raises
+    CheckpointError, with nothing assigned, where names, shapes or numbers are not what they should be.
+    """
+    from mindspore import Tensor
+
+    asked = {name for name in wanted if only is None or re.search(only, name)}
+    if not asked:
+        raise CheckpointError(
+            f"{only!r} matches no parameter of the {what}.",
+            expected=f"a regular expression for names such as {', '.join(list(wanted)[:3])}",
+            fix="for example '^(conv1|bn1|layer1)\\.'; mslab show lists the parts",
+        )
+    given = {name: value for name, value in tensors.items() if only is None or name in asked}
+    rows = [("missing", f"{name} {tuple(wanted[name].shape)}") for name in asked - given.keys()]
+    rows += [("unknown", f"{name} {value.shape}") for name, value in given.items() if name not in asked]
+    for name in asked & given.keys():
+        if tuple(wanted[name].shape) != given[name].shape:
+            shapes = f"{given[name].shape} in the file, {tuple(wanted[name].shape)} in the network"
+            rows.append(("shape", f"{name} is {shapes}"))
+        elif not np.isfinite(given[name]).all():
+            rows.append(("not finite", f"{name} holds NaN or infinity: the run that wrote it had exploded"))
+    if rows:
+        hidden = len(rows) - SHOWN
+        raise CheckpointError(
+            f"{path} does not fit the {what}: {len(asked & given.keys())} of {len(asked)} names agree.",
+            details=sorted(rows)[:SHOWN] + ([("…", f"and {hidden} more")] if hidden > 0 else []),
+            expected=f"exactly the {len(asked)} tensors of this {what}, each with its shape and finite",
+            fix=_guess(wanted, tensors),
+        )
+    for name in asked:
+        wanted[name].set_data(Tensor(np.array(given[name]), wanted[name].dtype))
+    text = f"{what}: {len(asked)} of {len(wanted)} tensors from {path}"
+    if len(asked) == len(wanted):
+        return text
+    parts = {re.match(r"layer\d+|[a-z]+\d*", name)[0] for name in wanted.keys() - asked}  # type: ignore[index]
+    return f"{text}; fresh: {len(wanted) - len(asked)} in {', '.join(sorted(parts))}"
+
+
+def _guess(wanted: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """What probably happened, from the most telling sign on."""
+    names = tensors.keys()
+    rows = {len(tensors[name]) for name in names if name == f"{HEAD}weight"}
+    outputs = {wanted[name].shape[0] for name in wanted if name == f"{HEAD}weight"}
+    same = [name for name in wanted.keys() & names if tuple(wanted[name].shape) == tensors[name].shape]
+    if any(not np.isfinite(value).all() for value in tensors.values()):
+        return "take a checkpoint from before the loss exploded; best.ckpt is always of a finite epoch"
+    if rows and outputs and rows != outputs and len(same) >= len(wanted) - 2:
+        return (
+            f"its head has {rows.pop()} classes, the network {outputs.pop()}: mslab transfer puts a new head on the "
+            "backbone, mslab train --from keeps the rows of known classes"
+        )
+    if any(name in COUNTERS or name.startswith(SLOTS) for name in names) and not same:
+        return "it holds an optimizer's tensors only; take best.ckpt or best_backbone.ckpt beside it"
+    if any(name.endswith(("running_mean", "running_var")) for name in names):
+        return "the names are PyTorch's, of a network that is no ResNet of torchvision's or timm's plan"
+    if any(name.startswith("layer") for name in names):
+        return "it comes from a network of another depth or width: set `stages` to the table it was trained with"
+    return "it is another network's file; take best_backbone.ckpt of a mslab run, or a ResNet of another project"

@@ -1,0 +1,168 @@
+"""A frozen backbone's features, computed once for each image and view, kept in files, and fed to the head.
+
+A file belongs to exactly one backbone, set of images and preprocessing: its name is a hash of all of them.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from mslab import checkpoint, data, runtime
+from mslab.progress import Meter
+
+say = logging.getLogger("mslab")
+MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
+KEY = ("image_size", "mean", "std", "crop_scale", "flip", "color_jitter", "seed", "batch_size")
+
+
+@dataclass(frozen=True)
+class FeatureFeed:
+    """Batches of features (B, C, 1, 1) in the order in which the images themselves would come."""
+
+    views: list[np.ndarray]  # float32 (n, C) each, memory-mapped; row i is image i
+    val_rows: np.ndarray  # float32 (m, C)
+    source: data.ImageFeed
+
+    def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        config, view = self.source.config, self.views[epoch % len(self.views)]
+        order, size = data.order_of(self.source.images, config, epoch), config.batch_size
+        for start in range(0, len(order) - size + 1, size):
+            rows = order[start : start + size]
+            yield _as_images(view[rows]), self.source.images.labels[rows]
+
+    def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        size = self.source.config.batch_size
+        for start in range(0, len(self.val_rows), size):
+            yield (
+                _as_images(self.val_rows[start : start + size]),
+                self.source.val_images.labels[start : start + size],
+            )
+
+
+def _as_images(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows)[:, :, None, None]
+
+
+class _Pooled(nn.Cell):
+    """Images (N, 3, H, W) -> features (N, C): the mean that the head takes of the backbone's maps."""
+
+    def __init__(self, backbone: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.backbone = backbone
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        return ms.ops.mean(self.backbone(x), (2, 3))
+
+
+def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> tuple[Any, nn.Cell]:
+    """(feed of features, the head), or (the images, the network) where there is no room. `fingerprint`: of the data.
+
+    Epoch e sees view e modulo feature_views, augmented as epoch e of the images would be: with as many views as epochs
+    nothing differs from training on the images.
+    """
+    config, backbone = source.config, network.backbone
+    count = min(config.feature_views, config.epochs)
+    wanted = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))
+    folder = home()
+    free = shutil.disk_usage(folder).free
+    if wanted > min(MOST, free // 2):
+        say.info(
+            f"features are not kept: {wanted / 2**30:.1f} GiB are too much (at most {MOST / 2**30:g} GiB, and half of "
+            f"the {free / 2**30:.1f} GiB free in {folder}); fewer feature_views would need less"
+        )
+        return source, network
+    key = key_of(network, source, fingerprint)
+    forward = _Pooled(backbone).set_train(False)
+    with Meter(count * len(source.images) + len(source.val_images)) as meter:
+        store = Store(forward, backbone.channels, config.batch_size, meter)
+        views = [
+            store.rows(
+                folder / f"{key}-{view}.npy",
+                data.train_batches(source.images, config, view, whole=True),
+                data.order_of(source.images, config, view),
+            )
+            for view in range(count)
+        ]
+        val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
+    make_room(folder, key)
+    how = "computed" if store.computed else "found"
+    size = f"{wanted / 2**20:.0f} MiB in {folder}"
+    say.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
+    return FeatureFeed(views, val_rows, source), network.head
+
+
+def home() -> Path:
+    """The folder of kept features."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "mslab" / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def key_of(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> str:
+    """One hash of backbone, images in their order, preprocessing, and what else decides about random views."""
+    digest = hashlib.sha256(fingerprint.encode())
+    for images in (source.images, source.val_images):
+        digest.update(json.dumps([[str(path) for path in images.files], images.labels.tolist()]).encode())
+    settings = {name: source.config[name] for name in KEY} | {"profile": source.config["profile"]}
+    settings |= {"workers": runtime.workers(source.config.data_workers), "mindspore": runtime.version("mindspore")}
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for parameter in network.backbone.get_parameters():
+        digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+@dataclass
+class Store:
+    """Computes features, or finds them."""
+
+    forward: nn.Cell
+    channels: int
+    batch_size: int
+    meter: Meter
+    computed: int = 0  # files that were not there, or damaged
+
+    def rows(self, path: Path, batches: Iterator[tuple[np.ndarray, np.ndarray]], order: np.ndarray) -> np.ndarray:
+        """The features in this file, float32 (n, channels), memory-mapped. `order`: which image comes when."""
+        try:
+            rows = np.load(path, mmap_mode="r")
+            if rows.shape == (len(order), self.channels) and rows.dtype == np.float32:
+                path.touch()  # used just now
+                return rows
+        except (OSError, ValueError, EOFError):
+            pass  # none yet, or damaged: it is written anew
+        self.computed += 1
+
+        def compute(temporary: Path) -> None:
+            rows = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(order), self.channels))
+            at = 0
+            for images, _ in batches:
+                full = np.zeros((self.batch_size, *images.shape[1:]), images.dtype)  # another shape would compile anew
+                full[: len(images)] = images
+                rows[order[at : at + len(images)]] = self.forward(ms.Tensor(full)).asnumpy()[: len(images)]
+                at += len(images)
+                self.meter.update(f"features: {at}/{len(order)} images", len(images))
+            rows.flush()
+
+        checkpoint.replace_atomically(path, compute)
+        return np.load(path, mmap_mode="r")
+
+
+def make_room(folder: Path, key: str) -> None:
+    """Delete the features that were longest not used, those of `key` excepted, until all take no more than MOST."""
+    files = sorted((path for path in folder.glob("*.npy")), key=lambda path: path.stat().st_mtime)
+    total = sum(path.stat().st_size for path in files)
+    for path in files:
+        if total > MOST and not path.name.startswith(key):
+            total -= path.stat().st_size
+            path.unlink(missing_ok=True)

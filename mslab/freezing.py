@@ -1,0 +1,115 @@
+"""What is kept fixed, and when: pure functions of parameter names and settings, and how a network is told."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mslab.errors import ConfigError
+
+STATISTICS = ("moving_mean", "moving_variance")  # of BatchNorm: never trained, but moved in training mode
+
+
+def part_of(name: str) -> str:
+    """part_of("layer1.0.bn1.gamma") -> "layer1"; "stem" for conv1 and bn1, "head" for the classifier."""
+    first = name.split(".", 1)[0]
+    return {"conv1": "stem", "bn1": "stem", "classifier": "head"}.get(first, first)
+
+
+def belongs(name: str, part: str) -> bool:
+    """Whether a parameter is in stem, layer1 …, head or "backbone" (all but the head)."""
+    own = part_of(name)
+    return own == part or (part == "backbone" and own != "head")
+
+
+def frozen(names: Iterable[str], config: Mapping[str, Any], epoch: int = 0) -> frozenset[str]:
+    """The parameters that stay as they are in this epoch, counted from 0; BatchNorm's statistics among them.
+
+    `freeze` is the kit's, `layers_to_freeze` Azure AutoML's, `freeze_layer_pattern` SageMaker's.
+    """
+    names = list(names)
+    if config["freeze"] == "all":
+        fixed = {name for name in names if belongs(name, "backbone")}
+    elif config["layers_to_freeze"]:
+        groups = list(dict.fromkeys(part_of(name) for name in names))[: config["layers_to_freeze"]]
+        fixed = {name for name in names if part_of(name) in groups}
+    elif config["freeze_layer_pattern"]:
+        fixed = {name for name in names if re.search(config["freeze_layer_pattern"], name)}
+    else:
+        fixed = set()
+    thawed = [part for start, part in config["unfreeze"].items() if epoch + 1 >= int(start)]
+    return frozenset(name for name in fixed if not any(belongs(name, part) for part in thawed))
+
+
+def is_asked(config: Mapping[str, Any]) -> bool:
+    return bool(config["freeze"] == "all" or config["layers_to_freeze"] or config["freeze_layer_pattern"])
+
+
+def is_frozen_throughout(config: Mapping[str, Any]) -> bool:
+    """Whether the whole backbone stays fixed to the end, so that its features of an image never change."""
+    return bool(config["freeze"] == "all" and not config["unfreeze"])
+
+
+def check(names: Sequence[str], config: Mapping[str, Any]) -> None:
+    """ConfigError that lists every setting of freezing and rates that does not fit this network."""
+    parts = list(dict.fromkeys(part_of(name) for name in names))
+    problems = []
+    if config["layers_to_freeze"] >= len(parts):
+        groups = ", ".join(parts[:-1])
+        problems.append(("layers_to_freeze", f"{config['layers_to_freeze']}: there are {len(parts) - 1}: {groups}"))
+    pattern = config["freeze_layer_pattern"]
+    fixed, last = frozen(names, config), frozen(names, config, config["epochs"])
+    if pattern and not fixed:
+        problems.append(("freeze_layer_pattern", f"{pattern!r} finds none of {', '.join(names[:4])} …"))
+    elif not any(name not in fixed and not name.endswith(STATISTICS) for name in names):
+        problems.append(("freeze_layer_pattern", f"{pattern!r} finds everything: nothing would be trained"))
+    for epoch, part in config["unfreeze"].items():
+        if part not in (*parts, "backbone"):
+            problems.append(("unfreeze", f"{part}: this network has {', '.join(parts)}"))
+        elif not any(belongs(name, part) for name in fixed):
+            problems.append(("unfreeze", f"{part} is not frozen: there is nothing to unfreeze"))
+        if int(epoch) > config["epochs"]:
+            problems.append(("unfreeze", f"epoch {epoch} never comes: epochs is {config['epochs']}"))
+    for part in config["lr_scale"]:
+        if part not in (*parts, "backbone"):
+            problems.append(("lr_scale", f"{part}: this network has {', '.join(parts)}"))
+        elif all(name in last for name in names if belongs(name, part)):
+            problems.append(("lr_scale", f"{part} is frozen throughout: a learning rate for it does nothing"))
+    if problems:
+        raise ConfigError(
+            "The settings of what is frozen do not fit the network.",
+            details=problems,
+            expected=f"parts of this network: {', '.join(parts)}",
+            fix="mslab show CONFIG marks what is frozen",
+        )
+
+
+def scale_of(name: str, config: Mapping[str, Any]) -> float:
+    """The factor on a parameter's learning rate: its part's, else the backbone's, else 1."""
+    scales = config["lr_scale"]
+    return float(scales.get(part_of(name), scales.get("backbone", 1.0) if belongs(name, "backbone") else 1.0))
+
+
+def apply(network: Any, fixed: frozenset[str]) -> None:
+    """Training mode for all but `fixed`: no gradients, and BatchNorm there in evaluation mode.
+
+    requires_grad alone would let BatchNorm's statistics move.
+    """
+    from mindspore import nn
+
+    network.set_train()
+    for name, parameter in network.parameters_and_names():
+        if not name.endswith(STATISTICS):
+            parameter.requires_grad = parameter.name not in fixed
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.BatchNorm2d) and cell.gamma.name in fixed:
+            cell.set_train(False)
+
+
+def describe(names: Sequence[str], config: Mapping[str, Any]) -> str:
+    """For a log: "none", or "97 of 267 tensors (stem, layer1); epoch 3: layer4"."""
+    fixed = frozen(names, config)
+    if not fixed:
+        return "none"
+    parts = ", ".join(dict.fromkeys(part_of(name) for name in names if name in fixed))
+    later = "".join(f"; from epoch {epoch} on {part} is trained" for epoch, part in config["unfreeze"].items())
+    return f"{len(fixed)} of {len(names)} tensors ({parts}){later}"

@@ -1,0 +1,249 @@
+"""Broken and hostile checkpoints: each ends in one clear message, in this process, without much memory."""
+
+import io
+import json
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import PROJECT, STAGES, cli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mslab import checkpoint, model
+from mslab.checkpoint import dialects, formats
+from mslab.errors import CheckpointError
+
+TORCH = (PROJECT / "tests" / "data" / "torch.pth").read_bytes()
+
+
+def whole_files(folder):
+    """A small network in every format: {suffix: bytes}."""
+    backbone = model.resnet50_backbone(STAGES)
+    network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
+    checkpoint.save(list(network.get_parameters()), folder / "x.ckpt", {"class_names": ["a", "b", "c"]})
+    ms.save_checkpoint(network, str(folder / "plain.ckpt"))
+    weights = checkpoint.read(folder / "x.ckpt")
+    checkpoint.save_safetensors(dialects.to_torch(weights.tensors), folder / "x.safetensors", {})
+    found = {"ckpt": "x.ckpt", "plain": "plain.ckpt", "safetensors": "x.safetensors"}
+    return {kind: (folder / name).read_bytes() for kind, name in found.items()} | {"pth": TORCH}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return whole_files(tmp_path_factory.mktemp("whole"))
+
+
+def refused(path, content):
+    """The message; no other exception, and no more memory than a small multiple of the file."""
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(content) + 2**20, peak
+    text = str(caught.value)
+    assert text.startswith(str(path)) and "expected" in text and "fix" in text
+    return text
+
+
+def ckpt(*entries):
+    """A .ckpt of (name, dims, type, bytes)."""
+
+    def sized(tag, data):
+        return bytes([tag]) + varint(len(data)) + data
+
+    def varint(number):
+        found = b""
+        while number > 127:
+            found, number = found + bytes([number & 127 | 128]), number >> 7
+        return found + bytes([number])
+
+    content = b""
+    for name, dims, kind, payload in entries:
+        tensor = b"".join(b"\x08" + varint(dim) for dim in dims) + sized(0x12, kind.encode()) + sized(0x1A, payload)
+        content += sized(0x0A, sized(0x0A, name.encode()) + sized(0x12, tensor))
+    return content
+
+
+def safetensors(header, body=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def pth(held, **members):
+    """A zip as torch.save writes it, with this object, pickled as it is."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x/data.pkl", held if isinstance(held, bytes) else pickle.dumps(held, 2))
+        for name, content in members.items():
+            archive.writestr(f"x/data/{name}", content)
+    return buffer.getvalue()
+
+
+class Runs:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch /tmp/mslab-was-here",)
+
+
+ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+TENSOR += b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
+BROKEN = {
+    "empty": (b"", "it has 0 bytes"),
+    "text": (b"these are no weights at all", "is not a whole MindSpore checkpoint"),
+    "a bare pickle": (pickle.dumps({"a": 1}), "is a bare pickle"),
+    "a zip of something else": (pth({"a": 1}).replace(b"data.pkl", b"data.txt"), "none that torch.save wrote"),
+    "size above the bytes": (ckpt(("w", [127, 127], "Float32", b"12345678")), "needs 64516 bytes and has 8"),
+    "size below the bytes": (ckpt(("w", [1], "Float32", b"12345678")), "needs 4 bytes and has 8"),
+    "a name twice": (ckpt(("w", [1], "Float32", b"1234"), ("w", [2], "Float32", b"12345678")), "w is there twice"),
+    "a huge dimension": (ckpt(("w", [2**62, 4], "Float32", b"1234")), "w has a dimension of 4611686018427387904"),
+    "a huge product": (ckpt(("w", [2**33, 2**33], "Float32", b"1234")), "needs .* bytes and has 4"),
+    "a negative dimension": (ckpt(("w", [2**64 - 1], "Float32", b"1234")), "w has a dimension of 18446744073709551615"),
+    "an unknown type": (ckpt(("w", [1], "Complex64", b"12345678")), "unknown type 'Complex64'"),
+    "no name": (ckpt(("", [1], "Float32", b"1234")), "an entry without name or tensor"),
+    "no tensors": (ckpt(("mslab", [], "str", "{}".encode("utf-32-le"))), "no tensors in it"),
+    "info that is no table": (
+        ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", "[1]".encode("utf-32-le"))),
+        "no tensors in it",
+    ),
+    "info that is no JSON": (
+        ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", "{".encode("utf-32-le"))),
+        "is not a whole MindSpore checkpoint",
+    ),
+    "safetensors: a gap": (safetensors({"w": ENTRY | {"data_offsets": [4, 8]}}, bytes(8)), "begins at byte 4 instead"),
+    "safetensors: overlap": (safetensors({"a": ENTRY, "b": ENTRY}, bytes(4)), "begins at byte 0 instead of 4"),
+    "safetensors: left over": (safetensors({"w": ENTRY}, bytes(9)), "5 bytes belong to no tensor"),
+    "safetensors: outside": (safetensors({"w": ENTRY}, b""), "w would lie outside"),
+    "safetensors: a name twice": (
+        safetensors(b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":1}', bytes(4)),
+        "w is there twice",
+    ),
+    "safetensors: no shape": (safetensors({"w": {"dtype": "F32"}}), "w is not described"),
+    "safetensors: a shape of words": (safetensors({"w": ENTRY | {"shape": ["1"]}}, bytes(4)), "w is not described"),
+    "safetensors: unknown type": (safetensors({"w": ENTRY | {"dtype": "F8_E4M3"}}, bytes(4)), "unknown type 'F8_E4M3'"),
+    "safetensors: nested without end": (safetensors(b"{" + b'"a":{' * 50_000), "is not a whole safetensors file"),
+    "pth: code": (pth({"w": Runs()}), "it holds posix.system, and only tensors are read"),
+    "pth: a class": (pth({"w": np.float32(1)}), "only tensors are read"),
+    "pth: no tensors": (pth({"epoch": 3}), "no state_dict in it"),
+    "pth: a storage that is not there": (
+        pth(b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."),
+        "the storage 0 is not there",
+    ),
+    "pth: a tensor larger than its storage": (
+        pth(
+            b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x09\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.",
+            **{"0": bytes(16)},
+        ),
+        r"w \(9,\) needs more than its storage has",
+    ),
+    "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "no state_dict in it"),
+    "pth: bytes as large as all memory": (
+        pth(b"\x80\x05\x96" + b"\xff" * 7 + b"\x00."),
+        r"does more than list tensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_ends_in_one_message(case, tmp_path):
+    content, text = BROKEN[case]
+    import re
+
+    assert re.search(text, refused(tmp_path / "x.ckpt", content)), refused(tmp_path / "x.ckpt", content)
+
+
+def test_nothing_of_a_pickle_was_run():
+    from pathlib import Path
+
+    assert not Path("/tmp/mslab-was-here").exists()
+
+
+def test_a_compressed_or_overlapping_zip(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", bytes(10**6))
+    assert "it is compressed" in refused(tmp_path / "x.pth", buffer.getvalue())
+
+
+def test_a_folder_a_missing_file_and_one_that_may_not_be_read(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder"):
+        checkpoint.read(tmp_path)
+    (tmp_path / "near.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"There is no file .*y\.ckpt") as caught:
+        checkpoint.read(tmp_path / "y.ckpt")
+    assert "near.safetensors" in str(caught.value)
+    from mslab.checkpoint import formats
+
+    assert formats.MAX_BYTES == 16 * 2**30
+
+
+def test_numbers_that_are_not_finite(tmp_path, whole):
+    network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
+    before = {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
+    (tmp_path / "x.ckpt").write_bytes(whole["ckpt"])
+    weights = checkpoint.read(tmp_path / "x.ckpt")
+    tensors = {name: value.copy() for name, value in weights.tensors.items()}
+    tensors["layer2.0.conv2.weight"][0, 0, 0, 0] = np.nan
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_exactly(network.parameters_dict(), tensors, tmp_path / "x.ckpt", "network")
+    assert "not finite" in str(caught.value) and "layer2.0.conv2.weight holds NaN or infinity" in str(caught.value)
+    assert "from before the loss exploded" in str(caught.value)
+    assert all(np.array_equal(before[name], p.asnumpy()) for name, p in network.parameters_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["ckpt", "plain", "safetensors", "pth"])
+def test_a_file_cut_anywhere(kind, tmp_path, whole):
+    content, path = whole[kind], tmp_path / "cut"
+    path.write_bytes(content)
+    complete = set(checkpoint.read(path).tensors)
+    for end in range(1, len(content), 1000):
+        path.write_bytes(content[:end])
+        try:
+            found = set(checkpoint.read(path).tensors)
+        except CheckpointError as error:
+            assert "expected" in str(error)
+            continue
+        assert kind in ("ckpt", "plain") and found < complete  # cut just between two entries
+
+
+def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
+    path = tmp_path / "damaged"
+    place = st.one_of(st.floats(0, 1), st.floats(0, 0.02))
+
+    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @given(st.sampled_from(sorted(whole)), st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=4))
+    def damaged(kind, changes):
+        content = bytearray(whole[kind])
+        for where, value in changes:
+            content[int(where * (len(content) - 1))] = value
+        path.write_bytes(content)
+        try:
+            weights = checkpoint.read(path)
+        except CheckpointError:
+            return
+        assert sum(value.nbytes for value in weights.tensors.values()) <= 4 * len(content)
+
+    damaged()
+
+
+def test_more_tensors_than_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "MAX_TENSORS", 2)
+    rows = [(f"w{n}", [1], "Float32", b"1234") for n in range(3)]
+    assert "more than 2 tensors" in refused(tmp_path / "x.ckpt", ckpt(*rows))
+
+
+def test_the_command_line_says_it_in_one_message(tmp_path):
+    (tmp_path / "x.ckpt").write_bytes(b"no weights")
+    done = cli("convert", tmp_path / "x.ckpt", "--to", tmp_path / "y.ckpt")
+    assert done.returncode == 1 and done.stderr.startswith("CheckpointError: ") and "Traceback" not in done.stderr
+    assert not (tmp_path / "y.ckpt").exists()

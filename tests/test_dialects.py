@@ -1,0 +1,382 @@
+"""Other projects' ResNets: told apart, built as they were built, equal logits; and back, bit for bit."""
+
+import json
+import os
+import subprocess
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import PROJECT, cli
+from mindspore import nn, ops
+
+from mslab import checkpoint, evaluation, model
+from mslab.checkpoint import dialects
+from mslab.errors import CheckpointError
+
+BASIC = [[2, 64, 1], [1, 16, 2]]
+NARROW = [[2, 8, 1], [1, 16, 2]]
+
+
+class Block(nn.Cell):
+    """A block as other projects have it: `p` says how it is named and built."""
+
+    def __init__(self, channels, width, stride, p):
+        super().__init__()
+        out = width * (1 if p.get("basic") else 4)
+        kernels = [3, 3] if p.get("basic") else [1, 3, 1]
+        strides = [stride, 1] if p.get("basic") else [1, stride, 1]
+        widths = [width, width] if p.get("basic") else [width, width, out]
+        self.units = []
+        last = channels
+        for number, (kernel, step, size) in enumerate(zip(kernels, strides, widths, strict=True), 1):
+            unit = unit_of(last, size, kernel, step, p, p["eps"])
+            if p["fused"]:
+                setattr(self, f"conv{number}", Fused(*unit))
+                self.units.append(getattr(self, f"conv{number}"))
+            else:
+                setattr(self, f"conv{number}", unit[0])
+                setattr(self, p["bn"].format(number), unit[1])
+                self.units.append(nn.SequentialCell(*unit))
+            last = size
+        self.units = tuple(self.units)
+        self.short = None
+        if stride != 1 or channels != out:
+            unit = unit_of(channels, out, 1, stride, p, p["outer_eps"])
+            self.short = Fused(*unit) if p["fused"] else nn.SequentialCell(*unit)
+            setattr(self, p["down"], self.short)
+
+    def construct(self, x):
+        y = x
+        for unit in self.units[:-1]:
+            y = ops.relu(unit(y))
+        return ops.relu(self.units[-1](y) + (x if self.short is None else self.short(x)))
+
+
+class Fused(nn.Cell):
+    def __init__(self, conv, norm):
+        super().__init__()
+        self.features = nn.SequentialCell(conv, norm)
+
+    def construct(self, x):
+        return self.features(x)
+
+
+def unit_of(channels, out, kernel, stride, p, eps):
+    where = {"pad_mode": "same"} if p["same"] else {"pad_mode": "pad", "padding": kernel // 2}
+    return nn.Conv2d(channels, out, kernel, stride, **where), nn.BatchNorm2d(out, eps=eps)
+
+
+class Theirs(nn.Cell):
+    def __init__(self, p, stages, classes):
+        super().__init__()
+        stem = unit_of(3, 64, 7, 2, p, p["outer_eps"])
+        if p["fused"]:
+            self.conv1 = self.stem = Fused(*stem)
+        else:
+            self.conv1, self.stem = stem[0], nn.SequentialCell(*stem)
+            setattr(self, p["stem_bn"], stem[1])
+        self.pool = nn.MaxPool2d(3, 2, pad_mode="same") if p["pool"] == "same" else nn.MaxPool2d(3, 2)
+        self.pad = p["pool"] != "same"
+        layers, channels = [], 64
+        for number, (blocks, width, stride) in enumerate(stages, 1):
+            rows = []
+            for index in range(blocks):
+                rows.append(Block(channels, width, stride if index == 0 else 1, p))
+                channels = width * (1 if p.get("basic") else 4)
+            setattr(self, f"layer{number}", nn.SequentialCell(rows))
+            layers.append(getattr(self, f"layer{number}"))
+        self.layers = tuple(layers)
+        self.head = nn.Dense(channels, classes)
+        if p["head"] != "head":
+            setattr(self, p["head"], self.head)
+
+    def construct(self, x):
+        x = ops.relu(self.stem(x))
+        if self.pad:
+            x = ops.pad(x, (1, 1, 1, 1))  # zeros: equal to any smaller value after a ReLU
+        x = self.pool(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(ops.mean(x, (2, 3)))
+
+
+PLAIN = {"same": True, "pool": "same", "eps": 1e-5, "outer_eps": 1e-5, "fused": False, "bn": "bn{}", "stem_bn": "bn1"}
+OFFICIAL = PLAIN | {"eps": 1e-4, "outer_eps": 1e-4, "down": "down_sample_layer", "head": "end_point"}
+OFFICIAL_BASIC = OFFICIAL | {"basic": True, "same": False, "pool": "pad", "outer_eps": 1e-5, "bn": "bn{}d"}
+TUTORIAL = PLAIN | {"bn": "norm{}", "stem_bn": "norm", "down": "down_sample", "head": "fc"}
+MINDVISION = PLAIN | {"same": False, "pool": "pad", "fused": True, "down": "down_sample", "head": "dense"}
+
+
+def restless(network, seed=1):
+    """Weights as after training: gammas, betas and statistics of BatchNorm away from 1 and 0, small variances too."""
+    rng = np.random.default_rng(seed)
+    for parameter in network.get_parameters():
+        shape = parameter.shape
+        if parameter.name.endswith(("gamma", "moving_variance")):
+            value = rng.uniform(0.002, 1.5, shape)
+        elif parameter.name.endswith(("beta", "moving_mean", "bias")):
+            value = rng.normal(0, 0.3, shape)
+        else:
+            value = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape)
+        parameter.set_data(ms.Tensor(value.astype(np.float32)))
+    return network.set_train(False)
+
+
+def saved(network, path, rename=lambda name: name):
+    """As ms.save_checkpoint writes it: one entry a parameter, under the name that the program has for it."""
+    seen, entries = set(), []
+    for name, parameter in network.parameters_and_names():
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            entries.append({"name": rename(parameter.name or name), "data": parameter})
+    ms.save_checkpoint(entries, str(path))
+    return path
+
+
+def told(name, p):
+    """The name that the first attribute would have given; the head is called head."""
+    pairs = [("stem.0.", "conv1."), ("stem.1.", f"{p['stem_bn']}."), ("stem.features", "conv1.features")]
+    pairs += [("short.", f"{p['down']}."), ("end_point.", "head."), ("fc.", "head."), ("dense.", "head.")]
+    for part, right in pairs:
+        name = name.replace(part, right)
+    return name
+
+
+def images(size=64):
+    return np.random.default_rng(0).normal(0, 1, (2, 3, size, size)).astype(np.float32)
+
+
+def agree(ours, theirs, tolerance=1e-3):
+    assert ours.shape == theirs.shape and np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+@pytest.fixture(autouse=True)
+def eager():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.mark.parametrize(
+    "name,p,stages,rename",
+    [
+        ("official", OFFICIAL, NARROW, lambda n: n.replace("head.", "end_point.")),
+        ("official", OFFICIAL_BASIC, BASIC, lambda n: n.replace("head.", "end_point.")),
+        ("tutorial", TUTORIAL, NARROW, lambda n: n.replace("head.", "fc.")),
+        (
+            "mindvision",
+            MINDVISION,
+            NARROW,
+            lambda n: n.replace("head.", "head.dense.") if "head" in n else f"backbone.{n}",
+        ),
+    ],
+)
+def test_a_network_of_another_project_gives_the_same_logits_here(name, p, stages, rename, tmp_path):
+    classes = 1001 if name == "official" else 7
+    theirs = restless(Theirs(p, stages, classes))
+
+    path = saved(theirs, tmp_path / "theirs.ckpt", lambda n: rename(told(n, p)))
+    weights = checkpoint.read(path)
+    assert weights.dialect.name == name and weights.stages == stages
+    assert name in weights.describe()
+    loaded = evaluation.load_network(path)
+    expected = theirs(ms.Tensor(images())).asnumpy()
+    if classes == 1001:
+        assert "row 1001 of the head left out" in weights.describe() and len(loaded.class_names) == 1000
+        expected = expected[:, :1000]
+    agree(loaded.network(ms.Tensor(images())).asnumpy(), expected)
+
+
+def test_the_profile_matters_and_is_carried(tmp_path):
+    """Without it the same weights give other logits: what a translation of names alone would lose in silence."""
+    theirs = restless(Theirs(TUTORIAL, NARROW, 7))
+    path = saved(theirs, tmp_path / "t.ckpt", lambda n: told(n, TUTORIAL).replace("head.", "fc."))
+    tensors = checkpoint.read(path)
+    plain = model.ResNet50(model.resnet50_backbone(NARROW), model.resnet50_head(7, 64)).set_train(False)
+    checkpoint.load_exactly(plain.parameters_dict(), tensors.backbone | tensors.head, path, "network")
+    expected = theirs(ms.Tensor(images())).asnumpy()
+    assert np.abs(plain(ms.Tensor(images())).asnumpy() - expected).max() > 0.01 * np.abs(expected).max()
+    assert cli("convert", path, "--to", tmp_path / "own.ckpt").returncode == 0
+    own = evaluation.load_network(tmp_path / "own.ckpt")
+    assert own.info["profile"]["padding"] == "same" and own.info["stages"] == NARROW
+    agree(own.network(ms.Tensor(images())).asnumpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        pytest.param("resnet34", marks=pytest.mark.slow),
+        "resnet50",
+        pytest.param("resnet101", marks=pytest.mark.slow),
+        pytest.param("resnet152", marks=pytest.mark.slow),
+    ],
+)
+def test_mindcv_both_ways(name, tmp_path):
+    pytest.importorskip("mindcv", reason="the test extra mindcv is not installed")
+    from mindcv.models import create_model
+
+    theirs = restless(create_model(name))
+    ms.save_checkpoint(theirs, str(tmp_path / "mindcv.ckpt"))
+    weights = checkpoint.read(tmp_path / "mindcv.ckpt")
+    assert weights.dialect.name == "mindcv" and weights.describe().startswith(f"ResNet-{name[6:]} of mindcv, 1000 ")
+    loaded = evaluation.load_network(tmp_path / "mindcv.ckpt")
+    expected = theirs(ms.Tensor(images())).asnumpy()
+    agree(loaded.network(ms.Tensor(images())).asnumpy(), expected, 1e-5)
+    assert cli("convert", tmp_path / "mindcv.ckpt", "--to", tmp_path / "own.ckpt").returncode == 0
+    back = restless(create_model(name), seed=2)
+    param_dict = ms.load_checkpoint(str(tmp_path / "own.ckpt"))
+    param_dict.pop("mslab", None)
+    assert ms.load_param_into_net(back, param_dict, strict_load=True) == ([], [])
+    assert np.array_equal(back(ms.Tensor(images())).asnumpy(), expected)
+
+
+def test_the_five_tables_are_named():
+    for table, block in ((dialects.BASIC_STAGES, "basic"), (dialects.BOTTLENECK_STAGES, "bottleneck")):
+        for blocks, name in table.items():
+            stages = [[n, 64 * 2**i, 1 if i == 0 else 2] for i, n in enumerate(blocks)]
+            assert dialects.title(stages, {"block": block}) == name
+    assert dialects.title([[1, 8, 1]], {"block": "basic"}) == "a ResNet of [[1, 8, 1]]"
+
+
+def test_the_kits_own_profile_is_the_models():
+    assert dialects.OWN == model.PROFILE
+
+
+def own_file(path, stages=NARROW, profile=None, classes=3):
+    backbone = model.resnet50_backbone(stages, profile or {})
+    network = restless(model.ResNet50(backbone, model.resnet50_head(classes, backbone.channels)))
+    info = {"class_names": ["a", "b", "c"][:classes], "stages": stages, "profile": model.PROFILE | (profile or {})}
+    checkpoint.save(
+        list(network.get_parameters()), path, info | {"image_size": 64, "mean": [0.5] * 3, "std": [1.0] * 3}
+    )
+    return network
+
+
+def test_to_safetensors_and_back_is_bit_exact(tmp_path):
+    network = own_file(tmp_path / "own.ckpt")
+    done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "torch.safetensors")
+    assert done.returncode == 0 and "in torchvision's names" in done.stderr
+    from safetensors.numpy import load_file
+
+    theirs = load_file(tmp_path / "torch.safetensors")
+    assert {"conv1.weight", "bn1.running_var", "layer1.0.downsample.1.bias", "fc.weight"} <= theirs.keys()
+    assert theirs["bn1.num_batches_tracked"].shape == () and theirs["bn1.num_batches_tracked"].dtype == np.int64
+    assert cli("convert", tmp_path / "torch.safetensors", "--to", tmp_path / "back.ckpt").returncode == 0
+    first, last = checkpoint.read(tmp_path / "own.ckpt"), checkpoint.read(tmp_path / "back.ckpt")
+    assert first.tensors.keys() == last.tensors.keys() and first.info == last.info
+    assert all(first.tensors[name].tobytes() == last.tensors[name].tobytes() for name in first.tensors)
+    assert (tmp_path / "own.ckpt").read_bytes() == (tmp_path / "back.ckpt").read_bytes()
+    loaded = evaluation.load_network(tmp_path / "torch.safetensors")
+    assert loaded.class_names == ["a", "b", "c"]
+    x = ms.Tensor(images())
+    assert np.array_equal(loaded.network(x).asnumpy(), network(x).asnumpy())
+
+
+def test_a_profile_that_torchvision_has_not_is_said(tmp_path):
+    own_file(tmp_path / "own.ckpt", profile={"pool": "same", "eps": 1e-4})
+    done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "torch.safetensors")
+    assert "note: this network is built with pool: same, eps: 0.0001; torchvision's is not" in done.stderr
+    assert checkpoint.read(tmp_path / "torch.safetensors").profile["pool"] == "same"
+
+
+def test_onnx_initialisers(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the test extra onnx is not installed")
+    own_file(tmp_path / "own.ckpt")
+    weights = checkpoint.read(tmp_path / "own.ckpt")
+    theirs = dialects.to_torch(weights.backbone | weights.head)
+    for packed in (True, False):
+        rows = [
+            onnx.numpy_helper.from_array(v, n)
+            if packed or v.dtype != np.float32
+            else onnx.helper.make_tensor(n, onnx.TensorProto.FLOAT, v.shape, v.ravel().tolist())
+            for n, v in theirs.items()
+        ]
+        graph = onnx.helper.make_graph([], "g", [], [], rows)
+        onnx.save(onnx.helper.make_model(graph), str(tmp_path / "x.onnx"))
+        read = checkpoint.read(tmp_path / "x.onnx")
+        assert read.dialect.name == "torchvision" and read.stages == NARROW
+        own = weights.backbone | weights.head
+        assert all(np.array_equal(own[name], value) for name, value in (read.backbone | read.head).items())
+    fused = {n: v for n, v in theirs.items() if "bn" not in n and "downsample.1" not in n}
+    rows = [onnx.numpy_helper.from_array(v, n) for n, v in fused.items()]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], rows)), str(tmp_path / "fused.onnx"))
+    with pytest.raises(CheckpointError, match="BatchNorm was folded into the convolutions"):
+        checkpoint.read(tmp_path / "fused.onnx")
+
+
+def test_what_convert_refuses(tmp_path):
+    own_file(tmp_path / "own.ckpt")
+    for arguments, text in (
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "own.ckpt"], "is there already"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.pth"], "would be a .pth file"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "no" / "x.ckpt"], "There is no folder"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.ckpt", "--dialect", "keras"], "'keras' is no known project"),
+    ):
+        done = cli("convert", *arguments)
+        assert done.returncode == 1 and text in done.stderr and "fix" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.ckpt"]
+
+
+# --- PyTorch's own files ---------------------------------------------------------------------------------------------
+
+TINY = PROJECT / "tests" / "data"  # written by tests/data/make.py with PyTorch
+
+
+def test_a_file_of_pytorch_gives_pytorchs_logits():
+    recorded = np.load(TINY / "torch.npz")
+    weights = checkpoint.read(TINY / "torch.pth")
+    assert weights.dialect.name == "torchvision" and weights.stages == [[1, 8, 1], [1, 8, 2]]
+    assert "tensors left out (num_batches_tracked)" in weights.describe()
+    loaded = evaluation.load_network(TINY / "torch.pth")
+    agree(loaded.network(ms.Tensor(recorded["images"])).asnumpy(), recorded["logits"])
+
+
+SCRIPT = """
+import sys, numpy as np, torch, torchvision, timm
+from safetensors.torch import save_file
+kind, name, folder = sys.argv[1:]
+torch.manual_seed(0)
+net = torchvision.models.get_model(name) if kind == "torchvision" else timm.create_model(name)
+for module in net.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+        for tensor, low, high in ((module.weight, .2, 1.2), (module.bias, -.3, .3), (module.running_mean, -.3, .3),
+                                  (module.running_var, .05, 1.5)):
+            torch.nn.init.uniform_(tensor, low, high)
+x = torch.from_numpy(np.load(f"{folder}/x.npy"))
+np.save(f"{folder}/logits.npy", net.eval()(x).detach().numpy())
+torch.save(net.state_dict(), f"{folder}/net.pth")
+save_file(net.state_dict(), f"{folder}/net.safetensors")
+"""
+LOAD = """
+import sys, numpy as np, torch, torchvision
+from safetensors.torch import load_file
+name, file, folder = sys.argv[1:]
+net = torchvision.models.get_model(name)
+net.load_state_dict(load_file(file))
+np.save(f"{folder}/back.npy", net.eval()(torch.from_numpy(np.load(f"{folder}/x.npy"))).detach().numpy())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind,name", [("torchvision", f"resnet{depth}") for depth in (18, 34, 50, 101, 152)] + [("timm", "resnet50")]
+)
+def test_torchvision_and_timm_both_ways(kind, name, tmp_path):
+    python = os.environ.get("MSLAB_PEERS")
+    if not python:
+        pytest.skip("MSLAB_PEERS names no Python with torch, torchvision, timm and safetensors")
+    np.save(tmp_path / "x.npy", images(96))
+    subprocess.run([python, "-c", SCRIPT, kind, name, str(tmp_path)], check=True)
+    expected = np.load(tmp_path / "logits.npy")
+    for file in ("net.pth", "net.safetensors"):
+        loaded = evaluation.load_network(tmp_path / file)
+        agree(loaded.network(ms.Tensor(images(96))).asnumpy(), expected)
+    assert cli("convert", tmp_path / "net.pth", "--to", tmp_path / "own.ckpt").returncode == 0
+    done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "back.safetensors")
+    assert done.returncode == 0, done.stderr
+    subprocess.run([python, "-c", LOAD, name, str(tmp_path / "back.safetensors"), str(tmp_path)], check=True)
+    assert np.array_equal(np.load(tmp_path / "back.npy"), expected)  # bit for bit through mslab and back
+    told = json.loads(json.dumps(checkpoint.read(tmp_path / "own.ckpt").info))
+    assert told["profile"] == model.PROFILE | ({"block": "basic"} if name in ("resnet18", "resnet34") else {})

@@ -1,0 +1,193 @@
+"""What is frozen, thawed and slowed down: exact from the first step to the last, and after a resume."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import cli, overrides, settings
+
+import mslab
+from mslab import checkpoint, freezing, model
+from mslab.config import load_config
+from mslab.errors import ConfigError
+
+TABLE = [[1, 8, 1], [1, 8, 2], [1, 8, 2]]
+
+
+@pytest.fixture(scope="module")
+def parent(squares, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("parent"))
+        config = settings(squares / "three", 3, epochs=1, stages=TABLE)
+        return Path(mslab.train(config).run).resolve()
+
+
+@pytest.fixture
+def quick(squares):
+    return settings(squares / "two", 2, stages=None, epochs=4, warmup_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def names():
+    backbone = model.resnet50_backbone(TABLE)
+    network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
+    return [parameter.name for parameter in network.get_parameters()]
+
+
+def moved(parent, run, file="last.ckpt"):
+    """The parts of which a tensor differs from the parent's backbone."""
+    before = checkpoint.read(parent / "checkpoints" / "best_backbone.ckpt").backbone
+    after = checkpoint.read(Path(run) / "checkpoints" / file).backbone
+    return {freezing.part_of(name) for name in before if not np.array_equal(before[name], after[name])}
+
+
+def test_parts_and_groups(names, quick):
+    assert freezing.part_of("conv1.weight") == freezing.part_of("bn1.gamma") == "stem"
+    assert freezing.part_of("layer2.0.down_sample.1.moving_mean") == "layer2"
+    assert freezing.part_of("classifier.bias") == "head"
+
+    def parts(**given):
+        fixed = freezing.frozen(names, load_config(quick | given))
+        return sorted({freezing.part_of(name) for name in fixed})
+
+    assert parts() == [] and parts(freeze="all") == ["layer1", "layer2", "layer3", "stem"]
+    assert parts(layers_to_freeze=2) == ["layer1", "stem"]  # Azure's count: (conv1, bn1) is the first group
+    assert parts(freeze_layer_pattern=r"^(conv1|bn1|layer1)\.") == ["layer1", "stem"]
+    assert parts(freeze_layer_pattern="^layer2") == ["layer2"]
+
+
+def test_unfreezing_by_epoch(names, quick):
+    config = load_config(quick | {"freeze": "all", "unfreeze": {3: "layer3", 4: "backbone"}})
+    assert config.unfreeze == {"3": "layer3", "4": "backbone"}
+
+    def parts(epoch):
+        return {freezing.part_of(name) for name in freezing.frozen(names, config, epoch)}
+
+    assert parts(0) == parts(1) == {"stem", "layer1", "layer2", "layer3"}  # epochs 1 and 2
+    assert parts(2) == {"stem", "layer1", "layer2"} and parts(3) == set()
+
+
+@pytest.mark.parametrize(
+    "given,expected",
+    [
+        ({"layers_to_freeze": 2}, {"layer2", "layer3"}),
+        ({"freeze_layer_pattern": r"^(conv1|bn1|layer1)\."}, {"layer2", "layer3"}),
+        ({"freeze": "all", "feature_views": 0}, set()),
+        ({"freeze": "all", "unfreeze": {2: "layer3"}}, {"layer3"}),
+    ],
+)
+def test_what_is_frozen_does_not_move_statistics_included(given, expected, parent, quick, inside):
+    """In the compiled graph and through evaluation after each epoch."""
+    result = mslab.transfer(quick | given | {"epochs": 2}, backbone=parent)
+    assert moved(parent, result.run) == expected
+
+
+def test_a_pattern_on_single_parameters(parent, quick, inside):
+    """Convolutions train, BatchNorm stays, with its statistics."""
+    result = mslab.transfer(quick | {"freeze_layer_pattern": r"(bn\d|down_sample\.1)\."}, backbone=parent)
+    before = checkpoint.read(parent / "checkpoints" / "best_backbone.ckpt").backbone
+    after = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt").backbone
+    for name in before:
+        norm = re.search(r"(bn\d|down_sample\.1)\.", name)
+        assert np.array_equal(before[name], after[name]) == bool(norm), name
+
+
+def test_unfreezing_is_exact_on_resume(parent, quick, inside, monkeypatch):
+    """Stopped before, at and after the epoch in which something is unfrozen."""
+    from mslab import runfolder, training
+
+    config = quick | {"freeze": "all", "unfreeze": {3: "layer3"}, "lr_scale": {"backbone": 0.1}, "optimizer": "adam"}
+    config |= {"lr_max": 0.01, "lr_init": 0.001}
+    whole = Path(mslab.transfer(config, backbone=parent).run)
+    assert "epoch 3: 20 tensors unfrozen, 45 still frozen" in (whole / "train.log").read_text()
+    assert moved(parent, whole) == {"layer3"}
+    last = (whole / "checkpoints" / "last.ckpt").read_bytes()
+    end_epoch = runfolder.Run.end_epoch
+
+    class Stop(Exception):
+        pass
+
+    for stop in (1, 2, 3):
+
+        def stopping(run, row, *rest, stop=stop):
+            end_epoch(run, row, *rest)
+            if row["epoch"] == stop:
+                raise Stop
+
+        monkeypatch.setattr(runfolder.Run, "end_epoch", stopping)
+        with pytest.raises(Stop):
+            mslab.transfer(config, backbone=parent, name=f"stopped{stop}")
+        monkeypatch.setattr(runfolder.Run, "end_epoch", end_epoch)
+        run = next((inside / "runs").glob(f"stopped{stop}-*"))
+        training.resume(run)
+        assert (run / "checkpoints" / "last.ckpt").read_bytes() == last, stop
+        assert len((run / "history.csv").read_text().splitlines()) == 5
+
+
+def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
+    given = {"epochs": 1, "warmup_epochs": 0, "lr_scale": {"backbone": 0.01, "layer1": 1.0}}
+    result = mslab.transfer(quick | given, backbone=parent)
+    before = checkpoint.read(parent / "checkpoints" / "best_backbone.ckpt").backbone
+    after = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt").backbone
+    far = {n: float(np.abs(after[n] - before[n]).mean()) for n in before if n.endswith("down_sample.0.weight")}
+    assert far["layer1.0.down_sample.0.weight"] > 10 * far["layer2.0.down_sample.0.weight"] > 0
+
+
+@pytest.mark.parametrize(
+    "given,text",
+    [
+        ({"freeze_layer_pattern": "^features"}, "'^features' finds none of conv1.weight"),
+        ({"freeze_layer_pattern": "."}, "finds everything: nothing would be trained"),
+        ({"layers_to_freeze": 5}, "5: there are 4: stem, layer1, layer2, layer3"),
+        ({"unfreeze": {2: "layer1"}}, "layer1 is not frozen: there is nothing to unfreeze"),
+        ({"freeze": "all", "unfreeze": {2: "layer4"}}, "layer4: this network has stem, layer1, layer2, layer3, head"),
+        ({"freeze": "all", "unfreeze": {9: "layer1"}}, "epoch 9 never comes: epochs is 4"),
+        ({"lr_scale": {"layer4": 0.1}}, "layer4: this network has"),
+        ({"freeze": "all", "lr_scale": {"backbone": 0.1}}, "backbone is frozen throughout"),
+    ],
+)
+def test_settings_that_do_not_fit_the_network(given, text, parent, quick, inside):
+    with pytest.raises(ConfigError) as caught:
+        mslab.transfer(quick | given, backbone=parent)
+    assert text in str(caught.value) and "parts of this network: stem" in str(caught.value)
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        from mslab.show import show_network
+
+        show_network(quick | given | {"stages": TABLE})
+
+
+@pytest.mark.parametrize(
+    "given,text",
+    [
+        ({"lr_scale": {"backbone": 0.0}}, "0 is refused: it would not freeze"),
+        ({"lr_scale": {"trunk": 0.1}}, "lr_scale"),
+        ({"unfreeze": {1: "layer1"}}, "unfreeze"),
+        ({"freeze_layer_pattern": "(("}, "'((' is no regular expression"),
+        ({"freeze": "all", "layers_to_freeze": 2}, "are three ways to say one thing; give one"),
+    ],
+)
+def test_settings_that_never_fit(given, text, quick):
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        load_config(quick | given)
+
+
+@pytest.mark.parametrize("given", [{"freeze": "all"}, {"layers_to_freeze": 1}, {"freeze_layer_pattern": "bn"}])
+def test_freezing_from_scratch_is_refused(given, quick, inside):
+    with pytest.raises(
+        ConfigError, match=f"{next(iter(given))}: .* in training from scratch would keep random weights"
+    ):
+        mslab.train(quick | given)
+    assert not (inside / "runs").exists()
+
+
+def test_on_the_command_line(parent, quick, inside):
+    (inside / "x.yaml").write_text("\n".join(overrides(quick)).replace("=", ": ").replace("None", "null"))
+    words = ["freeze=all", "unfreeze={2: layer3}", "lr_scale={layer3: 0.5}", "epochs=2"]
+    done = cli("transfer", "x.yaml", "--backbone", parent, *words, cwd=inside)
+    assert done.returncode == 0, done.stderr
+    assert "frozen: 65 of 67 tensors (stem, layer1, layer2, layer3); from epoch 2 on layer3 is trained" in done.stderr
+    run = next((inside / "runs").iterdir())
+    config = load_config(run / "config.yaml")
+    assert config.unfreeze == {"2": "layer3"} and config.lr_scale == {"layer3": 0.5}
+    assert config.profile == model.PROFILE and config.stages == TABLE

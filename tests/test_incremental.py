@@ -1,0 +1,108 @@
+"""Incremental training: the whole network goes on, with the head's rows of known classes kept by name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import cli, draw, overrides, settings
+
+import mslab
+from mslab import checkpoint, finetuning, training
+from mslab.errors import CheckpointError, RunError
+
+
+@pytest.fixture(scope="module")
+def parent(squares, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("parent"))
+        return Path(mslab.train(settings(squares / "three", 3, epochs=2)).run).resolve()
+
+
+@pytest.fixture
+def four(tmp_path):
+    """Four classes, of which b and c were known: they have moved to other indices."""
+    for seed, split in enumerate(("train", "val")):
+        draw(tmp_path / "four" / split, ["aa", "b", "c", "d"], 8, seed + 40)
+    return settings(tmp_path / "four", 4, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
+
+
+def head(run, file="last.ckpt"):
+    return checkpoint.read(Path(run) / "checkpoints" / file).head
+
+
+def test_rows_of_known_classes_are_kept_by_name(parent, four, inside):
+    """With next to no learning rate the rows can be compared."""
+    result = finetuning.incremental(four, parent)
+    old, new = head(parent, "best.ckpt")["classifier.weight"], head(result.run)["classifier.weight"]
+    assert np.allclose(new[1], old[1]) and np.allclose(new[2], old[2])  # b and c
+    assert not np.allclose(new[0], old[0]) and not np.allclose(new[3], old[0])
+    log = (Path(result.run) / "train.log").read_text()
+    assert "head: 2 of 4 classes kept by name; new: aa, d; left out: a" in log
+    manifest = json.loads((Path(result.run) / "manifest.json").read_text())
+    assert manifest["kind"] == "incremental" and manifest["class_names"] == ["aa", "b", "c", "d"]
+    assert manifest["parent"]["sha256"] == checkpoint.sha256(parent / "checkpoints" / "best.ckpt")
+
+
+def test_the_same_classes_with_more_images_start_where_it_stood(parent, squares, inside):
+    config = settings(squares / "three", 3, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
+    result = finetuning.incremental(config, parent)
+    assert "head: 3 of 3 classes kept by name" in (Path(result.run) / "train.log").read_text()
+    assert np.allclose(head(result.run)["classifier.weight"], head(parent, "best.ckpt")["classifier.weight"])
+
+
+def test_on_the_command_line(parent, four, inside):
+    (inside / "x.yaml").write_text("\n".join(overrides(four)).replace("=", ": "))
+    done = cli("train", "x.yaml", "--from", parent, cwd=inside)
+    assert done.returncode == 0 and "2 of 4 classes kept by name" in done.stderr, done.stderr
+    both = cli("train", "--resume", parent, "--from", parent, cwd=inside)
+    assert both.returncode == 1 and "--from RUN" in both.stderr
+
+
+def test_what_it_cannot_go_on_from(parent, four, inside):
+    with pytest.raises(CheckpointError, match="has no head, so no row of it can be kept by name"):
+        finetuning.incremental(four, parent / "checkpoints" / "best_backbone.ckpt")
+    weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
+    checkpoint.save_arrays(weights.tensors, inside / "plain.ckpt", {})
+    with pytest.raises(CheckpointError, match="has no class names"):
+        finetuning.incremental(four, inside / "plain.ckpt")
+
+
+def test_partial_loading_is_explicit_and_listed(parent, squares, inside):
+    config = settings(squares / "two", 2, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
+    result = mslab.transfer(config, backbone=parent, only=r"^(conv1|bn1|layer1)\.")
+    log = (Path(result.run) / "train.log").read_text()
+    assert "backbone: 25 of 45 tensors from" in log and "; fresh: 20 in layer2" in log
+    before = checkpoint.read(parent / "checkpoints" / "best_backbone.ckpt").backbone
+    after = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt").backbone
+    assert np.allclose(after["layer1.0.conv2.weight"], before["layer1.0.conv2.weight"])
+    assert not np.allclose(after["layer2.0.conv2.weight"], before["layer2.0.conv2.weight"])
+    with pytest.raises(CheckpointError, match=r"'\^features' matches no parameter of the backbone"):
+        mslab.transfer(config, backbone=parent, only="^features")
+
+
+def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(parent, four, inside, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    fit = training.fit
+    copy = Path(shutil.copytree(parent, inside / "parent"))
+    for kind in ("incremental", "transfer"):
+        work = finetuning.incremental if kind == "incremental" else finetuning.transfer
+        whole = work(four, copy, name=f"whole-{kind}")
+        monkeypatch.setattr(training, "fit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            work(four, copy, name=f"stopped-{kind}")
+        monkeypatch.setattr(training, "fit", fit)
+        run = next((inside / "runs").glob(f"stopped-{kind}-*"))
+        training.resume(run)
+        last = "checkpoints/last.ckpt"
+        assert (run / last).read_bytes() == (Path(whole.run) / last).read_bytes()
+    monkeypatch.setattr(training, "fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        finetuning.transfer(four, copy, name="lost")
+    monkeypatch.setattr(training, "fit", fit)
+    (copy / "checkpoints" / "best_backbone.ckpt").unlink()
+    with pytest.raises(RunError, match="which is not there any more, or is another file now"):
+        training.resume(next((inside / "runs").glob("lost-*")))
