@@ -76,7 +76,7 @@ def compare(
             repeat = max(1, round(sum(report.counts["train"].values()) / images))
             for way in ways:
                 settings = EasyDict(config | TRANSFER_ONLY | {"seed": seed})
-                label = f"{name}-{way}-{images}-seed{seed}"
+                label = f"{folder.name}/{way}-{images}-seed{seed}"  # a run inside of this folder
                 say.info(f"{len(rows) + 1}/{total}  {WAYS[way]}, {images} images, seed {seed}")
                 if way == "scratch":
                     done = training.train(settings | network, report=few, name=label, repeat=repeat)
@@ -86,7 +86,6 @@ def compare(
                 last = Run.open(done.run).rows[-1]
                 for file in (Path(done.run) / "checkpoints").iterdir():
                     file.unlink()  # 280 MB a run
-                Path(done.run).rename(folder / Path(done.run).name)
                 rows.append({"way": way, "share": share, "images": images, "seed": seed})
                 rows[-1] |= {"val_acc": last["val_acc"], "linear_acc": done.linear_acc, "seconds": done.seconds}
                 checkpoint.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")

@@ -227,9 +227,10 @@ class Noise:
         self.file, self.screen, self.kept = file, screen, False
 
     def move_to(self, path: Path) -> None:
-        """Keep the log at `path` from now on, with what it already holds. Both are on the same descriptor."""
+        """Keep the log at `path` from now on, with what it holds of the time before the first run."""
         with path.open("ab") as log:
-            log.write(self.file.read_bytes())
+            if not self.kept:
+                log.write(self.file.read_bytes())
             os.dup2(log.fileno(), 2)
         if not self.kept:
             self.file.unlink()

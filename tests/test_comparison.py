@@ -1,0 +1,75 @@
+"""The picture of what transfer buys: every way on every share, with the same steps, from nested subsets."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import cli, overrides, settings
+from PIL import Image
+
+import mslab
+from mslab import comparison
+from mslab.check import check_dataset
+from mslab.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def parent(squares, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("parent"))
+        return Path(mslab.train(settings(squares / "three", 3, epochs=1)).run).resolve()
+
+
+def test_subsets_are_stratified_and_nested(squares):
+    report = check_dataset(squares / "two" / "train", squares / "two" / "val")
+    small, large = comparison.subset(report, 0.25, 1), comparison.subset(report, 0.5, 1)
+    assert small.counts["train"] == {"left": 4, "right": 4} and large.counts["train"] == {"left": 8, "right": 8}
+    assert small.counts["val"] == report.counts["val"]
+    assert set(small.samples("train")[0]) < set(large.samples("train")[0])
+    assert comparison.subset(report, 0.001, 1).counts["train"] == {"left": 1, "right": 1}
+    assert comparison.subset(report, 0.25, 2).samples("train") != small.samples("train")
+    assert len({report.fingerprint, small.fingerprint, large.fingerprint}) == 3
+
+
+def test_the_grid_on_the_command_line(parent, squares, inside):
+    config = settings(squares / "two", 2, epochs=2)
+    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
+    words = ["--backbone", parent, "--compare", "scratch,frozen,finetune", "--fractions", "1.0,0.25", "--seeds", 1]
+    done = cli("transfer", "x.yaml", *words, "--json", "result.json", cwd=inside)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((inside / "result.json").read_text())["rows"]
+    assert [(row["way"], row["images"]) for row in rows] == [
+        (way, images) for images in (8, 32) for way in ("scratch", "frozen", "finetune")
+    ]
+    folder = next((inside / "runs").iterdir())
+    assert json.loads((folder / "comparison.json").read_text())["rows"] == rows
+    with Image.open(folder / "comparison.png") as picture:
+        assert picture.width > 500
+    histories = sorted(folder.glob("*/history.csv"))
+    assert len(histories) == 6 and not list(folder.glob("*/checkpoints/*"))
+    steps = {path.read_text().splitlines()[-1].split(",")[1] for path in histories}
+    assert steps == {"8"}  # 2 epochs of 4 steps, however few the images
+    assert "from scratch" in done.stdout and "±" in done.stdout and "linear model" in done.stdout
+    for row in rows:
+        last = next(folder.glob(f"{row['way']}-{row['images']}-*/history.csv")).read_text().splitlines()[-1]
+        assert row["val_acc"] == pytest.approx(float(last.split(",")[6]), abs=1e-5)
+
+
+def test_figures_are_means_over_seeds():
+    rows = [{"way": "frozen", "images": 8, "val_acc": a, "linear_acc": 0.5} for a in (0.6, 0.8)]
+    (row,) = comparison.summary({"rows": rows})
+    assert row == {"way": "frozen", "images": 8, "mean": 0.7, "std": pytest.approx(0.1414, abs=1e-4)} | {
+        "linear": 0.5,
+        "seeds": 2,
+    }
+
+
+def test_what_cannot_be_compared():
+    assert comparison.parse("frozen, scratch", "1,0.1") == (["frozen", "scratch"], [0.1, 1.0])
+    with pytest.raises(ConfigError) as caught:
+        comparison.parse("scratch,thawed", "0.1,much,0,2")
+    text = str(caught.value)
+    assert "'thawed' is none of scratch, frozen, finetune" in text and "'much' is no number" in text
+    assert "0 is no share" in text and "2 is no share" in text
+    alone = cli("transfer", "x.yaml", "--backbone", "y", "--seeds", 2)
+    assert alone.returncode == 2 and "--seeds belongs to --compare" in alone.stderr
