@@ -98,6 +98,8 @@ class Run:
             raise RunError(
                 f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it"
             ) from None
+        for leftover in [*path.glob(".*.tmp"), *path.glob("checkpoints/.*.tmp")]:  # of a kill while writing
+            leftover.unlink()
         run = cls(path, load_config(path / "config.yaml"), manifest)
         history = path / "history.csv"
         if history.is_file():

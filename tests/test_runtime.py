@@ -124,8 +124,9 @@ def test_help_and_check_do_not_import_mindspore(tmp_path):
 def test_imports_go_one_way_down_the_list():
     import ast
 
-    order = "errors schedule config check runtime augment data model checkpoint metrics evaluation progress runfolder "
-    order += "training finetuning mushrooms show demo splitting unpacking bench cli"
+    order = "errors schedule config check runtime augment data model freezing checkpoint metrics evaluation progress "
+    order += "runfolder features training finetuning "
+    order += "mushrooms show demo comparison converting splitting unpacking bench cli"
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
     modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
