@@ -10,7 +10,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES
+from conftest import PROJECT, STAGES
 
 from mslab import checkpoint, model
 from mslab.errors import CheckpointError, MslabError
@@ -77,6 +77,18 @@ def test_every_type_and_a_tensor_in_several_pieces(tmp_path, monkeypatch):
     assert same(read, expected) and all(read[name].dtype == expected[name].dtype for name in expected)
 
 
+def test_a_file_of_the_oldest_and_the_newest_mindspore():
+    """Written by tests/data/make_mindspore.py with 2.7.0 and with 2.10.0: the same bytes."""
+    weights = checkpoint.read(PROJECT / "tests" / "data" / "mindspore.ckpt")
+    types = ["float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
+    expected = {name: np.arange(6).reshape(2, 3).astype(name) for name in types}
+    expected |= {"bfloat16": np.arange(6, dtype=np.float32).reshape(2, 3), "scalar": np.array(3, np.int32)}
+    expected["large"] = np.arange(3000, dtype=np.float32).reshape(30, 100)
+    found = {name: value for name, value in weights.tensors.items() if name != "epoch"}
+    assert same(found, expected) and all(found[name].dtype == expected[name].dtype for name in expected)
+    assert weights.info == {"schema": 1} and weights.tensors["epoch"] == 3
+
+
 def test_loading_reports_its_count(network, file):
     fresh = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     text = checkpoint.load_exactly(fresh.parameters_dict(), checkpoint.read(file).tensors, file, "network")
@@ -123,6 +135,24 @@ def test_plain_mindspore_accepts_a_file_of_which_no_name_matches(network):
 def test_a_mismatch_says_what_probably_happened(network, name, text):
     with pytest.raises(CheckpointError, match=text):
         checkpoint.load_exactly(network.parameters_dict(), {name: np.zeros(1, np.float32)}, Path("x.ckpt"), "network")
+
+
+def test_a_nine_class_head_is_recognised(network, file, tmp_path):
+    nine = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(9, 32))
+    checkpoint.save(list(nine.get_parameters()), tmp_path / "nine.ckpt", {})
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load_exactly(
+            network.parameters_dict(), checkpoint.read(tmp_path / "nine.ckpt").tensors, file, "network"
+        )
+    text = str(caught.value)
+    assert "classifier.weight is (9, 32) in the file, (3, 32) in the network" in text
+    assert "its head has 9 classes, the network 3" in text and "mslab train --from keeps the rows" in text
+
+
+def test_an_optimizers_file_is_recognised(network, tmp_path):
+    tensors = {f"moments.{name}": value for name, value in values(network).items()}
+    with pytest.raises(CheckpointError, match=r"an optimizer's tensors only; take best\.ckpt"):
+        checkpoint.load_exactly(network.parameters_dict(), tensors, tmp_path / "x.ckpt", "network")
 
 
 def test_files_that_are_none(tmp_path):
