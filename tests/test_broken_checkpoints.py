@@ -3,14 +3,18 @@
 import io
 import json
 import pickle
+import re
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import PROJECT, STAGES, cli
+from conftest import PROJECT, STAGES, cli, without_roots_rights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,14 +161,11 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_file_ends_in_one_message(case, tmp_path):
     content, text = BROKEN[case]
-    import re
-
-    assert re.search(text, refused(tmp_path / "x.ckpt", content)), refused(tmp_path / "x.ckpt", content)
+    said = refused(tmp_path / "x.ckpt", content)
+    assert re.search(text, said), said
 
 
 def test_nothing_of_a_pickle_was_run():
-    from pathlib import Path
-
     assert not Path("/tmp/mslab-was-here").exists()
 
 
@@ -182,9 +183,16 @@ def test_a_folder_a_missing_file_and_one_that_may_not_be_read(tmp_path):
     with pytest.raises(CheckpointError, match=r"There is no file .*y\.ckpt") as caught:
         checkpoint.read(tmp_path / "y.ckpt")
     assert "near.safetensors" in str(caught.value)
-    from mslab.checkpoint import formats
+    script = f"from mslab import checkpoint; checkpoint.read({str(tmp_path / 'near.safetensors')!r})"
+    (tmp_path / "near.safetensors").chmod(0)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=without_roots_rights)
+    assert "near.safetensors cannot be read: Permission denied" in done.stderr and "chmod u+r" in done.stderr
 
-    assert formats.MAX_BYTES == 16 * 2**30
+
+def test_a_file_larger_than_allowed_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "MAX_BYTES", 1000)
+    assert "it has 1001 bytes" in refused(tmp_path / "x.ckpt", bytes(1001))
 
 
 def test_numbers_that_are_not_finite(tmp_path, whole):

@@ -1,7 +1,6 @@
 """The checker, on real files: every code is provoked, and the lab's own case is shown beside plain MindSpore."""
 
 import csv
-import ctypes
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import PROJECT, cli, draw
+from conftest import PROJECT, cli, draw, without_roots_rights
 from PIL import Image
 
 from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool
@@ -552,13 +551,6 @@ def test_many_findings_stay_readable(root):
 def test_a_missing_folder(tmp_path):
     with pytest.raises(DatasetError, match=r"There is no folder .*nowhere"):
         check_dataset(tmp_path / "nowhere")
-
-
-def without_roots_rights():
-    """Let root, too, be refused what a file's mode forbids (drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (1, 2):
-        libc.prctl(24, capability, 0, 0, 0)
 
 
 def test_what_may_not_be_read_is_named(root):
