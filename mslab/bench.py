@@ -170,13 +170,17 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progress: Any) -> list[dict[str, Any]]:
     """Rows of {contender, seconds, val_acc, ratio}: freeze: all with features kept, found again, and without."""
+    from mslab.config import load_config
+
+    settings = load_config(config, overrides)
     rows: list[dict[str, Any]] = []
+    data = [f"{key}={Path(settings[key]).resolve()}" for key in ("train_data", "val_data")]
+    files = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve())]
     with tempfile.TemporaryDirectory() as scratch:
         for name, setting in (("features kept", ()), ("features found", ()), ("no features", ("feature_views=0",))):
             place = Path(scratch) / f"run{len(rows)}"
             place.mkdir()
-            files = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve())]
-            words = [*files, *(_absolute(word) for word in overrides), "freeze=all", *setting]
+            words = [*files, *overrides, *data, "freeze=all", *setting]
             start = time.perf_counter()
             done = subprocess.run(
                 [str(Path(sys.executable).with_name("mslab")), "transfer", *words],
@@ -197,12 +201,6 @@ def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progres
             rows.append({"contender": name, "seconds": seconds, "val_acc": accuracy})
             progress(f"{name}: {seconds:.0f} s, val_acc {accuracy:.3f}")
     return [row | {"ratio": rows[-1]["seconds"] / row["seconds"]} for row in rows]
-
-
-def _absolute(word: str) -> str:
-    """train_data=FOLDER from any working folder."""
-    key, equals, value = word.partition("=")
-    return f"{key}={Path(value).resolve()}" if equals and key.endswith("_data") else word
 
 
 def transfer_table(rows: Sequence[dict[str, Any]]) -> str:
