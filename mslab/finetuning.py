@@ -7,7 +7,7 @@ from typing import Any
 
 from easydict import EasyDict
 
-from mslab import checkpoint, evaluation, training
+from mslab import checkpoint, evaluation, freezing, training
 from mslab.check import DatasetReport
 from mslab.config import load_config
 from mslab.errors import CheckpointError
@@ -75,6 +75,8 @@ def _begin(
 ) -> EasyDict:
     report = training.checked(config, report)
     notes = adopt(config, weights)
+    freezing.check([*weights.backbone, "classifier.weight", "classifier.bias"], config)
+    checkpoint.check_only(weights.backbone, only, "backbone")
     parent = {"file": str(weights.path), "sha256": checkpoint.sha256(weights.path), "only": only}
     run = Run.create(name, config, report, kind, parent)
     with run.recording():

@@ -83,6 +83,15 @@ def check(names: Sequence[str], config: Mapping[str, Any]) -> None:
         )
 
 
+def outline(stages: Sequence[Sequence[int]]) -> list[str]:
+    """A parameter's name of each part: enough to check the settings before a network is built."""
+    return [
+        "conv1.weight",
+        *(f"layer{number}.0.conv1.weight" for number in range(1, len(stages) + 1)),
+        "classifier.bias",
+    ]
+
+
 def scale_of(name: str, config: Mapping[str, Any]) -> float:
     """The factor on a parameter's learning rate: its part's, else the backbone's, else 1."""
     scales = config["lr_scale"]

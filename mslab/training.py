@@ -219,6 +219,7 @@ def train(
     report = checked(resolved, report)
     resolved.stages = [list(row) for row in resolved.stages or model.STAGES]
     resolved.profile = EasyDict(model.PROFILE | (resolved.profile or {}))
+    freezing.check(freezing.outline(resolved.stages), resolved)
     run = Run.create(name or name_of(config), resolved, report)
     with run.recording():
         start_device(run, resolved)
@@ -301,7 +302,6 @@ def run_training(
     """
     start, config = time.perf_counter(), run.config
     names = [parameter.name for parameter in network.get_parameters()]
-    freezing.check(names, config)
     run.manifest["repeat"] = repeat
     train_images = evaluation.images_of(report, "train").repeated(repeat)
     val_images = evaluation.images_of(report, "val")

@@ -151,6 +151,7 @@ def test_settings_that_do_not_fit_the_network(given, text, parent, quick, inside
     with pytest.raises(ConfigError) as caught:
         mslab.transfer(quick | given, backbone=parent)
     assert text in str(caught.value) and "parts of this network: stem" in str(caught.value)
+    assert not (inside / "runs").exists()
     with pytest.raises(ConfigError, match=re.escape(text)):
         from mslab.show import show_network
 

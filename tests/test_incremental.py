@@ -80,6 +80,9 @@ def test_partial_loading_is_explicit_and_listed(parent, squares, inside):
     assert not np.allclose(after["layer2.0.conv2.weight"], before["layer2.0.conv2.weight"])
     with pytest.raises(CheckpointError, match=r"'\^features' matches no parameter of the backbone"):
         mslab.transfer(config, backbone=parent, only="^features")
+    with pytest.raises(CheckpointError, match=r"'\(\(' is no regular expression"):
+        mslab.transfer(config, backbone=parent, only="((")
+    assert len(list((inside / "runs").iterdir())) == 1  # no folder of a run that could not begin
 
 
 def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(parent, four, inside, monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 
 from mslab.checkpoint import dialects, formats, pth
 from mslab.checkpoint.dialects import HEAD
-from mslab.checkpoint.loading import load_exactly
+from mslab.checkpoint.loading import check_only, load_exactly
 from mslab.checkpoint.writing import (
     ENTRY,
     replace_atomically,
@@ -30,7 +30,7 @@ from mslab.checkpoint.writing import (
 )
 from mslab.errors import CheckpointError
 
-__all__ = ["HEAD", "Weights", "load_exactly", "read", "replace_atomically", "save", "save_arrays"]
+__all__ = ["HEAD", "Weights", "check_only", "load_exactly", "read", "replace_atomically", "save", "save_arrays"]
 __all__ += ["save_safetensors", "sha256", "write_text"]
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
 DAMAGE: tuple[type[Exception], ...] = (

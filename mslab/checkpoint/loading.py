@@ -1,7 +1,7 @@
 """Tensors -> parameters: names and shapes are compared both ways before anything is assigned."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,7 @@ def load_exactly(
     """
     from mindspore import Tensor
 
-    asked = {name for name in wanted if only is None or re.search(only, name)}
-    if not asked:
-        raise CheckpointError(
-            f"{only!r} matches no parameter of the {what}.",
-            expected=f"a regular expression for names such as {', '.join(list(wanted)[:3])}",
-            fix="for example '^(conv1|bn1|layer1)\\.'; mslab show lists the parts",
-        )
+    asked = check_only(wanted, only, what)
     given = {name: value for name, value in tensors.items() if only is None or name in asked}
     rows = [("missing", f"{name} {tuple(wanted[name].shape)}") for name in asked - given.keys()]
     rows += [("unknown", f"{name} {value.shape}") for name, value in given.items() if name not in asked]
@@ -55,6 +49,21 @@ def load_exactly(
         return text
     parts = {re.match(r"layer\d+|[a-z]+\d*", name)[0] for name in wanted.keys() - asked}  # type: ignore[index]
     return f"{text}; fresh: {len(wanted) - len(asked)} in {', '.join(sorted(parts))}"
+
+
+def check_only(names: Iterable[str], only: str | None, what: str) -> set[str]:
+    """The names that `only` finds, all without it. Raises CheckpointError where it finds none, or is no expression."""
+    try:
+        asked, why = {name for name in names if only is None or re.search(only, name)}, "matches no parameter of the"
+    except re.error:
+        asked, why = set(), "is no regular expression for the"
+    if not asked:
+        raise CheckpointError(
+            f"{only!r} {why} {what}.",
+            expected=f"a regular expression for names such as {', '.join(list(names)[:3])}",
+            fix="for example '^(conv1|bn1|layer1)\\.'; mslab show lists the parts",
+        )
+    return asked
 
 
 def _guess(wanted: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
