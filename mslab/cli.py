@@ -314,6 +314,8 @@ def transfer(
             raise typer.BadParameter(f"{name} belongs to --compare")
     settings, report = checked_config(config, overrides, skip_check)
     if compare is not None:
+        if only is not None:
+            raise typer.BadParameter("--only and --compare do not go together")
         from mslab import comparison
 
         ways, shares = comparison.parse(compare, fractions or "0.1,0.3,1.0")

@@ -19,8 +19,9 @@ from mslab.errors import ConfigError
 
 say = logging.getLogger("mslab")
 WAYS = {"scratch": "from scratch", "frozen": "frozen backbone, new head", "finetune": "fine-tuned"}
-TRANSFER_ONLY: dict[str, Any] = {"freeze": "none", "layers_to_freeze": 0, "freeze_layer_pattern": None}
-TRANSFER_ONLY |= {"unfreeze": {}, "lr_scale": {}}
+NOTHING_FROZEN: dict[str, Any] = {"freeze": "none", "layers_to_freeze": 0, "freeze_layer_pattern": None}
+NOTHING_FROZEN |= {"unfreeze": {}}
+PLAIN: dict[str, Any] = {"lr_scale": {}}  # the config's is for fine-tuning
 
 
 def parse(ways: str, shares: str) -> tuple[list[str], list[float]]:
@@ -56,33 +57,34 @@ def compare(
     """Train every way on every share of the training images, `seeds` times, all for the same number of steps.
 
     A smaller share lies inside the larger ones; its images come more often in an epoch. Accuracy is that of the last
-    epoch, on the whole of val_data. Leaves runs/NAME-compare-…/ with comparison.json and comparison.png, and the runs
-    without their checkpoints. Returns the JSON's content.
+    epoch, on the whole of val_data. Leaves runs/NAME-compare-…/ with comparison.json, which grows run by run, and
+    comparison.png, and the runs without their checkpoints: they cannot be resumed. Returns the JSON's content.
     """
     from mslab import finetuning, training
     from mslab.runfolder import Run
 
     weights = finetuning.read_backbone(backbone)
     network = {"stages": weights.stages, "profile": weights.profile}  # from scratch, too: the same network
+    network |= {key: weights.info[key] for key in ("mean", "std") if weights.info.get(key)}
+    every = sum(report.counts["train"].values())
+    sizes = {sum(subset(report, share, config.seed).counts["train"].values()): share for share in reversed(shares)}
     folder = Path("runs") / f"{name}-compare-{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}
-    total = len(ways) * len(shares) * seeds
-    for share in shares:
+    total = len(ways) * len(sizes) * seeds
+    for images, share in sorted(sizes.items()):
         for seed in range(config.seed, config.seed + seeds):
             few = subset(report, share, seed)
-            images = sum(few.counts["train"].values())
-            repeat = max(1, round(sum(report.counts["train"].values()) / images))
             for way in ways:
-                settings = EasyDict(config | TRANSFER_ONLY | {"seed": seed})
-                label = f"{folder.name}/{way}-{images}-seed{seed}"  # a run inside of this folder
                 say.info(f"{len(rows) + 1}/{total}  {WAYS[way]}, {images} images, seed {seed}")
+                settings = EasyDict(config | NOTHING_FROZEN | {"seed": seed})
+                label = f"{folder.name}/{way}-{images}-seed{seed}"  # a run inside of this folder
                 if way == "scratch":
-                    done = training.train(settings | network, report=few, name=label, repeat=repeat)
+                    done = training.train(settings | network | PLAIN, report=few, name=label, epoch_images=every)
                 else:
-                    settings.freeze = "all" if way == "frozen" else "none"
-                    done = finetuning.transfer(settings, backbone, report=few, name=label, repeat=repeat)
+                    settings |= {"freeze": "all"} | PLAIN if way == "frozen" else {}
+                    done = finetuning.transfer(settings, backbone, report=few, name=label, epoch_images=every)
                 last = Run.open(done.run).rows[-1]
                 for file in (Path(done.run) / "checkpoints").iterdir():
                     file.unlink()  # 280 MB a run

@@ -87,7 +87,7 @@ class Schema(BaseModel):
         None, description="parameters whose names this regular expression finds are kept fixed: ^(conv1|bn1|layer1)\\."
     )
     unfreeze: dict[Epoch, Part] = Field(
-        {}, description="epoch: part trained from then on, such as {3: layer4, 6: backbone}; its rates go on as planned"
+        {}, description="epoch, 2 or later: part trained from then on, such as {3: layer4, 6: backbone}"
     )
     lr_scale: dict[Part, Annotated[float, Field(gt=0, le=1000)]] = Field(
         {},
@@ -97,7 +97,7 @@ class Schema(BaseModel):
         2,
         ge=0,
         le=1000,
-        description="freeze: all: augmented views of an image whose features are computed once; 0 = anew every epoch",
+        description="whole backbone frozen: augmented views of an image whose features are kept; 0 = anew every epoch",
     )
     # training
     epochs: int = Field(12, ge=1, le=100_000, description="passes over train_data")
@@ -196,7 +196,6 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], Callable[..., bool], str]] = [
 # settings that do nothing beside another one: (setting, the other, True where it does nothing, why)
 IDLE: list[tuple[str, str, Callable[[Any], bool], str]] = [
     ("lr_init", "warmup_epochs", lambda warmup: warmup == 0, "there is no warmup to start from it"),
-    ("feature_views", "freeze", lambda freeze: freeze != "all", "only features of a frozen backbone are kept"),
     ("momentum", "optimizer", lambda optimizer: optimizer == "adam", "it has moments of its own"),
 ]
 

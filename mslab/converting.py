@@ -33,6 +33,7 @@ def convert(source: str | Path, target: str | Path, dialect: str | None = None) 
             expected="a new file in a folder that exists; nothing is overwritten",
             fix="give another name, or move the file away",
         )
+    weights.check()
     info = IMAGENET | weights.info | {"stages": weights.stages, "profile": weights.profile}
     tensors = weights.backbone | weights.head
     lines = [f"{weights.path}: {weights.describe()}"]

@@ -23,9 +23,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.files)
 
-    def repeated(self, times: int) -> "Images":
-        """Each image `times` times in an epoch."""
-        return Images(self.files * times, np.tile(self.labels, times), self.class_names) if times > 1 else self
+    def spread(self, count: int) -> "Images":
+        """`count` images, each of these as often as the next one, or once more."""
+        index = np.arange(count) * len(self) // count
+        return Images([self.files[i] for i in index], self.labels[index], self.class_names)
 
 
 class _Source:

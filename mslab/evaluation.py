@@ -83,6 +83,7 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
             expected="a whole network, such as best.ckpt",
             fix="best.ckpt beside it; or mslab transfer CONFIG --backbone FILE, to train a head on it",
         )
+    weights.check()
     backbone = model.resnet50_backbone(weights.stages, weights.profile)
     network = model.ResNet50(backbone, model.resnet50_head(len(weights.class_names), backbone.channels))
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")

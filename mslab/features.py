@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import checkpoint, data, runtime
+from mslab import augment, checkpoint, data, model, runtime
+from mslab.errors import RunError
 from mslab.progress import Meter
 
 say = logging.getLogger("mslab")
 MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
-KEY = ("image_size", "mean", "std", "crop_scale", "flip", "color_jitter", "seed", "batch_size")
+KEY = ("image_size", "mean", "std", "crop_scale", "flip", "color_jitter", "seed", "batch_size", "stages", "profile")
+STALE = 86400  # seconds after which a half-written file has no writer any more
 
 
 @dataclass(frozen=True)
@@ -64,24 +67,26 @@ class _Pooled(nn.Cell):
         return ms.ops.mean(self.backbone(x), (2, 3))
 
 
-def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> tuple[Any, nn.Cell]:
+def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: bool = False) -> tuple[Any, nn.Cell]:
     """(feed of features, the head), or (the images, the network) where there is no room. `fingerprint`: of the data.
 
+    `required`: a resumed run began with features, so it goes on with them or raises RunError.
     Epoch e sees view e modulo feature_views, augmented as epoch e of the images would be: with as many views as epochs
     nothing differs from training on the images.
     """
     config, backbone = source.config, network.backbone
     count = min(config.feature_views, config.epochs)
     wanted = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))
-    folder = home()
-    free = shutil.disk_usage(folder).free
-    if wanted > min(MOST, free // 2):
-        say.info(
-            f"features are not kept: {wanted / 2**30:.1f} GiB are too much (at most {MOST / 2**30:g} GiB, and half of "
-            f"the {free / 2**30:.1f} GiB free in {folder}); fewer feature_views would need less"
-        )
+    folder, key = home(), key_of(network, source, fingerprint)
+    if why := no_room(folder, wanted, key):
+        if required:
+            raise RunError(
+                f"This run began with kept features, and they cannot be kept now: {why}.",
+                expected="the same way to the end: training on images would give another result",
+                fix=f"make room in {folder}, then resume again",
+            )
+        say.info(f"features are not kept: {why}; fewer feature_views would need less")
         return source, network
-    key = key_of(network, source, fingerprint)
     forward = _Pooled(backbone).set_train(False)
     with Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
@@ -103,10 +108,23 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> tuple[An
 
 def home() -> Path:
     """The folder of kept features."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "mslab" / "features"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mslab" / "features"
+
+
+def no_room(folder: Path, wanted: int, key: str) -> str:
+    """Why features of so many bytes cannot be kept there, or ""."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = sum(path.stat().st_size for path in folder.glob(f"{key}-*.npy"))
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return f"{folder} cannot be used: {error.strerror}"
+    if not os.access(folder, os.W_OK):
+        return f"{folder} may not be written to"
+    if wanted > MOST or wanted - there > free // 2:
+        size = f"{wanted / 2**30:.1f} GiB are too much"
+        return f"{size} (at most {MOST / 2**30:g} GiB, and half of the {free / 2**30:.1f} GiB free in {folder})"
+    return ""
 
 
 def key_of(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> str:
@@ -114,9 +132,12 @@ def key_of(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> str:
     digest = hashlib.sha256(fingerprint.encode())
     for images in (source.images, source.val_images):
         digest.update(json.dumps([[str(path) for path in images.files], images.labels.tolist()]).encode())
-    settings = {name: source.config[name] for name in KEY} | {"profile": source.config["profile"]}
+    settings = {name: source.config[name] for name in KEY}
     settings |= {"workers": runtime.workers(source.config.data_workers), "mindspore": runtime.version("mindspore")}
+    settings |= {"device": ms.get_context("device_target"), "mode": source.config["mode"]}
     digest.update(json.dumps(settings, sort_keys=True).encode())
+    for module in (model, augment):  # students edit them
+        digest.update(Path(str(module.__file__)).read_bytes())
     for parameter in network.backbone.get_parameters():
         digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())
     return digest.hexdigest()[:32]
@@ -160,6 +181,9 @@ class Store:
 
 def make_room(folder: Path, key: str) -> None:
     """Delete the features that were longest not used, those of `key` excepted, until all take no more than MOST."""
+    for path in folder.glob(".*.tmp"):
+        if time.time() - path.stat().st_mtime > STALE:
+            path.unlink(missing_ok=True)
     files = sorted((path for path in folder.glob("*.npy")), key=lambda path: path.stat().st_mtime)
     total = sum(path.stat().st_size for path in files)
     for path in files:

@@ -9,8 +9,9 @@ from easydict import EasyDict
 
 from mslab import checkpoint, evaluation, freezing, training
 from mslab.check import DatasetReport
+from mslab.checkpoint import dialects
 from mslab.config import load_config
-from mslab.errors import CheckpointError
+from mslab.errors import CheckpointError, ConfigError
 from mslab.runfolder import Run
 
 say = logging.getLogger("mslab")
@@ -23,20 +24,20 @@ def transfer(
     report: DatasetReport | None = None,
     name: str | None = None,
     only: str | None = None,
-    repeat: int = 1,
+    epoch_images: int | None = None,
 ) -> EasyDict:
     """Train a fresh head on a saved backbone, frozen or not as the config says. Returns what `train` returns.
 
     `backbone` is a file (a whole network's too, its head is left out; other projects' as well) or a run. Its own
     normalisation, stage table and profile are used. `only`, a regular expression, names the parameters to load; the
-    rest begins fresh. `repeat`: how often each image comes in an epoch. Raises CheckpointError where the file does not
-    fit exactly, and all that `train` raises.
+    rest begins fresh. `epoch_images`: as in `train`. Raises CheckpointError where the file does not fit exactly, and
+    all that `train` raises.
     """
     resolved = load_config(config, overrides)
     weights = read_backbone(backbone)
     if weights.head:
         say.info(f"{weights.path} is a whole network ({len(weights.class_names)} classes): its head is left out")
-    return _begin("transfer", resolved, weights, report, name or training.name_of(config), only, repeat)
+    return _begin("transfer", resolved, weights, report, name or training.name_of(config), only, epoch_images)
 
 
 def incremental(
@@ -71,21 +72,30 @@ def _begin(
     report: DatasetReport | None,
     name: str,
     only: str | None = None,
-    repeat: int = 1,
+    epoch_images: int | None = None,
 ) -> EasyDict:
     report = training.checked(config, report)
+    weights.check()
     notes = adopt(config, weights)
-    freezing.check([*weights.backbone, "classifier.weight", "classifier.bias"], config)
-    checkpoint.check_only(weights.backbone, only, "backbone")
+    names = [*dialects.layout(config.stages, config.profile), "classifier.weight", "classifier.bias"]
+    freezing.check(names, config)
+    fresh = set(names) - checkpoint.check_only(weights.backbone, only, "backbone")
+    if lost := freezing.frozen(names, config) & fresh:
+        parts = ", ".join(sorted({freezing.part_of(name) for name in lost}))
+        raise ConfigError(
+            f"--only {only} leaves {parts} at random weights, and the config freezes them there.",
+            expected="nothing frozen that is not loaded",
+            fix="freeze less, or load more",
+        )
     parent = {"file": str(weights.path), "sha256": checkpoint.sha256(weights.path), "only": only}
-    run = Run.create(name, config, report, kind, parent)
+    run = Run.create(name, config, report, kind, parent, epoch_images)
     with run.recording():
         for note in [f"{weights.path}: {weights.describe()}", *notes]:
             say.info(note)
         training.start_device(run, config)
         network = training.new_network(config)
         say.info(training.load_parent(network, weights, config, run.manifest))
-        return training.run_training(run, network, report, repeat=repeat)
+        return training.run_training(run, network, report)
 
 
 def read_backbone(path: str | Path) -> checkpoint.Weights:

@@ -27,6 +27,7 @@ def frozen(names: Iterable[str], config: Mapping[str, Any], epoch: int = 0) -> f
     `freeze` is the kit's, `layers_to_freeze` Azure AutoML's, `freeze_layer_pattern` SageMaker's.
     """
     names = list(names)
+    fixed: set[str] = set()
     if config["freeze"] == "all":
         fixed = {name for name in names if belongs(name, "backbone")}
     elif config["layers_to_freeze"]:
@@ -34,8 +35,10 @@ def frozen(names: Iterable[str], config: Mapping[str, Any], epoch: int = 0) -> f
         fixed = {name for name in names if part_of(name) in groups}
     elif config["freeze_layer_pattern"]:
         fixed = {name for name in names if re.search(config["freeze_layer_pattern"], name)}
-    else:
-        fixed = set()
+    # BatchNorm's statistics stay where a weight of it does, and only there
+    norms = {name.rpartition(".")[0] for name in fixed if name.endswith((".gamma", ".beta"))}
+    fixed = {name for name in fixed if not name.endswith(STATISTICS)}
+    fixed |= {name for name in names if name.endswith(STATISTICS) and name.rpartition(".")[0] in norms}
     thawed = [part for start, part in config["unfreeze"].items() if epoch + 1 >= int(start)]
     return frozenset(name for name in fixed if not any(belongs(name, part) for part in thawed))
 
@@ -44,9 +47,10 @@ def is_asked(config: Mapping[str, Any]) -> bool:
     return bool(config["freeze"] == "all" or config["layers_to_freeze"] or config["freeze_layer_pattern"])
 
 
-def is_frozen_throughout(config: Mapping[str, Any]) -> bool:
+def is_frozen_throughout(names: Sequence[str], config: Mapping[str, Any]) -> bool:
     """Whether the whole backbone stays fixed to the end, so that its features of an image never change."""
-    return bool(config["freeze"] == "all" and not config["unfreeze"])
+    last = frozen(names, config, config["epochs"])
+    return all((name in last) == belongs(name, "backbone") for name in names)
 
 
 def check(names: Sequence[str], config: Mapping[str, Any]) -> None:
@@ -60,7 +64,7 @@ def check(names: Sequence[str], config: Mapping[str, Any]) -> None:
     fixed, last = frozen(names, config), frozen(names, config, config["epochs"])
     if pattern and not fixed:
         problems.append(("freeze_layer_pattern", f"{pattern!r} finds none of {', '.join(names[:4])} …"))
-    elif not any(name not in fixed and not name.endswith(STATISTICS) for name in names):
+    elif pattern and all(name in fixed for name in names):
         problems.append(("freeze_layer_pattern", f"{pattern!r} finds everything: nothing would be trained"))
     for epoch, part in config["unfreeze"].items():
         if part not in (*parts, "backbone"):
@@ -110,12 +114,12 @@ def apply(network: Any, fixed: frozenset[str]) -> None:
         if not name.endswith(STATISTICS):
             parameter.requires_grad = parameter.name not in fixed
     for _, cell in network.cells_and_names():
-        if isinstance(cell, nn.BatchNorm2d) and cell.gamma.name in fixed:
+        if isinstance(cell, nn.BatchNorm2d) and cell.moving_mean.name in fixed:
             cell.set_train(False)
 
 
 def describe(names: Sequence[str], config: Mapping[str, Any]) -> str:
-    """For a log: "none", or "97 of 267 tensors (stem, layer1); epoch 3: layer4"."""
+    """For a log: "none", or "55 of 267 tensors (stem, layer1); from epoch 3 on layer1 is trained"."""
     fixed = frozen(names, config)
     if not fixed:
         return "none"

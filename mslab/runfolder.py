@@ -35,7 +35,13 @@ class Run:
 
     @classmethod
     def create(
-        cls, name: str, config: EasyDict, report: DatasetReport, kind: str = "train", parent: dict | None = None
+        cls,
+        name: str,
+        config: EasyDict,
+        report: DatasetReport,
+        kind: str = "train",
+        parent: dict[str, Any] | None = None,
+        epoch_images: int | None = None,
     ) -> "Run":
         """A fresh folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental."""
         stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -69,6 +75,7 @@ class Run:
             },
             "class_names": report.class_names,
             "parent": parent,
+            "epoch_images": epoch_images,  # training images an epoch, where that is not all of them once
             "start": _now(),
             "end": None,
             "status": "running",
@@ -125,6 +132,9 @@ class Run:
 
     def end_epoch(self, row: dict[str, Any], network: Any, state: Mapping[str, Any], figures: dict[str, Any]) -> None:
         """Keep an epoch: best.ckpt where it is the best, then history.csv, then last.ckpt, which makes it count."""
+        row.update(
+            {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
+        )  # as in the file
         self.rows.append(row)
         if self.best is row:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)

@@ -201,12 +201,12 @@ def train(
     overrides: Sequence[str] = (),
     report: DatasetReport | None = None,
     name: str | None = None,
-    repeat: int = 1,
+    epoch_images: int | None = None,
 ) -> EasyDict:
     """Check the data, train from scratch, leave a run folder. Returns run (its path), val_acc, linear_acc, seconds …
 
-    `config` is a YAML file or a dict; `repeat`: how often each training image comes in an epoch. Raises
-    ConfigError, DatasetError, DeviceError or TrainingError.
+    `config` is a YAML file or a dict; `epoch_images`: training images an epoch, where that is not all of them once.
+    Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
     resolved = load_config(config, overrides)
     if freezing.is_asked(resolved):
@@ -220,10 +220,10 @@ def train(
     resolved.stages = [list(row) for row in resolved.stages or model.STAGES]
     resolved.profile = EasyDict(model.PROFILE | (resolved.profile or {}))
     freezing.check(freezing.outline(resolved.stages), resolved)
-    run = Run.create(name or name_of(config), resolved, report)
+    run = Run.create(name or name_of(config), resolved, report, epoch_images=epoch_images)
     with run.recording():
         start_device(run, resolved)
-        return run_training(run, new_network(resolved), report, repeat=repeat)
+        return run_training(run, new_network(resolved), report)
 
 
 def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
@@ -239,7 +239,7 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
             fix="restore history.csv, or begin a new run",
         )
     run.rows = run.rows[:completed]
-    if run.epoch >= config.epochs:
+    if run.epoch >= config.epochs and run.manifest["status"] == "done":
         say.info("%s is finished: %d of %d epochs; nothing to do", run.path, run.epoch, config.epochs)
         return outcome(run, 0.0)
     report = checked(config, report, run.manifest["data"].get("skip_check", False))
@@ -249,6 +249,9 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
             expected=f"the data set with the fingerprint {run.manifest['data']['fingerprint'][:12]}…",
             fix="restore the images, or begin a new run with mslab train",
         )
+    if run.epoch >= config.epochs:  # stopped after its last epoch, before its end
+        with run.recording():
+            return finish(run, report, time.perf_counter())
     with run.recording():
         say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
         start_device(run, config)
@@ -259,7 +262,7 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
             load_exactly(network.parameters_dict(), known, last, "network")
         elif run.manifest["parent"]:  # stopped before its first epoch ended
             say.info(load_parent(network, parent_of(run), config, run.manifest))
-        return run_training(run, network, report, last if last.is_file() else None, run.manifest.get("repeat", 1))
+        return run_training(run, network, report, last if last.is_file() else None)
 
 
 def parent_of(run: Run) -> Weights:
@@ -267,7 +270,7 @@ def parent_of(run: Run) -> Weights:
     parent = run.manifest["parent"]
     if not Path(parent["file"]).is_file() or sha256(Path(parent["file"])) != parent["sha256"]:
         raise RunError(
-            f"{run.path} began from {parent['file']}, which is not there any more, or is another file now.",
+            f"{run.path} began from {parent['file']}, which is not there (seen from {Path.cwd()}), or is another now.",
             expected=f"the file with sha256 {parent['sha256'][:12]}…: no epoch was completed that holds its weights",
             fix="restore the file, or begin a new run",
         )
@@ -293,17 +296,12 @@ def load_parent(network: nn.Cell, weights: Weights, config: EasyDict, manifest: 
     return f"{text}; head: {'; '.join(parts)}"
 
 
-def run_training(
-    run: Run, network: nn.Cell, report: DatasetReport, last: Path | None = None, repeat: int = 1
-) -> EasyDict:
-    """Train `network` as run.config says, from `last` (weights and optimizer) where given.
-
-    `repeat`: how often each training image comes in an epoch.
-    """
+def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Path | None = None) -> EasyDict:
+    """Train `network` as run.config says, from `last` (weights and optimizer) where given."""
     start, config = time.perf_counter(), run.config
     names = [parameter.name for parameter in network.get_parameters()]
-    run.manifest["repeat"] = repeat
-    train_images = evaluation.images_of(report, "train").repeated(repeat)
+    train_images = evaluation.images_of(report, "train")
+    train_images = train_images.spread(run.manifest.get("epoch_images") or len(train_images))
     val_images = evaluation.images_of(report, "val")
     steps = data.steps_per_epoch(train_images, config.batch_size)
     rates = schedule.warmup_cosine(
@@ -321,8 +319,10 @@ def run_training(
     }
     images = data.ImageFeed(train_images, val_images, config)
     feed, trained = images, network
-    if freezing.is_frozen_throughout(config) and config.feature_views:
-        feed, trained = features.feed(network, images, report.fingerprint)
+    if freezing.is_frozen_throughout(names, config) and config.feature_views:
+        feed, trained = features.feed(network, images, report.fingerprint, required=run.manifest.get("features", False))
+    run.manifest["features"] = trained is not network  # a resume goes the same way
+    run.write_manifest()
     plan = Plan(network, trained, feed, rates, config)
     if last:
         say.info(plan.resume(last, run.epoch))
@@ -333,6 +333,11 @@ def run_training(
         f"frozen: {freezing.describe(names, config)}, {config.epochs} epochs of {steps} steps"
     )
     fit(plan, feed, config, run)
+    return finish(run, report, start)
+
+
+def finish(run: Run, report: DatasetReport, start: float) -> EasyDict:
+    """After the last epoch: the linear model, and what came of it all."""
     run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(report.samples("train"), report.samples("val"))[0]
     result = outcome(run, time.perf_counter() - start)
     say.info(

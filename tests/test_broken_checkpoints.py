@@ -120,6 +120,20 @@ BROKEN = {
         ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", "[1]".encode("utf-32-le"))),
         "no tensors in it",
     ),
+    **{
+        f"info with another {key}": (
+            ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", json.dumps({key: v}).encode("utf-32-le"))),
+            f"its entry 'mslab' has another {key}",
+        )
+        for key, v in [
+            ("stages", 5),
+            ("stages", [[10**9, 64, 1]]),
+            ("profile", {"block": "x"}),
+            ("class_names", 5),
+            ("mean", [1, 2]),
+        ]
+    },
+    "too many dimensions": (ckpt(("w", [2**34] * 20_000, "Float32", b"1234")), "w has 20000 dimensions"),
     "info that is no JSON": (
         ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", "{".encode("utf-32-le"))),
         "is not a whole MindSpore checkpoint",
@@ -150,6 +164,7 @@ BROKEN = {
         ),
         r"w \(9,\) needs more than its storage has",
     ),
+    "pth: a pickle cut off": (pth(b"\x80\x02J\x01"), "is not a whole PyTorch file"),
     "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "no state_dict in it"),
     "pth: bytes as large as all memory": (
         pth(b"\x80\x05\x96" + b"\xff" * 7 + b"\x00."),
@@ -163,6 +178,24 @@ def test_a_broken_file_ends_in_one_message(case, tmp_path):
     content, text = BROKEN[case]
     said = refused(tmp_path / "x.ckpt", content)
     assert re.search(text, said), said
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"conv1.weight": np.zeros((64, 3, 7, 7)), "layer1.0.conv1.weight": np.zeros((2**20, 0))},
+        {"conv1.weight": np.zeros(()), "layer1.0.conv1.weight": np.zeros(()), "classifier.weight": np.zeros(())},
+        {"layer1.0.conv1.weight": np.zeros((64, 64, 1, 1)), "classifier.weight": np.zeros((2**20, 0))},
+        {"conv1.weight": np.zeros((64, 3, 7, 7)), "layer1.0.conv1.weight": np.zeros((64, 64, 1, 1))},
+    ],
+)
+def test_sizes_that_make_no_network_are_refused_before_one_is_built(tensors, tmp_path):
+    path = tmp_path / "x.safetensors"
+    checkpoint.save_safetensors({name: value.astype(np.float32) for name, value in tensors.items()}, path, {})
+    with pytest.raises(CheckpointError, match=r"holds no ResNet|does not fit the"):
+        checkpoint.read(path).check()
+    done = cli("convert", path, "--to", tmp_path / "y.ckpt")
+    assert done.returncode == 1 and "Traceback" not in done.stderr and not (tmp_path / "y.ckpt").exists()
 
 
 def test_nothing_of_a_pickle_was_run():

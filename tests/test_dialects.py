@@ -240,8 +240,24 @@ def test_the_five_tables_are_named():
     assert dialects.title([[1, 8, 1]], {"block": "basic"}) == "a ResNet of [[1, 8, 1]]"
 
 
-def test_the_kits_own_profile_is_the_models():
-    assert dialects.OWN == model.PROFILE
+@pytest.mark.parametrize("profile", [{}, {"block": "basic"}])
+@pytest.mark.parametrize("stages", [model.STAGES, NARROW, [[1, 64, 1]], [[1, 64, 2], [3, 16, 1]]])
+def test_the_layout_is_that_of_the_network(stages, profile):
+    backbone = model.resnet50_backbone(stages, profile)
+    real = {name: tuple(parameter.shape) for name, parameter in backbone.parameters_dict().items()}
+    assert dialects.layout([list(row) for row in stages], model.PROFILE | profile) == real
+    assert list(dialects.layout([list(row) for row in stages], model.PROFILE | profile)) == list(real)
+    assert dialects.OWN == model.PROFILE and dialects.STEM == model.STEM
+
+
+def test_a_part_of_a_network_is_not_converted(tmp_path):
+    own_file(tmp_path / "own.ckpt")
+    tensors = dict(checkpoint.read(tmp_path / "own.ckpt").tensors)
+    del tensors["layer2.0.bn3.beta"]
+    checkpoint.save_arrays(tensors, tmp_path / "part.ckpt", {"stages": NARROW})
+    done = cli("convert", tmp_path / "part.ckpt", "--to", tmp_path / "new.ckpt")
+    assert done.returncode == 1 and "missing   layer2.0.bn3.beta (64,)" in done.stderr
+    assert not (tmp_path / "new.ckpt").exists()
 
 
 def own_file(path, stages=NARROW, profile=None, classes=3):

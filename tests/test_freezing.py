@@ -55,6 +55,12 @@ def test_parts_and_groups(names, quick):
     assert parts(layers_to_freeze=2) == ["layer1", "stem"]  # Azure's count: (conv1, bn1) is the first group
     assert parts(freeze_layer_pattern=r"^(conv1|bn1|layer1)\.") == ["layer1", "stem"]
     assert parts(freeze_layer_pattern="^layer2") == ["layer2"]
+    betas = freezing.frozen(names, load_config(quick | {"freeze_layer_pattern": r"^bn1\.beta"}))
+    assert betas == {"bn1.beta", "bn1.moving_mean", "bn1.moving_variance"}  # statistics stay with what they belong to
+    whole = [load_config(quick | given) for given in ({"freeze": "all"}, {"layers_to_freeze": 4})]
+    assert all(freezing.is_frozen_throughout(names, config) for config in whole)
+    assert not freezing.is_frozen_throughout(names, load_config(quick | {"layers_to_freeze": 3}))
+    assert not freezing.is_frozen_throughout(names, load_config(quick | {"freeze": "all", "unfreeze": {4: "layer3"}}))
 
 
 def test_unfreezing_by_epoch(names, quick):
@@ -138,6 +144,7 @@ def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
     "given,text",
     [
         ({"freeze_layer_pattern": "^features"}, "'^features' finds none of conv1.weight"),
+        ({"freeze_layer_pattern": "moving_"}, "'moving_' finds none of conv1.weight"),
         ({"freeze_layer_pattern": "."}, "finds everything: nothing would be trained"),
         ({"layers_to_freeze": 5}, "5: there are 4: stem, layer1, layer2, layer3"),
         ({"unfreeze": {2: "layer1"}}, "layer1 is not frozen: there is nothing to unfreeze"),

@@ -306,6 +306,35 @@ def test_resume_of_a_finished_run_and_of_no_run(run, tmp_path, capfd):
         training.resume(tmp_path)
 
 
+def test_a_run_killed_after_its_last_epoch_is_completed(run, inside):
+    folder = Path(shutil.copytree(run[0], "killed"))
+    whole = manifest(folder)
+    (folder / "manifest.json").write_text(
+        json.dumps(whole | {"status": "running", "exit_status": None, "end": None, "metrics": {}, "artifacts": {}})
+    )
+    result = training.resume(folder)
+    after = manifest(folder)
+    assert (
+        after["status"] == "done" and after["metrics"] == whole["metrics"] and after["artifacts"] == whole["artifacts"]
+    )
+    assert result.val_acc == run[1].val_acc and result.linear_acc == run[1].linear_acc
+
+
+def test_a_tie_has_the_same_best_epoch_after_a_resume(run, inside, squares):
+    """history.csv keeps six digits: what is compared before a stop is what is compared after it."""
+    from mslab import runfolder
+
+    config = load_config(settings(squares / "three", 3))
+    whole = runfolder.Run(inside / "a", config, {"artifacts": {}})
+    (inside / "a" / "checkpoints").mkdir(parents=True)
+    network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
+    for epoch, accuracy in enumerate([20 / 24, 0.5, 20 / 24], 1):
+        row = dict.fromkeys(runfolder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
+        whole.end_epoch(row, network, network.parameters_dict(), {})
+    rows = history(inside / "a")
+    assert whole.best["epoch"] == 1 and float(rows[0]["val_acc"]) == float(rows[2]["val_acc"]) == whole.best["val_acc"]
+
+
 def test_resume_with_other_images_is_refused(run, inside, squares):
     shutil.copytree(run[0], "copy")
     shutil.copytree(squares / "three", "data")

@@ -7,18 +7,20 @@ MindSpore, and nothing unchecked is handed to it.
 
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.checkpoint import dialects, formats, pth
 from mslab.checkpoint.dialects import HEAD
-from mslab.checkpoint.loading import check_only, load_exactly
+from mslab.checkpoint.loading import check_only, compare, load_exactly
 from mslab.checkpoint.writing import (
     ENTRY,
     replace_atomically,
@@ -28,6 +30,7 @@ from mslab.checkpoint.writing import (
     sha256,
     write_text,
 )
+from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
 
 __all__ = ["HEAD", "Weights", "check_only", "load_exactly", "read", "replace_atomically", "save", "save_arrays"]
@@ -42,7 +45,21 @@ DAMAGE: tuple[type[Exception], ...] = (
     RecursionError,
     OverflowError,
 )
-DAMAGE += (NotImplementedError, pickle.UnpicklingError, zipfile.BadZipFile)  # what readers of damaged bytes run into
+DAMAGE += (NotImplementedError, RuntimeError, MemoryError, struct.error)
+DAMAGE += (pickle.UnpicklingError, zipfile.BadZipFile)  # what readers of damaged bytes run into
+
+
+class Info(BaseModel):
+    """The `mslab` entry: what the kit relies on in it is of the right kind."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    class_names: list[str] | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    stages: Annotated[list[Stage], Field(min_length=1, max_length=16)] | None = None
+    profile: Profile | None = None
+    epoch: Annotated[int, Field(ge=0)] | None = None
 
 
 @dataclass
@@ -60,9 +77,13 @@ class Weights:
     @property
     def class_names(self) -> list[str]:
         """Of the head, in index order; "0", "1", … where the file does not tell; [] for a backbone alone."""
-        rows = len(self.head.get(f"{HEAD}weight", ()))
-        names = self.info.get("class_names")
-        return list(names) if names and len(names) == rows else [str(index) for index in range(rows)]
+        told = self.info.get("class_names")
+        return list(told) if told and self.head else [str(index) for index in range(self.outputs)]
+
+    @property
+    def outputs(self) -> int:
+        """Rows of the head; 0 without one."""
+        return next(iter(self.head.get(f"{HEAD}weight", np.empty(0)).shape), 0)
 
     @cached_property
     def stages(self) -> list[list[int]]:
@@ -83,9 +104,21 @@ class Weights:
         told = self.info.get("profile")
         return dialects.OWN | told if told else dialects.profile_of(self.backbone, self.dialect)
 
+    def check(self) -> None:
+        """CheckpointError unless this is exactly a network of its table and profile, with or without a head."""
+        what = f"{dialects.title(self.stages, self.profile)} ({self.dialect.name}'s names)"
+        blocks = sum(row[0] for row in self.stages)
+        shapes = dialects.layout(self.stages, self.profile) if blocks <= len(self.tensors) else {}
+        if self.head:
+            names = self.info.get("class_names")
+            rows = len(names) if names else self.outputs
+            channels = self.stages[-1][1] * (1 if self.profile["block"] == "basic" else 4)
+            shapes |= {f"{HEAD}weight": (rows, channels), f"{HEAD}bias": (rows,)}
+        compare(shapes, self.backbone | self.head, self.path, what)
+
     def describe(self) -> str:
         """ "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)" """
-        classes = f"{len(self.class_names)} classes" if self.head else "no head"
+        classes = f"{self.outputs} classes" if self.head else "no head"
         whose = "mslab, or plain MindSpore with its network" if self.dialect.name == "mslab" else self.dialect.name
         differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.OWN[key]]
         parts = [f"{dialects.title(self.stages, self.profile)} of {whose}, {classes}"]
@@ -117,9 +150,12 @@ def read(path: str | Path, dialect: str | None = None) -> Weights:
         raise _broken(path, "checkpoint", f"it has {size} bytes")
     try:
         content = path.read_bytes()
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or f"{size / 2**30:.1f} GiB do not fit into memory"
         raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}.", expected="a readable file", fix=f"chmod u+r {path}"
+            f"{path} cannot be read: {why}.",
+            expected="a readable file",
+            fix=f"chmod u+r {path}, or take a smaller file",
         ) from None
     kind, reader = _kind(path, content)
     try:
@@ -127,10 +163,14 @@ def read(path: str | Path, dialect: str | None = None) -> Weights:
         info = json.loads(texts.get(ENTRY, "{}"))
         if not isinstance(info, dict) or not tensors:
             raise ValueError("no tensors in it")
+        Info(**info)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was folded into the convolutions, which cannot be undone")
         whose = next((d for d in dialects.DIALECTS if d.name == dialect), None) or dialects.detect(tensors, info)
         renamed, notes = dialects.translate(tensors, whose)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise _broken(path, kind, f"its entry {ENTRY!r} has another {place} than mslab writes") from None
     except DAMAGE as error:
         raise _broken(path, kind, str(error) or type(error).__name__) from None
     head = {name: value for name, value in renamed.items() if name.startswith(HEAD)}

@@ -13,6 +13,7 @@ import numpy as np
 
 OWN = {"block": "bottleneck", "padding": "symmetric", "pool": "symmetric", "eps": 1e-5, "outer_eps": 1e-5}
 HEAD = "classifier."
+STEM = 64  # channels after the first convolution
 SLOTS = ("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.")  # optimizers' tensors
 COUNTERS = {"beta1_power", "beta2_power", "global_step", "learning_rate", "momentum", "epoch_num", "step_num"}
 COUNTERS |= {"loss_scale", "current_iterator_step", "last_overflow_iterator_step"}
@@ -82,7 +83,7 @@ def detect(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Dialec
     """By names, and where these are equal (mindcv's are the kit's) by the head: 1,000 outputs and no `mslab` entry."""
     for dialect in DIALECTS:
         if dialect.name == "mindcv":
-            if not info and len(tensors.get(f"{HEAD}weight", ())) == 1000:
+            if not info and tensors.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1000,):
                 return dialect
         elif any(re.search(dialect.mark, name) for name in tensors):
             return dialect
@@ -107,9 +108,9 @@ def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict
             raise ValueError(f"two of its names mean {own}")
         renamed[own] = value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
     notes = [f"{count} tensors left out ({why})" for why, count in dropped.items() if count]
-    if dialect.name == "official" and len(renamed.get(f"{HEAD}weight", ())) == 1001:
+    if dialect.name == "official" and renamed.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1001,):
         for part in ("weight", "bias"):
-            renamed[HEAD + part] = renamed[HEAD + part][:1000]
+            renamed[HEAD + part] = renamed.get(HEAD + part, np.empty(0))[:1000]
         notes.append("row 1001 of the head left out (no class of ImageNet)")
     return renamed, notes
 
@@ -117,11 +118,10 @@ def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict
 def stages_of(tensors: Mapping[str, np.ndarray]) -> list[list[int]]:
     """Rows of blocks, width, stride from names and shapes; strides as ResNet has them. [] where it is no ResNet."""
     stages: list[list[int]] = []
-    while f"layer{len(stages) + 1}.0.conv1.weight" in tensors:
+    while (first := tensors.get(f"layer{len(stages) + 1}.0.conv1.weight")) is not None and first.size and first.ndim:
         number = len(stages) + 1
         blocks = {name.split(".")[1] for name in tensors if name.startswith(f"layer{number}.")}
-        width = len(tensors[f"layer{number}.0.conv1.weight"])
-        stages.append([len(blocks), width, 1 if number == 1 else 2])
+        stages.append([len(blocks), len(first), 1 if number == 1 else 2])
     return stages
 
 
@@ -130,6 +130,30 @@ def profile_of(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str,
     basic = "layer1.0.conv1.weight" in tensors and "layer1.0.conv3.weight" not in tensors
     differs = dialect.basic_profile if basic and dialect.basic_profile is not None else dialect.profile
     return OWN | {"block": "basic" if basic else "bottleneck"} | dict(differs)
+
+
+def layout(stages: list[list[int]], profile: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of a backbone of this table and profile, as model.py builds it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def unit(conv: str, norm: str, channels: int, out: int, kernel: int) -> None:
+        shapes[f"{conv}.weight"] = (out, channels, kernel, kernel)
+        shapes.update({f"{norm}.{part}": (out,) for part in ("moving_mean", "moving_variance", "gamma", "beta")})
+
+    unit("conv1", "bn1", 3, STEM, 7)
+    channels, basic = STEM, profile["block"] == "basic"
+    for number, (blocks, width, stride) in enumerate(stages, start=1):
+        out = width if basic else 4 * width
+        for index in range(blocks):
+            name, last = f"layer{number}.{index}", channels
+            for place, kernel in enumerate((3, 3) if basic else (1, 3, 1), start=1):
+                size = out if place == 3 else width
+                unit(f"{name}.conv{place}", f"{name}.bn{place}", last, size, kernel)
+                last = size
+            if channels != out or (index == 0 and stride != 1):
+                unit(f"{name}.down_sample.0", f"{name}.down_sample.1", channels, out, 1)
+            channels = out
+    return shapes
 
 
 def title(stages: list[list[int]], profile: Mapping[str, Any]) -> str:

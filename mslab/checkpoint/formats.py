@@ -14,6 +14,8 @@ MAX_BYTES = 16 * 2**30  # of a file, and of what a tensor may claim
 MAX_HEADER = 100 * 2**20  # bytes of a safetensors header, safetensors' own limit
 CKPT_TYPES = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "bf16", "Bool": "?"}
 CKPT_TYPES |= {"Int8": "<i1", "UInt8": "<u1", "Int16": "<i2", "Int32": "<i4", "Int64": "<i8"}
+CKPT_TYPES |= {"UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8"}
+CRC = (b"crc_num", 17)  # what save_checkpoint(crc_check=True) appends: the word and ten bytes
 SAFE_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "bf16", "BOOL": "?"}
 SAFE_TYPES |= {"I8": "<i1", "U8": "<u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 ONNX_TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 16: "bf16", 2: "<u1", 3: "<i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?"}
@@ -22,6 +24,8 @@ Found = tuple[dict[str, np.ndarray], dict[str, str]]
 
 def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]) -> np.ndarray:
     """The pieces as one array, after its shape and type were found to need just as many bytes."""
+    if len(shape) > 32:  # NumPy's limit
+        raise ValueError(f"{name} has {len(shape)} dimensions")
     dtype = np.dtype("<u2" if kind == "bf16" else kind)
     needed = dtype.itemsize
     for size in shape:
@@ -31,8 +35,6 @@ def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]
     found = sum(len(piece) for piece in pieces)
     if found != needed:
         raise ValueError(f"{name} {shape} {kind.strip('<')} needs {needed} bytes and has {found}")
-    if len(shape) > 32:  # NumPy's limit
-        raise ValueError(f"{name} has {len(shape)} dimensions")
     values = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype).reshape(shape)
     # NumPy has no bfloat16: it is the upper half of a float32
     return (values.astype("<u4") << 16).view("<f4") if kind == "bf16" else values
@@ -52,6 +54,9 @@ def read_ckpt(content: memoryview) -> Found:
 
     A large tensor comes in several entries of one name; text is stored as NumPy's U, that is UTF-32.
     """
+    word, length = CRC
+    if bytes(content[-length : len(word) - length]) == word:
+        content = content[:-length]
     slices: dict[str, tuple[tuple[int, ...], str, list[memoryview]]] = {}
     texts: dict[str, str] = {}
     for number, kind, entry in fields(content):

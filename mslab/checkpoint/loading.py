@@ -26,22 +26,7 @@ def load_exactly(
 
     asked = check_only(wanted, only, what)
     given = {name: value for name, value in tensors.items() if only is None or name in asked}
-    rows = [("missing", f"{name} {tuple(wanted[name].shape)}") for name in asked - given.keys()]
-    rows += [("unknown", f"{name} {value.shape}") for name, value in given.items() if name not in asked]
-    for name in asked & given.keys():
-        if tuple(wanted[name].shape) != given[name].shape:
-            shapes = f"{given[name].shape} in the file, {tuple(wanted[name].shape)} in the network"
-            rows.append(("shape", f"{name} is {shapes}"))
-        elif not np.isfinite(given[name]).all():
-            rows.append(("not finite", f"{name} holds NaN or infinity: the run that wrote it had exploded"))
-    if rows:
-        hidden = len(rows) - SHOWN
-        raise CheckpointError(
-            f"{path} does not fit the {what}: {len(asked & given.keys())} of {len(asked)} names agree.",
-            details=sorted(rows)[:SHOWN] + ([("…", f"and {hidden} more")] if hidden > 0 else []),
-            expected=f"exactly the {len(asked)} tensors of this {what}, each with its shape and finite",
-            fix=_guess(wanted, tensors),
-        )
+    compare({name: tuple(wanted[name].shape) for name in asked}, given, path, what)
     for name in asked:
         wanted[name].set_data(Tensor(np.array(given[name]), wanted[name].dtype))
     text = f"{what}: {len(asked)} of {len(wanted)} tensors from {path}"
@@ -49,6 +34,25 @@ def load_exactly(
         return text
     parts = {re.match(r"layer\d+|[a-z]+\d*", name)[0] for name in wanted.keys() - asked}  # type: ignore[index]
     return f"{text}; fresh: {len(wanted) - len(asked)} in {', '.join(sorted(parts))}"
+
+
+def compare(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray], path: Path, what: str) -> None:
+    """CheckpointError that lists what is missing, unknown, of another shape or not finite."""
+    rows = [("missing", f"{name} {shapes[name]}") for name in shapes.keys() - tensors.keys()]
+    rows += [("unknown", f"{name} {value.shape}") for name, value in tensors.items() if name not in shapes]
+    for name in shapes.keys() & tensors.keys():
+        if shapes[name] != tensors[name].shape:
+            rows.append(("shape", f"{name} is {tensors[name].shape} in the file, {shapes[name]} in the network"))
+        elif not np.isfinite(tensors[name]).all():
+            rows.append(("not finite", f"{name} holds NaN or infinity: the run that wrote it had exploded"))
+    if rows:
+        hidden = len(rows) - SHOWN
+        raise CheckpointError(
+            f"{path} does not fit the {what}: {len(shapes.keys() & tensors.keys())} of {len(shapes)} names agree.",
+            details=sorted(rows)[:SHOWN] + ([("…", f"and {hidden} more")] if hidden > 0 else []),
+            expected=f"exactly the {len(shapes)} tensors of this {what}, each with its shape and finite",
+            fix=_guess(shapes, tensors),
+        )
 
 
 def check_only(names: Iterable[str], only: str | None, what: str) -> set[str]:
@@ -66,23 +70,21 @@ def check_only(names: Iterable[str], only: str | None, what: str) -> set[str]:
     return asked
 
 
-def _guess(wanted: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+def _guess(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> str:
     """What probably happened, from the most telling sign on."""
     names = tensors.keys()
-    rows = {len(tensors[name]) for name in names if name == f"{HEAD}weight"}
-    outputs = {wanted[name].shape[0] for name in wanted if name == f"{HEAD}weight"}
-    same = [name for name in wanted.keys() & names if tuple(wanted[name].shape) == tensors[name].shape]
+    head = f"{HEAD}weight"
+    other_head = head in shapes and head in names and shapes[head] != tensors[head].shape
+    same = [name for name in shapes.keys() & names if shapes[name] == tensors[name].shape]
     if any(not np.isfinite(value).all() for value in tensors.values()):
         return "take a checkpoint from before the loss exploded; best.ckpt is always of a finite epoch"
-    if rows and outputs and rows != outputs and len(same) >= len(wanted) - 2:
+    if other_head and len(same) >= len(shapes) - 2:
         return (
-            f"its head has {rows.pop()} classes, the network {outputs.pop()}: mslab transfer puts a new head on the "
-            "backbone, mslab train --from keeps the rows of known classes"
+            f"its head has {len(tensors[head])} classes, the network {shapes[head][0]}: mslab transfer puts a new head "
+            "on the backbone, mslab train --from keeps the rows of known classes"
         )
     if any(name in COUNTERS or name.startswith(SLOTS) for name in names) and not same:
         return "it holds an optimizer's tensors only; take best.ckpt or best_backbone.ckpt beside it"
-    if any(name.endswith(("running_mean", "running_var")) for name in names):
-        return "the names are PyTorch's, of a network that is no ResNet of torchvision's or timm's plan"
     if any(name.startswith("layer") for name in names):
-        return "it comes from a network of another depth or width: set `stages` to the table it was trained with"
+        return "it is a ResNet of another plan (wide, ResNeXt, squeeze-and-excitation …), or not whole; take another"
     return "it is another network's file; take best_backbone.ckpt of a mslab run, or a ResNet of another project"

@@ -128,7 +128,8 @@ def state_of(held: Any) -> dict[str, Stored]:
 def tensor(name: str, stored: Stored, storage: Any) -> np.ndarray:
     """The array, after shape and strides were found to stay inside the storage."""
     numbers = [stored.offset, *stored.shape, *stored.strides]
-    if not all(type(n) is int and 0 <= n <= MAX_BYTES for n in numbers) or len(stored.shape) != len(stored.strides):
+    fits = len(stored.shape) == len(stored.strides) <= 32  # NumPy's limit
+    if not fits or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in numbers):
         raise ValueError(f"{name} has impossible sizes")
     kind, key, _ = stored.storage
     values = storage(kind, key)

@@ -91,7 +91,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises MslabError, with the earlier file as it was, where the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two programs may write the same file
     try:
         write(temporary)
         temporary.chmod(0o644)
