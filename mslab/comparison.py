@@ -153,5 +153,5 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel("labelled training images")
     axes.set_ylabel("validation accuracy, last epoch")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=120)
