@@ -79,11 +79,14 @@ def _begin(
     notes = adopt(config, weights)
     names = [*dialects.layout(config.stages, config.profile), "classifier.weight", "classifier.bias"]
     freezing.check(names, config)
-    fresh = set(names) - checkpoint.check_only(weights.backbone, only, "backbone")
-    if lost := freezing.frozen(names, config) & fresh:
+    kept = checkpoint.check_only(weights.backbone, only, "backbone") | set(
+        weights.head if kind == "incremental" else ()
+    )
+    if lost := freezing.frozen(names, config) - kept:
         parts = ", ".join(sorted({freezing.part_of(name) for name in lost}))
+        why = f"--only {only} leaves it fresh" if only else "the head is new"
         raise ConfigError(
-            f"--only {only} leaves {parts} at random weights, and the config freezes them there.",
+            f"{parts} would be frozen at random weights: {why}.",
             expected="nothing frozen that is not loaded",
             fix="freeze less, or load more",
         )

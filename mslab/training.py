@@ -231,7 +231,11 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
     run = Run.open(path)
     config = run.config
     last = run.checkpoints / "last.ckpt"
-    completed = read(last).info["epoch"] if last.is_file() else 0
+    completed = read(last).info.get("epoch") if last.is_file() else 0
+    if completed is None:
+        raise RunError(
+            f"{last} tells no epoch.", expected="the last.ckpt that mslab wrote", fix="restore it, or begin a new run"
+        )
     if len(run.rows) < completed:
         raise RunError(
             f"{run.path}/history.csv has {len(run.rows)} epochs, last.ckpt is of epoch {completed}.",
@@ -319,8 +323,9 @@ def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Path |
     }
     images = data.ImageFeed(train_images, val_images, config)
     feed, trained = images, network
-    if freezing.is_frozen_throughout(names, config) and config.feature_views:
-        feed, trained = features.feed(network, images, report.fingerprint, required=run.manifest.get("features", False))
+    before = run.manifest.get("features")  # whether they were used; None in a run that begins
+    if freezing.is_frozen_throughout(names, config) and config.feature_views and before is not False:
+        feed, trained = features.feed(network, images, report.fingerprint, required=bool(before))
     run.manifest["features"] = trained is not network  # a resume goes the same way
     run.write_manifest()
     plan = Plan(network, trained, feed, rates, config)

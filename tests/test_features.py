@@ -116,6 +116,35 @@ def test_where_there_is_no_room_images_are_used_and_it_is_said(parent, frozen, i
     assert list((inside / "cache" / "mslab" / "features").iterdir()) == []
 
 
+def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkeypatch):
+    from mslab import runfolder, training
+    from mslab.errors import RunError
+
+    end_epoch = runfolder.Run.end_epoch
+
+    def stopping(run, row, *rest):
+        end_epoch(run, row, *rest)
+        raise KeyboardInterrupt
+
+    def stopped(name, most):
+        with monkeypatch.context() as patch:
+            patch.setattr(runfolder.Run, "end_epoch", stopping)
+            patch.setattr(features, "MOST", most)
+            with pytest.raises(KeyboardInterrupt):
+                mslab.transfer(frozen | {"epochs": 2}, backbone=parent, name=name)
+        return next((inside / "runs").glob(f"{name}-*"))
+
+    without = stopped("without", 1000)
+    training.resume(without)
+    assert "features computed" not in (without / "train.log").read_text()
+    run = stopped("with", features.MOST)
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "MOST", 1000)
+        with pytest.raises(RunError, match="This run began with kept features, and they cannot be kept now"):
+            training.resume(run)
+    training.resume(run)
+
+
 def test_the_oldest_features_make_room(tmp_path, monkeypatch):
     import os
 

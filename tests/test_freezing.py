@@ -8,7 +8,7 @@ import pytest
 from conftest import cli, overrides, settings
 
 import mslab
-from mslab import checkpoint, freezing, model
+from mslab import checkpoint, freezing, model, runfolder, training
 from mslab.config import load_config
 from mslab.errors import ConfigError
 
@@ -99,36 +99,29 @@ def test_a_pattern_on_single_parameters(parent, quick, inside):
         assert np.array_equal(before[name], after[name]) == bool(norm), name
 
 
-def test_unfreezing_is_exact_on_resume(parent, quick, inside, monkeypatch):
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
+def test_unfreezing_is_exact_on_resume(stop, parent, quick, inside, monkeypatch):
     """Stopped before, at and after the epoch in which something is unfrozen."""
-    from mslab import runfolder, training
-
     config = quick | {"freeze": "all", "unfreeze": {3: "layer3"}, "lr_scale": {"backbone": 0.1}, "optimizer": "adam"}
     config |= {"lr_max": 0.01, "lr_init": 0.001}
     whole = Path(mslab.transfer(config, backbone=parent).run)
     assert "epoch 3: 20 tensors unfrozen, 45 still frozen" in (whole / "train.log").read_text()
     assert moved(parent, whole) == {"layer3"}
-    last = (whole / "checkpoints" / "last.ckpt").read_bytes()
     end_epoch = runfolder.Run.end_epoch
 
-    class Stop(Exception):
-        pass
+    def stopping(run, row, *rest):
+        end_epoch(run, row, *rest)
+        if row["epoch"] == stop:
+            raise KeyboardInterrupt
 
-    for stop in (1, 2, 3):
-
-        def stopping(run, row, *rest, stop=stop):
-            end_epoch(run, row, *rest)
-            if row["epoch"] == stop:
-                raise Stop
-
-        monkeypatch.setattr(runfolder.Run, "end_epoch", stopping)
-        with pytest.raises(Stop):
-            mslab.transfer(config, backbone=parent, name=f"stopped{stop}")
-        monkeypatch.setattr(runfolder.Run, "end_epoch", end_epoch)
-        run = next((inside / "runs").glob(f"stopped{stop}-*"))
-        training.resume(run)
-        assert (run / "checkpoints" / "last.ckpt").read_bytes() == last, stop
-        assert len((run / "history.csv").read_text().splitlines()) == 5
+    monkeypatch.setattr(runfolder.Run, "end_epoch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        mslab.transfer(config, backbone=parent, name="stopped")
+    monkeypatch.setattr(runfolder.Run, "end_epoch", end_epoch)
+    run = next((inside / "runs").glob("stopped-*"))
+    training.resume(run)
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == (whole / "checkpoints" / "last.ckpt").read_bytes()
+    assert len((run / "history.csv").read_text().splitlines()) == 5
 
 
 def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):

@@ -82,32 +82,43 @@ def test_partial_loading_is_explicit_and_listed(parent, squares, inside):
         mslab.transfer(config, backbone=parent, only="^features")
     with pytest.raises(CheckpointError, match=r"'\(\(' is no regular expression"):
         mslab.transfer(config, backbone=parent, only="((")
-    with pytest.raises(ConfigError, match=r"leaves layer2 at random weights, and the config freezes them there"):
+    with pytest.raises(ConfigError, match=r"layer2 would be frozen at random weights: --only"):
         mslab.transfer(config | {"freeze": "all"}, backbone=parent, only=r"^(conv1|bn1|layer1)\.")
+    with pytest.raises(ConfigError, match=r"head would be frozen at random weights: the head is new"):
+        mslab.transfer(config | {"freeze_layer_pattern": "classifier"}, backbone=parent)
     assert len(list((inside / "runs").iterdir())) == 1  # no folder of a run that could not begin
 
 
-def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(parent, four, inside, monkeypatch):
+@pytest.fixture
+def stopped_at_once(parent, four, inside, monkeypatch):
+    """A run of that kind that ended before its first epoch, its parent, and the whole run where it is wanted."""
+
     def stop(*_):
         raise KeyboardInterrupt
 
-    fit = training.fit
-    copy = Path(shutil.copytree(parent, inside / "parent"))
-    for kind in ("incremental", "transfer"):
+    def begin(kind, whole=True):
+        copy = Path(shutil.copytree(parent, inside / "parent"))
         work = finetuning.incremental if kind == "incremental" else finetuning.transfer
-        whole = work(four, copy, name=f"whole-{kind}")
-        monkeypatch.setattr(training, "fit", stop)
-        with pytest.raises(KeyboardInterrupt):
-            work(four, copy, name=f"stopped-{kind}")
-        monkeypatch.setattr(training, "fit", fit)
-        run = next((inside / "runs").glob(f"stopped-{kind}-*"))
-        training.resume(run)
-        last = "checkpoints/last.ckpt"
-        assert (run / last).read_bytes() == (Path(whole.run) / last).read_bytes()
-    monkeypatch.setattr(training, "fit", stop)
-    with pytest.raises(KeyboardInterrupt):
-        finetuning.transfer(four, copy, name="lost")
-    monkeypatch.setattr(training, "fit", fit)
-    (copy / "checkpoints" / "best_backbone.ckpt").unlink()
+        complete = work(four, copy, name="whole") if whole else None
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "fit", stop)
+            with pytest.raises(KeyboardInterrupt):
+                work(four, copy, name="stopped")
+        return next((inside / "runs").glob("stopped-*")), copy, complete
+
+    return begin
+
+
+@pytest.mark.parametrize("kind", ["incremental", pytest.param("transfer", marks=pytest.mark.slow)])
+def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(kind, stopped_at_once):
+    run, _, whole = stopped_at_once(kind)
+    training.resume(run)
+    last = "checkpoints/last.ckpt"
+    assert (run / last).read_bytes() == (Path(whole.run) / last).read_bytes()
+
+
+def test_a_parent_that_is_gone_is_named(stopped_at_once):
+    run, parent, _ = stopped_at_once("transfer", whole=False)
+    (parent / "checkpoints" / "best_backbone.ckpt").unlink()
     with pytest.raises(RunError, match=r"which is not there \(seen from"):
-        training.resume(next((inside / "runs").glob("lost-*")))
+        training.resume(run)
