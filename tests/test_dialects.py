@@ -208,7 +208,7 @@ def test_the_profile_matters_and_is_carried(tmp_path):
     [
         "resnet18",
         pytest.param("resnet34", marks=pytest.mark.slow),
-        "resnet50",
+        pytest.param("resnet50", marks=pytest.mark.slow),
         pytest.param("resnet101", marks=pytest.mark.slow),
         pytest.param("resnet152", marks=pytest.mark.slow),
     ],

@@ -116,6 +116,7 @@ def test_where_there_is_no_room_images_are_used_and_it_is_said(parent, frozen, i
     assert list((inside / "cache" / "mslab" / "features").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkeypatch):
     from mslab import runfolder, training
     from mslab.errors import RunError
@@ -159,6 +160,7 @@ def test_the_oldest_features_make_room(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy"]
 
 
+@pytest.mark.slow
 def test_bench_transfer_prints_both_ways(parent, frozen, inside):
     (inside / "x.yaml").write_text("\n".join(overrides(frozen)).replace("=", ": "))
     done = cli("bench", "transfer", "x.yaml", "--backbone", parent, "epochs=2", "--json", "rows.json", cwd=inside)

@@ -52,6 +52,7 @@ def test_the_same_classes_with_more_images_start_where_it_stood(parent, squares,
     assert np.allclose(head(result.run)["classifier.weight"], head(parent, "best.ckpt")["classifier.weight"])
 
 
+@pytest.mark.slow
 def test_on_the_command_line(parent, four, inside):
     (inside / "x.yaml").write_text("\n".join(overrides(four)).replace("=", ": "))
     done = cli("train", "x.yaml", "--from", parent, cwd=inside)
@@ -109,7 +110,8 @@ def stopped_at_once(parent, four, inside, monkeypatch):
     return begin
 
 
-@pytest.mark.parametrize("kind", ["incremental", pytest.param("transfer", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["incremental", "transfer"])
 def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(kind, stopped_at_once):
     run, _, whole = stopped_at_once(kind)
     training.resume(run)

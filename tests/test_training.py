@@ -370,6 +370,7 @@ def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(in
     assert len(history(folder)) == epochs + 1
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_a_folder_that_resumes(inside, three):
     (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 40})).replace("=", ": "))
     command = [str(Path(sys.executable).with_name("mslab")), "train", "x.yaml"]
