@@ -312,10 +312,10 @@ def transfer(
     for name, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
         if value is not None and compare is None:
             raise typer.BadParameter(f"{name} belongs to --compare")
+    if compare is not None and only is not None:
+        raise typer.BadParameter("--only and --compare do not go together")
     settings, report = checked_config(config, overrides, skip_check)
     if compare is not None:
-        if only is not None:
-            raise typer.BadParameter("--only and --compare do not go together")
         from mslab import comparison
 
         ways, shares = comparison.parse(compare, fractions or "0.1,0.3,1.0")

@@ -81,7 +81,10 @@ class Schema(BaseModel):
         "none", description="'all' keeps the backbone fixed (BatchNorm statistics too), 'none' trains everything"
     )
     layers_to_freeze: int = Field(
-        0, ge=0, le=100, description="groups kept fixed from the image on: 1 = stem, 2 = stem and layer1, 5 = all four"
+        0,
+        ge=0,
+        le=100,
+        description="groups kept fixed from the image on: 1 = stem, 2 = stem and layer1, 5 = stem and all four",
     )
     freeze_layer_pattern: str | None = Field(
         None, description="parameters whose names this regular expression finds are kept fixed: ^(conv1|bn1|layer1)\\."

@@ -45,12 +45,13 @@ class TrainStep(nn.Cell):
         return loss, logits
 
 
-def fit(plan: "Plan", feed: Feed, config: EasyDict, run: Run) -> None:
-    """Train from run.epoch to config.epochs; measure and keep every epoch.
+def fit(plan: "Plan", run: Run) -> None:
+    """Train from run.epoch to the config's last; measure and keep every epoch.
 
     Raises TrainingError where the loss is not finite, and KeyboardInterrupt after the step in which Ctrl-C was pressed.
     """
-    rates, steps = plan.rates, len(plan.rates) // config.epochs
+    feed, rates, config = plan.feed, plan.rates, plan.config
+    steps = len(rates) // config.epochs
     with Meter(len(rates), steps * run.epoch) as meter, runtime.interruptible() as interrupted:
         for epoch in range(run.epoch, config.epochs):
             step = plan.step(epoch, meter)  # the same one as long as the same parameters are trained
@@ -124,15 +125,12 @@ class Plan:
         optimizer.global_step.set_data(ms.Tensor(np.full(optimizer.global_step.shape, done, np.int32)))
         self.current = TrainStep(self.trained, nn.CrossEntropyLoss(), optimizer)
 
-    def resume(self, last: Path, epoch: int) -> str:
-        """Take up weights and, unless something is unfrozen just now, the optimizer from last.ckpt."""
+    def resume(self, last: Weights, epoch: int) -> str:
+        """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there."""
         self.build(epoch)
-        weights, wanted = read(last), self.state()
-        tensors = weights.tensors
         if freezing.frozen(self.names, self.config, epoch - 1) != self.fixed:
-            wanted = self.network.parameters_dict()
-            tensors = {name: tensors[name] for name in wanted if name in tensors}
-        return load_exactly(wanted, tensors, last, "training state")
+            return "the optimizer begins anew: something is unfrozen just now"
+        return load_exactly(self.state(), last.tensors, last.path, "training state")
 
     def state(self) -> dict[str, ms.Parameter]:
         """What last.ckpt holds: weights, moments, the step counter. The learning rates follow from the config."""
@@ -230,11 +228,12 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one stays as is."""
     run = Run.open(path)
     config = run.config
-    last = run.checkpoints / "last.ckpt"
-    completed = read(last).info.get("epoch") if last.is_file() else 0
+    file = run.checkpoints / "last.ckpt"
+    last = read(file) if file.is_file() else None
+    completed = last.info.get("epoch") if last else 0
     if completed is None:
         raise RunError(
-            f"{last} tells no epoch.", expected="the last.ckpt that mslab wrote", fix="restore it, or begin a new run"
+            f"{file} tells no epoch.", expected="the last.ckpt that mslab wrote", fix="restore it, or begin a new run"
         )
     if len(run.rows) < completed:
         raise RunError(
@@ -260,13 +259,11 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
         say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
         start_device(run, config)
         network = new_network(config)
-        if last.is_file():  # the optimizer comes later; features of a frozen backbone need its weights now
-            weights = read(last)
-            known = {name: value for name, value in weights.tensors.items() if name in network.parameters_dict()}
-            load_exactly(network.parameters_dict(), known, last, "network")
+        if last:  # the optimizer comes later; features of a frozen backbone need its weights now
+            load_exactly(network.parameters_dict(), last.backbone | last.head, file, "network")
         elif run.manifest["parent"]:  # stopped before its first epoch ended
             say.info(load_parent(network, parent_of(run), config, run.manifest))
-        return run_training(run, network, report, last if last.is_file() else None)
+        return run_training(run, network, report, last)
 
 
 def parent_of(run: Run) -> Weights:
@@ -300,8 +297,8 @@ def load_parent(network: nn.Cell, weights: Weights, config: EasyDict, manifest: 
     return f"{text}; head: {'; '.join(parts)}"
 
 
-def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Path | None = None) -> EasyDict:
-    """Train `network` as run.config says, from `last` (weights and optimizer) where given."""
+def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Weights | None = None) -> EasyDict:
+    """Train `network` as run.config says, with the optimizer of `last` where given."""
     start, config = time.perf_counter(), run.config
     names = [parameter.name for parameter in network.get_parameters()]
     train_images = evaluation.images_of(report, "train")
@@ -337,7 +334,7 @@ def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Path |
         f"{len(report.class_names)} classes, {counted:,} weights to train, "
         f"frozen: {freezing.describe(names, config)}, {config.epochs} epochs of {steps} steps"
     )
-    fit(plan, feed, config, run)
+    fit(plan, run)
     return finish(run, report, start)
 
 

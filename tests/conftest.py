@@ -13,7 +13,7 @@ from PIL import Image
 
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a cache of the tests' own
 
-import mslab  # noqa: F401  (sets the environment before MindSpore is imported anywhere)
+import mslab  # sets the environment before MindSpore is imported anywhere
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAGES = [[1, 8, 1], [1, 8, 2]]
@@ -47,6 +47,14 @@ def squares(tmp_path_factory):
         draw(root / "three" / split, ["a", "b", "c"], count, seed)
         draw(root / "two" / split, ["left", "right"], count, seed + 10)
     return root
+
+
+@pytest.fixture(scope="session")
+def parent(squares, tmp_path_factory):
+    """A finished run on three classes, to transfer from. Not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("parent"))
+        return Path(mslab.train(settings(squares / "three", 3, epochs=1)).run).resolve()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Other projects' ResNets: told apart, built as they were built, equal logits; and back, bit for bit."""
 
-import json
 import os
 import subprocess
 
@@ -394,5 +393,5 @@ def test_torchvision_and_timm_both_ways(kind, name, tmp_path):
     assert done.returncode == 0, done.stderr
     subprocess.run([python, "-c", LOAD, name, str(tmp_path / "back.safetensors"), str(tmp_path)], check=True)
     assert np.array_equal(np.load(tmp_path / "back.npy"), expected)  # bit for bit through mslab and back
-    told = json.loads(json.dumps(checkpoint.read(tmp_path / "own.ckpt").info))
+    told = checkpoint.read(tmp_path / "own.ckpt").info
     assert told["profile"] == model.PROFILE | ({"block": "basic"} if name in ("resnet18", "resnet34") else {})

@@ -11,13 +11,6 @@ import mslab
 from mslab import checkpoint, features
 
 
-@pytest.fixture(scope="module")
-def parent(squares, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("parent"))
-        return Path(mslab.train(settings(squares / "three", 3, epochs=1)).run).resolve()
-
-
 @pytest.fixture
 def frozen(squares, tmp_path, monkeypatch):
     """Settings of a frozen run, with a cache of its own."""

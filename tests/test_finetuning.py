@@ -6,20 +6,12 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES, draw, settings
+from conftest import STAGES, draw
 
 import mslab
 from mslab import checkpoint, finetuning, freezing, model
 from mslab.config import load_config
 from mslab.errors import CheckpointError, DatasetError
-
-
-@pytest.fixture(scope="module")
-def parent(squares, tmp_path_factory):
-    """A run on three classes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("parent"))
-        return Path(mslab.train(settings(squares / "three", 3, epochs=1)).run).resolve()
 
 
 def backbone_of(run):

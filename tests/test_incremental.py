@@ -13,13 +13,6 @@ from mslab import checkpoint, finetuning, training
 from mslab.errors import CheckpointError, ConfigError, RunError
 
 
-@pytest.fixture(scope="module")
-def parent(squares, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("parent"))
-        return Path(mslab.train(settings(squares / "three", 3, epochs=2)).run).resolve()
-
-
 @pytest.fixture
 def four(tmp_path):
     """Four classes, of which b and c were known: they have moved to other indices."""
