@@ -39,6 +39,13 @@ SkipCheck = Annotated[
         "--skip-check", help="do not compare images (duplicates, leaks, …); folders and files are checked always"
     ),
 ]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="train with N processes, one a device", min=1)
+]
+Nodes = Annotated[int, typer.Option("--nodes", metavar="N", help="machines that share the workers evenly", min=1)]
+NodeRank = Annotated[int, typer.Option("--node-rank", metavar="I", help="which of them this is, from 0", min=0)]
+Master = Annotated[str, typer.Option("--master", metavar="HOST[:PORT]", help="the machine with --node-rank 0")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called and launched; no device is needed")]
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file of settings; configs/ has some")]
 
 
@@ -106,6 +113,19 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
     report.raise_errors(f"{config} says class_num: {settings.class_num}")
     say.info(report.brief())
     return settings, report
+
+
+def crew_of(workers: int | None, nodes: int, node_rank: int, master: str) -> Any:
+    """The workers that the command line asks for, checked; None for this process alone."""
+    if workers is None and (nodes, node_rank, master) != (1, 0, ""):
+        raise typer.BadParameter("--nodes, --node-rank and --master belong to --workers")
+    if workers is None:
+        return None
+    from mslab.launching import Crew
+
+    crew = Crew(workers, nodes, node_rank, master)
+    crew.check()
+    return crew if workers > 1 else None
 
 
 @app.callback(invoke_without_command=True)
@@ -262,6 +282,11 @@ def train(
         typer.Option("--from", metavar="RUN|FILE", help="incremental: begin from this network, classes kept by name"),
     ] = None,
     skip_check: SkipCheck = False,
+    workers: Workers = None,
+    nodes: Nodes = 1,
+    node_rank: NodeRank = 0,
+    master: Master = "",
+    dry_run: DryRun = False,
 ) -> None:
     """Train from scratch, or on from a network; leaves a run folder under runs/."""
     if (config is None) == (resume is None) or (resume and source):
@@ -270,18 +295,33 @@ def train(
             expected="mslab train configs/mushrooms9.yaml, or mslab train --resume runs/…",
             fix="a resumed run goes on with its own config" if config else "name one",
         )
+    crew = crew_of(workers, nodes, node_rank, master)
+    if dry_run:
+        from mslab import launching
+        from mslab.config import load_config
+
+        print(launching.dry_run(load_config(config or f"{resume}/config.yaml", overrides or []), crew))
+        return
     if resume is not None:
-        from mslab import training
+        from mslab import launching, training
 
-        training.resume(resume)
-    else:
-        settings, report = checked_config(str(config), overrides, skip_check)
-        from mslab import finetuning, training
-
-        if source is not None:
-            finetuning.incremental(settings, source, report=report, name=Path(str(config)).stem)
+        if crew is None:
+            training.resume(resume)
         else:
-            training.train(settings, report=report, name=Path(str(config)).stem)
+            launching.resume(resume, crew)
+        return
+    settings, report = checked_config(str(config), overrides, skip_check)
+    from mslab import finetuning, launching, training
+
+    name = Path(str(config)).stem
+    if crew is not None and source is not None:
+        launching.begin(lambda: finetuning.prepare_incremental(settings, source, report, name), settings, crew)
+    elif crew is not None:
+        launching.begin(lambda: training.prepare(settings, report, name), settings, crew)
+    elif source is not None:
+        finetuning.incremental(settings, source, report=report, name=name)
+    else:
+        training.train(settings, report=report, name=name)
 
 
 @job(app, "transfer")
@@ -307,13 +347,27 @@ def transfer(
     seeds: Annotated[int | None, typer.Option(help="with --compare: seeds of each; 3 where not given", min=1)] = None,
     json_file: Json = None,
     skip_check: SkipCheck = False,
+    workers: Workers = None,
+    nodes: Nodes = 1,
+    node_rank: NodeRank = 0,
+    master: Master = "",
+    dry_run: DryRun = False,
 ) -> None:
     """Train a fresh head on a saved backbone; leaves a run folder under runs/."""
+    crew = crew_of(workers, nodes, node_rank, master)
+    if compare is not None and (crew is not None or dry_run):
+        raise typer.BadParameter("--compare trains many small runs in this process: no --workers, no --dry-run")
     for name, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
         if value is not None and compare is None:
             raise typer.BadParameter(f"{name} belongs to --compare")
     if compare is not None and only is not None:
         raise typer.BadParameter("--only and --compare do not go together")
+    if dry_run:
+        from mslab import launching
+        from mslab.config import load_config
+
+        print(launching.dry_run(load_config(config, overrides or []), crew))
+        return
     settings, report = checked_config(config, overrides, skip_check)
     if compare is not None:
         from mslab import comparison
@@ -324,9 +378,13 @@ def transfer(
         if json_file != "-":
             print(comparison.table(result))
         return
-    from mslab import finetuning
+    from mslab import finetuning, launching
 
-    finetuning.transfer(settings, backbone, report=report, name=Path(config).stem, only=only)
+    stem = Path(config).stem
+    if crew is not None:
+        launching.begin(lambda: finetuning.prepare_transfer(settings, backbone, report, stem, only), settings, crew)
+    else:
+        finetuning.transfer(settings, backbone, report=report, name=stem, only=only)
 
 
 @job(app, "convert")

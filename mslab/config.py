@@ -124,6 +124,21 @@ class Schema(BaseModel):
     )
     # machine
     device: Literal["auto", "cpu", "gpu", "ascend"] = Field("auto", description="auto = the best that works here")
+    sync_bn: bool = Field(
+        False, description="with --workers: BatchNorm over the images of all workers, not of each by itself; slower"
+    )
+    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="with --workers N: lr_max as it is, times N, or times the square root of N"
+    )
+    amp_level: Literal["O0", "O2", "O3"] = Field(
+        "O0", description="O0 = float32; O2 = float16 but for BatchNorm, O3 = all float16, both with loss scaling"
+    )
+    jit_level: Literal["auto", "O0", "O1", "O2"] = Field(
+        "auto", description="how far MindSpore's compiler goes in graph mode; auto = what it takes for the device"
+    )
+    max_device_memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?GB$")] | None = Field(
+        None, description="most memory MindSpore takes on the device, such as 28GB; null = all that is free"
+    )
     mode: Literal["graph", "pynative"] = Field(
         "graph", description="graph compiles one step (fast); pynative runs line by line (slow, for a debugger)"
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from mslab import augment, runtime
 from mslab.errors import DatasetError, TrainingError
+from mslab.workers import ALONE, Group
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class Images:
 
     def spread(self, count: int) -> "Images":
         """`count` images, each of these as often as the next one, or once more."""
-        index = np.arange(count) * len(self) // count
+        return self.take(np.arange(count) * len(self) // count)
+
+    def take(self, index: np.ndarray) -> "Images":
+        """Those at these positions."""
         return Images([self.files[i] for i in index], self.labels[index], self.class_names)
 
 
@@ -44,7 +48,7 @@ class _Source:
 
 
 def steps_per_epoch(images: Images, batch_size: int) -> int:
-    """Full batches in an epoch. Raises DatasetError where there is not one."""
+    """Full batches in an epoch; `batch_size` is that of all workers. Raises DatasetError where there is not one."""
     if len(images) < batch_size:
         raise DatasetError(
             f"There are {len(images)} training images, fewer than one batch of {batch_size}.",
@@ -60,18 +64,18 @@ def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:
 
 
 def train_batches(
-    images: Images, config: Any, epoch: int, whole: bool = False
+    images: Images, config: Any, epoch: int, whole: bool = False, group: Group = ALONE
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Shuffled, augmented full batches: float32 (batch_size, 3, S, S), int32 (batch_size,).
+    """Shuffled, augmented full batches of this worker: float32 (batch_size, 3, S, S), int32 (batch_size,).
 
     Augmentation, like the order, follows from seed and epoch alone. An incomplete last batch is left out, but for
     `whole`; another order puts other images there next time.
     """
-    ds.config.set_seed((config.seed * 100_003 + epoch) % (2**31))
+    ds.config.set_seed((config.seed * 100_003 + epoch + group.rank * 1_000_003) % (2**31))
     steps = augment.train_transforms(
         config.image_size, config.mean, config.std, config.crop_scale, config.flip, config.color_jitter
     )
-    order = order_of(images, config, epoch)
+    order = group.share(order_of(images, config, epoch), config.batch_size)
     yield from _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole)
 
 
@@ -98,18 +102,21 @@ def _pipeline(
 
 @dataclass(frozen=True)
 class ImageFeed:
-    """What training takes from a data set: batches of every epoch, and those it is measured on."""
+    """What training takes from a data set: this worker's batches of every epoch, and those it is measured on."""
 
     images: Images
     val_images: Images
     config: Any
+    group: Group = ALONE
 
     def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return train_batches(self.images, self.config, epoch)
+        return train_batches(self.images, self.config, epoch, group=self.group)
 
     def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        c = self.config
-        return eval_batches(self.val_images, c.image_size, c.mean, c.std, c.batch_size, c.data_workers)
+        c, part = self.config, self.group.part(len(self.val_images))
+        if len(part) == 0:  # fewer images than workers
+            return iter(())
+        return eval_batches(self.val_images.take(part), c.image_size, c.mean, c.std, c.batch_size, c.data_workers)
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:

@@ -1,6 +1,6 @@
 """Network + data -> metrics."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,34 @@ from mindspore import nn
 from mslab import augment, checkpoint, data, metrics, model, runtime
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import CheckpointError, DatasetError, RunError
+from mslab.workers import ALONE, Group
 
 
 def predict_logits(
     network: nn.Cell, batches: Iterable[tuple[np.ndarray, np.ndarray]], batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of every image: float32 (n, class_num), int32 (n,). Leaves the network in evaluation mode.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Logits and labels, batch by batch: float32 (n, class_num), int32 (n,). Leaves the network in evaluation mode.
 
     A smaller last batch is filled up, since a new shape would compile anew, and the filling is cut off again.
     """
     network.set_train(False)
-    logits, labels = [], []
     for x, y in batches:
         full = np.concatenate([x, np.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)]) if len(x) < batch_size else x
-        logits.append(network(ms.Tensor(full)).asnumpy()[: len(x)])
-        labels.append(y)
-    return np.concatenate(logits), np.concatenate(labels)
+        yield network(ms.Tensor(full)).asnumpy()[: len(x)], y
 
 
 def measure(
-    network: nn.Cell, batches: Iterable[tuple[np.ndarray, np.ndarray]], batch_size: int, class_names: Sequence[str]
+    network: nn.Cell,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    batch_size: int,
+    class_names: Sequence[str],
+    group: Group = ALONE,
 ) -> dict[str, Any]:
-    """Figures of the network on these batches: accuracy, loss, per class, confusion matrix."""
-    return metrics.figures(*predict_logits(network, batches, batch_size), class_names)
+    """Figures of the network on these batches, and on those of the group's other workers: accuracy, loss, per class."""
+    total = np.zeros(len(class_names) ** 2 + 1)
+    for logits, labels in predict_logits(network, batches, batch_size):
+        total += metrics.counts(logits, labels)
+    return metrics.figures(group.sum(total), class_names)
 
 
 @dataclass

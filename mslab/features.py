@@ -3,6 +3,7 @@
 A file belongs to exactly one backbone, set of images and preprocessing: its name is a hash of all of them.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -38,18 +39,17 @@ class FeatureFeed:
 
     def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         config, view = self.source.config, self.views[epoch % len(self.views)]
-        order, size = data.order_of(self.source.images, config, epoch), config.batch_size
+        size = config.batch_size
+        order = self.source.group.share(data.order_of(self.source.images, config, epoch), size)
         for start in range(0, len(order) - size + 1, size):
             rows = order[start : start + size]
             yield _as_images(view[rows]), self.source.images.labels[rows]
 
     def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        size = self.source.config.batch_size
-        for start in range(0, len(self.val_rows), size):
-            yield (
-                _as_images(self.val_rows[start : start + size]),
-                self.source.val_images.labels[start : start + size],
-            )
+        size, part = self.source.config.batch_size, self.source.group.part(len(self.val_rows))
+        for start in range(0, len(part), size):
+            rows = part[start : start + size]
+            yield _as_images(self.val_rows[rows]), self.source.val_images.labels[rows]
 
 
 def _as_images(rows: np.ndarray) -> np.ndarray:
@@ -78,7 +78,9 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
     count = min(config.feature_views, config.epochs)
     wanted = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))
     folder, key = home(), key_of(network, source, fingerprint)
-    if why := no_room(folder, wanted, key):
+    why = no_room(folder, wanted, key)
+    if source.group.sum([bool(why)])[0]:  # all workers go the same way
+        why = why or "another worker has no room"
         if required:
             raise RunError(
                 f"This run began with kept features, and they cannot be kept now: {why}.",
@@ -87,7 +89,10 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
             )
         say.info(f"features are not kept: {why}; fewer feature_views would need less")
         return source, network
-    forward = _Pooled(backbone).set_train(False)
+    forward, group = _Pooled(backbone).set_train(False), source.group
+    if group.rank:
+        group.sum([0])  # wait until the first worker has them: then they are only read
+    source = dataclasses.replace(source, group=data.ALONE)
     with Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
         views = [
@@ -99,11 +104,13 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
             for view in range(count)
         ]
         val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
-    make_room(folder, key)
+    if not group.rank:
+        make_room(folder, key)
+        group.sum([0])
     how = "computed" if store.computed else "found"
     size = f"{wanted / 2**20:.0f} MiB in {folder}"
     say.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
-    return FeatureFeed(views, val_rows, source), network.head
+    return FeatureFeed(views, val_rows, dataclasses.replace(source, group=group)), network.head
 
 
 def home() -> Path:

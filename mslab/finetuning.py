@@ -34,10 +34,10 @@ def transfer(
     all that `train` raises.
     """
     resolved = load_config(config, overrides)
-    weights = read_backbone(backbone)
-    if weights.head:
-        say.info(f"{weights.path} is a whole network ({len(weights.class_names)} classes): its head is left out")
-    return _begin("transfer", resolved, weights, report, name or training.name_of(config), only, epoch_images)
+    report = training.checked(resolved, report)
+    run = prepare_transfer(resolved, backbone, report, name or training.name_of(config), only, epoch_images)
+    with run.recording():
+        return training.go(run, report)
 
 
 def incremental(
@@ -54,6 +54,31 @@ def incremental(
     has no head or no class names, and all that `train` raises.
     """
     resolved = load_config(config, overrides)
+    report = training.checked(resolved, report)
+    run = prepare_incremental(resolved, source, report, name or training.name_of(config))
+    with run.recording():
+        return training.go(run, report)
+
+
+def prepare_transfer(
+    config: EasyDict,
+    backbone: str | Path,
+    report: DatasetReport,
+    name: str,
+    only: str | None = None,
+    epoch_images: int | None = None,
+) -> Run:
+    """The run folder of `transfer`, made after everything about settings and file has been checked."""
+    weights = read_backbone(backbone)
+    run = _prepare("transfer", config, weights, report, name, only, epoch_images)
+    if weights.head:
+        left = f"{weights.path} is a whole network ({len(weights.class_names)} classes): its head is left out"
+        run.notes.insert(0, left)
+    return run
+
+
+def prepare_incremental(config: EasyDict, source: str | Path, report: DatasetReport, name: str) -> Run:
+    """The run folder of `incremental`, made after everything about settings and file has been checked."""
     weights = checkpoint.read(evaluation.best_file(source))
     if not weights.head or not weights.info.get("class_names"):
         lacks = "no class names" if weights.head else "no head"
@@ -62,21 +87,20 @@ def incremental(
             expected="best.ckpt of a mslab run",
             fix="for a fresh head: mslab transfer CONFIG --backbone FILE",
         )
-    return _begin("incremental", resolved, weights, report, name or training.name_of(config))
+    return _prepare("incremental", config, weights, report, name)
 
 
-def _begin(
+def _prepare(
     kind: str,
     config: EasyDict,
     weights: checkpoint.Weights,
-    report: DatasetReport | None,
+    report: DatasetReport,
     name: str,
     only: str | None = None,
     epoch_images: int | None = None,
-) -> EasyDict:
-    report = training.checked(config, report)
+) -> Run:
     weights.check()
-    notes = adopt(config, weights)
+    notes = [f"{weights.path}: {weights.describe()}", *adopt(config, weights)]
     names = [*dialects.layout(config.stages, config.profile), "classifier.weight", "classifier.bias"]
     freezing.check(names, config)
     kept = checkpoint.check_only(weights.backbone, only, "backbone") | set(
@@ -92,13 +116,8 @@ def _begin(
         )
     parent = {"file": str(weights.path), "sha256": checkpoint.sha256(weights.path), "only": only}
     run = Run.create(name, config, report, kind, parent, epoch_images)
-    with run.recording():
-        for note in [f"{weights.path}: {weights.describe()}", *notes]:
-            say.info(note)
-        training.start_device(run, config)
-        network = training.new_network(config)
-        say.info(training.load_parent(network, weights, config, run.manifest))
-        return training.run_training(run, network, report)
+    run.notes = notes
+    return run
 
 
 def read_backbone(path: str | Path) -> checkpoint.Weights:

@@ -24,22 +24,34 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax[np.arange(len(labels)), labels].mean())
 
 
-def figures(logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, per-class precision, recall, F1 and support, confusion matrix. logits (n, class_num), labels (n,)."""
-    from sklearn.metrics import precision_recall_fscore_support
+def counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What figures are made of and what adds up over batches and workers: confusion matrix, then the sum of losses.
 
-    predicted, indices = logits.argmax(axis=1), np.arange(len(class_names))
-    columns = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0)
+    logits (n, class_num), labels (n,) -> float64 (class_num * class_num + 1,)
+    """
+    matrix = confusion(labels, logits.argmax(axis=1), logits.shape[1])
+    return np.append(matrix.ravel(), cross_entropy(logits, labels) * len(labels)).astype(np.float64)
+
+
+def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, per-class precision, recall, F1 and support, confusion matrix. `total`: a sum of `counts`."""
+    matrix = total[:-1].reshape(len(class_names), -1)  # row = true, column = predicted
+    right, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+
+    def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+    columns = share(right, predicted), share(right, support), share(2 * right, predicted + support)
     return {
-        "images": len(labels),
-        "accuracy": float((predicted == labels).mean()),
-        "loss": cross_entropy(logits, labels),
+        "images": int(support.sum()),
+        "accuracy": float(right.sum() / support.sum()),
+        "loss": float(total[-1] / support.sum()),
         "class_names": list(class_names),
         "per_class": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
-            for name, p, r, f, s in zip(class_names, *columns, strict=True)
+            for name, p, r, f, s in zip(class_names, *columns, support, strict=True)
         },
-        "confusion": confusion(labels, predicted, len(class_names)).tolist(),
+        "confusion": matrix.astype(int).tolist(),
     }
 
 

@@ -26,11 +26,15 @@ COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_ac
 
 
 class Run:
-    """One run's folder. `epoch` is the number of completed epochs, `best` the best row of history.csv or None."""
+    """One run's folder. `epoch` is the number of completed epochs, `best` the best row of history.csv or None.
 
-    def __init__(self, path: Path, config: EasyDict, manifest: dict[str, Any]) -> None:
-        self.path, self.config, self.manifest = path, config, manifest
+    Of several workers only the first `writes`; the others know what is in the folder, and leave it alone.
+    """
+
+    def __init__(self, path: Path, config: EasyDict, manifest: dict[str, Any], writes: bool = True) -> None:
+        self.path, self.config, self.manifest, self.writes = path, config, manifest, writes
         self.rows: list[dict[str, Any]] = []
+        self.notes: list[str] = []  # to be said, and kept in train.log, when training begins
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod
@@ -76,6 +80,7 @@ class Run:
             "class_names": report.class_names,
             "parent": parent,
             "epoch_images": epoch_images,  # training images an epoch, where that is not all of them once
+            "workers": 1,  # with batch_size each; a resume with another number keeps the product
             "start": _now(),
             "end": None,
             "status": "running",
@@ -126,6 +131,10 @@ class Run:
         return len(self.rows)
 
     @property
+    def finished(self) -> bool:
+        return self.epoch >= self.config.epochs and self.manifest["status"] == "done"
+
+    @property
     def best(self) -> dict[str, Any] | None:
         """The row with the highest val_acc, the earliest on ties."""
         return max(self.rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
@@ -136,6 +145,8 @@ class Run:
             {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
         )  # as in the file
         self.rows.append(row)
+        if not self.writes:
+            return
         if self.best is row:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
             backbone = {key: value for key, value in self.info.items() if key != "class_names"}
@@ -167,7 +178,8 @@ class Run:
         checkpoint.write_text(self.path / "history.csv", text.getvalue())
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        checkpoint.write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        if self.writes:
+            checkpoint.write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def write_manifest(self) -> None:
         self.write_json("manifest.json", self.manifest)
@@ -175,6 +187,9 @@ class Run:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Write train.log meanwhile, and how it ended into the manifest, whichever way that is."""
+        if not self.writes:
+            yield
+            return
         log = self.path / "train.log"
         handler = logging.FileHandler(log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -182,26 +197,29 @@ class Run:
         say.addHandler(handler)
         self.manifest |= {"status": "running", "exit_status": None, "end": None}
         self.write_manifest()
+        for note in self.notes:
+            say.info(note)
         try:
             yield
         except KeyboardInterrupt:
-            self._ended("interrupted", 130)
+            self.ended("interrupted", 130)
             raise
         except BaseException as error:
             with log.open("a", encoding="utf-8") as file:
                 traceback.print_exception(error, file=file)
-            self._ended("failed", 1)
+            self.ended("failed", 1)
             better = explain(error, str(log))
             if better is None or better is error:
                 raise
             raise better from error
         else:
-            self._ended("done", 0)
+            self.ended("done", 0)
         finally:
             say.removeHandler(handler)
             handler.close()
 
-    def _ended(self, status: str, code: int) -> None:
+    def ended(self, status: str, code: int) -> None:
+        """Note how the run ended, and what it has left."""
         paths = [*sorted(self.checkpoints.glob("*.ckpt")), self.path / "history.csv", self.path / "eval.json"]
         artifacts = {p.relative_to(self.path).as_posix(): checkpoint.sha256(p) for p in paths if p.is_file()}
         best = self.best

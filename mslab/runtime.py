@@ -4,6 +4,7 @@ Importing this module does not import MindSpore.
 """
 
 import logging
+import operator
 import os
 import platform
 import re
@@ -93,8 +94,42 @@ def _cpu_flags() -> str:
 # --- starting --------------------------------------------------------------------------------------------------------
 
 
-def start(device: str, mode: str, seed: int) -> str:
-    """Set device, mode and every seed. Returns the device taken: "cpu", "gpu" or "ascend".
+SETTINGS = ("device", "mode", "seed", "jit_level", "max_device_memory", "amp_level")  # what a plan depends on
+
+
+def plan(
+    device: str,
+    mode: str,
+    seed: int,
+    jit_level: str = "auto",
+    max_device_memory: str | None = None,
+    amp_level: str = "O0",
+    workers: int = 1,
+) -> list[tuple[str, dict[str, Any]]]:
+    """The calls of `mindspore` that set it up, in their order: what `start` makes, and what a dry run prints.
+
+    Raises DeviceError where the device cannot do what is asked.
+    """
+    if amp_level != "O0" and device == "cpu":
+        raise DeviceError(
+            f"amp_level: {amp_level} on a CPU: it has no float16 arithmetic, and training would only get slower.",
+            expected="amp_level: O0 on a CPU; O2 or O3 on Ascend or a GPU",
+            fix="amp_level=O0",
+        )
+    calls: list[tuple[str, dict[str, Any]]] = [("set_context", {"mode": 0 if mode == "graph" else 1})]
+    calls.append(("set_device", {"device_target": NAMES[device]}))  # msrun's workers get a device each of it
+    if max_device_memory:
+        calls.append(("runtime.set_memory", {"max_size": max_device_memory}))
+    if jit_level != "auto":
+        calls.append(("set_context", {"jit_config": {"jit_level": jit_level}}))
+    if workers > 1:
+        calls.append(("communication.init", {}))
+    # every random source that training touches: MindSpore's, NumPy's global one with it, and the dataset pipeline's
+    return [*calls, ("set_seed", {"seed": seed}), ("dataset.config.set_seed", {"seed": seed})]
+
+
+def start(device: str, mode: str, seed: int, **more: Any) -> str:
+    """Set MindSpore up by `plan`, whose arguments follow. Returns the device taken: "cpu", "gpu" or "ascend".
 
     Raises DeviceError where the device is not there or does not work.
     """
@@ -107,21 +142,19 @@ def start(device: str, mode: str, seed: int) -> str:
         isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "as it is")
         say.info("note: MindSpore %s (CPU instructions: %s); 2.8.0 was faster on a CPU", version("mindspore"), isa)
     chosen = choose_device(device)
-    import mindspore as ms
-
-    ms.set_context(mode=ms.GRAPH_MODE if mode == "graph" else ms.PYNATIVE_MODE)
-    if ms.get_context("device_target") != NAMES[chosen] or chosen != "cpu":
-        ms.set_device(NAMES[chosen])
-    seed_all(seed)
+    set_up(plan(chosen, mode, seed, **more))
     return chosen
 
 
-def seed_all(seed: int) -> None:
-    """Every random source that training touches: MindSpore's, its dataset pipeline's and NumPy's."""
+def set_up(calls: list[tuple[str, dict[str, Any]]]) -> None:
+    """Make the calls of a plan."""
     import mindspore as ms
+    import mindspore.communication
 
-    ms.set_seed(seed)  # NumPy's global seed too
-    ms.dataset.config.set_seed(seed)
+    for name, arguments in calls:
+        if arguments == {"device_target": "CPU"} and ms.get_context("device_target") == "CPU":
+            continue  # it is set, and may not be set again once something has run on it
+        operator.attrgetter(name)(ms)(**arguments)
 
 
 def choose_device(wanted: str) -> str:
@@ -221,7 +254,8 @@ class Noise:
     """
 
     MARK = re.compile(r"^\[(WARNING|ERROR|CRITICAL)\]")
-    HARMLESS = re.compile(r"^\[WARNING\].*deprecated")  # MindSpore's own calls; nothing a student can act on
+    # MindSpore's own calls, and how workers find each other: nothing a student can act on
+    HARMLESS = re.compile(r"^\[WARNING\].*(deprecated|cluster/|[Cc]ollective|[Cc]ommunication group)")
 
     def __init__(self, file: Path, screen: IO[str]) -> None:
         self.file, self.screen, self.kept = file, screen, False

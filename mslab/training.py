@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import data, evaluation, features, freezing, metrics, model, runtime, schedule
+from mslab import data, evaluation, features, freezing, metrics, model, runtime, schedule, workers
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import Weights, load_exactly, read, sha256
 from mslab.config import FIELDS, load_config
 from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
 from mslab.progress import Meter
 from mslab.runfolder import Run
+from mslab.workers import ALONE, Group
 
 say = logging.getLogger("mslab")
 Feed = data.ImageFeed | features.FeatureFeed
@@ -27,12 +28,13 @@ FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 class TrainStep(nn.Cell):
     """Forward, loss, gradients, update: what MindSpore compiles into one graph.
 
+    `mean`, with several workers, makes their gradients one.
     images float32 (N, 3, H, W), labels int32 (N,) -> mean loss float32 (), logits float32 (N, class_num)
     """
 
-    def __init__(self, network: nn.Cell, loss: nn.Cell, optimizer: nn.Optimizer) -> None:
+    def __init__(self, network: nn.Cell, loss: nn.Cell, optimizer: nn.Optimizer, mean: Callable | None = None) -> None:
         super().__init__(auto_prefix=False)
-        self.network, self.loss, self.optimizer = network, loss, optimizer
+        self.network, self.loss, self.optimizer, self.mean = network, loss, optimizer, mean
         self.gradients = ms.value_and_grad(self.forward, None, optimizer.parameters, has_aux=True)
 
     def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
@@ -41,7 +43,36 @@ class TrainStep(nn.Cell):
 
     def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         (loss, logits), gradients = self.gradients(images, labels)
+        if self.mean is not None:
+            gradients = self.mean(gradients)
         self.optimizer(gradients)
+        return loss, logits
+
+
+class ScaledTrainStep(TrainStep):
+    """The same in float16: small gradients are lifted above its smallest number, and overflown ones change nothing.
+
+    The scale halves after an overflow and doubles after 1000 steps without (Micikevicius et al. 2018).
+    """
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.scaler = ms.amp.DynamicLossScaler(2.0**16, 2, 1000)
+
+    def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        logits = self.network(images)
+        return self.scaler.scale(self.loss(logits, labels)), logits
+
+    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        (loss, logits), gradients = self.gradients(images, labels)
+        if self.mean is not None:
+            gradients = self.mean(gradients)
+        gradients = self.scaler.unscale(gradients)
+        finite = ms.amp.all_finite(gradients)
+        if finite:
+            self.optimizer(gradients)
+        loss = self.scaler.unscale(loss)
+        self.scaler.adjust(finite)
         return loss, logits
 
 
@@ -50,7 +81,7 @@ def fit(plan: "Plan", run: Run) -> None:
 
     Raises TrainingError where the loss is not finite, and KeyboardInterrupt after the step in which Ctrl-C was pressed.
     """
-    feed, rates, config = plan.feed, plan.rates, plan.config
+    feed, rates, config, group = plan.feed, plan.rates, plan.config, plan.group
     steps = len(rates) // config.epochs
     with Meter(len(rates), steps * run.epoch) as meter, runtime.interruptible() as interrupted:
         for epoch in range(run.epoch, config.epochs):
@@ -72,7 +103,10 @@ def fit(plan: "Plan", run: Run) -> None:
                 if interrupted():
                     raise KeyboardInterrupt
 
-            result = evaluation.measure(step.network, feed.val(), config.batch_size, run.info["class_names"])
+            seen, correct, total_loss = group.sum([seen, correct, total_loss])
+            speed = seen / (time.perf_counter() - start)
+            group.average_statistics(plan.network)
+            result = evaluation.measure(step.network, feed.val(), config.batch_size, run.info["class_names"], group)
             if not np.isfinite(result["loss"]):
                 raise exploded(result["loss"], epoch, number, rates, run)
             row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": float(rates[number])}
@@ -98,8 +132,17 @@ class Plan:
     `trained` is the part that the feed's batches go through: the network, or its head where features are fed.
     """
 
-    def __init__(self, network: nn.Cell, trained: nn.Cell, feed: Feed, rates: np.ndarray, config: EasyDict) -> None:
+    def __init__(
+        self,
+        network: nn.Cell,
+        trained: nn.Cell,
+        feed: Feed,
+        rates: np.ndarray,
+        config: EasyDict,
+        group: Group = ALONE,
+    ) -> None:
         self.network, self.trained, self.feed, self.rates, self.config = network, trained, feed, rates, config
+        self.group = group
         self.names = [parameter.name for parameter in network.get_parameters()]
         self.prepared: TrainStep | None = None
         self.build(0)
@@ -112,7 +155,7 @@ class Plan:
             self.build(epoch)
         freezing.apply(self.network, fixed)
         if self.current is not self.prepared:
-            prepare(self.current, self.feed, self.config, epoch, meter)
+            compile_step(self.current, self.feed, self.config, epoch, meter)
             self.prepared = self.current
         return self.current
 
@@ -123,14 +166,21 @@ class Plan:
         optimizer = build_optimizer(self.trained, self.rates, self.config)
         done = epoch * len(self.rates) // self.config.epochs
         optimizer.global_step.set_data(ms.Tensor(np.full(optimizer.global_step.shape, done, np.int32)))
-        self.current = TrainStep(self.trained, nn.CrossEntropyLoss(), optimizer)
+        mean = self.group.gradient_mean(optimizer.parameters)
+        step = TrainStep if self.config.amp_level == "O0" else ScaledTrainStep
+        self.current = step(self.trained, nn.CrossEntropyLoss(), optimizer, mean)
 
-    def resume(self, last: Weights, epoch: int) -> str:
-        """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there."""
+    def resume(self, last: Weights | None, epoch: int) -> str:
+        """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.
+
+        Only the first of several workers has `last`; the others get what it holds.
+        """
         self.build(epoch)
         if freezing.frozen(self.names, self.config, epoch - 1) != self.fixed:
             return "the optimizer begins anew: something is unfrozen just now"
-        return load_exactly(self.state(), last.tensors, last.path, "training state")
+        text = load_exactly(self.state(), last.tensors, last.path, "training state") if last else "training state: told"
+        self.group.equalise(self.state().values())
+        return text
 
     def state(self) -> dict[str, ms.Parameter]:
         """What last.ckpt holds: weights, moments, the step counter. The learning rates follow from the config."""
@@ -168,7 +218,7 @@ def check_rates(rates: np.ndarray, steps: int) -> None:
         )
 
 
-def prepare(step: TrainStep, feed: Feed, config: EasyDict, epoch: int, meter: Meter) -> None:
+def compile_step(step: TrainStep, feed: Feed, config: EasyDict, epoch: int, meter: Meter) -> None:
     """Look at the first batch, say what it is, and compile the step for it."""
     images, labels = next(iter(feed.train(epoch)))
     data.check_labels(labels, config.class_num)
@@ -207,27 +257,35 @@ def train(
     Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
     resolved = load_config(config, overrides)
-    if freezing.is_asked(resolved):
-        asked = [f"{key}: {resolved[key]}" for key in FREEZERS if resolved[key] != FIELDS[key].default]
+    report = checked(resolved, report)
+    run = prepare(resolved, report, name or name_of(config), epoch_images)
+    with run.recording():
+        return go(run, report)
+
+
+def prepare(config: EasyDict, report: DatasetReport, name: str, epoch_images: int | None = None) -> Run:
+    """A fresh run folder for training from scratch. Raises ConfigError where the settings do not fit the network."""
+    if freezing.is_asked(config):
+        asked = [f"{key}: {config[key]}" for key in FREEZERS if config[key] != FIELDS[key].default]
         raise ConfigError(
             f"{', '.join(asked)} in training from scratch would keep random weights.",
             expected="nothing frozen, or a backbone to keep",
             fix="mslab transfer CONFIG --backbone FILE, or take that out of the config",
         )
-    report = checked(resolved, report)
-    resolved.stages = [list(row) for row in resolved.stages or model.STAGES]
-    resolved.profile = EasyDict(model.PROFILE | (resolved.profile or {}))
-    freezing.check(freezing.outline(resolved.stages), resolved)
-    run = Run.create(name or name_of(config), resolved, report, epoch_images=epoch_images)
-    with run.recording():
-        start_device(run, resolved)
-        return run_training(run, new_network(resolved), report)
+    config.stages = [list(row) for row in config.stages or model.STAGES]
+    config.profile = EasyDict(model.PROFILE | (config.profile or {}))
+    freezing.check(freezing.outline(config.stages), config)
+    return Run.create(name, config, report, epoch_images=epoch_images)
 
 
 def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one stays as is."""
+    return go_on(*reopen(path), report)
+
+
+def reopen(path: str | Path) -> tuple[Run, Weights | None]:
+    """A run to continue and its last.ckpt, None before its first epoch. Raises RunError where they do not match."""
     run = Run.open(path)
-    config = run.config
     file = run.checkpoints / "last.ckpt"
     last = read(file) if file.is_file() else None
     completed = last.info.get("epoch") if last else 0
@@ -242,7 +300,13 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
             fix="restore history.csv, or begin a new run",
         )
     run.rows = run.rows[:completed]
-    if run.epoch >= config.epochs and run.manifest["status"] == "done":
+    return run, last
+
+
+def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, group: Group = ALONE) -> EasyDict:
+    """Continue where the run is: check that its images are the same, then train the rest, alone or in a group."""
+    config = run.config
+    if run.finished:
         say.info("%s is finished: %d of %d epochs; nothing to do", run.path, run.epoch, config.epochs)
         return outcome(run, 0.0)
     report = checked(config, report, run.manifest["data"].get("skip_check", False))
@@ -252,18 +316,58 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
             expected=f"the data set with the fingerprint {run.manifest['data']['fingerprint'][:12]}…",
             fix="restore the images, or begin a new run with mslab train",
         )
-    if run.epoch >= config.epochs:  # stopped after its last epoch, before its end
-        with run.recording():
-            return finish(run, report, time.perf_counter())
     with run.recording():
-        say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
-        start_device(run, config)
-        network = new_network(config)
-        if last:  # the optimizer comes later; features of a frozen backbone need its weights now
-            load_exactly(network.parameters_dict(), last.backbone | last.head, file, "network")
-        elif run.manifest["parent"]:  # stopped before its first epoch ended
-            say.info(load_parent(network, parent_of(run), config, run.manifest))
-        return run_training(run, network, report, last)
+        if run.epoch >= config.epochs:  # stopped after its last epoch, before its end
+            return finish(run, report, time.perf_counter())
+        if run.epoch:
+            say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
+        return go(run, report, last, group)
+
+
+def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Group = ALONE) -> EasyDict:
+    """Start the device, build the network, give it the weights it begins with, and train."""
+    config = run.config
+    share_batch(run, group)
+    if group.size == 1:  # msrun's workers have started theirs
+        run.manifest["device"] = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
+        run.write_manifest()
+    network = new_network(config)
+    if config.sync_bn and group.size > 1:
+        workers.synchronise(network, group)
+    if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
+        load_exactly(network.parameters_dict(), last.backbone | last.head, last.path, "network")
+    elif run.manifest["parent"] and group.rank == 0:
+        say.info(load_parent(network, parent_of(run), config, run.manifest))
+    group.equalise(network.get_parameters())
+    return run_training(run, network, report, last, group)
+
+
+def share_batch(run: Run, group: Group) -> None:
+    """Set batch_size so that all workers together take as many images a step as the run began with; say what is what.
+
+    Raises ConfigError where they cannot.
+    """
+    config, began = run.config, run.manifest.get("workers", 1)
+    together = config.batch_size * began
+    if together % group.size or together == group.size:
+        raise ConfigError(
+            f"{run.path} takes {together} images a step; {group.size} workers cannot share them evenly.",
+            expected="a number of workers that divides them, with 2 or more images each",
+            fix=f"--workers {', '.join(str(n) for n in range(1, together // 2 + 1) if together % n == 0)}",
+        )
+    config.batch_size = together // group.size
+    if began > 1 or group.size > 1:
+        factor = lr_factor(config, began)
+        scaled = f"x {factor:.3g} = {config.lr_max * factor:.4g} (lr_scaling: {config.lr_scaling})"
+        say.info(
+            f"{group.size} workers x {config.batch_size} = {together} images a step; lr_max: {config.lr_max:g} "
+            + (scaled if factor != 1 else f"as it is (lr_scaling=linear would multiply it by {began})")
+        )
+
+
+def lr_factor(config: Mapping[str, Any], workers: int) -> float:
+    """The factor on lr_max where so many workers share a step (linear: Goyal et al. 2017; sqrt: Krizhevsky 2014)."""
+    return {"none": 1.0, "linear": float(workers), "sqrt": workers**0.5}[config["lr_scaling"]]
 
 
 def parent_of(run: Run) -> Weights:
@@ -297,17 +401,18 @@ def load_parent(network: nn.Cell, weights: Weights, config: EasyDict, manifest: 
     return f"{text}; head: {'; '.join(parts)}"
 
 
-def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Weights | None = None) -> EasyDict:
+def run_training(
+    run: Run, network: nn.Cell, report: DatasetReport, last: Weights | None = None, group: Group = ALONE
+) -> EasyDict:
     """Train `network` as run.config says, with the optimizer of `last` where given."""
     start, config = time.perf_counter(), run.config
     names = [parameter.name for parameter in network.get_parameters()]
     train_images = evaluation.images_of(report, "train")
     train_images = train_images.spread(run.manifest.get("epoch_images") or len(train_images))
     val_images = evaluation.images_of(report, "val")
-    steps = data.steps_per_epoch(train_images, config.batch_size)
-    rates = schedule.warmup_cosine(
-        config.epochs, steps, config.warmup_epochs, config.lr_init, config.lr_max, config.lr_end
-    )
+    steps = data.steps_per_epoch(train_images, config.batch_size * group.size)
+    highest = config.lr_max * lr_factor(config, run.manifest.get("workers", 1))
+    rates = schedule.warmup_cosine(config.epochs, steps, config.warmup_epochs, config.lr_init, highest, config.lr_end)
     check_rates(rates, config.epochs * steps)
     run.info = {
         "schema": 1,
@@ -318,15 +423,17 @@ def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Weight
         "stages": config.stages,
         "profile": dict(config.profile),
     }
-    images = data.ImageFeed(train_images, val_images, config)
+    images = data.ImageFeed(train_images, val_images, config, group)
     feed, trained = images, network
     before = run.manifest.get("features")  # whether they were used; None in a run that begins
     if freezing.is_frozen_throughout(names, config) and config.feature_views and before is not False:
         feed, trained = features.feed(network, images, report.fingerprint, required=bool(before))
     run.manifest["features"] = trained is not network  # a resume goes the same way
     run.write_manifest()
-    plan = Plan(network, trained, feed, rates, config)
-    if last:
+    if config.amp_level != "O0":
+        trained = ms.amp.auto_mixed_precision(trained, config.amp_level)
+    plan = Plan(network, trained, feed, rates, config, group)
+    if run.epoch:
         say.info(plan.resume(last, run.epoch))
     counted = sum(parameter.size for parameter in trained.trainable_params())
     say.info(
@@ -340,6 +447,8 @@ def run_training(run: Run, network: nn.Cell, report: DatasetReport, last: Weight
 
 def finish(run: Run, report: DatasetReport, start: float) -> EasyDict:
     """After the last epoch: the linear model, and what came of it all."""
+    if not run.writes:
+        return outcome(run, time.perf_counter() - start)
     run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(report.samples("train"), report.samples("val"))[0]
     result = outcome(run, time.perf_counter() - start)
     say.info(
@@ -379,11 +488,6 @@ def new_network(config: EasyDict) -> nn.Cell:
     """A fresh network of the config's stage table and class_num."""
     backbone = model.resnet50_backbone(config.stages, config.profile)
     return model.ResNet50(backbone, model.resnet50_head(config.class_num, backbone.channels))
-
-
-def start_device(run: Run, config: EasyDict) -> None:
-    run.manifest["device"] = runtime.start(config.device, config.mode, config.seed)
-    run.write_manifest()
 
 
 def name_of(config: Any) -> str:

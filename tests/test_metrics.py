@@ -13,7 +13,7 @@ def test_confusion_rows_are_true_columns_predicted():
 
 def test_figures_by_hand():
     logits = np.array([[2, 0, 0], [2, 0, 0], [0, 2, 0], [0, 2, 0]], np.float32)
-    result = metrics.figures(logits, np.array([0, 1, 1, 1]), ["a", "b", "c"])
+    result = metrics.figures(metrics.counts(logits, np.array([0, 1, 1, 1])), ["a", "b", "c"])
     assert result["accuracy"] == 0.75 and result["images"] == 4
     assert result["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
     assert result["per_class"]["a"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "support": 1}
@@ -40,3 +40,16 @@ def test_the_linear_model_learns_what_lies_in_thumbnails(tmp_path):
     files, labels = report.samples("train")
     mixed = list(np.random.default_rng(0).permutation(labels))
     assert metrics.linear_baseline((files, mixed), report.samples("val"))[0] < 0.9
+
+
+def test_figures_of_parts_add_up_to_those_of_the_whole_and_to_scikit_learns():
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(50, 4)), rng.integers(0, 4, 50)
+    parts = [metrics.counts(logits[rows], labels[rows]) for rows in (slice(0, 7), slice(7, 30), slice(30, 50))]
+    result, whole = (metrics.figures(total, list("abcd")) for total in (sum(parts), metrics.counts(logits, labels)))
+    assert result["loss"] == pytest.approx(whole.pop("loss")) and whole.items() <= result.items()
+    assert result["accuracy"] == accuracy_score(labels, logits.argmax(1))
+    expected = precision_recall_fscore_support(labels, logits.argmax(1))
+    assert np.allclose([list(row.values()) for row in result["per_class"].values()], np.transpose(expected))

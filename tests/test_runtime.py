@@ -124,8 +124,8 @@ def test_help_and_check_do_not_import_mindspore(tmp_path):
 def test_imports_go_one_way_down_the_list():
     import ast
 
-    order = "errors schedule config check runtime augment data model freezing checkpoint metrics evaluation progress "
-    order += "runfolder features training finetuning "
+    order = "errors schedule config check runtime workers augment data model freezing checkpoint metrics evaluation "
+    order += "progress runfolder features training finetuning launching "
     order += "mushrooms show demo comparison converting splitting unpacking bench cli"
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent

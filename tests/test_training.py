@@ -215,10 +215,10 @@ def test_the_last_batch_of_evaluation_is_counted_and_compiles_nothing(run, squar
             return network(x)
 
     batches = data.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 10)
-    logits, labels = evaluation.predict_logits(Watched(), batches, 10)
+    logits, labels = map(np.concatenate, zip(*evaluation.predict_logits(Watched(), batches, 10), strict=True))
     assert set(shapes) == {(10, 3, 32, 32)} and logits.shape == (48, 3) and len(labels) == 48
     one = data.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 48)
-    assert np.allclose(evaluation.predict_logits(network, one, 48)[0], logits, atol=1e-4)
+    assert np.allclose(next(evaluation.predict_logits(network, one, 48))[0], logits, atol=1e-4)
 
 
 def test_load_network_gives_what_is_needed_to_use_it(run, squares):

@@ -1,0 +1,308 @@
+"""Training with several workers: msrun starts them, this process watches them, and speaks for them when one fails."""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from easydict import EasyDict
+
+from mslab import runtime
+from mslab.check import cores
+from mslab.checkpoint import write_text
+from mslab.errors import ConfigError, MslabError, RunError, explain
+from mslab.runfolder import Run
+
+say = logging.getLogger("mslab")
+PORT = 8118  # msrun's own default; on one machine a free one is taken
+PATIENCE = 5  # seconds that workers get to say why, after the first has failed
+DIED = re.compile(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)")
+BEGAN = re.compile(r"worker (\d+) of \d+: process (\d+)")
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who trains: `workers` in all, evenly on `nodes` machines, of which this is `node_rank`; `master` is number 0."""
+
+    workers: int
+    nodes: int = 1
+    node_rank: int = 0
+    master: str = ""  # HOST or HOST:PORT; not needed on one machine
+
+    def check(self) -> None:
+        """ConfigError that names everything that does not fit."""
+        problems = []
+        if self.workers < 1 or self.nodes < 1:
+            problems.append(("--workers", f"{self.workers} workers on {self.nodes} machines"))
+        elif self.workers % self.nodes:
+            problems.append(("--workers", f"{self.workers} workers do not share {self.nodes} machines evenly"))
+        if not 0 <= self.node_rank < self.nodes:
+            problems.append(("--node-rank", f"{self.node_rank}: it is 0 to {self.nodes - 1} with --nodes {self.nodes}"))
+        if self.nodes > 1 and not self.master:
+            problems.append(("--master", "the machine with --node-rank 0 is not named"))
+        _, _, port = self.master.partition(":")
+        if port and not (port.isdigit() and 1024 <= int(port) <= 65535):
+            problems.append(("--master", f"{port} is no port; HOST, or HOST:PORT with a port from 1024 to 65535"))
+        if problems:
+            raise ConfigError(
+                "The workers cannot be placed.",
+                details=problems,
+                expected="the same command on every machine, but for --node-rank",
+                fix="--workers 16 --nodes 2 --node-rank 0 --master HOST on the first, --node-rank 1 on the second",
+            )
+
+    @property
+    def local(self) -> int:
+        return self.workers // self.nodes
+
+    def command(self, logs: Path, order: dict[str, Any]) -> list[str]:
+        """The launch command of this machine; `order` is what its workers are to do."""
+        host, _, port = (self.master or "127.0.0.1").partition(":")
+        return [
+            *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--join=True", f"--log_dir={logs}"),
+            *(f"--worker_num={self.workers}", f"--local_worker_num={self.local}", f"--node_rank={self.node_rank}"),
+            *(f"--master_addr={host}", f"--master_port={port or (PORT if self.nodes > 1 else free_port())}"),
+            *("python", "-m", "mslab.launching", json.dumps(order)),
+        ]
+
+    def environment(self, logs: Path, device: str) -> dict[str, str]:
+        """What the workers see: this Python first on the path, and on a CPU a fair share of the cores each."""
+        own = {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "MSLAB_LOGS": str(logs),
+        }
+        if device == "cpu":
+            own["OMP_NUM_THREADS"] = str(max(1, cores() // self.local))
+        return own
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]  # type: ignore[no-any-return]
+
+
+def begin(prepare: Callable[[], Run], config: EasyDict, crew: Crew) -> None:
+    """Make the run folder on the first machine, and train it with all workers. `prepare` makes the folder."""
+    run = None
+    if crew.node_rank == 0:
+        run = prepare()
+        run.manifest["workers"] = crew.workers
+        run.write_manifest()
+        for note in run.notes:
+            say.info(note)
+    launch(run, config, crew)
+
+
+def resume(path: str | Path, crew: Crew) -> None:
+    """Continue a run with these workers, as many as before or not. Raises what `training.resume` raises."""
+    from mslab import training
+
+    run, _ = training.reopen(path)
+    if run.finished:
+        training.go_on(run, None)  # which says so
+    else:
+        launch(run if crew.node_rank == 0 else None, run.config, crew)
+
+
+def launch(run: Run | None, config: EasyDict, crew: Crew) -> None:
+    """Train with all workers, and return when they have. Raises RunError with what the first that failed has said.
+
+    `run` is None on every machine but the first, which tells the others what is in it.
+    """
+    logs = run.path / "workers" if run else Path("runs") / f"workers-{crew.node_rank}"
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in [*logs.glob("*.log"), *logs.glob("*.failed")]:
+        old.unlink()
+    settings = {key: config[key] for key in runtime.SETTINGS} | {"device": runtime.choose_device(config.device)}
+    runtime.plan(**settings)  # what this device cannot do is said here, once
+    check_devices(settings["device"], crew.local, os.environ)
+    say.info(f"{crew.workers} workers, {crew.local} on this machine ({settings['device']}); logs in {logs}/")
+    order = {"run": str(run.path) if run else None, "settings": settings}
+    with (logs / "msrun.log").open("w") as output:
+        msrun = subprocess.Popen(
+            crew.command(logs, order),
+            env=os.environ | crew.environment(logs, settings["device"]),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_stop_with_parent,
+        )
+    try:
+        if _watch(msrun, logs, crew):
+            raise failure(logs, crew, run)
+    except BaseException as error:
+        _end(msrun)
+        if run:
+            run = Run.open(run.path)
+            if run.manifest["status"] == "running":  # a killed worker could not note it
+                stopped = isinstance(error, KeyboardInterrupt)
+                run.ended("interrupted" if stopped else "failed", 130 if stopped else 1)
+        raise
+
+
+def check_devices(device: str, needed: int, environ: Mapping[str, str]) -> None:
+    """ConfigError where fewer devices are visible than workers need."""
+    name = {"ascend": "ASCEND_RT_VISIBLE_DEVICES", "gpu": "CUDA_VISIBLE_DEVICES"}.get(device, "")
+    if name in environ and len(environ[name].split(",")) < needed:
+        raise ConfigError(
+            f"{name}={environ[name]} shows fewer devices than the {needed} workers of this machine need.",
+            expected="one device a worker",
+            fix=f"name {needed} devices in {name}, or fewer --workers",
+        )
+
+
+def dry_run(config: EasyDict, crew: Crew | None, environ: Mapping[str, str] = os.environ) -> str:
+    """What a run of this config would call and launch, as text. A device that is named is not tried."""
+    device = config.device if config.device != "auto" else runtime.choose_device("auto")
+    settings = {key: config[key] for key in runtime.SETTINGS} | {"device": device}
+    count = crew.workers if crew else 1
+    rows = [("device", f"{device} (config: {config.device}); nothing was tried on it")]
+    for name, arguments in runtime.plan(**settings, workers=count):
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        rows.append(("calls", f"mindspore.{name}({given})"))
+    if config.amp_level != "O0":
+        rows.append(("calls", f"mindspore.amp.auto_mixed_precision(network, {config.amp_level!r})"))
+        rows.append(("calls", "mindspore.amp.DynamicLossScaler(65536.0, 2, 1000)"))
+    if crew:
+        check_devices(device, crew.local, environ)
+        logs = Path("runs") / "RUN" / "workers"
+        rows.append(("step", f"{count} workers x {config.batch_size} = {count * config.batch_size} images"))
+        rows += [("sets", f"{name}={value}") for name, value in crew.environment(logs, device).items()]
+        rows.append(("launches", shlex.join(crew.command(logs, {"run": "runs/RUN", "settings": settings}))))
+    return "\n".join(f"{label:<10}{text}" for label, text in rows)
+
+
+def _stop_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG: msrun ends its workers at SIGINT
+
+
+def _watch(msrun: subprocess.Popen, logs: Path, crew: Crew) -> int:
+    """Show what the first worker here says until all have ended; 1 as soon as one has failed."""
+    spoken = logs / f"worker_{crew.node_rank * crew.local}.log"
+    told, deadline = 0, float("inf")
+    while True:
+        ended = msrun.poll()
+        text = spoken.read_text(errors="replace") if crew.node_rank == 0 and spoken.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        for line in whole[told:].splitlines():
+            if not BEGAN.match(line) and not line.startswith("["):  # MindSpore's own, after the kit has let go of it
+                say.info(line)
+        told = len(whole)
+        if ended is not None:
+            return ended
+        if deadline == float("inf") and (
+            any(logs.glob("*.failed")) or DIED.search((logs / "msrun.log").read_text(errors="replace"))
+        ):
+            deadline = time.monotonic() + PATIENCE  # msrun itself waits half a minute for its scheduler
+        if time.monotonic() > deadline:
+            return 1
+        time.sleep(0.1)
+
+
+def _end(msrun: subprocess.Popen) -> None:
+    """End msrun, which ends its workers, and its scheduler."""
+    if msrun.poll() is None:
+        msrun.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            msrun.wait(10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(msrun.pid, signal.SIGKILL)
+
+
+def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
+    """What the first worker that failed said; where none said anything, which one was killed."""
+    again = f"mslab train --resume {run.path} --workers {crew.workers}" if run else "start all machines again"
+    told = [json.loads(path.read_text()) for path in logs.glob("*.failed")]
+    if told:
+        first = min(told, key=lambda one: (not one["known"], one["time"]))
+        who = f"worker {first['rank']} of {crew.workers}"
+        if first["known"]:
+            return RunError(f"{who} stopped: {first['text']}")
+        rows = [("traceback", f"{logs}/worker_{first['rank']}.log")]
+        return RunError(
+            f"{who} ended with {first['text']}.", details=rows, expected="all workers until the end", fix=again
+        )
+    died = DIED.search((logs / "msrun.log").read_text(errors="replace"))
+    names = {}
+    for log in logs.glob("worker_*.log"):
+        if began := BEGAN.search(log.read_text(errors="replace")):
+            names[began[2]] = began[1]
+    if died:
+        code = int(died[2])
+        how = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+        return RunError(
+            f"worker {names.get(died[1], '?')} of {crew.workers} (process {died[1]}) {how}.",
+            details=[("logs", f"{logs}/")],
+            expected="all workers until the end; the kernel kills with 9 where memory runs out",
+            fix=f"{again}    goes on after the last completed epoch",
+        )
+    return RunError(
+        "msrun ended without a word of any worker.",
+        details=[("log", f"{logs}/msrun.log")],
+        expected="msrun of this MindSpore",
+        fix=again,
+    )
+
+
+# --- in a worker -----------------------------------------------------------------------------------------------------
+
+
+def work(order: dict[str, Any]) -> None:
+    """One worker, from joining the others to the end of the run; also msrun's scheduler, which only joins."""
+    settings, count = order["settings"], int(os.environ["MS_WORKER_NUM"])
+    runtime.set_up(runtime.plan(**settings, workers=count))
+    if os.environ["MS_ROLE"] == "MS_SCHED":
+        return
+    from mslab import training, workers
+
+    group = workers.join()
+    say.info("worker %d of %d: process %d", group.rank, group.size, os.getpid())
+    told, last = None, None
+    if group.rank == 0:
+        run, last = training.reopen(order["run"])
+        run.manifest["device"] = settings["device"]
+        told = {"path": str(run.path), "config": run.config, "manifest": run.manifest, "rows": run.rows}
+    told = group.tell(told)
+    if group.rank:
+        run = Run(Path(told["path"]), EasyDict(told["config"]), told["manifest"], writes=False)
+        run.rows = told["rows"]
+    training.go_on(run, last, group=group)
+
+
+def main(text: str) -> int:
+    """`work`, with what goes wrong written where the launching process looks for it. Returns the exit code."""
+    logs = Path(os.environ["MSLAB_LOGS"])
+    name = "scheduler" if os.environ["MS_ROLE"] == "MS_SCHED" else os.environ["RANK_ID"]
+    with runtime.quiet() as noise:
+        if name != "0":  # the first worker's goes to train.log
+            noise.move_to(logs / f"mindspore_{name}.log")
+        try:
+            work(json.loads(text))
+        except BaseException as error:
+            known = explain(error)
+            text = f"{type(known).__name__}: {known}" if known else f"{type(error).__name__}: {str(error).strip()}"
+            if not known:
+                print(traceback.format_exc(), file=noise.screen)
+            if name != "scheduler":
+                note = {"rank": int(name), "known": bool(known), "text": text[:4000], "time": time.time()}
+                write_text(logs / f"worker_{name}.failed", json.dumps(note))
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
