@@ -5,10 +5,11 @@
 #   ./run.sh COMMAND …     .venv/bin/mslab COMMAND …
 # MSLAB_PYTHON=…     another Python 3.10 to 3.12 than the one found
 # MSLAB_MINDSPORE=…  another MindSpore, 2.7.0 to 2.10.0, in a folder of its own (.venv-2.10.0)
+# MSLAB_SYSTEM=1     the MindSpore of this machine's Python (an Ascend image's), in .venv-system; it is never replaced
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-venv=$here/.venv${MSLAB_MINDSPORE:+-$MSLAB_MINDSPORE}
+venv=$here/.venv${MSLAB_MINDSPORE:+-$MSLAB_MINDSPORE}${MSLAB_SYSTEM:+-system}
 note() { printf 'run.sh: %s\n' "$*" >&2; }
 fail() {
     printf 'run.sh: %s\n  expected  %s\n  fix       %s\n' "$1" "$2" "$3" >&2
@@ -32,10 +33,17 @@ install() {
     python=$(find_python) || exit 1
     note "making $venv with $("$python" --version 2>&1); downloads about 1 GB, once"
     rm -rf "$venv"
-    "$python" -m venv "$venv" ||
+    "$python" -m venv ${MSLAB_SYSTEM:+--system-site-packages} "$venv" ||
         fail "$python cannot make a virtual environment" "the venv module" "on Debian and Ubuntu: apt install python3-venv"
     pins=$venv/constraints.txt
-    if [ -n "${MSLAB_MINDSPORE:-}" ]; then
+    if [ -n "${MSLAB_SYSTEM:-}" ]; then # what the machine brings stays as it is; only what it lacks is installed
+        found=$("$python" -c 'from importlib.metadata import version as v; print(v("mindspore"), v("numpy"))' 2>/dev/null) ||
+            fail "$("$python" --version 2>&1) has no MindSpore and NumPy, and MSLAB_SYSTEM says to use them" \
+                "a Python with MindSpore 2.7 to 2.10, as Ascend images have it" \
+                "name it: MSLAB_PYTHON=/path/to/python3; or leave MSLAB_SYSTEM out"
+        note "using this machine's MindSpore ${found% *} and NumPy ${found#* }"
+        { grep -v -E '^(mindspore|numpy)==' "$here/constraints.txt"; printf 'mindspore==%s\nnumpy==%s\n' ${found}; } >"$pins"
+    elif [ -n "${MSLAB_MINDSPORE:-}" ]; then
         sed "s/^mindspore==.*/mindspore==$MSLAB_MINDSPORE/" "$here/constraints.txt" >"$pins"
     else
         cp "$here/constraints.txt" "$pins"
@@ -64,7 +72,7 @@ test)
     exec "$venv/bin/python" -m pytest -m "not slow" "$@"
     ;;
 "" | -h | --help)
-    sed -n '2,7s/^# \{0,1\}//p' "$0"
+    sed -n '2,8s/^# \{0,1\}//p' "$0"
     echo
     exec "$venv/bin/mslab" --help
     ;;

@@ -126,7 +126,7 @@ def test_imports_go_one_way_down_the_list():
 
     order = "errors schedule config check runtime workers augment data model freezing checkpoint metrics evaluation "
     order += "progress runfolder features training finetuning launching "
-    order += "mushrooms show demo comparison converting splitting unpacking bench cli"
+    order += "mushrooms show demo comparison converting splitting unpacking bench cli modelarts"
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
     modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
