@@ -431,12 +431,12 @@ def bench_transfer(
     json_file: Json = None,
 ) -> None:
     """Head-only transfer with cached features beside the same job without; each in a fresh process."""
-    from mslab import bench
+    from mslab.bench import transfer
 
-    rows = bench.bench_transfer(config, backbone, overrides or [], say.info)
+    rows = transfer.bench_transfer(config, backbone, overrides or [], say.info)
     write_json(json_file, rows)
     if json_file != "-":
-        print(bench.transfer_table(rows))
+        print(transfer.table(rows))
 
 
 @job(bench_app, "check")
@@ -452,9 +452,44 @@ def bench_check(
     json_file: Json = None,
 ) -> None:
     """The dataset checker beside a bare parallel Pillow decode, and beside CleanVision and imagededup."""
-    from mslab import bench
+    from mslab.bench import check
 
-    rows = bench.bench_check(images, peers, repeats, Path(folder) if folder else None, say.info)
+    rows = check.bench_check(images, peers, repeats, Path(folder) if folder else None, say.info)
     write_json(json_file, rows)
     if json_file != "-":
-        print(bench.table(rows))
+        print(check.table(rows))
+
+
+@job(bench_app, "train")
+def bench_train(
+    size: Annotated[int, typer.Option(help="pixels of an image's side", min=8)] = 64,
+    batch: Annotated[int | None, typer.Option(help="images in a step; 32, from 224 pixels on 8", min=1)] = None,
+    repeats: Annotated[int, typer.Option(help="blocks of each; the median counts", min=1)] = 7,
+    peers: Annotated[
+        str | None, typer.Option("--peers", metavar="PYTHON", help="a Python with torch and torchvision")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """ResNet-50 beside PyTorch and mindcv, training and inference, blocks of steps going round among them."""
+    from mslab.bench import speed
+
+    rows = speed.bench_train(size, batch or (8 if size >= 224 else 32), repeats, peers, progress=say.info)
+    write_json(json_file, rows)
+    if json_file != "-":
+        print(speed.table(rows))
+
+
+@job(bench_app, "profile")
+def bench_profile(
+    size: Annotated[int, typer.Option(help="pixels of an image's side", min=8)] = 64,
+    batch: Annotated[int | None, typer.Option(help="images in a step; 32, from 224 pixels on 8", min=1)] = None,
+    json_file: Json = None,
+) -> None:
+    """Where the time of a training step on a CPU goes, by kind of operator and by size of feature map."""
+    from mslab.bench import steptime
+
+    batch = batch or (8 if size >= 224 else 32)
+    rows = steptime.bench_profile(size, batch, progress=say.info)
+    write_json(json_file, rows)
+    if json_file != "-":
+        print(steptime.table(rows, size, batch))

@@ -1,8 +1,4 @@
-"""Speed and memory beside others, measured side by side in one run. Figures are ratios: machines and days differ.
-
-check     the dataset checker beside a bare parallel Pillow decode, CleanVision and imagededup
-transfer  head-only transfer with cached features beside the same job without
-"""
+"""The dataset checker beside a bare parallel Pillow decode, CleanVision and imagededup, on drawn photographs."""
 
 import json
 import multiprocessing
@@ -22,8 +18,10 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
+from mslab.bench import last_word
 from mslab.check import check_dataset, cores
 from mslab.errors import MslabError
+from mslab.show import render
 
 CLASSES = 10
 SHAPE = (375, 500)  # pixels, height and width
@@ -137,7 +135,7 @@ def bench_check(
 
 
 def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, float]:
-    command = [sys.executable, "-m", "mslab.bench", name, str(place)]
+    command = [sys.executable, "-m", "mslab.bench.check", name, str(place)]
     if name in ("cleanvision", "imagededup"):
         script = {"cleanvision": CLEANVISION, "imagededup": IMAGEDEDUP}[name] + TOLD
         command = [str(peers), "-c", script, str(place), str(cores())]
@@ -145,7 +143,7 @@ def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, f
     lines = [line for line in done.stdout.splitlines() if line.startswith("bench ")]
     if not lines:
         raise MslabError(
-            f"{CONTENDERS[name]} did not finish: {(done.stderr.strip().splitlines() or ['no message'])[-1]}",
+            f"{CONTENDERS[name]} did not finish: {last_word(done.stderr)}",
             expected="a Python with cleanvision and imagededup, for --peers",
             fix="python -m venv peers && peers/bin/pip install cleanvision imagededup, then --peers peers/bin/python",
         )
@@ -153,8 +151,6 @@ def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, f
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    from mslab.show import render
-
     grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores")
     for name in ("images", "", "images/s", "of decode", "MiB", "bytes each"):
         grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
@@ -165,52 +161,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         each = f"{grown / more:.0f}" if more else ""
         speed, ratio = f"{row['images_per_s']:,.0f}", f"{row['ratio']:.2f}x"
         grid.add_row(f"{row['images']:,}", CONTENDERS[row["contender"]], speed, ratio, f"{row['own_mib']:.0f}", each)
-    return render(grid)
-
-
-def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progress: Any) -> list[dict[str, Any]]:
-    """Rows of {contender, seconds, val_acc, ratio}: freeze: all with features kept, found again, and without."""
-    from mslab.config import load_config
-
-    settings = load_config(config, overrides)
-    rows: list[dict[str, Any]] = []
-    data = [f"{key}={Path(settings[key]).resolve()}" for key in ("train_data", "val_data")]
-    files = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve())]
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, setting in (("features kept", ()), ("features found", ()), ("no features", ("feature_views=0",))):
-            place = Path(scratch) / f"run{len(rows)}"
-            place.mkdir()
-            words = [*files, *overrides, *data, "freeze=all", *setting]
-            start = time.perf_counter()
-            done = subprocess.run(
-                [str(Path(sys.executable).with_name("mslab")), "transfer", *words],
-                cwd=place,
-                env=os.environ | {"XDG_CACHE_HOME": scratch},
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                raise MslabError(
-                    f"the run with {name} did not end well: {done.stderr.strip().splitlines()[0]}",
-                    expected="a transfer that works by itself",
-                    fix=f"mslab transfer {' '.join(words)}",
-                )
-            seconds = time.perf_counter() - start
-            run = next((place / "runs").iterdir())
-            accuracy = json.loads((run / "manifest.json").read_text())["metrics"]["val_acc"]
-            rows.append({"contender": name, "seconds": seconds, "val_acc": accuracy})
-            progress(f"{name}: {seconds:.0f} s, val_acc {accuracy:.3f}")
-    return [row | {"ratio": rows[-1]["seconds"] / row["seconds"]} for row in rows]
-
-
-def transfer_table(rows: Sequence[dict[str, Any]]) -> str:
-    from mslab.show import render
-
-    grid = Table(box=box.SIMPLE, title="head-only transfer, the whole command")
-    for name in ("", "seconds", "times as fast", "val_acc"):
-        grid.add_column(name, justify="left" if name == "" else "right")
-    for row in rows:
-        grid.add_row(row["contender"], f"{row['seconds']:.0f}", f"{row['ratio']:.1f}x", f"{row['val_acc']:.3f}")
     return render(grid)
 
 

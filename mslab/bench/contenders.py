@@ -1,0 +1,143 @@
+"""What runs in the process of one contender: ResNet-50 on one batch in memory, a block of steps whenever a line asks.
+
+PYTHON contenders.py JOB     a line in: "train 5"; a line out: "bench " and {"seconds": […], "values": […]} of each step
+
+train: batch in, loss out, weights changed. infer: batch in, logits out. update: the optimizer alone (mslab's only).
+The file imports nothing of mslab at its top, since PyTorch's contender runs in a Python that has no mslab.
+"""
+
+import ctypes
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CLASSES = 1000
+RATE, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
+LONGEST = 10_000  # steps that the kit's list of learning rates is made for
+
+
+@dataclass
+class Contender:
+    weights: int  # trainable ones
+    set_train: Callable[[bool], Any]
+    steps: dict[str, Callable[[], float]]  # what a line can ask for -> one step: the loss, or the logits' mean
+
+
+def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
+    """The kit's own network, training step and optimizer, as `mslab train` runs them."""
+    import mindspore as ms
+    from mindspore import nn
+
+    from mslab import model, runtime, training
+
+    runtime.start("cpu", job["mode"], seed=1)
+    backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
+    network = model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
+    settings = {"optimizer": "momentum", "momentum": MOMENTUM, "weight_decay": DECAY, "lr_scale": {}}
+    optimizer = training.build_optimizer(network, np.full(LONGEST, RATE, np.float32), settings)
+    step = training.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
+    gradients = tuple(ms.Tensor(np.zeros(parameter.shape, np.float32)) for parameter in optimizer.parameters)
+
+    def update() -> float:
+        optimizer(gradients)
+        return 0.0
+
+    return Contender(
+        sum(parameter.size for parameter in network.trainable_params()),
+        network.set_train,
+        {
+            "train": lambda: float(step(ms.Tensor(images), ms.Tensor(labels))[0].asnumpy()),
+            "infer": lambda: float(network(ms.Tensor(images)).asnumpy().mean()),
+            "update": update,
+        },
+    )
+
+
+def mindcv(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
+    """mindcv's network with MindSpore's own training step and momentum, in GRAPH mode."""
+    import mindspore as ms
+    from mindcv.models import resnet50
+    from mindspore import nn
+
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    ms.set_seed(1)
+    network = resnet50(num_classes=CLASSES)
+    optimizer = nn.Momentum(network.trainable_params(), RATE, MOMENTUM, weight_decay=DECAY)
+    step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
+    return Contender(
+        sum(parameter.size for parameter in network.trainable_params()),
+        step.set_train,
+        {
+            "train": lambda: float(step(ms.Tensor(images), ms.Tensor(labels)).asnumpy()),
+            "infer": lambda: float(network(ms.Tensor(images)).asnumpy().mean()),
+        },
+    )
+
+
+def pytorch(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
+    """torchvision's network, or timm's where that is not installed, in one memory format."""
+    import torch
+
+    try:
+        from torchvision.models import resnet50
+    except ImportError:
+        from timm.models.resnet import resnet50
+
+    torch.set_num_threads(job["threads"])
+    torch.manual_seed(1)
+    memory = getattr(torch, job["format"])
+    network = resnet50().to(memory_format=memory)
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    criterion = torch.nn.CrossEntropyLoss()
+
+    def batch() -> torch.Tensor:
+        return torch.from_numpy(images).contiguous(memory_format=memory)
+
+    def train() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = criterion(network(batch()), torch.from_numpy(labels).long())
+        loss.backward()
+        optimizer.step()
+        return float(loss.item())
+
+    def infer() -> float:
+        with torch.inference_mode():
+            return float(network(batch()).numpy().mean())
+
+    return Contender(
+        sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
+        network.train,
+        {"train": train, "infer": infer},
+    )
+
+
+def answer(**content: Any) -> None:
+    print("bench", json.dumps(content), flush=True)
+
+
+def main(job: dict[str, Any]) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a stopped process would outlive its parent
+    images = np.random.default_rng(1).normal(size=(job["batch"], 3, job["size"], job["size"])).astype(np.float32)
+    labels = (np.arange(job["batch"]) % CLASSES).astype(np.int32)
+    contender = {"mslab": mslab, "mindcv": mindcv, "pytorch": pytorch}[job["maker"]](job, images, labels)
+    answer(weights=contender.weights)
+    for line in sys.stdin:
+        what, steps = line.split()
+        contender.set_train(what != "infer")
+        seconds, values = [], []
+        for _ in range(int(steps)):
+            start = time.perf_counter()
+            values.append(contender.steps[what]())
+            seconds.append(time.perf_counter() - start)
+        answer(seconds=seconds, values=values)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,243 @@
+"""ResNet-50 beside PyTorch and mindcv: images/s of training and of inference, start, compilation, memory.
+
+Each contender lives in a process of its own from beginning to end. Blocks of steps go round among them (A B C A B C …),
+so that a slow minute of the machine hits all; those that wait are stopped (SIGSTOP) and use no CPU.
+"""
+
+import json
+import math
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from mslab.bench import contenders, last_word
+from mslab.check import cores
+from mslab.errors import MslabError
+from mslab.show import render
+
+CONTENDERS: dict[str, dict[str, Any]] = {
+    "mslab, GRAPH": {"maker": "mslab", "mode": "graph"},
+    "mslab, PYNATIVE": {"maker": "mslab", "mode": "pynative"},
+    "PyTorch, channels_last": {"maker": "pytorch", "format": "channels_last"},
+    "PyTorch, contiguous": {"maker": "pytorch", "format": "contiguous_format"},
+    "mindcv, GRAPH": {"maker": "mindcv"},
+}
+FIXES = {  # maker -> what it needs, how to get it
+    "mslab": ("a training step that works here", "a smaller --batch or --size, if memory ran out"),
+    "pytorch": (
+        "a Python with torch and torchvision, for --peers",
+        "python -m venv peers && peers/bin/pip install torch torchvision, then --peers peers/bin/python",
+    ),
+    "mindcv": ("mindcv beside mslab", "pip install mindcv==0.3.0"),
+}
+BLOCK = 5  # steps in a block
+WARM = 2  # steps before the first block, beside the one that compiles
+
+
+class Child:
+    """A contender's process: runs when asked, is stopped between. Raises MslabError where it ends by itself."""
+
+    def __init__(self, name: str, job: Mapping[str, Any], peers: str | None = None, **environ: str) -> None:
+        self.name, self.maker = name, job["maker"]
+        command = [sys.executable, "-m", contenders.__name__]
+        if self.maker == "pytorch":
+            command = [str(peers), "-I", contenders.__file__]  # -I: this folder's modules are not for that Python
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed with the process
+        started = time.perf_counter()
+        try:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(dict(job) | {"threads": cores()})],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": str(cores())} | environ,
+            )
+        except OSError as error:
+            raise self.failed(str(error)) from None
+        try:
+            self.weights = self.answer()["weights"]
+        except BaseException:
+            self.end()
+            raise
+        self.startup = time.perf_counter() - started  # seconds
+
+    def run(self, what: str, steps: int) -> dict[str, Any]:
+        """A block: {"seconds" and "values" of each step, "lines": other lines of standard output meanwhile}."""
+        self.process.send_signal(signal.SIGCONT)
+        with suppress(BrokenPipeError):  # it has ended: answer() says why
+            self.process.stdin.write(f"{what} {steps}\n")  # type: ignore[union-attr]
+            self.process.stdin.flush()  # type: ignore[union-attr]
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        lines: list[str] = []
+        for line in self.process.stdout:  # type: ignore[union-attr]
+            if line.startswith("bench "):
+                self.process.send_signal(signal.SIGSTOP)  # and wait until all its threads have stopped
+                os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+                return json.loads(line[6:]) | {"lines": lines}
+            lines.append(line.rstrip())
+        code = self.process.wait()
+        self.errors.seek(0)
+        raise self.failed(last_word(self.errors.read()) + (f" (signal {-code})" if code < 0 else ""))
+
+    def failed(self, reason: str) -> MslabError:
+        expected, fix = FIXES[self.maker]
+        return MslabError(f"{self.name} did not finish: {reason}", expected=expected, fix=fix)
+
+    def peak(self) -> float:
+        """MiB of memory that the whole process has had at most, or NaN where the system does not tell."""
+        try:
+            found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        except OSError:
+            found = None
+        return int(found[1]) / 1024 if found else math.nan
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.errors):
+            with suppress(BrokenPipeError):
+                pipe.close()  # type: ignore[union-attr]
+
+
+def bench_train(
+    size: int = 64,
+    batch: int = 32,
+    repeats: int = 7,
+    peers: str | None = None,
+    stages: Sequence[Sequence[int]] | None = None,
+    progress: Callable[[str], Any] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Rows of summarise(), first of training, then of inference, on float32 images of `size` pixels.
+
+    `repeats`: blocks of each contender. `peers`: a Python with torch; without it PyTorch is left out. `stages`: another
+    table than ResNet-50's; mslab alone then, since the others' networks have their own.
+    """
+    names = [
+        name
+        for name, job in CONTENDERS.items()
+        if job["maker"] == "mslab" or (not stages and (peers or job["maker"] != "pytorch"))
+    ]
+    job = {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
+    with ExitStack() as stack:
+        children: list[Child] = []
+        for name in names:
+            children.append(Child(name, CONTENDERS[name] | job, peers))
+            stack.callback(children[-1].end)
+            progress(f"{name}: {children[-1].weights:,} weights, started in {children[-1].startup:.1f} s")
+        check_weights({child.name: child.weights for child in children})
+        rows = []
+        for what in ("train", "infer"):
+            rows += _measure(what, children, batch, repeats, progress)
+    return [{"size": size, "batch": batch} | row for row in rows]
+
+
+def _measure(
+    what: str, children: Sequence[Child], batch: int, repeats: int, progress: Callable[[str], Any]
+) -> list[dict[str, Any]]:
+    """Rows of one kind of step: a first step and warm ones, then the rounds."""
+    values: dict[str, list[float]] = {}
+    more: dict[str, dict[str, Any]] = {}
+    blocks: dict[str, list[float]] = {child.name: [] for child in children}
+    for child in children:
+        first = child.run(what, 1 + WARM)
+        values[child.name] = first["values"]
+        compiling = first["seconds"][0] - statistics.median(first["seconds"][1:])
+        more[child.name] = {"weights": child.weights, "startup_s": child.startup, "compile_s": compiling, "turns": []}
+        progress(f"{what}, first step: {child.name} {first['seconds'][0]:.1f} s")
+    for turn, child in enumerate([*children] * repeats):
+        block = child.run(what, BLOCK)
+        values[child.name] += block["values"]
+        blocks[child.name].append(sum(block["seconds"]))
+        more[child.name]["turns"].append(turn)
+        progress(f"{what}, turn {turn + 1}: {child.name} {batch * BLOCK / blocks[child.name][-1]:.1f} images/s")
+    for child in children:
+        check_values(child.name, what, values[child.name])
+        more[child.name] |= {"first": values[child.name][0], "last": values[child.name][-1]}
+        if what == "train":  # later the process still holds what training needed
+            more[child.name]["peak_mib"] = child.peak()
+    return [row | more[row["contender"]] for row in summarise(what, blocks, batch * BLOCK)]
+
+
+def summarise(what: str, blocks: Mapping[str, Sequence[float]], images: int) -> list[dict[str, Any]]:
+    """Rows of {job, contender, ratio, images_per_s, least, most} from the seconds of each one's blocks of `images`.
+
+    images_per_s is the median, ratio is to the best of PyTorch's rows: None without one.
+    """
+    speeds = {name: [images / seconds for seconds in each] for name, each in blocks.items()}
+    medians = {name: statistics.median(each) for name, each in speeds.items()}
+    best = max((speed for name, speed in medians.items() if name.startswith("PyTorch")), default=None)
+    return [
+        {
+            "job": what,
+            "contender": name,
+            "ratio": medians[name] / best if best else None,
+            "images_per_s": medians[name],
+            "least": min(each),
+            "most": max(each),
+        }
+        for name, each in speeds.items()
+    ]
+
+
+def check_weights(weights: Mapping[str, int]) -> None:
+    """MslabError where the networks have not the same number of trainable weights."""
+    if len(set(weights.values())) > 1:
+        raise MslabError(
+            "The contenders' networks differ: their speeds say nothing.",
+            details=[(name, f"{number:,} trainable weights") for name, number in weights.items()],
+            expected="the same number of trainable weights in each, 25,557,032 in ResNet-50",
+            fix="versions of torchvision and mindcv whose resnet50 is the standard one",
+        )
+
+
+def check_values(name: str, what: str, values: Sequence[float]) -> None:
+    """MslabError where a step gave no number, or where training on one batch never lowered its loss."""
+    text = ", ".join(f"{value:.4g}" for value in values[:8])
+    if not all(map(math.isfinite, values)) or (what == "train" and min(values) >= values[0]):
+        raise MslabError(
+            f"{name} did no real work: the {'losses' if what == 'train' else 'mean logits'} were {text} …",
+            expected="finite numbers" + (", and a loss that falls on one repeated batch" if what == "train" else ""),
+            fix="another --size or --batch; if that does not help, this installation computes wrong results",
+        )
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Training above inference; ratios first."""
+    compared = any(row["ratio"] for row in rows)
+    size, batch = rows[0]["size"], rows[0]["batch"]
+    title = f"{rows[0]['weights']:,} weights, batch {batch} at {size}x{size}, float32, {cores()} cores"
+    grid = Table(box=box.SIMPLE, title=title, pad_edge=False, collapse_padding=True)
+    for name in ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"):
+        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    for what, heading in (("train", "training"), ("infer", "inference")):
+        grid.add_section()
+        grid.add_row(heading)
+        for row in (row for row in rows if row["job"] == what):
+            grid.add_row(
+                row["contender"],
+                f"{row['ratio']:.2f}x" if row["ratio"] else "",
+                f"{row['images_per_s']:.1f}",
+                f"{row['least']:.1f}–{row['most']:.1f}",
+                f"{row['startup_s']:.1f}",
+                f"{row['compile_s']:.1f}",
+                f"{row['peak_mib']:.0f}" if "peak_mib" in row else "",
+            )
+    note = "ratio: to PyTorch's better row; start and compile: seconds; MiB: peak of the process in training"
+    if not compared:
+        note += "\nPyTorch left out: --peers names a Python with torch and torchvision"
+    return f"{render(grid)}\n{note}"

@@ -1,0 +1,61 @@
+"""Head-only transfer with cached features beside the same job without, each in a fresh process."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from mslab.errors import MslabError
+from mslab.show import render
+
+
+def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progress: Any) -> list[dict[str, Any]]:
+    """Rows of {contender, seconds, val_acc, ratio}: freeze: all with features kept, found again, and without."""
+    from mslab.config import load_config
+
+    settings = load_config(config, overrides)
+    rows: list[dict[str, Any]] = []
+    data = [f"{key}={Path(settings[key]).resolve()}" for key in ("train_data", "val_data")]
+    files = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve())]
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, setting in (("features kept", ()), ("features found", ()), ("no features", ("feature_views=0",))):
+            place = Path(scratch) / f"run{len(rows)}"
+            place.mkdir()
+            words = [*files, *overrides, *data, "freeze=all", *setting]
+            start = time.perf_counter()
+            done = subprocess.run(
+                [str(Path(sys.executable).with_name("mslab")), "transfer", *words],
+                cwd=place,
+                env=os.environ | {"XDG_CACHE_HOME": scratch},
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                raise MslabError(
+                    f"the run with {name} did not end well: {done.stderr.strip().splitlines()[0]}",
+                    expected="a transfer that works by itself",
+                    fix=f"mslab transfer {' '.join(words)}",
+                )
+            seconds = time.perf_counter() - start
+            run = next((place / "runs").iterdir())
+            accuracy = json.loads((run / "manifest.json").read_text())["metrics"]["val_acc"]
+            rows.append({"contender": name, "seconds": seconds, "val_acc": accuracy})
+            progress(f"{name}: {seconds:.0f} s, val_acc {accuracy:.3f}")
+    return [row | {"ratio": rows[-1]["seconds"] / row["seconds"]} for row in rows]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    grid = Table(box=box.SIMPLE, title="head-only transfer, the whole command")
+    for name in ("", "seconds", "times as fast", "val_acc"):
+        grid.add_column(name, justify="left" if name == "" else "right")
+    for row in rows:
+        grid.add_row(row["contender"], f"{row['seconds']:.0f}", f"{row['ratio']:.1f}x", f"{row['val_acc']:.3f}")
+    return render(grid)
