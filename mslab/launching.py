@@ -30,6 +30,7 @@ say = logging.getLogger("mslab")
 PORT = 8118  # msrun's own default; on one machine a free one is taken
 PATIENCE = 5  # seconds that workers get to say why, after the first has failed
 DIED = re.compile(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)")
+LOST = re.compile(r"AllReduce|Broadcast|ccsrc/cluster")  # MindSpore's errors where another worker is gone
 BEGAN = re.compile(r"worker (\d+) of \d+: process (\d+)")
 
 
@@ -84,6 +85,8 @@ class Crew:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "MSLAB_LOGS": str(logs),
         }
+        if self.nodes > 1:
+            own["MS_NODE_TIMEOUT"] = "10"  # seconds after which a machine that says nothing is given up; else 30
         if device == "cpu":
             own["OMP_NUM_THREADS"] = str(max(1, cores() // self.local))
         return own
@@ -226,36 +229,31 @@ def _end(msrun: subprocess.Popen) -> None:
 def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
     """What the first worker that failed said; where none said anything, which one was killed."""
     again = f"mslab train --resume {run.path} --workers {crew.workers}" if run else "start all machines again"
-    told = [json.loads(path.read_text()) for path in logs.glob("*.failed")]
-    if told:
-        first = min(told, key=lambda one: (not one["known"], one["time"]))
+    told = sorted((json.loads(path.read_text()) for path in logs.glob("*.failed")), key=lambda one: one["time"])
+    causes = [one for one in told if not LOST.search(one["text"])]
+    died = DIED.search((logs / "msrun.log").read_text(errors="replace"))
+    if causes:
+        first = min(causes, key=lambda one: not one["known"])
         who = f"worker {first['rank']} of {crew.workers}"
         if first["known"]:
             return RunError(f"{who} stopped: {first['text']}")
+        what, expected = f"{who} ended with {first['text']}.", "all workers until the end"
         rows = [("traceback", f"{logs}/worker_{first['rank']}.log")]
-        return RunError(
-            f"{who} ended with {first['text']}.", details=rows, expected="all workers until the end", fix=again
-        )
-    died = DIED.search((logs / "msrun.log").read_text(errors="replace"))
-    names = {}
-    for log in logs.glob("worker_*.log"):
-        if began := BEGAN.search(log.read_text(errors="replace")):
-            names[began[2]] = began[1]
-    if died:
-        code = int(died[2])
-        how = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-        return RunError(
-            f"worker {names.get(died[1], '?')} of {crew.workers} (process {died[1]}) {how}.",
-            details=[("logs", f"{logs}/")],
-            expected="all workers until the end; the kernel kills with 9 where memory runs out",
-            fix=f"{again}    goes on after the last completed epoch",
-        )
-    return RunError(
-        "msrun ended without a word of any worker.",
-        details=[("log", f"{logs}/msrun.log")],
-        expected="msrun of this MindSpore",
-        fix=again,
-    )
+    elif died and int(died[2]) < 0:
+        began = [BEGAN.search(log.read_text(errors="replace")) for log in logs.glob("worker_*.log")]
+        rank = {match[2]: match[1] for match in began if match}.get(died[1], "?")
+        killer = signal.Signals(-int(died[2]))
+        what = f"worker {rank} of {crew.workers} (process {died[1]}) was killed by signal {killer} ({killer.name})."
+        rows = [("logs", f"{logs}/")]
+        expected = "all workers until the end; the kernel kills with 9 where memory runs out"
+    elif told:
+        what = f"worker {told[0]['rank']} of {crew.workers} lost the others."
+        rows = [("logs", f"{logs}/")]
+        expected = "all workers until the end; the machine whose worker ended first says why"
+    else:
+        what, rows = "msrun ended without a word of any worker.", [("log", f"{logs}/msrun.log")]
+        expected = "msrun of this MindSpore"
+    return RunError(what, details=rows, expected=expected, fix=f"{again}    goes on after the last completed epoch")
 
 
 # --- in a worker -----------------------------------------------------------------------------------------------------
