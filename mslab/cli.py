@@ -102,6 +102,7 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
     from mslab.config import load_config
 
     settings = load_config(config, overrides or [])
+    runtime.refuse(settings.device, runtime.lacking(settings.device))  # before the data, which may take minutes
     report = checked(
         settings.train_data,
         settings.val_data,
@@ -133,6 +134,18 @@ def options(version: Annotated[bool, typer.Option("--version", help="print the v
     if version:
         print(f"mslab {__version__}")
         raise typer.Exit
+
+
+@job(app, "doctor")
+def doctor(json_file: Json = None) -> int:
+    """Look whether training works on this machine, and how fast; exit 1 where it would fail or crawl."""
+    from mslab.doctor import diagnose
+
+    diagnosis = diagnose(say.info)
+    write_json(json_file, diagnosis.to_dict())
+    if json_file != "-":
+        print(diagnosis)
+    return 0 if diagnosis.ok else 1
 
 
 @job(app, "demo")
@@ -411,6 +424,7 @@ def evaluate(
     skip_check: SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images."""
+    runtime.refuse(device, runtime.lacking(device))
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
     say.info(report.brief())

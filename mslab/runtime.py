@@ -20,20 +20,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+from mslab import cuda
 from mslab.errors import DeviceError
 
 say = logging.getLogger("mslab")  # progress and notes: standard error, and train.log during a run
 terminal = logging.StreamHandler(sys.stderr)
 
 TRY_DEVICE = """
+import mslab  # lets MindSpore find pip's CUDA libraries
 import mindspore as ms
 ms.set_device({device!r})
 print("works:", float((ms.Tensor([1.0], ms.float32) + 1).asnumpy()[0]))
 """
 DRIVERS = {  # what a machine with the device has; looked for first, since asking MindSpore takes seconds
-    "gpu": ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia/version"),
+    "gpu": cuda.DRIVER,
     "ascend": ("/dev/davinci_manager", "/dev/davinci0", "/usr/local/Ascend"),
 }
+NO_DRIVER = "no driver"
 NAMES = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
 
 
@@ -71,6 +74,7 @@ def set_environment(environ: MutableMapping[str, str] = os.environ, mindspore: s
     if environ.get("MS_COMPILER_CACHE_ENABLE", "0") not in ("", "0"):
         say.warning("note: MS_COMPILER_CACHE_ENABLE is set; mslab turns it off, the cache runs outdated graphs")
     environ["MS_COMPILER_CACHE_ENABLE"] = "0"
+    cuda.prepare(environ)
 
 
 def refuse_numpy2(numpy: str = "", mindspore: str = "") -> None:
@@ -159,28 +163,53 @@ def set_up(calls: list[tuple[str, dict[str, Any]]]) -> None:
 
 def choose_device(wanted: str) -> str:
     """`wanted`, or for "auto" the best that works, tried in a child process. Raises DeviceError where it does not."""
-    candidates = ["ascend", "gpu"] if wanted == "auto" else [wanted]
-    for device in candidates:
-        if device == "cpu":
-            return device
-        reason = why_not(device)
-        if not reason:
-            return device
-        if wanted != "auto":
-            raise DeviceError(
-                f"device: {wanted} cannot be used here: {reason}.",
-                expected="a driver, its libraries, and a MindSpore built for them",
-                fix="device: cpu, or device: auto to take what works",
-            )
-        if "no driver" not in reason:
-            say.info("device: %s not taken: %s", device, reason)
-    return "cpu"
+    if wanted == "auto":
+        taken, refused = best_device()
+        for device, reason in refused.items():
+            if not reason.startswith(NO_DRIVER):  # most machines have none: doctor tells, training need not
+                say.info("device: %s not taken: %s", device, reason)
+        return taken
+    refuse(wanted, "" if wanted == "cpu" else why_not(wanted))
+    return wanted
+
+
+def best_device() -> tuple[str, dict[str, str]]:
+    """(what `device: auto` takes, {each better device: why it is not taken})."""
+    refused = {}
+    for device in ("ascend", "gpu"):
+        refused[device] = why_not(device)
+        if not refused[device]:
+            return device, {name: reason for name, reason in refused.items() if reason}
+    return "cpu", refused
+
+
+def refuse(device: str, reason: str) -> None:
+    """DeviceError where there is a reason."""
+    if reason:
+        raise DeviceError(
+            f"device: {device} cannot be used here: {reason}.",
+            expected="a driver, its libraries, and a MindSpore built for them",
+            fix="device: cpu, or device: auto to take what works; mslab doctor tells more",
+        )
+
+
+def lacking(device: str) -> str:
+    """What the device lacks that can be seen at once, without starting MindSpore, or ""."""
+    if device in ("auto", "cpu"):
+        return ""
+    if device not in DRIVERS:
+        return f"mslab knows auto, cpu, {' and '.join(DRIVERS)}"
+    if not any(cuda.there(mark) for mark in DRIVERS[device]):
+        return f"{NO_DRIVER} ({', '.join(DRIVERS[device])}: none is there)"
+    if device == "gpu" and "CUDA_HOME" not in os.environ:  # MindSpore then does not look for a GPU at all
+        return "; ".join(cuda.lacking(cuda.libraries(), "", ""))
+    return ""
 
 
 def why_not(device: str) -> str:
-    """Why the device cannot be used, or "". A child process tries it: a broken driver must not end this one."""
-    if not any(Path(path).exists() for path in DRIVERS[device]):
-        return f"no driver ({', '.join(DRIVERS[device])}: none is there)"
+    """Why the device cannot be used, in one line, or "". A child process tries it: a broken driver must not end us."""
+    if reason := lacking(device):
+        return reason
     command = [sys.executable, "-c", TRY_DEVICE.format(device=NAMES[device])]
     try:
         tried = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -188,10 +217,18 @@ def why_not(device: str) -> str:
         return "a first addition on it took more than 120 s"
     if tried.returncode == 0 and "works: 2.0" in tried.stdout:
         return ""
-    lines = [line.strip() for line in tried.stderr.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "it does not answer")[
-        :200
-    ]
+    if device == "gpu" and any(reasons := cuda.lacking(cuda.libraries(), cuda.nvcc_release(), os.environ["CUDA_HOME"])):
+        return "; ".join(reasons)
+    return complaint(tried.stderr, device) or f"the process that tried it ended with exit code {tried.returncode}"
+
+
+def complaint(text: str, device: str) -> str:
+    """The line of MindSpore's pages that tells what is wrong: the library it could not load, or its last error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    loading = [line for line in lines if line.startswith(f"Load dynamic library: libmindspore_{device}")]
+    errors = [line for line in lines if "Error" in line]
+    told = [*lines[-1:], *errors[-1:], *loading[-1:]]
+    return told[-1].removeprefix("RuntimeError: ")[:200].rstrip(".") if told else ""
 
 
 def workers(wanted: int) -> int:

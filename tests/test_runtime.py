@@ -79,6 +79,64 @@ def test_a_driver_that_does_not_work_is_tried_in_a_child_and_auto_takes_the_cpu(
     assert "C++ Call Stack" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("device", ["gpu", "ascend"])
+def test_without_a_driver_training_ends_before_data_or_mindspore_are_looked_at(device, tmp_path):
+    if any(runtime.cuda.there(mark) for mark in runtime.DRIVERS[device]):
+        pytest.skip("this machine has a driver")
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mindspore'] = None  # importing it fails\n")
+    (tmp_path / "x.yaml").write_text(f"train_data: no\nval_data: none\nclass_num: 2\ndevice: {device}\n")
+    for command in (["train", "x.yaml"], ["eval", "no.ckpt", "--data", "no", "--device", device]):
+        done = cli(*command, cwd=tmp_path, env={"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
+        assert done.returncode == 1 and done.stderr.startswith(f"DeviceError: device: {device} cannot be used here")
+        assert "no driver" in done.stderr and "Traceback" not in done.stderr and not done.stdout
+
+
+def test_a_driver_without_the_libraries_is_told_what_to_install_and_mindspore_is_not_started(monkeypatch):
+    if all(library.place for library in runtime.cuda.libraries() if library.soname in runtime.cuda.LIBRARIES):
+        pytest.skip("this Python has the CUDA libraries")
+    monkeypatch.setitem(runtime.DRIVERS, "gpu", ("/",))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setattr(runtime, "TRY_DEVICE", None)
+    with pytest.raises(DeviceError, match=r"CUDA libraries .* are missing") as caught:
+        runtime.choose_device("gpu")
+    assert "pip install 'mslab[gpu]'" in str(caught.value)
+
+
+def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monkeypatch):
+    told = []
+    monkeypatch.setattr(runtime.say, "info", lambda text, *parts: told.append(text % parts))
+    monkeypatch.setattr(runtime, "why_not", {"ascend": "no driver (…)", "gpu": "it does not answer"}.get)
+    assert runtime.choose_device("auto") == "cpu"
+    assert told == ["device: gpu not taken: it does not answer"]
+    assert runtime.best_device() == ("cpu", {"ascend": "no driver (…)", "gpu": "it does not answer"})
+    monkeypatch.setattr(runtime, "why_not", {"ascend": "no driver (…)", "gpu": ""}.get)
+    assert runtime.best_device() == ("gpu", {"ascend": "no driver (…)"})
+
+
+@pytest.mark.parametrize(
+    "device,said,told",
+    [
+        (
+            "ascend",
+            "RuntimeError: Unsupported device target Ascend. This process only supports one of the ['CPU'].\n\n"
+            "- Device load error message:\nLoad dynamic library: libmindspore_ascend.so.2 failed. libge_runner.so: "
+            "cannot open shared object file\nmindspore/core/utils/ms_context.cc:279 SetDeviceTargetFromInner\n",
+            "Load dynamic library: libmindspore_ascend.so.2 failed. libge_runner.so: cannot open shared object file",
+        ),
+        (
+            "gpu",
+            "RuntimeError: \n- Cuda error:\nThe cudaGetLastError[35], CUDA driver is insufficient.\ncuda.cc:292\n",
+            "The cudaGetLastError[35], CUDA driver is insufficient",
+        ),
+        ("gpu", "RuntimeError: no memory\n", "no memory"),
+        ("gpu", "Segmentation fault\n", "Segmentation fault"),
+        ("gpu", "", ""),
+    ],
+)
+def test_of_mindspores_pages_the_line_that_tells_is_taken(device, said, told):
+    assert runtime.complaint(said, device) == told
+
+
 def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
     with runtime.quiet() as noise:
         os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Something is off\n  a stack line\n")
@@ -124,9 +182,9 @@ def test_help_and_check_do_not_import_mindspore(tmp_path):
 def test_imports_go_one_way_down_the_list():
     import ast
 
-    order = "errors schedule config check runtime workers augment data model freezing checkpoint metrics evaluation "
-    order += "progress runfolder features training finetuning launching "
-    order += "mushrooms show demo comparison converting splitting unpacking bench cli modelarts"
+    order = "errors schedule config check cuda runtime workers augment data model freezing checkpoint metrics "
+    order += "evaluation progress runfolder features training finetuning launching "
+    order += "mushrooms show demo comparison converting splitting unpacking doctor bench cli modelarts"
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
     modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]

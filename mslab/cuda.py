@@ -1,0 +1,163 @@
+"""The CUDA libraries that MindSpore's GPU plugin wants: where they are, and how it is made to find pip's.
+
+MindSpore loads its plugin while it is imported, and only where `$CUDA_HOME/bin/nvcc --version` tells of CUDA 11. pip's
+nvidia-*-cu11 wheels bring the libraries, but no nvcc, and lie where the loader does not look. So prepare(), before
+MindSpore is imported, makes a CUDA_HOME of an nvcc of two lines and links to the libraries, and loads them.
+"""
+
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+DRIVER = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia/version", "libcuda.so.1")
+LIBRARIES = {  # soname -> pip's package; a library comes after those it needs
+    "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
+    "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
+    "libcublasLt.so.11": "nvidia-cublas-cu11",
+    "libcublas.so.11": "nvidia-cublas-cu11",
+    "libcudnn.so.8": "nvidia-cudnn-cu11",
+    "libcufft.so.10": "nvidia-cufft-cu11",
+    "libcurand.so.10": "nvidia-curand-cu11",
+    "libcusparse.so.11": "nvidia-cusparse-cu11",
+    "libcusolver.so.11": "nvidia-cusolver-cu11",
+}
+SYSTEM = {"libcuda.so.1": "the NVIDIA driver", "libz.so.1": "zlib1g, of the system"}  # cuDNN needs zlib
+INSTALL = "pip install 'mslab[gpu]'"
+ACCEPTED = "11.1 to 11.8"  # releases of CUDA; the plugin for 12 was never built
+NVCC = '#!/bin/sh\necho "Cuda compilation tools, release 11.6, V11.6.124"\n'
+RUNTIME = "libcudart.so.11.6.55"  # MindSpore reads the release from the name of such a file
+
+
+@dataclass(frozen=True)
+class Library:
+    soname: str
+    package: str  # what brings it
+    place: str  # the folder it was found in, "the loader's path", or "" where it is missing
+
+
+def there(mark: str) -> bool:
+    """Is there such a file, or, of a bare name, does the loader find such a library?"""
+    return Path(mark).exists() if mark.startswith("/") else loads(mark)
+
+
+def loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
+
+
+def has_driver() -> bool:
+    return any(there(mark) for mark in DRIVER)
+
+
+def wheel_folders() -> list[Path]:
+    """The lib folders of pip's nvidia packages, wherever Python looks for packages."""
+    return [folder for path in sys.path if path for folder in sorted(Path(path).glob("nvidia/*/lib"))]
+
+
+def libraries(folders: Sequence[Path] | None = None) -> list[Library]:
+    """Each library the plugin needs, with where it was found: in pip's `folders`, or by the loader."""
+    folders = wheel_folders() if folders is None else folders
+    found = []
+    for soname, package in (LIBRARIES | SYSTEM).items():
+        place = next((str(folder) for folder in folders if (folder / soname).exists()), "")
+        found.append(Library(soname, package, place or ("the loader's path" if loads(soname) else "")))
+    return found
+
+
+def lacking(found: Sequence[Library], release: str, home: str) -> tuple[str, str]:
+    """(what MindSpore's GPU plugin lacks, how to get it), or ("", ""), of `found`, and of CUDA_HOME and its release."""
+    missing = [library for library in found if not library.place]
+    wheels = [library.soname for library in missing if library.soname in LIBRARIES]
+    if wheels:
+        return f"CUDA libraries that MindSpore loads are missing ({len(wheels)}, such as {wheels[0]})", INSTALL
+    if missing and missing[0].soname == "libcuda.so.1":
+        text = "the driver's libcuda.so.1 cannot be loaded"
+        return text, "install the NVIDIA driver; in a container: start it with --gpus all"
+    if missing:
+        return f"{missing[0].soname} is missing, which cuDNN loads", "apt install zlib1g"
+    if not home:
+        return "CUDA_HOME is not set, so MindSpore does not look for a GPU", (
+            f"{INSTALL}; where that was done, see that ~/.cache/mslab can be written. "
+            "Or name an installed CUDA 11.8, with its bin/nvcc, in CUDA_HOME"
+        )
+    if not accepted(release):
+        told = f"CUDA {release}" if release else "no bin/nvcc that tells its release"
+        return f"CUDA_HOME={home} has {told}; MindSpore takes {ACCEPTED}", (
+            f"{INSTALL} and unset CUDA_HOME, which mslab then sets; or name CUDA 11.8's"
+        )
+    return "", ""
+
+
+def accepted(release: str) -> bool:
+    """accepted("11.8") -> True, accepted("12.1") -> False"""
+    return release.startswith("11.") and release != "11.0"
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where mslab keeps what it can make again."""
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mslab"
+
+
+def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Let a MindSpore that is imported later find pip's CUDA libraries. Silent; does nothing where they are no use:
+
+    without a driver, without the wheels, or where the user's own CUDA_HOME says which CUDA to take.
+    """
+    files = wheel_files()
+    if len(files) < len(LIBRARIES) or not has_driver():
+        return
+    with suppress(OSError, RuntimeError):  # no cache to write to: the GPU is not taken, and doctor says why
+        home = cache_folder(environ) / "cuda-11.6"
+        if environ.get("CUDA_HOME", str(home)) != str(home) or not all(loads(str(file)) for file in files):
+            return
+        make_home(home, files)
+        environ["CUDA_HOME"] = str(home)
+        paths = [path for path in environ.get("LD_LIBRARY_PATH", "").split(":") if path]
+        if str(home / "lib64") not in paths:  # for the ldd with which MindSpore looks whether it has its libraries
+            environ["LD_LIBRARY_PATH"] = ":".join([str(home / "lib64"), *paths])
+
+
+def wheel_files() -> list[Path]:
+    """Those of LIBRARIES that pip's packages brought, in the order in which they have to be loaded."""
+    folders = wheel_folders()
+    places = (next((folder / name for folder in folders if (folder / name).exists()), None) for name in LIBRARIES)
+    return [place for place in places if place]
+
+
+def make_home(home: Path, files: Sequence[Path]) -> None:
+    """bin/nvcc and lib64/ with links to `files`. Each is put in place at once: other processes may be using it."""
+    nvcc = home / "bin" / "nvcc"
+    links = {home / "lib64" / file.name: file for file in files}
+    links[home / "lib64" / RUNTIME] = files[0]
+    for folder in (nvcc.parent, home / "lib64"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not (nvcc.exists() and nvcc.read_text() == NVCC and os.access(nvcc, os.X_OK)):
+        beside = nvcc.with_name(f"nvcc-{os.getpid()}")
+        beside.write_text(NVCC)
+        beside.chmod(0o755)
+        beside.replace(nvcc)
+    for link, file in links.items():
+        if not (link.is_symlink() and link.readlink() == file):
+            beside = link.with_name(f"{link.name}-{os.getpid()}")
+            beside.symlink_to(file)
+            beside.replace(link)
+
+
+def nvcc_release(environ: Mapping[str, str] = os.environ) -> str:
+    """The CUDA release that MindSpore would read from $CUDA_HOME/bin/nvcc, or "" where it finds none."""
+    try:
+        command = [f"{environ['CUDA_HOME']}/bin/nvcc", "--version"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+    except (KeyError, OSError, subprocess.TimeoutExpired):
+        return ""
+    said = re.search(r"release (\d+\.\d+)", told)
+    return said[1] if said else ""

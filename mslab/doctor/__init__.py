@@ -1,0 +1,56 @@
+"""What this machine is to mslab: facts are gathered, a small training is timed, rules judge.
+
+`ok` speaks of the device that `device: auto` takes: false where training on it would fail or crawl.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from mslab.doctor.facts import Facts, gather
+from mslab.doctor.rules import Finding, judge
+from mslab.doctor.timing import time_training
+
+__all__ = ["Diagnosis", "Facts", "Finding", "diagnose", "judge"]
+
+
+@dataclass
+class Diagnosis:
+    facts: Facts
+    findings: list[Finding]
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.level == "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        findings = [asdict(finding) for finding in self.findings]
+        return {"schema": 1, "ok": self.ok, "findings": findings, "facts": asdict(self.facts)}
+
+    def __str__(self) -> str:
+        from mslab.show import render
+
+        grid = Table(box=box.SIMPLE, show_header=False, title="mslab doctor")
+        for finding in self.findings:
+            told = (("expected", finding.expected), ("fix", finding.fix))
+            rows = [finding.text, *(f"{label:<8}  {text}" for label, text in told if text)]
+            grid.add_row(
+                "" if finding.level == "ok" else finding.level, finding.name, Text("\n".join(rows))
+            )  # Text: as it is, no markup
+        counts = {level: sum(f.level == level for f in self.findings) for level in ("error", "warning")}
+        said = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
+        verdict = f"training works here, on the {self.facts.device}" if self.ok else "training would fail or crawl here"
+        return f"{render(grid)}\n{verdict}{f' ({said})' if said else ''}"
+
+
+def diagnose(say: Callable[[str], None] = lambda text: None) -> Diagnosis:
+    """Look at everything; training is timed only where nothing else stands against it."""
+    say("looking at the machine, then timing a convolution and a small training step")
+    facts = gather()
+    if Diagnosis(facts, judge(facts)).ok:
+        facts.speed, facts.trouble = time_training(facts.device)
+    return Diagnosis(facts, judge(facts))

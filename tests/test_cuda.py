@@ -1,0 +1,164 @@
+"""pip's CUDA libraries: nothing is touched where they are no use; elsewhere MindSpore's GPU plugin finds them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, without_roots_rights
+from PIL import _imagingmath
+
+from mslab import cuda
+
+PREPARED = """
+import os, sys
+from mslab import cuda
+cuda.DRIVER, sys.path = (sys.argv[1],), sys.argv[2:]
+environ = {name: value for name, value in os.environ.items() if name in ("CUDA_HOME", "XDG_CACHE_HOME")}
+cuda.prepare(environ)
+print(environ.get("CUDA_HOME"), environ.get("LD_LIBRARY_PATH"), cuda.nvcc_release(environ))
+"""
+DRIVERS_CALLS = "cuDeviceGetAttribute cuGetErrorName cuLaunchKernel cuModuleGetFunction cuModuleLoadDataEx "
+DRIVERS_CALLS += "cuModuleUnload cuStreamSynchronize"  # what the plugin itself calls of libcuda.so.1
+ON_A_GPU = """
+import mslab
+import mindspore as ms
+print([line.split()[-1] for line in open("/proc/self/maps") if "r-xp" in line])
+ms.set_device("GPU")
+print("device set")
+(ms.Tensor([1.0]) + 1).asnumpy()
+"""
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    """A folder for PYTHONPATH in which every library lies where pip's packages put it; some shared library in each."""
+    for soname, package in cuda.LIBRARIES.items():
+        folder = tmp_path / "site" / "nvidia" / package.removeprefix("nvidia-").removesuffix("-cu11") / "lib"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_imagingmath.__file__, folder / soname)
+    return tmp_path / "site"
+
+
+def prepared(cache: Path, driver: str, path: Path | str = "", rights: bool = True, **environ: str) -> list[str]:
+    """[CUDA_HOME, LD_LIBRARY_PATH, release], as prepare() leaves them in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_HOME"} | environ
+    environment |= {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", PREPARED, driver, str(path)]
+    drop = None if rights else without_roots_rights
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=drop)
+    assert done.returncode == 0 and done.stderr == ""
+    return done.stdout.rstrip("\n").split(" ")
+
+
+def test_the_extra_pins_exactly_the_packages_that_bring_the_libraries():
+    text = (PROJECT / "pyproject.toml").read_text()
+    extra = re.findall(r'"(.*)"', re.search(r"^gpu = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1])
+    assert {pin.split("==")[0] for pin in extra} == set(cuda.LIBRARIES.values())
+    assert all(re.fullmatch(r"[a-z0-9-]+==[\d.]+", pin) for pin in extra)
+
+
+def test_nothing_is_touched_without_the_wheels_or_without_a_driver(tmp_path, wheels):
+    assert prepared(tmp_path / "cache", driver="/") == ["None", "None", ""]
+    assert prepared(tmp_path / "cache", driver="/nowhere", path=wheels) == ["None", "None", ""]
+    (wheels / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").unlink()
+    assert prepared(tmp_path / "cache", driver="/", path=wheels) == ["None", "None", ""]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_with_both_a_cuda_home_is_made_that_mindspore_accepts(tmp_path, wheels):
+    home = tmp_path / "cache" / "mslab" / "cuda-11.6"
+    for _ in range(2):  # the second time it is there already
+        assert prepared(tmp_path / "cache", driver="/", path=wheels) == [str(home), f"{home}/lib64", "11.6"]
+    assert {file.name for file in (home / "lib64").iterdir()} == {*cuda.LIBRARIES, cuda.RUNTIME}
+    assert all(file.resolve().is_relative_to(wheels) for file in (home / "lib64").iterdir())
+    moved = wheels.rename(tmp_path / "elsewhere")  # another environment's wheels, the same cache
+    prepared(tmp_path / "cache", driver="/", path=moved)
+    assert all(file.resolve().is_relative_to(moved) for file in (home / "lib64").iterdir())
+
+
+def test_a_process_started_by_mslab_takes_the_same_home_and_the_users_own_stays(tmp_path, wheels):
+    home = str(tmp_path / "cache" / "mslab" / "cuda-11.6")
+    assert prepared(tmp_path / "cache", driver="/", path=wheels, CUDA_HOME=home)[0] == home
+    assert prepared(tmp_path / "other", driver="/", path=wheels, CUDA_HOME="/opt/cuda") == ["/opt/cuda", "None", ""]
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, wheels):
+    (tmp_path / "cache").mkdir(mode=0o555)
+    assert prepared(tmp_path / "cache", driver="/", path=wheels, rights=False) == ["None", "None", ""]
+
+
+def test_each_library_is_told_with_its_place_or_with_what_brings_it(wheels):
+    folders = sorted((wheels / "nvidia").glob("*/lib"))
+    (wheels / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").unlink()
+    found = {library.soname: library for library in cuda.libraries(folders)}
+    assert set(found) == {*cuda.LIBRARIES, *cuda.SYSTEM}
+    assert found["libcufft.so.10"].place == str(wheels / "nvidia" / "cufft" / "lib")
+    assert found["libcudnn.so.8"] == cuda.Library("libcudnn.so.8", "nvidia-cudnn-cu11", "")
+
+
+@pytest.mark.parametrize(
+    "missing,release,home,expected",
+    [
+        (["libcudnn.so.8"], "", "", "(1, such as libcudnn.so.8) pip install 'mslab[gpu]'"),
+        (["libcuda.so.1"], "11.6", "/c", "libcuda.so.1 cannot be loaded install the NVIDIA driver"),
+        (["libz.so.1"], "11.6", "/c", "libz.so.1 is missing, which cuDNN loads apt install zlib1g"),
+        ([], "", "", "CUDA_HOME is not set"),
+        ([], "12.4", "/usr/local/cuda", "CUDA_HOME=/usr/local/cuda has CUDA 12.4; MindSpore takes 11.1 to 11.8"),
+        ([], "", "/c", "CUDA_HOME=/c has no bin/nvcc that tells its release"),
+        ([], "11.8", "/c", " "),
+    ],
+)
+def test_what_is_lacking_comes_with_how_to_get_it(missing, release, home, expected):
+    packages = cuda.LIBRARIES | cuda.SYSTEM
+    found = [cuda.Library(name, package, "" if name in missing else "/l") for name, package in packages.items()]
+    assert expected in " ".join(cuda.lacking(found, release, home))
+
+
+# --- with the wheels: MSLAB_GPU_PYTHON names a Python that has mslab[gpu] installed -----------------------------------
+
+
+@pytest.fixture(scope="module")
+def gpu_python() -> str:
+    python = os.environ.get("MSLAB_GPU_PYTHON")
+    if not python:
+        pytest.skip("MSLAB_GPU_PYTHON does not name a Python with mslab[gpu]")
+    return python
+
+
+@pytest.mark.slow
+def test_the_plugin_finds_all_but_the_driver_in_the_wheels(gpu_python):
+    script = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(subprocess.run([gpu_python, "-c", script], capture_output=True, text=True).stdout.strip())
+    plugin = site / "mindspore" / "lib" / "plugin" / "libmindspore_gpu.so.11.6"
+    folders = ":".join(str(folder) for folder in sorted((site / "nvidia").glob("*/lib")))
+
+    def missing(environ):
+        told = subprocess.run(["ldd", str(plugin)], env=os.environ | environ, capture_output=True, text=True).stdout
+        return set(re.findall(r"(\S+) => not found", told))
+
+    assert missing({"LD_LIBRARY_PATH": folders}) <= {"libcuda.so.1"}
+    needed = set(cuda.LIBRARIES) - {"libcublasLt.so.11"}  # which libcublas.so.11 needs
+    assert missing({}) - {"libcuda.so.1"} == needed
+
+
+@pytest.mark.slow
+def test_mindspore_loads_the_plugin_and_only_misses_a_gpu(gpu_python, tmp_path):
+    """The driver's library is one of the test's own, whose every call fails: so does MindSpore's first operator."""
+    if not shutil.which("gcc") or cuda.has_driver():
+        pytest.skip("needs gcc, and a machine without an NVIDIA driver")
+    calls = "".join(f"int {name}(void) {{ return 100; }}\n" for name in DRIVERS_CALLS.split())
+    (tmp_path / "driver.c").write_text(calls)
+    library = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", "libcuda.so.1", "driver.c"]
+    subprocess.run(["gcc", *library], cwd=tmp_path, check=True)
+    environ = {name: value for name, value in os.environ.items() if name != "CUDA_HOME"}
+    environ |= {"LD_LIBRARY_PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([gpu_python, "-c", ON_A_GPU], env=environ, capture_output=True, text=True, timeout=300)
+    for soname in ["libmindspore_gpu.so.11.6", *cuda.LIBRARIES]:
+        assert f"/{soname}'" in done.stdout, f"{soname} is not loaded"
+    assert "device set" in done.stdout and done.stderr.startswith("Traceback"), "nothing was said before"
+    assert "CUDA driver version is insufficient" in done.stderr
