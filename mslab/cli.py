@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Data sets: draw the demo's, split one, import an archive.", no_args_is_help=True, rich_markup_mode=None
+    help="Data sets: draw the demo's, split, import or pack one.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 bench_app = typer.Typer(help="Speed beside others, as ratios.", no_args_is_help=True, rich_markup_mode=None)
@@ -210,6 +210,29 @@ def data_import(
     return 0 if report.ok else 1
 
 
+@job(data_app, "pack")
+def data_pack(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="a folder of class folders, or of train, val, test")],
+    out: Annotated[str, typer.Option("--out", metavar="FOLDER", help="where the packed data set goes")],
+    shards: Annotated[
+        int | None, typer.Option("--shards", metavar="N", help="files a split; one for each GiB where not given", min=1)
+    ] = None,
+) -> None:
+    """Check a data set and write it as a few large files (MindRecord), to train on where small files are slow."""
+    report = checked(root)
+    report.raise_errors()
+    say.info(report.brief())
+    from mslab.packing import pack_dataset
+    from mslab.progress import Meter
+
+    with Meter(report.images) as meter:
+        packs = pack_dataset(report, Path(out), shards, meter.counted("packing"))
+    for name, pack in packs.items():
+        size = sum(part.size for part in pack.parts) / 2**20
+        files = f"{len(pack.shards)} shard{'s' * (len(pack.shards) > 1)}"
+        say.info(f"{Path(out) / name}: {sum(pack.counts)} images, {len(pack.counts)} classes, {files}, {size:.0f} MiB")
+
+
 @job(app, "check")
 def check(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="a folder of class folders, or of train, val, test")],
@@ -241,7 +264,7 @@ def check(
     from mslab.checkpoint import write_text
 
     def look() -> Any:
-        return checked(root, class_num=classes, image_size=size, cache=not no_cache)
+        return checked(root, class_num=classes, image_size=size, cache=not no_cache, whole_packs=True)
 
     for line in quarantine.undo(Path(root)) if undo else []:
         say.info(line)

@@ -53,6 +53,11 @@ class Schema(BaseModel):
     data_workers: int = Field(
         2, ge=1, le=256, description="threads that decode and augment; more than the cores are not used"
     )
+    cache: Literal["none", "memory", "disk"] = Field(
+        "none",
+        description="where decoded images are kept after the first pass, so that later ones need no decoder; "
+        "3 bytes a pixel of every image: memory = this process's, disk = ~/.cache/mslab/decoded (at most 64 GiB)",
+    )
     # augmentation of the training images
     crop_scale: float = Field(
         0.5, gt=0, le=1, description="smallest share of an image's area that a random training crop keeps; 1 = no crop"

@@ -1,7 +1,9 @@
 """Checked files -> batches. The class order comes from the check and is explicit; MindSpore never guesses it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +23,82 @@ class Images:
     labels: np.ndarray  # int32 (n,); index into class_names
     class_names: list[str]
 
+    decoded = False  # whether source() gives pixels; else a file's bytes
+
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.labels)
+
+    def take(self, index: np.ndarray) -> "Images":
+        """The images of these positions, in this order."""
+        return replace(self, files=[self.files[i] for i in index], labels=self.labels[index])
 
     def spread(self, count: int) -> "Images":
         """`count` images, each of these as often as the next one, or once more."""
         return self.take(np.arange(count) * len(self) // count)
 
-    def take(self, index: np.ndarray) -> "Images":
-        """Those at these positions."""
-        return Images([self.files[i] for i in index], self.labels[index], self.class_names)
+    def names(self) -> list[str]:
+        """What tells each image from every other one."""
+        return [str(path) for path in self.files]
+
+    def source(self, order: np.ndarray) -> ds.Dataset:
+        """Columns image, uint8 (bytes,), and label, int32 (), of the images in this order."""
+        return generated(lambda i: np.fromfile(self.files[i], np.uint8), self.labels, order)
+
+    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
+        """The images of these positions as Pillow opens them."""
+        return [self.files[i] for i in index]
+
+
+@dataclass(frozen=True)
+class PackedImages(Images):
+    """The images of a packed split: `files` are its shards, `rows` says which row of them each image is."""
+
+    rows: np.ndarray  # int (n,)
+    total: int  # rows of all shards
+
+    def take(self, index: np.ndarray) -> Images:
+        return replace(self, labels=self.labels[index], rows=self.rows[index])
+
+    def names(self) -> list[str]:
+        return [f"{self.files[0].parent}/{row}" for row in self.rows]
+
+    def source(self, order: np.ndarray) -> ds.Dataset:
+        rows, files = self.rows[order], [str(path) for path in self.files]
+        parts = [  # MindRecord takes a row more than once, but no more rows at a time than there are
+            ds.MindDataset(
+                files,
+                columns_list=["image", "label"],
+                sampler=ds.SubsetSampler(rows[start : start + self.total].tolist()),
+                num_parallel_workers=1,
+            )
+            for start in range(0, len(rows), self.total)
+        ]
+        return parts[0] if len(parts) == 1 else parts[0].concat(parts[1:])
+
+    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
+        rows = self.source(index).create_tuple_iterator(num_epochs=1, output_numpy=True)
+        return (io.BytesIO(image.tobytes()) for image, _ in rows)
 
 
 class _Source:
-    """File bytes and labels in a given order, for MindSpore's GeneratorDataset."""
+    """Images and labels in a given order, for MindSpore's GeneratorDataset."""
 
-    def __init__(self, images: Images, order: np.ndarray) -> None:
-        self.images, self.order = images, order
+    def __init__(self, image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.ndarray) -> None:
+        self.image, self.labels, self.order = image, labels, order
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, np.int32]:
         index = self.order[position]
-        return np.fromfile(self.images.files[index], np.uint8), np.int32(self.images.labels[index])
+        return self.image(index), np.int32(self.labels[index])
+
+
+def generated(image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.ndarray) -> ds.Dataset:
+    """Columns image and label of image(i) and labels[i], i in this order."""
+    source = _Source(image, labels, order)
+    columns = ["image", "label"]
+    return ds.GeneratorDataset(source, columns, shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
 
 
 def steps_per_epoch(images: Images, batch_size: int) -> int:
@@ -72,9 +126,8 @@ def train_batches(
     `whole`; another order puts other images there next time.
     """
     ds.config.set_seed((config.seed * 100_003 + epoch + group.rank * 1_000_003) % (2**31))
-    steps = augment.train_transforms(
-        config.image_size, config.mean, config.std, config.crop_scale, config.flip, config.color_jitter
-    )
+    transforms = augment.train_transforms if config.cache == "none" else augment.whole_train_transforms
+    steps = transforms(config.image_size, config.mean, config.std, config.crop_scale, config.flip, config.color_jitter)
     order = group.share(order_of(images, config, epoch), config.batch_size)
     yield from _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole)
 
@@ -90,10 +143,8 @@ def eval_batches(
 def _pipeline(
     images: Images, order: np.ndarray, steps: list, batch_size: int, data_workers: int, drop: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    source = ds.GeneratorDataset(
-        _Source(images, order), ["image", "label"], shuffle=False, num_parallel_workers=1, python_multiprocessing=False
-    )
-    mapped = source.map(steps, ["image"], num_parallel_workers=runtime.workers(data_workers))
+    steps = steps[1:] if images.decoded else steps  # the first one decodes
+    mapped = images.source(order).map(steps, ["image"], num_parallel_workers=runtime.workers(data_workers))
     batched = mapped.batch(batch_size, drop_remainder=drop, num_parallel_workers=1)
     for x, y in batched.create_tuple_iterator(num_epochs=1, output_numpy=True):
         check_labels(y, len(images.class_names))
@@ -117,6 +168,24 @@ class ImageFeed:
         if len(part) == 0:  # fewer images than workers
             return iter(())
         return eval_batches(self.val_images.take(part), c.image_size, c.mean, c.std, c.batch_size, c.data_workers)
+
+
+def throughput(feed: ImageFeed, seconds: float = 5.0) -> float:
+    """Training images per second that the pipeline gives by itself, with no network: epochs until `seconds` are over.
+
+    The first batch, which waits for the pipeline to start, is not counted; a later epoch's start is, as in training.
+    """
+    start, seen, epoch = 0.0, 0, 0
+    while not start or time.perf_counter() - start < seconds:
+        for _, labels in feed.train(epoch):
+            if not start:
+                start = time.perf_counter()
+                continue
+            seen += len(labels)
+            if time.perf_counter() - start >= seconds:
+                break
+        epoch += 1
+    return seen / (time.perf_counter() - start)
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:

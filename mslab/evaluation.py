@@ -136,4 +136,17 @@ def measured_split(data_root: str | Path, report: DatasetReport | None = None) -
 def images_of(report: DatasetReport, split: str) -> data.Images:
     """The files of a checked split as training and evaluation take them."""
     files, labels = report.samples(split)
-    return data.Images(files, np.array(labels, np.int32), report.class_names)
+    pack, root = report.splits[split].pack, report.splits[split].root
+    if pack is None:
+        return data.Images(files, np.array(labels, np.int32), report.class_names)
+    rows = np.array([int(path.name) for path in files])
+    shards = [root / name for name in pack.shards]
+    return data.PackedImages(shards, np.array(labels, np.int32), report.class_names, rows, sum(pack.counts))
+
+
+def samples(report: DatasetReport, split: str, most: int | None = None) -> metrics.Samples:
+    """The images as Pillow opens them and their class indices; at most `most` of them, evenly spread."""
+    images = images_of(report, split)
+    count = min(len(images), most or len(images))
+    index = np.unique(np.linspace(0, len(images) - 1, count).astype(int))
+    return images.opened(index), images.labels[index]

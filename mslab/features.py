@@ -7,9 +7,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
-import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +16,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import augment, checkpoint, data, model, runtime
+from mslab import augment, checkpoint, data, kept, model, runtime
 from mslab.errors import RunError
 from mslab.progress import Meter
 
 say = logging.getLogger("mslab")
 MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
 KEY = ("image_size", "mean", "std", "crop_scale", "flip", "color_jitter", "seed", "batch_size", "stages", "profile")
-STALE = 86400  # seconds after which a half-written file has no writer any more
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,8 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
     config, backbone = source.config, network.backbone
     count = min(config.feature_views, config.epochs)
     wanted = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))
-    folder, key = home(), key_of(network, source, fingerprint)
-    why = no_room(folder, wanted, key)
+    folder, key = kept.home("features"), key_of(network, source, fingerprint)
+    why = kept.no_room(folder, wanted, key, MOST)
     if source.group.sum([bool(why)])[0]:  # all workers go the same way
         why = why or "another worker has no room"
         if required:
@@ -90,10 +86,8 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
         say.info(f"features are not kept: {why}; fewer feature_views would need less")
         return source, network
     forward, group = _Pooled(backbone).set_train(False), source.group
-    if group.rank:
-        group.sum([0])  # wait until the first worker has them: then they are only read
     source = dataclasses.replace(source, group=data.ALONE)
-    with Meter(count * len(source.images) + len(source.val_images)) as meter:
+    with group.first_alone(), Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
         views = [
             store.rows(
@@ -104,44 +98,22 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
             for view in range(count)
         ]
         val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
-    if not group.rank:
-        make_room(folder, key)
-        group.sum([0])
+        kept.make_room(folder, key, MOST)
     how = "computed" if store.computed else "found"
     size = f"{wanted / 2**20:.0f} MiB in {folder}"
     say.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
     return FeatureFeed(views, val_rows, dataclasses.replace(source, group=group)), network.head
 
 
-def home() -> Path:
-    """The folder of kept features."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mslab" / "features"
-
-
-def no_room(folder: Path, wanted: int, key: str) -> str:
-    """Why features of so many bytes cannot be kept there, or ""."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        there = sum(path.stat().st_size for path in folder.glob(f"{key}-*.npy"))
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        return f"{folder} cannot be used: {error.strerror}"
-    if not os.access(folder, os.W_OK):
-        return f"{folder} may not be written to"
-    if wanted > MOST or wanted - there > free // 2:
-        size = f"{wanted / 2**30:.1f} GiB are too much"
-        return f"{size} (at most {MOST / 2**30:g} GiB, and half of the {free / 2**30:.1f} GiB free in {folder})"
-    return ""
-
-
 def key_of(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> str:
     """One hash of backbone, images in their order, preprocessing, and what else decides about random views."""
     digest = hashlib.sha256(fingerprint.encode())
     for images in (source.images, source.val_images):
-        digest.update(json.dumps([[str(path) for path in images.files], images.labels.tolist()]).encode())
+        digest.update(json.dumps([images.names(), images.labels.tolist()]).encode())
     settings = {name: source.config[name] for name in KEY}
     settings |= {"workers": runtime.workers(source.config.data_workers), "mindspore": runtime.version("mindspore")}
     settings |= {"device": ms.get_context("device_target"), "mode": source.config["mode"]}
+    settings |= {"whole": source.config["cache"] != "none"}  # cropped from the decoded image
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for module in (model, augment):  # students edit them
         digest.update(Path(str(module.__file__)).read_bytes())
@@ -184,16 +156,3 @@ class Store:
 
         checkpoint.replace_atomically(path, compute)
         return np.load(path, mmap_mode="r")
-
-
-def make_room(folder: Path, key: str) -> None:
-    """Delete the features that were longest not used, those of `key` excepted, until all take no more than MOST."""
-    for path in folder.glob(".*.tmp"):
-        if time.time() - path.stat().st_mtime > STALE:
-            path.unlink(missing_ok=True)
-    files = sorted((path for path in folder.glob("*.npy")), key=lambda path: path.stat().st_mtime)
-    total = sum(path.stat().st_size for path in files)
-    for path in files:
-        if total > MOST and not path.name.startswith(key):
-            total -= path.stat().st_size
-            path.unlink(missing_ok=True)

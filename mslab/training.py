@@ -11,7 +11,7 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import data, evaluation, features, freezing, metrics, model, runtime, schedule, workers
+from mslab import data, decoded, evaluation, features, freezing, metrics, model, runtime, schedule, workers
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import Weights, load_exactly, read, sha256
 from mslab.config import FIELDS, load_config
@@ -407,9 +407,10 @@ def run_training(
     """Train `network` as run.config says, with the optimizer of `last` where given."""
     start, config = time.perf_counter(), run.config
     names = [parameter.name for parameter in network.get_parameters()]
-    train_images = evaluation.images_of(report, "train")
+    with group.first_alone():
+        parts = decoded.keep({name: evaluation.images_of(report, name) for name in ("train", "val")}, config, report)
+    train_images, val_images = parts["train"], parts["val"]
     train_images = train_images.spread(run.manifest.get("epoch_images") or len(train_images))
-    val_images = evaluation.images_of(report, "val")
     steps = data.steps_per_epoch(train_images, config.batch_size * group.size)
     highest = config.lr_max * lr_factor(config, run.manifest.get("workers", 1))
     rates = schedule.warmup_cosine(config.epochs, steps, config.warmup_epochs, config.lr_init, highest, config.lr_end)
@@ -449,7 +450,8 @@ def finish(run: Run, report: DatasetReport, start: float) -> EasyDict:
     """After the last epoch: the linear model, and what came of it all."""
     if not run.writes:
         return outcome(run, time.perf_counter() - start)
-    run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(report.samples("train"), report.samples("val"))[0]
+    train, val = evaluation.samples(report, "train", most=5000), evaluation.samples(report, "val")
+    run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(train, val)[0]
     result = outcome(run, time.perf_counter() - start)
     say.info(
         f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; a linear model of 8x8 thumbnails has "

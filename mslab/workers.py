@@ -4,7 +4,8 @@ mslab/launching.py starts them. One alone is `ALONE`, for which everything here 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,15 @@ class Group:
         for parameter in network.get_parameters() if self.size > 1 else ():
             if parameter.name.endswith(("moving_mean", "moving_variance")):
                 parameter.set_data(ops.AllReduce()(ms.Tensor(parameter.asnumpy())) / self.size)
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first worker goes through before the others: what it has written to a cache, they find."""
+        if self.rank:
+            self.sum([0])
+        yield
+        if self.rank == 0:
+            self.sum([0])
 
     def gradient_mean(self, parameters: Iterable[ms.Parameter]) -> Callable | None:
         """What turns a worker's gradients into the mean of all workers'; None where there is only one."""

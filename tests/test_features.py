@@ -8,7 +8,7 @@ import pytest
 from conftest import cli, overrides, settings
 
 import mslab
-from mslab import checkpoint, features
+from mslab import checkpoint, features, kept
 
 
 @pytest.fixture
@@ -139,17 +139,15 @@ def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkey
     training.resume(run)
 
 
-def test_the_oldest_features_make_room(tmp_path, monkeypatch):
+def test_the_oldest_features_make_room(tmp_path):
     import os
 
     for number, name in enumerate(["old-0.npy", "old-val.npy", "mine-0.npy", "mine-val.npy"]):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (number, number))
-    monkeypatch.setattr(features, "MOST", 300)
-    features.make_room(tmp_path, "mine")
+    kept.make_room(tmp_path, "mine", 300)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy", "old-val.npy"]
-    monkeypatch.setattr(features, "MOST", 0)
-    features.make_room(tmp_path, "mine")
+    kept.make_room(tmp_path, "mine", 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy"]
 
 

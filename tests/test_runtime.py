@@ -183,8 +183,8 @@ def test_imports_go_one_way_down_the_list():
     import ast
 
     order = "errors schedule config check cuda runtime workers augment data model freezing checkpoint metrics "
-    order += "evaluation progress runfolder features training finetuning launching "
-    order += "mushrooms show demo comparison converting splitting unpacking doctor bench cli modelarts"
+    order += "evaluation progress runfolder kept features decoded training finetuning launching "
+    order += "mushrooms show demo comparison converting splitting unpacking packing doctor bench cli modelarts"
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
     modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mslab.check import content, images, layout
+from mslab.check import content, images, layout, packed
 from mslab.check.cache import Cache
 from mslab.check.pool import ask, cores
 from mslab.check.report import DatasetReport, Finding, Picture, Split, shared
@@ -36,21 +36,26 @@ def check_dataset(
     skip_content: bool = False,
     cache: bool = True,
     progress: Progress | None = None,
+    whole_packs: bool = False,
 ) -> DatasetReport:
     """Look at every folder and load every image of the splits.
 
     A `train` alone may be one split or a parent of train, val, test. `image_size` (pixels) and `batch_size` are what
     training will use; `skip_content` leaves out the rules that compare images with each other; `progress` is called
-    with (done, total). Raises DatasetError only where there is no folder. On Ctrl-C the KeyboardInterrupt carries the
-    report so far as `.report`.
+    with (done, total). A pack's images were checked when it was written: its shards' sizes are compared, with
+    `whole_packs` their contents, too. Raises DatasetError only where there is no folder, or a pack is damaged. On
+    Ctrl-C the KeyboardInterrupt carries the report so far as `.report`.
     """
     root, folders = find_splits({"train": train, "val": val, "test": test})
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content)
     for name, folder in folders.items():
         inside = folder == root / name or folder == root  # else it lies elsewhere and is a root of its own
         prefix = Path(os.path.relpath(folder, root)).as_posix()
-        boundary = root if inside else folder
-        report.splits[name] = scan(name, folder, "" if prefix == "." else f"{prefix}/", boundary)
+        boundary, prefix = root if inside else folder, "" if prefix == "." else f"{prefix}/"
+        if packed.is_pack(folder):
+            report.splits[name] = packed.split_of(name, folder, prefix, whole_packs, progress)
+        else:
+            report.splits[name] = scan(name, folder, prefix, boundary)
     if val is None and test is None and "" not in folders:
         report.beside = sorted(
             path.name for path in root.iterdir() if path.is_dir() and path.name not in folders and not _apart(path.name)
@@ -95,6 +100,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
         classes = [
             (f"{os.path.realpath(split.root)}/{name}", split, pictures)
             for split in report.splits.values()
+            if not split.pack
             for name, pictures in split.classes.items()
         ]
         changed = [row for row in classes if not cache.fill(row[0], row[2], not report.skip_content)]

@@ -6,9 +6,12 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mslab.errors import DatasetError
+
+if TYPE_CHECKING:
+    from mslab.check.packed import Pack
 
 SHOWN = 5  # findings of one code that a message lists
 SEVERITIES = ("error", "warning", "info")  # the first stops training
@@ -84,10 +87,16 @@ class Split:
     left_out: list[str] = field(default_factory=list)  # files in class folders that are no images
     links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> why
     closed: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> why
+    pack: "Pack | None" = None  # of a packed split, whose pictures are rows of its shards: "Agaricus/17"
 
     @property
     def pictures(self) -> list[Picture]:
         return [picture for pictures in self.classes.values() for picture in pictures]
+
+    @property
+    def pixels(self) -> int:
+        """Width times height of all images together; of part of a pack, at most that."""
+        return self.pack.pixels if self.pack else sum(picture.width * picture.height for picture in self.pictures)
 
     def show(self, name: str = "") -> str:
         """A path as findings write it: always text that can be printed, whatever bytes the name has."""
@@ -140,18 +149,26 @@ class DatasetReport:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over every image's path in its split, size and content; "" while there are errors."""
+        """sha256 over every image's path in its split, size and content; "" while there are errors.
+
+        Of a pack: over the fingerprint that its images had, and the rows that are used.
+        """
         if not self.ok:
             return ""
         digest = hashlib.sha256()
         for name, split in self.splits.items():
+            if split.pack:
+                digest.update(f"{name}\0pack\0{split.pack.fingerprint}\n".encode())
             for picture in sorted(split.pictures, key=lambda picture: picture.name):
                 row = f"{printable(f'{name}/{picture.name}')}\0{picture.size}\0{picture.sha256.hex()}\n"
                 digest.update(row.encode())
         return digest.hexdigest()
 
     def samples(self, split: str) -> tuple[list[Path], list[int]]:
-        """The files that passed and their class indices, sorted by class, then by name."""
+        """The files that passed and their class indices, sorted by class, then by name.
+
+        A pack has no files: of a row there is PACK/CLASS/ROW, which evaluation.images_of knows to read.
+        """
         folder, classes = self.splits[split].root, self.splits[split].classes
         rows = [(folder / picture.name, i) for i, name in enumerate(self.class_names) for picture in classes[name]]
         return [path for path, _ in rows], [label for _, label in rows]

@@ -1,0 +1,143 @@
+"""A packed split: a folder with pack.json and shards, as `mslab data pack` writes it. Its images were checked then.
+
+Sizes are compared always, contents (sha256) where asked for, both before MindSpore opens a shard. No MindSpore here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from mslab.check.report import Picture, Split
+from mslab.errors import DatasetError
+
+NAME = "pack.json"
+SCHEMA = 1
+INDEX = ".db"  # MindRecord's index lies beside its shard under the shard's name with this
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a pack: a shard or its index."""
+
+    name: str
+    size: int  # bytes
+    sha256: str  # of the file, hexadecimal
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What pack.json says. The images lie in the shards one after the other, sorted by class, then by name."""
+
+    class_names: list[str]  # in index order
+    counts: list[int]  # images of each class; that is every image's label
+    pixels: int  # of all images together: width times height
+    fingerprint: str  # of the images: equal for another number of shards
+    parts: list[Part]  # shard, its index, the next shard …
+
+    @property
+    def shards(self) -> list[str]:
+        return [part.name for part in self.parts if not part.name.endswith(INDEX)]
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA} | asdict(self), indent=1) + "\n"
+
+
+def is_pack(folder: Path) -> bool:
+    return (folder / NAME).is_file()
+
+
+def split_of(name: str, folder: Path, prefix: str, deep: bool, progress: Callable[[int, int], None] | None) -> Split:
+    """The packed split in `folder`; its pictures are rows of the shards. Raises DatasetError where a part is wrong."""
+    pack = read(folder)
+    verify(folder, pack, deep, progress)
+    ends = list(accumulate(pack.counts))
+    classes = {
+        class_name: [Picture(f"{class_name}/{row}", 0, "") for row in range(end - count, end)]
+        for class_name, count, end in zip(pack.class_names, pack.counts, ends, strict=True)
+    }
+    return Split(name, folder, prefix, classes, pack=pack)
+
+
+def read(folder: Path) -> Pack:
+    """pack.json's content. Raises DatasetError where it cannot be used."""
+    try:
+        content = json.loads((folder / NAME).read_text("utf-8"))
+        found = content["schema"]
+        if found == SCHEMA:
+            return _pack(content)
+        problem = f"has schema {found!r}"
+        if type(found) is int and found > SCHEMA:
+            raise DatasetError(
+                f"{folder / NAME} has schema {found}: a newer mslab wrote it.",
+                expected=f"schema {SCHEMA}",
+                fix=f"update mslab, or pack the images with this one: mslab data pack ROOT --out {_other(folder)}",
+            )
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except ValueError as error:  # no JSON, no UTF-8, or of other content
+        problem = f"is no JSON that mslab data pack wrote: {error}"
+    except (KeyError, TypeError, RecursionError) as error:
+        problem = f"is no JSON that mslab data pack wrote: {type(error).__name__} {error}"
+    raise DatasetError(
+        f"{folder / NAME} {problem}.",
+        expected="the file as mslab data pack left it",
+        fix=f"restore it, or pack again: mslab data pack ROOT --out {_other(folder)}",
+    )
+
+
+def _pack(content: dict[str, Any]) -> Pack:
+    """Raises ValueError, KeyError or TypeError where something is not what it must be."""
+    names, counts = content["class_names"], content["counts"]
+    pack = Pack(names, counts, content["pixels"], content["fingerprint"], [Part(**part) for part in content["parts"]])
+    plain = all(type(name) is str and name == Path(name).name for name in [*names, *(p.name for p in pack.parts)])
+    if not plain or names != sorted(set(names)) or len(counts) != len(names):
+        raise ValueError("its names are none, or not sorted")
+    numbers = [*counts, pack.pixels, *(part.size for part in pack.parts)]
+    if any(type(number) is not int or number < 1 for number in numbers):
+        raise ValueError("a number in it is none, or below 1")
+    if type(pack.fingerprint) is not str or [p.name for p in pack.parts[1::2]] != [s + INDEX for s in pack.shards]:
+        raise ValueError("it names no shards with their indices")
+    return pack
+
+
+def verify(folder: Path, pack: Pack, deep: bool, progress: Callable[[int, int], None] | None = None) -> None:
+    """DatasetError that names every part which is missing, of another size or, where `deep`, of another content."""
+    wrong: list[tuple[str, str]] = []
+    for done, part in enumerate(pack.parts, 1):
+        path = folder / part.name
+        try:
+            size = path.stat().st_size
+            if size != part.size:
+                wrong.append((part.name, f"has {size} bytes, not {part.size}: {'cut off' * (size < part.size)}"))
+            elif deep and sha256(path) != part.sha256:
+                wrong.append((part.name, "has another content than when it was written"))
+        except FileNotFoundError:
+            wrong.append((part.name, "is missing" + ", the index of its shard" * part.name.endswith(INDEX)))
+        except OSError as error:
+            wrong.append((part.name, f"cannot be read: {error.strerror}"))
+        if deep and progress:
+            progress(done, len(pack.parts))
+    if wrong:
+        count = "1 file" if len(wrong) == 1 else f"{len(wrong)} files"
+        raise DatasetError(
+            f"The pack {folder} is damaged: {count} of {len(pack.parts)}.",
+            details=[(name, text.removesuffix(": ")) for name, text in wrong[:8]]
+            + [("…", f"and {len(wrong) - 8} more")] * (len(wrong) > 8),
+            expected=f"the files with the sizes and sha256 in {folder / NAME}",
+            fix=f"copy it again, or pack again: mslab data pack ROOT --out {_other(folder)}",
+        )
+
+
+def _other(folder: Path) -> Path:
+    """A name for a pack in place of the one that this folder is, or is a split of."""
+    top = folder.parent if folder.name in ("train", "val", "test") else folder
+    return top.with_name(f"{top.name}-again")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

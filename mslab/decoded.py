@@ -1,0 +1,134 @@
+"""Decoded images, kept in memory or in a file, so that only the first epoch decodes JPEGs."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore.dataset import vision
+
+from mslab import checkpoint, data, kept, runtime
+from mslab.check import DatasetReport
+from mslab.progress import Meter
+
+say = logging.getLogger("mslab")
+MOST = 64 * 2**30  # bytes that all decoded images on disk may take; the oldest go first
+
+
+@dataclass(frozen=True)
+class DecodedImages(data.Images):
+    """Images whose pixels are there. `names()` are those of what they were decoded from."""
+
+    pixels: Sequence[np.ndarray]  # uint8 (H, W, 3) each
+    origin: data.Images
+    decoded = True
+
+    def take(self, index: np.ndarray) -> data.Images:
+        pixels = [self.pixels[i] for i in index]
+        return replace(self, labels=self.labels[index], pixels=pixels, origin=self.origin.take(index))
+
+    def names(self) -> list[str]:
+        return self.origin.names()
+
+    def source(self, order: np.ndarray) -> ds.Dataset:
+        return data.generated(lambda i: self.pixels[i], self.labels, order)
+
+
+def keep(parts: dict[str, data.Images], config: Any, report: DatasetReport) -> dict[str, data.Images]:
+    """{split: its images, decoded} as config.cache says; the images as they are where they would take too much room.
+
+    Batches are the same either way: with a cache, also one that has no room, crops are taken of the decoded image.
+    """
+    if config.cache == "none":
+        return parts
+    wanted = sum(3 * report.splits[name].pixels + 8 * len(images) for name, images in parts.items())
+    key = hashlib.sha256(f"{report.fingerprint} {runtime.version('mindspore')}".encode()).hexdigest()[:32]
+    folder = kept.home("decoded")
+    why = no_memory(wanted) if config.cache == "memory" else kept.no_room(folder, wanted, key, MOST)
+    if why:
+        say.info(f"cache: {config.cache}: decoded images are not kept: {why}; every epoch decodes them anew")
+        return parts
+    workers = runtime.workers(config.data_workers)
+    with Meter(sum(len(images) for images in parts.values())) as meter:
+        if config.cache == "memory":
+            pixels = {name: list(decode(images, workers, meter)) for name, images in parts.items()}
+        else:
+            pixels = {n: on_disk(folder / f"{key}-{n}.rgb", images, workers, meter) for n, images in parts.items()}
+            kept.make_room(folder, key, MOST)
+    size = sum(image.nbytes for images in pixels.values() for image in images) / 2**20
+    where = "memory" if config.cache == "memory" else str(folder)
+    say.info(f"decoded images kept: {sum(map(len, pixels.values()))} images, {size:.0f} MiB in {where}")
+    return {n: DecodedImages([], images.labels, images.class_names, pixels[n], images) for n, images in parts.items()}
+
+
+def no_memory(wanted: int) -> str:
+    """Why so many bytes cannot be kept in memory, or ""."""
+    free = available()
+    if wanted <= free // 2:
+        return ""
+    return f"{wanted / 2**30:.1f} GiB are too much (at most half of the {free / 2**30:.1f} GiB of memory available)"
+
+
+def available() -> int:
+    """Bytes of memory that can be had without swapping, within the limit of a container (cgroup v2)."""
+    import psutil  # comes with MindSpore
+
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
+
+
+def decode(images: data.Images, workers: int, meter: Meter) -> Iterator[np.ndarray]:
+    """Every image in order, uint8 (H, W, 3), by the decoder that training uses."""
+    source = images.source(np.arange(len(images))).map([vision.Decode()], ["image"], num_parallel_workers=workers)
+    for done, (image, _) in enumerate(source.create_tuple_iterator(num_epochs=1, output_numpy=True), 1):
+        meter.update(f"decoding {done}/{len(images)} images")
+        yield image
+
+
+def on_disk(path: Path, images: data.Images, workers: int, meter: Meter) -> list[np.ndarray]:
+    """The decoded images in this file, memory-mapped; written first where it is not there, or damaged.
+
+    The file: all pixels, then height and width of each image, int32 (n, 2).
+    """
+    found = mapped(path, len(images))
+    if found is None:
+
+        def write(temporary: Path) -> None:
+            shapes = []
+            with temporary.open("wb") as file:
+                for image in decode(images, workers, meter):
+                    file.write(image.data)
+                    shapes.append(image.shape[:2])
+                file.write(np.array(shapes, np.int32).data)
+
+        checkpoint.replace_atomically(path, write)
+        found = mapped(path, len(images))
+        assert found is not None, f"{path} was written just now"
+    path.touch()  # used just now
+    return found
+
+
+def mapped(path: Path, count: int) -> list[np.ndarray] | None:
+    """The images of such a file, or None where there is none of `count` images, or it is damaged."""
+    try:
+        content = np.asarray(np.memmap(path, np.uint8, "r"))
+    except (OSError, ValueError):
+        return None
+    at = len(content) - 8 * count
+    shapes = np.frombuffer(content[max(0, at) :].tobytes(), np.int32).reshape(-1, 2) if at > 0 else np.zeros((0, 2))
+    ends = 3 * np.cumsum(shapes.astype(np.int64).prod(axis=1))
+    if len(shapes) != count or shapes.min() < 1 or ends[-1] != at:
+        return None
+    return [
+        content[end - 3 * height * width : end].reshape(height, width, 3)
+        for end, (height, width) in zip(ends.tolist(), shapes.tolist(), strict=True)
+    ]

@@ -1,0 +1,190 @@
+"""Decoded images that are kept: the same batches, found again, never another's, and one line where there is no room."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw, settings
+from PIL import Image
+
+import mslab
+from mslab import check, data, decoded, evaluation, kept, packing, runtime
+from mslab.config import load_config
+
+WAYS = ["memory", "disk"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    runtime.start("cpu", "graph", 1)
+    return tmp_path / "cache" / "mslab" / "decoded"
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory):
+    """{kind: root with train and val}: the same smooth images, of many sizes, as PNG and as JPEG of two kinds."""
+    roots = {kind: tmp_path_factory.mktemp(kind) for kind in ("png", "full", "reduced")}
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 5)):
+        for number in range(2 * count):
+            rough = Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8))
+            image = rough.resize(tuple(rng.integers(40, 160, 2).tolist()), Image.Resampling.BICUBIC)
+            for kind, root in roots.items():
+                folder = root / split / "ab"[number % 2]
+                folder.mkdir(parents=True, exist_ok=True)
+                if kind == "png":
+                    image.save(folder / f"{number}.png")
+                else:
+                    image.save(folder / f"{number}.jpg", quality=90, subsampling=0 if kind == "full" else 2)
+    return roots
+
+
+def parts(root, **more):
+    """(images of both splits, the same kept as `cache` says, config)."""
+    config = load_config(settings(root, 2, **more))
+    report = check.check_dataset(root / "train", root / "val")
+    plain = {name: evaluation.images_of(report, name) for name in ("train", "val")}
+    return plain, decoded.keep(plain, config, report), config
+
+
+def epoch(images, config, number=1, whole=True):
+    return np.concatenate([x for x, _ in data.train_batches(images, config, number, whole)])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_the_same_with_and_without(kinds, home, way, workers):
+    for kind, root in kinds.items():
+        plain, cached, config = parts(root, cache=way, data_workers=workers)
+        assert cached["train"].decoded and not plain["train"].decoded
+        for number in (0, 1):
+            assert np.array_equal(epoch(plain["train"], config, number), epoch(cached["train"], config, number))
+        some = [images["train"].spread(60) for images in (plain, cached)]  # images come more than once
+        assert np.array_equal(*(epoch(images, config) for images in some))
+        measured = [list(data.eval_batches(p["val"], 32, [0.5] * 3, [0.5] * 3, 4, workers)) for p in (plain, cached)]
+        assert all(np.array_equal(x, v) and np.array_equal(y, w) for (x, y), (v, w) in zip(*measured, strict=True))
+        if kind != "reduced":  # equal to training without any cache, too
+            none = load_config(settings(root, 2, data_workers=workers))
+            assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
+
+
+def test_of_jpegs_with_reduced_colour_only_the_crops_border_differs(kinds, home):
+    plain, cached, config = parts(kinds["reduced"], cache="memory", color_jitter=0, mean=[0, 0, 0], std=[1, 1, 1])
+    one = epoch(plain["train"], load_config(dict(config) | {"cache": "none"}))
+    two = epoch(cached["train"], config)
+    apart = 255 * np.abs(one - two)  # levels of 0 to 255; pixels are 0 to 1 here
+    assert 0 < apart.max() < 64 and apart.mean() < 0.5
+    assert (apart[:, :, 2:-2, 2:-2] > 8).mean() < 1e-3  # inside, next to nothing
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_without_a_crop_nothing_differs(kinds, home, way):
+    plain, cached, config = parts(kinds["reduced"], cache=way, crop_scale=1.0)
+    none = load_config(dict(config) | {"cache": "none"})
+    assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
+
+
+def test_a_pack_is_kept_like_folders(kinds, home, tmp_path):
+    packing.pack_dataset(check.check_dataset(kinds["reduced"]), tmp_path / "pack")
+    folders, packs = (parts(root, cache="disk") for root in (kinds["reduced"], tmp_path / "pack"))
+    assert np.array_equal(epoch(folders[1]["train"], folders[2]), epoch(packs[1]["train"], packs[2]))
+    assert packs[1]["train"].names() == packs[0]["train"].names()
+
+
+def test_on_disk_they_are_found_again_and_other_images_have_their_own(kinds, home, caplog):
+    caplog.set_level("INFO", "mslab")
+    parts(kinds["png"], cache="disk")
+    files = sorted(home.iterdir())
+    assert [path.name.split("-")[1] for path in files] == ["train.rgb", "val.rgb"]
+    assert "decoded images kept: 34 images" in caplog.text and str(home) in caplog.text
+    for path in files:
+        os.utime(path, (1, 1))
+    inodes = [path.stat().st_ino for path in files]
+    parts(kinds["png"], cache="disk", batch_size=4, seed=5)
+    assert [path.stat().st_ino for path in files] == inodes and files[0].stat().st_mtime > 1
+    parts(kinds["full"], cache="disk")
+    assert len(list(home.iterdir())) == 4
+
+
+def test_a_damaged_file_is_written_anew(kinds, home):
+    _, first, config = parts(kinds["png"], cache="disk")
+    wanted = epoch(first["train"], config)
+    (path,) = home.glob("*train.rgb")
+    content = path.read_bytes()
+    for damaged in (b"", content[:100], content[:-8], content + b"12345678", content[:-4] + b"\xff" * 4):
+        path.unlink()  # the earlier one is still mapped
+        path.write_bytes(damaged)
+        _, again, config = parts(kinds["png"], cache="disk")
+        assert np.array_equal(epoch(again["train"], config), wanted) and path.read_bytes() == content
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_where_there_is_no_room_it_is_said_and_training_goes_on(kinds, home, way, caplog, monkeypatch):
+    caplog.set_level("INFO", "mslab")
+    _, cached, config = parts(kinds["png"], cache=way)
+    wanted = epoch(cached["train"], config)
+    monkeypatch.setattr(decoded, "available", lambda: 1000)
+    monkeypatch.setattr(decoded, "MOST", 1000)
+    caplog.clear()
+    _, images, config = parts(kinds["png"], cache=way)
+    (line,) = caplog.text.splitlines()
+    assert f"cache: {way}: decoded images are not kept: 0.0 GiB are too much (at most" in line
+    assert "every epoch decodes them anew" in line and not images["train"].decoded
+    assert np.array_equal(epoch(images["train"], config), wanted)
+
+
+def test_memory_available_is_a_plausible_number():
+    assert 2**20 < decoded.available() < 2**50
+
+
+def test_the_oldest_make_room_and_half_written_ones_go(tmp_path):
+    for number, name in enumerate(["old-train.rgb", "mine-train.rgb", ".x.tmp"]):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (number, number))
+    kept.make_room(tmp_path, "mine", 150)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine-train.rgb"]
+
+
+def test_a_run_that_is_killed_while_it_decodes_leaves_no_file(kinds, home, monkeypatch):
+    def stop(*_):
+        yield np.zeros((40, 40, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decoded, "decode", stop)
+    with pytest.raises(KeyboardInterrupt):
+        parts(kinds["png"], cache="disk")
+    assert list(home.iterdir()) == []
+
+
+def test_the_throughput_of_every_way_can_be_measured(kinds, home):
+    for way in ("none", *WAYS):
+        _, images, config = parts(kinds["full"], cache=way)
+        assert data.throughput(data.ImageFeed(images["train"], images["val"], config), seconds=0.05) > 0
+
+
+@pytest.mark.slow
+def test_a_run_with_a_cache_equals_one_without_and_resumes(kinds, home, tmp_path, monkeypatch):
+    from mslab import runfolder, training
+
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "other", ["a", "b"], 3)
+    runs = [Path(mslab.train(settings(kinds["png"], 2, cache=way), name=way).run) for way in ("none", *WAYS)]
+    weights = [(run / "checkpoints" / "best.ckpt").read_bytes() for run in runs]
+    assert weights[0] == weights[1] == weights[2]
+    assert "decoded images kept" in (runs[1] / "train.log").read_text()
+    end_epoch = runfolder.Run.end_epoch
+
+    def stopping(run, row, *rest):
+        end_epoch(run, row, *rest)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runfolder.Run, "end_epoch", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            mslab.train(settings(kinds["png"], 2, cache="memory"), name="stopped")
+    run = next((tmp_path / "runs").glob("stopped-*"))
+    training.resume(run)
+    assert (run / "checkpoints" / "best.ckpt").read_bytes() == weights[0]

@@ -1,0 +1,320 @@
+"""Packed data sets: the same batches as the folders, bit for bit, and one clear message for every damage."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import cli, draw, overrides, settings
+from PIL import Image
+
+import mslab
+from mslab import check, data, evaluation, metrics, packing, runtime
+from mslab.check import packed
+from mslab.config import load_config
+from mslab.errors import DatasetError
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """train and val of PNGs and JPEGs of several sizes, grey ones among them."""
+    root = tmp_path_factory.mktemp("mixed")
+    for seed, (split, count) in enumerate([("train", 9), ("val", 5)]):
+        draw(root / split, ["a", "b", "c"], count, seed)
+        for number, path in enumerate(sorted((root / split).rglob("*.png"))[::2]):
+            with Image.open(path) as image:
+                image = image.resize((40 + number, 60)).convert("L" if number % 3 == 0 else "RGB")
+                image.save(path.with_suffix(".jpg"), quality=90)
+            path.unlink()
+    return root
+
+
+@pytest.fixture(scope="session")
+def packs(mixed, tmp_path_factory):
+    """The same, packed: three shards a split. Not to be changed."""
+    out = tmp_path_factory.mktemp("packs") / "mixed"
+    packing.pack_dataset(check.check_dataset(mixed), out, shards=3)
+    return out
+
+
+@pytest.fixture
+def copy(packs, tmp_path):
+    return Path(shutil.copytree(packs, tmp_path / "copy"))
+
+
+def both(mixed, packs, split="train"):
+    runtime.start("cpu", "graph", 1)
+    return [evaluation.images_of(check.check_dataset(root), split) for root in (mixed, packs)]
+
+
+def equal(one, two):
+    one, two = list(one), list(two)
+    assert len(one) == len(two)
+    return all(
+        np.array_equal(x, v)
+        and x.dtype == v.dtype
+        and np.array_equal(y, w)
+        and y.dtype == w.dtype
+        and y.shape == w.shape
+        for (x, y), (v, w) in zip(one, two, strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_of_a_pack_are_those_of_the_folders(mixed, packs, workers):
+    files, rows = both(mixed, packs)
+    config = load_config(settings(mixed, 3, data_workers=workers))
+    for epoch in (0, 3):
+        assert equal(data.train_batches(files, config, epoch), data.train_batches(rows, config, epoch))
+        some = [images.spread(50) for images in (files, rows)]  # images come twice
+        assert equal(*(data.train_batches(images, config, epoch, whole=True) for images in some))
+    measured = [data.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8, workers) for images in (files, rows)]
+    assert equal(*measured)
+
+
+def test_a_packs_report_has_the_classes_counts_and_labels_of_the_folders(mixed, packs):
+    whole, of_pack = check.check_dataset(mixed), check.check_dataset(packs)
+    assert of_pack.ok and of_pack.class_names == whole.class_names and of_pack.counts == whole.counts
+    assert of_pack.splits["train"].pixels == whole.splits["train"].pixels
+    assert np.array_equal(*(images.labels for images in both(mixed, packs, "val")))
+    assert of_pack.fingerprint and of_pack.fingerprint != whole.fingerprint
+    assert "27 images" in (text := str(of_pack)) or "train      27" in text
+    alone = check.check_dataset(packs / "val")
+    assert list(alone.counts) == [""] and sum(alone.counts[""].values()) == 15
+
+
+def test_the_fingerprint_is_of_the_images_not_of_the_shards(mixed, packs, tmp_path):
+    packing.pack_dataset(check.check_dataset(mixed), tmp_path / "other", shards=1)
+    assert check.check_dataset(tmp_path / "other").fingerprint == check.check_dataset(packs).fingerprint
+    shutil.copytree(mixed, tmp_path / "changed")
+    next((tmp_path / "changed" / "train" / "a").iterdir()).unlink()
+    packing.pack_dataset(check.check_dataset(tmp_path / "changed"), tmp_path / "less")
+    assert check.check_dataset(tmp_path / "less").fingerprint != check.check_dataset(packs).fingerprint
+
+
+def test_the_linear_model_of_a_pack_is_that_of_the_folders(mixed, packs):
+    reports = [check.check_dataset(root) for root in (mixed, packs)]
+    for most in (None, 7):
+        one, two = (evaluation.samples(report, "train", most) for report in reports)
+        assert np.array_equal(metrics.thumbnails(one[0]), metrics.thumbnails(two[0])) and np.array_equal(one[1], two[1])
+
+
+def test_a_pack_from_other_classes_than_the_folders_says_it_as_folders_do(packs, tmp_path):
+    draw(tmp_path / "val", ["a", "b", "x"], 3)
+    report = check.check_dataset(packs / "train", tmp_path / "val", class_num=4)
+    codes = {finding.code for finding in report.errors}
+    assert codes == {"class-missing", "class-extra", "class-count"}
+    with pytest.raises(DatasetError, match="class_num: 3"):
+        report.raise_errors("x.yaml says class_num: 4")
+
+
+@pytest.mark.parametrize(
+    "damage,said",
+    [
+        (lambda path: os.truncate(path, path.stat().st_size - 100), "shard-0001.mindrecord  has "),
+        (lambda path: path.unlink(), "shard-0001.mindrecord  is missing"),
+        (lambda path: Path(f"{path}.db").unlink(), "shard-0001.mindrecord.db  is missing, the index of its shard"),
+    ],
+)
+def test_a_damaged_shard_is_named_before_mindspore_opens_it(copy, damage, said):
+    damage(copy / "train" / "shard-0001.mindrecord")
+    with pytest.raises(DatasetError) as caught:
+        check.check_dataset(copy / "train", copy / "val")
+    text = str(caught.value)
+    assert f"The pack {copy}/train is damaged: 1 file of 6." in text and said in text
+    assert "sha256 in" in text and f"mslab data pack ROOT --out {copy}-again" in text
+
+
+def test_every_damage_is_listed_at_once_and_changed_bytes_are_seen_by_check(copy):
+    path = copy / "train" / "shard-0002.mindrecord"
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1
+    path.write_bytes(content)
+    assert check.check_dataset(copy).ok  # training compares sizes only
+    (copy / "train" / "shard-0000.mindrecord").unlink()
+    with pytest.raises(DatasetError) as caught:
+        check.check_dataset(copy, whole_packs=True)
+    text = str(caught.value)
+    assert "2 files of 6" in text and "shard-0002.mindrecord  has another content than when it was written" in text
+    done = cli("check", copy)
+    assert done.returncode == 1 and "another content" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text,said",
+    [
+        ("{", "is no JSON that mslab data pack wrote"),
+        ("[1]", "is no JSON that mslab data pack wrote"),
+        ('{"schema": 1}', "class_names"),
+        ('{"schema": 9}', "a newer mslab wrote it"),
+        ('{"schema": "x"}', "has schema 'x'"),
+    ],
+)
+def test_a_pack_json_that_cannot_be_used(copy, text, said):
+    (copy / "val" / "pack.json").write_text(text)
+    with pytest.raises(DatasetError) as caught:
+        check.check_dataset(copy)
+    assert said in str(caught.value) and f"{copy}/val/pack.json" in str(caught.value)
+    assert f"mslab data pack ROOT --out {copy}-again" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": ["b", "a", "c"]},
+        {"class_names": ["a", "b", "../c"]},
+        {"counts": [1, 2]},
+        {"counts": [1, 2, 0]},
+        {"counts": [1, 2, "3"]},
+        {"pixels": None},
+        {"parts": [{"name": "/etc/passwd", "size": 1, "sha256": ""}]},
+        {"parts": [{"name": "x"}]},
+    ],
+)
+def test_a_pack_json_of_other_content_is_no_traceback(copy, change):
+    file = copy / "val" / "pack.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(DatasetError, match="is no JSON that mslab data pack wrote"):
+        packed.read(copy / "val")
+
+
+def test_what_cannot_be_packed(mixed, packs, tmp_path):
+    report = check.check_dataset(mixed)
+    (tmp_path / "taken").mkdir()
+    for wrong, said in (
+        (lambda: packing.pack_dataset(report, tmp_path / "taken"), "There is .*taken already"),
+        (lambda: packing.pack_dataset(report, tmp_path / "x", shards=16), "16 shards .* the smallest split has 15"),
+        (lambda: packing.pack_dataset(check.check_dataset(packs), tmp_path / "x"), "is packed already"),
+        (lambda: packing.pack_dataset(report, Path("/proc/x")), "/proc/x cannot be written"),
+    ):
+        with pytest.raises(DatasetError, match=said):
+            wrong()
+    draw(tmp_path / "bad", ["a", "b"], 3)
+    (tmp_path / "bad" / "c").mkdir()
+    done = cli("data", "pack", tmp_path / "bad", "--out", tmp_path / "x")
+    assert done.returncode == 1 and "empty-class" in done.stderr and not (tmp_path / "x").exists()
+
+
+def test_an_image_that_changes_while_it_is_packed(tmp_path):
+    report = check.check_dataset(draw(tmp_path / "some", ["a", "b"], 3))
+    (tmp_path / "some" / "b" / "001.png").write_bytes(b"other")
+    with pytest.raises(DatasetError, match=r"b/001.png is not what it was when it was checked"):
+        packing.pack_dataset(report, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["some"]
+
+
+def test_large_and_small_images_in_one_shard(tmp_path):
+    draw(tmp_path / "some", ["a", "b"], 3)
+    noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "some" / "a" / "large.png")  # 2.4 MB, more than a page's least size
+    packing.pack_dataset(check.check_dataset(tmp_path / "some"), tmp_path / "out")
+    files, rows = both(tmp_path / "some", tmp_path / "out", "")
+    assert equal(files.source(np.arange(7)).create_tuple_iterator(num_epochs=1, output_numpy=True), read(rows))
+
+
+def read(images):
+    """Rows with their bytes as uint8, as files have them; MindRecord gives them as one string of bytes."""
+    for image, label in images.source(np.arange(len(images))).create_tuple_iterator(num_epochs=1, output_numpy=True):
+        yield np.frombuffer(image.tobytes(), np.uint8), label
+
+
+def test_plain_mindrecord_deals_rows_out_to_its_shards(tmp_path):
+    import mindspore.dataset as ds
+    from mindspore.mindrecord import FileWriter
+
+    writer = FileWriter(str(tmp_path / "x"), shard_num=2)
+    writer.set_header_size(2**16)
+    writer.set_page_size(2**15)
+    writer.add_schema(packing.SCHEMA, "x")
+    for start in (0, 3):
+        writer.write_raw_data([{"image": b"x", "label": start + i, "file": "x"} for i in range(3)])
+    writer.commit()
+    files = [str(tmp_path / "x0"), str(tmp_path / "x1")]
+    rows = ds.MindDataset(files, columns_list=["label"], shuffle=False).create_tuple_iterator(output_numpy=True)
+    assert [int(label) for (label,) in rows] != list(range(6))  # why every shard has a writer of its own
+
+
+def test_training_from_a_pack_and_measuring_on_one(mixed, packs, inside):
+    run = mslab.train(settings(packs, 3, epochs=1, warmup_epochs=0)).run
+    one, two = (mslab.evaluate(run, root / "val") for root in (mixed, packs))
+    assert one["confusion"] == two["confusion"] and one["loss"] == two["loss"] and one["images"] == 15
+    assert one["accuracy"] == json.loads((Path(run) / "eval.json").read_text())["accuracy"]
+
+
+@pytest.mark.slow
+def test_a_run_on_a_pack_equals_that_on_the_folders_also_resumed(mixed, packs, inside):
+    whole = mslab.train(settings(mixed, 3), name="folders")
+    first = mslab.train(settings(packs, 3), name="pack")
+    files = [Path(run.run) / "checkpoints" / "best.ckpt" for run in (whole, first)]
+    assert files[0].read_bytes() == files[1].read_bytes() and whole.linear_acc == first.linear_acc
+    (inside / "x.yaml").write_text("\n".join(overrides(settings(packs, 3))).replace("=", ": "))
+    script = (
+        "from mslab import runfolder\nend = runfolder.Run.end_epoch\n"
+        "def stop(*a):\n    end(*a)\n    raise KeyboardInterrupt\nrunfolder.Run.end_epoch = stop\n"
+        "import sys\nfrom mslab.cli import app\nsys.argv = ['mslab', 'train', 'x.yaml']\napp()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=inside, timeout=300).returncode == 130
+    run = next((inside / "runs").glob("x-*"))
+    done = cli("train", "--resume", run, cwd=inside)
+    assert done.returncode == 0 and "after epoch 1 of 2" in done.stderr, done.stderr
+    assert (run / "checkpoints" / "best.ckpt").read_bytes() == files[1].read_bytes()
+    done = cli("eval", run, "--data", packs / "val", "--json", "-", cwd=inside)
+    assert done.returncode == 0 and json.loads(done.stdout)["images"] == 15
+
+
+@pytest.mark.slow
+def test_features_and_shares_of_a_pack(packs, parent, inside):
+    config = settings(packs, 3, epochs=2)
+    kept = mslab.transfer(config | {"freeze": "all"}, backbone=parent)
+    assert "features computed" in (Path(kept.run) / "train.log").read_text()
+    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
+    options = ["--backbone", parent, "--compare", "frozen", "--fractions", "0.5", "--seeds", "1"]
+    done = cli("transfer", "x.yaml", *options, cwd=inside)
+    assert done.returncode == 0 and "1/1  frozen backbone, new head, 12 images" in done.stderr, done.stderr
+
+
+def test_packing_from_the_command_line_and_a_shard_cut_off_afterwards(mixed, inside):
+    done = cli("data", "pack", mixed, "--out", "p", "--shards", "2", cwd=inside)
+    assert done.returncode == 0 and "p/train: 27 images, 3 classes, 2 shards" in done.stderr, done.stderr
+    assert sorted(path.name for path in (inside / "p" / "val").iterdir()) == [
+        "pack.json",
+        *(f"shard-000{n}.mindrecord{db}" for n in (0, 1) for db in ("", ".db")),
+    ]
+    done = cli("data", "pack", mixed, "--out", "p", cwd=inside)
+    assert done.returncode == 1 and "There is p already" in done.stderr
+    os.truncate(inside / "p" / "val" / "shard-0000.mindrecord", 1000)
+    config = settings(inside / "p", 3)
+    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
+    done = cli("train", "x.yaml", cwd=inside)
+    assert done.returncode == 1 and "shard-0000.mindrecord  has 1000 bytes, not" in done.stderr
+    assert "Traceback" not in done.stderr and not (inside / "runs").exists()
+
+
+@pytest.mark.parametrize("number,left", [(signal.SIGINT, []), (signal.SIGKILL, ["out.partial"])])
+def test_a_stop_while_packing_leaves_nothing_under_the_name(mixed, tmp_path, number, left):
+    script = (
+        "import sys, time\nfrom mslab import packing\nwrite, begun = packing.write_shard, []\n"
+        "def slow(*rest):\n    write(*rest)\n    print('wrote', flush=True)\n    time.sleep(30)\n"
+        "packing.write_shard = slow\nfrom mslab.cli import app\n"
+        "sys.argv = ['mslab', *sys.argv[1:]]\napp()\n"
+    )
+    command = [sys.executable, "-c", script, "data", "pack", str(mixed), "--out", str(tmp_path / "out")]
+
+    def listen():  # a background job starts with Ctrl-C ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listen)
+    assert child.stdout is not None and child.stdout.readline() == "wrote\n"
+    time.sleep(0.2)
+    child.send_signal(number)
+    assert child.wait(60) == (130 if number == signal.SIGINT else -9)
+    child.stdout.close()
+    assert [path.name for path in tmp_path.iterdir()] == left
+    packing.pack_dataset(check.check_dataset(mixed), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
