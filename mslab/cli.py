@@ -476,6 +476,24 @@ def bench_transfer(
         print(transfer.table(rows))
 
 
+@job(bench_app, "data")
+def bench_data(
+    images: Annotated[list[int], typer.Option("--images", metavar="N", help="how many; may be given again")] = [1000],  # noqa: B006
+    size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="image_size of training")] = 64,
+    folder: Annotated[
+        str | None, typer.Option("--folder", metavar="FOLDER", help="keep the drawn images here for another time")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """The data pipeline with no network: folders, packs and caches, start-up and memory, as images grow in number."""
+    from mslab.bench import pipeline
+
+    rows = pipeline.bench_data(images, size, Path(folder) if folder else None, say.info)
+    write_json(json_file, rows)
+    if json_file != "-":
+        print(pipeline.table(rows, size))
+
+
 @job(bench_app, "check")
 def bench_check(
     images: Annotated[list[int], typer.Option("--images", metavar="N", help="how many; may be given again")] = [1000],  # noqa: B006

@@ -1,6 +1,7 @@
 """Speed and memory beside others, measured side by side in one run. Figures are ratios: machines and days differ.
 
 check       the dataset checker beside a bare parallel Pillow decode, CleanVision and imagededup
+pipeline    loading and augmenting images with no network: folders, packs, caches, and how all that grows
 transfer    head-only transfer with cached features beside the same job without
 speed       ResNet-50, training and inference, beside PyTorch and mindcv
 steptime    where the time of a training step goes

@@ -1,0 +1,124 @@
+"""The data pipeline by itself, with no network: how fast it gives images, and how start-up and memory grow with them.
+
+Each variant runs in a process of its own: check, start-up to the first batch, then one whole epoch.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from mslab.bench import last_word
+from mslab.bench.check import SHAPE, draw_photos
+from mslab.check import check_dataset, cores
+from mslab.errors import MslabError
+from mslab.show import render
+
+VARIANTS = {  # name -> (packed, cache)
+    "folders": (False, "none"),
+    "pack": (True, "none"),
+    "folders, cache: memory": (False, "memory"),
+    "pack, cache: disk": (True, "disk"),
+}
+
+
+def bench_data(
+    sizes: Sequence[int], pixels: int, folder: Path | None, progress: Callable[[str], Any] = lambda text: None
+) -> list[dict[str, Any]]:
+    """Rows of {images, variant, first_check_s, startup_s, images_per_s, epoch_s, mib, ratio}; ratio is to folders'.
+
+    `pixels`: image_size of training. `folder`: where drawn images are kept for another time. first_check_s is of
+    images that no check has seen, startup_s of a start with that check's cache, MindSpore's import in it.
+    """
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        environ = os.environ | {"XDG_CACHE_HOME": scratch}
+        for images in sizes:
+            place = (folder or Path(scratch)) / f"photos{images}"
+            progress(f"drawing {images} images in {place}")
+            draw_photos(place, images)
+            for name, (packed, cache) in VARIANTS.items():
+                root: Path = Path(scratch) / f"pack{images}" if packed else place
+                if packed and not root.exists():
+                    _run("pack", [str(place), str(root)], environ)
+                row: dict[str, Any] = {"images": images, "variant": name}
+                row |= _run(name, [str(root), str(pixels), cache, str(name == "folders")], environ)
+                base = next((r for r in rows if r["images"] == images), row)
+                rows.append(row | {"ratio": row["images_per_s"] / base["images_per_s"]})
+                progress(f"{images} images, {name}: {row['images_per_s']:.0f} images/s, start {row['startup_s']:.1f} s")
+    return rows
+
+
+def _run(name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """What contend() or pack() prints in a process of its own. Raises MslabError where it does not end well."""
+    job = "pack" if name == "pack" else "contend"
+    command = [sys.executable, "-m", "mslab.bench.pipeline", job, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("bench ")]
+    if not lines:
+        raise MslabError(
+            f"{name} did not finish: {last_word(done.stderr)}",
+            expected="room for drawn images, their pack and their decoded pixels (3 bytes a pixel) on disk",
+            fix="fewer --images, or --folder on another disk",
+        )
+    return json.loads(lines[-1][6:])  # type: ignore[no-any-return]
+
+
+def pack(root: str, out: str) -> dict[str, Any]:
+    from mslab.packing import pack_dataset
+
+    pack_dataset(check_dataset(root), Path(out))
+    return {}
+
+
+def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, Any]:
+    """One variant in this process."""
+    result: dict[str, Any] = {"first_check_s": None}
+    if check_first == "True":
+        start = time.perf_counter()
+        check_dataset(root)
+        result["first_check_s"] = time.perf_counter() - start
+    start = time.perf_counter()
+    report = check_dataset(root)
+    from mslab import data, decoded, evaluation
+    from mslab.config import load_config
+
+    settings = {"train_data": root, "val_data": f"{root}/none", "class_num": 10, "image_size": int(pixels)}
+    config = load_config(settings | {"cache": cache, "data_workers": cores()})
+    images = evaluation.images_of(report, next(iter(report.splits)))
+    images = decoded.keep({next(iter(report.splits)): images}, config, report)[next(iter(report.splits))]
+    batches = data.ImageFeed(images, images, config).train(0)
+    next(batches)
+    result["startup_s"] = time.perf_counter() - start
+    start, seen = time.perf_counter(), 0
+    for _, labels in batches:
+        seen += len(labels)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return result | {"images_per_s": seen / seconds, "epoch_s": len(images) * seconds / seen, "mib": peak}
+
+
+def table(rows: Sequence[dict[str, Any]], pixels: int) -> str:
+    grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores")
+    for name in ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB"):
+        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    for row in rows:
+        check = f"{row['first_check_s']:.1f}" if row["first_check_s"] else ""
+        cells = [f"{row['ratio']:.2f}x", f"{row['images_per_s']:,.0f}", check, f"{row['startup_s']:.1f}"]
+        grid.add_row(f"{row['images']:,}", row["variant"], *cells, f"{row['epoch_s']:.1f}", f"{row['mib']:,.0f}")
+    note = "check: the first of these images; start: to the first batch, checked before; all in seconds; MiB: peak"
+    return f"{render(grid)}\n{note}"
+
+
+if __name__ == "__main__":
+    done = pack(*sys.argv[2:]) if sys.argv[1] == "pack" else contend(*sys.argv[2:])
+    print("bench", json.dumps(done))
