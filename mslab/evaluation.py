@@ -9,8 +9,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import augment, checkpoint, data, metrics, model, runtime
-from mslab.check import DatasetReport, check_dataset
+from mslab import augment, checkpoint, data, folding, metrics, model, runtime
+from mslab.check import DatasetReport, check_dataset, cores
 from mslab.errors import CheckpointError, DatasetError, RunError
 from mslab.workers import ALONE, Group
 
@@ -110,7 +110,7 @@ def evaluate(
     Raises DatasetError where the folder's classes are not the network's.
     """
     split, report = measured_split(data_root, report)
-    runtime.start(device, "graph", seed=0)
+    taken = runtime.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt)
     known = loaded.info.get("class_names")
     names = report.class_names
@@ -121,6 +121,8 @@ def evaluate(
             fix="give the data set that belongs to this run, or the run that belongs to this data set",
         )
     size, mean, std = (loaded.info[key] for key in ("image_size", "mean", "std"))
+    if taken == "cpu":
+        folding.fold_small_maps(loaded.network.backbone, batch_size, size, cores())
     batches = data.eval_batches(images_of(report, split), size, mean, std, batch_size)
     result = measure(loaded.network, batches, batch_size, names)
     return {"data": str(data_root), "checkpoint": str(loaded.path)} | result

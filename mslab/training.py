@@ -11,8 +11,8 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import data, decoded, evaluation, features, freezing, metrics, model, runtime, schedule, workers
-from mslab.check import DatasetReport, check_dataset
+from mslab import data, decoded, evaluation, features, folding, freezing, metrics, model, runtime, schedule, workers
+from mslab.check import DatasetReport, check_dataset, cores
 from mslab.checkpoint import Weights, load_exactly, read, sha256
 from mslab.config import FIELDS, load_config
 from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
@@ -332,6 +332,8 @@ def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Grou
         run.manifest["device"] = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
         run.write_manifest()
     network = new_network(config)
+    if run.manifest["device"] == "cpu" and config.mode == "graph":
+        folding.fold_small_maps(network.backbone, config.batch_size, config.image_size, cores())
     if config.sync_bn and group.size > 1:
         workers.synchronise(network, group)
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
