@@ -20,7 +20,7 @@ from mslab.show import render
 
 STEPS = 7  # measured one by one; the table is of the median one
 OURS = "mslab, GRAPH"
-# dnnl_verbose,exec,cpu,convolution,gemm:jit,backward_data,…,mb32_ic64oc64_ih16oh16kh3…,6.34   ih: rows in, oh: rows out
+# dnnl_verbose,exec,cpu,convolution,gemm:jit,backward_data,…,mb32_ic64oc64_ih16oh16kh3…,6.34   iw: pixels a row in, ow: out; rows may be of several images
 CALL = re.compile(r"verbose,.*exec,cpu,(?P<primitive>\w+),[^,]*,(?P<direction>\w+),.*,(?P<shape>\w*),(?P<ms>[\d.]+)$")
 DIRECTIONS = {
     "forward_training": "forward",
@@ -37,7 +37,7 @@ def bench_profile(
     stages: Sequence[Sequence[int]] | None = None,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Rows of {kind, map, ms, share}; map: rows of pixels that come out, None where that has no meaning.
+    """Rows of {kind, map, ms, share}; map: pixels a row that comes out, None where that has no meaning.
 
     The last row is "elsewhere". All milliseconds add up to the median step of mslab's GRAPH mode, all shares to 1.
     """
@@ -60,7 +60,7 @@ def split_step(total: float, lines: Iterable[str], optimizer: float) -> list[dic
     """Rows as above from a step's milliseconds, what oneDNN printed during it, and the optimizer's milliseconds."""
     spent: dict[tuple[str, int | None], float] = defaultdict(float)
     for call in filter(None, map(CALL.search, lines)):
-        rows = re.search(r"oh(\d+)", call["shape"]) or re.search(r"ih(\d+)", call["shape"])
+        rows = re.search(r"ow(\d+)", call["shape"]) or re.search(r"iw(\d+)", call["shape"])
         kind = PRIMITIVES.get(call["primitive"], call["primitive"])
         if direction := DIRECTIONS.get(call["direction"]):
             kind += f" {direction}"
