@@ -116,6 +116,19 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
     return settings, report
 
 
+def without_workers(settings: Any, overrides: list[str] | None) -> None:
+    """Say that a setting for several workers does nothing with one; ConfigError where it was just asked for."""
+    for name, idle in (("sync_bn", False), ("lr_scaling", "none")):
+        if settings[name] != idle and any(text.startswith(f"{name}=") for text in overrides or []):
+            raise ConfigError(
+                f"{name}={settings[name]} does nothing here: one worker trains.",
+                expected="several workers, whose images or learning rates it is about",
+                fix="--workers 2, or leave it out",
+            )
+        if settings[name] != idle:
+            say.info(f"note: {name}: {settings[name]} does nothing here: one worker trains")
+
+
 def crew_of(workers: int | None, nodes: int, node_rank: int, master: str) -> Any:
     """The workers that the command line asks for, checked; None for this process alone."""
     if workers is None and (nodes, node_rank, master) != (1, 0, ""):
@@ -332,11 +345,13 @@ def train(
             fix="a resumed run goes on with its own config" if config else "name one",
         )
     crew = crew_of(workers, nodes, node_rank, master)
+    if dry_run and resume:
+        raise typer.BadParameter("--dry-run is of a CONFIG, such as the run's config.yaml")
     if dry_run:
         from mslab import launching
         from mslab.config import load_config
 
-        print(launching.dry_run(load_config(config or f"{resume}/config.yaml", overrides or []), crew))
+        print(launching.dry_run(load_config(str(config), overrides or []), crew))
         return
     if resume is not None:
         from mslab import launching, training
@@ -347,6 +362,8 @@ def train(
             launching.resume(resume, crew)
         return
     settings, report = checked_config(str(config), overrides, skip_check)
+    if crew is None:
+        without_workers(settings, overrides)
     from mslab import finetuning, launching, training
 
     name = Path(str(config)).stem
@@ -414,6 +431,8 @@ def transfer(
         if json_file != "-":
             print(comparison.table(result))
         return
+    if crew is None:
+        without_workers(settings, overrides)
     from mslab import finetuning, launching
 
     stem = Path(config).stem

@@ -101,15 +101,17 @@ def generated(image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.
     return ds.GeneratorDataset(source, columns, shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
 
 
-def steps_per_epoch(images: Images, batch_size: int) -> int:
-    """Full batches in an epoch; `batch_size` is that of all workers. Raises DatasetError where there is not one."""
-    if len(images) < batch_size:
+def steps_per_epoch(images: Images, batch_size: int, workers: int = 1) -> int:
+    """Full batches in an epoch, of all workers together. Raises DatasetError where there is not one."""
+    together = batch_size * workers
+    if len(images) < together:
+        shared = f" ({workers} workers x {batch_size})" if workers > 1 else ""
         raise DatasetError(
-            f"There are {len(images)} training images, fewer than one batch of {batch_size}.",
-            expected="at least batch_size images: a step uses a full batch",
-            fix=f"batch_size={max(2, len(images) // 2)}, or add images",
+            f"There are {len(images)} training images, fewer than one batch of {together}{shared}.",
+            expected="at least batch_size images a worker: a step uses a full batch",
+            fix=f"batch_size={max(2, len(images) // (2 * workers))}, or add images",
         )
-    return len(images) // batch_size
+    return len(images) // together
 
 
 def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:

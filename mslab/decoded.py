@@ -14,6 +14,7 @@ from mindspore.dataset import vision
 from mslab import checkpoint, data, kept, runtime
 from mslab.check import DatasetReport
 from mslab.progress import Meter
+from mslab.workers import ALONE, Group
 
 say = logging.getLogger("mslab")
 MOST = 64 * 2**30  # bytes that all decoded images on disk may take; the oldest go first
@@ -38,7 +39,9 @@ class DecodedImages(data.Images):
         return data.generated(lambda i: self.pixels[i], self.labels, order)
 
 
-def keep(parts: dict[str, data.Images], config: Any, report: DatasetReport) -> dict[str, data.Images]:
+def keep(
+    parts: dict[str, data.Images], config: Any, report: DatasetReport, group: Group = ALONE
+) -> dict[str, data.Images]:
     """{split: its images, decoded} as config.cache says; the images as they are where they would take too much room.
 
     Batches are the same either way: with a cache, also one that has no room, crops are taken of the decoded image.
@@ -48,7 +51,7 @@ def keep(parts: dict[str, data.Images], config: Any, report: DatasetReport) -> d
     wanted = sum(3 * report.splits[name].pixels + 8 * len(images) for name, images in parts.items())
     key = hashlib.sha256(f"{report.fingerprint} {runtime.version('mindspore')}".encode()).hexdigest()[:32]
     folder = kept.home("decoded")
-    why = no_memory(wanted) if config.cache == "memory" else kept.no_room(folder, wanted, key, MOST)
+    why = no_memory(wanted * group.local) if config.cache == "memory" else kept.no_room(folder, wanted, key, MOST)
     if why:
         say.info(f"cache: {config.cache}: decoded images are not kept: {why}; every epoch decodes them anew")
         return parts
@@ -57,7 +60,8 @@ def keep(parts: dict[str, data.Images], config: Any, report: DatasetReport) -> d
         if config.cache == "memory":
             pixels = {name: list(decode(images, workers, meter)) for name, images in parts.items()}
         else:
-            pixels = {n: on_disk(folder / f"{key}-{n}.rgb", images, workers, meter) for n, images in parts.items()}
+            with group.first_alone("decoded"):
+                pixels = {n: on_disk(folder / f"{key}-{n}.rgb", images, workers, meter) for n, images in parts.items()}
             kept.make_room(folder, key, MOST)
     size = sum(image.nbytes for images in pixels.values() for image in images) / 2**20
     where = "memory" if config.cache == "memory" else str(folder)

@@ -87,7 +87,7 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
         return source, network
     forward, group = _Pooled(backbone).set_train(False), source.group
     source = dataclasses.replace(source, group=data.ALONE)
-    with group.first_alone(), Meter(count * len(source.images) + len(source.val_images)) as meter:
+    with group.first_alone("features"), Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
         views = [
             store.rows(

@@ -85,8 +85,10 @@ class Crew:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "MSLAB_LOGS": str(logs),
         }
-        if self.nodes > 1:
-            own["MS_NODE_TIMEOUT"] = "10"  # seconds after which a machine that says nothing is given up; else 30
+        own["MSLAB_LOCAL"] = str(self.local)
+        # seconds after which a worker gives up waiting for another in an operation between them, and a machine that
+        # says nothing is given up; on one machine msrun notices at once who has ended
+        own["MS_NODE_TIMEOUT"] = "60" if self.nodes > 1 else "600"
         if device == "cpu":
             own["OMP_NUM_THREADS"] = str(max(1, cores() // self.local))
         return own
@@ -100,14 +102,13 @@ def free_port() -> int:
 
 def begin(prepare: Callable[[], Run], config: EasyDict, crew: Crew) -> None:
     """Make the run folder on the first machine, and train it with all workers. `prepare` makes the folder."""
+    settings = settings_of(config, crew)
     run = None
     if crew.node_rank == 0:
         run = prepare()
         run.manifest["workers"] = crew.workers
         run.write_manifest()
-        for note in run.notes:
-            say.info(note)
-    launch(run, config, crew)
+    launch(run, settings, crew)
 
 
 def resume(path: str | Path, crew: Crew) -> None:
@@ -117,24 +118,31 @@ def resume(path: str | Path, crew: Crew) -> None:
     run, _ = training.reopen(path)
     if run.finished:
         training.go_on(run, None)  # which says so
-    else:
-        launch(run if crew.node_rank == 0 else None, run.config, crew)
+        return
+    settings = settings_of(run.config, crew)
+    training.same_data(run)  # here once, so that all workers find it checked
+    launch(run if crew.node_rank == 0 else None, settings, crew)
 
 
-def launch(run: Run | None, config: EasyDict, crew: Crew) -> None:
+def settings_of(config: EasyDict, crew: Crew) -> dict[str, Any]:
+    """What sets a worker's MindSpore up. Raises DeviceError or ConfigError where this machine cannot do it."""
+    settings = {key: config[key] for key in runtime.SETTINGS} | {"device": runtime.choose_device(config.device)}
+    runtime.plan(**settings)
+    check_devices(settings["device"], crew.local, os.environ)
+    return settings
+
+
+def launch(run: Run | None, settings: dict[str, Any], crew: Crew) -> None:
     """Train with all workers, and return when they have. Raises RunError with what the first that failed has said.
 
     `run` is None on every machine but the first, which tells the others what is in it.
     """
     logs = run.path / "workers" if run else Path("runs") / f"workers-{crew.node_rank}"
     logs.mkdir(parents=True, exist_ok=True)
-    for old in [*logs.glob("*.log"), *logs.glob("*.failed")]:
+    for old in [*logs.glob("*.log"), *logs.glob("*.failed"), *logs.glob("*.done")]:
         old.unlink()
-    settings = {key: config[key] for key in runtime.SETTINGS} | {"device": runtime.choose_device(config.device)}
-    runtime.plan(**settings)  # what this device cannot do is said here, once
-    check_devices(settings["device"], crew.local, os.environ)
     say.info(f"{crew.workers} workers, {crew.local} on this machine ({settings['device']}); logs in {logs}/")
-    order = {"run": str(run.path) if run else None, "settings": settings}
+    order = {"run": str(run.path) if run else None, "notes": run.notes if run else [], "settings": settings}
     with (logs / "msrun.log").open("w") as output:
         msrun = subprocess.Popen(
             crew.command(logs, order),
@@ -185,7 +193,9 @@ def dry_run(config: EasyDict, crew: Crew | None, environ: Mapping[str, str] = os
         logs = Path("runs") / "RUN" / "workers"
         rows.append(("step", f"{count} workers x {config.batch_size} = {count * config.batch_size} images"))
         rows += [("sets", f"{name}={value}") for name, value in crew.environment(logs, device).items()]
-        rows.append(("launches", shlex.join(crew.command(logs, {"run": "runs/RUN", "settings": settings}))))
+        rows.append(
+            ("launches", shlex.join(crew.command(logs, {"run": "runs/RUN", "notes": [], "settings": settings})))
+        )
     return "\n".join(f"{label:<10}{text}" for label, text in rows)
 
 
@@ -228,9 +238,11 @@ def _end(msrun: subprocess.Popen) -> None:
 
 def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
     """What the first worker that failed said; where none said anything, which one was killed."""
-    again = f"mslab train --resume {run.path} --workers {crew.workers}" if run else "start all machines again"
+    again = f"mslab train --resume {run.path} --workers {crew.workers}" if run else "see the first machine's message"
+    if run and crew.nodes > 1:
+        again += f" --nodes {crew.nodes} --master {crew.master} --node-rank 0, likewise on the other machines,"
     told = sorted((json.loads(path.read_text()) for path in logs.glob("*.failed")), key=lambda one: one["time"])
-    causes = [one for one in told if not LOST.search(one["text"])]
+    causes = [one for one in told if one["known"] or not LOST.search(one["text"])]
     died = DIED.search((logs / "msrun.log").read_text(errors="replace"))
     if causes:
         first = min(causes, key=lambda one: not one["known"])
@@ -238,7 +250,7 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
         if first["known"]:
             return RunError(f"{who} stopped: {first['text']}")
         what, expected = f"{who} ended with {first['text']}.", "all workers until the end"
-        rows = [("traceback", f"{logs}/worker_{first['rank']}.log")]
+        rows = [("traceback", f"{logs}/mindspore_{first['rank']}.log" if first["rank"] else "train.log")]
     elif died and int(died[2]) < 0:
         began = [BEGAN.search(log.read_text(errors="replace")) for log in logs.glob("worker_*.log")]
         rank = {match[2]: match[1] for match in began if match}.get(died[1], "?")
@@ -253,7 +265,12 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
     else:
         what, rows = "msrun ended without a word of any worker.", [("log", f"{logs}/msrun.log")]
         expected = "msrun of this MindSpore"
-    return RunError(what, details=rows, expected=expected, fix=f"{again}    goes on after the last completed epoch")
+    return RunError(
+        what,
+        details=rows,
+        expected=expected,
+        fix=f"{again}    goes on after the last completed epoch" if run else again,
+    )
 
 
 # --- in a worker -----------------------------------------------------------------------------------------------------
@@ -272,6 +289,7 @@ def work(order: dict[str, Any]) -> None:
     told, last = None, None
     if group.rank == 0:
         run, last = training.reopen(order["run"])
+        run.notes = order["notes"]
         run.manifest["device"] = settings["device"]
         told = {"path": str(run.path), "config": run.config, "manifest": run.manifest, "rows": run.rows}
     told = group.tell(told)
@@ -291,10 +309,9 @@ def main(text: str) -> int:
         try:
             work(json.loads(text))
         except BaseException as error:
-            known = explain(error)
+            traceback.print_exc()  # into what is kept of MindSpore's own output
+            known = explain(error, str(noise.file))
             text = f"{type(known).__name__}: {known}" if known else f"{type(error).__name__}: {str(error).strip()}"
-            if not known:
-                print(traceback.format_exc(), file=noise.screen)
             if name != "scheduler":
                 note = {"rank": int(name), "known": bool(known), "text": text[:4000], "time": time.time()}
                 write_text(logs / f"worker_{name}.failed", json.dumps(note))

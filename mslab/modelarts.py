@@ -12,9 +12,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mslab.errors import ConfigError, DatasetError
+from mslab.check import packed
+from mslab.errors import ConfigError, DatasetError, MslabError
 
 say = logging.getLogger("mslab")
+CONFIG = "modelarts.yaml"
 OWN = ("data_url", "train_url", "checkpoint_url")
 
 
@@ -37,11 +39,11 @@ def translate(arguments: Sequence[str], environ: Mapping[str, str] = os.environ)
     out = Path(given["train_url"]).resolve()
     settings = _data(Path(given["data_url"]).resolve(), given) | {k: v for k, v in given.items() if k not in OWN}
     text = "".join(f"{key}: {value}\n" for key, value in settings.items())
-    words = ["train", "modelarts.yaml"]
-    if "checkpoint_url" in given:
-        words = ["transfer", "modelarts.yaml", "--backbone", str(Path(given["checkpoint_url"]).resolve())]
     hosts = [host for host in environ.get("VC_WORKER_HOSTS", "").split(",") if host] or [""]
     rank, workers = environ.get("VC_TASK_INDEX", "0"), len(hosts) * int(environ.get("MA_NUM_GPUS", "1"))
+    words = ["train", CONFIG if rank == "0" else f"modelarts-{rank}.yaml"]  # each machine writes one of its own
+    if "checkpoint_url" in given:
+        words = ["transfer", words[1], "--backbone", str(Path(given["checkpoint_url"]).resolve())]
     if rank == "0" and (begun := unfinished(out, text)):
         say.info("%s has not ended and had the same settings: it goes on; another --train_url begins anew", begun)
         words = ["train", "--resume", str(begun)]
@@ -54,7 +56,7 @@ def translate(arguments: Sequence[str], environ: Mapping[str, str] = os.environ)
 
 def unfinished(out: Path, text: str) -> Path | None:
     """The newest run under `out` that has not ended, if it began with this config."""
-    config, runs = out / "modelarts.yaml", sorted(out.glob("runs/modelarts-*/manifest.json"))
+    config, runs = out / CONFIG, sorted(out.glob("runs/modelarts-*/manifest.json"))
     if not runs or not config.is_file() or config.read_text(encoding="utf-8") != text:
         return None
     status = json.loads(runs[-1].read_text(encoding="utf-8"))["status"]
@@ -85,7 +87,11 @@ def _data(root: Path, settings: Mapping[str, str]) -> dict[str, str]:
         )
     found = {"train_data": str(root / "train"), "val_data": str(root / "val")}
     if "class_num" not in settings:
-        found["class_num"] = str(sum(path.is_dir() for path in (root / "train").iterdir()))
+        split = root / "train"
+        classes = (
+            packed.read(split).class_names if packed.is_pack(split) else [p for p in split.iterdir() if p.is_dir()]
+        )
+        found["class_num"] = str(len(classes))
     return found
 
 
@@ -96,11 +102,12 @@ def main(arguments: Sequence[str]) -> None:
 
     try:
         out, text, words = translate(arguments)
-    except (ConfigError, DatasetError) as error:
+        out.mkdir(parents=True, exist_ok=True)
+        if words[1] != "--resume":
+            write_text(out / words[1], text)
+    except MslabError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "modelarts.yaml", text)
     os.chdir(out)
     app(words)
 

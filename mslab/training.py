@@ -58,6 +58,7 @@ class ScaledTrainStep(TrainStep):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.scaler = ms.amp.DynamicLossScaler(2.0**16, 2, 1000)
+        self.scale, self.good_steps = self.scaler.scale_value, self.scaler.counter  # so that last.ckpt holds them
 
     def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         logits = self.network(images)
@@ -105,7 +106,7 @@ def fit(plan: "Plan", run: Run) -> None:
 
             seen, correct, total_loss = group.sum([seen, correct, total_loss])
             speed = seen / (time.perf_counter() - start)
-            group.average_statistics(plan.network)
+            group.average_statistics(plan.network, plan.fixed)
             result = evaluation.measure(step.network, feed.val(), config.batch_size, run.info["class_names"], group)
             if not np.isfinite(result["loss"]):
                 raise exploded(result["loss"], epoch, number, rates, run)
@@ -309,19 +310,25 @@ def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, g
     if run.finished:
         say.info("%s is finished: %d of %d epochs; nothing to do", run.path, run.epoch, config.epochs)
         return outcome(run, 0.0)
-    report = checked(config, report, run.manifest["data"].get("skip_check", False))
-    if report.fingerprint != run.manifest["data"]["fingerprint"]:
-        raise DatasetError(
-            f"The images are not those that {run.path} began with: other files, or other contents.",
-            expected=f"the data set with the fingerprint {run.manifest['data']['fingerprint'][:12]}…",
-            fix="restore the images, or begin a new run with mslab train",
-        )
+    report = same_data(run, report)
     with run.recording():
         if run.epoch >= config.epochs:  # stopped after its last epoch, before its end
             return finish(run, report, time.perf_counter())
         if run.epoch:
             say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
         return go(run, report, last, group)
+
+
+def same_data(run: Run, report: DatasetReport | None = None) -> DatasetReport:
+    """The report of the run's images. Raises DatasetError where they are not those that it began with."""
+    report = checked(run.config, report, run.manifest["data"].get("skip_check", False))
+    if report.fingerprint != run.manifest["data"]["fingerprint"]:
+        raise DatasetError(
+            f"The images are not those that {run.path} began with: other files, or other contents.",
+            expected=f"the data set with the fingerprint {run.manifest['data']['fingerprint'][:12]}…",
+            fix="restore the images, or begin a new run with mslab train",
+        )
+    return report
 
 
 def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Group = ALONE) -> EasyDict:
@@ -409,11 +416,11 @@ def run_training(
     """Train `network` as run.config says, with the optimizer of `last` where given."""
     start, config = time.perf_counter(), run.config
     names = [parameter.name for parameter in network.get_parameters()]
-    with group.first_alone():
-        parts = decoded.keep({name: evaluation.images_of(report, name) for name in ("train", "val")}, config, report)
+    parts = {name: evaluation.images_of(report, name) for name in ("train", "val")}
+    parts = decoded.keep(parts, config, report, group)
     train_images, val_images = parts["train"], parts["val"]
     train_images = train_images.spread(run.manifest.get("epoch_images") or len(train_images))
-    steps = data.steps_per_epoch(train_images, config.batch_size * group.size)
+    steps = data.steps_per_epoch(train_images, config.batch_size, group.size)
     highest = config.lr_max * lr_factor(config, run.manifest.get("workers", 1))
     rates = schedule.warmup_cosine(config.epochs, steps, config.warmup_epochs, config.lr_init, highest, config.lr_end)
     check_rates(rates, config.epochs * steps)

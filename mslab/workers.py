@@ -4,9 +4,12 @@ mslab/launching.py starts them. One alone is `ALONE`, for which everything here 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -20,6 +23,7 @@ class Group:
 
     rank: int = 0
     size: int = 1
+    local: int = 1  # workers of this machine
 
     def share(self, order: np.ndarray, batch_size: int) -> np.ndarray:
         """This worker's part of an epoch's order, int (steps * batch_size,): its rows of every global batch.
@@ -61,20 +65,29 @@ class Group:
         for parameter in parameters if self.size > 1 else ():
             parameter.set_data(ops.Broadcast(0)((ms.Tensor(parameter.asnumpy()),))[0])
 
-    def average_statistics(self, network: nn.Cell) -> None:
-        """BatchNorm's moving statistics become their mean over the workers: each has seen its own images only."""
+    def average_statistics(self, network: nn.Cell, fixed: Collection[str] = ()) -> None:
+        """BatchNorm's moving statistics become their mean over the workers: each has seen its own images only.
+
+        `fixed` ones stay as they are to the last bit: a mean of three equal numbers may be another one.
+        """
         for parameter in network.get_parameters() if self.size > 1 else ():
-            if parameter.name.endswith(("moving_mean", "moving_variance")):
+            if parameter.name.endswith(("moving_mean", "moving_variance")) and parameter.name not in fixed:
                 parameter.set_data(ops.AllReduce()(ms.Tensor(parameter.asnumpy())) / self.size)
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
-        """The first worker goes through before the others: what it has written to a cache, they find."""
-        if self.rank:
-            self.sum([0])
+    def first_alone(self, what: str) -> Iterator[None]:
+        """On each machine one worker goes through before the others: what it has written to a cache, they find.
+
+        They wait for a file, as long as it takes: an operation between workers would be given up after a while.
+        """
+        if self.size == 1:
+            yield
+            return
+        done = Path(os.environ["MSLAB_LOGS"]) / f"{what}.done"
+        while self.rank % self.local and not done.exists():
+            time.sleep(0.1)
         yield
-        if self.rank == 0:
-            self.sum([0])
+        done.touch()
 
     def gradient_mean(self, parameters: Iterable[ms.Parameter]) -> Callable | None:
         """What turns a worker's gradients into the mean of all workers'; None where there is only one."""
@@ -88,7 +101,7 @@ def join() -> Group:
     """The group that msrun has started this process in. MindSpore's communication has been started."""
     from mindspore.communication import get_group_size, get_rank
 
-    return Group(get_rank(), get_group_size())
+    return Group(get_rank(), get_group_size(), int(os.environ["MSLAB_LOCAL"]))
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):

@@ -51,7 +51,16 @@ def test_what_the_arguments_become(inside, squares):
 def test_several_machines_are_told_by_the_environment(inside, squares):
     environ = {"VC_WORKER_HOSTS": "w0.job,w1.job", "VC_TASK_INDEX": "1", "MA_NUM_GPUS": "8"}
     _, _, words = modelarts.translate(["--data_url", str(squares / "two"), "--train_url=o"], environ)
-    assert words[2:] == ["--workers", "16", "--nodes", "2", "--node-rank", "1", "--master", "w0.job"]
+    assert words[1] == "modelarts-1.yaml" and words[2:] == [
+        "--workers",
+        "16",
+        "--nodes",
+        "2",
+        "--node-rank",
+        "1",
+        "--master",
+        "w0.job",
+    ]
     _, _, words = modelarts.translate(["--data_url", str(squares / "two"), "--train_url=o"], {"MA_NUM_GPUS": "4"})
     assert words[2:] == ["--workers", "4"]
 

@@ -178,7 +178,7 @@ def test_a_run_of_one_worker_goes_on_with_two(inside, squares):
     assert "2 workers x 4 = 8 images a step" in again.stderr
     same_training(whole, run)
     odd = cli("train", "--resume", config_of(run, status="failed", epochs=9), "--workers", "3")
-    assert odd.returncode == 1
+    assert odd.returncode == 1, odd.stderr
     assert (
         "takes 8 images a step; 3 workers cannot share them evenly" in odd.stderr and "--workers 1, 2, 4" in odd.stderr
     )
@@ -196,15 +196,14 @@ def config_of(run: Path, status: str, epochs: int) -> Path:
 @pytest.mark.slow
 def test_what_goes_wrong_in_a_worker_is_said_as_if_there_were_one(inside, squares):
     file = config_file(inside, squares / "three", 3)
-    done = cli("train", file, "lr_init=1", "lr_max=100", "epochs=40", "warmup_epochs=0", "--workers", "2")
-    if "lr_init" in done.stderr:  # an idle setting is refused on the command line
-        done = cli("train", file, "lr_max=100", "epochs=40", "warmup_epochs=0", "--workers", "2")
+    done = cli("train", file, "lr_max=100", "epochs=40", "warmup_epochs=0", "--workers", "2")
     assert done.returncode == 1
     assert re.search(r"RunError: worker [01] of 2 stopped: TrainingError: The loss became (nan|inf)", done.stderr)
     assert "fix       lower lr_max" in done.stderr and "Traceback" not in done.stderr
     few = cli("train", file, "batch_size=32", "--workers", "2")
     assert few.returncode == 1
-    assert "There are 48 training images, fewer than one batch of 64." in few.stderr
+    assert "There are 48 training images, fewer than one batch of 64 (2 workers x 32)." in few.stderr
+    assert "batch_size=12, or add images" in few.stderr
 
 
 @pytest.mark.slow
@@ -233,7 +232,7 @@ def test_transfer_with_two_workers_and_kept_features(inside, squares, parent):
     first = newest()
     two = cli("transfer", file, "--backbone", parent, "batch_size=4", "--workers", "2")
     assert two.returncode == 0, two.stderr
-    assert "features" in two.stderr and "head: new (2 classes)" in two.stderr
+    assert "features computed" in two.stderr and "head: new (2 classes)" in two.stderr
     same_training(first, newest())
 
 
@@ -301,6 +300,41 @@ def test_a_dry_run_prints_the_plan_for_a_device_that_is_not_here(inside, squares
     assert "OMP_NUM_THREADS" not in done.stdout and not Path("runs").exists()
 
 
+@pytest.mark.parametrize("setting", ["sync_bn=true", "lr_scaling=sqrt"])
+def test_settings_of_several_workers_are_refused_with_one(inside, squares, setting):
+    done = cli("train", config_file(inside, squares / "three", 3), setting)
+    assert done.returncode == 1 and "does nothing here: one worker trains" in done.stderr
+    assert "--workers 2, or leave it out" in done.stderr and not Path("runs").exists()
+
+
+def test_what_the_device_cannot_do_is_said_before_a_run_folder_is_made(inside, squares):
+    done = cli("train", config_file(inside, squares / "three", 3), "amp_level=O2", "--workers", "2")
+    assert done.returncode == 1 and "amp_level: O2 on a CPU" in done.stderr and not Path("runs").exists()
+
+
+def test_fixed_statistics_stay_and_the_first_of_a_machine_goes_alone(tmp_path, monkeypatch):
+    import threading
+
+    backbone = model.resnet50_backbone([[1, 8, 1]])
+    names = [p.name for p in backbone.get_parameters() if p.name.endswith("moving_mean")]
+    workers.Group(0, 3).average_statistics(backbone, [p.name for p in backbone.get_parameters()])  # asks nobody
+    assert len(names) == 5
+    monkeypatch.setenv("MSLAB_LOGS", str(tmp_path))
+    said = []
+
+    def second():
+        with workers.Group(3, 4, local=2).first_alone("x"):
+            said.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with workers.Group(2, 4, local=2).first_alone("x"):
+        time.sleep(0.5)
+        said.append("first")
+    thread.join(10)
+    assert said == ["first", "second"]
+
+
 def test_fewer_visible_devices_than_workers():
     with pytest.raises(ConfigError, match="ASCEND_RT_VISIBLE_DEVICES=0,1 shows fewer devices than the 4 workers"):
         launching.check_devices("ascend", 4, {"ASCEND_RT_VISIBLE_DEVICES": "0,1"})
@@ -345,6 +379,8 @@ def test_loss_scaling_learns_and_skips_an_overflow(level):
     images, labels = ms.Tensor(rng.normal(size=(8, 3, 32, 32)), ms.float32), ms.Tensor(np.arange(8) % 3, ms.int32)
     losses = [float(step(images, labels)[0].asnumpy()) for _ in range(10)]
     assert losses[0] == pytest.approx(np.log(3), abs=0.1) and losses[-1] < losses[0] / 1.5
+    kept = step.parameters_dict()
+    assert {"scale_value", "counter"} & {name.rpartition(".")[2] for name in kept}, "last.ckpt would not hold the scale"
     before = network.head.classifier.weight.asnumpy().copy()
     step.scaler.scale_value.set_data(ms.Tensor(3e38, ms.float32))
     step(images, labels)

@@ -49,18 +49,17 @@ def bench_data(
             for name, (packed, cache) in VARIANTS.items():
                 root: Path = Path(scratch) / f"pack{images}" if packed else place
                 if packed and not root.exists():
-                    _run("pack", [str(place), str(root)], environ)
+                    _run("pack", "packing", [str(place), str(root)], environ)
                 row: dict[str, Any] = {"images": images, "variant": name}
-                row |= _run(name, [str(root), str(pixels), cache, str(name == "folders")], environ)
+                row |= _run("contend", name, [str(root), str(pixels), cache, str(name == "folders")], environ)
                 base = next((r for r in rows if r["images"] == images), row)
                 rows.append(row | {"ratio": row["images_per_s"] / base["images_per_s"]})
                 progress(f"{images} images, {name}: {row['images_per_s']:.0f} images/s, start {row['startup_s']:.1f} s")
     return rows
 
 
-def _run(name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
+def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
     """What contend() or pack() prints in a process of its own. Raises MslabError where it does not end well."""
-    job = "pack" if name == "pack" else "contend"
     command = [sys.executable, "-m", "mslab.bench.pipeline", job, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environ)
     lines = [line for line in done.stdout.splitlines() if line.startswith("bench ")]

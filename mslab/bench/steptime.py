@@ -20,7 +20,7 @@ from mslab.show import render
 
 STEPS = 7  # measured one by one; the table is of the median one
 OURS = "mslab, GRAPH"
-# dnnl_verbose,exec,cpu,convolution,gemm:jit,backward_data,…,mb32_ic64oc64_ih16oh16kh3…,6.34   iw: pixels a row in, ow: out; rows may be of several images
+# dnnl_verbose,exec,cpu,convolution,gemm:jit,backward_data,…,mb32_ic64oc64_ih16oh16kh3…,6.34   iw, ow: pixels a row
 CALL = re.compile(r"verbose,.*exec,cpu,(?P<primitive>\w+),[^,]*,(?P<direction>\w+),.*,(?P<shape>\w*),(?P<ms>[\d.]+)$")
 DIRECTIONS = {
     "forward_training": "forward",

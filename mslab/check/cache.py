@@ -40,7 +40,9 @@ class Cache:
             try:
                 self.base = self._open()
                 return
-            except sqlite3.DatabaseError:  # not a database, or of other columns: begin anew
+            except sqlite3.DatabaseError as error:  # not a database, or of other columns: begin anew
+                if "locked" in str(error):  # another check is writing to it
+                    return
                 with suppress(OSError):
                     self.path.unlink()
             except OSError:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises MslabError, with the earlier file as it was, where the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two programs may write the same file
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")  # others may write it, too
     try:
         write(temporary)
         temporary.chmod(0o644)
