@@ -21,7 +21,6 @@ from typing import Any
 from easydict import EasyDict
 
 from mslab import runtime
-from mslab.check import cores
 from mslab.checkpoint import write_text
 from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.runfolder import Run
@@ -79,8 +78,8 @@ class Crew:
             *("python", "-m", "mslab.launching", json.dumps(order)),
         ]
 
-    def environment(self, logs: Path, device: str) -> dict[str, str]:
-        """What the workers see: this Python first on the path, and on a CPU a fair share of the cores each."""
+    def environment(self, logs: Path) -> dict[str, str]:
+        """What the workers see besides: this Python first on the path, where their logs go, how many are here."""
         own = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "MSLAB_LOGS": str(logs),
@@ -89,8 +88,6 @@ class Crew:
         # seconds after which a worker gives up waiting for another in an operation between them, and a machine that
         # says nothing is given up; on one machine msrun notices at once who has ended
         own["MS_NODE_TIMEOUT"] = "60" if self.nodes > 1 else "600"
-        if device == "cpu":
-            own["OMP_NUM_THREADS"] = str(max(1, cores() // self.local))
         return own
 
 
@@ -146,7 +143,7 @@ def launch(run: Run | None, settings: dict[str, Any], crew: Crew) -> None:
     with (logs / "msrun.log").open("w") as output:
         msrun = subprocess.Popen(
             crew.command(logs, order),
-            env=os.environ | crew.environment(logs, settings["device"]),
+            env=os.environ | crew.environment(logs),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -192,7 +189,7 @@ def dry_run(config: EasyDict, crew: Crew | None, environ: Mapping[str, str] = os
         check_devices(device, crew.local, environ)
         logs = Path("runs") / "RUN" / "workers"
         rows.append(("step", f"{count} workers x {config.batch_size} = {count * config.batch_size} images"))
-        rows += [("sets", f"{name}={value}") for name, value in crew.environment(logs, device).items()]
+        rows += [("sets", f"{name}={value}") for name, value in crew.environment(logs).items()]
         rows.append(
             ("launches", shlex.join(crew.command(logs, {"run": "runs/RUN", "notes": [], "settings": settings})))
         )
