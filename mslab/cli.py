@@ -497,7 +497,9 @@ def bench_transfer(
 
 @job(bench_app, "data")
 def bench_data(
-    images: Annotated[list[int], typer.Option("--images", metavar="N", help="how many; may be given again")] = [1000],  # noqa: B006
+    images: Annotated[
+        list[int], typer.Option("--images", metavar="N", help="how many, from 100; may be given again", min=100)
+    ] = [1000],  # noqa: B006
     size: Annotated[int, typer.Option("--size", metavar="PIXELS", help="image_size of training")] = 64,
     folder: Annotated[
         str | None, typer.Option("--folder", metavar="FOLDER", help="keep the drawn images here for another time")
@@ -508,9 +510,10 @@ def bench_data(
     from mslab.bench import pipeline
 
     rows = pipeline.bench_data(images, size, Path(folder) if folder else None, say.info)
-    write_json(json_file, rows)
+    training = pipeline.training_speed(size)
+    write_json(json_file, {"rows": rows, "training_images_per_s": training})
     if json_file != "-":
-        print(pipeline.table(rows, size))
+        print(pipeline.table(rows, size, training))
 
 
 @job(bench_app, "check")

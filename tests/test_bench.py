@@ -146,3 +146,14 @@ def test_bench_train_beside_pytorch_and_mindcv(tmp_path):
         assert max(row["ratio"] for row in job if row["contender"].startswith("PyTorch")) == 1
         assert all(row["ratio"] for row in job)
     assert "1.00x" in done.stdout and "mindcv, GRAPH" in done.stdout and "left out" not in done.stdout
+
+
+def test_bench_data_says_which_is_the_limit(tmp_path):
+    from mslab.bench import pipeline
+
+    rows = pipeline.bench_data([100], 32, tmp_path)
+    assert [row["variant"] for row in rows] == list(pipeline.VARIANTS)
+    assert rows[0]["ratio"] == 1 and rows[0]["first_check_s"] > 0 and rows[1]["first_check_s"] is None
+    assert all(row["images_per_s"] > 0 and row["startup_s"] > 0 and row["mib"] > 50 for row in rows)
+    assert "the network is the limit" in pipeline.table(rows, 32, 0.001)
+    assert "the pipeline is the limit" in pipeline.table(rows, 32, 1e9)

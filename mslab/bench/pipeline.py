@@ -19,6 +19,7 @@ from rich.table import Table
 
 from mslab.bench import last_word
 from mslab.bench.check import SHAPE, draw_photos
+from mslab.bench.speed import CONTENDERS, Child
 from mslab.check import check_dataset, cores
 from mslab.errors import MslabError
 from mslab.show import render
@@ -56,6 +57,18 @@ def bench_data(
                 rows.append(row | {"ratio": row["images_per_s"] / base["images_per_s"]})
                 progress(f"{images} images, {name}: {row['images_per_s']:.0f} images/s, start {row['startup_s']:.1f} s")
     return rows
+
+
+def training_speed(pixels: int) -> float:
+    """Images per second that ResNet-50 takes in training here: what the pipeline has to keep up with."""
+    batch = 32 if pixels < 224 else 8
+    name = "mslab, GRAPH"
+    child = Child(name, CONTENDERS[name] | {"size": pixels, "batch": batch, "stages": None})
+    try:
+        child.run("train", 3)
+        return 3 * batch / sum(child.run("train", 3)["seconds"])
+    finally:
+        child.end()
 
 
 def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -106,7 +119,8 @@ def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, A
     return result | {"images_per_s": seen / seconds, "epoch_s": len(images) * seconds / seen, "mib": peak}
 
 
-def table(rows: Sequence[dict[str, Any]], pixels: int) -> str:
+def table(rows: Sequence[dict[str, Any]], pixels: int, training: float) -> str:
+    """The rows, and which is the limit: the slowest pipeline, or a network that takes `training` images per second."""
     grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores")
     for name in ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB"):
         grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
@@ -115,7 +129,10 @@ def table(rows: Sequence[dict[str, Any]], pixels: int) -> str:
         cells = [f"{row['ratio']:.2f}x", f"{row['images_per_s']:,.0f}", check, f"{row['startup_s']:.1f}"]
         grid.add_row(f"{row['images']:,}", row["variant"], *cells, f"{row['epoch_s']:.1f}", f"{row['mib']:,.0f}")
     note = "check: the first of these images; start: to the first batch, checked before; all in seconds; MiB: peak"
-    return f"{render(grid)}\n{note}"
+    slowest = min(row["images_per_s"] for row in rows)
+    limit = "network" if training < slowest else "pipeline"
+    said = f"ResNet-50 takes {training:.1f} images/s in training here, the slowest pipeline gives {slowest:,.0f}"
+    return f"{render(grid)}\n{note}\n{said}: the {limit} is the limit"
 
 
 if __name__ == "__main__":
