@@ -244,8 +244,9 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
     if causes:
         first = min(causes, key=lambda one: not one["known"])
         who = f"worker {first['rank']} of {crew.workers}"
-        if first["known"]:
-            return RunError(f"{who} stopped: {first['text']}")
+        if first["known"]:  # as the worker would have said it
+            what, expected, again = f"{who} stopped: {first['text']}", first["expected"], first["fix"]
+            return RunError(what, details=first["details"], expected=expected, fix=again)
         what, expected = f"{who} ended with {first['text']}.", "all workers until the end"
         rows = [("traceback", f"{logs}/mindspore_{first['rank']}.log" if first["rank"] else "train.log")]
     elif died and int(died[2]) < 0:
@@ -308,9 +309,11 @@ def main(text: str) -> int:
         except BaseException as error:
             traceback.print_exc()  # into what is kept of MindSpore's own output
             known = explain(error, str(noise.file))
-            text = f"{type(known).__name__}: {known}" if known else f"{type(error).__name__}: {str(error).strip()}"
+            said = f"{type(known or error).__name__}: {known.what if known else str(error).strip()[:2000]}"
             if name != "scheduler":
-                note = {"rank": int(name), "known": bool(known), "text": text[:4000], "time": time.time()}
+                note = {"rank": int(name), "known": bool(known), "text": said, "time": time.time()}
+                if known:
+                    note |= {"details": known.details, "expected": known.expected, "fix": known.fix}
                 write_text(logs / f"worker_{name}.failed", json.dumps(note))
             return 1
     return 0

@@ -15,6 +15,7 @@ from mslab.errors import MslabError
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
 
+@pytest.mark.slow
 def test_blocks_go_round_and_both_modes_do_equal_work():
     said = []
     rows = speed.bench_train(**TINY, repeats=2, progress=said.append)
@@ -148,6 +149,7 @@ def test_bench_train_beside_pytorch_and_mindcv(tmp_path):
     assert "1.00x" in done.stdout and "mindcv, GRAPH" in done.stdout and "left out" not in done.stdout
 
 
+@pytest.mark.slow
 def test_bench_data_says_which_is_the_limit(tmp_path):
     from mslab.bench import pipeline
 

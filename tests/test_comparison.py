@@ -22,6 +22,7 @@ def test_subsets_are_stratified_and_nested(squares):
     assert len({report.fingerprint, small.fingerprint, large.fingerprint}) == 3
 
 
+@pytest.mark.slow
 def test_the_grid_on_the_command_line(parent, squares, inside):
     config = settings(squares / "two", 2, epochs=2)
     (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))

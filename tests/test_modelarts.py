@@ -17,6 +17,7 @@ def job(*arguments, env=None) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_a_job_trains_and_the_same_one_again_goes_on_where_it_stopped(inside, squares):
     quick = f"--image_size=32 --batch_size=8 --epochs=1 --warmup_epochs=0 --device=cpu --stages={STAGES}".replace(
         ", ", ","

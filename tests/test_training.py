@@ -194,6 +194,7 @@ def test_a_second_run_in_the_same_second_gets_a_number(inside, three, monkeypatc
     assert [path.name for path in paths] == ["x-20260102-030405", "x-20260102-030405-2", "x-20260102-030405-3"]
 
 
+@pytest.mark.slow
 def test_pynative_learns_the_same(inside, three):
     graph, eager = mslab.train(three), mslab.train(three | {"mode": "pynative"})
     first, second = history(Path(graph.run))[0], history(Path(eager.run))[0]
@@ -233,6 +234,7 @@ def test_load_network_gives_what_is_needed_to_use_it(run, squares):
     assert mslab.load_network(run[0] / "checkpoints" / "last.ckpt").class_names == ["a", "b", "c"]  # optimizer left out
 
 
+@pytest.mark.slow
 def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_keeps_its_own(
     inside, three, two, monkeypatch
 ):

@@ -207,6 +207,36 @@ def test_what_goes_wrong_in_a_worker_is_said_as_if_there_were_one(inside, square
     assert "batch_size=12, or add images" in few.stderr
 
 
+LATE = """
+import sys, time
+import numpy as np, mindspore as ms
+from mindspore.communication import get_rank, init
+ms.set_device("CPU")
+init()
+add = ms.ops.AllReduce()
+add(ms.Tensor(np.ones(3, np.float32))).asnumpy()
+if get_rank() == 0:
+    time.sleep(35)
+print("sum", float(add(ms.Tensor(np.ones(3, np.float32))).asnumpy()[0]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_worker_waits_longer_than_mindspores_thirty_seconds(inside, guarded):
+    (inside / "late.py").write_text(LATE)
+    crew = Crew(2)
+    words = crew.command(inside, {})
+    command = [*words[: words.index("python")], "late.py"]
+    environ = os.environ | crew.environment(inside)
+    if not guarded:
+        environ.pop("MS_NODE_TIMEOUT")
+    job = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    job.wait(200)
+    second = (inside / "worker_1.log").read_text()
+    assert ("sum 2.0" in second) == guarded and ("AllReduce" in second) == (not guarded)
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(inside, squares):
     file = config_file(inside, squares / "three", 3, epochs=300)
@@ -372,14 +402,13 @@ def test_what_is_planned_is_what_is_called():
     runtime.set_up(runtime.plan("cpu", "graph", 1))
 
 
-@pytest.mark.parametrize("level", ["O2", "O3"])
-def test_loss_scaling_learns_and_skips_an_overflow(level):
+def test_loss_scaling_learns_and_skips_an_overflow():
     from mslab.training import ScaledTrainStep
 
     runtime.start("cpu", "graph", 1)
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
-    halved = ms.amp.auto_mixed_precision(network, level)
+    halved = ms.amp.auto_mixed_precision(network, "O2")
     optimizer = nn.Momentum(network.trainable_params(), 0.05, 0.9)
     step = ScaledTrainStep(halved, nn.CrossEntropyLoss(), optimizer).set_train()
     rng = np.random.default_rng(0)
