@@ -1,7 +1,6 @@
 """Checked files -> batches. The class order comes from the check and is explicit; MindSpore never guesses it."""
 
 import io
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,24 +169,6 @@ class ImageFeed:
         if len(part) == 0:  # fewer images than workers
             return iter(())
         return eval_batches(self.val_images.take(part), c.image_size, c.mean, c.std, c.batch_size, c.data_workers)
-
-
-def throughput(feed: ImageFeed, seconds: float = 5.0) -> float:
-    """Training images per second that the pipeline gives by itself, with no network: epochs until `seconds` are over.
-
-    The first batch, which waits for the pipeline to start, is not counted; a later epoch's start is, as in training.
-    """
-    start, seen, epoch = 0.0, 0, 0
-    while not start or time.perf_counter() - start < seconds:
-        for _, labels in feed.train(epoch):
-            if not start:
-                start = time.perf_counter()
-                continue
-            seen += len(labels)
-            if time.perf_counter() - start >= seconds:
-                break
-        epoch += 1
-    return seen / (time.perf_counter() - start)
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:

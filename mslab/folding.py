@@ -7,6 +7,8 @@ changes: cells are put between, and parameters keep their names.
 
 from mindspore import Tensor, nn
 
+from mslab import cells
+
 LARGEST = 7  # pixels, side of the maps that are folded; measured: from 8x8 on it gains nothing
 
 
@@ -61,7 +63,6 @@ def fold_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: 
     if groups == batch_size:
         return 0
     stages, size = list(backbone.layers), -(-image_size // 4)  # of the maps behind the stem
-    names = {id(parameter): parameter.name for parameter in backbone.get_parameters()}
     folded = 0
     for stage in stages:
         convolutions = [cell for _, cell in stage.cells_and_names() if isinstance(cell, nn.Conv2d)]
@@ -70,18 +71,15 @@ def fold_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: 
             set_apart(stage, groups, before)
             folded += 1
     if folded:
-        backbone.layers = (*stages[:-folded], Side(stages[-folded:], groups))
-    for parameter in backbone.get_parameters():  # MindSpore has prefixed them
-        parameter.name = names[id(parameter)]
+        with cells.names_kept(backbone):
+            backbone.layers = (*stages[:-folded], Side(stages[-folded:], groups))
     return folded
 
 
 def set_apart(stage: nn.Cell, groups: int, size: int) -> None:
     """Put Apart around the convolutions that mix pixels, or, on maps of odd `size`, leave some out."""
-    for _, parent in list(stage.cells_and_names()):
-        for name, cell in list(parent.name_cells().items()):
-            if isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0]):
-                if isinstance(parent, nn.SequentialCell):
-                    parent[int(name)] = Apart(cell, groups)
-                else:
-                    setattr(parent, name, Apart(cell, groups))
+
+    def mixes(cell: nn.Cell) -> bool:
+        return isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0] > 0)
+
+    cells.replace(stage, mixes, lambda conv: Apart(conv, groups))

@@ -16,6 +16,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from mslab import cells
+
 
 @dataclass(frozen=True)
 class Group:
@@ -137,13 +139,4 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 def synchronise(network: nn.Cell, group: Group) -> None:
     """Put SyncBatchNorm2d in place of every nn.BatchNorm2d, with the same parameters under the same names."""
-    names = {id(parameter): parameter.name for parameter in network.get_parameters()}
-    for _, parent in list(network.cells_and_names()):
-        for name, cell in list(parent.name_cells().items()):
-            if type(cell) is nn.BatchNorm2d:
-                if isinstance(parent, nn.SequentialCell):
-                    parent[int(name)] = SyncBatchNorm2d(cell, group.size)
-                else:
-                    setattr(parent, name, SyncBatchNorm2d(cell, group.size))
-    for parameter in network.get_parameters():  # MindSpore has prefixed them again
-        parameter.name = names[id(parameter)]
+    cells.replace(network, lambda cell: type(cell) is nn.BatchNorm2d, lambda cell: SyncBatchNorm2d(cell, group.size))

@@ -159,12 +159,6 @@ def test_a_run_that_is_killed_while_it_decodes_leaves_no_file(kinds, home, monke
     assert list(home.iterdir()) == []
 
 
-def test_the_throughput_of_every_way_can_be_measured(kinds, home):
-    for way in ("none", *WAYS):
-        _, images, config = parts(kinds["full"], cache=way)
-        assert data.throughput(data.ImageFeed(images["train"], images["val"], config), seconds=0.05) > 0
-
-
 @pytest.mark.slow
 def test_a_run_with_a_cache_equals_one_without_and_resumes(kinds, home, tmp_path, monkeypatch):
     from mslab import runfolder, training

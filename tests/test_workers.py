@@ -35,6 +35,14 @@ def newest() -> Path:
     return max(Path("runs").glob("c-*"), key=lambda path: path.stat().st_mtime)
 
 
+def after_first_epoch(job: subprocess.Popen, whole: Path) -> Path:
+    """The run that this process trains, once its first epoch is kept; `whole` is an earlier one."""
+    while not (newest() != whole and (newest() / "history.csv").exists()):
+        assert job.poll() is None
+        time.sleep(0.02)
+    return newest()
+
+
 def history(run: Path) -> list[dict]:
     with (run / "history.csv").open() as file:
         return list(csv.DictReader(file))
@@ -138,10 +146,7 @@ def test_a_killed_worker_ends_the_job_with_its_name_and_the_run_goes_on_with_ano
         text=True,
         env=os.environ | {"COLUMNS": "120"},
     )
-    while not (newest() != whole and (newest() / "history.csv").exists()):
-        assert job.poll() is None
-        time.sleep(0.05)
-    run = newest()
+    run = after_first_epoch(job, whole)
     process = int(re.search(r"worker 1 of 2: process (\d+)", (run / "workers" / "worker_1.log").read_text())[1])
     os.kill(process, signal.SIGKILL)
     told = job.communicate(timeout=30)[1]
@@ -168,11 +173,9 @@ def test_a_run_of_one_worker_goes_on_with_two(inside, squares):
     job = subprocess.Popen(
         [str(Path(sys.executable).with_name("mslab")), "train", str(file)], stderr=subprocess.DEVNULL
     )
-    while not (newest() != whole and (newest() / "history.csv").exists()):
-        time.sleep(0.02)
+    run = after_first_epoch(job, whole)
     job.send_signal(signal.SIGINT)
     job.wait(60)
-    run = newest()
     assert len(history(run)) < 4
     again = cli("train", "--resume", run, "--workers", "2")
     assert again.returncode == 0, again.stderr
@@ -416,7 +419,9 @@ def test_loss_scaling_learns_and_skips_an_overflow():
     losses = [float(step(images, labels)[0].asnumpy()) for _ in range(10)]
     assert losses[0] == pytest.approx(np.log(3), abs=0.1) and losses[-1] < losses[0] / 1.5
     kept = step.parameters_dict()
-    assert {"scale_value", "counter"} & {name.rpartition(".")[2] for name in kept}, "last.ckpt would not hold the scale"
+    assert {"scale_value", "counter"} <= {name.rpartition(".")[2] for name in kept}, (
+        "last.ckpt would not hold the scale"
+    )
     before = network.head.classifier.weight.asnumpy().copy()
     step.scaler.scale_value.set_data(ms.Tensor(3e38, ms.float32))
     step(images, labels)

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,9 +17,8 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
-from mslab.bench import last_word
+from mslab.bench import told
 from mslab.check import check_dataset, cores
-from mslab.errors import MslabError
 from mslab.show import render
 
 CLASSES = 10
@@ -139,15 +137,13 @@ def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, f
     if name in ("cleanvision", "imagededup"):
         script = {"cleanvision": CLEANVISION, "imagededup": IMAGEDEDUP}[name] + TOLD
         command = [str(peers), "-c", script, str(place), str(cores())]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XDG_CACHE_HOME": scratch})
-    lines = [line for line in done.stdout.splitlines() if line.startswith("bench ")]
-    if not lines:
-        raise MslabError(
-            f"{CONTENDERS[name]} did not finish: {last_word(done.stderr)}",
-            expected="a Python with cleanvision and imagededup, for --peers",
-            fix="python -m venv peers && peers/bin/pip install cleanvision imagededup, then --peers peers/bin/python",
-        )
-    return json.loads(lines[-1][6:])
+    return told(
+        command,
+        os.environ | {"XDG_CACHE_HOME": scratch},
+        CONTENDERS[name],
+        expected="a Python with cleanvision and imagededup, for --peers",
+        fix="python -m venv peers && peers/bin/pip install cleanvision imagededup, then --peers peers/bin/python",
+    )
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -6,7 +6,6 @@ Each variant runs in a process of its own: check, start-up to the first batch, t
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,11 +16,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab.bench import last_word
+from mslab.bench import told
 from mslab.bench.check import SHAPE, draw_photos
 from mslab.bench.speed import CONTENDERS, Child
 from mslab.check import check_dataset, cores
-from mslab.errors import MslabError
 from mslab.show import render
 
 VARIANTS = {  # name -> (packed, cache)
@@ -73,16 +71,13 @@ def training_speed(pixels: int) -> float:
 
 def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
     """What contend() or pack() prints in a process of its own. Raises MslabError where it does not end well."""
-    command = [sys.executable, "-m", "mslab.bench.pipeline", job, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("bench ")]
-    if not lines:
-        raise MslabError(
-            f"{name} did not finish: {last_word(done.stderr)}",
-            expected="room for drawn images, their pack and their decoded pixels (3 bytes a pixel) on disk",
-            fix="fewer --images, or --folder on another disk",
-        )
-    return json.loads(lines[-1][6:])  # type: ignore[no-any-return]
+    return told(
+        [sys.executable, "-m", "mslab.bench.pipeline", job, *arguments],
+        environ,
+        name,
+        expected="room for drawn images, their pack and their decoded pixels (3 bytes a pixel) on disk",
+        fix="fewer --images, or --folder on another disk",
+    )
 
 
 def pack(root: str, out: str) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def _other(folder: Path) -> Path:
 
 
 def sha256(path: Path) -> str:
+    """Of a file's content, hexadecimal, read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

@@ -1,7 +1,6 @@
 """Files are written beside their place, made durable, and put there at once: a kill leaves the earlier file whole."""
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mslab.check.packed import sha256 as sha256  # a file's, hexadecimal
 from mslab.checkpoint.formats import CKPT_TYPES, SAFE_TYPES
 from mslab.errors import MslabError
 
@@ -117,11 +117,3 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
