@@ -54,8 +54,8 @@ class Crew:
         if self.nodes > 1 and not self.master:
             problems.append(("--master", "the machine with --node-rank 0 is not named"))
         _, _, port = self.master.partition(":")
-        if port and not (port.isdigit() and 1024 <= int(port) <= 65535):
-            problems.append(("--master", f"{port} is no port; HOST, or HOST:PORT with a port from 1024 to 65535"))
+        if port and not (port.isdigit() and 1024 <= int(port) <= 65534):
+            problems.append(("--master", f"{port} is no port; HOST, or HOST:PORT with a port from 1024 to 65534"))
         if problems:
             raise ConfigError(
                 "The workers cannot be placed.",
@@ -68,13 +68,19 @@ class Crew:
     def local(self) -> int:
         return self.workers // self.nodes
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Of the first machine, where workers meet; the launchers use the next port."""
+        host, _, port = (self.master or "127.0.0.1").partition(":")
+        return host, int(port or PORT)
+
     def command(self, logs: Path, order: dict[str, Any]) -> list[str]:
         """The launch command of this machine; `order` is what its workers are to do."""
-        host, _, port = (self.master or "127.0.0.1").partition(":")
+        host, port = self.address
         return [
             *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--join=True", f"--log_dir={logs}"),
             *(f"--worker_num={self.workers}", f"--local_worker_num={self.local}", f"--node_rank={self.node_rank}"),
-            *(f"--master_addr={host}", f"--master_port={port or (PORT if self.nodes > 1 else free_port())}"),
+            *(f"--master_addr={host}", f"--master_port={port if self.nodes > 1 else free_port()}"),
             *("python", "-m", "mslab.launching", json.dumps(order)),
         ]
 
@@ -85,10 +91,68 @@ class Crew:
             "MSLAB_LOGS": str(logs),
         }
         own["MSLAB_LOCAL"] = str(self.local)
-        # seconds after which a worker gives up waiting for another in an operation between them, and a machine that
-        # says nothing is given up; on one machine msrun notices at once who has ended
-        own["MS_NODE_TIMEOUT"] = "60" if self.nodes > 1 else "600"
+        # seconds after which a worker gives up waiting for another in an operation between them (MindSpore: 30); msrun
+        # notices at once who has ended on its machine, and the launchers tell each other
+        own["MS_NODE_TIMEOUT"] = "600"
         return own
+
+
+class Line:
+    """What the launchers of several machines tell each other: how each has ended. The first one listens.
+
+    Raises RunError where its port is taken.
+    """
+
+    DONE = b"done"
+
+    def __init__(self, crew: Crew) -> None:
+        host, port = crew.address
+        self.called = (host, port + 1) if crew.nodes > 1 and crew.node_rank else None
+        self.peers: list[socket.socket] = []
+        self.server: socket.socket | None = None
+        if crew.nodes > 1 and not crew.node_rank:
+            try:
+                self.server = socket.create_server(("", port + 1))
+            except OSError as error:
+                raise RunError(
+                    f"port {port + 1} of this machine cannot be used: {error.strerror}.",
+                    expected="two free ports, here and the one before: for the workers and for their launchers",
+                    fix="--master HOST:PORT with another port, on all machines",
+                ) from None
+            self.server.setblocking(False)
+
+    def heard(self) -> str:
+        """Why another machine has failed, or ""."""
+        with contextlib.suppress(OSError):  # nobody has called, or nobody listens yet
+            if self.server:
+                self.peers.append(self.server.accept()[0])
+            elif self.called:
+                self.peers.append(socket.create_connection(self.called, timeout=1))
+                self.called = None
+        for peer in list(self.peers):
+            peer.setblocking(False)
+            try:
+                told = peer.recv(2**16)
+            except BlockingIOError:
+                continue
+            except OSError:
+                told = b""
+            self.peers.remove(peer)
+            peer.close()
+            if told != self.DONE:
+                return told.decode(errors="replace") or "its launcher was killed"
+        return ""
+
+    def end(self, text: str = "") -> None:
+        """Tell the others how this machine has ended: with this text, or well."""
+        self.heard()  # who has called meanwhile
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.setblocking(True)
+                peer.sendall(text.encode()[: 2**15] or self.DONE)
+            peer.close()
+        if self.server:
+            self.server.close()
 
 
 def free_port() -> int:
@@ -99,13 +163,12 @@ def free_port() -> int:
 
 def begin(prepare: Callable[[], Run], config: EasyDict, crew: Crew) -> None:
     """Make the run folder on the first machine, and train it with all workers. `prepare` makes the folder."""
-    settings = settings_of(config, crew)
-    run = None
+    settings, line, run = settings_of(config, crew), Line(crew), None
     if crew.node_rank == 0:
         run = prepare()
         run.manifest["workers"] = crew.workers
         run.write_manifest()
-    launch(run, settings, crew)
+    launch(run, settings, crew, line)
 
 
 def resume(path: str | Path, crew: Crew) -> None:
@@ -118,7 +181,7 @@ def resume(path: str | Path, crew: Crew) -> None:
         return
     settings = settings_of(run.config, crew)
     training.same_data(run)  # here once, so that all workers find it checked
-    launch(run if crew.node_rank == 0 else None, settings, crew)
+    launch(run if crew.node_rank == 0 else None, settings, crew, Line(crew))
 
 
 def settings_of(config: EasyDict, crew: Crew) -> dict[str, Any]:
@@ -129,7 +192,7 @@ def settings_of(config: EasyDict, crew: Crew) -> dict[str, Any]:
     return settings
 
 
-def launch(run: Run | None, settings: dict[str, Any], crew: Crew) -> None:
+def launch(run: Run | None, settings: dict[str, Any], crew: Crew, line: Line) -> None:
     """Train with all workers, and return when they have. Raises RunError with what the first that failed has said.
 
     `run` is None on every machine but the first, which tells the others what is in it.
@@ -150,9 +213,11 @@ def launch(run: Run | None, settings: dict[str, Any], crew: Crew) -> None:
             preexec_fn=_stop_with_parent,
         )
     try:
-        if _watch(msrun, logs, crew):
+        if _watch(msrun, logs, crew, line):
             raise failure(logs, crew, run)
+        line.end()
     except BaseException as error:
+        line.end(f"{type(error).__name__}: {error}")
         _end(msrun)
         if run:
             run = Run.open(run.path)
@@ -200,20 +265,29 @@ def _stop_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG: msrun ends its workers at SIGINT
 
 
-def _watch(msrun: subprocess.Popen, logs: Path, crew: Crew) -> int:
-    """Show what the first worker here says until all have ended; 1 as soon as one has failed."""
+def _watch(msrun: subprocess.Popen, logs: Path, crew: Crew, line: Line) -> int:
+    """Show what the first worker here says until all have ended; 1 as soon as one has failed.
+
+    Raises RunError where another machine tells of a failure.
+    """
     spoken = logs / f"worker_{crew.node_rank * crew.local}.log"
     told, deadline = 0, float("inf")
     while True:
         ended = msrun.poll()
         text = spoken.read_text(errors="replace") if crew.node_rank == 0 and spoken.exists() else ""
         whole = text[: text.rfind("\n") + 1]
-        for line in whole[told:].splitlines():
-            if not BEGAN.match(line) and not line.startswith("["):  # MindSpore's own, after the kit has let go of it
-                say.info(line)
+        for words in whole[told:].splitlines():
+            if not BEGAN.match(words) and not words.startswith("["):  # MindSpore's own, after the kit has let go of it
+                say.info(words)
         told = len(whole)
         if ended is not None:
             return ended
+        if deadline == float("inf") and (why := line.heard()):
+            raise RunError(
+                f"another machine has failed: {why}",
+                expected="all machines until the end",
+                fix="what that machine's message says; then mslab train --resume RUN on all of them",
+            )
         if deadline == float("inf") and (
             any(logs.glob("*.failed")) or DIED.search((logs / "msrun.log").read_text(errors="replace"))
         ):

@@ -19,7 +19,7 @@ from mindspore import nn
 
 from mslab import checkpoint, data, launching, model, runtime, workers
 from mslab.config import load_config
-from mslab.errors import ConfigError, DeviceError
+from mslab.errors import ConfigError, DeviceError, RunError
 from mslab.launching import Crew
 
 PLAIN = {"crop_scale": 1.0, "flip": False, "color_jitter": 0.0}  # nothing random but weights and order
@@ -337,7 +337,7 @@ def test_a_dry_run_prints_the_plan_for_a_device_that_is_not_here(inside, squares
         "--master_port=9000",
     ):
         assert part in done.stdout
-    assert "MSLAB_LOCAL=8" in done.stdout and "MS_NODE_TIMEOUT=60" in done.stdout and not Path("runs").exists()
+    assert "MSLAB_LOCAL=8" in done.stdout and "MS_NODE_TIMEOUT=600" in done.stdout and not Path("runs").exists()
 
 
 @pytest.mark.parametrize("setting", ["sync_bn=true", "lr_scaling=sqrt"])
@@ -380,6 +380,40 @@ def test_fewer_visible_devices_than_workers():
         launching.check_devices("ascend", 4, {"ASCEND_RT_VISIBLE_DEVICES": "0,1"})
     launching.check_devices("ascend", 2, {"ASCEND_RT_VISIBLE_DEVICES": "0,1"})
     launching.check_devices("cpu", 4, {"ASCEND_RT_VISIBLE_DEVICES": "0"})
+
+
+def test_the_launchers_of_several_machines_tell_each_other_how_they_end():
+    master = f"127.0.0.1:{launching.free_port()}"
+
+    def lines() -> tuple[launching.Line, launching.Line, launching.Line]:
+        return tuple(launching.Line(Crew(3, 3, rank, master)) for rank in range(3))
+
+    def heard(line: launching.Line) -> str:
+        for _ in range(50):
+            if why := line.heard():
+                return why
+            time.sleep(0.02)
+        return ""
+
+    first, second, third = lines()
+    assert [line.heard() for line in (second, third, first, first)] == [""] * 4
+    second.end("RunError: worker 1 was killed")
+    assert heard(first) == "RunError: worker 1 was killed"
+    first.end("another machine has failed: RunError: worker 1 was killed")
+    assert "worker 1 was killed" in heard(third)
+    third.end()
+    first, second, third = lines()
+    assert [line.heard() for line in (second, third, first, first)] == [""] * 4
+    second.end()  # well: nothing to hear
+    third.peers[0].close()  # its launcher is gone
+    assert heard(first) == "its launcher was killed"
+    first.end()
+    taken = launching.Line(Crew(2, 2, 0, master))
+    with pytest.raises(RunError, match=r"port \d+ of this machine cannot be used: Address already in use"):
+        launching.Line(Crew(2, 2, 0, master))
+    taken.end()
+    alone = launching.Line(Crew(2))
+    assert alone.heard() == "" and alone.server is None
 
 
 def test_the_command_is_one_that_msrun_reads(monkeypatch):
