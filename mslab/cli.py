@@ -312,11 +312,88 @@ def check(
 def show(
     config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="a YAML file; without it, ResNet-50")] = None,
     overrides: Overrides = None,
+    schedule: Annotated[bool, typer.Option("--schedule", help="the learning rate over the epochs, as a picture")] = False,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="training images as the network sees them, with labels, as a picture")
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE.png", help="where the picture goes; CONFIG-schedule.png, …")
+    ] = None,
 ) -> None:
     """Print the network stage by stage: output shape, parameters, what is frozen, from a real forward pass."""
-    from mslab.show import show_network
+    if schedule and augment:
+        raise typer.BadParameter("--schedule and --augment are two pictures; ask for one")
+    if (schedule or augment) and config is None:
+        raise typer.BadParameter("--schedule and --augment are of a CONFIG")
+    if out is not None and not (schedule or augment):
+        raise typer.BadParameter("--out belongs to --schedule or --augment")
+    from mslab.config import load_config
 
-    print(show_network(config, overrides or []))
+    if schedule:
+        from mslab import plots
+
+        print(plots.draw_schedule(load_config(str(config), overrides or []), picture(config, "schedule", out)))
+    elif augment:
+        settings, report = checked_config(str(config), overrides, skip_check=True)
+        from mslab.show import augment_sheet
+
+        print(augment_sheet(settings, picture(config, "augment", out), report))
+    else:
+        from mslab.show import show_network
+
+        print(show_network(config, overrides or []))
+
+
+def picture(config: str | None, what: str, out: str | None) -> Path:
+    """Where a picture goes. Raises BadParameter where its name says another format."""
+    path = Path(out or f"{Path(str(config)).stem}-{what}.png")
+    if path.suffix != ".png":
+        raise typer.BadParameter(f"--out {path}: pictures are written as .png")
+    return path
+
+
+@job(app, "lr-find")
+def lr_find(
+    config: Config,
+    overrides: Overrides = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", metavar="FILE|RUN", help="for a transfer: the backbone to begin from")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="of the trial", min=10)] = 100,
+    lowest: Annotated[float, typer.Option(help="learning rate of the first step", min=1e-12)] = 1e-6,
+    highest: Annotated[float, typer.Option(help="of the last, if the loss has not exploded before", max=1000)] = 10.0,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE.png", help="CONFIG-lr-find.png")] = None,
+    json_file: Json = None,
+) -> None:
+    """Suggest lr_max: a short trial in which the learning rate grows until the loss explodes. Keeps no weights."""
+    if not lowest < highest:
+        raise typer.BadParameter("--lowest must be below --highest")
+    target = picture(config, "lr-find", out)
+    settings, report = checked_config(config, overrides, skip_check=True)
+    from mslab import ratefinder
+
+    result = ratefinder.find_rate(settings, report, backbone, steps, lowest, highest)
+    write_json(json_file, result)
+    text = ratefinder.draw(result, target)
+    if json_file != "-":
+        print(text)
+
+
+@job(app, "tune-batch")
+def tune_batch(
+    config: Config,
+    overrides: Overrides = None,
+    most: Annotated[int, typer.Option(help="the largest batch to try", min=2, max=65536)] = 1024,
+    json_file: Json = None,
+) -> None:
+    """Find the largest batch_size that fits into memory, by real training steps, and from which on none is faster."""
+    from mslab import batchtuner
+    from mslab.config import load_config
+
+    result = batchtuner.tune_batch(load_config(config, overrides or []), most, say.info)
+    write_json(json_file, result)
+    if json_file != "-":
+        print(batchtuner.table(result))
 
 
 @job(app, "train")
@@ -463,6 +540,7 @@ def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="ROOT", help="class folders; of a parent, its test or val")],
     json_file: Json = None,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="the mean of each image's and its mirror image's prediction")] = False,
     skip_check: SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images."""
@@ -473,7 +551,7 @@ def evaluate(
     from mslab import evaluation
     from mslab.show import figures_table
 
-    result = evaluation.evaluate(source, data, report=report, device=device)
+    result = evaluation.evaluate(source, data, report=report, device=device, tta=tta)
     write_json(json_file, result)
     if json_file != "-":
         print(figures_table(result))

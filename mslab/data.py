@@ -100,17 +100,21 @@ def generated(image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.
     return ds.GeneratorDataset(source, columns, shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
 
 
-def steps_per_epoch(images: Images, batch_size: int, workers: int = 1) -> int:
-    """Full batches in an epoch, of all workers together. Raises DatasetError where there is not one."""
-    together = batch_size * workers
+def steps_per_epoch(images: Images, batch_size: int, workers: int = 1, updates_of: int = 1) -> int:
+    """Full batches in an epoch, of all workers together; `updates_of` of them make an update, and none is left over.
+
+    Raises DatasetError where there is not one update.
+    """
+    together = batch_size * workers * updates_of
     if len(images) < together:
-        shared = f" ({workers} workers x {batch_size})" if workers > 1 else ""
+        parts = f"{workers} workers x " * (workers > 1) + str(batch_size) + f" x {updates_of} batches" * (updates_of > 1)
+        shared = f" ({parts})" if parts != str(batch_size) else ""
         raise DatasetError(
             f"There are {len(images)} training images, fewer than one batch of {together}{shared}.",
-            expected="at least batch_size images a worker: a step uses a full batch",
-            fix=f"batch_size={max(2, len(images) // (2 * workers))}, or add images",
+            expected="at least batch_size images a worker and accumulated batch: a step uses a full one",
+            fix=f"batch_size={max(2, len(images) // (2 * workers * updates_of))}, or add images",
         )
-    return len(images) // together
+    return len(images) // together * updates_of
 
 
 def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:

@@ -6,7 +6,8 @@ MslabError              what happened and where; what was expected; how to fix i
   CheckpointError       a file of weights is missing, broken or of another network
   DeviceError           the device, MindSpore or NumPy here cannot do the job
   RunError              a run folder is missing, incomplete or finished
-  TrainingError         training cannot go on: non-finite loss, labels out of range
+  TrainingError         training cannot go on: labels out of range, another schedule than the run's
+    DivergedError       a loss that is not finite any more
 """
 
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ class RunError(MslabError):
 
 class TrainingError(MslabError):
     """Training that cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """A loss that is not finite any more."""
 
 
 # what MindSpore's text contains -> (what happened, what was expected, how to fix it)

@@ -36,7 +36,7 @@ def measure(
     group: Group = ALONE,
 ) -> dict[str, Any]:
     """Figures of the network on these batches, and on those of the group's other workers: accuracy, loss, per class."""
-    total = np.zeros(len(class_names) ** 2 + 1)
+    total = np.zeros(len(class_names) ** 2 + 2)
     for logits, labels in predict_logits(network, batches, batch_size):
         total += metrics.counts(logits, labels)
     return metrics.figures(group.sum(total), class_names)

@@ -247,8 +247,9 @@ def dry_run(config: EasyDict, crew: Crew | None, environ: Mapping[str, str] = os
     for name, arguments in runtime.plan(**settings, workers=count):
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         rows.append(("calls", f"mindspore.{name}({given})"))
-    if config.amp_level != "O0":
-        rows.append(("calls", f"mindspore.amp.auto_mixed_precision(network, {config.amp_level!r})"))
+    level = runtime.precision(config.amp_level, device)
+    if level != "O0":
+        rows.append(("calls", f"mindspore.amp.auto_mixed_precision(network, {level!r})"))
         rows.append(("calls", "mindspore.amp.DynamicLossScaler(65536.0, 2, 1000)"))
     if crew:
         check_devices(device, crew.local, environ)

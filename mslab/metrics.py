@@ -24,28 +24,47 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax[np.arange(len(labels)), labels].mean())
 
 
-def counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What figures are made of and what adds up over batches and workers: confusion matrix, then the sum of losses.
+TOP = 5  # a label among so many classes with the highest logits is right for top5_accuracy
 
-    logits (n, class_num), labels (n,) -> float64 (class_num * class_num + 1,)
+
+def hits(logits: np.ndarray, targets: np.ndarray) -> int:
+    """How many are right: the highest logit's class is the label, or the one with the largest share.
+
+    logits (n, class_num), targets int (n,) or shares float (n, class_num)
+    """
+    labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return int((logits.argmax(axis=1) == labels).sum())
+
+
+def counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What figures are made of and what adds up over batches and workers: confusion matrix, sum of losses, top-5 hits.
+
+    logits (n, class_num), labels (n,) -> float64 (class_num * class_num + 2,)
     """
     matrix = confusion(labels, logits.argmax(axis=1), logits.shape[1])
-    return np.append(matrix.ravel(), cross_entropy(logits, labels) * len(labels)).astype(np.float64)
+    higher = (logits > logits[np.arange(len(labels)), labels][:, None]).sum(axis=1)  # than the label's own
+    more = [cross_entropy(logits, labels) * len(labels), (higher < TOP).sum()]
+    return np.concatenate([matrix.ravel(), more]).astype(np.float64)
 
 
 def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, per-class precision, recall, F1 and support, confusion matrix. `total`: a sum of `counts`."""
-    matrix = total[:-1].reshape(len(class_names), -1)  # row = true, column = predicted
+    """Accuracy, per-class precision, recall, F1 and support, confusion matrix. `total`: a sum of `counts`.
+
+    With more than 5 classes also top5_accuracy: the share of images whose class is among the 5 most probable.
+    """
+    matrix = total[:-2].reshape(len(class_names), -1)  # row = true, column = predicted
     right, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
 
     def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
     columns = share(right, predicted), share(right, support), share(2 * right, predicted + support)
+    top = {"top5_accuracy": float(total[-1] / support.sum())} if len(class_names) > TOP else {}
     return {
         "images": int(support.sum()),
         "accuracy": float(right.sum() / support.sum()),
-        "loss": float(total[-1] / support.sum()),
+        **top,
+        "loss": float(total[-2] / support.sum()),
         "class_names": list(class_names),
         "per_class": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}

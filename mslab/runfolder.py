@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import math
 import shlex
 import subprocess
 import sys
@@ -35,6 +36,7 @@ class Run:
         self.path, self.config, self.manifest, self.writes = path, config, manifest, writes
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []  # to be said, and kept in train.log, when training begins
+        self.paused = False  # left in time, to go on another time
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod
@@ -85,6 +87,9 @@ class Run:
             "end": None,
             "status": "running",
             "exit_status": None,
+            "ended_by": None,  # why the run ended before its last epoch
+            "rollbacks": [],  # epochs that began again at a tenth of the rate (on_nan: rollback)
+            "warnings": [],  # what was noticed while it trained, once each
             "metrics": {},
             "artifacts": {},
         }
@@ -112,12 +117,13 @@ class Run:
             ) from None
         for leftover in [*path.glob(".*.tmp"), *path.glob("checkpoints/.*.tmp")]:  # of a kill while writing
             leftover.unlink()
+        manifest = {"ended_by": None, "rollbacks": [], "warnings": []} | manifest  # older ones have none
         run = cls(path, load_config(path / "config.yaml"), manifest)
         history = path / "history.csv"
         if history.is_file():
             with history.open(newline="", encoding="utf-8") as file:
                 run.rows = [
-                    {key: (int if key in ("epoch", "step") else float)(value) for key, value in row.items()}
+                    {key: int(v) if key in ("epoch", "step") else float(v or "nan") for key, v in row.items()}
                     for row in csv.DictReader(file)
                 ]
         return run
@@ -132,33 +138,47 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.epoch >= self.config.epochs and self.manifest["status"] == "done"
+        return self.manifest["status"] == "done"
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The row with the highest val_acc, the earliest on ties."""
-        return max(self.rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
+        """The row with the highest val_acc, the earliest on ties. Epochs that were not measured do not count."""
+        rows = [row for row in self.rows if not math.isnan(row["val_acc"])]
+        return max(rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
 
-    def end_epoch(self, row: dict[str, Any], network: Any, state: Mapping[str, Any], figures: dict[str, Any]) -> None:
-        """Keep an epoch: best.ckpt where it is the best, then history.csv, then last.ckpt, which makes it count."""
+    def keep(self, row: dict[str, Any], network: Any, figures: Mapping[str, Any] | None) -> None:
+        """Add an epoch's row, with its figures where it was measured; best.ckpt where it is the best, now as it is."""
+        row |= {"val_loss": figures["loss"] if figures else math.nan, "val_acc": figures["accuracy"] if figures else math.nan}
         row.update(
             {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
         )  # as in the file
         self.rows.append(row)
-        if not self.writes:
+        if not self.writes or not figures:
             return
         if self.best is row:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
             backbone = {key: value for key, value in self.info.items() if key != "class_names"}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
             source = {"data": self.config["val_data"], "checkpoint": "checkpoints/best.ckpt"}
-            self.write_json("eval.json", source | figures)
+            self.write_json("eval.json", source | dict(figures))
         self._keep_top(row, network)
+
+    def end_epoch(self, state: Mapping[str, Any] | None) -> None:
+        """Write history.csv, then last.ckpt of this state, which makes the epoch count; None = another time."""
+        if not self.writes:
+            return
         self.write_history()
-        checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": row["epoch"]})
+        if state:
+            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epoch})
+
+    def warn(self, code: str, text: str) -> None:
+        """Say that something looks wrong, and keep it in the manifest."""
+        say.info(f"warning: {text}")
+        self.manifest["warnings"].append({"code": code, "epoch": self.epoch, "text": text})
 
     def _keep_top(self, row: dict[str, Any], network: Any) -> None:
-        ranked = sorted(self.rows, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.config["max_to_keep"]]
+        measured = [r for r in self.rows if not math.isnan(r["val_acc"])]
+        ranked = sorted(measured, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.config["max_to_keep"]]
         if row in ranked:
             checkpoint.save(
                 list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info
@@ -173,7 +193,8 @@ class Run:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(
-            {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()} for row in self.rows
+            {key: ("" if math.isnan(v) else f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}
+            for row in self.rows
         )
         checkpoint.write_text(self.path / "history.csv", text.getvalue())
 
@@ -213,7 +234,7 @@ class Run:
                 raise
             raise better from error
         else:
-            self.ended("done", 0)
+            self.ended("paused" if self.paused else "done", 0)
         finally:
             say.removeHandler(handler)
             handler.close()

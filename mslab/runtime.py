@@ -114,6 +114,7 @@ def plan(
 
     Raises DeviceError where the device cannot do what is asked.
     """
+    amp_level = precision(amp_level, device)
     if amp_level != "O0" and device == "cpu":
         raise DeviceError(
             f"amp_level: {amp_level} on a CPU: it has no float16 arithmetic, and training would only get slower.",
@@ -130,6 +131,11 @@ def plan(
         calls.append(("communication.init", {}))
     # every random source that training touches: MindSpore's, NumPy's global one with it, and the dataset pipeline's
     return [*calls, ("set_seed", {"seed": seed}), ("dataset.config.set_seed", {"seed": seed})]
+
+
+def precision(amp_level: str, device: str) -> str:
+    """The level itself; for "auto" O2, but O0 on a CPU, where float16 only costs time."""
+    return amp_level if amp_level != "auto" else "O0" if device == "cpu" else "O2"
 
 
 def start(device: str, mode: str, seed: int, **more: Any) -> str:

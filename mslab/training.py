@@ -1,8 +1,9 @@
 """Training: one visible loop. What varies is passed in; what happens around the loop is below it."""
 
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,95 +12,61 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import data, decoded, evaluation, features, folding, freezing, metrics, model, runtime, schedule, workers
+from mslab import (
+    augment,
+    data,
+    decoded,
+    evaluation,
+    features,
+    folding,
+    freezing,
+    loss,
+    metrics,
+    model,
+    runtime,
+    schedule,
+    stopping,
+    workers,
+)
 from mslab.check import DatasetReport, check_dataset, cores
 from mslab.checkpoint import Weights, load_exactly, read, sha256
 from mslab.config import FIELDS, load_config
-from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
+from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
+from mslab.guards import Watch
 from mslab.progress import Meter
 from mslab.runfolder import Run
+from mslab.steps import Plan, check_rates
 from mslab.workers import ALONE, Group
 
 say = logging.getLogger("mslab")
-Feed = data.ImageFeed | features.FeatureFeed
 FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 
 
-class TrainStep(nn.Cell):
-    """Forward, loss, gradients, update: what MindSpore compiles into one graph.
-
-    `mean`, with several workers, makes their gradients one.
-    images float32 (N, 3, H, W), labels int32 (N,) -> mean loss float32 (), logits float32 (N, class_num)
-    """
-
-    def __init__(self, network: nn.Cell, loss: nn.Cell, optimizer: nn.Optimizer, mean: Callable | None = None) -> None:
-        super().__init__(auto_prefix=False)
-        self.network, self.loss, self.optimizer, self.mean = network, loss, optimizer, mean
-        self.gradients = ms.value_and_grad(self.forward, None, optimizer.parameters, has_aux=True)
-
-    def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        logits = self.network(images)
-        return self.loss(logits, labels), logits
-
-    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        (loss, logits), gradients = self.gradients(images, labels)
-        if self.mean is not None:
-            gradients = self.mean(gradients)
-        self.optimizer(gradients)
-        return loss, logits
-
-
-class ScaledTrainStep(TrainStep):
-    """The same in float16: small gradients are lifted above its smallest number, and overflown ones change nothing.
-
-    The scale halves after an overflow and doubles after 1000 steps without (Micikevicius et al. 2018).
-    """
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self.scaler = ms.amp.DynamicLossScaler(2.0**16, 2, 1000)
-        self.scale, self.good_steps = self.scaler.scale_value, self.scaler.counter  # so that last.ckpt holds them
-
-    def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        logits = self.network(images)
-        return self.scaler.scale(self.loss(logits, labels)), logits
-
-    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        (loss, logits), gradients = self.gradients(images, labels)
-        if self.mean is not None:
-            gradients = self.mean(gradients)
-        gradients = self.scaler.unscale(gradients)
-        finite = ms.amp.all_finite(gradients)
-        if finite:
-            self.optimizer(gradients)
-        loss = self.scaler.unscale(loss)
-        self.scaler.adjust(finite)
-        return loss, logits
-
-
-def fit(plan: "Plan", run: Run) -> None:
-    """Train from run.epoch to the config's last; measure and keep every epoch.
+def fit(plan: Plan, run: Run, watch: Watch) -> str:
+    """Train from run.epoch on; measure and keep every epoch. Returns why the run ended before its last epoch, or "".
 
     Raises TrainingError where the loss is not finite, and KeyboardInterrupt after the step in which Ctrl-C was pressed.
     """
-    feed, rates, config, group = plan.feed, plan.rates, plan.config, plan.group
-    steps = len(rates) // config.epochs
-    with Meter(len(rates), steps * run.epoch) as meter, runtime.interruptible() as interrupted:
+    config, group, steps = plan.config, plan.group, plan.steps
+    if ended := plan.reason(run.rows):  # it was killed just then
+        return ended
+    with Meter(len(plan.rates), steps * run.epoch) as meter, runtime.interruptible() as interrupted:
         for epoch in range(run.epoch, config.epochs):
-            step = plan.step(epoch, meter)  # the same one as long as the same parameters are trained
+            step = plan.step(epoch, run.rows, meter)  # the same one as long as the same parameters are trained
             start, seen, correct, total_loss = time.perf_counter(), 0, 0, 0.0
-            for number, (images, labels) in enumerate(feed.train(epoch), start=epoch * steps):
+            for number, (images, labels) in enumerate(watch.waiting(plan.batches(epoch)), start=epoch * steps):
                 loss, logits = step(ms.Tensor(images), ms.Tensor(labels))
 
-                loss = float(loss.asnumpy())
+                loss, rate = float(loss.asnumpy()), float(plan.rates[number])
                 if not np.isfinite(loss):
-                    raise exploded(loss, epoch, number, rates, run)
+                    raise exploded(loss, epoch, number, plan.rates, run)
+                watch.step(number, loss, labels, rate)
                 seen, total_loss = seen + len(labels), total_loss + loss * len(labels)
-                correct += int((logits.asnumpy().argmax(axis=1) == labels).sum())
+                correct += metrics.hits(logits.asnumpy(), labels)
                 speed = seen / (time.perf_counter() - start)
                 meter.update(
                     f"epoch {epoch + 1}/{config.epochs}  loss {total_loss / seen:.3f}  acc {correct / seen:.3f}  "
-                    f"lr {rates[number]:.4f}  {speed:.0f} images/s"
+                    f"lr {rate:.4f}  {speed:.0f} images/s"
                 )
                 if interrupted():
                     raise KeyboardInterrupt
@@ -107,138 +74,50 @@ def fit(plan: "Plan", run: Run) -> None:
             seen, correct, total_loss = group.sum([seen, correct, total_loss])
             speed = seen / (time.perf_counter() - start)
             group.average_statistics(plan.network, plan.fixed)
-            result = evaluation.measure(step.network, feed.val(), config.batch_size, run.info["class_names"], group)
-            if not np.isfinite(result["loss"]):
-                raise exploded(result["loss"], epoch, number, rates, run)
-            row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": float(rates[number])}
+            row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate}
             row |= {"train_loss": total_loss / seen, "train_acc": correct / seen}
-            row |= {"val_loss": result["loss"], "val_acc": result["accuracy"]}
-            row |= {"images_per_s": speed, "seconds": time.perf_counter() - start}
-            run.end_epoch(row, plan.network, plan.state(), result)
-            say.info(
-                f"epoch {epoch + 1:>3}/{config.epochs}  loss {row['train_loss']:.3f}  acc {row['train_acc']:.3f}  "
-                f"val_loss {row['val_loss']:.3f}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
-                f"lr {row['lr']:.4f}  {speed:.0f} images/s  {row['seconds']:.0f} s"
-            )
+            with plan.averaged():
+                result = plan.measure(epoch, run.info["class_names"])  # None in an epoch that is not measured
+                if result and not np.isfinite(result["loss"]):
+                    raise exploded(result["loss"], epoch, number, plan.rates, run)
+                row |= {"images_per_s": speed, "seconds": time.perf_counter() - start}
+                run.keep(row, plan.network, result)
+            say.info(described(row, run))
+            watch.epoch(run.rows, result, plan.network)
+            ended = plan.end(run.rows)
+            run.end_epoch(plan.state() if ended or stopping.is_kept(epoch, config) else None)
+            if ended:
+                return ended
+    return ""
 
 
-# --- before the loop -------------------------------------------------------------------------------------------------
-
-
-class Plan:
-    """The training step of every epoch: a new one where parameters are unfrozen, with a fresh optimizer.
-
-    A new cell, since MindSpore keeps what was frozen when a cell was first compiled, and would not notice.
-
-    `trained` is the part that the feed's batches go through: the network, or its head where features are fed.
-    """
-
-    def __init__(
-        self,
-        network: nn.Cell,
-        trained: nn.Cell,
-        feed: Feed,
-        rates: np.ndarray,
-        config: EasyDict,
-        group: Group = ALONE,
-    ) -> None:
-        self.network, self.trained, self.feed, self.rates, self.config = network, trained, feed, rates, config
-        self.group = group
-        self.names = [parameter.name for parameter in network.get_parameters()]
-        self.prepared: TrainStep | None = None
-        self.build(0)
-
-    def step(self, epoch: int, meter: Meter) -> TrainStep:
-        """The step, compiled, with its network in training mode."""
-        fixed = freezing.frozen(self.names, self.config, epoch)
-        if fixed != self.fixed:
-            say.info(f"epoch {epoch + 1}: {len(self.fixed - fixed)} tensors unfrozen, {len(fixed)} still frozen")
-            self.build(epoch)
-        freezing.apply(self.network, fixed)
-        if self.current is not self.prepared:
-            compile_step(self.current, self.feed, self.config, epoch, meter)
-            self.prepared = self.current
-        return self.current
-
-    def build(self, epoch: int) -> None:
-        """A fresh step for this epoch: learning rates go on where the run is, the optimizer's moments begin anew."""
-        self.fixed = freezing.frozen(self.names, self.config, epoch)
-        freezing.apply(self.network, self.fixed)
-        optimizer = build_optimizer(self.trained, self.rates, self.config)
-        done = epoch * len(self.rates) // self.config.epochs
-        optimizer.global_step.set_data(ms.Tensor(np.full(optimizer.global_step.shape, done, np.int32)))
-        mean = self.group.gradient_mean(optimizer.parameters)
-        step = TrainStep if self.config.amp_level == "O0" else ScaledTrainStep
-        self.current = step(self.trained, nn.CrossEntropyLoss(), optimizer, mean)
-
-    def resume(self, last: Weights | None, epoch: int) -> str:
-        """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.
-
-        Only the first of several workers has `last`; the others get what it holds.
-        """
-        self.build(epoch)
-        if freezing.frozen(self.names, self.config, epoch - 1) != self.fixed:
-            return "the optimizer begins anew: something is unfrozen just now"
-        text = load_exactly(self.state(), last.tensors, last.path, "training state") if last else "training state: told"
-        self.group.equalise(self.state().values())
-        return text
-
-    def state(self) -> dict[str, ms.Parameter]:
-        """What last.ckpt holds: weights, moments, the step counter. The learning rates follow from the config."""
-        own = {n: p for n, p in self.current.parameters_dict().items() if not n.startswith("learning_rate")}
-        return self.network.parameters_dict() | own
-
-
-def build_optimizer(trained: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> nn.Optimizer:
-    """Momentum or Adam, one learning rate a step; weight decay on weights only, not on BatchNorm and biases."""
-    trainable = trained.trainable_params()
-    groups: dict[tuple[float, bool], list[ms.Parameter]] = {}
-    for parameter in trainable:
-        groups.setdefault((freezing.scale_of(parameter.name, config), parameter.ndim > 1), []).append(parameter)
-    rows: list[dict[str, Any]] = [
-        {
-            "params": members,
-            "weight_decay": config["weight_decay"] if decayed else 0.0,
-            **({"lr": (rates * scale).tolist()} if config["lr_scale"] else {}),
-        }
-        for (scale, decayed), members in groups.items()
-    ]
-    rows.append({"order_params": trainable})
-    if config["optimizer"] == "adam":
-        return nn.Adam(rows, learning_rate=rates.tolist())
-    return nn.Momentum(rows, learning_rate=rates.tolist(), momentum=config["momentum"])
-
-
-def check_rates(rates: np.ndarray, steps: int) -> None:
-    """TrainingError where the schedule is not exactly as long as the run: MindSpore would fail in its last epochs."""
-    if len(rates) != steps or not np.isfinite(rates).all():
-        raise TrainingError(
-            f"The schedule has {len(rates)} learning rates, the run {steps} steps.",
-            expected="one finite learning rate a step",
-            fix="build it with epochs * steps_per_epoch entries",
-        )
-
-
-def compile_step(step: TrainStep, feed: Feed, config: EasyDict, epoch: int, meter: Meter) -> None:
-    """Look at the first batch, say what it is, and compile the step for it."""
-    images, labels = next(iter(feed.train(epoch)))
-    data.check_labels(labels, config.class_num)
-    say.info(
-        f"first batch: images {images.dtype} {images.shape} from {images.min():.2f} to {images.max():.2f}, "
-        f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {config.class_num} outputs"
+def described(row: Mapping[str, Any], run: Run) -> str:
+    """The line of an epoch. A star marks the best so far."""
+    measured = f"val_loss {row['val_loss']:.3f}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
+    return (
+        f"epoch {row['epoch']:>3}/{run.config.epochs}  loss {row['train_loss']:.3f}  acc {row['train_acc']:.3f}  "
+        f"{measured if run.best and not np.isnan(row['val_acc']) else ''}"
+        f"lr {row['lr']:.4f}  {row['images_per_s']:.0f} images/s  {row['seconds']:.0f} s"
     )
-    if config.mode == "graph":
-        with meter.compiling("the training step"):
-            step.compile(ms.Tensor(images), ms.Tensor(labels))
 
 
-def exploded(loss: float, epoch: int, number: int, rates: np.ndarray, run: Run) -> TrainingError:
+def fit_again(plan: Plan, run: Run, watch: Watch) -> str:
+    """fit, and from the last good epoch on again where on_nan: rollback says so. Raises what fit raises."""
+    while True:
+        try:
+            return fit(plan, run, watch)
+        except DivergedError as error:
+            plan.roll_back(error, run.epoch)
+            run.write_manifest()
+
+
+def exploded(loss: float, epoch: int, number: int, rates: np.ndarray, run: Run) -> DivergedError:
     kept = f"{run.checkpoints}/best.ckpt, of epoch {run.best['epoch']}" if run.best else "none: no epoch was completed"
-    return TrainingError(
+    return DivergedError(
         f"The loss became {loss} in epoch {epoch + 1}, step {number + 1} of {len(rates)} (lr {rates[number]:.4g}).",
         details=[("kept", kept)],
         expected="a finite loss at every step",
-        fix=f"lower lr_max (now {max(rates):.4g}) to a tenth, or raise warmup_epochs; then look at the images",
+        fix=f"lower lr_max (now {max(rates):.4g}) to a tenth, or raise warmup_epochs; on_nan=rollback does it by itself",
     )
 
 
@@ -308,11 +187,12 @@ def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, g
     """Continue where the run is: check that its images are the same, then train the rest, alone or in a group."""
     config = run.config
     if run.finished:
-        say.info("%s is finished: %d of %d epochs; nothing to do", run.path, run.epoch, config.epochs)
+        why = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
+        say.info("%s is finished: %d of %d epochs%s; nothing to do", run.path, run.epoch, config.epochs, why)
         return outcome(run, 0.0)
     report = same_data(run, report)
     with run.recording():
-        if run.epoch >= config.epochs:  # stopped after its last epoch, before its end
+        if run.epoch >= config.epochs:  # killed after its last epoch, before its end
             return finish(run, report, time.perf_counter())
         if run.epoch:
             say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
@@ -338,9 +218,9 @@ def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Grou
     if group.size == 1:  # msrun's workers have started theirs
         run.manifest["device"] = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
         run.write_manifest()
+    config.amp_level = runtime.precision(config.amp_level, run.manifest["device"])
     network = new_network(config)
-    if run.manifest["device"] == "cpu" and config.mode == "graph":
-        folding.fold_small_maps(network.backbone, config.batch_size, config.image_size, cores())
+    fold(network, config, run.manifest["device"])
     if config.sync_bn and group.size > 1:
         workers.synchronise(network, group)
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
@@ -351,12 +231,34 @@ def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Grou
     return run_training(run, network, report, last, group)
 
 
+def fold(network: nn.Cell, config: EasyDict, device: str) -> None:
+    """Fold small maps on a CPU, where training and measuring see images of one size."""
+    crop, _, measured = augment.sizes(config)
+    if device == "cpu" and config.mode == "graph" and crop == measured:
+        batch = math.gcd(config.batch_size, data.measured_batch(config))
+        folding.fold_small_maps(network.backbone, batch, crop, cores())
+
+
 def share_batch(run: Run, group: Group) -> None:
     """Set batch_size so that all workers together take as many images a step as the run began with; say what is what.
 
     Raises ConfigError where they cannot.
     """
     config, began = run.config, run.manifest.get("workers", 1)
+    if config.on_nan == "rollback" and group.size > 1:
+        raise ConfigError(
+            f"on_nan: rollback with {group.size} workers: one may see a loss that is not finite, and the others not.",
+            expected="on_nan: stop with several workers",
+            fix="on_nan=stop, or one worker",
+        )
+    images, factor = sum(run.manifest["data"]["counts"]["train"].values()), config.rescale_train_batch_size_factor
+    if factor and config.batch_size * began * factor > images:
+        batch = max(2, images // (factor * began))
+        say.info(
+            f"batch_size: {config.batch_size} becomes {batch}: rescale_train_batch_size_factor: {factor} allows "
+            f"{images // factor} of {images} images a step"
+        )
+        config.batch_size = batch
     together = config.batch_size * began
     if together % group.size or together == group.size:
         raise ConfigError(
@@ -420,29 +322,34 @@ def run_training(
     parts = decoded.keep(parts, config, report, group)
     train_images, val_images = parts["train"], parts["val"]
     train_images = train_images.spread(run.manifest.get("epoch_images") or len(train_images))
-    steps = data.steps_per_epoch(train_images, config.batch_size, group.size)
-    highest = config.lr_max * lr_factor(config, run.manifest.get("workers", 1))
-    rates = schedule.warmup_cosine(config.epochs, steps, config.warmup_epochs, config.lr_init, highest, config.lr_end)
+    steps = data.steps_per_epoch(train_images, config.batch_size, group.size, config.grad_accumulation_step)
+    rates = schedule.rates(config, steps, lr_factor(config, run.manifest.get("workers", 1)))
     check_rates(rates, config.epochs * steps)
+    mean, std = augment.scale(config)
+    _, resize, crop = augment.sizes(config)
     run.info = {
         "schema": 1,
         "class_names": report.class_names,
-        "image_size": config.image_size,
-        "mean": config.mean,
-        "std": config.std,
+        "image_size": crop,
+        "resize_size": resize,
+        "mean": mean,
+        "std": std,
         "stages": config.stages,
         "profile": dict(config.profile),
     }
     images = data.ImageFeed(train_images, val_images, config, group)
     feed, trained = images, network
     before = run.manifest.get("features")  # whether they were used; None in a run that begins
-    if freezing.is_frozen_throughout(names, config) and config.feature_views and before is not False:
+    frozen = freezing.is_frozen_throughout(names, config) and config.feature_views and not augment.mixes(config)
+    if frozen and before is not False:
         feed, trained = features.feed(network, images, report.fingerprint, required=bool(before))
     run.manifest["features"] = trained is not network  # a resume goes the same way
     run.write_manifest()
     if config.amp_level != "O0":
         trained = ms.amp.auto_mixed_precision(trained, config.amp_level)
-    plan = Plan(network, trained, feed, rates, config, group)
+    counts = np.bincount(train_images.labels, minlength=config.class_num)
+    criterion = loss.build(config, counts)
+    plan = Plan(network, trained, feed, rates, criterion, config, group, run.manifest["rollbacks"])
     if run.epoch:
         say.info(plan.resume(last, run.epoch))
     counted = sum(parameter.size for parameter in trained.trainable_params())
@@ -451,7 +358,14 @@ def run_training(
         f"{len(report.class_names)} classes, {counted:,} weights to train, "
         f"frozen: {freezing.describe(names, config)}, {config.epochs} epochs of {steps} steps"
     )
-    fit(plan, run)
+    watch = Watch(report.class_names, run.warn, (warning["code"] for warning in run.manifest["warnings"]))
+    run.manifest["ended_by"] = fit_again(plan, run, watch) or None
+    if run.manifest["ended_by"]:
+        say.info(f"ended after epoch {run.epoch} of {config.epochs}: {run.manifest['ended_by']}")
+    if plan.paused:
+        run.paused = True
+        say.info(f"mslab train --resume {run.path}    goes on")
+        return outcome(run, time.perf_counter() - start)
     return finish(run, report, start)
 
 

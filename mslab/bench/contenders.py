@@ -34,16 +34,17 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     import mindspore as ms
     from mindspore import nn
 
-    from mslab import folding, model, runtime, training
+    from mslab import folding, model, optimizers, runtime, steps
+    from mslab.config import load_config
 
     runtime.start("cpu", job["mode"], seed=1)
     backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
     if job["mode"] == "graph":
         folding.fold_small_maps(backbone, job["batch"], job["size"], job["threads"])
-    settings = {"optimizer": "momentum", "momentum": MOMENTUM, "weight_decay": DECAY, "lr_scale": {}}
-    optimizer = training.build_optimizer(network, np.full(LONGEST, RATE, np.float32), settings)
-    step = training.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
+    settings = {"train_data": "-", "val_data": "none", "class_num": CLASSES, "momentum": MOMENTUM, "weight_decay": DECAY}
+    optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), load_config(settings))
+    step = steps.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     gradients = tuple(ms.Tensor(np.zeros(parameter.shape, np.float32)) for parameter in optimizer.parameters)
 
     def update() -> float:

@@ -44,7 +44,10 @@ class Schema(BaseModel):
         64, ge=16, le=1024, description="pixels; side of the square that the network sees. Time grows with its square"
     )
     batch_size: int = Field(
-        32, ge=2, le=65536, description="images per step on one device; halve it if memory runs out"
+        32,
+        ge=2,
+        le=65536,
+        description="images per step on one device, 2 or more for BatchNorm; halve it if memory runs out",
     )
     validation_batch_size: int | None = Field(
         None, ge=2, le=65536, description="images a step when measuring; null = batch_size. It changes no figure"

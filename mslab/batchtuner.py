@@ -1,0 +1,142 @@
+"""Finding the largest batch that fits: real training steps in a process of its own, which may die of it.
+
+PYTHON -m mslab.batchtuner JOB    one batch size: builds the network, trains three steps, prints {"seconds": …}
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from easydict import EasyDict
+from rich import box
+from rich.table import Table
+
+from mslab import runtime
+from mslab.errors import MslabError
+from mslab.show import render
+
+say = logging.getLogger("mslab")
+STEPS = 3
+SHARE = 0.9  # of the memory that is free at the start: a process that takes more is ended, before the system is
+
+
+def tune_batch(config: EasyDict, most: int, progress: Callable[[str], Any] = lambda text: None) -> dict[str, Any]:
+    """Try 8, 16, 32 … up to `most`, then halve the gap to the first that fails twice.
+
+    Returns tried, rows of {batch_size, fits, why, images_per_s, memory (bytes)}, and largest. On an accelerator the
+    device's memory is what runs out, on a CPU the machine's. Raises MslabError where not even the smallest fits.
+    """
+    settings = dict(config) | {"device": runtime.choose_device(config.device)}
+    tried: list[dict[str, Any]] = []
+
+    def fits(batch: int) -> bool:
+        tried.append({"batch_size": batch} | attempt(settings | {"batch_size": batch}))
+        row = tried[-1]
+        progress(
+            f"batch_size {batch}: {row['images_per_s']:.0f} images/s, {row['memory'] / 2**30:.1f} GiB"
+            if row["fits"]
+            else f"batch_size {batch}: {row['why']}"
+        )
+        return row["fits"]
+
+    batch = min(8, most)
+    good, bad = 0, None
+    while batch <= most and bad is None:
+        if fits(batch):
+            good, batch = batch, batch * 2 if batch == most else min(batch * 2, most)
+        else:
+            bad = batch
+    for _ in range(2 if bad and good else 0):
+        middle = (good + bad) // 2  # type: ignore[operator]
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    if not good:
+        raise MslabError(
+            f"Not even batch_size {tried[0]['batch_size']} fits: {tried[0]['why']}.",
+            expected="a batch that fits into memory",
+            fix="a smaller image_size, or fewer stages; mslab doctor shows the memory",
+        )
+    return {"tried": sorted(tried, key=lambda row: row["batch_size"]), "largest": good}
+
+
+def attempt(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Train a few steps of this batch size in a process of its own. {fits, why, images_per_s, memory}."""
+    import psutil
+
+    limit = SHARE * psutil.virtual_memory().available
+    command = [sys.executable, "-m", "mslab.batchtuner", json.dumps(settings)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    memory, why = 0, ""
+    try:
+        while child.poll() is None:
+            try:
+                memory = max(memory, psutil.Process(child.pid).memory_info().rss)
+            except psutil.NoSuchProcess:
+                break
+            if memory > limit:
+                why = f"takes more than {limit / 2**30:.1f} GiB, {SHARE:.0%} of the memory that is free"
+                child.kill()
+            time.sleep(0.05)
+        out, err = child.communicate()
+    finally:
+        child.kill()
+    lines = [line for line in out.splitlines() if line.startswith("tune ")]
+    if not why and not lines:
+        told = [line.strip() for line in err.splitlines() if "emory" in line or "Error" in line]
+        why = f"killed by signal {-child.returncode}" if child.returncode < 0 else (told or ["no message"])[-1][:200]
+    if why:
+        return {"fits": False, "why": why, "images_per_s": 0.0, "memory": memory}
+    seconds = json.loads(lines[-1][5:])["seconds"]
+    return {"fits": True, "why": "", "images_per_s": settings["batch_size"] / min(seconds), "memory": memory}
+
+
+def work(settings: dict[str, Any]) -> list[float]:
+    """Seconds of each of a few steps on random images, after one that compiles."""
+    import mindspore as ms
+
+    from mslab import augment, freezing, loss, optimizers, steps, training
+
+    config = EasyDict(settings)
+    training.settle(config)
+    taken = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
+    config.amp_level = runtime.precision(config.amp_level, taken)
+    network = training.new_network(config)
+    training.fold(network, config, taken)
+    freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
+    rng, size = np.random.default_rng(0), augment.sizes(config)[0]
+    images = ms.Tensor(rng.normal(size=(config.batch_size, 3, size, size)).astype(np.float32))
+    labels = ms.Tensor(rng.integers(0, config.class_num, config.batch_size).astype(np.int32))
+    criterion = loss.build(config, np.ones(config.class_num, int))
+    plan = steps.Plan(network, network, None, np.full(config.epochs * (STEPS + 1), 1e-3, np.float32), criterion, config)
+    seconds = []
+    for _ in range(STEPS + 1):
+        start = time.perf_counter()
+        plan.current(images, labels)[0].asnumpy()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """One line a batch size."""
+    grid = Table(box=box.SIMPLE, title="a training step, images of random pixels")
+    for name in ("batch_size", "images/s", "memory", ""):
+        grid.add_column(name, justify="left" if name == "" else "right")
+    for row in result["tried"]:
+        figures = (f"{row['images_per_s']:.1f}", f"{row['memory'] / 2**30:.1f} GiB") if row["fits"] else ("", "")
+        grid.add_row(str(row["batch_size"]), *figures, row["why"])
+    return f"{render(grid)}\n\nlargest that fits: batch_size={result['largest']}{fastest(result['tried'])}"
+
+
+def fastest(tried: Sequence[Mapping[str, Any]]) -> str:
+    """The smallest batch that is within a twentieth of the best speed: larger ones gain nothing but memory's use."""
+    best = max(row["images_per_s"] for row in tried)
+    enough = min(row["batch_size"] for row in tried if row["images_per_s"] >= 0.95 * best)
+    return f"; from batch_size={enough} on it is hardly faster"
+
+
+if __name__ == "__main__":
+    print("tune " + json.dumps({"seconds": work(json.loads(sys.argv[1]))}))

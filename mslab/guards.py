@@ -1,0 +1,170 @@
+"""What goes wrong while it trains, said once, early and in words: what is seen, what it mostly means, what helps.
+
+The loop tells a Watch what happens; nothing here changes what is trained.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+EXPLODES = 3.0  # times the loss of a guess, or of the first steps: a mean of RECENT steps above it explodes
+RECENT = 10
+STARVED, LONG = 0.6, 5.0  # share of an epoch that waits for images, and seconds of it, from which on that is said
+DEAD = 0.5  # share of a layer's channels that are never above zero, from which on that is said
+WIDEST = 1e8  # of BatchNorm's variances; float32 loses the differences between images there
+
+
+class Watch:
+    """Looks at steps, epochs and evaluations. `tell(code, text)` is called once a kind of trouble."""
+
+    def __init__(
+        self, class_names: Sequence[str], tell: Callable[[str, str], None], told: Iterable[str] = ()
+    ) -> None:
+        self.class_names, self.tell, self.told = list(class_names), tell, set(told)
+        self.losses: list[float] = []  # of the first RECENT steps
+        self.recent: list[float] = []
+        self.seen: set[int] = set()  # labels
+        self.waited = 0.0  # seconds of this epoch
+        self.one_class = 0  # evaluations in a row in which everything was taken for one class
+
+    def say(self, code: str, text: str) -> None:
+        if code not in self.told:
+            self.told.add(code)
+            self.tell(code, text)
+
+    def waiting(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches; the time that the loop waits for them is counted."""
+        self.waited = 0.0
+        source = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(source, None)
+            self.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+    def step(self, number: int, loss: float, labels: np.ndarray, rate: float) -> None:
+        """After a step. labels int (N,) or shares (N, class_num)."""
+        if len(self.losses) < RECENT:
+            self.losses.append(loss)
+        self.recent = [*self.recent[1 - RECENT :], loss]
+        if len(self.seen) < 2:
+            self.seen |= set((labels if labels.ndim == 1 else labels.argmax(axis=1)).tolist())
+        limit = EXPLODES * max(math.log(len(self.class_names)), float(np.mean(self.losses)))
+        if len(self.recent) == RECENT and np.mean(self.recent) > limit:
+            self.say(
+                "loss-explodes",
+                f"the loss explodes: {np.mean(self.recent):.3g} over the last {RECENT} steps (step {number + 1}, lr "
+                f"{rate:.3g}), {np.mean(self.losses):.3g} over the first; lower lr_max to a tenth, raise "
+                "warmup_epochs, or set clip_grad_norm=1",
+            )
+
+    def epoch(self, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any) -> None:
+        """After an epoch; `figures` are evaluation.measure's, None where it was not measured."""
+        self.data(rows[-1])
+        self.labels()
+        self.still(rows)
+        self.statistics(network)
+        if figures:
+            self.one_answer(figures)
+            self.chance(rows)
+            self.overfitting(rows)
+
+    def data(self, row: Mapping[str, Any]) -> None:
+        if self.waited > LONG and self.waited > STARVED * row["seconds"]:
+            self.say(
+                "waiting-for-data",
+                f"{self.waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} went into waiting for images; more "
+                "data_workers, cache=memory, smaller files, or mslab data pack",
+            )
+
+    def labels(self) -> None:
+        if len(self.seen) == 1:
+            name = self.class_names[next(iter(self.seen))]
+            self.say("one-label", f"every label of this epoch was {name}: there is nothing to tell apart; mslab check")
+
+    def still(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The loss has not moved since the run began: within 1 % over two epochs, and little is right."""
+        first, last = rows[0], rows[-1]
+        moved = abs(last["train_loss"] - first["train_loss"]) / first["train_loss"] if first["train_loss"] else 1.0
+        if 2 <= len(rows) <= 4 and moved < 0.01 and last["train_acc"] < 0.9:
+            rate = max(row["lr"] for row in rows)
+            self.say(
+                "loss-still",
+                f"the loss does not move: {first['train_loss']:.4g} in epoch 1, {last['train_loss']:.4g} in epoch "
+                f"{last['epoch']}; the rate may be too small (at most {rate:.3g} so far: lr_max times 10, or mslab "
+                "lr-find), too much frozen (mslab show CONFIG), or the labels may not belong to the images (mslab check)",
+            )
+
+    def one_answer(self, figures: Mapping[str, Any]) -> None:
+        """Everything is taken for one class: accuracy is that class's share of the images, often the majority's."""
+        predicted = np.sum(figures["confusion"], axis=0)
+        self.one_class = self.one_class + 1 if np.count_nonzero(predicted) == 1 else 0
+        if self.one_class == 2:
+            name = self.class_names[int(predicted.argmax())]
+            self.say(
+                "one-answer",
+                f"all {figures['images']} validation images are taken for {name}, twice now: val_acc "
+                f"{figures['accuracy']:.3f} is its share of them; lower lr_max, train longer, or, where one class has "
+                "most images, label_balance=true or weighted_loss=2",
+            )
+
+    def chance(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Three evaluations in a row near 1 / number of classes, in training as well."""
+        share = 1 / len(self.class_names)
+        last = [row for row in rows if not math.isnan(row["val_acc"])][-3:]
+        if len(last) == 3 and all(abs(row[key] - share) < 0.1 * share for row in last for key in ("val_acc", "train_acc")):
+            self.say(
+                "chance",
+                f"val_acc stays at {share:.3f}, which is what guessing among {len(self.class_names)} classes gives; "
+                "mslab lr-find CONFIG suggests a rate, mslab show --augment CONFIG shows what the network sees",
+            )
+
+    def overfitting(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Training far above validation, twice, and the validation's loss rising again."""
+        seen = [row for row in rows if not math.isnan(row["val_acc"])]
+        lowest = min(row["val_loss"] for row in seen)
+        far = [row["train_acc"] - row["val_acc"] > 0.2 and row["val_loss"] > 1.1 * lowest for row in seen[-2:]]
+        if len(far) == 2 and all(far):
+            row = seen[-1]
+            self.say(
+                "overfitting",
+                f"overfitting: train_acc {row['train_acc']:.3f}, val_acc {row['val_acc']:.3f}, and val_loss rises "
+                f"({lowest:.3g} at its lowest, now {row['val_loss']:.3g}); more images, mixup_alpha=0.2, "
+                "auto_augment=randaugment, weight_decay, dropout, fewer epochs (early_stopping=true), or a backbone "
+                "(mslab transfer)",
+            )
+
+    def statistics(self, network: Any) -> None:
+        """BatchNorm's statistics out of range, and channels that the ReLU behind it never lets through."""
+        values = {parameter.name: parameter for parameter in network.get_parameters()}
+        for name in values:
+            if name.endswith("moving_variance"):
+                variance = values[name].asnumpy()
+                if not np.isfinite(variance).all() or variance.max() > WIDEST:
+                    self.say(
+                        "batchnorm",
+                        f"{name} reaches {variance.max():.3g}: BatchNorm's input is out of range; lower lr_max, set "
+                        "clip_grad_norm=1, and look at the images (mslab show --augment CONFIG)",
+                    )
+            if name.endswith(".gamma") and _before_relu(name, values):
+                gamma, beta = values[name].asnumpy(), values[f"{name[:-5]}beta"].asnumpy()
+                dead = float(np.mean(beta < -3 * np.abs(gamma)))  # BatchNorm's output has mean beta, deviation gamma
+                if dead > DEAD:
+                    self.say(
+                        "dead-relu",
+                        f"{dead:.0%} of the channels of {name[:-6]} are never above zero, so the ReLU behind it lets "
+                        "nothing through, and they learn no more; lower lr_max and begin anew",
+                    )
+
+
+def _before_relu(name: str, names: Mapping[str, Any]) -> bool:
+    """Whether a ReLU follows this BatchNorm at once: all but the last of a block and the shortcut's."""
+    block, _, norm = name.removesuffix(".gamma").rpartition(".")
+    last = "bn3" if f"{block}.bn3.gamma" in names else "bn2"
+    return bool(re.fullmatch(r"bn\d", norm)) and (not block or norm != last)

@@ -1,0 +1,140 @@
+"""Finding the learning rate: a short trial in which it grows step by step, and what the losses say (Smith 2017).
+
+Nothing is kept of the trial: the network's weights are put back, and no run folder is made.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from easydict import EasyDict
+from mindspore import nn
+
+from mslab import data, evaluation, finetuning, loss, optimizers, plots, runtime, training
+from mslab.check import DatasetReport
+from mslab.checkpoint import load_exactly
+from mslab.errors import TrainingError
+from mslab.progress import Meter
+from mslab.steps import TrainStep
+
+say = logging.getLogger("mslab")
+SMOOTHING = 0.9  # share of the running mean of losses that the next one keeps
+DIVERGED = 4.0  # times the lowest running mean: the trial ends
+
+
+def find_rate(
+    config: EasyDict,
+    report: DatasetReport,
+    backbone: str | None = None,
+    steps: int = 100,
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+) -> dict[str, Any]:
+    """Train for `steps` steps, the rate rising evenly in its logarithm from lowest to highest.
+
+    Returns rates, losses (running means), and two suggestions for lr_max: steepest and valley. Raises TrainingError
+    where the loss does not fall at any rate. fastai calls it lr_find.
+    """
+    report = training.checked(config, report)
+    weights = finetuning.read_backbone(backbone) if backbone else None
+    for note in finetuning.adopt(config, weights) if weights else training.settle(config):
+        say.info(note)
+    taken = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
+    config.amp_level = runtime.precision(config.amp_level, taken)
+    network = training.new_network(config)
+    if weights:
+        load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
+    images = evaluation.images_of(report, "train")
+    data.steps_per_epoch(images, config.batch_size)  # refuses where there is not one
+    feed = data.ImageFeed(images, evaluation.images_of(report, "val"), config)
+    criterion = loss.build(config, np.bincount(images.labels, minlength=config.class_num))
+    rates = np.geomspace(lowest, highest, steps).astype(np.float32)
+    with weights_kept(network):
+        losses = trial(network, criterion, feed, rates, config)
+    rates = rates[: len(losses)]
+    return {"rates": rates.tolist(), "losses": losses} | suggestions(rates, losses)
+
+
+@contextmanager
+def weights_kept(network: nn.Cell) -> Iterator[None]:
+    """Whatever is done to the network's parameters meanwhile, BatchNorm's statistics among them, is undone."""
+    before = {name: parameter.asnumpy().copy() for name, parameter in network.parameters_dict().items()}
+    try:
+        yield
+    finally:
+        for name, parameter in network.parameters_dict().items():
+            parameter.set_data(ms.Tensor(before[name]))
+
+
+def trial(
+    network: nn.Cell, criterion: nn.Cell, feed: data.ImageFeed, rates: np.ndarray, config: EasyDict
+) -> list[float]:
+    """One step at each rate. Returns the running means of the losses, to where they leave DIVERGED times the lowest."""
+    training.freezing.apply(network, training.freezing.frozen([p.name for p in network.get_parameters()], config))
+    optimizer = optimizers.build(network, rates, config)
+    update, _ = optimizers.build_update(optimizer, config | {"grad_accumulation_step": 1, "ema_decay": 0.0}, [])
+    step = TrainStep(network, criterion, optimizer, update=update)
+    batches = itertools.chain.from_iterable(feed.train(epoch) for epoch in itertools.count())
+    means: list[float] = []
+    running = 0.0
+    with Meter(len(rates)) as meter:
+        for number, (images, labels) in zip(range(len(rates)), batches, strict=False):
+            value = float(step(ms.Tensor(images), ms.Tensor(labels))[0].asnumpy())
+            running = SMOOTHING * running + (1 - SMOOTHING) * value
+            mean = running / (1 - SMOOTHING ** (number + 1))  # as Adam corrects its moments
+            if not np.isfinite(mean) or mean > DIVERGED * min([*means, mean]):
+                break
+            means.append(mean)
+            meter.update(f"rate {rates[number]:.2g}  loss {mean:.3f}")
+    return means
+
+
+def suggestions(rates: np.ndarray, losses: Sequence[float]) -> dict[str, float]:
+    """steepest: where the loss falls fastest over log rate. valley: two thirds down its longest fall (fastai's).
+
+    Raises TrainingError where the loss falls nowhere.
+    """
+    slopes = np.gradient(losses, np.log(rates)) if len(losses) > 2 else np.zeros(1)
+    first, last = longest_fall(losses)
+    if slopes.min() >= 0 or losses[first] - losses[last] < 0.01 * losses[first]:
+        raise TrainingError(
+            f"The loss falls at no rate from {rates[0]:.2g} to {rates[-1]:.2g} ({len(losses)} steps).",
+            expected="a loss that falls by a hundredth at least somewhere on the way",
+            fix="more --steps, or look at the data: mslab check, mslab show --augment CONFIG",
+        )
+    return {"steepest": float(rates[slopes.argmin()]), "valley": float(rates[first + 2 * (last - first) // 3])}
+
+
+def longest_fall(losses: Sequence[float]) -> tuple[int, int]:
+    """First and last position of the longest run of falling values, not necessarily next to each other (fastai)."""
+    # longest_fall([3, 2.5, 2.6, 2, 1, 4]) -> (0, 4)
+    length, before = [1] * len(losses), list(range(len(losses)))
+    for here in range(1, len(losses)):
+        for earlier in range(here):
+            if losses[here] < losses[earlier] and length[here] < length[earlier] + 1:
+                length[here], before[here] = length[earlier] + 1, earlier
+    last = first = int(np.argmax(length))
+    while before[first] != first:
+        first = before[first]
+    return first, last
+
+
+def draw(result: Mapping[str, Any], out: Path) -> str:
+    """Write the picture; returns the same for the terminal, with what is suggested."""
+    rates, losses = result["rates"], result["losses"]
+    marks = [(result[name], f"{name} {result[name]:.2g}") for name in ("steepest", "valley")]
+    plots.curve(rates, losses, "learning rate", "loss (running mean)", out, log_x=True, marks=marks)
+    return "\n".join(
+        [
+            plots.terminal(np.log10(rates), losses),
+            "loss over log10 of the learning rate",
+            f"steepest {result['steepest']:.2g}    where the loss falls fastest",
+            f"valley   {result['valley']:.2g}    two thirds down its longest fall",
+            f"{out}: the picture; lr_max={result['valley']:.2g} is a good first try",
+        ]
+    )
