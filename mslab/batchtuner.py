@@ -98,7 +98,7 @@ def work(settings: dict[str, Any]) -> list[float]:
     """Seconds of each of a few steps on random images, after one that compiles."""
     import mindspore as ms
 
-    from mslab import augment, freezing, loss, optimizers, steps, training
+    from mslab import augment, freezing, loss, steps, training
 
     config = EasyDict(settings)
     training.settle(config)

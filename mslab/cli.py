@@ -312,7 +312,9 @@ def check(
 def show(
     config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help="a YAML file; without it, ResNet-50")] = None,
     overrides: Overrides = None,
-    schedule: Annotated[bool, typer.Option("--schedule", help="the learning rate over the epochs, as a picture")] = False,
+    schedule: Annotated[
+        bool, typer.Option("--schedule", help="the learning rate over the epochs, as a picture")
+    ] = False,
     augment: Annotated[
         bool, typer.Option("--augment", help="training images as the network sees them, with labels, as a picture")
     ] = False,
@@ -540,7 +542,9 @@ def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="ROOT", help="class folders; of a parent, its test or val")],
     json_file: Json = None,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
-    tta: Annotated[bool, typer.Option("--tta", help="the mean of each image's and its mirror image's prediction")] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="the mean of each image's and its mirror image's prediction")
+    ] = False,
     skip_check: SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images."""
@@ -632,6 +636,25 @@ def bench_train(
     write_json(json_file, rows)
     if json_file != "-":
         print(speed.table(rows))
+
+
+@job(bench_app, "knobs")
+def bench_knobs(
+    config: Config,
+    overrides: Overrides = None,
+    seeds: Annotated[int, typer.Option(help="runs of each knob", min=1)] = 3,
+    json_file: Json = None,
+) -> None:
+    """What label smoothing, mixup, cutmix, a mean of the weights, balance … are worth: each alone, on test images."""
+    settings, report = checked_config(config, overrides, skip_check=False)
+    test = checked(str(Path(settings.train_data).with_name("test")))
+    test.raise_errors()
+    from mslab.bench import knobs
+
+    rows = knobs.bench_knobs(settings, seeds, report, test, say.info)
+    write_json(json_file, rows)
+    if json_file != "-":
+        print(knobs.table(rows))
 
 
 @job(bench_app, "profile")

@@ -107,7 +107,9 @@ def steps_per_epoch(images: Images, batch_size: int, workers: int = 1, updates_o
     """
     together = batch_size * workers * updates_of
     if len(images) < together:
-        parts = f"{workers} workers x " * (workers > 1) + str(batch_size) + f" x {updates_of} batches" * (updates_of > 1)
+        parts = (
+            f"{workers} workers x " * (workers > 1) + str(batch_size) + f" x {updates_of} batches" * (updates_of > 1)
+        )
         shared = f" ({parts})" if parts != str(batch_size) else ""
         raise DatasetError(
             f"There are {len(images)} training images, fewer than one batch of {together}{shared}.",

@@ -21,9 +21,7 @@ WIDEST = 1e8  # of BatchNorm's variances; float32 loses the differences between 
 class Watch:
     """Looks at steps, epochs and evaluations. `tell(code, text)` is called once a kind of trouble."""
 
-    def __init__(
-        self, class_names: Sequence[str], tell: Callable[[str, str], None], told: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, class_names: Sequence[str], tell: Callable[[str, str], None], told: Iterable[str] = ()) -> None:
         self.class_names, self.tell, self.told = list(class_names), tell, set(told)
         self.losses: list[float] = []  # of the first RECENT steps
         self.recent: list[float] = []
@@ -79,8 +77,8 @@ class Watch:
         if self.waited > LONG and self.waited > STARVED * row["seconds"]:
             self.say(
                 "waiting-for-data",
-                f"{self.waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} went into waiting for images; more "
-                "data_workers, cache=memory, smaller files, or mslab data pack",
+                f"{self.waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} went into waiting for images; "
+                "more data_workers, cache=memory, smaller files, or mslab data pack",
             )
 
     def labels(self) -> None:
@@ -97,8 +95,8 @@ class Watch:
             self.say(
                 "loss-still",
                 f"the loss does not move: {first['train_loss']:.4g} in epoch 1, {last['train_loss']:.4g} in epoch "
-                f"{last['epoch']}; the rate may be too small (at most {rate:.3g} so far: lr_max times 10, or mslab "
-                "lr-find), too much frozen (mslab show CONFIG), or the labels may not belong to the images (mslab check)",
+                f"{last['epoch']}; the rate may be too small (at most {rate:.3g} so far: lr_max times 10, or "
+                "mslab lr-find), too much frozen (mslab show CONFIG), or the labels may be of other images (mslab check)",
             )
 
     def one_answer(self, figures: Mapping[str, Any]) -> None:
@@ -118,7 +116,9 @@ class Watch:
         """Three evaluations in a row near 1 / number of classes, in training as well."""
         share = 1 / len(self.class_names)
         last = [row for row in rows if not math.isnan(row["val_acc"])][-3:]
-        if len(last) == 3 and all(abs(row[key] - share) < 0.1 * share for row in last for key in ("val_acc", "train_acc")):
+        if len(last) == 3 and all(
+            abs(row[key] - share) < 0.1 * share for row in last for key in ("val_acc", "train_acc")
+        ):
             self.say(
                 "chance",
                 f"val_acc stays at {share:.3f}, which is what guessing among {len(self.class_names)} classes gives; "

@@ -148,7 +148,10 @@ class Run:
 
     def keep(self, row: dict[str, Any], network: Any, figures: Mapping[str, Any] | None) -> None:
         """Add an epoch's row, with its figures where it was measured; best.ckpt where it is the best, now as it is."""
-        row |= {"val_loss": figures["loss"] if figures else math.nan, "val_acc": figures["accuracy"] if figures else math.nan}
+        row |= {
+            "val_loss": figures["loss"] if figures else math.nan,
+            "val_acc": figures["accuracy"] if figures else math.nan,
+        }
         row.update(
             {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
         )  # as in the file

@@ -1,4 +1,4 @@
-"""What a training run does in each step: forward, loss, gradients, update, compiled; made anew where parameters thaw."""
+"""What a training run does in each step: forward, loss, gradients, update; and the plan that gives the loop its steps."""
 
 import contextlib
 import itertools
@@ -87,8 +87,8 @@ class ScaledTrainStep(TrainStep):
 class Plan:
     """What the loop is given: the feed, the rates, and the training step of every epoch.
 
-    A step is a new one where parameters are unfrozen, with a fresh optimizer: a new cell, since MindSpore keeps what was
-    frozen when a cell was first compiled, and would not notice.
+    A step is a new one where parameters are unfrozen, with a fresh optimizer: a new cell, since MindSpore keeps what
+    was frozen when a cell was first compiled, and would not notice.
 
     `trained` is the part that the feed's batches go through: the network, or its head where features are fed. `rates`
     are the schedule's, float32 (epochs * steps,); plateau and rollbacks lower what is left of them. `rollbacks` are the
@@ -169,7 +169,7 @@ class Plan:
         say.info(f"epoch {epoch + 1}: the learning rate goes on at {factor:.3g} of its schedule")
 
     def roll_back(self, error: TrainingError, epoch: int) -> None:
-        """Back to how this epoch began; the rate goes on at a tenth. Raises `error` where that was done often enough."""
+        """Back to how this epoch began; the rate goes on at a tenth. Raises `error` where that was done often."""
         if not self.good or len(self.rollbacks) >= ROLLBACKS:
             raise error
         for name, parameter in self.state().items():

@@ -117,7 +117,7 @@ def exploded(loss: float, epoch: int, number: int, rates: np.ndarray, run: Run) 
         f"The loss became {loss} in epoch {epoch + 1}, step {number + 1} of {len(rates)} (lr {rates[number]:.4g}).",
         details=[("kept", kept)],
         expected="a finite loss at every step",
-        fix=f"lower lr_max (now {max(rates):.4g}) to a tenth, or raise warmup_epochs; on_nan=rollback does it by itself",
+        fix=f"lower lr_max (now {max(rates):.4g}) to a tenth, or raise warmup_epochs; or on_nan=rollback",
     )
 
 

@@ -40,7 +40,11 @@ def test_a_loss_that_explodes_is_said_before_it_is_not_finite(inside, three, cap
     except mslab.errors.TrainingError:
         run = next(Path("runs").iterdir())
     text = warnings(run)["loss-explodes"]
-    assert "lower lr_max to a tenth" in text and "clip_grad_norm=1" in text and "warning: the loss explodes" in capfd.readouterr().err
+    assert (
+        "lower lr_max to a tenth" in text
+        and "clip_grad_norm=1" in text
+        and "warning: the loss explodes" in capfd.readouterr().err
+    )
 
 
 def test_a_loss_that_does_not_move(inside, three):

@@ -74,9 +74,7 @@ def test_which_epochs_are_measured_and_kept():
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=19), st.integers(1, 5), st.integers(0, 5))
 def test_early_stopping_never_comes_before_patience_and_delay(accuracies, patience, delay):
-    ended = reason(
-        rows(*accuracies), early_stopping=True, early_stopping_patience=patience, early_stopping_delay=delay
-    )
+    ended = reason(rows(*accuracies), early_stopping=True, early_stopping_patience=patience, early_stopping_delay=delay)
     measured = [a for a in accuracies if a is not None]
     if ended:
         assert len(measured) > patience + delay

@@ -4,6 +4,7 @@ check       the dataset checker beside a bare parallel Pillow decode, CleanVisio
 pipeline    loading and augmenting images with no network: folders, packs, caches, and how all that grows
 transfer    head-only transfer with cached features beside the same job without
 speed       ResNet-50, training and inference, beside PyTorch and mindcv
+knobs       what the knobs of training are worth, over several seeds
 steptime    where the time of a training step goes
 contenders  what runs inside a contender's process, for the last two
 """

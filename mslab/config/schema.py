@@ -146,7 +146,7 @@ class Schema(BaseModel):
     # learning rate
     epochs: int = Field(12, ge=1, le=100_000, description="passes over train_data")
     lr_scheduler: Literal["warmup_cosine", "step", "one_cycle", "constant", "plateau", "strategy"] | None = Field(
-        None, description="how the rate goes on after warmup; null = as lr_scheduler_step, learning_rate_strategy say"
+        None, description="how the rate goes on after warmup; null = by the settings below, else warmup_cosine"
     )
     warmup_epochs: float = Field(
         2,

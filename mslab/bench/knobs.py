@@ -1,0 +1,100 @@
+"""What the knobs of training are worth: each alone against the baseline, over several seeds, on test images.
+
+The imbalanced copy has all images of the first class, a tenth of the last's, and shares in between; its test images are
+the same, every class as often as the next.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from easydict import EasyDict
+from rich import box
+from rich.table import Table
+
+from mslab.check import DatasetReport
+from mslab.show import render
+
+say = logging.getLogger("mslab")
+RAREST = 0.1  # share of the last class's images in the imbalanced copy
+KNOBS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "label_smoothing=0.1": {"label_smoothing": 0.1},
+    "mixup_alpha=0.2": {"mixup_alpha": 0.2},
+    "cutmix_alpha=1.0": {"cutmix_alpha": 1.0},
+    "ema_decay=0.99": {"ema_decay": 0.99},
+    "auto_augment=randaugment": {"auto_augment": "randaugment"},
+    "clip_grad_norm=1": {"clip_grad_norm": 1.0},
+}
+FOR_RARE: dict[str, dict[str, Any]] = {
+    "imbalanced copy": {},
+    "label_balance=true": {"label_balance": True},
+    "weighted_loss=1": {"weighted_loss": 1},
+    "weighted_loss=2": {"weighted_loss": 2},
+    "focal_gamma=2": {"focal_gamma": 2.0},
+}
+
+
+def bench_knobs(
+    config: EasyDict,
+    seeds: int,
+    report: DatasetReport,
+    test: DatasetReport,
+    progress: Callable[[str], Any] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Rows of {knob, imbalanced, seed, test_acc, seconds}; each run has equally many steps. Leaves runs/knobs-…/."""
+    from mslab import evaluation, training
+
+    every = sum(report.counts["train"].values())
+    folder = f"knobs-{datetime.now():%Y%m%d-%H%M%S}"
+    rows: list[dict[str, Any]] = []
+    total = seeds * (len(KNOBS) + len(FOR_RARE))
+    for seed in range(config.seed, config.seed + seeds):
+        for data, knobs in ((report, KNOBS), (imbalanced(report, seed), FOR_RARE)):
+            for knob, settings in knobs.items():
+                name = f"{folder}/{len(rows) + 1:02}"
+                done = training.train(config | settings | {"seed": seed}, report=data, name=name, epoch_images=every)
+                accuracy = evaluation.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
+                for file in (Path(done.run) / "checkpoints").iterdir():
+                    file.unlink()  # they are large, and nobody goes on from them
+                rows.append({"knob": knob, "imbalanced": knobs is FOR_RARE, "seed": seed, "test_acc": accuracy})
+                rows[-1]["seconds"] = done.seconds
+                progress(
+                    f"{len(rows)}/{total}  {knob}, seed {seed}: test accuracy {accuracy:.3f}, {done.seconds:.0f} s"
+                )
+    return rows
+
+
+def imbalanced(report: DatasetReport, seed: int) -> DatasetReport:
+    """The report with all training images of the first class, RAREST of the last one's, evenly (as powers) between."""
+    classes = report.splits["train"].classes
+    shares = RAREST ** np.linspace(0, 1, len(classes))
+    kept = {}
+    for number, ((name, pictures), share) in enumerate(zip(classes.items(), shares, strict=True)):
+        order = np.random.default_rng([seed, number]).permutation(len(pictures))
+        kept[name] = [pictures[index] for index in sorted(order[: max(1, round(share * len(pictures)))])]
+    return replace(report, splits=report.splits | {"train": replace(report.splits["train"], classes=kept)})
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Mean and standard deviation over the seeds, and the mean difference to the same seed without the knob."""
+    grid = Table(box=box.SIMPLE, title="test accuracy: mean ± standard deviation over the seeds")
+    for name in ("", "accuracy", "beside the one without", "seeds", "seconds"):
+        grid.add_column(name, justify="left" if name == "" else "right")
+    for imbalance in (False, True):
+        plain: list[float] = []
+        for knob in dict.fromkeys(row["knob"] for row in rows if row["imbalanced"] == imbalance):
+            mine = [row for row in rows if row["knob"] == knob]
+            accuracies = [row["test_acc"] for row in mine]
+            plain = plain or accuracies
+            gains = np.subtract(accuracies, plain[: len(accuracies)])
+            spread = np.std(accuracies, ddof=1) if len(mine) > 1 else 0.0
+            beside = f"{gains.mean():+.3f}" if knob not in ("baseline", "imbalanced copy") else ""
+            seconds = f"{np.mean([row['seconds'] for row in mine]):.0f}"
+            grid.add_row(knob, f"{np.mean(accuracies):.3f} ± {spread:.3f}", beside, str(len(mine)), seconds)
+        grid.add_section()
+    return render(grid)
