@@ -96,7 +96,7 @@ class Watch:
                 "loss-still",
                 f"the loss does not move: {first['train_loss']:.4g} in epoch 1, {last['train_loss']:.4g} in epoch "
                 f"{last['epoch']}; the rate may be too small (at most {rate:.3g} so far: lr_max times 10, or "
-                "mslab lr-find), too much frozen (mslab show CONFIG), or the labels may be of other images (mslab check)",
+                "mslab lr-find), too much frozen (mslab show CONFIG), or labels may be of other images (mslab check)",
             )
 
     def one_answer(self, figures: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a training run does in each step: forward, loss, gradients, update; and the plan that gives the loop its steps."""
+"""What a training run does in each step: forward, loss, gradients, update; and the plan that gives the loop steps."""
 
 import contextlib
 import itertools
