@@ -44,3 +44,15 @@ def _after_crop(flip: bool, color_jitter: float) -> list:
 def _to_network(mean: Sequence[float], std: Sequence[float]) -> list:
     # (size, size, 3) with values 0..255 -> (3, size, size); mean and std are on a scale of 0..1
     return [vision.Normalize([255 * m for m in mean], [255 * s for s in std]), vision.HWC2CHW()]
+
+
+def sizes(config):
+    return (config.image_size,) * 3
+
+
+def scale(config):
+    return config.mean, config.std
+
+
+def mixes(config):
+    return False

@@ -185,3 +185,7 @@ def check_labels(labels: np.ndarray, class_num: int) -> None:
             expected=f"labels from 0 to {class_num - 1}",
             fix="class_num must equal the number of class folders; mslab check ROOT shows them",
         )
+
+
+def measured_batch(config):
+    return config.validation_batch_size or config.batch_size

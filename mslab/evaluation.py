@@ -90,7 +90,8 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
         )
     weights.check()
     backbone = model.resnet50_backbone(weights.stages, weights.profile)
-    network = model.ResNet50(backbone, model.resnet50_head(len(weights.class_names), backbone.channels))
+    head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
+    network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
     standard = {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -87,6 +87,12 @@ def prepare_incremental(config: EasyDict, source: str | Path, report: DatasetRep
             expected="best.ckpt of a mslab run",
             fix="for a fresh head: mslab transfer CONFIG --backbone FILE",
         )
+    if weights.hidden != config.head_hidden:
+        raise CheckpointError(
+            f"{weights.path} has a head with head_hidden: {weights.hidden}, the config says {config.head_hidden}.",
+            expected="the same head, whose rows are kept",
+            fix=f"head_hidden={weights.hidden}, or for a fresh head: mslab transfer CONFIG --backbone FILE",
+        )
     return _prepare("incremental", config, weights, report, name)
 
 
@@ -145,7 +151,7 @@ def adopt(config: EasyDict, weights: checkpoint.Weights) -> list[str]:
                 f"note: {key}: the backbone was trained with {own}; used instead of the config's {config[key]}"
             )
             config[key] = own
-    for key, own in (("stages", weights.stages), ("profile", weights.profile)):
+    for key, own in (("stages", weights.stages), ("profile", weights.profile), ("stem", weights.profile["stem"])):
         if config[key] and config[key] != own:
             raise CheckpointError(
                 f"{weights.path} was trained with {key} {own}, the config has {config[key]}.",

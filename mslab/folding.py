@@ -62,7 +62,10 @@ def fold_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: 
     groups = max(g for g in range(1, min(cores, batch_size) + 1) if batch_size % g == 0)
     if groups == batch_size:
         return 0
-    stages, size = list(backbone.layers), -(-image_size // 4)  # of the maps behind the stem
+    stages, size = (
+        list(backbone.layers),
+        image_size if backbone.pool is None else -(-image_size // 4),
+    )  # behind the stem
     folded = 0
     for stage in stages:
         convolutions = [cell for _, cell in stage.cells_and_names() if isinstance(cell, nn.Conv2d)]

@@ -12,7 +12,7 @@ STATISTICS = ("moving_mean", "moving_variance")  # of BatchNorm: never trained, 
 def part_of(name: str) -> str:
     """part_of("layer1.0.bn1.gamma") -> "layer1"; "stem" for conv1 and bn1, "head" for the classifier."""
     first = name.split(".", 1)[0]
-    return {"conv1": "stem", "bn1": "stem", "classifier": "head"}.get(first, first)
+    return {"conv1": "stem", "bn1": "stem", "hidden": "head", "classifier": "head"}.get(first, first)
 
 
 def belongs(name: str, part: str) -> bool:

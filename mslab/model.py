@@ -21,6 +21,7 @@ PROFILE: dict[str, Any] = {  # how projects differ beyond names; a file keeps it
     "block": "bottleneck",  # or "basic": two 3x3 convolutions, ResNet-18 and 34
     "padding": "symmetric",  # of strided convolutions; "same" pads right and bottom more
     "pool": "symmetric",  # or "same", likewise
+    "stem": "imagenet",  # or "small": one 3x3 convolution and no pooling, for small images (He et al. 2015, CIFAR-10)
     "eps": 1e-5,  # of BatchNorm in a block
     "outer_eps": 1e-5,  # of BatchNorm in stem and shortcuts
 }
@@ -84,15 +85,16 @@ BLOCKS: dict[str, Any] = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 class Backbone(nn.Cell):
-    """Stem and stages. (N, 3, H, W) -> (N, C, H/32, W/32); C is 2048 with the standard table."""
+    """Stem and stages. (N, 3, H, W) -> (N, C, H/32, W/32), with the small stem H/8; C is 2048 for the standard table."""
 
     def __init__(self, stages: Sequence[Sequence[int]], profile: Mapping[str, Any]) -> None:
         super().__init__()
-        self.conv1 = conv(3, STEM, 7, 2, profile["padding"])
+        small = profile["stem"] == "small"
+        self.conv1 = conv(3, STEM, 3) if small else conv(3, STEM, 7, 2, profile["padding"])
         self.bn1, self.relu = nn.BatchNorm2d(STEM, profile["outer_eps"]), nn.ReLU()
         # padded by the pool itself: nn.ZeroPad2d before a plain pool hung in the backward pass on CPU (2.8.0)
         where = {"pad_mode": "same"} if profile["pool"] == "same" else {"pad_mode": "pad", "padding": 1}
-        self.pool = nn.MaxPool2d(3, 2, **where)
+        self.pool = None if small else nn.MaxPool2d(3, 2, **where)
         self.channels = STEM
         block, layers = BLOCKS[profile["block"]], []
         for number, (blocks, width, stride) in enumerate(stages, start=1):
@@ -106,21 +108,29 @@ class Backbone(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))  # (N, 3, 224, 224) -> (N, 64, 112, 112)
-        x = self.pool(x)  #                       (N, 64, 112, 112) -> (N, 64, 56, 56)
+        x = x if self.pool is None else self.pool(x)  #    -> (N, 64, 56, 56)
         for layer in self.layers:  #              (N, 64, 56, 56) -> ... -> (N, 2048, 7, 7)
             x = layer(x)
         return x
 
 
 class Head(nn.Cell):
-    """Global average pool, flatten, project. (N, C, h, w) -> logits (N, class_num)."""
+    """Global average pool, flatten, project. (N, C, h, w) -> logits (N, class_num).
 
-    def __init__(self, class_num: int, channels: int) -> None:
+    `hidden`: width of one more layer before the last, 0 = none. `dropout`: share of what the last sees that each
+    training step leaves out (Srivastava et al. 2014).
+    """
+
+    def __init__(self, class_num: int, channels: int, hidden: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
-        self.classifier = nn.Dense(channels, class_num, weight_init=Normal(0.01), bias_init="zeros")
+        self.hidden = nn.Dense(channels, hidden, HeNormal(nonlinearity="relu"), activation="relu") if hidden else None
+        self.dropout = nn.Dropout(p=dropout) if dropout else None
+        self.classifier = nn.Dense(hidden or channels, class_num, weight_init=Normal(0.01), bias_init="zeros")
 
     def construct(self, x: Tensor) -> Tensor:
-        x = ops.mean(x, (2, 3))  # (N, 2048, 7, 7) -> (N, 2048)
+        x = ops.mean(x, (2, 3))  #                           (N, 2048, 7, 7) -> (N, 2048)
+        x = x if self.hidden is None else self.hidden(x)  #  (N, 2048) -> (N, hidden)
+        x = x if self.dropout is None else self.dropout(x)
         return self.classifier(x)
 
 
@@ -141,6 +151,6 @@ def resnet50_backbone(stages: Sequence[Sequence[int]] = STAGES, profile: Mapping
     return Backbone(stages, PROFILE | dict(profile))
 
 
-def resnet50_head(class_num: int, channels: int = 2048) -> Head:
-    """A fresh head. `channels` is the backbone's `.channels`; class_num * (channels + 1) weights."""
-    return Head(class_num, channels)
+def resnet50_head(class_num: int, channels: int = 2048, hidden: int = 0, dropout: float = 0.0) -> Head:
+    """A fresh head. `channels` is the backbone's `.channels`; class_num * (channels + 1) weights without `hidden`."""
+    return Head(class_num, channels, hidden, dropout)

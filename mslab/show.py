@@ -31,9 +31,12 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     size, classes = (settings.image_size, settings.class_num) if settings else (224, 1000)
     stages = (settings.stages if settings else None) or model.STAGES
     profile = model.PROFILE | dict((settings.profile if settings else None) or {})
+    if settings and settings.stem:
+        profile["stem"] = settings.stem
+    hidden, dropout = (settings.head_hidden, settings.dropout) if settings else (0, 0.0)
     runtime.start("cpu", "pynative", seed=1)
     backbone = model.resnet50_backbone(stages, profile)
-    head = model.resnet50_head(classes, backbone.channels)
+    head = model.resnet50_head(classes, backbone.channels, hidden, dropout)
     backbone.set_train(False)
     names = [parameter.name for cell in (backbone, head) for parameter in cell.get_parameters()]
     if settings:
@@ -56,9 +59,11 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
 
     x = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
     x = backbone.relu(backbone.bn1(backbone.conv1(x)))
-    row("stem", f"7x7, {model.STEM}, stride 2", x, [backbone.conv1, backbone.bn1])
-    x = backbone.pool(x)
-    row("pool", "3x3, stride 2", x, [])
+    stem = f"7x7, {model.STEM}, stride 2" if backbone.pool else f"3x3, {model.STEM}"
+    row("stem", stem, x, [backbone.conv1, backbone.bn1])
+    if backbone.pool:
+        x = backbone.pool(x)
+        row("pool", "3x3, stride 2", x, [])
     expansion = model.BLOCKS[profile["block"]].EXPANSION
     for number, ((blocks, width, stride), layer) in enumerate(zip(stages, backbone.layers, strict=True), start=1):
         x = layer(x)
@@ -66,7 +71,8 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
         row(f"layer{number}", what, x, [layer])
     row("backbone", "the above", x, [backbone])
     table.add_section()
-    row("head", "mean, project", head(x), [head])
+    steps = ["mean", f"{hidden} wide" if hidden else "", f"dropout {dropout:g}" if dropout else "", "project"]
+    row("head", ", ".join(filter(None, steps)), head(x), [head])
     table.add_section()
     row("network", "backbone and head", head(x), [backbone, head])
     later = [f"epoch {epoch}: {part} unfrozen" for epoch, part in (settings.unfreeze if settings else {}).items()]

@@ -152,10 +152,17 @@ def prepare(config: EasyDict, report: DatasetReport, name: str, epoch_images: in
             expected="nothing frozen, or a backbone to keep",
             fix="mslab transfer CONFIG --backbone FILE, or take that out of the config",
         )
-    config.stages = [list(row) for row in config.stages or model.STAGES]
-    config.profile = EasyDict(model.PROFILE | (config.profile or {}))
-    freezing.check(freezing.outline(config.stages), config)
+    settle(config)
     return Run.create(name, config, report, epoch_images=epoch_images)
+
+
+def settle(config: EasyDict) -> list[str]:
+    """Fill in the network's table and profile. Raises ConfigError where what is frozen does not fit it."""
+    config.stages = [list(row) for row in config.stages or model.STAGES]
+    config.profile = EasyDict(model.PROFILE | (config.profile or {}) | ({"stem": config.stem} if config.stem else {}))
+    config.stem = config.profile.stem
+    freezing.check(freezing.outline(config.stages), config)
+    return []
 
 
 def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
@@ -301,6 +308,9 @@ def load_parent(network: nn.Cell, weights: Weights, config: EasyDict, manifest: 
         return f"{text}; head: new ({config.class_num} classes)"
     names, known = manifest["class_names"], weights.class_names
     for part, fresh in network.head.parameters_dict().items():
+        if part.startswith("hidden."):  # what all classes share
+            fresh.set_data(ms.Tensor(weights.head[part]))
+            continue
         rows = fresh.asnumpy().copy()
         for index, name in enumerate(names):
             if name in known:
@@ -412,7 +422,8 @@ def checked(config: EasyDict, report: DatasetReport | None, skip_content: bool =
 def new_network(config: EasyDict) -> nn.Cell:
     """A fresh network of the config's stage table and class_num."""
     backbone = model.resnet50_backbone(config.stages, config.profile)
-    return model.ResNet50(backbone, model.resnet50_head(config.class_num, backbone.channels))
+    head = model.resnet50_head(config.class_num, backbone.channels, config.head_hidden, config.dropout)
+    return model.ResNet50(backbone, head)
 
 
 def name_of(config: Any) -> str:

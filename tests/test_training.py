@@ -15,7 +15,7 @@ import pytest
 from conftest import STAGES, cli, draw, overrides, settings
 
 import mslab
-from mslab import checkpoint, data, evaluation, model, runtime, training
+from mslab import checkpoint, data, evaluation, model, optimizers, runtime, training
 from mslab.check import check_dataset
 from mslab.config import load_config
 from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
@@ -107,11 +107,8 @@ def test_equal_runs_give_equal_bytes_also_in_another_process(run, inside, square
 
 def test_weight_decay_is_kept_off_batchnorm_and_biases():
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
-    optimizer = training.build_optimizer(
-        network,
-        np.full(4, 0.1, np.float32),
-        {"weight_decay": 0.5, "momentum": 0.0, "optimizer": "momentum", "lr_scale": {}},
-    )
+    settings = {"train_data": "a", "val_data": "b", "class_num": 3, "weight_decay": 0.5, "momentum": 0.0}
+    optimizer = optimizers.build(network, np.full(4, 0.1, np.float32), load_config(settings))
     before = {p.name: p.asnumpy().copy() for p in network.trainable_params()}
     optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))  # no gradient: only decay moves a weight
     for parameter in network.trainable_params():
@@ -287,10 +284,10 @@ def partial(config, epochs, folder):
 
     original = Run.end_epoch
 
-    def end_epoch(self, row, *rest):
-        original(self, row, *rest)
+    def end_epoch(self, state):
+        original(self, state)
         stopped["run"] = self.path
-        if row["epoch"] == epochs:
+        if self.epoch == epochs:
             raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
@@ -332,7 +329,8 @@ def test_a_tie_has_the_same_best_epoch_after_a_resume(run, inside, squares):
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     for epoch, accuracy in enumerate([20 / 24, 0.5, 20 / 24], 1):
         row = dict.fromkeys(runfolder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
-        whole.end_epoch(row, network, network.parameters_dict(), {})
+        whole.keep(row, network, {"loss": 1.0, "accuracy": accuracy})
+        whole.end_epoch(network.parameters_dict())
     rows = history(inside / "a")
     assert whole.best["epoch"] == 1 and float(rows[0]["val_acc"]) == float(rows[2]["val_acc"]) == whole.best["val_acc"]
 

@@ -440,7 +440,7 @@ def test_what_is_planned_is_what_is_called():
 
 
 def test_loss_scaling_learns_and_skips_an_overflow():
-    from mslab.training import ScaledTrainStep
+    from mslab.steps import ScaledTrainStep
 
     runtime.start("cpu", "graph", 1)
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.checkpoint import dialects, formats, pth
-from mslab.checkpoint.dialects import HEAD
+from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import check_only, compare, load_exactly
 from mslab.checkpoint.writing import (
     ENTRY,
@@ -85,6 +85,11 @@ class Weights:
         """Rows of the head; 0 without one."""
         return next(iter(self.head.get(f"{HEAD}weight", np.empty(0)).shape), 0)
 
+    @property
+    def hidden(self) -> int:
+        """Width of the head's layer before the last; 0 without one."""
+        return next(iter(self.head.get("hidden.weight", np.empty(0)).shape), 0)
+
     @cached_property
     def stages(self) -> list[list[int]]:
         """The table of the network it belongs to: its own, or from names and shapes. Raises CheckpointError."""
@@ -113,7 +118,9 @@ class Weights:
             names = self.info.get("class_names")
             rows = len(names) if names else self.outputs
             channels = self.stages[-1][1] * (1 if self.profile["block"] == "basic" else 4)
-            shapes |= {f"{HEAD}weight": (rows, channels), f"{HEAD}bias": (rows,)}
+            if self.hidden:
+                shapes |= {"hidden.weight": (self.hidden, channels), "hidden.bias": (self.hidden,)}
+            shapes |= {f"{HEAD}weight": (rows, self.hidden or channels), f"{HEAD}bias": (rows,)}
         compare(shapes, self.backbone | self.head, self.path, what)
 
     def describe(self) -> str:
@@ -173,7 +180,7 @@ def read(path: str | Path, dialect: str | None = None) -> Weights:
         raise _broken(path, kind, f"its entry {ENTRY!r} has another {place} than mslab writes") from None
     except DAMAGE as error:
         raise _broken(path, kind, str(error) or type(error).__name__) from None
-    head = {name: value for name, value in renamed.items() if name.startswith(HEAD)}
+    head = {name: value for name, value in renamed.items() if name.startswith(HEADS)}
     backbone = {name: value for name, value in renamed.items() if name not in head}
     return Weights(path, tensors, info, whose, backbone, head, notes)
 
