@@ -23,10 +23,10 @@ def build(trained: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> nn.
     adamw and lamb, which take it off the weights.
     """
     name, rows, steps = config["optimizer"], groups(trained, rates, config), rates.tolist()
-    if name == "momentum":
-        return nn.Momentum(rows, steps, momentum=config["momentum"], use_nesterov=config["nesterov"])
-    if name == "sgd":  # nn.SGD would keep two tensors a weight where this keeps one
-        return nn.Momentum(rows, steps, momentum=0.0)
+    if name == "momentum" and config["nesterov"] and config["momentum"]:  # nn.Momentum ignores use_nesterov on a CPU
+        return nn.SGD(rows, steps, momentum=config["momentum"], nesterov=True)
+    if name in ("momentum", "sgd"):  # nn.SGD keeps two tensors a weight, this keeps one
+        return nn.Momentum(rows, steps, momentum=config["momentum"] if name == "momentum" else 0.0)
     if name == "rmsprop":
         return rmsprop(rows, steps)
     if name == "adadelta":  # Zeiler 2012; PyTorch's defaults

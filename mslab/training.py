@@ -73,7 +73,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
 
             seen, correct, total_loss = group.sum([seen, correct, total_loss])
             speed = seen / (time.perf_counter() - start)
-            group.average_statistics(plan.network, plan.fixed)
+            group.average_statistics([*plan.network.get_parameters(), *plan.averages().values()], plan.fixed)
             row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate}
             row |= {"train_loss": total_loss / seen, "train_acc": correct / seen}
             with plan.averaged():

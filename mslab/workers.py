@@ -67,12 +67,12 @@ class Group:
         for parameter in parameters if self.size > 1 else ():
             parameter.set_data(ops.Broadcast(0)((ms.Tensor(parameter.asnumpy()),))[0])
 
-    def average_statistics(self, network: nn.Cell, fixed: Collection[str] = ()) -> None:
+    def average_statistics(self, parameters: Iterable[ms.Parameter], fixed: Collection[str] = ()) -> None:
         """BatchNorm's moving statistics become their mean over the workers: each has seen its own images only.
 
         `fixed` ones stay as they are to the last bit: a mean of three equal numbers may be another one.
         """
-        for parameter in network.get_parameters() if self.size > 1 else ():
+        for parameter in parameters if self.size > 1 else ():
             if parameter.name.endswith(("moving_mean", "moving_variance")) and parameter.name not in fixed:
                 parameter.set_data(ops.AllReduce()(ms.Tensor(parameter.asnumpy())) / self.size)
 

@@ -110,7 +110,7 @@ def test_unfreezing_is_exact_on_resume(stop, parent, quick, inside, monkeypatch)
 
     def stopping(run, row, *rest):
         end_epoch(run, row, *rest)
-        if row["epoch"] == stop:
+        if run.epoch == stop:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(runfolder.Run, "end_epoch", stopping)

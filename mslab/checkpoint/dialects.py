@@ -11,12 +11,24 @@ from typing import Any
 
 import numpy as np
 
-OWN = {"block": "bottleneck", "padding": "symmetric", "pool": "symmetric", "eps": 1e-5, "outer_eps": 1e-5}
-HEAD = "classifier."
+OWN = {
+    "block": "bottleneck",
+    "padding": "symmetric",
+    "pool": "symmetric",
+    "stem": "imagenet",
+    "eps": 1e-5,
+    "outer_eps": 1e-5,
+}
+HEAD = "classifier."  # the last layer
+HEADS = (HEAD, "hidden.")  # all of the head: also the layer before the last, where there is one
 STEM = 64  # channels after the first convolution
-SLOTS = ("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.")  # optimizers' tensors
+SLOTS = (  # optimizers' tensors
+    *("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.", "vhat.", "mean_square."),
+    *("moment.", "accum_update.", "lamb_", "accumulated."),
+)
 COUNTERS = {"beta1_power", "beta2_power", "global_step", "learning_rate", "momentum", "epoch_num", "step_num"}
 COUNTERS |= {"loss_scale", "current_iterator_step", "last_overflow_iterator_step"}
+COUNTERS |= {"updates", "ema_updates", "accumulated_batches"}
 DROPPED = "num_batches_tracked"  # PyTorch's count of batches, which nothing here uses
 BASIC_STAGES: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "ResNet-18", (3, 4, 6, 3): "ResNet-34"}
 BOTTLENECK_STAGES: dict[tuple[int, ...], str] = {
@@ -129,7 +141,8 @@ def profile_of(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str,
     """How a network of this dialect is built."""
     basic = "layer1.0.conv1.weight" in tensors and "layer1.0.conv3.weight" not in tensors
     differs = dialect.basic_profile if basic and dialect.basic_profile is not None else dialect.profile
-    return OWN | {"block": "basic" if basic else "bottleneck"} | dict(differs)
+    stem = "small" if tensors.get("conv1.weight", np.empty(0)).shape[2:] == (3, 3) else "imagenet"
+    return OWN | {"block": "basic" if basic else "bottleneck", "stem": stem} | dict(differs)
 
 
 def layout(stages: list[list[int]], profile: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -140,7 +153,7 @@ def layout(stages: list[list[int]], profile: Mapping[str, Any]) -> dict[str, tup
         shapes[f"{conv}.weight"] = (out, channels, kernel, kernel)
         shapes.update({f"{norm}.{part}": (out,) for part in ("moving_mean", "moving_variance", "gamma", "beta")})
 
-    unit("conv1", "bn1", 3, STEM, 7)
+    unit("conv1", "bn1", 3, STEM, 3 if profile["stem"] == "small" else 7)
     channels, basic = STEM, profile["block"] == "basic"
     for number, (blocks, width, stride) in enumerate(stages, start=1):
         out = width if basic else 4 * width
