@@ -98,7 +98,7 @@ def work(settings: dict[str, Any]) -> list[float]:
     """Seconds of each of a few steps on random images, after one that compiles."""
     import mindspore as ms
 
-    from mslab import augment, freezing, loss, steps, training
+    from mslab import augment, freezing, loss, optimizers, steps, training
 
     config = EasyDict(settings)
     training.settle(config)
@@ -111,11 +111,14 @@ def work(settings: dict[str, Any]) -> list[float]:
     images = ms.Tensor(rng.normal(size=(config.batch_size, 3, size, size)).astype(np.float32))
     labels = ms.Tensor(rng.integers(0, config.class_num, config.batch_size).astype(np.int32))
     criterion = loss.build(config, np.ones(config.class_num, int))
-    plan = steps.Plan(network, network, None, np.full(config.epochs * (STEPS + 1), 1e-3, np.float32), criterion, config)
+    optimizer = optimizers.build(network, np.full(STEPS + 1, 1e-3, np.float32), config)
+    update, _ = optimizers.build_update(optimizer, config, list(network.get_parameters()))
+    kind = steps.TrainStep if config.amp_level == "O0" else steps.ScaledTrainStep
+    step = kind(network, criterion, optimizer, None, update)
     seconds = []
     for _ in range(STEPS + 1):
         start = time.perf_counter()
-        plan.current(images, labels)[0].asnumpy()
+        step(images, labels)[0].asnumpy()
         seconds.append(time.perf_counter() - start)
     return seconds[1:]
 

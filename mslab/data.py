@@ -120,31 +120,72 @@ def steps_per_epoch(images: Images, batch_size: int, workers: int = 1, updates_o
 
 
 def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:
-    """The order of an epoch: positions int (n,). It follows from seed and epoch alone, so that one can be repeated."""
-    return np.random.default_rng([config.seed, epoch]).permutation(len(images))
+    """The order of an epoch: positions int (n,). It follows from seed and epoch alone, so that one can be repeated.
+
+    With label_balance, rare classes' images come more than once in it, and others not at all.
+    """
+    rng = np.random.default_rng([config.seed, epoch])
+    if not config.label_balance:
+        return rng.permutation(len(images))
+    return balanced(images.labels, len(images.class_names), rng)
+
+
+def balanced(labels: np.ndarray, class_num: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions, as many as labels: each run of class_num of them holds every class once, in random order.
+
+    Within a class all images come before one comes again.
+    """
+    # balanced([0, 0, 0, 1], 2, rng) -> for example [2, 3, 3, 0]
+    runs = -(-len(labels) // class_num)
+    columns = []
+    for label in range(class_num):
+        own = np.flatnonzero(labels == label)
+        columns.append(np.concatenate([rng.permutation(own) for _ in range(-(-runs // len(own)))])[:runs])
+    return rng.permuted(np.stack(columns, axis=1), axis=1).ravel()[: len(labels)]
 
 
 def train_batches(
-    images: Images, config: Any, epoch: int, whole: bool = False, group: Group = ALONE
+    images: Images, config: Any, epoch: int, group: Group = ALONE
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled, augmented full batches of this worker: float32 (batch_size, 3, S, S), int32 (batch_size,).
 
-    Augmentation, like the order, follows from seed and epoch alone. An incomplete last batch is left out, but for
-    `whole`; another order puts other images there next time.
+    Labels are shares of the classes, float32 (batch_size, class_num), where images are mixed. All that is random, like
+    the order, follows from seed and epoch alone. An incomplete last batch is left out; another order puts other images
+    there next time.
     """
-    ds.config.set_seed((config.seed * 100_003 + epoch + group.rank * 1_000_003) % (2**31))
-    transforms = augment.train_transforms if config.cache == "none" else augment.whole_train_transforms
-    steps = transforms(config.image_size, config.mean, config.std, config.crop_scale, config.flip, config.color_jitter)
+    mixing = augment.stream(config, epoch, group.rank, augment.MIXING)
     order = group.share(order_of(images, config, epoch), config.batch_size)
-    yield from _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole)
+    for batch in augmented(images, config, epoch, order, group.rank):
+        yield augment.mix(batch, config, mixing) if augment.mixes(config) else batch
+
+
+def augmented(
+    images: Images, config: Any, epoch: int, order: np.ndarray, rank: int = 0, whole: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of the images in this order, each augmented by itself; `whole`: also a smaller last one."""
+    ds.config.set_seed((config.seed * 100_003 + epoch + rank * 1_000_003) % (2**31))
+    steps, erasing = augment.train_transforms(config), augment.stream(config, epoch, rank, augment.ERASING)
+    for x, y in _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole):
+        yield (augment.erase(x, erasing, config.random_erasing) if config.random_erasing else x), y
+
+
+def measured_batch(config: Any) -> int:
+    """Images a step when measuring."""
+    return config.validation_batch_size or config.batch_size  # type: ignore[no-any-return]
 
 
 def eval_batches(
-    images: Images, size: int, mean: list[float], std: list[float], batch_size: int, data_workers: int = 2
+    images: Images,
+    size: int,
+    mean: list[float],
+    std: list[float],
+    batch_size: int,
+    data_workers: int = 2,
+    resize: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every image once, in order: float32 (n, 3, S, S), int32 (n,); the last batch may be smaller."""
-    order = np.arange(len(images))
-    yield from _pipeline(images, order, augment.eval_transforms(size, mean, std), batch_size, data_workers, drop=False)
+    steps = augment.eval_transforms(size, mean, std, resize)
+    yield from _pipeline(images, np.arange(len(images)), steps, batch_size, data_workers, drop=False)
 
 
 def _pipeline(
@@ -174,7 +215,9 @@ class ImageFeed:
         c, part = self.config, self.group.part(len(self.val_images))
         if len(part) == 0:  # fewer images than workers
             return iter(())
-        return eval_batches(self.val_images.take(part), c.image_size, c.mean, c.std, c.batch_size, c.data_workers)
+        (_, resize, crop), (mean, std) = augment.sizes(c), augment.scale(c)
+        images = self.val_images.take(part)
+        return eval_batches(images, crop, mean, std, measured_batch(c), c.data_workers, resize)
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:
@@ -185,7 +228,3 @@ def check_labels(labels: np.ndarray, class_num: int) -> None:
             expected=f"labels from 0 to {class_num - 1}",
             fix="class_num must equal the number of class folders; mslab check ROOT shows them",
         )
-
-
-def measured_batch(config):
-    return config.validation_batch_size or config.batch_size

@@ -42,6 +42,24 @@ def measure(
     return metrics.figures(group.sum(total), class_names)
 
 
+class Mirrored(nn.Cell):
+    """The mean of what the network thinks of an image and of its mirror image (test-time augmentation).
+
+    (N, 3, H, W) -> logarithms of the mean probabilities (N, class_num)
+    """
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        shares = ms.ops.softmax(self.network(x)) + ms.ops.softmax(self.network(ms.ops.flip(x, (3,))))
+        return ms.ops.log(shares / 2)
+
+
+PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # of a checkpoint's entry
+
+
 @dataclass
 class Loaded:
     """A network from a file, with what is needed to use it."""
@@ -56,7 +74,7 @@ class Loaded:
         if isinstance(image, list | tuple):
             return np.concatenate([self.preprocess(item) for item in image])
         x = np.frombuffer(image, np.uint8) if isinstance(image, bytes) else np.fromfile(image, np.uint8)
-        for step in augment.eval_transforms(self.info["image_size"], self.info["mean"], self.info["std"]):
+        for step in augment.eval_transforms(*(self.info[key] for key in PREPROCESSING)):
             x = step(x)
         return np.asarray(x, np.float32)[None]
 
@@ -95,7 +113,9 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
     standard = {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    info = standard | weights.info | {"stages": weights.stages, "profile": weights.profile}
+    info = standard | weights.info
+    info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have none
+    info |= {"stages": weights.stages, "profile": weights.profile}
     return Loaded(network, weights.class_names, info, weights.path)
 
 
@@ -105,8 +125,11 @@ def evaluate(
     report: DatasetReport | None = None,
     device: str = "auto",
     batch_size: int = 32,
+    tta: bool = False,
 ) -> dict[str, Any]:
     """eval.json's content for a run or file on a folder of class folders (of a parent: its test, else val).
+
+    `tta`: the mean of each image's and its mirror image's probabilities.
 
     Raises DatasetError where the folder's classes are not the network's.
     """
@@ -121,12 +144,12 @@ def evaluate(
             expected="the classes that the network was trained on, by name",
             fix="give the data set that belongs to this run, or the run that belongs to this data set",
         )
-    size, mean, std = (loaded.info[key] for key in ("image_size", "mean", "std"))
+    size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
     if taken == "cpu":
         folding.fold_small_maps(loaded.network.backbone, batch_size, size, cores())
-    batches = data.eval_batches(images_of(report, split), size, mean, std, batch_size)
-    result = measure(loaded.network, batches, batch_size, names)
-    return {"data": str(data_root), "checkpoint": str(loaded.path)} | result
+    batches = data.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
+    result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
+    return {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"tta": "mirror"} if tta else {}) | result
 
 
 def measured_split(data_root: str | Path, report: DatasetReport | None = None) -> tuple[str, DatasetReport]:

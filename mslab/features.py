@@ -14,6 +14,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
+from easydict import EasyDict
 from mindspore import nn
 
 from mslab import augment, checkpoint, data, kept, model, runtime
@@ -22,7 +23,18 @@ from mslab.progress import Meter
 
 say = logging.getLogger("mslab")
 MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
-KEY = ("image_size", "mean", "std", "crop_scale", "flip", "color_jitter", "seed", "batch_size", "stages", "profile")
+KEY = [
+    "crop_scale",
+    "flip",
+    "vertical_flip",
+    "auto_augment",
+    "color_jitter",
+    "random_erasing",
+    "seed",
+    "batch_size",
+    "stages",
+    "profile",
+]
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,7 @@ class FeatureFeed:
             yield _as_images(view[rows]), self.source.images.labels[rows]
 
     def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        size, part = self.source.config.batch_size, self.source.group.part(len(self.val_rows))
+        size, part = data.measured_batch(self.source.config), self.source.group.part(len(self.val_rows))
         for start in range(0, len(part), size):
             rows = part[start : start + size]
             yield _as_images(self.val_rows[rows]), self.source.val_images.labels[rows]
@@ -89,13 +101,15 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
     source = dataclasses.replace(source, group=data.ALONE)
     with group.first_alone("features"), Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
+        once = EasyDict(config, label_balance=False)  # every image once, however often it is fed
+        orders = [data.order_of(source.images, once, view) for view in range(count)]
         views = [
             store.rows(
                 folder / f"{key}-{view}.npy",
-                data.train_batches(source.images, config, view, whole=True),
-                data.order_of(source.images, config, view),
+                data.augmented(source.images, config, view, order, whole=True),
+                order,
             )
-            for view in range(count)
+            for view, order in enumerate(orders)
         ]
         val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
         kept.make_room(folder, key, MOST)
@@ -111,6 +125,7 @@ def key_of(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> str:
     for images in (source.images, source.val_images):
         digest.update(json.dumps([images.names(), images.labels.tolist()]).encode())
     settings = {name: source.config[name] for name in KEY}
+    settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
     settings |= {"workers": runtime.workers(source.config.data_workers), "mindspore": runtime.version("mindspore")}
     settings |= {"device": ms.get_context("device_target"), "mode": source.config["mode"]}
     settings |= {"whole": source.config["cache"] != "none"}  # cropped from the decoded image

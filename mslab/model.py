@@ -85,7 +85,7 @@ BLOCKS: dict[str, Any] = {"bottleneck": Bottleneck, "basic": BasicBlock}
 
 
 class Backbone(nn.Cell):
-    """Stem and stages. (N, 3, H, W) -> (N, C, H/32, W/32), with the small stem H/8; C is 2048 for the standard table."""
+    """Stem and stages. (N, 3, H, W) -> (N, C, H/32, W/32), small stem: H/8; C is 2048 for the standard table."""
 
     def __init__(self, stages: Sequence[Sequence[int]], profile: Mapping[str, Any]) -> None:
         super().__init__()

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from easydict import EasyDict
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from mslab.check import DatasetReport
 
 
 def render(table: Table) -> str:
@@ -100,19 +103,77 @@ def figures_table(result: Mapping[str, Any]) -> str:
     return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f} on {result['images']} images"
 
 
+def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int = 36) -> str:
+    """Write the first training images of epoch 1 as the network sees them, with labels. Returns what was drawn."""
+    from PIL import Image
+
+    from mslab import augment, data, evaluation, runtime
+    from mslab.checkpoint import replace_atomically
+
+    runtime.set_up([("dataset.config.set_seed", {"seed": config.seed})])
+    images = evaluation.images_of(report, "train")
+    data.steps_per_epoch(images, config.batch_size)  # refuses where there is not one batch
+    seen, labels = [], []
+    for x, y in data.train_batches(images, config, 0):
+        seen.append(x)
+        labels += [caption(label, report.class_names) for label in y]
+        if len(labels) >= count:
+            break
+    batch = np.concatenate(seen)[:count]
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in augment.scale(config))
+    pixels = np.clip((batch * std + mean) * 255, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    pictures = [Image.fromarray(image) for image in pixels]
+    sheet = tiles(pictures, labels, [True] * len(labels), columns=6, side=max(112, batch.shape[2]))
+    replace_atomically(out, lambda temporary: sheet.save(temporary, "PNG"))
+    steps = [type(step).__name__ for step in augment.train_transforms(config)]
+    steps += ["mixup"] * bool(config.mixup_alpha) + ["cutmix"] * bool(config.cutmix_alpha)
+    steps += ["random erasing"] * bool(config.random_erasing)
+    size = batch.shape[2]
+    return "\n".join(
+        [
+            f"{out}: {len(labels)} training images of epoch 1 as the network sees them, {size}x{size} pixels",
+            f"operations  {', '.join(steps)}",
+            f"values      from {batch.min():.2f} to {batch.max():.2f}, mean {batch.mean():.2f}",
+        ]
+    )
+
+
+def caption(label: Any, names: Sequence[str]) -> str:
+    """The class's name, or of a mixed label the names with their shares: "a 0.7 + b 0.3"."""
+    if np.ndim(label) == 0:
+        return names[int(label)]
+    order = [index for index in np.argsort(-label) if label[index] > 0.005]
+    return " + ".join(f"{names[index]} {label[index]:.2g}" for index in order) if len(order) > 1 else names[order[0]]
+
+
 def contact_sheet(files: Sequence[Path], captions: Sequence[str], right: Sequence[bool], columns: int = 9) -> Any:
     """A Pillow image of all `files`, each with its caption below: dark where right, red and crossed where wrong."""
+    from PIL import Image
+
+    pictures = []
+    for path in files:
+        with Image.open(path) as image:
+            pictures.append(image.convert("RGB").resize((112, 112)))
+    return tiles(pictures, captions, right, columns)
+
+
+def tiles(
+    pictures: Sequence[Any], captions: Sequence[str], right: Sequence[bool], columns: int, side: int = 112
+) -> Any:
+    """Pillow images side by side, each enlarged to `side` pixels without smoothing, with its caption below."""
     from PIL import Image, ImageDraw
 
-    side, text = 112, 18
-    rows = -(-len(files) // columns)
+    text = 18
+    rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (side + 4), rows * (side + text + 4)), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (path, caption, good) in enumerate(zip(files, captions, right, strict=True)):
+    for number, (picture, words, good) in enumerate(zip(pictures, captions, right, strict=True)):
         x, y = number % columns * (side + 4) + 2, number // columns * (side + text + 4) + 2
-        with Image.open(path) as image:
-            sheet.paste(image.convert("RGB").resize((side, side)), (x, y))
+        sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x, y))
         if not good:
             draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red", width=3)
-        draw.text((x, y + side + 1), caption if good else f"x {caption}", fill="black" if good else "red", font_size=13)
+        size = min(
+            13, int(13 * side / max(side, draw.textlength(words, font_size=13)))
+        )  # long ones are written smaller
+        draw.text((x, y + side + 1), words if good else f"x {words}", fill="black" if good else "red", font_size=size)
     return sheet

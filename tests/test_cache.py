@@ -51,7 +51,8 @@ def parts(root, **more):
 
 
 def epoch(images, config, number=1, whole=True):
-    return np.concatenate([x for x, _ in data.train_batches(images, config, number, whole)])
+    order = data.order_of(images, config, number)
+    return np.concatenate([x for x, _ in data.augmented(images, config, number, order, whole=whole)])
 
 
 @pytest.mark.parametrize("way", WAYS)

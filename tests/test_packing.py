@@ -66,6 +66,10 @@ def equal(one, two):
     )
 
 
+def everything(images, config, epoch):
+    return data.augmented(images, config, epoch, data.order_of(images, config, epoch), whole=True)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_of_a_pack_are_those_of_the_folders(mixed, packs, workers):
     files, rows = both(mixed, packs)
@@ -73,7 +77,7 @@ def test_batches_of_a_pack_are_those_of_the_folders(mixed, packs, workers):
     for epoch in (0, 3):
         assert equal(data.train_batches(files, config, epoch), data.train_batches(rows, config, epoch))
         some = [images.spread(50) for images in (files, rows)]  # images come twice
-        assert equal(*(data.train_batches(images, config, epoch, whole=True) for images in some))
+        assert equal(*(everything(images, config, epoch) for images in some))
     measured = [data.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8, workers) for images in (files, rows)]
     assert equal(*measured)
 

@@ -357,7 +357,9 @@ def test_fixed_statistics_stay_and_the_first_of_a_machine_goes_alone(tmp_path, m
 
     backbone = model.resnet50_backbone([[1, 8, 1]])
     names = [p.name for p in backbone.get_parameters() if p.name.endswith("moving_mean")]
-    workers.Group(0, 3).average_statistics(backbone.get_parameters())  # asks nobody
+    workers.Group(0, 3).average_statistics(
+        list(backbone.get_parameters()), [p.name for p in backbone.get_parameters()]
+    )  # asks nobody
     assert len(names) == 5
     monkeypatch.setenv("MSLAB_LOGS", str(tmp_path))
     said = []

@@ -55,6 +55,7 @@ class Info(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
     class_names: list[str] | None = None
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    resize_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     mean: Triple | None = None
     std: Triple | None = None
     stages: Annotated[list[Stage], Field(min_length=1, max_length=16)] | None = None

@@ -32,7 +32,8 @@ def fill(config: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _bare(strategy: str | None) -> bool:
-    return bool(strategy) and not schedule.problem(strategy) and not schedule.parse(strategy)[0].end
+    """Whether it is a number alone, which plateau lowers."""
+    return strategy is not None and not schedule.problem(strategy) and not schedule.parse(strategy)[0].end
 
 
 def _epochs(text: str) -> list[int]:
