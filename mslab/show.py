@@ -123,7 +123,7 @@ def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in augment.scale(config))
     pixels = np.clip((batch * std + mean) * 255, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
     pictures = [Image.fromarray(image) for image in pixels]
-    sheet = tiles(pictures, labels, [True] * len(labels), columns=6, side=max(112, batch.shape[2]))
+    sheet = tiles(pictures, labels[:count], [True] * len(pictures), columns=6, side=max(112, batch.shape[2]))
     replace_atomically(out, lambda temporary: sheet.save(temporary, "PNG"))
     steps = [type(step).__name__ for step in augment.train_transforms(config)]
     steps += ["mixup"] * bool(config.mixup_alpha) + ["cutmix"] * bool(config.cutmix_alpha)
@@ -131,7 +131,7 @@ def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int
     size = batch.shape[2]
     return "\n".join(
         [
-            f"{out}: {len(labels)} training images of epoch 1 as the network sees them, {size}x{size} pixels",
+            f"{out}: {len(pictures)} training images of epoch 1 as the network sees them, {size}x{size} pixels",
             f"operations  {', '.join(steps)}",
             f"values      from {batch.min():.2f} to {batch.max():.2f}, mean {batch.mean():.2f}",
         ]
