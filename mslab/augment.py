@@ -3,17 +3,15 @@
 Images are MindSpore's vision operations, batches are NumPy. With nothing asked, batches pass as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import mindspore.dataset.transforms as transforms
 import mindspore.dataset.vision as vision
 import numpy as np
 
-POLICIES = {  # at MindSpore's defaults: ImageNet's policy; 2 operations of magnitude 9; 1 of 31 magnitudes
-    "autoaugment": vision.AutoAugment,
-    "randaugment": vision.RandAugment,
-    "trivialaugment": vision.TrivialAugmentWide,
-}
+# How far the operations of a policy go at their most: shear, part of the side, degrees, change of colours, bits
+USUAL, WIDE = (0.3, 150 / 331, 30.0, 0.9, 4), (0.99, 1 / 7, 135.0, 0.99, 6)
 
 
 def sizes(config: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -63,8 +61,8 @@ def eval_transforms(size: int, mean: Sequence[float], std: Sequence[float], resi
 
 def _after_crop(config: Mapping[str, Any]) -> list:
     steps: list = [vision.RandomHorizontalFlip(0.5)] if config["flip"] else []
-    if config["vertical_flip"]:
-        steps.append(vision.RandomVerticalFlip(0.5))
+    if config["vertical_flip"]:  # not RandomVerticalFlip: seeded, it would fall as the coin of the other flip falls
+        steps.append(vision.RandomSelectSubpolicy([[(vision.VerticalFlip(), 0.5)]]))
     if config["auto_augment"] != "none":
         steps.append(POLICIES[config["auto_augment"]]())
     if strength := config["color_jitter"]:
@@ -76,6 +74,45 @@ def _to_network(mean: Sequence[float], std: Sequence[float]) -> list:
     # (size, size, 3) with values 0..255 -> (3, size, size); mean and std are on a scale of 0..1
     return [vision.Normalize([255 * m for m in mean], [255 * s for s in std]), vision.HWC2CHW()]
 
+
+# --- policies --------------------------------------------------------------------------------------------------------
+# MindSpore's RandAugment and TrivialAugmentWide turn every image black that they choose to shift (2.8.0: one in seven),
+# so their operations are put together here. One random choice holds all: of two in a row, seeded alike, the second
+# would choose as the first.
+
+
+def randaugment() -> Any:
+    """Two operations, one after the other, at 9 of 30 of their strength (Cubuk et al. 2020)."""
+    every = operations(9 / 30, USUAL)
+    return transforms.RandomChoice([transforms.Compose([one, two]) for one in every for two in every])
+
+
+def trivialaugment() -> Any:
+    """One operation at one of 31 strengths (Müller & Hutter 2021, the wide space)."""
+    return transforms.RandomChoice([operation for level in range(31) for operation in operations(level / 30, WIDE)])
+
+
+def operations(share: float, most: tuple[float, float, float, float, int]) -> list:
+    """The 14 kinds at this share of their strength, each twice: to either side, or the same where it has no sides."""
+    shear, shift, turn, change, bits = (share * value for value in most)
+    degrees = float(np.degrees(np.arctan(shear)))
+    both: list = []
+    for s in (1, -1):
+        both += [vision.Affine(0.0, [0.0, 0.0], 1.0, angles) for angles in ([s * degrees, 0.0], [0.0, s * degrees])]
+        both += [vision.Affine(0.0, way, 1.0, [0.0, 0.0]) for way in ([s * shift, 0.0], [0.0, s * shift])]
+        both.append(vision.Rotate(s * turn))
+        kinds = (vision.AdjustBrightness, vision.AdjustSaturation, vision.AdjustContrast, vision.AdjustSharpness)
+        both += [kind(1 + s * change) for kind in kinds]
+        both += [vision.Posterize(8 - round(bits)), vision.Solarize((255 * (1 - share), 255.0))]
+        both += [vision.AutoContrast(), vision.Equalize(), vision.Posterize(8)]  # the last one changes nothing
+    return both
+
+
+POLICIES: dict[str, Callable[[], Any]] = {  # AutoAugment: the policy learned on ImageNet (Cubuk et al. 2019)
+    "autoaugment": vision.AutoAugment,
+    "randaugment": randaugment,
+    "trivialaugment": trivialaugment,
+}
 
 # --- batches ---------------------------------------------------------------------------------------------------------
 

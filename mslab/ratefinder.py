@@ -95,18 +95,19 @@ def trial(
 
 
 def suggestions(rates: np.ndarray, losses: Sequence[float]) -> dict[str, float]:
-    """steepest: where the loss falls fastest over log rate. valley: two thirds down its longest fall (fastai's).
+    """steepest: where the loss falls fastest over log rate, on the way to its minimum. valley: fastai's, two thirds
+    down its longest fall.
 
     Raises TrainingError where the loss falls nowhere.
     """
-    slopes = np.gradient(losses, np.log(rates)) if len(losses) > 2 else np.zeros(1)
     first, last = longest_fall(losses)
-    if slopes.min() >= 0 or losses[first] - losses[last] < 0.01 * losses[first]:
+    if len(losses) < 3 or losses[first] - losses[last] < 0.01 * losses[first]:
         raise TrainingError(
             f"The loss falls at no rate from {rates[0]:.2g} to {rates[-1]:.2g} ({len(losses)} steps).",
             expected="a loss that falls by a hundredth at least somewhere on the way",
             fix="more --steps, or look at the data: mslab check, mslab show --augment CONFIG",
         )
+    slopes = np.gradient(losses, np.log(rates))[: max(int(np.argmin(losses)), last) + 1]
     return {"steepest": float(rates[slopes.argmin()]), "valley": float(rates[first + 2 * (last - first) // 3])}
 
 

@@ -112,7 +112,7 @@ def rates(config: Mapping[str, Any], steps_per_epoch: int, factor: float = 1.0) 
 
 SHAPES = {"->": "linear", "=>": "exponential", "~>": "cosine"}
 SIGNS = {shape: sign for sign, shape in SHAPES.items()}
-NUMBER = re.compile(r"\d+(\.\d*)?([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?")
+NUMBER = re.compile(r"\d+(\.\d*)?([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?", re.ASCII)
 HIGHEST, LATEST = 100.0, 100_000.0  # rate and epoch, as for lr_max and epochs
 
 

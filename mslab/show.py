@@ -125,7 +125,8 @@ def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int
     pictures = [Image.fromarray(image) for image in pixels]
     sheet = tiles(pictures, labels[:count], [True] * len(pictures), columns=6, side=max(112, batch.shape[2]))
     replace_atomically(out, lambda temporary: sheet.save(temporary, "PNG"))
-    steps = [type(step).__name__ for step in augment.train_transforms(config)]
+    words = {"RandomChoice": config.auto_augment, "RandomSelectSubpolicy": "RandomVerticalFlip"}
+    steps = [words.get(type(step).__name__, type(step).__name__) for step in augment.train_transforms(config)]
     steps += ["mixup"] * bool(config.mixup_alpha) + ["cutmix"] * bool(config.cutmix_alpha)
     steps += ["random erasing"] * bool(config.random_erasing)
     size = batch.shape[2]

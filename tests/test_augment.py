@@ -1,0 +1,246 @@
+"""What happens to images and batches before the network: arithmetic by hand, seeds, and MindSpore's own traps."""
+
+from collections import Counter
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from conftest import settings
+from hypothesis import given
+from hypothesis import strategies as st
+from mindspore import nn
+from mindspore.dataset import vision
+
+from mslab import augment, check, data, evaluation, show
+from mslab.config import load_config
+from mslab.errors import TrainingError
+
+NUMBERED = np.arange(1, 9, dtype=np.float32)[:, None, None, None] * np.ones((8, 3, 10, 14), np.float32)
+LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)
+SHARES = np.eye(3, dtype=np.float32)[LABELS]
+
+
+def loaded(three, **more):
+    return load_config(three | {"image_size": 32} | more)
+
+
+# --- mixing ----------------------------------------------------------------------------------------------------------
+
+
+def test_mixup_by_hand():
+    images, shares = augment.mixup(NUMBERED, SHARES, np.random.default_rng(5), 0.4)
+    rng = np.random.default_rng(5)
+    own, other = rng.beta(0.4, 0.4), rng.permutation(8)
+    for index in range(8):
+        value = own * (index + 1) + (1 - own) * (other[index] + 1)
+        np.testing.assert_allclose(images[index], value, rtol=1e-6)
+        expected = [own * (LABELS[index] == c) + (1 - own) * (LABELS[other[index]] == c) for c in range(3)]
+        np.testing.assert_allclose(shares[index], expected, atol=1e-6)
+    assert images.dtype == shares.dtype == np.float32 and NUMBERED[3].max() == 4
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 5))
+def test_a_label_of_cutmix_is_the_share_of_the_pixels(seed, alpha):
+    images, shares = augment.cutmix(NUMBERED, SHARES, np.random.default_rng(seed), alpha)
+    assert NUMBERED[3].min() == NUMBERED[3].max() == 4  # what was given stays
+    for index in range(8):
+        own = np.mean(images[index] == index + 1)
+        (other,) = set(np.unique(images[index]) - 1) - {index} or {index}
+        expected = own * SHARES[index] + (1 - own) * SHARES[int(other)]
+        np.testing.assert_allclose(shares[index], expected, atol=1e-6)
+        rows, columns = np.where(images[index, 0] != index + 1)  # what is another's is one rectangle
+        assert len(rows) in (0, (np.ptp(rows) + 1) * (np.ptp(columns) + 1) if len(rows) else 0)
+
+
+def test_both_are_a_coin_a_batch(three):
+    config = loaded(three, mixup_alpha=0.4, cutmix_alpha=1.0)
+    rng, kinds = np.random.default_rng(0), Counter()
+    for _ in range(60):
+        images, shares = augment.mix((NUMBERED, LABELS), config, rng)
+        assert shares.shape == (8, 3) and np.allclose(shares.sum(axis=1), 1, atol=1e-6)
+        kinds["cutmix" if np.isin(images, NUMBERED).all() else "mixup"] += 1
+    assert min(kinds.values()) > 15
+
+
+def test_labels_are_looked_at_before_they_are_mixed(squares, three):
+    config = loaded(three, mixup_alpha=0.4)
+    images = train_images(squares)
+    object.__setattr__(images, "labels", images.labels + 1)
+    with pytest.raises(TrainingError, match="labels from .* to 3; the network has 3 outputs"):
+        list(data.train_batches(images, config, 0))
+
+
+def test_mixing_and_erasing_follow_from_seed_epoch_and_worker(three):
+    config = loaded(three)
+    draws = {
+        (epoch, rank, purpose): float(augment.stream(config, epoch, rank, purpose).random())
+        for epoch in range(3)
+        for rank in range(2)
+        for purpose in (augment.MIXING, augment.ERASING)
+    }
+    assert len(set(draws.values())) == len(draws)
+    assert draws[1, 1, 2] == float(augment.stream(config, 1, 1, augment.ERASING).random())
+
+
+def test_erasing_cuts_one_rectangle_to_the_mean():
+    images = np.ones((200, 3, 40, 40), np.float32)
+    erased = augment.erase(images, np.random.default_rng(1), 0.5)
+    assert images.min() == 1 and 70 < sum(image.min() == 0 for image in erased) < 130
+    for image in erased:
+        rows, columns = np.where(image[0] == 0)
+        if len(rows):
+            assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1) and (image[0] == image[2]).all()
+            assert 0.015 <= len(rows) / 1600 <= 0.34
+    assert (augment.erase(images, np.random.default_rng(1), 0.0) == images).all()
+    assert all(image.min() == 0 for image in augment.erase(images, np.random.default_rng(1), 1.0))
+
+
+def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, three):
+    config = loaded(three)
+    images = train_images(squares)
+    order = data.order_of(images, config, 1)
+    ds.config.set_seed((config.seed * 100_003 + 1) % 2**31)
+    steps = [
+        vision.RandomCropDecodeResize(32, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)),
+        vision.RandomHorizontalFlip(0.5),
+        vision.RandomColorAdjust(0.2, 0.2, 0.2),
+        vision.Normalize([255 * m for m in config.mean], [255 * s for s in config.std]),
+        vision.HWC2CHW(),
+    ]
+    plain = images.source(order).map(steps, ["image"], num_parallel_workers=1).batch(8, drop_remainder=True)
+    expected = list(plain.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    found = list(data.train_batches(images, config, 1))
+    assert len(found) == len(expected) == 6
+    for (x, y), (a, b) in zip(found, expected, strict=True):
+        assert x.dtype == np.float32 and y.dtype == np.int32 and np.array_equal(x, a) and np.array_equal(y, b)
+
+
+# --- balanced batches ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 4), min_size=5, max_size=60), st.integers(0, 1000))
+def test_balanced_positions(labels, seed):
+    labels = np.array([0, 1, 2, 3, 4, *labels])  # every class is there
+    order = data.balanced(labels, 5, np.random.default_rng(seed))
+    assert len(order) == len(labels)
+    for start in range(0, len(order) - 4, 5):
+        assert sorted(labels[order[start : start + 5]]) == [0, 1, 2, 3, 4]
+    for label in range(5):
+        taken = Counter(order[labels[order] == label].tolist())
+        own = np.flatnonzero(labels == label)
+        counts = [taken[position] for position in own]
+        assert max(counts) - min(counts) <= 1  # all come before one comes again
+    assert np.array_equal(order, data.balanced(labels, 5, np.random.default_rng(seed)))
+
+
+def test_balanced_batches_of_an_unbalanced_set(squares, three):
+    config = loaded(three, label_balance=True, batch_size=6)
+    images = train_images(squares)
+    images = images.take(np.flatnonzero((images.labels != 2) | (np.arange(len(images)) % 16 == 0)))
+    assert np.bincount(images.labels).tolist() == [16, 16, 1]
+    for _, labels in data.train_batches(images, config, 0):
+        assert np.bincount(labels, minlength=3).tolist() == [2, 2, 2]
+
+
+# --- operations of MindSpore -----------------------------------------------------------------------------------------
+
+
+def augmented(steps, pixels, count=400, seed=3):
+    """The same picture that many times through these operations."""
+
+    class Source:
+        def __len__(self):
+            return count
+
+        def __getitem__(self, index):
+            return (pixels,)
+
+    ds.config.set_seed(seed)
+    source = ds.GeneratorDataset(Source(), ["x"], shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
+    mapped = source.map(steps, ["x"], num_parallel_workers=1)
+    return [x for (x,) in mapped.create_tuple_iterator(num_epochs=1, output_numpy=True)]
+
+
+def picture(size=48):
+    rng = np.random.default_rng(0)
+    return rng.integers(40, 220, (size, size, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", augment.POLICIES)
+def test_policies_repeat_and_lose_no_image(name):
+    found, again = (augmented([augment.POLICIES[name]()], picture()) for _ in range(2))
+    assert all(np.array_equal(one, other) for one, other in zip(found, again, strict=True))
+    assert len({image.tobytes() for image in found}) > 15
+    assert np.mean([image.mean() < 3 for image in found]) < 0.01
+    assert not all(
+        np.array_equal(a, b)
+        for a, b in zip(found, augmented([augment.POLICIES[name]()], picture(), seed=4), strict=True)
+    )
+
+
+def test_why_mindspores_own_policies_are_not_used():
+    """Once this fails, they are right, and augment.py's can go."""
+    assert np.mean([image.mean() < 3 for image in augmented([vision.TrivialAugmentWide()], picture())]) > 0.05
+    assert np.mean([image.mean() < 3 for image in augmented([vision.RandAugment()], picture())]) > 0.1
+
+
+def test_randaugment_is_two_operations_that_do_not_follow_each_other():
+    kinds = Counter(image.tobytes() for image in augmented([augment.randaugment()], picture(), count=3000))
+    # 14 kinds, 9 of them to two sides, one that does nothing: 23 by 23 pairs, some of them equal
+    assert len(kinds) > 200
+    assert kinds[picture().tobytes()] / 3000 < 0.03  # twice nothing: 1 of 14 squared
+
+
+def test_flips_to_either_side_are_independent(three):
+    corners = np.zeros((8, 8, 3), np.uint8)
+    corners[:4, :4], corners[:4, 4:], corners[4:, :4], corners[4:, 4:] = 40, 80, 120, 160
+    config = loaded(three, vertical_flip=True, color_jitter=0.0, crop_scale=1.0)
+    flips = augment.whole_train_transforms(config)[2:4]
+    seen = Counter(int(image[0, 0, 0]) for image in augmented(flips, corners, count=1000))
+    assert sorted(seen) == [40, 80, 120, 160] and min(seen.values()) > 200
+    trap = [vision.RandomHorizontalFlip(0.5), vision.RandomVerticalFlip(0.5)]
+    assert len({int(image[0, 0, 0]) for image in augmented(trap, corners)}) == 2  # why RandomVerticalFlip is not used
+
+
+def test_the_middle_is_measured_after_a_resize(squares):
+    images = data.Images([*train_images(squares).files[:4]], np.zeros(4, np.int32), ["a"])
+    mean, std = [0.0] * 3, [1 / 255] * 3
+    ((whole, _),) = data.eval_batches(images, 40, mean, std, 4, 1)
+    ((middle, _),) = data.eval_batches(images, 32, mean, std, 4, 1, resize=40)
+    assert np.array_equal(middle, whole[:, :, 4:36, 4:36])
+
+
+class Weighing(nn.Cell):
+    """Logits that depend on the side: the left half's mean and the right half's."""
+
+    def construct(self, x):
+        return ms.ops.stack((x[:, 0, :, :4].mean((1, 2)), x[:, 0, :, 4:].mean((1, 2))), 1)
+
+
+def test_tta_is_the_mean_of_probabilities_of_both_sides():
+    x = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    both = evaluation.Mirrored(Weighing())(ms.Tensor(x)).asnumpy()
+
+    def softmax(v):
+        e = np.exp(v - v.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    halves = np.stack([x[:, 0, :, :4].mean((1, 2)), x[:, 0, :, 4:].mean((1, 2))], axis=1)
+    expected = (softmax(halves) + softmax(halves[:, ::-1])) / 2
+    np.testing.assert_allclose(softmax(both), expected, atol=1e-6)
+
+
+def test_the_sheet_shows_what_the_network_sees(squares, three, tmp_path):
+    from PIL import Image
+
+    config = loaded(three, mixup_alpha=0.4)
+    report = check.check_dataset(config.train_data, config.val_data)
+    show.augment_sheet(config, tmp_path / "sheet.png", report)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 3 * 32 and sheet.height > 3 * 32 and len(sheet.getcolors(10**6)) > 500
+
+
+def train_images(squares):
+    config = settings(squares / "three", 3)
+    return evaluation.images_of(check.check_dataset(config["train_data"], config["val_data"]), "train")

@@ -1,0 +1,98 @@
+"""The rate finder: what it suggests of curves that are known, a real trial, and a network that it leaves as it was."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import cli, settings
+
+from mslab import check, model, plots, ratefinder, training
+from mslab.config import load_config
+from mslab.errors import TrainingError
+
+RATES = np.geomspace(1e-5, 1, 51)
+
+
+def curve(bottom, low=0.5, high=2.0):
+    """High and flat, a fall that is steepest in its middle, the bottom at this position, and a steep end."""
+    at = np.arange(51)
+    fall = high - (high - low) / (1 + np.exp(-(at - bottom / 2) / 2))
+    return [float(value) for value in fall + np.where(at > bottom, (at - bottom) ** 2 * 0.05, 0)]
+
+
+def test_suggestions_of_a_curve_that_is_known():
+    found = ratefinder.suggestions(RATES, curve(30))
+    assert found["steepest"] == pytest.approx(RATES[15])
+    assert found["valley"] == pytest.approx(RATES[20])
+
+
+def test_a_fall_behind_the_minimum_is_none():
+    losses = [2.0, 1.9, 1.6, 1.5, 2.5, 5.0, 3.0, 2.9, 6.0]
+    assert ratefinder.suggestions(RATES[:9], losses)["steepest"] <= RATES[3]
+
+
+@pytest.mark.parametrize("losses", [[1.0] * 20, [1.0, 1.1, 1.2, 1.3], [1.0, 0.999, 0.998, 1.5], [2.0]])
+def test_a_loss_that_falls_nowhere_is_said(losses):
+    with pytest.raises(TrainingError, match=r"(?s)The loss falls at no rate from 1e-05 to .*more --steps"):
+        ratefinder.suggestions(RATES[: len(losses)], losses)
+
+
+def test_the_longest_fall():
+    assert ratefinder.longest_fall([3, 2.5, 2.6, 2, 1, 4]) == (0, 4)
+    assert ratefinder.longest_fall([1, 2, 3]) == (0, 0)
+    assert ratefinder.longest_fall([5, 1, 4, 3, 2]) == (0, 4)
+
+
+def test_weights_are_put_back_whatever_happens():
+    network = model.ResNet50(model.resnet50_backbone([[1, 8, 1]]), model.resnet50_head(2, 32))
+    before = {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
+    with pytest.raises(KeyboardInterrupt), ratefinder.weights_kept(network):
+        for parameter in network.get_parameters():
+            parameter.set_data(parameter + 1)
+        raise KeyboardInterrupt
+    for name, parameter in network.parameters_dict().items():
+        assert np.array_equal(parameter.asnumpy(), before[name]), name
+
+
+def test_a_trial_finds_a_rate_with_which_it_learns(inside, squares, monkeypatch):
+    config = settings(squares / "three", 3, warmup_epochs=0)
+    networks, make = [], training.new_network
+
+    def noted(c):
+        network = make(c)
+        networks.append((network, {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}))
+        return network
+
+    monkeypatch.setattr(training, "new_network", noted)
+    report = check.check_dataset(config["train_data"], config["val_data"])
+    found = ratefinder.find_rate(load_config(config), report, steps=60)
+    assert len(found["rates"]) == len(found["losses"]) <= 60 and found["rates"][0] == pytest.approx(1e-6)
+    assert 1e-4 < found["valley"] < 1 and 1e-4 < found["steepest"] < 1
+    assert not Path("runs").exists()
+    ((used, fresh),) = networks
+    for name, parameter in used.parameters_dict().items():
+        assert np.array_equal(parameter.asnumpy(), fresh[name]), name
+    drawn = ratefinder.draw(found, Path("found.png"))
+    assert f"valley   {found['valley']:.2g}" in drawn and Path("found.png").stat().st_size > 5000
+    learned = training.train(config | {"lr_max": found["valley"], "lr_init": found["valley"] / 10, "epochs": 4})
+    assert learned.val_acc > 0.6
+
+
+@pytest.mark.slow
+def test_from_the_command_line_with_a_backbone(inside, squares, parent):
+    config = settings(squares / "two", 2)
+    Path("x.yaml").write_text("".join(f"{key}: {value}\n" for key, value in config.items()))
+    done = cli("lr-find", "x.yaml", "--backbone", parent, "--steps", 40, "--out", "rate.png", "--json", "rate.json")
+    assert done.returncode == 0, done.stderr
+    assert "is a good first try" in done.stdout and Path("rate.png").is_file() and Path("rate.json").is_file()
+    assert not Path("runs").exists()
+
+
+def test_the_terminals_curve_shows_ends_and_extremes():
+    lines = plots.terminal([0, 1, 2, 3], [0.0, 1.0, 0.5, 0.25], width=20, height=5).split("\n")
+    assert lines[0].startswith("1 ┤") and lines[4].startswith("0 ┤") and lines[6].split() == ["0", "3"]
+    assert len(lines) == 7 and all(len(line) == 23 for line in lines[:5])
+    dots = [[ord(c) - 0x2800 for c in line[3:]] for line in lines[:5]]
+    assert dots[4][0] and dots[0][6] and not dots[0][0] and not dots[4][-1]
+    flat = plots.terminal([0, 1], [2.0, 2.0], width=8, height=3).split("\n")
+    assert sum(c not in "⠀" for c in flat[0][3:]) == 8  # a constant is one line
