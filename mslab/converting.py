@@ -45,6 +45,7 @@ def convert(source: str | Path, target: str | Path, dialect: str | None = None) 
     checkpoint.save_safetensors(renamed, target, info)
     lines.append(f"{target}: {len(renamed)} tensors in torchvision's names")
     differs = {key: value for key, value in weights.profile.items() if key != "block" and value != dialects.OWN[key]}
+    differs |= {"head_hidden": weights.hidden} if weights.hidden else {}
     if differs:
         lines.append(
             f"note: this network is built with {', '.join(f'{k}: {v}' for k, v in differs.items())}; torchvision's is "

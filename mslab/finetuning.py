@@ -107,7 +107,8 @@ def _prepare(
 ) -> Run:
     weights.check()
     notes = [f"{weights.path}: {weights.describe()}", *adopt(config, weights)]
-    names = [*dialects.layout(config.stages, config.profile), "classifier.weight", "classifier.bias"]
+    head = [f"{part}{name}" for part in dialects.HEADS for name in ("weight", "bias")]
+    names = [*dialects.layout(config.stages, config.profile), *head[: 4 if config.head_hidden else 2]]
     freezing.check(names, config)
     kept = checkpoint.check_only(weights.backbone, only, "backbone") | set(
         weights.head if kind == "incremental" else ()

@@ -138,7 +138,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.manifest["status"] == "done"
+        ended = self.manifest["ended_by"] or self.epoch >= self.config.epochs
+        return bool(ended) and self.manifest["status"] == "done"
 
     @property
     def best(self) -> dict[str, Any] | None:

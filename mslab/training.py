@@ -203,6 +203,8 @@ def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, g
             return finish(run, report, time.perf_counter())
         if run.epoch:
             say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
+            if config.dropout:
+                say.info("note: dropout leaves out other features now than it would have without the stop")
         return go(run, report, last, group)
 
 

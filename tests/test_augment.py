@@ -67,7 +67,7 @@ def test_labels_are_looked_at_before_they_are_mixed(squares, three):
     config = loaded(three, mixup_alpha=0.4)
     images = train_images(squares)
     object.__setattr__(images, "labels", images.labels + 1)
-    with pytest.raises(TrainingError, match="labels from .* to 3; the network has 3 outputs"):
+    with pytest.raises(TrainingError, match=r"labels from .* to 3; the network has 3 outputs"):
         list(data.train_batches(images, config, 0))
 
 

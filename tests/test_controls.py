@@ -86,6 +86,7 @@ def test_epochs_that_are_not_measured(inside, three):
     assert resumed.best_epoch == 3
 
 
+@pytest.mark.slow
 def test_last_ckpt_every_so_many_epochs(inside, three, monkeypatch):
     config = three | {"epochs": 5, "checkpoint_frequency": 2}
     whole = mslab.train(config).run
@@ -95,6 +96,7 @@ def test_last_ckpt_every_so_many_epochs(inside, three, monkeypatch):
     assert same_bytes(run, whole)
 
 
+@pytest.mark.slow
 def test_time_that_is_up_leaves_a_run_to_go_on_with(inside, three):
     whole = mslab.train(three | {"epochs": 3}).run
     run = mslab.train(three | {"epochs": 3, "max_training_time": 1e-6}).run
@@ -149,6 +151,7 @@ def test_a_rollback_goes_on_at_a_tenth_of_the_rate(inside, three, monkeypatch):
     assert "Rolled back to the end of epoch 1; 1 of 3 times" in log(run)
 
 
+@pytest.mark.slow
 def test_a_rollback_begins_exactly_where_the_epoch_began(inside, three, monkeypatch):
     """Against a run whose rate is a tenth from that epoch on, by its schedule."""
     import mindspore as ms
@@ -185,6 +188,7 @@ def test_a_rollback_is_done_three_times_at_most(inside, three, monkeypatch):
     assert len(manifest(run)["rollbacks"]) == 3 and manifest(run)["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_the_running_mean_is_measured_and_kept_and_resumes(inside, three, monkeypatch):
     config = three | {"epochs": 3, "ema_decay": 0.9}
     whole = mslab.train(config).run
@@ -202,6 +206,7 @@ def test_the_running_mean_is_measured_and_kept_and_resumes(inside, three, monkey
     assert [row["val_loss"] for row in history(plain)] != [row["val_loss"] for row in rows]
 
 
+@pytest.mark.slow
 def test_accumulated_batches_leave_nothing_over_and_resume(inside, three, monkeypatch):
     config = three | {"epochs": 2, "grad_accumulation_step": 4, "optimizer": "adam", "lr_init": 1e-3, "lr_max": 1e-2}
     whole = mslab.train(config).run
@@ -224,6 +229,7 @@ def test_a_batch_is_at_most_a_share_of_the_images(inside, three):
     assert history(run)[0]["step"] == "6" and "becomes" not in log(run)
 
 
+@pytest.mark.slow
 def test_a_smaller_batch_for_measuring_gives_the_same_figures(inside, three):
     one, other = (mslab.train(three | {"validation_batch_size": size}).run for size in (None, 3))
     first, second = (json.loads((Path(run) / "eval.json").read_text()) for run in (one, other))

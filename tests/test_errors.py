@@ -23,7 +23,7 @@ def test_the_docstring_draws_every_error():
     classes = [
         name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, MslabError)
     ]
-    assert len(classes) == 7
+    assert len(classes) == 8
     for name in classes:
         assert name in errors.__doc__
 

@@ -1,6 +1,7 @@
 """No setting is accepted and ignored: each is set here, and something differs, or a test that is named shows it."""
 
 import hashlib
+import json
 import re
 from functools import cache
 
@@ -171,8 +172,18 @@ def test_it_changes_the_weights(name, squares):
     assert before != after
 
 
+TRAINED = {}  # what is compared with is the same for most settings
+
+
 def trained(config, root):
     """sha256 of a network's parameters after four steps."""
+    key = json.dumps(config, sort_keys=True)
+    if key not in TRAINED:
+        TRAINED[key] = train(config, root)
+    return TRAINED[key]
+
+
+def train(config, root):
     training.settle(config)
     runtime.start("cpu", "graph", seed=1)
     network = training.new_network(config)

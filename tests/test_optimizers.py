@@ -6,8 +6,9 @@ import pytest
 from conftest import STAGES
 from mindspore import nn
 
-from mslab import model, optimizers, training
+from mslab import model, optimizers
 from mslab.checkpoint.dialects import COUNTERS, SLOTS
+from mslab.steps import TrainStep
 
 CONFIG = {
     "optimizer": "momentum",
@@ -354,8 +355,8 @@ def test_averages_of_batchnorms_statistics_are_of_the_step_just_done(mode):
     network.set_train()
     config, parameters = CONFIG | {"ema_decay": 0.9}, list(network.get_parameters())
     optimizer = optimizers.build(network, RATES, config)
-    step = training.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
-    step.optimizer, averages = optimizers.build_update(optimizer, config, parameters)
+    update, averages = optimizers.build_update(optimizer, config, parameters)
+    step = TrainStep(network, nn.CrossEntropyLoss(), optimizer, update=update)
     expected = {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
     for t in range(1, 4):
         images, labels = rng.standard_normal((8, 3, 4, 4)).astype(np.float32), rng.integers(0, 2, 8).astype(np.int32)

@@ -1,5 +1,6 @@
 """Learning rate per step: values worked out by hand, MindSpore's own curves, and properties of all of them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -255,7 +256,7 @@ def test_a_strategy_is_exact_at_its_borders(rows, steps):
     rates = strategy_rates(phases, steps)
     assert len(rates) == phases[-1].end * steps and (rates > 0).all()
     assert rates[-1] == pytest.approx(phases[-1].last)
-    for before, phase in zip(phases, phases[1:], strict=False):
+    for before, phase in itertools.pairwise(phases):
         assert rates[before.end * steps] == pytest.approx(phase.first) or (phase.end - before.end) * steps == 1
     low, high = min(min(p.first, p.last) for p in phases), max(max(p.first, p.last) for p in phases)
     assert rates.min() >= low * (1 - 1e-9) and rates.max() <= high * (1 + 1e-9)

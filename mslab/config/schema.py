@@ -116,7 +116,9 @@ class Schema(BaseModel):
         None, description="small = one 3x3 convolution, no pooling, for images below 64 pixels; null = imagenet's 7x7"
     )
     head_hidden: int = Field(0, ge=0, le=65536, description="width of one more layer in the head; 0 = none")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the features that each training step leaves out")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the features that each training step leaves out; others after a resume"
+    )
     # transfer: what is kept
     freeze: Literal["none", "all"] = Field(
         "none", description="'all' keeps the backbone fixed (BatchNorm statistics too), 'none' trains everything"

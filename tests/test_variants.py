@@ -1,0 +1,142 @@
+"""The network as a student varies it: a small stem, a wider head, dropout; from settings to file and back."""
+
+import json
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import STAGES, cli, settings
+
+import mslab
+from mslab import checkpoint, converting, evaluation, finetuning, freezing, model, runtime, training
+from mslab.errors import CheckpointError, ConfigError
+
+WIDER = {"head_hidden": 12, "dropout": 0.25, "stem": "small"}
+
+
+@pytest.fixture(scope="module")
+def wider(squares, tmp_path_factory):
+    """A finished run of that network. Not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("wider"))
+        config = settings(squares / "three", 3, epochs=1, image_size=16, **WIDER)
+        return Path(mslab.train(config).run).resolve()
+
+
+def test_shapes_and_names():
+    runtime.start("cpu", "pynative", 1)
+    small = model.resnet50_backbone(STAGES, {"stem": "small"})
+    x = ms.Tensor(np.zeros((2, 3, 16, 16), np.float32))
+    assert small.conv1.weight.shape == (64, 3, 3, 3) and small.pool is None
+    assert small.relu(small.bn1(small.conv1(x))).shape == (2, 64, 16, 16)
+    assert small(x).shape == (2, 32, 8, 8)  # one stage of two halves it; the usual stem would by four more
+    assert model.resnet50_backbone(STAGES)(x).shape == (2, 32, 2, 2)
+    head = model.resnet50_head(3, 32, 12, 0.25)
+    assert {name: p.shape for name, p in head.parameters_dict().items()} == {
+        "hidden.weight": (12, 32),
+        "hidden.bias": (12,),
+        "classifier.weight": (3, 12),
+        "classifier.bias": (3,),
+    }
+
+
+def test_a_wider_head_by_hand():
+    runtime.start("cpu", "pynative", 1)
+    head = model.resnet50_head(3, 8, 5, 0.5)
+    head.set_train(False)
+    x = np.random.default_rng(0).normal(size=(4, 8, 2, 2)).astype(np.float32)
+    w = {name: p.asnumpy() for name, p in head.parameters_dict().items()}
+    hidden = np.maximum(x.mean((2, 3)) @ w["hidden.weight"].T + w["hidden.bias"], 0)
+    expected = hidden @ w["classifier.weight"].T + w["classifier.bias"]
+    np.testing.assert_allclose(head(ms.Tensor(x)).asnumpy(), expected, atol=1e-5)
+
+
+def test_dropout_is_for_training_only():
+    runtime.start("cpu", "pynative", 1)
+    head = model.resnet50_head(3, 8, 0, 0.5)
+    x = ms.Tensor(np.ones((4, 8, 2, 2), np.float32))
+    head.set_train(False)
+    assert np.array_equal(head(x).asnumpy(), head(x).asnumpy())
+    head.set_train(True)
+    assert not np.array_equal(head(x).asnumpy(), head(x).asnumpy())
+
+
+def test_a_file_brings_its_network(wider, squares):
+    loaded = mslab.load_network(wider)
+    assert loaded.info["profile"]["stem"] == "small" and loaded.network.head.hidden is not None
+    written = json.loads((wider / "eval.json").read_text())
+    found = evaluation.evaluate(wider, squares / "three" / "val")
+    assert found["accuracy"] == written["accuracy"] and found["loss"] == pytest.approx(written["loss"], abs=1e-5)
+
+
+def test_a_transfer_keeps_the_stem_and_takes_its_own_head(wider, squares, inside):
+    config = settings(squares / "two", 2, epochs=1, image_size=16, freeze="all")
+    run = mslab.transfer(config, backbone=wider)
+    weights = checkpoint.read(Path(run.run) / "checkpoints" / "best.ckpt")
+    assert weights.profile["stem"] == "small" and weights.hidden == 0
+    assert np.array_equal(
+        weights.backbone["conv1.weight"],
+        checkpoint.read(wider / "checkpoints" / "best_backbone.ckpt").backbone["conv1.weight"],
+    )
+    with pytest.raises(CheckpointError, match="was trained with stem small, the config has imagenet"):
+        mslab.transfer(config | {"stem": "imagenet"}, backbone=wider)
+
+
+def test_a_fresh_wider_head_cannot_be_frozen(wider, squares, inside):
+    config = settings(squares / "two", 2, epochs=1, image_size=16, head_hidden=4, freeze_layer_pattern=r"^hidden\.")
+    with pytest.raises(ConfigError, match="head would be frozen at random weights: the head is new"):
+        mslab.transfer(config, backbone=wider)
+    assert freezing.part_of("hidden.weight") == "head"
+
+
+def test_more_of_the_same_needs_the_same_head(wider, squares, inside):
+    config = settings(squares / "three", 3, epochs=1, image_size=16, warmup_epochs=0, lr_init=0, lr_max=1e-12)
+    with pytest.raises(CheckpointError, match="has a head with head_hidden: 12, the config says 0"):
+        finetuning.incremental(config, wider)
+    run = finetuning.incremental(config | {"head_hidden": 12, "batch_size": 8}, wider)
+    old = checkpoint.read(wider / "checkpoints" / "best.ckpt").head
+    new = checkpoint.read(Path(run.run) / "checkpoints" / "last.ckpt").head
+    for name in old:
+        np.testing.assert_allclose(new[name], old[name], atol=1e-7, err_msg=name)
+
+
+def test_in_torchvisions_names_it_says_what_torchvision_has_not(wider, inside):
+    said = converting.convert(wider / "checkpoints" / "best.ckpt", "x.safetensors")
+    assert "stem: small, head_hidden: 12; torchvision's is not" in said[-1]
+    back = checkpoint.read("x.safetensors")
+    assert back.hidden == 12 and back.profile["stem"] == "small"
+    converting.convert("x.safetensors", "y.ckpt")
+    again, first = checkpoint.read("y.ckpt").tensors, checkpoint.read(wider / "checkpoints" / "best.ckpt").tensors
+    assert set(again) == set(first) and all(np.array_equal(again[name], first[name]) for name in first)
+
+
+def test_a_resume_says_that_dropout_draws_anew(inside, squares, monkeypatch):
+    """On a CPU it draws from a stream that begins with the process, and can neither be read nor set."""
+    from mslab.runfolder import Run
+
+    config = settings(squares / "three", 3, epochs=2, image_size=16, dropout=0.5, stages=STAGES[:1])
+    end = Run.end_epoch
+
+    def ends(self, state):
+        end(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "end_epoch", ends)
+        with pytest.raises(KeyboardInterrupt):
+            mslab.train(config)
+    (run,) = Path("runs").iterdir()
+    training.resume(run)
+    assert "note: dropout leaves out other features now" in (run / "train.log").read_text()
+    whole = Path(mslab.train(config).run)
+    last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, whole)]
+    assert not np.array_equal(*last), "once they are equal, the note can go"
+
+
+def test_show_draws_it(inside, squares):
+    config = settings(squares / "three", 3, image_size=16, **WIDER)
+    Path("x.yaml").write_text("".join(f"{key}: {value}\n" for key, value in config.items()))
+    done = cli("show", "x.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "3x3, 64" in done.stdout and "12 wide, dropout 0.25" in done.stdout
