@@ -16,6 +16,7 @@ from mslab.progress import Meter
 from mslab.steps import Plan
 
 BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6, "class_num": 3}
+BASE |= {"mode": "pynative"}
 ADAM = {"optimizer": "adam", "lr_init": 1e-3, "lr_max": 1e-3}
 SEEN = {"lr_scheduler": "step"}
 
@@ -185,7 +186,7 @@ def trained(config, root):
 
 def train(config, root):
     training.settle(config)
-    runtime.start("cpu", "graph", seed=1)
+    runtime.start("cpu", "pynative", seed=1)  # nothing to compile
     network = training.new_network(config)
     feed = data.ImageFeed(*images(root), config)
     rates = schedule.rates(config, 4)
