@@ -10,6 +10,7 @@ import pytest
 from conftest import STAGES, cli
 
 from mslab.bench import last_word, speed, steptime
+from mslab.check import check_dataset
 from mslab.errors import MslabError
 
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
@@ -159,3 +160,34 @@ def test_bench_data_says_which_is_the_limit(tmp_path):
     assert all(row["images_per_s"] > 0 and row["startup_s"] > 0 and row["mib"] > 50 for row in rows)
     assert "the network is the limit" in pipeline.table(rows, 32, 0.001)
     assert "the pipeline is the limit" in pipeline.table(rows, 32, 1e9)
+
+
+def test_the_table_of_knobs_is_of_differences_at_equal_seeds():
+    from mslab.bench import knobs
+
+    rows = [
+        {"knob": knob, "imbalanced": rare, "seed": seed, "test_acc": accuracy, "seconds": 5.0}
+        for knob, rare, accuracies in (
+            ("baseline", False, (0.5, 0.7)),
+            ("ema_decay=0.99", False, (0.6, 0.9)),
+            ("imbalanced copy", True, (0.3, 0.3)),
+            ("label_balance=true", True, (0.2, 0.2)),
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    lines = {
+        line.split("  ")[1].strip(): line for line in knobs.table(rows).splitlines() if "±" in line and "." in line
+    }
+    assert lines["ema_decay=0.99"].split()[1:] == ["0.750", "±", "0.212", "+0.150", "2", "5"]
+    assert lines["label_balance=true"].split()[1:] == ["0.200", "±", "0.000", "-0.100", "2", "5"]
+    assert "+" not in lines["baseline"]
+
+
+def test_the_imbalanced_copy_thins_out_class_after_class(squares):
+    from mslab.bench import knobs
+
+    report = check_dataset(squares / "three" / "train", squares / "three" / "val")
+    thin = knobs.imbalanced(report, 1)
+    assert list(thin.counts["train"].values()) == [16, 5, 2]  # 1, 0.316, 0.1 of 16
+    assert thin.counts["val"] == report.counts["val"] and report.counts["train"]["c"] == 16
+    assert thin.class_names == report.class_names

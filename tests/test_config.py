@@ -7,7 +7,8 @@ import pytest
 from conftest import PROJECT
 from easydict import EasyDict as ed
 
-from mslab.config import FIELDS, NEIGHBOURS, dump_config, load_config
+from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_config
+from mslab.config.page import page as made
 from mslab.errors import ConfigError
 
 GOOD = {"train_data": "a", "val_data": "b", "class_num": 9}
@@ -145,3 +146,16 @@ def test_every_shipped_config_parses_and_says_its_command(path):
     load_config(path)
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# ./run.sh ") and path.name in first and second.startswith("# ")
+
+
+def test_the_page_of_settings_is_that_of_the_schema():
+    page = (PROJECT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert page == made(), "python -m mslab.config.page > docs/settings.md"
+    for name in FIELDS:
+        assert page.count(f"\n| `{name}` | ") == 1 + sum(theirs == name for theirs in NEIGHBOURS), name
+
+
+def test_a_name_is_ours_or_theirs_or_means_the_same():
+    for whose, names in SAME.items():
+        assert set(names.split()) <= set(FIELDS), whose
+    assert not set(NEIGHBOURS) & set(FIELDS)

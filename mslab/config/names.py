@@ -15,7 +15,7 @@ NEIGHBOURS = {
     # Azure AutoML for images
     "number_of_epochs": ("Azure AutoML", "epochs"),
     "training_batch_size": ("Azure AutoML", "batch_size"),
-    "learning_rate": ("Azure AutoML's and SageMaker", "lr_max"),
+    "learning_rate": ("Azure AutoML and SageMaker", "lr_max"),
     "warmup_cosine_lr_cycles": ("Azure AutoML", "cosine_cycles"),
     "warmup_cosine_lr_warmup_epochs": ("Azure AutoML", "warmup_epochs"),
     "checkpoint_run_id": ("Azure AutoML", "--backbone RUN"),

@@ -82,7 +82,7 @@ def values(name: str) -> str:
     limits = [
         (sign, getattr(item, key)) for item in constraints(name) for key, sign in signs.items() if hasattr(item, key)
     ]
-    return ", ".join(f"{sign} {limit:g}" for sign, limit in limits)
+    return ", ".join(f"{sign} {limit:,}" if isinstance(limit, int) else f"{sign} {limit:g}" for sign, limit in limits)
 
 
 def constraints(name: str) -> list[Any]:

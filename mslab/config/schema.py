@@ -89,10 +89,16 @@ class Schema(BaseModel):
         0.0, ge=0, le=1, description="share of training images from which a random rectangle is cut (Zhong 2020)"
     )
     mixup_alpha: float = Field(
-        0.0, ge=0, le=100, description="0 = off; batches and labels are mixed in shares of Beta(a, a) (Zhang 2018); 0.2"
+        0.0,
+        ge=0,
+        le=100,
+        description="0 = off; images and labels are mixed, shares of Beta(a, a); usual 0.2 (Zhang 2018)",
     )
     cutmix_alpha: float = Field(
-        0.0, ge=0, le=100, description="0 = off; a rectangle is another image's, of area Beta(a, a) (Yun 2019); 1.0"
+        0.0,
+        ge=0,
+        le=100,
+        description="0 = off; a rectangle is another image's, its area of Beta(a, a); usual 1 (Yun 2019)",
     )
     transform_normalize: bool = Field(
         True, description="(image/255 - mean)/std; false = image - 255 mean, undivided, as ModelArts has it"

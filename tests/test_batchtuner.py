@@ -1,0 +1,81 @@
+"""The largest batch that fits: real steps in processes of their own, and what becomes of one that takes too much."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import cli
+
+from mslab import batchtuner
+from mslab.config import load_config
+from mslab.errors import MslabError
+
+
+@pytest.fixture
+def config(three):
+    return load_config(three | {"stages": [[1, 8, 1]], "image_size": 16})
+
+
+def pretend(most):
+    """attempt(), where batches above `most` do not fit."""
+
+    def attempt(settings):
+        fits = settings["batch_size"] <= most
+        speed = min(settings["batch_size"], 40.0)
+        return {"fits": fits, "why": "" if fits else "too much", "images_per_s": speed * fits, "memory": 2**30}
+
+    return attempt
+
+
+@pytest.mark.parametrize(
+    "room,most,tried,largest",
+    [
+        (1000, 64, [8, 16, 32, 64], 64),
+        (1000, 50, [8, 16, 32, 50], 50),
+        (40, 1024, [8, 16, 32, 64, 48, 40], 40),
+        (63, 1024, [8, 16, 32, 64, 48, 56], 56),
+        (9, 1024, [8, 16, 12, 10], 8),
+        (4, 4, [4], 4),
+    ],
+)
+def test_how_it_searches(config, monkeypatch, room, most, tried, largest):
+    monkeypatch.setattr(batchtuner, "attempt", pretend(room))
+    seen = []
+    result = batchtuner.tune_batch(config, most, seen.append)
+    assert [int(line.split()[1].rstrip(":")) for line in seen] == tried and result["largest"] == largest
+    assert [row["batch_size"] for row in result["tried"]] == sorted(tried)
+    text = batchtuner.table(result)
+    assert f"largest that fits: batch_size={largest}" in text and ("too much" in text) == (room < max(tried))
+
+
+def test_nothing_fits_is_said(config, monkeypatch):
+    monkeypatch.setattr(batchtuner, "attempt", pretend(1))
+    with pytest.raises(MslabError, match=r"Not even batch_size 8 fits: too much(?s:.*)a smaller image_size"):
+        batchtuner.tune_batch(config, 64)
+
+
+def test_from_which_batch_on_it_is_hardly_faster():
+    rows = [{"batch_size": size, "images_per_s": speed} for size, speed in ((8, 20), (16, 39), (32, 40), (64, 0))]
+    assert "from batch_size=16 on" in batchtuner.fastest(rows)
+
+
+def test_real_steps_of_the_command_line(inside, three):
+    Path("x.yaml").write_text("".join(f"{key}: {value}\n" for key, value in three.items()))
+    done = cli("tune-batch", "x.yaml", "--most", 16, "--json", "-", "image_size=16", "stages=[[1, 8, 1]]")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["largest"] == 16 and [row["batch_size"] for row in result["tried"]] == [8, 16]
+    assert all(row["fits"] and row["images_per_s"] > 0 and row["memory"] > 50 * 2**20 for row in result["tried"])
+    assert not Path("runs").exists()
+
+
+def test_a_process_that_takes_too_much_is_ended_and_named(config, monkeypatch):
+    monkeypatch.setattr(batchtuner, "SHARE", 1e-3)
+    row = batchtuner.attempt(dict(config) | {"device": "cpu"})
+    assert not row["fits"] and "takes more than 0.0 GiB, 0% of the memory that is free" in row["why"]
+    assert row["memory"] > 10 * 2**20
+
+
+def test_a_process_that_dies_is_told(config):
+    row = batchtuner.attempt(dict(config) | {"device": "cpu", "optimizer": "none such"})
+    assert not row["fits"] and "Error" in row["why"] and row["images_per_s"] == 0
