@@ -189,16 +189,18 @@ def build_update(
 ) -> tuple[nn.Cell, "Averaged | None"]:
     """(what to call with a batch's gradients, the averages of `averaged` where ema_decay asks for them).
 
-    What is not asked for is left out; where nothing is, the optimizer itself is called. Batches are collected first:
-    clipping and averaging happen once an update.
+    What is not asked for is left out; where nothing is, the optimizer itself is called. Clipping and averaging happen
+    once an update.
     """
-    update, averages = optimizer, None
+    update: nn.Cell = optimizer
+    averages, batches = None, None
     if config["clip_grad_norm"]:
         update = Clipped(update, config["clip_grad_norm"])
-    if config["ema_decay"]:
-        update = averages = Averaged(update, averaged, config["ema_decay"])
     if config["grad_accumulation_step"] > 1:
         update = Accumulated(update, optimizer.parameters, config["grad_accumulation_step"])
+        batches = update.batches
+    if config["ema_decay"]:
+        update = averages = Averaged(update, averaged, config["ema_decay"], batches)
     return update, averages
 
 
@@ -224,10 +226,14 @@ class Averaged(nn.Cell):
     """After each update, average += (1 - decay) (parameter - average) (Polyak & Juditsky 1992).
 
     The decay rises as TensorFlow's does, min(decay, (1 + t) / (10 + t)) at update t = 1, 2, ...: early averages would
-    else be those of the first weights. BatchNorm's statistics enter as the last batch left them.
+    else be those of the first weights. BatchNorm's statistics enter as the last batch left them. `batches`, of
+    Accumulated, is 0 where an update was made; a factor and no `if`, inside which the statistics of SyncBatchNorm2d
+    are old ones (2.8.0).
     """
 
-    def __init__(self, update: nn.Cell, parameters: list[ms.Parameter], decay: float) -> None:
+    def __init__(
+        self, update: nn.Cell, parameters: list[ms.Parameter], decay: float, batches: ms.Parameter | None = None
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.update, self.decay, self.map = update, decay, ops.HyperMap()
         self.sources = ms.ParameterTuple(parameters)
@@ -235,7 +241,7 @@ class Averaged(nn.Cell):
             ms.Parameter(ms.Tensor(source.asnumpy()), f"ema.{source.name}", requires_grad=False)
             for source in parameters
         )
-        self.updates = counter("ema_updates")
+        self.updates, self.batches = counter("ema_updates"), batches
 
     def averages(self) -> dict[str, ms.Parameter]:
         """{parameter's name: its average}."""
@@ -243,9 +249,10 @@ class Averaged(nn.Cell):
 
     def construct(self, gradients: tuple[ms.Tensor, ...]) -> bool:
         self.update(gradients)
-        ops.assign_add(self.updates, 1)
+        made = 1 if self.batches is None else (self.batches == 0).astype(ms.int32)
+        ops.assign_add(self.updates, made)
         t = self.updates.astype(ms.float32)
-        share = 1 - ops.minimum((1 + t) / (10 + t), self.decay)
+        share = (1 - ops.minimum((1 + t) / (10 + t), self.decay)) * made
         self.map(ops.partial(approach, share), self.means, self.sources)
         return True
 

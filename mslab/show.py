@@ -100,7 +100,8 @@ def figures_table(result: Mapping[str, Any]) -> str:
         matrix.add_column(name[:8], justify="right")
     for name, row in zip(names, result["confusion"], strict=True):
         matrix.add_row(name, *(str(number) if number else "·" for number in row))
-    return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f} on {result['images']} images"
+    top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
+    return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f}{top} on {result['images']} images"
 
 
 def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int = 36) -> str:

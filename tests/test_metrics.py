@@ -53,3 +53,17 @@ def test_figures_of_parts_add_up_to_those_of_the_whole_and_to_scikit_learns():
     assert result["accuracy"] == accuracy_score(labels, logits.argmax(1))
     expected = precision_recall_fscore_support(labels, logits.argmax(1))
     assert np.allclose([list(row.values()) for row in result["per_class"].values()], np.transpose(expected))
+
+
+def test_top5_is_scikit_learns_and_ties_win_nothing():
+    from sklearn.metrics import top_k_accuracy_score
+
+    rng = np.random.default_rng(1)
+    logits, labels, names = rng.normal(size=(200, 9)), rng.integers(0, 9, 200), list("abcdefghi")
+    result = metrics.figures(metrics.counts(logits, labels), names)
+    assert result["top5_accuracy"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=range(9)))
+    halves = metrics.counts(logits[:90], labels[:90]) + metrics.counts(logits[90:], labels[90:])
+    assert metrics.figures(halves, names)["top5_accuracy"] == result["top5_accuracy"]
+    equal = metrics.figures(metrics.counts(np.zeros((9, 9)), np.arange(9)), names)
+    assert equal["top5_accuracy"] == pytest.approx(5 / 9)  # a network that says nothing knows nothing
+    assert "top5_accuracy" not in metrics.figures(metrics.counts(logits[:, :5], labels % 5), names[:5])

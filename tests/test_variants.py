@@ -70,6 +70,13 @@ def test_a_file_brings_its_network(wider, squares):
     assert found["accuracy"] == written["accuracy"] and found["loss"] == pytest.approx(written["loss"], abs=1e-5)
 
 
+def test_both_sides_of_an_image_from_the_command_line(wider, squares):
+    done = [cli("eval", wider, "--data", squares / "three" / "val", "--json", "-", *more) for more in ([], ["--tta"])]
+    one, both = (json.loads(d.stdout) for d in done)
+    assert both["tta"] == "mirror" and "tta" not in one
+    assert both["images"] == one["images"] and both["loss"] != one["loss"]
+
+
 def test_a_transfer_keeps_the_stem_and_takes_its_own_head(wider, squares, inside):
     config = settings(squares / "two", 2, epochs=1, image_size=16, freeze="all")
     run = mslab.transfer(config, backbone=wider)

@@ -136,6 +136,24 @@ def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, squ
 
 
 @pytest.mark.slow
+def test_two_workers_with_every_control_train_what_one_does(inside, squares):
+    controls = {"clip_grad_norm": 0.5, "grad_accumulation_step": 2, "ema_decay": 0.9, "label_smoothing": 0.1}
+    controls |= {"lr_scheduler": "plateau", "plateau_patience": 1, "warmup_epochs": 0, "epochs": 4, "lr_max": 0.02}
+    controls |= {"rescale_train_batch_size_factor": 10, "early_stopping": True, "max_training_time": 1.0}
+    file = config_file(inside, squares / "three", 3, **controls)
+    alone = cli("train", file)
+    assert alone.returncode == 0, alone.stderr
+    one = newest()
+    two = cli("train", file, "sync_bn=true", "--workers", "2")
+    assert two.returncode == 0, two.stderr
+    assert "batch_size: 8 becomes 4" in alone.stderr and "batch_size: 8 becomes 2" in two.stderr
+    assert [row["step"] for row in history(newest())][0] == "12"
+    same_training(one, newest())
+    refused = cli("train", file, "sync_bn=true", "on_nan=rollback", "--workers", "2")
+    assert refused.returncode == 1 and "on_nan: rollback with 2 workers: one may see a loss" in refused.stderr
+
+
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_job_with_its_name_and_the_run_goes_on_with_another_number(inside, squares):
     file = config_file(inside, squares / "three", 3, epochs=6, sync_bn=True)
     assert cli("train", file).returncode == 0
