@@ -95,8 +95,8 @@ def trial(
 
 
 def suggestions(rates: np.ndarray, losses: Sequence[float]) -> dict[str, float]:
-    """steepest: where the loss falls fastest over log rate, on the way to its minimum. valley: fastai's, two thirds
-    down its longest fall.
+    """steepest: where the loss falls fastest over log rate, on the way to its minimum. valley: two thirds along its
+    longest fall, as fastai has it, but from where a tenth of the fall is done: what is flat before is no fall.
 
     Raises TrainingError where the loss falls nowhere.
     """
@@ -108,7 +108,9 @@ def suggestions(rates: np.ndarray, losses: Sequence[float]) -> dict[str, float]:
             fix="more --steps, or look at the data: mslab check, mslab show --augment CONFIG",
         )
     slopes = np.gradient(losses, np.log(rates))[: max(int(np.argmin(losses)), last) + 1]
-    return {"steepest": float(rates[slopes.argmin()]), "valley": float(rates[first + 2 * (last - first) // 3])}
+    tenth = losses[first] - 0.1 * (losses[first] - losses[last])
+    begin = max(index for index in range(first, last) if losses[index] >= tenth)
+    return {"steepest": float(rates[slopes.argmin()]), "valley": float(rates[begin + 2 * (last - begin) // 3])}
 
 
 def longest_fall(losses: Sequence[float]) -> tuple[int, int]:
@@ -127,7 +129,10 @@ def longest_fall(losses: Sequence[float]) -> tuple[int, int]:
 
 def draw(result: Mapping[str, Any], out: Path) -> str:
     """Write the picture; returns the same for the terminal, with what is suggested."""
-    rates, losses = result["rates"], result["losses"]
+    losses = np.array(result["losses"])
+    high = (np.arange(len(losses)) > losses.argmin()) & (losses > 1.25 * losses[0])  # nobody looks for a rate there
+    losses = losses[: high.argmax() + 1] if high.any() else losses
+    rates = result["rates"][: len(losses)]
     marks = [(result[name], f"{name} {result[name]:.2g}") for name in ("steepest", "valley")]
     plots.curve(rates, losses, "learning rate", "loss (running mean)", out, log_x=True, marks=marks)
     return "\n".join(
@@ -135,7 +140,7 @@ def draw(result: Mapping[str, Any], out: Path) -> str:
             plots.terminal(np.log10(rates), losses),
             "loss over log10 of the learning rate",
             f"steepest {result['steepest']:.2g}    where the loss falls fastest",
-            f"valley   {result['valley']:.2g}    two thirds down its longest fall",
+            f"valley   {result['valley']:.2g}    two thirds along its longest fall",
             f"{out}: the picture; lr_max={result['valley']:.2g} is a good first try",
         ]
     )

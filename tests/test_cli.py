@@ -149,7 +149,7 @@ def test_readmes_commands_run_shrunk(kind, lab, tmp_path):
     real = os.environ.get("MSLAB_TEST_DATA") if kind == "real" else None  # README's FOLDER
     for words in readme_commands():
         name = words[0]
-        if name in ("demo", "test", "bench") or words[:2] == ["data", "make"]:
+        if name in ("demo", "test", "bench", "lr-find", "tune-batch") or words[:2] == ["data", "make"]:
             done.add(name)  # run by tests of their own
             continue
         if any("FOLDER" in word for word in words):
@@ -167,7 +167,7 @@ def test_readmes_commands_run_shrunk(kind, lab, tmp_path):
         if name in ("train", "transfer") and "--compare" not in words:
             newest = max((lab / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
         done.add(name)
-    assert done >= {"demo", "test", "check", "show", "train", "transfer", "eval", "data"}
+    assert done >= {"demo", "test", "check", "show", "train", "transfer", "eval", "data", "lr-find", "tune-batch"}
 
 
 def test_the_demo_end_to_end_small(tmp_path, monkeypatch):

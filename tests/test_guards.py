@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import STAGES, settings
+from conftest import PROJECT, STAGES, settings
 from PIL import Image
 
 import mslab
@@ -168,3 +169,9 @@ def test_epochs_that_were_not_measured_are_left_out():
     one.overfitting([row(1), row(2, val_acc=math.nan, val_loss=math.nan), row(3)])
     one.chance([row(1, val_acc=math.nan), row(2), row(3)])
     assert said == {}
+
+
+def test_the_page_has_a_row_for_each():
+    codes = re.findall(r'self\.say\(\s*"([a-z-]+)"', Path(guards.__file__).read_text())
+    page = (PROJECT / "docs" / "controls.md").read_text(encoding="utf-8")
+    assert set(codes) == set(re.findall(r"^\| `([a-z-]+)` \|", page[page.index("## Guards") :], re.MULTILINE))

@@ -254,6 +254,8 @@ def test_plain_mindspore_ignores_nesterov_and_begins_rmsprop_at_one(graph):
         found.append(values(weights)[0])
     np.testing.assert_array_equal(*found)
     assert nn.RMSProp(list(Weights().all)).ms[0].asnumpy().all()
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        go(Call(nn.Lamb(list(Weights().all), 0.1)), gradients(1))
 
 
 ADAMS = ("adam", "adamw", "radam", "lamb")

@@ -23,7 +23,9 @@ def curve(bottom, low=0.5, high=2.0):
 def test_suggestions_of_a_curve_that_is_known():
     found = ratefinder.suggestions(RATES, curve(30))
     assert found["steepest"] == pytest.approx(RATES[15])
-    assert found["valley"] == pytest.approx(RATES[20])
+    assert found["valley"] == pytest.approx(RATES[23])  # a tenth is done at 10, all at 30
+    flat = [2.0 - at * 1e-6 for at in range(20)]  # falls, if only just
+    assert ratefinder.suggestions(RATES, flat + curve(30)[:31])["valley"] == pytest.approx(RATES[43])
 
 
 def test_a_fall_behind_the_minimum_is_none():
