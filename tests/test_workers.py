@@ -147,7 +147,7 @@ def test_two_workers_with_every_control_train_what_one_does(inside, squares):
     two = cli("train", file, "sync_bn=true", "--workers", "2")
     assert two.returncode == 0, two.stderr
     assert "batch_size: 8 becomes 4" in alone.stderr and "batch_size: 8 becomes 2" in two.stderr
-    assert [row["step"] for row in history(newest())][0] == "12"
+    assert history(newest())[0]["step"] == "12"
     same_training(one, newest())
     refused = cli("train", file, "sync_bn=true", "on_nan=rollback", "--workers", "2")
     assert refused.returncode == 1 and "on_nan: rollback with 2 workers: one may see a loss" in refused.stderr
