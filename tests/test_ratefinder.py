@@ -76,8 +76,6 @@ def test_a_trial_finds_a_rate_with_which_it_learns(inside, squares, monkeypatch)
         assert np.array_equal(parameter.asnumpy(), fresh[name]), name
     drawn = ratefinder.draw(found, Path("found.png"))
     assert f"valley   {found['valley']:.2g}" in drawn and Path("found.png").stat().st_size > 5000
-    learned = training.train(config | {"lr_max": found["valley"], "lr_init": found["valley"] / 10, "epochs": 4})
-    assert learned.val_acc > 0.6
 
 
 @pytest.mark.slow

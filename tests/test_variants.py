@@ -70,6 +70,7 @@ def test_a_file_brings_its_network(wider, squares):
     assert found["accuracy"] == written["accuracy"] and found["loss"] == pytest.approx(written["loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_both_sides_of_an_image_from_the_command_line(wider, squares):
     done = [cli("eval", wider, "--data", squares / "three" / "val", "--json", "-", *more) for more in ([], ["--tta"])]
     one, both = (json.loads(d.stdout) for d in done)
@@ -118,6 +119,7 @@ def test_in_torchvisions_names_it_says_what_torchvision_has_not(wider, inside):
     assert set(again) == set(first) and all(np.array_equal(again[name], first[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_resume_says_that_dropout_draws_anew(inside, squares, monkeypatch):
     """On a CPU it draws from a stream that begins with the process, and can neither be read nor set."""
     from mslab.runfolder import Run
