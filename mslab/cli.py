@@ -561,6 +561,40 @@ def evaluate(
         print(figures_table(result))
 
 
+@job(app, "predict")
+def predict_images(
+    source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="a run, or a .ckpt, .mindir or .onnx file")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE|FOLDER|PATTERN|-...", help="- is standard input, a file a line")
+    ],
+    json_file: Json = None,
+    jsonl_file: Annotated[
+        str | None, typer.Option("--jsonl", metavar="FILE|-", help="one JSON object an image and line")
+    ] = None,
+    csv_file: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE|-", help="a row an image, a column a class")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="images a step; by the image size where not given", min=1, max=4096)
+    ] = None,
+) -> int:
+    """Say what images show, with the probability of every class; exit 1 where some could not be read."""
+    targets = {"json": json_file, "jsonl": jsonl_file, "csv": csv_file}
+    if list(targets.values()).count("-") > 1:
+        raise typer.BadParameter("only one of --json, --jsonl and --csv can go to standard output")
+    runtime.refuse(device, runtime.lacking(device))
+    from mslab import predict
+
+    files = predict.expand(images, sys.stdin)
+    model = predict.open_model(source, device, batch_size)
+    rows = list(predict.predict(model, files))
+    predict.write(rows, model.class_names, targets)
+    if "-" not in targets.values():
+        print(predict.table(rows))
+    return 1 if any(row["error"] for row in rows) else 0
+
+
 @job(bench_app, "transfer")
 def bench_transfer(
     config: Config,

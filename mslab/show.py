@@ -11,6 +11,7 @@ from easydict import EasyDict
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mslab.check import DatasetReport
 
@@ -21,6 +22,17 @@ def render(table: Table) -> str:
     console = Console(file=io.StringIO(), width=width)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
+
+
+def shown(text: Any, most: int = 60) -> str:
+    """Text from outside on one line of a terminal: no control or direction characters, the middle of a long one cut."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+    return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
+
+
+def cell(text: Any, most: int = 60) -> Text:
+    """The same in a table, where [brackets] would else be markup."""
+    return Text(shown(text, most))
 
 
 def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str] = ()) -> str:
@@ -87,19 +99,19 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
 
 def figures_table(result: Mapping[str, Any]) -> str:
     """Accuracy, per-class figures and confusion matrix of an evaluation."""
-    table = Table(box=box.SIMPLE, title=f"{result['checkpoint']} on {result['data']}")
+    table = Table(box=box.SIMPLE, title=cell(f"{result['checkpoint']} on {result['data']}", 200))
     for name in ("class", "precision", "recall", "F1", "images"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for name, row in result["per_class"].items():
         shares = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
-        table.add_row(name, *shares, str(row["support"]))
+        table.add_row(cell(name), *shares, str(row["support"]))
     names = result["class_names"]
     matrix = Table(box=box.SIMPLE, title="confusion matrix: row = true class, column = predicted")
     matrix.add_column("")
     for name in names:
-        matrix.add_column(name[:8], justify="right")
+        matrix.add_column(cell(name, 8), justify="right")
     for name, row in zip(names, result["confusion"], strict=True):
-        matrix.add_row(name, *(str(number) if number else "·" for number in row))
+        matrix.add_row(cell(name), *(str(number) if number else "·" for number in row))
     top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
     return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f}{top} on {result['images']} images"
 
