@@ -100,7 +100,15 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """A run folder to continue, its history trimmed to last.ckpt. Raises RunError where it is none."""
+        """A run folder to continue; what a kill while writing has left is cleared away. Raises what read raises."""
+        run = cls.read(path)
+        for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
+            leftover.unlink()
+        return run
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Run":
+        """A run folder as it is, also while it is being written. Raises RunError where it is none."""
         path = Path(path)
         for name in ("config.yaml", "manifest.json"):
             if not (path / name).is_file():
@@ -115,17 +123,9 @@ class Run:
             raise RunError(
                 f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it"
             ) from None
-        for leftover in [*path.glob(".*.tmp"), *path.glob("checkpoints/.*.tmp")]:  # of a kill while writing
-            leftover.unlink()
         manifest = {"ended_by": None, "rollbacks": [], "warnings": []} | manifest  # older ones have none
         run = cls(path, load_config(path / "config.yaml"), manifest)
-        history = path / "history.csv"
-        if history.is_file():
-            with history.open(newline="", encoding="utf-8") as file:
-                run.rows = [
-                    {key: int(v) if key in ("epoch", "step") else float(v or "nan") for key, v in row.items()}
-                    for row in csv.DictReader(file)
-                ]
+        run.rows = history(path / "history.csv")
         return run
 
     @property
@@ -253,6 +253,24 @@ class Run:
             self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """The rows of history.csv, NaN where an epoch was not measured; none where there is no file. Raises RunError."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {key: int(row[key]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
+                for row in csv.DictReader(file)
+            ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} cannot be read: {error!r}.",
+            expected=f"the columns {', '.join(COLUMNS)}, a number in each",
+            fix="restore the file that mslab wrote",
+        ) from None
 
 
 def git_state() -> dict[str, Any] | None:

@@ -182,10 +182,12 @@ def test_help_and_check_do_not_import_mindspore(tmp_path):
 def test_imports_go_one_way_down_the_list():
     import ast
 
-    order = "errors schedule config stopping check cuda runtime cells workers augment data model folding freezing loss "
-    order += "optimizers checkpoint metrics evaluation progress runfolder kept features decoded guards steps training "
-    order += "finetuning launching mushrooms show plots demo comparison converting splitting unpacking packing doctor "
-    order += "ratefinder batchtuner bench cli modelarts"
+    order = """
+        errors schedule config stopping check cuda runtime cells workers augment data model folding freezing loss
+        optimizers checkpoint metrics evaluation inspection progress runfolder kept features decoded guards eventlog steps
+        training finetuning launching mushrooms show plots exported predict export serve suspects report notebook demo
+        comparison converting splitting unpacking packing doctor ratefinder batchtuner watching bench cli modelarts
+    """
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
     modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
