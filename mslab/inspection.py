@@ -1,5 +1,7 @@
 """What a network makes of images one by one: logits, features, and where in an image it looked."""
 
+import base64
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mslab import augment, data, evaluation, folding
+from mslab import data, evaluation, folding
 from mslab.check import cores
 
 
@@ -123,7 +125,7 @@ def inspect(loaded: evaluation.Loaded, images: data.Images, device: str = "cpu")
 
 
 def batches(info: dict[str, Any], images: data.Images, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images as a network with this entry in its checkpoint saw them in evaluation; the last batch may be smaller."""
+    """The images as the network with this entry in its checkpoint saw them in evaluation; the last may be fewer."""
     size, mean, std, resize = (info[key] for key in evaluation.PREPROCESSING)
     return data.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize)
 
@@ -170,3 +172,10 @@ def thumbnails(images: data.Images, index: Iterable[int], side: int = 112) -> li
         small.thumbnail((side, side))
         pictures.append(small)
     return pictures
+
+
+def data_uri(picture: Any) -> str:
+    """A Pillow image as text for the src of a page's image: a JPEG in the page itself, which needs no other file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -74,6 +74,74 @@ def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def interval(right: float, total: float) -> tuple[float, float]:
+    """95 % confidence interval of a share, right of total independent images (Wilson 1927); (0, 1) of none."""
+    # interval(9, 10) -> (0.596, 0.982)
+    if total <= 0:
+        return 0.0, 1.0
+    z2, share = 1.959964**2, right / total
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = np.sqrt(z2 * share * (1 - share) / total + z2**2 / (4 * total**2)) / (1 + z2 / total)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def f1_intervals(matrix: np.ndarray, draws: int = 1000) -> np.ndarray:
+    """95 % interval of each class's F1, float (C, 2): of `draws` confusion matrices drawn from this one's shares.
+
+    The bootstrap (Efron 1979): images drawn again, with replacement, have multinomial counts. matrix int (C, C)
+    """
+    total, classes = matrix.sum(), len(matrix)
+    rng, values = np.random.default_rng(0), np.empty((draws, classes))
+    for start in range(0, draws, step := max(1, 4_000_000 // classes**2)):
+        count = min(step, draws - start)
+        drawn = rng.multinomial(total, matrix.ravel() / total, size=count).reshape(count, classes, classes)
+        whole = drawn.sum(axis=1) + drawn.sum(axis=2)
+        values[start : start + count] = 2 * drawn.diagonal(axis1=1, axis2=2) / np.maximum(whole, 1)
+    return np.quantile(values, (0.025, 0.975), axis=0).T
+
+
+def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, Any]:
+    """How far the network's certainty is its accuracy: bins of equal width over the highest probability.
+
+    probabilities (n, C), labels int (n,) -> ece, the mean over the images of |accuracy - certainty| of their bin (Guo
+    et al. 2017), and rows of low, high, accuracy, certainty, images.
+    """
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    where = np.minimum((sure * bins).astype(int), bins - 1)
+    rows = []
+    for index in range(bins):
+        inside = where == index
+        images = int(inside.sum())
+        accuracy, certainty = (float(v[inside].mean()) if images else 0.0 for v in (right, sure))
+        rows.append(
+            {
+                "low": index / bins,
+                "high": (index + 1) / bins,
+                "accuracy": accuracy,
+                "certainty": certainty,
+                "images": images,
+            }
+        )
+    gaps = [abs(row["accuracy"] - row["certainty"]) * row["images"] for row in rows]
+    return {"ece": float(sum(gaps) / len(labels)), "bins": rows}
+
+
+def curves(probabilities: np.ndarray, labels: np.ndarray, label: int) -> dict[str, Any] | None:
+    """ROC and precision-recall of one class against all others, by scikit-learn; None where it or they have no image.
+
+    -> fpr, tpr, auc; recall, precision, ap (average precision)
+    """
+    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+
+    own, score = labels == label, probabilities[:, label]
+    if own.all() or not own.any():
+        return None
+    fpr, tpr, _ = roc_curve(own, score, drop_intermediate=False)
+    precision, recall, _ = precision_recall_curve(own, score)
+    area, average = float(auc(fpr, tpr)), float(average_precision_score(own, score))
+    return {"fpr": fpr, "tpr": tpr, "auc": area, "recall": recall, "precision": precision, "ap": average}
+
+
 Samples = tuple[Iterable[Path | IO[bytes]], Sequence[int] | np.ndarray]  # what Pillow opens, and class indices
 
 

@@ -1,0 +1,215 @@
+"""Charts as SVG text for the report: no script; values show on hover, series differ by dash and marker, too.
+
+Colours are CSS classes (c0, c1, …) that the page defines for light and dark. Everything from outside is escaped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 640, 260  # of a line chart, in the units of its viewBox
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+DASHES = ("", "6 4", "2 3", "10 3 2 3")
+COLOURS = 8
+SHAPES = (  # around 0, 0; filled
+    "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0",  # disc
+    "M-3.5,-3.5h7v7h-7z",  # square
+    "M0,-4.5L4.5,3.5H-4.5z",  # triangle
+    "M0,-5L5,0L0,5L-5,0z",  # diamond
+    "M-4,-1.3h2.7v-2.7h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7z",  # plus
+    "M0,4.5L4.5,-3.5H-4.5z",  # triangle on its tip
+    "M-4.5,-1.5h9v3h-9z",  # bar
+)
+
+
+@dataclass
+class Series:
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]  # NaN where there is no value
+    style: int = 0
+
+
+@dataclass
+class Mark:
+    """A vertical line with a word at its top."""
+
+    x: float
+    text: str
+
+
+@dataclass
+class Axes:
+    """From values to places in the picture."""
+
+    low: tuple[float, float]
+    high: tuple[float, float]
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    margins: tuple[int, int, int, int] = field(default=(LEFT, RIGHT, TOP, BOTTOM))
+
+    def x(self, value: float) -> float:
+        left, right, _, _ = self.margins
+        return round(left + (value - self.low[0]) / (self.high[0] - self.low[0]) * (self.size[0] - left - right), 1)
+
+    def y(self, value: float) -> float:
+        _, _, top, bottom = self.margins
+        inside = self.size[1] - top - bottom
+        return round(top + (self.high[1] - value) / (self.high[1] - self.low[1]) * inside, 1)
+
+    def path(self, x: Sequence[float], y: Sequence[float]) -> str:
+        """A line through the points that are numbers."""
+        return " ".join(f"{self.x(a)},{self.y(b)}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
+
+
+def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
+    """About so many round numbers that span low to high."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(v) for v in MaxNLocator(count, integer=whole, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+
+
+def number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def svg(size: tuple[int, int], title: str, parts: Sequence[str], css: str = "chart") -> Markup:
+    """A picture that a screen reader reads as its title; tables beside it have the numbers."""
+    return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        css, *size, title, Markup("\n".join(parts))
+    )
+
+
+def line_chart(
+    series: Sequence[Series],
+    title: str,
+    xlabel: str,
+    marks: Sequence[Mark] = (),
+    bounds: tuple[float, float] | None = None,
+    hover: bool = True,
+) -> Markup:
+    """Lines over epochs. `bounds`: lowest and highest y; `hover`: all values of an epoch in one tooltip."""
+    every = [v for s in series for v in s.y if np.isfinite(v)]
+    if not every:
+        return Markup("")
+    xs = sorted({x for s in series for x in s.x})
+    low, high = bounds or (min(every), max(every))
+    steps = ticks(low, high if high > low else low + 1)
+    low_x, high_x = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
+    axes = Axes((low_x, min(steps[0], low)), (high_x, max(steps[-1], high)))
+    parts = frame(axes, [t for t in ticks(low_x, high_x, 8, whole=True) if low_x <= t <= high_x], steps, xlabel)
+    for mark in marks:
+        x = axes.x(mark.x)
+        anchor = "end" if x > WIDTH / 2 else "start"
+        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+        place = x + (-4 if anchor == "end" else 4)
+        parts.append(f'<text class="mark" x="{place}" y="{TOP + 10}" text-anchor="{anchor}">{escape(mark.text)}</text>')
+    for s in series:
+        colour, dash = s.style % COLOURS, DASHES[s.style // COLOURS % len(DASHES)] or DASHES[s.style % len(DASHES)]
+        points = axes.path(s.x, s.y)
+        parts.append(
+            f'<g class="line c{colour}"><title>{escape(s.name)}</title>'
+            f'<polyline points="{points}" stroke-dasharray="{dash}"/>'
+        )
+        if len(s.x) <= 40:
+            shape = SHAPES[s.style % len(SHAPES)]
+            for point in points.split():
+                parts.append(f'<path d="{shape}" transform="translate({point}) scale(.7)"/>')
+        parts.append("</g>")
+    if hover:
+        parts += columns(axes, xs, series, xlabel)
+    return svg((WIDTH, HEIGHT), title, parts)
+
+
+def columns(axes: Axes, xs: Sequence[float], series: Sequence[Series], xlabel: str) -> list[str]:
+    """An invisible column over every x, whose tooltip has the values of all series there."""
+    tables = [dict(zip(s.x, s.y, strict=True)) for s in series]
+    half = (axes.x(xs[1]) - axes.x(xs[0])) / 2 if len(xs) > 1 else 40
+    parts = []
+    for x in xs:
+        lines = [f"{xlabel} {number(x)}"]
+        lines += [
+            f"{s.name}: {number(t[x])}" for s, t in zip(series, tables, strict=True) if np.isfinite(t.get(x, np.nan))
+        ]
+        parts.append(
+            f'<rect class="hover" x="{axes.x(x) - half:.1f}" y="{TOP}" width="{2 * half:.1f}" '
+            f'height="{HEIGHT - TOP - BOTTOM}"><title>{escape(chr(10).join(lines))}</title></rect>'
+        )
+    return parts
+
+
+def frame(axes: Axes, x_ticks: Sequence[float], y_ticks: Sequence[float], xlabel: str) -> list[str]:
+    """Grid lines with their numbers, and the name of the x axis."""
+    width, height = axes.size
+    left, right, _, bottom = axes.margins
+    parts = []
+    for tick in y_ticks:
+        y = axes.y(tick)
+        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{number(tick)}</text>')
+    for tick in x_ticks:
+        parts.append(
+            f'<text x="{axes.x(tick)}" y="{height - bottom + 15}" text-anchor="middle">{number(tick)}</text>'
+        )
+    middle = (left + width - right) / 2
+    parts.append(f'<text x="{middle}" y="{height - 4}" text-anchor="middle">{escape(xlabel)}</text>')
+    return parts
+
+
+def sample(style: int) -> Markup:
+    """The line and marker of a series, for its legend."""
+    dash = DASHES[style // COLOURS % len(DASHES)] or DASHES[style % len(DASHES)]
+    return Markup(
+        '<svg class="sample c{}" viewBox="0 0 34 12" aria-hidden="true"><g class="line c{}">'
+        '<line x1="1" x2="33" y1="6" y2="6" stroke-dasharray="{}"/>'
+        '<path d="{}" transform="translate(17,6) scale(.8)"/></g></svg>'
+    ).format(style % COLOURS, style % COLOURS, dash, SHAPES[style % len(SHAPES)])
+
+
+def square_chart(x: np.ndarray, y: np.ndarray, title: str, diagonal: bool) -> Markup:
+    """A small curve in the unit square: ROC, or precision over recall. At most 80 points are drawn."""
+    axes = Axes((0, 0), (1, 1), (150, 150), (26, 6, 6, 22))
+    keep = np.unique(np.linspace(0, len(x) - 1, 80).round().astype(int))
+    parts = frame(axes, [0, 1], [0, 0.5, 1], "")
+    if diagonal:
+        parts.append(f'<polyline class="guide" points="{axes.path([0, 1], [0, 1])}"/>')
+    parts.append(f'<g class="line c0"><polyline points="{axes.path(x[keep].tolist(), y[keep].tolist())}"/></g>')
+    return svg(axes.size, title, parts, "small")
+
+
+def reliability_chart(bins: Sequence[tuple[float, float, float, int]], title: str, xlabel: str, tips: Sequence[str]) -> Markup:
+    """Accuracy of the images of each bin of confidence. bins: (low, high, accuracy, images); the diagonal is perfect."""
+    axes = Axes((0, 0), (1, 1), (300, 260), (LEFT, RIGHT, TOP, BOTTOM))
+    fifths = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    parts = frame(axes, fifths, fifths, xlabel)
+    for (low, high, accuracy, images), tip in zip(bins, tips, strict=True):
+        if images:
+            x, y = axes.x(low), axes.y(accuracy)
+            parts.append(
+                f'<rect class="bar" x="{x}" y="{y}" width="{axes.x(high) - x - 1:.1f}" height="{axes.y(0) - y:.1f}">'
+                f"<title>{escape(tip)}</title></rect>"
+            )
+    parts.append(f'<polyline class="guide" points="{axes.path([0, 1], [0, 1])}"/>')
+    return svg(axes.size, title, parts, "half")
+
+
+def scatter(points: np.ndarray, styles: Sequence[int], tips: Sequence[str], title: str) -> Markup:
+    """Points float (n, 2), each with the marker of its class and a tooltip."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    span = np.where(high > low, high - low, 1)
+    axes = Axes(tuple(low - 0.04 * span), tuple(high + 0.04 * span), (420, 360), (4, 4, 4, 4))
+    parts = ['<rect class="ground" width="420" height="360"/>']
+    for (x, y), style, tip in zip(points, styles, tips, strict=True):
+        parts.append(
+            f'<path class="dot c{style % COLOURS}" d="{SHAPES[style % len(SHAPES)]}" '
+            f'transform="translate({axes.x(x)},{axes.y(y)})"><title>{escape(tip)}</title></path>'
+        )
+    return svg(axes.size, title, parts, "half")
+
+
+def marker(style: int) -> Markup:
+    """The marker of a class, for the scatter's legend."""
+    return Markup(
+        '<svg class="sample" viewBox="-6 -6 12 12" aria-hidden="true"><path class="dot c{}" d="{}"/></svg>'
+    ).format(style % COLOURS, SHAPES[style % len(SHAPES)])

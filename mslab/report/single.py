@@ -1,0 +1,416 @@
+"""One run: what its folder says, and what its network makes of the validation images."""
+
+import base64
+import io
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mslab import checkpoint, evaluation, freezing, inspection, metrics, model, runtime
+from mslab.check import DatasetReport, check_dataset
+from mslab.config import FIELDS
+from mslab.errors import DatasetError, MslabError
+from mslab.report import charts
+from mslab.runfolder import COLUMNS, Run
+
+say = logging.getLogger("mslab")
+SHOWN = 12  # mistakes, and right answers, that are pictured
+PICTURES = 360  # thumbnails in all cells of the confusion matrix; about 3 kB each
+CLASSES = 40  # up to so many the matrix is a table
+CURVES = 24  # classes whose ROC is drawn
+MAPPED = 1200  # images on the map of the features
+PREDICTED = 200_000  # probabilities in the page's JSON
+Translate = Callable[[str], str]
+
+
+def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
+    """All that the page shows. What cannot be had, such as moved images, is said in `notes` and left out."""
+    from mslab.report import embedded
+
+    result, notes = read_json(run.path / "eval.json"), []
+    found: dict[str, Any] = {}
+    if result:
+        try:
+            found = look(run, t, device)
+        except MslabError as error:
+            notes.append(f"{t('What needs the images or the network is left out.')} {error.what} {error.fix}")
+            say.info(f"note: {notes[-1]}")
+    classes, config, manifest = run.manifest["class_names"], run.config, run.manifest
+    page = {
+        "title": f"{run.path.name} · mslab",
+        "name": run.path.name,
+        "kind": manifest["kind"],
+        "notes": notes,
+        "config": config,
+        "manifest": manifest,
+        "rows": run.rows,
+        "columns": COLUMNS,
+        "best": run.best,
+        "eval": result,
+        "linear": manifest["metrics"].get("linear_acc"),
+        "classes": classes,
+        "curves": curves(run, t) if run.rows else [],
+        "cells": {},
+        "groups": [],
+        "findings": None,
+        "origin": origin(manifest, t),
+        "frozen": freezing.describe(found.get("tensors") or freezing.outline(config.stages or model.STAGES), config),
+        "changed": [
+            (key, config[key], field.default)
+            for key, field in FIELDS.items()
+            if not field.is_required() and config[key] not in (field.default, None)
+        ],
+        "config_text": (run.path / "config.yaml").read_text(encoding="utf-8"),
+        "manifest_text": json.dumps(manifest, indent=2, ensure_ascii=False),
+    }
+    if result:
+        matrix = np.array(result["confusion"])
+        right = int(matrix.diagonal().sum())
+        page |= {"right": right, "interval": metrics.interval(right, result["images"])}
+        page |= {"matrix": table_of(matrix, classes), "per_class": per_class(result, matrix)}
+    page |= found
+    numbers = {"path": str(run.path), "config": config, "manifest": manifest, "history": plain(run.rows)}
+    numbers |= {"eval": result, "predictions": found.get("predictions")}
+    page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [numbers]})
+    page["contents"] = contents(page)
+    return page
+
+
+def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(anchor, title) of the sections that are there."""
+    every = [
+        ("warnings", "Warnings", page["manifest"]["warnings"] or page["manifest"]["rollbacks"]),
+        ("curves", "Learning curves", True),
+        ("confusion", "Confusion matrix", page.get("matrix")),
+        ("classes", "Class by class", page.get("per_class")),
+        ("roc", "ROC and precision-recall", page.get("roc")),
+        ("calibration", "Calibration", page.get("calibration")),
+        *((group["anchor"], group["title"], True) for group in page["groups"]),
+        ("features", "Map of the features", page.get("maps")),
+        ("suspects", "Labels that may be wrong", page.get("suspects")),
+        ("data", "Data", True),
+        ("network", "Network", True),
+        ("repeat", "To repeat this run", True),
+    ]
+    return [(anchor, title) for anchor, title, there in every if there]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's content, {} where it is not there. Raises MslabError where it is no JSON."""
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        raise MslabError(f"{path} is no JSON.", expected="the file that mslab wrote", fix="restore it") from None
+
+
+def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same with null in place of NaN, which JSON has not."""
+    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+
+
+# --- what the folder says --------------------------------------------------------------------------------------------
+
+
+def curves(run: Run, t: Translate) -> list[dict[str, Any]]:
+    """Loss, accuracy and learning rate over the epochs, with marks for what happened."""
+    epochs = [row["epoch"] for row in run.rows]
+    marks = [charts.Mark(run.best["epoch"], t("best"))] if run.best else []
+    marks += [
+        charts.Mark(int(epoch) - 0.5, t("{part} unfrozen").format(part=part))
+        for epoch, part in run.config.unfreeze.items()
+        if int(epoch) <= len(epochs)
+    ]
+    marks += [charts.Mark(back["epoch"] - 0.5, "rollback") for back in run.manifest["rollbacks"]]
+    if run.manifest["ended_by"]:
+        marks.append(charts.Mark(epochs[-1], t("ended early")))
+
+    def chart(title: str, keys: Mapping[str, str], bounds: tuple[float, float] | None = None) -> dict[str, Any]:
+        series = [
+            charts.Series(t(name), epochs, [row[key] for row in run.rows], style)
+            for style, (key, name) in enumerate(keys.items())
+        ]
+        return {
+            "title": t(title),
+            "series": series,
+            "svg": charts.line_chart(series, t(title), t("epoch"), marks, bounds),
+        }
+
+    return [
+        chart("Loss", {"train_loss": "training", "val_loss": "validation"}),
+        chart("Accuracy", {"train_acc": "training", "val_acc": "validation"}, (0, 1)),
+        chart("Learning rate at the end of the epoch", {"lr": "learning rate"}),
+    ]
+
+
+def table_of(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """The confusion matrix as rows of cells, each with a depth of colour; of many classes, the commonest mistakes."""
+    if len(classes) <= CLASSES:
+        whole = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        shares = np.sqrt(matrix / whole)  # the root, so that a rare mistake has a colour, too
+        return {
+            "rows": [
+                [{"n": int(n), "share": float(s)} for n, s in zip(*both, strict=True)]
+                for both in zip(matrix, shares, strict=True)
+            ]
+        }
+    wrong = matrix - np.diag(matrix.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:30]
+    places = [divmod(int(place), len(classes)) for place in order]
+    return {"pairs": [(classes[i], classes[j], int(wrong[i, j])) for i, j in places if wrong[i, j]]}
+
+
+def per_class(result: Mapping[str, Any], matrix: np.ndarray) -> list[dict[str, Any]]:
+    """A row a class: precision, recall, F1, images, each share with its 95 % interval."""
+    f1 = metrics.f1_intervals(matrix)
+    rows = []
+    for index, (name, figures) in enumerate(result["per_class"].items()):
+        right = matrix[index, index]
+        rows.append({"name": name, **figures, "f1_interval": f1[index].tolist()})
+        rows[-1]["precision_interval"] = metrics.interval(right, matrix[:, index].sum())
+        rows[-1]["recall_interval"] = metrics.interval(right, matrix[index].sum())
+    return rows
+
+
+def origin(manifest: Mapping[str, Any], t: Translate) -> str:
+    """Where the weights come from."""
+    parent = manifest["parent"]
+    if not parent:
+        return t("Trained from random weights.")
+    return t("Begun from {file} (sha256 {sha}…).").format(file=parent["file"], sha=parent["sha256"][:12])
+
+
+# --- what the network makes of the images ----------------------------------------------------------------------------
+
+
+def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
+    """Everything that needs the validation images and best.ckpt. Raises MslabError where they are not as they were."""
+    report = images_of(run)
+    taken = runtime.start(device, "graph", seed=0)
+    loaded = evaluation.load_network(run.path)
+    seen = inspection.inspect(loaded, evaluation.images_of(report, "val"), taken)
+    names = ["/".join(Path(name).parts[-2:]) for name in seen.images.names()]
+    wrong, unsure = seen.mistakes()[:SHOWN], seen.unsure()[:SHOWN]
+    return {
+        "findings": report.findings,
+        "tensors": [parameter.name for parameter in loaded.network.get_parameters()],
+        "cells": cells(seen, names),
+        "roc": roc(seen, t),
+        "calibration": calibration(seen, t),
+        "groups": [
+            {
+                "anchor": "mistakes",
+                "title": "The surest mistakes",
+                "text": "Wrong with the highest probability first. Heat maps (Grad-CAM) show where the network saw what "
+                "spoke for a class: bright is much.",
+                "images": pictured(seen, loaded, wrong, names),
+            },
+            {
+                "anchor": "unsure",
+                "title": "Right, but least certain",
+                "text": "The lowest probability of the true class first.",
+                "images": pictured(seen, loaded, unsure, names),
+            },
+        ],
+        "maps": feature_maps(run, seen, loaded, names, taken, t),
+        "predictions": predictions(seen, names),
+    }
+
+
+def images_of(run: Run) -> DatasetReport:
+    """The report of the run's images. Raises DatasetError where they are not those that it was trained on."""
+    config, data = run.config, run.manifest["data"]
+    report = check_dataset(
+        config.train_data,
+        config.val_data,
+        class_num=config.class_num,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        skip_content=data.get("skip_check", False),
+    )
+    report.raise_errors()
+    if report.fingerprint != data["fingerprint"]:
+        raise DatasetError(
+            f"The images in {config.train_data} and {config.val_data} are not those that the run was trained on.",
+            expected=f"the data set with the fingerprint {data['fingerprint'][:12]}…",
+            fix="restore the images",
+        )
+    return report
+
+
+def jpeg(picture: Any) -> str:
+    """A Pillow image as the address of an <img>."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=82)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def cells(seen: inspection.Inspection, names: Sequence[str]) -> dict[tuple[int, int], dict[str, Any]]:
+    """(true, taken for) -> n and images: jpeg, name, p of the class it was taken for. The surest mistakes first."""
+    if len(seen.class_names) > CLASSES:
+        return {}
+    sure = seen.probabilities.max(axis=1)
+    places: dict[tuple[int, int], list[int]] = {}
+    for index in [*seen.mistakes(), *seen.unsure()]:  # mistakes first: they have the first claim on the room
+        places.setdefault((int(seen.labels[index]), int(seen.predicted[index])), []).append(int(index))
+    kept = dict(list(places.items())[:PICTURES])
+    each = max(1, min(SHOWN, PICTURES // max(1, len(kept))))
+    chosen = [index for members in kept.values() for index in members[:each]]
+    pictures = dict(zip(chosen, map(jpeg, inspection.thumbnails(seen.images, chosen, 96)), strict=True))
+    return {
+        place: {
+            "n": len(members),
+            "images": [{"jpeg": pictures[i], "name": names[i], "p": float(sure[i])} for i in members[:each]],
+        }
+        for place, members in kept.items()
+    }
+
+
+def roc(seen: inspection.Inspection, t: Translate) -> list[dict[str, Any]]:
+    """ROC and precision-recall of each class; of many, of those with the lowest average precision."""
+    rows = []
+    for label, name in enumerate(seen.class_names):
+        found = metrics.curves(seen.probabilities, seen.labels, label)
+        if found:
+            rows.append(found | {"name": name})
+    rows = sorted(rows, key=lambda row: row["ap"])[:CURVES] if len(rows) > CURVES else rows
+    for row in rows:
+        row["roc_svg"] = charts.square_chart(row["fpr"], row["tpr"], f"ROC, AUC {row['auc']:.3f}", diagonal=True)
+        text = f"{t('precision over recall')}, {row['ap']:.3f}"
+        row["pr_svg"] = charts.square_chart(row["recall"][::-1], row["precision"][::-1], text, diagonal=False)
+    return rows
+
+
+def calibration(seen: inspection.Inspection, t: Translate) -> dict[str, Any]:
+    """metrics.calibration with its picture."""
+    found = metrics.calibration(seen.probabilities, seen.labels)
+    bins = [(row["low"], row["high"], row["accuracy"], row["images"]) for row in found["bins"]]
+    tips = [f"{low:.1f}–{high:.1f}: {accuracy:.3f} ({n})" for low, high, accuracy, n in bins]
+    title = t("accuracy over certainty")
+    return found | {"svg": charts.reliability_chart(bins, title, t("certainty"), tips)}
+
+
+def pictured(
+    seen: inspection.Inspection, loaded: evaluation.Loaded, index: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The image, what the network saw of it, and heat maps: for the class it was taken for, and for the true one."""
+    if not len(index):
+        return []
+    originals = inspection.thumbnails(seen.images, index)
+    x = inspection.as_seen(loaded.info, seen.images, index)
+    full = np.concatenate([x, np.zeros((SHOWN - len(x), *x.shape[1:]), x.dtype)])  # one shape: compiled once
+    asked = np.zeros((2, SHOWN), int)
+    asked[:, : len(x)] = seen.predicted[index], seen.labels[index]
+    pixels = inspection.as_pixels(loaded.info, x)
+    heat = inspection.heat_maps(loaded.network, full, asked[0]), inspection.heat_maps(loaded.network, full, asked[1])
+    rows = []
+    for row, i in enumerate(index):
+        taken, true = int(seen.predicted[i]), int(seen.labels[i])
+        maps = [(taken, heat[0][row])] + ([(true, heat[1][row])] if true != taken else [])
+        top = np.argsort(-seen.probabilities[i], kind="stable")[:3]
+        rows.append(
+            {
+                "original": jpeg(originals[row]),
+                "seen": jpeg(image_of(pixels[row])),
+                "maps": [
+                    {"name": seen.class_names[c], "jpeg": jpeg(inspection.overlay(pixels[row], h))} for c, h in maps
+                ],
+                "name": names[i],
+                "true": seen.class_names[true],
+                "taken": seen.class_names[taken],
+                "top": [(seen.class_names[c], float(seen.probabilities[i, c])) for c in top],
+            }
+        )
+    return rows
+
+
+def image_of(pixels: np.ndarray) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def feature_maps(
+    run: Run,
+    seen: inspection.Inspection,
+    loaded: evaluation.Loaded,
+    names: Sequence[str],
+    device: str,
+    t: Translate,
+) -> dict[str, Any]:
+    """The features of the images in two dimensions: of the trained network, and of the backbone that it began from."""
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(MAPPED, len(names))).round().astype(int))
+    images = seen.images.take(chosen)
+    found = [("after training", seen.features[chosen])]
+    note = "" if len(chosen) == len(names) else "Not all images are drawn."
+    if run.manifest["parent"]:
+        all_names = [parameter.name for parameter in loaded.network.get_parameters()]
+        if freezing.is_frozen_throughout(all_names, run.config):
+            note = "The backbone was frozen: before and after transfer its features are the same."
+        elif before := before_transfer(run.manifest["parent"], loaded):
+            found.insert(0, ("before transfer", inspection.inspect(before, images, device).features))
+        else:
+            note = "What the run began from is not shown: its file is not there any more, or only part of it was taken."
+    tips = [f"{names[i]}: {seen.class_names[seen.predicted[i]]}" for i in chosen]
+    styles = images.labels.tolist()
+    rows = []
+    for title, features in found:
+        points, method = flattened(features)
+        svg = charts.scatter(points, styles, tips, t(title))
+        rows.append({"title": title, "svg": svg, "purity": purity(features, images.labels)})
+    return {"charts": rows, "method": method, "note": note}
+
+
+def before_transfer(parent: Mapping[str, Any], loaded: evaluation.Loaded) -> evaluation.Loaded | None:
+    """The network as it began: the parent's backbone under the run's head. None where that file is not there."""
+    file = Path(parent["file"])
+    if parent.get("only") or not file.is_file() or checkpoint.sha256(file) != parent["sha256"]:
+        return None
+    weights = checkpoint.read(file)
+    backbone = model.resnet50_backbone(weights.stages, weights.profile)
+    checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
+    network = model.ResNet50(backbone, loaded.network.head)
+    network.set_train(False)
+    return evaluation.Loaded(network, loaded.class_names, loaded.info, file)
+
+
+def flattened(features: np.ndarray) -> tuple[np.ndarray, str]:
+    """Features float (n, C) -> places float (n, 2), by t-SNE (van der Maaten & Hinton 2008), of few by PCA; its name."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    count = len(features)
+    reduced = PCA(min(50, *features.shape), random_state=0).fit_transform(features.astype(np.float64))
+    if count < 30:
+        return np.pad(reduced, ((0, 0), (0, max(0, 2 - reduced.shape[1]))))[:, :2], "PCA"
+    return TSNE(2, perplexity=min(30, (count - 1) / 3), init="pca", random_state=0).fit_transform(reduced), "t-SNE"
+
+
+def purity(features: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the images whose nearest neighbour in all dimensions is of their class."""
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(labels) < 2:
+        return 1.0
+    _, near = NearestNeighbors(n_neighbors=2).fit(features).kneighbors()
+    return float((labels[near[:, 0]] == labels).mean())
+
+
+def predictions(seen: inspection.Inspection, names: Sequence[str]) -> list[dict[str, Any]]:
+    """For the page's JSON: file, label, predicted, and every class's probability where there is room for them."""
+    every = seen.probabilities.size <= PREDICTED
+    return [
+        {
+            "file": names[i],
+            "label": int(seen.labels[i]),
+            "predicted": int(seen.predicted[i]),
+            "probabilities": [round(float(p), 5) for p in (seen.probabilities[i] if every else [seen.probabilities[i].max()])],
+        }
+        for i in range(len(names))
+    ]
