@@ -56,9 +56,7 @@ def open_model(source: str | Path, device: str = "auto", batch: int | None = Non
     batch = batch or inspection.batch_of(loaded.info["image_size"])
     inspection.fold(loaded, batch, taken)
     network = loaded.network
-    return Model(
-        loaded.path, loaded.class_names, loaded.info, lambda x: network(ms.Tensor(x)).asnumpy(), batch, loaded
-    )
+    return Model(loaded.path, loaded.class_names, loaded.info, lambda x: network(ms.Tensor(x)).asnumpy(), batch, loaded)
 
 
 def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
@@ -79,7 +77,8 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
         elif path.exists() or not glob.has_magic(argument):
             more = [path]
         else:
-            more = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if Path(name).is_file()]
+            names = glob.glob(argument, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
+            more = [Path(name) for name in sorted(names) if Path(name).is_file()]
         if not more:
             raise DatasetError(
                 f"{argument} has no image.",
@@ -155,8 +154,8 @@ def csv_line(cells: Sequence[str]) -> str:
     """A line of CSV in which no cell is a formula to a spreadsheet: those that would be begin with an apostrophe."""
     safe = [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([cell.encode("utf-8", "backslashreplace").decode() for cell in safe])
-    return text.getvalue()
+    csv.writer(text).writerow([cell.encode("utf-8", "backslashreplace").decode() for cell in safe])  # quotes \r and \n
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
@@ -172,7 +171,7 @@ def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
         )
     lines = [render(grid)] if good else []
     lines += [f"… and {len(good) - most} more; --csv FILE or --jsonl FILE has all"] if len(good) > most else []
-    lines += [f"cannot be read  {cell(row['file']).plain}  ({cell(row['error']).plain})" for row in bad[:most]]
+    lines += [f"cannot be read  {shown(row['file'])}  ({shown(row['error'], 200)})" for row in bad[:most]]
     counts = f"{len(good)} images" + (f", {len(bad)} that cannot be read" if bad else "")
     return "\n".join([*lines, counts])
 

@@ -1,10 +1,14 @@
-"""Small real image folders, a small stage table, and the command line as a student calls it."""
+"""Small real image folders, a small stage table, the command line as a student calls it, and a browser."""
 
+import asyncio
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +116,70 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("MSLAB_TEST_DATA does not name the folder of real images")
     return Path(folder)
+
+
+# --- pages in a real browser -----------------------------------------------------------------------------------------
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_FLAGS = """
+    --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync
+    --use-fake-device-for-media-stream --use-fake-ui-for-media-stream
+"""  # the last two: a camera that shows a test picture, and a yes to the question whether a page may use it
+
+
+@contextmanager
+def marked_as_running(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Playwright's event loop counts as running in this thread meanwhile; other tests may run one of their own."""
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, driven by Playwright, once for all tests. Take `page` or `new_page`, not this."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed; on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=BROWSER_FLAGS.split())
+        browser.loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield browser
+        asyncio._set_running_loop(browser.loop)
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser) -> Iterator[Callable]:
+    """new_page(locale="zh-CN", color_scheme="dark", …) -> a page of its own; options: Playwright's new_context.
+
+    It notes what went wrong in `page.complaints` (errors and warnings of the console, exceptions), and in
+    `page.requested` every URL that it asked for, so that a test can hold both against what it expects.
+    """
+    contexts = []
+
+    def new(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints, page.requested = [], []
+        context.on("console", lambda m: page.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        context.on("weberror", lambda error: page.complaints.append(str(error.error)))
+        context.on("request", lambda request: page.requested.append(request.url))
+        return page
+
+    with marked_as_running(browser.loop):
+        yield new
+        for context in contexts:
+            context.close()
+
+
+@pytest.fixture
+def page(new_page):
+    """A page in a browser, as `new_page` makes it."""
+    return new_page()

@@ -29,6 +29,7 @@ def write_report(
     one = len(opened) == 1
     target = Path(out) if out else (opened[0].path / "report.html" if one else Path("report.html"))
     t = translator(lang)
+    target.parent.mkdir(parents=True, exist_ok=True)
     facts = single.facts(opened[0], t, device) if one else several.facts(opened, t)
     write_text(target, render("run.html" if one else "several.html", facts, lang))
     return target

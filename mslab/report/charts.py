@@ -149,9 +149,7 @@ def frame(axes: Axes, x_ticks: Sequence[float], y_ticks: Sequence[float], xlabel
         parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{number(tick)}</text>')
     for tick in x_ticks:
-        parts.append(
-            f'<text x="{axes.x(tick)}" y="{height - bottom + 15}" text-anchor="middle">{number(tick)}</text>'
-        )
+        parts.append(f'<text x="{axes.x(tick)}" y="{height - bottom + 15}" text-anchor="middle">{number(tick)}</text>')
     middle = (left + width - right) / 2
     parts.append(f'<text x="{middle}" y="{height - 4}" text-anchor="middle">{escape(xlabel)}</text>')
     return parts
@@ -178,8 +176,10 @@ def square_chart(x: np.ndarray, y: np.ndarray, title: str, diagonal: bool) -> Ma
     return svg(axes.size, title, parts, "small")
 
 
-def reliability_chart(bins: Sequence[tuple[float, float, float, int]], title: str, xlabel: str, tips: Sequence[str]) -> Markup:
-    """Accuracy of the images of each bin of confidence. bins: (low, high, accuracy, images); the diagonal is perfect."""
+def reliability_chart(
+    bins: Sequence[tuple[float, float, float, int]], title: str, xlabel: str, tips: Sequence[str]
+) -> Markup:
+    """Accuracy of the images of each bin of certainty. bins: (low, high, accuracy, images); the diagonal is perfect."""
     axes = Axes((0, 0), (1, 1), (300, 260), (LEFT, RIGHT, TOP, BOTTOM))
     fifths = [0, 0.2, 0.4, 0.6, 0.8, 1]
     parts = frame(axes, fifths, fifths, xlabel)

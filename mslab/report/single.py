@@ -207,8 +207,8 @@ def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
             {
                 "anchor": "mistakes",
                 "title": "The surest mistakes",
-                "text": "Wrong with the highest probability first. Heat maps (Grad-CAM) show where the network saw what "
-                "spoke for a class: bright is much.",
+                "text": "Wrong with the highest probability first. Heat maps (Grad-CAM) show where the network saw "
+                "what spoke for a class: bright is much.",
                 "images": pictured(seen, loaded, wrong, names),
             },
             {
@@ -381,7 +381,7 @@ def before_transfer(parent: Mapping[str, Any], loaded: evaluation.Loaded) -> eva
 
 
 def flattened(features: np.ndarray) -> tuple[np.ndarray, str]:
-    """Features float (n, C) -> places float (n, 2), by t-SNE (van der Maaten & Hinton 2008), of few by PCA; its name."""
+    """Features float (n, C) -> places float (n, 2), by t-SNE (van der Maaten & Hinton 2008) or, of few, PCA; which."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -410,7 +410,9 @@ def predictions(seen: inspection.Inspection, names: Sequence[str]) -> list[dict[
             "file": names[i],
             "label": int(seen.labels[i]),
             "predicted": int(seen.predicted[i]),
-            "probabilities": [round(float(p), 5) for p in (seen.probabilities[i] if every else [seen.probabilities[i].max()])],
+            "probabilities": [
+                round(float(p), 5) for p in (seen.probabilities[i] if every else [seen.probabilities[i].max()])
+            ],
         }
         for i in range(len(names))
     ]

@@ -95,9 +95,8 @@ CHINESE = {
     "heat map of what spoke for {name}": "支持 {name} 的热力图",
     "for {name}": "支持 {name}",
     "Map of the features": "特征分布图",
-    "Each mark is a validation image; images whose features are alike lie together ({method}). The axes have no unit.": (
-        "每个标记是一张验证图像；特征相似的图像彼此靠近（{method}）。坐标轴没有单位。"
-    ),
+    "Each mark is a validation image; images whose features are alike lie together ({method}). "
+    "The axes have no unit.": ("每个标记是一张验证图像；特征相似的图像彼此靠近（{method}）。坐标轴没有单位。"),
     "Not all images are drawn.": "并未画出全部图像。",
     "The backbone was frozen: before and after transfer its features are the same.": (
         "骨干网络被冻结：迁移前后特征相同。"
@@ -109,8 +108,8 @@ CHINESE = {
     "after training": "训练后",
     "before transfer": "迁移前",
     "Labels that may be wrong": "可能有误的标签",
-    "Found by mslab suspects: networks that never saw these images agree on another class. They are for a person to look "
-    "at; nothing was changed.": (
+    "Found by mslab suspects: networks that never saw these images agree on another class. They are for a person to "
+    "look at; nothing was changed.": (
         "由 mslab suspects 找出：未见过这些图像的模型认为它们属于其他类别。请人工查看；没有改动任何内容。"
     ),
     "Data": "数据",

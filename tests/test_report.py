@@ -1,0 +1,270 @@
+"""The report, in a real browser: what it shows, that nothing leaves it, that no name breaks it."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import cli, draw, settings
+from PIL import Image
+
+import mslab
+from mslab import report
+from mslab.errors import RunError
+from mslab.report import charts, words
+
+HOSTILE = ['<img src=x onerror=alert(1)>"', "'; </script><b>\n&amp;", "\u202egnp.\u05d0 {{ 7 * 7 }} [red]"]
+HOSTILE = [name.replace("/", "\u2215") for name in HOSTILE]  # a folder's name has no slash
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A folder with a run on classes and files with hostile names, poorly trained, so that it makes mistakes."""
+    folder = tmp_path_factory.mktemp("lab")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed, (split, count) in enumerate([("train", 12), ("val", 12)]):
+            draw(folder / "data" / split, HOSTILE, count, seed)
+            for name in HOSTILE:
+                place = folder / "data" / split / name
+                (place / "000.png").rename(place / ("<svg onload=alert(2)>" + "\u202e\n" + "x" * 200 + ".png"))
+        config = settings(Path("data"), 3, lr_init=1e-4, lr_max=1e-3, early_stopping=True, early_stopping_patience=2)
+        mslab.train(config | {"epochs": 3})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(lab):
+    return next((lab / "runs").iterdir())
+
+
+@pytest.fixture
+def written(lab, run, monkeypatch):
+    """The path of the run's report, written once."""
+    monkeypatch.chdir(lab)
+    return run / "report.html" if (run / "report.html").exists() else report.write_report([run])
+
+
+def embedded(path):
+    text = path.read_text()
+    return json.loads(re.search(r'<script type="application/json" id="mslab">(.*?)</script>', text, re.S)[1])
+
+
+def test_it_opens_by_itself_and_asks_for_nothing(written, new_page):
+    page = new_page(color_scheme="dark", viewport={"width": 390, "height": 800})
+    page.goto(written.resolve().as_uri())
+    assert page.complaints == [] and [url for url in page.requested if not url.startswith("data:")] == [page.url]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out on a phone
+    assert page.locator("h2").count() >= 9 and page.locator("svg[role=img]").count() >= 10
+    dead = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).length"
+    assert page.locator("img").count() > 10 and page.evaluate(dead) == 0
+    text = written.read_text()
+    assert "default-src 'none'" in text and text.count("<script") == 1 and written.stat().st_size < 3e6
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", dark))) < 60
+
+
+def test_every_section_that_is_linked_is_there(written, new_page):
+    page = new_page()
+    page.goto(written.resolve().as_uri())
+    anchors = page.eval_on_selector_all("nav a", "links => links.map(a => a.getAttribute('href').slice(1))")
+    assert anchors == page.eval_on_selector_all("section", "parts => parts.map(p => p.id)")
+    assert {"curves", "confusion", "classes", "roc", "calibration", "mistakes", "unsure", "features", "data"} < set(
+        anchors
+    )
+
+
+def test_a_cell_opens_the_images_behind_it_with_the_keyboard_too(written, run, new_page):
+    page = new_page()
+    page.goto(written.resolve().as_uri())
+    matrix = json.loads((run / "eval.json").read_text())["confusion"]
+    wanted = {f"cell-{i}-{j}": n for i, row in enumerate(matrix) for j, n in enumerate(row) if n}
+    buttons = page.locator("button.cell")
+    assert {b.get_attribute("popovertarget"): int(b.inner_text()) for b in buttons.all()} == wanted
+    first = buttons.first
+    box = page.locator(f"#{first.get_attribute('popovertarget')}")
+    assert not box.is_visible()
+    first.focus()
+    page.keyboard.press("Enter")
+    assert box.is_visible() and box.locator("img").count() == min(12, int(first.inner_text()))
+    assert f"{first.inner_text()} images" in first.get_attribute("aria-label")
+    page.keyboard.press("Escape")
+    assert not box.is_visible()
+
+
+def test_names_neither_run_nor_break_anything(written, new_page):
+    page = new_page()
+    page.on("dialog", lambda dialog: pytest.fail(f"a name ran: {dialog.message}"))
+    page.goto(written.resolve().as_uri())
+    assert page.locator("img[src=x], [onerror], [onload]").count() == 0 and page.complaints == []
+    seen = page.locator("#data").inner_text()
+    assert '<img src=x onerror=alert(1)>"' in seen and "{{ 7 * 7 }} [red]" in seen
+    assert "\u202e" not in page.locator("body").inner_text()  # no name turns what follows around
+    content = embedded(written)  # the JSON has them as they are
+    assert content["runs"][0]["manifest"]["class_names"] == sorted(HOSTILE)
+    assert any("\u202e" in row["file"] for row in content["runs"][0]["predictions"])
+
+
+def test_a_name_of_ten_thousand_characters_is_cut(written, run, lab, monkeypatch, tmp_path):
+    monkeypatch.chdir(lab)
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    long = "y" * 10_000
+    for name in ("manifest.json", "eval.json"):
+        (copy / name).write_text((copy / name).read_text().replace("<img src=x", long))
+    text = report.write_report([copy]).read_text()
+    page = text[: text.index('<section id="repeat">')]  # behind it the manifest, in full
+    assert "yyyyyyyy" in page and long not in page
+
+
+def test_the_json_has_the_run_and_its_predictions(written, run):
+    content = embedded(written)
+    assert (content["mslab"], content["schema"]) == ("report", 1)
+    (only,) = content["runs"]
+    assert only["eval"] == json.loads((run / "eval.json").read_text()) and only["config"]["class_num"] == 3
+    assert [row["epoch"] for row in only["history"]] == list(range(1, len(only["history"]) + 1))
+    right = sum(row["label"] == row["predicted"] for row in only["predictions"])
+    assert right / len(only["predictions"]) == pytest.approx(only["eval"]["accuracy"])
+
+
+def test_pictures_are_of_the_images(written, run):
+    text = written.read_text()
+    (section,) = re.findall(r'<section id="unsure">(.*?)</section>', text, re.S)
+    first = re.search(r'src="data:image/jpeg;base64,([^"]+)"', section)[1]
+    with Image.open(io.BytesIO(base64.b64decode(first))) as image:
+        assert image.size == (40, 40)
+    assert len(re.findall("<li>", section)) <= 12 and "heat map of what spoke for" in section
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_both_languages(written, run, lab, lang, tmp_path, monkeypatch, new_page):
+    monkeypatch.chdir(lab)
+    out = tmp_path / "new" / f"{lang}.html"
+    done = cli("report", run, "--out", out, "--lang", lang, cwd=lab)
+    assert done.returncode == 0 and str(out) in done.stderr and done.stdout == ""
+    page = new_page()
+    page.goto(out.as_uri())
+    assert page.locator("html").get_attribute("lang") == {"en": "en", "zh": "zh-Hans"}[lang]
+    heading = page.locator("#confusion h2").inner_text()
+    assert heading == {"en": "Confusion matrix", "zh": "混淆矩阵"}[lang]
+
+
+def test_every_word_has_its_chinese_with_the_same_figures():
+    folder = Path(report.__file__).parent
+    used = set()
+    for file in [*folder.glob("*.html"), *folder.glob("*.py")]:
+        if file.name != "suspects.html":
+            used |= {a or b for a, b in re.findall(r"""\bt\((?:"([^"]+)"|'([^']+)')\)""", file.read_text())}
+    assert len(used) > 60 and used <= set(words.CHINESE)
+    for english, chinese in words.CHINESE.items():
+        assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
+        assert english == "F1" or re.search(r"[\u4e00-\u9fff]", chinese), english
+
+
+def test_what_happened_is_marked_on_the_curves(lab, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(lab)
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest |= {"ended_by": "early stopping: no better", "rollbacks": [{"epoch": 2, "why": "The loss became nan"}]}
+    manifest["warnings"] = [{"code": "loss-still", "epoch": 2, "text": "the loss does not move"}]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("unfreeze: {}", "unfreeze: {3: layer2}"))
+    text = report.write_report([copy]).read_text()
+    for said in (
+        ">best<",
+        ">rollback<",
+        ">layer2 unfrozen<",
+        ">ended early<",
+        "the loss does not move",
+        "early stopping: no",
+    ):
+        assert said in text, said
+
+
+def test_a_transfer_shows_features_before_and_after(parent, two, inside):
+    done = mslab.transfer(two | {"epochs": 1}, backbone=parent)
+    text = report.write_report([done.run]).read_text()
+    assert "before transfer;" in text and "after training;" in text and "Begun from" in text
+    frozen = mslab.transfer(two | {"epochs": 1, "freeze": "all"}, backbone=parent)
+    text = report.write_report([frozen.run]).read_text()
+    assert (
+        "before transfer;" not in text
+        and "The backbone was frozen" in text
+        and "tensors (stem, layer1, layer2)" in text
+    )
+
+
+def test_images_that_are_not_there_any_more_are_said_and_the_rest_is_shown(lab, run, tmp_path, monkeypatch):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    done = cli("report", copy, cwd=tmp_path)  # the data's path is relative to the lab
+    assert (
+        done.returncode == 0
+        and "What needs the images or the network is left out. There is no folder data" in done.stderr
+    )
+    text = (copy / "report.html").read_text()
+    assert "There is no folder data" in text and 'id="confusion"' in text and 'id="mistakes"' not in text
+    monkeypatch.chdir(lab)
+    (copy / "checkpoints" / "best.ckpt").write_bytes(b"broken")
+    assert "best.ckpt" in re.search(r'<p class="warning">(.*?)</p>', report.write_report([copy]).read_text())[1]
+
+
+def test_a_run_that_was_stopped_at_once(lab, run, tmp_path):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    for name in ("history.csv", "eval.json", "report.html"):
+        (copy / name).unlink(missing_ok=True)
+    shutil.rmtree(copy / "checkpoints")
+    text = report.write_report([copy]).read_text()
+    assert "No epoch was measured yet." in text and "No epoch was completed yet." in text
+
+
+def test_what_is_no_run(tmp_path, run):
+    done = cli("report", tmp_path, cwd=tmp_path)
+    assert (
+        done.returncode == 1 and "has no config.yaml." in done.stderr and "a run folder, as mslab train" in done.stderr
+    )
+    assert cli("report", tmp_path, "--lang", "fr").returncode == 2
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (copy / "history.csv").write_text("epoch,step\n1,x\n")
+    with pytest.raises(RunError, match="a number in each"):
+        report.write_report([copy])
+    for name in ("history.csv", "report.html"):
+        (copy / name).unlink(missing_ok=True)
+    (copy / "eval.json").write_text("{")
+    done = cli("report", copy)
+    assert done.returncode == 1 and "eval.json is no JSON." in done.stderr and not (copy / "report.html").exists()
+
+
+def test_thirty_runs_at_a_glance(run, parent, inside, new_page):
+    copies = [
+        Path(shutil.copytree(run, inside / f"run-{n}", ignore=shutil.ignore_patterns("checkpoints"))) for n in range(29)
+    ]
+    for number, copy in enumerate(copies):
+        config = (copy / "config.yaml").read_text()
+        (copy / "config.yaml").write_text(config.replace("weight_decay: 0.0001", f"weight_decay: 0.0{number + 1:02}"))
+    done = cli("report", parent, *copies, cwd=inside)
+    assert done.returncode == 0 and "report.html" in done.stderr, done.stderr
+    page = new_page()
+    page.goto((inside / "report.html").as_uri())
+    assert page.complaints == [] and (inside / "report.html").stat().st_size < 3e6
+    shown = page.locator("#figures tbody td:nth-child(2)").all_inner_texts()
+    figures = [float(text.split()[0]) for text in shown]
+    assert len(figures) == 30 and figures == sorted(figures, reverse=True)
+    heads = page.locator("#settings thead th").all_inner_texts()
+    assert "weight_decay" in heads and "train_data" in heads and "seed" not in heads
+    assert "not measured on the same images" in page.locator("header").inner_text()
+    styles = {(charts.SHAPES[n % 7], charts.DASHES[n // 8 % 4] or charts.DASHES[n % 4], n % 8) for n in range(30)}
+    assert len(styles) == 30  # no two lines look alike
+    assert len(embedded(inside / "report.html")["runs"]) == 30
+
+
+def test_of_many_classes_the_commonest_mistakes_are_listed():
+    import numpy as np
+
+    from mslab.report.single import table_of
+
+    matrix = np.diag(np.full(50, 9))
+    matrix[3, 7], matrix[8, 2] = 5, 6
+    assert table_of(matrix, [f"c{n}" for n in range(50)])["pairs"] == [("c8", "c2", 6), ("c3", "c7", 5)]
