@@ -46,6 +46,7 @@ Nodes = Annotated[int, typer.Option("--nodes", metavar="N", help="machines that 
 NodeRank = Annotated[int, typer.Option("--node-rank", metavar="I", help="which of them this is, from 0", min=0)]
 Master = Annotated[str, typer.Option("--master", metavar="HOST[:PORT]", help="the machine with --node-rank 0")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print what would be called and launched; no device is needed")]
+NoReport = Annotated[bool, typer.Option("--no-report", help="leave out report.html, which takes some seconds")]
 Config = Annotated[str, typer.Argument(metavar="CONFIG", help="a YAML file of settings; configs/ has some")]
 
 
@@ -114,6 +115,19 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
     report.raise_errors(f"{config} says class_num: {settings.class_num}")
     say.info(report.brief())
     return settings, report
+
+
+def reported(run: str | Path | None, no_report: bool) -> None:
+    """Write a trained run's report. What goes wrong there is said, and the run stays done."""
+    if run is None or no_report:
+        return
+    from mslab.report import write_report
+
+    try:
+        say.info("%s: what it learned and where it fails; open it in a browser", write_report([run]))
+    except Exception as error:
+        known = explain(error)
+        say.info("note: no report: %s mslab report %s tries again", known.what if known else f"{error!r};", run)
 
 
 def without_workers(settings: Any, overrides: list[str] | None) -> None:
@@ -415,6 +429,7 @@ def train(
     node_rank: NodeRank = 0,
     master: Master = "",
     dry_run: DryRun = False,
+    no_report: NoReport = False,
 ) -> None:
     """Train from scratch, or on from a network; leaves a run folder under runs/."""
     if (config is None) == (resume is None) or (resume and source):
@@ -436,9 +451,10 @@ def train(
         from mslab import launching, training
 
         if crew is None:
-            training.resume(resume)
+            done = training.resume(resume)
+            reported(done.run if done.seconds else None, no_report)
         else:
-            launching.resume(resume, crew)
+            reported(launching.resume(resume, crew), no_report)
         return
     settings, report = checked_config(str(config), overrides, skip_check)
     if crew is None:
@@ -447,13 +463,14 @@ def train(
 
     name = Path(str(config)).stem
     if crew is not None and source is not None:
-        launching.begin(lambda: finetuning.prepare_incremental(settings, source, report, name), settings, crew)
+        run = launching.begin(lambda: finetuning.prepare_incremental(settings, source, report, name), settings, crew)
     elif crew is not None:
-        launching.begin(lambda: training.prepare(settings, report, name), settings, crew)
+        run = launching.begin(lambda: training.prepare(settings, report, name), settings, crew)
     elif source is not None:
-        finetuning.incremental(settings, source, report=report, name=name)
+        run = finetuning.incremental(settings, source, report=report, name=name).run
     else:
-        training.train(settings, report=report, name=name)
+        run = training.train(settings, report=report, name=name).run
+    reported(run, no_report)
 
 
 @job(app, "transfer")
@@ -484,6 +501,7 @@ def transfer(
     node_rank: NodeRank = 0,
     master: Master = "",
     dry_run: DryRun = False,
+    no_report: NoReport = False,
 ) -> None:
     """Train a fresh head on a saved backbone; leaves a run folder under runs/."""
     crew = crew_of(workers, nodes, node_rank, master)
@@ -516,9 +534,10 @@ def transfer(
 
     stem = Path(config).stem
     if crew is not None:
-        launching.begin(lambda: finetuning.prepare_transfer(settings, backbone, report, stem, only), settings, crew)
+        prepare = lambda: finetuning.prepare_transfer(settings, backbone, report, stem, only)  # noqa: E731
+        reported(launching.begin(prepare, settings, crew), no_report)
     else:
-        finetuning.transfer(settings, backbone, report=report, name=stem, only=only)
+        reported(finetuning.transfer(settings, backbone, report=report, name=stem, only=only).run, no_report)
 
 
 @job(app, "convert")
@@ -561,6 +580,24 @@ def evaluate(
         print(figures_table(result))
 
 
+@job(app, "report")
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="one run with its images, or several compared")],
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE.html", help="RUN/report.html; of several, report.html")
+    ] = None,
+    lang: Annotated[str, typer.Option(help="en or zh")] = "en",
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
+) -> None:
+    """Write what runs learned and where they fail as one HTML file: curves, mistakes, heat maps, figures."""
+    if lang not in ("en", "zh"):
+        raise typer.BadParameter(f"--lang {lang}: the report speaks en and zh")
+    runtime.refuse(device, runtime.lacking(device))
+    from mslab.report import write_report
+
+    say.info("%s: open it in a browser", write_report(runs, out, lang, device))
+
+
 @job(app, "predict")
 def predict_images(
     source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="a run, or a .ckpt, .mindir or .onnx file")],
@@ -593,6 +630,50 @@ def predict_images(
     if "-" not in targets.values():
         print(predict.table(rows))
     return 1 if any(row["error"] for row in rows) else 0
+
+
+@job(app, "serve")
+def serve_network(
+    source: Annotated[str, typer.Argument(metavar="RUN|FILE", help="a run, or a .ckpt, .mindir or .onnx file")],
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="another one lets other machines ask")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free one", min=0, max=65535)] = 8000,
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
+) -> int:
+    """Answer images with classes and heat maps: a page to drop them on, and POST /predict for scripts."""
+    runtime.refuse(device, runtime.lacking(device))
+    from mslab import serve
+
+    try:
+        serve.run(source, host, port, device)
+    except KeyboardInterrupt:  # how it is meant to end
+        say.info("stopped")
+    return 130
+
+
+@job(app, "suspects")
+def find_suspects(
+    source: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="whose features tell the classes apart")],
+    data: Annotated[str, typer.Option("--data", metavar="ROOT", help="class folders, or train, val and test of them")],
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FOLDER", help="for suspects.csv and suspects.html; the run's own")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="of a split; each is judged by what the others show", min=2)] = 5,
+    json_file: Json = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
+    skip_check: SkipCheck = False,
+) -> None:
+    """List images whose label is probably wrong, for a person to look at; changes nothing."""
+    runtime.refuse(device, runtime.lacking(device))
+    report = checked(data, skip_content=skip_check)
+    report.raise_errors()
+    from mslab import suspects
+
+    found = suspects.find(source, data, report, folds, device)
+    for path in suspects.write(found, Path(out or (source if Path(source).is_dir() else "."))):
+        say.info("%s", path)
+    write_json(json_file, found.to_dict())
+    if json_file != "-":
+        print(suspects.table(found))
 
 
 @job(bench_app, "transfer")

@@ -47,6 +47,7 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
     say.info("1/4  the images")
     draw(root, **drawing)
     from mslab import evaluation, finetuning, metrics, training
+    from mslab.report import write_report
 
     def job(kind: str, name: str, text: str, **options: Any) -> dict[str, Any]:
         say.info(text)
@@ -65,6 +66,8 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
     say.info("test images with what the network took them for: %s", picture(nine["run"], root / "mushrooms9" / "test"))
     transfer = job("transfer", "mushrooms2", "3/4  two classes, by transfer from the nine", backbone=nine["run"])
     scratch = job("scratch", "mushrooms2", "4/4  two classes, from scratch with the same images and steps")
+    pages = [write_report([run["run"]]) for run in (nine, transfer, scratch)]
+    say.info("what was learned, and where it fails, to open in a browser: %s", ", ".join(map(str, pages)))
     return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - start}
 
 

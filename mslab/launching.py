@@ -161,27 +161,35 @@ def free_port() -> int:
         return probe.getsockname()[1]  # type: ignore[no-any-return]
 
 
-def begin(prepare: Callable[[], Run], config: EasyDict, crew: Crew) -> None:
-    """Make the run folder on the first machine, and train it with all workers. `prepare` makes the folder."""
+def begin(prepare: Callable[[], Run], config: EasyDict, crew: Crew) -> Path | None:
+    """Make the run folder on the first machine, and train it with all workers. `prepare` makes the folder.
+
+    Returns its path, None on the other machines.
+    """
     settings, line, run = settings_of(config, crew), Line(crew), None
     if crew.node_rank == 0:
         run = prepare()
         run.manifest["workers"] = crew.workers
         run.write_manifest()
     launch(run, settings, crew, line)
+    return run.path if run else None
 
 
-def resume(path: str | Path, crew: Crew) -> None:
-    """Continue a run with these workers, as many as before or not. Raises what `training.resume` raises."""
+def resume(path: str | Path, crew: Crew) -> Path | None:
+    """Continue a run with these workers, as many as before or not. Raises what `training.resume` raises.
+
+    Returns its path, None on other machines than the first, and where there was nothing to do.
+    """
     from mslab import training
 
     run, _ = training.reopen(path)
     if run.finished:
         training.go_on(run, None)  # which says so
-        return
+        return None
     settings = settings_of(run.config, crew)
     training.same_data(run)  # here once, so that all workers find it checked
     launch(run if crew.node_rank == 0 else None, settings, crew, Line(crew))
+    return run.path if crew.node_rank == 0 else None
 
 
 def settings_of(config: EasyDict, crew: Crew) -> dict[str, Any]:
