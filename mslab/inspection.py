@@ -49,13 +49,22 @@ class HeatMap(nn.Cell):
         return ops.relu((weights * maps).sum(1))  #                 (N, h, w)
 
 
-def heat_maps(network: nn.Cell, images: np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Grad-CAM of each image for its class, float32 (N, h, w), the hottest place of each 1; all 0 where nothing spoke.
+def heat_maps(
+    network: nn.Cell, images: np.ndarray, classes: Sequence[int] | np.ndarray, batch: int | None = None
+) -> np.ndarray:
+    """Grad-CAM of each image for its class, float32 (n, h, w), the hottest place of each 1; all 0 where nothing spoke.
 
-    images normalised float32 (N, 3, H, W)
+    images normalised float32 (n, 3, S, S). They go through in full batches, since the network may be folded for those:
+    of `batch`, or as many as inspect takes. A HeatMap in place of the network is not compiled anew in another call.
     """
-    network.set_train(False)
-    maps = HeatMap(network).set_train(False)(ms.Tensor(images), ms.Tensor(np.asarray(classes, np.int32))).asnumpy()
+    cell = network if isinstance(network, HeatMap) else HeatMap(network)
+    cell.set_train(False)
+    batch, classes, rows = batch or batch_of(images.shape[3]), np.asarray(classes, np.int32), []
+    for start in range(0, len(images), batch):
+        x, y = images[start : start + batch], classes[start : start + batch]
+        found = cell(ms.Tensor(evaluation.filled(x, batch)), ms.Tensor(evaluation.filled(y, batch)))
+        rows.append(found.asnumpy()[: len(x)])
+    maps = np.concatenate(rows)
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
 

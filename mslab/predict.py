@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mslab import data, evaluation, exported, inspection, runtime
 from mslab.check.pool import ask
+from mslab.check.report import printable
 from mslab.check.worker import FORMATS
 from mslab.checkpoint import write_text
 from mslab.errors import DatasetError
@@ -52,11 +53,19 @@ def open_model(source: str | Path, device: str = "auto", batch: int | None = Non
     if exported.is_exported(path):
         forward, info = exported.open_exported(path)
         return Model(path, info["class_names"], info, forward, batch or inspection.batch_of(info["image_size"]), None)
-    loaded = evaluation.load_network(source)
+    return of_network(evaluation.load_network(source), taken, batch)
+
+
+def of_network(loaded: evaluation.Loaded, device: str, batch: int | None = None) -> Model:
+    """The model of a network that is loaded. `device`: what runtime.start took."""
     batch = batch or inspection.batch_of(loaded.info["image_size"])
-    inspection.fold(loaded, batch, taken)
+    inspection.fold(loaded, batch, device)
     network = loaded.network
-    return Model(loaded.path, loaded.class_names, loaded.info, lambda x: network(ms.Tensor(x)).asnumpy(), batch, loaded)
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        return network(ms.Tensor(x)).asnumpy()
+
+    return Model(loaded.path, loaded.class_names, loaded.info, forward, batch, loaded)
 
 
 def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
@@ -105,10 +114,16 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for index, seen in ask("look", chunk):
             errors[index] = problem(seen)
         good = [index for index in range(len(chunk)) if not errors[index]]
-        rows = logits_of(model, [chunk[index] for index in good]) if good else iter(())
+        rows = answers(model, decoded(model, [chunk[index] for index in good]))
         for index, path in enumerate(chunk):
-            row = {"file": str(path), "class": None, "probability": None, "probabilities": None, "error": errors[index]}
-            yield row if errors[index] else row | answer(next(rows), model.class_names)
+            row = {
+                "file": printable(str(path)),
+                "class": None,
+                "probability": None,
+                "probabilities": None,
+                "error": errors[index],
+            }
+            yield row if errors[index] else row | next(rows)
 
 
 def problem(seen: Mapping[str, Any]) -> str:
@@ -120,11 +135,17 @@ def problem(seen: Mapping[str, Any]) -> str:
     return ""
 
 
-def logits_of(model: Model, files: list[Path]) -> Iterator[np.ndarray]:
-    """Logits (C,) of each file in order; the files can be decoded."""
+def decoded(model: Model, files: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches of files that can be decoded, in order."""
     images = data.Images(files, np.zeros(len(files), np.int32), model.class_names)
-    for x, _ in inspection.batches(model.info, images, model.batch):
-        yield from model.logits(x)
+    return inspection.batches(model.info, images, model.batch) if files else iter(())
+
+
+def answers(model: Model, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator[dict[str, Any]]:
+    """What the model says of each image of these batches, as predict puts it. batches: float32 (n, 3, S, S), any."""
+    for x, _ in batches:
+        for logits in model.logits(x):
+            yield answer(logits, model.class_names)
 
 
 def answer(logits: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:

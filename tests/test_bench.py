@@ -191,3 +191,11 @@ def test_the_imbalanced_copy_thins_out_class_after_class(squares):
     assert list(thin.counts["train"].values()) == [16, 5, 2]  # 1, 0.316, 0.1 of 16
     assert thin.counts["val"] == report.counts["val"] and report.counts["train"]["c"] == 16
     assert thin.class_names == report.class_names
+
+
+def test_bench_predict_answers_the_same_images_beside_the_bare_pass(parent, tmp_path):
+    done = cli("bench", "predict", parent, "--images", 20, "--repeats", 1, "--json", tmp_path / "rows.json")
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert done.returncode == 0 and [row["batch_size"] for row in rows] == [1, 4, 8, 16, 32, 64]
+    assert all(row["size"] == 32 and row["ratio"] == pytest.approx(row["predict"] / row["bare"]) for row in rows)
+    assert [row["batch_size"] for row in rows if row["chosen"]] == [64] and "* 64" in done.stdout

@@ -8,7 +8,7 @@ import pytest
 from conftest import STAGES, draw
 from PIL import Image
 
-from mslab import check, evaluation, inspection, metrics, model, runtime
+from mslab import check, evaluation, folding, inspection, metrics, model, runtime
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +102,13 @@ def test_pictures(loaded, images, tmp_path):
 
 def test_a_step_has_about_as_many_pixels_at_any_size():
     assert [inspection.batch_of(size) for size in (16, 32, 64, 128, 224, 1024)] == [64, 64, 32, 8, 4, 4]
+
+
+def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images):
+    plain, folded = evaluation.load_network(parent), evaluation.load_network(parent)
+    assert folding.fold_small_maps(folded.network.backbone, inspection.batch_of(32), 32, cores=16)  # in 16 groups
+    x = inspection.as_seen(plain.info, images, [0, 8, 16])
+    heat = inspection.heat_maps(folded.network, x, [0, 1, 2])
+    assert heat.shape == (3, 4, 4) and np.allclose(heat, inspection.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)
+    kept = inspection.HeatMap(folded.network)
+    assert np.array_equal(inspection.heat_maps(kept, x[:1], [0], batch=16), heat[:1])

@@ -67,3 +67,69 @@ def test_top5_is_scikit_learns_and_ties_win_nothing():
     equal = metrics.figures(metrics.counts(np.zeros((9, 9)), np.arange(9)), names)
     assert equal["top5_accuracy"] == pytest.approx(5 / 9)  # a network that says nothing knows nothing
     assert "top5_accuracy" not in metrics.figures(metrics.counts(logits[:, :5], labels % 5), names[:5])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_figures_are_scikit_learns_on_random_cases(seed):
+    from sklearn import metrics as theirs
+
+    rng = np.random.default_rng(seed)
+    classes, images = int(rng.integers(2, 9)), int(rng.integers(30, 300))
+    names = [f"c{n}" for n in range(classes)]
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, images - classes)])
+    logits = rng.normal(size=(images, classes)).astype(np.float32) + 1.5 * np.eye(classes)[labels]
+    found = metrics.figures(metrics.counts(logits, labels), names)
+    predicted = logits.argmax(axis=1)
+    assert found["confusion"] == theirs.confusion_matrix(labels, predicted).tolist()
+    assert found["accuracy"] == pytest.approx(theirs.accuracy_score(labels, predicted))
+    columns = theirs.precision_recall_fscore_support(labels, predicted, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "support"), columns, strict=True):
+        assert [row[name] for row in found["per_class"].values()] == pytest.approx(list(values))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert found["loss"] == pytest.approx(theirs.log_loss(labels, shares), rel=1e-5)
+    if classes > 5:
+        assert found["top5_accuracy"] == pytest.approx(theirs.top_k_accuracy_score(labels, shares, k=5))
+    for label in range(classes):
+        curve = metrics.curves(shares, labels, label)
+        assert curve["auc"] == pytest.approx(theirs.roc_auc_score(labels == label, shares[:, label]))
+        assert curve["ap"] == pytest.approx(theirs.average_precision_score(labels == label, shares[:, label]))
+
+
+def test_a_class_without_images_has_no_curve():
+    shares = np.full((4, 2), 0.5)
+    assert metrics.curves(shares, np.zeros(4, int), 1) is None and metrics.curves(shares, np.zeros(4, int), 0) is None
+
+
+def test_the_interval_is_wilsons():
+    assert metrics.interval(9, 10) == pytest.approx((0.59585, 0.98212), abs=1e-5)
+    assert metrics.interval(0, 10) == pytest.approx((0, 0.27753), abs=1e-5)
+    assert metrics.interval(0, 0) == (0.0, 1.0) and metrics.interval(10, 10)[1] == pytest.approx(1)
+    for right, total in ((3, 7), (60, 100), (950, 1000)):  # its ends are the shares that are 1.96 deviations away
+        for end in metrics.interval(right, total):
+            assert abs(right / total - end) / np.sqrt(end * (1 - end) / total) == pytest.approx(1.959964, rel=1e-6)
+
+
+def test_f1_intervals_hold_the_figure_and_shrink_with_more_images():
+    matrix = np.array([[18, 2], [5, 15]])
+    few, many = metrics.f1_intervals(matrix), metrics.f1_intervals(100 * matrix)
+    f1 = [36 / 43, 30 / 37]
+    for (low, high), value in zip(few, f1, strict=True):
+        assert low < value < high
+    assert ((many[:, 1] - many[:, 0]) * 6 < few[:, 1] - few[:, 0]).all()
+    # the same from images drawn again one by one
+    rng, pairs = np.random.default_rng(1), np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], [18, 2, 5, 15], axis=0)
+    values = []
+    for _ in range(2000):
+        drawn = pairs[rng.integers(0, 40, 40)]
+        right = ((drawn[:, 0] == 0) & (drawn[:, 1] == 0)).sum()
+        values.append(2 * right / ((drawn[:, 0] == 0).sum() + (drawn[:, 1] == 0).sum()))
+    assert few[0] == pytest.approx(np.quantile(values, (0.025, 0.975)), abs=0.02)
+
+
+def test_calibration_by_hand():
+    shares = np.array([[0.9, 0.1], [0.95, 0.05], [0.35, 0.65], [1.0, 0.0]])
+    found = metrics.calibration(shares, np.array([0, 1, 1, 0]))
+    full = {round(row["low"], 1): row for row in found["bins"] if row["images"]}
+    assert list(full) == [0.6, 0.9] and full[0.9]["images"] == 3  # a certainty of 1 is in the last bin
+    assert full[0.9]["accuracy"] == pytest.approx(2 / 3) and full[0.9]["certainty"] == pytest.approx(0.95)
+    assert found["ece"] == pytest.approx((3 * abs(2 / 3 - 0.95) + abs(1 - 0.65)) / 4)

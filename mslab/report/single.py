@@ -196,6 +196,7 @@ def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
     loaded = evaluation.load_network(run.path)
     seen = inspection.inspect(loaded, evaluation.images_of(report, "val"), taken)
     names = ["/".join(Path(name).parts[-2:]) for name in seen.images.names()]
+    heat = inspection.HeatMap(loaded.network)  # once, so that it is compiled once
     wrong, unsure = seen.mistakes()[:SHOWN], seen.unsure()[:SHOWN]
     return {
         "findings": report.findings,
@@ -209,13 +210,13 @@ def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
                 "title": "The surest mistakes",
                 "text": "Wrong with the highest probability first. Heat maps (Grad-CAM) show where the network saw "
                 "what spoke for a class: bright is much.",
-                "images": pictured(seen, loaded, wrong, names),
+                "images": pictured(seen, heat, loaded.info, wrong, names),
             },
             {
                 "anchor": "unsure",
                 "title": "Right, but least certain",
                 "text": "The lowest probability of the true class first.",
-                "images": pictured(seen, loaded, unsure, names),
+                "images": pictured(seen, heat, loaded.info, unsure, names),
             },
         ],
         "maps": feature_maps(run, seen, loaded, names, taken, t),
@@ -297,18 +298,19 @@ def calibration(seen: inspection.Inspection, t: Translate) -> dict[str, Any]:
 
 
 def pictured(
-    seen: inspection.Inspection, loaded: evaluation.Loaded, index: np.ndarray, names: Sequence[str]
+    seen: inspection.Inspection,
+    network: inspection.HeatMap,
+    info: dict[str, Any],
+    index: np.ndarray,
+    names: Sequence[str],
 ) -> list[dict[str, Any]]:
     """The image, what the network saw of it, and heat maps: for the class it was taken for, and for the true one."""
     if not len(index):
         return []
     originals = inspection.thumbnails(seen.images, index)
-    x = inspection.as_seen(loaded.info, seen.images, index)
-    full = np.concatenate([x, np.zeros((SHOWN - len(x), *x.shape[1:]), x.dtype)])  # one shape: compiled once
-    asked = np.zeros((2, SHOWN), int)
-    asked[:, : len(x)] = seen.predicted[index], seen.labels[index]
-    pixels = inspection.as_pixels(loaded.info, x)
-    heat = inspection.heat_maps(loaded.network, full, asked[0]), inspection.heat_maps(loaded.network, full, asked[1])
+    x = inspection.as_seen(info, seen.images, index)
+    pixels = inspection.as_pixels(info, x)
+    heat = [inspection.heat_maps(network, x, asked[index]) for asked in (seen.predicted, seen.labels)]
     rows = []
     for row, i in enumerate(index):
         taken, true = int(seen.predicted[i]), int(seen.labels[i])

@@ -1,0 +1,80 @@
+"""`mslab predict` beside the network's bare forward pass on the same batches; reading and decoding included in neither.
+
+Both run in this process, on the same compiled network, a turn each (A B A B …); so a slow minute hits both.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from mslab import evaluation, inspection, model, predict, runtime
+from mslab.show import render
+
+BATCHES = (1, 4, 8, 16, 32, 64)
+CLASSES = 1000
+
+
+def bench_predict(
+    source: str | None, size: int, images: int, repeats: int, progress: Callable[[str], Any] = lambda text: None
+) -> list[dict[str, Any]]:
+    """A row a batch size: batch_size, bare and predict (images/s, medians), ratio, chosen (what predict takes).
+
+    `source`: a run or checkpoint; None = a fresh ResNet-50 of 1000 classes for images of `size` pixels.
+    """
+    device, rows = runtime.start("auto", "graph", seed=1), []
+    for batch in BATCHES:
+        loaded = evaluation.load_network(source) if source else fresh(size)
+        size = loaded.info["image_size"]
+        asked = predict.of_network(loaded, device, batch)
+        bare, own = measured(asked, images, repeats)
+        rows.append({"size": size, "batch_size": batch, "bare": bare, "predict": own, "ratio": own / bare})
+        rows[-1]["chosen"] = batch == inspection.batch_of(size)
+        progress(f"batch_size {batch}: {bare:.1f} images/s bare, {own:.1f} as predict answers, {own / bare:.2f}x")
+    return rows
+
+
+def measured(asked: predict.Model, images: int, repeats: int) -> tuple[float, float]:
+    """Images/s of the bare forward pass, and of predict's answers: medians of turns."""
+    size, rng = asked.info["image_size"], np.random.default_rng(1)
+    counts = [min(asked.batch, images - start) for start in range(0, images, asked.batch)]  # the last may be smaller
+    batches = [(rng.normal(size=(count, 3, size, size)).astype(np.float32), None) for count in counts]
+    full = [ms.Tensor(evaluation.filled(x, asked.batch)) for x, _ in batches]
+    network = asked.loaded.network  # type: ignore[union-attr]
+    turns: list[Callable[[], Any]] = [
+        lambda: [network(x).asnumpy() for x in full],
+        lambda: list(predict.answers(asked, batches)),
+    ]
+    seconds: list[list[float]] = [[], []]
+    for turn in range(repeats + 1):
+        for work, taken in zip(turns, seconds, strict=True):
+            start = time.perf_counter()
+            work()
+            if turn:  # the first one compiles and warms up
+                taken.append(time.perf_counter() - start)
+    bare, own = (images / statistics.median(taken) for taken in seconds)
+    return bare, own
+
+
+def fresh(size: int) -> evaluation.Loaded:
+    """ResNet-50 with random weights, as a file of it would be loaded."""
+    network = model.ResNet50(model.resnet50_backbone(), model.resnet50_head(CLASSES)).set_train(False)
+    info = {"image_size": size, "resize_size": size, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    return evaluation.Loaded(network, [str(n) for n in range(CLASSES)], info, None)  # type: ignore[arg-type]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a batch size; a star at the one that predict takes by itself."""
+    size = rows[0]["size"]
+    grid = Table(box=box.SIMPLE, title=f"images/s at {size}x{size}, reading and decoding left out")
+    for name in ("batch_size", "bare forward pass", "mslab predict", "ratio"):
+        grid.add_column(name, justify="right")
+    for row in rows:
+        figures = (f"{row['bare']:.1f}", f"{row['predict']:.1f}", f"{row['ratio']:.2f}x")
+        grid.add_row(f"{'* ' if row['chosen'] else ''}{row['batch_size']}", *figures)
+    return f"{render(grid)}\n* what mslab predict takes by itself"

@@ -1,0 +1,185 @@
+"""Classes of single images: the network's own, every file answered, nothing broken by a name or by a broken file."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import cli
+from PIL import Image
+
+from mslab import evaluation, inspection, predict
+from mslab.errors import DatasetError
+
+
+@pytest.fixture(scope="module")
+def model(parent):
+    return predict.open_model(parent, "cpu")
+
+
+def truncated(path: Path, source: Path, size: int) -> Path:
+    path.write_bytes(source.read_bytes()[:size])
+    return path
+
+
+@pytest.fixture
+def photos(squares, tmp_path):
+    """Good images and bad ones, in one folder: what a student has on a stick."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    (folder / ".hidden").mkdir()
+    with Image.open(squares / "three" / "val" / "b" / "000.png") as image:
+        image.save(folder / "a good one.JPG", "JPEG")
+        image.save(folder / "more" / "b.png")
+        image.save(folder / ".hidden" / "c.png")
+        image.save(folder / "d.gif")
+        image.save(folder / "e.webp")
+    truncated(folder / "header.jpg", folder / "a good one.JPG", 170)  # MindSpore's decoder dies of such a file
+    truncated(folder / "half.png", folder / "more" / "b.png", 400)
+    (folder / "empty.png").touch()
+    (folder / "text.bmp").write_text("no image")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+def test_it_is_what_evaluation_sees(model, parent, squares):
+    files = predict.expand([str(squares / "three" / "val")])
+    rows = list(predict.predict(model, files))
+    assert [row["file"] for row in rows] == [str(path) for path in files] and len(rows) == 21
+    loaded = evaluation.load_network(parent)
+    import mindspore as ms
+
+    logits = loaded.network(ms.Tensor(loaded.preprocess(files))).asnumpy()
+    for row, shares in zip(rows, inspection.probabilities(logits), strict=True):
+        assert list(row["probabilities"]) == ["a", "b", "c"] and row["error"] == ""
+        assert np.allclose(list(row["probabilities"].values()), shares, atol=1e-5)
+        assert row["class"] == "abc"[shares.argmax()] and row["probability"] == max(row["probabilities"].values())
+    kept = json.loads((parent / "eval.json").read_text())
+    right = [row["class"] == Path(row["file"]).parent.name for row in rows]
+    assert np.mean(right) == pytest.approx(kept["accuracy"])
+
+
+def test_a_batch_of_any_size_and_any_number_of_images_give_the_same(model, parent, squares):
+    files = predict.expand([str(squares / "three" / "test")])
+    all_at_once = [row["probability"] for row in predict.predict(model, files)]
+    one = predict.open_model(parent, "cpu", batch=3)
+    assert np.allclose([row["probability"] for row in predict.predict(one, files)], all_at_once, atol=1e-5)
+    assert [row["probability"] for row in predict.predict(model, files[4:5])] == pytest.approx(
+        all_at_once[4:5], abs=1e-5
+    )
+
+
+def test_files_that_cannot_be_read_are_answered_and_the_rest_goes_on(parent, photos):
+    gone = photos / "gone.png"
+    done = cli("predict", parent, photos, gone, "--json", "-", "--device", "cpu")
+    rows = {Path(row["file"]).name: row for row in json.loads(done.stdout)}
+    assert done.returncode == 1 and list(rows)[-1] == "gone.png"
+    assert {name for name, row in rows.items() if not row["error"]} == {"a good one.JPG", "b.png"}
+    assert not {"c.png", "notes.txt"} & set(rows)
+    told = {
+        "header.jpg": "truncated: ",
+        "half.png": "truncated: ",
+        "empty.png": "zero-byte: the file is empty",
+        "text.bmp": "unreadable: no image that Pillow knows",
+        "d.gif": "wrong-format: GIF, which MindSpore does not decode; save it as PNG or JPEG",
+        "e.webp": "wrong-format: WEBP",
+        "gone.png": "permission: it cannot be read: No such file or directory",
+    }
+    for name, text in told.items():
+        assert rows[name]["error"].startswith(text), rows[name]["error"]
+        assert rows[name]["class"] is None and rows[name]["probabilities"] is None
+
+
+def test_lines_of_json_csv_and_a_table(parent, photos):
+    out, good = photos.parent, photos / "more"
+    words = ["predict", parent, photos, "--device", "cpu", "--jsonl", out / "x.jsonl", "--csv", out / "x.csv"]
+    done = cli(*words)
+    assert (
+        done.returncode == 1 and "cannot be read  " in done.stdout and "2 images, 6 that cannot be read" in done.stdout
+    )
+    lines = [json.loads(line) for line in (out / "x.jsonl").read_text().splitlines()]
+    with (out / "x.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(lines) == len(table) == 8 and list(table[0])[4:] == ["p(a)", "p(b)", "p(c)"]
+    for line, row in zip(lines, table, strict=True):
+        assert (line["file"], line["class"] or "", line["error"]) == (row["file"], row["class"], row["error"])
+        if line["class"]:
+            assert float(row[f"p({line['class']})"]) == pytest.approx(line["probability"], abs=1e-6)
+            assert sum(float(row[f"p({name})"]) for name in "abc") == pytest.approx(1, abs=1e-5)
+    done = cli("predict", parent, good, "--csv", "-", "--device", "cpu")
+    assert done.returncode == 0 and len(list(csv.reader(io.StringIO(done.stdout)))) == 2
+    assert cli("predict", parent, good, "--csv", "-", "--json", "-").returncode == 2
+
+
+def test_names_from_standard_input_and_patterns(parent, squares, tmp_path):
+    names = sorted((squares / "three" / "val" / "a").glob("*.png"))[:3]
+    command = [
+        str(Path(sys.executable).with_name("mslab")),
+        "predict",
+        str(parent),
+        "-",
+        "--jsonl",
+        "-",
+        "--device",
+        "cpu",
+    ]
+    text = "\n".join(map(str, names)) + "\n\n"
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
+    assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == [str(name) for name in names]
+    pattern = str(squares / "three" / "val" / "*" / "00[12].png")
+    assert len(predict.expand([pattern])) == 6
+    odd = tmp_path / "what[1].png"
+    odd.touch()
+    assert predict.expand([str(odd)]) == [odd]  # a file that is there is no pattern
+
+
+def test_nothing_to_predict(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    for arguments, text in (
+        ([str(tmp_path)], "has no image"),
+        ([str(tmp_path / "*.jpg")], "has no image"),
+        (["-"], "No image was named"),
+    ):
+        with pytest.raises(DatasetError, match=text) as error:
+            predict.expand(arguments, stdin=["\n"])
+        assert error.value.expected and error.value.fix
+
+
+def test_no_run_and_no_such_file(tmp_path, squares):
+    images = squares / "three" / "val"
+    done = cli("predict", tmp_path, images, "--device", "cpu")
+    assert done.returncode == 1 and "has no checkpoints/best.ckpt" in done.stderr
+    done = cli("predict", tmp_path / "none.ckpt", images, "--device", "cpu")
+    assert done.returncode == 1 and "CheckpointError" in done.stderr and "Traceback" not in done.stderr
+
+
+HOSTILE = ["=cmd|' /C calc'!A0", "@SUM(1)", '<script>"', "a\nb", "x" * 10_000, "\u202egnp", "[/red]", "+1", "\x1b[31m"]
+
+
+def test_names_are_no_formulas_and_no_markup():
+    shares = {name: 1 / len(HOSTILE) for name in HOSTILE}
+    rows = [
+        {"file": name, "class": name, "probability": 0.5, "probabilities": shares, "error": ""} for name in HOSTILE
+    ] + [{"file": "=1", "class": None, "probability": None, "probabilities": None, "error": "\x1b[2J"}]
+    table = list(csv.reader(io.StringIO("".join(predict.csv_lines(rows, HOSTILE)))))
+    assert len(table) == 11 and {len(row) for row in table} == {13}
+    assert not any(cell[:1] in "=+-@\t\r" for row in table for cell in row if cell)
+    assert [row[1].removeprefix("'") for row in table[1:-1]] == HOSTILE
+    assert len([json.loads(line) for line in predict.json_lines(rows)]) == 10
+    text = predict.table(rows)
+    assert "[/red]" in text and all(c.isprintable() or c == "\n" for c in text) and "x" * 100 not in text
+
+
+def test_undecodable_file_names(parent, squares, tmp_path):
+    name = os.fsencode(tmp_path) + b"/bad\xff.png"
+    Path(os.fsdecode(name)).write_bytes((squares / "three" / "val" / "a" / "000.png").read_bytes())
+    done = cli(
+        "predict", parent, tmp_path, "--csv", tmp_path / "x.csv", "--jsonl", tmp_path / "x.jsonl", "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bad" in (tmp_path / "x.csv").read_text() and len((tmp_path / "x.jsonl").read_text().splitlines()) == 1
