@@ -42,10 +42,27 @@ NAMES = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
 
 def talk_to_terminal() -> None:
     """Let the kit's messages appear on standard error, plain, in scripts and notebooks too."""
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(Harmless("%(message)s"))
     say.addHandler(terminal)
     say.setLevel(logging.INFO)
     say.propagate = False
+
+
+class Harmless(logging.Formatter):
+    """Messages as a terminal may show them, whatever names of files and classes are in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
+def harmless(text: str, kept: str = "\n\t") -> str:
+    """The text with control and direction characters written out: none moves the cursor or turns a line around."""
+    # harmless("a\x1b[2Jb") -> "a\\x1b[2Jb"
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c in kept or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
 
 
 # --- before MindSpore starts -----------------------------------------------------------------------------------------
@@ -74,6 +91,8 @@ def set_environment(environ: MutableMapping[str, str] = os.environ, mindspore: s
     if environ.get("MS_COMPILER_CACHE_ENABLE", "0") not in ("", "0"):
         say.warning("note: MS_COMPILER_CACHE_ENABLE is set; mslab turns it off, the cache runs outdated graphs")
     environ["MS_COMPILER_CACHE_ENABLE"] = "0"
+    # MindSpore cannot be imported after tensorboardX or onnx where these have taken protobuf's fast code
+    environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     cuda.prepare(environ)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mslab import runtime
 from mslab.check import DatasetReport
 
 
@@ -26,7 +27,7 @@ def render(table: Table) -> str:
 
 def shown(text: Any, most: int = 60) -> str:
     """Text from outside on one line of a terminal: no control or direction characters, the middle of a long one cut."""
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+    plain = runtime.harmless(str(text), kept="")
     return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
 
 
@@ -39,7 +40,7 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     """The network of a config, with shapes from a real forward pass of one image."""
     import mindspore as ms
 
-    from mslab import freezing, model, runtime
+    from mslab import freezing, model
     from mslab.config import load_config
 
     settings = load_config(config, overrides) if config else None
@@ -120,7 +121,7 @@ def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int
     """Write the first training images of epoch 1 as the network sees them, with labels. Returns what was drawn."""
     from PIL import Image
 
-    from mslab import augment, data, evaluation, runtime
+    from mslab import augment, data, evaluation
     from mslab.checkpoint import replace_atomically
 
     runtime.set_up([("dataset.config.set_seed", {"seed": config.seed})])

@@ -185,8 +185,8 @@ def test_imports_go_one_way_down_the_list():
     order = """
         errors schedule config stopping check cuda runtime cells workers augment data model folding freezing loss
         optimizers checkpoint metrics evaluation inspection progress runfolder kept features decoded guards eventlog
-        steps training finetuning launching mushrooms show plots exported predict export serve suspects report notebook demo
-        comparison converting splitting unpacking packing doctor ratefinder batchtuner watching bench cli modelarts
+        steps training finetuning launching mushrooms show plots exported predict export serve suspects report notebook
+        demo comparison converting splitting unpacking packing doctor ratefinder batchtuner watching bench cli modelarts
     """
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent
@@ -208,3 +208,16 @@ def test_imports_go_one_way_down_the_list():
                 if name in ranks and name != module:
                     assert ranks[name] < ranks[module], f"{file} imports {name}, which is below it"
                     assert module != "model", "the network imports nothing of mslab"
+
+
+def test_no_name_commands_the_terminal(tmp_path, squares):
+    assert runtime.harmless("a\x1b[2Jb\u202e\udcff\nc") == "a\\x1b[2Jb\\u202e\\udcff\nc"
+    for name in ("\x1b]0;title\x07red\x1b[31m", "\u202eright to left", "[/bold] [red]"):
+        folder = tmp_path / "set" / name
+        folder.mkdir(parents=True)
+        for image in (squares / "three" / "val" / "a").glob("*.png"):
+            (folder / f"{name[-5:]}{image.name}").write_bytes(image.read_bytes())
+    done = cli("check", tmp_path / "set")
+    text = done.stdout + done.stderr
+    assert "\\x1b]0;title" in text and "\\u202eright" in text and "[/bold] [red]" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
