@@ -92,6 +92,7 @@ def set_environment(environ: MutableMapping[str, str] = os.environ, mindspore: s
         say.warning("note: MS_COMPILER_CACHE_ENABLE is set; mslab turns it off, the cache runs outdated graphs")
     environ["MS_COMPILER_CACHE_ENABLE"] = "0"
     # MindSpore cannot be imported after tensorboardX or onnx where these have taken protobuf's fast code
+    environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.32 would tell its maker what it runs; nothing leaves here
     environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     cuda.prepare(environ)
 
