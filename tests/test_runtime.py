@@ -221,3 +221,24 @@ def test_no_name_commands_the_terminal(tmp_path, squares):
     text = done.stdout + done.stderr
     assert "\\x1b]0;title" in text and "\\u202eright" in text and "[/bold] [red]" in text
     assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_ctrl_c_while_mindspore_is_imported_waits_for_its_end():
+    script = """
+import os, signal, sys, threading, time
+from mslab import runtime
+def press():
+    while "mindspore.common" not in sys.modules:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=press, daemon=True).start()
+with runtime.on_stop(runtime.stop_at_once):
+    try:
+        import mindspore
+        done = True
+        time.sleep(20)
+    except KeyboardInterrupt:
+        print("stopped", done, float(mindspore.Tensor([2.0]).asnumpy()[0]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "stopped True 2.0" and done.returncode == 0, done.stderr

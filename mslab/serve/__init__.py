@@ -14,8 +14,8 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,7 +26,6 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from mslab import runtime
 from mslab.errors import MslabError
 from mslab.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING, Refused
 
@@ -63,9 +62,8 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 "send is not encrypted; browsers allow the camera at http://127.0.0.1 only",
                 host,
             )
-        with stopped_afterwards():  # MindSpore's import, broken off in the middle, ends in an abort
-            from mslab import predict
-            from mslab.serve.desk import Desk
+        from mslab import predict
+        from mslab.serve.desk import Desk
 
         model = predict.open_model(source, device, batch=1)
         with tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder, Desk(model, Path(folder)) as desk:
@@ -84,16 +82,6 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 timeout_graceful_shutdown=2,
             )
             Server(config, desk, listener).run(sockets=[listener])
-
-
-@contextmanager
-def stopped_afterwards() -> Iterator[None]:
-    """Ctrl-C waits until the end of this block."""
-    asked: list[int] = []
-    with runtime.on_stop(lambda number, frame: asked.append(number)):
-        yield
-    if asked:
-        raise KeyboardInterrupt
 
 
 class Server(uvicorn.Server):
