@@ -288,7 +288,7 @@ def on_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def stop_at_once(number: int, frame: Any) -> None:
-    """Raise KeyboardInterrupt; while MindSpore is imported, after that: an import that is broken off ends in an abort."""
+    """Raise KeyboardInterrupt; while MindSpore is imported, after that: a broken-off import ends in an abort."""
     spec = getattr(sys.modules.get("mindspore"), "__spec__", None)
     if getattr(spec, "_initializing", False):
         again = threading.Timer(0.1, os.kill, (os.getpid(), number))
