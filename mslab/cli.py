@@ -69,7 +69,7 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
                     if known is None:
                         print(traceback.format_exc(), file=noise.screen)
                     else:
-                        print(f"{type(known).__name__}: {known}", file=noise.screen)
+                        print(runtime.harmless(f"{type(known).__name__}: {known}"), file=noise.screen)
                     code = 1
             raise typer.Exit(code)
 
@@ -233,7 +233,7 @@ def data_import(
     with Meter(1) as meter:
         say.info(str(import_archive(Path(archive), target, meter.counted("unpacking"))))
     report = checked(str(target))
-    print(report)
+    print(runtime.harmless(str(report)))
     return 0 if report.ok else 1
 
 
@@ -298,7 +298,7 @@ def check(
     try:
         report = look()
     except KeyboardInterrupt as stop:
-        print(getattr(stop, "report", ""))
+        print(runtime.harmless(str(getattr(stop, "report", ""))))
         raise
     if dry_run:
         moves = quarantine.planned(report, convert)
@@ -318,7 +318,7 @@ def check(
         write_text(Path(html_file), page.page(report))
         say.info("%s: the findings with thumbnails", html_file)
     if json_file != "-":
-        print(report)
+        print(runtime.harmless(str(report)))
     return 0 if report.ok else 1
 
 
@@ -555,6 +555,17 @@ def convert(
         say.info(line)
 
 
+@job(app, "watch")
+def watch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run folder, of a run that trains or has ended")],
+    once: Annotated[bool, typer.Option("--once", help="draw it as it is now, and leave")] = False,
+) -> int:
+    """Draw the curves of a run in the terminal while it trains; ends with it, Ctrl-C does not stop the run."""
+    from mslab import watching
+
+    return watching.watch(run, once)
+
+
 @job(app, "eval")
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a .ckpt file")],
@@ -648,6 +659,29 @@ def serve_network(
     except KeyboardInterrupt:  # how it is meant to end
         say.info("stopped")
     return 130
+
+
+@job(app, "export")
+def export_network(
+    source: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a .ckpt file")],
+    kind: Annotated[str, typer.Option("--format", metavar="mindir|onnx", help="MindSpore's graphs, or everybody's")],
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="beside the checkpoint where not given")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="ROOT", help="images to compare on; the run's val_data")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Write a network as a graph that runs without mslab, and compare its answers with the checkpoint's."""
+    if kind not in ("mindir", "onnx"):
+        raise typer.BadParameter(f"--format {kind}: graphs are written as mindir or onnx")
+    from mslab import export
+
+    result = export.export_run(source, kind, out, data)
+    write_json(json_file, result)
+    if json_file != "-":
+        print(export.summary(result))
 
 
 @job(app, "suspects")
@@ -770,6 +804,23 @@ def bench_knobs(
     write_json(json_file, rows)
     if json_file != "-":
         print(knobs.table(rows))
+
+
+@job(bench_app, "predict")
+def bench_predict(
+    source: Annotated[str | None, typer.Argument(metavar="[RUN|CKPT]", help="without it, ResNet-50")] = None,
+    size: Annotated[int, typer.Option(help="pixels of an image's side, without RUN", min=8)] = 64,
+    images: Annotated[int, typer.Option(help="in a turn", min=1)] = 250,
+    repeats: Annotated[int, typer.Option(help="turns of each; the median counts", min=1)] = 7,
+    json_file: Json = None,
+) -> None:
+    """Answering images as mslab predict does beside the bare forward pass, over batch sizes."""
+    from mslab.bench import predictions
+
+    rows = predictions.bench_predict(source, size, images, repeats, progress=say.info)
+    write_json(json_file, rows)
+    if json_file != "-":
+        print(predictions.table(rows))
 
 
 @job(bench_app, "profile")

@@ -1,6 +1,6 @@
 """Network + data -> metrics."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,17 @@ def measure(
     batch_size: int,
     class_names: Sequence[str],
     group: Group = ALONE,
+    tell: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> dict[str, Any]:
-    """Figures of the network on these batches, and on those of the group's other workers: accuracy, loss, per class."""
+    """Figures of the network on these batches, and on those of the group's other workers: accuracy, loss, per class.
+
+    `tell` is called with the logits and labels of each of these batches.
+    """
     total = np.zeros(len(class_names) ** 2 + 2)
     for logits, labels in predict_logits(network, batches, batch_size):
         total += metrics.counts(logits, labels)
+        if tell:
+            tell(logits, labels)
     return metrics.figures(group.sum(total), class_names)
 
 
@@ -140,20 +146,25 @@ def evaluate(
     split, report = measured_split(data_root, report)
     taken = runtime.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt)
-    known = loaded.info.get("class_names")
-    names = report.class_names
-    if len(names) != len(loaded.class_names) or (known and names != loaded.class_names):
-        raise DatasetError(
-            f"{data_root} has the classes {', '.join(names)}; {loaded.path} knows {', '.join(loaded.class_names)}.",
-            expected="the classes that the network was trained on, by name",
-            fix="give the data set that belongs to this run, or the run that belongs to this data set",
-        )
+    names = same_classes(loaded, report)
     size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
     if taken == "cpu":
         folding.fold_small_maps(loaded.network.backbone, batch_size, size, cores())
     batches = data.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
     result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
     return {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"tta": "mirror"} if tta else {}) | result
+
+
+def same_classes(loaded: Loaded, report: DatasetReport) -> list[str]:
+    """The classes of a checked folder. Raises DatasetError where they are not the network's."""
+    known, names = loaded.info.get("class_names"), report.class_names
+    if len(names) != len(loaded.class_names) or (known and names != loaded.class_names):
+        raise DatasetError(
+            f"{report.root} has the classes {', '.join(names)}; {loaded.path} knows {', '.join(loaded.class_names)}.",
+            expected="the classes that the network was trained on, by name",
+            fix="give the data set that belongs to this run, or the run that belongs to this data set",
+        )
+    return names
 
 
 def measured_split(data_root: str | Path, report: DatasetReport | None = None) -> tuple[str, DatasetReport]:

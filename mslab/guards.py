@@ -62,6 +62,9 @@ class Watch:
                 "warmup_epochs, or set clip_grad_norm=1",
             )
 
+    def measured(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """After a batch of an evaluation. logits float (n, class_num), labels int (n,)."""
+
     def epoch(self, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any) -> None:
         """After an epoch; `figures` are evaluation.measure's, None where it was not measured."""
         self.data(rows[-1])

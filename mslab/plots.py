@@ -10,6 +10,7 @@ from easydict import EasyDict
 from mslab import schedule
 from mslab.checkpoint import replace_atomically
 
+BLANK = 0x2800  # the Braille character without a dot
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a Braille character: four rows of two
 
 
@@ -47,17 +48,29 @@ def terminal(
     """The same as lines of text, in Braille dots: the highest and lowest y on the left, the first and last x below."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     across, low, high = np.linspace(x[0], x[-1], 2 * width), y.min(), y.max()
-    rows = np.round((high - np.interp(across, x, y)) / ((high - low) or 1) * (4 * height - 1)).astype(int)
-    cells = np.full((height, width), 0x2800)
-    for column, row in enumerate(rows):
-        before = rows[max(0, column - 1)]
-        for dot in range(min(row, before + (before < row)), max(row, before - (before > row)) + 1):  # joined up
-            cells[dot // 4, column // 2] |= DOTS[dot % 4][column % 2]
+    cells = braille(np.interp(across, x, y), low, high, height)
     labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
     margin = max(map(len, labels))
     lines = [f"{label:>{margin}} ┤{''.join(map(chr, row))}" for label, row in zip(labels, cells, strict=True)]
     first, last = f"{x[0]:.4g}", f"{x[-1]:.4g}"
     return "\n".join([*lines, f"{'':>{margin}} └{'─' * width}", f"{'':>{margin}}  {first}{last:>{width - len(first)}}"])
+
+
+def braille(y: np.ndarray, low: float, high: float, height: int, dashed: bool = False) -> np.ndarray:
+    """Characters, int (height, width), of a line through y, float (2 * width,), on a scale from low to high.
+
+    NaN is a gap, and every second character is one where it is `dashed`.
+    """
+    rows = np.round((high - y) / ((high - low) or 1) * (4 * height - 1))
+    cells = np.full((height, len(y) // 2), BLANK)
+    for column, row in enumerate(rows):
+        if np.isnan(row) or (dashed and column // 2 % 2):
+            continue
+        before = rows[max(0, column - 1)]
+        row, before = int(row), int(row if np.isnan(before) else before)
+        for dot in range(min(row, before + (before < row)), max(row, before - (before > row)) + 1):  # joined up
+            cells[dot // 4, column // 2] |= DOTS[dot % 4][column % 2]
+    return cells
 
 
 def draw_schedule(config: EasyDict, out: Path, steps_per_epoch: int = 100) -> str:

@@ -1,5 +1,6 @@
 """The run folder: what a run leaves behind, written so that a kill at any moment leaves a folder that can go on."""
 
+import contextlib
 import csv
 import io
 import json
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -117,14 +117,7 @@ class Run:
                     expected="a run folder, as mslab train leaves it under runs/",
                     fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
                 )
-        try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        except ValueError:
-            raise RunError(
-                f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it"
-            ) from None
-        manifest = {"ended_by": None, "rollbacks": [], "warnings": []} | manifest  # older ones have none
-        run = cls(path, load_config(path / "config.yaml"), manifest)
+        run = cls(path, load_config(path / "config.yaml"), manifest_of(path))
         run.rows = history(path / "history.csv")
         return run
 
@@ -179,6 +172,7 @@ class Run:
         """Say that something looks wrong, and keep it in the manifest."""
         say.info(f"warning: {text}")
         self.manifest["warnings"].append({"code": code, "epoch": self.epoch, "text": text})
+        self.write_manifest()
 
     def _keep_top(self, row: dict[str, Any], network: Any) -> None:
         measured = [r for r in self.rows if not math.isnan(r["val_acc"])]
@@ -209,7 +203,7 @@ class Run:
     def write_manifest(self) -> None:
         self.write_json("manifest.json", self.manifest)
 
-    @contextmanager
+    @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Write train.log meanwhile, and how it ended into the manifest, whichever way that is."""
         if not self.writes:
@@ -218,6 +212,10 @@ class Run:
         log = self.path / "train.log"
         handler = logging.FileHandler(log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        with contextlib.suppress(OSError, ImportError):  # not every disk and system has locks
+            import fcntl
+
+            fcntl.flock(handler.stream, fcntl.LOCK_SH)  # type: ignore[arg-type]  # until it ends; mslab watch looks
         runtime.keep_noise(log)
         say.addHandler(handler)
         self.manifest |= {"status": "running", "exit_status": None, "end": None}
@@ -255,6 +253,18 @@ class Run:
         self.write_manifest()
 
 
+def manifest_of(path: Path) -> dict[str, Any]:
+    """A run folder's manifest.json. Raises RunError where it cannot be read."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        manifest = {"ended_by": None, "rollbacks": [], "warnings": []} | manifest  # older ones have none
+        return manifest | {"warnings": list(manifest["warnings"])}
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise RunError(
+            f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it"
+        ) from None
+
+
 def history(path: Path) -> list[dict[str, Any]]:
     """The rows of history.csv, NaN where an epoch was not measured; none where there is no file. Raises RunError."""
     if not path.is_file():
@@ -265,9 +275,9 @@ def history(path: Path) -> list[dict[str, Any]]:
                 {key: int(row[key]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
                 for row in csv.DictReader(file)
             ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(
-            f"{path} cannot be read: {error!r}.",
+            f"{path} cannot be read: {repr(error)[:200]}.",
             expected=f"the columns {', '.join(COLUMNS)}, a number in each",
             fix="restore the file that mslab wrote",
         ) from None

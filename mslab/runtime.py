@@ -308,7 +308,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         if not asked:
             asked.append(time.monotonic())
-            say.info("stopping after this step (Ctrl-C again stops at once)")
+            # in a thread, since the signal may have come in the middle of another message
+            text = "stopping after this step (Ctrl-C again stops at once)"
+            threading.Thread(target=say.info, args=(text,), daemon=True).start()
 
     with on_stop(raise_flag):
         yield lambda: bool(asked)

@@ -177,12 +177,12 @@ class Plan:
         self.rollbacks.append({"epoch": epoch + 1, "why": error.what})
         say.info(f"{error.what} Rolled back to the end of epoch {epoch}; {len(self.rollbacks)} of {ROLLBACKS} times")
 
-    def measure(self, epoch: int, class_names: Sequence[str]) -> dict[str, Any] | None:
+    def measure(self, epoch: int, class_names: Sequence[str], tell: Callable) -> dict[str, Any] | None:
         """The figures of evaluation.measure, or None where this epoch is not measured."""
         if not stopping.is_measured(epoch, self.config):
             return None
         size = data.measured_batch(self.config)
-        return evaluation.measure(self.current.network, self.feed.val(), size, class_names, self.group)
+        return evaluation.measure(self.current.network, self.feed.val(), size, class_names, self.group, tell)
 
     def reason(self, rows: stopping.Rows) -> str:
         """Why the run ends after these epochs, before its last one, or ""."""

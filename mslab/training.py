@@ -77,7 +77,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
             row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate}
             row |= {"train_loss": total_loss / seen, "train_acc": correct / seen}
             with plan.averaged():
-                result = plan.measure(epoch, run.info["class_names"])  # None in an epoch that is not measured
+                result = plan.measure(epoch, run.info["class_names"], watch.measured)  # None where none is due
                 if result and not np.isfinite(result["loss"]):
                     raise exploded(result["loss"], epoch, number, plan.rates, run)
                 row |= {"images_per_s": speed, "seconds": time.perf_counter() - start}
@@ -370,8 +370,7 @@ def run_training(
         f"{len(report.class_names)} classes, {counted:,} weights to train, "
         f"frozen: {freezing.describe(names, config)}, {config.epochs} epochs of {steps} steps"
     )
-    watch = Watch(report.class_names, run.warn, (warning["code"] for warning in run.manifest["warnings"]))
-    run.manifest["ended_by"] = fit_again(plan, run, watch) or None
+    run.manifest["ended_by"] = fit_again(plan, run, observer(run, group)) or None
     if run.manifest["ended_by"]:
         say.info(f"ended after epoch {run.epoch} of {config.epochs}: {run.manifest['ended_by']}")
     if plan.paused:
@@ -381,12 +380,27 @@ def run_training(
     return finish(run, report, start)
 
 
+def observer(run: Run, group: Group) -> Watch:
+    """What the loop tells how it goes: the guards, which log_to lets write as well."""
+    told = [warning["code"] for warning in run.manifest["warnings"]]
+    known = (run.manifest["class_names"], run.warn, told)
+    if run.config.log_to == "none":
+        return Watch(*known)
+    from mslab.eventlog import EventLog  # only here: it brings tensorboardX
+
+    return EventLog(run, group, *known)
+
+
 def finish(run: Run, report: DatasetReport, start: float) -> EasyDict:
     """After the last epoch: the linear model, and what came of it all."""
     if not run.writes:
         return outcome(run, time.perf_counter() - start)
     train, val = evaluation.samples(report, "train", most=5000), evaluation.samples(report, "val")
     run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(train, val)[0]
+    if run.config.log_to != "none":
+        from mslab import eventlog
+
+        eventlog.finish(run)
     result = outcome(run, time.perf_counter() - start)
     say.info(
         f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; a linear model of 8x8 thumbnails has "

@@ -102,6 +102,7 @@ ELSEWHERE = {  # setting: a test that sees what it does
     "target_loss": "test_stopping.py::test_targets_end_it",
     "max_training_time": "test_controls.py::test_time_that_is_up_leaves_a_run_to_go_on_with",
     "on_nan": "test_controls.py::test_a_rollback_goes_on_at_a_tenth_of_the_rate",
+    "log_to": "test_eventlog.py::test_nothing_else_changes_and_without_it_nothing_is_imported",
     "device": "test_training.py::test_a_device_that_is_not_there_leaves_a_message_and_exit_1",
     "sync_bn": "test_workers.py::",
     "lr_scaling": "test_workers.py::",

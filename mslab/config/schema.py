@@ -240,6 +240,12 @@ class Schema(BaseModel):
     seed: int = Field(
         1, ge=0, le=2**31 - 1, description="drives weights, data order and augmentation; equal seed, equal run"
     )
+    # logging
+    log_to: Literal["none", "tensorboard"] = Field(
+        "none",
+        description="besides history.csv: tensorboard = figures, first batch, histograms of weights and "
+        "precision-recall curves of each epoch as event files in RUN/tensorboard/",
+    )
     # machine
     device: Literal["auto", "cpu", "gpu", "ascend"] = Field("auto", description="auto = the best that works here")
     sync_bn: bool = Field(

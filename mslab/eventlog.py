@@ -1,0 +1,202 @@
+"""TensorBoard's event files, where `log_to: tensorboard` asks for them: what the loop tells a Watch, written down, too.
+
+RUN/tensorboard/ holds one file of each call, numbered, and at the end one with the settings beside the figures. A step
+is an epoch, and an epoch is one record, written at its end: a kill leaves all of it or nothing that counts.
+"""
+
+import math
+import re
+import struct
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+
+from mslab import freezing, inspection
+from mslab.errors import RunError
+from mslab.guards import Watch
+from mslab.runfolder import Run
+from mslab.runtime import say
+from mslab.workers import Group
+
+STEM = "events.out.tfevents."  # TensorBoard reads files with tfevents in their names, in the order of the names
+SCALARS = {  # column of history.csv -> tag; what stands before a / is one group of charts
+    "train_loss": "loss/train",
+    "val_loss": "loss/val",
+    "train_acc": "accuracy/train",
+    "val_acc": "accuracy/val",
+    "lr": "lr",
+    "images_per_s": "images_per_s",
+}
+CHARTS = {  # train and val in one chart, under TensorBoard's "custom scalars"
+    "mslab": {name: ["Multiline", [f"{name}/train", f"{name}/val"]] for name in ("loss", "accuracy")}
+}
+IMAGES = 32  # of an epoch's first batch, at most
+CLASSES = 100  # that get a precision-recall curve, at most: one is 3 KB an epoch
+THRESHOLDS = 127  # of such a curve, 0, 1/126 … 1; TensorBoard's plugin takes no more
+
+
+class EventLog(Watch):
+    """A Watch that writes. Of several workers all count what is measured, each its own images; the first one writes."""
+
+    def __init__(self, run: Run, group: Group, *watched: Any) -> None:
+        super().__init__(*watched)
+        self.run, self.group = run, group
+        self.pixels: np.ndarray | None = None  # uint8 (n, S, S, 3): this epoch's first batch
+        count = min(CLASSES, len(self.class_names))
+        self.counts = np.zeros((2, count, THRESHOLDS))  # images of a class, and others, by the probability it got
+        self.file = begin(run.path / "tensorboard", run.epoch) if run.writes else None
+        if self.file:
+            say.info(f"log_to: {self.file} (tensorboard --logdir {run.path.parent} shows it)")
+            if run.manifest.get("features"):
+                say.info("log_to: no images: what is fed are features of the frozen backbone")
+            if count < len(self.class_names):
+                say.info(f"log_to: precision-recall curves of the first {count} of {len(self.class_names)} classes")
+
+    def waiting(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches; the first one is kept as pictures."""
+        self.counts[:], self.pixels = 0, None  # also where an epoch begins again
+        for number, (images, labels) in enumerate(super().waiting(batches)):
+            if number == 0 and self.file and not self.run.manifest.get("features"):
+                self.pixels = inspection.as_pixels(self.run.info, images[:IMAGES])
+            yield images, labels
+
+    def measured(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        if not np.isfinite(logits).all():  # the loop will say so
+            return
+        count = self.counts.shape[1]
+        shares = inspection.probabilities(logits)[:, :count]
+        reached = np.floor(shares * (THRESHOLDS - 1)).astype(int)  # (n, count): the highest threshold
+        others = (labels[:, None] != np.arange(count)).astype(int)
+        np.add.at(self.counts, (others, np.arange(count), reached), 1)
+
+    def epoch(self, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any) -> None:
+        super().epoch(rows, figures, network)
+        counts = self.group.sum(self.counts.ravel()).reshape(self.counts.shape) if figures else None
+        if self.file:
+            found = [*scalars(rows[-1]), *histograms(network)]
+            if self.pixels is not None:
+                found.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
+            if counts is not None:
+                found += curves(counts, self.class_names)
+            put(self.file, [event(rows[-1]["epoch"], found)], "ab")
+
+
+def scalars(row: Mapping[str, Any]) -> list[Any]:
+    """A row of history.csv, without what was not measured."""
+    return [summary.scalar(tag, row[key]) for key, tag in SCALARS.items() if not math.isnan(row[key])]
+
+
+def histograms(network: Any) -> list[Any]:
+    """The weights of each layer that is trained, those that are finite."""
+    found = []
+    for parameter in network.trainable_params():
+        values = parameter.asnumpy()
+        values = values[np.isfinite(values)]
+        if values.size:
+            found.append(summary.histogram(f"{freezing.part_of(parameter.name)}/{parameter.name}", values, bins=64))
+    return found
+
+
+def curves(counts: np.ndarray, class_names: Sequence[str]) -> list[Any]:
+    """Precision and recall of each class at each threshold; counts (2, C, THRESHOLDS) as EventLog.measured makes them.
+
+    Where nothing reaches a threshold, precision is 0, as in TensorBoard's own.
+    """
+    found = []
+    for number, (own, others) in enumerate(counts.transpose(1, 0, 2)):
+        tp, fp = own[::-1].cumsum()[::-1], others[::-1].cumsum()[::-1]  # whose probability reaches the threshold
+        precision, recall = tp / np.maximum(tp + fp, 1), tp / np.maximum(tp[0], 1)
+        tag = f"precision_recall/{number:03} {tagged(class_names[number])}"
+        found.append(summary.pr_curve_raw(tag, tp, fp, fp[0] - fp, tp[0] - tp, precision, recall, THRESHOLDS))
+    return found
+
+
+def tagged(name: str) -> str:
+    """A class's name as a part of a tag: letters, digits, - and ., at most 60; the rest becomes _."""
+    return re.sub(r"[^-\w.]", "_", name)[:60]
+
+
+def finish(run: Run) -> None:
+    """The settings beside the figures of the whole run, once it is done: TensorBoard's page to compare runs by."""
+    best = run.best
+    if best is None:
+        return
+    figures = {f"final/{key}": best[key] for key in ("val_acc", "val_loss")} | {"final/best_epoch": best["epoch"]}
+    if (linear := run.manifest["metrics"].get("linear_acc")) is not None:
+        figures["final/linear_acc"] = linear
+    settings = {
+        key: value if isinstance(value, bool | int | float) else str(value).encode(errors="replace").decode()
+        for key, value in run.config.items()
+        if value is not None
+    }
+    found = [*summary.hparams(settings, figures), *(summary.scalar(tag, value) for tag, value in figures.items())]
+    put(run.path / "tensorboard" / f"{STEM}end", [version(), event(run.epoch, found)], "wb")
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+def begin(folder: Path, epoch: int) -> Path:
+    """A fresh file for the epochs after this one; what earlier files have of them, or half, is cut off."""
+    earlier = sorted(folder.glob(f"{STEM}[0-9][0-9][0-9][0-9]"))
+    for path in earlier:
+        with path.open("r+b") as file:
+            file.truncate(length_until(file.read(), epoch))
+    path = folder / f"{STEM}{int(earlier[-1].name[-4:]) + 1 if earlier else 1:04}"
+    # a TensorBoard that is open has read what was cut off: it forgets these steps where a session starts
+    start = Event(wall_time=time.time(), step=epoch + 1, session_log=SessionLog(status=SessionLog.START))
+    put(path, [version(), start, event(0, [summary.custom_scalars(CHARTS)])], "wb")
+    return path
+
+
+def length_until(content: bytes, epoch: int) -> int:
+    """Bytes of an event file up to the first record of a later epoch, or to one that is not whole."""
+    at = 0
+    while len(content) >= at + 12:
+        length, check = struct.unpack_from("<QI", content, at)
+        end = at + 16 + length  # after length and its checksum, the record and its own
+        if check != masked_crc32c(content[at : at + 8]) or end > len(content):
+            break
+        if Event.FromString(content[at + 12 : end - 4]).step > epoch:
+            break
+        at = end
+    return at
+
+
+def event(step: int, summaries: Iterable[Any]) -> Any:
+    """One event of this step with all these summaries."""
+    values = [value for one in summaries for value in one.value]
+    return Event(wall_time=time.time(), step=step, summary=summary.Summary(value=values))
+
+
+def version() -> Any:
+    """What every event file begins with."""
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
+
+
+def put(path: Path, events: Iterable[Any], mode: str) -> None:
+    """Write events, each as length, checksum, record, checksum. tensorboardX's own writer hangs where a disk is full.
+
+    Raises RunError where the disk refuses.
+    """
+    content = b""
+    for one in events:
+        data = one.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        content += length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open(mode) as file:
+            file.write(content)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written: {error.strerror or error}.",
+            expected="room on the disk, and a folder that may be written to",
+            fix="free some space; mslab train --resume RUN goes on after the last completed epoch",
+        ) from error

@@ -1,0 +1,308 @@
+"""mslab watch, on a real pseudo-terminal: it follows a run that grows, ends with it, and leaves the terminal clean."""
+
+import codecs
+import csv
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import cli, overrides
+
+from mslab import plots, runfolder, watching
+from mslab.checkpoint import write_text
+from mslab.errors import RunError
+from mslab.runfolder import Run
+
+MSLAB = str(Path(sys.executable).with_name("mslab"))
+ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|.)")
+
+
+class Terminal:
+    """`mslab watch …` on a pseudo-terminal of 80 x 24. `seen` is all that it has written."""
+
+    def __init__(self, *words, lines=24, columns=80, **environment):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "CI")}
+        env |= {"TERM": "xterm-256color", **environment}
+        ends = {"stdin": slave, "stdout": slave, "stderr": slave, "env": env}
+        own = {
+            "start_new_session": True,
+            "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        }  # so that ^C comes
+        self.process = subprocess.Popen([MSLAB, "watch", *map(str, words)], **ends, **own)
+        os.close(slave)
+        self.seen, self.decoder = "", codecs.getincrementaldecoder("utf-8")()
+
+    def read(self, until=lambda seen: False, timeout=60):
+        """Read until that holds, or the process has ended."""
+        deadline = time.monotonic() + timeout
+        while not until(self.seen):
+            assert time.monotonic() < deadline, self.seen
+            if not select.select([self.master], [], [], 0.1)[0]:
+                continue
+            try:
+                self.seen += self.decoder.decode(os.read(self.master, 65536))
+            except OSError:  # nobody has it open any more
+                break
+        return self.seen
+
+    def end(self):
+        """(exit code, the text that stays on the terminal after the screen has come back)."""
+        self.read()
+        code = self.process.wait(10)
+        os.close(self.master)
+        _, _, after = self.seen.rpartition("\x1b[?1049l")
+        return code, ESCAPES.sub("", after).replace("\r", "")
+
+
+@pytest.fixture
+def run(parent, inside):
+    """A run of 40 epochs of which three are done, and whose process lives: this one has the lock."""
+    folder = Path(shutil.copytree(parent, inside / "run"))
+    for name, before, after in (("config.yaml", "epochs: 1 ", "epochs: 40"), ("manifest.json", '"done"', '"running"')):
+        (folder / name).write_text((folder / name).read_text().replace(before, after, 1))
+    write(folder, 3)
+    with (folder / "train.log").open() as log:
+        fcntl.flock(log, fcntl.LOCK_SH)
+        yield folder
+
+
+def write(folder, epochs, **more):
+    """history.csv of so many epochs, put in place at once as a run does it; every second one measured."""
+    rows = []
+    for n in range(1, epochs + 1):
+        row = {"epoch": n, "step": 6 * n, "lr": 0.05, "images_per_s": 123.4, "seconds": 10}
+        row |= {"train_loss": 1 / n, "train_acc": 1 - 0.5 / n}
+        row |= {"val_loss": 1.5 / n if n % 2 else "", "val_acc": 1 - 0.6 / n if n % 2 else ""} | more
+        rows.append(row)
+    with (folder / "new").open("w") as file:
+        writer = csv.DictWriter(file, runfolder.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(folder / "history.csv", (folder / "new").read_text())
+
+
+def note(folder, **more):
+    write_text(folder / "manifest.json", json.dumps(json.loads((folder / "manifest.json").read_text()) | more))
+
+
+def test_it_needs_no_mindspore():
+    script = "import sys, mslab.cli, mslab.watching; print('mindspore' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "False False\n", done.stderr
+
+
+def test_a_real_run_is_followed_to_its_end(inside, three):
+    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 25})).replace("=", ": "))
+    with subprocess.Popen([MSLAB, "train", "x.yaml"], stderr=subprocess.PIPE, text=True) as training:
+        while not list(inside.glob("runs/*/train.log")):
+            assert training.poll() is None
+            time.sleep(0.05)
+        (folder,) = (inside / "runs").iterdir()
+        terminal = Terminal(folder)
+        training.communicate()
+    code, after = terminal.end()
+    seen = [int(n) for n in re.findall(r"epoch (\d+)/25  running", ESCAPES.sub("", terminal.seen))]
+    assert code == 0 and len(set(seen)) >= 2 and seen == sorted(seen), seen
+    assert "epoch 25/25  done  best val_acc 1.000 in epoch" in after and "└1─" in after
+
+
+def test_it_redraws_when_the_file_changes_and_leaves_the_terminal_as_it_was(run):
+    terminal = Terminal(run)
+    terminal.read(lambda seen: "epoch 3/40" in seen)
+    write(run, 4)
+    terminal.read(lambda seen: "epoch 4/40" in seen)
+    assert terminal.process.poll() is None
+    note(run, status="done", ended_by="early stopping: enough")
+    code, after = terminal.end()
+    assert code == 0 and "epoch 4/40  done (early stopping: enough)  best val_acc 0.800 in epoch 3" in after
+    assert terminal.seen.startswith("\x1b[?1049h") and terminal.seen.count("\x1b[?1049h") == 1
+    assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")  # the cursor is there again
+    assert "\x1b[33m" in terminal.seen and "\x1b[36m" in terminal.seen and "\x1b[3" not in after
+    assert not [line for line in after.split("\n") if len(line) > 80] and len(after.split("\n")) <= 24
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "paused"])
+def test_it_ends_where_the_run_has(run, status):
+    note(run, status=status)
+    code, after = Terminal(run).end()
+    assert code == 0 and f"epoch 3/40  {status}" in after and " left" not in after
+
+
+def test_a_run_whose_process_was_killed_is_said(run):
+    terminal = Terminal(run)
+    terminal.read(lambda seen: "epoch 3/40  running  about 6 min left" in ESCAPES.sub("", seen))
+    with (run / "copy").open("w") as file:  # another file in its place: nobody has a lock on it
+        file.write("x")
+    (run / "copy").replace(run / "train.log")
+    code, after = terminal.end()
+    assert code == 0 and "killed: its process is gone; mslab train --resume RUN goes on" in after
+
+
+def test_ctrl_c_ends_with_130_and_says_that_the_run_goes_on(run):
+    terminal = Terminal(run)
+    terminal.read(lambda seen: "epoch 3/40" in seen)
+    os.write(terminal.master, b"\x03")
+    code, after = terminal.end()
+    assert code == 130 and "stopped watching; the run goes on as it is" in after and "epoch 3/40  running" in after
+    assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")
+
+
+def test_a_terminal_that_is_small_or_dumb(run):
+    note(run, status="done")
+    code, after = Terminal(run, lines=8, columns=40).end()
+    assert code == 0 and "epoch 3/40  done" in after and max(map(len, after.split("\n"))) <= 40
+    terminal = Terminal(run, TERM="dumb")
+    code, after = terminal.end()
+    assert code == 0 and "\x1b" not in terminal.seen and "epoch 3/40  done" in after
+
+
+def test_once_and_where_there_is_no_terminal_it_is_drawn_once(run):
+    code, after = Terminal(run, "--once").end()
+    assert code == 0 and "epoch 3/40  running" in after
+    note(run, warnings=[{"code": "overfitting", "epoch": 2, "text": "…"}, {"code": "chance", "epoch": 3, "text": "…"}])
+    for words in ((run,), (run, "--once")):
+        done = cli("watch", *words)
+        assert done.returncode == 0 and "\x1b" not in done.stdout and done.stderr == ""
+        name, line, _, loss, *_ = done.stdout.split("\n")
+        assert name == str(run) and loss == "loss      ─── val 0.5   - - train 0.3333   "
+        assert line == (
+            "epoch 3/40  running  about 6 min left  best val_acc 0.800 in epoch 3  lr 0.05  123 images/s  "
+            "warnings: overfitting, chance"
+        )
+
+
+def test_without_an_epoch_there_is_a_line(run):
+    (run / "history.csv").unlink()
+    done = cli("watch", run)
+    assert done.returncode == 0 and done.stdout == f"{run}\nno epoch yet  running\n"
+    write(run, 0)
+    assert cli("watch", run).stdout == done.stdout
+
+
+def test_what_is_no_run_is_said(run, tmp_path):
+    done = cli("watch", tmp_path / "nothing")
+    assert done.returncode == 1 and "nothing has no config.yaml." in done.stderr and "fix " in done.stderr
+    for text in ("", "{", "[]", "7", '"text"', "[" * 100_000, "\x00", '{"warnings": 7}'):
+        (run / "manifest.json").write_text(text)
+        done = cli("watch", run)
+        assert done.returncode == 1 and "manifest.json is no JSON." in done.stderr and "expected" in done.stderr, text
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b\n1,2\n", "epoch,step\n1,1\n", "\x1b[2J" * 3000, "\x00", None, "9" * 10_000, "9" * 200_000]
+)
+def test_a_history_that_cannot_be_read_is_said(run, text):
+    head = ",".join(runfolder.COLUMNS) + "\n"
+    broken = f"{head}1,6,0.1,1,1,1,1,1,red\n" if text is None else text if "," in text else f"{head}{text},6\n"
+    (run / "history.csv").write_text(broken)
+    done = cli("watch", run)
+    assert done.returncode == 1 and "history.csv cannot be read" in done.stderr and len(done.stderr) < 1000
+    assert "expected" in done.stderr and "Traceback" not in done.stderr and "\x1b" not in done.stderr
+
+
+def test_names_from_outside_neither_break_nor_run_in_the_terminal(run, inside):
+    hostile = "\x1b[2J[red]\n\u202e" + "x" * 10_000
+    folder = run.rename(inside / f"r\x1b[31m[bold]\n\u202e{'y' * 20}")
+    note(folder, status=hostile, ended_by=hostile, warnings=[{"code": hostile}, "no table", {}, {"code": None}])
+    write(folder, 3, images_per_s=1e300, seconds="inf", lr=-1e300)
+    done = cli("watch", folder)
+    assert done.returncode == 0, done.stderr
+    assert all(line.isprintable() and len(line) < 500 for line in done.stdout.splitlines())
+    assert "[bold]" in done.stdout and len(done.stdout.splitlines()) < 30
+    (folder / "history.csv").write_text("\x1b[2J\n1\n")
+    done = cli("watch", folder)
+    assert done.returncode == 1 and "\\x1b[31m[bold]" in done.stderr and "\x1b" not in done.stderr
+    write(folder, 3)
+    terminal = Terminal(folder)
+    code, after = terminal.end()
+    assert code == 0 and "\x1b[2J" not in after and "\x1b[31m" not in terminal.seen
+
+
+def test_the_curves_are_told_apart_without_colour():
+    series = {"train": np.linspace(1, 0.5, 9), "val": np.linspace(2, 1.5, 9)}
+    title, *rows, below = [line.plain for line in watching.chart("loss", series, 60, 8)]
+    assert title == "loss      ─── val 1.5   - - train 0.5   " and below.endswith("epoch 9") and "└1─" in below
+    assert rows[0].startswith("  2 ┤") and rows[-1].startswith("0.5 ┤")
+    used = [{n for n, c in enumerate(row[row.index("┤") + 1 :]) if ord(c) > plots.BLANK} for row in rows]
+    above, under = set().union(*used[:4]), set().union(*used[4:])
+    assert above == set(range(55)) and under == set(range(0, 55, 2))  # one line is whole, the other has gaps
+
+
+def test_charts_of_hardly_anything():
+    one = watching.chart("loss", {"train": np.array([1.0]), "val": np.array([np.nan])}, 40, 4)
+    dots = [c for line in one for c in line.plain if ord(c) > plots.BLANK and ord(c) < plots.BLANK + 256]
+    assert len(dots) == 1 and one[0].plain == "loss      - - train 1   "
+    none = watching.chart("loss", {"train": np.array([np.nan]), "val": np.array([np.inf])}, 40, 4)
+    assert none[0].plain == "loss      "
+    wild = watching.chart("loss", {"train": np.array([1e308, -1e308, 1.0]), "val": np.array([np.inf, 2, 3])}, 40, 4)
+    assert wild[0].plain == "loss      ─── val 3   - - train 1   "
+
+
+def test_a_run_holds_the_lock_until_it_ends_and_notes_a_warning_at_once(parent, inside):
+    run = Run.open(shutil.copytree(parent, inside / "run"))
+    log = run.path / "train.log"
+    assert watching.is_free(log) and not watching.is_free(inside / "none")
+    with pytest.raises(ZeroDivisionError), run.recording():
+        assert not watching.is_free(log) and watching.status_of(run) == "running"
+        run.warn("chance", "it guesses")
+        assert runfolder.manifest_of(run.path)["warnings"][-1]["code"] == "chance"
+        raise ZeroDivisionError
+    assert watching.is_free(log) and watching.status_of(run) == "failed"
+    note(run.path, status="running")
+    assert watching.status_of(run) == "gone"
+
+
+def test_a_killed_process_lets_go_of_the_lock(inside, three):
+    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 400})).replace("=", ": "))
+    with subprocess.Popen([MSLAB, "train", "x.yaml"], stderr=subprocess.PIPE, text=True) as training:
+        for line in training.stderr:
+            if line.startswith("epoch "):
+                break
+        (folder,) = (inside / "runs").iterdir()
+        assert "running" in cli("watch", folder).stdout
+        training.send_signal(signal.SIGKILL)
+        training.communicate()
+    assert "killed: its process is gone" in cli("watch", folder).stdout
+
+
+def test_the_time_that_is_left(run):
+    opened = Run.read(run)
+    now = time.time()
+    os.utime(run / "history.csv", (now - 4, now - 4))
+    assert watching.left(opened) == "6 min"  # 37 epochs of 10 s, of which 4 s have passed
+    opened.rows = opened.rows * 13
+    assert watching.left(opened) in ("5 s", "6 s")
+    assert [watching.duration(s) for s in (0, 89, 91, 5300, 5500, 1e6)] == [
+        "0 s",
+        "89 s",
+        "2 min",
+        "88 min",
+        "2 h",
+        "278 h",
+    ]
+
+
+def test_a_run_that_is_taken_away_meanwhile_is_said(run):
+    terminal = Terminal(run)
+    terminal.read(lambda seen: "epoch 3/40" in seen)
+    (run / "manifest.json").unlink()
+    code, after = terminal.end()
+    assert code == 1 and "RunError" in after and "manifest.json is no JSON" in after
+    with pytest.raises(RunError):
+        watching.watch(run)
