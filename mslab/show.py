@@ -20,7 +20,8 @@ from mslab.check import DatasetReport
 def render(table: Table) -> str:
     """The table as text, plain where standard output is no terminal."""
     width = max(80, min(120, shutil.get_terminal_size((100, 24)).columns))
-    console = Console(file=io.StringIO(), width=width)
+    # a notebook's kernel says that it is a terminal with colours, and Rich would show the table there by itself
+    console = Console(file=io.StringIO(), width=width, force_jupyter=False, force_terminal=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 

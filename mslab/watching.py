@@ -1,6 +1,5 @@
 """The curves of a run in the terminal, while it trains or after it. Reads files only: the run need not know."""
 
-import fcntl
 import functools
 import operator
 import statistics
@@ -89,11 +88,13 @@ def status_of(run: Run) -> str:
 def is_free(log: Path) -> bool:
     """Whether no process has a lock on this file, twice, since one that begins has made it just before it locks it."""
     try:
+        import fcntl  # Windows has none
+
         for pause in (0.05, 0):
             with log.open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             time.sleep(pause)
-    except OSError:  # there is none yet, somebody has it, or the disk has no locks
+    except (OSError, ImportError):  # there is none yet, somebody has it, or the disk has no locks
         return False
     return True
 

@@ -268,3 +268,15 @@ def test_of_many_classes_the_commonest_mistakes_are_listed():
     matrix = np.diag(np.full(50, 9))
     matrix[3, 7], matrix[8, 2] = 5, 6
     assert table_of(matrix, [f"c{n}" for n in range(50)])["pairs"] == [("c8", "c2", 6), ("c3", "c7", 5)]
+
+
+def test_labels_that_may_be_wrong_are_shown_where_suspects_were_looked_for(lab, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(lab)
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    assert "Labels that may be wrong" not in report.write_report([copy]).read_text()
+    name = sorted(HOSTILE)[0]
+    line = f'"val/{name.replace(chr(34), 2 * chr(34))}/001.png",val,a,b,0.01,0.9,1\n'
+    (copy / "suspects.csv").write_text("file,split,label,suggested,p_label,p_suggested,rank\n" + line)
+    text = report.write_report([copy]).read_text()
+    section = re.search(r'<section id="suspects">(.*?)</section>', text, re.S)[1]
+    assert section.count("data:image/jpeg") == 1 and "0.010" in section and 'href="#suspects"' in text

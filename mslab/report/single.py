@@ -1,7 +1,5 @@
 """One run: what its folder says, and what its network makes of the validation images."""
 
-import base64
-import io
 import json
 import logging
 import math
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mslab import checkpoint, evaluation, freezing, inspection, metrics, model, runtime
+from mslab import checkpoint, evaluation, freezing, inspection, metrics, model, runtime, suspects
 from mslab.check import DatasetReport, check_dataset
 from mslab.config import FIELDS
 from mslab.errors import DatasetError, MslabError
@@ -220,6 +218,7 @@ def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
             },
         ],
         "maps": feature_maps(run, seen, loaded, names, taken, t),
+        "suspects": suspicious(run, report),
         "predictions": predictions(seen, names),
     }
 
@@ -245,13 +244,6 @@ def images_of(run: Run) -> DatasetReport:
     return report
 
 
-def jpeg(picture: Any) -> str:
-    """A Pillow image as the address of an <img>."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
 def cells(seen: inspection.Inspection, names: Sequence[str]) -> dict[tuple[int, int], dict[str, Any]]:
     """(true, taken for) -> n and images: jpeg, name, p of the class it was taken for. The surest mistakes first."""
     if len(seen.class_names) > CLASSES:
@@ -263,7 +255,7 @@ def cells(seen: inspection.Inspection, names: Sequence[str]) -> dict[tuple[int, 
     kept = dict(list(places.items())[:PICTURES])
     each = max(1, min(SHOWN, PICTURES // max(1, len(kept))))
     chosen = [index for members in kept.values() for index in members[:each]]
-    pictures = dict(zip(chosen, map(jpeg, inspection.thumbnails(seen.images, chosen, 96)), strict=True))
+    pictures = dict(zip(chosen, map(inspection.data_uri, inspection.thumbnails(seen.images, chosen, 96)), strict=True))
     return {
         place: {
             "n": len(members),
@@ -271,6 +263,19 @@ def cells(seen: inspection.Inspection, names: Sequence[str]) -> dict[tuple[int, 
         }
         for place, members in kept.items()
     }
+
+
+def suspicious(run: Run, report: DatasetReport) -> list[dict[str, Any]]:
+    """The first rows of RUN/suspects.csv, with thumbnails where they are of the run's images."""
+    rows = suspects.load(run.path)[: 2 * SHOWN]
+    for name in report.splits:
+        images = evaluation.images_of(report, name)
+        place = {"/".join(Path(file).parts[-2:]): index for index, file in enumerate(images.names())}
+        own = [row for row in rows if row["split"] == name and row["file"].removeprefix(f"{name}/") in place]
+        index = [place[row["file"].removeprefix(f"{name}/")] for row in own]
+        for row, thumbnail in zip(own, inspection.thumbnails(images, index), strict=True):
+            row["jpeg"] = inspection.data_uri(thumbnail)
+    return rows
 
 
 def roc(seen: inspection.Inspection, t: Translate) -> list[dict[str, Any]]:
@@ -318,10 +323,11 @@ def pictured(
         top = np.argsort(-seen.probabilities[i], kind="stable")[:3]
         rows.append(
             {
-                "original": jpeg(originals[row]),
-                "seen": jpeg(image_of(pixels[row])),
+                "original": inspection.data_uri(originals[row]),
+                "seen": inspection.data_uri(image_of(pixels[row])),
                 "maps": [
-                    {"name": seen.class_names[c], "jpeg": jpeg(inspection.overlay(pixels[row], h))} for c, h in maps
+                    {"name": seen.class_names[c], "jpeg": inspection.data_uri(inspection.overlay(pixels[row], h))}
+                    for c, h in maps
                 ],
                 "name": names[i],
                 "true": seen.class_names[true],

@@ -1,0 +1,248 @@
+"""Images whose label is probably wrong: confident learning (Northcutt, Jiang & Chuang 2021) on a network's features.
+
+features of the run's network -> heads, each fitted without the images that it is asked about -> suspects, in the order
+in which a person looks at them. The library cleanlab has much more of this, under the AGPL; these lines are our own.
+
+A network has learned the labels of the images that it was trained on, the wrong ones too, and its features hide some of
+them: one that never saw the images finds more.
+"""
+
+import csv
+import logging
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from rich import box
+from rich.table import Table
+
+from mslab import data, evaluation, inspection, runtime
+from mslab.check import DatasetReport, check_dataset
+from mslab.check.report import printable
+from mslab.checkpoint import write_text
+from mslab.errors import ConfigError, DatasetError, MslabError, RunError
+from mslab.predict import csv_line
+from mslab.show import cell, render, shown
+
+say = logging.getLogger("mslab")
+COLUMNS = ["file", "split", "label", "suggested", "p_label", "p_suggested", "rank"]  # of suspects.csv
+SEED = 1  # of the folds
+PICTURED = 200  # suspects that the page shows; a thumbnail has about 3 kB
+LISTED = 20  # and the terminal
+ADVICE = "suspects are for a person to look at; nothing was changed"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was looked at, and the suspects: rows with the keys of COLUMNS, the least credible label first."""
+
+    root: str
+    checkpoint: str
+    folds: dict[str, int]  # of each split
+    images: dict[str, data.Images]  # of each split
+    rows: list[dict[str, Any]]
+    places: list[int]  # of each row: the position of its image in its split
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self.images.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `mslab suspects --json`."""
+        return {
+            "schema": 1,
+            "data": self.root,
+            "checkpoint": self.checkpoint,
+            "images": {name: len(images) for name, images in self.images.items()},
+            "folds": self.folds,
+            "suspects": self.rows,
+        }
+
+
+def find(
+    source: str | Path,
+    data_root: str | Path,
+    report: DatasetReport | None = None,
+    folds: int = 5,
+    device: str = "auto",
+) -> Found:
+    """The suspects in every split of a folder, by the features of a run's or checkpoint's network.
+
+    `folds`: so many heads a split, each asked about the images that it was not fitted to; fewer where a class has
+    fewer images. Raises DatasetError where the folder's classes are not the network's, or a class has one image.
+    """
+    report = report or check_dataset(data_root)
+    report.raise_errors()
+    counts = possible_folds(report, folds)
+    taken = runtime.start(device, "graph", seed=0)
+    loaded = evaluation.load_network(source)
+    names = evaluation.same_classes(loaded, report)
+    images = {name: evaluation.images_of(report, name) for name in report.splits}
+    found: list[tuple[dict[str, Any], int]] = []
+    for name, split in report.splits.items():
+        labels = images[name].labels
+        say.info(f"{shown(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
+        features = inspection.inspect(loaded, images[name], taken).features
+        shares = out_of_sample(features, labels, counts[name])
+        classes = confident(shares, labels)
+        files = [split.show(picture.name) for c in names for picture in split.classes[c]]  # in the order of `images`
+        for i in np.flatnonzero((classes >= 0) & (classes != labels)):
+            label, other = labels[i], classes[i]
+            words = [files[i], name, printable(names[label]), printable(names[other])]
+            values = [*words, float(shares[i, label]), float(shares[i, other]), 0]
+            found.append((dict(zip(COLUMNS, values, strict=True)), int(i)))
+    # by the label's own probability, lowest first: one figure that a person can read; where labels were swapped on
+    # purpose, the margin between both probabilities was no better an order
+    found.sort(key=lambda row: (row[0]["p_label"], row[0]["file"]))
+    rows = [row | {"rank": rank} for rank, (row, _) in enumerate(found, 1)]
+    places = [place for _, place in found]
+    return Found(printable(str(report.root)), printable(str(loaded.path)), counts, images, rows, places)
+
+
+def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:
+    """How many folds each split allows: every class in each of them. Says where that is fewer than was asked for."""
+    if folds < 2:
+        raise ConfigError(f"folds: {folds} is too few.", expected="2 or more", fix="5, where nothing speaks against it")
+    possible, alone = {}, []
+    for name, classes in report.counts.items():
+        smallest = min(classes, key=lambda c: (classes[c], c))
+        possible[name] = min(folds, classes[smallest])
+        title = shown(name or report.root)
+        alone += [(shown(c), f"{n} image in {title}") for c, n in classes.items() if n < 2]
+        if 2 <= possible[name] < folds:
+            few = f"{shown(smallest)} in {title} has {classes[smallest]} images"
+            say.info(f"note: {possible[name]} folds instead of {folds}: {few}")
+    if alone:
+        raise DatasetError(
+            f"{report.root} has classes of a single image: nothing is left to compare it with.",
+            details=alone[:10],
+            expected="2 images or more of each class in each split, better 5 and more",
+            fix="add images, or look at one split alone, such as ROOT/train",
+        )
+    return possible
+
+
+def out_of_sample(features: np.ndarray, labels: np.ndarray, folds: int) -> np.ndarray:
+    """Probabilities float (n, class_num) of every image by a logistic regression fitted without it.
+
+    features float32 (n, C), labels int (n,); every class has at least `folds` images. The same input, the same output.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
+    cut = StratifiedKFold(folds, shuffle=True, random_state=SEED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a head that is nearly there orders images as well
+        shares = cross_val_predict(head, features.astype(np.float64), labels, cv=cut, method="predict_proba")
+    return np.asarray(shares)
+
+
+def confident(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The class that each image confidently is, int (n,); -1 where it is none.
+
+    A class counts from its threshold on: the mean probability that images with this label have of it. Of several, the
+    most probable counts. shares float (n, class_num), labels int (n,) in which every class occurs
+    """
+    # shares [[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.1, 0.9]], labels [0, 0, 1, 1] -> [0, -1, 0, 1]
+    thresholds = np.array([shares[labels == j, j].mean() for j in range(shares.shape[1])])
+    above = shares >= thresholds
+    return np.where(above.any(axis=1), np.where(above, shares, -1).argmax(axis=1), -1)
+
+
+def write(found: Found, out: Path) -> tuple[Path, Path]:
+    """Write out/suspects.csv and out/suspects.html. Returns their paths. Raises MslabError where that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MslabError(
+            f"{out} cannot be made: {error.strerror}.",
+            expected="a folder that can be written to",
+            fix="--out with another name",
+        ) from None
+    lines = [csv_line(COLUMNS)]
+    for row in found.rows:
+        lines.append(csv_line([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()]))
+    table, page_file = out / "suspects.csv", out / "suspects.html"
+    write_text(table, "".join(lines))
+    write_text(page_file, page(found))
+    return table, page_file
+
+
+def load(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of a folder's suspects.csv, as `find` had them; [] where there is none. Raises RunError for others."""
+    path = Path(folder) / "suspects.csv"
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file, strict=True))
+        if lines[:1] != [COLUMNS]:
+            raise ValueError("other columns")
+        return [dict(zip(COLUMNS, map(plain, line), strict=True)) | numbers(line) for line in lines[1:]]
+    except (ValueError, csv.Error) as error:
+        raise RunError(
+            f"{path} cannot be read: {error}.",
+            expected=f"the columns {', '.join(COLUMNS)}, as mslab suspects writes them",
+            fix="call mslab suspects again, or delete it",
+        ) from None
+
+
+def plain(text: str) -> str:
+    """A cell as it was before csv_line kept spreadsheets from taking it for a formula."""
+    return text[1:] if csv_line([text[1:]]) == csv_line([text]) and text[1:] else text
+
+
+def numbers(line: list[str]) -> dict[str, float]:
+    *_, p_label, p_suggested, rank = line
+    return {"p_label": float(p_label), "p_suggested": float(p_suggested), "rank": int(rank)}
+
+
+def page(found: Found) -> str:
+    """The page's HTML: thumbnails with label, suggestion and probabilities. Every name in it is escaped."""
+    rows = list(zip(found.rows, pictures(found, PICTURED), strict=False))
+    file = Path(__file__).parent / "report" / "suspects.html"
+    template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
+    more, summary = len(found.rows) - len(rows), summary_of(found)
+    return template.render(found=found, rows=rows, more=more, summary=summary)
+
+
+def pictures(found: Found, most: int) -> list[str]:
+    """Thumbnails of the first suspects, for the src of a page's images."""
+    rows = found.rows[:most]
+    texts = [""] * len(rows)
+    for name, images in found.images.items():
+        own = [i for i, row in enumerate(rows) if row["split"] == name]
+        for i, thumbnail in zip(own, inspection.thumbnails(images, [found.places[i] for i in own]), strict=True):
+            texts[i] = inspection.data_uri(thumbnail)
+    return texts
+
+
+def summary_of(found: Found) -> str:
+    """How many of how many, of which labels."""
+    if not found.rows:
+        return f"no suspects among {found.total} images: every label is as credible as the others of its class"
+    labels = Counter(row["label"] for row in found.rows)
+    most = ", ".join(f"{shown(name)} {count}" for name, count in labels.most_common(5))
+    return f"{len(found.rows)} suspects among {found.total} images ({most}{', …' if len(labels) > 5 else ''})"
+
+
+def table(found: Found) -> str:
+    """The first suspects, how many there are, and what that means."""
+    grid = Table(box=box.SIMPLE)
+    for name in ("file", "label", "suggested", "p(label)", "p(suggested)"):
+        grid.add_column(name, justify="right" if name.startswith("p(") else "left", overflow="fold")
+    for row in found.rows[:LISTED]:
+        words = (cell(row[key]) for key in ("file", "label", "suggested"))
+        grid.add_row(*words, f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
+    more = len(found.rows) - LISTED
+    lines = [render(grid)] if found.rows else []
+    lines += [f"… and {more} more in suspects.csv"] if more > 0 else []
+    return "\n".join([*lines, summary_of(found), *([ADVICE] if found.rows else [])])
