@@ -1,17 +1,195 @@
-"""Networks as graphs, in MINDIR and ONNX files: what is written beside the graph, and how they are run."""
+"""Networks as graphs, in MINDIR and ONNX files: what is written beside the graph, and how they are run.
 
-from collections.abc import Callable
+Both formats are protobuf with the graph in field 7 and pairs of texts in field 14: MINDIR took that from ONNX. Behind
+the graph mslab puts two pairs: `mslab`, JSON as in a checkpoint, and `mslab_sha256`, of every byte before it. Only what
+mslab wrote is run: changed bytes and operators that no ResNet needs go neither to MindSpore nor to onnxruntime.
+"""
+
+import hashlib
+import importlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import mindspore as ms
 import numpy as np
+from mindspore import nn
+from pydantic import ValidationError
+
+from mslab import checkpoint
+from mslab.check import cores
+from mslab.checkpoint import ENTRY, formats
+from mslab.checkpoint.writing import varint
+from mslab.errors import CheckpointError, DeviceError
+
+Graph = Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
+DIGEST = "mslab_sha256"
+MAX_BYTES = 2**31 - 1  # of a file: protobuf's limit
+GRAPH, TEXTS = 7, 14  # fields of either format
+FIELDS = {  # the fields that mslab's files have; others could bring functions, training or data sets with them
+    ".mindir": {1, 2, 3, 5, GRAPH, 10, 12, 13, TEXTS},
+    ".onnx": {1, 2, GRAPH, 8, TEXTS},
+}
+MINDIR_OPERATORS = """
+    Add BatchNorm BiasAdd Conv2D MatMul MaxPool MaxPool3DWithArgmax ReLU ReduceMean
+    Constant Depend ExpandDims Load MakeTuple Squeeze TupleGetItem UpdateState
+"""
+ONNX_OPERATORS = "Add BatchNormalization Conv Flatten Gemm GlobalAveragePool MaxPool Relu"
+OPERATORS = {".mindir": set(MINDIR_OPERATORS.split()), ".onnx": set(ONNX_OPERATORS.split())}
+NEEDED = ("class_names", "image_size", "resize_size", "mean", "std")  # of the entry
 
 
 def is_exported(path: Path) -> bool:
     """Whether the file is a graph that mslab exported, by its name's end."""
-    return path.suffix in (".mindir", ".onnx")
+    return path.suffix in FIELDS
 
 
-def open_exported(path: Path) -> tuple[Callable[[np.ndarray], np.ndarray], dict[str, Any]]:
-    """(normalised float32 (N, 3, S, S) -> logits float32 (N, C), the entry: class_names, image_size, mean, std …)."""
-    raise NotImplementedError
+def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
+    """(normalised float32 (N, 3, S, S) -> logits float32 (N, C), the entry: class_names, image_size, mean, std …).
+
+    Raises CheckpointError where the file is missing, broken or not mslab's, DeviceError without onnxruntime.
+    """
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*") if is_exported(p)) if path.parent.is_dir() else []
+        raise CheckpointError(
+            f"There is no file {path}.",
+            expected="a .mindir or .onnx file that mslab export wrote",
+            fix=f"one of {', '.join(near)}" if near else "correct the path; mslab export RUN --format onnx writes one",
+        )
+    if not 0 < path.stat().st_size <= MAX_BYTES:
+        raise _broken(path, f"it has {path.stat().st_size} bytes")
+    try:
+        return opened(path.read_bytes(), path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}.", expected="a readable file", fix=f"chmod u+r {path}"
+        ) from None
+
+
+def opened(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
+    """The same for a file's content; `path` says its format, and is named in messages."""
+    try:
+        texts = formats.pairs(memoryview(content), TEXTS)
+        if ENTRY not in texts:
+            raise _not_ours(path)
+        if content[-len(_digest(b"")) :] != _digest(memoryview(content)[: -len(_digest(b""))]):
+            raise ValueError("its bytes are not those that mslab wrote")
+        info = json.loads(texts[ENTRY])
+        checkpoint.Info(**info)
+        if lacking := [key for key in NEEDED if not info.get(key)]:
+            raise ValueError(f"its entry {ENTRY!r} has no {', '.join(lacking)}")
+        _check(memoryview(content), path.suffix)
+        run = mindir(content) if path.suffix == ".mindir" else onnx(content)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise _broken(path, f"its entry {ENTRY!r} has another {place} than mslab writes") from None
+    except checkpoint.DAMAGE as error:
+        raise _broken(path, str(error) or type(error).__name__) from None
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        classes = len(info["class_names"])
+        try:
+            logits = run(x)
+        except Exception as error:  # whatever either runtime raises
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise _broken(path, f"its graph does not run on images {x.shape}: {first[:160]}") from error
+        if logits.shape != (len(x), classes):
+            raise _broken(path, f"its graph gives {logits.shape} for {len(x)} images and {classes} classes")
+        return logits
+
+    return forward, info
+
+
+def sealed(graph: bytes, info: Mapping[str, Any]) -> bytes:
+    """A file's content: the graph's bytes, the entry, the sum of both."""
+    content = graph + _pair(ENTRY, json.dumps(dict(info), sort_keys=True))
+    return content + _digest(content)
+
+
+def _pair(key: str, text: str) -> bytes:
+    parts = b"".join(tag + varint(len(part)) + part for tag, part in ((b"\n", key.encode()), (b"\x12", text.encode())))
+    return bytes([TEXTS << 3 | 2]) + varint(len(parts)) + parts
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return _pair(DIGEST, hashlib.sha256(content).hexdigest())
+
+
+def _check(content: memoryview, suffix: str) -> None:
+    """ValueError where there is more in the file than a ResNet, or sizes do not agree. Nothing is run for that."""
+    for number, _, _ in formats.fields(content):
+        if number not in FIELDS[suffix]:
+            raise ValueError(f"an unexpected field {number}")
+    if more := set(_operators(content, suffix)) - OPERATORS[suffix]:
+        raise ValueError(f"it has operators that no ResNet needs: {', '.join(sorted(more)[:5])}")
+    if suffix == ".onnx":
+        formats.read_onnx(content)
+    else:
+        formats.read_mindir(content)
+
+
+def _operators(content: memoryview, suffix: str) -> Iterator[str]:
+    """ModelProto {GraphProto graph = 7 {NodeProto node = 1 {op_type = 4}}}; MINDIR's own ones are named in field 12."""
+    for number, _, value in formats.fields(content):
+        if number == GRAPH:
+            for inner, _, node in formats.fields(value):
+                named = [bytes(text).decode() for n, _, text in formats.fields(node) if n == 4] if inner == 1 else []
+                yield from (name for name in named if suffix == ".onnx" or not name.startswith("REF::"))
+        elif number == 12:  # PrimitiveProto {name = 1; op_type = 2}, to which nodes refer as REF::NAME
+            yield from (bytes(text).decode() for n, _, text in formats.fields(value) if n == 2)
+
+
+def mindir(content: bytes) -> Graph:
+    """A MINDIR graph in MindSpore, on the device that was started; compiled for each number of images anew."""
+    with tempfile.TemporaryDirectory() as folder:  # what was checked is what is loaded
+        file = Path(folder) / "graph.mindir"
+        file.write_bytes(content)
+        cell = nn.GraphCell(ms.load(str(file)))
+    return lambda x: cell(ms.Tensor(x)).asnumpy()
+
+
+def onnx(content: bytes) -> Graph:
+    """An ONNX graph in onnxruntime, on the CPU. Raises DeviceError where that is not installed, else ValueError."""
+    runtime = package("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what it has to say is raised, too
+    options.intra_op_num_threads = cores()
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a dozen classes without a common one
+        raise ValueError(str(error).strip().splitlines()[0][:160]) from None
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def package(name: str) -> Any:
+    """The package, of mslab's extra `onnx`. Raises DeviceError."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DeviceError(
+            f"The package {name} cannot be imported: {error}.",
+            expected="onnx to write ONNX files, onnxruntime to run them",
+            fix="pip install 'mslab[onnx]'; MINDIR files need neither",
+        ) from None
+
+
+def _not_ours(path: Path) -> CheckpointError:
+    other = "mslab export RUN --format mindir"
+    if path.suffix == ".onnx":
+        other = f"for a ResNet's weights: mslab convert {path} --to {path.with_suffix('.ckpt')}, and predict with that"
+    return CheckpointError(
+        f"{path} has no entry {ENTRY!r}: its class names and the preprocessing of its images are unknown.",
+        expected="a .mindir or .onnx file that mslab export wrote",
+        fix=other,
+    )
+
+
+def _broken(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be used: {why}.",
+        expected="a whole .mindir or .onnx file, as mslab export wrote it",
+        fix=f"copy it again, or write it anew: mslab export RUN --format {path.suffix[1:]}",
+    )

@@ -1,10 +1,10 @@
-"""Bounded readers of MindSpore's .ckpt, safetensors and ONNX. A file's own sizes are checked before they are used.
+"""Bounded readers of .ckpt, MINDIR, safetensors and ONNX. A file's own sizes are checked before they are used.
 
 Every reader takes a file's bytes and gives (tensors as NumPy arrays, texts). They raise ValueError with a few words.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -160,19 +160,55 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_onnx(content: memoryview) -> Found:
-    """The initialisers of ModelProto {GraphProto graph = 7 {TensorProto initializer = 5}}."""
+    """ModelProto {GraphProto graph = 7 {TensorProto initializer = 5}; StringStringEntryProto metadata_props = 14}."""
+    return _initialisers(content, 5, _initialiser), pairs(content, 14)
+
+
+def read_mindir(content: memoryview) -> Found:
+    """ModelProto {GraphProto graph = 7 {TensorProto parameter = 3}; UserInfoEntry user_info = 14}."""
+    return _initialisers(content, 3, _parameter), pairs(content, 14)
+
+
+def pairs(message: memoryview, field: int) -> dict[str, str]:
+    """Texts by name: the entries {key = 1; value = 2} of this field."""
+    found: dict[str, str] = {}
+    for number, kind, entry in fields(message):
+        if (number, kind) == (field, 2):
+            parts = {inner: bytes(value).decode() for inner, inner_kind, value in fields(entry) if inner_kind == 2}
+            found[parts.get(1, "")] = parts.get(2, "")
+    return found
+
+
+def _initialisers(content: memoryview, field: int, reader: Callable[[Any], tuple[str, np.ndarray]]) -> dict:
     tensors: dict[str, np.ndarray] = {}
     for number, kind, graph in fields(content):
         for inner, inner_kind, value in fields(graph) if (number, kind) == (7, 2) else ():
-            if (inner, inner_kind) != (5, 2):
+            if (inner, inner_kind) != (field, 2):
                 continue
-            name, values = _initialiser(value)
+            name, values = reader(value)
             if name in tensors:
                 raise ValueError(f"{name} is there twice")
             tensors[name] = values
             if len(tensors) > MAX_TENSORS:
                 raise ValueError(f"more than {MAX_TENSORS} tensors")
-    return tensors, {}
+    return tensors
+
+
+def _parameter(data: memoryview) -> tuple[str, np.ndarray]:
+    """MINDIR's TensorProto {dims 1; data_type 2; name 7; raw_data 9; external_data 12}; mslab's are float32."""
+    name, dims, data_type, raw = "", [], 0, memoryview(b"")
+    for number, kind, value in fields(data):
+        if number == 1:
+            dims += integers(kind, value)
+        elif (number, kind) == (2, 0):
+            data_type = value
+        elif (number, kind) == (7, 2):
+            name = bytes(value).decode()
+        elif (number, kind) == (9, 2):
+            raw = value
+        elif number == 12:
+            raise ValueError(f"{name or 'a tensor'} lies in another file")
+    return name, array(name, tuple(dims), known({1: "<f4"}, data_type, name), [raw])
 
 
 def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:

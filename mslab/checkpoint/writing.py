@@ -47,15 +47,16 @@ def save_arrays(tensors: Mapping[str, np.ndarray], path: Path, info: Mapping[str
 
 def _write_value(file: Any, name: str, shape: Sequence[int], kind: str, payload: memoryview) -> None:
     """One Value of protobuf. The large payload goes to the file as it is."""
-    tensor = b"".join(b"\x08" + _varint(size) for size in shape)
-    tensor += b"\x12" + _varint(len(kind)) + kind.encode() + b"\x1a" + _varint(len(payload))
-    tag = b"\x0a" + _varint(len(name.encode())) + name.encode()
-    tag += b"\x12" + _varint(len(tensor) + len(payload))
-    file.write(b"\x0a" + _varint(len(tag) + len(tensor) + len(payload)) + tag + tensor)
+    tensor = b"".join(b"\x08" + varint(size) for size in shape)
+    tensor += b"\x12" + varint(len(kind)) + kind.encode() + b"\x1a" + varint(len(payload))
+    tag = b"\x0a" + varint(len(name.encode())) + name.encode()
+    tag += b"\x12" + varint(len(tensor) + len(payload))
+    file.write(b"\x0a" + varint(len(tag) + len(tensor) + len(payload)) + tag + tensor)
     file.write(payload)
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A whole number as protobuf has it: seven bits a byte, the lowest first."""
     found = bytearray()
     while number > 127:
         found.append(number & 127 | 128)

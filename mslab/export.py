@@ -1,0 +1,258 @@
+"""`mslab export`: a network as a MINDIR or ONNX graph, which is run beside its checkpoint before it gets its name."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from mslab import checkpoint, evaluation, exported, inspection, runtime
+from mslab.check import check_dataset
+from mslab.checkpoint import dialects
+from mslab.config import load_config
+from mslab.errors import CheckpointError, DatasetError, MslabError
+
+IMAGES = 8  # that both are run on
+TOLERANCE = 1e-3  # largest difference of logits, as a share of the largest logit
+MAX_WEIGHTS = 2**30  # bytes; with more, MindSpore makes a folder of a MINDIR, and ONNX ends at twice that
+OPSET, IR_VERSION = 13, 7  # ONNX 1.8, of 2020: old enough to be read nearly everywhere, new enough for the checker
+
+
+def export_run(
+    source: str | Path, kind: str, out: str | Path | None = None, data: str | Path | None = None
+) -> dict[str, Any]:
+    """Write the network of a run or a checkpoint as a graph. `kind`: mindir or onnx; `out`: beside the checkpoint.
+
+    Both are run on images of `data`, else of the run's val_data, else on random numbers, one by one and together.
+    Returns file, format, bytes, sha256, checkpoint, images, of, difference (of logits), relative (to the largest one).
+    Raises CheckpointError, with no file left, where they differ; or where the target is not free.
+    """
+    target = _target(evaluation.best_file(source), kind, out)
+    for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # before anything takes long
+        exported.package(name)
+    runtime.start("cpu", "graph", seed=0)
+    loaded = evaluation.load_network(source)
+    weights = sum(parameter.nbytes for parameter in loaded.network.get_parameters())
+    if weights > MAX_WEIGHTS:
+        raise CheckpointError(
+            f"{loaded.path} has {weights / 2**30:.1f} GiB of weights.",
+            expected=f"at most {MAX_WEIGHTS / 2**30:g} GiB: more does not fit into one MINDIR or ONNX file",
+            fix="export a network with fewer or narrower stages",
+        )
+    x, of = sample(loaded, data)
+    keys = ("class_names", *evaluation.PREPROCESSING, "stages", "profile")
+    info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
+    info["checkpoint"] = checkpoint.sha256(loaded.path)
+    content = exported.sealed(WRITERS[kind](loaded), info)
+    result: dict[str, Any] = {"checkpoint": str(loaded.path), "file": str(target), "format": kind}
+    result |= {"bytes": len(content), "images": len(x), "of": of}
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+        forward, _ = exported.opened(temporary.read_bytes(), target)
+        difference = compare(lambda images: loaded.network(ms.Tensor(images)).asnumpy(), forward, x)
+        if not difference["relative"] <= TOLERANCE:  # NaN, too
+            raise CheckpointError(
+                f"The graph for {target} does not answer as {loaded.path} does: {_words(result | difference)}.",
+                expected=f"logits that differ by at most {TOLERANCE:g} of the largest one",
+                fix="no file was written; please report this, with the checkpoint and what mslab doctor prints",
+            )
+        result.update(difference)
+
+    checkpoint.replace_atomically(target, write)
+    return result | {"sha256": checkpoint.sha256(target)}
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """What export_run did, in words."""
+    return (
+        f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB, the network of {result['checkpoint']}\n"
+        f"compared {_words(result)}"
+    )
+
+
+def _words(result: Mapping[str, Any]) -> str:
+    return (
+        f"on {result['images']} {result['of']}, one by one and together: logits differ by at most "
+        f"{result['difference']:.1e}, {result['relative']:.1e} of the largest"
+    )
+
+
+def _target(source: Path, kind: str, out: str | Path | None) -> Path:
+    """Where the file goes. Raises CheckpointError where it cannot."""
+    target = Path(out) if out else source.with_suffix(f".{kind}")
+    if kind not in WRITERS or target.suffix != f".{kind}":
+        raise CheckpointError(
+            f"{target} would be a {target.suffix or 'nameless'} file; the format is {kind}.",
+            expected=f"one of the formats {', '.join(WRITERS)}, and a name that ends in it",
+            fix=f"--out {target.with_suffix(f'.{kind}')}" if kind in WRITERS else "--format onnx",
+        )
+    if target.exists() or not target.absolute().parent.is_dir():
+        raise CheckpointError(
+            f"{target} is there already." if target.exists() else f"There is no folder {target.parent}.",
+            expected="a new file in a folder that exists; nothing is overwritten",
+            fix="--out with another name, or move the file away" if target.exists() else f"mkdir -p {target.parent}",
+        )
+    return target
+
+
+# --- the same answers ------------------------------------------------------------------------------------------------
+
+
+def sample(loaded: evaluation.Loaded, data: str | Path | None) -> tuple[np.ndarray, str]:
+    """Some images as the network sees them, float32 (n, 3, S, S), and what they are, in words.
+
+    Raises DatasetError where `data` has none that can be used.
+    """
+    if data is not None:
+        return _images(loaded, data), f"images of {data}"
+    try:
+        root = load_config(loaded.path.absolute().parent.parent / "config.yaml").val_data
+        return _images(loaded, root), f"images of {root}"
+    except MslabError:  # no run around the file, or its images are gone
+        size = loaded.info["image_size"]
+        x = np.random.default_rng(0).normal(size=(IMAGES, 3, size, size)).astype(np.float32)
+        return x, "arrays of random numbers, as no validation images could be read"
+
+
+def _images(loaded: evaluation.Loaded, root: str | Path) -> np.ndarray:
+    split, report = evaluation.measured_split(root, check_dataset(root, skip_content=True))
+    images = evaluation.images_of(report, split)
+    if not len(images):
+        raise DatasetError(f"{root} has no image.", expected="class folders of images", fix="give another --data")
+    chosen = images.take(np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int)))
+    return next(iter(inspection.batches(loaded.info, chosen, len(chosen))))[0]
+
+
+def compare(network: exported.Graph, graph: exported.Graph, x: np.ndarray) -> dict[str, float]:
+    """Largest difference of the logits, and its share of the largest logit: images together, and one by one."""
+    expected = network(x)
+    alone = np.concatenate([graph(image[None]) for image in x])
+    difference = float(np.abs(np.stack([graph(x), alone]) - expected).max())  # NaN, if there is one
+    return {"difference": difference, "relative": difference / max(float(np.abs(expected).max()), 1e-12)}
+
+
+# --- MINDIR ----------------------------------------------------------------------------------------------------------
+
+
+def mindir_graph(loaded: evaluation.Loaded) -> bytes:
+    """MindSpore's own export of one image; the graph takes any number of them, of any size."""
+    size = loaded.info["image_size"]
+    with tempfile.TemporaryDirectory() as folder:  # ms.export refuses paths with a space or an umlaut
+        file = Path(folder) / "graph.mindir"
+        image = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
+        ms.export(loaded.network, image, file_name=str(file), file_format="MINDIR", custom_func=_renumber)
+        return file.read_bytes()
+
+
+def _renumber(model: Any) -> None:
+    """Equal networks, equal bytes: MindSpore numbers names on from earlier graphs, and notes the time."""
+    graph, names = model.graph, {}
+    for item in (*graph.parameter, *graph.input):
+        names[item.name] = item.name.partition(":")[2]  # 230_1_mslab_model_ResNet50_construct_21:conv1.weight
+    for number, node in enumerate(graph.node):
+        names.update({name: f"node{number}.{place}" for place, name in enumerate(node.output)})
+    kinds: dict[str, str] = {}  # of operators with equal settings; nodes refer to them as REF::Conv2D:24
+    for node in graph.node:
+        if node.op_type.startswith("REF::"):
+            own = node.op_type.removeprefix("REF::")
+            node.op_type = "REF::" + kinds.setdefault(own, f"{own.partition(':')[0]}:{len(kinds)}")
+        node.name = names.get(node.name, node.name)
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    for item in (*graph.parameter, *graph.input, *graph.output):
+        item.name = names.get(item.name, item.name)
+    for primitive in model.primitives:
+        primitive.name = kinds.get(primitive.name, primitive.name)
+    _keep(model.primitives, sorted(model.primitives, key=lambda primitive: primitive.name))
+    _keep(graph.attribute, [item for item in graph.attribute if item.name != "compile_phase"])
+    graph.name = "mslab"
+
+
+def _keep(field: Any, items: list[Any]) -> None:
+    """Make these the items of a repeated field."""
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del field[:]
+    field.extend(copies)
+
+
+# --- ONNX ------------------------------------------------------------------------------------------------------------
+
+
+def onnx_graph(loaded: evaluation.Loaded) -> bytes:
+    """The graph written node by node, as model.py builds the network: images (N, 3, S, S) -> logits (N, class_num).
+
+    ms.export refuses a number of images that is left open, and a padded pool (2.8.0). BatchNorm stays a node of its
+    own: runtimes fold it when they load the file, and the weights, under torchvision's names, can be trained on.
+    """
+    onnx = exported.package("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    profile, size = loaded.info["profile"], loaded.info["image_size"]
+    tensors = dialects.to_torch({p.name: p.asnumpy() for p in loaded.network.get_parameters()})
+    nodes: list[Any] = []
+
+    def node(operator: str, name: str, *inputs: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, list(inputs), [f"{name}.out"], name=name, **attributes))
+        return f"{name}.out"
+
+    def unit(x: str, conv: str, norm: str, stride: int = 1, same: bool = False, eps: str = "eps") -> str:
+        """Convolution and BatchNorm."""
+        kernel = tensors[f"{conv}.weight"].shape[2]
+        where = _window(kernel, stride, size, same)
+        x = node("Conv", conv, x, f"{conv}.weight", **where)
+        parts = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        return node("BatchNormalization", norm, x, *parts, epsilon=profile[eps])
+
+    small, same = profile["stem"] == "small", profile["padding"] == "same"
+    x = unit("images", "conv1", "bn1", 1 if small else 2, same and not small, "outer_eps")
+    x = node("Relu", "relu", x)
+    if not small:
+        size = -(-size // 2)
+        x = node("MaxPool", "pool", x, **_window(3, 2, size, profile["pool"] == "same"))
+        size = -(-size // 2)
+    convolutions, strided = (2, 1) if profile["block"] == "basic" else (3, 2)  # of a block, and which has the stride
+    for number, (blocks, _, first_stride) in enumerate(loaded.info["stages"], start=1):
+        for index in range(blocks):
+            block, stride, short = f"layer{number}.{index}", first_stride if index == 0 else 1, x
+            if f"{block}.downsample.0.weight" in tensors:
+                short = unit(x, f"{block}.downsample.0", f"{block}.downsample.1", stride, eps="outer_eps")
+            for place in range(1, convolutions + 1):
+                here = place == strided
+                x = unit(x, f"{block}.conv{place}", f"{block}.bn{place}", stride if here else 1, here and same)
+                size = -(-size // stride) if here else size
+                if place < convolutions:
+                    x = node("Relu", f"{block}.relu{place}", x)
+            x = node("Relu", f"{block}.relu", node("Add", f"{block}.add", x, short))
+    x = node("Flatten", "flatten", node("GlobalAveragePool", "mean", x))
+    if "hidden.weight" in tensors:
+        x = node("Gemm", "hidden", x, "hidden.weight", "hidden.bias", transB=1)
+        x = node("Relu", "hidden.relu", x)
+    nodes.append(helper.make_node("Gemm", [x, "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1))
+
+    side, classes = loaded.info["image_size"], len(loaded.class_names)
+    graph = helper.make_graph(
+        nodes,
+        "mslab",
+        [helper.make_tensor_value_info("images", kind, ["N", 3, side, side])],
+        [helper.make_tensor_value_info("logits", kind, ["N", classes])],
+        [
+            onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
+            for name, value in tensors.items()
+            if not name.endswith(dialects.DROPPED)
+        ],
+    )
+    opset = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(graph, producer_name="mslab", ir_version=IR_VERSION, opset_imports=opset)
+    return model.SerializeToString(deterministic=True)
+
+
+def _window(kernel: int, stride: int, size: int, same: bool) -> dict[str, list[int]]:
+    """Attributes of a convolution or pool on maps of this side; "same" pads by need, and right and bottom more."""
+    need = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    pads = [need // 2] * 2 + [need - need // 2] * 2 if same else [kernel // 2] * 4  # top, left, bottom, right
+    return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": pads}
+
+
+WRITERS = {"mindir": mindir_graph, "onnx": onnx_graph}

@@ -1,0 +1,480 @@
+"""Networks as MINDIR and ONNX files: the checkpoint's answers, by any number of images, or one clear message."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import PROJECT, cli, without_roots_rights
+from PIL import Image
+
+from mslab import checkpoint, evaluation, export, exported, model, predict, runtime
+from mslab.errors import CheckpointError, DatasetError, DeviceError, MslabError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+KINDS = ["mindir", "onnx"]
+SIZE = 37  # odd, so that padding by need and on all sides differ in every layer
+STAGES = [[1, 8, 1], [2, 8, 2]]
+PROFILES = [
+    {},
+    {"padding": "same"},
+    {"pool": "same"},
+    {"stem": "small"},
+    {"stem": "small", "padding": "same"},
+    {"block": "basic"},
+    {"block": "basic", "padding": "same", "pool": "same"},
+    {"eps": 1e-2, "outer_eps": 1e-1},
+]
+
+
+def write_checkpoint(path: Path, stages=STAGES, size=SIZE, hidden=0, seed=0, **profile) -> Path:
+    """A network of this plan in which no weight is as it was at the start, as a lone file."""
+    rng = np.random.default_rng(seed)
+    backbone = model.resnet50_backbone(stages, profile)
+    network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))
+    for parameter in network.get_parameters():
+        if len(parameter.shape) == 1:
+            parameter.set_data(ms.Tensor(rng.uniform(0.5, 1.5, parameter.shape).astype(np.float32)))
+    info = {"class_names": ["a", "ü", "c"], "image_size": size, "resize_size": size + 3, "stages": stages}
+    info |= {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "profile": model.PROFILE | profile}
+    checkpoint.save(list(network.get_parameters()), path, info)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory):
+    """A checkpoint without a run. Not to be changed."""
+    runtime.start("cpu", "graph", 1)
+    return write_checkpoint(tmp_path_factory.mktemp("lone") / "x.ckpt", hidden=5)
+
+
+@pytest.fixture(scope="module")
+def graphs(parent, tmp_path_factory):
+    """best.mindir and best.onnx of the run, and what was said of them. Not to be changed."""
+    folder = tmp_path_factory.mktemp("graphs")
+    results = {kind: export.export_run(parent, kind, folder / f"best.{kind}") for kind in KINDS}
+    return folder, results
+
+
+def images(count: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(7).normal(size=(count, 3, size, size)).astype(np.float32)
+
+
+def logits(source, x: np.ndarray) -> np.ndarray:
+    return evaluation.load_network(source).network(ms.Tensor(x)).asnumpy()
+
+
+# --- the same answers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_an_onnx_file_answers_as_its_checkpoint_whatever_the_plan(profile, inside):
+    source = write_checkpoint(inside / "x.ckpt", hidden=6 if "pool" in profile else 0, **profile)
+    assert export.export_run(source, "onnx")["relative"] < 1e-5  # by MindSpore's logits, of eight and of one
+    onnx.checker.check_model(onnx.load("x.onnx"), full_check=True)
+    _, info = exported.open_exported(Path("x.onnx"))
+    assert info["profile"] == model.PROFILE | profile and info["class_names"] == ["a", "ü", "c"]
+
+
+def test_an_onnx_file_takes_any_number_of_images(lone, inside):
+    export.export_run(lone, "onnx", "x.onnx")
+    graph = onnx.load("x.onnx")
+    sides = [d.dim_param or d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["N", 3, SIZE, SIZE] and graph.opset_import[0].version == 13
+    forward, _ = exported.open_exported(Path("x.onnx"))
+    expected = logits(lone, images(5))
+    for count in (1, 2, 5):
+        np.testing.assert_allclose(forward(images(5)[:count]), expected[:count], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("profile", [{"stem": "small"}, {"block": "basic", "padding": "same", "pool": "same"}], ids=str)
+def test_a_mindir_file_answers_as_its_checkpoint(profile, inside):
+    source = write_checkpoint(inside / "x.ckpt", hidden=6, **profile)
+    assert export.export_run(source, "mindir")["relative"] < 1e-5
+    _, info = exported.open_exported(Path("x.mindir"))
+    assert info["resize_size"] == SIZE + 3 and info["checkpoint"] == checkpoint.sha256(source)
+
+
+def test_the_first_layers_by_hand(inside):
+    """Convolution and pool in NumPy, padded by need: the one place where projects differ and nothing would say so."""
+    source = write_checkpoint(inside / "x.ckpt", padding="same", pool="same")
+    export.export_run(source, "onnx", "x.onnx")
+    graph = onnx.load("x.onnx")
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("pool.out", onnx.TensorProto.FLOAT, None))
+    session = exported.package("onnxruntime").InferenceSession(graph.SerializeToString())
+    x, w = images(1)[0], {name: value.astype(np.float64) for name, value in checkpoint.read(source).tensors.items()}
+    padded = np.pad(x, [(0, 0), (3, 3), (3, 3)])  # 37 -> 19 by 2: needs 18 * 2 + 7 - 37 = 6
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), (1, 2))[:, ::2, ::2]
+    maps = np.einsum("chwij,ocij->ohw", patches, w["conv1.weight"])
+    scale = w["bn1.gamma"] / np.sqrt(w["bn1.moving_variance"] + 1e-5)
+    maps = (maps - w["bn1.moving_mean"][:, None, None]) * scale[:, None, None] + w["bn1.beta"][:, None, None]
+    maps = np.pad(np.maximum(maps, 0), [(0, 0), (1, 1), (1, 1)])  # 19 -> 10 by 2: needs 9 * 2 + 3 - 19 = 2
+    pooled = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), (1, 2))[:, ::2, ::2].max(axis=(3, 4))
+    found = session.run(["pool.out"], {"images": x[None]})[0][0]
+    np.testing.assert_allclose(found, pooled, rtol=1e-4, atol=1e-4)
+
+
+def test_predict_answers_the_same_from_all_four(parent, graphs, squares):
+    files = predict.expand([str(squares / "three" / "test")])
+    rows = []
+    for source in (parent, parent / "checkpoints" / "best.ckpt", *(graphs[0] / f"best.{kind}" for kind in KINDS)):
+        found = list(predict.predict(predict.open_model(source, "cpu", 4), files))  # 15 images: the last 4 filled up
+        assert [row["class"] for row in found] == [row["class"] for row in rows[0]] if rows else True
+        rows.append(found)
+    shares = [np.array([list(row["probabilities"].values()) for row in found]) for found in rows]
+    for other in shares[1:]:
+        np.testing.assert_allclose(other, shares[0], atol=1e-5)
+
+
+def test_it_says_what_was_compared_and_how_close_it_came(graphs, squares):
+    for kind, result in graphs[1].items():
+        assert result["images"] == 8 and result["of"] == f"images of {squares / 'three' / 'val'}"
+        assert 0 <= result["relative"] < 1e-5 and result["bytes"] == (graphs[0] / f"best.{kind}").stat().st_size
+        assert re.search(
+            r"compared on 8 images of .*val, one by one and together: logits differ by at most \d\.\de-\d+, "
+            r"\d\.\de-\d+ of the largest$",
+            export.summary(result),
+        )
+
+
+def test_a_lone_checkpoint_is_compared_on_random_numbers_or_on_named_images(lone, squares, inside):
+    result = export.export_run(lone, "onnx", "x.onnx")
+    assert result["of"] == "arrays of random numbers, as no validation images could be read"
+    root = squares / "two"
+    result = export.export_run(lone, "onnx", "y.onnx", root)
+    assert result["of"] == f"images of {root}" and result["images"] == 8
+    assert Path("x.onnx").read_bytes() == Path("y.onnx").read_bytes()
+
+
+def test_equal_checkpoints_give_equal_bytes_whatever_ran_before(lone, parent, inside):
+    again = shutil.copy(lone, inside / "z.ckpt")
+    for kind in KINDS:
+        export.export_run(lone, kind, f"x.{kind}")
+        assert Path(f"x.{kind}").stat().st_mode & 0o444 == 0o444  # MindSpore writes 0400
+    export.export_run(again, "onnx")
+    done = cli("export", again, "--format", "mindir", env={"PYTHONHASHSEED": "5"})
+    assert done.returncode == 0, done.stderr
+    for kind in KINDS:
+        assert Path(f"x.{kind}").read_bytes() == Path(f"z.{kind}").read_bytes()
+
+
+def test_plain_mindspore_gives_other_bytes_and_refuses_a_path_with_a_space(lone, inside):
+    network, x = evaluation.load_network(lone).network, ms.Tensor(images(1))
+    for name in ("a", "b"):
+        ms.export(network, x, file_name=str(inside / name), file_format="MINDIR")
+        network = evaluation.load_network(lone).network
+    assert Path("a.mindir").read_bytes() != Path("b.mindir").read_bytes()
+    with pytest.raises(ValueError, match="is illegal"):
+        ms.export(network, x, file_name=str(inside / "a b"), file_format="MINDIR")
+    (inside / "ä b").mkdir()
+    export.export_run(lone, "mindir", inside / "ä b" / "x.mindir")
+    exported.open_exported(inside / "ä b" / "x.mindir")
+
+
+def test_plain_mindspore_writes_no_onnx_file_of_this_network(lone, inside):
+    network = evaluation.load_network(lone).network
+    with pytest.raises(Exception, match="not yet supported"):
+        ms.export(network, ms.Tensor(images(1)), file_name=str(inside / "x"), file_format="ONNX")
+
+
+def test_plain_mindspore_reads_the_file_and_the_entry_is_its_user_info(lone, inside):
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    export.export_run(lone, "mindir", "x.mindir")
+    cell = ms.nn.GraphCell(ms.load("x.mindir"))
+    np.testing.assert_allclose(cell(ms.Tensor(images(3))).asnumpy(), logits(lone, images(3)), rtol=1e-4, atol=1e-5)
+    other_size = images(2, 50)
+    np.testing.assert_allclose(cell(ms.Tensor(other_size)).asnumpy(), logits(lone, other_size), rtol=1e-4, atol=1e-5)
+    texts = {entry.key: entry.value for entry in ModelProto.FromString(Path("x.mindir").read_bytes()).user_info}
+    assert set(texts) == {"mslab", "mslab_sha256"} and json.loads(texts["mslab"])["class_names"] == ["a", "ü", "c"]
+
+
+def test_an_exported_onnx_file_is_a_source_of_weights_with_its_plan(inside):
+    source = write_checkpoint(inside / "x.ckpt", hidden=6, padding="same", eps=1e-3)
+    export.export_run(source, "onnx")
+    first, found = checkpoint.read(source), checkpoint.read("x.onnx")
+    found.check()
+    assert found.profile == first.profile and found.hidden == 6 and found.class_names == ["a", "ü", "c"]
+    for name, value in (first.backbone | first.head).items():
+        assert np.array_equal((found.backbone | found.head)[name], value), name
+    np.testing.assert_array_equal(logits("x.onnx", images(2)), logits(source, images(2)))
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_from_the_command_line(parent, inside):
+    done = cli("export", parent, "--format", "onnx", "--out", "x.onnx", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["file"] == "x.onnx" and result["sha256"] == checkpoint.sha256(Path("x.onnx"))
+    done = cli("export", parent, "--format", "tflite")
+    assert done.returncode == 2 and "--format tflite: graphs are written as mindir or onnx" in done.stderr
+
+
+def test_it_is_written_beside_the_checkpoint(lone, inside):
+    shutil.copy(lone, inside / "y.ckpt")
+    assert export.export_run("y.ckpt", "mindir")["file"] == "y.mindir"
+    assert sorted(path.name for path in inside.iterdir()) == ["y.ckpt", "y.mindir"]
+
+
+def test_a_target_that_is_not_free_is_refused_before_anything_is_done(lone, inside):
+    Path("there.onnx").touch()
+    for kind, out, text in [
+        (
+            "onnx",
+            "there.onnx",
+            "there.onnx is there already.\n  expected  a new file in a folder",
+        ),
+        ("onnx", "no/x.onnx", "There is no folder no.\n  expected  a new file in a folder that exists"),
+        ("onnx", "x.mindir", "x.mindir would be a .mindir file; the format is onnx."),
+        ("onnx", "x", "x would be a nameless file; the format is onnx."),
+        ("tflite", "x.tflite", "x.tflite would be a .tflite file; the format is tflite."),
+    ]:
+        with pytest.raises(CheckpointError) as caught:
+            export.export_run(lone, kind, out)
+        assert str(caught.value).startswith(text), text
+    assert "one of the formats mindir, onnx" in str(caught.value) and "--format onnx" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_that_answers_otherwise_gets_no_name(kind, lone, inside, monkeypatch):
+    writer = export.WRITERS[kind]
+
+    def wrong(loaded):
+        head = loaded.network.head.classifier
+        kept = head.weight.asnumpy()
+        head.weight.set_data(ms.Tensor(kept * np.float32(1.01)))
+        graph = writer(loaded)
+        head.weight.set_data(ms.Tensor(kept))
+        return graph
+
+    monkeypatch.setitem(export.WRITERS, kind, wrong)
+    with pytest.raises(CheckpointError) as caught:
+        export.export_run(lone, kind, f"x.{kind}")
+    text = str(caught.value)
+    assert f"The graph for x.{kind} does not answer as {lone} does: on 8 arrays of random numbers" in text
+    assert "differ by at most 0.001 of the largest one" in text and "no file was written" in text
+    assert list(inside.iterdir()) == []
+
+
+def test_numbers_that_are_none_are_a_difference():
+    right, x = np.ones((2, 3), np.float32), np.zeros((2, 3, 4, 4), np.float32)
+    for none in (1, 2):  # of images alone, of images together
+        found = export.compare(
+            lambda x: right[: len(x)], lambda x, none=none: right[: len(x)] * (np.nan if len(x) == none else 1), x
+        )
+        assert not found["relative"] <= export.TOLERANCE
+    assert export.compare(lambda x: right[: len(x)], lambda x: right[: len(x)] * 1.5, x)["relative"] == 0.5
+
+
+def test_too_many_weights_are_refused(lone, inside, monkeypatch):
+    monkeypatch.setattr(export, "MAX_WEIGHTS", 2**10)
+    with pytest.raises(CheckpointError, match="GiB of weights") as caught:
+        export.export_run(lone, "mindir", "x.mindir")
+    assert "more does not fit into one MINDIR or ONNX file" in str(caught.value)
+
+
+def test_a_backbone_and_images_that_are_not_there_are_refused(parent, lone, inside):
+    with pytest.raises(CheckpointError, match="is a backbone without a head"):
+        export.export_run(parent / "checkpoints" / "best_backbone.ckpt", "onnx", "x.onnx")
+    (inside / "none").mkdir()
+    with pytest.raises(DatasetError):
+        export.export_run(lone, "onnx", "x.onnx", inside / "none")
+    assert not Path("x.onnx").exists()
+
+
+# --- files that cannot be used ---------------------------------------------------------------------------------------
+
+
+def refusal(path: str | Path) -> str:
+    with pytest.raises(MslabError) as caught:
+        exported.open_exported(Path(path))
+    assert "\n  expected  " in str(caught.value) and "\n  fix       " in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_file_names_what_is_near(graphs):
+    text = refusal(graphs[0] / "bets.onnx")
+    assert text.startswith(f"There is no file {graphs[0] / 'bets.onnx'}.")
+    assert str(graphs[0] / "best.mindir") in text and str(graphs[0] / "best.onnx") in text
+    assert "mslab export RUN --format onnx writes one" in refusal("no/where.onnx")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_file_is_never_run(kind, graphs, inside):
+    content, path = (graphs[0] / f"best.{kind}").read_bytes(), inside / f"x.{kind}"
+    changed = bytearray(content)
+    changed[len(content) // 2] ^= 1
+    for broken, why in [
+        (b"", "it has 0 bytes"),
+        (content[:-1], "it is cut off"),
+        (content[: len(content) // 2], "it is cut off"),
+        (bytes(changed), "its bytes are not those that mslab wrote"),
+        (content + content[-82:], "its bytes are not those that mslab wrote"),  # with its last pair twice
+    ]:
+        path.write_bytes(broken)
+        text = refusal(path)
+        assert text.startswith(f"{path} cannot be used: {why}"), text
+        assert f"write it anew: mslab export RUN --format {kind}" in text
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+    assert "cannot be used" in refusal(path) or "has no entry" in refusal(path)
+
+
+def test_files_of_others_are_told_apart(lone, inside):
+    ms.export(
+        evaluation.load_network(lone).network,
+        ms.Tensor(images(1)),
+        file_name=str(inside / "x.mindir"),
+        file_format="MINDIR",
+    )
+    text = refusal("x.mindir")
+    assert text.startswith("x.mindir has no entry 'mslab': its class names and the preprocessing")
+    assert "mslab export RUN --format mindir" in text
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [1])],
+        [value("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    onnx.save(onnx.helper.make_model(graph), "x.onnx")
+    assert "mslab convert x.onnx --to x.ckpt, and predict with that" in refusal("x.onnx")
+
+
+def without_entry(kind: str, content: bytes):
+    """The model, as its format's own package reads it, and mslab's entry, taken out of it."""
+    from mindspore.train.mind_ir_pb2 import ModelProto
+
+    model = onnx.load_model_from_string(content) if kind == "onnx" else ModelProto.FromString(content)
+    pairs = model.metadata_props if kind == "onnx" else model.user_info
+    info = json.loads(next(pair.value for pair in pairs if pair.key == "mslab"))
+    del pairs[:]
+    return model, info
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_mslab_would_not_write_is_refused_even_with_a_right_sum(kind, graphs, inside):
+    """A file may be made by hand: the sum guards against damage, these rules against the rest."""
+    content, path = (graphs[0] / f"best.{kind}").read_bytes(), inside / f"x.{kind}"
+
+    def after(change, entry=lambda info: info) -> str:
+        model, info = without_entry(kind, content)
+        change(model)
+        path.write_bytes(exported.sealed(model.SerializeToString(), entry(info)))
+        return refusal(path)
+
+    def same(model):
+        pass
+
+    def other_operator(model):
+        if kind == "onnx":
+            model.graph.node[3].op_type = "If"
+        else:
+            model.primitives[3].op_type = "Custom"
+
+    def weights_elsewhere(model):
+        tensor = model.graph.initializer[0] if kind == "onnx" else model.graph.parameter[0]
+        tensor.ClearField("raw_data")
+        if kind == "onnx":
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="/etc/passwd")
+        else:
+            tensor.external_data.location = "/etc/passwd"
+
+    def wrong_size(model):
+        (model.graph.initializer if kind == "onnx" else model.graph.parameter)[0].dims[0] += 1
+
+    def functions(model):
+        model.functions.add(name="f")
+
+    def no_graph(model):
+        model.ClearField("graph")
+
+    operator = "If" if kind == "onnx" else "Custom"
+    assert f"it has operators that no ResNet needs: {operator}." in after(other_operator)
+    assert "lies in another file" in after(weights_elsewhere)
+    assert "bytes and has" in after(wrong_size)
+    assert "an unexpected field " in after(functions)
+    assert "cannot be used" in after(no_graph)
+    assert "its entry 'mslab' has no std" in after(same, lambda info: {k: v for k, v in info.items() if k != "std"})
+    assert "its entry 'mslab' has another mean.1 than" in after(same, lambda info: info | {"mean": [1.0, "x", 1.0]})
+    assert "its entry 'mslab' has no class_names" in after(same, lambda info: info | {"class_names": []})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_of_other_images_or_classes_is_said_when_it_is_run(kind, graphs, inside):
+    model, info = without_entry(kind, (graphs[0] / f"best.{kind}").read_bytes())
+    path = inside / f"x.{kind}"
+    path.write_bytes(exported.sealed(model.SerializeToString(), info | {"class_names": ["a", "b"]}))
+    forward, _ = exported.open_exported(path)
+    with pytest.raises(CheckpointError, match=r"its graph gives \(2, 3\) for 2 images and 2 classes"):
+        forward(images(2, 32))
+    with pytest.raises(CheckpointError, match=r"its graph does not run on images \(2, 4, 32, 32\)"):
+        forward(np.zeros((2, 4, 32, 32), np.float32))
+
+
+def test_without_the_packages_it_says_what_to_install(lone, graphs, inside, monkeypatch):
+    for name in ("onnx", "onnxruntime"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, None)
+            with pytest.raises(DeviceError) as caught:
+                export.export_run(lone, "onnx", "x.onnx")
+            assert str(caught.value).startswith(f"The package {name} cannot be imported")
+            assert "pip install 'mslab[onnx]'; MINDIR files need neither" in str(caught.value)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "The package onnxruntime cannot be imported" in refusal(graphs[0] / "best.onnx")
+    exported.open_exported(graphs[0] / "best.mindir")
+
+
+def test_a_file_that_may_not_be_read_says_how_to_change_that(graphs, inside):
+    shutil.copy(graphs[0] / "best.onnx", "x.onnx")
+    Path("x.onnx").chmod(0)
+    code = "from pathlib import Path\nfrom mslab import exported\nexported.open_exported(Path('x.onnx'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=without_roots_rights)
+    assert "x.onnx cannot be read: Permission denied." in done.stderr and "chmod u+r x.onnx" in done.stderr
+
+
+# --- outside of mslab ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(130, 90), (47, 61), (32, 32), (20, 30)])
+def test_the_pages_example_sees_what_predict_sees(size, parent, graphs, inside, capsys):
+    """To one grey level of 256. With Pillow's usual resize it would see something else: that takes means."""
+    text = (PROJECT / "docs" / "export.md").read_text()
+    code = textwrap.dedent(re.search(r"^    import json.+?(?=^\S)", text, re.M | re.S)[0])
+    shutil.copy(graphs[0] / "best.onnx", "best.onnx")
+    pixels = np.random.default_rng(3).integers(0, 256, (size[1] // 5, size[0] // 5, 3)).astype(np.uint8)
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save("photo.jpg")
+    found, usual = {}, {}
+    exec(code, found)
+    exec(re.sub(r"image\.transform\(.+\)", "image.resize((w, h), Image.Resampling.BILINEAR)", code), usual)
+    loaded = evaluation.load_network(parent)
+    grey = 1 / 255 / np.float32(loaded.info["std"]).reshape(3, 1, 1)
+    seen = loaded.preprocess("photo.jpg")
+    assert np.abs((found["x"] - seen) / grey).max() < 1.01
+    assert np.abs((usual["x"] - seen) / grey).max() > 5 or min(size) <= 32
+    (row,) = predict.predict(predict.open_model(parent, "cpu"), [Path("photo.jpg")])
+    np.testing.assert_allclose(found["shares"], list(row["probabilities"].values()), atol=0.01)
+    assert row["class"] in capsys.readouterr().out
+
+
+# --- the whole network -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_resnet50(kind, inside):
+    runtime.start("cpu", "graph", 1)
+    source = write_checkpoint(inside / "x.ckpt", model.STAGES, 64)
+    result = export.export_run(source, kind)
+    assert result["relative"] < 1e-5 and result["bytes"] > 23_508_032 * 4
+    if kind == "onnx":
+        onnx.checker.check_model(onnx.load("x.onnx"), full_check=True)
