@@ -3,6 +3,7 @@
 mslab.train(config)                          mslab.transfer(config, backbone="best_backbone.ckpt")
 mslab.evaluate(run_or_ckpt, data)            mslab.check_dataset(train, val=None, test=None, class_num=None)
 mslab.load_network(run_or_ckpt)              mslab.load_config(path_or_dict)
+mslab.Run(path), to look at in a notebook
 """
 
 import importlib
@@ -19,6 +20,7 @@ PUBLIC = {  # name -> module; imported at first use, since MindSpore takes secon
     "load_network": "evaluation",
     "check_dataset": "check",
     "load_config": "config",
+    "Run": "notebook",
 }
 __all__ = [*PUBLIC, "__version__"]
 

@@ -66,13 +66,13 @@ def test_an_unknown_error_keeps_its_traceback(tmp_path, squares):
     assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: unheard of" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "transfer", "eval"])
+@pytest.mark.parametrize("command", ["train", "transfer", "eval", "suspects"])
 def test_wrong_data_stops_before_mindspore_starts(command, tmp_path, three):
     shutil.copytree(three["train_data"], tmp_path / "set")
     (tmp_path / "set" / ".checkpoint").mkdir()
     (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "set"}))
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mindspore'] = None  # importing it fails\n")
-    rest = {"train": [], "transfer": ["--backbone", "none.ckpt"], "eval": ["--data", "set"]}[command]
+    rest = {"train": [], "transfer": ["--backbone", "none.ckpt"]}.get(command, ["--data", "set"])
     done = cli(command, "x.yaml", *rest, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1 and "DatasetError: set" in done.stderr and "stray-folder" in done.stderr
     assert not (tmp_path / "runs").exists()

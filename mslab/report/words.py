@@ -85,7 +85,7 @@ CHINESE = {
     "accuracy": "准确率",
     "The surest mistakes": "最自信的错误",
     "Wrong with the highest probability first. Heat maps (Grad-CAM) show where the network saw what spoke for a class: "
-    "bright is much.": "错误概率最高者在前。热力图（Grad-CAM）显示网络在何处看到支持某类别的内容：越亮越多。",
+    "bright is much.": "误判，概率最高者在前。热力图（Grad-CAM）显示网络在何处看到支持某类别的内容：越亮越多。",
     "Right, but least certain": "正确但最不确定",
     "The lowest probability of the true class first.": "真实类别概率最低者在前。",
     "There are none.": "没有。",

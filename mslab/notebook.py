@@ -1,0 +1,413 @@
+"""A run, to look at in a notebook: curves, confusion matrix, mistakes with heat maps, predictions; each shows itself.
+
+    run = mslab.Run("runs/mushrooms9-20250301-101500")    # reads files only; MindSpore starts when images are asked for
+    run.history    run.confusion    run.mistakes(6)    run.predict("photo.jpg")    run.suspects()    run.report()
+
+In a terminal each is a line or a small table. HTML holds everything it shows, and every name in it is escaped.
+"""
+
+import base64
+import io
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from easydict import EasyDict
+from markupsafe import Markup
+from rich import box
+from rich.table import Table
+
+from mslab import runfolder
+from mslab.check import DatasetReport, check_dataset
+from mslab.errors import DatasetError, RunError
+from mslab.show import render, shown
+
+if TYPE_CHECKING:
+    from mslab import data, inspection
+    from mslab.predict import Model
+
+COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # of history that are shown
+SHOWN = 12  # its last rows that are
+BARS = 5  # most probable classes of a prediction that are drawn
+Picture = Any  # a Pillow image
+
+
+class Run:
+    """A run folder as it was when this was made, also of a run that still trains. Raises RunError where it is none."""
+
+    def __init__(self, path: str | Path, device: str = "auto") -> None:
+        self._run = runfolder.Run.read(path)
+        self.device = device
+        self._inspected: dict[str | None, inspection.Inspection] = {}
+
+    @property
+    def path(self) -> Path:
+        return self._run.path
+
+    @property
+    def config(self) -> EasyDict:
+        return self._run.config
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self._run.manifest
+
+    @property
+    def class_names(self) -> list[str]:
+        """In index order."""
+        return list(self.manifest["class_names"])
+
+    @property
+    def history(self) -> "History":
+        """One row an epoch, as in history.csv."""
+        return History(self._run.rows)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Figures of the best epoch: best_epoch, val_acc, val_loss, linear_acc, and per class precision, recall, F1."""
+        best, figures = self._run.best, dict(self.manifest["metrics"])
+        if best:
+            figures |= {"best_epoch": best["epoch"], "val_acc": best["val_acc"], "val_loss": best["val_loss"]}
+            figures["per_class"] = self._figures()["per_class"]
+        return figures
+
+    @property
+    def confusion(self) -> "Confusion":
+        """Counts of the best epoch's validation images, int (class_num, class_num): row = true, column = predicted."""
+        figures = self._figures()
+        matrix = np.array(figures["confusion"], int).view(Confusion)
+        matrix.class_names = figures["class_names"]
+        return matrix
+
+    def mistakes(self, n: int = 12, data: str | Path | None = None) -> "Predictions":
+        """The n surest mistakes on the validation images, or on another folder's (of a parent: its test, else val)."""
+        seen = self._inspect(data)
+        wrong = seen.mistakes()
+        found = self._predictions(seen.images, wrong[:n], seen.probabilities[wrong[:n]], labelled=True)
+        found.title = f"{len(found)} of {len(wrong)} mistakes on {len(seen.images)} images, the surest first"
+        return found
+
+    def predict(self, images: Any) -> "Prediction | Predictions":
+        """What an image shows: a path, a file's bytes or a Pillow image; of a list of them, a list of predictions.
+
+        Raises DatasetError, with every reason, where some cannot be read.
+        """
+        from mslab import data, predict
+
+        items = list(images) if isinstance(images, list | tuple) else [images]
+        with tempfile.TemporaryDirectory() as folder:
+            files = [as_file(item, Path(folder) / f"image-{number}") for number, item in enumerate(items)]
+            names = [str(item) if isinstance(item, str | Path) else f"image {i}" for i, item in enumerate(items)]
+            rows = list(predict.predict(self._model, files))
+            if bad := [(shown(name), row["error"]) for name, row in zip(names, rows, strict=True) if row["error"]]:
+                raise DatasetError(
+                    f"{len(bad)} of {len(rows)} images cannot be read.",
+                    details=bad,
+                    expected="files that MindSpore decodes, such as PNG and JPEG",
+                    fix="save them again as PNG, or leave them out",
+                )
+            shares = np.array([list(row["probabilities"].values()) for row in rows])
+            known = data.Images(files, np.zeros(len(files), np.int32), self._model.class_names)
+            found = self._predictions(known, np.arange(len(files)), shares, names=names)
+        return found if isinstance(images, list | tuple) else found[0]
+
+    def suspects(self, data: str | Path | None = None, folds: int = 5) -> "Suspects":
+        """Images whose label is probably wrong, in the run's own data or a folder's; also written into the run."""
+        from mslab import suspects
+
+        report = check_dataset(data) if data else self._images()
+        found = suspects.find(self.path, report.root, report, folds, self.device)
+        suspects.write(found, self.path)
+        return Suspects(found)
+
+    def report(self, lang: str = "en") -> Path:
+        """Write report.html into the run's folder, in en or zh. Returns its path."""
+        from mslab.report import write_report
+
+        return write_report([self.path], out=None, lang=lang, device=self.device)
+
+    def __repr__(self) -> str:
+        return f"Run {shown(self.path)}: {self._state()}"
+
+    def _repr_html_(self) -> str:
+        text = Markup("<p><strong>{}</strong>: {}</p>").format(shown(self.path), self._state())
+        return str(text + (curves(self._run.rows) if self._run.rows else ""))
+
+    def _state(self) -> str:
+        run, best = self._run, self._run.best
+        text = f"{len(self.class_names)} classes, {run.epoch} of {run.config.epochs} epochs, {self.manifest['status']}"
+        text += f"; best val_acc {best['val_acc']:.3f} in epoch {best['epoch']}" if best else ""
+        linear = self.manifest["metrics"].get("linear_acc")
+        return text + (f", a linear model of 8x8 thumbnails has {linear:.3f}" if linear is not None else "")
+
+    def _figures(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.path / "eval.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.path} has no readable eval.json: {getattr(error, 'strerror', None) or error}.",
+                expected="a run in which at least one epoch was measured",
+                fix=f"mslab train --resume {self.path}, or look at another run",
+            ) from None
+
+    # --- what needs the network -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _model(self) -> "Model":
+        from mslab import predict
+
+        return predict.open_model(self.path, self.device)
+
+    @cached_property
+    def _loaded(self) -> Any:
+        return self._model.loaded
+
+    @cached_property
+    def _heat(self) -> Any:
+        """Compiled once, for all images that are asked for."""
+        from mslab import inspection
+
+        return inspection.HeatMap(self._loaded.network)
+
+    def _images(self) -> DatasetReport:
+        """The run's own images, checked. Paths in its config are seen from where it began: the folder above runs/."""
+        from mslab.report import single
+
+        config, home = EasyDict(self.config), self.path.resolve().parent.parent
+        for key in ("train_data", "val_data") if home != Path.cwd() else ():
+            if (home / config[key]).exists():
+                config[key] = str(home / config[key])
+        return single.images_of(runfolder.Run(self.path, config, self.manifest))
+
+    def _inspect(self, root: str | Path | None) -> "inspection.Inspection":
+        """What the network makes of the validation images or of a folder's; kept."""
+        import mindspore as ms
+
+        from mslab import evaluation, inspection
+
+        key = None if root is None else str(root)
+        if key not in self._inspected:
+            split, report = ("val", self._images()) if root is None else evaluation.measured_split(root)
+            loaded = self._loaded  # starts the device
+            evaluation.same_classes(loaded, report)
+            images = evaluation.images_of(report, split)
+            self._inspected[key] = inspection.inspect(loaded, images, ms.get_context("device_target").lower())
+        return self._inspected[key]
+
+    def _predictions(
+        self,
+        images: "data.Images",
+        index: np.ndarray,
+        shares: np.ndarray,
+        names: Sequence[str] = (),
+        labelled: bool = False,
+    ) -> "Predictions":
+        """Of the images at these positions; shares float (n, class_num) are theirs. `names`: of all images."""
+        from mslab import inspection
+
+        if not len(index):
+            return Predictions()
+        names, classes = names or images.names(), self._model.class_names
+        seen = inspection.as_seen(self._loaded.info, images, index)
+        heat = inspection.heat_maps(self._heat, seen, shares.argmax(axis=1), self._model.batch)
+        pixels = inspection.as_pixels(self._loaded.info, seen)
+        pictures = inspection.thumbnails(images, index)
+        found = Predictions()
+        for row, i in enumerate(index):
+            best = int(shares[row].argmax())
+            every = dict(zip(classes, map(float, shares[row]), strict=True))
+            overlay = inspection.overlay(pixels[row], heat[row])
+            true = classes[images.labels[i]] if labelled else None
+            found.append(Prediction(names[i], classes[best], every[classes[best]], every, pictures[row], overlay, true))
+        return found
+
+
+def as_file(image: Any, path: Path) -> Path:
+    """The file itself; bytes and Pillow images are written to `path`."""
+    if isinstance(image, str | Path):
+        return Path(image)
+    if isinstance(image, bytes | bytearray):
+        path.write_bytes(image)
+        return path
+    if not hasattr(image, "convert"):
+        raise DatasetError(
+            f"{type(image).__name__} is no image.",
+            expected="a path, a file's bytes, a Pillow image, or a list of them",
+            fix="of an array: PIL.Image.fromarray(pixels), uint8 (height, width, 3)",
+        )
+    from mslab.check.worker import on_white
+
+    on_white(image).save(path, "PNG")
+    return path
+
+
+# --- what shows itself ------------------------------------------------------------------------------------------------
+
+
+class History(list[dict[str, Any]]):
+    """Rows of epochs."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no epoch was completed"
+        grid = Table(*COLUMNS, box=box.SIMPLE)
+        for row in self[-SHOWN:]:
+            grid.add_row(*(number(row[key]) for key in COLUMNS))
+        return "\n".join([f"… {len(self) - SHOWN} epochs before"] * (len(self) > SHOWN) + [render(grid)])
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>no epoch was completed</p>"
+        before = Markup("<p>… {} epochs before</p>").format(len(self) - SHOWN) if len(self) > SHOWN else ""
+        rows = [[number(row[key]) for key in COLUMNS] for row in self[-SHOWN:]]
+        return str(curves(self) + before + table(COLUMNS, rows))
+
+
+class Confusion(np.ndarray):
+    """Counts, row = true class, column = predicted: an array like any other, which a notebook shows with names."""
+
+    class_names: Sequence[str] = ()
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.class_names = getattr(source, "class_names", ())
+
+    def _repr_html_(self) -> str | None:
+        if self.shape != (len(self.class_names),) * 2:
+            return None  # a part of it
+        names = [shown(name, 24) for name in self.class_names]
+        counts = np.asarray(self)
+        shares = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))  # so that a rare mistake is seen
+        rows = [
+            [name, *(shaded(n, share) for n, share in zip(*both, strict=True))]
+            for name, *both in zip(names, counts.tolist(), shares.tolist(), strict=True)
+        ]
+        return str(table(["true \\ predicted", *names], rows))
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What the network made of one image."""
+
+    file: str  # "image 0" where it came as bytes or a Pillow image
+    class_name: str
+    probability: float
+    probabilities: dict[str, float]  # of every class
+    picture: Picture  # at most 112 pixels
+    heat_map: Picture  # as the network saw it, warm where it saw what spoke for class_name (Grad-CAM)
+    true_name: str | None = None  # its label, where it has one
+
+    def __repr__(self) -> str:
+        true = f", labelled {shown(self.true_name)}" if self.true_name is not None else ""
+        return f"{shown(self.file, 40)}: {shown(self.class_name)} {self.probability:.3f}{true}"
+
+    def _repr_html_(self) -> str:
+        from mslab.inspection import data_uri
+
+        frame = Markup('<img alt="" style="width:112px;height:112px;object-fit:contain" src="{}">')
+        pictures = (frame.format(data_uri(picture)) for picture in (self.picture, self.heat_map))
+        most = sorted(self.probabilities.items(), key=lambda item: -item[1])[:BARS]
+        bars = Markup("").join(
+            Markup(
+                '<div style="display:grid;grid-template-columns:8em 5em 3em;gap:.4em;line-height:1.3">'
+                '<span>{}</span><span style="background:#3584e4;width:{:.0f}%"></span><span>{:.3f}</span></div>'
+            ).format(shown(name, 24), 100 * share, share)
+            for name, share in most
+        )
+        true = Markup(", labelled <strong>{}</strong>").format(self.true_name) if self.true_name is not None else ""
+        return str(
+            Markup(
+                '<div style="width:17em;overflow-wrap:anywhere"><div style="display:flex;gap:4px">{}</div>'
+                "<strong>{}</strong> {:.3f}{}<div><small>{}</small></div>{}</div>"
+            ).format(
+                Markup("").join(pictures), shown(self.class_name), self.probability, true, shown(self.file, 40), bars
+            )
+        )
+
+
+class Predictions(list[Prediction]):
+    title = ""
+
+    def __repr__(self) -> str:
+        return "\n".join([self.title] * bool(self.title) + [f"  {item!r}" for item in self])
+
+    def _repr_html_(self) -> str:
+        cards = Markup("").join(Markup(item._repr_html_()) for item in self)
+        return str(
+            Markup('<p>{}</p><div style="display:flex;flex-wrap:wrap;gap:1em">{}</div>').format(self.title, cards)
+        )
+
+
+class Suspects(list[dict[str, Any]]):
+    """Rows of images whose label is probably wrong: file, split, label, suggested, p_label, p_suggested, rank."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__(found.rows)
+        self.found = found
+
+    def __repr__(self) -> str:
+        from mslab import suspects
+
+        return suspects.table(self.found)
+
+    def _repr_html_(self) -> str:
+        from mslab import suspects
+
+        rows = [
+            [
+                Markup('<img alt="" src="{}" style="height:56px">').format(picture),
+                *(shown(row[key]) for key in ("file", "label", "suggested")),
+                *(f"{row[key]:.3f}" for key in ("p_label", "p_suggested")),
+            ]
+            for row, picture in zip(self, suspects.pictures(self.found, suspects.LISTED), strict=False)
+        ]
+        text = f"{suspects.summary_of(self.found)}{f'; {suspects.ADVICE}' if rows else ''}"
+        head = ("", "file", "label", "suggested", "p(label)", "p(suggested)")
+        return str(Markup("<p>{}</p>").format(text) + (table(head, rows) if rows else ""))
+
+
+def number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4g}"
+
+
+def shaded(count: int, share: float) -> Markup:
+    """A number on a ground that is the deeper the larger its share; nothing for 0."""
+    style = "display:block;text-align:right;padding:0 .4em;background:rgba(53,132,228,{:.2f})"
+    return Markup(f'<span style="{style}">{{}}</span>').format(0.7 * share, count or "")
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
+    """An HTML table; texts are escaped, Markup is taken as it is."""
+
+    def line(tag: str, cells: Iterable[str]) -> Markup:
+        inside = Markup("").join(Markup("<{0}>{1}</{0}>").format(Markup(tag), text) for text in cells)
+        return Markup("<tr>{}</tr>").format(inside)
+
+    body = Markup("").join(line("td", row) for row in rows)
+    return Markup('<div style="overflow-x:auto"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(
+        line("th", head), body
+    )
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> Markup:
+    """Loss and accuracy over the epochs, as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
+        for part, style in (("train", "o--"), ("val", "o-")):
+            measured = [(row["epoch"], row[f"{part}_{what}"]) for row in rows if not math.isnan(row[f"{part}_{what}"])]
+            axes.plot(*zip(*measured, strict=True), style, markersize=3, label=f"{part}_{what}")
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100)
+    text = base64.b64encode(png.getvalue()).decode()
+    return Markup('<img alt="loss and accuracy over epochs" src="data:image/png;base64,{}">').format(text)

@@ -1,0 +1,63 @@
+"""The labs' notebooks: stored without outputs, and they run from top to bottom in an empty folder."""
+
+import os
+import re
+
+import nbformat
+import pytest
+from conftest import PROJECT
+from nbclient import NotebookClient
+
+LABS = PROJECT / "docs" / "labs"
+
+
+def run(name, folder):
+    """{first line of a code cell: (its text, its HTML)}, after all have run. A cell that fails is an error."""
+    notebook = nbformat.read(LABS / f"{name}.ipynb", as_version=4)
+    client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client.execute(env=os.environ | {"IPYTHONDIR": str(folder / ".ipython")})
+    found = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            text = "".join(o.get("text", "") for o in cell.outputs)
+            found[cell.source.splitlines()[0]] = (
+                text,
+                "".join(o.get("data", {}).get("text/html", "") for o in cell.outputs),
+            )
+    return found
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(LABS.glob("*.ipynb"))])
+def test_labs_are_stored_without_outputs(name):
+    notebook = nbformat.read(LABS / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    assert notebook.metadata.keys() == {"kernelspec", "language_info"}  # nothing of the machine that it ran on
+
+
+def test_nine_to_two(tmp_path):
+    cells = run("nine-to-two", tmp_path)
+    *_, (said, _) = cells.values()
+    assert said == "all came out\n"
+    accuracy = {row.split()[0]: float(row.split()[1]) for row in cells["accuracy = {"][0].splitlines()}
+    assert accuracy["transfer"] > accuracy["scratch"] and accuracy["transfer"] > 0.7
+    assert "(1, 512, 3, 3)" in cells["from mslab.show import show_network"][0]
+    assert "<th>Suillus</th>" in cells["run.confusion"][1]
+    for first in ("run.mistakes(6)", 'pair.mistakes(6, data=DATA / "mushrooms2")'):
+        assert re.search(r"of \d+ mistakes on \d+ images", cells[first][1]) and "data:image/jpeg" in cells[first][1]
+    assert len(list(tmp_path.glob("runs/*/report.html"))) == 1
+
+
+def test_find_what_is_wrong(tmp_path):
+    cells = run("find-what-is-wrong", tmp_path)
+    *_, (said, _) = cells.values()
+    assert said == "all came out\n"
+    refused, _ = cells["settings = {"]
+    assert all(code in refused for code in ("stray-folder", "truncated", "split-leak"))
+    assert "the loss does not move" in cells['for warning in bad.manifest["warnings"]:'][0]
+    assert "suspects are for a person to look at" in cells["suspects = good.suspects()"][1]
+    named, all_swapped = map(
+        int, re.match(r"(\d+) of (\d+)", cells['named = {row["file"] for row in suspects}'][0]).groups()
+    )
+    assert all_swapped == 40 and named >= 24
+    assert (tmp_path / "shapes.quarantine" / "train" / ".ipynb_checkpoints").is_dir()

@@ -1,0 +1,196 @@
+"""A run in a notebook: it reads files only, shows itself without anything from elsewhere, and escapes what it shows."""
+
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import draw, settings
+from PIL import Image
+
+import mslab
+from mslab import evaluation, notebook
+from mslab.errors import DatasetError, RunError
+
+
+@pytest.fixture(scope="module")
+def run(parent):
+    return mslab.Run(parent)
+
+
+class Strict(HTMLParser):
+    """Every element is closed, nothing is fetched, nothing runs."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text = [], ""
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag != "img":
+            self.open.append(tag)
+        assert tag not in ("script", "link", "iframe", "object")
+        for name, value in attributes:
+            assert not name.startswith("on"), name
+            assert name not in ("src", "href") or value.startswith("data:image/"), value[:60]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_making_one_reads_files_and_needs_no_mindspore(parent):
+    script = (
+        f"import sys, mslab; run = mslab.Run({str(parent)!r}); print(repr(run)); run.history._repr_html_()\n"
+        "run._repr_html_(); run.confusion; run.metrics; print('mindspore' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    first, last = done.stdout.splitlines()
+    assert re.fullmatch(
+        rf"Run .*{parent.name[-20:]}: 3 classes, 1 of 1 epochs, done; best val_acc \S+ in epoch 1, .*", first
+    )
+    assert last == "False" and not done.stderr, done.stderr
+
+
+def test_figures_are_those_of_the_folder(run, parent):
+    kept = json.loads((parent / "eval.json").read_text())
+    assert run.path == parent and run.class_names == ["a", "b", "c"] and run.config.class_num == 3
+    assert run.manifest["status"] == "done"
+    assert isinstance(run.history, list) and run.history[0]["epoch"] == 1
+    assert run.metrics["val_acc"] == pytest.approx(kept["accuracy"], abs=1e-5)
+    assert run.metrics["per_class"] == kept["per_class"] and run.metrics["best_epoch"] == 1
+    matrix = run.confusion
+    assert matrix.dtype.kind == "i" and matrix.tolist() == kept["confusion"] and matrix.sum() == 21
+    assert matrix[:2]._repr_html_() is None  # a part has other names
+
+
+def test_curves_and_tables_show_themselves(run):
+    page = Strict(run.history._repr_html_())
+    assert "val_loss" in page.text and f"{run.history[0]['val_loss']:.4g}" in page.text
+    assert "train_loss" in repr(run.history) and "epoch" in repr(run.history)
+    assert Strict(run.confusion._repr_html_()).text.startswith("true \\ predictedabc")
+    assert "best val_acc" in Strict(run._repr_html_()).text
+    rows = [dict(run.history[0], epoch=e, val_loss=math.nan, val_acc=math.nan) for e in range(1, 31)]
+    long = notebook.History(rows)
+    assert "… 18 epochs before" in repr(long) and "… 18 epochs before" in Strict(long._repr_html_()).text
+    assert Strict(notebook.History()._repr_html_()).text == repr(notebook.History()) == "no epoch was completed"
+
+
+def test_mistakes_are_shown_with_heat_maps(run, parent):
+    seen = run._inspect(None)
+    wrong = int((seen.predicted != seen.labels).sum())
+    found = run.mistakes(3)
+    assert (
+        len(found) == min(3, wrong)
+        and found.title == f"{len(found)} of {wrong} mistakes on 21 images, the surest first"
+    )
+    assert wrong == 21 - run.confusion.trace()
+    for mistake in found:
+        assert mistake.true_name != mistake.class_name and mistake.true_name == mistake.file.split("/")[-2]
+        assert mistake.probability == max(mistake.probabilities.values())
+        assert mistake.picture.size == (40, 40) and mistake.heat_map.size == (32, 32)
+    assert [m.probability for m in found] == sorted((m.probability for m in found), reverse=True)
+    page = Strict(found._repr_html_())
+    assert found.title in page.text and all(mistake.true_name in page.text for mistake in found)
+    assert repr(found).count("\n") == len(found)
+
+
+def test_predictions_of_a_path_bytes_and_a_picture_are_equal(run, squares):
+    file = squares / "three" / "test" / "b" / "000.png"
+    one = run.predict(str(file))
+    with Image.open(file) as picture:
+        three = run.predict([file, file.read_bytes(), picture])
+    loaded = evaluation.load_network(run.path)
+    logits = loaded.network(ms.Tensor(loaded.preprocess(file))).asnumpy()[0]
+    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    for prediction in (one, *three):
+        assert list(prediction.probabilities) == ["a", "b", "c"]
+        assert list(prediction.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)
+        assert prediction.class_name == "abc"[int(expected.argmax())]
+        assert prediction.probability == prediction.probabilities[prediction.class_name]
+    assert [p.file for p in three] == [str(file), "image 1", "image 2"] and one.true_name is None
+    assert repr(one).endswith(f"000.png: {one.class_name} {one.probability:.3f}")
+    page = one._repr_html_()
+    assert page.count("data:image/jpeg;base64,") == 2 and f"{one.probability:.3f}" in Strict(page).text
+    assert Strict(three._repr_html_()).text.count("image 1") == 1
+    assert run.predict([]) == []
+
+
+def test_images_that_cannot_be_read_are_all_named(run, tmp_path):
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
+    animated = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(animated, "GIF")
+    with pytest.raises(DatasetError) as caught:
+        run.predict([tmp_path / "cut.jpg", animated.getvalue(), tmp_path / "none.png"])
+    text = str(caught.value)
+    assert text.startswith("3 of 3 images cannot be read.") and "cut.jpg" in text and "none.png" in text
+    assert "image 1" in text and "GIF" in text and "fix " in text
+    with pytest.raises(DatasetError, match="int is no image"):
+        run.predict(3)
+
+
+def test_names_are_escaped_everywhere(squares, tmp_path, monkeypatch):
+    names = ["<b>x", "a&b", "c"]
+    root = tmp_path / "set"
+    for split, seed in (("train", 1), ("val", 2)):
+        draw(root / split, names, 8, seed)
+    monkeypatch.chdir(tmp_path)
+    run = mslab.Run(mslab.train(settings(root, 3, epochs=1, lr_max=1e-6, lr_init=1e-7)).run)
+    shutil.move(root / "val" / "c" / "000.png", root / "<i>&.png")
+    shown = [run.confusion, run.mistakes(data=root / "train"), run.predict(root / "<i>&.png"), run.history, run]
+    for part in shown:
+        text = part._repr_html_()
+        assert "<b>" not in text and "<i>" not in text and "&b<" not in text
+        Strict(text)
+    assert "&lt;b&gt;x" in run.confusion._repr_html_()
+
+
+def test_a_run_is_read_from_another_folder(parent, squares, tmp_path, monkeypatch):
+    """Paths in a config are seen from where the run began."""
+    path = tmp_path / "lab" / "runs" / "one"
+    shutil.copytree(parent, path)
+    shutil.copytree(squares / "three", tmp_path / "lab" / "three")
+    text = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(text.replace(str(squares / "three"), "three"))
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    run = mslab.Run(path)
+    assert run.config.val_data == "three/val" and "mistakes on 21 images" in run.mistakes(1).title
+    (tmp_path / "lab" / "three" / "val" / "a" / "000.png").unlink()
+    with pytest.raises(DatasetError, match="are not those that the run was trained on"):
+        mslab.Run(path).mistakes()
+
+
+def test_suspects_and_report_are_written_into_the_run(parent, tmp_path):
+    shutil.copytree(parent, tmp_path / "run")
+    run = mslab.Run(tmp_path / "run")
+    draw(tmp_path / "set", ["a", "b", "c"], 20, seed=3)
+    shutil.move(tmp_path / "set" / "a" / "000.png", tmp_path / "set" / "b" / "<odd>.png")
+    found = run.suspects(tmp_path / "set")
+    assert found[0]["file"] == "b/<odd>.png" and found[0]["suggested"] == "a" and (run.path / "suspects.csv").is_file()
+    page = found._repr_html_()
+    assert "<odd>" not in page and "b/<odd>.png" in Strict(page).text and "nothing was changed" in repr(found)
+    path = run.report()
+    assert path == run.path / "report.html" and path.is_file()
+
+
+def test_a_folder_that_is_no_run_and_a_run_without_an_epoch(parent, tmp_path):
+    with pytest.raises(RunError, match=r"has no config.yaml\.\n  expected .*\n  fix "):
+        mslab.Run(tmp_path)
+    shutil.copytree(parent, tmp_path / "run")
+    (tmp_path / "run" / "eval.json").unlink()
+    (tmp_path / "run" / "history.csv").unlink()
+    run = mslab.Run(tmp_path / "run")
+    assert repr(run.history) == "no epoch was completed" and "0 of 1 epochs" in repr(run)
+    with pytest.raises(RunError, match=r"has no readable eval.json: No such file or directory\.\n  expected"):
+        _ = run.confusion
