@@ -65,11 +65,13 @@ case ${1:-} in
 test)
     shift
     cd "$here"
+    quick="not slow"
     if [ "${1:-}" = --all ]; then
         shift
-        exec "$venv/bin/python" -m pytest "$@"
+        quick=
     fi
-    exec "$venv/bin/python" -m pytest -m "not slow" "$@"
+    # a process a core, each on a core of its own (tests/conftest.py); -n 0 runs all in one, for a debugger
+    exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist worksteal ${quick:+-m "$quick"} "$@"
     ;;
 "" | -h | --help)
     sed -n '2,8s/^# \{0,1\}//p' "$0"

@@ -710,6 +710,63 @@ def find_suspects(
         print(suspects.table(found))
 
 
+@job(app, "pack")
+def pack_run(
+    runs: Annotated[list[str], typer.Argument(metavar="[NAME=]RUN...", help="NAME/ is the run's folder inside")],
+    out: Annotated[str, typer.Option("--out", metavar="FILE.zip", help="named as you are")],
+    more: Annotated[
+        list[str] | None, typer.Option("--add", metavar="[NAME=]FILE", help="another file; may be given again")
+    ] = None,
+    rubric: Annotated[str | None, typer.Option("--rubric", metavar="FILE", help="say at once what is missing")] = None,
+    public: Annotated[bool, typer.Option("--public", help="only the rubric's public items")] = False,
+) -> int:
+    """Make a submission of runs, and look at it as the grader will; exit 1 where something is missing."""
+    if public and rubric is None:
+        raise typer.BadParameter("--public is of a --rubric")
+    from mslab.grade import handin
+
+    file = handin.pack(runs, out, more or [])
+    say.info("%s: %.1f MiB", file, file.stat().st_size / 2**20)
+    if rubric is None:
+        return 0
+    known, outcomes = handin.look(file, rubric, public)
+    print(runtime.harmless(handin.table(known, outcomes)))
+    return 1 if any(outcome and outcome.status in ("none", "part") for outcome in outcomes.values()) else 0
+
+
+@job(app, "grade")
+def grade_class(
+    submissions: Annotated[str, typer.Argument(metavar="SUBMISSIONS", help="one zip, tar or folder a student")],
+    rubric: Annotated[str, typer.Option("--rubric", metavar="FILE", help="what is looked at, and its points")],
+    data: Annotated[str, typer.Option("--data", metavar="FOLDER", help="the hidden images, as the rubric names them")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="FOLDER", help="for grades and feedback; nothing else is touched")
+    ],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", help="submissions at a time; one a core", min=1)
+    ] = None,
+    times: Annotated[
+        str | None, typer.Option("--times", metavar="FILE.csv", help="id, submitted, attempt: for lateness")
+    ] = None,
+    last_year: Annotated[
+        str | None, typer.Option("--last-year", metavar="FOLDER", help="earlier submissions, to compare with")
+    ] = None,
+    moodle: Annotated[bool, typer.Option("--moodle", help="write moodle.csv, too")] = False,
+    canvas: Annotated[bool, typer.Option("--canvas", help="write canvas.csv, too")] = False,
+    seconds: Annotated[float, typer.Option(help="a submission may take", min=1)] = 300.0,
+    gigabytes: Annotated[float, typer.Option(help="of memory a submission may take", min=0.5)] = 4.0,
+) -> None:
+    """Grade a class: accuracy on hidden images, settings, provenance, claims; no student's code runs."""
+    from mslab import grade
+
+    limits = grade.sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
+    options = grade.Options(
+        jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits
+    )
+    graded = grade.grade(submissions, rubric, data, out, options)
+    print(runtime.harmless(grade.table(graded, Path(out))))
+
+
 @job(bench_app, "transfer")
 def bench_transfer(
     config: Config,

@@ -5,9 +5,11 @@ are left out and counted.
 """
 
 import functools
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -27,6 +29,8 @@ MAX_BYTES = 200 * 2**30
 MAX_RATIO = 100  # bytes unpacked for one byte of the archive, from FREE_BYTES on; images hardly shrink
 FREE_BYTES = 50 * 2**20
 CHUNK = 1 << 20
+DAMAGE: tuple[type[Exception], ...] = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+DAMAGE += (struct.error, EOFError, NotImplementedError, ValueError)  # what readers of damaged bytes run into
 OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -133,11 +137,13 @@ class Budget:
 
     archive: Path
     size: int  # of the archive, bytes
+    most: int = MAX_BYTES
+    ratio: float = MAX_RATIO
     spent: int = 0
 
     def spend(self, size: int) -> None:
         self.spent += size
-        if self.spent > MAX_BYTES or (self.spent > FREE_BYTES and self.spent > MAX_RATIO * self.size):
+        if self.spent > self.most or (self.spent > FREE_BYTES and self.spent > self.ratio * self.size):
             times = self.spent / max(1, self.size)
             raise refused(self.archive, f"unpacks to more than {self.spent // 2**20} MiB, {times:.0f} times its size")
 
@@ -164,7 +170,7 @@ def opened(archive: Path) -> Iterator[Iterator[Member]]:
         else:
             archive.stat()  # a missing one is an OSError
             raise refused(archive, "is no zip or tar archive", "a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file")
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+    except DAMAGE as error:
         raise refused(archive, f"is damaged or of a kind that Python cannot unpack: {error}") from None
     except RuntimeError as error:  # zipfile's answer to encryption
         raise refused(archive, f"cannot be unpacked: {error}", "an archive without a password") from None

@@ -23,6 +23,22 @@ PROJECT = Path(__file__).resolve().parent.parent
 STAGES = [[1, 8, 1], [1, 8, 2]]
 
 
+def pytest_configure(config):
+    """Several processes of pytest share the cores, one each: MindSpore's threads, which spin, would slow the others."""
+    worker, cores = os.environ.get("PYTEST_XDIST_WORKER"), sorted(os.sched_getaffinity(0))
+    if worker:
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+@pytest.fixture
+def all_cores():
+    """For a test whose processes share the work."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    yield
+    os.sched_setaffinity(0, own)
+
+
 def draw(folder: Path, classes: list[str], count: int, seed: int = 0, size: int = 40) -> Path:
     """Class folders of noisy squares whose place and colour tell the class."""
     rng = np.random.default_rng(seed)

@@ -98,7 +98,7 @@ def test_a_pattern_on_single_parameters(parent, quick, inside):
         assert np.array_equal(before[name], after[name]) == bool(norm), name
 
 
-@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stop", [pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3)])
 def test_unfreezing_is_exact_on_resume(stop, parent, quick, inside, monkeypatch):
     """Stopped before, at and after the epoch in which something is unfrozen."""
     config = quick | {"freeze": "all", "unfreeze": {3: "layer3"}, "lr_scale": {"backbone": 0.1}, "optimizer": "adam"}

@@ -108,7 +108,8 @@ main()
     assert done.stdout.strip() == "through", done.stderr[-500:]
 
 
-def test_show_prints_a_real_pass_and_what_is_frozen(three):
+def test_show_prints_a_real_pass_and_what_is_frozen(three, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     text = show_network(None)
     assert "(1, 2048, 7, 7)" in text and "23,508,032" in text and "25,557,032" in text and "frozen" not in text
     text = show_network(three | {"freeze": "all"})

@@ -217,7 +217,8 @@ def test_what_cannot_be_used_is_said_beside_what_can(served, page, photo):
 
 def test_the_keyboard_is_enough_and_everything_has_a_name(served, page, photo):
     page.goto(served.url)
-    page.keyboard.press("Tab")
+    page.locator("body").press("Tab")
+    page.wait_for_function("document.activeElement.type === 'file'")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Space")
     assert chooser.value.is_multiple()

@@ -22,6 +22,7 @@ from mslab.config import load_config
 from mslab.errors import ConfigError, DeviceError, RunError
 from mslab.launching import Crew
 
+pytestmark = pytest.mark.usefixtures("all_cores")
 PLAIN = {"crop_scale": 1.0, "flip": False, "color_jitter": 0.0}  # nothing random but weights and order
 
 

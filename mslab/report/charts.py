@@ -194,6 +194,20 @@ def reliability_chart(
     return svg(axes.size, title, parts, "half")
 
 
+def histogram(counts: Sequence[int], edges: Sequence[float], title: str, xlabel: str, tips: Sequence[str]) -> Markup:
+    """How many values lie in each bin. counts (n,), edges (n + 1,) rising, a tooltip for each bin."""
+    steps = ticks(0, max(*counts, 1), whole=True)
+    axes = Axes((edges[0], 0), (edges[-1], steps[-1]))
+    parts = frame(axes, edges, steps, xlabel)
+    for count, low, high, tip in zip(counts, edges, edges[1:], tips, strict=False):
+        x, y = axes.x(low) + 1, axes.y(count)
+        parts.append(
+            f'<rect class="bar" x="{x:.1f}" y="{y}" width="{axes.x(high) - x - 1:.1f}" height="{axes.y(0) - y:.1f}">'
+            f"<title>{escape(tip)}</title></rect>"
+        )
+    return svg(axes.size, title, parts)
+
+
 def scatter(points: np.ndarray, styles: Sequence[int], tips: Sequence[str], title: str) -> Markup:
     """Points float (n, 2), each with the marker of its class and a tooltip."""
     low, high = points.min(axis=0), points.max(axis=0)

@@ -1,0 +1,289 @@
+"""`mslab grade`: a folder of submissions, hidden images and a rubric -> grades, feedback, and nothing else.
+
+No line of a student's code runs. Data goes one way:
+rubric -> submissions (hashes alone) -> a worker each, in a sandbox (facts, logits) -> items (points) -> outputs
+"""
+
+import csv
+import hashlib
+import logging
+import os
+import queue
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from mslab import metrics, runtime
+from mslab.check import DatasetReport, cores
+from mslab.errors import MslabError
+from mslab.grade import copies, items, measuring, outputs, sandbox
+from mslab.grade.copies import Given, Traces
+from mslab.grade.items import Found, Hidden
+from mslab.grade.measuring import Facts, HiddenImages
+from mslab.grade.records import Graded
+from mslab.grade.rubric import GIVEN, Predictions, Provenance, Rubric, given_file, hidden_sets, load_rubric
+from mslab.grade.submissions import Submission, find
+from mslab.progress import Meter
+from mslab.show import cell, render
+
+say = logging.getLogger("mslab")
+
+
+@dataclass
+class Options:
+    """How a class is graded, beyond what the rubric says."""
+
+    jobs: int | None = None  # workers at a time; a core each
+    times: Path | None = None  # CSV: id, submitted, attempt
+    last_year: Path | None = None  # a folder of submissions to compare with
+    moodle: bool = False
+    canvas: bool = False
+    limits: sandbox.Limits = field(default_factory=sandbox.Limits)
+
+
+def grade(
+    folder: str | Path, rubric_file: str | Path, data: str | Path, out: str | Path, options: Options | None = None
+) -> list[Graded]:
+    """Grade every submission of a folder and write `out`. Returns them, by id.
+
+    Interrupted, the next call goes on: what was measured is kept in OUT/.cache. Raises ConfigError for mistakes of the
+    rubric and of the times, all at once, before a submission is opened; MslabError where there is nothing to grade.
+    """
+    options, out = options or Options(), Path(out)
+    rubric = load_rubric(rubric_file)
+    reports = hidden_sets(rubric, rubric_file, data)
+    times = read_times(options.times) if options.times else {}
+    found = find(folder)
+    earlier = find(options.last_year) if options.last_year else []
+    if (rubric.late or rubric.attempts) and not times:
+        say.info("note: no --times: nothing is taken off for lateness or attempts")
+    say.info(f"{rubric.title}: {len(found)} submissions, {len(rubric.items)} items, {rubric.total:g} points")
+    for each in [*found, *earlier]:
+        for flag in each.flags:
+            say.info(f"note: {each.path.name}: {flag}")
+    cache = out / ".cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    images = {
+        name: HiddenImages(report, next(iter(report.splits)), cache / "images") for name, report in reports.items()
+    }
+    runtime.start("cpu", "pynative", seed=0)  # for the images alone; networks run in the workers
+    given = given_file(rubric, rubric_file)
+    facts = measure_all(found, earlier, rubric, given, images, cache, options)
+    hidden = hidden_of(images, reports)
+    graded = [graded_of(each, facts[each.path], rubric, hidden, times) for each in found]
+    traces = [traces_of(each, facts[each.path], False) for each in found]
+    traces += [traces_of(each, facts[each.path], True) for each in earlier]
+    truth = {item.file: truth_of(hidden[item.network]) for item in rubric.items if isinstance(item, Predictions)}
+    pairs = copies.pairs(traces, given_of(given), truth)
+    matrices = {name: confusion(name, found, facts, hidden[name]) for name in images}
+    left = outputs.write_all(
+        graded, rubric, pairs, out, moodle=options.moodle, canvas=options.canvas, confusion=matrices
+    )
+    if left:
+        say.info(f"note: {len(left)} folders of an earlier grading are still in {out}/students: {', '.join(left[:5])}")
+    return sorted(graded, key=lambda each: each.id)
+
+
+def job_of(rubric: Rubric, given: Path | None) -> dict[str, Any]:
+    """What a worker is asked for, whose submission ever it is."""
+    pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, Provenance)]
+    pairs += [(name, GIVEN) for name in rubric.networks] if given else []
+    return {
+        "networks": {name: network.files for name, network in rubric.networks.items()},
+        "relations": [list(pair) for pair in dict.fromkeys(pairs)],
+        "given": str(given.resolve()) if given else None,
+        "predictions": [item.file for item in rubric.items if isinstance(item, Predictions)],
+    }
+
+
+def measure_all(
+    found: Sequence[Submission],
+    earlier: Sequence[Submission],
+    rubric: Rubric,
+    given: Path | None,
+    images: Mapping[str, HiddenImages],
+    cache: Path,
+    options: Options,
+) -> dict[Path, Facts]:
+    """The facts of every submission, by its path; `earlier` ones are not shown the images."""
+    job, facts = job_of(rubric, given), {}
+    free: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # cores
+    count = options.jobs or cores()
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+    for number in range(count):
+        free.put(usable[number % len(usable)])
+    told: set[str] = set()
+
+    def measure(each: Submission, shown: Mapping[str, HiddenImages]) -> Facts:
+        if each.problem:
+            return measuring.dead(each.problem)
+        core = free.get()
+        try:
+            return measuring.cached(cache, measuring.key_of(each.sha256, job, shown), lambda: fresh(each, shown, core))
+        finally:
+            free.put(core)
+
+    def fresh(each: Submission, shown: Mapping[str, HiddenImages], core: int | None) -> Facts:
+        place = tempfile.mkdtemp(prefix="mslab-grade-")
+        try:
+            own = job | {"source": str(each.path.resolve()), "folder": str(Path(place) / "work")}
+            return measuring.measure(own, shown, options.limits, core)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    with Meter(len(found) + len(earlier)) as meter, ThreadPoolExecutor(count) as pool:
+        waiting = {pool.submit(measure, each, images): each for each in found}
+        waiting |= {pool.submit(measure, each, {}): each for each in earlier}
+        try:
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    each = waiting.pop(future)
+                    facts[each.path] = future.result()
+                    problem = "; ".join(facts[each.path].facts["problems"])
+                    meter.update(f"{len(facts)} of {len(found) + len(earlier)} submissions")
+                    if problem:
+                        say.info(f"{each.id}: {problem}")
+                    lacking = sandbox.lacking(facts[each.path].facts["sandbox"])
+                    if lacking and lacking not in told and not facts[each.path].died:
+                        told.add(lacking)
+                        say.info(f"note: this machine does not let a worker be held as tightly as others: {lacking}")
+        except BaseException:  # Ctrl-C: those that wait do not begin, those that run are ended
+            for future in waiting:
+                future.cancel()
+            sandbox.end_all()
+            raise
+    return facts
+
+
+def hidden_of(images: Mapping[str, HiddenImages], reports: Mapping[str, DatasetReport]) -> dict[str, Hidden]:
+    """Labels, classes and file names of each network's hidden images."""
+    return {
+        name: Hidden(each.labels, each.class_names, [Path(file).name for file in each.images.names()])
+        for name, each in images.items()
+    }
+
+
+def truth_of(hidden: Hidden) -> dict[str, str]:
+    return {file: hidden.class_names[label] for file, label in zip(hidden.files, hidden.labels, strict=True)}
+
+
+def graded_of(
+    each: Submission, facts: Facts, rubric: Rubric, hidden: Mapping[str, Hidden], times: Mapping[str, "Handed"]
+) -> Graded:
+    """A submission with its points, deductions and flags."""
+    outcomes = items.score(rubric, Found(facts.facts, facts.logits), hidden)
+    flags = list(each.flags)
+    if facts.died and not each.problem:
+        flags.append("its worker gave no answer: " + "; ".join(facts.facts["problems"]))
+    if times and each.id not in times and (rubric.late or rubric.attempts):
+        flags.append("the table of times does not have it: nothing is taken off for lateness or attempts")
+    deductions = deductions_of(rubric, times.get(each.id))
+    return Graded(each.id, each.sha256, outcomes, deductions, flags, facts.facts)
+
+
+def traces_of(each: Submission, facts: Facts, last_year: bool) -> Traces:
+    return Traces(each.id, facts.facts, facts.logits, facts.sketches, last_year)
+
+
+def given_of(file: Path | None) -> Given:
+    """What is known of the teacher's own backbone."""
+    if file is None:
+        return Given()
+    from mslab import checkpoint
+    from mslab.grade.worker import sketch
+
+    tensors = checkpoint.read(file).backbone
+    return Given(frozenset(hashlib.sha256(value.tobytes()).hexdigest() for value in tensors.values()), sketch(tensors))
+
+
+def confusion(
+    name: str, found: Sequence[Submission], facts: Mapping[Path, Facts], hidden: Hidden
+) -> tuple[list[str], np.ndarray]:
+    """Class names, and the confusion matrix of all submissions' networks of this name together."""
+    count = len(hidden.class_names)
+    total = np.zeros((count, count), int)
+    for each in found:
+        logits = facts[each.path].logits.get(name)
+        if logits is not None and logits.shape[1] == count:
+            total += metrics.confusion(hidden.labels, logits.argmax(axis=1), count)
+    return hidden.class_names, total
+
+
+# --- when it was handed in -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Handed:
+    """When a submission was handed in, and as which attempt."""
+
+    submitted: datetime
+    attempt: int = 1
+
+
+def read_times(path: Path) -> dict[str, Handed]:
+    """CSV with the columns id, submitted (ISO 8601 with a zone), attempt. Raises MslabError with every mistake."""
+    found: dict[str, Handed] = {}
+    problems: list[tuple[str, str]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MslabError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            expected="a CSV file with the columns id, submitted, attempt",
+            fix="correct the path, or leave --times out",
+        ) from None
+    for number, row in enumerate(rows, 2):
+        try:
+            when = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
+            if when.tzinfo is None:
+                raise ValueError("no zone, such as +08:00")
+            found[str(row["id"])] = Handed(when, int(row.get("attempt") or 1))
+        except (KeyError, ValueError) as error:
+            problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error}"))
+    if problems:
+        raise MslabError(
+            f"{path} has {len(problems)} lines that cannot be used.",
+            details=problems[:20],
+            expected="id, submitted as 2026-12-01T23:59:00+08:00, attempt as a whole number",
+            fix="mend these lines",
+        )
+    return found
+
+
+def deductions_of(rubric: Rubric, handed: Handed | None) -> list[tuple[str, float]]:
+    """(why, points off) for lateness and for attempts beyond those that are free."""
+    if handed is None:
+        return []
+    found = []
+    late = (handed.submitted - rubric.late.due).total_seconds() if rubric.late else 0.0
+    if rubric.late and late > 0:
+        days = int(-(-late // 86_400))
+        cost = min(days * rubric.late.per_day, rubric.late.at_most if rubric.late.at_most is not None else rubric.total)
+        found.append((f"{days} day{'s' * (days > 1)} late", cost))
+    if rubric.attempts and handed.attempt > rubric.attempts.at_most:
+        more = handed.attempt - rubric.attempts.at_most
+        found.append((f"attempt {handed.attempt}, {rubric.attempts.at_most} are free", more * rubric.attempts.cost))
+    return found
+
+
+def table(graded: Sequence[Graded], out: Path, most: int = 60) -> str:
+    """Points of each submission, the class's mean, and where everything is."""
+    grid = Table(box=box.SIMPLE)
+    for name in ("submission", "points", "flags"):
+        grid.add_column(name, justify="right" if name == "points" else "left", overflow="fold")
+    for each in graded[:most]:
+        grid.add_row(cell(each.id), f"{each.points:g}", cell("; ".join(each.flags), 80))
+    more = [f"… and {len(graded) - most} more"] if len(graded) > most else []
+    mean = f"{len(graded)} submissions, mean {np.mean([each.points for each in graded]):.1f} points"
+    return "\n".join([render(grid), *more, mean, f"{out}/summary.html, grades.csv, students/: feedback for each"])

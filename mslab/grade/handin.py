@@ -1,0 +1,119 @@
+"""`mslab pack`: a run, or several, as a submission, looked at with the grader's own eyes before it is handed in."""
+
+import logging
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mslab.errors import ConfigError, MslabError, RunError
+from mslab.grade import items, job_of, measuring
+from mslab.grade.items import Found
+from mslab.grade.records import Outcome
+from mslab.grade.rubric import Rubric, given_file, load_rubric
+from mslab.runfolder import Run
+
+say = logging.getLogger("mslab")
+TAKEN = {  # of a run -> its name in the submission
+    "config.yaml": "config.yaml",
+    "manifest.json": "manifest.json",
+    "history.csv": "history.csv",
+    "eval.json": "eval.json",
+    "checkpoints/best.ckpt": "best.ckpt",
+}
+HERE = ("files", "config", "provenance", "size")  # kinds of items that need no hidden image
+DATE = (1980, 1, 1, 0, 0, 0)  # of every member: equal runs give equal bytes
+
+
+def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path:
+    """Write a zip of runs, RUN or NAME=RUN (its files go to NAME/), and of other files. Returns its path.
+
+    Raises RunError where a run has no best.ckpt yet, MslabError where two files have one name or the target is there.
+    """
+    out = Path(out)
+    if out.exists():
+        raise MslabError(f"There is {out} already.", expected="a new file", fix="--out with another name")
+    members: dict[str, Path] = {}
+    for text in runs:
+        name, _, path = text.rpartition("=")
+        run = Run.read(path)
+        if not (run.checkpoints / "best.ckpt").is_file():
+            raise RunError(
+                f"{run.path} has no checkpoints/best.ckpt.",
+                expected="a run in which at least one epoch was measured",
+                fix=f"mslab train --resume {run.path}",
+            )
+        for inside, target in TAKEN.items():
+            if (run.path / inside).is_file():
+                add(members, f"{name}/{target}" if name else target, run.path / inside)
+    for text in more:
+        name, _, path = text.rpartition("=")
+        if not Path(path).is_file():
+            raise MslabError(f"There is no file {path}.", expected="a file to hand in", fix="correct the path")
+        add(members, name or Path(path).name, Path(path))
+    partial = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            for member, file in sorted(members.items()):
+                info = zipfile.ZipInfo(member, DATE)
+                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+        partial.rename(out)
+    except OSError as error:
+        raise MslabError(
+            f"{out} could not be written: {error.strerror}.", expected="room on the disk", fix="--out elsewhere"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def add(members: dict[str, Path], name: str, path: Path) -> None:
+    if name in members:
+        raise MslabError(
+            f"{name} would be there twice: {members[name]} and {path}.",
+            expected="one file of each name",
+            fix="give each run a folder of its own: nine=RUN two=RUN",
+        )
+    members[name] = path
+
+
+def look(submission: Path, rubric_file: str | Path, public: bool = False) -> tuple[Rubric, dict[str, Outcome | None]]:
+    """What the grader finds without the hidden images: (rubric, outcome of each item, None where those are needed).
+
+    `public`: the rubric's public items alone. Raises ConfigError where the rubric has mistakes.
+    """
+    rubric = load_rubric(rubric_file)
+    wanted = [item for item in rubric.items if item.public or not public]
+    if not wanted:
+        raise ConfigError(
+            f"{rubric_file} has no public item.", expected="an item with public: true", fix="leave --public out"
+        )
+    job = job_of(rubric, given_file(rubric, rubric_file))
+    with tempfile.TemporaryDirectory(prefix="mslab-pack-") as place:
+        own = job | {"source": str(submission.resolve()), "folder": str(Path(place) / "work")}
+        facts = measuring.measure(own, {})
+    here = rubric.model_copy(update={"items": [item for item in wanted if item.kind in (*HERE, "manual")]})
+    found = items.score(here, Found(facts.facts), {})
+    return rubric, {item.id: found.get(item.id) for item in wanted}
+
+
+def table(rubric: Rubric, outcomes: Mapping[str, Outcome | None]) -> str:
+    """A line an item, what is missing below it."""
+    lines = []
+    by_id: dict[str, Any] = {item.id: item for item in rubric.items}
+    signs = {"full": "✓", "part": "~", "none": "✗", "manual": "…"}
+    for name, outcome in outcomes.items():
+        item = by_id[name]
+        title = item.title or name
+        if outcome is None:
+            lines.append(f"… {title}: measured on images that only the teacher has ({item.points:g} points)")
+            continue
+        worth = f"{item.points:g} points" if outcome.status == "manual" else f"{outcome.points:g} of {item.points:g}"
+        lines.append(f"{signs[outcome.status]} {title} ({worth}): {outcome.said}")
+        lines += [f"    fix  {outcome.fix}"] * bool(outcome.fix)
+    return "\n".join(lines)

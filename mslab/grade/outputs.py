@@ -1,0 +1,364 @@
+"""What grading leaves behind: tables, results for Gradescope and Otter, a page for each student, one for the teacher.
+
+The three files in a student's folder follow from that student's record and the rubric alone. Figures, flags and pairs
+are the teacher's, in grades.json, grades.csv, copies.csv and summary.html only. No file holds a time or a path.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+
+from mslab import report
+from mslab.checkpoint import write_text
+from mslab.errors import MslabError
+from mslab.grade import rubric as rubrics
+from mslab.grade.records import Graded, Outcome
+from mslab.grade.words import translator
+from mslab.predict import csv_line
+from mslab.report import charts
+from mslab.report.single import table_of
+from mslab.runtime import harmless
+from mslab.show import shown
+
+LONGEST = 2000  # characters of a text on a page or in a result; more is cut
+STATUSES = ("full", "part", "none", "manual")
+SYMBOLS = {"full": "✓", "part": "◐", "none": "✗", "manual": "…"}
+MEASURED = ("accuracy", "gain", "predictions", "reproduced")  # kinds whose points tell of the hidden images
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # no file on Windows can be called so
+DOWNLOADED = re.compile(r"(?P<name>.*)_(?P<number>\d+)_assignsubmission_.*", re.S)  # as Moodle names what it packs
+Texts = Iterator[tuple[str, str]]  # (a file below --out, what is in it)
+
+
+def write_all(
+    graded: Sequence[Graded],
+    rubric: Any,
+    pairs: Sequence[Mapping[str, Any]],
+    out: Path,
+    *,
+    moodle: bool = False,
+    canvas: bool = False,
+    confusion: Mapping[str, tuple[Sequence[str], np.ndarray]] | None = None,
+    lang: str = "en",
+) -> list[str]:
+    """Write everything below `out`, each file at once. Returns the folders in out/students/ that an earlier run left.
+
+    pairs: {"a", "b": ids, "kind", "evidence", "likeness", "last_year"}; confusion: by network, its class names and the
+    counts of the whole class, int (C, C), row = true class. The same input gives the same bytes.
+    """
+    graded = sorted(graded, key=lambda g: g.id)
+    pairs = sorted(pairs, key=lambda p: (-p["likeness"], p["a"], p["b"], p["kind"], p["evidence"]))
+    try:
+        for g in graded:
+            (out / "students" / folder_of(g.id)).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MslabError(
+            f"{error.filename} cannot be made: {error.strerror}.",
+            expected="a folder that can be written to",
+            fix="--out with another name",
+        ) from None
+    for name, text in [
+        *tables(graded, rubric, pairs, moodle, canvas),
+        ("grades.json", json_text(everything(graded, rubric, pairs, confusion or {}))),
+        ("summary.html", summary(graded, rubric, pairs, confusion or {}, lang)),
+    ]:
+        write_text(out / name, text)
+    for g in graded:
+        for name, text in of_student(g, rubric, lang):
+            write_text(out / "students" / folder_of(g.id) / name, text)
+    own = {folder_of(g.id) for g in graded}
+    there = (out / "students").iterdir() if graded else ()
+    return sorted(path.name for path in there if path.is_dir() and path.name not in own)
+
+
+def of_student(g: Graded, rubric: Any, lang: str = "en") -> Texts:
+    """The files of one student's folder."""
+    yield "results.json", json_text(gradescope(g, rubric))
+    yield "otter.json", json_text(otter(g, rubric))
+    yield "feedback.html", feedback(g, rubric, lang)
+
+
+def folder_of(name: str) -> str:
+    """A folder for the submission of this name that every system allows, and that no other submission has.
+
+    It follows from the name alone, so that another student changes nobody's folder. Small letters and digits stay:
+    Windows and macOS take "Anna" and "anna" for the same folder.
+    """
+    # folder_of("s1234567") -> "s1234567"; folder_of("Anna Ö.") -> "Anna~" and 12 characters of its hash
+    if re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,58}[a-z0-9])?", name) and not RESERVED.fullmatch(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{re.sub('[^A-Za-z0-9]+', '_', name).strip('_')[:40] or 'id'}~{digest}"
+
+
+def clean(text: Any, most: int = LONGEST) -> str:
+    """Text from outside, its lines kept: no control or direction characters, the end of a long one cut."""
+    plain = harmless(str(text), kept="\n").strip()
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+
+
+def number(points: float) -> str:
+    # number(2.0) -> "2", number(2 / 3) -> "0.67"
+    return f"{round(float(points), 2) + 0.0:.10g}"
+
+
+def title_of(item: Any) -> str:
+    return shown(item.title or item.id, 120)
+
+
+def secret(item: Any) -> bool:
+    """Whether its points tell something of the hidden images that the rubric does not make public."""
+    return item.kind in MEASURED and not item.public
+
+
+def asked(item: Any) -> str:
+    """What was looked at, for the student: a secret item keeps its scale, which would turn points into the figure."""
+    text: str = rubrics.described(item)
+    return clean(re.split(", | above ", text)[0] if secret(item) else text, 400)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def tables(
+    graded: Sequence[Graded], rubric: Any, pairs: Sequence[Mapping[str, Any]], moodle: bool, canvas: bool
+) -> Texts:
+    """grades.csv, copies.csv, and what course systems take in. A cell that the teacher fills in by hand is empty."""
+    lines = [line("id", "total", *(item.id for item in rubric.items), "deductions", "flags")]
+    for g in graded:
+        points = ["" if o.status == "manual" else number(o.points) for o in by_item(g, rubric)]
+        lines.append(line(g.id, number(g.points), *points, number(deducted(g)), "; ".join(g.flags)))
+    yield "grades.csv", "".join(lines)
+    lines = [line("a", "b", "kind", "likeness", "last_year", "evidence")]
+    for p in pairs:
+        last = "yes" if p["last_year"] else "no"
+        lines.append(line(p["a"], p["b"], p["kind"], f"{p['likeness']:.4f}", last, p["evidence"]))
+    yield "copies.csv", "".join(lines)
+    if moodle:
+        yield "moodle.csv", "".join(moodle_lines(graded, rubric))
+    if canvas:
+        yield "canvas.csv", "".join(canvas_lines(graded, rubric))
+
+
+def line(*values: Any) -> str:
+    """A line of CSV without control characters, in which no spreadsheet runs a cell."""
+    texts = [harmless(str(value), kept="")[:32_000] for value in values]  # Excel's cells hold 32,767 characters
+    # csv_line looks at the first character; some trim spaces first, and Japanese ones take wide signs, too
+    return csv_line([f"'{text}" if text.lstrip()[:1] in set("=+-@＝＋－＠") else text for text in texts])
+
+
+def moodle_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
+    """For Moodle's gradebook (Import > CSV file, "ID number") and an assignment's "Upload grading worksheet".
+
+    The worksheet's Identifier is read from the names that Moodle gives to downloaded submissions.
+    """
+    yield line("Identifier", "Full name", "ID number", "Grade", "Maximum Grade", "Last modified (grade)",
+               "Feedback comments")  # fmt: skip
+    for g in graded:
+        found = DOWNLOADED.fullmatch(g.id)
+        who = [f"Participant {found['number']}", found["name"], ""] if found else ["", "", g.id]
+        parts = [
+            f"{title_of(item)}: {worth(item, o)}" for item, o in zip(rubric.items, by_item(g, rubric), strict=True)
+        ]
+        parts += [f"{shown(why, 200)}: −{number(cost)}" for why, cost in g.deductions]
+        # Moodle reads feedback as HTML; an empty time lets it warn where a grade is there already
+        yield line(*who, number(g.points), number(rubric.total), "", escape("; ".join(parts)))
+
+
+def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
+    """For Canvas' gradebook (Import): a submission's name is taken for the student's login."""
+    yield line("Student", "ID", "SIS User ID", "SIS Login ID", "Section", shown(rubric.title, 200))
+    yield line("    Points Possible", "", "", "", "", number(rubric.total))
+    for g in graded:
+        yield line(g.id, "", "", g.id, "", number(g.points))
+
+
+def by_item(g: Graded, rubric: Any) -> list[Outcome]:
+    return [g.outcomes[item.id] for item in rubric.items]
+
+
+def deducted(g: Graded) -> float:
+    return sum(cost for _, cost in g.deductions)
+
+
+def worth(item: Any, outcome: Outcome) -> str:
+    # worth(…) -> "3 of 4", "open, of 4" where the teacher fills it in
+    return f"{'open,' if outcome.status == 'manual' else number(outcome.points)} of {number(item.points)}"
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def json_text(content: Any) -> str:
+    # ASCII: a submission's name need not be valid Unicode, and this way it still comes back as it was
+    return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """What JSON has: NumPy's numbers and arrays as Python's, null for what is no finite number."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(part) for part in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def everything(
+    graded: Sequence[Graded], rubric: Any, pairs: Sequence[Mapping[str, Any]], confusion: Mapping[str, Any]
+) -> dict[str, Any]:
+    """grades.json: all that was scored and why, figures included; of the facts only what was wrong with the files."""
+    keys = ("id", "title", "kind", "points", "public")
+    students = [
+        {"id": g.id, "folder": folder_of(g.id), "sha256": g.sha256, "points": g.points}
+        | {"outcomes": {name: vars(outcome) for name, outcome in g.outcomes.items()}}
+        | {"deductions": [{"why": why, "points": cost} for why, cost in g.deductions], "flags": g.flags}
+        | {"problems": g.facts.get("problems", [])}
+        for g in graded
+    ]
+    return {
+        "mslab": "grades",
+        "schema": 1,
+        "rubric": {"title": rubric.title, "total": rubric.total}
+        | {"items": [{key: getattr(item, key) for key in keys} for item in rubric.items]},
+        "students": students,
+        "pairs": [dict(pair) for pair in pairs],
+        "confusion": {name: {"class_names": list(c), "matrix": m} for name, (c, m) in sorted(confusion.items())},
+    }
+
+
+def gradescope(g: Graded, rubric: Any) -> dict[str, Any]:
+    """results.json as Gradescope's "Autograder Specifications" have it.
+
+    Secret items are shown when grades are published, and until then Gradescope shows no total: else a student could
+    upload again and again and learn the hidden images from the points.
+    """
+    tests = []
+    for item, outcome in zip(rubric.items, by_item(g, rubric), strict=True):
+        test: dict[str, Any] = {"name": title_of(item), "output": told(outcome), "output_format": "text"}
+        if outcome.status != "manual":  # a test without a score is a note; the teacher's points are Gradescope's own
+            test |= {"score": round(float(outcome.points), 4), "max_score": round(float(item.points), 4)}
+            test |= {"status": "passed" if outcome.status == "full" else "failed"}
+        tests.append(test | {"visibility": "after_published" if secret(item) else "visible"})
+    lines = [shown(rubric.title, 200), *(f"Deduction: {clean(why)}: -{number(cost)}" for why, cost in g.deductions)]
+    return {
+        "score": round(float(g.points), 4),  # with deductions, so it goes before the sum of the tests
+        "output": "\n".join(lines),
+        "output_format": "text",
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+        "tests": tests,
+    }
+
+
+def told(outcome: Outcome) -> str:
+    said, fix = clean(outcome.said), clean(outcome.fix)
+    return f"{said}\nHow to fix: {fix}" if fix else said
+
+
+def otter(g: Graded, rubric: Any) -> dict[str, Any]:
+    """What Otter's GradingResults.to_dict() gives: by name, a test file with its one test case.
+
+    Otter has no deductions; they are a test file of 0 points that takes some away, so that the sum is the total.
+    """
+    rows = [
+        (item.id, item.points, outcome.points, secret(item), outcome.status == "full", told(outcome))
+        for item, outcome in zip(rubric.items, by_item(g, rubric), strict=True)
+        if outcome.status != "manual"
+    ]
+    if g.deductions:
+        lost = g.points - sum(row[2] for row in rows)
+        why = "\n".join(f"{clean(why)}: -{number(cost)}" for why, cost in g.deductions)
+        rows.append(("deductions", 0, lost, False, False, why))
+    found = {}
+    for name, most, points, hidden, passed, message in rows:
+        case = {"name": name, "body": "", "hidden": hidden, "points": most} | dict.fromkeys(
+            ("success_message", "failure_message")
+        )
+        found[name] = {
+            "score": round(float(points), 4),
+            "possible": most,
+            "name": name,
+            "path": "",
+            "test_cases": [case],
+            "all_or_nothing": False,
+            "test_case_results": [{"test_case": case, "message": message, "passed": passed}],
+        }
+    return found
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def page(template: str, facts: Mapping[str, Any], lang: str) -> str:
+    """The page in the report's look. Everything in `facts` is escaped, but for charts."""
+    places = [Path(__file__).parent, Path(report.__file__).parent]
+    environment = Environment(autoescape=True, loader=FileSystemLoader(places))
+    t = translator(lang)
+    environment.globals |= {"t": t, "short": shown, "clean": clean, "number": number, "symbols": SYMBOLS}
+    return environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang)) + "\n"
+
+
+def feedback(g: Graded, rubric: Any, lang: str = "en") -> str:
+    """A student's page: what was asked, what was found, how to fix it. Neither figures nor flags."""
+    rows = [
+        {"id": item.id, "title": title_of(item), "asked": asked(item), "most": item.points, "outcome": outcome}
+        for item, outcome in zip(rubric.items, by_item(g, rubric), strict=True)
+    ]
+    facts = {"title": f"{shown(g.id)}: {shown(rubric.title)}", "g": g, "rubric": rubric, "rows": rows}
+    facts |= {"open": sum(row["most"] for row in rows if row["outcome"].status == "manual")}
+    return page("feedback.html", facts, lang)
+
+
+def summary(
+    graded: Sequence[Graded],
+    rubric: Any,
+    pairs: Sequence[Mapping[str, Any]],
+    confusion: Mapping[str, tuple[Sequence[str], np.ndarray]],
+    lang: str = "en",
+) -> str:
+    """The teacher's page of the whole class."""
+    items = []
+    for item in rubric.items:
+        outcomes = [g.outcomes[item.id] for g in graded]
+        counts = Counter(outcome.status for outcome in outcomes)
+        given = [outcome.points for outcome in outcomes if outcome.status != "manual"]
+        mean = float(np.mean(given)) if given else None
+        items.append({"item": item, "title": title_of(item), "mean": mean, "counts": [counts[s] for s in STATUSES]})
+    networks = []
+    for name, (classes, matrix) in sorted(confusion.items()):
+        matrix = np.asarray(matrix)
+        row = {"name": name, "classes": list(classes), "table": table_of(matrix, classes)}
+        networks.append(row | {"images": int(matrix.sum()), "right": int(matrix.diagonal().sum())})
+    totals = [g.points for g in graded]
+    facts: dict[str, Any] = {"title": shown(rubric.title), "rubric": rubric, "items": items, "pairs": pairs}
+    facts |= {"graded": graded, "networks": networks, "statuses": STATUSES}
+    facts |= {"link": lambda g: f"students/{quote(folder_of(g.id))}/feedback.html", "deducted": deducted}
+    if totals:
+        facts |= {"mean": float(np.mean(totals)), "median": float(np.median(totals))}
+        facts |= {"lowest": min(totals), "highest": max(totals)} | distribution(totals, rubric.total, lang)
+    return page("summary.html", facts, lang)
+
+
+def distribution(totals: Sequence[float], most: float, lang: str) -> dict[str, Any]:
+    """Ten bins from 0 to the rubric's total, as a chart and as rows (from, to, how many)."""
+    t = translator(lang)
+    edges = [float(edge) for edge in np.linspace(0, max(most, *totals, 1e-9), 11)]
+    counts = [int(count) for count in np.histogram(totals, edges)[0]]
+    bins = list(zip(edges, edges[1:], counts, strict=False))
+    tips = [t("{low} to {high} points: {n}").format(low=number(a), high=number(b), n=n) for a, b, n in bins]
+    chart = charts.histogram(counts, edges, t("How the totals are distributed"), t("points"), tips)
+    return {"chart": chart, "bins": bins}

@@ -1,0 +1,452 @@
+"""What a process that touches a submission may do, and how it is started and ended.
+
+`confine` is called by the child itself, before it opens anything of a submission and while it has one thread. Each
+guard stands alone: where a system lacks one, the others hold, and `lacking` says which is missing. Linux has all of
+them; elsewhere the limits, the clean environment and the time limit remain.
+"""
+
+import contextlib
+import ctypes
+import os
+import platform
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+GUARDS = {  # what confine returns -> what it means to a teacher where it is missing
+    "no new rights": "programs could gain rights",
+    "no network": "connections to other machines are not prevented",
+    "own files only": "files of this account could be read and written",
+    "no calls to others": "other programs could be started, and other processes of this account touched",
+    "limits": "memory, computing time, files and their size are not limited from within",
+    "ends with its parent": "a worker could outlive a grader that was killed",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may take."""
+
+    seconds: float = 300.0  # wall clock, and as much computing time
+    memory: int = 4 << 30  # bytes
+    disk: int = 4 << 30  # bytes of its own folder, and of one file
+    files: int = 512  # open at once
+    threads: int = 1024  # MindSpore starts several a core where it may use many
+
+
+# --- in the child ----------------------------------------------------------------------------------------------------
+
+
+def confine(folder: Path, readable: Iterable[Path], limits: Limits | None = None) -> list[str]:
+    """Give up, for good, whatever the work on a submission does not need. Returns the guards that hold.
+
+    Afterwards only `folder` can be written; besides `readable` there are Python, the package and system libraries.
+    """
+    os.umask(0o077)
+    done = [limit(limits or Limits())]
+    if sys.platform == "linux":
+        if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208, a thread that is there would keep its rights
+            raise RuntimeError("confine() has to come first, before anything starts a thread")
+        libc = ctypes.CDLL(None, use_errno=True)
+        done.append(no_new_rights(libc))
+        done.append(leave_namespaces(libc))
+        done.append(own_files_only(libc, folder, readable))
+        drop_capabilities(libc)
+        parent = os.getppid()
+        done.append("ends with its parent" if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0 else "")
+        if os.getppid() != parent:  # it ended just before
+            os._exit(1)
+        done += refuse_calls(libc)
+    return [name for name in GUARDS if name in done]
+
+
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 38, 22
+
+
+def limit(limits: Limits) -> str:
+    """Soft and hard limits of the process. Not of address space: MindSpore maps far more than it uses."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    seconds = int(limits.seconds) + 1
+    wanted = {  # soft, hard; of computing time the hard limit comes later, since only the soft one says why
+        "RLIMIT_CORE": (0, 0),
+        "RLIMIT_DATA": (limits.memory, limits.memory),
+        "RLIMIT_CPU": (seconds, seconds + 5),
+        "RLIMIT_FSIZE": (limits.disk, limits.disk),
+        "RLIMIT_NOFILE": (limits.files, limits.files),
+        "RLIMIT_MEMLOCK": (0, 0),
+        "RLIMIT_MSGQUEUE": (0, 0),
+    }
+    for name, pair in wanted.items():
+        if (number := getattr(resource, name, None)) is not None:
+            there = resource.getrlimit(number)[1]
+            soft, hard = (most if there == resource.RLIM_INFINITY else min(most, there) for most in pair)
+            resource.setrlimit(number, (soft, hard))
+    return "limits"
+
+
+def no_new_rights(libc: Any) -> str:
+    return "no new rights" if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else ""
+
+
+CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC = 0x10000000, 0x40000000, 0x08000000
+
+
+def leave_namespaces(libc: Any) -> str:
+    """A network without any device, not even loopback, and no shared memory of others. Needs no rights of root."""
+    user, group = os.getuid(), os.getgid()
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC) != 0:
+        return ""
+    with contextlib.suppress(OSError):  # only for names: file rights go by the numbers outside
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    return "no network"
+
+
+def drop_capabilities(libc: Any) -> None:
+    """Root's rights too, and those over the namespace of its own."""
+    header = ctypes.create_string_buffer(struct.pack("<Ii", 0x20080522, 0))
+    libc.capset(header, ctypes.create_string_buffer(24))
+
+
+# Landlock, https://docs.kernel.org/userspace-api/landlock.html: rights on files, by number of bit
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR, MAKE_REG = range(9)
+MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM, REFER, TRUNCATE, IOCTL_DEV = range(9, 16)
+KNOWN = {1: MAKE_SYM, 2: REFER, 3: TRUNCATE, 4: TRUNCATE, 5: IOCTL_DEV}  # version -> highest bit that it knows
+READING = 1 << READ_FILE | 1 << READ_DIR
+WRITING = READING | 1 << WRITE_FILE | 1 << TRUNCATE | 1 << REMOVE_DIR | 1 << REMOVE_FILE | 1 << MAKE_DIR | 1 << MAKE_REG
+OF_FILES = 1 << EXECUTE | 1 << WRITE_FILE | 1 << READ_FILE | 1 << TRUNCATE | 1 << IOCTL_DEV
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # one number on every architecture
+
+
+def own_files_only(libc: Any, folder: Path, readable: Iterable[Path]) -> str:
+    """Landlock: what is not named here can be neither opened nor created, whoever owns it."""
+    version = libc.syscall(CREATE_RULESET, None, 0, 1)
+    if version < 1:
+        return ""
+    handled = (2 << KNOWN.get(version, IOCTL_DEV)) - 1
+    net, scoped = 3 * (version >= 4), 3 * (version >= 6)  # bind, connect by TCP; abstract sockets, signals
+    attributes = struct.pack("<QQQ", handled, net, scoped)
+    rules = libc.syscall(CREATE_RULESET, attributes, 24 if version >= 6 else 16 if version >= 4 else 8, 0)
+    if rules < 0:
+        return ""
+    rights = dict.fromkeys([*python_paths(), *SYSTEM_PATHS, *map(Path, readable)], READING)
+    for path, right in (rights | {Path("/dev/null"): 1 << WRITE_FILE | READING, Path(folder): WRITING}).items():
+        try:
+            # never closed: what belongs to /proc/self is the same only as long as somebody holds it
+            opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        allowed = right & handled & (-1 if path.is_dir() else OF_FILES)
+        if libc.syscall(ADD_RULE, rules, 1, struct.pack("<Qi", allowed, opened), 0) != 0:
+            return ""
+    return "own files only" if libc.syscall(RESTRICT_SELF, rules, 0) == 0 else ""
+
+
+SYSTEM_PATHS = [  # besides Python: libraries, and what MindSpore asks of the machine when it starts
+    *map(Path, ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d")),
+    *map(Path, ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/dev/urandom", "/dev/zero")),
+    *map(Path, ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup")),
+]
+
+
+def python_paths() -> list[Path]:
+    """Python, its packages and this one. Not every entry of sys.path: one may be a project with its data."""
+    own = [*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])]
+    own += [entry for entry in sys.path if entry.rstrip("/").endswith("-packages")]
+    return [Path(entry) for entry in dict.fromkeys(own + os.environ.get("LD_LIBRARY_PATH", "").split(":")) if entry]
+
+
+# calls by name: number on x86_64, on aarch64 (None: it has none)
+REFUSED = {
+    # other programs, other processes
+    "fork": (57, None),
+    "vfork": (58, None),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "pidfd_open": (434, 434),
+    "pidfd_getfd": (438, 438),
+    "pidfd_send_signal": (424, 424),
+    "kcmp": (312, 272),
+    "tkill": (200, 130),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "setrlimit": (160, 164),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    # sockets; io_uring would open them behind this filter's back
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "io_uring_setup": (425, 425),
+    # what Landlock does not look at: mode, owner, times, attributes of files
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    # memory shared with other processes, or hidden
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "memfd_create": (319, 279),  # memory that no limit counts
+    "memfd_secret": (447, 447),
+    "mq_open": (240, 180),
+    # the kernel's rarer doors
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "open_tree": (428, 428),
+    "fsopen": (430, 430),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+}
+ITSELF = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}  # allowed towards the process itself
+CLONE, CLONE3 = (56, 220), 435
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, the kernel's number
+LOAD, EQUAL, AT_LEAST, SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # instructions of the filter
+ALLOW, END, REFUSE, UNKNOWN = 0x7FFF0000, 0x80000000, 0x50000 | 1, 0x50000 | 38  # EPERM, ENOSYS
+CLONE_THREAD = 0x10000
+
+
+def refuse_calls(libc: Any) -> list[str]:
+    """A seccomp filter: no programs, no sockets, no touching of other processes. Threads are allowed."""
+    column, machine = MACHINES.get(platform.machine(), (0, 0))
+    if not machine:
+        return []
+    steps = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, machine), (RETURN, 0, 0, END), (LOAD, 0, 0, 0)]
+    steps += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, REFUSE)]  # x86-64's second way to call everything
+    for numbers in REFUSED.values():
+        if (number := numbers[column]) is not None:
+            steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
+    steps += [
+        (EQUAL, 0, 1, CLONE3),
+        (RETURN, 0, 0, UNKNOWN),
+    ]  # its flags cannot be seen: the caller falls back on clone
+    steps += [(EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, 16), (SET, 1, 0, CLONE_THREAD)]
+    steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
+    for numbers in ITSELF.values():
+        steps += [(EQUAL, 0, 5, numbers[column]), (LOAD, 0, 0, 16), (EQUAL, 2, 0, os.getpid()), (EQUAL, 1, 0, 0)]
+        steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
+    steps.append((RETURN, 0, 0, ALLOW))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(steps), ctypes.addressof(code)))
+    held = libc.prctl(PR_SET_SECCOMP, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) == 0
+    return ["no network", "no calls to others"] if held else []
+
+
+# --- in the parent ---------------------------------------------------------------------------------------------------
+
+
+# What a child's program begins with; its arguments are the paths to import from. mslab.grade's own __init__ belongs to
+# the parent: it imports NumPy, whose threads would be there before confine() and keep their rights.
+ALONE = """
+import sys, types
+sys.path[:] = sys.argv[1:]
+import mslab
+package = sys.modules["mslab.grade"] = types.ModuleType("mslab.grade")
+package.__path__ = [mslab.__path__[0] + "/grade"]
+"""
+
+
+def lacking(held: Sequence[str]) -> str:
+    """What the guards that are missing would prevent, or ""."""
+    return "; ".join(f"no guard '{name}': {meaning}" for name, meaning in GUARDS.items() if name not in held)
+
+
+LINE = 4096  # most bytes of a line that a child says
+KEPT = 64 << 10  # bytes kept of what it says on standard error
+RUNNING: set["Child"] = set()
+
+
+@dataclass(eq=False)
+class Child:
+    """A process that works on one submission: its lines, and its end for whatever reason.
+
+    `with Child(command, folder, limits) as child`: afterwards neither it nor a process that it started is there.
+    """
+
+    command: Sequence[str]
+    folder: Path  # its own; it is its home and current folder
+    limits: Limits = field(default_factory=Limits)
+    environment: Mapping[str, str] = field(default_factory=dict)  # what it gets besides what every child gets
+    reason: str = ""  # why it was ended, in words; "" where it ended by itself
+    errors: bytes = b""  # the end of what it said on standard error
+
+    def __enter__(self) -> "Child":
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        environment = clean_environment(self.folder) | dict(self.environment)
+        # a session of its own: Ctrl-C reaches the parent only, and the whole group can be ended at once
+        self.process = subprocess.Popen(
+            self.command, cwd=self.folder, env=environment, start_new_session=True, bufsize=0, **pipes
+        )
+        self.deadline = time.monotonic() + self.limits.seconds
+        self.said: queue.Queue[bytes] = queue.Queue(maxsize=64)
+        self.threads = [threading.Thread(target=f, daemon=True) for f in (self._read_lines, self._read_errors)]
+        for thread in self.threads:
+            thread.start()
+        RUNNING.add(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end("")
+        self.process.wait()
+        for thread in self.threads:
+            while thread.is_alive():
+                with contextlib.suppress(queue.Empty):  # it may wait for room
+                    self.said.get_nowait()
+                thread.join(0.05)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe
+            with contextlib.suppress(OSError):
+                pipe.close()
+        RUNNING.discard(self)
+
+    def lines(self) -> Iterator[str]:
+        """What it says on standard output, until it ends or is ended: see `reason`."""
+        looked = 0.0
+        while True:
+            with contextlib.suppress(queue.Empty):
+                line = self.said.get(timeout=0.1)
+                if not line:  # the end
+                    return
+                if len(line) > LINE or not line.endswith(b"\n"):
+                    self.end("the worker's answer cannot be used: a line without end")
+                    return
+                yield line.decode("utf-8", "replace").rstrip("\n")
+            if reason := self.too_much(disk=time.monotonic() > looked + 1):
+                self.end(reason)
+                return
+            looked = max(looked, time.monotonic() if time.monotonic() > looked + 1 else looked)
+
+    def tell(self, line: str) -> None:
+        """A line for its standard input. Nothing happens where it has ended."""
+        assert self.process.stdin
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(line.encode() + b"\n")
+
+    def too_much(self, disk: bool) -> str:
+        """What it takes too much of, in words, or ""."""
+        if time.monotonic() > self.deadline:
+            return f"it was ended after {self.limits.seconds:g} s"
+        memory, threads = taken(self.process.pid)
+        if memory > self.limits.memory:
+            return f"it took more than {self.limits.memory / 2**30:.1f} GiB of memory"
+        if threads > self.limits.threads:
+            return f"it started more than {self.limits.threads} threads"
+        if disk and size_of(self.folder) > self.limits.disk:
+            return f"it took more than {self.limits.disk / 2**30:.1f} GiB of disk"
+        return ""
+
+    def end(self, reason: str) -> None:
+        """Kill it and what it started; the first reason counts."""
+        self.reason = self.reason or reason
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
+
+    def why(self) -> str:
+        """Why there is no answer, in words: after lines() have ended."""
+        if self.reason:
+            return self.reason
+        code = self.process.wait()
+        if code == -getattr(signal, "SIGXCPU", 0):
+            return f"it took more than {self.limits.seconds:g} s of computing time"
+        if code == -getattr(signal, "SIGKILL", 0):
+            return "it was ended from outside (signal 9), as systems do that run out of memory"
+        return f"it ended by signal {-code}" if code < 0 else f"it ended with exit code {code} and without an answer"
+
+    def _read_lines(self) -> None:
+        pipe: IO[bytes] | None = self.process.stdout
+        assert pipe
+        rest = b""
+        while chunk := pipe.read(LINE):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self.said.put(line + b"\n")
+            if len(rest) > LINE:
+                break
+        if rest:
+            self.said.put(rest)
+        self.said.put(b"")
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        while chunk := self.process.stderr.read(KEPT):
+            self.errors = (self.errors + chunk)[-KEPT:]
+
+
+def end_all() -> None:
+    """End every child at once, from any thread: on Ctrl-C."""
+    for child in list(RUNNING):
+        child.end("the grader was stopped")
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """Nothing of the teacher's: no keys, no paths of a home. What MindSpore needs to find its libraries stays."""
+    kept = ("LD_LIBRARY_PATH", "SYSTEMROOT", "ASCEND_HOME_PATH", "ASCEND_OPP_PATH", "PATH")
+    own = {"HOME": str(folder), "TMPDIR": str(folder), "XDG_CACHE_HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    return {name: os.environ[name] for name in kept if name in os.environ} | own | {"GLOG_v": "3"}
+
+
+def taken(process: int) -> tuple[int, int]:
+    """(bytes of memory of its own, threads), 0 where the system does not tell."""
+    try:
+        text = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0, 0
+    rows = dict(line.split(":", 1) for line in text.splitlines())
+    memory = sum(int(rows.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem"))
+    return memory * 1024, int(rows.get("Threads", "0"))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below."""
+    total = 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(at) / name).lstat().st_size
+    return total

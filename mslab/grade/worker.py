@@ -1,0 +1,277 @@
+"""The program of the process that touches one submission: unpack, read, run its networks, answer, end.
+
+It gets a job as a line of JSON, confines itself before it opens anything of the submission, asks for images by
+`need {"network", "size", "resize"}`, and leaves facts.json and arrays in its folder. It never sees a label.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from mslab.grade import sandbox
+
+SKETCH = 4096  # numbers of a sketch
+FACTS_BYTES = 4 << 20
+LIMITS = {  # what a submission may be
+    "members": 2000,  # files and folders
+    "bytes": 2 << 30,  # unpacked
+    "ratio": 100,  # bytes unpacked for one of the archive
+    "classes": 1000,
+    "weights": 200_000_000,
+    "blocks": 200,  # of the stage table; ResNet-152 has 50
+    "pixels": 512,  # image_size
+}
+MOMENTS = 4  # a file holds at most so many times the weights: an optimizer's, too
+Ask = Callable[[str, int, int], str]  # (network, size, resize) -> the parent's line
+
+
+def main() -> None:
+    """Answer the one job on standard input."""
+    job = json.loads(sys.stdin.readline())
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what MindSpore prints is no answer
+    if job.get("core") is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {job["core"]})
+    folder = Path(job["folder"])
+    readable = [Path(path) for path in (job["source"], job.get("given"), *job.get("images", [])) if path]
+    held = sandbox.confine(folder, readable, sandbox.Limits(**job["sandbox"]))
+
+    def ask(network: str, size: int, resize: int) -> str:
+        say(out, f"need {json.dumps({'network': network, 'size': size, 'resize': resize})}")
+        return sys.stdin.readline().rstrip("\n")
+
+    facts = look(job, folder, ask) | {"sandbox": held}
+    (folder / "facts.json").write_text(fitting(facts), encoding="utf-8")
+    say(out, "done")
+
+
+def say(out: IO[str], line: str) -> None:
+    print(line, file=out, flush=True)
+
+
+def look(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[str, Any]:
+    """The facts of a submission, without what held."""
+    from mslab.grade import contents
+
+    limits = LIMITS | job.get("limits", {})
+    wanted = [name for names in job["networks"].values() for name in names] + job.get("predictions", [])
+    found = contents.gather(Path(job["source"]), folder / "submission", limits, wanted)
+    names = list(found.files)
+    facts: dict[str, Any] = {"schema": 1, "files": {contents.short(name, 300): found.files[name] for name in names}}
+    facts |= {"top": contents.short(found.top, 300), "problems": found.problems}
+    kinds: dict[str, tuple[Any, int, Any]] = {  # section: how names end, bytes that are read, what reads them
+        "configs": ((".yaml", ".yml"), contents.YAML_BYTES, contents.config),
+        "json": (".json", contents.JSON_BYTES, contents.table),
+        "histories": ("/history.csv", contents.CSV_BYTES, contents.history),
+    }
+    for section, (suffix, most, read) in kinds.items():
+        own = [name for name in names if f"/{name}".endswith(suffix) and not name.startswith(contents.JUNK)]
+        facts[section] = contents.entries(found, own, most, read)
+    asked = [name for name in job.get("predictions", []) if name in found.files]
+    facts["predictions"] = contents.entries(found, asked, contents.CSV_BYTES, contents.predictions)
+    handed = Handed(job, limits, found, folder, ask)
+    facts["networks"] = {name: handed.network(name) for name in job["networks"]} if not found.problems else {}
+    facts["relations"] = {} if found.problems else handed.relations()
+    return facts
+
+
+class Handed:
+    """The networks of a submission."""
+
+    def __init__(self, job: Mapping[str, Any], limits: Mapping[str, Any], found: Any, folder: Path, ask: Ask) -> None:
+        self.job, self.limits, self.found, self.folder, self.ask = job, limits, found, folder, ask
+        self.weights: dict[str, dict[str, Any]] = {}  # backbone tensors by name of the network
+        self.compiled: dict[str, Any] = {}  # backbones by table, profile and image size
+
+    def network(self, name: str) -> dict[str, Any]:
+        """What is said of one network; its logits and sketch are written beside it."""
+        from mslab.grade import contents
+
+        files = self.job["networks"][name]
+        file = next((file for file in files if file in self.found.files), "")
+        if not file:
+            return {"file": files[0], "error": f"it was not handed in: there is no {' and no '.join(files)}"}
+        path, root = self.found.root / file, self.found.root
+        told = contents.entry(lambda: self.described(name, path), root)
+        if "error" not in told:
+            told |= contents.entry(lambda: self.measured(name, path, *told.pop("images")), root)
+        return {"file": file} | told
+
+    def described(self, name: str, path: Path) -> dict[str, Any]:
+        """What a file tells without being run."""
+        import numpy as np
+
+        from mslab.grade import contents
+
+        weights = self.read(path)
+        tensors = weights.backbone | weights.head
+        self.weights[name] = weights.backbone
+        np.save(self.folder / f"{name}.sketch.npy", sketch(tensors), allow_pickle=False)
+        size = weights.info.get("image_size") or 224
+        return {
+            "class_names": [contents.short(each, 200) for each in weights.class_names],
+            "image_size": size,
+            "weights": sum(value.size for value in tensors.values()),
+            "stages": weights.stages,
+            "tensors": {key: hashlib.sha256(value.tobytes()).hexdigest() for key, value in tensors.items()},
+            "sketch": f"{name}.sketch.npy",
+            "images": (size, weights.info.get("resize_size") or size),
+        }
+
+    def measured(self, name: str, path: Path, size: int, resize: int) -> dict[str, Any]:
+        """Logits of the images that the parent gives."""
+        import numpy as np
+
+        from mslab.grade.contents import Refused
+
+        line = self.ask(name, size, resize)
+        if line.startswith("no ") or not line:
+            raise Refused(f"it was not measured: {line or 'no answer'}")
+        logits = self.run(path, Path(line))
+        if not np.isfinite(logits).all():
+            raise Refused("its logits are not finite: it answers images with numbers that are none")
+        np.save(self.folder / f"{name}.logits.npy", logits, allow_pickle=False)
+        return {"logits": f"{name}.logits.npy"}
+
+    def read(self, path: Path) -> Any:
+        """The weights of a file, within the limits, before anything is built from them. Raises what `entry` words."""
+        import numpy as np
+
+        from mslab import checkpoint
+        from mslab.grade.contents import Refused
+
+        limits, size = self.limits, path.stat().st_size
+        if size > 4 * MOMENTS * limits["weights"]:
+            raise Refused(f"it has {size >> 20} MiB; a network may have {limits['weights']:,} weights")
+        weights = checkpoint.read(path)
+        if f"{checkpoint.HEAD}weight" not in weights.head:
+            raise Refused("it is a backbone without a head, which answers no classes; hand in best.ckpt")
+        tensors = weights.backbone | weights.head
+        info, blocks = weights.info, sum(row[0] for row in weights.stages)
+        large = {
+            "classes": max(weights.outputs, len(weights.class_names)),
+            "weights": sum(value.size for value in tensors.values()),
+            "blocks": blocks,
+            "pixels": max(info.get("image_size") or 224, info.get("resize_size") or 0),
+        }
+        # the shorter side may be resized to more than the middle that is taken
+        over = [key for key, value in large.items() if value > limits[key] * (2 if key == "pixels" else 1)]
+        over += ["pixels"] * ((info.get("image_size") or 224) > limits["pixels"])
+        if over:
+            rows = (f"{large[key]:,} {key}, at most {limits[key]:,} are taken" for key in dict.fromkeys(over))
+            raise Refused(f"it is too large: {'; '.join(rows)}")
+        if 0 in (info.get("std") or []):
+            raise Refused(f"its std {info['std']} would divide by 0")
+        bad = [name for name, value in tensors.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+        if bad:
+            more = f" and {len(bad) - 3} more" * (len(bad) > 3)
+            raise Refused(f"it has weights that are not finite: {', '.join(bad[:3])}{more}")
+        weights.check()
+        return weights
+
+    def run(self, path: Path, images: Path) -> Any:
+        """Logits float32 (n, class_num) of uint8 images (n, S, S, 3), from a network that the kit's own code builds.
+
+        Backbone and head run one after the other: a second network of the same table, as after transfer, takes the
+        place of the first one's weights, and only its head is compiled.
+        """
+        import numpy as np
+
+        pixels = np.load(images, mmap_mode="r", allow_pickle=False)
+        import mindspore as ms
+        from mindspore.nn.utils import no_init_parameters
+
+        from mslab import checkpoint, evaluation, inspection, runtime
+
+        runtime.set_up(runtime.plan("cpu", "graph", seed=0))
+        with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
+            loaded = evaluation.load_network(path)
+        own, size = loaded.network.backbone, loaded.info["image_size"]
+        batch = inspection.batch_of(size)
+        key = json.dumps([loaded.info["stages"], loaded.info["profile"], size])
+        if key not in self.compiled:
+            inspection.fold(loaded, batch, "cpu")
+            self.compiled[key] = own
+        elif self.compiled[key] is not own:
+            tensors = {name: value.asnumpy() for name, value in own.parameters_dict().items()}
+            checkpoint.load_exactly(self.compiled[key].parameters_dict(), tensors, path, "backbone")
+        backbone, head = self.compiled[key], loaded.network.head
+        mean, std = (255 * np.array(loaded.info[key], np.float32) for key in ("mean", "std"))
+        rows = []
+        for start in range(0, len(pixels), batch):
+            x = ((pixels[start : start + batch] - mean) / std).transpose(0, 3, 1, 2)  # (n, S, S, 3) -> (n, 3, S, S)
+            x = np.ascontiguousarray(x, np.float32)
+            rows.append(head(backbone(ms.Tensor(evaluation.filled(x, batch)))).asnumpy()[: len(x)])
+        return np.concatenate(rows).astype(np.float32)
+
+    def relations(self) -> dict[str, Any]:
+        """How near each pair of backbones is that the job names."""
+        from mslab import checkpoint
+        from mslab.grade import contents
+
+        made = {}
+        for own, other in self.job.get("relations", []):
+            if other == "given" and "given" not in self.weights and self.job.get("given"):
+                self.weights["given"] = checkpoint.read(self.job["given"]).backbone
+            lacking = [name for name in (own, other) if name not in self.weights]
+            if lacking:
+                made[f"{own}<{other}"] = {"error": f"{' and '.join(lacking)} cannot be read or is not there"}
+                continue
+            made[f"{own}<{other}"] = contents.entry(
+                lambda own=own, other=other: relation(self.weights[own], self.weights[other]),  # type: ignore[misc]
+                self.found.root,
+            )
+        return made
+
+
+def relation(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Backbone tensors equal to the last bit, and the cosine over the weights of convolutions."""
+    import numpy as np
+
+    shared = [name for name in own if name in other and own[name].shape == other[name].shape]
+    equal = sum(own[name].tobytes() == other[name].tobytes() for name in shared)
+    dots = np.zeros(3)
+    for name in shared:
+        if own[name].ndim == 4:
+            a, b = own[name].astype(np.float32).ravel(), other[name].astype(np.float32).ravel()
+            dots += np.dot(a, b), np.dot(a, a), np.dot(b, b)
+    cosine = dots[0] / np.sqrt(dots[1] * dots[2]) if dots[1] > 0 and dots[2] > 0 else 0.0
+    return {"tensors": max(len(own), len(other)), "equal": equal, "cosine": round(float(np.clip(cosine, -1, 1)), 6)}
+
+
+def sketch(tensors: Mapping[str, Any]) -> Any:
+    """float32 (4096,): every weight added, or taken away, at a place that follows from name and shape.
+
+    Linear: the distance of two sketches is about that of the networks (count sketch, Charikar et al. 2002).
+    """
+    import numpy as np
+
+    sums = np.zeros(2 * SKETCH)
+    for name, value in tensors.items():
+        if value.ndim < 2:
+            continue
+        seed = hashlib.sha256(f"mslab sketch {name} {value.shape}".encode()).digest()
+        places = np.random.default_rng(list(seed)).integers(0, 2 * SKETCH, value.size, dtype=np.uint16)
+        sums += np.bincount(places, value.ravel(), 2 * SKETCH)
+    return (sums[:SKETCH] - sums[SKETCH:]).astype(np.float32)
+
+
+def fitting(facts: dict[str, Any]) -> str:
+    """The facts as JSON that the parent reads; where it would be too long, the longest entries are errors instead."""
+    while True:
+        text = json.dumps(facts, ensure_ascii=False, allow_nan=False)
+        if len(text.encode()) <= FACTS_BYTES:
+            return text
+        sections = ("configs", "json", "histories", "predictions")
+        _, section, name = max(
+            (len(str(v)), section, name) for section in sections for name, v in facts[section].items()
+        )
+        facts[section][name] = {"error": "it says more than is read of one submission"}
+
+
+if __name__ == "__main__":
+    main()
