@@ -178,7 +178,7 @@ def opened(archive: Path) -> Iterator[Iterator[Member]]:
 
 def zip_members(file: zipfile.ZipFile) -> Iterator[Member]:
     for info in file.infolist():
-        kind = "folder" if info.is_dir() else "link" if stat.S_ISLNK(info.external_attr >> 16) else "file"
+        kind = "folder" if info.filename.endswith("/") else "link" if stat.S_ISLNK(info.external_attr >> 16) else "file"
         yield Member(zip_name(info), kind, 0, functools.partial(file.open, info))  # what is not opened is not unpacked
 
 

@@ -378,6 +378,7 @@ def hostile(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
         ("encrypted.zip", bytes(locked), "encrypted"),
         ("cut.zip", whole[: len(whole) // 2], "is no zip or tar archive"),
         ("damaged.zip", whole.replace(b"x", b"y", 1)[:40] + b"\xff" * 4 + whole[44:], "damaged"),
+        ("nameless.zip", whole.replace(b"a.txt", b"\0.txt"), "the submission holds no files"),
         ("text.zip", b"hello", "is no zip or tar archive"),
         ("nothing.zip", b"", "is no zip or tar archive"),
     ):

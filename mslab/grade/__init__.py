@@ -70,7 +70,7 @@ def grade(
     for each in [*found, *earlier]:
         for flag in each.flags:
             say.info(f"note: {each.path.name}: {flag}")
-    cache = out / ".cache"
+    cache = (out / ".cache").resolve()  # workers have a current folder of their own
     cache.mkdir(parents=True, exist_ok=True)
     images = {
         name: HiddenImages(report, next(iter(report.splits)), cache / "images") for name, report in reports.items()

@@ -105,6 +105,8 @@ def gather(source: Path, folder: Path, limits: Mapping[str, Any], wanted: Iterab
         found.problems.append("reading the archive takes more memory than a submission may")
     except OSError as error:
         found.problems.append(f"the submission cannot be read: {error.strerror or error}")
+    except Exception as error:  # what readers of damaged archives run into besides
+        found.problems.append(short(f"the submission cannot be read: {type(error).__name__}: {error}", 300))
     found.problems = [short(problem) for problem in found.problems[:PROBLEMS]]
     if found.problems:
         found.files = {}
