@@ -736,12 +736,18 @@ def pack_run(
 
 @job(app, "grade")
 def grade_class(
-    submissions: Annotated[str, typer.Argument(metavar="SUBMISSIONS", help="one zip, tar or folder a student")],
     rubric: Annotated[str, typer.Option("--rubric", metavar="FILE", help="what is looked at, and its points")],
     data: Annotated[str, typer.Option("--data", metavar="FOLDER", help="the hidden images, as the rubric names them")],
+    submissions: Annotated[
+        str | None, typer.Argument(metavar="[SUBMISSIONS]", help="one zip, tar or folder a student")
+    ] = None,
     out: Annotated[
-        str, typer.Option("--out", metavar="FOLDER", help="for grades and feedback; nothing else is touched")
-    ],
+        str | None, typer.Option("--out", metavar="FOLDER", help="for grades and feedback; nothing else is touched")
+    ] = None,
+    gradescope_package: Annotated[
+        str | None,
+        typer.Option("--gradescope-package", metavar="FILE.zip", help="write Gradescope's autograder instead"),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", metavar="N", help="submissions at a time; one a core", min=1)
     ] = None,
@@ -757,6 +763,15 @@ def grade_class(
     gigabytes: Annotated[float, typer.Option(help="of memory a submission may take", min=0.5)] = 4.0,
 ) -> None:
     """Grade a class: accuracy on hidden images, settings, provenance, claims; no student's code runs."""
+    if gradescope_package is not None:
+        if submissions or out:
+            raise typer.BadParameter("--gradescope-package grades nothing: no SUBMISSIONS, no --out")
+        from mslab.grade import gradescope
+
+        say.info("%s: upload it as the autograder", gradescope.package(rubric, data, Path(gradescope_package)))
+        return
+    if submissions is None or out is None:
+        raise typer.BadParameter("SUBMISSIONS and --out FOLDER, or --gradescope-package FILE.zip")
     from mslab import grade
 
     limits = grade.sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
@@ -878,6 +893,22 @@ def bench_predict(
     write_json(json_file, rows)
     if json_file != "-":
         print(predictions.table(rows))
+
+
+@job(bench_app, "grade")
+def bench_grade(
+    students: Annotated[int, typer.Option(help="submissions", min=1)] = 200,
+    large: Annotated[int, typer.Option(help="of them with a ResNet-50; the rest are small", min=0)] = 20,
+    jobs: Annotated[int | None, typer.Option("--jobs", help="at a time; one a core", min=1)] = None,
+    json_file: Json = None,
+) -> None:
+    """A generated class, graded twice: time, memory, and what a second grading costs."""
+    from mslab.bench import grading
+
+    found = grading.bench_grade(students, large, jobs, say.info)
+    write_json(json_file, found)
+    if json_file != "-":
+        print(grading.table(found))
 
 
 @job(bench_app, "profile")

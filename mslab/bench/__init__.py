@@ -5,6 +5,7 @@ pipeline    loading and augmenting images with no network: folders, packs, cache
 transfer    head-only transfer with cached features beside the same job without
 predictions answering images beside the network's forward pass alone
 speed       ResNet-50, training and inference, beside PyTorch and mindcv
+grading     a generated class of submissions, graded twice
 knobs       what the knobs of training are worth, over several seeds
 steptime    where the time of a training step goes
 contenders  what runs inside a contender's process, for the last two

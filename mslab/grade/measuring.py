@@ -42,7 +42,7 @@ class HiddenImages:
         self.fingerprint = hashlib.sha256(f"{report.fingerprint} {split}".encode()).hexdigest()
         # not by class, as the files are sorted: who guessed the classes by place would be right
         self.order = np.random.default_rng(list(bytes.fromhex(self.fingerprint))).permutation(len(self.images))
-        self.folder, self.lock = Path(folder), threading.Lock()
+        self.folder, self.lock = Path(folder).resolve(), threading.Lock()  # a worker's current folder is its own
         self.used: Counter[Path] = Counter()  # files that workers have been told of and still read
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -204,10 +204,12 @@ def measure(
     `core`: the one CPU core that the worker may use, since MindSpore's threads spin.
     """
     limits = limits or Limits()
-    folder = Path(job["folder"])
+    folder = Path(job["folder"]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    job = {**job, "folder": str(folder), "source": str(Path(job["source"]).resolve())}
+    job |= {"given": str(Path(job["given"]).resolve())} if job.get("given") else {}
     shown = sorted({str(each.folder) for each in images.values()})
-    told = dict(job) | {"images": shown, "core": core, "sandbox": vars(limits)}
+    told = job | {"images": shown, "core": core, "sandbox": vars(limits), "parent": os.getpid()}
     places = [entry for entry in sys.path if entry and Path(entry).is_absolute()]
     command = [sys.executable, "-I", "-c", START, *places, str(Path(mslab.__file__).parents[1])]
     needs = Needs(job, images)

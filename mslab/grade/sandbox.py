@@ -61,10 +61,8 @@ def confine(folder: Path, readable: Iterable[Path], limits: Limits | None = None
         done.append(leave_namespaces(libc))
         done.append(own_files_only(libc, folder, readable))
         drop_capabilities(libc)
-        parent = os.getppid()
+        # after the namespaces: a change of rights takes it back
         done.append("ends with its parent" if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0 else "")
-        if os.getppid() != parent:  # it ended just before
-            os._exit(1)
         done += refuse_calls(libc)
     return [name for name in GUARDS if name in done]
 

@@ -39,6 +39,8 @@ def main() -> None:
     folder = Path(job["folder"])
     readable = [Path(path) for path in (job["source"], job.get("given"), *job.get("images", [])) if path]
     held = sandbox.confine(folder, readable, sandbox.Limits(**job["sandbox"]))
+    if os.getppid() != job["parent"]:  # it ended before this process could be made to end with it
+        return
 
     def ask(network: str, size: int, resize: int) -> str:
         say(out, f"need {json.dumps({'network': network, 'size': size, 'resize': resize})}")
@@ -229,15 +231,20 @@ class Handed:
 
 
 def relation(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Backbone tensors equal to the last bit, and the cosine over the weights of convolutions."""
+    """Backbone tensors equal to the last bit, and how far training moved both the same way.
+
+    That is the cosine over BatchNorm's gammas and betas, less what they began with (0, or 1 for most gammas), which is
+    the same for every seed. Not over convolutions: two networks of one seed begin with equal ones, and stay near.
+    """
     import numpy as np
 
     shared = [name for name in own if name in other and own[name].shape == other[name].shape]
     equal = sum(own[name].tobytes() == other[name].tobytes() for name in shared)
     dots = np.zeros(3)
     for name in shared:
-        if own[name].ndim == 4:
-            a, b = own[name].astype(np.float32).ravel(), other[name].astype(np.float32).ravel()
+        if name.endswith((".gamma", ".beta")):
+            fresh = float(other[name].mean() > 0.5) if name.endswith(".gamma") else 0.0
+            a, b = (weights[name].astype(np.float64).ravel() - fresh for weights in (own, other))
             dots += np.dot(a, b), np.dot(a, a), np.dot(b, b)
     cosine = dots[0] / np.sqrt(dots[1] * dots[2]) if dots[1] > 0 and dots[2] > 0 else 0.0
     return {"tensors": max(len(own), len(other)), "equal": equal, "cosine": round(float(np.clip(cosine, -1, 1)), 6)}

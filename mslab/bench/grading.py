@@ -1,0 +1,126 @@
+"""A generated class graded twice: how long it takes, how much memory, and what a second grading costs.
+
+Every submission is real: a network of its own in a checkpoint of the kit's, config, history and manifest, in a zip.
+"""
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from mslab.show import render
+
+SMALL = [[1, 32, 1], [1, 64, 2], [1, 128, 2]]  # configs/knobs.yaml's: half a million weights
+IMAGES = 20  # hidden images of each of nine classes
+SIZE = 64  # pixels
+RUBRIC = """
+title: A generated class
+total: 100
+networks: {nine: {file: best.ckpt, data: nine, class_num: 9}}
+items:
+  - {id: files, kind: files, points: 10, files: [config.yaml, history.csv, manifest.json, best.ckpt]}
+  - {id: settings, kind: config, points: 10, rules: {class_num: {equals: 9}, epochs: {at_most: 30}}}
+  - {id: accuracy, kind: accuracy, points: 50, network: nine, linear: {from: 0.1, to: 0.9}}
+  - {id: claimed, kind: reproduced, points: 20, network: nine, tolerance: 0.05}
+  - {id: size, kind: size, points: 10, network: nine, at_most: 26_000_000}
+"""
+
+
+def bench_grade(
+    students: int, large: int, jobs: int | None, progress: Callable[[str], Any] = lambda text: None
+) -> dict[str, Any]:
+    """Grade `students` generated submissions, `large` of them ResNet-50, in a process of its own; then once more.
+
+    Returns students, large, seconds and again (of the second grading), peak and worker (MiB: the grader's own, and the
+    largest worker's).
+    """
+    from mslab import mushrooms
+    from mslab.bench import told
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        counts = {"mushrooms9": {"train": 1, "val": 1, "test": IMAGES}}
+        mushrooms.draw_datasets(folder / "drawn", size=96, only=("mushrooms9",), counts=counts)
+        (folder / "hidden").mkdir()
+        (folder / "drawn" / "mushrooms9" / "test").rename(folder / "hidden" / "nine")
+        (folder / "rubric.yaml").write_text(RUBRIC)
+        (folder / "class").mkdir()
+        progress(f"making {students} submissions, {large} of them ResNet-50")
+        for number in range(students):
+            hand_in(folder / "class" / f"student{number:03}.zip", number, number < large)
+        found: dict[str, Any] = {"students": students, "large": large}
+        for key in ("seconds", "again"):
+            progress("grading" if key == "seconds" else "grading once more, with everything kept")
+            command = [sys.executable, "-m", __name__, str(folder), json.dumps(jobs)]
+            answer = told(command, dict(os.environ), "the grader", "a class that is graded", "report this")
+            found[key] = answer["seconds"]
+            found |= {"peak": answer["peak"], "worker": answer["worker"]} if key == "seconds" else {}
+    return found
+
+
+def hand_in(path: Path, seed: int, large: bool) -> None:
+    """A submission with a network of its own; its weights are random, for no figure here depends on them."""
+    import mindspore as ms
+
+    from mslab import checkpoint, model, mushrooms
+    from mslab.config import dump_config, load_config
+
+    ms.set_seed(seed + 1)
+    stages = [list(row) for row in (model.STAGES if large else SMALL)]
+    backbone = model.resnet50_backbone(stages)
+    network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
+    names = sorted(mushrooms.CLASSES["mushrooms9"])
+    info = {"schema": 1, "class_names": names, "image_size": SIZE, "resize_size": SIZE, "stages": stages}
+    info |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    config = load_config({"train_data": "train", "val_data": "val", "class_num": 9, "stages": stages, "seed": seed})
+    history = "epoch,step,lr,train_loss,train_acc,val_loss,val_acc,images_per_s,seconds\n"
+    history += "".join(f"{n},{9 * n},0.1,{2 / n},0.{seed:03},{2 / n},0.{seed:03},50,1\n" for n in range(1, 6))
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path, "w") as archive:
+        file = Path(folder) / "best.ckpt"
+        checkpoint.save(list(network.get_parameters()), file, info)
+        archive.write(file, "best.ckpt")
+        archive.writestr("config.yaml", dump_config(config))
+        archive.writestr("history.csv", history)
+        archive.writestr("manifest.json", json.dumps({"metrics": {"val_acc": 0.11}}))
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """What was measured, a line each."""
+    grid = Table(box=box.SIMPLE, title=f"{found['students']} submissions, {found['large']} of them ResNet-50")
+    grid.add_column("")
+    grid.add_column("", justify="right")
+    rows: Sequence[tuple[str, str]] = [
+        ("graded", f"{found['seconds']:.0f} s"),
+        ("a submission", f"{found['seconds'] / found['students']:.2f} s"),
+        ("graded again, everything kept", f"{found['again']:.1f} s"),
+        ("times as fast", f"{found['seconds'] / found['again']:.0f}x"),
+        ("memory of the grader at its most", f"{found['peak']:.0f} MiB"),
+        ("of the largest worker", f"{found['worker']:.0f} MiB"),
+    ]
+    for row in rows:
+        grid.add_row(*row)
+    return render(grid)
+
+
+if __name__ == "__main__":
+    import resource
+
+    from mslab import grade
+
+    logging.getLogger("mslab").setLevel(logging.WARNING)
+    root, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
+    begun = time.perf_counter()
+    grade.grade(root / "class", root / "rubric.yaml", root / "hidden", root / "out", grade.Options(jobs=jobs))
+    own, workers = (
+        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print("bench " + json.dumps({"seconds": time.perf_counter() - begun, "peak": own, "worker": workers}))
