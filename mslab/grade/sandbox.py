@@ -8,7 +8,6 @@ them; elsewhere the limits, the clean environment and the time limit remain.
 import contextlib
 import ctypes
 import os
-import platform
 import queue
 import signal
 import struct
@@ -21,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+from mslab.grade.seccomp import refuse_calls
 
 GUARDS = {  # what confine returns -> what it means to a teacher where it is missing
     "no new rights": "programs could gain rights",
@@ -67,7 +68,7 @@ def confine(folder: Path, readable: Iterable[Path], limits: Limits | None = None
     return [name for name in GUARDS if name in done]
 
 
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 38, 22
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 def limit(limits: Limits) -> str:
@@ -90,7 +91,8 @@ def limit(limits: Limits) -> str:
         if (number := getattr(resource, name, None)) is not None:
             there = resource.getrlimit(number)[1]
             soft, hard = (most if there == resource.RLIM_INFINITY else min(most, there) for most in pair)
-            resource.setrlimit(number, (soft, hard))
+            with contextlib.suppress(ValueError, OSError):  # macOS has limits that it lets nobody set
+                resource.setrlimit(number, (soft, hard))
     return "limits"
 
 
@@ -167,112 +169,6 @@ def python_paths() -> list[Path]:
     return [Path(entry) for entry in dict.fromkeys(own + os.environ.get("LD_LIBRARY_PATH", "").split(":")) if entry]
 
 
-# calls by name: number on x86_64, on aarch64 (None: it has none)
-REFUSED = {
-    # other programs, other processes
-    "fork": (57, None),
-    "vfork": (58, None),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "process_madvise": (440, 440),
-    "pidfd_open": (434, 434),
-    "pidfd_getfd": (438, 438),
-    "pidfd_send_signal": (424, 424),
-    "kcmp": (312, 272),
-    "tkill": (200, 130),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "setpriority": (141, 140),
-    "ioprio_set": (251, 30),
-    "sched_setparam": (142, 118),
-    "sched_setscheduler": (144, 119),
-    "sched_setaffinity": (203, 122),
-    "sched_setattr": (314, 274),
-    "setrlimit": (160, 164),
-    "migrate_pages": (256, 238),
-    "move_pages": (279, 239),
-    # sockets; io_uring would open them behind this filter's back
-    "socket": (41, 198),
-    "socketpair": (53, 199),
-    "io_uring_setup": (425, 425),
-    # what Landlock does not look at: mode, owner, times, attributes of files
-    "chmod": (90, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
-    "chown": (92, None),
-    "fchown": (93, 55),
-    "lchown": (94, None),
-    "fchownat": (260, 54),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "futimesat": (261, None),
-    "utimensat": (280, 88),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "setxattrat": (463, 463),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
-    "removexattrat": (466, 466),
-    # memory shared with other processes, or hidden
-    "shmget": (29, 194),
-    "semget": (64, 190),
-    "msgget": (68, 186),
-    "memfd_create": (319, 279),  # memory that no limit counts
-    "memfd_secret": (447, 447),
-    "mq_open": (240, 180),
-    # the kernel's rarer doors
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "open_tree": (428, 428),
-    "fsopen": (430, 430),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-}
-ITSELF = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}  # allowed towards the process itself
-CLONE, CLONE3 = (56, 220), 435
-MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, the kernel's number
-LOAD, EQUAL, AT_LEAST, SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # instructions of the filter
-ALLOW, END, REFUSE, UNKNOWN = 0x7FFF0000, 0x80000000, 0x50000 | 1, 0x50000 | 38  # EPERM, ENOSYS
-CLONE_THREAD = 0x10000
-
-
-def refuse_calls(libc: Any) -> list[str]:
-    """A seccomp filter: no programs, no sockets, no touching of other processes. Threads are allowed."""
-    column, machine = MACHINES.get(platform.machine(), (0, 0))
-    if not machine:
-        return []
-    steps = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, machine), (RETURN, 0, 0, END), (LOAD, 0, 0, 0)]
-    steps += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, REFUSE)]  # x86-64's second way to call everything
-    for numbers in REFUSED.values():
-        if (number := numbers[column]) is not None:
-            steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
-    steps += [
-        (EQUAL, 0, 1, CLONE3),
-        (RETURN, 0, 0, UNKNOWN),
-    ]  # its flags cannot be seen: the caller falls back on clone
-    steps += [(EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, 16), (SET, 1, 0, CLONE_THREAD)]
-    steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
-    for numbers in ITSELF.values():
-        steps += [(EQUAL, 0, 5, numbers[column]), (LOAD, 0, 0, 16), (EQUAL, 2, 0, os.getpid()), (EQUAL, 1, 0, 0)]
-        steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
-    steps.append((RETURN, 0, 0, ALLOW))
-    code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *step) for step in steps))
-    program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(steps), ctypes.addressof(code)))
-    held = libc.prctl(PR_SET_SECCOMP, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) == 0
-    return ["no network", "no calls to others"] if held else []
-
-
 # --- in the parent ---------------------------------------------------------------------------------------------------
 
 
@@ -342,20 +238,24 @@ class Child:
 
     def lines(self) -> Iterator[str]:
         """What it says on standard output, until it ends or is ended: see `reason`."""
-        looked = 0.0
+        due = 0.0  # when its folder is looked at again
         while True:
-            with contextlib.suppress(queue.Empty):
+            try:
                 line = self.said.get(timeout=0.1)
-                if not line:  # the end
-                    return
+            except queue.Empty:
+                line = None
+            if line == b"":  # the end
+                return
+            if line is not None:
                 if len(line) > LINE or not line.endswith(b"\n"):
                     self.end("the worker's answer cannot be used: a line without end")
                     return
                 yield line.decode("utf-8", "replace").rstrip("\n")
-            if reason := self.too_much(disk=time.monotonic() > looked + 1):
+            now = time.monotonic()
+            if reason := self.too_much(disk=now >= due):
                 self.end(reason)
                 return
-            looked = max(looked, time.monotonic() if time.monotonic() > looked + 1 else looked)
+            due = now + 1 if now >= due else due
 
     def tell(self, line: str) -> None:
         """A line for its standard input. Nothing happens where it has ended."""

@@ -264,7 +264,8 @@ def sketch(tensors: Mapping[str, Any]) -> Any:
         seed = hashlib.sha256(f"mslab sketch {name} {value.shape}".encode()).digest()
         places = np.random.default_rng(list(seed)).integers(0, 2 * SKETCH, value.size, dtype=np.uint16)
         sums += np.bincount(places, value.ravel(), 2 * SKETCH)
-    return (sums[:SKETCH] - sums[SKETCH:]).astype(np.float32)
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(sums[:SKETCH] - sums[SKETCH:], -largest, largest).astype(np.float32)
 
 
 def fitting(facts: dict[str, Any]) -> str:

@@ -1,0 +1,211 @@
+"""A class graded by the command line, and a submission made by it: what a teacher and a student do."""
+
+import csv
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import cli, settings
+
+import mslab
+from mslab import grade
+from mslab.grade import handin, submissions
+
+RUBRIC = """
+title: From three to two
+total: 100
+networks:
+  three: {file: three/best.ckpt, data: three, class_num: 3}
+  two: {file: two/best.ckpt, data: two, class_num: 2}
+items:
+  - {id: files, kind: files, points: 10, public: true, files: [three/config.yaml, two/config.yaml, report.md]}
+  - {id: settings, kind: config, points: 10, public: true, file: three/config.yaml, rules: {class_num: {equals: 3}}}
+  - {id: accuracy, kind: accuracy, points: 30, network: three, linear: {from: 0.0, to: 1.0}}
+  - {id: backbone, kind: provenance, points: 20, public: true, network: two, parent: three, how: frozen}
+  - {id: claimed, kind: reproduced, points: 10, network: three, file: three/manifest.json, tolerance: 0.4}
+  - {id: size, kind: size, points: 10, public: true, network: three, at_most: 100_000}
+  - {id: writeup, kind: manual, points: 10}
+late: {due: 2026-12-01T23:59:00+08:00, per_day: 5}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, squares, parent):
+    """Hidden images, a rubric, and a class: anna (frozen), bob (another backbone), and cem, who copied anna's."""
+    folder = tmp_path_factory.mktemp("grading")
+    (folder / "rubric.yaml").write_text(RUBRIC)
+    (folder / "report.md").write_text("What I did.\n")
+    shutil.copytree(squares / "three" / "test", folder / "hidden" / "three")
+    shutil.copytree(squares / "two" / "val", folder / "hidden" / "two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        two = settings(squares / "two", 2, epochs=1)
+        frozen = mslab.transfer(two | {"freeze": "all"}, backbone=parent).run
+        apart = mslab.train(two | {"seed": 5}).run
+    runs = {"anna": frozen, "bob": apart}
+    for name, run in runs.items():
+        run = folder / run
+        handin.pack([f"three={parent}", f"two={run}"], folder / "class" / f"{name}.zip", [str(folder / "report.md")])
+    with zipfile.ZipFile(folder / "class" / "anna.zip") as archive:
+        archive.extractall(folder / "class" / "cem" / "my files")
+    return folder
+
+
+def graded(lab, out, *more):
+    return cli("grade", "class", "--rubric", "rubric.yaml", "--data", "hidden", "--out", out, *more, cwd=lab)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".cache" not in path.parts
+    }
+
+
+@pytest.fixture(scope="module")
+def done(lab):
+    result = graded(lab, "out", "--moodle", "--canvas")
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_points_are_what_the_rubric_says(lab, done, parent):
+    with (lab / "out" / "grades.csv").open(newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["anna", "bob", "cem"]
+    from mslab import evaluation
+
+    accuracy = evaluation.evaluate(parent, lab / "hidden" / "three")["accuracy"]
+    for name, row in rows.items():
+        assert float(row["accuracy"]) == pytest.approx(30 * accuracy, abs=1e-3)
+        assert float(row["backbone"]) == (0 if name == "bob" else 20)
+        assert (float(row["files"]), float(row["settings"]), float(row["size"])) == (10, 10, 10)
+        assert row["writeup"] == "" and row["deductions"] in ("", "0")
+    assert "3 submissions, mean" in done.stdout and "nothing is taken off for lateness" in done.stderr
+    assert (lab / "out" / "moodle.csv").is_file() and (lab / "out" / "canvas.csv").is_file()
+
+
+def test_copies_are_pairs_with_their_evidence_and_cost_nothing(lab, done):
+    with (lab / "out" / "copies.csv").open(newline="") as file:
+        rows = [(row["a"], row["b"], row["kind"]) for row in csv.DictReader(file)]
+    assert ("anna", "cem", "weights") in rows and ("anna", "cem", "history") in rows
+    text = (lab / "out" / "students" / "anna" / "feedback.html").read_text()
+    assert "cem" not in text and "equal" in text  # of the backbone; nothing of another student
+
+
+def test_once_more_gives_the_same_bytes_and_measures_nothing(lab, done, monkeypatch):
+    before = contents(lab / "out")
+    again = graded(lab, "out", "--moodle", "--canvas")
+    assert again.returncode == 0 and contents(lab / "out") == before
+    fresh = graded(lab, "elsewhere", "--moodle", "--canvas", "--jobs", "1")
+    assert fresh.returncode == 0 and contents(lab / "elsewhere") == before
+    monkeypatch.chdir(lab)
+    monkeypatch.setattr(grade.measuring, "measure", lambda *a: pytest.fail("it was measured again"))
+    rows = grade.grade("class", "rubric.yaml", "hidden", "out")
+    assert [row.id for row in rows] == ["anna", "bob", "cem"]
+
+
+def test_lateness_is_taken_off_by_the_table_of_times(lab, done):
+    (lab / "times.csv").write_text(
+        "id,submitted,attempt\nanna,2026-12-02T00:00:00+08:00,1\nbob,2026-11-30T00:00:00Z,1\n"
+    )
+    result = graded(lab, "out", "--times", "times.csv")
+    with (lab / "out" / "grades.csv").open(newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert result.returncode == 0 and float(rows["anna"]["deductions"]) == 5 and rows["bob"]["flags"] == ""
+    assert "the table of times does not have it" in rows["cem"]["flags"]
+    assert "1 day late" in (lab / "out" / "students" / "anna" / "feedback.html").read_text()
+    text = (lab / "times.csv").read_text().replace("2026-11-30T00:00:00Z", "late")
+    (lab / "wrong.csv").write_text(text)
+    result = graded(lab, "nowhere", "--times", "wrong.csv")
+    assert result.returncode == 1 and "line 3" in result.stderr and not (lab / "nowhere").exists()
+
+
+def test_last_years_copy_is_found(lab, done):
+    shutil.copytree(lab / "class", lab / "last", ignore=lambda folder, names: [n for n in names if n != "anna.zip"])
+    result = graded(lab, "out", "--last-year", "last")
+    with (lab / "out" / "copies.csv").open(newline="") as file:
+        rows = [(row["a"], row["b"], row["last_year"]) for row in csv.DictReader(file)]
+    assert result.returncode == 0 and ("cem", "anna", "yes") in rows, rows
+
+
+def test_nothing_to_grade_and_what_is_missing_on_the_command_line(lab, tmp_path):
+    (tmp_path / "empty").mkdir()
+    words = ["--rubric", lab / "rubric.yaml", "--data", lab / "hidden"]
+    result = cli("grade", tmp_path / "empty", *words, "--out", tmp_path / "out")
+    assert result.returncode == 1 and "has no submission" in result.stderr and "fix" in result.stderr
+    assert cli("grade", *words).returncode == 2
+    assert cli("grade", tmp_path, *words, "--out", "o", "--gradescope-package", "x.zip").returncode == 2
+
+
+# --- pack ------------------------------------------------------------------------------------------------------------
+
+
+def test_pack_says_at_once_what_is_missing(lab, parent, tmp_path):
+    words = ["pack", f"three={parent}", "--out", tmp_path / "me.zip", "--rubric", lab / "rubric.yaml"]
+    result = cli(*words)
+    assert result.returncode == 1 and "✗ backbone (0 of 20): two and three are not both there" in result.stdout, result
+    assert "1 of 3 files are there; missing or empty: two/config.yaml, report.md" in result.stdout
+    assert "… accuracy: measured on images that only the teacher has (30 points)" in result.stdout
+    assert "✓ size (10 of 10)" in result.stdout
+    again = cli(*words)
+    assert again.returncode == 1 and "There is " in again.stderr and "already" in again.stderr
+    words[3] = tmp_path / "public.zip"
+    result = cli(*words, "--public")
+    assert "accuracy" not in result.stdout and "✓ settings (10 of 10)" in result.stdout
+    assert cli("pack", parent, "--out", tmp_path / "x.zip", "--public").returncode == 2
+
+
+def test_equal_runs_are_equal_submissions_and_hold_what_is_asked_for(parent, tmp_path):
+    for name in ("a.zip", "b.zip"):
+        handin.pack([str(parent)], tmp_path / name)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == ["best.ckpt", "config.yaml", "eval.json", "history.csv", "manifest.json"]
+        assert archive.read("best.ckpt") == (parent / "checkpoints" / "best.ckpt").read_bytes()
+
+
+def test_pack_of_what_cannot_be_packed(parent, tmp_path):
+    copy = Path(shutil.copytree(parent, tmp_path / "run"))
+    result = cli("pack", parent, copy, "--out", tmp_path / "x.zip")
+    assert result.returncode == 1 and "would be there twice" in result.stderr and "nine=RUN two=RUN" in result.stderr
+    result = cli("pack", parent, "--out", tmp_path / "x.zip", "--add", tmp_path / "none.md")
+    assert result.returncode == 1 and "There is no file" in result.stderr
+    (copy / "checkpoints" / "best.ckpt").unlink()
+    result = cli("pack", copy, "--out", tmp_path / "x.zip")
+    assert result.returncode == 1 and "has no checkpoints/best.ckpt" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # nothing half-written
+
+
+# --- ids -------------------------------------------------------------------------------------------------------------
+
+
+def test_ids_that_are_one_or_look_like_one(tmp_path):
+    for name in ("anna.zip", "Anna.tar.gz", "\u0430nna.zip", "bob.zip", "bob.tar"):  # the third is Cyrillic
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / ".hidden").touch()
+    found = {each.path.name: each for each in submissions.find(tmp_path)}
+    assert len(found) == 5 and all(found[name].flags for name in ("anna.zip", "Anna.tar.gz", "\u0430nna.zip"))
+    assert "hand in one" in found["bob.zip"].problem and found["bob.zip"].id == "bob.zip"
+    assert not found["anna.zip"].problem and "\\u0430nna" in found["anna.zip"].flags[-1]
+
+
+def test_a_folders_hash_is_of_names_and_contents_and_follows_no_link(tmp_path):
+    import os
+
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    first = submissions.hashed(folder)
+    (folder / "a").write_text("2")
+    second = submissions.hashed(folder)
+    (folder / "a").rename(folder / "b")
+    third = submissions.hashed(folder)
+    (folder / "link").symlink_to("/etc")
+    os.mkfifo(folder / "pipe")  # reading it would wait for ever
+    fourth = submissions.hashed(folder)
+    assert len({first, second, third, fourth}) == 4 and not any(
+        problem for _, problem in (first, second, third, fourth)
+    )
