@@ -116,7 +116,6 @@ def measure_all(
 ) -> dict[Path, Facts]:
     """The facts of every submission, by its path; `earlier` ones are not shown the images."""
     job, facts = job_of(rubric, given), {}
-    limits = None if options.limits == sandbox.Limits() else options.limits
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # cores
     count = options.jobs or cores()
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
@@ -130,7 +129,7 @@ def measure_all(
         core = free.get()
         try:
             return measuring.cached(
-                cache, measuring.key_of(each.sha256, job, shown, limits), lambda: fresh(each, shown, core)
+                cache, measuring.key_of(each.sha256, job, shown, options.limits), lambda: fresh(each, shown, core)
             )
         finally:
             free.put(core)

@@ -14,6 +14,7 @@ from mslab.errors import MslabError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MOST = 8 * 2**30  # bytes of a submission that are hashed
+NAMES = 100_000  # files and folders of a submission that are hashed
 CHUNK = 1 << 20
 LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (of Unicode's confusables)
     "аеорсухіјѕһԁԛԝвнкмтАВЕКМНОРСТХІЈЅαβεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧıℓ0",
@@ -58,7 +59,7 @@ def find(folder: str | Path) -> list[Submission]:
             names = ", ".join(printable(each.path.name) for each in same)
             for each in same:
                 each.problem = f"two submissions have the id {each.id}: {names}; hand in one"
-                each.id = printable(each.path.name)  # so that each has a page of its own that says so
+                each.id = own_name(each.path, set(by_id))  # so that each has a page of its own that says so
     alike(found)
     return sorted(found, key=lambda each: (each.id, each.path.name))
 
@@ -68,6 +69,13 @@ def name_of(path: Path) -> str:
     lower = path.name.lower()
     end = next((end for end in ARCHIVES if lower.endswith(end) and len(lower) > len(end)), "")
     return printable(path.name[: len(path.name) - len(end)])
+
+
+def own_name(path: Path, ids: set[str]) -> str:
+    """What a submission is called whose id another one has, too: its file's name, or one that nobody else has."""
+    name = printable(path.name)
+    # "anna.zip" is the id of anna.zip.zip, "\\xff" that of two files where one name is no UTF-8
+    return f"{name} ({hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]})" if name in ids else name
 
 
 def alike(found: list[Submission]) -> None:
@@ -86,12 +94,21 @@ def alike(found: list[Submission]) -> None:
 
 def hashed(path: Path) -> tuple[str, str]:
     """(sha256 of its bytes, or of a folder's names and contents; why it cannot be used or "")."""
-    digest, total = hashlib.sha256(), 0
+    digest, total, count = hashlib.sha256(), 0, 0
     try:
+        kind = kind_of(path.lstat().st_mode)
+        if kind not in ("file", "folder"):
+            text = "it is a link: put what it leads to in its place" if kind == "link" else "it is no file and no folder"
+            return digest.hexdigest(), text
         for name, file in contents(path):
             digest.update(name)
+            count += 1
+            if count > NAMES:
+                return digest.hexdigest(), f"it holds more than {NAMES:,} files and folders"
             if file is None:
                 continue
+            if total + file.lstat().st_size > MOST:  # a file with holes is as large as it likes
+                return digest.hexdigest(), f"it has more than {MOST >> 30} GiB"
             with file.open("rb") as source:
                 while chunk := source.read(CHUNK):
                     digest.update(chunk)
@@ -100,20 +117,31 @@ def hashed(path: Path) -> tuple[str, str]:
                         return digest.hexdigest(), f"it has more than {MOST >> 30} GiB"
     except OSError as error:
         return digest.hexdigest(), f"it cannot be read: {error.strerror}"
+    except RecursionError:  # os.walk calls itself
+        return digest.hexdigest(), "its folders are nested without end"
     return digest.hexdigest(), ""
+
+
+def kind_of(mode: int) -> str:
+    """file, folder, link or other."""
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+    return kinds.get(stat.S_IFMT(mode), "other")
 
 
 def contents(path: Path) -> Iterator[tuple[bytes, Path | None]]:
     """(kind, name and size, the file or None for what is none), in order. Links are not followed, pipes not opened."""
-    info = path.lstat()
-    if not stat.S_ISDIR(info.st_mode):
-        yield b"file\0", path if stat.S_ISREG(info.st_mode) else None
+    if not path.is_dir():
+        yield b"file\0", path
         return
-    for folder, names, files in os.walk(path):
+    for folder, names, files in os.walk(path, onerror=unreadable):
         names.sort()
-        for name in sorted([*files, *(n for n in names if (Path(folder) / n).is_symlink())]):
+        for name in sorted([*files, *names]):
             file = Path(folder) / name
             status = file.lstat()
-            kind = "file" if stat.S_ISREG(status.st_mode) else "link" if stat.S_ISLNK(status.st_mode) else "other"
-            row = os.fsencode(f"{kind}\0{file.relative_to(path)}\0{status.st_size}\0")
-            yield row, file if kind == "file" else None
+            kind = kind_of(status.st_mode)
+            size = 0 if kind == "folder" else status.st_size  # a folder's is the disk's affair
+            yield os.fsencode(f"{kind}\0{file.relative_to(path)}\0{size}\0"), file if kind == "file" else None
+
+
+def unreadable(error: OSError) -> None:
+    raise error  # else os.walk leaves the folder out without a word
