@@ -124,6 +124,7 @@ def test_plateau_lowers_the_rate_while_it_trains(inside, three, monkeypatch):
     assert same_bytes(run, whole) and [float(row["lr"]) for row in history(run)] == rates
 
 
+@pytest.mark.slow
 def test_plateau_changes_what_is_trained_and_not_only_what_is_written(inside, three):
     config = three | {"epochs": 3, "lr_scheduler": "plateau", "plateau_patience": 1, "warmup_epochs": 0}
     config |= {"optimizer": "sgd", "lr_max": 1e-7, "weight_decay": 0.0}

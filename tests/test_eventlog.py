@@ -174,6 +174,7 @@ def test_nothing_else_changes_and_without_it_nothing_is_imported(inside, three):
     assert keys[0] == keys[1]
 
 
+@pytest.mark.slow
 def test_a_kill_and_a_resume_leave_each_epoch_once(inside, three):
     """Killed after epochs that last.ckpt does not have yet: they are trained again, and their records are new ones."""
     config = three | {"epochs": 60, "log_to": "tensorboard", "checkpoint_frequency": 3}

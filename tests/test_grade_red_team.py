@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes, device n
 MIB = 1 << 20
 EVIL = "mslab-evil"  # in the name of whatever an attack would leave behind
 MANIFEST = {"metrics": {"val_acc": 1.0}}
-SECONDS, GIGABYTES = 25, 2.0
+SECONDS, GIGABYTES = 15, 2.0
 RUBRIC = """
 title: A lab that is under attack
 total: 40
@@ -215,6 +215,11 @@ def deep(kit: Kit, id: str) -> None:
     os.close(place)
 
 
+def deep_zip(kit: Kit, id: str) -> None:
+    """Each member leads as much further down as can be made at once."""
+    kit.zip(id, {f"{'a/' * depth}x": "x" for depth in (*range(0, 900, 90), *range(900, 1900, 300))}, base=True)
+
+
 def sparse(path: Path, size: int) -> None:
     with path.open("wb") as file:
         file.truncate(size)
@@ -248,10 +253,12 @@ def shuffled(rows: list[list[str]]) -> list[list[str]]:
     return [[row[0], other[row[1]], *row[2:]] for row in rows]
 
 
-def large_network(stages: list[list[int]]) -> Callable[[Kit, str], None]:
+def large_network(stages: list[list[int]], pixels: int) -> Callable[[Kit, str], None]:
+    """Within the limits of what a network may be, and yet much to compute."""
+
     def make(kit: Kit, id: str) -> None:
         kit.tensors, own = network(stages), kit.tensors
-        content = kit.ckpt(stages=stages, image_size=512, resize_size=512)
+        content = kit.ckpt(stages=stages, image_size=pixels, resize_size=pixels)
         kit.tensors = own
         kit.zip(id, {"best.ckpt": content}, base=True, kind=zipfile.ZIP_STORED)
 
@@ -300,7 +307,6 @@ def network_refused(id: str, make: Callable[[Kit, str], object], said: str, **mo
     return Attack(id, make, texts, gains=("files", "settings"), **more)
 
 
-TEXTS = dict.fromkeys(("best.ckpt", "config.yaml"), b"x")
 GONE = "was not handed in"
 ATTACKS = [
     # archives
@@ -336,7 +342,7 @@ ATTACKS = [
         {"files": "0 of 5", "right": GONE}),
     # networks
     network_refused("ckpt-sizes", lambda kit, id: kit.zip(id, {
-        "best.ckpt": kit.files["best.ckpt"].replace(b"Float32", b"Float64")}, True), r"best.ckpt is not a whole.*needs"),
+        "best.ckpt": kit.files["best.ckpt"].replace(b"Float32", b"Float64")}, True), "is not a whole.*needs"),
     network_refused("ckpt-cut", lambda kit, id: kit.zip(id, {
         "best.ckpt": kit.files["best.ckpt"][:-999]}, True), "cut off"),
     network_refused("nan", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt({
@@ -367,8 +373,8 @@ ATTACKS = [
            gains=("files", "settings", "small")),
     Attack("classes-hostile", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(class_names=HOSTILE_CLASSES)}, True),
            {"right": "was trained on other classes"}, gains=("files", "settings", "table", "small")),
-    whole("a-slow-one", large_network([[150, 64, 1]]), f"it was ended after {SECONDS} s", flag="gave no answer"),
-    Attack("large", large_network([[1, 1024, 1]]), {"right": "memory"}, gains=("files", "settings")),
+    whole("a-slow-one", large_network([[190, 64, 1]], 256), f"it was ended after {SECONDS} s", flag="gave no answer"),
+    Attack("large", large_network([[1, 1024, 1]], 512), {"right": "memory"}, gains=("files", "settings")),
     # texts
     Attack("config-huge", alone("config.yaml", b"class_num: 3\nimage_size: 100000000000\nstages: [[1e9, 1e9, 1]]\n"),
            {"settings": "1 of 2.*image_size is 100000000000, asked for: at most 512"},
@@ -405,7 +411,8 @@ ATTACKS = [
     whole("link-hidden", linked("predictions.csv", "HIDDEN"), "predictions.csv is a link"),
     whole("link-hidden-folder", linked("more", "HIDDEN"), "more is a link"),
     whole("link-passwd", linked("config.yaml", "/etc/passwd"), "config.yaml is a link"),
-    whole("deep", deep, "folders .*(deep|nested|too long)"),
+    whole("deep", deep, "folders are nested deeper than 100 levels"),
+    whole("deep-zip", deep_zip, "folders are nested deeper than 100 levels"),
     whole("sparse-file", lambda kit, id: sparse(kit.folder / f"{id}.zip", 1 << 40), "more than 8 GiB"),
     whole("sparse", lambda kit, id: sparse(kit.tree(id) / "best.ckpt", 1 << 40), "more than 8 GiB"),
     Attack("no-utf-8", lambda kit, id: (os.fsencode(kit.tree(id, False)) + b"/\xff\xfe.txt",
@@ -414,7 +421,7 @@ ATTACKS = [
     whole("unreadable", unreadable_file, "cannot be read: Permission denied"),
     whole("unreadable-folder", unreadable_folder, "cannot be read: Permission denied"),
     # what a submission is, and its name
-    whole("link-honest.zip", lambda kit, id: (kit.folder / id).symlink_to("honest.zip"), "is a link"),
+    whole("link-honest", lambda kit, id: (kit.folder / f"{id}.zip").symlink_to("honest.zip"), "is a link"),
     whole("link-to-hidden", lambda kit, id: (kit.folder / id).symlink_to(kit.hidden), "is a link"),
     whole("link-loop", lambda kit, id: (kit.folder / id).symlink_to(id), "is a link"),
     whole("only-a-pipe", lambda kit, id: os.mkfifo(kit.folder / id), "is no file and no folder"),
@@ -485,7 +492,8 @@ def seen(room: Path, hidden: Path) -> dict[str, list]:
     for place in (Path("/tmp"), Path("/"), Path("/dev/shm"), Path.home(), Path("/etc"), Path.cwd()):
         found[f"evil in {place}"] = [path for path in place.iterdir() if EVIL in path.name]
     for place in (room / "tmp", room / "desk", room / "home", room / "last year", hidden):
-        found[place.name] = sorted(str(path) for path in place.rglob("*"))
+        paths = (path.relative_to(place).as_posix() for path in place.rglob("*"))
+        found[place.name] = sorted(path for path in paths if path not in (".config", ".config/matplotlib"))
     found["class"] = []
     for at, folders, names in os.walk(room / "class"):  # as far as it is readable; links and pipes are left alone
         status = [(name, os.lstat(f"{at}/{name}")) for name in sorted([*folders, *names])]
@@ -520,8 +528,8 @@ def graded(squares, parent, tmp_path_factory) -> Class:
         (room / name).mkdir()
     (room / "rubric.yaml").write_text(RUBRIC)
     model = predict.open_model(parent, "cpu")
-    rows = predict.predict(model, predict.expand([str(hidden)]))
-    (room / "predictions.csv").write_text("".join(predict.csv_lines(list(rows), model.class_names)))
+    rows = [row | {"file": Path(row["file"]).name} for row in predict.predict(model, predict.expand([str(hidden)]))]
+    (room / "predictions.csv").write_text("".join(predict.csv_lines(rows, model.class_names)))
     handin.pack([str(parent)], room / "class" / "honest.zip", [str(room / "predictions.csv")])
     with zipfile.ZipFile(room / "class" / "honest.zip") as file:
         files = {name: file.read(name) for name in file.namelist()}
@@ -541,14 +549,18 @@ def graded(squares, parent, tmp_path_factory) -> Class:
     finally:
         os.chdir(here)
     before = seen(room, kit.hidden)
-    import time; t0=time.time()
+    import time
+
+    t0 = time.time()
     told = called(kit, kit.folder, room / "out", "--last-year", room / "last year", "--moodle", "--canvas")
-    print("T first", time.time()-t0, told, file=sys.__stderr__); t0=time.time()
+    print("T first", time.time() - t0, told, file=sys.__stderr__)
+    t0 = time.time()
     first = files_of(room / "out")
     told += called(kit, room / "alone class", room / "alone")
-    print("T alone", time.time()-t0, file=sys.__stderr__); t0=time.time()
+    print("T alone", time.time() - t0, file=sys.__stderr__)
+    t0 = time.time()
     told += called(kit, kit.folder, room / "out", "--last-year", room / "last year", "--moodle", "--canvas")
-    print("T cached", time.time()-t0, file=sys.__stderr__)
+    print("T cached", time.time() - t0, file=sys.__stderr__)
     table = json.loads(first["grades.json"])
     honest = {name: text for name, text in files_of(room / "alone").items() if name.startswith("students/honest/")}
     yield Class(
@@ -576,7 +588,8 @@ def test_an_attack_gains_nothing_and_its_student_is_told_why(graded, attack):
             assert text_of(page).count(" ".join(said.split())[:60]), item
         if item not in attack.gains:
             assert points == 0 and outcomes[item]["status"] == "none", (item, points, said)
-        assert not re.search(r"Traceback|Error:|Exception|/tmp/|room", said), said
+        assert not re.search(r"Traceback|Error:|Exception|pytest-of|/room", said), said
+        assert ".zip" not in said.replace("twins.zip", ""), said  # equal bytes have equal facts, whoever's they are
     if "all" in attack.said:
         assert row["points"] == 0
     assert attack.flag in "; ".join(row["flags"])
@@ -693,7 +706,7 @@ def test_pages_hold_no_markup_of_a_student(graded):
         assert page.names <= allowed and not page.names & {"script", "iframe", "object", "embed", "img"}, name
 
 
-SUMMARY = set(["nav", "ul", "li", "div", "figure", "svg", "g", "title", "rect", "text", "line", "details", "summary", "a", "path", "desc", "circle", "polyline"])
+SUMMARY = set("nav ul li div figure svg g title rect text line details summary a path desc polyline".split())  # noqa: SIM905
 
 
 # --- too slow for every day ------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def test_nine_to_two(tmp_path):
     assert len(list(tmp_path.glob("runs/*/report.html"))) == 1
 
 
+@pytest.mark.slow
 def test_find_what_is_wrong(tmp_path):
     cells = run("find-what-is-wrong", tmp_path)
     *_, (said, _) = cells.values()

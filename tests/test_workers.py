@@ -114,6 +114,7 @@ def test_synchronised_batchnorm_keeps_parameters_and_names():
 # --- two workers for real --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, squares):
     file = config_file(inside, squares / "three", 3)
     alone = cli("train", file)

@@ -33,7 +33,7 @@ from mslab.grade.records import Graded
 from mslab.grade.rubric import GIVEN, Predictions, Provenance, Rubric, given_file, hidden_sets, load_rubric
 from mslab.grade.submissions import Submission, find
 from mslab.progress import Meter
-from mslab.show import cell, render
+from mslab.show import cell, render, shown
 
 say = logging.getLogger("mslab")
 
@@ -69,7 +69,7 @@ def grade(
     say.info(f"{rubric.title}: {len(found)} submissions, {len(rubric.items)} items, {rubric.total:g} points")
     for each in [*found, *earlier]:
         for flag in each.flags:
-            say.info(f"note: {each.path.name}: {flag}")
+            say.info(f"note: {shown(each.path.name)}: {shown(flag, 300)}")
     cache = (out / ".cache").resolve()  # workers have a current folder of their own
     cache.mkdir(parents=True, exist_ok=True)
     images = {
@@ -154,7 +154,7 @@ def measure_all(
                     problem = "; ".join(facts[each.path].facts["problems"])
                     meter.update(f"{len(facts)} of {len(found) + len(earlier)} submissions")
                     if problem:
-                        say.info(f"{each.id}: {problem}")
+                        say.info(f"{shown(each.id)}: {shown(problem, 300)}")  # a name is no line of its own
                     lacking = sandbox.lacking(facts[each.path].facts["sandbox"])
                     if lacking and lacking not in told and not facts[each.path].died:
                         told.add(lacking)

@@ -29,6 +29,7 @@ PROBLEMS = 20  # most problems that are listed
 NAMES = 1 << 20  # bytes of all file names together
 MANY = 50  # files of a kind that are read
 DEPTH = 20  # of tables in tables
+FOLDERS = 100  # in folders
 VALUES = 20_000  # in one file
 YAML_BYTES, JSON_BYTES, CSV_BYTES = 64 << 10, 1 << 20, 4 << 20
 ROWS, COLUMNS = 100_000, 2000
@@ -100,7 +101,7 @@ def gather(source: Path, folder: Path, limits: Mapping[str, Any], wanted: Iterab
     except Refused as refused:
         found.problems.append(str(refused))
     except DatasetError as error:  # what it expects instead is a data set
-        found.problems.append(error.what.replace(f"{source.parent}/", ""))
+        found.problems.append(error.what.replace(str(source), "the archive"))  # equal bytes, equal facts
     except MemoryError:
         found.problems.append("reading the archive takes more memory than a submission may")
     except OSError as error:
@@ -195,6 +196,8 @@ class Checked:
             raise Refused("its file names take more than 1 MiB")
         if len(self.problems) >= PROBLEMS:
             raise Refused("and more of that kind")
+        if name.count("/") > FOLDERS:  # whatever goes through them calls itself for each
+            raise Refused(f"its folders are nested deeper than {FOLDERS} levels")
 
     def file(self, name: str, kind: str) -> bool:
         """Whether this is a file with a name of its own."""

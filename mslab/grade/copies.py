@@ -68,10 +68,11 @@ def networks(traces: Sequence[Traces]) -> dict[str, list[Traces]]:
 def weights(traces: Sequence[Traces], given: Given) -> Iterator[Row]:
     """Networks whose tensors are equal, or near each other for networks that were trained apart."""
     for name, members in networks(traces).items():
-        own = {each.id: own_tensors(each.facts["networks"][name], given) for each in members}
-        vectors = {each.id: trained(each, name, given) for each in members}
-        for one, other in combinations(members, 2):
-            a, b = own[one.id], own[other.id]
+        # by place: last year's submission may have the same id
+        own = [own_tensors(each.facts["networks"][name], given) for each in members]
+        vectors = [trained(each, name, given) for each in members]
+        for (i, one), (j, other) in combinations(enumerate(members), 2):
+            a, b = own[i], own[j]
             shared = sum(a[key] == b.get(key) for key in a)
             if shared and shared == len(a) == len(b):
                 yield one, other, "weights", 1.0, f"{name}: all {shared} tensors that were not given are equal"
@@ -81,7 +82,7 @@ def weights(traces: Sequence[Traces], given: Given) -> Iterator[Row]:
             if same and same == len(backbone):
                 yield one, other, "backbone", 1.0, f"{name}: all {same} tensors of the backbone are equal"
                 continue
-            x, y = vectors[one.id], vectors[other.id]
+            x, y = vectors[i], vectors[j]
             names = [set(each.facts["networks"][name]["tensors"]) for each in (one, other)]
             if x is None or y is None or names[0] != names[1]:
                 continue

@@ -15,6 +15,7 @@ from mslab.errors import MslabError
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MOST = 8 * 2**30  # bytes of a submission that are hashed
 NAMES = 100_000  # files and folders of a submission that are hashed
+DEPTH = 100  # folders in folders
 CHUNK = 1 << 20
 LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (of Unicode's confusables)
     "аеорсухіјѕһԁԛԝвнкмтАВЕКМНОРСТХІЈЅαβεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧıℓ0",
@@ -59,7 +60,9 @@ def find(folder: str | Path) -> list[Submission]:
             names = ", ".join(printable(each.path.name) for each in same)
             for each in same:
                 each.problem = f"two submissions have the id {each.id}: {names}; hand in one"
-                each.id = own_name(each.path, set(by_id))  # so that each has a page of its own that says so
+                each.id = own_name(
+                    each, paths, set(by_id) - {each.id}
+                )  # so that each has a page of its own that says so
     alike(found)
     return sorted(found, key=lambda each: (each.id, each.path.name))
 
@@ -71,11 +74,13 @@ def name_of(path: Path) -> str:
     return printable(path.name[: len(path.name) - len(end)])
 
 
-def own_name(path: Path, ids: set[str]) -> str:
+def own_name(each: Submission, paths: list[Path], ids: set[str]) -> str:
     """What a submission is called whose id another one has, too: its file's name, or one that nobody else has."""
-    name = printable(path.name)
-    # "anna.zip" is the id of anna.zip.zip, "\\xff" that of two files where one name is no UTF-8
-    return f"{name} ({hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]})" if name in ids else name
+    name = printable(each.path.name)
+    # "anna.zip" is also the id of anna.zip.zip; a name that is no UTF-8 is written as another one may be
+    if name in ids or sum(printable(path.name) == name for path in paths) > 1:
+        return f"{name} ({hashlib.sha256(os.fsencode(each.path.name)).hexdigest()[:12]})"
+    return name
 
 
 def alike(found: list[Submission]) -> None:
@@ -98,8 +103,8 @@ def hashed(path: Path) -> tuple[str, str]:
     try:
         kind = kind_of(path.lstat().st_mode)
         if kind not in ("file", "folder"):
-            text = "it is a link: put what it leads to in its place" if kind == "link" else "it is no file and no folder"
-            return digest.hexdigest(), text
+            texts = {"link": "it is a link: put what it leads to in its place", "other": "it is no file and no folder"}
+            return digest.hexdigest(), texts[kind]
         for name, file in contents(path):
             digest.update(name)
             count += 1
@@ -117,8 +122,8 @@ def hashed(path: Path) -> tuple[str, str]:
                         return digest.hexdigest(), f"it has more than {MOST >> 30} GiB"
     except OSError as error:
         return digest.hexdigest(), f"it cannot be read: {error.strerror}"
-    except RecursionError:  # os.walk calls itself
-        return digest.hexdigest(), "its folders are nested without end"
+    except RecursionError:
+        return digest.hexdigest(), f"its folders are nested deeper than {DEPTH} levels"
     return digest.hexdigest(), ""
 
 
@@ -135,6 +140,8 @@ def contents(path: Path) -> Iterator[tuple[bytes, Path | None]]:
         return
     for folder, names, files in os.walk(path, onerror=unreadable):
         names.sort()
+        if len(Path(folder).relative_to(path).parts) > DEPTH:  # os.walk calls itself for each
+            raise RecursionError
         for name in sorted([*files, *names]):
             file = Path(folder) / name
             status = file.lstat()
