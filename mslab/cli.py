@@ -761,11 +761,14 @@ def grade_class(
     canvas: Annotated[bool, typer.Option("--canvas", help="write canvas.csv, too")] = False,
     seconds: Annotated[float, typer.Option(help="a submission may take", min=1)] = 300.0,
     gigabytes: Annotated[float, typer.Option(help="of memory a submission may take", min=0.5)] = 4.0,
+    run_code: Annotated[
+        bool, typer.Option("--run-code", help="run students' model code in bubblewrap, where the rubric has `code`")
+    ] = False,
 ) -> None:
-    """Grade a class: accuracy on hidden images, settings, provenance, claims; no student's code runs."""
+    """Grade a class: accuracy on hidden images, settings, provenance, claims; no student's code runs unasked."""
     if gradescope_package is not None:
-        if submissions or out:
-            raise typer.BadParameter("--gradescope-package grades nothing: no SUBMISSIONS, no --out")
+        if submissions or out or run_code:
+            raise typer.BadParameter("--gradescope-package grades nothing: no SUBMISSIONS, no --out, no --run-code")
         from mslab.grade import gradescope
 
         say.info("%s: upload it as the autograder", gradescope.package(rubric, data, Path(gradescope_package)))
@@ -776,7 +779,7 @@ def grade_class(
 
     limits = grade.sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
     options = grade.Options(
-        jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits
+        jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits, run_code
     )
     graded = grade.grade(submissions, rubric, data, out, options)
     print(runtime.harmless(grade.table(graded, Path(out))))

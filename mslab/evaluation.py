@@ -67,6 +67,11 @@ class Mirrored(nn.Cell):
         return ms.ops.log(shares / 2)
 
 
+STANDARD: dict[str, Any] = {  # where a file does not tell
+    "image_size": 224,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
 PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # of a checkpoint's entry
 
 
@@ -122,8 +127,7 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
     network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
-    standard = {"image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    info = standard | weights.info
+    info = STANDARD | weights.info
     info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have none
     info |= {"stages": weights.stages, "profile": weights.profile}
     return Loaded(network, weights.class_names, info, weights.path)

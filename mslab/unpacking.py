@@ -173,7 +173,8 @@ def opened(archive: Path) -> Iterator[Iterator[Member]]:
     except DAMAGE as error:
         raise refused(archive, f"is damaged or of a kind that Python cannot unpack: {error}") from None
     except RuntimeError as error:  # zipfile's answer to encryption
-        raise refused(archive, f"cannot be unpacked: {error}", "an archive without a password") from None
+        why = "it has a password" if "password" in str(error) or "encrypted" in str(error) else str(error)
+        raise refused(archive, f"cannot be unpacked: {why}", "an archive without a password") from None
 
 
 def zip_members(file: zipfile.ZipFile) -> Iterator[Member]:

@@ -131,6 +131,9 @@ def test_readmes_case_of_the_lost_class(lab):
     shutil.rmtree(lab / "datasets" / "mushrooms9.quarantine")
 
 
+OWN = ("demo", "test", "bench", "lr-find", "tune-batch", "serve", "pack", "grade")  # are run by tests of their own
+
+
 def readme_commands():
     """Every ./run.sh command in README's code blocks, as arguments of mslab."""
     lines = re.findall(r"^ +\./run\.sh (.+)$", README, re.MULTILINE)
@@ -149,8 +152,8 @@ def test_readmes_commands_run_shrunk(kind, lab, tmp_path):
     real = os.environ.get("MSLAB_TEST_DATA") if kind == "real" else None  # README's FOLDER
     for words in readme_commands():
         name = words[0]
-        if name in ("demo", "test", "bench", "lr-find", "tune-batch", "serve", "pack", "grade") or words[:2] == ["data", "make"]:
-            done.add(name)  # run by tests of their own
+        if name in OWN or words[:2] == ["data", "make"]:
+            done.add(name)
             continue
         if any("FOLDER" in word for word in words):
             if not real:

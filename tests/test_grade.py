@@ -146,7 +146,8 @@ def test_nothing_to_grade_and_what_is_missing_on_the_command_line(lab, tmp_path)
 def test_pack_says_at_once_what_is_missing(lab, parent, tmp_path):
     words = ["pack", f"three={parent}", "--out", tmp_path / "me.zip", "--rubric", lab / "rubric.yaml"]
     result = cli(*words)
-    assert result.returncode == 1 and "✗ backbone (0 of 20): two cannot be read or is not there" in result.stdout, result
+    assert result.returncode == 1, result
+    assert "✗ backbone (0 of 20): two cannot be read or is not there" in result.stdout
     assert "1 of 3 files are there; missing or empty: two/config.yaml, report.md" in result.stdout
     assert "… accuracy: measured on images that only the teacher has (30 points)" in result.stdout
     assert "✓ size (10 of 10)" in result.stdout

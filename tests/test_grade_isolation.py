@@ -387,7 +387,7 @@ def hostile(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
     locked[6] |= 1
     locked[whole.rindex(b"PK\x01\x02") + 8] |= 1
     for name, content, text in (
-        ("encrypted.zip", bytes(locked), "encrypted"),
+        ("encrypted.zip", bytes(locked), "it has a password"),
         ("cut.zip", whole[: len(whole) // 2], "is no zip or tar archive"),
         ("damaged.zip", whole.replace(b"x", b"y", 1)[:40] + b"\xff" * 4 + whole[44:], "damaged"),
         ("nameless.zip", whole.replace(b"a.txt", b"\0.txt"), "the submission holds no files"),
@@ -718,7 +718,7 @@ job = json.loads(sys.stdin.readline())
 folder = job["folder"]
 sections = ("files", "configs", "json", "histories", "predictions", "networks", "relations")
 facts = {"schema": 1, "problems": [], "sandbox": []} | {name: {} for name in sections}
-told = {"file": "x", "class_names": ["a", "b", "c"], "logits": "a", "sketch": "b"}
+told = {"file": "x", "class_names": ["a", "b", "c"], "logits": "a", "sketch": "b", "weights": 9, "tensors": {}}
 def write(facts):
     npy("nine.sketch.npy", (4096,), body=bytes(16384))
     with open(folder + "/facts.json", "w") as file:
@@ -777,6 +777,10 @@ def answer(logits=lambda: npy("nine.logits.npy", (21, 3), body=bytes(252)), told
         ("answer(lambda: npy('nine.logits.npy', (21, 3), body=b'\\xff' * 252))", "has numbers that are none"),
         ("answer(lambda: npy('nine.logits.npy', (21, 3), body=bytes(1 << 20)))", "has more than 4,348 bytes"),
         ("answer(told=told | {'class_names': []})", "nine would have 0 classes"),
+        ("write(facts | {'networks': {'nine': {'file': 'x', 'sketch': 'b'}}}); say('done')", "another networks.nine"),
+        ("write(facts | {'histories': {'h': {}}}); say('done')", "has another histories.h"),
+        ("write(facts | {'configs': {'c': {'error': None}}}); say('done')", "has another configs.c"),
+        ("write(facts | {'json': {'j': {}}}); say('done')", "has another json.j"),
         ("os.abort()", "it ended by signal 6"),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """`mslab grade`: a folder of submissions, hidden images and a rubric -> grades, feedback, and nothing else.
 
-No line of a student's code runs. Data goes one way:
+No line of a student's code runs, unless the rubric has `code` and the teacher says --run-code. Data goes one way:
 rubric -> submissions (hashes alone) -> a worker each, in a sandbox (facts, logits) -> items (points) -> outputs
 """
 
@@ -30,7 +30,7 @@ from mslab.grade.copies import Given, Traces
 from mslab.grade.items import Found, Hidden
 from mslab.grade.measuring import Facts, HiddenImages
 from mslab.grade.records import Graded
-from mslab.grade.rubric import GIVEN, Predictions, Provenance, Rubric, given_file, hidden_sets, load_rubric
+from mslab.grade.rubric import GIVEN, Predictions, Provenance, Rubric, allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.submissions import Submission, find
 from mslab.progress import Meter
 from mslab.show import cell, render, shown
@@ -48,6 +48,7 @@ class Options:
     moodle: bool = False
     canvas: bool = False
     limits: sandbox.Limits = field(default_factory=sandbox.Limits)
+    run_code: bool = False  # students' code, where the rubric has `code`
 
 
 def grade(
@@ -60,9 +61,16 @@ def grade(
     """
     options, out = options or Options(), Path(out)
     rubric = load_rubric(rubric_file)
+    allow_code(rubric, rubric_file, options.run_code)
     reports = hidden_sets(rubric, rubric_file, data)
     times = read_times(options.times) if options.times else {}
     found = find(folder)
+    if options.last_year and options.last_year.resolve() == Path(folder).resolve():
+        raise MslabError(
+            f"--last-year {options.last_year} is the folder that is graded.",
+            expected="another folder of submissions",
+            fix="leave --last-year out: this year's are compared with each other anyway",
+        )
     earlier = find(options.last_year) if options.last_year else []
     if (rubric.late or rubric.attempts) and not times:
         say.info("note: no --times: nothing is taken off for lateness or attempts")
@@ -97,7 +105,8 @@ def job_of(rubric: Rubric, given: Path | None) -> dict[str, Any]:
     """What a worker is asked for, whose submission ever it is."""
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, Provenance)]
     pairs += [(name, GIVEN) for name in rubric.networks] if given else []
-    return {
+    code = {name: network.code for name, network in rubric.networks.items() if network.code}
+    return ({"code": code} if code else {}) | {
         "networks": {name: network.files for name, network in rubric.networks.items()},
         "relations": [list(pair) for pair in dict.fromkeys(pairs)],
         "given": str(given.resolve()) if given else None,
@@ -139,6 +148,10 @@ def measure_all(
         try:
             own = job | {"source": str(each.path.resolve()), "folder": str(Path(place) / "work")}
             return measuring.measure(own, shown, options.limits, core)
+        except (MslabError, OSError):  # the teacher's to mend: a full disk
+            raise
+        except Exception as error:  # one submission does not stop a class
+            return measuring.dead(f"measuring it failed ({type(error).__name__})")
         finally:
             shutil.rmtree(place, ignore_errors=True)
 

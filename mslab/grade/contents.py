@@ -64,7 +64,7 @@ def entry(read: Callable[[], dict[str, Any]], root: Path) -> dict[str, Any]:
     except Exception as error:  # readers of damaged files run into many kinds
         if known := explain(error):
             return {"error": short(known.what)}
-        return {"error": short(f"it cannot be read: {type(error).__name__}: {error}".replace(f"{root}/", ""), 300)}
+        return {"error": short(f"it cannot be read: {error or 'it is damaged'}".replace(f"{root}/", ""), 300)}
 
 
 def said(error: MslabError, root: Path) -> str:
@@ -107,7 +107,7 @@ def gather(source: Path, folder: Path, limits: Mapping[str, Any], wanted: Iterab
     except OSError as error:
         found.problems.append(f"the submission cannot be read: {error.strerror or error}")
     except Exception as error:  # what readers of damaged archives run into besides
-        found.problems.append(short(f"the submission cannot be read: {type(error).__name__}: {error}", 300))
+        found.problems.append(short(f"the submission cannot be read: {error or 'it is damaged'}", 300))
     found.problems = [short(problem) for problem in found.problems[:PROBLEMS]]
     if found.problems:
         found.files = {}

@@ -100,7 +100,10 @@ def own_tensors(network: Mapping[str, Any], given: Given) -> dict[str, str]:
 def trained(each: Traces, name: str, given: Given) -> np.ndarray | None:
     """The sketch of the weights; of a network that began from the given backbone, of what training added."""
     sketch = each.sketches.get(name)
-    if sketch is None or given.sketch is None:
+    if sketch is None:
+        return None
+    sketch = sketch.astype(np.float64)  # weights of 1e30 have squares, too
+    if given.sketch is None:
         return sketch
     cosine = float(sketch @ given.sketch / max(np.linalg.norm(sketch) * np.linalg.norm(given.sketch), 1e-12))
     return sketch - given.sketch if cosine >= BEGUN else sketch
@@ -125,15 +128,14 @@ def answers(traces: Sequence[Traces]) -> Iterator[Row]:
 
 def histories(traces: Sequence[Traces]) -> Iterator[Row]:
     """Histories with the same figures in every epoch; seconds and images/s are left out."""
-    seen: dict[str, list[tuple[Traces, str, int]]] = {}
-    for each in traces:
+    seen: dict[str, dict[int, tuple[Traces, str, int]]] = {}  # by digest and place: one row of many copies in one
+    for place, each in enumerate(traces):
         for name, history in each.facts.get("histories", {}).items():
             if "error" not in history and history["rows"]:
-                seen.setdefault(history["digest"], []).append((each, name, history["rows"]))
+                seen.setdefault(history["digest"], {}).setdefault(place, (each, name, history["rows"]))
     for members in seen.values():
-        for (one, name, count), (other, _, _) in combinations(members, 2):
-            if one is not other:
-                yield one, other, "history", 1.0, f"{name}: the same figures in all {count} epochs"
+        for (one, name, count), (other, _, _) in combinations(members.values(), 2):
+            yield one, other, "history", 1.0, f"{name}: the same figures in all {count} epochs"
 
 
 def tables(traces: Sequence[Traces], right: Mapping[str, Mapping[str, str]]) -> Iterator[Row]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import mslab
 from mslab.checkpoint import replace_atomically
 from mslab.errors import ConfigError, MslabError
-from mslab.grade.rubric import Rubric, given_file, hidden_sets, load_rubric
+from mslab.grade.rubric import Rubric, allow_code, given_file, hidden_sets, load_rubric
 
 SCRIPTS = ("setup.sh", "run_autograder")
 TEXT = {".py", ".html", ".css", ".js", ".txt", ".toml", ".md", ".yaml", ".yml", ".csv", ".json", ".sh", ""}
@@ -89,6 +89,7 @@ def package(rubric_file: str | Path, data: str | Path, out: str | Path) -> Path:
     mslab's own files are not there or the zip cannot be written.
     """
     rubric = load_rubric(rubric_file)
+    allow_code(rubric, rubric_file, False)
     hidden_sets(rubric, rubric_file, data)
     files = dict(project_files()) | dict(rubric_files(rubric, Path(rubric_file), Path(data)))
     texts = dict(zip(SCRIPTS, (SETUP, RUN), strict=True))

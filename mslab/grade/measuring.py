@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import mslab
 from mslab.check import DatasetReport
-from mslab.grade.sandbox import ALONE, Child, Limits
+from mslab.grade.contents import short
+from mslab.grade.sandbox import ALONE, STOPPED, Child, Limits, boxed
 from mslab.grade.worker import FACTS_BYTES, LIMITS, SKETCH
 from mslab.runtime import harmless
 
@@ -116,32 +117,53 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Read(Strict):
-    """A config or JSON file: its values or what is wrong."""
+class Entry(Strict):
+    """What is told of one thing: all of `NEEDS`, or what is wrong with it."""
 
-    values: Any = None
+    NEEDS: ClassVar[tuple[str, ...]] = ()
     error: Text | None = None
 
+    @model_validator(mode="after")
+    def whole(self) -> "Entry":
+        if "error" in self.model_fields_set and self.error is None:
+            raise ValueError("an error that says nothing")
+        if self.error is None and any(getattr(self, name) is None for name in self.NEEDS):
+            raise ValueError("neither found nor wrong")
+        return self
 
-class Settings(Read):
+
+class Read(Entry):
+    """A JSON file."""
+
+    values: Any = None
+
+    @model_validator(mode="after")
+    def told(self) -> "Read":
+        if self.error is None and "values" not in self.model_fields_set:
+            raise ValueError("no values")
+        return self
+
+
+class Settings(Entry):
+    NEEDS = ("values",)
     values: dict[str, Any] | None = None
 
 
-class History(Strict):
+class History(Entry):
+    NEEDS = ("rows", "digest")
     rows: Count | None = None
     digest: Digest | None = None
     last: dict[str, float | None] | None = None
-    error: Text | None = None
 
 
-class Predictions(Strict):
+class Predictions(Entry):
+    NEEDS = ("rows",)
     rows: dict[Text, Text] | None = None
-    error: Text | None = None
 
 
-class Network(Strict):
+class Network(Entry):
+    NEEDS = ("class_names", "weights", "tensors", "sketch")
     file: Text
-    error: Text | None = None
     class_names: Annotated[list[Text], Field(max_length=100_000)] | None = None
     image_size: Count | None = None
     weights: Count | None = None
@@ -151,11 +173,11 @@ class Network(Strict):
     sketch: Text | None = None
 
 
-class Relation(Strict):
+class Relation(Entry):
+    NEEDS = ("tensors", "equal", "cosine")
     tensors: Count | None = None
     equal: Count | None = None
     cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
-    error: Text | None = None
 
 
 class Answer(Strict):
@@ -183,6 +205,7 @@ class Facts:
     sketches: dict[str, np.ndarray] = field(default_factory=dict)  # float32 (4096,)
     log: str = ""  # the end of what the worker said on standard error, for the teacher
     died: bool = False  # it gave no answer that can be used
+    chance: bool = False  # a student's code gave none: it may be chance, and is not kept
 
 
 class Unusable(Exception):
@@ -210,10 +233,64 @@ def measure(
     job |= {"given": str(Path(job["given"]).resolve())} if job.get("given") else {}
     shown = sorted({str(each.folder) for each in images.values()})
     told = job | {"images": shown, "core": core, "sandbox": vars(limits), "parent": os.getpid()}
-    places = [entry for entry in sys.path if entry and Path(entry).is_absolute()]
-    command = [sys.executable, "-I", "-c", START, *places, str(Path(mslab.__file__).parents[1])]
     needs = Needs(job, images)
-    with Child(command, folder, limits) as child:
+    try:
+        found = asked(job, told, needs, folder, limits)
+        for name in job.get("code", {}):
+            network = found.facts["networks"].get(name)
+            if network and "error" not in network and name in needs.paths and not found.died:
+                run_code(name, told, needs, found, limits)
+    finally:
+        for each, path in needs.told:
+            each.release(path)
+    return found
+
+
+def program() -> list[str]:
+    """The worker's command."""
+    places = [entry for entry in sys.path if entry and Path(entry).is_absolute()]
+    return [sys.executable, "-I", "-c", START, *places, str(Path(mslab.__file__).parents[1])]
+
+
+def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Facts, limits: Limits) -> None:
+    """Adds the logits of a network that a student's code defines, or what is wrong with it, to what was found.
+
+    That process can lie, about these logits alone: it is believed an array and a sentence.
+    """
+    folder, images, network = Path(f"{told['folder']}-{name}"), needs.images[name], found.facts["networks"][name]
+    folder.mkdir(exist_ok=True)
+    classes, pixels = len(images.class_names), str(needs.paths[name])
+    own = {**told, "folder": str(folder), "images": [pixels], "given": None, "parent": 1, "code_of": name}
+    own |= {"file": network["file"], "class_num": classes, "pixels": pixels}
+    why, held = "", None
+    with Child(boxed(program(), folder, [Path(told["source"]), Path(pixels)]), folder, limits) as child:
+        child.tell(json.dumps(own))
+        last = ""
+        for line in child.lines():
+            if held is None:
+                held = json.loads(line.removeprefix("held "))  # the worker's own: no code of the student's has run
+                continue
+            last = line
+            break
+        if not last:
+            why = f"{told['code'][name]}: {child.why()}"
+            found.chance = not child.reason
+            found.died = child.reason == STOPPED
+        elif last != "done":
+            why = last[7:] if last.startswith("failed ") else f"{ANSWER}: it said {last[:80]!r}"
+    found.log += harmless(child.errors.decode("utf-8", "replace"))
+    found.facts["sandbox"] = [guard for guard in found.facts["sandbox"] if held is None or guard in held]
+    try:
+        if why:
+            raise Unusable(why)
+        found.logits[name] = images.in_order(array(folder / "logits.npy", (len(images), classes)))
+    except Unusable as error:
+        network["error"] = short(error, 600)
+
+
+def asked(job: Mapping[str, Any], told: Mapping[str, Any], needs: "Needs", folder: Path, limits: Limits) -> Facts:
+    """What an ordinary worker finds: no line of a student's code runs in it."""
+    with Child(program(), folder, limits) as child:
         child.tell(json.dumps(told))
         done = False
         for line in child.lines():
@@ -227,8 +304,6 @@ def measure(
                 break
             child.deadline += time.monotonic() - start  # making the images is not its time
         why = "" if done else child.why()
-    for each, path in needs.told:
-        each.release(path)
     log = harmless(child.errors.decode("utf-8", "replace"))
     if why:
         return dead(why, log)
@@ -248,6 +323,7 @@ class Needs:
         self.most = (LIMITS | job.get("limits", {}))["pixels"]
         self.given: set[str] = set()
         self.told: list[tuple[HiddenImages, Path]] = []
+        self.paths: dict[str, Path] = {}  # by network
 
     def reply(self, line: str) -> str:
         """The line to answer with. Raises Unusable for a question that a worker does not ask."""
@@ -264,14 +340,15 @@ class Needs:
         if (
             type(size) is not int
             or type(resize) is not int
-            or not (0 < size <= self.most and 0 < resize <= 2 * self.most)
+            or not (0 < size <= self.most and size <= resize <= 2 * self.most)
         ):
             raise Unusable(f"it asked for images of {str(size)[:20]} and {str(resize)[:20]} pixels")
         self.given.add(name)
         if name not in self.images:
             return "no images of its kind"
-        self.told.append((self.images[name], self.images[name].path(size, resize)))
-        return str(self.told[-1][1])
+        self.paths[name] = self.images[name].path(size, resize)
+        self.told.append((self.images[name], self.paths[name]))
+        return str(self.paths[name])
 
 
 def checked(path: Path) -> dict[str, Any]:
@@ -362,7 +439,7 @@ def cached(folder: Path, key: str, make: Callable[[], Facts]) -> Facts:
     if (kept := load(path)) is not None:
         return kept
     made = make()
-    if made.died:
+    if made.died or made.chance:
         return made
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}.tmp.npz")

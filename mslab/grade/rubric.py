@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from mslab.check import DatasetReport, check_dataset
 from mslab.config import FIELDS
 from mslab.errors import ConfigError, MslabError
+from mslab.grade import sandbox
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 File = Annotated[str, AfterValidator(lambda name: _inside(name))]  # in a submission, with "/"
@@ -52,6 +53,7 @@ class Network(Strict):
     file: File | list[File]  # the first that is there counts
     data: str = "."  # folder below --data
     class_num: Annotated[int, Field(ge=2)] | None = None  # of the hidden set; said here, it is compared
+    code: File | None = None  # defines network(class_num): a student's code, which runs with --run-code alone
 
     @property
     def files(self) -> list[str]:
@@ -368,6 +370,21 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
     if problems:
         raise mistaken(path, problems)
     return found
+
+
+def allow_code(rubric: Rubric, path: str | Path, run_code: bool) -> None:
+    """Before anything is opened: ConfigError where code would run unasked, DeviceError without bubblewrap."""
+    rows = [(f"networks {name}", f"code: {network.code}") for name, network in rubric.networks.items() if network.code]
+    if rows and not run_code:
+        raise ConfigError(
+            f"The rubric {path} asks for networks that students' code defines, and that code would run here.",
+            details=rows,
+            expected="--run-code: programs of strangers run on this machine, under your account, held by bubblewrap and"
+            " the grader's own guards, and by nothing else; nothing was opened",
+            fix="mslab grade … --run-code, best on a machine that holds nothing else; or a rubric without `code`",
+        )
+    if rows:
+        sandbox.bubblewrap()
 
 
 def described(item: Any) -> str:

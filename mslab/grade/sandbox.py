@@ -9,11 +9,13 @@ import contextlib
 import ctypes
 import os
 import queue
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from mslab.errors import DeviceError
 from mslab.grade.seccomp import refuse_calls
 
 GUARDS = {  # what confine returns -> what it means to a teacher where it is missing
@@ -172,6 +175,44 @@ def python_paths() -> list[Path]:
 # --- in the parent ---------------------------------------------------------------------------------------------------
 
 
+BWRAP = "bwrap"
+BOX = "--unshare-all --die-with-parent --new-session --cap-drop ALL --clearenv --tmpfs /tmp --proc /proc --dev /dev"
+
+
+def boxed(command: Sequence[str], folder: Path, readable: Iterable[Path]) -> list[str]:
+    """The command inside bubblewrap: Python, its packages, system libraries and `readable` are all there is to read."""
+    words = [shutil.which(BWRAP) or BWRAP, *BOX.split()]
+    for name, value in clean_environment(folder).items():
+        words += ["--setenv", name, value]
+    system = [path for path in SYSTEM_PATHS if path.parts[1] not in ("proc", "dev")]
+    for path in dict.fromkeys(str(path) for path in [*system, *python_paths(), *readable]):
+        words += ["--ro-bind-try", path, path]
+    words += ["--bind", str(folder), str(folder), "--chdir", str(folder)]
+    for path in ("/tmp", "/dev", "/"):  # what bubblewrap made is memory that no limit counts
+        words += ["--remount-ro", path]
+    return [*words, "--", *command]
+
+
+def bubblewrap() -> None:
+    """Raises DeviceError where it is not here, or cannot lock anything in."""
+    if not shutil.which(BWRAP):
+        raise DeviceError(
+            f"bubblewrap is not here: there is no program {BWRAP}.",
+            expected="a machine that can lock a student's code in; nothing was opened",
+            fix="apt install bubblewrap, or a rubric without `code`",
+        )
+    with tempfile.TemporaryDirectory(prefix="mslab-grade-") as place:
+        command = boxed([sys.executable, "-I", "-c", "import ctypes, sysconfig"], Path(place).resolve(), [])
+        tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if tried.returncode:
+        raise DeviceError(
+            "bubblewrap does not work here.",
+            details=[("it says", (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1][:300])],
+            expected="a system that lets this account have namespaces of its own; nothing was opened",
+            fix="another machine, or a rubric without `code`; a container often forbids it to those inside",
+        )
+
+
 # What a child's program begins with; its arguments are the paths to import from. mslab.grade's own __init__ belongs to
 # the parent: it imports NumPy, whose threads would be there before confine() and keep their rights.
 ALONE = """
@@ -191,6 +232,7 @@ def lacking(held: Sequence[str]) -> str:
 LINE = 4096  # most bytes of a line that a child says
 KEPT = 64 << 10  # bytes kept of what it says on standard error
 RUNNING: set["Child"] = set()
+STOPPED = "the grader was stopped"
 
 
 @dataclass(eq=False)
@@ -290,6 +332,8 @@ class Child:
         if self.reason:
             return self.reason
         code = self.process.wait()
+        if Path(self.command[0]).name == BWRAP and code > 128:  # how it tells of a signal
+            code = 128 - code
         if code == -getattr(signal, "SIGXCPU", 0):
             return f"it took more than {self.limits.seconds:g} s of computing time"
         if code == -getattr(signal, "SIGKILL", 0):
@@ -319,7 +363,7 @@ class Child:
 def end_all() -> None:
     """End every child at once, from any thread: on Ctrl-C."""
     for child in list(RUNNING):
-        child.end("the grader was stopped")
+        child.end(STOPPED)
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
@@ -330,14 +374,17 @@ def clean_environment(folder: Path) -> dict[str, str]:
 
 
 def taken(process: int) -> tuple[int, int]:
-    """(bytes of memory of its own, threads), 0 where the system does not tell."""
-    try:
-        text = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0, 0
-    rows = dict(line.split(":", 1) for line in text.splitlines())
-    memory = sum(int(rows.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem"))
-    return memory * 1024, int(rows.get("Threads", "0"))
+    """(bytes of memory of its own, threads), with those that bubblewrap started; 0 where the system does not tell."""
+    memory, threads, waiting = 0, 0, [process]
+    while waiting:
+        own = waiting.pop()
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{own}/status").read_text()
+            rows = dict(line.split(":", 1) for line in text.splitlines())
+            memory += sum(int(rows.get(name, "0").split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+            threads += int(rows.get("Threads", "0"))
+            waiting += map(int, Path(f"/proc/{own}/task/{own}/children").read_text().split())
+    return memory, threads
 
 
 def size_of(folder: Path) -> int:

@@ -1,6 +1,7 @@
 """Which submissions there are: one zip, tar or folder a student. Bytes are hashed; nothing is opened here."""
 
 import hashlib
+import logging
 import os
 import stat
 import unicodedata
@@ -12,6 +13,7 @@ from mslab.check.layout import plain_name
 from mslab.check.report import printable
 from mslab.errors import MslabError
 
+say = logging.getLogger("mslab")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MOST = 8 * 2**30  # bytes of a submission that are hashed
 NAMES = 100_000  # files and folders of a submission that are hashed
@@ -38,13 +40,16 @@ def find(folder: str | Path) -> list[Submission]:
     """The submissions of a folder, by id. Raises MslabError where there is none."""
     folder = Path(folder)
     try:
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
+        every = sorted(folder.iterdir())
     except OSError as error:
         raise MslabError(
             f"{folder} cannot be read: {error.strerror}.",
             expected="a folder with one zip, tar or folder a student",
             fix="correct the path",
         ) from None
+    paths = [path for path in every if not path.name.startswith((".", "__MACOSX"))]
+    for path in sorted(set(every) - set(paths)):
+        say.info(f"note: {printable(path.name)} is hidden, and no submission")
     if not paths:
         raise MslabError(
             f"{folder} has no submission.",

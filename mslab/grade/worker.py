@@ -2,6 +2,7 @@
 
 It gets a job as a line of JSON, confines itself before it opens anything of the submission, asks for images by
 `need {"network", "size", "resize"}`, and leaves facts.json and arrays in its folder. It never sees a label.
+A student's code runs in a process apart, which this program is too: it leaves logits.npy, and nothing else counts.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from mslab.errors import MslabError, explain
 from mslab.grade import sandbox
 
 SKETCH = 4096  # numbers of a sketch
@@ -41,6 +43,11 @@ def main() -> None:
     held = sandbox.confine(folder, readable, sandbox.Limits(**job["sandbox"]))
     if os.getppid() != job["parent"]:  # it ended before this process could be made to end with it
         return
+    if "code_of" in job:
+        say(out, f"held {json.dumps(held)}")  # before anything of the student's can say otherwise
+        answer = coded(job, folder)
+        say(out, f"failed {answer['error'][:500]}" if "error" in answer else "done")
+        return
 
     def ask(network: str, size: int, resize: int) -> str:
         say(out, f"need {json.dumps({'network': network, 'size': size, 'resize': resize})}")
@@ -60,8 +67,7 @@ def look(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[str, Any]:
     from mslab.grade import contents
 
     limits = LIMITS | job.get("limits", {})
-    wanted = [name for names in job["networks"].values() for name in names] + job.get("predictions", [])
-    found = contents.gather(Path(job["source"]), folder / "submission", limits, wanted)
+    found = contents.gather(Path(job["source"]), folder / "submission", limits, wanted(job))
     names = list(found.files)
     facts: dict[str, Any] = {"schema": 1, "files": {contents.short(name, 300): found.files[name] for name in names}}
     facts |= {"top": contents.short(found.top, 300), "problems": found.problems}
@@ -79,6 +85,62 @@ def look(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[str, Any]:
     facts["networks"] = {name: handed.network(name) for name in job["networks"]} if not found.problems else {}
     facts["relations"] = {} if found.problems else handed.relations()
     return facts
+
+
+def wanted(job: Mapping[str, Any]) -> list[str]:
+    """The files that tell where a submission's names begin."""
+    names = [name for names in job["networks"].values() for name in names]
+    return [*names, *job.get("predictions", []), *job.get("code", {}).values()]
+
+
+def coded(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Writes the logits of a network that a student's code defines; {"error"} where that fails. The code runs here."""
+    import importlib.util
+
+    import mindspore as ms
+    import numpy as np
+
+    from mslab import checkpoint, evaluation, inspection, runtime
+    from mslab.grade import contents
+
+    found = contents.gather(Path(job["source"]), folder / "submission", LIMITS | job.get("limits", {}), wanted(job))
+    path, name = found.root / job["file"], job["code"][job["code_of"]]
+    runtime.set_up(runtime.plan("cpu", "pynative", seed=0))
+
+    def logits() -> dict[str, Any]:
+        weights, classes = checkpoint.read(path), job["class_num"]
+        info = evaluation.STANDARD | weights.info
+        mean, std = (255 * np.array(info[key], np.float32)[:, None, None] for key in ("mean", "std"))
+        pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), inspection.batch_of(info["image_size"])
+        sys.path.append(str((found.root / name).parent))  # it may import files beside it
+        spec = importlib.util.spec_from_file_location("submitted", found.root / name)
+        assert spec and spec.loader
+        module = sys.modules["submitted"] = importlib.util.module_from_spec(spec)
+        rows = []
+        try:
+            spec.loader.exec_module(module)
+            network = module.network(classes)
+            if not isinstance(network, ms.nn.Cell):
+                raise contents.Refused(f"{name}: network({classes}) gives no mindspore.nn.Cell")
+            checkpoint.load_exactly(network.parameters_dict(), weights.tensors, path, f"network of {name}")
+            network.set_train(False)
+            for start in range(0, len(pixels), batch):
+                x = (pixels[start : start + batch].transpose(0, 3, 1, 2) - mean) / std  # (n, S, S, 3) -> (n, 3, S, S)
+                rows.append(network(ms.Tensor(np.ascontiguousarray(x, np.float32))).asnumpy())
+        except (contents.Refused, MslabError, MemoryError):
+            raise
+        except Exception as error:
+            known, first = explain(error), (str(error).strip().splitlines() or [""])[0]
+            text = known.what if known else f"{type(error).__name__}: {first}"
+            raise contents.Refused(f"{name}: {text}".replace(f"{found.root}/", "")) from None
+        made = np.concatenate(rows).astype(np.float32)
+        if made.shape != (len(pixels), classes) or not np.isfinite(made).all():
+            what = f"{made.shape}, asked for: ({len(pixels)}, {classes})" if np.isfinite(made).all() else "not finite"
+            raise contents.Refused(f"{name}: the network's logits are {what}")
+        np.save(folder / "logits.npy", made, allow_pickle=False)
+        return {}
+
+    return contents.entry(logits, found.root)
 
 
 class Handed:
@@ -109,20 +171,27 @@ class Handed:
 
         from mslab.grade import contents
 
-        weights = self.read(path)
-        tensors = weights.backbone | weights.head
+        code = self.job.get("code", {}).get(name, "")
+        if code and code not in self.found.files:
+            raise contents.Refused(f"there is no {code}, which defines it")
+        weights = self.read(path, bool(code))
+        tensors = weights.tensors if code else weights.backbone | weights.head
         self.weights[name] = weights.backbone
         np.save(self.folder / f"{name}.sketch.npy", sketch(tensors), allow_pickle=False)
         size = weights.info.get("image_size") or 224
         return {
-            "class_names": [contents.short(each, 200) for each in weights.class_names],
+            "class_names": [contents.short(each, 200) for each in self.classes(weights, bool(code))],
             "image_size": size,
             "weights": sum(value.size for value in tensors.values()),
-            "stages": weights.stages,
+            "stages": None if code else weights.stages,
             "tensors": {key: hashlib.sha256(value.tobytes()).hexdigest() for key, value in tensors.items()},
             "sketch": f"{name}.sketch.npy",
             "images": (size, weights.info.get("resize_size") or size),
         }
+
+    def classes(self, weights: Any, code: bool) -> list[str]:
+        """Their names; of a network that code defines only where its file tells."""
+        return (weights.info.get("class_names") or []) if code else weights.class_names
 
     def measured(self, name: str, path: Path, size: int, resize: int) -> dict[str, Any]:
         """Logits of the images that the parent gives."""
@@ -133,14 +202,19 @@ class Handed:
         line = self.ask(name, size, resize)
         if line.startswith("no ") or not line:
             raise Refused(f"it was not measured: {line or 'no answer'}")
+        if name in self.job.get("code", {}):
+            return {}  # those images are for the process that runs the code
         logits = self.run(path, Path(line))
         if not np.isfinite(logits).all():
             raise Refused("its logits are not finite: it answers images with numbers that are none")
         np.save(self.folder / f"{name}.logits.npy", logits, allow_pickle=False)
         return {"logits": f"{name}.logits.npy"}
 
-    def read(self, path: Path) -> Any:
-        """The weights of a file, within the limits, before anything is built from them. Raises what `entry` words."""
+    def read(self, path: Path, code: bool = False) -> Any:
+        """The weights of a file, within the limits, before anything is built from them. Raises what `entry` words.
+
+        `code`: of a network that a student's code defines; names and table are the student's own.
+        """
         import numpy as np
 
         from mslab import checkpoint
@@ -150,10 +224,10 @@ class Handed:
         if size > 4 * MOMENTS * limits["weights"]:
             raise Refused(f"it has {size >> 20} MiB; a network may have {limits['weights']:,} weights")
         weights = checkpoint.read(path)
-        if f"{checkpoint.HEAD}weight" not in weights.head:
+        if not code and f"{checkpoint.HEAD}weight" not in weights.head:
             raise Refused("it is a backbone without a head, which answers no classes; hand in best.ckpt")
-        tensors = weights.backbone | weights.head
-        info, blocks = weights.info, sum(row[0] for row in weights.stages)
+        tensors = weights.tensors if code else weights.backbone | weights.head
+        info, blocks = weights.info, 0 if code else sum(row[0] for row in weights.stages)
         large = {
             "classes": max(weights.outputs, len(weights.class_names)),
             "weights": sum(value.size for value in tensors.values()),
@@ -168,11 +242,18 @@ class Handed:
             raise Refused(f"it is too large: {'; '.join(rows)}")
         if 0 in (info.get("std") or []):
             raise Refused(f"its std {info['std']} would divide by 0")
+        if 0 < (info.get("resize_size") or 0) < (info.get("image_size") or 224):
+            raise Refused(
+                f"its image_size {info.get('image_size') or 224} is above its resize_size {info['resize_size']}"
+            )
+        if code and (len(tensors) > 2000 or not all(len(name) <= 200 and name.isascii() for name in tensors)):
+            raise Refused("it has more than 2,000 tensors, or names beyond 200 ASCII characters")
         bad = [name for name, value in tensors.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
         if bad:
             more = f" and {len(bad) - 3} more" * (len(bad) > 3)
             raise Refused(f"it has weights that are not finite: {', '.join(bad[:3])}{more}")
-        weights.check()
+        if not code:
+            weights.check()
         return weights
 
     def run(self, path: Path, images: Path) -> Any:

@@ -64,10 +64,14 @@ class Axes:
 
 
 def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
-    """About so many round numbers that span low to high."""
-    from matplotlib.ticker import MaxNLocator
-
-    return [float(v) for v in MaxNLocator(count, integer=whole, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    """About `count` round numbers that span low to high, 1, 2, 2.5 or 5 times a power of ten apart."""
+    # ticks(0.31, 0.86) -> [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    rough = max(high - low, 1e-12) / count
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.75)
+    step = max(1.0, np.ceil(step)) if whole else step
+    first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
+    return [round(float(n * step), 12) for n in np.arange(first, last + 1)]
 
 
 def number(value: float) -> str:
