@@ -272,6 +272,7 @@ def test_bubblewrap_alone_holds_what_is_others(lab, bwrap, tmp_path, monkeypatch
                     "memory of parent", "kill all"}, child.errors  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_CLASS)
 def test_code_that_does_harm_costs_its_own_network_and_nothing_else(whole, name):
     rows, out = whole
@@ -287,6 +288,7 @@ def test_code_that_does_harm_costs_its_own_network_and_nothing_else(whole, name)
     assert "<b>me</b>" not in page
 
 
+@pytest.mark.slow
 def test_everybody_else_gets_the_same_bytes_and_no_process_is_left(lab, whole, tmp_path):
     graded(lab, tmp_path / "alone", run_code=True)
     for name in ("anna", "bob"):
@@ -326,6 +328,7 @@ def run(lab, measured, name, code, limits) -> measuring.Facts:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALONE)
 def test_an_end_of_code_has_a_plain_reason(lab, measured, name):
     code, expected = ALONE[name]
@@ -361,6 +364,7 @@ def network(class_num):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("info", [{}, {"image_size": 32, "class_names": ["a", "b", "c"], "std": [0.5] * 3}])
 def test_a_network_that_the_kit_does_not_know(lab, measured, tmp_path, info):
     rng = np.random.default_rng(0)
@@ -380,6 +384,7 @@ def test_a_network_that_the_kit_does_not_know(lab, measured, tmp_path, info):
     assert list(told["tensors"]) == list(shapes)
 
 
+@pytest.mark.slow
 def test_forged_logits_are_of_its_own_network_alone(lab, measured):
     made = run(lab, measured, "forger", FIND + "forged(); tell('done\\n'); time.sleep(60)", Limits(seconds=60))
     assert made.facts == measured[2].facts and list(made.logits) == ["nine"]
