@@ -58,7 +58,7 @@ HOSTILE = [
 
 
 LINE = {"from": 0.125, "to": 0.875}
-BANDS = [(0.5, 1.0), (0.75, 5.0)]
+BANDS = [[0.5, 1.0], [0.75, 5.0]]
 ITEMS = [
     rubric.Files(id="files", kind="files", points=2.0, files=["nine/best.ckpt"], title="Files <b>are</b> there"),
     rubric.Accuracy(id="hidden", kind="accuracy", points=8.0, network="nine", linear=LINE),
@@ -326,7 +326,7 @@ def test_nothing_of_the_teachers_reaches_a_student(tmp_path):
 
 @pytest.mark.parametrize("item", [
     rubric.Gain(id="i", kind="gain", points=1.0, network="two", baseline=0.625, linear={"from": 0.125, "to": 0.875}),
-    rubric.Predictions(id="i", kind="predictions", points=1.0, network="two", bands=[(0.625, 1.0)]),
+    rubric.Predictions(id="i", kind="predictions", points=1.0, network="two", bands=[[0.625, 1.0]]),
     rubric.Reproduced(id="i", kind="reproduced", points=1.0, network="two"),
 ])  # fmt: skip
 def test_what_is_asked_keeps_the_scale_of_what_is_not_public(item):

@@ -186,7 +186,7 @@ def test_imports_go_one_way_down_the_list():
         errors schedule config stopping check cuda runtime cells workers augment data model folding freezing loss
         optimizers checkpoint metrics evaluation inspection progress runfolder kept features decoded guards eventlog
         steps training finetuning launching mushrooms show plots exported predict export serve suspects report notebook
-        grade demo comparison converting splitting unpacking packing doctor ratefinder batchtuner watching bench
+        demo comparison converting splitting unpacking packing doctor ratefinder batchtuner watching grade bench
         cli modelarts
     """
     ranks = {name: rank for rank, name in enumerate(order.split())}
