@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Run:
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []  # to be said, and kept in train.log, when training begins
         self.paused = False  # left in time, to go on another time
+        self.ends: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # asked after each epoch: why to end now
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod

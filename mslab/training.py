@@ -84,7 +84,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
                 run.keep(row, plan.network, result)
             say.info(described(row, run))
             watch.epoch(run.rows, result, plan.network)
-            ended = plan.end(run.rows)
+            ended = plan.end(run.rows) or run.ends(run.rows)
             run.end_epoch(plan.state() if ended or stopping.is_kept(epoch, config) else None)
             if ended:
                 return ended
