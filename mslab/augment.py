@@ -117,17 +117,11 @@ POLICIES: dict[str, Callable[[], Any]] = {  # AutoAugment: the policy learned on
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 Batch = tuple[np.ndarray, np.ndarray]
-MIXING, ERASING = 1, 2  # streams of random numbers: switching one on changes nothing of another, nor of the order
 
 
 def mixes(config: Mapping[str, Any]) -> bool:
     """Whether images are mixed with each other, so that no image by itself has features to keep."""
     return bool(config["mixup_alpha"] or config["cutmix_alpha"])
-
-
-def stream(config: Mapping[str, Any], epoch: int, rank: int, purpose: int) -> np.random.Generator:
-    """Random numbers of one purpose in one epoch of one worker."""
-    return np.random.default_rng([config["seed"], epoch, rank, purpose])
 
 
 def mix(batch: Batch, config: Mapping[str, Any], rng: np.random.Generator) -> Batch:

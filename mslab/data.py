@@ -9,7 +9,7 @@ from typing import Any
 import mindspore.dataset as ds
 import numpy as np
 
-from mslab import augment, runtime
+from mslab import augment, runtime, streams
 from mslab.errors import DatasetError, TrainingError
 from mslab.workers import ALONE, Group
 
@@ -124,7 +124,7 @@ def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:
 
     With label_balance, rare classes' images come more than once in it, and others not at all.
     """
-    rng = np.random.default_rng([config.seed, epoch])
+    rng = streams.stream("order", config.seed, epoch)
     if not config.label_balance:
         return rng.permutation(len(images))
     return balanced(images.labels, len(images.class_names), rng)
@@ -153,7 +153,7 @@ def train_batches(
     the order, follows from seed and epoch alone. An incomplete last batch is left out; another order puts other images
     there next time.
     """
-    mixing = augment.stream(config, epoch, group.rank, augment.MIXING)
+    mixing = streams.stream("mixing", config.seed, epoch, group.rank)
     order = group.share(order_of(images, config, epoch), config.batch_size)
     for batch in augmented(images, config, epoch, order, group.rank):
         yield augment.mix(batch, config, mixing) if augment.mixes(config) else batch
@@ -163,8 +163,8 @@ def augmented(
     images: Images, config: Any, epoch: int, order: np.ndarray, rank: int = 0, whole: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of the images in this order, each augmented by itself; `whole`: also a smaller last one."""
-    ds.config.set_seed((config.seed * 100_003 + epoch + rank * 1_000_003) % (2**31))
-    steps, erasing = augment.train_transforms(config), augment.stream(config, epoch, rank, augment.ERASING)
+    ds.config.set_seed(streams.augmentation_seed(config.seed, epoch, rank))
+    steps, erasing = augment.train_transforms(config), streams.stream("erasing", config.seed, epoch, rank)
     for x, y in _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole):
         yield (augment.erase(x, erasing, config.random_erasing) if config.random_erasing else x), y
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from easydict import EasyDict
 
-from mslab import checkpoint, evaluation, freezing, training
+from mslab import checkpoint, evaluation, freezing, manifest, training
 from mslab.check import DatasetReport
 from mslab.checkpoint import dialects
 from mslab.config import load_config
@@ -121,8 +121,7 @@ def _prepare(
             expected="nothing frozen that is not loaded",
             fix="freeze less, or load more",
         )
-    parent = {"file": str(weights.path), "sha256": checkpoint.sha256(weights.path), "only": only}
-    run = Run.create(name, config, report, kind, parent, epoch_images)
+    run = Run.create(name, config, report, kind, manifest.parent(Path(weights.path), only), epoch_images)
     run.notes = notes
     return run
 

@@ -371,7 +371,7 @@ def work(order: dict[str, Any]) -> None:
     if group.rank == 0:
         run, last = training.reopen(order["run"])
         run.notes = order["notes"]
-        run.manifest["device"] = settings["device"]
+        run.took(settings["device"])
         told = {"path": str(run.path), "config": run.config, "manifest": run.manifest, "rows": run.rows}
     told = group.tell(told)
     if group.rank:

@@ -10,14 +10,15 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from easydict import EasyDict
 
-from mslab import checkpoint, runtime
+from mslab import checkpoint, manifest, runtime
 from mslab.check import DatasetReport
 from mslab.config import dump_config, load_config
 from mslab.errors import RunError, explain
@@ -67,25 +68,34 @@ class Run:
                     fix="cd to one",
                 ) from None
         (path / "checkpoints").mkdir()
-        manifest = {
-            "schema": 1,
+        threads = runtime.workers(config["data_workers"])
+        if threads < config["data_workers"]:
+            say.info("data_workers: %d becomes %d, as many as this machine has cores", config["data_workers"], threads)
+            config["data_workers"] = threads  # another number would draw other random numbers: it is kept
+        content = {
+            "schema": manifest.SCHEMA,
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "kind": kind,
             "versions": runtime.versions(),
             "git": git_state(),
+            "environment": manifest.environment(),
+            "determinism": None,
             "device": None,
             "seed": config["seed"],
             "data": {
                 "fingerprint": report.fingerprint,
                 "counts": report.counts,
                 "skip_check": report.skip_content,  # whether images were not compared with each other
+                "classes": manifest.class_digests(report),
             },
             "class_names": report.class_names,
             "parent": parent,
+            "reproduces": None,  # the run that this one repeats
             "epoch_images": epoch_images,  # training images an epoch, where that is not all of them once
             "workers": 1,  # with batch_size each; a resume with another number keeps the product
             "start": _now(),
             "end": None,
+            "resumed": [],
             "status": "running",
             "exit_status": None,
             "ended_by": None,  # why the run ended before its last epoch
@@ -94,8 +104,9 @@ class Run:
             "metrics": {},
             "artifacts": {},
         }
-        run = cls(path, config, manifest)
+        run = cls(path, config, content)
         checkpoint.write_text(path / "config.yaml", dump_config(config))
+        checkpoint.write_text(path / "images.csv", manifest.images_csv(report))
         run.write_manifest()
         return run
 
@@ -118,7 +129,7 @@ class Run:
                     expected="a run folder, as mslab train leaves it under runs/",
                     fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
                 )
-        run = cls(path, load_config(path / "config.yaml"), manifest_of(path))
+        run = cls(path, load_config(path / "config.yaml"), manifest.load(path))
         run.rows = history(path / "history.csv")
         return run
 
@@ -161,10 +172,24 @@ class Run:
             self.write_json("eval.json", source | dict(figures))
         self._keep_top(row, network)
 
-    def end_epoch(self, state: Mapping[str, Any] | None) -> None:
-        """Write history.csv, then last.ckpt of this state, which makes the epoch count; None = another time."""
+    def took(self, device: str) -> None:
+        """Note the device that was started, and with what it goes on where this is a resume."""
+        here = manifest.environment(device)
+        if self.epoch:
+            began = self.manifest["environment"]
+            other = {"epoch": self.epoch, "start": _now(), "environment": None if here == began else here}
+            self.manifest["resumed"].append(other)
+        else:
+            self.manifest["environment"] = here
+        self.manifest["device"] = device
+        self.manifest["determinism"] = manifest.determinism(device, self.config["deterministic"])
+        self.write_manifest()
+
+    def end_epoch(self, state: Mapping[str, Any] | None, losses: Sequence[float] = ()) -> None:
+        """Write the epoch's rows, then last.ckpt of this state, which makes the epoch count; None = another time."""
         if not self.writes:
             return
+        self.write_steps(losses)
         self.write_history()
         if state:
             checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epoch})
@@ -196,6 +221,15 @@ class Run:
             for row in self.rows
         )
         checkpoint.write_text(self.path / "history.csv", text.getvalue())
+
+    def write_steps(self, losses: Sequence[float]) -> None:
+        """steps.csv: the loss of each step of the epochs so far. A float32 needs no more digits than are written."""
+        file, last = self.path / "steps.csv", self.rows[-1]["step"]
+        first = last - len(losses)
+        kept = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
+        kept = [line for line in kept if int(line.partition(",")[0]) <= first]  # a killed epoch's begin again
+        new = [f"{first + number},{np.float32(loss)!s}" for number, loss in enumerate(losses, 1)]
+        checkpoint.write_text(file, "\n".join(["step,loss", *kept, *new]) + "\n")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         if self.writes:
@@ -244,7 +278,8 @@ class Run:
 
     def ended(self, status: str, code: int) -> None:
         """Note how the run ended, and what it has left."""
-        paths = [*sorted(self.checkpoints.glob("*.ckpt")), self.path / "history.csv", self.path / "eval.json"]
+        names = ("config.yaml", "images.csv", "steps.csv", "history.csv", "eval.json")
+        paths = [*sorted(self.checkpoints.glob("*.ckpt")), *(self.path / name for name in names)]
         artifacts = {p.relative_to(self.path).as_posix(): checkpoint.sha256(p) for p in paths if p.is_file()}
         best = self.best
         if best:
@@ -252,18 +287,6 @@ class Run:
             self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
-
-
-def manifest_of(path: Path) -> dict[str, Any]:
-    """A run folder's manifest.json. Raises RunError where it cannot be read."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        manifest = {"ended_by": None, "rollbacks": [], "warnings": []} | manifest  # older ones have none
-        return manifest | {"warnings": list(manifest["warnings"])}
-    except (OSError, ValueError, TypeError, RecursionError):
-        raise RunError(
-            f"{path}/manifest.json is no JSON.", expected="the file that mslab wrote", fix="restore it"
-        ) from None
 
 
 def history(path: Path) -> list[dict[str, Any]]:

@@ -118,7 +118,8 @@ def _cpu_flags() -> str:
 # --- starting --------------------------------------------------------------------------------------------------------
 
 
-SETTINGS = ("device", "mode", "seed", "jit_level", "max_device_memory", "amp_level")  # what a plan depends on
+# what a plan depends on
+SETTINGS = ("device", "mode", "seed", "jit_level", "max_device_memory", "amp_level", "deterministic")
 
 
 def plan(
@@ -128,6 +129,7 @@ def plan(
     jit_level: str = "auto",
     max_device_memory: str | None = None,
     amp_level: str = "O0",
+    deterministic: bool = False,
     workers: int = 1,
 ) -> list[tuple[str, dict[str, Any]]]:
     """The calls of `mindspore` that set it up, in their order: what `start` makes, and what a dry run prints.
@@ -147,6 +149,8 @@ def plan(
         calls.append(("runtime.set_memory", {"max_size": max_device_memory}))
     if jit_level != "auto":
         calls.append(("set_context", {"jit_config": {"jit_level": jit_level}}))
+    if deterministic and device != "cpu":  # a CPU repeats bit for bit as it is; before the workers find each other
+        calls.append(("set_deterministic", {"deterministic": True}))
     if workers > 1:
         calls.append(("communication.init", {}))
     # every random source that training touches: MindSpore's, NumPy's global one with it, and the dataset pipeline's
@@ -176,6 +180,9 @@ def start(device: str, mode: str, seed: int, **more: Any) -> str:
     return chosen
 
 
+_deterministic: list[bool] = []  # holds one where set_deterministic was called
+
+
 def set_up(calls: list[tuple[str, dict[str, Any]]]) -> None:
     """Make the calls of a plan."""
     import mindspore as ms
@@ -184,6 +191,10 @@ def set_up(calls: list[tuple[str, dict[str, Any]]]) -> None:
     for name, arguments in calls:
         if arguments == {"device_target": "CPU"} and ms.get_context("device_target") == "CPU":
             continue  # it is set, and may not be set again once something has run on it
+        if name == "set_deterministic":
+            if _deterministic:
+                continue  # MindSpore refuses a second time
+            _deterministic.append(True)
         operator.attrgetter(name)(ms)(**arguments)
 
 

@@ -53,7 +53,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
     with Meter(len(plan.rates), steps * run.epoch) as meter, runtime.interruptible() as interrupted:
         for epoch in range(run.epoch, config.epochs):
             step = plan.step(epoch, run.rows, meter)  # the same one as long as the same parameters are trained
-            start, seen, correct, total_loss = time.perf_counter(), 0, 0, 0.0
+            start, seen, correct, losses, total_loss = time.perf_counter(), 0, 0, [], 0.0
             for number, (images, labels) in enumerate(watch.waiting(plan.batches(epoch)), start=epoch * steps):
                 loss, logits = step(ms.Tensor(images), ms.Tensor(labels))
 
@@ -61,6 +61,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
                 if not np.isfinite(loss):
                     raise exploded(loss, epoch, number, plan.rates, run)
                 watch.step(number, loss, labels, rate)
+                losses.append(loss)
                 seen, total_loss = seen + len(labels), total_loss + loss * len(labels)
                 correct += metrics.hits(logits.asnumpy(), labels)
                 speed = seen / (time.perf_counter() - start)
@@ -85,7 +86,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
             say.info(described(row, run))
             watch.epoch(run.rows, result, plan.network)
             ended = plan.end(run.rows) or run.ends(run.rows)
-            run.end_epoch(plan.state() if ended or stopping.is_kept(epoch, config) else None)
+            run.end_epoch(plan.state() if ended or stopping.is_kept(epoch, config) else None, losses)
             if ended:
                 return ended
     return ""
@@ -225,8 +226,7 @@ def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Grou
     config = run.config
     share_batch(run, group)
     if group.size == 1:  # msrun's workers have started theirs
-        run.manifest["device"] = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
-        run.write_manifest()
+        run.took(runtime.start(**{key: config[key] for key in runtime.SETTINGS}))
     config.amp_level = runtime.precision(config.amp_level, run.manifest["device"])
     network = new_network(config)
     fold(network, config, run.manifest["device"])

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mslab import plots, runfolder
+from mslab import manifest, plots, runfolder
 from mslab.runfolder import Run
 from mslab.runtime import say
 from mslab.show import shown
@@ -80,7 +80,7 @@ def status_of(run: Run) -> str:
     to be read after the lock was found open.
     """
     gone = is_free(run.path / "train.log")
-    run.manifest = runfolder.manifest_of(run.path)
+    run.manifest = manifest.load(run.path)
     status = shown(run.manifest.get("status"), 20)
     return "gone" if gone and status == "running" else status
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mindspore import nn
 from mindspore.dataset import vision
 
-from mslab import augment, check, data, evaluation, show
+from mslab import augment, check, data, evaluation, show, streams
 from mslab.config import load_config
 from mslab.errors import TrainingError
 
@@ -74,13 +74,13 @@ def test_labels_are_looked_at_before_they_are_mixed(squares, three):
 def test_mixing_and_erasing_follow_from_seed_epoch_and_worker(three):
     config = loaded(three)
     draws = {
-        (epoch, rank, purpose): float(augment.stream(config, epoch, rank, purpose).random())
+        (epoch, rank, purpose): float(streams.stream(purpose, config.seed, epoch, rank).random())
         for epoch in range(3)
         for rank in range(2)
-        for purpose in (augment.MIXING, augment.ERASING)
+        for purpose in streams.PURPOSES
     }
     assert len(set(draws.values())) == len(draws)
-    assert draws[1, 1, 2] == float(augment.stream(config, 1, 1, augment.ERASING).random())
+    assert draws[1, 1, "erasing"] == float(streams.stream("erasing", config.seed, 1, 1).random())
 
 
 def test_erasing_cuts_one_rectangle_to_the_mean():

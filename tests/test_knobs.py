@@ -107,6 +107,7 @@ ELSEWHERE = {  # setting: a test that sees what it does
     "sync_bn": "test_workers.py::",
     "lr_scaling": "test_workers.py::",
     "amp_level": "test_workers.py::",
+    "deterministic": "test_determinism.py::",
     "jit_level": "test_workers.py::",
     "max_device_memory": "test_workers.py::",
     "mode": "test_training.py::test_pynative_learns_the_same",

@@ -4,6 +4,7 @@ import difflib
 import io
 import logging
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,15 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
             problems.append((key, f"{value!r} is no YAML value; put text with special characters in quotes"))
             given.pop(key, None)
             continue
-        if given[key] is None:  # key=null takes a setting away
+        if given[key] is None and key != "seed":  # key=null takes a setting away
             if key not in FIELDS:
                 problems.append((key, _unknown(key)))
             del given[key]
     config, more = _validate({key: _plain(value) for key, value in given.items()})
     problems += more
+    if config.get("seed", 0) is None:
+        config["seed"] = secrets.randbelow(2**31)
+        say.info(f"seed: null drew {config['seed']}; seed={config['seed']} repeats this")
     for name, other, text in _idle(config):
         if name in overridden:
             problems.append((name, f"does nothing here: with {other} {text}; leave it out"))

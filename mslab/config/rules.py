@@ -251,6 +251,7 @@ IDLE: list[tuple[str, str, Callable[[Mapping[str, Any]], bool], str]] = [
         "the last epoch alone is measured",
     ),
     ("std", "transform_normalize", lambda c: not c["transform_normalize"], "images are not divided"),
+    ("deterministic", "device", lambda c: c["device"] == "cpu", "a run repeats bit for bit as it is"),
     (
         "image_size",
         "train_crop_size",

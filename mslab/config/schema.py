@@ -59,7 +59,10 @@ class Schema(BaseModel):
         False, description="every batch holds every class equally often: images of rare classes come more than once"
     )
     data_workers: int = Field(
-        2, ge=1, le=256, description="threads that decode and augment; more than the cores are not used"
+        2,
+        ge=1,
+        le=256,
+        description="threads that decode and augment, at most the cores; another number draws other augmentation",
     )
     cache: Literal["none", "memory", "disk"] = Field(
         "none",
@@ -237,8 +240,15 @@ class Schema(BaseModel):
     on_nan: Literal["stop", "rollback"] = Field(
         "stop", description="loss not finite: rollback repeats the epoch at a tenth of the rate, at most three times"
     )
-    seed: int = Field(
-        1, ge=0, le=2**31 - 1, description="drives weights, data order and augmentation; equal seed, equal run"
+    seed: int | None = Field(
+        1,
+        ge=0,
+        le=2**31 - 1,
+        description="drives weights, data order, augmentation and mixing; equal seed, equal run; null draws one",
+    )
+    deterministic: bool = Field(
+        False,
+        description="GPU and Ascend: MindSpore's operators that repeat their last bits; slower. A CPU's do always",
     )
     # logging
     log_to: Literal["none", "tensorboard"] = Field(
