@@ -174,13 +174,13 @@ class Run:
 
     def took(self, device: str) -> None:
         """Note the device that was started, and with what it goes on where this is a resume."""
-        here = manifest.environment(device)
+        began = self.manifest["environment"]
         if self.epoch:
-            began = self.manifest["environment"]
+            here = manifest.environment(device)
             other = {"epoch": self.epoch, "start": _now(), "environment": None if here == began else here}
             self.manifest["resumed"].append(other)
         else:
-            self.manifest["environment"] = here
+            began |= {"device": device, "driver": manifest.driver(device)}
         self.manifest["device"] = device
         self.manifest["determinism"] = manifest.determinism(device, self.config["deterministic"])
         self.write_manifest()

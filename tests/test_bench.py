@@ -7,10 +7,11 @@ import sys
 
 import psutil
 import pytest
-from conftest import STAGES, cli
+from conftest import STAGES, cli, settings
 
 from mslab.bench import last_word, speed, steptime
 from mslab.check import check_dataset
+from mslab.config import load_config
 from mslab.errors import MslabError
 
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
@@ -199,3 +200,22 @@ def test_bench_predict_answers_the_same_images_beside_the_bare_pass(parent, tmp_
     assert done.returncode == 0 and [row["batch_size"] for row in rows] == [1, 4, 8, 16, 32, 64]
     assert all(row["size"] == 32 and row["ratio"] == pytest.approx(row["predict"] / row["bare"]) for row in rows)
     assert [row["batch_size"] for row in rows if row["chosen"]] == [64] and "* 64" in done.stdout
+
+
+def test_bench_bookkeeping_trains_the_same_with_and_without(squares, inside):
+    from mslab.bench import bookkeeping
+
+    config = load_config(settings(squares / "three", 3, epochs=2))
+    report = check_dataset(squares / "three" / "train", squares / "three" / "val", skip_content=True)
+    said = []
+    rows = bookkeeping.bench_bookkeeping(config, report, 1, inside / "bare", said.append)
+    assert [row["kept"] for row in rows] == [True, False] and len(said) == 2
+    assert 0 < rows[0]["inside"] < rows[0]["seconds"] and rows[1]["inside"] is None
+    (kept,) = (inside / "runs").iterdir()
+    assert (kept / "manifest.json").is_file() and (kept / "steps.csv").is_file()
+    (bare,) = (inside / "bare").iterdir()
+    assert [path.name for path in bare.iterdir()] == ["checkpoints"]
+    found = bookkeeping.summary(rows)
+    assert found["share"] == rows[0]["inside"] / rows[0]["seconds"]
+    assert found["ratio"] == rows[0]["seconds"] / rows[1]["seconds"]
+    assert "inside of them" in bookkeeping.table(rows)

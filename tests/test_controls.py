@@ -39,8 +39,8 @@ def stopped_after(config, epochs, monkeypatch):
 
     end = Run.end_epoch
 
-    def ends(self, state):
-        end(self, state)
+    def ends(self, *rest):
+        end(self, *rest)
         if self.epoch == epochs:
             raise KeyboardInterrupt
 

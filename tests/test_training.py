@@ -46,7 +46,7 @@ def test_the_run_folder_holds_what_design_says(run, squares):
     kept = {name for name in names if "epoch-" in name}
     assert len(kept) == 2
     assert names - kept == {
-        *("config.yaml", "manifest.json", "history.csv", "eval.json", "train.log"),
+        *("config.yaml", "manifest.json", "images.csv", "steps.csv", "history.csv", "eval.json", "train.log"),
         *(f"checkpoints/{name}.ckpt" for name in ("best", "last", "best_backbone")),
     }
     assert list(history(folder)[0]) == (
@@ -284,8 +284,8 @@ def partial(config, epochs, folder):
 
     original = Run.end_epoch
 
-    def end_epoch(self, state):
-        original(self, state)
+    def end_epoch(self, *arguments):
+        original(self, *arguments)
         stopped["run"] = self.path
         if self.epoch == epochs:
             raise Stop

@@ -127,8 +127,8 @@ def test_a_resume_says_that_dropout_draws_anew(inside, squares, monkeypatch):
     config = settings(squares / "three", 3, epochs=2, image_size=16, dropout=0.5, stages=STAGES[:1])
     end = Run.end_epoch
 
-    def ends(self, state):
-        end(self, state)
+    def ends(self, *rest):
+        end(self, *rest)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -219,7 +219,7 @@ def test_a_history_that_cannot_be_read_is_said(run, text):
 def test_names_from_outside_neither_break_nor_run_in_the_terminal(run, inside):
     hostile = "\x1b[2J[red]\n\u202e" + "x" * 10_000
     folder = run.rename(inside / f"r\x1b[31m[bold]\n\u202e{'y' * 20}")
-    note(folder, status=hostile, ended_by=hostile, warnings=[{"code": hostile}, "no table", {}, {"code": None}])
+    note(folder, status="done", ended_by=hostile, warnings=[{"code": hostile, "epoch": 1, "text": hostile}])
     write(folder, 3, images_per_s=1e300, seconds="inf", lr=-1e300)
     done = cli("watch", folder)
     assert done.returncode == 0, done.stderr

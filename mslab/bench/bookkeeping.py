@@ -1,0 +1,117 @@
+"""What a run's manifest, hashes, tables and log cost: the same run with and without them, turn by turn.
+
+The difference of two runs drowns in a machine's noise, so the time inside of the bookkeeping is measured as well.
+"""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from easydict import EasyDict
+from rich import box
+from rich.table import Table
+
+from mslab.check import DatasetReport
+from mslab.runfolder import Run
+from mslab.show import render
+
+KEPT = ("took", "write_manifest", "write_history", "write_steps", "write_json", "ended")  # create is measured as a whole
+
+
+class Bare(Run):
+    """A run that writes its checkpoints, and nothing else."""
+
+    @classmethod
+    def begin(cls, path: Path, config: EasyDict, report: DatasetReport) -> "Bare":
+        (path / "checkpoints").mkdir(parents=True)
+        content: dict[str, Any] = {"kind": "train", "parent": None, "class_names": report.class_names, "metrics": {}}
+        content |= {"data": {"counts": report.counts}, "rollbacks": [], "warnings": [], "workers": 1}
+        return cls(path, config, content)
+
+    def took(self, device: str) -> None:
+        self.manifest["device"] = device
+
+    def nothing(self, *_: Any) -> None: ...
+
+    write_manifest = write_history = write_steps = write_json = ended = nothing
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        yield
+
+
+class Timed(Run):
+    """A run as it always is, with the seconds that its bookkeeping took."""
+
+    spent = 0.0
+    depth = 0  # calls inside of each other count once
+
+
+def timed(name: str) -> Callable:
+    """The method of Run, its time added to `spent`."""
+    method = getattr(Run, name)
+
+    def wrapped(self: Timed, *arguments: Any) -> Any:
+        start, self.depth = time.perf_counter(), self.depth + 1
+        try:
+            return method(self, *arguments)
+        finally:
+            self.depth -= 1
+            self.spent += (time.perf_counter() - start) * (self.depth == 0)
+
+    return wrapped
+
+
+for _name in KEPT:
+    setattr(Timed, _name, timed(_name))
+
+
+def bench_bookkeeping(
+    config: EasyDict, report: DatasetReport, repeats: int, folder: Path, progress: Callable[[str], Any]
+) -> list[dict[str, Any]]:
+    """Rows of {kept, seconds, inside}: `inside` are the seconds spent on it, None without. Leaves runs in `folder`."""
+    from mslab import training
+
+    training.settle(config)
+    rows = []
+    for turn in range(repeats):
+        for kept in (True, False) if turn % 2 == 0 else (False, True):
+            start = time.perf_counter()
+            settings = EasyDict(config)
+            run: Run
+            if kept:
+                run = Timed.create(f"bookkeeping-{turn}", settings, report)
+                begun = time.perf_counter() - start
+            else:
+                run = Bare.begin(folder / f"bare-{turn}", settings, report)
+            with run.recording():
+                training.go(run, report)
+            rows.append({"kept": kept, "seconds": time.perf_counter() - start})
+            rows[-1]["inside"] = begun + run.spent if isinstance(run, Timed) else None
+            for file in run.checkpoints.iterdir():
+                file.unlink()
+            progress(f"{len(rows)}/{2 * repeats}  {'with' if kept else 'without'}: {rows[-1]['seconds']:.1f} s")
+    return rows
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Medians: seconds with and without, their ratio, seconds inside and their share of a run."""
+    with_it, without = ([row["seconds"] for row in rows if row["kept"] is kept] for kept in (True, False))
+    inside = statistics.median(row["inside"] for row in rows if row["kept"])
+    medians = {"with": statistics.median(with_it), "without": statistics.median(without), "inside": inside}
+    share = inside / medians["with"]
+    return medians | {"ratio": medians["with"] / medians["without"], "share": share}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    found = summary(rows)
+    grid = Table(box=box.SIMPLE, title="manifest, hashes, tables and log of a run")
+    for name in ("", "seconds", "ratio"):
+        grid.add_column(name, justify="left" if name == "" else "right")
+    grid.add_row("without them", f"{found['without']:.1f}", "1.000")
+    grid.add_row("with them", f"{found['with']:.1f}", f"{found['ratio']:.3f}")
+    grid.add_row("inside of them", f"{found['inside']:.2f}", f"{found['share']:.4f}")
+    return render(grid)
