@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 data_app = typer.Typer(
-    help="Data sets: draw the demo's, split, import or pack one.", no_args_is_help=True, rich_markup_mode=None
+    help="Data sets: draw, build, split, import or pack one.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
 bench_app = typer.Typer(help="Speed beside others, as ratios.", no_args_is_help=True, rich_markup_mode=None)
@@ -103,6 +103,11 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
     from mslab.config import load_config
 
     settings = load_config(config, overrides or [])
+    return settings, checked_data(config, settings, skip_check)
+
+
+def checked_data(config: str, settings: Any, skip_check: bool) -> Any:
+    """The report of the data that the settings name."""
     runtime.refuse(settings.device, runtime.lacking(settings.device))  # before the data, which may take minutes
     report = checked(
         settings.train_data,
@@ -114,7 +119,7 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
     )
     report.raise_errors(f"{config} says class_num: {settings.class_num}")
     say.info(report.brief())
-    return settings, report
+    return report
 
 
 def reported(run: str | Path | None, no_report: bool) -> None:
@@ -196,6 +201,20 @@ def data_make(
     from mslab.demo import draw
 
     draw(Path(out), seed=seed, size=size)
+
+
+@job(data_app, "animals")
+def data_animals(
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="where the data sets go")] = "datasets",
+    wheel: Annotated[
+        str | None,
+        typer.Option("--wheel", metavar="FILE", help="animal-mnist 0.4 as fetched elsewhere, instead of by pip"),
+    ] = None,
+) -> None:
+    """Build animals9 and animals2, the silhouettes of README's results, from a package that pip fetches."""
+    from mslab.animals import build_animals
+
+    build_animals(Path(out), Path(wheel) if wheel else None)
 
 
 @job(data_app, "split")
@@ -395,6 +414,95 @@ def lr_find(
         print(text)
 
 
+@job(app, "sweep")
+def sweep(
+    config: Annotated[str | None, typer.Argument(metavar="CONFIG", help="a YAML file of settings")] = None,
+    overrides: Overrides = None,
+    space: Annotated[
+        str | None, typer.Option("--space", metavar="FILE", help="which settings are tried, and between what")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="finished ones in all; 20 where not given", min=1)] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="processes here, each on its own cores", min=1)
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="90s, 30m or 2h, after which no trial begins")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe, random or grid; tpe where not given")] = None,
+    pruner: Annotated[str | None, typer.Option(help="median or none; median where not given")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL|FILE", help="a database's URL, a .db or .log file, or journal; SQLite in the folder"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="STUDY", help="in a storage that machines share: the study to begin or join")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", metavar="FILE|RUN", help="each trial is a transfer from it")
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option("--test", metavar="ROOT", help="measure best and default on these, once, at the end")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="of the sampler; 1 where not given", min=0, max=2**31 - 1)] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="FOLDER", help="go on with a sweep that was stopped")
+    ] = None,
+    json_file: Json = None,
+    skip_check: SkipCheck = False,
+) -> int:
+    """Try settings and say which do best: Optuna, in several processes, each trial a run; leaves runs/NAME-sweep-…/."""
+    for option, value, known in (("--sampler", sampler, "tpe random grid"), ("--pruner", pruner, "median none")):
+        if value is not None and value not in known.split():
+            raise typer.BadParameter(f"{option} {value} is none of {', '.join(known.split())}")
+    if (config is None) == (resume is None) or (config is not None and space is None):
+        raise typer.BadParameter("CONFIG and --space FILE, or --resume FOLDER")
+    if resume is not None and any((overrides, space, sampler, pruner, name, backbone, seed is not None, skip_check)):
+        raise typer.BadParameter("--resume takes --trials, --workers, --budget, --test, --storage; the rest is known")
+    if name is not None and storage is None:
+        raise typer.BadParameter("--name is of a --storage that outlives the sweep's folder")
+    from mslab import sweep as sweeping
+
+    given: dict[str, Any] = {"trials": trials, "workers": workers, "budget": sweeping.seconds_of(budget)}
+    given |= {"test": test, "storage": storage}
+    if resume is not None:
+        told = sweeping.resume_sweep(resume, given)
+    else:
+        given |= {"sampler": sampler, "pruner": pruner, "name": name, "backbone": backbone, "seed": seed}
+        options = sweeping.Options(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
+        look = functools.partial(checked_data, str(config), skip_check=skip_check)
+        told = sweeping.run_sweep(str(config), str(space), overrides or [], options, look)
+    write_json(json_file, told)
+    if json_file != "-":
+        print(sweeping.table(told))
+    return 130 if told["status"] == "stopped" else 0
+
+
+@job(app, "repeat")
+def repeat_run(
+    config: Config,
+    overrides: Overrides = None,
+    seeds: Annotated[int, typer.Option(help="runs, with the config's seed and those after it", min=1)] = 5,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", metavar="FILE|RUN", help="each run is a transfer from it")
+    ] = None,
+    test: Annotated[str | None, typer.Option("--test", metavar="ROOT", help="measure each run on these, too")] = None,
+    json_file: Json = None,
+    skip_check: SkipCheck = False,
+) -> None:
+    """Train with several seeds: mean, standard deviation and 95 % interval of every figure."""
+    settings, report = checked_config(config, overrides, skip_check)
+    images = None
+    if test is not None:
+        images = checked(test, skip_content=skip_check)
+        images.raise_errors()
+    from mslab import repeating
+
+    result = repeating.repeat(settings, seeds, report, Path(config).stem, backbone, images)
+    write_json(json_file, result)
+    if json_file != "-":
+        print(repeating.table(result))
+
+
 @job(app, "tune-batch")
 def tune_batch(
     config: Config,
@@ -589,6 +697,122 @@ def evaluate(
     write_json(json_file, result)
     if json_file != "-":
         print(figures_table(result))
+
+
+@job(app, "verify")
+def verify(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run folder")],
+    json_file: Json = None,
+) -> int:
+    """Compare each file of a run, and the checkpoint it began from, with the sha256 that its manifest noted."""
+    from mslab import manifest
+
+    rows = manifest.verify(Path(run))
+    ok = all(row["status"] in ("same", "left out") for row in rows)
+    write_json(json_file, {"schema": 1, "run": run, "ok": ok, "files": rows})
+    if json_file != "-":
+        width = max(len(row["file"]) for row in rows)
+        for row in rows:
+            print(runtime.harmless(f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}", kept=""))
+        print(f"{run}: " + (f"all {len(rows)} files are as the run left them" if ok else "not as the run left it"))
+    return 0 if ok else 1
+
+
+@job(app, "reproduce")
+def reproduce_run(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="a finished run folder")] = None,
+    overrides: Overrides = None,
+    archive: Annotated[
+        str | None, typer.Option("--from", metavar="ARCHIVE", help="unpack what mslab archive wrote, in RUN's place")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", metavar="FILE|RUN", help="where the parent checkpoint lies now")
+    ] = None,
+    other: Annotated[
+        str | None, typer.Option("--with", metavar="OTHER_RUN", help="compare with this run; trains nothing")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="of accuracies; of losses five times as much, relative", min=0, max=1)
+    ] = 0.02,
+    install: Annotated[
+        bool, typer.Option("--install", help="in a virtual environment of the recorded packages, removed afterwards")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what differs now; exit 1 where that stops")
+    ] = False,
+    json_file: Json = None,
+    no_report: NoReport = False,
+) -> int:
+    """Run a run again from what it recorded, and say whether its figures hold; exit 1 where they do not."""
+    given = list(overrides or [])
+    if archive and run and "=" in run:  # without RUN, the first setting is in its place
+        given, run = [run, *given], None
+    if (run is None) == (archive is None):
+        raise typer.BadParameter("name a RUN, or --from ARCHIVE")
+    if install and other is not None:
+        raise typer.BadParameter("--with trains nothing: there is nothing to --install for")
+    from mslab import reproduce
+    from mslab.progress import Meter
+    from mslab.reproduce import installing, opening
+    from mslab.runfolder import Run
+
+    if archive is not None:
+        with Meter(1) as meter:
+            run = str(opening.unpack(archive, meter.counted("unpacking")))
+        say.info("%s: unpacked to %s", archive, run)
+    if install:
+        options = {"--backbone": backbone, "--tolerance": tolerance, "--json": json_file}
+        flags = [flag for flag, asked in (("--dry-run", dry_run), ("--no-report", no_report)) if asked]
+        named = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+        return installing.run_in_own(Run.read(str(run)), ["reproduce", str(run), *given, *named, *flags])
+    wish = reproduce.Wish(given, backbone, other, tolerance, dry_run)
+    result = reproduce.reproduce(str(run), wish, say.info if json_file == "-" else print)
+    write_json(json_file, result.to_dict())
+    if result.error:
+        raise result.error
+    reported(result.again if result.trained else None, no_report)
+    return 0 if result.held else 1
+
+
+@job(app, "reproduce-all")
+def reproduce_all(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RECIPE]...", help="all small ones if none")] = None,
+    fastest: Annotated[bool, typer.Option("--fastest", help="only the fastest one")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="train them and keep what they leave as what was measured")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="of accuracies; of losses five times as much, relative", min=0, max=1)
+    ] = 0.05,
+    json_file: Json = None,
+) -> int:
+    """Run the small recipes of configs/ again and compare with what was measured; exit 1 where one does not hold."""
+    from mslab.reproduce import recipes
+
+    if record:
+        recipes.record(names or [])
+        return 0
+    rows = recipes.reproduce_all(names or [], fastest, tolerance)
+    write_json(json_file, {"schema": 1, "recipes": rows})
+    if json_file != "-":
+        print(recipes.table(rows))
+    return 1 if any(row["verdict"] == "different" for row in rows) else 0
+
+
+@job(app, "archive")
+def archive_run(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a finished run folder")],
+    data: Annotated[bool, typer.Option("--data", help="with the images it was trained and measured on")] = False,
+    no_weights: Annotated[bool, typer.Option("--no-weights", help="without best.ckpt and best_backbone.ckpt")] = False,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE.zip", help="RUN.zip where not given")] = None,
+) -> None:
+    """Pack a run with all that repeating it elsewhere needs: mslab reproduce --from FILE.zip."""
+    from mslab.progress import Meter
+    from mslab.reproduce import archiving
+
+    with Meter(1) as meter:
+        packed = archiving.archive(run, out, data, not no_weights, meter.counted("packing"))
+    say.info("%s; mslab reproduce --from %s repeats it", packed, packed.file)
 
 
 @job(app, "report")
@@ -799,6 +1023,23 @@ def bench_transfer(
     write_json(json_file, rows)
     if json_file != "-":
         print(transfer.table(rows))
+
+
+@job(bench_app, "bookkeeping")
+def bench_bookkeeping(
+    config: Config,
+    overrides: Overrides = None,
+    repeats: Annotated[int, typer.Option(help="runs of each; the median counts", min=1)] = 3,
+    json_file: Json = None,
+) -> None:
+    """A training run with and without its manifest, hashes, tables and log, turn by turn."""
+    from mslab.bench import bookkeeping
+
+    settings, report = checked_config(config, overrides, skip_check=True)
+    rows = bookkeeping.bench_bookkeeping(settings, report, repeats, Path("runs") / "bookkeeping", say.info)
+    write_json(json_file, {"rows": rows} | bookkeeping.summary(rows))
+    if json_file != "-":
+        print(bookkeeping.table(rows))
 
 
 @job(bench_app, "data")

@@ -130,6 +130,7 @@ class Manifest(Part):
     kind: Literal["train", "transfer", "incremental"]
     versions: dict[str, str]
     git: Git | None = Field(description="commit of the mslab that ran; null where it was no checkout")
+    code: str | None = Field(description="a digest of mslab's own source files; null in runs that are older than it")
     environment: Environment | None = Field(description="null in runs that are older than it")
     determinism: Determinism | None
     device: str | None
@@ -183,7 +184,7 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
     """Schema 1 -> 2: what was not recorded then is null or empty."""
     if content["schema"] != 1:
         return content
-    new: dict[str, Any] = {"environment": None, "determinism": None, "reproduces": None, "resumed": []}
+    new: dict[str, Any] = {"code": None, "environment": None, "determinism": None, "reproduces": None, "resumed": []}
     new |= {"ended_by": None, "rollbacks": [], "warnings": [], "epoch_images": None, "workers": 1}
     content = new | content | {"schema": 2, "data": {"skip_check": False, "classes": {}} | content["data"]}
     if content["parent"]:
@@ -212,6 +213,15 @@ def environment(device: str = "") -> dict[str, Any]:
         "driver": driver(device),
         "guards": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def code() -> str:
+    """16 hex digits over mslab's own source files: equal where the same code runs, whatever git says."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def driver(device: str) -> str:
@@ -293,9 +303,10 @@ def load(run: Path) -> dict[str, Any]:
 
 
 def verify(run: Path) -> list[dict[str, str]]:
-    """Each file that the manifest lists, and the parent: {"file", "status", "text"}; status same, changed, missing.
+    """Each file that the manifest lists, and the parent: {"file", "status", "text"}.
 
-    Raises RunError where the manifest lists none yet.
+    `status`: same, changed, missing, or left out: a checkpoint that mslab archive does not take. Raises RunError where
+    the manifest lists none yet.
     """
     content = load(run)
     if not content["artifacts"]:
@@ -305,8 +316,14 @@ def verify(run: Path) -> list[dict[str, str]]:
             fix=f"mslab train --resume {run}, or wait until it has ended",
         )
     rows = [held(run / name, name, digest) for name, digest in content["artifacts"].items()]
-    if above := content["parent"]:
-        rows.append(held(Path(above["file"]), above["file"], above["sha256"], "the checkpoint it began from; "))
+    above, unpacked = content["parent"], (run / "environment.txt").is_file()  # which archives hold
+    for row in rows if unpacked else ():
+        if row["status"] == "missing" and row["file"].startswith("checkpoints/"):
+            row |= {"status": "left out", "text": "the archive holds no such checkpoint"}
+    if above:
+        places = [*sorted((run / "parent").glob("*")), Path(above["file"])]  # an archive brings it
+        file = next((place for place in places if place.is_file()), Path(above["file"]))
+        rows.append(held(file, str(file), above["sha256"], "the checkpoint it began from; "))
     return rows
 
 

@@ -78,6 +78,7 @@ class Run:
             "kind": kind,
             "versions": runtime.versions(),
             "git": git_state(),
+            "code": manifest.code(),
             "environment": manifest.environment(),
             "determinism": None,
             "device": None,

@@ -11,6 +11,7 @@ from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_config
 from mslab.config.page import page as made
 from mslab.errors import ConfigError
 from mslab.grade.rubric import load_rubric
+from mslab.sweep.space import read_space
 
 GOOD = {"train_data": "a", "val_data": "b", "class_num": 9}
 
@@ -144,7 +145,10 @@ def test_a_missing_file_names_those_beside_it(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_config_parses_and_says_its_command(path):
-    load_rubric(path) if path.name == "rubric.yaml" else load_config(path)
+    if path.name == "space.yaml":
+        assert read_space(path, load_config(path.with_name("knobs.yaml")))
+    else:
+        load_rubric(path) if path.name == "rubric.yaml" else load_config(path)
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# ./run.sh ") and path.name in first and second.startswith("# ")
 

@@ -130,7 +130,7 @@ def test_a_file_that_no_run_lists_has_no_lineage(parent, copy):
 
 def test_a_manifest_of_schema_1_is_read_as_one_of_today(copy):
     content = raw(copy)
-    for name in ("environment", "determinism", "reproduces", "resumed", "rollbacks", "warnings", "ended_by"):
+    for name in ("code", "environment", "determinism", "reproduces", "resumed", "rollbacks", "warnings", "ended_by"):
         del content[name]
     del content["data"]["classes"]
     content |= {"schema": 1, "parent": {"file": "x.ckpt", "sha256": "0" * 64}}
@@ -178,7 +178,7 @@ def test_verify_names_what_was_changed_and_what_is_missing(copy):
     done = cli("verify", copy)
     assert done.returncode == 1 and "not as the run left it" in done.stdout
     for status, name in (("changed", "checkpoints/best.ckpt"), ("missing", "history.csv"), ("changed", "config.yaml")):
-        assert any(line.startswith(f"{status:<7}  {name} ") for line in done.stdout.splitlines()), done.stdout
+        assert any(line.startswith(f"{status:<8}  {name} ") for line in done.stdout.splitlines()), done.stdout
     assert "the manifest says" in done.stdout
 
 

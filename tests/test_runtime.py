@@ -183,11 +183,12 @@ def test_imports_go_one_way_down_the_list():
     import ast
 
     order = """
-        errors schedule config stopping check cuda runtime cells workers augment data model folding freezing loss
-        optimizers checkpoint metrics evaluation inspection progress runfolder kept features decoded guards eventlog
-        steps training finetuning launching mushrooms show plots exported predict export serve suspects report notebook
-        demo comparison converting splitting unpacking packing doctor ratefinder batchtuner watching grade bench
-        cli modelarts
+        errors schedule config stopping check cuda runtime cells workers streams augment data model folding
+        freezing loss optimizers checkpoint metrics evaluation inspection progress manifest runfolder kept
+        features decoded guards eventlog steps training finetuning launching mushrooms animals show plots exported
+        predict export serve suspects report notebook demo comparison repeating sweep
+        converting splitting zips unpacking packing
+        doctor ratefinder batchtuner watching reproduce grade bench cli modelarts
     """
     ranks = {name: rank for rank, name in enumerate(order.split())}
     package = Path(runtime.__file__).parent

