@@ -1,0 +1,163 @@
+"""The same training with several seeds: what a figure is worth, as mean, standard deviation and interval."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from easydict import EasyDict
+from rich import box
+from rich.table import Table
+
+from mslab import checkpoint
+from mslab.check import DatasetReport
+from mslab.errors import ConfigError, DivergedError
+
+if TYPE_CHECKING:
+    from mslab.runfolder import Run
+
+say = logging.getLogger("mslab")
+METRICS = {
+    "val_acc": "validation accuracy, best epoch",
+    "val_loss": "validation loss, in that epoch",
+    "macro_f1": "macro F1, in that epoch",
+    "train_acc": "training accuracy, last epoch",
+    "train_loss": "training loss, last epoch",
+    "linear_acc": "linear model of 8x8 thumbnails",
+    "test_acc": "test accuracy",
+}
+
+
+def repeat(
+    config: EasyDict,
+    seeds: int,
+    report: DatasetReport,
+    name: str,
+    backbone: str | Path | None = None,
+    test: DatasetReport | None = None,
+) -> dict[str, Any]:
+    """Train with the seeds config.seed, config.seed + 1, …; with a backbone, each is a transfer.
+
+    Leaves runs/NAME-repeat-…/ with repeat.json, which grows run by run, and the runs without their checkpoints: they
+    cannot be resumed. Returns the JSON's content. A run whose loss explodes is noted and left out of the figures;
+    raises DivergedError where all are.
+    """
+    from mslab import evaluation, training
+
+    if config.max_training_time:
+        raise in_the_middle("a repetition", config.max_training_time)
+    folder = fresh_folder(f"{name}-repeat")
+    runs: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"schema": 1, "folder": str(folder), "config": dict(config), "runs": runs, "metrics": {}}
+    last: DivergedError | None = None
+    result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
+    for seed in range(config.seed, config.seed + seeds):
+        say.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
+        run = begin(EasyDict(config | {"seed": seed}), report, backbone, folder / f"seed{seed}")
+        row: dict[str, Any] = {"seed": seed, "run": str(run.path)}
+        runs.append(row)
+        try:
+            with run.recording():
+                done = training.go(run, report)
+            row |= figures(run, done)
+            if test:
+                row["test_acc"] = evaluation.evaluate(run.path, test.root, test, config.device)["accuracy"]
+        except DivergedError as error:
+            row["failed"], last = error.what, error
+            say.info(f"seed {seed}: {error.what}")
+        clear(run.path)
+        result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in METRICS}
+        checkpoint.write_text(folder / "repeat.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    if last and all("failed" in row for row in runs):
+        raise last
+    if failed := [row["seed"] for row in runs if "failed" in row]:
+        say.info(f"note: {len(failed)} of {seeds} seeds diverged ({', '.join(map(str, failed))}): left out below")
+    say.info(f"{folder / 'repeat.json'}: every run's figures")
+    return result
+
+
+def begin(config: EasyDict, report: DatasetReport, backbone: str | Path | None, path: Path) -> "Run":
+    """A fresh run folder at exactly this path; of a transfer, where there is a backbone."""
+    from mslab import finetuning, training
+
+    name = f"{path.parent.name}/{path.name}"
+    if backbone:
+        run = finetuning.prepare_transfer(config, backbone, report, name)
+    else:
+        run = training.prepare(config, report, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run.path = run.path.rename(path)  # its parent has the time in its name
+    return run
+
+
+def fresh_folder(stem: str) -> Path:
+    """runs/STEM-YYYYMMDD-HHMMSS/; a second one in the same second gets -2."""
+    stem = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in range(1, 1000):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(stem)
+
+
+def in_the_middle(what: str, hours: float) -> ConfigError:
+    return ConfigError(
+        f"max_training_time: {hours} would leave {what} in the middle.",
+        expected="runs that are trained to their end",
+        fix="max_training_time=null",
+    )
+
+
+def clear(run: Path) -> None:
+    """Take a run's checkpoints away: 280 MB of a ResNet-50."""
+    for file in (run / "checkpoints").glob("*"):
+        file.unlink()
+
+
+def figures(run: "Run", done: Mapping[str, Any]) -> dict[str, Any]:
+    """A finished run's figures, by METRICS' names."""
+    best, last = run.best, run.rows[-1]
+    row: dict[str, Any] = {"val_acc": best["val_acc"], "val_loss": best["val_loss"]} if best else {}
+    if (run.path / "eval.json").is_file():
+        classes = json.loads((run.path / "eval.json").read_text(encoding="utf-8"))["per_class"].values()
+        row["macro_f1"] = float(np.mean([scores["f1"] for scores in classes]))
+    row |= {"train_acc": last["train_acc"], "train_loss": last["train_loss"], "linear_acc": done["linear_acc"]}
+    return row | {"epochs": run.epoch, "seconds": done["seconds"]}
+
+
+def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:
+    """Mean, standard deviation and Student's interval of the mean; null where one value, or none, has no such thing."""
+    # interval([0.8, 0.9]) -> {"n": 2, "mean": 0.85, "std": 0.0707, "low": 0.215, "high": 1.485}
+    from scipy import stats
+
+    n = len(values)
+    found: dict[str, Any] = {"n": n, "mean": float(np.mean(values)) if n else None}
+    found |= {"std": None, "low": None, "high": None}
+    if n > 1:
+        spread = float(np.std(values, ddof=1))
+        half = float(stats.t.ppf((1 + share) / 2, n - 1)) * spread / math.sqrt(n)
+        found |= {"std": spread, "low": found["mean"] - half, "high": found["mean"] + half}
+    return found
+
+
+def table(result: Mapping[str, Any]) -> str:
+    from mslab.show import render
+
+    count = sum("failed" not in row for row in result["runs"])
+    grid = Table(box=box.SIMPLE, title=f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)")
+    for name in ("", "mean", "standard deviation", "95 % interval"):
+        grid.add_column(name, justify="left" if name == "" else "right")
+    for key, title in METRICS.items():
+        found = result["metrics"][key]
+        if found["n"]:
+            spread = "–" if found["std"] is None else f"{found['std']:.4f}"
+            around = "–" if found["std"] is None else f"{found['low']:.4f} to {found['high']:.4f}"
+            grid.add_row(title, f"{found['mean']:.4f}", spread, around)
+    return render(grid)

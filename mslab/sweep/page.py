@@ -1,0 +1,188 @@
+"""report.html of a sweep: how it went, which settings mattered, every trial. No script, no request."""
+
+import json
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from markupsafe import Markup, escape
+from optuna.trial import TrialState
+
+from mslab.checkpoint import write_text
+from mslab.sweep import ledger
+from mslab.sweep.crew import short
+from mslab.sweep.space import Knob, idle, label
+
+ENOUGH = 10  # completed trials, below which importance would be chance
+DRAWN = 12  # settings with an axis of their own
+
+
+def write(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], folder: Path) -> Path:
+    """Write the page of a sweep into its folder."""
+    from mslab.report import render
+
+    page = folder / "report.html"
+    write_text(page, render("sweep.html", facts(told, study, space, folder), "en"))
+    return page
+
+
+def facts(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], folder: Path) -> dict[str, Any]:
+    rows, best = [dict(row) for row in told["trials"]], told["best"]
+    weights, why_not = importance(study, [knob.name for knob in space])
+    for row in rows:
+        row["link"] = os.path.relpath(row["run"], folder.resolve()) if row["run"] and Path(row["run"]).is_dir() else ""
+    return {
+        "title": f"{folder.name} · mslab",
+        "name": folder.name,
+        "told": told,
+        "rows": [{**row, "values": {key: short(value) for key, value in row["values"].items()}} for row in rows],
+        "names": [knob.name for knob in space],
+        "space": [str(knob) for knob in space],
+        "best": best,
+        "default": told["default"],
+        "command": command(told) if best else "",
+        "counts": {state: sum(row["state"] == state for row in rows) for state in ledger.STATES.values()},
+        "history": history(rows),
+        "parallel": parallel(rows, space[:DRAWN]),
+        "importance": bars(weights),
+        "why_not": why_not,
+        "config_text": json.dumps(told["config"], indent=2, ensure_ascii=False),
+    }
+
+
+def command(told: Mapping[str, Any]) -> str:
+    """The command line that trains the best trial."""
+    way = "transfer" if told["options"]["backbone"] else "train"
+    words = ["mslab", way, told["config_file"] or "CONFIG"]
+    values = told["best"]["values"]
+    words += [text for text in told["overrides"] if text.partition("=")[0].strip() not in values]
+    settings = told["settings"] | values  # what does nothing beside the others is refused on a command line
+    words += [f"{key}={text_of(v)}" for key, v in values.items() if v is not None and not idle(key, settings)]
+    words += ["--backbone", told["options"]["backbone"]] if told["options"]["backbone"] else []
+    return shlex.join(words)
+
+
+def text_of(value: Any) -> str:
+    """The value as key=value takes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def importance(study: optuna.Study, names: Sequence[str]) -> tuple[dict[str, float], str]:
+    """({setting: share of what val_acc varied by}, "") or ({}, why there is none)."""
+    done = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if set(names) <= set(t.params)]
+    if len(done) < ENOUGH:
+        return {}, f"it takes {ENOUGH} completed trials to say which setting mattered; there are {len(done)}"
+    if len({t.value for t in done}) == 1:
+        return {}, "every trial has the same accuracy"
+    copy = optuna.create_study(direction="maximize")
+    with ledger.unwarned():
+        copy.add_trials(done)
+        try:
+            return optuna.importance.get_param_importances(copy), ""
+        except (ValueError, RuntimeError) as error:  # no setting has varied, for one
+            return {}, str(error)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def history(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """val_acc of each trial, and the best so far as a line; pruned trials are squares."""
+    from mslab.report import charts
+
+    shown = [row for row in rows if row["val_acc"] is not None and row["state"] in ("complete", "pruned")]
+    if not shown:
+        return Markup("")
+    values = [row["val_acc"] for row in shown]
+    steps = charts.ticks(min(values), max(values) if max(values) > min(values) else min(values) + 0.1)
+    last = max(row["trial"] for row in shown)
+    axes = charts.Axes((-0.5, min(steps[0], *values)), (last + 0.5, max(steps[-1], *values)))
+    whole = [t for t in charts.ticks(0, max(last, 1), 8, whole=True) if 0 <= t <= last]
+    parts = charts.frame(axes, whole, steps, "trial")
+    led, line = -math.inf, []
+    for row in shown:
+        led = max(led, row["val_acc"]) if row["state"] == "complete" else led
+        line.append((row["trial"], led))
+    points = axes.path([x for x, _ in line], [y for _, y in line])
+    parts.append(f'<g class="line c0"><title>best so far</title><polyline points="{points}"/></g>')
+    for row in shown:
+        style = 0 if row["state"] == "complete" else 1
+        parts.append(
+            f'<path class="dot c{style}" d="{charts.SHAPES[style]}" transform="translate({axes.x(row["trial"])},'
+            f'{axes.y(row["val_acc"])})"><title>{escape(tip(row))}</title></path>'
+        )
+    return charts.svg(axes.size, "validation accuracy of each trial", parts)
+
+
+def tip(row: Mapping[str, Any]) -> str:
+    values = "\n".join(f"{key}: {short(value)}" for key, value in row["values"].items())
+    return f"trial {row['trial']}, {row['state']}\nval_acc {row['val_acc']:.4f}\n{values}"
+
+
+def parallel(rows: Sequence[Mapping[str, Any]], space: Sequence[Knob]) -> Markup:
+    """A line a trial through an axis a setting, the accuracy last; the best fifth in the strong colour, drawn last."""
+    from mslab.report import charts
+
+    shown = sorted(
+        (r for r in rows if r["val_acc"] is not None and r["state"] in ("complete", "pruned")),
+        key=lambda r: r["val_acc"],
+    )
+    if len(shown) < 2:
+        return Markup("")
+    scales = [(knob.name, *scale(knob, [row["values"][knob.name] for row in shown])) for knob in space]
+    low, high = shown[0]["val_acc"], shown[-1]["val_acc"]
+    places = [(row["val_acc"] - low) / (high - low) if high > low else 0.5 for row in shown]
+    scales.append(("val_acc", places, f"{low:.3f}", f"{high:.3f}"))
+    width, height, side, top, bottom = max(charts.WIDTH, 110 * len(scales)), 300, 60, 42, 26
+    axes = charts.Axes((0, 0), (len(scales) - 1, 1), (width, height), (side, side, top, bottom))
+    parts = []
+    for index, row in enumerate(shown):
+        style = 0 if index >= len(shown) * 0.8 else 5
+        points = axes.path(range(len(scales)), [places[index] for _, places, _, _ in scales])
+        parts.append(
+            f'<g class="line c{style}"><title>{escape(tip(row))}</title><polyline points="{points}" '
+            f'stroke-opacity="{0.95 if style == 0 else 0.45}"/></g>'
+        )
+    for place, (name, _, least, most) in enumerate(scales):
+        x = axes.x(place)
+        anchor = "middle" if 0 < place < len(scales) - 1 else "start" if place == 0 else "end"
+        edge = x if anchor == "middle" else x - 50 if anchor == "start" else x + 50
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{height - bottom}"/>')
+        for text, y in ((name, 14), (most, 32), (least, height - 8)):
+            parts.append(f'<text x="{edge}" y="{y}" text-anchor="{anchor}">{escape(str(text)[:22])}</text>')
+    return charts.svg((width, height), "every trial: its settings and its accuracy", parts)
+
+
+def scale(knob: Knob, values: Sequence[Any]) -> tuple[list[float], str, str]:
+    """(where each value lies between 0 and 1, what is at 0, what is at 1)."""
+    if knob.choices:
+        labels = list(dict.fromkeys([str(label(c)) for c in knob.choices] + [str(label(v)) for v in values]))
+        span = max(1, len(labels) - 1)
+        return [labels.index(str(label(value))) / span for value in values], labels[0], labels[-1]
+    low, high = min(knob.low, *values), max(knob.high, *values)  # the default may be outside
+    log = knob.log and low > 0
+    ends = (math.log(low), math.log(high)) if log else (low, high)
+    width = (ends[1] - ends[0]) or 1.0
+    return [((math.log(v) if log else v) - ends[0]) / width for v in values], f"{low:.4g}", f"{high:.4g}"
+
+
+def bars(weights: Mapping[str, float]) -> Markup:
+    """A bar a setting: how much of the variation of val_acc goes with it."""
+    from mslab.report import charts
+
+    if not weights:
+        return Markup("")
+    left, line = 200, 26
+    height = line * len(weights) + 10
+    parts = []
+    for number, (name, weight) in enumerate(sorted(weights.items(), key=lambda item: -item[1])):
+        y = 5 + number * line
+        length = round(weight * (charts.WIDTH - left - 60), 1)
+        parts.append(f'<text x="{left - 8}" y="{y + 15}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<rect class="bar" x="{left}" y="{y}" width="{length}" height="{line - 6}"/>')
+        parts.append(f'<text x="{left + length + 6}" y="{y + 15}">{weight:.2f}</text>')
+    return charts.svg((charts.WIDTH, height), "importance of each setting", parts)

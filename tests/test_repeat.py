@@ -1,0 +1,85 @@
+"""The same training over several seeds: figures, and what is left on disk."""
+
+import json
+
+import pytest
+from conftest import cli, overrides, settings
+
+from mslab import repeating
+from mslab.check import check_dataset
+from mslab.config import load_config
+from mslab.errors import ConfigError, DivergedError
+
+EXPLODES = {"lr_max": 100, "momentum": 0.99, "weight_decay": 1, "warmup_epochs": 2, "lr_init": 0.001, "epochs": 3}
+
+
+def test_figures_are_mean_spread_and_students_interval():
+    found = repeating.interval([0.80, 0.84, 0.82])
+    assert found["n"] == 3 and found["mean"] == pytest.approx(0.82) and found["std"] == pytest.approx(0.02)
+    half = 4.302653 * 0.02 / 3**0.5  # t of 2 degrees of freedom, 97.5 %
+    assert found["low"] == pytest.approx(0.82 - half, abs=1e-6) and found["high"] == pytest.approx(
+        0.82 + half, abs=1e-6
+    )
+
+
+def test_one_value_has_no_spread_and_none_has_no_mean():
+    assert repeating.interval([0.9]) == {"n": 1, "mean": 0.9, "std": None, "low": None, "high": None}
+    assert repeating.interval([]) == {"n": 0, "mean": None, "std": None, "low": None, "high": None}
+    metrics = {key: repeating.interval([0.9] if key == "val_acc" else []) for key in repeating.METRICS}
+    text = repeating.table({"runs": [{"seed": 1}], "metrics": metrics})
+    assert "1 seed;" in text and "0.9000" in text and "–" in text and "test accuracy" not in text
+
+
+def test_two_seeds_of_a_transfer_are_two_runs_and_their_mean(parent, squares, inside, capsys):
+    config = load_config(settings(squares / "two", 2, freeze="all") | {"stages": None, "seed": 3})
+    report = check_dataset(config.train_data, config.val_data)
+    test = check_dataset(squares / "two" / "val")
+    result = repeating.repeat(config, 2, report, "x", parent, test)
+    (folder,) = (inside / "runs").iterdir()
+    assert folder.name.startswith("x-repeat-") and json.loads((folder / "repeat.json").read_text()) == result
+    assert sorted(path.name for path in folder.iterdir()) == ["repeat.json", "seed3", "seed4"]
+    assert not list(folder.glob("*/checkpoints/*")) and len(list(folder.glob("*/history.csv"))) == 2
+    rows = result["runs"]
+    assert [row["seed"] for row in rows] == [3, 4]
+    for row in rows:
+        manifest = json.loads((inside / row["run"] / "manifest.json").read_text())
+        assert manifest["seed"] == row["seed"] and manifest["kind"] == "transfer" and manifest["status"] == "done"
+        assert manifest["metrics"]["val_acc"] == row["val_acc"]
+        last = (inside / row["run"] / "history.csv").read_text().splitlines()[-1].split(",")
+        assert (float(last[3]), float(last[4])) == (row["train_loss"], row["train_acc"])
+        assert row["test_acc"] == pytest.approx(row["val_acc"], abs=1e-6)  # the same images
+        assert 0 <= row["macro_f1"] <= 1 and row["linear_acc"] is not None
+    for key in repeating.METRICS:
+        assert result["metrics"][key]["n"] == 2 and result["metrics"][key]["std"] is not None
+        assert result["metrics"][key]["mean"] == pytest.approx(sum(row[key] for row in rows) / 2)
+    assert "2 seeds; the interval is of the mean" in repeating.table(result)
+
+
+def test_a_seed_that_diverges_is_said_and_left_out(squares, inside):
+    config = load_config(settings(squares / "three", 3, **EXPLODES))
+    report = check_dataset(config.train_data, config.val_data)
+    with pytest.raises(DivergedError, match="The loss became"):
+        repeating.repeat(config, 1, report, "x")
+    (folder,) = (inside / "runs").iterdir()
+    found = json.loads((folder / "repeat.json").read_text())
+    assert "The loss became" in found["runs"][0]["failed"] and found["metrics"]["val_acc"]["n"] == 0
+
+
+def test_a_run_may_not_stop_in_the_middle(squares, inside):
+    config = load_config(settings(squares / "three", 3, max_training_time=1.0))
+    with pytest.raises(ConfigError) as caught:
+        repeating.repeat(config, 2, check_dataset(config.train_data, config.val_data), "x")
+    text = str(caught.value)
+    assert "max_training_time: 1.0 would leave a repetition in the middle" in text
+    assert "expected  runs that are trained to their end" in text and "max_training_time=null" in text
+    assert not list(inside.iterdir())
+
+
+def test_seeds_on_the_command_line(squares, inside):
+    (inside / "x.yaml").write_text("\n".join(overrides(settings(squares / "three", 3))).replace("=", ": "))
+    assert cli("repeat", "x.yaml", "--seeds", 0, cwd=inside).returncode == 2
+    done = cli("repeat", "x.yaml", "epochs=1", "--seeds", 1, "--test", squares / "three", "--json", "-", cwd=inside)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["metrics"]["test_acc"]["n"] == 1 and result["metrics"]["val_acc"]["std"] is None
+    assert "1/1  seed 1" in done.stderr and "repeat.json: every run's figures" in done.stderr
