@@ -144,7 +144,7 @@ def carry_out(
         "fingerprint": report.fingerprint,
         "backbone": checkpoint.sha256(backbone) if backbone else None,
         "default": json.loads(json.dumps(dict(settings))),
-        "pruned_from": math.ceil(settings.warmup_epochs) + 1,
+        "pruned_from": max(math.ceil(settings.warmup_epochs) + 1, math.ceil(settings.epochs / 3)),  # epochs
     }
     study_name = options.name or told.get("study") or folder.name
     study = ledger.open_study(storage, study_name, about, space, options.sampler, options.pruner, options.seed)
