@@ -308,6 +308,9 @@ def test_the_page_has_no_script_and_escapes_names(tmp_path):
         page.command(told) == f"mslab train x.yaml epochs=3 lr_max={best['values']['lr_max']}"
         and page.command(told) in text
     )
+    (tmp_path / "config.yaml").write_text("data_workers: 1\n")  # the trial's own, whose worker had one core
+    told["best"]["run"], told["settings"]["data_workers"] = str(tmp_path), 4
+    assert page.command(told).endswith(" data_workers=1")
     assert all(row["val_acc"] <= best["val_acc"] for row in told["trials"] if row["state"] == "complete")
 
 

@@ -19,7 +19,7 @@ from mslab.config.rules import CONTRADICTIONS, IDLE, fill
 from mslab.config.schema import FIELDS, Profile, Schema, Stage, Triple
 from mslab.errors import ConfigError
 
-__all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Stage", "Triple", "dump_config", "load_config"]
+__all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Stage", "Triple", "dump_config", "load_config", "read_yaml"]
 
 say = logging.getLogger("mslab")
 
