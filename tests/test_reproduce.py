@@ -18,6 +18,12 @@ from mslab.reproduce import Wish, comparing, differing, images, installing
 from mslab.runfolder import Run
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """Tables break no text that is looked for."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 @pytest.fixture(scope="module")
 def made(squares, tmp_path_factory):
     """A finished run and its images, to be copied."""
@@ -326,7 +332,7 @@ def test_files_that_changed_after_the_run_are_named(run):
     assert {check(result, name).level for name in ("config.yaml", "history.csv", "steps.csv", "seed")} == {"matters"}
 
 
-def test_settings_workers_and_threads(run):
+def test_settings_workers_and_threads(run, all_cores):
     result, _ = once_more(run, overrides=["lr_max=0.01", "max_to_keep=3", "data_workers=2"], dry_run=True)
     assert check(result, "lr_max").level == "matters" and check(result, "max_to_keep").level == "no"
     if os.cpu_count() > 1:
