@@ -431,6 +431,7 @@ class caplog_of:
         sweep.say.removeHandler(self.handler)
 
 
+@pytest.mark.slow
 def test_a_budget_ends_trials_after_their_epoch_and_a_resume_goes_on_and_prunes(squares, inside, caplog):
     config = settings(squares / "three", 3, epochs=4)
     options = Options(trials=1, budget=1.0, storage="journal")

@@ -63,8 +63,8 @@ def command(told: Mapping[str, Any]) -> str:
     words += [text for text in told["overrides"] if text.partition("=")[0].strip() not in values]
     settings = told["settings"] | values  # what does nothing beside the others is refused on a command line
     words += [f"{key}={text_of(v)}" for key, v in values.items() if v is not None and not idle(key, settings)]
-    file = Path(told["best"]["run"] or "") / "config.yaml"  # of a trial before its first word there is none
-    threads = read_yaml(file)["data_workers"] if file.is_file() else settings["data_workers"]
+    run = told["best"].get("run")
+    threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings["data_workers"]
     if threads != settings["data_workers"]:  # a worker's share of the cores had fewer: others would see other images
         words.append(f"data_workers={threads}")
     words += ["--backbone", told["options"]["backbone"]] if told["options"]["backbone"] else []
