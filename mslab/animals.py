@@ -31,6 +31,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from mslab.checkpoint.pth import only
 from mslab.errors import DatasetError
 from mslab.progress import Meter
 
@@ -219,11 +220,7 @@ NAMES: dict[tuple[str, str], Any] = {
 
 
 class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be taken away
-    dispatch = {  # noqa: RUF012
-        code: function
-        for code, function in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
-        if code in {getattr(pickle, name)[0] for name in OPCODES.split()}
-    }
+    dispatch = only(OPCODES)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:

@@ -787,6 +787,10 @@ def reproduce_all(
     json_file: Json = None,
 ) -> int:
     """Run the small recipes of configs/ again and compare with what was measured; exit 1 where one does not hold."""
+    if names and fastest:
+        raise typer.BadParameter("--fastest is one recipe; name recipes, or ask for the fastest")
+    if record and (fastest or json_file):
+        raise typer.BadParameter("--record trains and keeps; --fastest and --json are of a comparison")
     from mslab.reproduce import recipes
 
     if record:

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import platform
-import re
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +20,7 @@ from mslab import checkpoint
 from mslab.check import DatasetReport, cores
 from mslab.check.report import printable
 from mslab.errors import RunError
+from mslab.runtime import found, read
 
 SCHEMA = 2
 FILE = Path(__file__).with_name("manifest.schema.json")
@@ -198,7 +198,7 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
 def environment(device: str = "") -> dict[str, Any]:
     """The present one; `device` as it was started."""
     packages = {str(found.metadata["Name"]).lower(): found.version for found in metadata.distributions()}
-    info = read("/proc/cpuinfo")
+    info = read(Path("/proc/cpuinfo"))
     flags = set((found(r"(?m)^(?:flags|Features)\s*: (.*)", info)).split())
     return {
         "python": platform.python_version(),
@@ -226,20 +226,10 @@ def code() -> str:
 
 def driver(device: str) -> str:
     if device == "gpu":
-        return found(r"(\d+\.\d+[\d.]*)", read("/proc/driver/nvidia/version"))
-    return found(r"(?m)^Version=(.*)", read("/usr/local/Ascend/driver/version.info")) if device == "ascend" else ""
-
-
-def read(file: str) -> str:
-    try:
-        return Path(file).read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def found(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
-    return match[1].strip() if match else ""
+        return found(r"(\d+\.\d+[\d.]*)", read(Path("/proc/driver/nvidia/version")))
+    return (
+        found(r"(?m)^Version=(.*)", read(Path("/usr/local/Ascend/driver/version.info"))) if device == "ascend" else ""
+    )
 
 
 def determinism(device: str, deterministic: bool) -> dict[str, Any]:

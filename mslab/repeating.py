@@ -4,9 +4,8 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from easydict import EasyDict
@@ -16,9 +15,7 @@ from rich.table import Table
 from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.errors import ConfigError, DivergedError
-
-if TYPE_CHECKING:
-    from mslab.runfolder import Run
+from mslab.runfolder import Run, fresh_folder
 
 say = logging.getLogger("mslab")
 METRICS = {
@@ -80,7 +77,7 @@ def repeat(
     return result
 
 
-def begin(config: EasyDict, report: DatasetReport, backbone: str | Path | None, path: Path) -> "Run":
+def begin(config: EasyDict, report: DatasetReport, backbone: str | Path | None, path: Path) -> Run:
     """A fresh run folder at exactly this path; of a transfer, where there is a backbone."""
     from mslab import finetuning, training
 
@@ -92,19 +89,6 @@ def begin(config: EasyDict, report: DatasetReport, backbone: str | Path | None, 
     path.parent.mkdir(parents=True, exist_ok=True)
     run.path = run.path.rename(path)  # its parent has the time in its name
     return run
-
-
-def fresh_folder(stem: str) -> Path:
-    """runs/STEM-YYYYMMDD-HHMMSS/; a second one in the same second gets -2."""
-    stem = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    for number in range(1, 1000):
-        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(stem)
 
 
 def in_the_middle(what: str, hours: float) -> ConfigError:
@@ -121,7 +105,7 @@ def clear(run: Path) -> None:
         file.unlink()
 
 
-def figures(run: "Run", done: Mapping[str, Any]) -> dict[str, Any]:
+def figures(run: Run, done: Mapping[str, Any]) -> dict[str, Any]:
     """A finished run's figures, by METRICS' names."""
     best, last = run.best, run.rows[-1]
     row: dict[str, Any] = {"val_acc": best["val_acc"], "val_loss": best["val_loss"]} if best else {}

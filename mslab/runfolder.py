@@ -52,21 +52,7 @@ class Run:
         epoch_images: int | None = None,
     ) -> "Run":
         """A fresh folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental."""
-        stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-        number = 1
-        while True:
-            path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                path.mkdir(parents=True)
-                break
-            except FileExistsError:
-                number += 1
-            except OSError as error:
-                raise RunError(
-                    f"{path} cannot be made: {error.strerror}.",
-                    expected="a folder that can be written to",
-                    fix="cd to one",
-                ) from None
+        path = fresh_folder(name)
         (path / "checkpoints").mkdir()
         threads = runtime.workers(config["data_workers"])
         if threads < config["data_workers"]:
@@ -288,6 +274,22 @@ class Run:
             self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
+
+
+def fresh_folder(name: str) -> Path:
+    """runs/NAME-YYYYMMDD-HHMMSS/; a second one in the same second gets -2. Raises RunError where it cannot be made."""
+    stem, number = f"{name}-{datetime.now():%Y%m%d-%H%M%S}", 1
+    while True:
+        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be made: {error.strerror}.", expected="a folder that can be written to", fix="cd to one"
+            ) from None
 
 
 def history(path: Path) -> list[dict[str, Any]]:

@@ -108,6 +108,20 @@ def refuse_numpy2(numpy: str = "", mindspore: str = "") -> None:
         )
 
 
+def read(file: Path) -> str:
+    """What the system tells in a file, or "" where it has none."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def found(pattern: str, text: str) -> str:
+    """The pattern's group, or ""."""
+    match = re.search(pattern, text)
+    return match[1].strip() if match else ""
+
+
 def _cpu_flags() -> str:
     try:
         return next(line for line in Path("/proc/cpuinfo").open() if line.startswith("flags"))

@@ -204,6 +204,12 @@ def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, g
             return finish(run, report, time.perf_counter())
         if run.epoch:
             say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
+            if (threads := runtime.workers(config.data_workers)) < config.data_workers:
+                say.info(
+                    "note: data_workers: %d, but %d cores here: images are augmented otherwise than without the stop",
+                    config.data_workers,
+                    threads,
+                )
             if config.dropout:
                 say.info("note: dropout leaves out other features now than it would have without the stop")
         return go(run, report, last, group)

@@ -1,5 +1,6 @@
 """Equal settings give equal bytes; each purpose has a stream of its own; what a device needs for it is asked for."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,6 @@ def test_another_process_gives_the_same_bits(squares, inside):
 
 def test_the_number_of_threads_is_kept_as_it_really_was(squares, inside, caplog):
     """MindSpore draws other augmentation with another number; what a machine cannot give must not look like it did."""
-    import os
-
     own = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(own)})
@@ -61,6 +60,21 @@ def test_the_number_of_threads_is_kept_as_it_really_was(squares, inside, caplog)
     assert "data_workers: 2 becomes 1, as many as this machine has cores" in caplog.text
     assert load_config(Path(run) / "config.yaml").data_workers == 1
     assert manifest.load(Path(run))["environment"]["cpu"]["cores"] == 1
+
+
+def test_a_resume_on_fewer_cores_says_that_it_augments_otherwise(squares, inside, all_cores, caplog):
+    run = mslab.train(settings(squares / "three", 3, epochs=2, data_workers=2, max_training_time=1e-9)).run
+    assert "images are augmented otherwise" not in caplog.text
+    own = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(own)})
+        training.resume(run)
+    finally:
+        os.sched_setaffinity(0, own)
+    assert (
+        "note: data_workers: 2, but 1 cores here: images are augmented otherwise than without the stop" in caplog.text
+    )
+    assert manifest.load(Path(run))["resumed"][0]["environment"]["cpu"]["cores"] == 1
 
 
 def test_plain_mindspore_draws_otherwise_with_another_number_of_threads(squares, all_cores):

@@ -97,3 +97,8 @@ def test_where_there_are_no_recipes_it_is_said(inside, monkeypatch):
 def test_the_command_line_says_what_it_does_not_know(inside):
     done = cli("reproduce-all", "tiny_ten")
     assert done.returncode == 1 and "no recipe: tiny_ten." in done.stderr
+    done = cli("reproduce-all", "tiny_two", "--fastest")
+    assert done.returncode == 2 and "--fastest is one recipe" in done.stderr
+    for more in (["--fastest"], ["--json", "-"]):
+        done = cli("reproduce-all", "--record", *more)
+        assert done.returncode == 2 and "--record trains and keeps" in done.stderr

@@ -200,7 +200,8 @@ def test_what_is_no_run_is_said(run, tmp_path):
     for text in ("", "{", "[]", "7", '"text"', "[" * 100_000, "\x00", '{"warnings": 7}'):
         (run / "manifest.json").write_text(text)
         done = cli("watch", run)
-        assert done.returncode == 1 and "manifest.json is no " in done.stderr and "expected" in done.stderr, text
+        kind = "manifest of a run." if text in ("[]", "7", '"text"', '{"warnings": 7}') else "JSON."
+        assert done.returncode == 1 and f"manifest.json is no {kind}" in done.stderr and "expected" in done.stderr, text
         assert "Traceback" not in done.stderr
 
 

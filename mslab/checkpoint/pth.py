@@ -52,12 +52,14 @@ class Stored:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
 
+def only(opcodes: str) -> dict[int, Any]:
+    """What an unpickler knows to do, without all but these opcodes."""
+    codes = {getattr(pickle, name)[0] for name in opcodes.split()}
+    return {code: f for code, f in pickle._Unpickler.dispatch.items() if code in codes}  # type: ignore[attr-defined]
+
+
 class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be taken away
-    dispatch = {  # noqa: RUF012
-        code: function
-        for code, function in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
-        if code in {getattr(pickle, name)[0] for name in OPCODES.split()}
-    }
+    dispatch = only(OPCODES)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

@@ -46,7 +46,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
             problems.append((key, f"{value!r} is no YAML value; put text with special characters in quotes"))
             given.pop(key, None)
             continue
-        if given[key] is None and key != "seed":  # key=null takes a setting away
+        if given[key] is None and key != "seed":  # key=null takes a setting away; seed=null draws one
             if key not in FIELDS:
                 problems.append((key, _unknown(key)))
             del given[key]

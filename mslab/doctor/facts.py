@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mslab import cuda, runtime
 from mslab.check import cores
+from mslab.runtime import found, read
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in either of the two layouts
@@ -75,19 +76,6 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         free={str(folder): space(folder) for folder in folders.values()},
         unwritable={str(folder): why for folder in folders.values() if (why := cannot_write(folder))},
     )
-
-
-def read(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def found(pattern: str, text: str) -> str:
-    """The pattern's group, or ""."""
-    match = re.search(pattern, text)
-    return match[1].strip() if match else ""
 
 
 def gpus() -> list[dict[str, str]]:

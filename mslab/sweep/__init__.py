@@ -20,6 +20,7 @@ from mslab import checkpoint, repeating
 from mslab.check import DatasetReport, check_dataset
 from mslab.config import load_config, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
+from mslab.runfolder import fresh_folder
 from mslab.sweep import ledger
 from mslab.sweep.crew import Crew
 from mslab.sweep.space import Knob, contradicting, parse, read_space
@@ -136,7 +137,7 @@ def carry_out(
     if folder is None:
         if options.storage not in (None, "journal"):
             ledger.open_storage(place)
-        folder = repeating.fresh_folder(f"{name}-sweep")
+        folder = fresh_folder(f"{name}-sweep")
         place = ledger.storage_of(options.storage, folder)
     storage = ledger.open_storage(place)
     about = {
