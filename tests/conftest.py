@@ -1,26 +1,26 @@
-"""Small real image folders, a small stage table, the command line as a student calls it, and a browser."""
+"""What is made once for all tests, the tiers and what each may import, and a browser."""
 
 import asyncio
-import ctypes
+import fcntl
+import hashlib
+import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from easydict import EasyDict
+from helpers import draw, settings
 
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a cache of the tests' own
 
 import mslab  # sets the environment before MindSpore is imported anywhere
 
-PROJECT = Path(__file__).resolve().parent.parent
-STAGES = [[1, 8, 1], [1, 8, 2]]
+TESTS = Path(__file__).resolve().parent
 
 
 def pytest_configure(config):
@@ -30,51 +30,134 @@ def pytest_configure(config):
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
-@pytest.fixture
-def all_cores():
-    """For a test whose processes share the work."""
-    own = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, range(os.cpu_count()))
+# --- tiers -----------------------------------------------------------------------------------------------------------
+
+
+def tier(path: Path) -> str:
+    """The folder under tests/ that a test file lies in: unit, training, cli or slow."""
+    return path.relative_to(TESTS).parts[0]
+
+
+def pytest_collectstart(collector):
+    collector.config.stash[LOADED] = "mindspore" in sys.modules
+
+
+def pytest_itemcollected(item):
+    """tests/slow is slow; a unit test file that imports MindSpore is an error, as is a slow test elsewhere."""
+    folder = tier(item.path)
+    if folder == "slow":
+        item.add_marker(pytest.mark.slow)
+    if folder == "unit" and "mindspore" in sys.modules and not item.config.stash[LOADED]:
+        raise pytest.UsageError(f"{item.path} imports MindSpore, which tests/unit may not: move it to tests/training")
+
+
+LOADED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Let PYNATIVE run each operator in the thread that asks: on one core, handing it over takes 3 ms."""
+    if tier(item.path) != "unit":
+        import mindspore as ms
+
+        ms.runtime.launch_blocking()
+
+
+@pytest.fixture(autouse=True)
+def imports_of_the_tier(request):
+    """In tests/unit importing MindSpore fails, whatever other tests have imported before."""
+    if tier(request.path) != "unit":
+        yield
+        return
+    loaded = sys.modules.get("mindspore")
+    sys.modules["mindspore"] = None
     yield
-    os.sched_setaffinity(0, own)
+    del sys.modules["mindspore"]
+    if loaded:
+        sys.modules["mindspore"] = loaded
 
 
-def draw(folder: Path, classes: list[str], count: int, seed: int = 0, size: int = 40) -> Path:
-    """Class folders of noisy squares whose place and colour tell the class."""
-    rng = np.random.default_rng(seed)
-    for index, name in enumerate(classes):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            pixels = rng.integers(0, 90, (size, size, 3))
-            row, column = divmod(index % 4, 2)
-            pixels[row * 20 : row * 20 + 20, column * 20 : column * 20 + 20, index % 3] += 160
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03}.png")
-    return folder
+# --- made once -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """once("name", make) -> a folder that make(folder) has filled, once for all processes of pytest. Not to be changed.
+
+    Whoever comes first makes it, in that folder as the current one; the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        shared.mkdir(exist_ok=True)
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.chdir(folder)
+                    make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def squares(once):
+    """three/{train,val,test} with classes a, b, c and two/{train,val} with left, right."""
+
+    def make(root):
+        for seed, (split, count) in enumerate([("train", 16), ("val", 7), ("test", 5)]):
+            draw(root / "three" / split, ["a", "b", "c"], count, seed)
+            draw(root / "two" / split, ["left", "right"], count, seed + 10)
+
+    return once("squares", make)
+
+
+@pytest.fixture(scope="session")
+def finished(once) -> Callable[..., EasyDict]:
+    """finished(config, backbone=None) -> what mslab.train or mslab.transfer returned, trained once for all tests.
+
+    `run` is the folder's absolute path. Not to be changed; take `trained` for that.
+    """
+
+    def finished(config: dict, backbone: Path | None = None) -> EasyDict:
+        wish = json.dumps([config, str(backbone)], sort_keys=True)
+
+        def make(folder):
+            result = mslab.transfer(config, backbone=backbone) if backbone else mslab.train(config)
+            (folder / "result.json").write_text(json.dumps(result))
+
+        folder = once(f"run-{hashlib.sha256(wish.encode()).hexdigest()[:16]}", make)
+        result = EasyDict(json.loads((folder / "result.json").read_text()))
+        return EasyDict(result | {"run": folder / result.run})
+
+    return finished
 
 
 @pytest.fixture
-def inside(tmp_path, monkeypatch):
-    """An empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def trained(finished) -> Callable[..., EasyDict]:
+    """As `finished`, with a copy of the folder under runs/ of the current folder, to do with as one likes."""
+
+    def trained(config: dict, backbone: Path | None = None) -> EasyDict:
+        result = finished(config, backbone)
+        copy, number = Path("runs") / result.run.name, 1
+        while copy.exists():
+            number += 1
+            copy = copy.with_name(f"{result.run.name}-{number}")
+        return EasyDict(result | {"run": Path(shutil.copytree(result.run, copy))})
+
+    return trained
 
 
 @pytest.fixture(scope="session")
-def squares(tmp_path_factory):
-    """three/{train,val,test} with classes a, b, c and two/{train,val} with left, right."""
-    root = tmp_path_factory.mktemp("squares")
-    for seed, (split, count) in enumerate([("train", 16), ("val", 7), ("test", 5)]):
-        draw(root / "three" / split, ["a", "b", "c"], count, seed)
-        draw(root / "two" / split, ["left", "right"], count, seed + 10)
-    return root
-
-
-@pytest.fixture(scope="session")
-def parent(squares, tmp_path_factory):
+def parent(squares, finished) -> Path:
     """A finished run on three classes, to transfer from. Not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("parent"))
-        return Path(mslab.train(settings(squares / "three", 3, epochs=1)).run).resolve()
+    return finished(settings(squares / "three", 3, epochs=1)).run
 
 
 @pytest.fixture
@@ -89,40 +172,23 @@ def two(squares):
     return settings(squares / "two", 2)
 
 
-def settings(root: Path, class_num: int, **more) -> dict:
-    return {
-        "train_data": str(root / "train"),
-        "val_data": str(root / "val"),
-        "class_num": class_num,
-        "image_size": 32,
-        "batch_size": 8,
-        "epochs": 2,
-        "warmup_epochs": 1,
-        "lr_init": 0.01,
-        "lr_max": 0.05,
-        "data_workers": 1,
-        "stages": STAGES,
-        "device": "cpu",
-    } | more
+# --- one test's own --------------------------------------------------------------------------------------------------
 
 
-def cli(*arguments, cwd=None, env=None, timeout=300) -> subprocess.CompletedProcess:
-    """`mslab …` in a process of its own."""
-    command = [str(Path(sys.executable).with_name("mslab")), *map(str, arguments)]
-    environment = os.environ | {"COLUMNS": "120"} | (env or {})
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+@pytest.fixture
+def inside(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def overrides(config: dict) -> list[str]:
-    """The settings as key=value arguments."""
-    return [f"{key}={value}" for key, value in config.items()]
-
-
-def without_roots_rights():
-    """For preexec_fn: let root, too, be refused what a file's mode forbids (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for capability in (1, 2):
-        libc.prctl(24, capability, 0, 0, 0)
+@pytest.fixture
+def all_cores():
+    """For a test whose processes share the work."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    yield
+    os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import cli, settings
+from helpers import cli, settings
 
 from mslab import checkpoint, finetuning, packing, unpacking
 from mslab.check import check_dataset

@@ -7,7 +7,7 @@ import sys
 
 import psutil
 import pytest
-from conftest import STAGES, cli, settings
+from helpers import STAGES, cli, settings
 
 from mslab.bench import last_word, speed, steptime
 from mslab.check import check_dataset

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, STAGES, cli, draw
+from helpers import PROJECT, STAGES, cli, draw
 
 from mslab import demo, mushrooms
 

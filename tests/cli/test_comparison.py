@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import cli, overrides, settings
+from helpers import cli, overrides, settings
 from PIL import Image
 
 from mslab import comparison

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import cli, settings
+from helpers import cli, settings
 
 import mslab
 from mslab import grade

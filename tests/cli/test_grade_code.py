@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, draw
+from helpers import cli, draw
 from test_grade_isolation import bytes_of, network
 
 from mslab import grade

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import STAGES, draw
+from helpers import STAGES, draw
 
 from mslab import checkpoint, evaluation
 from mslab.check import check_dataset

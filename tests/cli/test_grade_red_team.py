@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import STAGES, cli, without_roots_rights
+from helpers import STAGES, cli, without_roots_rights
 
 from mslab import checkpoint, grade, predict
 from mslab.checkpoint import dialects

@@ -5,7 +5,7 @@ import re
 
 import nbformat
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT
 from nbclient import NotebookClient
 
 LABS = PROJECT / "docs" / "labs"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, STAGES
+from helpers import PROJECT, STAGES
 from ruamel.yaml import YAML
 
 from mslab import modelarts

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import cli, overrides, settings
+from helpers import cli, overrides, settings
 
 from mslab import repeating
 from mslab.check import check_dataset

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import cli, draw, settings
+from helpers import cli, draw, settings
 from PIL import Image
 
 import mslab

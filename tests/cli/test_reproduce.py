@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import cli, draw, settings
+from helpers import cli, draw, settings
 
 import mslab
 from mslab import checkpoint, finetuning, reproduce

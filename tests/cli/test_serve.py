@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import cli
+from helpers import cli
 from PIL import Image
 
 from mslab import checkpoint, export, predict, serve

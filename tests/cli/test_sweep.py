@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import cli, overrides, settings
+from helpers import cli, overrides, settings
 from optuna.trial import TrialState
 
 from mslab import sweep

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, overrides
+from helpers import cli, overrides
 
 from mslab import manifest, plots, runfolder, watching
 from mslab.checkpoint import write_text

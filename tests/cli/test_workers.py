@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 import psutil
 import pytest
-from conftest import cli, settings
+from helpers import cli, settings
 from mindspore import nn
 
 from mslab import checkpoint, data, launching, model, runtime, workers

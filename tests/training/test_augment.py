@@ -6,7 +6,7 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from conftest import settings
+from helpers import settings
 from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import nn

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import cli
+from helpers import cli
 
 from mslab import batchtuner
 from mslab.config import load_config

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw, settings
+from helpers import draw, settings
 from PIL import Image
 
 import mslab

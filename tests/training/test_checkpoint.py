@@ -10,7 +10,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import PROJECT, STAGES
+from helpers import PROJECT, STAGES
 
 from mslab import checkpoint, model
 from mslab.errors import CheckpointError, MslabError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, overrides
+from helpers import cli, overrides
 
 import mslab
 from mslab import checkpoint, data, training

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import STAGES, cli, settings
 from easydict import EasyDict
+from helpers import STAGES, cli, settings
 
 import mslab
 from mslab import check, checkpoint, data, evaluation, manifest, runtime, splitting, streams, training

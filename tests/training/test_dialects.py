@@ -6,7 +6,7 @@ import subprocess
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import PROJECT, cli
+from helpers import PROJECT, cli
 from mindspore import nn, ops
 
 from mslab import checkpoint, evaluation, model

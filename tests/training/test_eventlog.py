@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, draw, overrides, settings
+from helpers import cli, draw, overrides, settings
 from PIL import Image
 from sklearn.metrics import precision_recall_curve
 from tensorboardX.proto.event_pb2 import Event

@@ -11,7 +11,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import PROJECT, cli, without_roots_rights
+from helpers import PROJECT, cli, without_roots_rights
 from PIL import Image
 
 from mslab import checkpoint, evaluation, export, exported, model, predict, runtime

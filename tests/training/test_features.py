@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, overrides, settings
+from helpers import cli, overrides, settings
 
 import mslab
 from mslab import checkpoint, features, kept

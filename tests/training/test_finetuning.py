@@ -6,7 +6,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES, draw
+from helpers import STAGES, draw
 
 import mslab
 from mslab import checkpoint, finetuning, freezing, model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, draw
+from helpers import PROJECT, draw
 
 from mslab import grade
 from mslab.errors import ConfigError, MslabError

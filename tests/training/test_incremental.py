@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, draw, overrides, settings
+from helpers import cli, draw, overrides, settings
 
 import mslab
 from mslab import checkpoint, finetuning, training

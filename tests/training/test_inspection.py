@@ -5,7 +5,7 @@ import json
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES, draw
+from helpers import STAGES, draw
 from PIL import Image
 
 from mslab import check, evaluation, folding, inspection, metrics, model, runtime

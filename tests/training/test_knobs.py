@@ -8,7 +8,7 @@ from functools import cache
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import PROJECT, STAGES, settings
+from helpers import PROJECT, STAGES, settings
 
 from mslab import check, data, evaluation, loss, runtime, schedule, training
 from mslab.config import FIELDS, load_config

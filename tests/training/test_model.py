@@ -6,7 +6,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES, cli, overrides
+from helpers import STAGES, cli, overrides
 
 from mslab import model, runtime
 from mslab.show import show_network

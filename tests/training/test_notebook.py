@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import draw, settings
+from helpers import draw, settings
 from PIL import Image
 
 import mslab

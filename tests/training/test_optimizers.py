@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES
+from helpers import STAGES
 from mindspore import nn
 
 from mslab import model, optimizers

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, draw, overrides, settings
+from helpers import cli, draw, overrides, settings
 from PIL import Image
 
 import mslab

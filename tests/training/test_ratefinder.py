@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import cli, settings
+from helpers import cli, settings
 
 from mslab import check, model, plots, ratefinder, training
 from mslab.config import load_config

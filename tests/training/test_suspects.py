@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import cli, draw
+from helpers import cli, draw
 
 from mslab import suspects
 from mslab.check import check_dataset

@@ -12,7 +12,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES, cli, draw, overrides, settings
+from helpers import STAGES, cli, draw, overrides, settings
 
 import mslab
 from mslab import checkpoint, data, evaluation, model, optimizers, runtime, training

@@ -6,7 +6,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import STAGES, cli, settings
+from helpers import STAGES, cli, settings
 
 import mslab
 from mslab import checkpoint, converting, evaluation, finetuning, freezing, model, runtime, training

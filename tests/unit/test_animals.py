@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, cli
+from helpers import PROJECT, cli
 
 from mslab import animals
 from mslab.animals import ANIMALS, IMAGES, LABELS, MOST, PACKAGE, SHA256, plan, read_array, read_wheel, shares, write

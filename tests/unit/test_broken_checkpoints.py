@@ -14,7 +14,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from conftest import PROJECT, STAGES, cli, without_roots_rights
+from helpers import PROJECT, STAGES, cli, without_roots_rights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

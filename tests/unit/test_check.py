@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import PROJECT, cli, draw, without_roots_rights
+from helpers import PROJECT, cli, draw, without_roots_rights
 from PIL import Image
 
 from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool

@@ -4,8 +4,8 @@ import logging
 
 import numpy as np
 import pytest
-from conftest import PROJECT
 from easydict import EasyDict as ed
+from helpers import PROJECT
 
 from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_config
 from mslab.config.page import page as made

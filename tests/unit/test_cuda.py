@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, without_roots_rights
+from helpers import PROJECT, without_roots_rights
 from PIL import _imagingmath
 
 from mslab import cuda

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, cli, without_roots_rights
+from helpers import PROJECT, cli, without_roots_rights
 
 from mslab import cuda
 from mslab.doctor import Diagnosis, Facts, judge

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, STAGES, settings
+from helpers import PROJECT, STAGES, settings
 from PIL import Image
 
 import mslab

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import cli, settings
+from helpers import cli, settings
 
 import mslab
 from mslab import check, checkpoint, manifest, runtime, training

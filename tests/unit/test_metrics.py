@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import draw
+from helpers import draw
 
 from mslab import check, metrics
 

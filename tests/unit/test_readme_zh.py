@@ -4,7 +4,7 @@ import re
 from itertools import zip_longest
 
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT
 
 ENGLISH, CHINESE = ((PROJECT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
 LANGUAGES = 1  # the second block of either: the link to the other language, and what the Chinese one says about it

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, cli, settings
+from helpers import PROJECT, cli, settings
 
 from mslab.config import dump_config, load_config
 from mslab.errors import MslabError

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import cli
+from helpers import cli
 
 from mslab import runtime
 from mslab.errors import DeviceError

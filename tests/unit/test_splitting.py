@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from conftest import cli
+from helpers import cli
 from PIL import Image
 from test_check import photo
 

@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 
 import pytest
-from conftest import cli, draw
+from helpers import cli, draw
 
 from mslab import unpacking
 from mslab.check import check_dataset
