@@ -108,7 +108,7 @@ def _captured(name: str) -> Iterator:
 
 
 def process(*arguments, cwd=None, env=None, timeout=300) -> subprocess.CompletedProcess:
-    """`mslab …` in a process of its own: for what only a process shows (signals, what is imported, what a kill leaves)."""
+    """`mslab …` in a process of its own, for what only one shows: signals, what it imports, what a kill leaves."""
     environment = os.environ | {"COLUMNS": "120"} | (env or {})
     return subprocess.run(
         [*PROGRAM, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
