@@ -33,6 +33,7 @@ def test_mutants_are_chosen_by_number_and_by_word():
     ("code", "said", "verdict", "why"),
     [
         (0, "5 passed", "lived", ""),
+        (0, "2 passed, 3 skipped in 1.2s", "lived", "3 skipped"),
         (1, "FAILED tests/test_a.py::test_b[1] - assert 1 == 2", "killed", "tests/test_a.py::test_b[1]"),
         (1, "ERROR tests/test_a.py::test_b - a fixture", "killed", "tests/test_a.py::test_b"),
         (1, "E   ImportError: no\nERROR tests/test_a.py - ImportError", "broken", "pytest ended with 1: E   ImportErr"),
