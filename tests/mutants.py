@@ -323,6 +323,20 @@ MUTANTS = [
         "test_config",
     ),
     Mutant(
+        "an error of MindSpore is explained where all that marks it is there, not for one word",
+        "mslab/errors.py",
+        "if all(re.search(mark",
+        "if any(re.search(mark",
+        "test_explain",
+    ),
+    Mutant(
+        "a lookup far outside of a table is not called a learning-rate list that ended",
+        "mslab/errors.py",
+        "), but got \\1\\b",
+        "), but got \\d+\\b",
+        "test_explain",
+    ),
+    Mutant(
         "a message says how to fix it",
         "mslab/errors.py",
         ' + [("fix", fix)] * bool(fix)',
@@ -566,9 +580,9 @@ MUTANTS = [
     Mutant(
         "after measuring with the running mean, training goes on with the weights themselves",
         "mslab/steps.py",
-        "        yield\n        for name, value in raw.items():\n            own[name].set_data(ms.Tensor(value))\n",
-        "        yield\n",
-        "test_controls test_knobs test_optimizers",
+        "            for name, value in raw.items():\n                cells.overwrite(own[name], value)\n",
+        "            pass\n",
+        "test_cells test_controls test_optimizers",
         "mean or ema or averages",
     ),
     Mutant(
@@ -596,11 +610,18 @@ MUTANTS = [
         "the rate finder puts the weights back, also where it is stopped",
         "mslab/ratefinder.py",
         "    try:\n        yield\n    finally:\n        for name, parameter in network.parameters_dict().items():\n"
-        "            parameter.set_data(ms.Tensor(before[name]))\n",
+        "            cells.overwrite(parameter, before[name])\n",
         "    yield\n    for name, parameter in network.parameters_dict().items():\n"
-        "        parameter.set_data(ms.Tensor(before[name]))\n",
+        "        cells.overwrite(parameter, before[name])\n",
         "test_ratefinder",
         "put_back",
+    ),
+    Mutant(
+        "a value put into a parameter reaches the optimizer that has run, in PYNATIVE too",
+        "mslab/cells.py",
+        "ops.assign(parameter, ms.Tensor(value, parameter.dtype))",
+        "parameter.set_data(ms.Tensor(value, parameter.dtype))",
+        "test_cells",
     ),
     # --- what is frozen, when a run ends ---
     Mutant(
@@ -675,8 +696,8 @@ MUTANTS = [
     Mutant(
         "a rollback takes back the optimizer's moments with the weights",
         "mslab/steps.py",
-        "        for name, parameter in self.state().items():\n            parameter.set_data",
-        "        for name, parameter in self.network.parameters_dict().items():\n            parameter.set_data",
+        "        for name, parameter in self.state().items():\n            cells.overwrite",
+        "        for name, parameter in self.network.parameters_dict().items():\n            cells.overwrite",
         "test_controls",
         "rollback",
     ),

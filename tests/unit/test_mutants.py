@@ -4,7 +4,7 @@ import ast
 from collections import Counter
 
 import pytest
-from conftest import PROJECT
+from helpers import PROJECT
 from mutants import MUTANTS, broken, judged, modules, wanted
 
 
