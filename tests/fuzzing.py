@@ -1,0 +1,133 @@
+"""Damaged images for the checker, and MindSpore's own decoder, which must not die on any that it lets pass."""
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck
+from hypothesis import strategies as st
+from PIL import Image
+
+from mslab.check import check_dataset
+
+DECODER = """
+import sys
+import numpy as np
+import mindspore.dataset.vision as vision
+for line in sys.stdin:
+    try:
+        vision.Decode()(np.fromfile(line.rstrip("\\n"), np.uint8))
+        print("fine", flush=True)
+    except Exception as error:
+        print("refused", flush=True)
+"""
+
+
+QUICK = {"derandomize": True, "deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+
+
+def seeds():
+    """(suffix, bytes) of real encoders' output: every kind of JPEG and PNG that cameras and programs write."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 255, (5, 6, 3), dtype=np.uint8))
+    image = coarse.resize((48, 40), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[274] = 6
+    wide = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    kinds = [
+        ("jpg", image, {}),
+        ("jpg", image, {"progressive": True}),
+        ("jpg", image, {"exif": exif}),
+        ("jpg", image, {"restart_marker_rows": 1}),
+        ("jpg", image.convert("L"), {}),
+        ("jpg", image.convert("CMYK"), {}),
+        ("png", image, {}),
+        ("png", wide, {}),
+        *[("png", image.convert(mode), {}) for mode in ("L", "P", "1", "LA", "RGBA")],
+    ]
+    made = []
+    for suffix, picture, options in kinds:
+        buffer = io.BytesIO()
+        picture.save(buffer, {"jpg": "JPEG", "png": "PNG"}[suffix], **options)
+        made.append((suffix, buffer.getvalue()))
+    return made
+
+
+SEEDS = seeds()
+
+
+place = st.one_of(st.floats(0, 1), st.floats(0, 0.3))  # headers more often than pixels
+
+
+change = st.one_of(
+    st.tuples(st.just("flip"), place, st.integers(0, 7)),
+    st.tuples(st.just("set"), place, st.integers(0, 255)),
+    st.tuples(st.just("drop"), place, st.integers(1, 40)),
+    st.tuples(st.just("cut"), place, st.just(0)),
+)
+
+
+damaged = st.tuples(st.integers(0, len(SEEDS) - 1), st.lists(change, min_size=0, max_size=4))
+
+
+def damage(content, changes):
+    data = bytearray(content)
+    for what, where, value in changes:
+        at = min(int(where * len(data)), len(data) - 1)
+        if what == "cut":
+            del data[max(at, 1) :]
+        elif what == "drop":
+            del data[at : at + value]
+        elif what == "flip":
+            data[at] ^= 1 << value
+        else:
+            data[at] = value
+        if not data:
+            break
+    return bytes(data)
+
+
+@contextmanager
+def mindspores_decoder():
+    """MindSpore's own decoder in a process: ask("path") -> "fine", "refused", or "died"."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    running = []
+
+    def ask(path):
+        if not running:
+            running.append(subprocess.Popen([sys.executable, "-c", DECODER], text=True, **pipes))
+        process = running[0]
+        process.stdin.write(f"{path}\n")
+        process.stdin.flush()
+        answer = process.stdout.readline().strip()
+        if not answer:
+            running.clear()
+        return answer or "died"
+
+    try:
+        yield ask
+    finally:
+        for process in running:
+            process.communicate()
+
+
+def nothing_bad_passes(files, decoder):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "set"
+        for name in ("a", "b"):
+            (root / name).mkdir(parents=True)
+        for number, (kind, changes) in enumerate(files):
+            suffix, content = SEEDS[kind]
+            (root / "ab"[number % 2] / f"{number}.{suffix}").write_bytes(damage(content, changes))
+        report = check_dataset(root, cache=False, skip_content=True)  # equal pixels are not the question
+        json.dumps(report.to_dict())
+        bad = {finding.path for finding in report.errors}
+        passed = [path for path in root.rglob("*.*") if path.relative_to(root).as_posix() not in bad]
+        verdicts = {path.name: decoder(path) for path in passed}
+        assert set(verdicts.values()) <= {"fine"}, verdicts
+        return len(passed), len(files)
