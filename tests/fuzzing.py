@@ -1,7 +1,9 @@
-"""Damaged images for the checker, and MindSpore's own decoder, which must not die on any that it lets pass."""
+"""Random trees and damaged images for the checker, and MindSpore's own decoder, which must not die on any that it lets
+pass."""
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,6 +78,7 @@ damaged = st.tuples(st.integers(0, len(SEEDS) - 1), st.lists(change, min_size=0,
 
 
 def damage(content, changes):
+    """The bytes, changed at these places."""
     data = bytearray(content)
     for what, where, value in changes:
         at = min(int(where * len(data)), len(data) - 1)
@@ -117,6 +120,7 @@ def mindspores_decoder():
 
 
 def nothing_bad_passes(files, decoder):
+    """What passes the check is decoded. Returns how many did, of how many."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "set"
         for name in ("a", "b"):
@@ -131,3 +135,65 @@ def nothing_bad_passes(files, decoder):
         verdicts = {path.name: decoder(path) for path in passed}
         assert set(verdicts.values()) <= {"fine"}, verdicts
         return len(passed), len(files)
+
+
+# --- trees -----------------------------------------------------------------------------------------------------------
+
+NAMES = [
+    "a",
+    "A",
+    "b",
+    "1",
+    "10",
+    "2",
+    "train",
+    "val",
+    "test",
+    ".checkpoint",
+    "rank_0",
+    "Thumbs.db",
+    "x.png",
+    "X.PNG",
+    "x.jpg",
+]
+NAMES += ["é", "é", "-rf", "=1+1", "a b", "<b>", "\udcff.png", "con", "..."]
+CONTENTS = [b"", b"text", *[content for _, content in SEEDS[:8]]]
+leaf = st.one_of(
+    st.tuples(st.just("file"), st.integers(0, len(CONTENTS) - 1)),
+    st.tuples(st.just("link"), st.sampled_from([".", "..", "../..", "a", "x.png", "/etc", "/nowhere", "../a/x.png"])),
+    st.tuples(st.just("pipe"), st.none()),
+)
+tree = st.recursive(leaf, lambda inner: st.dictionaries(st.sampled_from(NAMES), inner, max_size=6), max_leaves=25)
+trees = tree.filter(lambda node: isinstance(node, dict))
+
+
+def grow(folder, node):
+    folder.mkdir()
+    for name, what in node.items():
+        path = folder / name
+        try:
+            if isinstance(what, dict):
+                grow(path, what)
+            elif what[0] == "file":
+                path.write_bytes(CONTENTS[what[1]])
+            elif what[0] == "link":
+                path.symlink_to(what[1])
+            else:
+                os.mkfifo(path)
+        except FileExistsError:
+            pass
+
+
+def ends_in_a_report(node):
+    """A tree of files, links and pipes is checked, and what is found can be shown and written."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "set"
+        grow(root, node)
+        report = check_dataset(root, class_num=2, cache=False)
+        document = json.dumps(report.to_dict(), ensure_ascii=False).encode("utf-8")
+        assert json.loads(document)["ok"] == report.ok
+        assert str(report).encode("utf-8") and report._repr_html_().encode("utf-8")
+        for split in report.splits if report.ok else ():
+            files, labels = report.samples(split)
+            assert all(path.is_file() for path in files) and len(files) == len(labels)
+            assert set(labels) == set(range(len(report.class_names)))
