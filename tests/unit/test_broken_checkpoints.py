@@ -257,7 +257,7 @@ def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
     path = tmp_path / "damaged"
     place = st.one_of(st.floats(0, 1), st.floats(0, 0.02))
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=250, deadline=None, database=None, derandomize=True)
     @given(st.sampled_from(sorted(whole)), st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=4))
     def damaged(kind, changes):
         content = bytearray(whole[kind])

@@ -230,8 +230,7 @@ ELSEWHERE = {  # codes with tests of their own below
     ("code", "severity", "provoke", "path"), CASES, ids=lambda case: getattr(case, "__name__", None)
 )
 def test_one_thing_wrong_is_one_finding(root, code, severity, provoke, path):
-    assert found(check_dataset(root)) == set(), "the folder is clean before"
-    provoke(root)
+    provoke(root)  # in a folder that is clean: test_a_clean_folder_has_no_error_and_no_warning
     report = check_dataset(root)
     infos = {(f.code, f.path) for f in report.findings if f.severity == "info" != severity}
     assert found(report) - infos == {(code, path)}
@@ -419,10 +418,10 @@ def test_a_batch_that_cannot_be_filled_and_a_crop_that_is_too_large(root):
 
 def test_a_file_that_takes_too_long_is_a_finding_and_the_check_goes_on(root, monkeypatch):
     slow_jpeg(root / "b" / "slow.jpg")
-    monkeypatch.setattr(pool, "SECONDS", 0.7)
+    monkeypatch.setattr(pool, "SECONDS", 0.5)
     report = check_dataset(root)
     assert found(report) == {("timeout", "b/slow.jpg")}
-    assert "took more than 0.7 s" in str(report) and report.counts[""]["c"] == 3
+    assert "took more than 0.5 s" in str(report) and report.counts[""]["c"] == 3
 
 
 def test_a_file_that_takes_too_much_memory_is_a_finding(root, monkeypatch):
@@ -433,7 +432,7 @@ def test_a_file_that_takes_too_much_memory_is_a_finding(root, monkeypatch):
 
 
 def test_a_worker_that_dies_or_hangs_is_a_finding_and_the_check_goes_on(root, monkeypatch):
-    monkeypatch.setattr(pool, "SECONDS", 1)
+    monkeypatch.setattr(pool, "SECONDS", 0.5)
     for name in ("die", "hang"):
         photo(len(name)).save(root / "b" / f"{name}.png")
     patch = root.parent / "patch" / "sitecustomize.py"
@@ -467,10 +466,10 @@ def test_workers_that_are_killed_from_outside_are_replaced(tmp_path):
 
 
 def test_many_findings_stay_readable(root):
-    for number in range(1500):
+    for number in range(400):
         (root / "a" / f"x{number}.png").write_bytes(b"")
     text = str(check_dataset(root))
-    assert "zero-byte  (1500)" in text and "… and 1495 more" in text and len(text.splitlines()) < 30
+    assert "zero-byte  (400)" in text and "… and 395 more" in text and len(text.splitlines()) < 30
 
 
 def test_a_missing_folder(tmp_path):
@@ -602,9 +601,8 @@ def test_the_decode_findings_of_the_corpus_are_met_none_missed_none_invented(cor
     assert {f.path.removeprefix("x/") for f in report.findings if f.code == "decoder"} == REFUSED
 
 
-@pytest.mark.parametrize("name", ["animals9", "animals2"])
-def test_real_clean_data_has_no_error_and_no_warning(test_data, name):
-    report = check_dataset(test_data / "animals" / name)
+def test_real_clean_data_has_no_error_and_no_warning(test_data):
+    report = check_dataset(test_data / "animals" / "animals2")  # animals9: tests/cli/test_animals.py
     assert report.ok and {(f.code, f.severity) for f in report.findings} <= {
         ("mode", "info"),
         ("near-duplicate", "info"),
