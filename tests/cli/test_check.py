@@ -66,7 +66,9 @@ def test_ctrl_c_prints_what_was_found_so_far(tmp_path):
     (tmp_path / "set" / ".checkpoint").mkdir()
     command = [*PROGRAM, "check", str(tmp_path / "set"), "--no-cache"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not any("worker.py" in " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()):
+    workers = []
+    while not workers or workers[0].cpu_times().user < 0.5:  # it has started, and is at the slow one
+        workers = [w for w in psutil.Process(process.pid).children() if "worker.py" in " ".join(w.cmdline())]
         time.sleep(0.02)
     process.send_signal(2)
     out, err = process.communicate(timeout=60)

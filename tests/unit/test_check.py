@@ -8,6 +8,7 @@ import shutil
 import textwrap
 import unicodedata
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -243,6 +244,9 @@ def test_every_code_is_documented_and_provoked():
     text = (PROJECT / "docs" / "checker.md").read_text()
     documented = set(re.findall(r"^\| \*\*([a-z-]+)\*\*", text, re.M))
     assert documented == {case[0] for case in CASES} | ELSEWHERE
+    sources = "".join(path.read_text() for path in Path(layout.__file__).parent.glob("*.py"))
+    named = set(re.findall(r'(?:Finding\(|Refused\(|"code": )\s*"([a-z-]+)"', sources))
+    assert len(named) > 20 and named <= documented
 
 
 # --- the lab's own case ----------------------------------------------------------------------------------------------
