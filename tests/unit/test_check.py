@@ -620,3 +620,20 @@ def test_contributings_example_of_a_rule_works(root, monkeypatch):
     exec(textwrap.dedent(example), known)
     monkeypatch.setattr(layout, "RULES", [*layout.RULES, known["short_names"]])
     assert found(check_dataset(root)) == {("short-name", f"{name}/") for name in "abc"}
+
+
+def test_a_worker_that_starts_while_the_check_is_stopped_is_asked_nothing(root, monkeypatch):
+    """Ctrl-C has killed the workers that it knew of; one more would load its batch to the end."""
+    looking = pool.Pool("look", [str(path) for path in sorted(root.rglob("*.png"))])
+    start = pool.Pool._start
+    started = []
+
+    def late(self):
+        started.append(start(self))
+        self.stopped.set()
+        return started[0]
+
+    monkeypatch.setattr(pool.Pool, "_start", late)
+    monkeypatch.setattr(pool.Worker, "ask", lambda *asked: pytest.fail("it was asked"))
+    looking._feed()
+    assert looking.found.empty() and started[0].process.poll() is not None

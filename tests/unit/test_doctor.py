@@ -161,3 +161,9 @@ def test_a_full_disk_is_found_by_writing(tmp_path, healthy):
         assert gathering.cannot_write(tmp_path) == "No space left on device"
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_without_mindspore_an_ascend_machine_is_told_that_and_nothing_else_breaks(healthy):
+    for cann in ("", "8.5"):
+        findings = judge(replace(healthy, **NPU | {"mindspore": "", "cann": cann, "cann_accepted": []}))
+        assert [finding.name for finding in findings if finding.level == "error"] == ["MindSpore"], findings
