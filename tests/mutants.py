@@ -1470,8 +1470,12 @@ def run(words: list[str], folder: Path, core: int) -> tuple[int | None, str]:
     environment |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
         own = {"cwd": folder, "env": environment, "stdout": said, "stderr": subprocess.STDOUT}
-        own |= {"start_new_session": True, "preexec_fn": lambda: os.sched_setaffinity(0, {core})}
-        process = subprocess.Popen([sys.executable, *words], **own)
+
+        def settle() -> None:
+            os.sched_setaffinity(0, {core})
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it; tests press Ctrl-C
+
+        process = subprocess.Popen([sys.executable, *words], start_new_session=True, preexec_fn=settle, **own)
         RUNNING.add(process)
         code = None
         with suppress(subprocess.TimeoutExpired):
