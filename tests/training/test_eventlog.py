@@ -3,17 +3,13 @@
 import csv
 import io
 import json
-import os
 import shutil
 import struct
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, draw, overrides, settings
+from helpers import draw, settings
 from PIL import Image
 from sklearn.metrics import precision_recall_curve
 from tensorboardX.proto.event_pb2 import Event
@@ -148,65 +144,6 @@ def test_settings_stand_beside_the_figures_at_the_end(run):
         assert found[f"final/{key}"][0][1].simple_value == pytest.approx(value, rel=1e-6)
 
 
-def test_nothing_else_changes_and_without_it_nothing_is_imported(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three)).replace("=", ": "))
-    script = (
-        "import sys, mslab; mslab.train('x.yaml', sys.argv[1:]); "
-        "print([m for m in ('tensorboardX', 'mslab.eventlog') if m in sys.modules])"
-    )
-    said = []
-    for words in ([], ["log_to=tensorboard"]):
-        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
-    assert said == ["[]\n", "['tensorboardX', 'mslab.eventlog']\n"]
-    plain, logged = sorted((inside / "runs").iterdir())
-    names = {path.relative_to(plain) for path in plain.rglob("*") if path.is_file()}
-    more = {path.relative_to(logged) for path in logged.rglob("*") if path.is_file()} - names
-    assert {path.parent.name for path in more} == {"tensorboard"} and len(more) == 2
-    for name in names:
-        one, other = (plain / name).read_bytes(), (logged / name).read_bytes()
-        if name.suffix == ".ckpt" or name.name == "eval.json":
-            assert one == other, name
-    rows = [[row | {"images_per_s": "", "seconds": ""} for row in history(run)] for run in (plain, logged)]
-    assert rows[0] == rows[1]
-    keys = [json.loads((run / "manifest.json").read_text()).keys() for run in (plain, logged)]
-    assert keys[0] == keys[1]
-
-
-@pytest.mark.slow
-def test_a_kill_and_a_resume_leave_each_epoch_once(inside, three):
-    """Killed after epochs that last.ckpt does not have yet: they are trained again, and their records are new ones."""
-    config = three | {"epochs": 60, "log_to": "tensorboard", "checkpoint_frequency": 3}
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    command = [str(Path(sys.executable).with_name("mslab")), "train", "x.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("epoch   5/60"):
-            time.sleep(0.02)
-            process.kill()
-            break
-    process.communicate()
-    (folder,) = (inside / "runs").iterdir()
-    kept = checkpoint.read(folder / "checkpoints" / "last.ckpt").info["epoch"]
-    (first,) = (folder / "tensorboard").iterdir()
-    with first.open("ab") as file:
-        file.write(struct.pack("<Q", 999) + b"torn")  # as if it had been killed while it wrote the next one
-    text = (folder / "config.yaml").read_text().replace("epochs: 60", "epochs: 9", 1)
-    (folder / "config.yaml").write_text(text)
-    done = cli("train", "--resume", folder)
-    assert done.returncode == 0, done.stderr
-    last = len(history(folder))
-    assert last == max(9, kept)
-    for tag in ("loss/train", "accuracy/val", "head/classifier.weight", "first_batch", "precision_recall/002 c"):
-        assert epochs_of(folder, tag) == list(range(1, last + 1)), tag
-    for step, value in series(folder)["loss/train"]:
-        assert f"{value.simple_value:.6g}" == history(folder)[step - 1]["train_loss"]
-    starts = [event.step for event in events(folder) if event.HasField("session_log")]
-    assert starts == [1, kept + 1]  # where a TensorBoard that was open forgets what it has read
-    assert len(series(folder)["final/val_acc"]) == 1
-
-
 def test_a_run_killed_between_its_figures_and_its_end_has_them_once(run, inside):
     folder = Path(shutil.copytree(run, "killed"))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -239,28 +176,6 @@ def test_features_have_no_images_and_frozen_layers_no_histogram(inside, two, par
     said = (Path(run) / "train.log").read_text()
     assert said.count("no images: what is fed are features of the frozen backbone") == 1
     assert epochs_of(run, "precision_recall/001 right") == [1, 2, 3]
-
-
-@pytest.mark.slow
-def test_of_two_workers_one_writes_what_both_have_measured(inside, squares):
-    config = settings(squares / "three", 3, batch_size=4, **LOGGED)
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    done = cli("train", "x.yaml", "--workers", "2")
-    assert done.returncode == 0, done.stderr
-    (run,) = (inside / "runs").glob("x-*")
-    assert sorted(path.name[-4:] for path in (run / "tensorboard").iterdir()) == [".end", "0001"]
-    for label, name in enumerate("abc"):
-        for _, value in series(run)[f"precision_recall/{label:03} {name}"]:
-            tp, fp, tn, fn, _, _ = np.reshape(value.tensor.float_val, (6, 127))
-            assert (tp + fn == 7).all() and (fp + tn == 14).all()
-
-
-@pytest.mark.parametrize("first,text", [("sys", "Descriptors cannot be created directly"), ("mslab", "")])
-def test_tensorboardx_before_mindspore_ends_mindspores_import_but_for_mslab(first, text):
-    script = f"import {first}, tensorboardX, mindspore"
-    environment = {k: v for k, v in os.environ.items() if k != "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert (text in done.stderr) if text else done.returncode == 0
 
 
 HOSTILE = ["a\nb", "[red]x[/red]", "\x1b[2Jc", "…" * 60, "名前 d", "e\u202ef", "g/h", "\udcff"]

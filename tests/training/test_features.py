@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, overrides, settings
+from helpers import settings
 
 import mslab
 from mslab import checkpoint, features, kept
@@ -149,14 +149,3 @@ def test_the_oldest_features_make_room(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy", "old-val.npy"]
     kept.make_room(tmp_path, "mine", 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy"]
-
-
-@pytest.mark.slow
-def test_bench_transfer_prints_both_ways(parent, frozen, inside):
-    (inside / "x.yaml").write_text("\n".join(overrides(frozen)).replace("=", ": "))
-    done = cli("bench", "transfer", "x.yaml", "--backbone", parent, "epochs=2", "--json", "rows.json", cwd=inside)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((inside / "rows.json").read_text())
-    assert [row["contender"] for row in rows] == ["features kept", "features found", "no features"]
-    assert rows[2]["ratio"] == 1 and all(0 <= row["val_acc"] <= 1 and row["seconds"] > 0 for row in rows)
-    assert "times as fast" in done.stdout

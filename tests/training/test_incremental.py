@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, draw, overrides, settings
+from helpers import draw, settings
 
 import mslab
 from mslab import checkpoint, finetuning, training
@@ -43,15 +43,6 @@ def test_the_same_classes_with_more_images_start_where_it_stood(parent, squares,
     result = finetuning.incremental(config, parent)
     assert "head: 3 of 3 classes kept by name" in (Path(result.run) / "train.log").read_text()
     assert np.allclose(head(result.run)["classifier.weight"], head(parent, "best.ckpt")["classifier.weight"])
-
-
-@pytest.mark.slow
-def test_on_the_command_line(parent, four, inside):
-    (inside / "x.yaml").write_text("\n".join(overrides(four)).replace("=", ": "))
-    done = cli("train", "x.yaml", "--from", parent, cwd=inside)
-    assert done.returncode == 0 and "2 of 4 classes kept by name" in done.stderr, done.stderr
-    both = cli("train", "--resume", parent, "--from", parent, cwd=inside)
-    assert both.returncode == 1 and "--from RUN" in both.stderr
 
 
 def test_what_it_cannot_go_on_from(parent, four, inside):

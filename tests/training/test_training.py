@@ -3,22 +3,18 @@
 import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import STAGES, cli, draw, overrides, settings
+from helpers import STAGES, draw, settings
 
 import mslab
-from mslab import checkpoint, data, evaluation, model, optimizers, runtime, training
+from mslab import checkpoint, data, evaluation, model, optimizers, training
 from mslab.check import check_dataset
 from mslab.config import load_config
-from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
+from mslab.errors import ConfigError, DatasetError, TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -84,25 +80,6 @@ def test_checkpoints_tell_classes_table_and_normalisation(run):
     assert info["profile"] == model.PROFILE and info["mean"] == [0.485, 0.456, 0.406]
     text = (run[0] / "checkpoints" / "best.ckpt").read_bytes()
     assert b"/\0\0\0t\0\0\0m\0\0\0p" not in text and b"2\0\0\0" + b"0\0\0\0" + b"2\0\0\0" + b"6" not in text
-
-
-def test_equal_runs_give_equal_bytes_also_in_another_process(run, inside, squares):
-    config = settings(squares / "three", 3, epochs=4, max_to_keep=2)
-    (inside / "run.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    done = cli("train", "run.yaml", cwd=inside)
-    assert done.returncode == 0, done.stderr
-    other = next((inside / "runs").iterdir())
-    for name in ("best.ckpt", "last.ckpt", "best_backbone.ckpt"):
-        assert (other / "checkpoints" / name).read_bytes() == (run[0] / "checkpoints" / name).read_bytes(), name
-    timing = ("images_per_s", "seconds")
-    for one, two in zip(history(run[0]), history(other), strict=True):
-        assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in two.items() if k not in timing}
-    other_seed = mslab.train(config | {"seed": 2, "epochs": 1})
-    assert history(Path(other_seed.run))[0]["train_loss"] != history(run[0])[0]["train_loss"]
-    # plain lines where standard output is no terminal, and none of MindSpore's noise
-    assert "compiling the training step" in done.stderr and "first batch: images float32 (8, 3, 32, 32)" in done.stderr
-    assert "[WARNING]" not in done.stderr and "Cell.__del__" not in done.stderr and "\x1b" not in done.stderr
-    assert "labels int32 (8,)" in done.stderr and "a linear model of 8x8 thumbnails has 1.000" in done.stderr
 
 
 def test_weight_decay_is_kept_off_batchnorm_and_biases():
@@ -297,14 +274,6 @@ def partial(config, epochs, folder):
     return stopped["run"] / "checkpoints" / "last.ckpt"
 
 
-def test_resume_of_a_finished_run_and_of_no_run(run, tmp_path, capfd):
-    assert cli("train", "--resume", run[0]).returncode == 0
-    done = cli("train", "--resume", run[0])
-    assert "is finished: 4 of 4 epochs; nothing to do" in done.stderr
-    with pytest.raises(RunError, match=r"has no config.yaml"):
-        training.resume(tmp_path)
-
-
 def test_a_run_killed_after_its_last_epoch_is_completed(run, inside):
     folder = Path(shutil.copytree(run[0], "killed"))
     whole = manifest(folder)
@@ -345,93 +314,3 @@ def test_resume_with_other_images_is_refused(run, inside, squares):
     Path("copy/config.yaml").write_text(text)
     with pytest.raises(DatasetError, match=r"The images are not those"):
         training.resume("copy")
-
-
-def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 60})).replace("=", ": "))
-    command = [str(Path(sys.executable).with_name("mslab")), "train", "x.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if line.startswith("epoch   2/60"):
-            process.send_signal(signal.SIGINT)
-    assert process.wait() == 130, "".join(lines)
-    assert "stopping after this step" in "".join(lines) and "--resume RUN continues" in "".join(lines)
-    folder = next((inside / "runs").iterdir())
-    assert manifest(folder)["status"] == "interrupted" and manifest(folder)["exit_status"] == 130
-    epochs = len(history(folder))
-    assert 2 <= epochs < 60 and checkpoint.read(folder / "checkpoints/last.ckpt").info["epoch"] == epochs
-    assert not list(folder.rglob("*.tmp*"))
-    text = (folder / "config.yaml").read_text().replace("epochs: 60", f"epochs: {epochs + 1}", 1)
-    (folder / "config.yaml").write_text(text)
-    done = cli("train", "--resume", folder, cwd=inside)
-    assert done.returncode == 0 and f"resuming {folder} after epoch {epochs}" in done.stderr, done.stderr
-    assert len(history(folder)) == epochs + 1
-
-
-@pytest.mark.slow
-def test_a_kill_leaves_a_folder_that_resumes(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 40})).replace("=", ": "))
-    command = [str(Path(sys.executable).with_name("mslab")), "train", "x.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("epoch   2/40"):
-            time.sleep(0.05)
-            process.kill()
-    process.wait()
-    folder = next((inside / "runs").iterdir())
-    assert manifest(folder)["status"] == "running" and len(history(folder)) >= 2
-    epochs = len(history(folder)) + 1
-    text = (folder / "config.yaml").read_text().replace("epochs: 40", f"epochs: {epochs}", 1)
-    (folder / "config.yaml").write_text(text)
-    assert training.resume(folder).best_epoch >= 1
-    assert manifest(folder)["status"] == "done" and len(history(folder)) == epochs
-
-
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments_lose_nothing(inside, squares):
-    """Kill -9 in training and while a checkpoint is written; the run ends in the bytes of an uninterrupted one."""
-    config = settings(squares / "three", 3, epochs=150, max_to_keep=2)
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    whole = Path(mslab.train(config, name="whole").run)
-    rng, run, kept, in_writing = np.random.default_rng(0), None, [], 0
-    for number in range(20):
-        words = ["train", "--resume", str(run)] if run else ["train", "x.yaml"]
-        command = [str(Path(sys.executable).with_name("mslab")), *words]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in process.stderr:
-            if line.startswith("epoch"):
-                break
-        run = run or next(path for path in (inside / "runs").iterdir() if path.name.startswith("x-"))
-        end = time.monotonic() + (rng.uniform(0, 0.8) if number % 2 else 5)
-        while time.monotonic() < end:
-            if number % 2 == 0 and list((run / "checkpoints").glob(".*.tmp")):  # in the middle of writing one
-                in_writing += 1
-                break
-        assert process.poll() is None, "it ended before it was killed: more epochs are needed"
-        process.kill()
-        process.communicate()
-        rows = (run / "history.csv").read_text().splitlines()
-        assert rows[: len(kept)] == kept  # what was written before is there to the byte
-        kept = rows[: 1 + checkpoint.read(run / "checkpoints" / "last.ckpt").info["epoch"]]
-        checkpoint.read(run / "checkpoints" / "best.ckpt")
-    assert in_writing >= 8
-    done = cli("train", "--resume", run)
-    assert done.returncode == 0, done.stderr
-    names = sorted(path.name for path in (whole / "checkpoints").iterdir())
-    assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name[0] != ".") == names
-    for name in names:
-        assert (run / "checkpoints" / name).read_bytes() == (whole / "checkpoints" / name).read_bytes(), name
-    timing = ("images_per_s", "seconds")
-    for one, two in zip(history(run), history(whole), strict=True):
-        assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in two.items() if k not in timing}
-
-
-def test_a_device_that_is_not_there_leaves_a_message_and_exit_1(inside, three):
-    if runtime.choose_device("auto") != "cpu":
-        pytest.skip("this machine has an accelerator")
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"device": "gpu"})).replace("=", ": "))
-    done = cli("train", "x.yaml")
-    assert done.returncode == 1 and "DeviceError: device: gpu cannot be used here" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import STAGES, cli, settings
+from helpers import STAGES, settings
 
 import mslab
 from mslab import checkpoint, converting, evaluation, finetuning, freezing, model, runtime, training
@@ -68,14 +68,6 @@ def test_a_file_brings_its_network(wider, squares):
     written = json.loads((wider / "eval.json").read_text())
     found = evaluation.evaluate(wider, squares / "three" / "val")
     assert found["accuracy"] == written["accuracy"] and found["loss"] == pytest.approx(written["loss"], abs=1e-5)
-
-
-@pytest.mark.slow
-def test_both_sides_of_an_image_from_the_command_line(wider, squares):
-    done = [cli("eval", wider, "--data", squares / "three" / "val", "--json", "-", *more) for more in ([], ["--tta"])]
-    one, both = (json.loads(d.stdout) for d in done)
-    assert both["tta"] == "mirror" and "tta" not in one
-    assert both["images"] == one["images"] and both["loss"] != one["loss"]
 
 
 def test_a_transfer_keeps_the_stem_and_takes_its_own_head(wider, squares, inside):
@@ -141,11 +133,3 @@ def test_a_resume_says_that_dropout_draws_anew(inside, squares, monkeypatch):
     whole = Path(mslab.train(config).run)
     last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, whole)]
     assert not np.array_equal(*last), "once they are equal, the note can go"
-
-
-def test_show_draws_it(inside, squares):
-    config = settings(squares / "three", 3, image_size=16, **WIDER)
-    Path("x.yaml").write_text("".join(f"{key}: {value}\n" for key, value in config.items()))
-    done = cli("show", "x.yaml")
-    assert done.returncode == 0, done.stderr
-    assert "3x3, 64" in done.stdout and "12 wide, dropout 0.25" in done.stdout
