@@ -226,10 +226,11 @@ def test_evaluating_on_other_classes_is_refused(run, squares, tmp_path):
 
 
 def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
-    """Also after a kill that left history.csv one row ahead of last.ckpt, and best.ckpt of a later epoch."""
+    """After a kill that left history.csv a row ahead of last.ckpt, best.ckpt of a later epoch, half a file."""
     broken = trained(plain(squares)).run
     rows = (broken / "history.csv").read_text().splitlines(keepends=True)
     (broken / "history.csv").write_text("".join(rows[:3]))
+    (broken / "checkpoints" / ".last.ckpt.tmp").write_bytes(b"half")
     with stopped_after(1):
         mslab.train(plain(squares), name="stopped")
     shutil.copy(newest("stopped-*") / "checkpoints" / "last.ckpt", broken / "checkpoints" / "last.ckpt")
