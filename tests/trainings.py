@@ -21,3 +21,8 @@ def plain(squares: Path) -> dict:
 def compiled(squares: Path) -> dict:
     """Three epochs as users train, in graph mode, with all that is random."""
     return plain(squares) | {"mode": "graph"} | RANDOM
+
+
+def wider_head(squares: Path) -> dict:
+    """A network as a student varies it: a small stem, a head of two layers, dropout."""
+    return settings(squares / "three", 3, epochs=1, image_size=16, head_hidden=12, dropout=0.25, stem="small")

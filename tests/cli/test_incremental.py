@@ -1,20 +1,15 @@
 """Incremental training on the command line."""
 
-import pytest
-from helpers import cli, draw, overrides, settings
+import json
+
+from helpers import cli, draw, settings
 
 
-@pytest.fixture
-def four(tmp_path):
-    """Four classes, of which b and c were known: they have moved to other indices."""
+def test_on_the_command_line(parent, inside):
     for seed, split in enumerate(("train", "val")):
-        draw(tmp_path / "four" / split, ["aa", "b", "c", "d"], 8, seed + 40)
-    return settings(tmp_path / "four", 4, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
-
-
-def test_on_the_command_line(parent, four, inside):
-    (inside / "x.yaml").write_text("\n".join(overrides(four)).replace("=", ": "))
-    done = cli("train", "x.yaml", "--from", parent, cwd=inside)
+        draw(inside / "four" / split, ["aa", "b", "c", "d"], 8, seed)
+    (inside / "x.yaml").write_text(json.dumps(settings(inside / "four", 4, epochs=1, warmup_epochs=0)))
+    done = cli("train", "x.yaml", "--from", parent, "--no-report")
     assert done.returncode == 0 and "2 of 4 classes kept by name" in done.stderr, done.stderr
-    both = cli("train", "--resume", parent, "--from", parent, cwd=inside)
+    both = cli("train", "--resume", parent, "--from", parent)
     assert both.returncode == 1 and "--from RUN" in both.stderr
