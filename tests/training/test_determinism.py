@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from easydict import EasyDict
-from helpers import figures, history, settings, weights
-from trainings import RANDOM, compiled
+from helpers import history, settings, weights
+from trainings import RANDOM, compiled, same_training
 
 import mslab
 from mslab import check, data, evaluation, manifest, runtime, training
@@ -20,23 +20,12 @@ def start():
     runtime.start("cpu", "pynative", 1)
 
 
-def same_bytes(one, other):
-    """The names of checkpoints and other files; AssertionError where a byte differs that the clock does not decide."""
-    names = sorted(path.name for path in (Path(one) / "checkpoints").iterdir())
-    assert names == sorted(path.name for path in (Path(other) / "checkpoints").iterdir())
-    for name in names:
-        assert weights(one, name) == weights(other, name), name
-    for name in ("config.yaml", "steps.csv", "images.csv", "eval.json"):
-        assert (Path(one) / name).read_bytes() == (Path(other) / name).read_bytes(), name
-    assert figures(one) == figures(other)
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_two_runs_are_equal_to_the_bit_also_after_another_one(threads, squares, finished, inside, all_cores):
     config = compiled(squares) | {"data_workers": threads}
     first = finished(config).run
     mslab.train(settings(squares / "two", 2, epochs=1, seed=9, optimizer="adam", dropout=0.5))
-    same_bytes(first, mslab.train(config).run)
+    same_training(first, mslab.train(config).run)
 
 
 def test_another_seed_is_another_run(parent, squares, inside):
