@@ -13,8 +13,13 @@ from mslab import check, evaluation, folding, inspection, metrics, model, runtim
 
 @pytest.fixture(scope="module")
 def loaded(parent):
-    runtime.start("cpu", "graph", seed=0)
+    """Not to be changed; `inspect` would fold it."""
     return evaluation.load_network(parent)
+
+
+@pytest.fixture(autouse=True)
+def start():
+    runtime.start("cpu", "pynative", seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,10 @@ def images(squares):
     return evaluation.images_of(check.check_dataset(squares / "three" / "val"), "")
 
 
-def test_figures_are_those_that_training_measured(loaded, images, parent):
+@pytest.mark.parametrize("mode", ["graph", "pynative"])
+def test_figures_are_those_that_training_measured(images, parent, mode):
+    runtime.start("cpu", mode, seed=0)
+    loaded = evaluation.load_network(parent)
     seen = inspection.inspect(loaded, images)
     kept = json.loads((parent / "eval.json").read_text())
     assert metrics.confusion(seen.labels, seen.predicted, 3).tolist() == kept["confusion"]

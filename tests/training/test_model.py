@@ -17,25 +17,30 @@ def start():
     runtime.start("cpu", "pynative", 1)
 
 
+@pytest.fixture(scope="module")
+def standard():
+    """The whole ResNet-50 with nine classes. Its weights are not to be changed."""
+    return model.ResNet50(model.resnet50_backbone(), model.resnet50_head(9))
+
+
 def weights(cell):
     return sum(parameter.size for parameter in cell.trainable_params())
 
 
-def test_the_standard_table_is_resnet50():
+def test_the_standard_table_is_resnet50(standard):
     # stem: conv + 4 of BatchNorm = 5; 16 blocks of 3 convolutions and 3 x 4 of BatchNorm = 240; 4 shortcuts of 5 = 20
-    backbone = model.resnet50_backbone()
+    backbone = standard.backbone
     assert len(backbone.parameters_dict()) == 5 + 240 + 20 == 265
     assert weights(backbone) == 23_508_032
     for class_num, total in ((9, 23_526_473), (2, 23_512_130), (1000, 25_557_032)):
         assert weights(backbone) + weights(model.resnet50_head(class_num)) == total
 
 
-def test_the_shapes_in_the_comments_are_those_of_a_forward_pass():
+def test_the_shapes_in_the_comments_are_those_of_a_forward_pass(standard):
     source = Path(model.__file__).read_text()
     table = re.findall(r"^    \((\d+), (\d+), (\d)\),  #\s+\(N,\s*(\d+),\s*(\d+),\s*(\d+)\)", source, re.MULTILINE)
     assert [tuple(map(int, row[:3])) for row in table] == model.STAGES
-    backbone = model.resnet50_backbone()
-    backbone.set_train(False)
+    backbone = standard.backbone.set_train(False)
     x = backbone.relu(backbone.bn1(backbone.conv1(ms.Tensor(np.zeros((1, 3, 224, 224), np.float32)))))
     assert x.shape == (1, 64, 112, 112)
     x = backbone.pool(x)
@@ -45,12 +50,11 @@ def test_the_shapes_in_the_comments_are_those_of_a_forward_pass():
         assert x.shape == (1, *map(int, row[3:]))
 
 
-def test_names_are_mindcvs_without_a_prefix_also_inside_the_whole():
-    network = model.ResNet50(model.resnet50_backbone(), model.resnet50_head(9))
-    names = set(network.parameters_dict())
+def test_names_are_mindcvs_without_a_prefix_also_inside_the_whole(standard):
+    names = set(standard.parameters_dict())
     assert {"conv1.weight", "layer1.0.bn1.gamma", "layer1.0.down_sample.0.weight", "classifier.weight"} <= names
     assert not any(name.startswith(("backbone", "head", "layers")) for name in names)
-    assert set(network.backbone.parameters_dict()) == names - {"classifier.weight", "classifier.bias"}
+    assert set(standard.backbone.parameters_dict()) == names - {"classifier.weight", "classifier.bias"}
 
 
 def test_auto_prefix_is_why():
