@@ -63,9 +63,9 @@ def by_hand(network, images, classes, hidden):
     return np.array(found)
 
 
-@pytest.mark.parametrize("hidden", [0, 6])
-def test_heat_maps_by_hand(hidden):
-    ms.set_seed(3)
+@pytest.mark.parametrize("hidden,mode", [(0, "pynative"), (6, "pynative"), (6, "graph")])
+def test_heat_maps_by_hand(hidden, mode):
+    runtime.start("cpu", mode, seed=3)
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))
     for parameter in network.head.trainable_params():  # Normal(0.01) is too small to tell anything
