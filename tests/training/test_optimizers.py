@@ -221,7 +221,7 @@ def test_state_copied_into_a_fresh_optimizer_goes_on_as_if_never_stopped(asked):
 
 
 def test_state_copied_goes_on_in_a_graph_too(graph):
-    check_copied(WRAPPED | {"optimizer": "lamb"})
+    check_copied(WRAPPED)
 
 
 def is_known(name):
