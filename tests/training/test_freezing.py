@@ -24,7 +24,7 @@ def parent(squares, finished):
 
 @pytest.fixture
 def quick(squares):
-    return settings(squares / "two", 2, stages=None, epochs=4, warmup_epochs=1)
+    return settings(squares / "two", 2, stages=None, epochs=4, batch_size=16)
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_updates_are_the_published_formula_with_decay_on_weights_only(asked):
     check_formula(asked)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["momentum", "adamw", "radam", "lamb"])  # one of MindSpore's, and the kit's own
 def test_updates_are_the_published_formula_in_a_graph_too(name, graph):
     check_formula({"optimizer": name} | SCALED)
 
