@@ -1,28 +1,21 @@
-"""Sweeps: what may be searched, trials in real worker processes, and that none is lost with its worker."""
+"""Sweeps: what may be searched, what is kept of each trial and taken up again, and the page."""
 
-import json
-import os
 import re
-import signal
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import optuna
 import pytest
-from helpers import cli, overrides, settings
+from helpers import settings
 from optuna.trial import TrialState
 
 from mslab import sweep
 from mslab.config import load_config
-from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
+from mslab.errors import ConfigError, RunError
 from mslab.sweep import Options, crew, ledger, page
 from mslab.sweep.space import Knob, grid, parse, read_space
-
-EXPLODES = {"momentum": 0.99, "weight_decay": 1.0, "warmup_epochs": 2, "lr_init": 0.001, "epochs": 3}
 
 
 def problems(content: dict, sampler: str = "tpe", backbone: bool = False, **more) -> dict[str, str]:
@@ -165,6 +158,16 @@ def test_budgets_are_times():
         assert "1.5h" in str(caught.value)
 
 
+def test_time_limits_and_folders_that_do_not_fit(squares, inside):
+    (inside / "space.yaml").write_text("lr_max: {low: 0.01, high: 0.2, log: true}\n")
+    with pytest.raises(ConfigError, match=r"max_training_time: 2\.0 would leave trials in the middle"):
+        sweep.run_sweep(settings(squares / "three", 3, max_training_time=2.0), inside / "space.yaml")
+    with pytest.raises(RunError, match=r"nowhere has no sweep\.json that can be read") as caught:
+        sweep.resume_sweep("nowhere", {})
+    assert "expected" in str(caught.value) and "mslab sweep" in str(caught.value)
+    assert not (inside / "runs").exists()
+
+
 def test_cores_are_shared_out():
     assert crew.shares([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]] and crew.shares([4, 7], 3) == [[4], [7], [4]]
 
@@ -187,25 +190,26 @@ def test_storages_and_what_is_none(tmp_path):
     )
 
 
-def study_in(folder: Path, space=None, name="s", place=None, sampler="random", **more) -> optuna.Study:
+def study_in(folder: Path, space=None, name="s", place=None, sampler="random", pruner="none", **more) -> optuna.Study:
     """A study as a sweep opens it, without training."""
     space = space or [Knob("lr_max", low=0.01, high=0.5)]
     storage = ledger.open_storage(place or ledger.storage_of(None, folder))
     default = {"lr_max": 0.1, "epochs": 2} | more
     about = {"space": [str(knob) for knob in space], "fingerprint": "f", "backbone": None, "default": default}
-    return ledger.open_study(storage, name, about | {"pruned_from": 2}, space, sampler, "none", 1)
+    return ledger.open_study(storage, name, about | {"pruned_from": 2}, space, sampler, pruner, 1)
 
 
 SPACE = [Knob("lr_max", low=0.01, high=0.5)]
 
 
-def test_the_configs_own_values_come_first_also_where_they_are_outside_of_the_space(tmp_path):
-    study = study_in(tmp_path)
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_the_configs_own_values_come_first_also_where_they_are_outside_of_the_space(tmp_path, sampler):
+    study = study_in(tmp_path, sampler=sampler)
     trial, values = ledger.begin(study, SPACE)
     assert values == {"lr_max": 0.1} and trial.user_attrs["default"] and trial.params == {"lr_max": 0.1}
     _, values = ledger.begin(study, SPACE)
     assert values["lr_max"] != 0.1 and SPACE[0].holds(values["lr_max"])
-    trial, values = ledger.begin(study_in(tmp_path, name="outside", lr_max=3.0), SPACE)
+    trial, values = ledger.begin(study_in(tmp_path, name="outside", sampler=sampler, lr_max=3.0), SPACE)
     assert values == {"lr_max": 3.0} and trial.user_attrs["outside"] and trial.params == {}
     study.tell(0, 0.5)
     assert ledger.default(ledger.rows(study))["values"] == {"lr_max": 0.1}
@@ -264,6 +268,31 @@ def test_a_grid_is_every_point_once_and_the_default(tmp_path):
     values = [ledger.begin(study, space)[1] for _ in range(6)]
     assert values[0] == {"lr_max": 0.1, "epochs": 2} and ledger.waiting(study) == 0
     assert sorted(map(str, values)) == sorted(map(str, grid(space)))
+
+
+def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp_path):
+    study = study_in(tmp_path, pruner="median")
+    at_work = crew.Crew(study, SPACE, tmp_path, {}, Options(budget=60.0), save=lambda: None)
+
+    def trial(*values: float) -> tuple[optuna.Trial, list[str]]:
+        """A trial that measures this epoch after epoch, of five; and what it is told after each."""
+        begun, rows = ledger.begin(study, SPACE)[0], list(enumerate(values, 1))
+        return begun, [at_work.verdict(begun, {"rows": rows[:n], "epochs": 5}) for n in range(1, len(rows) + 1)]
+
+    default, told = trial(0.1, 0.1, 0.1, 0.1)
+    study.tell(default, 0.1)
+    assert told == [""] * 4
+    for _ in range(4):
+        other, told = trial(0.7, 0.8, 0.9, 0.9)
+        study.tell(other, 0.9)
+        assert told == [""] * 4
+    _, told = trial(0.2, 0.3, 0.1)
+    assert told[0] == ""  # too early to tell
+    assert told[1:] == [f"pruned: val_acc 0.300 by epoch {n} is below the median of the trials before" for n in (2, 3)]
+    _, told = trial(0.8, 0.9, 0.9, 0.9, 0.1)
+    assert told == [""] * 5  # as good as others; and the last epoch ends by itself
+    at_work.deadline = 0.0
+    assert trial(0.8)[1] == ["budget: 60 s are over"]
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -340,241 +369,3 @@ def test_the_page_shows_in_a_browser(tmp_path, page):
     page.goto(file.as_uri())
     assert page.complaints == [] and page.requested == [file.as_uri()]
     assert page.locator("#trials tbody tr").count() == 12 and page.locator("svg").count() == 3
-
-
-# --- real trials -----------------------------------------------------------------------------------------------------
-
-
-def space_file(folder: Path, text: str = "lr_max: {low: 0.01, high: 0.2, log: true}\n") -> Path:
-    (folder / "space.yaml").write_text(text)
-    return folder / "space.yaml"
-
-
-def the_folder(inside: Path) -> Path:
-    (folder,) = (inside / "runs").glob("*-sweep-*")
-    return folder
-
-
-def workers_of(pid: int) -> list[int]:
-    """The workers of a sweep in process `pid`, by what they were started with."""
-    found = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            try:
-                if b"mslab.sweep.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
-            except OSError:
-                continue
-    return found
-
-
-class Killer(threading.Thread):
-    """Kills (signal 9) the worker that trains trial-000, as soon as that has completed an epoch."""
-
-    def __init__(self, inside: Path, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.inside, self.pid, self.killed, self.cores = inside, pid, 0, []
-
-    def run(self) -> None:
-        end = time.monotonic() + 200
-        while time.monotonic() < end and not self.killed:
-            for last in self.inside.glob("runs/*-sweep-*/trial-000/checkpoints/last.ckpt"):
-                log = last.parent.parent / "train.log"
-                self.cores = [os.sched_getaffinity(worker) for worker in workers_of(self.pid)]
-                for worker in workers_of(self.pid):
-                    if any(f.samefile(log) for f in Path(f"/proc/{worker}/fd").iterdir() if f.exists()):
-                        self.killed = worker
-                        os.kill(worker, signal.SIGKILL)
-                        return
-            time.sleep(0.02)
-
-
-def test_two_workers_of_which_one_is_killed_complete_all_trials(squares, inside, all_cores, caplog):
-    config = settings(squares / "three", 3, epochs=12)
-    killer = Killer(inside, os.getpid())
-    killer.start()
-    options = Options(trials=4, workers=2, pruner="none", test=str(squares / "three" / "test"))
-    with caplog_of(caplog):
-        told = sweep.run_sweep(config, space_file(inside), options=options)
-    assert killer.killed and len(killer.cores) == 2
-    if os.cpu_count() > 1:
-        assert not killer.cores[0] & killer.cores[1], "two workers on the same cores"
-    assert "was killed by SIGKILL in trial 0: it is taken up again (1 of 3)" in caplog.text
-    assert "trial 0 goes on after epoch" in caplog.text
-    rows = told["trials"]
-    assert [row["state"] for row in rows] == ["complete"] * 4 and [row["trial"] for row in rows] == [0, 1, 2, 3]
-    assert rows[0]["retries"] == 1 and rows[0]["default"] and rows[0]["values"] == {"lr_max": 0.05}
-    folder = the_folder(inside)
-    for row in rows:
-        run = Path(row["run"])
-        assert run.parent == folder and re.fullmatch(r"trial-\d{3}", run.name) and row["epochs"] == 12
-        history = (run / "history.csv").read_text().splitlines()
-        assert len(history) == 13 and json.loads((run / "manifest.json").read_text())["status"] == "done"
-    kept = {file.parent.parent.name for file in folder.glob("trial-*/checkpoints/*.ckpt")}
-    assert kept == {"trial-000", Path(told["best"]["run"]).name}
-    assert told["test_acc"]["best"] > 0.5 and told["test_acc"]["default"] is not None
-    assert json.loads((folder / "sweep.json").read_text()) == told and told["schema"] == 1
-    assert "<script" not in (folder / "report.html").read_text()
-    assert "test accuracy" in sweep.table(told) and "mslab train CONFIG lr_max=" in sweep.table(told)
-
-
-class caplog_of:
-    """The kit's messages in caplog: its logger does not propagate."""
-
-    def __init__(self, caplog) -> None:
-        self.handler = caplog.handler
-
-    def __enter__(self):
-        sweep.say.addHandler(self.handler)
-
-    def __exit__(self, *error):
-        sweep.say.removeHandler(self.handler)
-
-
-@pytest.mark.slow
-def test_a_budget_ends_trials_after_their_epoch_and_a_resume_goes_on_and_prunes(squares, inside, caplog):
-    config = settings(squares / "three", 3, epochs=4)
-    options = Options(trials=1, budget=1.0, storage="journal")
-    with caplog_of(caplog), pytest.raises(TrainingError, match=r"No trial of .* was completed") as caught:
-        sweep.run_sweep(config, space_file(inside), options=options)
-    folder = the_folder(inside)
-    assert "larger --budget" in str(caught.value) and "the budget is over: no new trial begins" in caplog.text
-    assert f"mslab sweep --resume {Path('runs') / folder.name}    goes on" in caplog.text
-    found = json.loads((folder / "sweep.json").read_text())
-    assert (
-        found["status"] == "budget" and found["trials"][0]["state"] == "waiting" and found["trials"][0]["epochs"] == 1
-    )
-    assert "budget: 1 s are over" in (folder / "trial-000" / "train.log").read_text()
-    with caplog_of(caplog):
-        told = sweep.resume_sweep(folder, {"trials": 1})
-    assert "trial 0 goes on after epoch 1" in caplog.text
-    (row,) = told["trials"]
-    assert row["state"] == "complete" and row["epochs"] == 4 and row["retries"] == 0 and told["status"] == "done"
-
-    study = optuna.load_study(storage=ledger.open_storage(str(folder / "sweep.log")), study_name=folder.name)
-    for _ in range(4):  # others, with which the next trial cannot keep up
-        trial, _ = ledger.begin(study, [Knob("lr_max", low=0.01, high=0.2, log=True)])
-        for epoch in range(1, 5):
-            trial.report(2.0, epoch)
-        trial.set_user_attr("val_acc", 2.0)
-        study.tell(trial, 2.0)
-    with caplog_of(caplog):
-        told = sweep.resume_sweep(folder, {"trials": 6})
-    last = told["trials"][-1]
-    assert (
-        last["state"] == "pruned"
-        and last["epochs"] == 2
-        and "is below the median of the trials before" in last["message"]
-    )
-    assert "6/6  trial 5: lr_max=" in caplog.text and "pruned after epoch 2" in caplog.text
-    assert json.loads((Path(last["run"]) / "manifest.json").read_text())["ended_by"] == last["message"]
-    assert not list(Path(last["run"]).glob("checkpoints/*"))
-
-
-def test_trials_that_fail_by_themselves_do_not_end_a_sweep(squares, inside, caplog):
-    config = settings(squares / "three", 3, lr_max=0.05) | EXPLODES
-    space = space_file(inside, "lr_max: [0.05, 100]\nwarmup_epochs: [2, 5]\n")
-    with caplog_of(caplog):
-        told = sweep.run_sweep(config, space, options=Options(sampler="grid", pruner="none", trials=20))
-    assert told["status"] == "done" and len(told["trials"]) == 4 and "the grid has 4 points" in caplog.text
-    rows = {(row["values"]["lr_max"], row["values"]["warmup_epochs"]): row for row in told["trials"]}
-    assert rows[0.05, 2]["state"] == "complete" and rows[0.05, 2]["default"]
-    assert rows[100, 2]["state"] == "failed" and "The loss became" in rows[100, 2]["message"]
-    assert rows[0.05, 5]["state"] == "failed" and "has 1 problem" in rows[0.05, 5]["message"]
-    assert "note: warmup_epochs: 5.0 is above epochs: 3; lr_max would never come near; trials with such" in caplog.text
-    assert "warmup_epochs" in rows[0.05, 5]["message"] and "failed: The loss became" in caplog.text
-
-
-def test_what_every_trial_would_meet_ends_the_sweep_with_its_message(squares, inside):
-    (inside / "backbone.ckpt").write_bytes(b"no checkpoint")
-    options = Options(trials=4, backbone=str(inside / "backbone.ckpt"))
-    with pytest.raises(CheckpointError) as caught:
-        sweep.run_sweep(settings(squares / "three", 3, stages=None), space_file(inside), options=options)
-    assert "backbone.ckpt" in str(caught.value) and "expected" in str(caught.value)
-    assert json.loads((the_folder(inside) / "sweep.json").read_text())["status"] == "failed"
-    with pytest.raises(CheckpointError, match=r"There is no file .*gone\.ckpt"):
-        sweep.run_sweep(settings(squares / "three", 3), space_file(inside), options=Options(backbone="gone.ckpt"))
-
-
-def test_workers_that_all_die_end_the_sweep_with_one_message(squares, inside, monkeypatch, caplog):
-    (inside / "sitecustomize.py").write_text(
-        "import os, sys\nif 'mslab.sweep.worker' in ' '.join(sys.orig_argv): os.kill(os.getpid(), 9)\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", f"{inside}:{os.environ.get('PYTHONPATH', '')}")
-    with caplog_of(caplog), pytest.raises(TrainingError) as caught:
-        sweep.run_sweep(settings(squares / "three", 3), space_file(inside), options=Options(trials=4, workers=2))
-    text = str(caught.value)
-    assert "4 workers have died one after the other, none after an epoch; the last was killed by SIGKILL" in text
-    assert "fewer --workers" in text and "worker-" in text and "expected" in text
-
-
-def test_time_limits_and_folders_that_do_not_fit(squares, inside):
-    with pytest.raises(ConfigError, match=r"max_training_time: 2\.0 would leave trials in the middle"):
-        sweep.run_sweep(settings(squares / "three", 3, max_training_time=2.0), space_file(inside))
-    with pytest.raises(RunError, match=r"nowhere has no sweep\.json that can be read") as caught:
-        sweep.resume_sweep("nowhere", {})
-    assert "expected" in str(caught.value) and "mslab sweep" in str(caught.value)
-    assert not (inside / "runs").exists()
-
-
-def test_wrong_command_lines(squares, inside):
-    (inside / "x.yaml").write_text("\n".join(overrides(settings(squares / "three", 3))).replace("=", ": "))
-    space_file(inside, "lr_mx: [1]\n")
-    for words, told in (
-        (["x.yaml"], "CONFIG and --space FILE, or --resume FOLDER"),
-        (["x.yaml", "--space", "space.yaml", "--sampler", "best"], "--sampler best is none of tpe, random, grid"),
-        (["--resume", "y", "--sampler", "tpe"], "--resume takes --trials"),
-        (["x.yaml", "--space", "space.yaml", "--name", "s"], "--name is of a --storage"),
-    ):
-        done = cli("sweep", *words, cwd=inside, env={"COLUMNS": "200"})
-        assert done.returncode == 2 and told in done.stderr, done.stderr
-    done = cli("sweep", "x.yaml", "--space", "space.yaml", "--budget", "1s", cwd=inside)
-    assert done.returncode == 1 and "did you mean 'lr_max'" in done.stderr and "data check" not in done.stderr
-    assert not (inside / "runs").exists()
-
-
-# --- long ones -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_twenty_trials_by_two_workers_of_which_one_is_killed(squares, inside, all_cores):
-    (inside / "x.yaml").write_text("\n".join(overrides(settings(squares / "three", 3, epochs=8))).replace("=", ": "))
-    space_file(inside, "lr_max: {low: 0.01, high: 0.5, log: true}\noptimizer: [momentum, adamw]\nflip: [true, false]\n")
-    command = [str(Path(sys.executable).with_name("mslab")), "sweep", "x.yaml", "--space", "space.yaml"]
-    command += ["--trials", "20", "--workers", "2", "--json", "result.json"]
-    process = subprocess.Popen(command, cwd=inside, stderr=subprocess.PIPE, text=True)
-    killer = Killer(inside, process.pid)
-    killer.start()
-    told = process.communicate(timeout=900)[1]
-    assert process.returncode == 0 and killer.killed, told
-    result = json.loads((inside / "result.json").read_text())
-    assert len(result["trials"]) == 20 and {row["state"] for row in result["trials"]} <= {"complete", "pruned"}
-    assert sum(row["retries"] for row in result["trials"]) == 1 and "is taken up again (1 of 3)" in told
-    text = (the_folder(inside) / "report.html").read_text()
-    assert [f'<a href="trial-{number:03}/">{number}</a>' in text for number in range(20)] == [True] * 20
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_cleanly_and_a_transfer_goes_on(squares, inside, parent):
-    config = settings(squares / "two", 2, epochs=60, freeze="all", stages=None)
-    lines = [line for line in overrides(config) if not line.startswith("stages")]
-    (inside / "x.yaml").write_text("\n".join(lines).replace("=", ": "))
-    space_file(inside)
-    command = [str(Path(sys.executable).with_name("mslab")), "sweep", "x.yaml", "--space", "space.yaml"]
-    command += ["--trials", "2", "--backbone", str(parent)]
-    process = subprocess.Popen(command, cwd=inside, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 200
-    while not list(inside.glob("runs/*-sweep-*/trial-000/checkpoints/last.ckpt")) and time.monotonic() < end:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=200)[1]
-    assert process.returncode == 130 and "stopping after this step" in told and "Traceback" not in told, told
-    folder = the_folder(inside)
-    assert f"mslab sweep --resume runs/{folder.name}    goes on" in told and "mslab train --resume" not in told
-    assert json.loads((folder / "sweep.json").read_text())["status"] == "stopped"
-    done = cli("sweep", "--resume", folder.relative_to(inside), cwd=inside)
-    assert done.returncode == 0 and "trial 0 goes on after epoch" in done.stderr, done.stderr
-    rows = json.loads((folder / "sweep.json").read_text())["trials"]
-    assert [row["state"] for row in rows] == ["complete"] * 2 and [row["retries"] for row in rows] == [0, 0]
-    assert json.loads((folder / "trial-001" / "manifest.json").read_text())["kind"] == "transfer"
-    assert "mslab transfer x.yaml" in done.stdout and f"--backbone {parent}" in done.stdout

@@ -1,0 +1,91 @@
+"""Sweeps as they are called: trials in real worker processes, of which none is lost with its worker."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from helpers import cli, history, manifest, overrides, settings
+from sweeps import Killer, heard, space_file, the_folder
+
+from mslab import sweep
+from mslab.errors import CheckpointError, TrainingError
+from mslab.sweep import Options, crew
+
+
+def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trials_that_fail(
+    squares, inside, all_cores, caplog
+):
+    config = settings(squares / "three", 3, epochs=4, weight_decay=0.5)
+    space = space_file(inside, "lr_max: [0.05, 0.1, 100]\nwarmup_epochs: [1, 5]\n")
+    killer = Killer(inside, os.getpid())
+    killer.start()
+    options = Options(trials=20, workers=2, sampler="grid", pruner="none", test=str(squares / "three" / "test"))
+    with heard(caplog):
+        told = sweep.run_sweep(config, space, options=options)
+    assert killer.killed and len(killer.cores) == 2
+    if os.cpu_count() > 1:
+        assert not killer.cores[0] & killer.cores[1], "two workers on the same cores"
+    assert "was killed by SIGKILL in trial 0: it is taken up again (1 of 3)" in caplog.text
+    assert "trial 0 goes on after epoch" in caplog.text
+
+    folder, rows = the_folder(inside), told["trials"]
+    assert told["status"] == "done" and [row["trial"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert "the grid has 6 points" in caplog.text
+    assert rows[0]["retries"] == 1 and rows[0]["default"] and rows[0]["values"] == {"lr_max": 0.05, "warmup_epochs": 1}
+    trial = {(row["values"]["lr_max"], row["values"]["warmup_epochs"]): row for row in rows}
+    for values in ((0.05, 1), (0.1, 1)):
+        run = Path(trial[values]["run"])
+        assert trial[values]["state"] == "complete" and trial[values]["epochs"] == 4
+        assert run.parent == folder and re.fullmatch(r"trial-\d{3}", run.name)
+        assert len(history(run)) == 4 and manifest(run)["status"] == "done"
+    assert trial[100, 1]["state"] == "failed" and "The loss became" in trial[100, 1]["message"]
+    assert "failed: The loss became" in caplog.text
+    for lr in (0.05, 0.1, 100):
+        assert trial[lr, 5]["state"] == "failed" and "has 1 problem" in trial[lr, 5]["message"]
+        assert "warmup_epochs" in trial[lr, 5]["message"]
+    assert "note: warmup_epochs: 5.0 is above epochs: 4; lr_max would never come near; trials with such" in caplog.text
+
+    kept = {file.parent.parent.name for file in folder.glob("trial-*/checkpoints/*.ckpt")}
+    assert kept == {"trial-000", Path(told["best"]["run"]).name}
+    assert told["test_acc"]["best"] > 0.5 and told["test_acc"]["default"] is not None
+    assert json.loads((folder / "sweep.json").read_text()) == told and told["schema"] == 1
+    assert "<script" not in (folder / "report.html").read_text()
+    assert "test accuracy" in sweep.table(told) and "mslab train CONFIG lr_max=" in sweep.table(told)
+
+
+def test_what_every_trial_would_meet_ends_the_sweep_with_its_message(squares, inside):
+    (inside / "backbone.ckpt").write_bytes(b"no checkpoint")
+    options = Options(trials=4, backbone=str(inside / "backbone.ckpt"))
+    with pytest.raises(CheckpointError) as caught:
+        sweep.run_sweep(settings(squares / "three", 3, stages=None), space_file(inside), options=options)
+    assert "backbone.ckpt" in str(caught.value) and "expected" in str(caught.value)
+    assert json.loads((the_folder(inside) / "sweep.json").read_text())["status"] == "failed"
+    with pytest.raises(CheckpointError, match=r"There is no file .*gone\.ckpt"):
+        sweep.run_sweep(settings(squares / "three", 3), space_file(inside), options=Options(backbone="gone.ckpt"))
+
+
+def test_workers_that_all_die_end_the_sweep_with_one_message(squares, inside, monkeypatch, caplog):
+    monkeypatch.setattr(crew, "START", "import os; os.kill(os.getpid(), 9)")
+    with heard(caplog), pytest.raises(TrainingError) as caught:
+        sweep.run_sweep(settings(squares / "three", 3), space_file(inside), options=Options(trials=4, workers=2))
+    text = str(caught.value)
+    assert "4 workers have died one after the other, none after an epoch; the last was killed by SIGKILL" in text
+    assert "fewer --workers" in text and "worker-" in text and "expected" in text
+
+
+def test_wrong_command_lines(squares, inside):
+    (inside / "x.yaml").write_text("\n".join(overrides(settings(squares / "three", 3))).replace("=", ": "))
+    space_file(inside, "lr_mx: [1]\n")
+    for words, told in (
+        (["x.yaml"], "CONFIG and --space FILE, or --resume FOLDER"),
+        (["x.yaml", "--space", "space.yaml", "--sampler", "best"], "--sampler best is none of tpe, random, grid"),
+        (["--resume", "y", "--sampler", "tpe"], "--resume takes --trials"),
+        (["x.yaml", "--space", "space.yaml", "--name", "s"], "--name is of a --storage"),
+    ):
+        done = cli("sweep", *words, cwd=inside, env={"COLUMNS": "200"})
+        assert done.returncode == 2 and told in done.stderr, done.stderr
+    done = cli("sweep", "x.yaml", "--space", "space.yaml", "--budget", "1s", cwd=inside)
+    assert done.returncode == 1 and "did you mean 'lr_max'" in done.stderr and "data check" not in done.stderr
+    assert not (inside / "runs").exists()
