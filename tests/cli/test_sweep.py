@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import cli, history, manifest, overrides, settings
+from helpers import cli, draw, history, manifest, overrides, settings
 from sweeps import Killer, heard, space_file, the_folder
 
 from mslab import sweep
@@ -15,13 +15,15 @@ from mslab.sweep import Options, crew
 
 
 def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trials_that_fail(
-    squares, inside, all_cores, caplog
+    inside, all_cores, caplog
 ):
-    config = settings(squares / "three", 3, epochs=4, weight_decay=0.5)
+    for seed, (split, count) in enumerate([("train", 8), ("val", 3), ("test", 5)]):
+        draw(inside / "images" / split, ["a", "b", "c"], count, seed)
+    config = settings(inside / "images", 3, epochs=4, weight_decay=0.5)
     space = space_file(inside, "lr_max: [0.05, 0.1, 100]\nwarmup_epochs: [1, 5]\n")
     killer = Killer(inside, os.getpid())
     killer.start()
-    options = Options(trials=20, workers=2, sampler="grid", pruner="none", test=str(squares / "three" / "test"))
+    options = Options(trials=20, workers=2, sampler="grid", pruner="none", test=str(inside / "images" / "test"))
     with heard(caplog):
         told = sweep.run_sweep(config, space, options=options)
     assert killer.killed and len(killer.cores) == 2

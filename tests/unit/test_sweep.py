@@ -224,7 +224,8 @@ def test_a_study_is_joined_only_by_its_like(tmp_path):
     assert "The study s was begun otherwise" in text and "lr_max: 0.01 to 0.5 there, lr_max: 0.02 to 0.5 here" in text
     assert "epochs" in text and "2 there, 3 here" in text and "--name ANOTHER" in text
     assert study_in(tmp_path, train_data="/elsewhere")  # each machine has its own places
-    optuna.create_study(storage=ledger.open_storage(ledger.storage_of(None, tmp_path)), study_name="theirs")
+    theirs = optuna.create_study(storage=ledger.open_storage(ledger.storage_of(None, tmp_path)), study_name="theirs")
+    theirs.add_trial(optuna.trial.create_trial(value=0.5))  # of one just made, which has none, mslab waits to hear
     with pytest.raises(ConfigError, match="is there already, and not of mslab sweep"):
         study_in(tmp_path, name="theirs")
 
@@ -254,8 +255,13 @@ def test_a_trial_whose_process_is_gone_is_taken_up_three_times(tmp_path, storage
         "import optuna; s = optuna.load_study(storage=ledger.open_storage(sys.argv[1]), study_name='s')\n"
         "ledger.begin(s, [Knob('lr_max', low=0.01, high=0.5)])\n"
     )
-    for number in range(4):
-        subprocess.run([sys.executable, "-c", script, place], check=True)
+    subprocess.run([sys.executable, "-c", script, place], check=True)
+    gone = study.trials[0].user_attrs["owner"]
+    assert ledger.lost(study) == [0]
+    for number in range(3):
+        again, _ = ledger.begin(study, SPACE)
+        assert ledger.lost(study) == [], number  # this process is there
+        again.set_user_attr("owner", gone)
         assert ledger.lost(study) == [0], number
     (row,) = ledger.rows(study)
     assert row["state"] == "failed" and row["retries"] == 3 and row["message"] == "the process that ran it is gone"
