@@ -14,9 +14,7 @@ from mslab.errors import CheckpointError, TrainingError
 from mslab.sweep import Options, crew
 
 
-def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trials_that_fail(
-    inside, all_cores, caplog
-):
+def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trials_that_fail(inside, all_cores, caplog):
     for seed, (split, count) in enumerate([("train", 8), ("val", 3), ("test", 5)]):
         draw(inside / "images" / split, ["a", "b", "c"], count, seed)
     config = settings(inside / "images", 3, epochs=4, weight_decay=0.5)
