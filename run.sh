@@ -2,6 +2,7 @@
 # One entry to everything: makes .venv on the first call, then runs `mslab "$@"` or the tests. POSIX sh.
 #   ./run.sh demo          the whole lab on drawn images
 #   ./run.sh test [--all]  the test suite; --all adds the slow ones; what follows goes to pytest
+#   ./run.sh test --mutants [NUMBER|WORD …]  breaks mslab in a copy, promise by promise, and says what the tests notice
 #   ./run.sh COMMAND …     .venv/bin/mslab COMMAND …
 # MSLAB_PYTHON=…     another Python 3.10 to 3.12 than the one found
 # MSLAB_MINDSPORE=…  another MindSpore, 2.7.0 to 2.10.0, in a folder of its own (.venv-2.10.0)
@@ -65,6 +66,10 @@ case ${1:-} in
 test)
     shift
     cd "$here"
+    if [ "${1:-}" = --mutants ]; then
+        shift
+        exec "$venv/bin/python" tests/mutants.py "$@"
+    fi
     quick="not slow"
     if [ "${1:-}" = --all ]; then
         shift
@@ -74,7 +79,7 @@ test)
     exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist worksteal ${quick:+-m "$quick"} "$@"
     ;;
 "" | -h | --help)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
     echo
     exec "$venv/bin/mslab" --help
     ;;

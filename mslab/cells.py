@@ -1,9 +1,20 @@
-"""Other cells in the place of some of a network's, while its parameters stay the same under the same names."""
+"""Other cells in the place of some of a network's, under the same parameters and names; other values in a parameter."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mindspore import nn
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+
+def overwrite(parameter: ms.Parameter, value: np.ndarray | ms.Tensor) -> None:
+    """Copy the value into the parameter where it lies.
+
+    Parameter.set_data gives it other memory. In PYNATIVE an optimizer that has run once goes on with the old memory, so
+    that nothing it does reaches the network any more, without a word.
+    """
+    ops.assign(parameter, ms.Tensor(value, parameter.dtype))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ MslabError              what happened and where; what was expected; how to fix i
     DivergedError       a loss that is not finite any more
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -58,46 +59,50 @@ class DivergedError(TrainingError):
     """A loss that is not finite any more."""
 
 
-# what MindSpore's text contains -> (what happened, what was expected, how to fix it)
+# what MindSpore says, as expressions that must all be found in "Type: text" -> (what happened, expected, fix). One mark
+# alone would explain another error wrongly (an AllGather that failed is no Gather), so each row is held to a near miss.
 KNOWN = [
     (
-        ("Unsupported device target", "set_device"),
+        (r"Unsupported device target \w+\. This process only supports",),
         "MindSpore could not use the device.",
         "a device that this machine has and this MindSpore supports",
         "device: cpu, or device: auto to take what works",
     ),
     (
-        ("exceeds the boundary", "num_parallel_workers"),
+        ("num_parallel_workers", "exceeds the boundary"),
         "MindSpore's dataset was asked for more workers than this machine has cores.",
         "at most one worker a core",
         "lower data_workers",
     ),
     (
-        ("There is no valid data in dataset", "no valid data"),
+        (r"There is no valid data in dataset",),
         "The training pipeline gave no batch.",
         "at least batch_size training images, since training uses full batches only",
         "lower batch_size, or add images",
     ),
     (
-        ("input_indices should be in the range", "Gather"),
-        "The learning-rate list ended before training did.",
+        (r"For 'Gather', the 'input_indices' should be in the range \[0, (\d+)\), but got \1\b",),
+        "A table was read one row past its end: most likely the learning-rate list ended before training did.",
         "one learning rate for every step of the run",
         "resume with the run's own config.yaml; do not change epochs or batch_size by hand",
     ),
     (
-        ("Memory not enough", "Allocate memory failed", "MemoryError", "bad_alloc", "out of memory"),
+        (r"^\w*MemoryError:|std::bad_alloc|[Aa]llocate memory failed|Memory not enough|CUDA[^\n]*out of memory",),
         "The device ran out of memory.",
         "a batch that fits",
         "halve batch_size, or lower image_size",
     ),
     (
-        ("decode: ", "Decode: ", "image decode failed", "RandomCropDecodeResize"),
+        (
+            r"\[\w*Decode\w*\] failed|\bDecode: ",
+            "Unsupported image type|libjpeg|image decode failed|load image failed|image is broken",
+        ),
         "MindSpore's decoder refused an image that Pillow could read.",
         "JPEG, PNG, BMP or TIFF files",
         "mslab check ROOT names the file; save it again as JPEG or PNG",
     ),
     (
-        ("numpy.core.multiarray failed to import", "_ARRAY_API not found"),
+        (r"^ImportError: numpy\.core\.multiarray failed to import|^AttributeError: _ARRAY_API not found",),
         "This MindSpore cannot work with the NumPy that is installed.",
         "NumPy 1.x",
         "pip install 'numpy<2'",
@@ -111,7 +116,7 @@ def explain(error: BaseException, log: str = "train.log") -> MslabError | None:
         return error
     text = f"{type(error).__name__}: {error}"
     for marks, what, expected, fix in KNOWN:
-        if any(mark in text for mark in marks):
+        if all(re.search(mark, text, re.MULTILINE) for mark in marks):
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:160]
             rows = [("MindSpore", first), ("traceback", log)]
             return MslabError(what, expected=expected, fix=fix, details=rows)

@@ -15,7 +15,7 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import data, evaluation, finetuning, loss, optimizers, plots, runtime, training
+from mslab import cells, data, evaluation, finetuning, loss, optimizers, plots, runtime, training
 from mslab.check import DatasetReport
 from mslab.checkpoint import load_exactly
 from mslab.errors import TrainingError
@@ -68,7 +68,7 @@ def weights_kept(network: nn.Cell) -> Iterator[None]:
         yield
     finally:
         for name, parameter in network.parameters_dict().items():
-            parameter.set_data(ms.Tensor(before[name]))
+            cells.overwrite(parameter, before[name])
 
 
 def trial(

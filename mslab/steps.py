@@ -12,7 +12,7 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import data, evaluation, features, freezing, optimizers, stopping
+from mslab import cells, data, evaluation, features, freezing, optimizers, stopping
 from mslab.checkpoint import Weights, load_exactly
 from mslab.errors import TrainingError
 from mslab.progress import Meter
@@ -165,7 +165,7 @@ class Plan:
         self.rates = np.concatenate([self.rates[: epoch * self.steps], self.schedule[epoch * self.steps :] * factor])
         self.rates = self.rates.astype(np.float32)
         for parameter, full in self.full_rates:
-            parameter.set_data(ms.Tensor((full * factor).astype(np.float32)))
+            cells.overwrite(parameter, (full * factor).astype(np.float32))
         say.info(f"epoch {epoch + 1}: the learning rate goes on at {factor:.3g} of its schedule")
 
     def roll_back(self, error: TrainingError, epoch: int) -> None:
@@ -173,7 +173,7 @@ class Plan:
         if not self.good or len(self.rollbacks) >= ROLLBACKS:
             raise error
         for name, parameter in self.state().items():
-            parameter.set_data(ms.Tensor(self.good[name]))
+            cells.overwrite(parameter, self.good[name])
         self.rollbacks.append({"epoch": epoch + 1, "why": error.what})
         say.info(f"{error.what} Rolled back to the end of epoch {epoch}; {len(self.rollbacks)} of {ROLLBACKS} times")
 
@@ -207,10 +207,12 @@ class Plan:
         own = self.network.parameters_dict()
         raw = {name: own[name].asnumpy().copy() for name in self.averages()}
         for name, mean in self.averages().items():
-            own[name].set_data(ms.Tensor(mean.asnumpy()))
-        yield
-        for name, value in raw.items():
-            own[name].set_data(ms.Tensor(value))
+            cells.overwrite(own[name], mean.asnumpy())
+        try:
+            yield
+        finally:
+            for name, value in raw.items():
+                cells.overwrite(own[name], value)
 
     def resume(self, last: Weights | None, epoch: int) -> str:
         """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.

@@ -65,7 +65,7 @@ class Group:
     def equalise(self, parameters: Iterable[ms.Parameter]) -> None:
         """Give every worker rank 0's values. Without it different seeds would train different networks, silently."""
         for parameter in parameters if self.size > 1 else ():
-            parameter.set_data(ops.Broadcast(0)((ms.Tensor(parameter.asnumpy()),))[0])
+            cells.overwrite(parameter, ops.Broadcast(0)((ms.Tensor(parameter.asnumpy()),))[0])
 
     def average_statistics(self, parameters: Iterable[ms.Parameter], fixed: Collection[str] = ()) -> None:
         """BatchNorm's moving statistics become their mean over the workers: each has seen its own images only.
@@ -74,7 +74,7 @@ class Group:
         """
         for parameter in parameters if self.size > 1 else ():
             if parameter.name.endswith(("moving_mean", "moving_variance")) and parameter.name not in fixed:
-                parameter.set_data(ops.AllReduce()(ms.Tensor(parameter.asnumpy())) / self.size)
+                cells.overwrite(parameter, ops.AllReduce()(ms.Tensor(parameter.asnumpy())) / self.size)
 
     @contextmanager
     def first_alone(self, what: str) -> Iterator[None]:

@@ -1,0 +1,1508 @@
+"""One small breakage of mslab's source for each promise of the kit, and which of them the quick tests notice.
+
+    ./run.sh test --mutants               all of them; a quarter of an hour of one core, shared by those there are
+    ./run.sh test --mutants 3 41          by number
+    ./run.sh test --mutants seed unpack   by words: in the promise, the file or the tests
+
+Every mutant is applied to a copy of the project, and only the tests that should notice it run there. "killed": one of
+them failed, and which. "lived": none did, so the promise is held by nobody. "broken": the entry itself does not fit any
+more, since no test ran, or the copy could not even be imported.
+"""
+
+import argparse
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+SECONDS = 300  # that the tests of one mutant may take; what hangs is noticed, too
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`code` stands exactly once in `file`, and `broken` takes its place: what a developer might do by mistake."""
+
+    promise: str
+    file: str  # below the project's folder
+    code: str
+    broken: str
+    tests: str  # names of test modules, without folder and .py
+    only: str = ""  # pytest's -k
+
+
+MUTANTS = [
+    # --- what the checker looks at ---
+    Mutant(
+        "a stray folder is an error",
+        "mslab/check/layout.py",
+        "RULES = [\n    stray_folders,\n",
+        "RULES = [\n",
+        "test_check",
+        "labs_own_case",
+    ),
+    Mutant(
+        "an empty class folder is an error",
+        "mslab/check/layout.py",
+        'yield Finding("empty-class", "error"',
+        'yield Finding("empty-class", "warning"',
+        "test_check",
+        "one_thing and empty",
+    ),
+    Mutant(
+        "more class folders than class_num are an error, fewer too",
+        "mslab/check/layout.py",
+        "found != asked",
+        "found < asked",
+        "test_check",
+        "class_num",
+    ),
+    Mutant(
+        "a report that was made without class_num is still held against the config",
+        "mslab/training.py",
+        "    if found != config.class_num:  # a report made without class_num",
+        "    if found < config.class_num:",
+        "test_training",
+        "wrong_data",
+    ),
+    Mutant(
+        "classes are in the order of their names, as Python sorts them",
+        "mslab/check/report.py",
+        "return sorted({name for split in self.splits.values() for name in split.classes})",
+        "return sorted({name for split in self.splits.values() for name in split.classes}, key=str.casefold)",
+        "test_check test_data",
+        "class or label or order",
+    ),
+    Mutant(
+        "files are in the order of their names, not in that of the disk",
+        "mslab/check/scan.py",
+        "return sorted(found, key=lambda entry: entry.name)",
+        "return list(found)",
+        "test_check test_data",
+        "clean_folder or order or class",
+    ),
+    Mutant(
+        "a class that another split lacks is an error",
+        "mslab/check/layout.py",
+        "extra = sorted(split.classes.keys() - first.classes.keys())",
+        "extra = []",
+        "test_check",
+        "disagree",
+    ),
+    Mutant(
+        "a photo that EXIF turns is named",
+        "mslab/check/images.py",
+        '    per_image("exif-orientation", "warning", _turned, DatasetReport.convert),\n',
+        "",
+        "test_check",
+        "one_thing and turned",
+    ),
+    Mutant(
+        "equal pixels in another format are a duplicate",
+        "mslab/check/report.py",
+        "return self.pixels or self.sha256",
+        "return self.sha256",
+        "test_check",
+        "one_thing and twice",
+    ),
+    Mutant(
+        "an image in two splits is a leak, also where its label differs",
+        "mslab/check/content.py",
+        "            if other_split:",
+        "            if other_split and not other_label:",
+        "test_check",
+        "equal_pixels",
+    ),
+    Mutant(
+        "an image under two labels is an error",
+        "mslab/check/content.py",
+        'yield Finding("label-conflict", "error"',
+        'yield Finding("label-conflict", "info"',
+        "test_check",
+        "one_thing and two_labels",
+    ),
+    Mutant(
+        "a small change of an image leaves it a near-duplicate",
+        "mslab/check/content.py",
+        "near = bits <= (NEAR if",
+        "near = bits < (1 if",
+        "test_check test_splitting",
+        "near_duplicate or look_alikes",
+    ),
+    Mutant(
+        "an image of more pixels than are safe is not loaded",
+        "mslab/check/worker.py",
+        'warnings.simplefilter("error", Image.DecompressionBombWarning)',
+        'warnings.simplefilter("ignore", Image.DecompressionBombWarning)',
+        "test_check",
+        "one_thing and bomb",
+    ),
+    Mutant(
+        "every image is loaded in full by Pillow, not only its header",
+        "mslab/check/worker.py",
+        "            image.load()\n",
+        "",
+        "test_check",
+        "one_thing and cut",
+    ),
+    Mutant(
+        "a PNG with a wrong checksum, which MindSpore refuses, is an error",
+        "mslab/check/worker.py",
+        "if zlib.crc32(content[start + 4 : end - 4]) != int.from_bytes",
+        "if not int.from_bytes",
+        "test_check",
+        "checksum",
+    ),
+    Mutant(
+        "a link out of the data set is an error",
+        "mslab/check/scan.py",
+        '        return "leaves"',
+        '        return ""',
+        "test_check",
+        "one_thing and link_out",
+    ),
+    Mutant(
+        "a changed file of the same size is looked at again",
+        "mslab/check/cache.py",
+        "(seen[0], seen[1]) == (picture.size, picture.stamp)",
+        "seen[0] == picture.size",
+        "test_check",
+        "unchanged_files",
+    ),
+    Mutant(
+        "the fingerprint follows the images' contents",
+        "mslab/check/report.py",
+        "\\0{picture.size}\\0{picture.sha256.hex()}\\n",
+        "\\0{picture.size}\\n",
+        "test_check",
+        "fingerprint or unchanged_files",
+    ),
+    Mutant(
+        "names on the checker's page are text, never HTML",
+        "mslab/check/page.py",
+        "Environment(autoescape=True)",
+        "Environment()",
+        "test_quarantine",
+        "escapes_names",
+    ),
+    Mutant(
+        "--fix moves, and deletes nothing",
+        "mslab/check/quarantine.py",
+        "            shutil.move(source, target)",
+        "            shutil.rmtree(source) if source.is_dir() else source.unlink()",
+        "test_quarantine",
+        "fix_moves",
+    ),
+    Mutant(
+        "--undo takes moves back in the opposite order",
+        "mslab/check/quarantine.py",
+        "    for entry in reversed(entries):",
+        "    for entry in entries:",
+        "test_quarantine",
+        "undo or undone",
+    ),
+    Mutant(
+        "--undo throws no copy away that somebody has changed",
+        "mslab/check/quarantine.py",
+        'hexdigest() != entry["sha256"]:',
+        'hexdigest() == "":',
+        "test_quarantine",
+        "converted_copy",
+    ),
+    Mutant(
+        "--fix leaves no class empty",
+        "mslab/check/quarantine.py",
+        "if places and places <= lost:",
+        "if places and places < lost:",
+        "test_quarantine",
+        "class_empty",
+    ),
+    Mutant(
+        "look-alikes stay in one part of a split",
+        "mslab/splitting.py",
+        "    for i, j in [*pairs, *((i, j) for i, j, _ in near_pairs(report))]:",
+        "    for i, j in pairs:",
+        "test_splitting",
+        "look_alikes",
+    ),
+    Mutant(
+        "the seed decides how images are split",
+        "mslab/splitting.py",
+        'streams.stream("split", seed)',
+        'streams.stream("split", 1)',
+        "test_splitting",
+        "seed",
+    ),
+    # --- archives and packs ---
+    Mutant(
+        "an archive's name with .. in it ends the unpacking",
+        "mslab/unpacking.py",
+        'or ".." in path.parts or',
+        "or",
+        "test_unpacking",
+        "lead_out",
+    ),
+    Mutant(
+        "an archive's name with Windows' backslashes is read as one",
+        "mslab/unpacking.py",
+        'plain = name.replace("\\\\", "/")',
+        "plain = name",
+        "test_unpacking",
+        "lead_out",
+    ),
+    Mutant(
+        "a link in a tar is left out",
+        "mslab/unpacking.py",
+        '"file" if info.isreg() else',
+        '"file" if info.isreg() or links else',
+        "test_unpacking",
+        "links",
+    ),
+    Mutant(
+        "what is unpacked is counted, whatever the archive says",
+        "mslab/unpacking.py",
+        "                    budget.spend(len(chunk))\n",
+        "",
+        "test_unpacking",
+        "bombs",
+    ),
+    Mutant(
+        "two names that are one file on a Mac or Windows end the unpacking",
+        "mslab/unpacking.py",
+        "            seen[plain_name(name)] = name\n",
+        "            seen[name] = name\n",
+        "test_unpacking",
+        "two_names",
+    ),
+    Mutant(
+        "a shard of a pack whose bytes have changed is named",
+        "mslab/check/packed.py",
+        "elif deep and sha256(path) != part.sha256:",
+        "elif deep and not part.sha256:",
+        "test_packing",
+        "every_damage",
+    ),
+    Mutant(
+        "of a package from elsewhere, only the published bytes are opened",
+        "mslab/animals.py",
+        "    if found != SHA256:",
+        "    if not found:",
+        "test_animals",
+        "not_opened",
+    ),
+    # --- settings and messages ---
+    Mutant(
+        "an unknown setting is an error",
+        "mslab/config/__init__.py",
+        "{str(name): _unknown(str(name)) for name in given if name not in FIELDS}",
+        "{}",
+        "test_config",
+    ),
+    Mutant(
+        "every problem of a config is said at once",
+        "mslab/config/__init__.py",
+        "details=problems,",
+        "details=problems[:1],",
+        "test_config",
+    ),
+    Mutant(
+        "a setting that does nothing is refused on the command line",
+        "mslab/config/__init__.py",
+        "        if name in overridden:",
+        "        if name in overridden - set(given):",
+        "test_config",
+    ),
+    Mutant(
+        "an error of MindSpore is explained where all that marks it is there, not for one word",
+        "mslab/errors.py",
+        "if all(re.search(mark",
+        "if any(re.search(mark",
+        "test_explain",
+    ),
+    Mutant(
+        "a lookup far outside of a table is not called a learning-rate list that ended",
+        "mslab/errors.py",
+        "), but got \\1\\b",
+        "), but got \\d+\\b",
+        "test_explain",
+    ),
+    Mutant(
+        "a message says how to fix it",
+        "mslab/errors.py",
+        ' + [("fix", fix)] * bool(fix)',
+        "",
+        "test_errors",
+    ),
+    Mutant(
+        "--json - prints one document and nothing else",
+        "mslab/cli.py",
+        '    if json_file != "-":\n        print(runtime.harmless(str(report)))',
+        "    print(runtime.harmless(str(report)))",
+        "test_check test_cli",
+        "json",
+    ),
+    Mutant(
+        "a check that finds an error ends with exit code 1",
+        "mslab/cli.py",
+        "        print(runtime.harmless(str(report)))\n    return 0 if report.ok else 1",
+        "        print(runtime.harmless(str(report)))\n    return 0",
+        "test_check test_cli",
+        "exit_code or check_prints",
+    ),
+    Mutant(
+        "doctor ends with exit code 1 where training would fail",
+        "mslab/cli.py",
+        "return 0 if diagnosis.ok else 1",
+        "return 0",
+        "test_doctor",
+        "exit_code",
+    ),
+    Mutant(
+        "Ctrl-C ends a command with exit code 130",
+        "mslab/cli.py",
+        "                    code = 130",
+        "                    code = 1",
+        "test_check",
+        "ctrl_c",
+    ),
+    Mutant(
+        "a direction character in a name does not reach the terminal",
+        "mslab/runtime.py",
+        "c if c in kept or c.isprintable() else",
+        'c if c in kept or c >= " " else',
+        "test_runtime",
+        "terminal",
+    ),
+    Mutant(
+        "an escape character in a name does not reach the terminal in a log message",
+        "mslab/runtime.py",
+        "return harmless(super().format(record))",
+        "return super().format(record)",
+        "test_runtime",
+        "terminal",
+    ),
+    Mutant(
+        "the compile cache of MindSpore stays off, also where it was switched on",
+        "mslab/runtime.py",
+        'environ["MS_COMPILER_CACHE_ENABLE"] = "0"',
+        'environ.setdefault("MS_COMPILER_CACHE_ENABLE", "0")',
+        "test_runtime",
+        "compile_cache",
+    ),
+    # --- images to batches ---
+    Mutant(
+        "a label without an output of the network stops before the loss sees it",
+        "mslab/data.py",
+        "labels.max() >= class_num",
+        "labels.max() > class_num",
+        "test_data",
+        "label",
+    ),
+    Mutant(
+        "the last batch of an evaluation is measured, too",
+        "mslab/data.py",
+        "steps, batch_size, data_workers, drop=False)",
+        "steps, batch_size, data_workers, drop=True)",
+        "test_data",
+        "evaluation",
+    ),
+    Mutant(
+        "what fills up a last batch is cut off again",
+        "mslab/evaluation.py",
+        ".asnumpy()[: len(x)], y",
+        ".asnumpy(), y",
+        "test_training",
+        "last_batch",
+    ),
+    Mutant(
+        "the seed decides the order of the images",
+        "mslab/data.py",
+        'streams.stream("order", config.seed, epoch)',
+        'streams.stream("order", 0, epoch)',
+        "test_data test_determinism",
+        "epoch or settings_act or streams or purpose",
+    ),
+    Mutant(
+        "every epoch has an order of its own",
+        "mslab/data.py",
+        'streams.stream("order", config.seed, epoch)',
+        'streams.stream("order", config.seed)',
+        "test_data",
+        "epoch",
+    ),
+    Mutant(
+        "the seed decides the augmentation",
+        "mslab/data.py",
+        "streams.augmentation_seed(config.seed, epoch, rank)",
+        "streams.augmentation_seed(0, epoch, rank)",
+        "test_augment test_data test_determinism",
+        "nothing_asked or epoch or purpose",
+    ),
+    Mutant(
+        "the seed decides the first weights",
+        "mslab/runtime.py",
+        '("set_seed", {"seed": seed})',
+        '("set_seed", {"seed": 1})',
+        "test_determinism test_workers",
+        "weights_begin or planned",
+    ),
+    Mutant(
+        "mixup mixes the labels as it mixes the images",
+        "mslab/augment.py",
+        "images[other], own * shares + (1 - own) * shares[other]",
+        "images[other], shares",
+        "test_augment",
+        "mixup",
+    ),
+    Mutant(
+        "cutmix shares labels by the area that is left inside the image",
+        "mslab/augment.py",
+        "np.float32(1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width))",
+        "np.float32(1 - side**2)",
+        "test_augment",
+        "cutmix",
+    ),
+    Mutant(
+        "erasing leaves the given images as they are",
+        "mslab/augment.py",
+        "erased, (height, width) = images.copy(),",
+        "erased, (height, width) = images,",
+        "test_augment",
+        "erasing",
+    ),
+    Mutant(
+        "decoded images of another data set are not taken",
+        "mslab/decoded.py",
+        "f\"{report.fingerprint} {runtime.version('mindspore')}\"",
+        "runtime.version('mindspore')",
+        "test_cache",
+        "on_disk",
+    ),
+    # --- rates, loss, updates ---
+    Mutant(
+        "a schedule is as long as its run",
+        "mslab/schedule.py",
+        "    progress = np.arange(total - warmup) /",
+        "    progress = np.arange(total - warmup - 1) /",
+        "test_schedule",
+        "hand",
+    ),
+    Mutant(
+        "a schedule of another length than the run is refused",
+        "mslab/steps.py",
+        "if len(rates) != steps or",
+        "if len(rates) > steps or",
+        "test_training",
+        "schedule",
+    ),
+    Mutant(
+        "the cosine ends at lr_end in the last step",
+        "mslab/schedule.py",
+        "np.arange(total - warmup) / max(total - warmup - 1, 1)\n    fall = lr_end",
+        "np.arange(total - warmup) / max(total - warmup, 1)\n    fall = lr_end",
+        "test_schedule",
+        "hand",
+    ),
+    Mutant(
+        "warmup begins at lr_init",
+        "mslab/schedule.py",
+        "    rise = lr_init + (lr_max - lr_init) * np.arange(warmup)",
+        "    rise = lr_max * np.arange(warmup)",
+        "test_schedule",
+        "warmup or hand",
+    ),
+    Mutant(
+        "warmup arrives at lr_max in the first step behind it",
+        "mslab/schedule.py",
+        "    rise = lr_init + (lr_max - lr_init) * np.arange(warmup) / max(warmup, 1)",
+        "    rise = lr_init + (lr_max - lr_init) * np.arange(warmup) / max(warmup - 1, 1)",
+        "test_schedule",
+        "warmup or hand",
+    ),
+    Mutant(
+        "a step falls right after its epoch",
+        "mslab/schedule.py",
+        'epoch, side="right")',
+        'epoch, side="left")',
+        "test_schedule",
+        "hand",
+    ),
+    Mutant(
+        "plateau lowers the rate after just so many evaluations",
+        "mslab/schedule.py",
+        "        if waited == patience:",
+        "        if waited > patience:",
+        "test_schedule",
+        "plateau",
+    ),
+    Mutant(
+        "weights decay, BatchNorm and biases do not",
+        "mslab/optimizers.py",
+        "(parameter.name, config), parameter.ndim > 1)",
+        "(parameter.name, config), parameter.ndim > 0)",
+        "test_training",
+        "decay",
+    ),
+    Mutant(
+        "batches collected for one update count by their mean",
+        "mslab/optimizers.py",
+        "self.update(self.map(ops.partial(times, 1 / self.count), self.totals))",
+        "self.update(self.totals)",
+        "test_optimizers",
+        "collected",
+    ),
+    Mutant(
+        "gradients that are too long are shortened",
+        "mslab/optimizers.py",
+        "        self.update(self.map(ops.partial(times, scale), gradients))",
+        "        self.update(gradients)",
+        "test_optimizers",
+        "clipped",
+    ),
+    Mutant(
+        "the running mean of the weights moves once an update, not once a batch",
+        "mslab/optimizers.py",
+        'Averaged(update, averaged, config["ema_decay"], batches)',
+        'Averaged(update, averaged, config["ema_decay"])',
+        "test_optimizers",
+        "averages",
+    ),
+    Mutant(
+        "after measuring with the running mean, training goes on with the weights themselves",
+        "mslab/steps.py",
+        "            for name, value in raw.items():\n                cells.overwrite(own[name], value)\n",
+        "            pass\n",
+        "test_cells test_controls test_optimizers",
+        "mean or ema or averages",
+    ),
+    Mutant(
+        "hard example mining keeps the hard ones",
+        "mslab/loss.py",
+        "ops.topk(losses, max(",
+        "ops.topk(-losses, max(",
+        "test_loss",
+    ),
+    Mutant(
+        "label smoothing spreads over all classes, the own one too",
+        "mslab/loss.py",
+        "self.smoothing / classes * self.weights",
+        "self.smoothing / (classes - 1) * self.weights",
+        "test_loss",
+    ),
+    Mutant(
+        "a weighed loss is the mean over the weights",
+        "mslab/loss.py",
+        "return losses.sum() / weights.sum()",
+        "return losses.mean()",
+        "test_loss",
+    ),
+    Mutant(
+        "the rate finder puts the weights back, also where it is stopped",
+        "mslab/ratefinder.py",
+        "    try:\n        yield\n    finally:\n        for name, parameter in network.parameters_dict().items():\n"
+        "            cells.overwrite(parameter, before[name])\n",
+        "    yield\n    for name, parameter in network.parameters_dict().items():\n"
+        "        cells.overwrite(parameter, before[name])\n",
+        "test_ratefinder",
+        "put_back",
+    ),
+    Mutant(
+        "a value put into a parameter reaches the optimizer that has run, in PYNATIVE too",
+        "mslab/cells.py",
+        "ops.assign(parameter, ms.Tensor(value, parameter.dtype))",
+        "parameter.set_data(ms.Tensor(value, parameter.dtype))",
+        "test_cells",
+    ),
+    # --- what is frozen, when a run ends ---
+    Mutant(
+        "frozen BatchNorm does not move",
+        "mslab/freezing.py",
+        "cell.moving_mean.name in fixed:\n            cell.set_train(False)",
+        "cell.moving_mean.name in fixed:\n            cell.set_train(True)",
+        "test_freezing test_finetuning",
+        "frozen",
+    ),
+    Mutant(
+        "frozen weights get no gradient",
+        "mslab/freezing.py",
+        "parameter.requires_grad = parameter.name not in fixed",
+        "parameter.requires_grad = True",
+        "test_freezing test_finetuning",
+        "frozen",
+    ),
+    Mutant(
+        "a part is trained from the epoch on that unfreeze names",
+        "mslab/freezing.py",
+        "if epoch + 1 >= int(start)]",
+        "if epoch >= int(start)]",
+        "test_freezing",
+        "unfreezing",
+    ),
+    Mutant(
+        "early stopping ends after patience, not one evaluation later",
+        "mslab/stopping.py",
+        'if waited < config["early_stopping_patience"]',
+        'if waited <= config["early_stopping_patience"]',
+        "test_stopping",
+    ),
+    Mutant(
+        "an equal accuracy is no better one to early stopping",
+        "mslab/stopping.py",
+        'if row["val_acc"] > best_acc',
+        'if row["val_acc"] >= best_acc',
+        "test_stopping",
+    ),
+    Mutant(
+        "the last epoch is always measured",
+        "mslab/stopping.py",
+        'return due or epoch + 1 == config["epochs"]',
+        "return due",
+        "test_stopping",
+    ),
+    Mutant(
+        "a training loss that is not finite ends the run at its step",
+        "mslab/training.py",
+        "                if not np.isfinite(loss):\n",
+        "                if loss < 0:\n",
+        "test_training test_controls",
+        "explodes or rollback",
+    ),
+    Mutant(
+        "a validation loss that is not finite ends the run",
+        "mslab/training.py",
+        '                if result and not np.isfinite(result["loss"]):\n',
+        '                if result and result["loss"] < 0:\n',
+        "test_training test_controls",
+        "explodes or rollback",
+    ),
+    Mutant(
+        "a rollback lowers the rate to a tenth",
+        "mslab/steps.py",
+        "stopping.rate_factor(rows, self.config) * TENTH ** len(self.rollbacks))",
+        "stopping.rate_factor(rows, self.config))",
+        "test_controls",
+        "rollback",
+    ),
+    Mutant(
+        "a rollback takes back the optimizer's moments with the weights",
+        "mslab/steps.py",
+        "        for name, parameter in self.state().items():\n            cells.overwrite",
+        "        for name, parameter in self.network.parameters_dict().items():\n            cells.overwrite",
+        "test_controls",
+        "rollback",
+    ),
+    Mutant(
+        "a warning is said once",
+        "mslab/guards.py",
+        "if code not in self.told:",
+        "if code:",
+        "test_guards",
+        "once",
+    ),
+    # --- the run folder ---
+    Mutant(
+        "best.ckpt is of the earliest epoch on ties",
+        "mslab/runfolder.py",
+        '(row["val_acc"], -row["epoch"])',
+        '(row["val_acc"], row["epoch"])',
+        "test_training",
+        "tie",
+    ),
+    Mutant(
+        "history.csv is written before last.ckpt, which makes the epoch count",
+        "mslab/runfolder.py",
+        "        self.write_history()\n        if state:\n"
+        '            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", '
+        'self.info | {"epoch": self.epoch})\n',
+        "        if state:\n"
+        '            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", '
+        'self.info | {"epoch": self.epoch})\n'
+        "        self.write_history()\n",
+        "test_training test_manifest",
+        "resume or kill or run_folder",
+    ),
+    Mutant(
+        "a resume trims the history to the last completed epoch",
+        "mslab/training.py",
+        "    run.rows = run.rows[:completed]\n",
+        "",
+        "test_training",
+        "uninterrupted",
+    ),
+    Mutant(
+        "a resume writes the steps of a killed epoch once",
+        "mslab/runfolder.py",
+        'kept = [line for line in kept if int(line.partition(",")[0]) <= first]',
+        "kept = kept[:]",
+        "test_manifest",
+        "resumed",
+    ),
+    Mutant(
+        "a resume refuses other images",
+        "mslab/training.py",
+        'if report.fingerprint != run.manifest["data"]["fingerprint"]:',
+        "if not report.fingerprint:",
+        "test_training",
+        "other_images",
+    ),
+    Mutant(
+        "a resume before the first epoch refuses another parent",
+        "mslab/training.py",
+        'is_file() or sha256(Path(parent["file"])) != parent["sha256"]:',
+        "is_file():",
+        "test_incremental test_finetuning test_training",
+        "parent",
+    ),
+    Mutant(
+        "a file takes its place at once, when it is whole",
+        "mslab/checkpoint/writing.py",
+        "        write(temporary)\n        temporary.chmod(0o644)\n"
+        '        with temporary.open("rb") as written:\n            os.fsync(written.fileno())\n'
+        "        temporary.replace(path)\n",
+        "        write(path)\n        path.chmod(0o644)\n",
+        "test_checkpoint",
+        "kill or failed or disk",
+    ),
+    Mutant(
+        "text files take their place at once, too",
+        "mslab/checkpoint/writing.py",
+        '    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))',
+        '    path.write_text(text, encoding="utf-8")',
+        "test_checkpoint test_training test_predict test_suspects",
+        "kill or failed or disk or write",
+    ),
+    Mutant(
+        "files can be read by others than their owner",
+        "mslab/checkpoint/writing.py",
+        "temporary.chmod(0o644)",
+        "temporary.chmod(0o400)",
+        "test_checkpoint",
+    ),
+    Mutant(
+        "a file's sha256 is of all its bytes",
+        "mslab/check/packed.py",
+        "        while block := file.read(2**20):\n",
+        "        if block := file.read(2**20):\n",
+        "test_manifest test_packing test_checkpoint test_archive",
+    ),
+    Mutant(
+        "the manifest has a hash of every checkpoint that is left",
+        "mslab/runfolder.py",
+        'self.checkpoints.glob("*.ckpt")',
+        'self.checkpoints.glob("best*.ckpt")',
+        "test_training test_manifest",
+        "run_folder or verify or schema",
+    ),
+    Mutant(
+        "verify compares hashes",
+        "mslab/manifest.py",
+        "    if now == digest:",
+        "    if now:",
+        "test_manifest",
+        "verify",
+    ),
+    # --- files of weights ---
+    Mutant(
+        "a tensor that the file lacks is named, and nothing is loaded",
+        "mslab/checkpoint/loading.py",
+        'rows = [("missing", f"{name} {shapes[name]}") for name in shapes.keys() - tensors.keys()]',
+        "rows: list[tuple[str, str]] = []",
+        "test_checkpoint",
+        "mismatch",
+    ),
+    Mutant(
+        "a tensor that the network has not is named, and nothing is loaded",
+        "mslab/checkpoint/loading.py",
+        "for name, value in tensors.items() if name not in shapes]",
+        "for name, value in tensors.items() if not name]",
+        "test_checkpoint",
+        "mismatch",
+    ),
+    Mutant(
+        "a tensor of another shape is named, and nothing is loaded",
+        "mslab/checkpoint/loading.py",
+        "        if shapes[name] != tensors[name].shape:\n",
+        "        if len(shapes[name]) != len(tensors[name].shape):\n",
+        "test_checkpoint",
+        "mismatch or head",
+    ),
+    Mutant(
+        "weights that are not finite are not loaded",
+        "mslab/checkpoint/loading.py",
+        "        elif not np.isfinite(tensors[name]).all():\n",
+        "        elif tensors[name].size == 0:\n",
+        "test_broken_checkpoints",
+        "finite",
+    ),
+    Mutant(
+        "a tensor of a .pth reads nothing behind the end of its storage",
+        "mslab/checkpoint/pth.py",
+        "if count > len(values) or (count and last >= len(values)):",
+        "if count > len(values):",
+        "test_broken_checkpoints",
+    ),
+    Mutant(
+        "tensors in a .safetensors lie behind each other, none over another",
+        "mslab/checkpoint/formats.py",
+        "        if start != at:\n",
+        "        if start > at:\n",
+        "test_broken_checkpoints test_checkpoint",
+    ),
+    Mutant(
+        "a pickle names nothing but tensors",
+        "mslab/checkpoint/pth.py",
+        '        raise ValueError(f"it holds {module}.{name}, and only tensors are read")',
+        "        return super().find_class(module, name)",
+        "test_broken_checkpoints",
+        "pth and class",
+    ),
+    Mutant(
+        "a pickle makes no bytes, of which it may claim any number",
+        "mslab/checkpoint/pth.py",
+        "GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID",
+        "GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID BYTEARRAY8",
+        "test_broken_checkpoints",
+    ),
+    Mutant(
+        "convert keeps padding, pooling and epsilon of the network",
+        "mslab/converting.py",
+        '| {"stages": weights.stages, "profile": weights.profile}',
+        '| {"stages": weights.stages}',
+        "test_dialects",
+        "profile",
+    ),
+    Mutant(
+        "the epsilon of MindSpore's official ResNet is known",
+        "mslab/checkpoint/dialects.py",
+        '(("padding", "same"), ("pool", "same"), ("eps", 1e-4), ("outer_eps", 1e-4)),',
+        '(("padding", "same"), ("pool", "same")),',
+        "test_dialects",
+        "same_logits",
+    ),
+    Mutant(
+        "a transfer uses the backbone's own normalisation",
+        "mslab/finetuning.py",
+        "            )\n            config[key] = own\n",
+        "            )\n",
+        "test_finetuning",
+        "normalisation",
+    ),
+    Mutant(
+        "a network sees images as its file says, not as is usual",
+        "mslab/evaluation.py",
+        "info = STANDARD | weights.info",
+        "info = weights.info | STANDARD",
+        "test_training test_predict",
+        "load_network or evaluation_sees",
+    ),
+    Mutant(
+        "classes that lie in another order than the network's are refused",
+        "mslab/evaluation.py",
+        "(known and names != loaded.class_names)",
+        "(known and set(names) != set(loaded.class_names))",
+        "test_training",
+        "other_classes",
+    ),
+    Mutant(
+        "incremental training keeps the rows of classes by name",
+        "mslab/training.py",
+        "[known.index(name)]",
+        "[min(index, len(known) - 1)]",
+        "test_incremental",
+        "rows",
+    ),
+    Mutant(
+        "features of another backbone are not taken",
+        "mslab/features.py",
+        "    for parameter in network.backbone.get_parameters():\n"
+        "        digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())\n",
+        "",
+        "test_features",
+        "other_",
+    ),
+    Mutant(
+        "features of another normalisation are not taken",
+        "mslab/features.py",
+        ', "scale": augment.scale(source.config)}',
+        "}",
+        "test_features",
+        "other_",
+    ),
+    # --- figures ---
+    Mutant(
+        "rows of the confusion matrix are the true classes",
+        "mslab/metrics.py",
+        "(np.asarray(labels), np.asarray(predicted))",
+        "(np.asarray(predicted), np.asarray(labels))",
+        "test_metrics",
+        "confusion",
+    ),
+    Mutant(
+        "the linear model is fitted on training images",
+        "mslab/training.py",
+        'evaluation.samples(report, "train", most=5000), evaluation',
+        'evaluation.samples(report, "val", most=5000), evaluation',
+        "test_training test_packing",
+        "run_folder or linear",
+    ),
+    Mutant(
+        "a spread over seeds is that of a sample",
+        "mslab/repeating.py",
+        "np.std(values, ddof=1)",
+        "np.std(values)",
+        "test_repeat",
+        "interval or figures",
+    ),
+    Mutant(
+        "a smaller share of the training images lies inside a larger one",
+        "mslab/comparison.py",
+        "np.random.default_rng([seed, number])",
+        "np.random.default_rng([seed, number, round(100 * share)])",
+        "test_comparison",
+        "nested",
+    ),
+    Mutant(
+        "an image is judged by heads that never saw it",
+        "mslab/suspects.py",
+        'cross_val_predict(head, features.astype(np.float64), labels, cv=cut, method="predict_proba")',
+        "head.fit(features.astype(np.float64), labels).predict_proba(features.astype(np.float64))",
+        "test_suspects",
+        "own_label",
+    ),
+    Mutant(
+        "a report shows no other images than those of its run",
+        "mslab/report/single.py",
+        '    if report.fingerprint != data["fingerprint"]:',
+        "    if not report.fingerprint:",
+        "test_report",
+        "images",
+    ),
+    Mutant(
+        "names in a report are text, never HTML",
+        "mslab/report/__init__.py",
+        "autoescape=True",
+        "autoescape=False",
+        "test_report",
+        "names",
+    ),
+    Mutant(
+        "a report's JSON cannot end the element that it stands in",
+        "mslab/report/__init__.py",
+        'for character in "<>&',
+        'for character in "&',
+        "test_report",
+        "names",
+    ),
+    # --- graphs, predictions, the server ---
+    Mutant(
+        "a graph that answers otherwise gets no name",
+        "mslab/export.py",
+        'if not difference["relative"] <= TOLERANCE:',
+        'if difference["relative"] == 0:',
+        "test_export",
+        "otherwise",
+    ),
+    Mutant(
+        "a graph that answers with numbers that are none gets no name",
+        "mslab/export.py",
+        'if not difference["relative"] <= TOLERANCE:',
+        'if difference["relative"] > TOLERANCE:',
+        "test_export",
+        "otherwise or none_are",
+    ),
+    Mutant(
+        "padding goes where the network has it in an exported graph",
+        "mslab/export.py",
+        "[need // 2] * 2 + [need - need // 2] * 2",
+        "[need - need // 2] * 2 + [need // 2] * 2",
+        "test_export",
+        "onnx_file_answers",
+    ),
+    Mutant(
+        "a graph whose bytes have changed is not run",
+        "mslab/exported.py",
+        'if content[-len(_digest(b"")) :] != _digest(memoryview(content)[: -len(_digest(b""))]):',
+        'if not content[-len(_digest(b"")) :]:',
+        "test_export",
+        "never_run",
+    ),
+    Mutant(
+        "one image that cannot be read does not spoil the others",
+        "mslab/predict.py",
+        "good = [index for index in range(len(chunk)) if not errors[index]]",
+        "good = list(range(len(chunk)))",
+        "test_predict",
+        "cannot_be_read",
+    ),
+    Mutant(
+        "no cell of a table is a formula to a spreadsheet",
+        "mslab/predict.py",
+        'in ("=", "+", "-", "@", "\\t", "\\r") else',
+        'in ("=", "+", "-") else',
+        "test_predict test_suspects",
+        "formulas or spreadsheet",
+    ),
+    Mutant(
+        "a body that grows beyond the limit while it arrives is refused",
+        "mslab/serve/__init__.py",
+        "        if arrived > BODY:\n            raise too_large\n",
+        "",
+        "test_serve",
+        "refusal",
+    ),
+    Mutant(
+        "a body that says it is beyond the limit is refused",
+        "mslab/serve/__init__.py",
+        "    if declared > BODY:\n        raise too_large\n",
+        "",
+        "test_serve",
+        "refusal",
+    ),
+    Mutant(
+        "an image of too many pixels is refused by the server",
+        "mslab/serve/desk.py",
+        ' or seen.get("width", 0) * seen.get("height", 0) > PIXELS:',
+        ":",
+        "test_serve",
+        "refusal",
+    ),
+    Mutant(
+        "the server answers to no name but its own",
+        "mslab/serve/__init__.py",
+        "            self.check_host(request)\n",
+        "",
+        "test_serve",
+        "refusal",
+    ),
+    Mutant(
+        "the server answers no page of another site",
+        "mslab/serve/__init__.py",
+        "                check_origin(request)\n",
+        "",
+        "test_serve",
+        "refusal",
+    ),
+    Mutant(
+        "the server opens only formats of images that it knows",
+        "mslab/serve/desk.py",
+        '["" if known(content) else',
+        '["" if content else',
+        "test_serve",
+        "other_formats or refusal or cannot_be_used",
+    ),
+    # --- several workers ---
+    Mutant(
+        "every worker has its own part of a batch",
+        "mslab/workers.py",
+        "[:, self.rank].ravel()",
+        "[:, 0].ravel()",
+        "test_workers",
+        "every_sample",
+    ),
+    Mutant(
+        "no image is measured by two workers",
+        "mslab/workers.py",
+        "np.arange(self.rank, count, self.size)",
+        "np.arange(0, count, self.size)",
+        "test_workers",
+        "measured_once",
+    ),
+    Mutant(
+        "workers' gradients become their mean, not their sum",
+        "mslab/workers.py",
+        "nn.DistributedGradReducer(list(parameters), True, self.size)",
+        "nn.DistributedGradReducer(list(parameters), False, self.size)",
+        "test_workers",
+    ),
+    Mutant(
+        "workers' gradients are brought together at all",
+        "mslab/steps.py",
+        "        if self.mean is not None:\n            gradients = self.mean(gradients)\n        self.update",
+        "        self.update",
+        "test_workers",
+    ),
+    Mutant(
+        "all workers begin with the weights of the first",
+        "mslab/training.py",
+        "    group.equalise(network.get_parameters())\n",
+        "",
+        "test_workers",
+    ),
+    # --- again, elsewhere ---
+    Mutant(
+        "reproduce judges by the tolerance that it is given",
+        "mslab/reproduce/comparing.py",
+        "    allowed = tolerance * (",
+        "    allowed = 0.02 * (",
+        "test_reproduce",
+        "tolerance",
+    ),
+    Mutant(
+        "equal figures of other weights are not identical",
+        "mslab/reproduce/comparing.py",
+        " and self.weights[0] == self.weights[1]",
+        "",
+        "test_reproduce",
+        "other_weights",
+    ),
+    Mutant(
+        "a member of an archive with another content than is listed is refused",
+        "mslab/reproduce/opening.py",
+        "        if hashed.hexdigest() != digest:",
+        "        if not hashed.hexdigest():",
+        "test_archive",
+        "tampered",
+    ),
+    Mutant(
+        "a file that changed after the run is not archived",
+        "mslab/reproduce/archiving.py",
+        '        if found["status"] != "same":',
+        '        if found["status"] == "missing":',
+        "test_archive",
+        "not_as_it_was",
+    ),
+    # --- grading: what a submission may do ---
+    # with a guard taken away, only tests whose attempts do no harm where they succeed: others would write, and kill
+    Mutant(
+        "a grader's worker has no network",
+        "mslab/grade/sandbox.py",
+        "    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC) != 0:",
+        "    if libc.unshare(CLONE_NEWUSER | CLONE_NEWIPC) != 0:",
+        "test_grade_isolation",
+        "each_guard",
+    ),
+    Mutant(
+        "a grader's worker leaves the network before it opens anything",
+        "mslab/grade/sandbox.py",
+        "        done.append(leave_namespaces(libc))\n",
+        "",
+        "test_grade_isolation",
+        "confin",
+    ),
+    Mutant(
+        "a grader's worker reads and writes its own files only (Landlock)",
+        "mslab/grade/sandbox.py",
+        'return "own files only" if libc.syscall(RESTRICT_SELF, rules, 0) == 0 else ""',
+        'return "own files only"',
+        "test_grade_isolation",
+        "each_guard",
+    ),
+    Mutant(
+        "a grader's worker opens no socket (seccomp)",
+        "mslab/grade/seccomp.py",
+        '    "socket": (41, 198),\n',
+        "",
+        "test_grade_isolation",
+        "each_guard",
+    ),
+    Mutant(
+        "a grader's worker starts no program (seccomp)",
+        "mslab/grade/seccomp.py",
+        '    "execve": (59, 221),\n',
+        "",
+        "test_grade_isolation",
+        "confined",
+    ),
+    Mutant(
+        "a grader's worker touches no other process (seccomp)",
+        "mslab/grade/seccomp.py",
+        '"kill": (62, 129), ',
+        "",
+        "test_grade_isolation",
+        "each_guard",
+    ),
+    Mutant(
+        "a grader's worker has limits of memory from within (rlimit)",
+        "mslab/grade/sandbox.py",
+        '        "RLIMIT_DATA": (limits.memory, limits.memory),\n',
+        "",
+        "test_grade_isolation",
+        "from_within",
+    ),
+    Mutant(
+        "a grader's worker gains no rights by a program",
+        "mslab/grade/sandbox.py",
+        "        done.append(no_new_rights(libc))\n",
+        "",
+        "test_grade_isolation",
+        "confined",
+    ),
+    Mutant(
+        "a grader's worker gives up the rights of root",
+        "mslab/grade/sandbox.py",
+        "        drop_capabilities(libc)\n",
+        "",
+        "test_grade_isolation",
+        "confined",
+    ),
+    Mutant(
+        "a grader's worker ends with a grader that is killed",
+        "mslab/grade/sandbox.py",
+        '"ends with its parent" if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0 else ""',
+        '"ends with its parent"',
+        "test_grade_isolation",
+        "parent",
+    ),
+    Mutant(
+        "a grader's worker sees nothing of the teacher's environment",
+        "mslab/grade/sandbox.py",
+        "return {name: os.environ[name] for name in kept if name in os.environ} | own",
+        "return dict(os.environ) | own",
+        "test_grade_isolation test_grade_code",
+        "environment or confined or others or inside",
+    ),
+    Mutant(
+        "a link in a submission's archive is refused",
+        "mslab/grade/contents.py",
+        '        if kind != "file":',
+        '        if kind == "device":',
+        "test_grade_isolation",
+        "archives",
+    ),
+    Mutant(
+        "hidden images come in an order that tells nothing of their classes",
+        "mslab/grade/measuring.py",
+        "np.random.default_rng(list(bytes.fromhex(self.fingerprint))).permutation(len(self.images))",
+        "np.arange(len(self.images))",
+        "test_grade_isolation",
+        "hidden_images",
+    ),
+    Mutant(
+        "a student's code does not run unasked",
+        "mslab/grade/rubric.py",
+        "    if rows and not run_code:",
+        "    if rows and run_code is None:",
+        "test_grade_code",
+        "unless_asked",
+    ),
+    # --- grading: points ---
+    Mutant(
+        "a rubric whose items do not add up is refused",
+        "mslab/grade/rubric.py",
+        "    if abs(total - rubric.total) > 1e-9:",
+        "    if total - rubric.total > 1e-9:",
+        "test_grade_rubric",
+        "mistake",
+    ),
+    Mutant(
+        "a rubric whose highest band is not worth the item's points is refused",
+        "mslab/grade/rubric.py",
+        "        if most != item.points:",
+        "        if most > item.points:",
+        "test_grade_rubric",
+        "mistake",
+    ),
+    Mutant(
+        "a day that has begun is a day late",
+        "mslab/grade/__init__.py",
+        "days = int(-(-late // 86_400))",
+        "days = int(late // 86_400)",
+        "test_grade_rubric",
+        "lateness",
+    ),
+    Mutant(
+        "deductions never take a total below 0",
+        "mslab/grade/records.py",
+        "return max(0.0, sum(o.points for o in self.outcomes.values()) - sum(cost for _, cost in self.deductions))",
+        "return sum(o.points for o in self.outcomes.values()) - sum(cost for _, cost in self.deductions)",
+        "test_grade_rubric test_grade_outputs",
+        "lateness or grades",
+    ),
+    Mutant(
+        "networks with the same answers are a pair to look at",
+        "mslab/grade/copies.py",
+        "weights(traces, given), answers(traces), histories",
+        "weights(traces, given), histories",
+        "test_grade_rubric",
+        "copies or equal",
+    ),
+    Mutant(
+        "what everybody was given is no copy",
+        "mslab/grade/copies.py",
+        ".items() if value not in given.tensors}",
+        ".items()}",
+        "test_grade_rubric",
+        "copies",
+    ),
+    Mutant(
+        "a network of the task's classes in another order gets no points",
+        "mslab/grade/items.py",
+        "if names and names != known.class_names and not all",
+        "if names and set(names) != set(known.class_names) and not all",
+        "test_grade_rubric",
+        "measured",
+    ),
+    Mutant(
+        "a prediction of one image twice is refused",
+        "mslab/grade/items.py",
+        "        if name in rows:\n",
+        "        if name in known.class_names:\n",
+        "test_grade_rubric",
+        "predictions",
+    ),
+    Mutant(
+        "a backbone that is the parent's, unchanged, was not fine-tuned",
+        "mslab/grade/items.py",
+        '"finetuned": near and not frozen',
+        '"finetuned": near',
+        "test_grade_rubric",
+        "provenance",
+    ),
+    Mutant(
+        "points that tell of hidden images are shown when grades are published, not before",
+        "mslab/grade/outputs.py",
+        "return item.kind in MEASURED and not item.public",
+        "return item.public",
+        "test_grade_outputs",
+        "gradescope",
+    ),
+    Mutant(
+        "names in a student's feedback are text, never HTML",
+        "mslab/grade/outputs.py",
+        "autoescape=True",
+        "autoescape=False",
+        "test_grade_outputs",
+        "text or feedback",
+    ),
+]
+
+
+CORES = sorted(os.sched_getaffinity(0))[:4]
+RUNNING: set[subprocess.Popen] = set()
+
+
+def main() -> int:
+    """Break, test, put back, for every mutant that was asked for. 1 where one lived or is broken itself."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="NUMBER|WORD", help="which mutants; all where none is given")
+    counts = range(1, len(CORES) + 1)
+    parser.add_argument("--jobs", type=int, choices=counts, default=len(CORES), help="mutants at a time, a core each")
+    parser.add_argument("--unbroken", action="store_true", help="break nothing: do the tests pass in a copy at all?")
+    asked = parser.parse_args()
+    chosen = [n for n, mutant in enumerate(MUTANTS, 1) if wanted(n, mutant, asked.words)]
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="mslab-mutants-") as place, ThreadPoolExecutor(asked.jobs) as pool:
+        copies: queue.SimpleQueue[tuple[Path, int]] = queue.SimpleQueue()
+        for core in CORES[: asked.jobs]:
+            copies.put((copy_of_project(Path(place) / str(core), core), core))
+        waiting = {pool.submit(tried, MUTANTS[n - 1], copies, asked.unbroken): n for n in chosen}
+        try:
+            for future in as_completed(waiting):
+                number, (verdict, seconds, why) = waiting[future], future.result()
+                found[verdict] += 1
+                print(f"{verdict:<6} {number:>4} {seconds:>4.0f} s  {MUTANTS[number - 1].promise}  [{why}]", flush=True)
+        except BaseException:  # Ctrl-C: what waits does not begin, what runs is ended
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(RUNNING):
+                end(process)
+            raise
+    print(f"{found['killed']} killed, {found['lived']} lived, {found['broken']} broken")
+    return 0 if found["lived" if asked.unbroken else "killed"] == len(chosen) else 1
+
+
+def wanted(number: int, mutant: Mutant, words: list[str]) -> bool:
+    told = f"{mutant.promise} {mutant.file} {mutant.tests}".lower()
+    return not words or any(int(w) == number if w.isdigit() else w.lower() in told for w in words)
+
+
+def copy_of_project(folder: Path, core: int) -> Path:
+    """What git tracks and what is new, as it lies there now."""
+    listed = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if name and (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, folder / name)
+    _, where = run(["-c", "import mslab; print(mslab.__file__)"], folder, core)
+    if Path(where.strip()).parent != folder / "mslab":
+        raise SystemExit(f"The tests would see {where.strip()}, not the copy in {folder}.")
+    return folder
+
+
+def tried(mutant: Mutant, copies: "queue.SimpleQueue[tuple[Path, int]]", unbroken: bool) -> tuple[str, float, str]:
+    """(killed, lived or broken; seconds; what says so), in a copy that is free."""
+    folder, core = copies.get()
+    start, file = time.monotonic(), folder / mutant.file
+    whole = file.read_text(encoding="utf-8")
+    try:
+        file.write_text(whole if unbroken else broken(mutant, whole), encoding="utf-8")
+        words = ["-m", "pytest", "-m", "not slow", "-x", "-p", "no:cacheprovider", *map(str, modules(mutant, folder))]
+        verdict, why = judged(*run([*words, *(["-k", mutant.only] if mutant.only else [])], folder, core))
+    except ValueError as error:
+        verdict, why = "broken", str(error)
+    finally:
+        file.write_text(whole, encoding="utf-8")
+        copies.put((folder, core))
+    line = whole[: whole.find(mutant.code)].count("\n") + 1
+    where = f"{mutant.file}:{line} {why}".rstrip()
+    return verdict, time.monotonic() - start, where if verdict == "lived" else why
+
+
+def broken(mutant: Mutant, whole: str) -> str:
+    """The file's text with the mistake in it. Raises ValueError where its place is not clear."""
+    if (count := whole.count(mutant.code)) != 1:
+        raise ValueError(f"its code stands {count} times in {mutant.file}")
+    return whole.replace(mutant.code, mutant.broken)
+
+
+def modules(mutant: Mutant, folder: Path) -> list[Path]:
+    """The test modules, wherever below tests/ they lie. Raises ValueError where one is not there."""
+    quick = [path for path in sorted((folder / "tests").rglob("*.py")) if path.parent.name != "slow"]
+    chosen = [path for path in quick if path.stem in mutant.tests.split()]
+    if lacking := set(mutant.tests.split()) - {path.stem for path in chosen}:
+        raise ValueError(f"there is no {', '.join(sorted(lacking))} below tests/")
+    return chosen
+
+
+def run(words: list[str], folder: Path, core: int) -> tuple[int | None, str]:
+    """(Python's exit code, None where it took too long; what it said), on one core, with the copy as `mslab`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # Python tells a file's versions apart by second and size only, so no compiled one is kept
+    environment |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        own = {"cwd": folder, "env": environment, "stdout": said, "stderr": subprocess.STDOUT}
+        own |= {"start_new_session": True, "preexec_fn": lambda: os.sched_setaffinity(0, {core})}
+        process = subprocess.Popen([sys.executable, *words], **own)
+        RUNNING.add(process)
+        code = None
+        with suppress(subprocess.TimeoutExpired):
+            code = process.wait(SECONDS)
+        end(process)
+        RUNNING.discard(process)
+        said.seek(0)
+        return code, said.read()
+
+
+def end(process: subprocess.Popen) -> None:
+    """Kill it with all that it started and left: they are of one session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def judged(code: int | None, said: str) -> tuple[str, str]:
+    """What pytest's end says of a mutant. A module that cannot be imported has noticed nothing."""
+    failed = re.findall(r"(?m)^(?:FAILED|ERROR) (\S+)", said)
+    if code is None:
+        return "killed", f"its tests had not ended after {SECONDS} s"
+    if code < 0:
+        return "killed", f"signal {-code} ended its tests"
+    if code == 0:  # a test that was skipped may be the one that would have noticed
+        return "lived", " ".join(re.findall(r"\d+ skipped", said))
+    if code == 1 and failed and all("::" in name for name in failed):
+        return "killed", failed[0]
+    told = [line for line in said.splitlines() if line.startswith("E ")] or said.strip().splitlines() or [""]
+    return "broken", f"pytest ended with {code}: {told[-1][:160]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Values that are put into parameters while a network trains, in both of MindSpore's modes."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from helpers import figures
+from mindspore import nn
+
+from mslab import cells
+
+ONES = np.ones(2, np.float32)
+
+
+def stepped(mode, put):
+    """A weight that three updates moved by -0.1 each, set back by `put`, and moved by one more; and the counter."""
+    ms.set_context(mode=mode)
+    weight = ms.Parameter(ms.Tensor(ONES), name="w")
+    optimizer = nn.Momentum([weight], learning_rate=[0.1] * 8, momentum=0.0)
+    for _ in range(3):
+        optimizer((ms.Tensor(ONES),))
+    for parameter, value in ((weight, ONES), (optimizer.global_step, np.array([1], np.int32))):
+        put(parameter, value)
+    assert np.array_equal(weight.asnumpy(), ONES) and optimizer.global_step.asnumpy() == [1]
+    optimizer((ms.Tensor(ONES),))
+    return weight.asnumpy(), optimizer.global_step.asnumpy()
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_an_overwritten_parameter_is_trained_on(mode):
+    weight, step = stepped(mode, cells.overwrite)
+    assert np.allclose(weight, 0.9) and step == [2]
+
+
+def test_plain_mindspore_loses_an_optimizer_by_set_data():
+    weight, step = stepped(ms.PYNATIVE_MODE, lambda parameter, value: parameter.set_data(ms.Tensor(value)))
+    assert np.array_equal(weight, ONES) and step == [1]  # the update went elsewhere
+
+
+def test_a_running_mean_of_weights_is_trained_alike_in_both_modes(three, finished):
+    """After each epoch the mean is put into the network to be measured, and the weights are put back."""
+    graph, eager = (
+        figures(finished(three | {"epochs": 3, "ema_decay": 0.5, "mode": mode}).run) for mode in ("graph", "pynative")
+    )
+    for one, other in zip(graph, eager, strict=True):
+        for name in ("train_loss", "val_loss"):
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-3), (one, other)

@@ -1,0 +1,115 @@
+"""Each row of errors.KNOWN explains what MindSpore says, and not what only resembles it."""
+
+import re
+
+import pytest
+
+from mslab.errors import KNOWN, explain
+
+GATHER = "For 'Gather', the 'input_indices' should be in the range [0, {}), but got {}, error_code[58]"
+PIPELINE = "Exception thrown from dataset pipeline.\n[ERROR] map operation: [{}] failed. {}"
+# first words of the row: (what MindSpore 2.8 or Python says, what is near to it and means something else)
+CASES = {
+    "MindSpore could not use the device": (
+        [RuntimeError("Unsupported device target Ascend. This process only supports one of the ['CPU'].")],
+        [
+            RuntimeError("Unsupported device target for DLPack: Ascend"),
+            RuntimeError("The 'set_device' can not be modified after the runtime has started."),
+            ValueError("For 'set_device', the device_id must be an int"),
+        ],
+    ),
+    "MindSpore's dataset was asked for more workers": (
+        [
+            ValueError("num_parallel_workers exceeds the boundary between 1 and 2!"),
+            RuntimeError("Invalid Parameter, num_parallel_workers exceeds the boundary between 1 and 2, as got 1000."),
+        ],
+        [
+            ValueError("num_samples exceeds the boundary between 0 and 9223372036854775807(INT64_MAX)!"),
+            TypeError("Argument num_parallel_workers with value 1.5 is not of type [<class 'int'>]"),
+            RuntimeError("Crop: invalid x coordinate value for crop, it exceeds the boundary of the image, got x: 9"),
+        ],
+    ),
+    "The training pipeline gave no batch": (
+        [ValueError("There is no valid data in dataset, please check dataset file firstly.")],
+        [RuntimeError("There is no valid data which can be written by 'write_raw_data' to mindrecord file.")],
+    ),
+    "A table was read one row past its end": (
+        [RuntimeError(GATHER.format(18, 18))],
+        [
+            RuntimeError("Launch kernel failed, the operator is AllGather: connection closed by peer"),
+            RuntimeError("For 'AllGather', the input must be a Tensor"),
+            RuntimeError(GATHER.format(18, 400)),  # labels or words, no counter of steps
+            RuntimeError(GATHER.format(18, 180)),
+            RuntimeError(GATHER.format(18, -1)),
+        ],
+    ),
+    "The device ran out of memory": (
+        [
+            MemoryError("Unable to allocate 72.8 TiB for an array with shape (1000000, 10000000)"),
+            MemoryError(),
+            RuntimeError("Allocate memory failed\n- C++ Call Stack"),
+            RuntimeError("Memory not enough: current free memory size[1] is smaller than required size[2]."),
+            RuntimeError("std::bad_alloc"),
+            RuntimeError("CUDA error: out of memory"),
+        ],
+        [
+            OSError("[Errno 2] No such file or directory: 'data/out of memory.png'"),
+            ValueError("max_device_memory: '30 Gb' is not a size"),
+            RuntimeError("Memory reuse is not supported for this graph"),
+        ],
+    ),
+    "MindSpore's decoder refused an image": (
+        [
+            RuntimeError(PIPELINE.format("Decode", "Unsupported image type [webp] and dump the image to [./x.webp].")),
+            RuntimeError(PIPELINE.format("RandomCropDecodeResize", "Error raised by libjpeg: Empty input file")),
+            RuntimeError("[Internal ERROR] Decode: image decode failed."),
+        ],
+        [
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+            RuntimeError("Decode: only support Decoded into RGB image, check input parameter 'rgb' first"),
+            RuntimeError(PIPELINE.format("Resize", "Resize: input image is not in channel-last format.")),
+            RuntimeError(PIPELINE.format("RandomCropDecodeResize", "Exceed the crop size limit.")),
+            RuntimeError("Decode failed, key: 12"),
+            RuntimeError("map operation: [encode_jpeg] failed. Error raised by libjpeg: Bogus sampling factors"),
+        ],
+    ),
+    "This MindSpore cannot work with the NumPy": (
+        [
+            ImportError("numpy.core.multiarray failed to import"),
+            AttributeError("_ARRAY_API not found"),
+            RuntimeError("Traceback (most recent call last):\nImportError: numpy.core.multiarray failed to import\n"),
+        ],
+        [
+            ImportError("libopenblas.so.0: cannot open shared object file"),
+            ImportError("cannot import name 'multiarray' from 'numpy.core'"),
+        ],
+    ),
+}
+
+
+def test_every_row_has_its_cases():
+    firsts = [what for _, what, _, _ in KNOWN]
+    assert len(firsts) == len(CASES)
+    for first, wanted in zip(firsts, CASES, strict=True):
+        assert first.startswith(wanted)
+
+
+@pytest.mark.parametrize("first", CASES)
+def test_what_is_known_is_explained_and_what_is_near_keeps_its_traceback(first):
+    known, near = CASES[first]
+    for error in known:
+        text = str(explain(error, "runs/x/train.log"))
+        assert text.startswith(first) and "runs/x/train.log" in text, error
+        assert "expected" in text and "fix" in text
+    for error in near:
+        assert explain(error) is None, error
+
+
+@pytest.mark.parametrize("first", CASES)
+def test_every_mark_of_a_row_is_needed(first):
+    """Without any one of its marks a row would explain one of the near misses."""
+    (marks,) = (row[0] for row in KNOWN if row[1].startswith(first))
+    texts = [f"{type(error).__name__}: {error}" for error in CASES[first][1]]
+    for mark in marks if len(marks) > 1 else ():
+        rest = [other for other in marks if other != mark]
+        assert any(all(re.search(other, text, re.MULTILINE) for other in rest) for text in texts), mark
