@@ -7,9 +7,10 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from helpers import STAGES
+from helpers import STAGES, draw
 
 from mslab import checkpoint
+from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import dialects
 from mslab.grade import measuring
 from mslab.grade.sandbox import Limits
@@ -56,3 +57,9 @@ def tar_of(path: Path, members: list, mode: str = "w:gz") -> Path:
             member.linkname = "/etc/passwd" if kind == tarfile.SYMTYPE else "a.txt"
             file.addfile(member, io.BytesIO(content))
     return path
+
+
+def hidden_images(folder: Path) -> tuple[measuring.HiddenImages, DatasetReport]:
+    """21 images of three classes, which lie there, and their report."""
+    report = check_dataset(draw(folder / "images", ["a", "b", "c"], 7, size=50))
+    return measuring.HiddenImages(report, "", folder / "pixels"), report

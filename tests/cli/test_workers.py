@@ -8,14 +8,15 @@ from helpers import cli, draw, history, manifest, newest
 from several import config_file, same_training
 
 
-def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, all_cores):
+def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, parent, all_cores):
     for seed, (split, count) in enumerate([("train", 8), ("val", 3)]):
         draw(inside / "images" / split, ["a", "b", "c"], count, seed)
-    file = config_file(inside, inside / "images", 3)
-    alone = cli("train", file, "mode=pynative")  # nothing is compiled, and the sums are the same
+    # only the first worker opens the backbone: the other one has to get its weights
+    words = ["transfer", config_file(inside, inside / "images", 3, stages=None), "--backbone", parent]
+    alone = cli(*words, "mode=pynative")  # nothing is compiled, and the sums are the same
     assert alone.returncode == 0, alone.stderr
     one = newest("c-*")
-    two = cli("train", file, "batch_size=4", "sync_bn=true", "--workers", "2")
+    two = cli(*words, "batch_size=4", "sync_bn=true", "--workers", "2")
     assert two.returncode == 0, two.stderr
     run = newest("c-*")
     assert run != one

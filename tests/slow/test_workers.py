@@ -11,12 +11,24 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import cli, history, newest
+from helpers import cli, history, manifest, newest
 from several import after_first_epoch, config_file, same_training
 
 from mslab.launching import Crew
 
 pytestmark = pytest.mark.usefixtures("all_cores")
+
+
+def test_two_workers_train_what_one_does_from_the_beginning(inside, squares):
+    file = config_file(inside, squares / "three", 3)
+    alone = cli("train", file)
+    assert alone.returncode == 0, alone.stderr
+    one = newest("c-*")
+    two = cli("train", file, "batch_size=4", "sync_bn=true", "--workers", "2")
+    assert two.returncode == 0, two.stderr
+    run = newest("c-*")
+    assert run != one and manifest(run)["workers"] == 2 and len(history(run)) == 2
+    same_training(one, run)
 
 
 def test_two_workers_with_every_control_train_what_one_does(inside, squares):

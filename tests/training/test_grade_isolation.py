@@ -10,9 +10,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from submitted import bytes_of, look, network, tar_of, zip_of
+from submitted import bytes_of, hidden_images, look, network, tar_of, zip_of
 
-from mslab.grade import contents, worker
+from mslab.grade import contents, measuring, worker
 from mslab.grade.sandbox import Limits
 
 MIB = 1 << 20
@@ -255,3 +255,27 @@ def test_checkpoints_that_lie_are_refused_before_anything_is_built(tmp_path):
     assert found.facts["relations"] == {"nan<std": {"error": "nan and std cannot be read or is not there"}}
     limited = look(tmp_path, source, {"pixels": ["pixels.ckpt"]}, limits={"weights": 100})
     assert "a network may have 100 weights" in limited.facts["networks"]["pixels"]["error"]
+
+
+def test_hidden_images_are_pixels_in_an_order_that_tells_nothing(tmp_path, monkeypatch):
+    images, _ = hidden_images(tmp_path)
+    path = images.path(32, 36)
+    pixels = np.load(path, allow_pickle=False)
+    assert pixels.shape == (21, 32, 32, 3) and pixels.dtype == np.uint8 and images.path(32, 36) == path
+    shuffled = images.labels[images.order]
+    assert len(set(shuffled[:7])) > 1 and list(images.labels) == sorted(images.labels)
+    from mslab import augment
+
+    steps = augment.eval_transforms(32, [0.0] * 3, [1 / 255] * 3, 36)
+    for place in (0, 20):
+        x = np.fromfile(images.images.files[images.order[place]], np.uint8)
+        for step in steps:
+            x = step(x)
+        assert np.array_equal(pixels[place], x.transpose(1, 2, 0).round())
+    # students choose sizes; files that nobody reads make room
+    measured = [images.path(size, size) for size in (16, 17, 18)]
+    images.release(measured[0])
+    monkeypatch.setattr(measuring, "IMAGES_BYTES", 1)
+    last = images.path(19, 19)
+    assert [path.exists() for path in (*measured, last)] == [False, True, True, True]
+    assert np.array_equal(images.in_order(shuffled[:, None])[:, 0], images.labels)

@@ -4,20 +4,16 @@ import os
 
 import numpy as np
 import pytest
-from helpers import draw
-from submitted import bytes_of, look, network, zip_of
+from submitted import bytes_of, hidden_images, look, network, zip_of
 
 from mslab import evaluation
-from mslab.check import check_dataset
 from mslab.grade import measuring, sandbox, worker
 from mslab.grade.sandbox import Limits
 
 
 @pytest.fixture(scope="module")
 def hidden(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hidden")
-    report = check_dataset(draw(root / "images", ["a", "b", "c"], 7, size=50))
-    return measuring.HiddenImages(report, "", root / "pixels"), report
+    return hidden_images(tmp_path_factory.mktemp("hidden"))
 
 
 def test_a_network_is_measured_as_evaluation_would(tmp_path, hidden):
@@ -68,30 +64,6 @@ def test_a_network_is_measured_as_evaluation_would(tmp_path, hidden):
     other = worker.sketch(others)
     apart = sum(((value - others[name]) ** 2).sum() for name, value in tensors.items() if value.ndim > 1)
     assert ((a - other) ** 2).sum() == pytest.approx(apart, rel=0.1)
-
-
-def test_hidden_images_are_pixels_in_an_order_that_tells_nothing(hidden, monkeypatch):
-    images = hidden[0]
-    path = images.path(32, 36)
-    pixels = np.load(path, allow_pickle=False)
-    assert pixels.shape == (21, 32, 32, 3) and pixels.dtype == np.uint8 and images.path(32, 36) == path
-    shuffled = images.labels[images.order]
-    assert len(set(shuffled[:7])) > 1 and list(images.labels) == sorted(images.labels)
-    from mslab import augment
-
-    steps = augment.eval_transforms(32, [0.0] * 3, [1 / 255] * 3, 36)
-    for place in (0, 20):
-        x = np.fromfile(images.images.files[images.order[place]], np.uint8)
-        for step in steps:
-            x = step(x)
-        assert np.array_equal(pixels[place], x.transpose(1, 2, 0).round())
-    # students choose sizes; files that nobody reads make room
-    measured = [images.path(size, size) for size in (16, 17, 18)]
-    images.release(measured[0])
-    monkeypatch.setattr(measuring, "IMAGES_BYTES", 1)
-    last = images.path(19, 19)
-    assert [path.exists() for path in (*measured, last)] == [False, True, True, True]
-    assert np.array_equal(images.in_order(shuffled[:, None])[:, 0], images.labels)
 
 
 def test_facts_are_kept_by_hash_and_damage_is_made_anew(tmp_path, hidden):
