@@ -100,10 +100,27 @@ attempts = {
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """For a test that needs every guard; a container may refuse some to whom runs in it."""
+    """For a test that needs every guard; a container may refuse some to whom runs in it. Whether it gives namespaces.
+
+    Attempts that a missing guard lets through would do harm: where confine() leaves out one that works here, nothing
+    is attempted.
+    """
     lines, _ = ran("print(json.dumps(held))", tmp_path_factory.mktemp("guarded"))
-    if lacking := sandbox.lacking(json.loads(lines[0])):
+    held = json.loads(lines[0])
+    code = """
+    import ctypes
+    from mslab.grade import sandbox
+    libc = ctypes.CDLL(None, use_errno=True)
+    namespaces = sandbox.no_new_rights(libc) and sandbox.leave_namespaces(libc)
+    works = [namespaces, sandbox.own_files_only(libc, Path("."), []), *sandbox.refuse_calls(libc)]
+    print(json.dumps([namespaces, works]))
+    """
+    namespaces, works = json.loads(ran(code, tmp_path_factory.mktemp("works"), confined=False)[0][0])
+    works += ["limits", "no new rights", "ends with its parent"]  # in any Linux
+    assert {guard for guard in works if guard} <= {*held}, "confine() leaves out guards that work here"
+    if lacking := sandbox.lacking(held):
         pytest.skip(lacking)
+    return bool(namespaces)
 
 
 PROMISED = {"own file", "read submission", "read images", "thread", "own limits"}
@@ -129,6 +146,8 @@ def test_a_confined_child_reaches_nothing_but_its_folder(tmp_path, guarded):
         attempt("read images", (ROOT / "images" / "a.npy").read_text)
         attempt("thread", threading.Thread(target=print).start)
         attempt("own limits", lambda: __import__("resource").setrlimit(4, (0, 0)))
+        print(json.dumps([os.readlink(f"/proc/self/ns/{{name}}") for name in ("net", "ipc", "user")]))
+        print(json.dumps(dict(line.split(":\\t") for line in Path("/proc/self/status").read_text().splitlines())))
         print(json.dumps(held))
         """
         head = f"READABLE = [Path({str(tmp_path)!r}) / name for name in ('submission', 'images')]\n"
@@ -137,8 +156,12 @@ def test_a_confined_child_reaches_nothing_but_its_folder(tmp_path, guarded):
         with Child(script(head + textwrap.dedent(code)), tmp_path / "own", Limits(seconds=30)) as child:
             lines = [json.loads(line) for line in child.lines() if line]
         assert child.why() == "it ended with exit code 0 and without an answer", child.errors
-    *answers, held = lines
+    *answers, places, status, held = lines
     assert held == list(sandbox.GUARDS) and sandbox.lacking(held) == ""
+    own = [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("net", "ipc", "user")]
+    assert [ours != its for ours, its in zip(own, places, strict=True)] == [guarded] * 3
+    rights = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "NoNewPrivs", "Seccomp")}
+    assert rights == {"CapEff": 0, "CapPrm": 0, "NoNewPrivs": 1, "Seccomp": 2}
     done = {name for name, what in answers if what == "done"}
     assert done == PROMISED, dict(answers)
     refusals = {"Permission denied", "Operation not permitted", "Invalid cross-device link"}
@@ -156,13 +179,14 @@ def test_each_guard_holds_without_the_others(tmp_path):
     tries = f"""
     def tell(action):
         try:
-            print(action() or "done")
+            print(action() or "done", flush=True)
         except OSError as error:
-            print(error.strerror)
+            print(error.strerror, flush=True)
     tell(lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9)) and None)
     tell(lambda: socket.socket().bind(("127.0.0.1", 0)))
     tell(lambda: Path({str(tmp_path / "secret")!r}).read_text() and None)
     tell(lambda: os.kill(os.getppid(), 0))
+    tell(lambda: os.execv("/bin/echo", ["echo", "done"]))
     """
     seen = {}
     for name, call in {
@@ -171,15 +195,16 @@ def test_each_guard_holds_without_the_others(tmp_path):
         "landlock": "sandbox.no_new_rights(libc) and sandbox.own_files_only(libc, Path('.'), [])",
         "seccomp": "sandbox.no_new_rights(libc) and sandbox.refuse_calls(libc)",
     }.items():
-        lines, _ = ran(f"{head}print(bool({call}))\n{textwrap.dedent(tries)}", tmp_path / "own", confined=False)
+        first = f"{head}print(bool({call}), flush=True)\n"
+        lines, _ = ran(first + textwrap.dedent(tries), tmp_path / "own", confined=False)
         held, *seen[name] = lines
         if name != "none" and held == "False":
             pytest.skip(f"this machine does not let a process of this account use {name}")
     refused = "Operation not permitted"
-    assert seen["none"] == ["done"] * 4
-    assert seen["namespaces"][0] == "Network is unreachable" and seen["namespaces"][2:] == ["done", "done"]
-    assert seen["landlock"] == ["done", "Permission denied", "Permission denied", refused]
-    assert seen["seccomp"] == [refused, refused, "done", refused]
+    assert seen["none"] == ["done"] * 5
+    assert seen["namespaces"][0] == "Network is unreachable" and seen["namespaces"][2:] == ["done"] * 3
+    assert seen["landlock"] == ["done", "Permission denied", "Permission denied", refused, "Permission denied"]
+    assert seen["seccomp"] == [refused, refused, "done", refused, refused]
 
 
 @linux

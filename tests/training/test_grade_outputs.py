@@ -126,11 +126,12 @@ def test_tables_can_be_read_and_no_cell_runs(written):
 
 def test_the_grades(tmp_path):
     late = graded("anna", deductions=[("2 days late", 3.0), ("a third attempt", 0.5)], flags=["look", "here"])
-    write([graded("ben", 1 / 3), late], tmp_path)
+    write([graded("ben", 1 / 3), late, graded("cem", 0, deductions=[("30 days late", 100.0)])], tmp_path)
     assert rows(tmp_path / "grades.csv") == [
         ["id", "total", "files", "hidden", "open", "essay", "deductions", "flags"],
         ["anna", "7.5", "2", "4", "5", "", "3.5", "look; here"],
         ["ben", "9.67", "2", "2.67", "5", "", "0", ""],
+        ["cem", "0", "2", "0", "5", "", "100", ""],
     ]
     lines = rows(tmp_path / "copies.csv")
     assert lines[0] == ["a", "b", "kind", "likeness", "last_year", "evidence"]
