@@ -8,7 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import PROGRAM, cli, overrides, settings
+from helpers import PROGRAM, cli, manifest, overrides, settings
 from sweeps import Killer, heard, space_file, the_folder
 
 from mslab import sweep
@@ -52,7 +52,7 @@ def test_a_budget_ends_trials_after_their_epoch_and_a_resume_goes_on_and_prunes(
         and "is below the median of the trials before" in last["message"]
     )
     assert "6/6  trial 5: lr_max=" in caplog.text and "pruned after epoch 2" in caplog.text
-    assert json.loads((Path(last["run"]) / "manifest.json").read_text())["ended_by"] == last["message"]
+    assert manifest(last["run"])["ended_by"] == last["message"]
     assert not list(Path(last["run"]).glob("checkpoints/*"))
 
 
@@ -94,5 +94,5 @@ def test_ctrl_c_ends_cleanly_and_a_transfer_goes_on(squares, inside, parent):
     assert done.returncode == 0 and "trial 0 goes on after epoch" in done.stderr, done.stderr
     rows = json.loads((folder / "sweep.json").read_text())["trials"]
     assert [row["state"] for row in rows] == ["complete"] * 2 and [row["retries"] for row in rows] == [0, 0]
-    assert json.loads((folder / "trial-001" / "manifest.json").read_text())["kind"] == "transfer"
+    assert manifest(folder / "trial-001")["kind"] == "transfer"
     assert "mslab transfer x.yaml" in done.stdout and f"--backbone {parent}" in done.stdout

@@ -5,13 +5,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from helpers import cli, history, manifest, newest
+from helpers import PROGRAM, cli, history, manifest, newest
 from several import after_first_epoch, config_file, same_training
 
 from mslab.launching import Crew
@@ -53,7 +52,7 @@ def test_a_killed_worker_ends_the_job_with_its_name_and_the_run_goes_on_with_ano
     assert cli("train", file).returncode == 0
     whole = newest("c-*")
     job = subprocess.Popen(
-        [str(Path(sys.executable).with_name("mslab")), *f"train {file} batch_size=4 --workers 2".split()],
+        [*PROGRAM, *f"train {file} batch_size=4 --workers 2".split()],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "120"},
@@ -65,13 +64,13 @@ def test_a_killed_worker_ends_the_job_with_its_name_and_the_run_goes_on_with_ano
     assert job.returncode == 1
     assert f"RunError: worker 1 of 2 (process {process}) was killed by signal 9 (SIGKILL)." in told
     assert f"mslab train --resume {run} --workers 2" in told
-    assert json.loads((run / "manifest.json").read_text())["status"] == "failed"
+    assert manifest(run)["status"] == "failed"
     done = len(history(run))
     assert 1 <= done < 6
     again = cli("train", "--resume", run)  # with one worker, which takes all images of a step
     assert again.returncode == 0, again.stderr
     assert "1 workers x 8 = 8 images a step" in again.stderr
-    assert len(history(run)) == 6 and json.loads((run / "manifest.json").read_text())["status"] == "done"
+    assert len(history(run)) == 6 and manifest(run)["status"] == "done"
     same_training(whole, run)
     finished = cli("train", "--resume", run, "--workers", "2")
     assert finished.returncode == 0 and "is finished: 6 of 6 epochs" in finished.stderr
@@ -81,9 +80,7 @@ def test_a_run_of_one_worker_goes_on_with_two(inside, squares):
     file = config_file(inside, squares / "three", 3, epochs=4, sync_bn=True)
     assert cli("train", file).returncode == 0
     whole = newest("c-*")
-    job = subprocess.Popen(
-        [str(Path(sys.executable).with_name("mslab")), "train", str(file)], stderr=subprocess.DEVNULL
-    )
+    job = subprocess.Popen([*PROGRAM, "train", str(file)], stderr=subprocess.DEVNULL)
     run = after_first_epoch(job, whole)
     job.send_signal(signal.SIGINT)
     job.wait(60)
@@ -103,8 +100,7 @@ def config_of(run: Path, status: str, epochs: int) -> Path:
     """Let the run have more epochs to go."""
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(re.sub(r"(?m)^epochs: \d+", f"epochs: {epochs}", text))
-    manifest = json.loads((run / "manifest.json").read_text()) | {"status": status}
-    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": status}))
     return run
 
 
@@ -151,7 +147,7 @@ def test_a_worker_waits_longer_than_mindspores_thirty_seconds(inside, guarded):
 
 def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(inside, squares):
     file = config_file(inside, squares / "three", 3, epochs=300)
-    command = [str(Path(sys.executable).with_name("mslab")), *f"train {file} batch_size=4 --workers 2".split()]
+    command = [*PROGRAM, *f"train {file} batch_size=4 --workers 2".split()]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(Path("runs").glob("c-*/history.csv")):
         assert job.poll() is None
@@ -160,7 +156,7 @@ def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(inside, squares):
     told = job.communicate(timeout=30)[1]
     assert job.returncode == 130 and "stopped by Ctrl-C" in told
     run = newest("c-*")
-    assert json.loads((run / "manifest.json").read_text())["status"] == "interrupted"
+    assert manifest(run)["status"] == "interrupted"
     logs = list((run / "workers").glob("worker_*.log"))
     numbers = [int(re.search(r"process (\d+)", log.read_text())[1]) for log in logs]
     assert len(numbers) == 2
