@@ -47,6 +47,8 @@ def pytest_itemcollected(item):
     folder = tier(item.path)
     if folder == "slow":
         item.add_marker(pytest.mark.slow)
+    elif item.get_closest_marker("slow"):
+        raise pytest.UsageError(f"{item.nodeid} is marked slow: move it to tests/slow")
     if folder == "unit" and "mindspore" in sys.modules and not item.config.stash[LOADED]:
         raise pytest.UsageError(f"{item.path} imports MindSpore, which tests/unit may not: move it to tests/training")
 
