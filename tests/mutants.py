@@ -136,8 +136,8 @@ MUTANTS = [
         "mslab/check/content.py",
         "near = bits <= (NEAR if",
         "near = bits < (1 if",
-        "test_check test_splitting",
-        "near_duplicate or look_alikes",
+        "test_contents",
+        "hashes or pairs or saved_again",
     ),
     Mutant(
         "an image of more pixels than are safe is not loaded",
@@ -184,8 +184,8 @@ MUTANTS = [
         "mslab/check/report.py",
         "\\0{picture.size}\\0{picture.sha256.hex()}\\n",
         "\\0{picture.size}\\n",
-        "test_check",
-        "fingerprint or unchanged_files",
+        "test_contents",
+        "fingerprint",
     ),
     Mutant(
         "names on the checker's page are text, never HTML",
@@ -224,8 +224,7 @@ MUTANTS = [
         "mslab/check/quarantine.py",
         "if places and places <= lost:",
         "if places and places < lost:",
-        "test_quarantine",
-        "class_empty",
+        "test_last_images",
     ),
     Mutant(
         "look-alikes stay in one part of a split",
@@ -281,8 +280,7 @@ MUTANTS = [
         "mslab/unpacking.py",
         "            seen[plain_name(name)] = name\n",
         "            seen[name] = name\n",
-        "test_unpacking",
-        "two_names",
+        "test_colliding_names",
     ),
     Mutant(
         "a shard of a pack whose bytes have changed is named",
@@ -388,8 +386,7 @@ MUTANTS = [
         "mslab/runtime.py",
         "return harmless(super().format(record))",
         "return super().format(record)",
-        "test_runtime",
-        "terminal",
+        "test_messages",
     ),
     Mutant(
         "the compile cache of MindSpore stays off, also where it was switched on",
@@ -778,8 +775,7 @@ MUTANTS = [
         "mslab/checkpoint/writing.py",
         '    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))',
         '    path.write_text(text, encoding="utf-8")',
-        "test_checkpoint test_training test_predict test_suspects",
-        "kill or failed or disk or write",
+        "test_text_files",
     ),
     Mutant(
         "files can be read by others than their owner",
