@@ -84,7 +84,7 @@ def embedded(path):
     return json.loads(re.search(r'<script type="application/json" id="mslab">(.*?)</script>', text, re.S)[1])
 
 
-def test_it_opens_by_itself_asks_for_nothing_and_no_name_in_it_runs(written, run, new_page):
+def test_it_opens_by_itself_asks_for_nothing_and_names_in_it_are_text(written, run, new_page):
     """One look, as on a phone in the dark."""
     page = new_page(color_scheme="dark", viewport={"width": 390, "height": 800})
     page.on("dialog", lambda dialog: pytest.fail(f"a name ran: {dialog.message}"))
