@@ -79,8 +79,8 @@ MUTANTS = [
         "mslab/check/report.py",
         "return sorted({name for split in self.splits.values() for name in split.classes})",
         "return sorted({name for split in self.splits.values() for name in split.classes}, key=str.casefold)",
-        "test_check test_data",
-        "class or label or order",
+        "test_check",
+        "python_sorts",
     ),
     Mutant(
         "files are in the order of their names, not in that of the disk",
