@@ -1109,21 +1109,24 @@ MUTANTS = [
         "mslab/workers.py",
         "nn.DistributedGradReducer(list(parameters), True, self.size)",
         "nn.DistributedGradReducer(list(parameters), False, self.size)",
-        "test_worker_gradients",
+        "test_workers",
+        "what_one_does",
     ),
     Mutant(
         "workers' gradients are brought together at all",
         "mslab/steps.py",
         "        if self.mean is not None:\n            gradients = self.mean(gradients)\n        self.update",
         "        self.update",
-        "test_worker_gradients",
+        "test_workers",
+        "what_one_does",
     ),
     Mutant(
         "all workers begin with the weights of the first",
         "mslab/training.py",
         "    group.equalise(network.get_parameters())\n",
         "",
-        "test_worker_gradients",
+        "test_workers",
+        "what_one_does",
     ),
     # --- again, elsewhere ---
     Mutant(
