@@ -282,12 +282,14 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp
 
     def trial(*values: float) -> tuple[optuna.Trial, list[str]]:
         """A trial that measures this epoch after epoch, of five; and what it is told after each."""
-        begun, rows = ledger.begin(study, SPACE)[0], list(enumerate(values, 1))
-        return begun, [at_work.verdict(begun, {"rows": rows[:n], "epochs": 5}) for n in range(1, len(rows) + 1)]
+        begun = ledger.begin(study, SPACE)[0]
+        return begun, verdicts(begun, *values)
 
-    default, told = trial(0.1, 0.1, 0.1, 0.1)
-    study.tell(default, 0.1)
-    assert told == [""] * 4
+    def verdicts(begun: optuna.Trial, *values: float) -> list[str]:
+        rows = list(enumerate(values, 1))
+        return [at_work.verdict(begun, {"rows": rows[:n], "epochs": 5}) for n in range(1, len(rows) + 1)]
+
+    default = ledger.begin(study, SPACE)[0]
     for _ in range(4):
         other, told = trial(0.7, 0.8, 0.9, 0.9)
         study.tell(other, 0.9)
@@ -295,6 +297,7 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp
     _, told = trial(0.2, 0.3, 0.1)
     assert told[0] == ""  # too early to tell
     assert told[1:] == [f"pruned: val_acc 0.300 by epoch {n} is below the median of the trials before" for n in (2, 3)]
+    assert verdicts(default, 0.1, 0.1, 0.1, 0.1) == [""] * 4  # the config's own values are always trained to their end
     _, told = trial(0.8, 0.9, 0.9, 0.9, 0.1)
     assert told == [""] * 5  # as good as others; and the last epoch ends by itself
     at_work.deadline = 0.0
