@@ -230,17 +230,8 @@ def test_plain_mindrecord_deals_rows_out_to_its_shards(tmp_path):
     assert [int(label) for (label,) in rows] != list(range(6))  # why every shard has a writer of its own
 
 
-def test_training_from_a_pack_measuring_on_one_and_its_linear_model(mixed, packs, inside):
-    done = mslab.train(settings(packs, 3, epochs=1, warmup_epochs=0))
-    run, whole = done.run, check.check_dataset(mixed)
-    assert (
-        done.linear_acc == metrics.linear_baseline(*(evaluation.samples(whole, part) for part in ("train", "val")))[0]
-    )
-    print(
-        "LIN",
-        done.linear_acc,
-        metrics.linear_baseline(evaluation.samples(whole, "val"), evaluation.samples(whole, "val"))[0],
-    )
+def test_training_from_a_pack_and_measuring_on_one(mixed, packs, inside):
+    run = mslab.train(settings(packs, 3, epochs=1, warmup_epochs=0)).run
     one, two = (mslab.evaluate(run, root / "val") for root in (mixed, packs))
     assert one["confusion"] == two["confusion"] and one["loss"] == two["loss"] and one["images"] == 15
     assert one["accuracy"] == json.loads((Path(run) / "eval.json").read_text())["accuracy"]
