@@ -53,6 +53,7 @@ def written(run):
 
 
 LONG = "y" * 10_000
+ENDS = "</script><script>alert(3)</script><!--"  # the element in which the JSON stands
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def marked(lab, run, once):
         for name in ("manifest.json", "eval.json"):
             (copy / name).write_text((copy / name).read_text().replace("<img src=x", LONG))
         told = manifest(copy)
-        told |= {"ended_by": "early stopping: no better", "rollbacks": [{"epoch": 2, "why": "The loss became nan"}]}
+        told |= {"ended_by": "early stopping: no better", "rollbacks": [{"epoch": 2, "why": ENDS}]}
         told["warnings"] = [{"code": "loss-still", "epoch": 2, "text": "the loss does not move"}]
         (copy / "manifest.json").write_text(json.dumps(told))
         config = (copy / "config.yaml").read_text()
@@ -79,8 +80,7 @@ def marked(lab, run, once):
     return (once("marked", make) / "run" / "report.html").read_text()
 
 
-def embedded(path):
-    text = path.read_text()
+def embedded(text):
     return json.loads(re.search(r'<script type="application/json" id="mslab">(.*?)</script>', text, re.S)[1])
 
 
@@ -127,10 +127,11 @@ def test_it_is_one_small_file_that_may_fetch_nothing(written):
     assert "default-src 'none'" in text and text.count("<script") == 1 and written.stat().st_size < 3e6
 
 
-def test_names_are_in_the_json_as_they_are(written):
-    content = embedded(written)
+def test_names_are_in_the_json_as_they_are(written, marked):
+    content = embedded(written.read_text())
     assert content["runs"][0]["manifest"]["class_names"] == sorted(HOSTILE)
     assert any("\u202e" in row["file"] for row in content["runs"][0]["predictions"])
+    assert embedded(marked)["runs"][0]["manifest"]["rollbacks"][0]["why"] == ENDS and marked.count("<script") == 1
 
 
 def test_a_name_of_ten_thousand_characters_is_cut(marked):
@@ -139,7 +140,7 @@ def test_a_name_of_ten_thousand_characters_is_cut(marked):
 
 
 def test_the_json_has_the_run_and_its_predictions(written, run):
-    content = embedded(written)
+    content = embedded(written.read_text())
     assert (content["mslab"], content["schema"]) == ("report", 1)
     (only,) = content["runs"]
     assert only["eval"] == json.loads((run / "eval.json").read_text()) and only["config"]["class_num"] == 3
@@ -200,7 +201,7 @@ def test_a_frozen_backbone_has_one_map_of_features(parent, two, trained, inside)
     assert "The backbone was frozen" in text and "tensors (stem, layer1, layer2)" in text
 
 
-def test_images_that_are_not_there_any_more_are_said_and_the_rest_is_shown(lab, run, tmp_path, monkeypatch):
+def test_images_that_are_not_there_any_more_or_others_are_said_and_the_rest_is_shown(lab, run, tmp_path, monkeypatch):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     done = cli("report", copy, cwd=tmp_path)  # the data's path is relative to the lab
     assert (
@@ -209,6 +210,12 @@ def test_images_that_are_not_there_any_more_are_said_and_the_rest_is_shown(lab, 
     )
     text = (copy / "report.html").read_text()
     assert "There is no folder data" in text and 'id="confusion"' in text and 'id="mistakes"' not in text
+    shutil.copytree(lab / "data", tmp_path / "data")
+    file = next((tmp_path / "data" / "val").glob("*/001.png"))
+    Image.new("RGB", (40, 40)).save(file)
+    monkeypatch.chdir(tmp_path)
+    text = report.write_report([copy]).read_text()
+    assert "are not those that the run was trained on" in text and 'id="mistakes"' not in text
     monkeypatch.chdir(lab)
     (copy / "checkpoints" / "best.ckpt").write_bytes(b"broken")
     assert "best.ckpt" in re.search(r'<p class="warning">(.*?)</p>', report.write_report([copy]).read_text())[1]
@@ -260,7 +267,7 @@ def test_thirty_runs_at_a_glance(run, parent, inside, new_page):
     assert "not measured on the same images" in page.locator("header").inner_text()
     styles = {(charts.SHAPES[n % 7], charts.DASHES[n // 8 % 4] or charts.DASHES[n % 4], n % 8) for n in range(30)}
     assert len(styles) == 30  # no two lines look alike
-    assert len(embedded(inside / "report.html")["runs"]) == 30
+    assert len(embedded((inside / "report.html").read_text())["runs"]) == 30
 
 
 def test_of_many_classes_the_commonest_mistakes_are_listed():

@@ -208,16 +208,22 @@ def test_sizes_that_disagree_with_the_bytes_are_refused(tmp_path):
 
 def test_a_full_disk_leaves_the_earlier_file_and_says_so(file, tmp_path):
     """A limit on the size of files, which the system enforces in the middle of the write."""
+    table = tmp_path / "history.csv"
+    table.write_text("epoch\n")
     before, (soft, hard) = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(MslabError) as caught:
+        with pytest.raises(MslabError) as weights:
             checkpoint.save_arrays({"w": np.zeros(100_000, np.float32)}, file, {})
+        with pytest.raises(MslabError) as text:
+            checkpoint.write_text(table, "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    text = str(caught.value)
-    assert "net.ckpt could not be written: File too large" in text and "the earlier file is as it was" in text
-    assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
+    for path, caught in ((file, weights), (table, text)):
+        assert f"{path} could not be written: File too large" in str(caught.value)
+        assert "the earlier file is as it was" in str(caught.value)
+    assert file.read_bytes() == before and table.read_text() == "epoch\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "net.ckpt"]
 
 
 def test_a_failed_write_leaves_the_earlier_file(file, tmp_path):
