@@ -1,10 +1,6 @@
 """The largest batch that fits: real steps in processes of their own, and what becomes of one that takes too much."""
 
-import json
-from pathlib import Path
-
 import pytest
-from helpers import cli
 
 from mslab import batchtuner
 from mslab.config import load_config
@@ -57,16 +53,6 @@ def test_nothing_fits_is_said(config, monkeypatch):
 def test_from_which_batch_on_it_is_hardly_faster():
     rows = [{"batch_size": size, "images_per_s": speed} for size, speed in ((8, 20), (16, 39), (32, 40), (64, 0))]
     assert "from batch_size=16 on" in batchtuner.fastest(rows)
-
-
-def test_real_steps_of_the_command_line(inside, three):
-    Path("x.yaml").write_text("".join(f"{key}: {value}\n" for key, value in three.items()))
-    done = cli("tune-batch", "x.yaml", "--most", 8, "--json", "-", "image_size=16", "stages=[[1, 8, 1]]")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["largest"] == 8 and [row["batch_size"] for row in result["tried"]] == [8]
-    assert all(row["fits"] and row["images_per_s"] > 0 and row["memory"] > 50 * 2**20 for row in result["tried"])
-    assert not Path("runs").exists()
 
 
 def test_a_process_that_takes_too_much_is_ended_and_named(config, monkeypatch):

@@ -10,7 +10,7 @@ from mslab.errors import DatasetError, TrainingError
 
 @pytest.fixture
 def images(squares):
-    runtime.start("cpu", "graph", 1)
+    runtime.start("cpu", "pynative", 1)
     return evaluation.images_of(check.check_dataset(squares / "three"), "train")
 
 
@@ -34,8 +34,8 @@ def test_an_epoch_repeats_and_the_next_differs(images, three):
     assert not np.array_equal(x0, other[0])
 
 
-def test_labels_follow_the_checks_order_not_the_folders(squares, tmp_path):
-    runtime.start("cpu", "graph", 1)
+def test_labels_follow_the_checks_order_not_the_folders(squares):
+    runtime.start("cpu", "pynative", 1)
     images = evaluation.images_of(check.check_dataset(squares / "three"), "val")
     labels = np.concatenate([y for _, y in data.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8)])
     assert [images.files[i].parent.name for i in range(len(images))] == [images.class_names[label] for label in labels]

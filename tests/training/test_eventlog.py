@@ -1,27 +1,22 @@
 """Event files read back record by record: what is in them is what happened, each epoch once; nothing else changes."""
 
-import csv
 import io
 import json
-import os
-import shutil
 import struct
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, draw, overrides, settings
+from eventfiles import epochs_of, events, series
+from helpers import draw, figures, history, log, manifest, newest, settings, stopped_after
 from PIL import Image
 from sklearn.metrics import precision_recall_curve
-from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-from tensorboardX.record_writer import masked_crc32c
+from trainings import logged
 
 import mslab
-from mslab import checkpoint, data, evaluation, eventlog, inspection, training
+from mslab import checkpoint, data, evaluation, eventlog, inspection, runtime, training
 from mslab.check import check_dataset
 from mslab.config import load_config
 from mslab.errors import RunError
@@ -30,45 +25,16 @@ from mslab.runfolder import Run
 LOGGED = {"log_to": "tensorboard", "epochs": 3}
 
 
-def events(run):
-    """Every event of a run's files, in their order. Both checksums of each record are right, and nothing is left."""
-    found = []
-    for path in sorted((Path(run) / "tensorboard").iterdir()):
-        file = io.BytesIO(path.read_bytes())
-        while head := file.read(12):
-            length, check = struct.unpack("<QI", head)
-            record = file.read(length)
-            assert check == masked_crc32c(head[:8])
-            assert struct.unpack("<I", file.read(4)) == (masked_crc32c(record),)
-            found.append(Event.FromString(record))
-    return found
-
-
-def series(run):
-    """tag -> [(step, value), ...] in the order of the files."""
-    found = {}
-    for event in events(run):
-        for value in event.summary.value:
-            found.setdefault(value.tag, []).append((event.step, value))
-    return found
-
-
-def history(run):
-    with (Path(run) / "history.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def epochs_of(run, tag="loss/train"):
-    return [step for step, _ in series(run)[tag]]
-
-
 @pytest.fixture(scope="module")
-def run(squares, tmp_path_factory):
+def run(squares, finished):
     """A run that is logged, whose epochs 2 and 3 of three are measured. Not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("logged"))
-        config = settings(squares / "three", 3) | LOGGED | {"evaluation_frequency": 2}
-        return Path(mslab.train(config).run).resolve()
+    return finished(logged(squares)).run
+
+
+@pytest.fixture(autouse=True)
+def start():
+    """Whatever mode the test before has left."""
+    runtime.start("cpu", "pynative", 1)
 
 
 def test_the_scalars_are_those_of_history_csv(run):
@@ -135,7 +101,7 @@ def test_precision_and_recall_are_scikit_learns_on_the_runs_own_predictions(run)
 
 
 def test_settings_stand_beside_the_figures_at_the_end(run):
-    found, manifest = series(run), json.loads((run / "manifest.json").read_text())
+    found = series(run)
     (_, start), (_, experiment) = found["_hparams_/session_start_info"][0], found["_hparams_/experiment"][0]
     plugin = [HParamsPluginData.FromString(value.metadata.plugin_data.content) for value in (start, experiment)]
     told = plugin[0].session_start_info.hparams
@@ -144,73 +110,51 @@ def test_settings_stand_beside_the_figures_at_the_end(run):
     assert [info.name.tag for info in plugin[1].experiment.metric_infos] == [
         f"final/{key}" for key in ("val_acc", "val_loss", "best_epoch", "linear_acc")
     ]
-    for key, value in manifest["metrics"].items():
+    for key, value in manifest(run)["metrics"].items():
         assert found[f"final/{key}"][0][1].simple_value == pytest.approx(value, rel=1e-6)
 
 
-def test_nothing_else_changes_and_without_it_nothing_is_imported(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three)).replace("=", ": "))
-    script = (
-        "import sys, mslab; mslab.train('x.yaml', sys.argv[1:]); "
-        "print([m for m in ('tensorboardX', 'mslab.eventlog') if m in sys.modules])"
-    )
-    said = []
-    for words in ([], ["log_to=tensorboard"]):
-        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
-    assert said == ["[]\n", "['tensorboardX', 'mslab.eventlog']\n"]
-    plain, logged = sorted((inside / "runs").iterdir())
+def test_nothing_else_changes(run, squares, finished):
+    plain = finished(logged(squares) | {"log_to": "none"}).run
     names = {path.relative_to(plain) for path in plain.rglob("*") if path.is_file()}
-    more = {path.relative_to(logged) for path in logged.rglob("*") if path.is_file()} - names
+    more = {path.relative_to(run) for path in run.rglob("*") if path.is_file()} - names
     assert {path.parent.name for path in more} == {"tensorboard"} and len(more) == 2
     for name in names:
-        one, other = (plain / name).read_bytes(), (logged / name).read_bytes()
-        if name.suffix == ".ckpt" or name.name == "eval.json":
-            assert one == other, name
-    rows = [[row | {"images_per_s": "", "seconds": ""} for row in history(run)] for run in (plain, logged)]
-    assert rows[0] == rows[1]
-    keys = [json.loads((run / "manifest.json").read_text()).keys() for run in (plain, logged)]
-    assert keys[0] == keys[1]
+        if name.suffix == ".ckpt" or name.name in ("eval.json", "steps.csv", "images.csv"):
+            assert (plain / name).read_bytes() == (run / name).read_bytes(), name
+    assert figures(plain) == figures(run) and manifest(plain).keys() == manifest(run).keys()
 
 
-@pytest.mark.slow
-def test_a_kill_and_a_resume_leave_each_epoch_once(inside, three):
-    """Killed after epochs that last.ckpt does not have yet: they are trained again, and their records are new ones."""
-    config = three | {"epochs": 60, "log_to": "tensorboard", "checkpoint_frequency": 3}
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    command = [str(Path(sys.executable).with_name("mslab")), "train", "x.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("epoch   5/60"):
-            time.sleep(0.02)
-            process.kill()
-            break
-    process.communicate()
-    (folder,) = (inside / "runs").iterdir()
-    kept = checkpoint.read(folder / "checkpoints" / "last.ckpt").info["epoch"]
-    (first,) = (folder / "tensorboard").iterdir()
+def test_without_it_nothing_of_it_is_imported(three, inside, monkeypatch):
+    monkeypatch.delattr(mslab, "eventlog", raising=False)
+    for name in ("mslab.eventlog", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it would fail
+    with pytest.raises(ImportError):
+        mslab.train(three | {"log_to": "tensorboard", "epochs": 1})
+    mslab.train(three | {"epochs": 1})
+
+
+def test_a_stop_and_a_resume_leave_each_epoch_once(three, inside):
+    """Stopped after an epoch that last.ckpt does not have, in the middle of a record."""
+    config = three | {"epochs": 4, "checkpoint_frequency": 2, "log_to": "tensorboard"}
+    with stopped_after(3):
+        mslab.train(config | {"stages": [[1, 8, 1]], "image_size": 16})
+    run = newest()
+    (first,) = (run / "tensorboard").iterdir()
     with first.open("ab") as file:
-        file.write(struct.pack("<Q", 999) + b"torn")  # as if it had been killed while it wrote the next one
-    text = (folder / "config.yaml").read_text().replace("epochs: 60", "epochs: 9", 1)
-    (folder / "config.yaml").write_text(text)
-    done = cli("train", "--resume", folder)
-    assert done.returncode == 0, done.stderr
-    last = len(history(folder))
-    assert last == max(9, kept)
+        file.write(struct.pack("<Q", 999) + b"torn")
+    training.resume(run)
     for tag in ("loss/train", "accuracy/val", "head/classifier.weight", "first_batch", "precision_recall/002 c"):
-        assert epochs_of(folder, tag) == list(range(1, last + 1)), tag
-    for step, value in series(folder)["loss/train"]:
-        assert f"{value.simple_value:.6g}" == history(folder)[step - 1]["train_loss"]
-    starts = [event.step for event in events(folder) if event.HasField("session_log")]
-    assert starts == [1, kept + 1]  # where a TensorBoard that was open forgets what it has read
-    assert len(series(folder)["final/val_acc"]) == 1
+        assert epochs_of(run, tag) == [1, 2, 3, 4], tag
+    for step, value in series(run)["loss/train"]:
+        assert f"{value.simple_value:.6g}" == history(run)[step - 1]["train_loss"]
+    starts = [event.step for event in events(run) if event.HasField("session_log")]
+    assert starts == [1, 3]  # where a TensorBoard that was open forgets what it has read
 
 
-def test_a_run_killed_between_its_figures_and_its_end_has_them_once(run, inside):
-    folder = Path(shutil.copytree(run, "killed"))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"status": "running", "metrics": {}}))
+def test_a_run_killed_between_its_figures_and_its_end_has_them_once(trained, squares, inside):
+    folder = trained(logged(squares)).run
+    (folder / "manifest.json").write_text(json.dumps(manifest(folder) | {"status": "running", "metrics": {}}))
     training.resume(folder)
     assert len(series(folder)["final/val_acc"]) == 1 and epochs_of(folder) == [1, 2, 3]
 
@@ -226,7 +170,7 @@ def test_an_epoch_that_is_rolled_back_is_there_once(inside, three, monkeypatch):
 
     monkeypatch.setattr(evaluation, "measure", once)
     run = mslab.train(three | LOGGED | {"on_nan": "rollback"}).run
-    assert len(json.loads((Path(run) / "manifest.json").read_text())["rollbacks"]) == 1
+    assert len(manifest(run)["rollbacks"]) == 1
     assert epochs_of(run) == epochs_of(run, "first_batch") == [1, 2, 3]
     for _, value in series(run)["precision_recall/000 a"]:
         assert np.reshape(value.tensor.float_val, (6, 127))[[0, 3]].sum(axis=0).tolist() == [7] * 127  # tp + fn
@@ -236,31 +180,8 @@ def test_features_have_no_images_and_frozen_layers_no_histogram(inside, two, par
     run = mslab.transfer(two | LOGGED | {"freeze": "all"}, backbone=parent).run
     found = series(run)
     assert "first_batch" not in found and "stem/conv1.weight" not in found and len(found["head/classifier.bias"]) == 3
-    said = (Path(run) / "train.log").read_text()
-    assert said.count("no images: what is fed are features of the frozen backbone") == 1
+    assert log(run).count("no images: what is fed are features of the frozen backbone") == 1
     assert epochs_of(run, "precision_recall/001 right") == [1, 2, 3]
-
-
-@pytest.mark.slow
-def test_of_two_workers_one_writes_what_both_have_measured(inside, squares):
-    config = settings(squares / "three", 3, batch_size=4, **LOGGED)
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    done = cli("train", "x.yaml", "--workers", "2")
-    assert done.returncode == 0, done.stderr
-    (run,) = (inside / "runs").glob("x-*")
-    assert sorted(path.name[-4:] for path in (run / "tensorboard").iterdir()) == [".end", "0001"]
-    for label, name in enumerate("abc"):
-        for _, value in series(run)[f"precision_recall/{label:03} {name}"]:
-            tp, fp, tn, fn, _, _ = np.reshape(value.tensor.float_val, (6, 127))
-            assert (tp + fn == 7).all() and (fp + tn == 14).all()
-
-
-@pytest.mark.parametrize("first,text", [("sys", "Descriptors cannot be created directly"), ("mslab", "")])
-def test_tensorboardx_before_mindspore_ends_mindspores_import_but_for_mslab(first, text):
-    script = f"import {first}, tensorboardX, mindspore"
-    environment = {k: v for k, v in os.environ.items() if k != "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert (text in done.stderr) if text else done.returncode == 0
 
 
 HOSTILE = ["a\nb", "[red]x[/red]", "\x1b[2Jc", "…" * 60, "名前 d", "e\u202ef", "g/h", "\udcff"]
@@ -288,12 +209,12 @@ def test_of_many_classes_the_first_have_curves(inside, three, capsys):
     config = load_config(three | LOGGED)
     made = Run.create("many", config, check_dataset(config.train_data, config.val_data))
     names = [f"class {number}" for number in range(1000)]
-    log = eventlog.EventLog(made, training.ALONE, names, made.warn, [])
+    told = eventlog.EventLog(made, training.ALONE, names, made.warn, [])
     rng = np.random.default_rng(0)
-    log.measured(rng.normal(size=(64, 1000)).astype(np.float32), rng.integers(0, 1000, 64))
-    assert log.counts.shape == (2, 100, 127) and log.counts.sum() == 64 * 100
-    log.measured(np.full((2, 1000), np.nan, np.float32), np.array([0, 1]))  # the loop stops there, in words of its own
-    assert log.counts.sum() == 64 * 100
+    told.measured(rng.normal(size=(64, 1000)).astype(np.float32), rng.integers(0, 1000, 64))
+    assert told.counts.shape == (2, 100, 127) and told.counts.sum() == 64 * 100
+    told.measured(np.full((2, 1000), np.nan, np.float32), np.array([0, 1]))  # the loop stops there, in words of its own
+    assert told.counts.sum() == 64 * 100
 
 
 def test_a_full_disk_is_said():

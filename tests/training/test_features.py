@@ -1,14 +1,19 @@
 """Features of a frozen backbone, computed once: the same answers, found again, and never another's."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, overrides, settings
+from helpers import figures, log, newest, settings, stopped_after
+from trainings import same_training
 
 import mslab
-from mslab import checkpoint, features, kept
+from mslab import checkpoint, data, evaluation, features, kept, model, training
+from mslab.check import check_dataset
+from mslab.config import load_config
+from mslab.errors import RunError
 
 
 @pytest.fixture
@@ -18,44 +23,39 @@ def frozen(squares, tmp_path, monkeypatch):
     return settings(squares / "two", 2, epochs=4, freeze="all", feature_views=4)
 
 
-def history(result):
-    rows = (Path(result.run) / "history.csv").read_text().splitlines()[1:]
-    return [[float(value) for value in row.split(",")[:7]] for row in rows]
+def numbers(run):
+    return np.array([[float(value) for value in row.values()] for row in figures(run)])
 
 
 def test_with_a_view_an_epoch_nothing_differs_from_training_on_images(parent, frozen, inside):
-    kept = mslab.transfer(frozen, backbone=parent)
-    plain = mslab.transfer(frozen | {"feature_views": 0}, backbone=parent)
-    assert np.allclose(history(kept), history(plain), atol=1e-4)
+    views, plain = (mslab.transfer(frozen | {"feature_views": n}, backbone=parent).run for n in (4, 0))
+    assert np.allclose(numbers(views), numbers(plain), atol=1e-4)
     for name in ("best.ckpt", "last.ckpt"):
-        one, two = (checkpoint.read(Path(run.run) / "checkpoints" / name).tensors for run in (kept, plain))
+        one, two = (checkpoint.read(Path(run) / "checkpoints" / name).tensors for run in (views, plain))
         assert one.keys() == two.keys()
         assert all(np.allclose(one[key], two[key], atol=1e-4) for key in one)
-    evaluated = mslab.evaluate(kept.run, Path(frozen["val_data"]))
-    assert evaluated["accuracy"] == json.loads((Path(kept.run) / "eval.json").read_text())["accuracy"]
+    evaluated = mslab.evaluate(views, frozen["val_data"])
+    assert evaluated["accuracy"] == json.loads((Path(views) / "eval.json").read_text())["accuracy"]
 
 
 def test_they_are_found_again_and_said(parent, frozen, inside):
-    first = mslab.transfer(frozen | {"feature_views": 2}, backbone=parent)
-    log = (Path(first.run) / "train.log").read_text()
-    assert "features computed: 2 views of 32 images" in log and str(inside / "cache" / "mslab" / "features") in log
-    files = sorted((inside / "cache" / "mslab" / "features").iterdir())
+    config = frozen | {"feature_views": 2, "epochs": 2}
+    first = mslab.transfer(config, backbone=parent).run
+    folder = inside / "cache" / "mslab" / "features"
+    assert "features computed: 2 views of 32 images" in log(first) and str(folder) in log(first)
+    files = sorted(folder.iterdir())
     assert [path.name.split("-")[1] for path in files] == ["0.npy", "1.npy", "val.npy"]
-    times = [path.read_bytes() for path in files]
-    again = mslab.transfer(
-        frozen | {"feature_views": 2, "lr_max": 0.02}, backbone=parent
-    )  # another head, same features
-    assert "features found" in (Path(again.run) / "train.log").read_text()
-    assert [path.read_bytes() for path in files] == times
-    assert len(np.load(files[0], mmap_mode="r")) == 32 and np.load(files[0]).shape[1] == 32
+    for path in files:
+        os.utime(path, (1, 1))
+    inodes = [path.stat().st_ino for path in files]
+    again = mslab.transfer(config | {"lr_max": 0.02}, backbone=parent).run  # another head, same features
+    assert "features found" in log(again) and sorted(folder.iterdir()) == files
+    assert [path.stat().st_ino for path in files] == inodes and files[0].stat().st_mtime > 1
+    assert np.load(files[0], mmap_mode="r").shape == (32, 32)
 
 
 @pytest.mark.parametrize("change", [{"image_size": 48}, {"seed": 2}, {"crop_scale": 1.0}, {"std": [1.0, 1.0, 1.0]}])
 def test_other_preprocessing_has_other_features(change, parent, frozen):
-    from mslab import data, evaluation, model
-    from mslab.check import check_dataset
-    from mslab.config import load_config
-
     backbone = model.resnet50_backbone(frozen["stages"])
     network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
     report = check_dataset(frozen["train_data"], frozen["val_data"])
@@ -74,63 +74,40 @@ def test_other_preprocessing_has_other_features(change, parent, frozen):
 
 
 def test_a_damaged_file_is_written_anew(parent, frozen, inside):
-    first = mslab.transfer(frozen, backbone=parent)
+    first = mslab.transfer(frozen | {"feature_views": 2}, backbone=parent).run
     for number, path in enumerate(sorted((inside / "cache" / "mslab" / "features").iterdir())):
         path.write_bytes(path.read_bytes()[: 100 * number])
-    again = mslab.transfer(frozen, backbone=parent)
-    assert "features computed" in (Path(again.run) / "train.log").read_text()
-    assert history(first) == history(again)
+    again = mslab.transfer(frozen | {"feature_views": 2}, backbone=parent).run
+    assert "features computed" in log(again)
+    same_training(first, again)
 
 
-def test_a_resume_is_exact(parent, frozen, inside, monkeypatch):
-    from mslab import runfolder, training
-
-    whole = Path(mslab.transfer(frozen | {"feature_views": 2}, backbone=parent).run)
-    end_epoch = runfolder.Run.end_epoch
-
-    def stopping(run, row, *rest):
-        end_epoch(run, row, *rest)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(runfolder.Run, "end_epoch", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        mslab.transfer(frozen | {"feature_views": 2}, backbone=parent, name="stopped")
-    monkeypatch.setattr(runfolder.Run, "end_epoch", end_epoch)
-    run = next((inside / "runs").glob("stopped-*"))
-    training.resume(run)
-    for name in ("best.ckpt", "last.ckpt"):
-        assert (run / "checkpoints" / name).read_bytes() == (whole / "checkpoints" / name).read_bytes()
+def test_a_resume_is_exact(parent, frozen, inside):
+    config = frozen | {"feature_views": 2}
+    whole = mslab.transfer(config, backbone=parent).run
+    with stopped_after(1):
+        mslab.transfer(config, backbone=parent, name="stopped")
+    training.resume(newest("stopped-*"))
+    same_training(newest("stopped-*"), whole)
 
 
 def test_where_there_is_no_room_images_are_used_and_it_is_said(parent, frozen, inside, monkeypatch):
     monkeypatch.setattr(features, "MOST", 1000)
-    result = mslab.transfer(frozen | {"epochs": 1, "warmup_epochs": 0}, backbone=parent)
-    assert "features are not kept" in (Path(result.run) / "train.log").read_text()
+    run = mslab.transfer(frozen | {"epochs": 1, "warmup_epochs": 0}, backbone=parent).run
+    assert "features are not kept" in log(run)
     assert list((inside / "cache" / "mslab" / "features").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkeypatch):
-    from mslab import runfolder, training
-    from mslab.errors import RunError
-
-    end_epoch = runfolder.Run.end_epoch
-
-    def stopping(run, row, *rest):
-        end_epoch(run, row, *rest)
-        raise KeyboardInterrupt
-
     def stopped(name, most):
-        with monkeypatch.context() as patch:
-            patch.setattr(runfolder.Run, "end_epoch", stopping)
+        with monkeypatch.context() as patch, stopped_after(1):
             patch.setattr(features, "MOST", most)
-            with pytest.raises(KeyboardInterrupt):
-                mslab.transfer(frozen | {"epochs": 2}, backbone=parent, name=name)
-        return next((inside / "runs").glob(f"{name}-*"))
+            mslab.transfer(frozen | {"epochs": 2}, backbone=parent, name=name)
+        return newest(f"{name}-*")
 
     without = stopped("without", 1000)
     training.resume(without)
-    assert "features computed" not in (without / "train.log").read_text()
+    assert "features computed" not in log(without)
     run = stopped("with", features.MOST)
     with monkeypatch.context() as patch:
         patch.setattr(features, "MOST", 1000)
@@ -140,8 +117,6 @@ def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkey
 
 
 def test_the_oldest_features_make_room(tmp_path):
-    import os
-
     for number, name in enumerate(["old-0.npy", "old-val.npy", "mine-0.npy", "mine-val.npy"]):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (number, number))
@@ -149,14 +124,3 @@ def test_the_oldest_features_make_room(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy", "old-val.npy"]
     kept.make_room(tmp_path, "mine", 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy"]
-
-
-@pytest.mark.slow
-def test_bench_transfer_prints_both_ways(parent, frozen, inside):
-    (inside / "x.yaml").write_text("\n".join(overrides(frozen)).replace("=", ": "))
-    done = cli("bench", "transfer", "x.yaml", "--backbone", parent, "epochs=2", "--json", "rows.json", cwd=inside)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((inside / "rows.json").read_text())
-    assert [row["contender"] for row in rows] == ["features kept", "features found", "no features"]
-    assert rows[2]["ratio"] == 1 and all(0 <= row["val_acc"] <= 1 and row["seconds"] > 0 for row in rows)
-    assert "times as fast" in done.stdout

@@ -1,12 +1,11 @@
 """Transfer: the right weights in the right place, frozen where they should be, and clear words where not."""
 
-import json
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import STAGES, draw
+from helpers import STAGES, draw, log, manifest
 
 import mslab
 from mslab import checkpoint, finetuning, freezing, model
@@ -20,25 +19,26 @@ def backbone_of(run):
 
 def test_a_fresh_head_on_the_saved_backbone(parent, inside, two, caplog, capfd):
     result = mslab.transfer(two | {"epochs": 1}, backbone=parent / "checkpoints" / "best_backbone.ckpt")
-    manifest = json.loads((Path(result.run) / "manifest.json").read_text())
     file = parent / "checkpoints" / "best_backbone.ckpt"
-    assert manifest["kind"] == "transfer" and manifest["parent"]["sha256"] == checkpoint.sha256(file)
-    log = (Path(result.run) / "train.log").read_text()
-    assert f"backbone: 45 of 45 tensors from {file}; head: new (2 classes)" in log and "frozen: none" in log
+    told = manifest(result.run)
+    assert told["kind"] == "transfer" and told["parent"]["sha256"] == checkpoint.sha256(file)
+    said = log(result.run)
+    assert f"backbone: 45 of 45 tensors from {file}; head: new (2 classes)" in said and "frozen: none" in said
     before, after = backbone_of(parent), backbone_of(result.run)
     assert not np.array_equal(before["conv1.weight"], after["conv1.weight"])
     assert mslab.load_network(result.run).class_names == ["left", "right"]
 
 
 def test_frozen_means_that_nothing_in_the_backbone_moves(parent, inside, two):
-    result = mslab.transfer(two | {"epochs": 3, "freeze": "all"}, backbone=parent)
-    before, after = backbone_of(parent), backbone_of(result.run)
-    assert all(np.array_equal(before[name], after[name]) for name in before)  # moving_mean and moving_variance too
-    last = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt")
-    assert all(np.array_equal(before[name], last.backbone[name]) for name in before)
-    head = last.head["classifier.weight"]
-    fresh = model.resnet50_head(2, 32).classifier.weight.asnumpy()
-    assert head.shape == fresh.shape and np.abs(head).max() > 0
+    """Also where images and not their features are fed, through BatchNorm in the backbone."""
+    for views in (1, 0):
+        run = Path(mslab.transfer(two | {"freeze": "all", "feature_views": views}, backbone=parent).run)
+        before, after = backbone_of(parent), backbone_of(run)
+        assert all(np.array_equal(before[name], after[name]) for name in before)  # BatchNorm's statistics too
+        last = checkpoint.read(run / "checkpoints" / "last.ckpt")
+        assert all(np.array_equal(before[name], last.backbone[name]) for name in before)
+        head = last.head["classifier.weight"]
+        assert head.shape == (2, 32) and np.abs(last.head["classifier.bias"]).max() > 0  # which begins at 0
 
 
 def test_requires_grad_alone_would_let_batchnorm_move(two):
@@ -62,19 +62,16 @@ def test_the_backbones_own_normalisation_is_used_and_said(parent, inside, two):
     result = mslab.transfer(two | {"epochs": 1, "mean": [0.5, 0.5, 0.5], "image_size": 48}, backbone=parent)
     config = load_config(Path(result.run) / "config.yaml")
     assert config.mean == [0.485, 0.456, 0.406] and config.image_size == 48
-    log = (Path(result.run) / "train.log").read_text()
-    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; used instead of the config's [0.5" in log
-    assert "the backbone was trained on 32 pixels, this run on 48" in log
+    said = log(result.run)
+    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; used instead of the config's [0.5" in said
+    assert "the backbone was trained on 32 pixels, this run on 48" in said
     assert checkpoint.read(Path(result.run) / "checkpoints" / "best.ckpt").info["mean"] == [0.485, 0.456, 0.406]
 
 
-def test_a_whole_network_is_taken_and_said(parent, inside, two, caplog, monkeypatch):
-    import logging
-
-    monkeypatch.setattr(logging.getLogger("mslab"), "propagate", True)
-    with caplog.at_level(logging.INFO, "mslab"):
-        mslab.transfer(two | {"epochs": 1, "warmup_epochs": 0}, backbone=parent / "checkpoints" / "best.ckpt")
-    assert "is a whole network (3 classes): its head is left out" in caplog.text
+def test_a_whole_network_is_taken_and_said(parent, inside, two):
+    whole = parent / "checkpoints" / "best.ckpt"
+    run = mslab.transfer(two | {"epochs": 1, "warmup_epochs": 0}, backbone=whole).run
+    assert "is a whole network (3 classes): its head is left out" in log(run)
 
 
 def test_the_labs_prefixed_file_and_a_plain_one_work(parent, inside, two):

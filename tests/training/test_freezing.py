@@ -5,27 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, overrides, settings
+from helpers import figures, log, newest, settings, stopped_after, weights
 
 import mslab
-from mslab import checkpoint, freezing, model, runfolder, training
+from mslab import checkpoint, freezing, model, training
 from mslab.config import load_config
 from mslab.errors import ConfigError
+from mslab.show import show_network
 
 TABLE = [[1, 8, 1], [1, 8, 2], [1, 8, 2]]
 
 
 @pytest.fixture(scope="module")
-def parent(squares, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("parent"))
-        config = settings(squares / "three", 3, epochs=1, stages=TABLE)
-        return Path(mslab.train(config).run).resolve()
+def parent(squares, finished):
+    """A finished run on three classes. Not to be changed."""
+    return finished(settings(squares / "three", 3, epochs=1, stages=TABLE)).run
 
 
 @pytest.fixture
 def quick(squares):
-    return settings(squares / "two", 2, stages=None, epochs=4, warmup_epochs=1)
+    return settings(squares / "two", 2, stages=None, epochs=4, batch_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +79,11 @@ def test_unfreezing_by_epoch(names, quick):
         ({"layers_to_freeze": 2}, {"layer2", "layer3"}),
         ({"freeze": "all", "feature_views": 0}, set()),
         ({"freeze": "all", "unfreeze": {2: "layer3"}}, {"layer3"}),
+        ({"freeze": "all", "unfreeze": {2: "layer3"}, "mode": "graph"}, {"layer3"}),  # each graph keeps what is frozen
     ],
 )
 def test_what_is_frozen_does_not_move_statistics_included(given, expected, parent, quick, inside):
-    """In the compiled graph and through evaluation after each epoch."""
+    """Through evaluation after each epoch."""
     result = mslab.transfer(quick | given | {"epochs": 2}, backbone=parent)
     assert moved(parent, result.run) == expected
 
@@ -98,29 +98,19 @@ def test_a_pattern_on_single_parameters(parent, quick, inside):
         assert np.array_equal(before[name], after[name]) == bool(norm), name
 
 
-@pytest.mark.parametrize("stop", [pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3)])
-def test_unfreezing_is_exact_on_resume(stop, parent, quick, inside, monkeypatch):
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_unfreezing_is_exact_on_resume(stop, parent, quick, finished, inside):
     """Stopped before, at and after the epoch in which something is unfrozen."""
     config = quick | {"freeze": "all", "unfreeze": {3: "layer3"}, "lr_scale": {"backbone": 0.1}, "optimizer": "adam"}
     config |= {"lr_max": 0.01, "lr_init": 0.001}
-    whole = Path(mslab.transfer(config, backbone=parent).run)
-    assert "epoch 3: 20 tensors unfrozen, 45 still frozen" in (whole / "train.log").read_text()
+    whole = finished(config, parent).run
+    assert "epoch 3: 20 tensors unfrozen, 45 still frozen" in log(whole)
     assert moved(parent, whole) == {"layer3"}
-    end_epoch = runfolder.Run.end_epoch
-
-    def stopping(run, row, *rest):
-        end_epoch(run, row, *rest)
-        if run.epoch == stop:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(runfolder.Run, "end_epoch", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        mslab.transfer(config, backbone=parent, name="stopped")
-    monkeypatch.setattr(runfolder.Run, "end_epoch", end_epoch)
-    run = next((inside / "runs").glob("stopped-*"))
-    training.resume(run)
-    assert (run / "checkpoints" / "last.ckpt").read_bytes() == (whole / "checkpoints" / "last.ckpt").read_bytes()
-    assert len((run / "history.csv").read_text().splitlines()) == 5
+    with stopped_after(stop):
+        mslab.transfer(config, backbone=parent)
+    training.resume(newest())
+    assert weights(newest(), "last.ckpt") == weights(whole, "last.ckpt")
+    assert figures(newest()) == figures(whole) and len(figures(whole)) == 4
 
 
 def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
@@ -152,24 +142,7 @@ def test_settings_that_do_not_fit_the_network(given, text, parent, quick, inside
     assert text in str(caught.value) and "parts of this network: stem" in str(caught.value)
     assert not (inside / "runs").exists()
     with pytest.raises(ConfigError, match=re.escape(text)):
-        from mslab.show import show_network
-
         show_network(quick | given | {"stages": TABLE})
-
-
-@pytest.mark.parametrize(
-    "given,text",
-    [
-        ({"lr_scale": {"backbone": 0.0}}, "0 is refused: it would not freeze"),
-        ({"lr_scale": {"trunk": 0.1}}, "lr_scale"),
-        ({"unfreeze": {1: "layer1"}}, "unfreeze"),
-        ({"freeze_layer_pattern": "(("}, "'((' is no regular expression"),
-        ({"freeze": "all", "layers_to_freeze": 2}, "are three ways to say one thing; give one"),
-    ],
-)
-def test_settings_that_never_fit(given, text, quick):
-    with pytest.raises(ConfigError, match=re.escape(text)):
-        load_config(quick | given)
 
 
 @pytest.mark.parametrize("given", [{"freeze": "all"}, {"layers_to_freeze": 1}, {"freeze_layer_pattern": "bn"}])
@@ -179,16 +152,3 @@ def test_freezing_from_scratch_is_refused(given, quick, inside):
     ):
         mslab.train(quick | given)
     assert not (inside / "runs").exists()
-
-
-@pytest.mark.slow
-def test_on_the_command_line(parent, quick, inside):
-    (inside / "x.yaml").write_text("\n".join(overrides(quick)).replace("=", ": ").replace("None", "null"))
-    words = ["freeze=all", "unfreeze={2: layer3}", "lr_scale={layer3: 0.5}", "epochs=2"]
-    done = cli("transfer", "x.yaml", "--backbone", parent, *words, cwd=inside)
-    assert done.returncode == 0, done.stderr
-    assert "frozen: 65 of 67 tensors (stem, layer1, layer2, layer3); from epoch 2 on layer3 is trained" in done.stderr
-    run = next((inside / "runs").iterdir())
-    config = load_config(run / "config.yaml")
-    assert config.unfreeze == {"2": "layer3"} and config.lr_scale == {"layer3": 0.5}
-    assert config.profile == model.PROFILE and config.stages == TABLE

@@ -1,12 +1,11 @@
 """Incremental training: the whole network goes on, with the head's rows of known classes kept by name."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, draw, overrides, settings
+from helpers import draw, figures, log, manifest, newest, settings, weights
 
 import mslab
 from mslab import checkpoint, finetuning, training
@@ -31,27 +30,17 @@ def test_rows_of_known_classes_are_kept_by_name(parent, four, inside):
     old, new = head(parent, "best.ckpt")["classifier.weight"], head(result.run)["classifier.weight"]
     assert np.allclose(new[1], old[1]) and np.allclose(new[2], old[2])  # b and c
     assert not np.allclose(new[0], old[0]) and not np.allclose(new[3], old[0])
-    log = (Path(result.run) / "train.log").read_text()
-    assert "head: 2 of 4 classes kept by name; new: aa, d; left out: a" in log
-    manifest = json.loads((Path(result.run) / "manifest.json").read_text())
-    assert manifest["kind"] == "incremental" and manifest["class_names"] == ["aa", "b", "c", "d"]
-    assert manifest["parent"]["sha256"] == checkpoint.sha256(parent / "checkpoints" / "best.ckpt")
+    assert "head: 2 of 4 classes kept by name; new: aa, d; left out: a" in log(result.run)
+    told = manifest(result.run)
+    assert told["kind"] == "incremental" and told["class_names"] == ["aa", "b", "c", "d"]
+    assert told["parent"]["sha256"] == checkpoint.sha256(parent / "checkpoints" / "best.ckpt")
 
 
 def test_the_same_classes_with_more_images_start_where_it_stood(parent, squares, inside):
     config = settings(squares / "three", 3, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
     result = finetuning.incremental(config, parent)
-    assert "head: 3 of 3 classes kept by name" in (Path(result.run) / "train.log").read_text()
+    assert "head: 3 of 3 classes kept by name" in log(result.run)
     assert np.allclose(head(result.run)["classifier.weight"], head(parent, "best.ckpt")["classifier.weight"])
-
-
-@pytest.mark.slow
-def test_on_the_command_line(parent, four, inside):
-    (inside / "x.yaml").write_text("\n".join(overrides(four)).replace("=", ": "))
-    done = cli("train", "x.yaml", "--from", parent, cwd=inside)
-    assert done.returncode == 0 and "2 of 4 classes kept by name" in done.stderr, done.stderr
-    both = cli("train", "--resume", parent, "--from", parent, cwd=inside)
-    assert both.returncode == 1 and "--from RUN" in both.stderr
 
 
 def test_what_it_cannot_go_on_from(parent, four, inside):
@@ -66,8 +55,7 @@ def test_what_it_cannot_go_on_from(parent, four, inside):
 def test_partial_loading_is_explicit_and_listed(parent, squares, inside):
     config = settings(squares / "two", 2, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
     result = mslab.transfer(config, backbone=parent, only=r"^(conv1|bn1|layer1)\.")
-    log = (Path(result.run) / "train.log").read_text()
-    assert "backbone: 25 of 45 tensors from" in log and "; fresh: 20 in layer2" in log
+    assert "backbone: 25 of 45 tensors from" in log(result.run) and "; fresh: 20 in layer2" in log(result.run)
     before = checkpoint.read(parent / "checkpoints" / "best_backbone.ckpt").backbone
     after = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt").backbone
     assert np.allclose(after["layer1.0.conv2.weight"], before["layer1.0.conv2.weight"])
@@ -98,18 +86,16 @@ def stopped_at_once(parent, four, inside, monkeypatch):
             patch.setattr(training, "fit", stop)
             with pytest.raises(KeyboardInterrupt):
                 work(four, copy, name="stopped")
-        return next((inside / "runs").glob("stopped-*")), copy, complete
+        return newest("stopped-*"), copy, complete
 
     return begin
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["incremental", "transfer"])
 def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(kind, stopped_at_once):
     run, _, whole = stopped_at_once(kind)
     training.resume(run)
-    last = "checkpoints/last.ckpt"
-    assert (run / last).read_bytes() == (Path(whole.run) / last).read_bytes()
+    assert weights(run, "last.ckpt") == weights(whole.run, "last.ckpt") and figures(run) == figures(whole.run)
 
 
 def test_a_parent_that_is_gone_is_named(stopped_at_once):

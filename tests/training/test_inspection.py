@@ -13,8 +13,13 @@ from mslab import check, evaluation, folding, inspection, metrics, model, runtim
 
 @pytest.fixture(scope="module")
 def loaded(parent):
-    runtime.start("cpu", "graph", seed=0)
+    """Not to be changed; `inspect` would fold it."""
     return evaluation.load_network(parent)
+
+
+@pytest.fixture(autouse=True)
+def start():
+    runtime.start("cpu", "pynative", seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,10 @@ def images(squares):
     return evaluation.images_of(check.check_dataset(squares / "three" / "val"), "")
 
 
-def test_figures_are_those_that_training_measured(loaded, images, parent):
+@pytest.mark.parametrize("mode", ["graph", "pynative"])
+def test_figures_are_those_that_training_measured(images, parent, mode):
+    runtime.start("cpu", mode, seed=0)
+    loaded = evaluation.load_network(parent)
     seen = inspection.inspect(loaded, images)
     kept = json.loads((parent / "eval.json").read_text())
     assert metrics.confusion(seen.labels, seen.predicted, 3).tolist() == kept["confusion"]
@@ -55,9 +63,9 @@ def by_hand(network, images, classes, hidden):
     return np.array(found)
 
 
-@pytest.mark.parametrize("hidden", [0, 6])
-def test_heat_maps_by_hand(hidden):
-    ms.set_seed(3)
+@pytest.mark.parametrize("hidden,mode", [(0, "pynative"), (6, "pynative"), (6, "graph")])
+def test_heat_maps_by_hand(hidden, mode):
+    runtime.start("cpu", mode, seed=3)
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))
     for parameter in network.head.trainable_params():  # Normal(0.01) is too small to tell anything

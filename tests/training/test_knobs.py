@@ -1,24 +1,31 @@
-"""No setting is accepted and ignored: each is set here, and something differs, or a test that is named shows it."""
+"""No setting is accepted and ignored: another value of each is set here, and what it is for comes out differently."""
 
 import hashlib
 import json
-import re
+import math
 from functools import cache
 
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import PROJECT, STAGES, settings
+from helpers import STAGES, settings
 
-from mslab import check, data, evaluation, loss, runtime, schedule, training
+from mslab import check, data, decoded, evaluation, features, loss, runtime, schedule, stopping, training
 from mslab.config import FIELDS, load_config
+from mslab.errors import TrainingError
 from mslab.progress import Meter
 from mslab.steps import Plan
+from mslab.workers import ALONE, Group
 
-BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6, "class_num": 3}
-BASE |= {"mode": "pynative"}
-ADAM = {"optimizer": "adam", "lr_init": 1e-3, "lr_max": 1e-3}
-SEEN = {"lr_scheduler": "step"}
+BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6}
+
+# Each function takes a config and returns what the settings of its table change.
+
+
+def rates(config):
+    """The schedule of two workers."""
+    return schedule.rates(config, 5, training.lr_factor(config, 2)).tolist()
+
 
 RATES = {  # setting: (another value, what it is set beside)
     "epochs": (4, {}),
@@ -33,8 +40,33 @@ RATES = {  # setting: (another value, what it is set beside)
     "lr_scheduler_step": ("2", {}),
     "lr_scheduler_factor": (0.5, {"lr_scheduler_step": "2"}),
     "learning_rate_strategy": ("1:0.1->0.2,3:0.2~>0.01", {}),
+    "lr_scaling": ("linear", {}),
 }
+
+
+@cache
+def report_of(train, val):
+    return check.check_dataset(train, val)
+
+
+def images(config):
+    report = report_of(config.train_data, config.val_data)
+    return evaluation.images_of(report, "train"), evaluation.images_of(report, "val")
+
+
+def digest(batches):
+    found = hashlib.sha256()
+    for x, y in batches:
+        found.update(x.tobytes() + y.tobytes())
+    return found.hexdigest()
+
+
+def batches(config):
+    return digest(data.train_batches(images(config)[0], config, 0))
+
+
 BATCHES = {
+    "train_data": ("test", {}),  # of the same folder
     "image_size": (32, {}),
     "train_crop_size": (24, {}),
     "batch_size": (4, {}),
@@ -51,9 +83,53 @@ BATCHES = {
     "mean": ([0.5, 0.5, 0.5], {}),
     "std": ([0.5, 0.5, 0.5], {}),
     "seed": (2, {}),
+    "data_workers": (2, {}),
 }
-MEASURED = {"valid_resize_size": (20, {}), "valid_crop_size": (16, {"valid_resize_size": 32, "image_size": 32})}
+
+
+def measured(config):
+    """The batches that the network is measured on."""
+    return digest(data.ImageFeed(*images(config), config).val())
+
+
+MEASURED = {
+    "val_data": ("test", {}),
+    "valid_resize_size": (20, {}),
+    "valid_crop_size": (16, {"valid_resize_size": 32, "image_size": 32}),
+    "validation_batch_size": (4, {}),
+}
+
+
+def plan_of(config):
+    """What the loop is given, two steps an epoch."""
+    training.settle(config)
+    runtime.start("cpu", "pynative", seed=1)
+    network = training.new_network(config)
+    counts = np.array([24, 8, 2, 1][: config.class_num])  # so that classes weigh differently
+    feed = data.ImageFeed(*images(config), config)
+    return Plan(network, network, feed, schedule.rates(config, 2), loss.build(config, counts), config)
+
+
+def weights(config):
+    """sha256 of a network's parameters and of their averages after four steps, in two epochs."""
+    key = json.dumps(config, sort_keys=True)  # what is compared with is the same for most settings
+    if key not in WEIGHED:
+        plan, found = plan_of(config), hashlib.sha256()
+        for epoch in range(2):
+            with Meter(2) as meter:
+                step = plan.step(epoch, [], meter)
+            for x, y in plan.batches(epoch):
+                step(ms.Tensor(x), ms.Tensor(y))
+        for parameter in [*plan.network.get_parameters(), *plan.averages().values()]:
+            found.update(parameter.asnumpy().tobytes())
+        WEIGHED[key] = found.hexdigest()
+    return WEIGHED[key]
+
+
+WEIGHED = {}
+ADAM = {"optimizer": "adam", "lr_init": 1e-3, "lr_max": 1e-3}
 WEIGHTS = {
+    "class_num": (4, {}),
     "stages": ([[1, 16, 1]], {}),
     "profile": ({"eps": 0.01}, {}),
     "stem": ("small", {}),
@@ -68,137 +144,182 @@ WEIGHTS = {
     "weight_decay": (0.1, {}),
     "clip_grad_norm": (0.01, {}),
     "grad_accumulation_step": (2, {}),
+    "ema_decay": (0.5, {}),
     "label_smoothing": (0.2, {}),
     "weighted_loss": (2, {}),
     "focal_gamma": (2.0, {}),
     "ohem_top_ratio": (0.5, {}),
     "lr_scale": ({"backbone": 0.1}, {}),
-}
-ELSEWHERE = {  # setting: a test that sees what it does
-    "train_data": "test_training.py::test_wrong_data_stops_before_a_run_folder_is_made",
-    "val_data": "test_config.py::test_contradictions_and_ranges",
-    "class_num": "test_training.py::test_wrong_data_stops_before_a_run_folder_is_made",
-    "validation_batch_size": "test_controls.py::test_a_smaller_batch_for_measuring_gives_the_same_figures",
-    "rescale_train_batch_size_factor": "test_controls.py::test_a_batch_is_at_most_a_share_of_the_images",
-    "data_workers": "test_packing.py::",
-    "cache": "test_cache.py::",
-    "freeze": "test_freezing.py::",
-    "layers_to_freeze": "test_freezing.py::",
-    "freeze_layer_pattern": "test_freezing.py::",
-    "unfreeze": "test_freezing.py::",
-    "feature_views": "test_features.py::",
-    "plateau_patience": "test_controls.py::test_plateau_lowers_the_rate_while_it_trains",
-    "lr_floor": "test_stopping.py::test_plateau_lowers_the_rate_and_ends_at_the_floor",
-    "ema_decay": "test_controls.py::test_the_running_mean_is_measured_and_kept_and_resumes",
-    "do_eval_along_train": "test_controls.py::test_epochs_that_are_not_measured",
-    "evaluation_frequency": "test_controls.py::test_epochs_that_are_not_measured",
-    "checkpoint_frequency": "test_controls.py::test_last_ckpt_every_so_many_epochs",
-    "early_stopping": "test_controls.py::test_early_stopping_ends_the_run_and_says_why",
-    "early_stopping_patience": "test_stopping.py::test_early_stopping_counts_evaluations_without_a_better_one",
-    "early_stopping_delay": "test_stopping.py::test_delay_min_epochs_and_tolerance_hold_it_back_or_bring_it_on",
-    "early_stopping_min_epochs": "test_stopping.py::test_delay_min_epochs_and_tolerance_hold_it_back_or_bring_it_on",
-    "early_stopping_tolerance": "test_stopping.py::test_delay_min_epochs_and_tolerance_hold_it_back_or_bring_it_on",
-    "target_accuracy": "test_controls.py::test_a_target_ends_the_run",
-    "target_loss": "test_stopping.py::test_targets_end_it",
-    "max_training_time": "test_controls.py::test_time_that_is_up_leaves_a_run_to_go_on_with",
-    "on_nan": "test_controls.py::test_a_rollback_goes_on_at_a_tenth_of_the_rate",
-    "log_to": "test_eventlog.py::test_nothing_else_changes_and_without_it_nothing_is_imported",
-    "device": "test_training.py::test_a_device_that_is_not_there_leaves_a_message_and_exit_1",
-    "sync_bn": "test_workers.py::",
-    "lr_scaling": "test_workers.py::",
-    "amp_level": "test_workers.py::",
-    "deterministic": "test_determinism.py::",
-    "jit_level": "test_workers.py::",
-    "max_device_memory": "test_workers.py::",
-    "mode": "test_training.py::test_pynative_learns_the_same",
-    "max_to_keep": "test_training.py::",
+    "freeze": ("all", {}),
+    "layers_to_freeze": (1, {}),
+    "freeze_layer_pattern": (r"^conv1\.", {}),
+    "unfreeze": ({2: "layer1"}, {"freeze": "all"}),
 }
 
 
-def test_every_setting_is_in_one_of_these_lists():
-    listed = [*RATES, *BATCHES, *MEASURED, *WEIGHTS, *ELSEWHERE]
-    assert sorted(listed) == sorted(FIELDS)
+def decided(config):
+    """What is decided after each epoch of a history that gets no better: measured, kept, ended, and the rate."""
+    accuracies = [0.5, 0.52, 0.53, *[0.53] * 7]
+    rows = [{"epoch": n, "val_acc": acc, "val_loss": 1 - n / 20} for n, acc in enumerate(accuracies, 1)]
+    for epoch, row in enumerate(rows):
+        if not stopping.is_measured(epoch, config):
+            row["val_acc"] = math.nan
+    return [
+        (
+            stopping.is_measured(epoch, config),
+            stopping.is_kept(epoch, config),
+            stopping.reason(rows[: epoch + 1], config, 0.1),
+            stopping.rate_factor(rows[: epoch + 1], config),
+        )
+        for epoch in range(len(rows))
+    ]
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
-def test_the_tests_that_are_named_set_it(name):
-    file, _, test = ELSEWHERE[name].partition("::")
-    text = (PROJECT / "tests" / file).read_text()
-    assert f"def {test}" in text if test else True
-    assert re.search(rf"\b{name}\b", text), f"{file} does not mention {name}"
+LONG, PLATEAU = {"epochs": 12}, {"epochs": 12, "lr_scheduler": "plateau"}
+EARLY = LONG | {"early_stopping": True, "early_stopping_patience": 2}
+DECIDED = {
+    "do_eval_along_train": (False, LONG),
+    "evaluation_frequency": (2, LONG),
+    "checkpoint_frequency": (2, LONG),
+    "early_stopping": (True, LONG | {"early_stopping_patience": 2}),
+    "early_stopping_patience": (3, EARLY),
+    "early_stopping_delay": (4, EARLY),
+    "early_stopping_min_epochs": (8, EARLY),
+    "early_stopping_tolerance": (0.1, EARLY),
+    "target_accuracy": (0.52, LONG),
+    "target_loss": (0.8, LONG),
+    "plateau_patience": (1, PLATEAU),
+    "lr_floor": (0.05, PLATEAU),
+}
 
 
-def both(name, row, squares):
-    value, beside = row
-    plain = settings(squares / "three", 3) | BASE | beside
+def called(config):
+    """The calls that set MindSpore up."""
+    return runtime.plan(**{key: config[key] for key in runtime.SETTINGS})
+
+
+ASCEND = {"device": "ascend"}
+CALLED = {
+    "device": ("gpu", ASCEND),
+    "deterministic": (True, ASCEND),
+    "jit_level": ("O1", {}),
+    "max_device_memory": ("28GB", ASCEND),
+    "mode": ("graph", {}),
+}
+
+# --- settings that have a place of their own -------------------------------------------------------------------------
+
+
+def begun(config):
+    """A run's folder, and its report."""
+    report = check.check_dataset(config.train_data, config.val_data, class_num=config.class_num)
+    return training.prepare(config, report, "knobs"), report
+
+
+def shared_batch(config):
+    training.share_batch(begun(config)[0], ALONE)
+    return config.batch_size
+
+
+def kept_pixels(config):
+    report = report_of(config.train_data, config.val_data)
+    train, val = images(config)
+    return [part.decoded for part in decoded.keep({"train": train, "val": val}, config, report).values()]
+
+
+def fed_features(config):
+    """What a head is fed in the third epoch."""
+    feed, _ = features.feed(plan_of(config).network, data.ImageFeed(*images(config), config), "knobs")
+    return digest(feed.train(2))
+
+
+def after_a_loss_that_is_not_finite(config):
+    plan = plan_of(config)
+    with Meter(2) as meter:
+        plan.step(0, [], meter)
+    try:
+        plan.roll_back(TrainingError("nan"), 0)
+    except TrainingError:
+        return "stopped"
+    return "rolled back"
+
+
+def time_left(config):
+    return plan_of(config).end([{"val_acc": 0.5, "val_loss": 1.0, "seconds": 1.0}])
+
+
+def precision(config):
+    return type(plan_of(config).current).__name__
+
+
+def files_kept(config):
+    run, _ = begun(config)
+    network = plan_of(config).network
+    row = {"epoch": 1, "step": 1, "lr": 0.1}
+    run.keep(row, network, {"loss": 1.0, "accuracy": 0.5})
+    return sorted(path.name for path in run.checkpoints.iterdir())
+
+
+def told(config):
+    return type(training.observer(begun(config)[0], ALONE)).__name__
+
+
+def norms_of_two_workers(config):
+    """The kinds of BatchNorm in a network that two workers train, as far as one can be built alone."""
+
+    class Two(Group):
+        def equalise(self, parameters):
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "run_training", lambda run, network, *_: network)
+        run, report = begun(config)
+        network = training.go(run, report, group=Two(0, 2))
+    return {type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, ms.nn.BatchNorm2d)}
+
+
+CHANGED = {
+    rates: RATES,
+    batches: BATCHES,
+    measured: MEASURED,
+    weights: WEIGHTS,
+    decided: DECIDED,
+    called: CALLED,
+    shared_batch: {"rescale_train_batch_size_factor": (10, {})},
+    kept_pixels: {"cache": ("memory", {})},
+    fed_features: {"feature_views": (2, {"freeze": "all", "feature_views": 3})},
+    after_a_loss_that_is_not_finite: {"on_nan": ("rollback", {})},
+    time_left: {"max_training_time": (1e-9, {})},
+    precision: {"amp_level": ("O2", {})},
+    files_kept: {"max_to_keep": (1, {})},
+    told: {"log_to": ("tensorboard", {})},
+    norms_of_two_workers: {"sync_bn": (True, {})},
+}
+ROWS = [pytest.param(what, name, id=f"{what.__name__}-{name}") for what, table in CHANGED.items() for name in table]
+
+
+def test_every_setting_is_in_one_of_these_tables():
+    assert sorted(name for table in CHANGED.values() for name in table) == sorted(FIELDS)
+
+
+@pytest.mark.parametrize("what", CHANGED, ids=lambda what: what.__name__)
+def test_equal_settings_make_none(what, squares, inside):
+    _, beside = next(iter(CHANGED[what].values()))
+    found = []
+    for _ in range(2):
+        WEIGHED.clear()
+        runtime.start("cpu", "pynative", 1)
+        found.append(what(load_config(settings(squares / "three", 3) | BASE | beside)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("what,name", ROWS)
+def test_another_value_makes_a_difference(what, name, squares, inside, all_cores):
+    value, beside = CHANGED[what][name]
+    root = squares / "three"
+    value = str(root / value) if name.endswith("_data") else value
+    plain = settings(root, 3) | BASE | beside
     assert plain.get(name, FIELDS[name].default) != value
-    return load_config(plain), load_config(plain | {name: value})
-
-
-@pytest.mark.parametrize("name", RATES)
-def test_it_changes_the_rates(name, squares):
-    before, after = (schedule.rates(config, 5) for config in both(name, RATES[name], squares))
-    assert len(before) != len(after) or not np.array_equal(before, after)
-
-
-@cache
-def images(root):
-    report = check.check_dataset(root / "train", root / "val")
-    return evaluation.images_of(report, "train"), evaluation.images_of(report, "val")
-
-
-def digest(batches):
-    found = hashlib.sha256()
-    for x, y in batches:
-        found.update(x.tobytes() + y.tobytes())
-    return found.hexdigest()
-
-
-@pytest.mark.parametrize("name", BATCHES)
-def test_it_changes_the_batches(name, squares):
-    train, _ = images(squares / "three")
-    before, after = (digest(data.train_batches(train, c, 0)) for c in both(name, BATCHES[name], squares))
+    runtime.start("cpu", "pynative", 1)
+    before, after = (what(load_config(config)) for config in (plain, plain | {name: value}))
     assert before != after
-
-
-@pytest.mark.parametrize("name", MEASURED)
-def test_it_changes_what_is_measured(name, squares):
-    before, after = (
-        digest(data.ImageFeed(*images(squares / "three"), c).val()) for c in both(name, MEASURED[name], squares)
-    )
-    assert before != after
-
-
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_it_changes_the_weights(name, squares):
-    before, after = (trained(config, squares / "three") for config in both(name, WEIGHTS[name], squares))
-    assert before != after
-
-
-TRAINED = {}  # what is compared with is the same for most settings
-
-
-def trained(config, root):
-    """sha256 of a network's parameters after four steps."""
-    key = json.dumps(config, sort_keys=True)
-    if key not in TRAINED:
-        TRAINED[key] = train(config, root)
-    return TRAINED[key]
-
-
-def train(config, root):
-    training.settle(config)
-    runtime.start("cpu", "pynative", seed=1)  # nothing to compile
-    network = training.new_network(config)
-    feed = data.ImageFeed(*images(root), config)
-    rates = schedule.rates(config, 4)
-    counts = np.array([24, 8, 2])  # so that classes weigh differently
-    plan = Plan(network, network, feed, rates, loss.build(config, counts), config)
-    with Meter(4) as meter:
-        step = plan.step(0, [], meter)
-    for x, y in plan.batches(0):
-        step(ms.Tensor(x), ms.Tensor(y))
-    found = hashlib.sha256()
-    for parameter in network.get_parameters():
-        found.update(parameter.asnumpy().tobytes())
-    return found.hexdigest()

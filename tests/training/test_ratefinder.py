@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, settings
+from helpers import settings
 
 from mslab import check, model, plots, ratefinder, training
 from mslab.config import load_config
@@ -76,16 +76,6 @@ def test_a_trial_finds_a_rate_with_which_it_learns(inside, squares, monkeypatch)
         assert np.array_equal(parameter.asnumpy(), fresh[name]), name
     drawn = ratefinder.draw(found, Path("found.png"))
     assert f"valley   {found['valley']:.2g}" in drawn and Path("found.png").stat().st_size > 5000
-
-
-@pytest.mark.slow
-def test_from_the_command_line_with_a_backbone(inside, squares, parent):
-    config = settings(squares / "two", 2)
-    Path("x.yaml").write_text("".join(f"{key}: {value}\n" for key, value in config.items()))
-    done = cli("lr-find", "x.yaml", "--backbone", parent, "--steps", 40, "--out", "rate.png", "--json", "rate.json")
-    assert done.returncode == 0, done.stderr
-    assert "is a good first try" in done.stdout and Path("rate.png").is_file() and Path("rate.json").is_file()
-    assert not Path("runs").exists()
 
 
 def test_the_terminals_curve_shows_ends_and_extremes():

@@ -1,46 +1,38 @@
 """The loop and the run folder, for real on small images."""
 
-import csv
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import STAGES, cli, draw, overrides, settings
+from helpers import STAGES, draw, history, log, manifest, newest, settings, stopped_after, weights
+from trainings import compiled, plain, same_training
 
 import mslab
 from mslab import checkpoint, data, evaluation, model, optimizers, runtime, training
 from mslab.check import check_dataset
 from mslab.config import load_config
-from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
+from mslab.errors import ConfigError, DatasetError, TrainingError
 
 
 @pytest.fixture(scope="module")
-def run(squares, tmp_path_factory):
-    """One finished run, which many tests look at."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("run"))
-        result = mslab.train(settings(squares / "three", 3, epochs=4, max_to_keep=2))
-        return Path(result.run).resolve(), result
+def run(squares, finished):
+    """A finished run, which many tests look at. Not to be changed."""
+    return finished(plain(squares))
 
 
-def history(run):
-    with (run / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+@pytest.fixture(autouse=True)
+def start():
+    """Whatever mode the test before has left."""
+    runtime.start("cpu", "pynative", 1)
 
 
-def manifest(run):
-    return json.loads((run / "manifest.json").read_text())
-
-
-def test_the_run_folder_holds_what_design_says(run, squares):
-    folder, result = run
+@pytest.mark.parametrize("settled", [plain, compiled])
+def test_the_run_folder_holds_what_design_says(settled, squares, finished):
+    result = finished(settled(squares))
+    folder = result.run
     assert folder.parent.name == "runs" and folder.name.startswith("run-20")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     kept = {name for name in names if "epoch-" in name}
@@ -52,7 +44,7 @@ def test_the_run_folder_holds_what_design_says(run, squares):
     assert list(history(folder)[0]) == (
         ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
     )
-    assert [row["epoch"] for row in history(folder)] == ["1", "2", "3", "4"] and history(folder)[1]["step"] == "12"
+    assert [(row["epoch"], row["step"]) for row in history(folder)] == [("1", "6"), ("2", "12"), ("3", "18")]
     content = manifest(folder)
     assert content["status"] == "done" and content["exit_status"] == 0 and content["class_names"] == ["a", "b", "c"]
     assert content["data"]["fingerprint"] == check_dataset(squares / "three/train", squares / "three/val").fingerprint
@@ -64,45 +56,35 @@ def test_the_run_folder_holds_what_design_says(run, squares):
 
 
 def test_it_learns(run):
-    rows = history(run[0])
+    rows = history(run.run)
     assert float(rows[-1]["train_loss"]) < 0.7 * float(rows[0]["train_loss"])
 
 
+def test_pynative_learns_what_a_graph_does(squares, finished):
+    graph, lines = (history(finished(compiled(squares) | {"mode": mode}).run) for mode in ("graph", "pynative"))
+    assert float(graph[0]["train_loss"]) == pytest.approx(float(lines[0]["train_loss"]), rel=1e-3)
+
+
 def test_best_is_the_highest_val_acc_and_eval_json_tells_of_it(run):
-    folder, result = run
-    best = max(history(folder), key=lambda row: float(row["val_acc"]))
-    content = json.loads((folder / "eval.json").read_text())
-    assert result.best_epoch == int(best["epoch"]) and content["accuracy"] == pytest.approx(result.val_acc)
-    again = mslab.evaluate(folder, load_config(folder / "config.yaml").val_data)
+    best = max(history(run.run), key=lambda row: float(row["val_acc"]))
+    content = json.loads((run.run / "eval.json").read_text())
+    assert run.best_epoch == int(best["epoch"]) and content["accuracy"] == pytest.approx(run.val_acc)
+    again = mslab.evaluate(run.run, load_config(run.run / "config.yaml").val_data)
     assert again["accuracy"] == content["accuracy"] and again["confusion"] == content["confusion"]
     assert set(content) >= {"data", "checkpoint", "images", "accuracy", "class_names", "per_class", "confusion"}
 
 
 def test_checkpoints_tell_classes_table_and_normalisation(run):
-    info = checkpoint.read(run[0] / "checkpoints" / "best.ckpt").info
+    info = checkpoint.read(run.run / "checkpoints" / "best.ckpt").info
     assert info["class_names"] == ["a", "b", "c"] and info["stages"] == STAGES and info["image_size"] == 32
     assert info["profile"] == model.PROFILE and info["mean"] == [0.485, 0.456, 0.406]
-    text = (run[0] / "checkpoints" / "best.ckpt").read_bytes()
+    text = weights(run.run)
     assert b"/\0\0\0t\0\0\0m\0\0\0p" not in text and b"2\0\0\0" + b"0\0\0\0" + b"2\0\0\0" + b"6" not in text
 
 
-def test_equal_runs_give_equal_bytes_also_in_another_process(run, inside, squares):
-    config = settings(squares / "three", 3, epochs=4, max_to_keep=2)
-    (inside / "run.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    done = cli("train", "run.yaml", cwd=inside)
-    assert done.returncode == 0, done.stderr
-    other = next((inside / "runs").iterdir())
-    for name in ("best.ckpt", "last.ckpt", "best_backbone.ckpt"):
-        assert (other / "checkpoints" / name).read_bytes() == (run[0] / "checkpoints" / name).read_bytes(), name
-    timing = ("images_per_s", "seconds")
-    for one, two in zip(history(run[0]), history(other), strict=True):
-        assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in two.items() if k not in timing}
-    other_seed = mslab.train(config | {"seed": 2, "epochs": 1})
-    assert history(Path(other_seed.run))[0]["train_loss"] != history(run[0])[0]["train_loss"]
-    # plain lines where standard output is no terminal, and none of MindSpore's noise
-    assert "compiling the training step" in done.stderr and "first batch: images float32 (8, 3, 32, 32)" in done.stderr
-    assert "[WARNING]" not in done.stderr and "Cell.__del__" not in done.stderr and "\x1b" not in done.stderr
-    assert "labels int32 (8,)" in done.stderr and "a linear model of 8x8 thumbnails has 1.000" in done.stderr
+def test_the_log_tells_of_the_first_batch_and_of_what_a_linear_model_has(run):
+    assert "first batch: images float32 (8, 3, 32, 32)" in log(run.run) and "labels int32 (8,)" in log(run.run)
+    assert "a linear model of 8x8 thumbnails has 1.000" in log(run.run)
 
 
 def test_weight_decay_is_kept_off_batchnorm_and_biases():
@@ -120,51 +102,42 @@ def test_weight_decay_is_kept_off_batchnorm_and_biases():
     assert np.allclose(network.backbone.conv1.weight.asnumpy(), before["conv1.weight"] * (1 - 0.1 * 0.5))
 
 
-def test_a_loss_that_explodes_stops_with_step_rate_and_fix_and_keeps_the_last_good(inside, three):
-    config = three | {
-        "epochs": 4,
-        "warmup_epochs": 3,
-        "lr_init": 0.001,
-        "lr_max": 100,
-        "momentum": 0.99,
-        "weight_decay": 1,
-    }
+@pytest.mark.parametrize(
+    "rates,kept",
+    [
+        ({"warmup_epochs": 3, "lr_init": 0.001, "lr_max": 100}, "none: no epoch was completed"),
+        ({"learning_rate_strategy": "1:0.001,4:100"}, "best.ckpt, of epoch 1"),
+    ],
+)
+def test_a_loss_that_explodes_stops_with_step_rate_and_fix_and_keeps_the_last_good(inside, three, rates, kept):
     with pytest.raises(TrainingError) as caught:
-        mslab.train(config)
+        mslab.train(three | {"epochs": 4, "momentum": 0.99, "weight_decay": 1} | rates)
     text = str(caught.value)
-    assert "The loss became" in text and "step" in text and "(lr " in text and "lower lr_max (now" in text
-    folder = next((inside / "runs").iterdir())
+    assert "The loss became" in text and "step" in text and "(lr " in text and "lower lr_max (now 100)" in text
+    assert kept in text
+    folder = newest()
     assert manifest(folder)["status"] == "failed" and manifest(folder)["exit_status"] == 1
-    assert "Traceback" in (folder / "train.log").read_text()
-    if (folder / "history.csv").exists():
-        assert "best.ckpt, of epoch" in text
-        assert all(np.isfinite(v).all() for v in checkpoint.read(folder / "checkpoints/best.ckpt").tensors.values())
-    else:
-        assert "none: no epoch was completed" in text
+    assert "Traceback" in log(folder)
+    best = folder / "checkpoints/best.ckpt"
+    assert best.exists() == (folder / "history.csv").exists() == kept.startswith("best")
+    if best.exists():
+        assert all(np.isfinite(v).all() for v in checkpoint.read(best).tensors.values())
 
 
 def test_adam_learns_too_and_momentum_beside_it_is_said(inside, three):
     with pytest.raises(ConfigError, match=r"momentum .*does nothing here"):
         load_config(three | {"optimizer": "adam"}, ["momentum=0.5"])
-    result = mslab.train(three | {"optimizer": "adam", "lr_init": 1e-4, "lr_max": 1e-3})
-    rows = history(Path(result.run))
+    run = Path(mslab.train(three | {"optimizer": "adam", "lr_init": 1e-4, "lr_max": 1e-3}).run)
+    rows = history(run)
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
-    assert any(
-        name.startswith("moment2.") for name in checkpoint.read(Path(result.run) / "checkpoints/last.ckpt").tensors
-    )
-    loaded = mslab.load_network(Path(result.run) / "checkpoints" / "last.ckpt")  # Adam's own tensors are left out
+    assert any(name.startswith("moment2.") for name in checkpoint.read(run / "checkpoints/last.ckpt").tensors)
+    loaded = mslab.load_network(run / "checkpoints" / "last.ckpt")  # Adam's own tensors are left out
     assert loaded.class_names == ["a", "b", "c"]
 
 
 def test_a_schedule_of_another_length_is_refused():
     with pytest.raises(TrainingError, match="has 5 learning rates, the run 6 steps"):
         training.check_rates(np.ones(5), 6)
-
-
-def test_freezing_from_scratch_is_refused(inside, three):
-    with pytest.raises(ConfigError, match="freeze: all in training from scratch"):
-        mslab.train(three | {"freeze": "all"})
-    assert not (inside / "runs").exists()
 
 
 def test_wrong_data_stops_before_a_run_folder_is_made(inside, three):
@@ -191,15 +164,8 @@ def test_a_second_run_in_the_same_second_gets_a_number(inside, three, monkeypatc
     assert [path.name for path in paths] == ["x-20260102-030405", "x-20260102-030405-2", "x-20260102-030405-3"]
 
 
-@pytest.mark.slow
-def test_pynative_learns_the_same(inside, three):
-    graph, eager = mslab.train(three), mslab.train(three | {"mode": "pynative"})
-    first, second = history(Path(graph.run))[0], history(Path(eager.run))[0]
-    assert float(first["train_loss"]) == pytest.approx(float(second["train_loss"]), rel=1e-3)
-
-
 def test_the_last_batch_of_evaluation_is_counted_and_compiles_nothing(run, squares):
-    loaded = evaluation.load_network(run[0])
+    loaded = evaluation.load_network(run.run)
     images = evaluation.images_of(check_dataset(squares / "three"), "train")  # 48 images: 10 a batch leaves 8
     shapes = []
     network = loaded.network
@@ -220,7 +186,7 @@ def test_the_last_batch_of_evaluation_is_counted_and_compiles_nothing(run, squar
 
 
 def test_load_network_gives_what_is_needed_to_use_it(run, squares):
-    loaded = mslab.load_network(run[0])
+    loaded = mslab.load_network(run.run)
     assert loaded.class_names == ["a", "b", "c"]
     file = squares / "three" / "val" / "b" / "000.png"
     x = loaded.preprocess(file)
@@ -228,10 +194,13 @@ def test_load_network_gives_what_is_needed_to_use_it(run, squares):
     assert np.array_equal(loaded.preprocess([file, file.read_bytes()]), np.concatenate([x, x]))
     logits = loaded.network(ms.Tensor(x)).asnumpy()
     assert logits.shape == (1, 3) and not loaded.network.training
-    assert mslab.load_network(run[0] / "checkpoints" / "last.ckpt").class_names == ["a", "b", "c"]  # optimizer left out
+    assert mslab.load_network(run.run / "checkpoints" / "last.ckpt").class_names == [
+        "a",
+        "b",
+        "c",
+    ]  # optimizer left out
 
 
-@pytest.mark.slow
 def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_keeps_its_own(
     inside, three, two, monkeypatch
 ):
@@ -250,76 +219,41 @@ def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_
 
 def test_evaluating_on_other_classes_is_refused(run, squares, tmp_path):
     with pytest.raises(DatasetError, match=r"has the classes left, right; .* knows a, b, c"):
-        mslab.evaluate(run[0], squares / "two" / "val")
+        mslab.evaluate(run.run, squares / "two" / "val")
     draw(tmp_path / "renamed", ["a", "b", "d"], 2)
     with pytest.raises(DatasetError, match=r"has the classes a, b, d"):
-        mslab.evaluate(run[0], tmp_path / "renamed")
+        mslab.evaluate(run.run, tmp_path / "renamed")
 
 
-def test_resume_equals_the_uninterrupted_run(run, inside):
-    broken = inside / "broken"
-    shutil.copytree(run[0], broken)
-    # as a kill in the third epoch would leave it: history one row ahead of last.ckpt, best.ckpt of a later epoch
+def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
+    """After a kill that left history.csv a row ahead of last.ckpt, best.ckpt of a later epoch, half a file."""
+    broken = trained(plain(squares)).run
     rows = (broken / "history.csv").read_text().splitlines(keepends=True)
-    (broken / "history.csv").write_text("".join(rows[:4]))
-    config = load_config(broken / "config.yaml")
-    state = partial(config, 2, inside)
-    shutil.copy(state, broken / "checkpoints" / "last.ckpt")
+    (broken / "history.csv").write_text("".join(rows[:3]))
+    (broken / "checkpoints" / ".last.ckpt.tmp").write_bytes(b"half")
+    with stopped_after(1):
+        mslab.train(plain(squares), name="stopped")
+    shutil.copy(newest("stopped-*") / "checkpoints" / "last.ckpt", broken / "checkpoints" / "last.ckpt")
     result = training.resume(broken)
-    assert result.best_epoch == run[1].best_epoch
-    for name in ("best.ckpt", "last.ckpt", "best_backbone.ckpt"):
-        assert (broken / "checkpoints" / name).read_bytes() == (run[0] / "checkpoints" / name).read_bytes(), name
-    strip = [{k: v for k, v in row.items() if k not in ("images_per_s", "seconds")} for row in history(broken)]
-    assert strip == [{k: v for k, v in row.items() if k not in ("images_per_s", "seconds")} for row in history(run[0])]
+    assert result.best_epoch == run.best_epoch
+    same_training(broken, run.run)
+    assert len(list((broken / "checkpoints").iterdir())) == 5  # best, last, best_backbone, two of max_to_keep
 
 
-def partial(config, epochs, folder):
-    """last.ckpt as it is after `epochs` of the same run: stopped by a real Ctrl-C flag after them."""
-    stopped = {}
-
-    class Stop(Exception):
-        pass
-
-    from mslab.runfolder import Run
-
-    original = Run.end_epoch
-
-    def end_epoch(self, *arguments):
-        original(self, *arguments)
-        stopped["run"] = self.path
-        if self.epoch == epochs:
-            raise Stop
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "end_epoch", end_epoch)
-        with pytest.raises(Stop):
-            mslab.train(config)
-    return stopped["run"] / "checkpoints" / "last.ckpt"
-
-
-def test_resume_of_a_finished_run_and_of_no_run(run, tmp_path, capfd):
-    assert cli("train", "--resume", run[0]).returncode == 0
-    done = cli("train", "--resume", run[0])
-    assert "is finished: 4 of 4 epochs; nothing to do" in done.stderr
-    with pytest.raises(RunError, match=r"has no config.yaml"):
-        training.resume(tmp_path)
-
-
-def test_a_run_killed_after_its_last_epoch_is_completed(run, inside):
-    folder = Path(shutil.copytree(run[0], "killed"))
+def test_a_run_killed_after_its_last_epoch_is_completed(run, trained, inside, squares):
+    folder = trained(plain(squares)).run
     whole = manifest(folder)
     (folder / "manifest.json").write_text(
         json.dumps(whole | {"status": "running", "exit_status": None, "end": None, "metrics": {}, "artifacts": {}})
     )
     result = training.resume(folder)
     after = manifest(folder)
-    assert (
-        after["status"] == "done" and after["metrics"] == whole["metrics"] and after["artifacts"] == whole["artifacts"]
-    )
-    assert result.val_acc == run[1].val_acc and result.linear_acc == run[1].linear_acc
+    assert after["status"] == "done" and after["metrics"] == whole["metrics"]
+    assert after["artifacts"] == whole["artifacts"]
+    assert result.val_acc == run.val_acc and result.linear_acc == run.linear_acc
 
 
-def test_a_tie_has_the_same_best_epoch_after_a_resume(run, inside, squares):
+def test_a_tie_has_the_same_best_epoch_after_a_resume(inside, squares):
     """history.csv keeps six digits: what is compared before a stop is what is compared after it."""
     from mslab import runfolder
 
@@ -331,107 +265,17 @@ def test_a_tie_has_the_same_best_epoch_after_a_resume(run, inside, squares):
         row = dict.fromkeys(runfolder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
         whole.keep(row, network, {"loss": 1.0, "accuracy": accuracy})
         whole.end_epoch(network.parameters_dict())
-    rows = history(inside / "a")
-    assert whole.best["epoch"] == 1 and float(rows[0]["val_acc"]) == float(rows[2]["val_acc"]) == whole.best["val_acc"]
+    resumed = runfolder.Run(inside / "a", config, {"artifacts": {}})
+    resumed.rows = runfolder.history(inside / "a" / "history.csv")
+    assert resumed.rows[0]["val_acc"] == resumed.rows[2]["val_acc"] == whole.best["val_acc"]
+    assert resumed.best["epoch"] == whole.best["epoch"] == 1
 
 
-def test_resume_with_other_images_is_refused(run, inside, squares):
-    shutil.copytree(run[0], "copy")
+def test_resume_with_other_images_is_refused(trained, inside, squares):
+    copy = trained(plain(squares)).run
     shutil.copytree(squares / "three", "data")
     (inside / "data/train/a/000.png").write_bytes((inside / "data/train/a/001.png").read_bytes())
-    text = (
-        Path("copy/config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 4", "epochs: 9")
-    )
-    Path("copy/config.yaml").write_text(text)
+    text = (copy / "config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 3", "epochs: 9")
+    (copy / "config.yaml").write_text(text)
     with pytest.raises(DatasetError, match=r"The images are not those"):
-        training.resume("copy")
-
-
-def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 60})).replace("=", ": "))
-    command = [str(Path(sys.executable).with_name("mslab")), "train", "x.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if line.startswith("epoch   2/60"):
-            process.send_signal(signal.SIGINT)
-    assert process.wait() == 130, "".join(lines)
-    assert "stopping after this step" in "".join(lines) and "--resume RUN continues" in "".join(lines)
-    folder = next((inside / "runs").iterdir())
-    assert manifest(folder)["status"] == "interrupted" and manifest(folder)["exit_status"] == 130
-    epochs = len(history(folder))
-    assert 2 <= epochs < 60 and checkpoint.read(folder / "checkpoints/last.ckpt").info["epoch"] == epochs
-    assert not list(folder.rglob("*.tmp*"))
-    text = (folder / "config.yaml").read_text().replace("epochs: 60", f"epochs: {epochs + 1}", 1)
-    (folder / "config.yaml").write_text(text)
-    done = cli("train", "--resume", folder, cwd=inside)
-    assert done.returncode == 0 and f"resuming {folder} after epoch {epochs}" in done.stderr, done.stderr
-    assert len(history(folder)) == epochs + 1
-
-
-@pytest.mark.slow
-def test_a_kill_leaves_a_folder_that_resumes(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 40})).replace("=", ": "))
-    command = [str(Path(sys.executable).with_name("mslab")), "train", "x.yaml"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("epoch   2/40"):
-            time.sleep(0.05)
-            process.kill()
-    process.wait()
-    folder = next((inside / "runs").iterdir())
-    assert manifest(folder)["status"] == "running" and len(history(folder)) >= 2
-    epochs = len(history(folder)) + 1
-    text = (folder / "config.yaml").read_text().replace("epochs: 40", f"epochs: {epochs}", 1)
-    (folder / "config.yaml").write_text(text)
-    assert training.resume(folder).best_epoch >= 1
-    assert manifest(folder)["status"] == "done" and len(history(folder)) == epochs
-
-
-@pytest.mark.slow
-def test_twenty_kills_at_random_moments_lose_nothing(inside, squares):
-    """Kill -9 in training and while a checkpoint is written; the run ends in the bytes of an uninterrupted one."""
-    config = settings(squares / "three", 3, epochs=150, max_to_keep=2)
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    whole = Path(mslab.train(config, name="whole").run)
-    rng, run, kept, in_writing = np.random.default_rng(0), None, [], 0
-    for number in range(20):
-        words = ["train", "--resume", str(run)] if run else ["train", "x.yaml"]
-        command = [str(Path(sys.executable).with_name("mslab")), *words]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in process.stderr:
-            if line.startswith("epoch"):
-                break
-        run = run or next(path for path in (inside / "runs").iterdir() if path.name.startswith("x-"))
-        end = time.monotonic() + (rng.uniform(0, 0.8) if number % 2 else 5)
-        while time.monotonic() < end:
-            if number % 2 == 0 and list((run / "checkpoints").glob(".*.tmp")):  # in the middle of writing one
-                in_writing += 1
-                break
-        assert process.poll() is None, "it ended before it was killed: more epochs are needed"
-        process.kill()
-        process.communicate()
-        rows = (run / "history.csv").read_text().splitlines()
-        assert rows[: len(kept)] == kept  # what was written before is there to the byte
-        kept = rows[: 1 + checkpoint.read(run / "checkpoints" / "last.ckpt").info["epoch"]]
-        checkpoint.read(run / "checkpoints" / "best.ckpt")
-    assert in_writing >= 8
-    done = cli("train", "--resume", run)
-    assert done.returncode == 0, done.stderr
-    names = sorted(path.name for path in (whole / "checkpoints").iterdir())
-    assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name[0] != ".") == names
-    for name in names:
-        assert (run / "checkpoints" / name).read_bytes() == (whole / "checkpoints" / name).read_bytes(), name
-    timing = ("images_per_s", "seconds")
-    for one, two in zip(history(run), history(whole), strict=True):
-        assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in two.items() if k not in timing}
-
-
-def test_a_device_that_is_not_there_leaves_a_message_and_exit_1(inside, three):
-    if runtime.choose_device("auto") != "cpu":
-        pytest.skip("this machine has an accelerator")
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"device": "gpu"})).replace("=", ": "))
-    done = cli("train", "x.yaml")
-    assert done.returncode == 1 and "DeviceError: device: gpu cannot be used here" in done.stderr
-    assert "Traceback" not in done.stderr
+        training.resume(copy)

@@ -6,26 +6,26 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import STAGES, cli, settings
+from helpers import STAGES, log, newest, settings, stopped_after
+from trainings import wider_head
 
 import mslab
 from mslab import checkpoint, converting, evaluation, finetuning, freezing, model, runtime, training
 from mslab.errors import CheckpointError, ConfigError
 
-WIDER = {"head_hidden": 12, "dropout": 0.25, "stem": "small"}
-
 
 @pytest.fixture(scope="module")
-def wider(squares, tmp_path_factory):
+def wider(squares, finished):
     """A finished run of that network. Not to be changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("wider"))
-        config = settings(squares / "three", 3, epochs=1, image_size=16, **WIDER)
-        return Path(mslab.train(config).run).resolve()
+    return finished(wider_head(squares)).run
+
+
+@pytest.fixture(autouse=True)
+def start():
+    runtime.start("cpu", "pynative", 1)
 
 
 def test_shapes_and_names():
-    runtime.start("cpu", "pynative", 1)
     small = model.resnet50_backbone(STAGES, {"stem": "small"})
     x = ms.Tensor(np.zeros((2, 3, 16, 16), np.float32))
     assert small.conv1.weight.shape == (64, 3, 3, 3) and small.pool is None
@@ -42,7 +42,6 @@ def test_shapes_and_names():
 
 
 def test_a_wider_head_by_hand():
-    runtime.start("cpu", "pynative", 1)
     head = model.resnet50_head(3, 8, 5, 0.5)
     head.set_train(False)
     x = np.random.default_rng(0).normal(size=(4, 8, 2, 2)).astype(np.float32)
@@ -53,7 +52,6 @@ def test_a_wider_head_by_hand():
 
 
 def test_dropout_is_for_training_only():
-    runtime.start("cpu", "pynative", 1)
     head = model.resnet50_head(3, 8, 0, 0.5)
     x = ms.Tensor(np.ones((4, 8, 2, 2), np.float32))
     head.set_train(False)
@@ -68,14 +66,6 @@ def test_a_file_brings_its_network(wider, squares):
     written = json.loads((wider / "eval.json").read_text())
     found = evaluation.evaluate(wider, squares / "three" / "val")
     assert found["accuracy"] == written["accuracy"] and found["loss"] == pytest.approx(written["loss"], abs=1e-5)
-
-
-@pytest.mark.slow
-def test_both_sides_of_an_image_from_the_command_line(wider, squares):
-    done = [cli("eval", wider, "--data", squares / "three" / "val", "--json", "-", *more) for more in ([], ["--tta"])]
-    one, both = (json.loads(d.stdout) for d in done)
-    assert both["tta"] == "mirror" and "tta" not in one
-    assert both["images"] == one["images"] and both["loss"] != one["loss"]
 
 
 def test_a_transfer_keeps_the_stem_and_takes_its_own_head(wider, squares, inside):
@@ -119,33 +109,14 @@ def test_in_torchvisions_names_it_says_what_torchvision_has_not(wider, inside):
     assert set(again) == set(first) and all(np.array_equal(again[name], first[name]) for name in first)
 
 
-@pytest.mark.slow
-def test_a_resume_says_that_dropout_draws_anew(inside, squares, monkeypatch):
+def test_a_resume_says_that_dropout_draws_anew(inside, squares):
     """On a CPU it draws from a stream that begins with the process, and can neither be read nor set."""
-    from mslab.runfolder import Run
-
     config = settings(squares / "three", 3, epochs=2, image_size=16, dropout=0.5, stages=STAGES[:1])
-    end = Run.end_epoch
-
-    def ends(self, *rest):
-        end(self, *rest)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "end_epoch", ends)
-        with pytest.raises(KeyboardInterrupt):
-            mslab.train(config)
-    (run,) = Path("runs").iterdir()
+    with stopped_after(1):
+        mslab.train(config)
+    run = newest()
     training.resume(run)
-    assert "note: dropout leaves out other features now" in (run / "train.log").read_text()
+    assert "note: dropout leaves out other features now" in log(run)
     whole = Path(mslab.train(config).run)
     last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, whole)]
     assert not np.array_equal(*last), "once they are equal, the note can go"
-
-
-def test_show_draws_it(inside, squares):
-    config = settings(squares / "three", 3, image_size=16, **WIDER)
-    Path("x.yaml").write_text("".join(f"{key}: {value}\n" for key, value in config.items()))
-    done = cli("show", "x.yaml")
-    assert done.returncode == 0, done.stderr
-    assert "3x3, 64" in done.stdout and "12 wide, dropout 0.25" in done.stdout

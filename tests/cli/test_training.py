@@ -1,0 +1,67 @@
+"""Training as a user calls it: what a terminal shows, what Ctrl-C leaves, and equal bytes in another process."""
+
+import json
+import signal
+import subprocess
+
+import pytest
+from helpers import PROGRAM, cli, history, manifest, newest, process, weights
+from trainings import compiled, plain, same_training
+
+from mslab import checkpoint, runtime, training
+from mslab.errors import RunError
+
+
+def test_equal_runs_give_equal_bytes_also_in_another_process(squares, finished, inside):
+    (inside / "run.yaml").write_text(json.dumps(compiled(squares)))  # JSON is YAML
+    done = process("train", "run.yaml", "--no-report")
+    assert done.returncode == 0, done.stderr
+    run, other = finished(compiled(squares)).run, newest()
+    same_training(other, run)
+    # plain lines where standard output is no terminal, and none of MindSpore's noise
+    assert "compiling the training step" in done.stderr and "first batch: images float32 (8, 3, 32, 32)" in done.stderr
+    assert "[WARNING]" not in done.stderr and "Cell.__del__" not in done.stderr and "\x1b" not in done.stderr
+    assert "labels float32 (8, 3)" in done.stderr and "a linear model of 8x8 thumbnails has 1.000" in done.stderr
+
+
+def test_resume_of_a_finished_run_and_of_no_run(trained, inside, squares):
+    run = trained(plain(squares)).run
+    for _ in range(2):
+        done = cli("train", "--resume", run)
+        assert done.returncode == 0 and "is finished: 3 of 3 epochs; nothing to do" in done.stderr
+    assert weights(run, "last.ckpt") == weights(trained(plain(squares)).run, "last.ckpt")
+    with pytest.raises(RunError, match=r"has no config.yaml"):
+        training.resume(inside)
+
+
+def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(inside, three):
+    """In graph mode, where MindSpore may turn Ctrl-C into another signal."""
+    config = three | {"epochs": 300, "mode": "graph", "stages": [[1, 8, 1]], "image_size": 16}
+    (inside / "x.yaml").write_text(json.dumps(config))
+    job = subprocess.Popen([*PROGRAM, "train", "x.yaml"], stderr=subprocess.PIPE, text=True)
+    lines = []
+    for line in job.stderr:
+        lines.append(line)
+        if line.startswith("epoch   2/300"):
+            job.send_signal(signal.SIGINT)
+    assert job.wait() == 130, "".join(lines)
+    assert "stopping after this step" in "".join(lines) and "--resume RUN continues" in "".join(lines)
+    folder = newest()
+    assert manifest(folder)["status"] == "interrupted" and manifest(folder)["exit_status"] == 130
+    epochs = len(history(folder))
+    assert 2 <= epochs < 300 and checkpoint.read(folder / "checkpoints/last.ckpt").info["epoch"] == epochs
+    assert not list(folder.rglob("*.tmp*"))
+    text = (folder / "config.yaml").read_text().replace("epochs: 300", f"epochs: {epochs + 1}", 1)
+    (folder / "config.yaml").write_text(text.replace("mode: graph", "mode: pynative"))  # which compiles nothing
+    done = cli("train", "--resume", folder)
+    assert done.returncode == 0 and f"resuming {folder} after epoch {epochs}" in done.stderr, done.stderr
+    assert len(history(folder)) == epochs + 1
+
+
+def test_a_device_that_is_not_there_leaves_a_message_and_exit_1(inside, three):
+    if runtime.choose_device("auto") != "cpu":
+        pytest.skip("this machine has an accelerator")
+    (inside / "x.yaml").write_text(json.dumps(three | {"device": "gpu"}))
+    done = cli("train", "x.yaml")
+    assert done.returncode == 1 and "DeviceError: device: gpu cannot be used here" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,13 @@
+"""Every loss in graph mode."""
+
+import pytest
+from formulas import LABELS, LOSSES, SHARES, check_loss
+
+from mslab import runtime
+
+
+@pytest.mark.parametrize("asked", LOSSES, ids=str)
+@pytest.mark.parametrize("targets", [LABELS, SHARES], ids=["classes", "shares"])
+def test_loss_and_gradient_are_the_formulas_in_a_graph(asked, targets):
+    runtime.start("cpu", "graph", 1)
+    check_loss(asked, targets)

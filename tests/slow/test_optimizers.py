@@ -1,0 +1,26 @@
+"""Every optimizer in graph mode, with all that is asked of it."""
+
+import pytest
+from formulas import NAMES, UPDATES, check_copied, check_formula, check_still
+
+from mslab import runtime
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    runtime.start("cpu", "graph", 1)
+
+
+@pytest.mark.parametrize("asked", UPDATES, ids=str)
+def test_updates_are_the_published_formula_in_a_graph(asked):
+    check_formula(asked)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_that_get_no_gradient_move_by_decay_alone_in_a_graph(name):
+    check_still(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_copied_into_a_fresh_optimizer_goes_on_in_a_graph(name):
+    check_copied({"optimizer": name})

@@ -1,0 +1,49 @@
+"""What lowers the rate of a run, tried line by line in quick tests and in graph mode in slow ones."""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from helpers import manifest
+from mindspore import nn
+
+import mslab
+from mslab import checkpoint
+from mslab.steps import TrainStep
+
+SLOW = {"lr_init": 1e-7, "lr_max": 1e-7}  # nothing is learned: no evaluation is better than the first
+SMALL = {"stages": [[1, 8, 1]], "image_size": 16}
+
+
+def last(run):
+    return checkpoint.read(Path(run) / "checkpoints" / "last.ckpt").tensors
+
+
+def loss_becomes(value, step, monkeypatch):
+    """Let the loss of this step, counted from 1 over all epochs, be another one, once."""
+    call, steps = nn.Cell.__call__, iter(range(1, 10_000))
+
+    def called(self, images, labels):
+        loss, logits = call(self, images, labels)
+        return (ms.Tensor(np.float32(value)) if next(steps) == step else loss), logits
+
+    monkeypatch.setattr(TrainStep, "__call__", called)
+
+
+def plateau_changes(settled):
+    """Hold two runs against each other that differ in how far plateau lowers the rate."""
+    config = settled | {"epochs": 3, "lr_scheduler": "plateau", "plateau_patience": 1, "warmup_epochs": 0}
+    config |= {"optimizer": "sgd", "lr_max": 1e-7, "weight_decay": 0.0}
+    one, other = (last(mslab.train(config | {"lr_scheduler_factor": factor}).run) for factor in (0.9, 1e-6))
+    assert not np.array_equal(one["conv1.weight"], other["conv1.weight"])
+
+
+def begins_exactly(settled, monkeypatch):
+    """Hold a rollback against a run whose rate is a tenth from that epoch on, by its schedule."""
+    common = settled | {"epochs": 2, "on_nan": "rollback", "optimizer": "adam", "ema_decay": 0.5}
+    expected = last(mslab.train(common | {"learning_rate_strategy": "1:0.01,2:0.001"}).run)
+    loss_becomes("inf", 10, monkeypatch)
+    run = mslab.train(common | {"learning_rate_strategy": "2:0.01"}).run
+    assert manifest(run)["rollbacks"] and set(last(run)) == set(expected)
+    for name, value in last(run).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7, err_msg=name)

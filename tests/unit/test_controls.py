@@ -1,0 +1,86 @@
+"""Settings of what ends, pauses or changes a run: what contradicts, what does nothing, what a neighbour calls it."""
+
+import pytest
+from helpers import overrides
+
+import mslab
+from mslab.errors import ConfigError
+
+
+def test_mixed_precision_takes_what_the_device_has(three):
+    from mslab import runtime
+
+    assert runtime.precision("auto", "cpu") == "O0" and runtime.precision("auto", "ascend") == "O2"
+    assert ("set_context", {"mode": 0}) in runtime.plan("cpu", "graph", 1, amp_level="auto")
+    with pytest.raises(mslab.errors.DeviceError, match="O2 on a CPU: it has no float16"):
+        runtime.plan("cpu", "graph", 1, amp_level="O2")
+
+
+@pytest.mark.parametrize(
+    "change,text",
+    [
+        ({"learning_rate_strategy": "2:0.1->x"}, "column 8"),
+        ({"learning_rate_strategy": "2:0.1,5:0.01", "epochs": 4}, "ends with epoch 5, the run has epochs: 4"),
+        ({"learning_rate_strategy": "0.1", "lr_scheduler": "step"}, "are two schedules; give one"),
+        ({"lr_scheduler": "strategy"}, "needs learning_rate_strategy"),
+        ({"lr_scheduler_step": "1", "lr_scheduler": "constant"}, "belongs to lr_scheduler: step"),
+        ({"lr_scheduler_step": "2,1", "epochs": 4}, "must rise from epoch to epoch"),
+        ({"lr_scheduler_step": "9"}, "nothing is trained after epochs: 2"),
+        ({"do_eval_along_train": False, "early_stopping": True}, "leaves early_stopping nothing to look at"),
+        ({"do_eval_along_train": False, "learning_rate_strategy": 0.01}, "leaves lr_scheduler: plateau nothing"),
+        ({"valid_crop_size": 64}, "valid_crop_size: 64 is above valid_resize_size: 32; the border would be black"),
+        ({"weighted_loss": 1, "label_balance": True}, "both let rare classes count more; give one"),
+        ({"stem": "small", "profile": {"stem": "imagenet"}}, "are not the same network"),
+    ],
+)
+def test_contradictions_are_named(three, change, text):
+    with pytest.raises(ConfigError) as caught:
+        mslab.load_config(three | change)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given,beside",
+    [
+        ("momentum=0.5", {"optimizer": "adam"}),
+        ("nesterov=true", {"optimizer": "sgd"}),
+        ("beta1=0.5", {}),
+        ("amsgrad=true", {"optimizer": "radam"}),
+        ("early_stopping_patience=3", {}),
+        ("plateau_patience=2", {}),
+        ("step_lr_gamma=0.1", {"lr_scheduler_step": "1"}),
+        ("lr_scheduler_factor=0.3", {}),
+        ("lr_max=0.3", {"learning_rate_strategy": "0.01"}),
+        ("lr_end=0.001", {"lr_scheduler": "constant"}),
+        ("cosine_cycles=1.5", {"lr_scheduler": "step"}),
+        ("std=[0.5,0.5,0.5]", {"transform_normalize": False}),
+        ("evaluation_frequency=2", {"do_eval_along_train": False}),
+        ("image_size=32", {"train_crop_size": 32, "valid_resize_size": 32, "valid_crop_size": 32}),
+    ],
+)
+def test_what_does_nothing_is_refused_on_the_command_line(three, given, beside):
+    with pytest.raises(ConfigError, match="does nothing here: with"):
+        mslab.load_config(three | beside, [given])
+
+
+def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
+    from mslab.config import dump_config
+
+    for more in (
+        {"learning_rate_strategy": 0.01},
+        {"lr_scheduler_step": "1"},
+        {"learning_rate_strategy": "7:0.1=>0.01"},
+    ):
+        config = mslab.load_config({k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more)
+        (tmp_path / "config.yaml").write_text(dump_config(config))
+        capfd.readouterr()
+        assert mslab.load_config(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
+    assert config.epochs == 7  # the strategy says so
+
+
+def test_overrides_of_the_neighbours_are_answered(three):
+    with pytest.raises(ConfigError) as caught:
+        mslab.load_config(three, [*overrides({"use_mixup": True, "eval_freq": 2, "warmup_cosine_lr_cycles": 0.45})])
+    text = str(caught.value)
+    assert "'use_mixup' is ModelArts's name" in text or "'use_mixup' is ModelArts" in text
+    assert "here it is 'evaluation_frequency'" in text and "here it is 'cosine_cycles'" in text

@@ -1,0 +1,57 @@
+"""Each purpose has a stream of its own; what a device needs to repeat itself is asked for, and what remains is said."""
+
+import pytest
+from helpers import settings
+
+from mslab import check, manifest, runtime, splitting, streams
+from mslab.config import load_config
+from mslab.errors import ConfigError
+
+
+def test_streams_of_all_purposes_and_epochs_differ():
+    draws = [
+        streams.stream(purpose, seed, epoch, rank).integers(2**62)
+        for purpose in streams.PURPOSES
+        for seed in (0, 1)
+        for epoch in range(20)
+        for rank in (0, 1)
+    ]
+    assert len(set(draws)) == len(draws)
+    seeds = {
+        streams.augmentation_seed(seed, epoch, rank) for seed in (1, 2) for epoch in range(300) for rank in range(8)
+    }
+    assert len(seeds) == 2 * 300 * 8
+
+
+def test_a_split_has_a_stream_of_its_own(squares, inside):
+    report = check.check_dataset(squares / "three" / "train")
+    one, again, other = (splitting.assign(report, {"val": 0.25}, seed) for seed in (1, 1, 2))
+    names = [[p.name for p in parts["val"]] for parts in (one, again, other)]
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("device,calls", [("cpu", 0), ("gpu", 1), ("ascend", 1)])
+def test_deterministic_asks_a_device_for_what_mindspore_has(device, calls):
+    plan = runtime.plan(device, "graph", 1, deterministic=True, workers=2)
+    names = [name for name, _ in plan]
+    assert names.count("set_deterministic") == calls
+    if calls:
+        assert ("set_deterministic", {"deterministic": True}) in plan
+        # MindSpore: before the workers find each other
+        assert names.index("set_device") < names.index("set_deterministic") < names.index("communication.init")
+    assert "set_deterministic" not in [name for name, _ in runtime.plan(device, "graph", 1)]
+
+
+def test_deterministic_does_nothing_on_a_cpu_and_that_is_said(squares):
+    with pytest.raises(
+        ConfigError, match=r"deterministic +does nothing here: with device: cpu a run repeats bit for bit"
+    ):
+        load_config(settings(squares / "three", 3, device="cpu"), ["deterministic=true"])
+
+
+@pytest.mark.parametrize(
+    "device,on,said", [("cpu", False, "nothing"), ("gpu", True, "is on"), ("ascend", False, "true")]
+)
+def test_the_manifest_says_what_remains(device, on, said):
+    told = manifest.determinism(device, on)
+    assert told["bit_identical"] is (device == "cpu") and said in told["remains"]
