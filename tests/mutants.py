@@ -1200,7 +1200,7 @@ MUTANTS = [
         '    "execve": (59, 221),\n',
         "",
         "test_grade_isolation",
-        "confined",
+        "each_guard",
     ),
     Mutant(
         "a grader's worker touches no other process (seccomp)",
