@@ -160,7 +160,7 @@ def unpacked(archive: zipfile.ZipFile, member: str) -> bytes:
         raise ValueError(f"{member} is packed in another way than wheels are")  # bz2 and lzma would not stop at MOST
     with archive.open(member) as packed:
         zipped = packed.read(MOST + 1)
-    content = gzip.GzipFile(fileobj=io.BytesIO(zipped)).read(MOST + 1)
+    content = gzip.GzipFile(fileobj=io.BytesIO(zipped)).read(MOST + 1) if len(zipped) <= MOST else b""
     if max(len(zipped), len(content)) > MOST:
         raise ValueError(f"{member} unpacks to more than {MOST // 2**20} MiB")
     return content

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,12 @@ TESTS = Path(__file__).resolve().parent
 
 
 def pytest_configure(config):
-    """Several processes of pytest share the cores, one each: MindSpore's threads, which spin, would slow the others."""
+    """Several processes of pytest share the cores, one each: MindSpore's threads, which spin, would slow the others.
+
+    A shell lets what it starts in the background ignore Ctrl-C; what tests press it for must hear it all the same.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker, cores = os.environ.get("PYTEST_XDIST_WORKER"), sorted(os.sched_getaffinity(0))
     if worker:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
@@ -47,6 +53,8 @@ def pytest_itemcollected(item):
     folder = tier(item.path)
     if folder == "slow":
         item.add_marker(pytest.mark.slow)
+    elif item.get_closest_marker("slow"):
+        raise pytest.UsageError(f"{item.nodeid} is marked slow: move it to tests/slow")
     if folder == "unit" and "mindspore" in sys.modules and not item.config.stash[LOADED]:
         raise pytest.UsageError(f"{item.path} imports MindSpore, which tests/unit may not: move it to tests/training")
 

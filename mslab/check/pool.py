@@ -121,6 +121,8 @@ class Pool:
                 found: list[tuple[int, dict[str, Any]]] = []
                 for group in (indices, *([index] for index in indices)):
                     current = current or self._start()
+                    if self.stopped.is_set():  # it may have come too late to be killed with the others
+                        return
                     answers = current.ask(self.request, [self.paths[index] for index in group])
                     if self.stopped.is_set():
                         return

@@ -100,6 +100,8 @@ def gpu_kernels(facts: Facts) -> Iterator[Finding]:
 def ascend(facts: Facts) -> Iterator[Finding]:
     if not facts.ascend_driver:
         return
+    if not facts.cann_accepted:  # MindSpore is not installed: another rule says so
+        return
     expected = f"CANN {', '.join(facts.cann_accepted)} with MindSpore {facts.mindspore}"
     level = "error" if facts.device == "ascend" else "warning"
     driver = "" if facts.ascend_driver == "?" else f" (driver {facts.ascend_driver})"

@@ -21,16 +21,16 @@ from mslab.runfolder import Run
 
 
 @pytest.fixture(scope="module")
-def made(squares, parent, tmp_path_factory):
+def made(squares, parent, once):
     """A finished transfer run, its images and its parent in one folder, to be copied."""
-    root = tmp_path_factory.mktemp("made")
-    shutil.copytree(squares / "two", root / "two")
-    shutil.copy(parent / "checkpoints" / "best_backbone.ckpt", root / "parent.ckpt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
+
+    def make(root):
+        shutil.copytree(squares / "two", root / "two")
+        shutil.copy(parent / "checkpoints" / "best_backbone.ckpt", root / "parent.ckpt")
         config = settings(Path("two"), 2, epochs=1, freeze="all", feature_views=1) | {"stages": None}
         finetuning.transfer(config, "parent.ckpt", name="two")
-    return root
+
+    return once("archived", make)
 
 
 @pytest.fixture

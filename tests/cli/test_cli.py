@@ -1,7 +1,9 @@
 """The command line: exit codes, one JSON document on standard output, README's commands."""
 
+import contextlib
+import filecmp
+import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -10,22 +12,19 @@ import sys
 import textwrap
 from pathlib import Path
 
+import mindspore as ms
+import numpy as np
 import pytest
-from helpers import PROJECT, STAGES, cli, draw
+import readme
+import typer
+from helpers import PROJECT, cli, draw, manifest
+from typer.main import get_command
 
-from mslab import demo, mushrooms
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """A folder with drawn data of both kinds, tiny, as `mslab data make` would leave it."""
-    folder = tmp_path_factory.mktemp("lab")
-    counts = {name: {"train": 4, "val": 2, "test": 2} for name in mushrooms.COUNTS}
-    mushrooms.draw_datasets(folder / "datasets", size=48, counts=counts)
-    return folder
-
-
-SMALL = [f"stages={STAGES}", "image_size=32", "epochs=1", "batch_size=4", "device=cpu"]
+from mslab import cli as command_line
+from mslab import demo, evaluation, metrics, mushrooms, runtime
+from mslab.bench import check as bench
+from mslab.check import check_dataset
+from mslab.config import FIELDS
 
 
 def test_exit_codes(tmp_path):
@@ -57,158 +56,168 @@ def test_every_problem_of_a_config_is_listed_and_nothing_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
 
 
-def test_an_unknown_error_keeps_its_traceback(tmp_path, squares):
-    broken = tmp_path / "sitecustomize.py"
-    broken.write_text(
-        "import mslab.config\ndef boom(*a):\n    raise RuntimeError('unheard of')\nmslab.config.load_config = boom\n"
-    )
-    done = cli("train", "x.yaml", env={"PYTHONPATH": str(tmp_path)})
+def test_an_unknown_error_keeps_its_traceback(monkeypatch):
+    def boom(*arguments):
+        raise RuntimeError("unheard of")
+
+    monkeypatch.setattr("mslab.config.load_config", boom)
+    done = cli("train", "x.yaml")
     assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: unheard of" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "transfer", "eval", "suspects"])
-def test_wrong_data_stops_before_mindspore_starts(command, tmp_path, three):
+def test_wrong_data_stops_before_mindspore_starts(tmp_path, three):
+    """One process for all commands that train or measure: in it, importing MindSpore fails."""
     shutil.copytree(three["train_data"], tmp_path / "set")
     (tmp_path / "set" / ".checkpoint").mkdir()
     (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "set"}))
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mindspore'] = None  # importing it fails\n")
-    rest = {"train": [], "transfer": ["--backbone", "none.ckpt"]}.get(command, ["--data", "set"])
-    done = cli(command, "x.yaml", *rest, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 1 and "DatasetError: set" in done.stderr and "stray-folder" in done.stderr
+    commands = [
+        ["train", "x.yaml"],
+        ["transfer", "x.yaml", "--backbone", "none.ckpt"],
+        ["eval", "x.yaml", "--data", "set"],
+        ["suspects", "x.yaml", "--data", "set"],
+    ]
+    script = (
+        "import sys\nsys.modules['mindspore'] = None\nfrom mslab.cli import app\n"
+        f"for words in {commands}:\n"
+        "    try:\n        app(words)\n    except SystemExit as leaving:\n        print(words[0], leaving.code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"{words[0]} 1" for words in commands], done.stderr
+    assert done.stderr.count("DatasetError: set") == done.stderr.count("stray-folder") == len(commands), done.stderr
     assert not (tmp_path / "runs").exists()
 
 
 def test_skip_check_skips_comparisons_and_is_written_down(tmp_path, three):
     shutil.copytree(three["train_data"], tmp_path / "train")
     shutil.copyfile(tmp_path / "train" / "a" / "000.png", tmp_path / "train" / "b" / "copy.png")
-    words = ["train", "x.yaml", "epochs=1", "warmup_epochs=0"]
+    words = ["train", "x.yaml", "epochs=1", "warmup_epochs=0", "--no-report"]
     (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "train"}))
     done = cli(*words, cwd=tmp_path)
     assert done.returncode == 1 and "label-conflict" in done.stderr
     done = cli(*words, "--skip-check", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = next((tmp_path / "runs").iterdir())
-    assert json.loads((run / "manifest.json").read_text())["data"]["skip_check"] is True
-    resumed = cli("train", "--resume", run, cwd=tmp_path)  # begins with the check that the run had
+    assert manifest(run)["data"]["skip_check"] is True
+    resumed = cli("train", "--resume", run, "--no-report", cwd=tmp_path)  # begins with the check that the run had
     assert resumed.returncode == 0 and "label-conflict" not in resumed.stderr, resumed.stderr
     (tmp_path / "train" / ".checkpoint").mkdir()
     assert "stray-folder" in cli(*words, "--skip-check", cwd=tmp_path).stderr  # folders are checked always
 
 
-def test_bench_check_prints_ratios_side_by_side(tmp_path):
-    done = cli("bench", "check", "--images", 20, "--images", 40, "--repeats", 1, "--json", tmp_path / "rows.json")
+def test_bench_check_prints_ratios_side_by_side(tmp_path, monkeypatch):
+    done = cli("bench", "check", "--images", 20, "--repeats", 1, "--json", tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert done.returncode == 0 and [row["images"] for row in rows] == [20] * 4 + [40] * 4
+    assert done.returncode == 0 and [row["images"] for row in rows] == [20] * 4
     for row in rows:
-        assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(row["images"] / row["seconds"])
+        assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(20 / row["seconds"])
+        assert row["ratio"] == pytest.approx(rows[0]["seconds"] / row["seconds"])
         assert row["own_mib"] > 5
     assert max(row["worker_mib"] for row in rows) > 5  # a worker that is gone before anybody looks has none
-    assert [row["contender"] for row in rows[:4]] == ["decode", "images", "first", "again"]
+    assert [row["contender"] for row in rows] == ["decode", "images", "first", "again"]
     assert "bare Pillow decode" in done.stdout and "1.00x" in done.stdout
+    monkeypatch.setattr(bench, "CONTENDERS", {"cleanvision": "CleanVision"})  # the others have been seen
     failed = cli("bench", "check", "--images", 8, "--repeats", 1, "--peers", sys.executable)
     assert failed.returncode == 1 and "CleanVision did not finish: ModuleNotFoundError" in failed.stderr
 
 
-README = (PROJECT / "README.md").read_text()
+# --- README ----------------------------------------------------------------------------------------------------------
 
 
-def test_readmes_case_of_the_lost_class(lab):
+def test_readmes_case_of_the_lost_class(inside):
     """The folder, plain MindSpore's labels, the message and the cure are as README shows them."""
-    section = README[README.index("## A class lost") : README.index("## Your own images")]
+    section = readme.TEXT[readme.TEXT.index("## A class lost") : readme.TEXT.index("## Your own images")]
     make, cure = re.findall(r"```sh\n(.+?)\n```", section)
     (python,) = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
     message = textwrap.dedent("".join(re.findall(r"^    .*\n", section, re.MULTILINE)))
     (said,) = re.findall(r"print\(.+\)  # (.+)", python)
     train = re.findall(r"`\./run\.sh (train .+?)`", section)[0].split()
-    subprocess.run(shlex.split(make), cwd=lab, check=True)
-    plain = subprocess.run([sys.executable, "-c", python], cwd=lab, capture_output=True, text=True, timeout=120)
-    assert plain.returncode == 0 and plain.stdout.strip() == said == str(list(range(1, 10))), plain.stderr
-    (lab / "configs").symlink_to(PROJECT / "configs")
-    stopped = cli(*train, cwd=lab)
+    mushrooms.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
+    subprocess.run(shlex.split(make), check=True)
+    with contextlib.redirect_stdout(io.StringIO()) as plain:
+        exec(python, {})
+    assert plain.getvalue().strip() == said == str(list(range(1, 10)))
+    (inside / "configs").symlink_to(PROJECT / "configs")
+    stopped = cli(*train)
     assert stopped.returncode == 1 and message in stopped.stderr
-    cured = cli(*shlex.split(cure)[1:], cwd=lab)
+    cured = cli(*shlex.split(cure)[1:])
     assert cured.returncode == 0 and "nothing found" in cured.stdout
-    assert not (lab / "datasets" / "mushrooms9" / "train" / ".checkpoint").exists()
-    shutil.rmtree(lab / "datasets" / "mushrooms9.quarantine")
+    assert not (inside / "datasets" / "mushrooms9" / "train" / ".checkpoint").exists()
 
 
-# are run by tests of their own
-OWN = ("demo", "test", "bench", "lr-find", "tune-batch", "serve", "pack", "grade", "sweep", "repeat", "reproduce-all")
+def parsed(words):
+    """What the command line hands over to the command. Raises for a word that it does not know."""
+    name, command, rest = "mslab", get_command(command_line.app), list(words)
+    while hasattr(command, "resolve_command"):
+        name, command, rest = command.resolve_command(typer.Context(command), rest)
+    return command.make_context(name, list(rest)).params
 
 
-def readme_commands():
-    """Every ./run.sh command in README's code blocks, as arguments of mslab."""
-    lines = re.findall(r"^ +\./run\.sh (.+)$", README, re.MULTILINE)
-    return [shlex.split(line) for line in lines]
+@pytest.mark.parametrize("words", readme.commands(), ids=" ".join)
+def test_every_command_of_readme_is_known_with_its_options_configs_and_settings(words):
+    """Also those that take long, or are run by tests of their own."""
+    values = parsed(words)
+    assert all((PROJECT / word).is_file() for word in words if word.startswith("configs/"))
+    assert {text.partition("=")[0] for text in values.get("overrides") or ()} <= set(FIELDS)
 
 
-@pytest.mark.parametrize("kind", ["drawn", pytest.param("real", marks=pytest.mark.slow)])
-def test_readmes_commands_run_shrunk(kind, lab, tmp_path):
-    """README's commands in their order, on tiny data and with a small table; those on real images, too."""
-    if kind == "real" and not os.environ.get("MSLAB_TEST_DATA"):
-        pytest.skip("MSLAB_TEST_DATA does not name the folder of real images")
-    lab = Path(shutil.copytree(lab, tmp_path / "lab", symlinks=True))
-    shutil.make_archive(str(lab / "mushrooms"), "zip", lab / "datasets" / "mushrooms9" / "train")
-    done = set()
-    newest = None
-    real = kind == "real"  # what `data animals` builds
-    for name in ("animals9", "animals2") if real else ():
-        (lab / "datasets" / name).symlink_to(Path(os.environ["MSLAB_TEST_DATA"]) / "animals" / name)
-    for words in readme_commands():
-        name = words[0]
-        if name in OWN or words[:2] in (["data", "make"], ["data", "animals"]):
-            done.add(name)
-            continue
-        if any("animals" in word for word in words) and not real:
-            continue
-        words = [str(newest / word.partition("…/")[2]) if word.startswith("runs/…") else word for word in words]
-        words = [str(PROJECT / word) if word.startswith("configs/") else word for word in words]
-        if "--compare" in words:  # one of each is run by a test of its own
-            words = [{"0.1,0.3,1.0": "1.0", "scratch,frozen,finetune": "frozen", "3": "1"}.get(w, w) for w in words]
-        if name in ("train", "transfer") and "--resume" not in words:
-            words += [*SMALL, *["--no-report"] * (newest is not None)]  # the first one writes its report
-        result = cli(*words, cwd=lab)
-        assert result.returncode == 0, (words, result.stderr[-2000:])
-        if name in ("train", "transfer") and "--compare" not in words:
-            newest = max((lab / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-        done.add(name)
-    assert done >= {"demo", "test", "check", "show", "train", "transfer", "eval", "data", "lr-find", "tune-batch"}
+@pytest.fixture(scope="module")
+def shown(once):
+    """The demo on tiny images, in a folder of its own: (the folder, what run_demo returned). Not to be changed."""
+
+    def make(folder):
+        result = demo.run_demo(overrides=readme.SMALL, counts=readme.COUNTS, size=48)
+        (folder / "result.json").write_text(json.dumps(result))
+
+    folder = once("demo", make)
+    return folder, json.loads((folder / "result.json").read_text())
 
 
-def test_the_demo_end_to_end_small(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    counts = {name: {"train": 6, "val": 2, "test": 2} for name in mushrooms.COUNTS}
-    result = demo.run_demo(overrides=SMALL, counts=counts, size=48)
+def test_readmes_commands_run_shrunk(shown, tmp_path):
+    """README's commands in their order, each form once, on tiny images and with a small network."""
+    folder, result = shown
+    shutil.copytree(folder / "datasets", tmp_path / "datasets")
+    chosen, forms = [], set()
+    for words in readme.commands():
+        if readme.name_of(words) not in readme.OWN and readme.form(words) not in forms:
+            chosen.append(words)
+            forms.add(readme.form(words))
+    names = {name for name, *_ in forms}
+    assert names >= {"check", "show", "train", "transfer", "eval", "report", "predict", "suspects", "export", "watch"}
+    assert names >= {"data import", "data split", "reproduce", "verify", "archive"}
+    assert not any("animals" in word for words in chosen for word in words)  # real images: a slow test's
+    readme.run(chosen, tmp_path, folder / result["nine"]["run"])
+
+
+def test_the_demo_end_to_end_small(shown, monkeypatch):
+    folder, result = shown
+    monkeypatch.chdir(folder)
+    runtime.start("cpu", "pynative", 1)
     assert set(result) == {"nine", "transfer", "scratch", "seconds"}
-    for key in ("nine", "transfer", "scratch"):
-        assert {"test_acc", "val_acc", "linear_acc", "seconds", "run"} <= set(result[key])
-        assert 0 <= result[key]["test_acc"] <= 1 and (tmp_path / result[key]["run"] / "eval.json").is_file()
+    for key, name in (("nine", "mushrooms9"), ("transfer", "mushrooms2"), ("scratch", "mushrooms2")):
+        told = result[key]
+        assert set(told) == {"test_acc", "val_acc", "linear_acc", "seconds", "run"}
+        loaded = evaluation.load_network(told["run"])
+        samples = {
+            split: check_dataset(Path("datasets", name, split)).samples("") for split in ("train", "val", "test")
+        }
+        for split in ("val", "test"):
+            files, labels = samples[split]
+            seen = loaded.network(ms.Tensor(loaded.preprocess(files))).asnumpy().argmax(axis=1)
+            assert told[f"{split}_acc"] == pytest.approx(np.mean(seen == np.array(labels)), abs=1e-6)
+        assert told["linear_acc"] == metrics.linear_baseline(samples["train"], samples["test"])[0]
+        assert (folder / told["run"] / "report.html").is_file()
     text = demo.table(result)
     assert "two classes, by transfer" in text and f"{result['nine']['test_acc']:.3f}" in text
-    manifest = json.loads((tmp_path / result["transfer"]["run"] / "manifest.json").read_text())
-    assert manifest["parent"]["file"].startswith(result["nine"]["run"])
+    gain = result["transfer"]["test_acc"] - result["scratch"]["test_acc"]
+    assert f"transfer buys {gain:+.3f} over training from scratch" in text
+    assert manifest(result["transfer"]["run"])["parent"]["file"].startswith(result["nine"]["run"])
+    assert (folder / result["nine"]["run"] / "examples.png").is_file()
 
 
-def test_the_demos_transfer_and_scratch_differ_in_the_backbone_only():
-    from mslab.config import load_config
-
-    config = load_config(PROJECT / "configs" / "mushrooms2.yaml")
-    assert config.freeze == "none"  # one config for both: the same images, steps and rates
-
-
-@pytest.mark.slow
-def test_animals_beat_chance_and_transfer_beats_scratch(test_data, tmp_path):
-    """README's commands on real images, cut to one epoch of nine classes; the full figures are in README."""
-    animals = test_data / "animals"
-
-    def places(name):
-        return [f"train_data={animals / name / 'train'}", f"val_data={animals / name / 'val'}"]
-
-    done = cli("train", PROJECT / "configs/animals9.yaml", *places("animals9"), "epochs=1", cwd=tmp_path, timeout=900)
-    assert done.returncode == 0, done.stderr
-    run = next((tmp_path / "runs").iterdir())
-    assert json.loads((run / "eval.json").read_text())["accuracy"] > 2 / 9
-    done = cli(
-        "transfer", PROJECT / "configs/animals2.yaml", "--backbone", run, *places("animals2"), "epochs=2", cwd=tmp_path
-    )
-    assert done.returncode == 0 and "backbone: 265 of 265 tensors" in done.stderr, done.stderr
+def test_the_demos_transfer_and_scratch_differ_in_the_backbone_only(shown):
+    folder, result = shown
+    transfer, scratch = (folder / result[key]["run"] for key in ("transfer", "scratch"))
+    for same in ("config.yaml", "images.csv"):
+        assert filecmp.cmp(transfer / same, scratch / same, shallow=False), same
+    one, other = manifest(transfer), manifest(scratch)
+    assert one["parent"] and not other["parent"] and (one["kind"], other["kind"]) == ("transfer", "train")

@@ -1,119 +1,68 @@
 """A class graded by the command line, and a submission made by it: what a teacher and a student do."""
 
 import csv
+import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
-from helpers import cli, settings
+from grading import contents, graded, graded_class
+from helpers import cli
 
-import mslab
 from mslab import grade
 from mslab.grade import handin, submissions
 
-RUBRIC = """
-title: From three to two
-total: 100
-networks:
-  three: {file: three/best.ckpt, data: three, class_num: 3}
-  two: {file: two/best.ckpt, data: two, class_num: 2}
-items:
-  - {id: files, kind: files, points: 10, public: true, files: [three/config.yaml, two/config.yaml, report.md]}
-  - {id: settings, kind: config, points: 10, public: true, file: three/config.yaml, rules: {class_num: {equals: 3}}}
-  - {id: accuracy, kind: accuracy, points: 30, network: three, linear: {from: 0.0, to: 1.0}}
-  - {id: backbone, kind: provenance, points: 20, public: true, network: two, parent: three, how: frozen}
-  - {id: claimed, kind: reproduced, points: 10, network: three, file: three/manifest.json, tolerance: 0.4}
-  - {id: size, kind: size, points: 10, public: true, network: three, at_most: 100_000}
-  - {id: writeup, kind: manual, points: 10}
-late: {due: 2026-12-01T23:59:00+08:00, per_day: 5}
-"""
+
+@pytest.fixture
+def lab(once, squares, parent, finished, tmp_path):
+    """A copy of a graded class."""
+    return Path(shutil.copytree(graded_class(once, squares, parent, finished), tmp_path / "lab"))
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, squares, parent):
-    """Hidden images, a rubric, and a class: anna (frozen), bob (another backbone), and cem, who copied anna's."""
-    folder = tmp_path_factory.mktemp("grading")
-    (folder / "rubric.yaml").write_text(RUBRIC)
-    (folder / "report.md").write_text("What I did.\n")
-    shutil.copytree(squares / "three" / "test", folder / "hidden" / "three")
-    shutil.copytree(squares / "two" / "val", folder / "hidden" / "two")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        two = settings(squares / "two", 2, epochs=1)
-        frozen = mslab.transfer(two | {"freeze": "all"}, backbone=parent).run
-        apart = mslab.train(two | {"seed": 5}).run
-    runs = {"anna": frozen, "bob": apart}
-    for name, run in runs.items():
-        run = folder / run
-        handin.pack([f"three={parent}", f"two={run}"], folder / "class" / f"{name}.zip", [str(folder / "report.md")])
-    with zipfile.ZipFile(folder / "class" / "anna.zip") as archive:
-        archive.extractall(folder / "class" / "cem" / "my files")
-    return folder
+def table(lab, name: str) -> list[dict[str, str]]:
+    with (lab / "out" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
-def graded(lab, out, *more):
-    return cli("grade", "class", "--rubric", "rubric.yaml", "--data", "hidden", "--out", out, *more, cwd=lab)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".cache" not in path.parts
-    }
-
-
-@pytest.fixture(scope="module")
-def done(lab):
-    result = graded(lab, "out", "--moodle", "--canvas")
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def test_points_are_what_the_rubric_says(lab, done, parent):
-    with (lab / "out" / "grades.csv").open(newline="") as file:
-        rows = {row["id"]: row for row in csv.DictReader(file)}
+def test_points_are_what_the_rubric_says(lab, parent):
+    rows = {row["id"]: row for row in table(lab, "grades.csv")}
     assert list(rows) == ["anna", "bob", "cem"]
-    from mslab import evaluation
-
-    accuracy = evaluation.evaluate(parent, lab / "hidden" / "three")["accuracy"]
-    for name, row in rows.items():
+    accuracy = json.loads((parent / "eval.json").read_text())["accuracy"]  # of the same images
+    for name in ("anna", "cem"):
+        row = rows[name]
         assert float(row["accuracy"]) == pytest.approx(30 * accuracy, abs=1e-3)
-        assert float(row["backbone"]) == (0 if name == "bob" else 20)
-        assert (float(row["files"]), float(row["settings"]), float(row["size"])) == (10, 10, 10)
+        assert float(row["backbone"]) == (20 if name == "anna" else 0)
+        assert [float(row[item]) for item in ("files", "settings", "claimed", "size")] == [10, 10, 10, 10]
         assert row["writeup"] == "" and row["deductions"] in ("", "0")
-    assert "3 submissions, mean" in done.stdout and "nothing is taken off for lateness" in done.stderr
+    points = [float(rows["bob"][item]) for item in ("files", "settings", "accuracy", "backbone", "claimed", "size")]
+    assert points == [3.33, 0, 0, 0, 0, 0]
+    said = (lab / "said").read_text()
+    assert "3 submissions, mean" in said and "nothing is taken off for lateness" in said
     assert (lab / "out" / "moodle.csv").is_file() and (lab / "out" / "canvas.csv").is_file()
 
 
-def test_copies_are_pairs_with_their_evidence_and_cost_nothing(lab, done):
-    with (lab / "out" / "copies.csv").open(newline="") as file:
-        rows = [(row["a"], row["b"], row["kind"]) for row in csv.DictReader(file)]
+def test_copies_are_pairs_with_their_evidence_and_cost_nothing(lab):
+    rows = [(row["a"], row["b"], row["kind"]) for row in table(lab, "copies.csv")]
     assert ("anna", "cem", "weights") in rows and ("anna", "cem", "history") in rows
     text = (lab / "out" / "students" / "anna" / "feedback.html").read_text()
     assert "cem" not in text and "equal" in text  # of the backbone; nothing of another student
 
 
-def test_once_more_gives_the_same_bytes_and_measures_nothing(lab, done, monkeypatch):
+def test_once_more_gives_the_same_bytes_and_measures_nothing(lab, monkeypatch):
     before = contents(lab / "out")
+    monkeypatch.setattr(grade.measuring, "measure", lambda *a: pytest.fail("it was measured again"))
     again = graded(lab, "out", "--moodle", "--canvas")
     assert again.returncode == 0 and contents(lab / "out") == before
-    fresh = graded(lab, "elsewhere", "--moodle", "--canvas", "--jobs", "1")
-    assert fresh.returncode == 0 and contents(lab / "elsewhere") == before
-    monkeypatch.chdir(lab)
-    monkeypatch.setattr(grade.measuring, "measure", lambda *a: pytest.fail("it was measured again"))
-    rows = grade.grade("class", "rubric.yaml", "hidden", "out")
-    assert [row.id for row in rows] == ["anna", "bob", "cem"]
 
 
-def test_lateness_is_taken_off_by_the_table_of_times(lab, done):
+def test_lateness_is_taken_off_by_the_table_of_times(lab):
     (lab / "times.csv").write_text(
         "id,submitted,attempt\nanna,2026-12-02T00:00:00+08:00,1\nbob,2026-11-30T00:00:00Z,1\n"
     )
     result = graded(lab, "out", "--times", "times.csv")
-    with (lab / "out" / "grades.csv").open(newline="") as file:
-        rows = {row["id"]: row for row in csv.DictReader(file)}
+    rows = {row["id"]: row for row in table(lab, "grades.csv")}
     assert result.returncode == 0 and float(rows["anna"]["deductions"]) == 5 and rows["bob"]["flags"] == ""
     assert "the table of times does not have it" in rows["cem"]["flags"]
     assert "1 day late" in (lab / "out" / "students" / "anna" / "feedback.html").read_text()
@@ -123,11 +72,10 @@ def test_lateness_is_taken_off_by_the_table_of_times(lab, done):
     assert result.returncode == 1 and "line 3" in result.stderr and not (lab / "nowhere").exists()
 
 
-def test_last_years_copy_is_found(lab, done):
+def test_last_years_copy_is_found(lab):
     shutil.copytree(lab / "class", lab / "last", ignore=lambda folder, names: [n for n in names if n != "anna.zip"])
     result = graded(lab, "out", "--last-year", "last")
-    with (lab / "out" / "copies.csv").open(newline="") as file:
-        rows = [(row["a"], row["b"], row["last_year"]) for row in csv.DictReader(file)]
+    rows = [(row["a"], row["b"], row["last_year"]) for row in table(lab, "copies.csv")]
     assert result.returncode == 0 and ("cem", "anna", "yes") in rows, rows
 
 
@@ -194,8 +142,6 @@ def test_ids_that_are_one_or_look_like_one(tmp_path):
 
 
 def test_a_folders_hash_is_of_names_and_contents_and_follows_no_link(tmp_path):
-    import os
-
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "a").write_text("1")

@@ -2,8 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
-from helpers import cli, overrides, settings
+from helpers import cli, history, manifest, overrides, settings
 
 from mslab import repeating
 from mslab.check import check_dataset
@@ -42,13 +43,17 @@ def test_two_seeds_of_a_transfer_are_two_runs_and_their_mean(parent, squares, in
     rows = result["runs"]
     assert [row["seed"] for row in rows] == [3, 4]
     for row in rows:
-        manifest = json.loads((inside / row["run"] / "manifest.json").read_text())
-        assert manifest["seed"] == row["seed"] and manifest["kind"] == "transfer" and manifest["status"] == "done"
-        assert manifest["metrics"]["val_acc"] == row["val_acc"]
-        last = (inside / row["run"] / "history.csv").read_text().splitlines()[-1].split(",")
-        assert (float(last[3]), float(last[4])) == (row["train_loss"], row["train_acc"])
+        told = manifest(inside / row["run"])
+        assert told["seed"] == row["seed"] and told["kind"] == "transfer" and told["status"] == "done"
+        assert told["metrics"]["val_acc"] == row["val_acc"]
+        last = history(inside / row["run"])[-1]
+        assert (float(last["train_loss"]), float(last["train_acc"])) == (row["train_loss"], row["train_acc"])
         assert row["test_acc"] == pytest.approx(row["val_acc"], abs=1e-6)  # the same images
-        assert 0 <= row["macro_f1"] <= 1 and row["linear_acc"] is not None
+        measured = json.loads((inside / row["run"] / "eval.json").read_text())  # on those images, too
+        assert row["macro_f1"] == pytest.approx(
+            np.mean([one["f1"] for one in measured["per_class"].values()]), abs=1e-6
+        )
+        assert row["linear_acc"] == told["metrics"]["linear_acc"]
     for key in repeating.METRICS:
         assert result["metrics"][key]["n"] == 2 and result["metrics"][key]["std"] is not None
         assert result["metrics"][key]["mean"] == pytest.approx(sum(row[key] for row in rows) / 2)

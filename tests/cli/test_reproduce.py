@@ -25,13 +25,9 @@ def wide(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def made(squares, tmp_path_factory):
-    """A finished run and its images, to be copied."""
-    root = tmp_path_factory.mktemp("made")
-    shutil.copytree(squares / "three", root / "three")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        return Path(mslab.train(settings(root / "three", 3)).run).resolve()
+def made(squares, finished):
+    """A finished run. Not to be changed."""
+    return finished(settings(squares / "three", 3)).run
 
 
 @pytest.fixture
@@ -44,9 +40,9 @@ def run(made, inside):
 
 
 @pytest.fixture
-def moved(made, inside):
+def moved(squares, inside):
     """A copy of its images, and the overrides that name it."""
-    shutil.copytree(made.parent.parent / "three", inside / "three")
+    shutil.copytree(squares / "three", inside / "three")
     return ["train_data=three/train", "val_data=three/val"]
 
 
@@ -149,25 +145,11 @@ def test_a_transfer_run_with_its_parent_elsewhere(squares, parent, inside):
         assert once_more(path, dry_run=True, backbone=given)[0].held
 
 
-@pytest.mark.slow
 def test_an_incremental_run(squares, parent, inside):
     path = Path(finetuning.incremental(settings(squares / "three", 3, epochs=1), parent).run)
     result, text = once_more(path)
     assert result.comparison.verdict == "identical", text
     assert Run.read(result.again).manifest["kind"] == "incremental"
-
-
-@pytest.mark.slow
-def test_a_run_of_two_workers(made, inside, all_cores):
-    config = inside / "two.yaml"
-    shutil.copy(made / "config.yaml", config)
-    done = cli("train", config, "--workers", 2, "batch_size=4", "--no-report", cwd=inside)
-    assert done.returncode == 0, done.stderr
-    path = next((inside / "runs").iterdir())
-    done = cli("reproduce", path, "--no-report", cwd=inside)
-    assert done.returncode == 0, done.stderr + done.stdout
-    again = next(folder for folder in (inside / "runs").iterdir() if "-again-" in folder.name)
-    assert Run.read(again).manifest["workers"] == 2
 
 
 # --- other images ----------------------------------------------------------------------------------------------------
@@ -523,28 +505,6 @@ def test_names_that_are_no_packages_do_not_reach_pip(run):
         edit(run, lambda told, name=name, version=version: told["environment"].update(packages={name: version}))
         with pytest.raises(RunError, match="The manifest names packages that cannot be"):
             installing.run_in_own(Run.read(run), [])
-
-
-@pytest.mark.slow
-def test_pip_that_fails_says_why(tmp_path):
-    with pytest.raises(DeviceError) as caught:
-        installing.install(
-            installing.find_python(".".join(map(str, __import__("sys").version_info[:3]))),
-            "# Python\nmslab-has-no-such-package==1.0\n",
-            tmp_path,
-        )
-    assert "pip could not install what the run was made with." in str(caught.value)
-    assert "mslab-has-no-such-package==1.0" in str(caught.value)
-
-
-@pytest.mark.slow
-def test_a_run_again_with_its_own_packages(run, inside):
-    (inside / "tmp").mkdir()
-    env = {"TMPDIR": str(inside / "tmp")}
-    done = cli("reproduce", run, "--install", "--no-report", cwd=inside, env=env, timeout=1800)
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "identical: every epoch's figures" in done.stdout and "installing " in done.stderr
-    assert not list((inside / "tmp").glob("mslab-install-*"))
 
 
 def test_the_report_of_other_folders_is_the_same_as_the_runs(run, moved):

@@ -14,41 +14,38 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
-from helpers import cli, overrides
+from helpers import PROGRAM, cli, figures
 
+import mslab
+from mslab import cli as command
 from mslab import manifest, plots, runfolder, watching
 from mslab.checkpoint import write_text
 from mslab.errors import RunError
 from mslab.runfolder import Run
 
-MSLAB = str(Path(sys.executable).with_name("mslab"))
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|.)")
 
 
 class Terminal:
-    """`mslab watch …` on a pseudo-terminal of 80 x 24. `seen` is all that it has written."""
+    """A pseudo-terminal of 80 x 24. `seen` is all that was written on it."""
 
-    def __init__(self, *words, lines=24, columns=80, **environment):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "CI")}
-        env |= {"TERM": "xterm-256color", **environment}
-        ends = {"stdin": slave, "stdout": slave, "stderr": slave, "env": env}
-        own = {
-            "start_new_session": True,
-            "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        }  # so that ^C comes
-        self.process = subprocess.Popen([MSLAB, "watch", *map(str, words)], **ends, **own)
-        os.close(slave)
+    def __init__(self, lines=24, columns=80, **environment):
+        self.master, self.slave = pty.openpty()
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "CI")}
+        self.environment |= {"TERM": "xterm-256color", **environment}
         self.seen, self.decoder = "", codecs.getincrementaldecoder("utf-8")()
 
     def read(self, until=lambda seen: False, timeout=60):
-        """Read until that holds, or the process has ended."""
+        """Read until that holds, or nobody has the terminal open any more."""
         deadline = time.monotonic() + timeout
         while not until(self.seen):
             assert time.monotonic() < deadline, self.seen
@@ -56,17 +53,77 @@ class Terminal:
                 continue
             try:
                 self.seen += self.decoder.decode(os.read(self.master, 65536))
-            except OSError:  # nobody has it open any more
+            except OSError:
                 break
         return self.seen
 
-    def end(self):
-        """(exit code, the text that stays on the terminal after the screen has come back)."""
+    def shows(self, text):
+        self.read(lambda seen: text in ESCAPES.sub("", seen))
+
+    def after(self):
+        """What stays on the terminal after the screen has come back."""
         self.read()
-        code = self.process.wait(10)
         os.close(self.master)
         _, _, after = self.seen.rpartition("\x1b[?1049l")
-        return code, ESCAPES.sub("", after).replace("\r", "")
+        return ESCAPES.sub("", after).replace("\r", "")
+
+    def start(self, *words):
+        """`mslab watch …` on it, in a process of its own, to which ^C comes."""
+        own = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)}
+        ends = dict.fromkeys(("stdin", "stdout", "stderr"), self.slave)
+        self.process = subprocess.Popen([*PROGRAM, "watch", *map(str, words)], env=self.environment, **ends, **own)
+        os.close(self.slave)
+        return self
+
+    def end(self):
+        """(exit code of the process, what stays)."""
+        after = self.after()
+        return self.process.wait(10), after
+
+
+def watch(*words, then=(), **terminal):
+    """`mslab watch …` in this process, with a terminal in the place of its standard streams.
+
+    `then` has pairs: a text that is waited for, and what is done when it has been shown. Returns the exit code, what
+    stays on the terminal, and the terminal.
+    """
+    screen = Terminal(**terminal)
+    trouble = []
+
+    def follow():
+        try:
+            for text, action in then:
+                screen.shows(text)
+                action()
+            screen.read()
+        except Exception as error:
+            trouble.append(error)
+            os.kill(os.getpid(), signal.SIGINT)  # ends the watching
+
+    with ExitStack() as stack:
+        saved = [os.dup(number) for number in range(3)]
+        for number, kept in enumerate(saved):
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            os.dup2(screen.slave, number)
+        for name in ("stdout", "stderr"):
+            stream = stack.enter_context(open(os.dup(screen.slave), "w", buffering=1, encoding="utf-8"))  # noqa: PTH123
+            stack.enter_context(mock.patch.object(sys, name, stream))
+        os.close(screen.slave)
+        stack.enter_context(mock.patch.dict(os.environ, screen.environment, clear=True))
+        reader = threading.Thread(target=follow)
+        reader.start()
+        with pytest.raises(SystemExit) as leaving:
+            command.app(["watch", *map(str, words)], prog_name="mslab")
+    reader.join()
+    assert not trouble, trouble
+    return leaving.value.code, screen.after(), screen
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch):
+    """It looks more often than a person needs."""
+    monkeypatch.setattr(watching, "PAUSE", 0.02)
 
 
 @pytest.fixture
@@ -100,35 +157,40 @@ def note(folder, **more):
     write_text(folder / "manifest.json", json.dumps(json.loads((folder / "manifest.json").read_text()) | more))
 
 
-def test_it_needs_no_mindspore():
-    script = "import sys, mslab.cli, mslab.watching; print('mindspore' in sys.modules, 'matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False False\n", done.stderr
+def test_a_real_run_is_followed_to_its_end_and_ctrl_c_ends_the_watching_only(three, inside, monkeypatch):
+    """Two that watch, in processes of their own; each epoch ends when they have shown it."""
+    end_epoch, watching_it = Run.end_epoch, []
 
+    def ending(self, *rest):
+        end_epoch(self, *rest)
+        if self.epoch == 1:
+            watching_it.extend(Terminal().start(self.path) for _ in range(2))
+        for terminal in watching_it:
+            terminal.shows(f"epoch {self.epoch}/3  running")
+        if self.epoch == 2:
+            stopped = watching_it.pop()
+            os.write(stopped.master, b"\x03")
+            code, after = stopped.end()
+            assert code == 130 and "stopped watching; the run goes on as it is" in after
+            assert "epoch 2/3  running" in after
+            assert stopped.seen.rindex("\x1b[?25h") > stopped.seen.rindex("\x1b[?25l")  # the cursor is there again
 
-def test_a_real_run_is_followed_to_its_end(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 25})).replace("=", ": "))
-    with subprocess.Popen([MSLAB, "train", "x.yaml"], stderr=subprocess.PIPE, text=True) as training:
-        while not list(inside.glob("runs/*/train.log")):
-            assert training.poll() is None
-            time.sleep(0.05)
-        (folder,) = (inside / "runs").iterdir()
-        terminal = Terminal(folder)
-        training.communicate()
+    monkeypatch.setattr(Run, "end_epoch", ending)
+    run = mslab.train(three | {"epochs": 3}).run
+    (terminal,) = watching_it
     code, after = terminal.end()
-    seen = [int(n) for n in re.findall(r"epoch (\d+)/25  running", ESCAPES.sub("", terminal.seen))]
-    assert code == 0 and len(set(seen)) >= 2 and seen == sorted(seen), seen
-    assert "epoch 25/25  done  best val_acc 1.000 in epoch" in after and "└1─" in after
+    best = max(figures(run), key=lambda row: (float(row["val_acc"]), -int(row["epoch"])))
+    assert f"epoch 3/3  done  best val_acc {float(best['val_acc']):.3f} in epoch {best['epoch']}" in after
+    assert code == 0 and "└1─" in after
+    seen = [int(n) for n in re.findall(r"epoch (\d+)/3  running", ESCAPES.sub("", terminal.seen))]
+    assert set(seen) == {1, 2, 3} and seen == sorted(seen)
 
 
 def test_it_redraws_when_the_file_changes_and_leaves_the_terminal_as_it_was(run):
-    terminal = Terminal(run)
-    terminal.read(lambda seen: "epoch 3/40" in seen)
-    write(run, 4)
-    terminal.read(lambda seen: "epoch 4/40" in seen)
-    assert terminal.process.poll() is None
-    note(run, status="done", ended_by="early stopping: enough")
-    code, after = terminal.end()
+    done = {"status": "done", "ended_by": "early stopping: enough"}
+    code, after, terminal = watch(
+        run, then=[("epoch 3/40  running", lambda: write(run, 4)), ("epoch 4/40  running", lambda: note(run, **done))]
+    )
     assert code == 0 and "epoch 4/40  done (early stopping: enough)  best val_acc 0.800 in epoch 3" in after
     assert terminal.seen.startswith("\x1b[?1049h") and terminal.seen.count("\x1b[?1049h") == 1
     assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")  # the cursor is there again
@@ -139,40 +201,30 @@ def test_it_redraws_when_the_file_changes_and_leaves_the_terminal_as_it_was(run)
 @pytest.mark.parametrize("status", ["failed", "interrupted", "paused"])
 def test_it_ends_where_the_run_has(run, status):
     note(run, status=status)
-    code, after = Terminal(run).end()
+    code, after, _ = watch(run)
     assert code == 0 and f"epoch 3/40  {status}" in after and " left" not in after
 
 
 def test_a_run_whose_process_was_killed_is_said(run):
-    terminal = Terminal(run)
-    terminal.read(lambda seen: "epoch 3/40  running  about 6 min left" in ESCAPES.sub("", seen))
-    with (run / "copy").open("w") as file:  # another file in its place: nobody has a lock on it
-        file.write("x")
-    (run / "copy").replace(run / "train.log")
-    code, after = terminal.end()
+    def kill():
+        with (run / "copy").open("w") as file:  # another file in its place: nobody has a lock on it
+            file.write("x")
+        (run / "copy").replace(run / "train.log")
+
+    code, after, _ = watch(run, then=[("epoch 3/40  running  about 6 min left", kill)])
     assert code == 0 and "killed: its process is gone; mslab train --resume RUN goes on" in after
-
-
-def test_ctrl_c_ends_with_130_and_says_that_the_run_goes_on(run):
-    terminal = Terminal(run)
-    terminal.read(lambda seen: "epoch 3/40" in seen)
-    os.write(terminal.master, b"\x03")
-    code, after = terminal.end()
-    assert code == 130 and "stopped watching; the run goes on as it is" in after and "epoch 3/40  running" in after
-    assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")
 
 
 def test_a_terminal_that_is_small_or_dumb(run):
     note(run, status="done")
-    code, after = Terminal(run, lines=8, columns=40).end()
+    code, after, _ = watch(run, lines=8, columns=40)
     assert code == 0 and "epoch 3/40  done" in after and max(map(len, after.split("\n"))) <= 40
-    terminal = Terminal(run, TERM="dumb")
-    code, after = terminal.end()
+    code, after, terminal = watch(run, TERM="dumb")
     assert code == 0 and "\x1b" not in terminal.seen and "epoch 3/40  done" in after
 
 
 def test_once_and_where_there_is_no_terminal_it_is_drawn_once(run):
-    code, after = Terminal(run, "--once").end()
+    code, after, _ = watch(run, "--once")
     assert code == 0 and "epoch 3/40  running" in after
     note(run, warnings=[{"code": "overfitting", "epoch": 2, "text": "…"}, {"code": "chance", "epoch": 3, "text": "…"}])
     for words in ((run,), (run, "--once")):
@@ -230,8 +282,7 @@ def test_names_from_outside_neither_break_nor_run_in_the_terminal(run, inside):
     done = cli("watch", folder)
     assert done.returncode == 1 and "\\x1b[31m[bold]" in done.stderr and "\x1b" not in done.stderr
     write(folder, 3)
-    terminal = Terminal(folder)
-    code, after = terminal.end()
+    code, after, terminal = watch(folder)
     assert code == 0 and "\x1b[2J" not in after and "\x1b[31m" not in terminal.seen
 
 
@@ -269,14 +320,15 @@ def test_a_run_holds_the_lock_until_it_ends_and_notes_a_warning_at_once(parent, 
     assert watching.status_of(run) == "gone"
 
 
-def test_a_killed_process_lets_go_of_the_lock(inside, three):
-    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 400})).replace("=", ": "))
-    with subprocess.Popen([MSLAB, "train", "x.yaml"], stderr=subprocess.PIPE, text=True) as training:
-        for line in training.stderr:
-            if line.startswith("epoch "):
-                break
-        (folder,) = (inside / "runs").iterdir()
-        assert "running" in cli("watch", folder).stdout
+def test_a_killed_process_lets_go_of_the_lock(run, inside):
+    folder = run.rename(inside / "other")  # whose train.log nobody has open
+    (folder / "train.log").unlink()
+    script = f"from mslab.runfolder import Run\nwith Run.open({str(folder)!r}).recording():\n    print(input())\n"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) as training:
+        while not (folder / "train.log").exists() or watching.is_free(folder / "train.log"):
+            assert training.poll() is None
+        assert "epoch 3/40  running" in cli("watch", folder).stdout
         training.send_signal(signal.SIGKILL)
         training.communicate()
     assert "killed: its process is gone" in cli("watch", folder).stdout
@@ -300,10 +352,7 @@ def test_the_time_that_is_left(run):
 
 
 def test_a_run_that_is_taken_away_meanwhile_is_said(run):
-    terminal = Terminal(run)
-    terminal.read(lambda seen: "epoch 3/40" in seen)
-    (run / "manifest.json").unlink()
-    code, after = terminal.end()
+    code, after, _ = watch(run, then=[("epoch 3/40", (run / "manifest.json").unlink)])
     assert code == 1 and "RunError" in after and "manifest.json is no JSON" in after
     with pytest.raises(RunError):
         watching.watch(run)

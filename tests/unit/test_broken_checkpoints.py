@@ -1,7 +1,8 @@
-"""Broken and hostile checkpoints: each ends in one clear message, in this process, without much memory."""
+"""Broken and hostile checkpoints: each ends in one clear message, in this process, without much memory or MindSpore."""
 
 import io
 import json
+import os
 import pickle
 import re
 import struct
@@ -9,32 +10,29 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
-from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import pytest
-from helpers import PROJECT, STAGES, cli, without_roots_rights
+from helpers import PROJECT, cli, without_roots_rights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mslab import checkpoint, model
+from mslab import checkpoint
 from mslab.checkpoint import dialects, formats
 from mslab.errors import CheckpointError
 
-TORCH = (PROJECT / "tests" / "data" / "torch.pth").read_bytes()
+DATA = PROJECT / "tests" / "data"  # torch.pth is PyTorch's own file, mindspore.ckpt MindSpore's
 
 
 def whole_files(folder):
-    """A small network in every format: {suffix: bytes}."""
-    backbone = model.resnet50_backbone(STAGES)
-    network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
-    checkpoint.save(list(network.get_parameters()), folder / "x.ckpt", {"class_names": ["a", "b", "c"]})
-    ms.save_checkpoint(network, str(folder / "plain.ckpt"))
-    weights = checkpoint.read(folder / "x.ckpt")
-    checkpoint.save_safetensors(dialects.to_torch(weights.tensors), folder / "x.safetensors", {})
-    found = {"ckpt": "x.ckpt", "plain": "plain.ckpt", "safetensors": "x.safetensors"}
-    return {kind: (folder / name).read_bytes() for kind, name in found.items()} | {"pth": TORCH}
+    """A file in every format, the first three of one small network: {format: bytes}."""
+    weights = checkpoint.read(DATA / "torch.pth")
+    tensors = weights.backbone | weights.head
+    checkpoint.save_arrays(tensors, folder / "x.ckpt", {"class_names": ["a", "b", "c"]})
+    checkpoint.save_safetensors(dialects.to_torch(tensors), folder / "x.safetensors", {})
+    files = {"ckpt": folder / "x.ckpt", "safetensors": folder / "x.safetensors", "pth": DATA / "torch.pth"}
+    files |= {"plain": DATA / "mindspore.ckpt"}
+    return {kind: file.read_bytes() for kind, file in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +91,13 @@ def pth(held, **members):
 
 
 class Runs:
-    def __reduce__(self):
-        import os
+    """Pickles as a call that makes this file."""
 
-        return os.system, ("touch /tmp/mslab-was-here",)
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.file}",)
 
 
 ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
@@ -150,7 +151,6 @@ BROKEN = {
     "safetensors: a shape of words": (safetensors({"w": ENTRY | {"shape": ["1"]}}, bytes(4)), "w is not described"),
     "safetensors: unknown type": (safetensors({"w": ENTRY | {"dtype": "F8_E4M3"}}, bytes(4)), "unknown type 'F8_E4M3'"),
     "safetensors: nested without end": (safetensors(b"{" + b'"a":{' * 50_000), "is not a whole safetensors file"),
-    "pth: code": (pth({"w": Runs()}), "it holds posix.system, and only tensors are read"),
     "pth: a class": (pth({"w": np.float32(1)}), "only tensors are read"),
     "pth: no tensors": (pth({"epoch": 3}), "no state_dict in it"),
     "pth: a storage that is not there": (
@@ -198,8 +198,12 @@ def test_sizes_that_make_no_network_are_refused_before_one_is_built(tensors, tmp
     assert done.returncode == 1 and "Traceback" not in done.stderr and not (tmp_path / "y.ckpt").exists()
 
 
-def test_nothing_of_a_pickle_was_run():
-    assert not Path("/tmp/mslab-was-here").exists()
+def test_a_pickle_runs_nothing(tmp_path):
+    content = pickle.dumps(Runs(tmp_path / "was-here"), 2)
+    pickle.loads(content)
+    (tmp_path / "was-here").unlink()  # so the call works where a pickle may call
+    assert "it holds posix.system, and only tensors are read" in refused(tmp_path / "x.pth", pth(content))
+    assert not (tmp_path / "was-here").exists()
 
 
 def test_a_compressed_or_overlapping_zip(tmp_path):
@@ -207,6 +211,12 @@ def test_a_compressed_or_overlapping_zip(tmp_path):
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x/data.pkl", bytes(10**6))
     assert "it is compressed" in refused(tmp_path / "x.pth", buffer.getvalue())
+    content = pth({"a": 1}, **{"0": bytes(2000), "1": bytes(2000)})
+    second = content.rindex(b"PK\x01\x02")  # what the list of files says of data/1: it begins where data/0 begins
+    first = content.index(b"x/data/0") - 30
+    content = content[: second + 42] + struct.pack("<I", first) + content[second + 46 :]
+    content = content[: second + 20] + struct.pack("<II", 4000, 4000) + content[second + 28 :]
+    assert "its parts would lie over each other" in refused(tmp_path / "x.pth", content)
 
 
 def test_a_folder_a_missing_file_and_one_that_may_not_be_read(tmp_path):
@@ -228,26 +238,12 @@ def test_a_file_larger_than_allowed_is_not_read(tmp_path, monkeypatch):
     assert "it has 1001 bytes" in refused(tmp_path / "x.ckpt", bytes(1001))
 
 
-def test_numbers_that_are_not_finite(tmp_path, whole):
-    network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
-    before = {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
-    (tmp_path / "x.ckpt").write_bytes(whole["ckpt"])
-    weights = checkpoint.read(tmp_path / "x.ckpt")
-    tensors = {name: value.copy() for name, value in weights.tensors.items()}
-    tensors["layer2.0.conv2.weight"][0, 0, 0, 0] = np.nan
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.load_exactly(network.parameters_dict(), tensors, tmp_path / "x.ckpt", "network")
-    assert "not finite" in str(caught.value) and "layer2.0.conv2.weight holds NaN or infinity" in str(caught.value)
-    assert "from before the loss exploded" in str(caught.value)
-    assert all(np.array_equal(before[name], p.asnumpy()) for name, p in network.parameters_dict().items())
-
-
 @pytest.mark.parametrize("kind", ["ckpt", "plain", "safetensors", "pth"])
 def test_a_file_cut_anywhere(kind, tmp_path, whole):
     content, path = whole[kind], tmp_path / "cut"
     path.write_bytes(content)
     complete = set(checkpoint.read(path).tensors)
-    for end in range(1, len(content), 1000):
+    for end in range(1, len(content), len(content) // 80):
         path.write_bytes(content[:end])
         try:
             found = set(checkpoint.read(path).tensors)
@@ -261,7 +257,7 @@ def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
     path = tmp_path / "damaged"
     place = st.one_of(st.floats(0, 1), st.floats(0, 0.02))
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=250, deadline=None, database=None, derandomize=True)
     @given(st.sampled_from(sorted(whole)), st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=4))
     def damaged(kind, changes):
         content = bytearray(whole[kind])

@@ -10,7 +10,6 @@ from helpers import PROJECT
 from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_config
 from mslab.config.page import page as made
 from mslab.errors import ConfigError
-from mslab.grade.rubric import load_rubric
 from mslab.sweep.space import read_space
 
 GOOD = {"train_data": "a", "val_data": "b", "class_num": 9}
@@ -118,7 +117,8 @@ def test_the_dump_holds_every_setting_and_reads_back(tmp_path):
     config = load_config(GOOD | {"lr_max": 1e-5, "lr_init": 1e-6, "stages": [[1, 8, 1], [2, 16, 2]]})
     (tmp_path / "config.yaml").write_text(dump_config(config))
     assert load_config(tmp_path / "config.yaml") == config
-    assert all(field.description in dump_config(config) for field in FIELDS.values())
+    dumped = dump_config(config)
+    assert all(field.description in dumped for field in FIELDS.values())
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_a_missing_file_names_those_beside_it(tmp_path):
 def test_every_shipped_config_parses_and_says_its_command(path):
     if path.name == "space.yaml":
         assert read_space(path, load_config(path.with_name("knobs.yaml")))
-    else:
-        load_rubric(path) if path.name == "rubric.yaml" else load_config(path)
+    elif path.name != "rubric.yaml":  # tests/training/test_config.py, since it needs MindSpore
+        load_config(path)
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# ./run.sh ") and path.name in first and second.startswith("# ")
 

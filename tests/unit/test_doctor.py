@@ -1,14 +1,12 @@
 """Each thing that makes training fail or crawl is named with its fix, and the exit code says so."""
 
-import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from helpers import PROJECT, cli, without_roots_rights
+from helpers import PROJECT, without_roots_rights
 
 from mslab import cuda
 from mslab.doctor import Diagnosis, Facts, judge
@@ -63,50 +61,50 @@ def test_nothing_is_wrong_with_a_healthy_machine_and_each_device_not_taken_has_i
     assert told.endswith("training works here, on the cpu")
 
 
-@pytest.mark.parametrize(
-    "level,name,changed,text,fix",
-    [
-        ("error", "Python", {"python": "3.13.1"}, "3.13.1", "python3.11"),
-        ("error", "MindSpore", {"mindspore": ""}, "is not installed", "pip install mindspore==2.8.0"),
-        ("error", "MindSpore", {"mindspore": "2.6.0"}, "2.6.0: mslab was not made", "pip install mindspore==2.8.0"),
-        ("error", "MindSpore", {"mindspore": "2.11.0"}, "2.11.0: mslab was not", "pip install mindspore==2.8.0"),
-        ("error", "NumPy", {"numpy": "2.1.3"}, "first addition dies", "pip install 'numpy<2'"),
-        ("warning", "gpu", {"refused": {"gpu": "it does not answer"}}, "not taken: it does not answer", ""),
-        ("warning", "CUDA", {"gpu_driver": True, "libraries": WITHOUT_CUDNN}, "libcudnn.so.8", "'mslab[gpu]'"),
-        ("error", "CUDA", GPU | {"cuda_release": "12.4"}, "CUDA_HOME=/c has CUDA 12.4", "unset CUDA_HOME"),
-        ("error", "driver", GPU | {"gpus": [ADA | {"driver": "418.2"}]}, "driver 418.2", "update the NVIDIA driver"),
-        ("error", "GPU", GPU | {"gpus": [ADA | {"capability": "5.2"}]}, "no kernels", "device: cpu"),
-        ("warning", "GPU", GPU, "NVIDIA L4, driver 550.54, compute capability 8.9", "wait at the first start"),
-        ("error", "CANN", NPU | {"cann": "8.1"}, "8.1 (driver 25.0): this MindSpore was not made", "install CANN 8.5"),
-        ("warning", "CANN", {"ascend_driver": "?", "cann": "9.1"}, "9.1: this MindSpore", "install CANN 8.5"),
-        ("error", "CANN", NPU, "none found (driver 25.0)", "source /usr/local/Ascend/ascend-toolkit/set_env.sh"),
-        ("warning", "CANN", {"ascend_driver": "25.0", "cann": "8.5"}, "variables are not set", "source /usr/local"),
-        (
-            "error",
-            "CPU",
-            AVX512 | {"mindspore": "2.10.0", "environ": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}},
-            "ONEDNN_MAX_CPU_ISA=AVX512_CORE: MindSpore 2.10.0's convolutions run 100 times slower",
-            "unset ONEDNN_MAX_CPU_ISA",
-        ),
-        ("warning", "cores", {"cores": 1}, "1 may be used", "taskset"),
-        ("error", "memory", {"memory": GIB}, "1.0 GiB to be had", "end other programs"),
-        ("warning", "memory", {"memory": 3 * GIB}, "small images only", "lower batch_size"),
-        ("error", "runs", {"free": {"/lab": GIB // 2, "/cache": 9 * GIB}}, "/lab: 0.5 GiB free", "make room"),
-        ("warning", "runs", {"free": {"/lab": GIB, "/cache": 9 * GIB}}, "few runs fit", "make room"),
-        ("error", "runs", {"unwritable": {"/lab": "Read-only file system"}}, "/lab: Read-only", "one of your own"),
-        ("warning", "cache", {"unwritable": {"/cache": "Permission denied"}}, "done anew each time", "XDG_CACHE_HOME="),
-        ("warning", "cache", {"free": {"/lab": 9 * GIB, "/cache": 1}}, "/cache: 0.0 GiB free", "make room"),
-        ("error", "speed", {"speed": {"product": 0.015, "convolution": 2.5, "training step": 0.2}}, "crawls", "2.8.0"),
-        ("error", "speed", {"speed": {"product": 0.015, "convolution": 0.02, "training step": 12}}, "crawls", "2.8.0"),
-        (
-            "error",
-            "speed",
-            {"speed": {}, "trouble": "not done after 240 s"},
-            "not done after",
-            "mslab.doctor.timing cpu",
-        ),
-    ],
-)
+TROUBLES = [  # level, name, what is otherwise than on a healthy machine, what is said, the fix
+    ("error", "Python", {"python": "3.13.1"}, "3.13.1", "python3.11"),
+    ("error", "MindSpore", {"mindspore": ""}, "is not installed", "pip install mindspore==2.8.0"),
+    ("error", "MindSpore", {"mindspore": "2.6.0"}, "2.6.0: mslab was not made", "pip install mindspore==2.8.0"),
+    ("error", "MindSpore", {"mindspore": "2.11.0"}, "2.11.0: mslab was not", "pip install mindspore==2.8.0"),
+    ("error", "NumPy", {"numpy": "2.1.3"}, "first addition dies", "pip install 'numpy<2'"),
+    ("warning", "gpu", {"refused": {"gpu": "it does not answer"}}, "not taken: it does not answer", ""),
+    ("warning", "CUDA", {"gpu_driver": True, "libraries": WITHOUT_CUDNN}, "libcudnn.so.8", "'mslab[gpu]'"),
+    ("error", "CUDA", GPU | {"cuda_release": "12.4"}, "CUDA_HOME=/c has CUDA 12.4", "unset CUDA_HOME"),
+    ("error", "driver", GPU | {"gpus": [ADA | {"driver": "418.2"}]}, "driver 418.2", "update the NVIDIA driver"),
+    ("error", "GPU", GPU | {"gpus": [ADA | {"capability": "5.2"}]}, "no kernels", "device: cpu"),
+    ("warning", "GPU", GPU, "NVIDIA L4, driver 550.54, compute capability 8.9", "wait at the first start"),
+    ("error", "CANN", NPU | {"cann": "8.1"}, "8.1 (driver 25.0): this MindSpore was not made", "install CANN 8.5"),
+    ("warning", "CANN", {"ascend_driver": "?", "cann": "9.1"}, "9.1: this MindSpore", "install CANN 8.5"),
+    ("error", "CANN", NPU, "none found (driver 25.0)", "source /usr/local/Ascend/ascend-toolkit/set_env.sh"),
+    ("warning", "CANN", {"ascend_driver": "25.0", "cann": "8.5"}, "variables are not set", "source /usr/local"),
+    (
+        "error",
+        "CPU",
+        AVX512 | {"mindspore": "2.10.0", "environ": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}},
+        "ONEDNN_MAX_CPU_ISA=AVX512_CORE: MindSpore 2.10.0's convolutions run 100 times slower",
+        "unset ONEDNN_MAX_CPU_ISA",
+    ),
+    ("warning", "cores", {"cores": 1}, "1 may be used", "taskset"),
+    ("error", "memory", {"memory": GIB}, "1.0 GiB to be had", "end other programs"),
+    ("warning", "memory", {"memory": 3 * GIB}, "small images only", "lower batch_size"),
+    ("error", "runs", {"free": {"/lab": GIB // 2, "/cache": 9 * GIB}}, "/lab: 0.5 GiB free", "make room"),
+    ("warning", "runs", {"free": {"/lab": GIB, "/cache": 9 * GIB}}, "few runs fit", "make room"),
+    ("error", "runs", {"unwritable": {"/lab": "Read-only file system"}}, "/lab: Read-only", "one of your own"),
+    ("warning", "cache", {"unwritable": {"/cache": "Permission denied"}}, "done anew each time", "XDG_CACHE_HOME="),
+    ("warning", "cache", {"free": {"/lab": 9 * GIB, "/cache": 1}}, "/cache: 0.0 GiB free", "make room"),
+    ("error", "speed", {"speed": {"product": 0.015, "convolution": 2.5, "training step": 0.2}}, "crawls", "2.8.0"),
+    ("error", "speed", {"speed": {"product": 0.015, "convolution": 0.02, "training step": 12}}, "crawls", "2.8.0"),
+    (
+        "error",
+        "speed",
+        {"speed": {}, "trouble": "not done after 240 s"},
+        "not done after",
+        "mslab.doctor.timing cpu",
+    ),
+]
+
+
+@pytest.mark.parametrize("level,name,changed,text,fix", TROUBLES)
 def test_each_trouble_is_named_with_its_fix_and_the_exit_code_follows(healthy, level, name, changed, text, fix):
     facts = replace(healthy, **changed)
     diagnosis = Diagnosis(facts, judge(facts))
@@ -136,41 +134,12 @@ def test_what_is_in_order_is_told_too(healthy, changed, text):
 
 
 def test_every_rule_has_a_case(healthy):
-    names = {finding.name for rule in RULES for finding in rule(replace(healthy, **GPU | {"ascend_driver": "?"}))}
-    assert " ".join(sorted(names)) == "CANN CPU CUDA GPU MindSpore NumPy Python cache cores device memory runs speed"
+    facts = replace(healthy, **GPU | {"ascend_driver": "?", "refused": NO_DRIVER})
+    for rule in RULES:
+        assert {finding.name for finding in rule(facts)} & {name for _, name, *_ in TROUBLES}, rule.__name__
 
 
 # --- facts, read from real files -------------------------------------------------------------------------------------
-
-
-def test_facts_are_read_from_where_the_system_and_the_toolkits_put_them(tmp_path):
-    root, toolkit = tmp_path / "root", tmp_path / "toolkit"
-    files = {
-        root / "proc/cpuinfo": "processor : 0\nmodel name\t: A Xeon\nflags\t\t: fpu avx2 avx512f\n",
-        root / "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n",
-        root / "sys/fs/cgroup/memory.max": "1073741824\n",
-        root / "usr/local/Ascend/driver/version.info": "Version=25.0.rc1\nascendhal_version=7\n",
-        root / "usr/local/Ascend/ascend-toolkit/latest/compiler/version.info": "Version=8.3.T2\n",
-        toolkit / "compiler/version.info": "timestamp=2025\nVersion=8.1.RC1\n",
-    }
-    for file, text in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "ASCEND_HOME_PATH": str(toolkit), "HOME": "/root"}
-    facts = gathering.gather(environ, here=tmp_path, root=root)
-    assert (facts.cpu, facts.flags, facts.memory) == ("A Xeon", "fpu avx2 avx512f", GIB)
-    assert (facts.ascend_driver, facts.cann) == ("25.0.rc1", "8.1")
-    assert facts.environ == {"ASCEND_HOME_PATH": str(toolkit)} and facts.cache == str(tmp_path / "cache" / "mslab")
-    assert gathering.cann({}, root) == "8.3" and gathering.cann({}, tmp_path) == ""
-    assert {finding.name for finding in judge(facts) if finding.level == "error"} >= {"memory"}
-    (root / "sys/fs/cgroup/memory.max").write_text("max\n")
-    assert gathering.memory(root) == 8_000_000 * 1024
-
-
-def test_the_accepted_cann_versions_are_the_installed_mindspores_own():
-    if gathering.runtime.version("mindspore") == "2.8.0":
-        assert gathering.cann_accepted() == ["8.2", "8.3", "8.5"]
-    assert gathering.cann_accepted()
 
 
 def test_a_read_only_folder_is_found_by_writing(tmp_path):
@@ -194,30 +163,7 @@ def test_a_full_disk_is_found_by_writing(tmp_path, healthy):
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
-
-
-def test_this_machine_is_fit_and_json_is_one_document(inside):
-    done = cli("doctor", "--json", "-")
-    told = json.loads(done.stdout)  # exactly one document, nothing else
-    assert done.returncode == 0, done.stdout
-    assert told["schema"] == 1 and told["ok"] and set(told["facts"]["speed"]) >= {"convolution", "training step"}
-    assert set(told["findings"][0]) == {"level", "name", "text", "expected", "fix"}
-    assert told["facts"]["device"] in ("cpu", "gpu", "ascend") and told["facts"]["here"] == str(Path.cwd())
-
-
-@pytest.mark.parametrize(
-    "body,told",
-    [
-        ("raise ImportError('numpy.core.multiarray failed to import')", "cannot work with the NumPy that is installed"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "ended by SIGILL"),
-        ("raise SystemExit(3)", "ended with code 3"),
-    ],
-)
-def test_a_mindspore_that_does_not_start_is_exit_code_1_with_the_reason(inside, body, told):
-    (inside / "site" / "mindspore").mkdir(parents=True)
-    (inside / "site" / "mindspore" / "__init__.py").write_text(body)
-    path = f"{inside / 'site'}:{PROJECT}"
-    done = cli("doctor", env={"PYTHONPATH": path})
-    assert done.returncode == 1 and told in re.sub(r"\s+", " ", done.stdout) and "Traceback" not in done.stderr
-    assert "training would fail or crawl here (1 error" in done.stdout
+def test_without_mindspore_an_ascend_machine_is_told_that_and_nothing_else_breaks(healthy):
+    for cann in ("", "8.5"):
+        findings = judge(replace(healthy, **NPU | {"mindspore": "", "cann": cann, "cann_accepted": []}))
+        assert [finding.name for finding in findings if finding.level == "error"] == ["MindSpore"], findings

@@ -184,7 +184,7 @@ def test_the_page_is_one_file_with_thumbnails_and_escapes_names(messy, tmp_path)
 
 
 def test_the_page_of_thousands_of_findings_stays_small(root):
-    for number in range(3000):
+    for number in range(400):
         (root / "a" / f"x{number}.png").write_bytes(b"")
     text = page.page(check_dataset(root))
-    assert len(text) < 100_000 and "… and 2976 more" in text
+    assert len(text) < 100_000 and text.count(".png") < 60 and "… and 376 more" in text

@@ -1,8 +1,6 @@
 """Guards before MindSpore starts, devices that are not there, and what becomes of MindSpore's output."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,13 +52,6 @@ def test_workers_are_at_most_the_cores():
     assert runtime.workers(10_000) == cores() and runtime.workers(1) == 1
 
 
-def test_plain_mindspore_refuses_more_workers_than_cores():
-    import mindspore.dataset as ds
-
-    with pytest.raises(ValueError, match="exceeds the boundary"):
-        ds.NumpySlicesDataset([1, 2]).map(lambda x: x, num_parallel_workers=10_000)
-
-
 @pytest.mark.parametrize("device", ["gpu", "ascend"])
 def test_a_device_that_is_not_there_is_one_clear_message(device, monkeypatch):
     monkeypatch.setitem(runtime.DRIVERS, device, ("/nowhere/driver",))
@@ -70,23 +61,12 @@ def test_a_device_that_is_not_there_is_one_clear_message(device, monkeypatch):
     assert f"device: {device} cannot be used here: no driver" in text and "device: cpu" in text and "expected" in text
 
 
-def test_a_driver_that_does_not_work_is_tried_in_a_child_and_auto_takes_the_cpu(monkeypatch, capfd):
-    for device in ("gpu", "ascend"):
-        monkeypatch.setitem(runtime.DRIVERS, device, ("/",))  # a "driver" is there; the device is not
-        if device == "gpu":
-            assert runtime.why_not(device)
-    assert runtime.choose_device("auto") == "cpu"
-    assert "C++ Call Stack" not in "".join(capfd.readouterr())
-
-
 @pytest.mark.parametrize("device", ["gpu", "ascend"])
-def test_without_a_driver_training_ends_before_data_or_mindspore_are_looked_at(device, tmp_path):
-    if any(runtime.cuda.there(mark) for mark in runtime.DRIVERS[device]):
-        pytest.skip("this machine has a driver")
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mindspore'] = None  # importing it fails\n")
-    (tmp_path / "x.yaml").write_text(f"train_data: no\nval_data: none\nclass_num: 2\ndevice: {device}\n")
+def test_without_a_driver_a_command_ends_before_data_or_mindspore_are_looked_at(device, inside, monkeypatch):
+    monkeypatch.setitem(runtime.DRIVERS, device, ("/nowhere/driver",))
+    Path("x.yaml").write_text(f"train_data: no\nval_data: none\nclass_num: 2\ndevice: {device}\n")
     for command in (["train", "x.yaml"], ["eval", "no.ckpt", "--data", "no", "--device", device]):
-        done = cli(*command, cwd=tmp_path, env={"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"})
+        done = cli(*command)  # in tests/unit, importing MindSpore fails
         assert done.returncode == 1 and done.stderr.startswith(f"DeviceError: device: {device} cannot be used here")
         assert "no driver" in done.stderr and "Traceback" not in done.stderr and not done.stdout
 
@@ -170,15 +150,6 @@ def test_ctrl_c_raises_a_flag_also_as_the_sigterm_that_mindspore_makes_of_it():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_help_and_check_do_not_import_mindspore(tmp_path):
-    script = (
-        "import sys, mslab.cli, mslab.check, mslab.config; print('mindspore' in sys.modules, 'sklearn' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout == "False False\n"
-    assert cli("--help").returncode == 0
-
-
 def test_imports_go_one_way_down_the_list():
     import ast
 
@@ -223,24 +194,3 @@ def test_no_name_commands_the_terminal(tmp_path, squares):
     text = done.stdout + done.stderr
     assert "\\x1b]0;title" in text and "\\u202eright" in text and "[/bold] [red]" in text
     assert all(c.isprintable() or c == "\n" for c in text)
-
-
-def test_ctrl_c_while_mindspore_is_imported_waits_for_its_end():
-    script = """
-import os, signal, sys, threading, time
-from mslab import runtime
-def press():
-    while "mindspore.common" not in sys.modules:
-        time.sleep(0.001)
-    os.kill(os.getpid(), signal.SIGINT)
-threading.Thread(target=press, daemon=True).start()
-with runtime.on_stop(runtime.stop_at_once):
-    try:
-        import mindspore
-        done = True
-        time.sleep(20)
-    except KeyboardInterrupt:
-        print("stopped", done, float(mindspore.Tensor([2.0]).asnumpy()[0]))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "stopped True 2.0" and done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mindspore import nn
 
 from mslab import schedule
 from mslab.config import FIELDS
@@ -80,19 +79,6 @@ def test_several_workers_multiply_what_is_reached_and_not_where_it_begins():
     assert schedule.rates(given, 2, 2.0) == pytest.approx([0.1, 0.45, 0.8, 0.8])
     given = config(epochs=1, lr_scheduler="strategy", learning_rate_strategy="1:0.1->0.2")
     assert schedule.rates(given, 2, 2.0) == pytest.approx([0.2, 0.4])
-
-
-@pytest.mark.parametrize("epochs,steps", [(1, 9), (3, 5), (10, 7)])
-def test_mindspores_own_curves(epochs, steps):
-    total = epochs * steps
-    own = nn.cosine_decay_lr(0.01, 0.4, total - 1, 1, total - 1)  # it counts to the step after the last
-    assert warmup_cosine(epochs, steps, 0, 0.0, 0.4, 0.01)[:-1] == pytest.approx(own, rel=1e-5)
-    own = nn.piecewise_constant_lr([steps, total + 1], [0.4, 0.04])[:total]
-    assert falling(epochs, steps, 0, 0.0, 0.4, [1], 0.1) == pytest.approx(own, rel=1e-5)
-    own = nn.exponential_decay_lr(0.4, 0.1, total, 1, total - 1)
-    assert strategy_rates(parse(f"{epochs}:0.4=>{0.4 * 0.1}"), steps) == pytest.approx(own, rel=1e-5)
-    own = nn.polynomial_decay_lr(0.4, 0.01, total, 1, total - 1, 1.0)
-    assert strategy_rates(parse(f"{epochs}:0.4->0.01"), steps) == pytest.approx(own, rel=1e-5)
 
 
 def test_warmup_rises_at_every_step_and_is_not_zero_for_an_epoch():
@@ -259,7 +245,8 @@ def test_a_strategy_is_exact_at_its_borders(rows, steps):
     for before, phase in itertools.pairwise(phases):
         assert rates[before.end * steps] == pytest.approx(phase.first) or (phase.end - before.end) * steps == 1
     low, high = min(min(p.first, p.last) for p in phases), max(max(p.first, p.last) for p in phases)
-    assert rates.min() >= low * (1 - 1e-9) and rates.max() <= high * (1 + 1e-9)
+    rounding = 1e-12 * high  # of a small rate reached from a large one
+    assert rates.min() >= low - rounding and rates.max() <= high + rounding
 
 
 @given(st.text(alphabet="0123456789.:,->=~e \t\0é", max_size=30))

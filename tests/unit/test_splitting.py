@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
+from checking import photo
 from helpers import cli
 from PIL import Image
-from test_check import photo
 
 from mslab.check import check_dataset
 from mslab.check.content import near_pairs
@@ -15,12 +15,14 @@ from mslab.splitting import split_dataset
 
 
 @pytest.fixture
-def root(tmp_path):
-    for number, name in enumerate(("a", "b", "c")):
-        (tmp_path / "set" / name).mkdir(parents=True)
-        for index in range(20):
-            photo(1000 * number + index, (160, 120)).save(tmp_path / "set" / name / f"{index:02}.png")
-    return tmp_path / "set"
+def root(tmp_path, once):
+    def make(folder):
+        for number, name in enumerate(("a", "b", "c")):
+            (folder / name).mkdir()
+            for index in range(20):
+                photo(1000 * number + index, (80, 60)).save(folder / name / f"{index:02}.png")
+
+    return shutil.copytree(once("photos", make), tmp_path / "set")
 
 
 def files(folder):
@@ -38,8 +40,9 @@ def test_each_class_gives_its_share(root, tmp_path):
 
 def test_the_seed_decides_and_the_source_stays(root, tmp_path):
     before = files(root)
+    report = check_dataset(root)
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
-        split_dataset(check_dataset(root), tmp_path / name, 0.25, seed=seed)
+        split_dataset(report, tmp_path / name, 0.25, seed=seed)
     assert files(tmp_path / "one") == files(tmp_path / "again") != files(tmp_path / "other")
     assert files(root) == before
 
@@ -48,14 +51,15 @@ def test_look_alikes_never_cross(root, tmp_path):
     for name in "abc":
         for index in range(8):  # each with a smaller, recompressed copy, two with an exact one
             image = Image.open(root / name / f"{index:02}.png")
-            image.resize((100, 75)).save(root / name / f"small{index}.jpg", quality=80)
+            image.resize((60, 45)).save(root / name / f"small{index}.jpg", quality=80)
             if index < 2:
                 shutil.copy(root / name / f"{index:02}.png", root / name / f"copy{index}.png")
-    pairs = len(near_pairs(check_dataset(root)))
+    whole = check_dataset(root)
+    pairs = len(near_pairs(whole))
     assert pairs >= 24
-    for seed in range(6):
+    for seed in range(3):
         out = tmp_path / f"out{seed}"
-        counts = split_dataset(check_dataset(root), out, 0.3, seed=seed)
+        counts = split_dataset(whole, out, 0.3, seed=seed)
         assert counts["val"] == {"a": 9, "b": 9, "c": 9}
         report = check_dataset(out)
         rows = list(each(report))

@@ -1,39 +1,15 @@
 """ModelArts' arguments: what they become, a run that is taken up again, and wrong ones."""
 
+import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import PROJECT, STAGES
+from helpers import PROJECT
 from ruamel.yaml import YAML
 
 from mslab import modelarts
 from mslab.errors import ConfigError, DatasetError
-
-
-def job(*arguments, env=None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mslab.modelarts", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-@pytest.mark.slow
-def test_a_job_trains_and_the_same_one_again_goes_on_where_it_stopped(inside, squares):
-    quick = f"--image_size=32 --batch_size=8 --epochs=1 --warmup_epochs=0 --device=cpu --stages={STAGES}".replace(
-        ", ", ","
-    )
-    first = job("--data_url", squares / "three", "--train_url=out", *quick.split())
-    assert first.returncode == 0, first.stderr
-    run = next(Path("out/runs").iterdir())
-    assert run.name.startswith("modelarts-") and (run / "checkpoints" / "best.ckpt").is_file()
-    manifest = run / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"status": "done"', '"status": "interrupted"'))
-    again = job("--data_url", squares / "three", "--train_url=out", *quick.split())
-    assert again.returncode == 0, again.stderr
-    assert f"runs/{run.name} has not ended and had the same settings: it goes on" in again.stderr
-    assert len(list(Path("out/runs").iterdir())) == 1
-    wrong = job("--data_url", squares / "three", "--train_url=out", "--use_sync_bn=True")
-    assert wrong.returncode == 1 and "'use_sync_bn' is ModelArts's name; here it is 'sync_bn'" in wrong.stderr
 
 
 def test_what_the_arguments_become(inside, squares):
@@ -64,6 +40,32 @@ def test_several_machines_are_told_by_the_environment(inside, squares):
     ]
     _, _, words = modelarts.translate(["--data_url", str(squares / "two"), "--train_url=o"], {"MA_NUM_GPUS": "4"})
     assert words[2:] == ["--workers", "4"]
+
+
+def test_the_same_job_again_goes_on_with_a_run_that_has_not_ended(inside, squares):
+    job = ["--data_url", str(squares / "two"), "--train_url=o", "--epochs=3"]
+    out, text, words = modelarts.translate(job, {})
+    assert words == ["train", "modelarts.yaml"]
+    for name, status in (("20240101-000000", "interrupted"), ("20240102-000000", "running")):
+        (out / "runs" / f"modelarts-{name}").mkdir(parents=True)
+        (out / "runs" / f"modelarts-{name}" / "manifest.json").write_text(json.dumps({"status": status}))
+    (out / "modelarts.yaml").write_text(text)
+    assert modelarts.translate(job, {})[2] == ["train", "--resume", "runs/modelarts-20240102-000000"]
+    assert modelarts.translate([*job, "--seed=2"], {})[2] == words, "other settings begin anew"
+    assert modelarts.translate(job, {"VC_TASK_INDEX": "1"})[2][:2] == ["train", "modelarts-1.yaml"]
+    (out / "runs" / "modelarts-20240102-000000" / "manifest.json").write_text(json.dumps({"status": "done"}))
+    assert modelarts.translate(job, {})[2] == words, "the newest run has ended"
+
+
+def test_a_job_is_the_command_line_in_the_output_folder(inside, squares, capfd):
+    with pytest.raises(SystemExit) as left:
+        modelarts.main(["--data_url", str(squares / "three"), "--train_url=out", "--use_sync_bn=True"])
+    assert left.value.code == 1
+    assert "'use_sync_bn' is ModelArts's name; here it is 'sync_bn'" in capfd.readouterr().err
+    assert Path.cwd() == inside / "out" and "use_sync_bn: True" in Path("modelarts.yaml").read_text()
+    with pytest.raises(SystemExit) as left:
+        modelarts.main(["--data_url=nowhere"])
+    assert left.value.code == 1 and capfd.readouterr().err.startswith("ConfigError: ")
 
 
 def test_wrong_arguments_are_named_all_at_once(inside, squares):

@@ -1,0 +1,30 @@
+"""What the tests of the checker share: a small data set, images as a camera takes them, what was found."""
+
+import numpy as np
+from PIL import Image
+
+
+def photo(seed=0, size=(64, 48)):
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8))
+    return coarse.resize(size, Image.Resampling.BICUBIC)
+
+
+def slow_jpeg(path):
+    """94 kB that take some 20 s to decode."""
+    Image.new("L", (2000, 2000), 90).save(path, progressive=True)
+    content = path.read_bytes()
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    path.write_bytes(content[:-2] + 5000 * scan + content[-2:])
+
+
+def found(report):
+    """What was found beside the two infos that the small drawings always give."""
+    return {(finding.code, finding.path) for finding in report.findings if finding.code != "near-duplicate"}
+
+
+def bad_checksum(root):
+    photo().save(root / "a" / "x.png")
+    content = bytearray((root / "a" / "x.png").read_bytes())
+    content[-5] ^= 1  # of IEND, which Pillow does not look at
+    (root / "a" / "x.png").write_bytes(content)

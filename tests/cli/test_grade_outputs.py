@@ -1,0 +1,159 @@
+"""The zip for Gradescope's autograder, and its script: what is in it, and what comes of a submission."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from gradescope_format import TOP, fits
+from helpers import PROGRAM
+
+from mslab.errors import ConfigError, MslabError
+from mslab.grade import gradescope
+
+LAB = """
+title: three squares
+total: 10
+networks:
+  three: {file: [three/best.ckpt, checkpoints/best.ckpt], data: val}
+items:
+  - {id: files, kind: files, points: 2.0, files: [config.yaml], public: true}
+  - {id: accuracy, kind: accuracy, points: 8.0, network: three, bands: [[0.1, 4.0], [0.9, 8.0]]}
+late: {due: "2018-07-31T23:00:00-07:00", per_day: 1.0}
+"""
+METADATA = {  # of "Submission Metadata", cut
+    "id": 123456,
+    "created_at": "2018-07-01T14:22:32.365935-07:00",
+    "assignment": {"due_date": "2018-07-31T23:00:00.000000-07:00", "title": "Programming Assignment 1"},
+    "users": [{"email": "student@example.com", "id": 1234, "name": "Student User"}],
+    "previous_submissions": [{"submission_time": "2017-04-06T14:24:48.087023-07:00", "score": 0.0, "results": {}}],
+}
+
+
+@pytest.fixture(scope="module")
+def zipped(squares, tmp_path_factory):
+    """The zip of LAB with the images of squares/three."""
+    folder = tmp_path_factory.mktemp("package")
+    (folder / "rubric.yaml").write_text(LAB)
+    return gradescope.package(folder / "rubric.yaml", squares / "three", folder / "new" / "autograder.zip")
+
+
+@pytest.fixture
+def autograder(zipped, tmp_path):
+    """A folder like /autograder: the zip unpacked, a submission, its metadata."""
+    root = tmp_path / "autograder"
+    (root / "submission").mkdir(parents=True)
+    with zipfile.ZipFile(zipped) as archive:
+        archive.extractall(root / "source")
+    (root / "submission_metadata.json").write_text(json.dumps(METADATA))
+    return root
+
+
+def run_it(root: Path, program: Path, **more) -> subprocess.CompletedProcess:
+    environment = os.environ | {"MSLAB_AUTOGRADER": str(root), "MSLAB": str(program)} | more
+    command = ["bash", root / "source" / "run_autograder"]
+    return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
+
+
+def test_the_zip_has_what_gradescope_asks_for_and_all_that_it_needs(zipped, squares):
+    with zipfile.ZipFile(zipped) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        assert archive.testzip() is None and list(entries) == sorted(entries)
+        assert {"setup.sh", "run_autograder", "rubric.yaml", "constraints.txt", "project/pyproject.toml"} < set(entries)
+        assert {"project/mslab/cli.py", "project/mslab/grade/feedback.html"} < set(entries)
+        images = {name for name in entries if name.startswith("data/")}
+        own = (squares / "three" / "val").rglob("*.png")
+        assert images == {f"data/{path.relative_to(squares / 'three')}" for path in own}  # no training images
+        for name, entry in entries.items():
+            script = name in ("setup.sh", "run_autograder")
+            assert entry.external_attr >> 16 == (0o100755 if script else 0o100644)
+            assert entry.date_time == (1980, 1, 1, 0, 0, 0) and ".pyc" not in name
+            if script:
+                text = archive.read(name)
+                assert text.startswith(b"#!/usr/bin/env bash\n") and b"\r" not in text
+                assert subprocess.run(["bash", "-n"], input=text).returncode == 0
+        assert archive.read("rubric.yaml").decode() == LAB
+
+
+def test_the_zip_of_equal_input_has_equal_bytes(zipped, squares, tmp_path):
+    (tmp_path / "rubric.yaml").write_text(LAB)
+    again = gradescope.package(tmp_path / "rubric.yaml", squares / "three", tmp_path / "again.zip")
+    assert again.read_bytes() == zipped.read_bytes()
+
+
+def test_nothing_outside_the_data_goes_into_the_zip(squares, tmp_path):
+    (tmp_path / "rubric.yaml").write_text(LAB.replace("data: val", "data: ../three/val"))
+    with pytest.raises(ConfigError, match="leads out of its folder"):
+        gradescope.package(tmp_path / "rubric.yaml", squares / "three", tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_without_the_projects_folder_it_says_so(squares, tmp_path, monkeypatch):
+    (tmp_path / "rubric.yaml").write_text(LAB)
+    monkeypatch.setattr(gradescope.mslab, "__file__", str(tmp_path / "site-packages" / "mslab" / "__init__.py"))
+    with pytest.raises(MslabError, match="no pyproject") as caught:
+        gradescope.package(tmp_path / "rubric.yaml", squares / "three", tmp_path / "out.zip")
+    assert "--gradescope-package" in str(caught.value)
+
+
+FAKE = """#!/bin/sh
+echo "$@" >"$SEEN"
+cp -RP "$2" "$SEEN.in"
+while [ "$#" -gt 0 ]; do
+    case $1 in --times) cp "$2" "$SEEN.times" ;; --out) mkdir -p "$2/students/submission"; out=$2 ;; esac
+    shift
+done
+echo '{"score": 1}' >"$out/students/submission/results.json"
+"""
+
+
+@pytest.mark.parametrize("handed_in", ["folder", "archive", "nothing"])
+def test_run_autograder_with_a_stand_in_for_the_command(autograder, tmp_path, handed_in):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "bin" / "mslab").write_text(FAKE)
+    (tmp_path / "bin" / "mslab").chmod(0o755)
+    if handed_in == "folder":
+        (autograder / "submission" / "config.yaml").write_text("a")
+        (autograder / "submission" / "link").symlink_to("/etc/passwd")
+    elif handed_in == "archive":
+        (autograder / "submission" / "My Lab.TAR.GZ").write_bytes(b"not opened here")
+    done = run_it(autograder, tmp_path / "bin" / "mslab", SEEN=str(tmp_path / "seen"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((autograder / "results" / "results.json").read_text()) == {"score": 1}
+    words = (tmp_path / "seen").read_text().split()
+    assert words[0] == "grade" and words[2:6] == [
+        "--rubric", str(autograder / "source" / "rubric.yaml"), "--data", str(autograder / "source" / "data")
+    ]  # fmt: skip
+    inside = {str(path.relative_to(tmp_path / "seen.in")) for path in (tmp_path / "seen.in").rglob("*")}
+    if handed_in == "archive":
+        assert inside == {"submission.tar.gz"}
+    else:
+        assert inside == {"submission"} | ({"submission/config.yaml", "submission/link"} if "f" in handed_in else set())
+        assert (tmp_path / "seen.in" / "submission" / "link").is_symlink() == (handed_in == "folder")
+    with (tmp_path / "seen.times").open(newline="") as file:
+        times = list(csv.reader(file))
+    assert times == [["id", "submitted", "attempt"], ["submission", METADATA["created_at"], "2"]]
+
+
+def test_run_autograder_fails_where_the_command_does(autograder, tmp_path):
+    (tmp_path / "python").symlink_to(sys.executable)
+    (tmp_path / "mslab").symlink_to("/bin/false")
+    done = run_it(autograder, tmp_path / "mslab")
+    assert done.returncode != 0 and not (autograder / "results").exists()  # Gradescope tells the teacher
+
+
+def test_run_autograder(autograder, parent):
+    for name in ("config.yaml", "checkpoints/best.ckpt"):
+        (autograder / "submission" / name).parent.mkdir(exist_ok=True)
+        (autograder / "submission" / name).write_bytes((parent / name).read_bytes())
+    done = run_it(autograder, Path(*PROGRAM))
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((autograder / "results" / "results.json").read_text())
+    fits(content, TOP)
+    assert [test["max_score"] for test in content["tests"]] == [2.0, 8.0]
+    assert content["tests"][0]["status"] == "passed" and content["score"] >= 2.0

@@ -1,0 +1,52 @@
+"""mslab data pack: what it writes and says, and what a stop leaves."""
+
+import os
+import signal
+
+import pytest
+from helpers import cli, overrides, settings
+from packs import draw_mixed
+
+from mslab import check, packing
+
+
+@pytest.fixture(scope="module")
+def mixed(once):
+    return once("mixed", draw_mixed)
+
+
+def test_packing_from_the_command_line_and_a_shard_cut_off_afterwards(mixed, inside):
+    done = cli("data", "pack", mixed, "--out", "p", "--shards", "2", cwd=inside)
+    assert done.returncode == 0 and "p/train: 27 images, 3 classes, 2 shards" in done.stderr, done.stderr
+    assert sorted(path.name for path in (inside / "p" / "val").iterdir()) == [
+        "pack.json",
+        *(f"shard-000{n}.mindrecord{db}" for n in (0, 1) for db in ("", ".db")),
+    ]
+    done = cli("data", "pack", mixed, "--out", "p", cwd=inside)
+    assert done.returncode == 1 and "There is p already" in done.stderr
+    os.truncate(inside / "p" / "val" / "shard-0000.mindrecord", 1000)
+    config = settings(inside / "p", 3)
+    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
+    done = cli("train", "x.yaml", cwd=inside)
+    assert done.returncode == 1 and "shard-0000.mindrecord  has 1000 bytes, not" in done.stderr
+    assert "Traceback" not in done.stderr and not (inside / "runs").exists()
+
+
+def test_ctrl_c_while_packing_leaves_nothing_and_a_killed_one_is_taken_up(mixed, inside, monkeypatch):
+    """What a killed process has left is made here; tests/slow kills one."""
+    write_shard = packing.write_shard
+
+    def stopped(*rest):
+        write_shard(*rest)
+        assert [path.name for path in inside.iterdir()] == ["out.partial"]  # nothing under the name while it is written
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "write_shard", stopped)
+        assert cli("data", "pack", mixed, "--out", "out").returncode == 130
+    assert not list(inside.iterdir())
+    (inside / "out.partial" / "train").mkdir(parents=True)
+    (inside / "out.partial" / "train" / "shard-0000.mindrecord").write_bytes(b"half")
+    packing.pack_dataset(check.check_dataset(mixed), inside / "out")
+    assert [path.name for path in inside.iterdir()] == ["out"]
+    assert check.check_dataset(inside / "out", whole_packs=True).ok

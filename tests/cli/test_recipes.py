@@ -1,0 +1,52 @@
+"""Recipes that are run again: reproduce-all, on two small ones of the tests' own."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import cli, settings
+
+from mslab.config import dump_config, load_config
+from mslab.reproduce import recipes
+from mslab.runfolder import Run
+
+
+@pytest.fixture
+def kit(squares, inside, monkeypatch):
+    """Two recipes of the tests' own, with what was measured."""
+    (inside / "configs").mkdir()
+    for name, data, classes in (("one", "three", 3), ("child", "two", 2)):
+        config = load_config(settings(squares / data, classes, epochs=1))
+        (inside / "configs" / f"{name}.yaml").write_text(dump_config(config))
+    monkeypatch.setattr(recipes, "CONFIGS", inside / "configs")
+    monkeypatch.setattr(recipes, "MEASURED", inside / "configs" / "measured")
+    monkeypatch.setattr(recipes, "RECIPES", {"one": recipes.Recipe(""), "child": recipes.Recipe("", "one")})
+    (inside / "configs" / "measured").mkdir()
+    recipes.record([])
+    return inside
+
+
+def test_recipes_are_run_again_and_held_against_what_was_measured(kit):
+    rows = recipes.reproduce_all([])
+    assert [(row["recipe"], row["verdict"], row["then"]) for row in rows] == [
+        (row["recipe"], "identical", row["now"]) for row in rows
+    ]
+    assert len(rows) == 2 and all(Path(row["run"]).is_dir() for row in rows)
+    assert "identical" in recipes.table(rows)
+    file = recipes.MEASURED / "one" / "history.csv"
+    text = file.read_text()
+    measured = Run.read(recipes.MEASURED / "one").rows[-1]
+    file.write_text(text.replace(f"{measured['val_acc']:.6g}", "0.123"))
+    done = cli("reproduce-all", "--fastest", "--json", "-")
+    (row,) = json.loads(done.stdout)["recipes"]
+    assert done.returncode == 1 and row["recipe"] == "one" and row["verdict"] == "different" and row["then"] == 0.123
+
+
+def test_the_command_line_says_what_it_does_not_know(inside):
+    done = cli("reproduce-all", "tiny_ten")
+    assert done.returncode == 1 and "no recipe: tiny_ten." in done.stderr
+    done = cli("reproduce-all", "tiny_two", "--fastest")
+    assert done.returncode == 2 and "--fastest is one recipe" in done.stderr
+    for more in (["--fastest"], ["--json", "-"]):
+        done = cli("reproduce-all", "--record", *more)
+        assert done.returncode == 2 and "--record trains and keeps" in done.stderr

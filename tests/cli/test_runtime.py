@@ -1,0 +1,54 @@
+"""A device that is tried in a child process, what a process imports, and Ctrl-C while it imports."""
+
+import subprocess
+import sys
+
+from helpers import draw
+
+from mslab import runtime
+
+
+def test_a_driver_that_does_not_work_is_tried_in_a_child_and_auto_takes_the_cpu(monkeypatch, capfd):
+    for device in ("gpu", "ascend"):
+        monkeypatch.setitem(runtime.DRIVERS, device, ("/",))  # a "driver" is there; the device is not
+    device, refused = runtime.best_device()
+    assert device == "cpu" and list(refused) == ["ascend", "gpu"]
+    assert all(reason and not reason.startswith(runtime.NO_DRIVER) for reason in refused.values()), refused
+    assert "".join(capfd.readouterr()) == ""  # MindSpore's pages stay in the child
+
+
+def test_help_and_check_do_not_import_mindspore(tmp_path):
+    draw(tmp_path / "set", ["a", "b"], 3)
+    script = """
+import sys, mslab.cli
+for words in (["--help"], ["check", "set"]):
+    try:
+        mslab.cli.app(words)
+    except SystemExit as leaving:
+        assert not leaving.code, leaving
+print({"mindspore", "sklearn"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.endswith("\nset()\n"), done.stdout + done.stderr
+
+
+def test_ctrl_c_while_mindspore_is_imported_waits_for_its_end():
+    script = """
+import os, signal, sys, threading, time
+from mslab import runtime
+def press():
+    while "mindspore.common" not in sys.modules:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=press, daemon=True).start()
+with runtime.on_stop(runtime.stop_at_once):
+    try:
+        import mindspore
+        done = True
+        time.sleep(20)
+    except KeyboardInterrupt:
+        print("stopped", done, float(mindspore.Tensor([2.0]).asnumpy()[0]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "stopped True 2.0" and done.returncode == 0, done.stderr

@@ -1,0 +1,25 @@
+"""Checkpoints of any plan, as lone files, for the tests of mslab export."""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+
+from mslab import checkpoint, model
+
+SIZE = 37  # odd, so that padding by need and on all sides differ in every layer
+STAGES = [[1, 8, 1], [2, 8, 2]]
+
+
+def write_checkpoint(path: Path, stages=STAGES, size=SIZE, hidden=0, seed=0, **profile) -> Path:
+    """A network of this plan in which no weight is as it was at the start, as a lone file."""
+    rng = np.random.default_rng(seed)
+    backbone = model.resnet50_backbone(stages, profile)
+    network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))
+    for parameter in network.get_parameters():
+        if len(parameter.shape) == 1:
+            parameter.set_data(ms.Tensor(rng.uniform(0.5, 1.5, parameter.shape).astype(np.float32)))
+    info = {"class_names": ["a", "ü", "c"], "image_size": size, "resize_size": size + 3, "stages": stages}
+    info |= {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "profile": model.PROFILE | profile}
+    checkpoint.save(list(network.get_parameters()), path, info)
+    return path

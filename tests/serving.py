@@ -1,0 +1,140 @@
+"""`mslab serve` in a process of its own, and what its page and its endpoint are asked."""
+
+import base64
+import http.client
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import PROGRAM
+from PIL import Image
+
+from mslab import checkpoint
+
+CLASSES = [  # of the network that most tests ask: hostile from the start
+    "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\"> & 'quotes'",
+    "new\nline, \u202eturned\u202c, half \ud800",
+    "long" * 2_500,
+]
+BOUNDARY = "between"
+COMMAND = [*PROGRAM, "serve"]
+
+
+@dataclass
+class Served:
+    """A server in a process of its own. `temp` is its folder for temporary files."""
+
+    process: subprocess.Popen
+    log: Path
+    temp: Path
+    source: Path
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def ask(self, method="GET", path="/", body=b"", **headers) -> tuple[int, dict, bytes]:
+        """Status, headers, body. Names of headers with _ for -; Host is this server's where not given."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}"} | named)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, dict(answer.getheaders()), content
+
+    def predict(self, *images: bytes, heat: bool = False) -> list[dict]:
+        """The answers for images, sent as a form."""
+        status, _, body = self.ask("POST", f"/predict{'?heat=1' if heat else ''}", form(*images), **FORM)
+        assert status == 200, body
+        return json.loads(body)["images"]
+
+
+FORM = {"Content_Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def form(*images: bytes, name="image", filename="../../etc/passwd\r\n\x1b[31m.png") -> bytes:
+    """A form as a browser would send it, but for the names, which are worse."""
+    quoted = filename.replace("\r", "%0D").replace("\n", "%0A")
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{quoted}"\r\n\r\n'.encode()
+    return b"".join(head + image + b"\r\n" for image in images) + f"--{BOUNDARY}--\r\n".encode()
+
+
+@contextmanager
+def serving(source, folder, *more):
+    """`mslab serve` on a free port, once it has said that it is ready; ended by Ctrl-C."""
+    temp, log = folder / "temp", folder / "log"
+    temp.mkdir()
+    command = [*COMMAND, str(source), "--port", "0", "--device", "cpu", *more]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file, env=os.environ | {"TMPDIR": str(temp)})
+    served = Served(process, log, temp, Path(source))
+    try:
+        for _ in range(600):
+            if ready := re.search(r"^ready: http://\S+:(\d+)/", log.read_text(), re.MULTILINE):
+                served.port = int(ready[1])
+                break
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield served
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+@contextmanager
+def hostile(parent, folder):
+    """A server whose classes have hostile names."""
+    weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
+    file = folder / "hostile.ckpt"
+    checkpoint.save_arrays(weights.backbone | weights.head, file, weights.info | {"class_names": CLASSES})
+    with serving(file, folder) as running:
+        yield running
+
+
+def as_bytes(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def shares(article) -> list[float]:
+    """The numbers beside a card's bars, in per cent."""
+    return [float(text.removesuffix(" %")) for text in article.locator("td.number").all_inner_texts()]
+
+
+def assert_quiet(page, served):
+    """Nothing went wrong, nothing of the page's text ran, and no request left the server."""
+    assert page.complaints == [] and page.title() == "mslab serve"
+    assert {url for url in page.requested if not url.startswith((served.url, "blob:", "data:"))} == set()
+
+
+def shown(text: str) -> str:
+    """As the page and `mslab predict`'s table write text from outside, but for how a character is spelled out."""
+    return re.sub(r"[\n\u202e\u202c\ud800]", lambda m: f"\\u{{{ord(m[0]):x}}}", text)
+
+
+def drop(page, files, zeros=0):
+    """Drop files, (name, bytes), on the page as a person would; with them one of so many zeros."""
+    script = """([files, zeros]) => {
+        const dropped = new DataTransfer();
+        for (const [name, text] of files)
+            dropped.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+        if (zeros) dropped.items.add(new File([new Uint8Array(zeros)], "zeros.png"));
+        return dropped;
+    }"""
+    texts = [(name, base64.b64encode(content).decode()) for name, content in files]
+    dropped = page.evaluate_handle(script, [texts, zeros])
+    for kind in ("dragover", "drop"):
+        page.dispatch_event("#drop", kind, {"dataTransfer": dropped})

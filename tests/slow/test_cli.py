@@ -1,0 +1,43 @@
+"""README's commands on real images, and with every form of them; the checker's benchmark over several sizes."""
+
+import json
+
+import pytest
+import readme
+from helpers import PROJECT, cli
+
+from mslab import mushrooms
+
+
+def test_readmes_commands_run_shrunk_on_real_images_too(test_data, inside, parent):
+    """README's commands in their order, all of them."""
+    mushrooms.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
+    for name in ("animals9", "animals2"):  # what `data animals` builds
+        (inside / "datasets" / name).symlink_to(test_data / "animals" / name)
+    chosen = [words for words in readme.commands() if readme.name_of(words) not in readme.OWN]
+    assert any("animals" in word for words in chosen for word in words)
+    readme.run(chosen, inside, parent)
+
+
+def test_bench_check_goes_through_all_sizes(tmp_path):
+    done = cli("bench", "check", "--images", 20, "--images", 40, "--repeats", 1, "--json", tmp_path / "rows.json")
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert done.returncode == 0 and [row["images"] for row in rows] == [20] * 4 + [40] * 4
+    assert [row["contender"] for row in rows] == ["decode", "images", "first", "again"] * 2
+    for row in rows:
+        assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(row["images"] / row["seconds"])
+
+
+def test_animals_beat_chance_and_transfer_beats_scratch(test_data, inside):
+    """README's commands on real images, cut to one epoch of nine classes; the full figures are in README."""
+    animals = test_data / "animals"
+
+    def places(name):
+        return [f"train_data={animals / name / 'train'}", f"val_data={animals / name / 'val'}"]
+
+    done = cli("train", PROJECT / "configs/animals9.yaml", *places("animals9"), "epochs=1")
+    assert done.returncode == 0, done.stderr
+    run = next((inside / "runs").iterdir())
+    assert json.loads((run / "eval.json").read_text())["accuracy"] > 2 / 9
+    done = cli("transfer", PROJECT / "configs/animals2.yaml", "--backbone", run, *places("animals2"), "epochs=2")
+    assert done.returncode == 0 and "backbone: 265 of 265 tensors" in done.stderr, done.stderr

@@ -1,0 +1,30 @@
+"""A job of ModelArts, as its training service starts it, and the same one again."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from helpers import STAGES
+
+
+def job(*arguments, env=None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mslab.modelarts", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_a_job_trains_and_the_same_one_again_goes_on_where_it_stopped(inside, squares):
+    quick = f"--image_size=32 --batch_size=8 --epochs=1 --warmup_epochs=0 --device=cpu --stages={STAGES}".replace(
+        ", ", ","
+    )
+    first = job("--data_url", squares / "three", "--train_url=out", *quick.split())
+    assert first.returncode == 0, first.stderr
+    run = next(Path("out/runs").iterdir())
+    assert run.name.startswith("modelarts-") and (run / "checkpoints" / "best.ckpt").is_file()
+    manifest = run / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"status": "done"', '"status": "interrupted"'))
+    again = job("--data_url", squares / "three", "--train_url=out", *quick.split())
+    assert again.returncode == 0, again.stderr
+    assert f"runs/{run.name} has not ended and had the same settings: it goes on" in again.stderr
+    assert len(list(Path("out/runs").iterdir())) == 1
+    wrong = job("--data_url", squares / "three", "--train_url=out", "--use_sync_bn=True")
+    assert wrong.returncode == 1 and "'use_sync_bn' is ModelArts's name; here it is 'sync_bn'" in wrong.stderr

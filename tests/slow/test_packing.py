@@ -1,0 +1,73 @@
+"""Training from packed data sets in full, and a packing process that is stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import cli, overrides, settings, stopped_after
+from packs import draw_mixed, pack
+
+import mslab
+from mslab import check, packing
+
+
+@pytest.fixture(scope="module")
+def mixed(once):
+    return once("mixed", draw_mixed)
+
+
+@pytest.fixture(scope="module")
+def packs(mixed, once):
+    return once("packs", lambda folder: pack(mixed, folder)) / "mixed"
+
+
+def test_a_run_on_a_pack_equals_that_on_the_folders_also_resumed(mixed, packs, inside):
+    whole = mslab.train(settings(mixed, 3), name="folders")
+    first = mslab.train(settings(packs, 3), name="pack")
+    files = [Path(run.run) / "checkpoints" / "best.ckpt" for run in (whole, first)]
+    assert files[0].read_bytes() == files[1].read_bytes() and whole.linear_acc == first.linear_acc
+    (inside / "x.yaml").write_text("\n".join(overrides(settings(packs, 3))).replace("=", ": "))
+    with stopped_after(1):
+        mslab.train("x.yaml")
+    run = next((inside / "runs").glob("x-*"))
+    done = cli("train", "--resume", run, cwd=inside)
+    assert done.returncode == 0 and "after epoch 1 of 2" in done.stderr, done.stderr
+    assert (run / "checkpoints" / "best.ckpt").read_bytes() == files[1].read_bytes()
+    done = cli("eval", run, "--data", packs / "val", "--json", "-", cwd=inside)
+    assert done.returncode == 0 and json.loads(done.stdout)["images"] == 15
+
+
+def test_features_and_shares_of_a_pack(packs, parent, inside):
+    config = settings(packs, 3, epochs=2)
+    kept = mslab.transfer(config | {"freeze": "all"}, backbone=parent)
+    assert "features computed" in (Path(kept.run) / "train.log").read_text()
+    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
+    options = ["--backbone", parent, "--compare", "frozen", "--fractions", "0.5", "--seeds", "1"]
+    done = cli("transfer", "x.yaml", *options, cwd=inside)
+    assert done.returncode == 0 and "1/1  frozen backbone, new head, 12 images" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("number,left", [(signal.SIGINT, []), (signal.SIGKILL, ["out.partial"])])
+def test_a_stop_while_packing_leaves_nothing_under_the_name(mixed, tmp_path, number, left):
+    script = (
+        "import signal, sys\nfrom mslab import packing\nwrite, begun = packing.write_shard, []\n"
+        "def slow(*rest):\n    write(*rest)\n    print('wrote', flush=True)\n    signal.pause()\n"
+        "packing.write_shard = slow\nfrom mslab.cli import app\n"
+        "sys.argv = ['mslab', *sys.argv[1:]]\napp()\n"
+    )
+    command = [sys.executable, "-c", script, "data", "pack", str(mixed), "--out", str(tmp_path / "out")]
+
+    def listen():  # a background job starts with Ctrl-C ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listen)
+    assert child.stdout is not None and child.stdout.readline() == "wrote\n"
+    child.send_signal(number)
+    assert child.wait(60) == (130 if number == signal.SIGINT else -9)
+    child.stdout.close()
+    assert [path.name for path in tmp_path.iterdir()] == left
+    packing.pack_dataset(check.check_dataset(mixed), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,20 @@
+"""mslab watch beside a training process that is killed."""
+
+import signal
+import subprocess
+
+from helpers import PROGRAM, cli, overrides
+
+
+def test_a_killed_training_process_lets_go_of_the_lock(inside, three):
+    """With the worker processes that it began."""
+    (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 400})).replace("=", ": "))
+    with subprocess.Popen([*PROGRAM, "train", "x.yaml"], stderr=subprocess.PIPE, text=True) as training:
+        for line in training.stderr:
+            if line.startswith("epoch "):
+                break
+        (folder,) = (inside / "runs").iterdir()
+        assert "running" in cli("watch", folder).stdout
+        training.send_signal(signal.SIGKILL)
+        training.communicate()
+    assert "killed: its process is gone" in cli("watch", folder).stdout

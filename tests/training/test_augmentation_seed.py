@@ -1,0 +1,24 @@
+"""What happens to an image follows from the seed and the epoch, as its place in the order does."""
+
+import numpy as np
+
+from mslab import data, evaluation
+from mslab.check import check_dataset
+from mslab.config import load_config
+
+
+def test_the_seed_and_the_epoch_decide_what_happens_to_each_image(three):
+    """The order is given: only cutting, turning and colouring are left to chance."""
+    images = evaluation.images_of(check_dataset(three["train_data"]), "")
+
+    def pixels(seed, epoch=0, rank=0):
+        config = load_config(three | {"seed": seed})
+        batches = list(data.augmented(images, config, epoch, np.arange(16), rank))
+        assert [list(labels) for _, labels in batches] == [list(images.labels[:8]), list(images.labels[8:16])]
+        return np.concatenate([x for x, _ in batches])
+
+    first = pixels(1)
+    assert np.array_equal(first, pixels(1))
+    for other in (pixels(2), pixels(1, epoch=1), pixels(1, rank=1)):
+        changed = np.abs(first - other).reshape(16, -1).max(axis=1) > 0.1
+        assert changed.sum() >= 12  # of 16: nearly every image is another one

@@ -1,0 +1,33 @@
+"""bench bookkeeping: the same training with and without what a run writes. No speed is asserted."""
+
+from helpers import TIMING, settings, weights
+
+from mslab import training
+from mslab.bench import bookkeeping
+from mslab.check import check_dataset
+from mslab.config import load_config
+
+
+def test_bench_bookkeeping_trains_the_same_with_and_without(squares, inside, monkeypatch):
+    config = load_config(settings(squares / "three", 3, epochs=1))
+    report = check_dataset(squares / "three" / "train", squares / "three" / "val", skip_content=True)
+    go, trained, said = training.go, [], []
+
+    def going(run, report):
+        go(run, report)
+        rows = [{key: value for key, value in row.items() if key not in TIMING} for row in run.rows]
+        trained.append((weights(run.path), rows))
+
+    monkeypatch.setattr(training, "go", going)
+    rows = bookkeeping.bench_bookkeeping(config, report, 1, inside / "bare", said.append)
+    assert len(trained) == 2 and trained[0] == trained[1] and len(trained[0][1]) == 1
+    assert [row["kept"] for row in rows] == [True, False] and len(said) == 2
+    assert 0 < rows[0]["inside"] < rows[0]["seconds"] and rows[1]["inside"] is None
+    (kept,) = (inside / "runs").iterdir()
+    assert (kept / "manifest.json").is_file() and (kept / "steps.csv").is_file()
+    (bare,) = (inside / "bare").iterdir()
+    assert [path.name for path in bare.iterdir()] == ["checkpoints"]
+    found = bookkeeping.summary(rows)
+    assert found["share"] == rows[0]["inside"] / rows[0]["seconds"]
+    assert found["ratio"] == rows[0]["seconds"] / rows[1]["seconds"]
+    assert "inside of them" in bookkeeping.table(rows)

@@ -1,0 +1,45 @@
+"""The JSON that a report's page carries for scripts."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from mslab.report import embedded
+
+
+class Seen(HTMLParser):
+    """The elements of a page, and the text of its script."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "</script><img src=x onerror=alert(1)>",
+        "</SCRIPT >",
+        "<!-- <script>",  # after this the next </script> ends nothing
+        "-->",
+        "]]> &lt; &amp;",
+        "\u2028\u2029",
+    ],
+    ids=ascii,
+)
+def test_no_name_ends_the_element_that_the_json_stands_in(name):
+    content = {"class_names": [name, "plain"], name: 1}
+    text = embedded(content)
+    assert json.loads(text) == content
+    assert [c for c in "<>&\u2028\u2029" if c in text] == []
+    seen = Seen(f'<script type="application/json">{text}</script><p></p>')
+    assert seen.elements == ["script", "p"] and json.loads(seen.text) == content

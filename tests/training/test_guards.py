@@ -1,0 +1,98 @@
+"""Guards in a real run: each fires where its trouble is provoked, and a normal run says nothing."""
+
+import time
+
+import mindspore as ms
+import numpy as np
+from helpers import STAGES, log, manifest, newest, settings
+from PIL import Image
+
+import mslab
+from mslab import data, guards, model
+from mslab.guards import Watch
+
+NAMES = ["a", "b", "c"]
+
+
+def watch(told=()):
+    said = {}
+    return Watch(NAMES, said.__setitem__, told), said
+
+
+def warnings(run):
+    return {warning["code"]: warning["text"] for warning in manifest(run)["warnings"]}
+
+
+def test_a_normal_run_says_nothing(finished, three):
+    run = finished(three | {"epochs": 4, "lr_max": 0.02})
+    assert run.val_acc == 1 and warnings(run.run) == {}
+
+
+def test_a_loss_that_explodes_is_said_before_it_is_not_finite(inside, three):
+    try:
+        run = mslab.train(three | {"lr_init": 30, "lr_max": 60, "epochs": 4, "warmup_epochs": 0.5}).run
+    except mslab.errors.TrainingError:
+        run = newest()
+    text = warnings(run)["loss-explodes"]
+    assert "lower lr_max to a tenth" in text and "clip_grad_norm=1" in text
+    assert "warning: the loss explodes" in log(run)
+
+
+def test_a_rate_of_nearly_nothing(inside, three):
+    """The loss does not move, and the head stays at its beginning, where one class wins everywhere."""
+    found = warnings(mslab.train(three | {"lr_init": 1e-9, "lr_max": 1e-9, "epochs": 3}).run)
+    text = found["loss-still"]
+    assert "at most 1e-09 so far" in text and "lr-find" in text and "mslab check" in text
+    text = found["one-answer"]
+    assert "all 21 validation images are taken for" in text and "label_balance=true" in text
+
+
+def test_overfitting_on_labels_that_mean_nothing(inside, tmp_path):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in ("left", "right"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(16):
+                pixels = rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
+    config = settings(tmp_path, 2, epochs=12, optimizer="adam", lr_max=1e-2, color_jitter=0, flip=False)
+    config |= {"crop_scale": 1, "lr_scheduler": "constant", "warmup_epochs": 0}
+    assert "and val_loss rises" in warnings(mslab.train(config).run)["overfitting"]
+
+
+def test_dead_channels_and_statistics_out_of_range():
+    network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
+    one, said = watch()
+    one.statistics(network)
+    assert said == {}
+    parameters = network.parameters_dict()
+    beta = parameters["layer2.0.bn2.beta"]
+    beta.set_data(ms.Tensor(np.full(beta.shape, -4, np.float32)))
+    parameters["bn1.moving_variance"].set_data(ms.Tensor(np.full(64, 1e9, np.float32)))
+    one.statistics(network)
+    assert "100% of the channels of layer2.0.bn2 are never above zero" in said["dead-relu"]
+    assert "bn1.moving_variance reaches 1e+09" in said["batchnorm"]
+    other, said = watch()
+    parameters["layer2.0.bn2.beta"].set_data(ms.Tensor(np.zeros(beta.shape, np.float32)))
+    parameters["bn1.moving_variance"].set_data(ms.Tensor(np.ones(64, np.float32)))
+    last = parameters["layer1.0.bn3.beta"]  # no ReLU behind it, but an addition
+    last.set_data(ms.Tensor(np.full(last.shape, -4, np.float32)))
+    other.statistics(network)
+    assert said == {}
+
+
+def test_an_epoch_that_waits_for_images(inside, three, monkeypatch):
+    train = data.ImageFeed.train
+
+    def slow(self, epoch):
+        wait = 0.2
+        for batch in train(self, epoch):
+            time.sleep(wait)
+            given = time.perf_counter()
+            yield batch
+            wait = 3 * (time.perf_counter() - given)  # of a step, however busy this machine is
+
+    monkeypatch.setattr(data.ImageFeed, "train", slow)
+    monkeypatch.setattr(guards, "LONG", 0.5)
+    text = warnings(mslab.train(three | {"epochs": 1}).run)["waiting-for-data"]
+    assert "went into waiting for images" in text and "cache=memory" in text

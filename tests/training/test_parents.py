@@ -1,0 +1,61 @@
+"""What a run takes from its parent, and that it is the parent that it was."""
+
+import shutil
+
+import mindspore as ms
+import numpy as np
+import pytest
+from easydict import EasyDict
+from helpers import newest, settings
+
+import mslab
+from mslab import checkpoint, model, training
+from mslab.errors import RunError
+
+
+@pytest.mark.parametrize("names", [["aa", "ab", "b", "c"], ["b", "c"], ["0", "a", "c", "d"]], ids=" ".join)
+def test_a_known_class_keeps_its_row_wherever_it_has_moved(parent, names):
+    """The parent knows a, b, c."""
+    weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
+    assert weights.class_names == ["a", "b", "c"]
+    backbone = model.resnet50_backbone(weights.stages, weights.profile)
+    network = model.ResNet50(backbone, model.resnet50_head(len(names), backbone.channels))
+    network.head.classifier.bias.set_data(ms.Tensor(np.arange(7, 7 + len(names)), ms.float32))
+    fresh = {part: p.asnumpy().copy() for part, p in network.head.parameters_dict().items()}
+    manifest = {"kind": "incremental", "class_names": names, "parent": {}}
+    said = training.load_parent(network, weights, EasyDict(class_num=len(names)), manifest)
+    kept = [name for name in names if name in weights.class_names]
+    assert f"{len(kept)} of {len(names)} classes kept by name" in said
+    for part, parameter in network.head.parameters_dict().items():
+        for row, name in enumerate(names):
+            source = weights.head[part][weights.class_names.index(name)] if name in kept else fresh[part][row]
+            assert np.array_equal(parameter.asnumpy()[row], source), (part, name)
+
+
+@pytest.fixture
+def stopped(parent, squares, inside, monkeypatch):
+    """A transfer that ended before its first epoch, and the file that it began from."""
+    file = inside / "best_backbone.ckpt"
+    shutil.copy(parent / "checkpoints" / file.name, file)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            mslab.transfer(settings(squares / "two", 2, epochs=1), backbone=file)
+    return newest(), file
+
+
+def test_a_resume_before_the_first_epoch_refuses_a_parent_that_is_another_file_now(stopped):
+    run, file = stopped
+    weights = checkpoint.read(file)
+    other = {name: value * np.float32(1.5) for name, value in weights.tensors.items()}
+    checkpoint.save_arrays(other, file, weights.info)
+    with pytest.raises(RunError) as caught:
+        training.resume(run)
+    text = str(caught.value)
+    assert f"{run} began from {file}, which is not there" in text and "or is another now" in text
+    assert "restore the file, or begin a new run" in text
+    assert not list((run / "checkpoints").iterdir())

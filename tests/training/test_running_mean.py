@@ -1,0 +1,55 @@
+"""ema_decay: the running mean is what is measured, the weights are what is trained on."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from helpers import STAGES
+
+from mslab import data, evaluation, loss, model, runtime, schedule
+from mslab.check import check_dataset
+from mslab.config import load_config
+from mslab.progress import Meter
+from mslab.steps import Plan
+
+
+@pytest.fixture
+def plan(three):
+    """A plan whose network has been trained for an epoch, so that the mean is not the weights."""
+    config = load_config(three | {"ema_decay": 0.5, "warmup_epochs": 0})
+    runtime.start("cpu", "pynative", 1)
+    report = check_dataset(config.train_data, config.val_data)
+    train, val = (evaluation.images_of(report, name) for name in ("train", "val"))
+    backbone = model.resnet50_backbone(STAGES)
+    network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
+    steps = data.steps_per_epoch(train, config.batch_size)
+    criterion = loss.build(config, np.bincount(train.labels))
+    feed = data.ImageFeed(train, val, config)
+    plan = Plan(network, network, feed, schedule.rates(config, steps), criterion, config)
+    with Meter(2 * steps) as meter:
+        step = plan.step(0, [], meter)
+        for images, labels in plan.batches(0):
+            step(ms.Tensor(images), ms.Tensor(labels))
+    return plan
+
+
+def values(parameters):
+    return {name: parameter.asnumpy().copy() for name, parameter in parameters.items()}
+
+
+def equal(one, other):
+    return [name for name in other if not np.array_equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_mean_is_in_the_network_while_it_is_measured_and_the_weights_are_put_back(plan, stopped):
+    weights, means = values(plan.network.parameters_dict()), values(plan.averages())
+    assert {"conv1.weight", "classifier.weight"} <= set(means) <= set(weights) and not equal(weights, means)
+    try:
+        with plan.averaged():
+            assert equal(values(plan.network.parameters_dict()), means)
+            if stopped:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert stopped
+    assert equal(values(plan.network.parameters_dict()), weights)
+    assert equal(values(plan.averages()), means)

@@ -1,0 +1,10 @@
+"""What MindSpore itself does of which mslab.runtime takes care."""
+
+import pytest
+
+
+def test_plain_mindspore_refuses_more_workers_than_cores():
+    import mindspore.dataset as ds
+
+    with pytest.raises(ValueError, match="exceeds the boundary"):
+        ds.NumpySlicesDataset([1, 2]).map(lambda x: x, num_parallel_workers=10_000)

@@ -1,0 +1,98 @@
+"""Speed beside others: how ratios, shares and tables come about, and what stops a bench. No speed is asserted."""
+
+import pytest
+
+from mslab.bench import last_word, speed, steptime
+from mslab.check import check_dataset
+from mslab.errors import MslabError
+
+
+def test_ratios_are_medians_over_the_better_of_pytorchs():
+    blocks = {"mslab, GRAPH": [2.0, 1.0, 4.0], "PyTorch, a": [5.0, 5.0, 5.0], "PyTorch, b": [4.0, 1.0, 8.0]}
+    rows = {row["contender"]: row for row in speed.summarise("train", blocks, images=40)}
+    assert {name: row["images_per_s"] for name, row in rows.items()} == {
+        "mslab, GRAPH": 20,
+        "PyTorch, a": 8,
+        "PyTorch, b": 10,
+    }
+    assert {name: row["ratio"] for name, row in rows.items()} == {
+        "mslab, GRAPH": 2,
+        "PyTorch, a": 0.8,
+        "PyTorch, b": 1,
+    }
+    assert (rows["mslab, GRAPH"]["least"], rows["mslab, GRAPH"]["most"]) == (10, 40)
+    assert all(row["ratio"] is None for row in speed.summarise("train", {"mslab, GRAPH": [1.0]}, images=1))
+
+
+def test_unequal_work_stops_the_bench():
+    speed.check_weights({"a": 7, "b": 7})
+    with pytest.raises(MslabError, match=r"networks differ(.|\n)*b +8 trainable weights(.|\n)*25,557,032"):
+        speed.check_weights({"a": 7, "b": 8})
+    speed.check_values("a", "train", [6.9, 7.1, 6.5])
+    speed.check_values("a", "infer", [0.1, 0.1])
+    for what, values in (("train", [6.9, 6.9]), ("train", [6.9, float("nan")]), ("infer", [float("inf")])):
+        with pytest.raises(MslabError, match=r"a did no real work: the .+ were"):
+            speed.check_values("a", what, values)
+
+
+def test_the_reason_is_the_last_line_that_names_an_error():
+    assert last_word("Traceback\nValueError: no\n\n- C++ Call Stack\nx.cc:1\n") == "ValueError: no"
+    assert last_word("one\ntwo\n") == "two" and last_word("") == "no message"
+
+
+CONV = (
+    "exec,cpu,convolution,gemm:jit,{},src_f32::blocked:abcd:f0 dst_f32::blocked:abcd:f0,,alg:convolution_direct,{},{}"
+)
+NORM = "exec,cpu,batch_normalization,ncsp_bnorm:any,backward,data_f32::blocked:abcd:f0,,flags:S,mb32ic64ih8iw8,4.5"
+
+
+@pytest.mark.parametrize("prefix", ["dnnl_verbose,", "onednn_verbose,", "onednn_verbose,v1,primitive,"])
+def test_a_steps_rows_add_up_to_the_step(prefix):
+    shape = "mb32_ic3oc64_ih16oh8kh7sh2dh0ph3_iw16ow8kw7sw2dw0pw3"
+    lines = [prefix + CONV.format("forward_training", shape, ms) for ms in (10.5, 9.5)]
+    lines += [prefix + CONV.format("backward_weights", shape, 30), prefix + NORM, "dnnl_verbose,info,cpu,isa:AVX2"]
+    rows = steptime.split_step(100.0, lines, optimizer=5.0)
+    assert [(row["kind"], row["map"], row["ms"]) for row in rows] == [
+        ("convolution forward", 8, 20.0),
+        ("convolution backward weights", 8, 30.0),
+        ("BatchNorm backward", 8, 4.5),
+        ("optimizer", None, 5.0),
+        ("elsewhere", None, 40.5),
+    ]
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    text = steptime.table(rows, 16, 32)
+    assert "8x8" in text and "40.5%" in text and "below zero" not in text
+    assert "below zero" in steptime.table(steptime.split_step(50.0, lines, 5.0), 16, 32)
+    with pytest.raises(MslabError, match="oneDNN printed none of its calls"):
+        steptime.split_step(100.0, [], 5.0)
+
+
+def test_the_table_of_knobs_is_of_differences_at_equal_seeds():
+    from mslab.bench import knobs
+
+    rows = [
+        {"knob": knob, "imbalanced": rare, "seed": seed, "test_acc": accuracy, "seconds": 5.0}
+        for knob, rare, accuracies in (
+            ("baseline", False, (0.5, 0.7)),
+            ("ema_decay=0.99", False, (0.6, 0.9)),
+            ("imbalanced copy", True, (0.3, 0.3)),
+            ("label_balance=true", True, (0.2, 0.2)),
+        )
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    lines = {
+        line.split("  ")[1].strip(): line for line in knobs.table(rows).splitlines() if "±" in line and "." in line
+    }
+    assert lines["ema_decay=0.99"].split()[1:] == ["0.750", "±", "0.212", "+0.150", "2", "5"]
+    assert lines["label_balance=true"].split()[1:] == ["0.200", "±", "0.000", "-0.100", "2", "5"]
+    assert "+" not in lines["baseline"]
+
+
+def test_the_imbalanced_copy_thins_out_class_after_class(squares):
+    from mslab.bench import knobs
+
+    report = check_dataset(squares / "three" / "train", squares / "three" / "val")
+    thin = knobs.imbalanced(report, 1)
+    assert list(thin.counts["train"].values()) == [16, 5, 2]  # 1, 0.316, 0.1 of 16
+    assert thin.counts["val"] == report.counts["val"] and report.counts["train"]["c"] == 16
+    assert thin.class_names == report.class_names

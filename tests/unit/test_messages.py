@@ -1,0 +1,42 @@
+"""What the kit says while it works, as it reaches the terminal."""
+
+import io
+import logging
+
+import pytest
+
+from mslab import runtime
+
+
+@pytest.fixture
+def screen():
+    """What the terminal gets of the kit's messages."""
+    stream = io.StringIO()
+    before = runtime.terminal.setStream(stream)
+    yield stream
+    runtime.terminal.setStream(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\x1b[2J", "\\x1b[2J"),  # clears the screen
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),  # names the window
+        ("\x9b31m", "\\x9b31m"),  # colours, in one character
+        ("a\rb\bc", "a\\rb\\x08c"),  # writes over what stands there
+        ("\u202eback", "\\u202eback"),  # turns the line around
+    ],
+    ids=ascii,
+)
+def test_no_name_in_a_message_commands_the_terminal(screen, name, shown):
+    logging.getLogger("mslab").info("class %s", name)
+    logging.getLogger("mslab").warning(f"note: {name}\n\tsecond line")
+    assert screen.getvalue() == f"class {shown}\nnote: {shown}\n\tsecond line\n"
+
+
+def test_a_message_with_an_error_does_not_either(screen):
+    try:
+        raise ValueError("\x1b[2Jred")
+    except ValueError:
+        logging.getLogger("mslab").exception("it failed")
+    assert "ValueError: \\x1b[2Jred" in screen.getvalue() and "\x1b" not in screen.getvalue()

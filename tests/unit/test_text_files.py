@@ -1,0 +1,40 @@
+"""Text files of a run folder take their place at once: what was there stays whole until then."""
+
+import resource
+from contextlib import contextmanager
+
+import pytest
+
+from mslab.checkpoint import write_text
+from mslab.errors import MslabError
+
+
+@contextmanager
+def full_after(size):
+    """The system lets no file grow beyond so many bytes meanwhile, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_text_that_cannot_be_written_whole_leaves_the_earlier_one(tmp_path):
+    file = tmp_path / "history.csv"
+    write_text(file, "epoch\n1\n")
+    with full_after(20_000), pytest.raises((MslabError, OSError)) as caught:
+        write_text(file, "epoch\n" + "2\n" * 50_000)
+    assert file.read_text() == "epoch\n1\n" and list(tmp_path.iterdir()) == [file]
+    assert isinstance(caught.value, MslabError)
+    assert f"{file} could not be written: File too large." in str(caught.value)
+    assert "the earlier file is as it was" in str(caught.value)
+
+
+def test_who_has_opened_a_text_reads_the_earlier_one_to_its_end(tmp_path):
+    file = tmp_path / "history.csv"
+    write_text(file, "earlier\n")
+    with file.open() as opened:
+        write_text(file, "a later one, which is longer\n")
+        assert opened.read() == "earlier\n"
+    assert file.read_text() == "a later one, which is longer\n" and list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,55 @@
+"""Several workers: what the launchers of their machines tell each other, and what a device cannot do."""
+
+import time
+
+import pytest
+
+from mslab import launching, runtime
+from mslab.errors import ConfigError, DeviceError, RunError
+from mslab.launching import Crew
+
+
+def test_fewer_visible_devices_than_workers():
+    with pytest.raises(ConfigError, match="ASCEND_RT_VISIBLE_DEVICES=0,1 shows fewer devices than the 4 workers"):
+        launching.check_devices("ascend", 4, {"ASCEND_RT_VISIBLE_DEVICES": "0,1"})
+    launching.check_devices("ascend", 2, {"ASCEND_RT_VISIBLE_DEVICES": "0,1"})
+    launching.check_devices("cpu", 4, {"ASCEND_RT_VISIBLE_DEVICES": "0"})
+
+
+def test_the_launchers_of_several_machines_tell_each_other_how_they_end():
+    master = f"127.0.0.1:{launching.free_port()}"
+
+    def lines() -> tuple[launching.Line, launching.Line, launching.Line]:
+        return tuple(launching.Line(Crew(3, 3, rank, master)) for rank in range(3))
+
+    def heard(line: launching.Line) -> str:
+        for _ in range(50):
+            if why := line.heard():
+                return why
+            time.sleep(0.02)
+        return ""
+
+    first, second, third = lines()
+    assert [line.heard() for line in (second, third, first, first)] == [""] * 4
+    second.end("RunError: worker 1 was killed")
+    assert heard(first) == "RunError: worker 1 was killed"
+    first.end("another machine has failed: RunError: worker 1 was killed")
+    assert "worker 1 was killed" in heard(third)
+    third.end()
+    first, second, third = lines()
+    assert [line.heard() for line in (second, third, first, first)] == [""] * 4
+    second.end()  # well: nothing to hear
+    third.peers[0].close()  # its launcher is gone
+    assert heard(first) == "its launcher was killed"
+    first.end()
+    taken = launching.Line(Crew(2, 2, 0, master))
+    with pytest.raises(RunError, match=r"port \d+ of this machine cannot be used: Address already in use"):
+        launching.Line(Crew(2, 2, 0, master))
+    taken.end()
+    alone = launching.Line(Crew(2))
+    assert alone.heard() == "" and alone.server is None
+
+
+def test_float16_on_a_cpu_is_refused_with_the_reason():
+    with pytest.raises(DeviceError, match="amp_level: O2 on a CPU: it has no float16 arithmetic"):
+        runtime.plan("cpu", "graph", 1, amp_level="O2")
