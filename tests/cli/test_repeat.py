@@ -32,7 +32,9 @@ def test_one_value_has_no_spread_and_none_has_no_mean():
 
 
 def test_two_seeds_of_a_transfer_are_two_runs_and_their_mean(parent, squares, inside, capsys):
-    config = load_config(settings(squares / "two", 2, freeze="all") | {"stages": None, "seed": 3})
+    config = load_config(
+        settings(squares / "two", 2, freeze="all", lr_init=1e-4, lr_max=1e-3) | {"stages": None, "seed": 3}
+    )
     report = check_dataset(config.train_data, config.val_data)
     test = check_dataset(squares / "two" / "val")
     result = repeating.repeat(config, 2, report, "x", parent, test)

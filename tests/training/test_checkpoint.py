@@ -226,6 +226,13 @@ def test_a_full_disk_leaves_the_earlier_file_and_says_so(file, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "net.ckpt"]
 
 
+def test_who_has_the_earlier_file_open_goes_on_reading_it(network, file):
+    before = file.read_bytes()
+    with file.open("rb") as reader:
+        checkpoint.save(list(network.get_parameters()), file, {"class_names": ["x", "y", "z"], "stages": STAGES})
+        assert reader.read() == before != file.read_bytes()
+
+
 def test_a_failed_write_leaves_the_earlier_file(file, tmp_path):
     before = file.read_bytes()
 
