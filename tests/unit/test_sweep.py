@@ -1,15 +1,13 @@
 """Sweeps: what may be searched, what is kept of each trial and taken up again, and the page."""
 
-import re
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import optuna
 import pytest
 from helpers import settings
-from optuna.trial import TrialState
+from studies import SPACE, minimal, study_in
 
 from mslab import sweep
 from mslab.config import load_config
@@ -117,10 +115,6 @@ def test_what_makes_no_sense_to_search():
     assert problems({}) == {"space": "it names no setting"}
 
 
-def minimal() -> dict:
-    return {"train_data": "a", "val_data": "b", "class_num": 3}
-
-
 def test_how_others_write_a_range_is_answered_with_ours():
     told = problems(
         {
@@ -188,18 +182,6 @@ def test_storages_and_what_is_none(tmp_path):
     assert (
         "The storage nothing://user:***@host/name cannot be opened" in text and "secret" not in text and "fix" in text
     )
-
-
-def study_in(folder: Path, space=None, name="s", place=None, sampler="random", pruner="none", **more) -> optuna.Study:
-    """A study as a sweep opens it, without training."""
-    space = space or [Knob("lr_max", low=0.01, high=0.5)]
-    storage = ledger.open_storage(place or ledger.storage_of(None, folder))
-    default = {"lr_max": 0.1, "epochs": 2} | more
-    about = {"space": [str(knob) for knob in space], "fingerprint": "f", "backbone": None, "default": default}
-    return ledger.open_study(storage, name, about | {"pruned_from": 2}, space, sampler, pruner, 1)
-
-
-SPACE = [Knob("lr_max", low=0.01, high=0.5)]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
@@ -307,51 +289,6 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def told_of(study: optuna.Study, folder: Path, **more) -> dict:
-    rows = ledger.rows(study)
-    told = {"trials": rows, "best": ledger.best(rows), "default": ledger.default(rows), "status": "done"}
-    told |= {"folder": str(folder), "config": {}, "config_file": "x.yaml", "overrides": ["lr_max=0.1", "epochs=3"]}
-    told["settings"] = load_config(minimal())
-    return told | {"options": vars(Options()), "test_acc": {"best": 0.9, "default": 0.8}} | more
-
-
-def filled(folder: Path, count: int) -> optuna.Study:
-    study = study_in(folder)
-    for number in range(count):
-        trial, values = ledger.begin(study, SPACE)
-        for key, value in {"val_acc": values["lr_max"], "epochs": 2, "seconds": 1.0, "message": ""}.items():
-            trial.set_user_attr(key, value)
-        pruned = number % 5 == 4
-        study.tell(trial, None if pruned else values["lr_max"], TrialState.PRUNED if pruned else TrialState.COMPLETE)
-    return study
-
-
-def test_the_page_has_no_script_and_escapes_names(tmp_path):
-    folder = tmp_path / "<script>alert(1)<b>"
-    folder.mkdir()
-    study = filled(tmp_path, 14)
-    trial, _ = ledger.begin(study, SPACE)
-    trial.set_user_attr("message", "<img src=x> it diverged")
-    study.tell(trial, state=TrialState.FAIL)
-    told = told_of(study, folder)
-    file = page.write(told, study, SPACE, folder)
-    text = file.read_text()
-    assert "<script" not in text and "default-src 'none'" in text and "<img" not in text
-    assert "&lt;script&gt;alert" in text and "&lt;img src=x&gt; it diverged" in text
-    assert "http" not in re.sub(r"http-equiv|http://www.w3.org", "", text)
-    assert text.count("<svg") == 3 and "PED-ANOVA" in text and "On the test images: 0.900 beside 0.800" in text
-    assert "it is an optimistic figure" in text and "12 complete, 2 pruned, 1 failed" in text
-    best = ledger.best(ledger.rows(study))
-    assert (
-        page.command(told) == f"mslab train x.yaml epochs=3 lr_max={best['values']['lr_max']}"
-        and page.command(told) in text
-    )
-    (tmp_path / "config.yaml").write_text("data_workers: 1\n")  # the trial's own, whose worker had one core
-    told["best"]["run"], told["settings"]["data_workers"] = str(tmp_path), 4
-    assert page.command(told).endswith(" data_workers=1")
-    assert all(row["val_acc"] <= best["val_acc"] for row in told["trials"] if row["state"] == "complete")
-
-
 def test_the_command_leaves_out_what_would_do_nothing(tmp_path):
     best = {"values": {"optimizer": "adamw", "momentum": 0.8, "lr_scale": {"backbone": 0.1}, "train_crop_size": None}}
     told = {"best": best, "settings": load_config(minimal()), "overrides": ["epochs=3"], "config_file": "a b.yaml"}
@@ -359,22 +296,3 @@ def test_the_command_leaves_out_what_would_do_nothing(tmp_path):
     assert text == (
         "mslab transfer 'a b.yaml' epochs=3 optimizer=adamw 'lr_scale={\"backbone\": 0.1}' --backbone runs/x"
     )
-
-
-def test_few_trials_have_no_importance_and_the_page_says_why(tmp_path):
-    study = filled(tmp_path, 3)
-    text = page.write(told_of(study, tmp_path), study, SPACE, tmp_path).read_text()
-    assert "it takes 10 completed trials to say which setting mattered; there are 3" in text
-    empty = study_in(tmp_path, name="none")
-    text = page.write(told_of(empty, tmp_path, status="budget"), empty, SPACE, tmp_path).read_text()
-    assert "No trial was completed" in text and "mslab sweep --resume" in text
-
-
-def test_the_page_shows_in_a_browser(tmp_path, page):
-    from mslab.sweep import page as pages
-
-    study = filled(tmp_path, 12)
-    file = pages.write(told_of(study, tmp_path), study, SPACE, tmp_path)
-    page.goto(file.as_uri())
-    assert page.complaints == [] and page.requested == [file.as_uri()]
-    assert page.locator("#trials tbody tr").count() == 12 and page.locator("svg").count() == 3
