@@ -197,7 +197,7 @@ def data_make(
     seed: Annotated[int, typer.Option(help="another seed draws other images")] = 1,
     size: Annotated[int, typer.Option(help="pixels, side of an image", min=32, max=1024)] = 96,
 ) -> None:
-    """Draw mushrooms9 and mushrooms2: no download, the same images from the same seed."""
+    """Draw mushrooms9 and mushrooms2: no download; one seed draws the same images on one kind of processor."""
     from mslab.demo import draw
 
     draw(Path(out), seed=seed, size=size)

@@ -22,6 +22,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a cach
 import mslab  # sets the environment before MindSpore is imported anywhere
 
 TESTS = Path(__file__).resolve().parent
+pytest.register_assert_rewrite(*(path.stem for path in (TESTS / "support").glob("*.py")))
 
 
 def pytest_configure(config):

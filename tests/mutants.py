@@ -79,8 +79,8 @@ MUTANTS = [
         "mslab/check/report.py",
         "return sorted({name for split in self.splits.values() for name in split.classes})",
         "return sorted({name for split in self.splits.values() for name in split.classes}, key=str.casefold)",
-        "test_check test_data",
-        "class or label or order",
+        "test_check",
+        "python_sorts",
     ),
     Mutant(
         "files are in the order of their names, not in that of the disk",
@@ -1109,21 +1109,24 @@ MUTANTS = [
         "mslab/workers.py",
         "nn.DistributedGradReducer(list(parameters), True, self.size)",
         "nn.DistributedGradReducer(list(parameters), False, self.size)",
-        "test_worker_gradients",
+        "test_workers",
+        "what_one_does",
     ),
     Mutant(
         "workers' gradients are brought together at all",
         "mslab/steps.py",
         "        if self.mean is not None:\n            gradients = self.mean(gradients)\n        self.update",
         "        self.update",
-        "test_worker_gradients",
+        "test_workers",
+        "what_one_does",
     ),
     Mutant(
         "all workers begin with the weights of the first",
         "mslab/training.py",
         "    group.equalise(network.get_parameters())\n",
         "",
-        "test_worker_gradients",
+        "test_workers",
+        "what_one_does",
     ),
     # --- again, elsewhere ---
     Mutant(
@@ -1197,7 +1200,7 @@ MUTANTS = [
         '    "execve": (59, 221),\n',
         "",
         "test_grade_isolation",
-        "confined",
+        "each_guard",
     ),
     Mutant(
         "a grader's worker touches no other process (seccomp)",

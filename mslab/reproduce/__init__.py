@@ -40,7 +40,9 @@ class Wish:
     other: str | None = None  # a run that exists, to compare with; trains nothing
     tolerance: float = 0.02
     dry_run: bool = False
-    chained: bool = False  # the backbone is that of the parent's own repetition, and may have other last digits
+    chained: bool = (
+        False  # a recipe: backbone and drawn images are its own repetition's, and may have other last digits
+    )
 
 
 @dataclass
@@ -90,7 +92,7 @@ def reproduce(path: str | Path, wish: Wish, tell: Callable[[str], None] = print)
     config = settings(run, wish)
     report = look(run, config)
     origin, parent = differing.parent(run, wish.backbone, wish.chained)
-    checks = [differing.data(run, report), *([origin] if origin else []), *differing.files(run)]
+    checks = [differing.data(run, report, wish.chained), *([origin] if origin else []), *differing.files(run)]
     checks += [*differing.noted(run), *surroundings(run, config)]
     result = Result(str(run.path), checks, differing.stopped(run, checks), dry_run=wish.dry_run)
     tell(telling.checks_table(checks))

@@ -12,7 +12,7 @@ def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, par
     for seed, (split, count) in enumerate([("train", 8), ("val", 3)]):
         draw(inside / "images" / split, ["a", "b", "c"], count, seed)
     # only the first worker opens the backbone: the other one has to get its weights
-    words = ["transfer", config_file(inside, inside / "images", 3, stages=None), "--backbone", parent]
+    words = ["transfer", config_file(inside, inside / "images", 3, stages=None), "--backbone", parent, "--no-report"]
     alone = cli(*words, "mode=pynative")  # nothing is compiled, and the sums are the same
     assert alone.returncode == 0, alone.stderr
     one = newest("c-*")

@@ -1,5 +1,8 @@
 """A guard against MindSpore: a backward pass that hung."""
 
+import subprocess
+import sys
+
 
 def test_the_backward_pass_of_the_stem_does_not_hang():
     """nn.ZeroPad2d before a plain pool spun for ever within ten steps (2.8.0, CPU, GRAPH)."""
@@ -24,8 +27,5 @@ def main():
     print("through")
 main()
 """
-    import subprocess
-    import sys
-
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240)
     assert done.stdout.strip() == "through", done.stderr[-500:]

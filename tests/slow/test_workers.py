@@ -108,7 +108,7 @@ def test_what_goes_wrong_in_a_worker_is_said_as_if_there_were_one(inside, square
     file = config_file(inside, squares / "three", 3)
     done = cli("train", file, "lr_max=100", "epochs=40", "warmup_epochs=0", "--workers", "2")
     assert done.returncode == 1
-    assert re.search(r"RunError: worker [01] of 2 stopped: TrainingError: The loss became (nan|inf)", done.stderr)
+    assert re.search(r"RunError: worker [01] of 2 stopped: DivergedError: The loss became (nan|inf)", done.stderr)
     assert "fix       lower lr_max" in done.stderr and "Traceback" not in done.stderr
     few = cli("train", file, "batch_size=32", "--workers", "2")
     assert few.returncode == 1

@@ -164,6 +164,20 @@ BROKEN = {
         ),
         r"w \(9,\) needs more than its storage has",
     ),
+    "pth: strides that lead out of the storage": (
+        pth(
+            b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x02\x85K\x09\x85\x89ccollections\nOrderedDict\n)RtRs.",
+            **{"0": bytes(16)},
+        ),
+        r"w \(2,\) needs more than its storage has",
+    ),
+    "pth: a tensor that begins behind its storage": (
+        pth(
+            b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x07K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.",
+            **{"0": bytes(16)},
+        ),
+        r"w \(1,\) needs more than its storage has",
+    ),
     "pth: a pickle cut off": (pth(b"\x80\x02J\x01"), "is not a whole PyTorch file"),
     "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "no state_dict in it"),
     "pth: bytes as large as all memory": (

@@ -298,6 +298,12 @@ def test_train_and_val_that_disagree(tmp_path):
     assert found(report) == {("class-missing", "val/b/"), ("class-extra", "val/c/")}
 
 
+def test_classes_are_in_the_order_in_which_python_sorts_their_names(tmp_path):
+    draw(tmp_path / "train", ["b", "Z", "ä", "A"], 2)
+    draw(tmp_path / "val", ["b", "Z", "ä", "A"], 1, seed=1)
+    assert check_dataset(tmp_path).class_names == ["A", "Z", "b", "ä"]  # as MindSpore's ImageFolderDataset has them
+
+
 def test_a_class_that_is_spelt_otherwise_in_val_is_named(tmp_path):
     draw(tmp_path / "train", ["Amanita", "b"], 2)
     draw(tmp_path / "val", ["amanita", "b"], 2, seed=1)
