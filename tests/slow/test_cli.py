@@ -28,7 +28,7 @@ def test_bench_check_goes_through_all_sizes(tmp_path):
         assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(row["images"] / row["seconds"])
 
 
-def test_animals_beat_chance_and_transfer_beats_scratch(test_data, inside):
+def test_animals_beat_chance_and_their_backbone_is_transferred(test_data, inside):
     """README's commands on real images, cut to one epoch of nine classes; the full figures are in README."""
     animals = test_data / "animals"
 

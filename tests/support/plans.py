@@ -7,7 +7,7 @@ import numpy as np
 
 from mslab import checkpoint, model
 
-SIZE = 37  # odd, so that padding by need and on all sides differ in every layer
+SIZE = 40  # even wherever there is a stride, 40, 20, 10: there padding by need and on all sides differ
 STAGES = [[1, 8, 1], [2, 8, 2]]
 
 

@@ -114,12 +114,12 @@ def test_the_first_layers_by_hand(inside):
     graph.graph.output.append(onnx.helper.make_tensor_value_info("pool.out", onnx.TensorProto.FLOAT, None))
     session = exported.package("onnxruntime").InferenceSession(graph.SerializeToString())
     x, w = images(1)[0], {name: value.astype(np.float64) for name, value in checkpoint.read(source).tensors.items()}
-    padded = np.pad(x, [(0, 0), (3, 3), (3, 3)])  # 37 -> 19 by 2: needs 18 * 2 + 7 - 37 = 6
+    padded = np.pad(x, [(0, 0), (2, 3), (2, 3)])  # 40 -> 20 by 2: needs 19 * 2 + 7 - 40 = 5
     patches = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), (1, 2))[:, ::2, ::2]
     maps = np.einsum("chwij,ocij->ohw", patches, w["conv1.weight"])
     scale = w["bn1.gamma"] / np.sqrt(w["bn1.moving_variance"] + 1e-5)
     maps = (maps - w["bn1.moving_mean"][:, None, None]) * scale[:, None, None] + w["bn1.beta"][:, None, None]
-    maps = np.pad(np.maximum(maps, 0), [(0, 0), (1, 1), (1, 1)])  # 19 -> 10 by 2: needs 9 * 2 + 3 - 19 = 2
+    maps = np.pad(np.maximum(maps, 0), [(0, 0), (0, 1), (0, 1)])  # 20 -> 10 by 2: needs 9 * 2 + 3 - 20 = 1
     pooled = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), (1, 2))[:, ::2, ::2].max(axis=(3, 4))
     found = session.run(["pool.out"], {"images": x[None]})[0][0]
     np.testing.assert_allclose(found, pooled, rtol=1e-4, atol=1e-4)
