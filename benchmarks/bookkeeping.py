@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport
-from mslab.runfolder import Run
-from mslab.show import render
+from mslab.report.show import render
+from mslab.runs.folder import Run
 
 # Run.create is measured as a whole
 KEPT = ("took", "write_manifest", "write_history", "write_steps", "write_json", "ended")
@@ -76,9 +76,9 @@ def bench_bookkeeping(
     config: EasyDict, report: DatasetReport, repeats: int, folder: Path, progress: Callable[[str], Any]
 ) -> list[dict[str, Any]]:
     """Rows of {kept, seconds, inside}: `inside` are the seconds spent on it, None without. Leaves runs in `folder`."""
-    from mslab import training
+    from mslab.training import loop
 
-    training.settle(config)
+    loop.settle(config)
     rows: list[dict[str, Any]] = []
     for turn in range(repeats):
         for kept in (True, False) if turn % 2 == 0 else (False, True):
@@ -91,7 +91,7 @@ def bench_bookkeeping(
             else:
                 run = Bare.begin(folder / f"bare-{turn}", settings, report)
             with run.recording():
-                training.go(run, report)
+                loop.go(run, report)
             rows.append({"kept": kept, "seconds": time.perf_counter() - start})
             rows[-1]["inside"] = begun + run.spent if isinstance(run, Timed) else None
             for file in run.checkpoints.iterdir():

@@ -17,9 +17,9 @@ from PIL import Image
 from rich import box
 from rich.table import Table
 
-from mslab.bench import told
+from benchmarks.processes import told
 from mslab.check import check_dataset, cores
-from mslab.show import render
+from mslab.report.show import render
 
 CLASSES = 10
 SHAPE = (375, 500)  # pixels, height and width
@@ -133,7 +133,7 @@ def bench_check(
 
 
 def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, float]:
-    command = [sys.executable, "-m", "mslab.bench.check", name, str(place)]
+    command = [sys.executable, "-m", "benchmarks.check", name, str(place)]
     if name in ("cleanvision", "imagededup"):
         script = {"cleanvision": CLEANVISION, "imagededup": IMAGEDEDUP}[name] + TOLD
         command = [str(peers), "-c", script, str(place), str(cores())]

@@ -34,14 +34,16 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     import mindspore as ms
     from mindspore import nn
 
-    from mslab import folding, model, optimizers, runtime, steps
+    from mslab import cpu_layout, model
     from mslab.config import load_config
+    from mslab.runtime import devices
+    from mslab.training import optimizers, trainer
 
-    runtime.start("cpu", job["mode"], seed=1)
+    devices.start("cpu", job["mode"], seed=1)
     backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
     if job["mode"] == "graph":
-        folding.fold_small_maps(backbone, job["batch"], job["size"], job["threads"])
+        cpu_layout.fold_small_maps(backbone, job["batch"], job["size"], job["threads"])
     settings = {
         "train_data": "-",
         "val_data": "none",
@@ -50,7 +52,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
         "weight_decay": DECAY,
     }
     optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), load_config(settings))
-    step = steps.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
+    step = trainer.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     gradients = tuple(ms.Tensor(np.zeros(parameter.shape, np.float32)) for parameter in optimizer.parameters)
 
     def update() -> float:

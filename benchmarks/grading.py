@@ -17,7 +17,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab.show import render
+from mslab.report.show import render
 
 SMALL = [[1, 32, 1], [1, 64, 2], [1, 128, 2]]  # configs/knobs.yaml's: half a million weights
 IMAGES = 20  # hidden images of each of nine classes
@@ -43,13 +43,13 @@ def bench_grade(
     Returns students, large, seconds and again (of the second grading), peak and worker (MiB: the grader's own, and the
     largest worker's).
     """
-    from mslab import mushrooms
-    from mslab.bench import told
+    from benchmarks.processes import told
+    from mslab.data.mushrooms import drawing
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         counts = {"mushrooms9": {"train": 1, "val": 1, "test": IMAGES}}
-        mushrooms.draw_datasets(folder / "drawn", size=96, only=("mushrooms9",), counts=counts)
+        drawing.draw_datasets(folder / "drawn", size=96, only=("mushrooms9",), counts=counts)
         (folder / "hidden").mkdir()
         (folder / "drawn" / "mushrooms9" / "test").rename(folder / "hidden" / "nine")
         (folder / "rubric.yaml").write_text(RUBRIC)
@@ -71,14 +71,15 @@ def hand_in(path: Path, seed: int, large: bool) -> None:
     """A submission with a network of its own; its weights are random, for no figure here depends on them."""
     import mindspore as ms
 
-    from mslab import checkpoint, model, mushrooms
+    from mslab import checkpoint, model
     from mslab.config import dump_config, load_config
+    from mslab.data.mushrooms import drawing
 
     ms.set_seed(seed + 1)
     stages = [list(row) for row in (model.STAGES if large else SMALL)]
     backbone = model.resnet50_backbone(stages)
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
-    names = sorted(mushrooms.CLASSES["mushrooms9"])
+    names = sorted(drawing.CLASSES["mushrooms9"])
     info = {"schema": 1, "class_names": names, "image_size": SIZE, "resize_size": SIZE, "stages": stages}
     info |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     config = load_config({"train_data": "train", "val_data": "val", "class_num": 9, "stages": stages, "seed": seed})
@@ -114,12 +115,12 @@ def table(found: Mapping[str, Any]) -> str:
 if __name__ == "__main__":
     import resource
 
-    from mslab import grade
+    from mslab.grade import grading
 
     logging.getLogger("mslab").setLevel(logging.WARNING)
     root, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
     begun = time.perf_counter()
-    grade.grade(root / "class", root / "rubric.yaml", root / "hidden", root / "out", grade.Options(jobs=jobs))
+    grading.grade(root / "class", root / "rubric.yaml", root / "hidden", root / "out", grading.Options(jobs=jobs))
     own, workers = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )

@@ -17,7 +17,7 @@ from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport
-from mslab.show import render
+from mslab.report.show import render
 
 say = logging.getLogger("mslab")
 RAREST = 0.1  # share of the last class's images in the imbalanced copy
@@ -47,7 +47,8 @@ def bench_knobs(
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
     """Rows of {knob, imbalanced, seed, test_acc, seconds}; each run has equally many steps. Leaves runs/knobs-…/."""
-    from mslab import evaluation, training
+    from mslab.evaluation import measuring
+    from mslab.training import loop
 
     every = sum(report.counts["train"].values())
     folder = f"knobs-{datetime.now():%Y%m%d-%H%M%S}"
@@ -57,8 +58,8 @@ def bench_knobs(
         for data, knobs in ((report, KNOBS), (imbalanced(report, seed), FOR_RARE)):
             for knob, settings in knobs.items():
                 name = f"{folder}/{len(rows) + 1:02}"
-                done = training.train(config | settings | {"seed": seed}, report=data, name=name, epoch_images=every)
-                accuracy = evaluation.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
+                done = loop.train(config | settings | {"seed": seed}, report=data, name=name, epoch_images=every)
+                accuracy = measuring.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
                 for file in (Path(done.run) / "checkpoints").iterdir():
                     file.unlink()  # they are large, and nobody goes on from them
                 rows.append({"knob": knob, "imbalanced": knobs is FOR_RARE, "seed": seed, "test_acc": accuracy})

@@ -16,11 +16,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab.bench import told
-from mslab.bench.check import SHAPE, draw_photos
-from mslab.bench.speed import CONTENDERS, Child
+from benchmarks.check import SHAPE, draw_photos
+from benchmarks.processes import told
+from benchmarks.speed import CONTENDERS, Child
 from mslab.check import check_dataset, cores
-from mslab.show import render
+from mslab.report.show import render
 
 VARIANTS = {  # name -> (packed, cache)
     "folders": (False, "none"),
@@ -72,7 +72,7 @@ def training_speed(pixels: int) -> float:
 def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
     """What contend() or pack() prints in a process of its own. Raises MslabError where it does not end well."""
     return told(
-        [sys.executable, "-m", "mslab.bench.pipeline", job, *arguments],
+        [sys.executable, "-m", "benchmarks.pipeline", job, *arguments],
         environ,
         name,
         expected="room for drawn images, their pack and their decoded pixels (3 bytes a pixel) on disk",
@@ -81,7 +81,7 @@ def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) 
 
 
 def pack(root: str, out: str) -> dict[str, Any]:
-    from mslab.packing import pack_dataset
+    from mslab.data.packing import pack_dataset
 
     pack_dataset(check_dataset(root), Path(out))
     return {}
@@ -96,14 +96,15 @@ def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, A
         result["first_check_s"] = time.perf_counter() - start
     start = time.perf_counter()
     report = check_dataset(root)
-    from mslab import data, decoded, evaluation
     from mslab.config import load_config
+    from mslab.data import batching, decoded
+    from mslab.evaluation import measuring
 
     settings = {"train_data": root, "val_data": f"{root}/none", "class_num": 10, "image_size": int(pixels)}
     config = load_config(settings | {"cache": cache, "data_workers": cores()})
-    images = evaluation.images_of(report, next(iter(report.splits)))
+    images = measuring.images_of(report, next(iter(report.splits)))
     images = decoded.keep({next(iter(report.splits)): images}, config, report)[next(iter(report.splits))]
-    batches = data.ImageFeed(images, images, config).train(0)
+    batches = batching.ImageFeed(images, images, config).train(0)
     next(batches)
     result["startup_s"] = time.perf_counter() - start
     start, seen = time.perf_counter(), 0

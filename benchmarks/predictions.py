@@ -13,8 +13,11 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from mslab import evaluation, inspection, model, predict, runtime
-from mslab.show import render
+from mslab import model
+from mslab.evaluation import gradcam, measuring
+from mslab.inference import predicting
+from mslab.report.show import render
+from mslab.runtime import devices
 
 BATCHES = (1, 4, 8, 16, 32, 64)
 CLASSES = 1000
@@ -27,28 +30,28 @@ def bench_predict(
 
     `source`: a run or checkpoint; None = a fresh ResNet-50 of 1000 classes for images of `size` pixels.
     """
-    device, rows = runtime.start("auto", "graph", seed=1), []
+    device, rows = devices.start("auto", "graph", seed=1), []
     for batch in BATCHES:
-        loaded = evaluation.load_network(source) if source else fresh(size)
+        loaded = measuring.load_network(source) if source else fresh(size)
         size = loaded.info["image_size"]
-        asked = predict.of_network(loaded, device, batch)
+        asked = predicting.of_network(loaded, device, batch)
         bare, own = measured(asked, images, repeats)
         rows.append({"size": size, "batch_size": batch, "bare": bare, "predict": own, "ratio": own / bare})
-        rows[-1]["chosen"] = batch == inspection.batch_of(size)
+        rows[-1]["chosen"] = batch == gradcam.batch_of(size)
         progress(f"batch_size {batch}: {bare:.1f} images/s bare, {own:.1f} as predict answers, {own / bare:.2f}x")
     return rows
 
 
-def measured(asked: predict.Model, images: int, repeats: int) -> tuple[float, float]:
+def measured(asked: predicting.Model, images: int, repeats: int) -> tuple[float, float]:
     """Images/s of the bare forward pass, and of predict's answers: medians of turns."""
     size, rng = asked.info["image_size"], np.random.default_rng(1)
     counts = [min(asked.batch, images - start) for start in range(0, images, asked.batch)]  # the last may be smaller
     batches = [(rng.normal(size=(count, 3, size, size)).astype(np.float32), None) for count in counts]
-    full = [ms.Tensor(evaluation.filled(x, asked.batch)) for x, _ in batches]
+    full = [ms.Tensor(measuring.filled(x, asked.batch)) for x, _ in batches]
     network = asked.loaded.network  # type: ignore[union-attr]
     turns: list[Callable[[], Any]] = [
         lambda: [network(x).asnumpy() for x in full],
-        lambda: list(predict.answers(asked, batches)),
+        lambda: list(predicting.answers(asked, batches)),
     ]
     seconds: list[list[float]] = [[], []]
     for turn in range(repeats + 1):
@@ -61,11 +64,11 @@ def measured(asked: predict.Model, images: int, repeats: int) -> tuple[float, fl
     return bare, own
 
 
-def fresh(size: int) -> evaluation.Loaded:
+def fresh(size: int) -> measuring.Loaded:
     """ResNet-50 with random weights, as a file of it would be loaded."""
     network = model.ResNet50(model.resnet50_backbone(), model.resnet50_head(CLASSES)).set_train(False)
     info = {"image_size": size, "resize_size": size, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    return evaluation.Loaded(network, [str(n) for n in range(CLASSES)], info, None)  # type: ignore[arg-type]
+    return measuring.Loaded(network, [str(n) for n in range(CLASSES)], info, None)  # type: ignore[arg-type]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -22,10 +22,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab.bench import contenders, last_word
+from benchmarks import contenders
+from benchmarks.processes import last_word
 from mslab.check import cores
 from mslab.errors import MslabError
-from mslab.show import render
+from mslab.report.show import render
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "mslab, GRAPH": {"maker": "mslab", "mode": "graph"},

@@ -13,10 +13,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab.bench.speed import CONTENDERS, WARM, Child
+from benchmarks.speed import CONTENDERS, WARM, Child
 from mslab.check import cores
 from mslab.errors import MslabError
-from mslab.show import render
+from mslab.report.show import render
 
 STEPS = 7  # measured one by one; the table is of the median one
 OURS = "mslab, GRAPH"

@@ -9,24 +9,24 @@ mslab.Run(path), to look at in a notebook
 import importlib
 from typing import Any
 
-from mslab import runtime
+from mslab.runtime import devices
 
 __version__ = "0.1.0"
 
 PUBLIC = {  # name -> module; imported at first use, since MindSpore takes seconds to import
-    "train": "training",
-    "transfer": "finetuning",
-    "evaluate": "evaluation",
-    "load_network": "evaluation",
+    "train": "training.loop",
+    "transfer": "training.finetuning",
+    "evaluate": "evaluation.measuring",
+    "load_network": "evaluation.measuring",
     "check_dataset": "check",
     "load_config": "config",
-    "Run": "notebook",
+    "Run": "report.notebook",
 }
 __all__ = [*PUBLIC, "__version__"]
 
-runtime.set_environment()  # has to come before MindSpore's first operator
+devices.set_environment()  # has to come before MindSpore's first operator
 
-runtime.talk_to_terminal()
+devices.talk_to_terminal()
 
 
 def __getattr__(name: str) -> Any:

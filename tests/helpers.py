@@ -67,7 +67,7 @@ def overrides(config: dict) -> list[str]:
 
 def cli(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
     """`mslab …` in this process: its exit code, and what standard output and standard error would have got."""
-    from mslab import cli as command
+    from mslab.cli import commands as command
 
     words = [str(argument) for argument in arguments]
     with ExitStack() as stack:
@@ -162,7 +162,7 @@ def newest(pattern: str = "*") -> Path:
 @contextmanager
 def stopped_after(epochs: int = 1) -> Iterator[None]:
     """Ctrl-C comes after so many epochs of any run in this block, and is expected to end it."""
-    from mslab.runfolder import Run
+    from mslab.runs.folder import Run
 
     end_epoch = Run.end_epoch
 

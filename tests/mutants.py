@@ -69,7 +69,7 @@ MUTANTS = [
     ),
     Mutant(
         "a report that was made without class_num is still held against the config",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         "    if found != config.class_num:  # a report made without class_num",
         "    if found < config.class_num:",
         "test_report_and_config",
@@ -227,7 +227,7 @@ MUTANTS = [
     ),
     Mutant(
         "look-alikes stay in one part of a split",
-        "mslab/splitting.py",
+        "mslab/data/splitting.py",
         "    for i, j in [*pairs, *((i, j) for i, j, _ in near_pairs(report))]:",
         "    for i, j in pairs:",
         "test_splitting",
@@ -235,16 +235,16 @@ MUTANTS = [
     ),
     Mutant(
         "the seed decides how images are split",
-        "mslab/splitting.py",
-        'streams.stream("split", seed)',
-        'streams.stream("split", 1)',
+        "mslab/data/splitting.py",
+        'seeding.stream("split", seed)',
+        'seeding.stream("split", 1)',
         "test_splitting",
         "seed",
     ),
     # --- archives and packs ---
     Mutant(
         "an archive's name with .. in it ends the unpacking",
-        "mslab/unpacking.py",
+        "mslab/data/unpacking.py",
         'or ".." in path.parts or',
         "or",
         "test_unpacking",
@@ -252,7 +252,7 @@ MUTANTS = [
     ),
     Mutant(
         "an archive's name with Windows' backslashes is read as one",
-        "mslab/unpacking.py",
+        "mslab/data/unpacking.py",
         'plain = name.replace("\\\\", "/")',
         "plain = name",
         "test_unpacking",
@@ -260,7 +260,7 @@ MUTANTS = [
     ),
     Mutant(
         "a link in a tar is left out",
-        "mslab/unpacking.py",
+        "mslab/data/unpacking.py",
         '"file" if info.isreg() else',
         '"file" if info.isreg() or links else',
         "test_unpacking",
@@ -268,7 +268,7 @@ MUTANTS = [
     ),
     Mutant(
         "what is unpacked is counted, whatever the archive says",
-        "mslab/unpacking.py",
+        "mslab/data/unpacking.py",
         "                    budget.spend(len(chunk))\n",
         "",
         "test_unpacking",
@@ -276,7 +276,7 @@ MUTANTS = [
     ),
     Mutant(
         "two names that are one file on a Mac or Windows end the unpacking",
-        "mslab/unpacking.py",
+        "mslab/data/unpacking.py",
         "            seen[plain_name(name)] = name\n",
         "            seen[name] = name\n",
         "test_colliding_names",
@@ -291,7 +291,7 @@ MUTANTS = [
     ),
     Mutant(
         "of a package from elsewhere, only the published bytes are opened",
-        "mslab/animals.py",
+        "mslab/data/animals.py",
         "    if found != SHA256:",
         "    if not found:",
         "test_animals",
@@ -300,21 +300,21 @@ MUTANTS = [
     # --- settings and messages ---
     Mutant(
         "an unknown setting is an error",
-        "mslab/config/__init__.py",
+        "mslab/config/loading.py",
         "{str(name): _unknown(str(name)) for name in given if name not in FIELDS}",
         "{}",
         "test_config",
     ),
     Mutant(
         "every problem of a config is said at once",
-        "mslab/config/__init__.py",
+        "mslab/config/loading.py",
         "details=problems,",
         "details=problems[:1],",
         "test_config",
     ),
     Mutant(
         "a setting that does nothing is refused on the command line",
-        "mslab/config/__init__.py",
+        "mslab/config/loading.py",
         "        if name in overridden:",
         "        if name in overridden - set(given):",
         "test_config",
@@ -342,23 +342,23 @@ MUTANTS = [
     ),
     Mutant(
         "--json - prints one document and nothing else",
-        "mslab/cli.py",
-        '    if json_file != "-":\n        print(runtime.harmless(str(report)))',
-        "    print(runtime.harmless(str(report)))",
+        "mslab/cli/commands.py",
+        '    if json_file != "-":\n        print(devices.harmless(str(report)))',
+        "    print(devices.harmless(str(report)))",
         "test_check test_cli",
         "json",
     ),
     Mutant(
         "a check that finds an error ends with exit code 1",
-        "mslab/cli.py",
-        "        print(runtime.harmless(str(report)))\n    return 0 if report.ok else 1",
-        "        print(runtime.harmless(str(report)))\n    return 0",
+        "mslab/cli/commands.py",
+        "        print(devices.harmless(str(report)))\n    return 0 if report.ok else 1",
+        "        print(devices.harmless(str(report)))\n    return 0",
         "test_check test_cli",
         "exit_code or check_prints",
     ),
     Mutant(
         "doctor ends with exit code 1 where training would fail",
-        "mslab/cli.py",
+        "mslab/cli/commands.py",
         "return 0 if diagnosis.ok else 1",
         "return 0",
         "test_doctor",
@@ -366,7 +366,7 @@ MUTANTS = [
     ),
     Mutant(
         "Ctrl-C ends a command with exit code 130",
-        "mslab/cli.py",
+        "mslab/cli/commands.py",
         "                    code = 130",
         "                    code = 1",
         "test_check",
@@ -374,7 +374,7 @@ MUTANTS = [
     ),
     Mutant(
         "a direction character in a name does not reach the terminal",
-        "mslab/runtime.py",
+        "mslab/runtime/devices.py",
         "c if c in kept or c.isprintable() else",
         'c if c in kept or c >= " " else',
         "test_runtime",
@@ -382,14 +382,14 @@ MUTANTS = [
     ),
     Mutant(
         "an escape character in a name does not reach the terminal in a log message",
-        "mslab/runtime.py",
+        "mslab/runtime/devices.py",
         "return harmless(super().format(record))",
         "return super().format(record)",
         "test_messages",
     ),
     Mutant(
         "the compile cache of MindSpore stays off, also where it was switched on",
-        "mslab/runtime.py",
+        "mslab/runtime/devices.py",
         'environ["MS_COMPILER_CACHE_ENABLE"] = "0"',
         'environ.setdefault("MS_COMPILER_CACHE_ENABLE", "0")',
         "test_runtime",
@@ -398,7 +398,7 @@ MUTANTS = [
     # --- images to batches ---
     Mutant(
         "a label without an output of the network stops before the loss sees it",
-        "mslab/data.py",
+        "mslab/data/batching.py",
         "labels.max() >= class_num",
         "labels.max() > class_num",
         "test_data",
@@ -406,7 +406,7 @@ MUTANTS = [
     ),
     Mutant(
         "the last batch of an evaluation is measured, too",
-        "mslab/data.py",
+        "mslab/data/batching.py",
         "steps, batch_size, data_workers, drop=False)",
         "steps, batch_size, data_workers, drop=True)",
         "test_data",
@@ -414,7 +414,7 @@ MUTANTS = [
     ),
     Mutant(
         "what fills up a last batch is cut off again",
-        "mslab/evaluation.py",
+        "mslab/evaluation/measuring.py",
         ".asnumpy()[: len(x)], y",
         ".asnumpy(), y",
         "test_training",
@@ -422,30 +422,30 @@ MUTANTS = [
     ),
     Mutant(
         "the seed decides the order of the images",
-        "mslab/data.py",
-        'streams.stream("order", config.seed, epoch)',
-        'streams.stream("order", 0, epoch)',
+        "mslab/data/batching.py",
+        'seeding.stream("order", config.seed, epoch)',
+        'seeding.stream("order", 0, epoch)',
         "test_data test_determinism",
         "epoch or settings_act or streams or purpose",
     ),
     Mutant(
         "every epoch has an order of its own",
-        "mslab/data.py",
-        'streams.stream("order", config.seed, epoch)',
-        'streams.stream("order", config.seed)',
+        "mslab/data/batching.py",
+        'seeding.stream("order", config.seed, epoch)',
+        'seeding.stream("order", config.seed)',
         "test_data",
         "epoch",
     ),
     Mutant(
         "the seed decides the augmentation",
-        "mslab/data.py",
-        "streams.augmentation_seed(config.seed, epoch, rank)",
-        "streams.augmentation_seed(0, epoch, rank)",
+        "mslab/data/batching.py",
+        "seeding.augmentation_seed(config.seed, epoch, rank)",
+        "seeding.augmentation_seed(0, epoch, rank)",
         "test_augmentation_seed",
     ),
     Mutant(
         "the seed decides the first weights",
-        "mslab/runtime.py",
+        "mslab/runtime/devices.py",
         '("set_seed", {"seed": seed})',
         '("set_seed", {"seed": 1})',
         "test_determinism test_workers",
@@ -453,7 +453,7 @@ MUTANTS = [
     ),
     Mutant(
         "mixup mixes the labels as it mixes the images",
-        "mslab/augment.py",
+        "mslab/data/augment.py",
         "images[other], own * shares + (1 - own) * shares[other]",
         "images[other], shares",
         "test_augment",
@@ -461,7 +461,7 @@ MUTANTS = [
     ),
     Mutant(
         "cutmix shares labels by the area that is left inside the image",
-        "mslab/augment.py",
+        "mslab/data/augment.py",
         "np.float32(1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width))",
         "np.float32(1 - side**2)",
         "test_augment",
@@ -469,7 +469,7 @@ MUTANTS = [
     ),
     Mutant(
         "erasing leaves the given images as they are",
-        "mslab/augment.py",
+        "mslab/data/augment.py",
         "erased, (height, width) = images.copy(),",
         "erased, (height, width) = images,",
         "test_augment",
@@ -477,9 +477,9 @@ MUTANTS = [
     ),
     Mutant(
         "decoded images of another data set are not taken",
-        "mslab/decoded.py",
-        "f\"{report.fingerprint} {runtime.version('mindspore')}\"",
-        "runtime.version('mindspore')",
+        "mslab/data/decoded.py",
+        "f\"{report.fingerprint} {devices.version('mindspore')}\"",
+        "devices.version('mindspore')",
         "test_cache",
         "on_disk",
     ),
@@ -494,7 +494,7 @@ MUTANTS = [
     ),
     Mutant(
         "a schedule of another length than the run is refused",
-        "mslab/steps.py",
+        "mslab/training/trainer.py",
         "if len(rates) != steps or",
         "if len(rates) > steps or",
         "test_training",
@@ -542,7 +542,7 @@ MUTANTS = [
     ),
     Mutant(
         "weights decay, BatchNorm and biases do not",
-        "mslab/optimizers.py",
+        "mslab/training/optimizers.py",
         "(parameter.name, config), parameter.ndim > 1)",
         "(parameter.name, config), parameter.ndim > 0)",
         "test_training",
@@ -550,7 +550,7 @@ MUTANTS = [
     ),
     Mutant(
         "batches collected for one update count by their mean",
-        "mslab/optimizers.py",
+        "mslab/training/optimizers.py",
         "self.update(self.map(ops.partial(times, 1 / self.count), self.totals))",
         "self.update(self.totals)",
         "test_optimizers",
@@ -558,7 +558,7 @@ MUTANTS = [
     ),
     Mutant(
         "gradients that are too long are shortened",
-        "mslab/optimizers.py",
+        "mslab/training/optimizers.py",
         "        self.update(self.map(ops.partial(times, scale), gradients))",
         "        self.update(gradients)",
         "test_optimizers",
@@ -566,7 +566,7 @@ MUTANTS = [
     ),
     Mutant(
         "the running mean of the weights moves once an update, not once a batch",
-        "mslab/optimizers.py",
+        "mslab/training/optimizers.py",
         'Averaged(update, averaged, config["ema_decay"], batches)',
         'Averaged(update, averaged, config["ema_decay"])',
         "test_optimizers",
@@ -574,35 +574,35 @@ MUTANTS = [
     ),
     Mutant(
         "after measuring with the running mean, training goes on with the weights themselves",
-        "mslab/steps.py",
+        "mslab/training/trainer.py",
         "            for name, value in raw.items():\n                cells.overwrite(own[name], value)\n",
         "            pass\n",
         "test_running_mean",
     ),
     Mutant(
         "hard example mining keeps the hard ones",
-        "mslab/loss.py",
+        "mslab/training/losses.py",
         "ops.topk(losses, max(",
         "ops.topk(-losses, max(",
         "test_loss",
     ),
     Mutant(
         "label smoothing spreads over all classes, the own one too",
-        "mslab/loss.py",
+        "mslab/training/losses.py",
         "self.smoothing / classes * self.weights",
         "self.smoothing / (classes - 1) * self.weights",
         "test_loss",
     ),
     Mutant(
         "a weighed loss is the mean over the weights",
-        "mslab/loss.py",
+        "mslab/training/losses.py",
         "return losses.sum() / weights.sum()",
         "return losses.mean()",
         "test_loss",
     ),
     Mutant(
         "the rate finder puts the weights back, also where it is stopped",
-        "mslab/ratefinder.py",
+        "mslab/experiments/lr_find.py",
         "    try:\n        yield\n    finally:\n        for name, parameter in network.parameters_dict().items():\n"
         "            cells.overwrite(parameter, before[name])\n",
         "    yield\n    for name, parameter in network.parameters_dict().items():\n"
@@ -620,7 +620,7 @@ MUTANTS = [
     # --- what is frozen, when a run ends ---
     Mutant(
         "frozen BatchNorm does not move",
-        "mslab/freezing.py",
+        "mslab/training/freezing.py",
         "cell.moving_mean.name in fixed:\n            cell.set_train(False)",
         "cell.moving_mean.name in fixed:\n            cell.set_train(True)",
         "test_freezing test_finetuning",
@@ -628,7 +628,7 @@ MUTANTS = [
     ),
     Mutant(
         "frozen weights get no gradient",
-        "mslab/freezing.py",
+        "mslab/training/freezing.py",
         "parameter.requires_grad = parameter.name not in fixed",
         "parameter.requires_grad = True",
         "test_freezing test_finetuning",
@@ -636,7 +636,7 @@ MUTANTS = [
     ),
     Mutant(
         "a part is trained from the epoch on that unfreeze names",
-        "mslab/freezing.py",
+        "mslab/training/freezing.py",
         "if epoch + 1 >= int(start)]",
         "if epoch >= int(start)]",
         "test_freezing",
@@ -644,28 +644,28 @@ MUTANTS = [
     ),
     Mutant(
         "early stopping ends after patience, not one evaluation later",
-        "mslab/stopping.py",
+        "mslab/training/stopping.py",
         'if waited < config["early_stopping_patience"]',
         'if waited <= config["early_stopping_patience"]',
         "test_stopping",
     ),
     Mutant(
         "an equal accuracy is no better one to early stopping",
-        "mslab/stopping.py",
+        "mslab/training/stopping.py",
         'if row["val_acc"] > best_acc',
         'if row["val_acc"] >= best_acc',
         "test_stopping",
     ),
     Mutant(
         "the last epoch is always measured",
-        "mslab/stopping.py",
+        "mslab/training/stopping.py",
         'return due or epoch + 1 == config["epochs"]',
         "return due",
         "test_stopping",
     ),
     Mutant(
         "a training loss that is not finite ends the run at its step",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         "                if not np.isfinite(loss):\n",
         "                if loss < 0:\n",
         "test_training test_controls",
@@ -673,7 +673,7 @@ MUTANTS = [
     ),
     Mutant(
         "a validation loss that is not finite ends the run",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         '                if result and not np.isfinite(result["loss"]):\n',
         '                if result and result["loss"] < 0:\n',
         "test_training test_controls",
@@ -681,7 +681,7 @@ MUTANTS = [
     ),
     Mutant(
         "a rollback lowers the rate to a tenth",
-        "mslab/steps.py",
+        "mslab/training/trainer.py",
         "stopping.rate_factor(rows, self.config) * TENTH ** len(self.rollbacks))",
         "stopping.rate_factor(rows, self.config))",
         "test_controls",
@@ -689,7 +689,7 @@ MUTANTS = [
     ),
     Mutant(
         "a rollback takes back the optimizer's moments with the weights",
-        "mslab/steps.py",
+        "mslab/training/trainer.py",
         "        for name, parameter in self.state().items():\n            cells.overwrite",
         "        for name, parameter in self.network.parameters_dict().items():\n            cells.overwrite",
         "test_controls",
@@ -697,7 +697,7 @@ MUTANTS = [
     ),
     Mutant(
         "a warning is said once",
-        "mslab/guards.py",
+        "mslab/training/monitor.py",
         "if code not in self.told:",
         "if code:",
         "test_guards",
@@ -706,7 +706,7 @@ MUTANTS = [
     # --- the run folder ---
     Mutant(
         "best.ckpt is of the earliest epoch on ties",
-        "mslab/runfolder.py",
+        "mslab/runs/folder.py",
         '(row["val_acc"], -row["epoch"])',
         '(row["val_acc"], row["epoch"])',
         "test_training",
@@ -714,7 +714,7 @@ MUTANTS = [
     ),
     Mutant(
         "history.csv is written before last.ckpt, which makes the epoch count",
-        "mslab/runfolder.py",
+        "mslab/runs/folder.py",
         "        self.write_history()\n        if state:\n"
         '            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", '
         'self.info | {"epoch": self.epoch})\n',
@@ -726,7 +726,7 @@ MUTANTS = [
     ),
     Mutant(
         "a resume trims the history to the last completed epoch",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         "    run.rows = run.rows[:completed]\n",
         "",
         "test_training",
@@ -734,7 +734,7 @@ MUTANTS = [
     ),
     Mutant(
         "a resume writes the steps of a killed epoch once",
-        "mslab/runfolder.py",
+        "mslab/runs/folder.py",
         'kept = [line for line in kept if int(line.partition(",")[0]) <= first]',
         "kept = kept[:]",
         "test_manifest",
@@ -742,7 +742,7 @@ MUTANTS = [
     ),
     Mutant(
         "a resume refuses other images",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         'if report.fingerprint != run.manifest["data"]["fingerprint"]:',
         "if not report.fingerprint:",
         "test_training",
@@ -750,7 +750,7 @@ MUTANTS = [
     ),
     Mutant(
         "a resume before the first epoch refuses another parent",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         'is_file() or sha256(Path(parent["file"])) != parent["sha256"]:',
         "is_file():",
         "test_parents",
@@ -789,7 +789,7 @@ MUTANTS = [
     ),
     Mutant(
         "the manifest has a hash of every checkpoint that is left",
-        "mslab/runfolder.py",
+        "mslab/runs/folder.py",
         'self.checkpoints.glob("*.ckpt")',
         'self.checkpoints.glob("best*.ckpt")',
         "test_training test_manifest",
@@ -797,7 +797,7 @@ MUTANTS = [
     ),
     Mutant(
         "verify compares hashes",
-        "mslab/manifest.py",
+        "mslab/runs/manifest.py",
         "    if now == digest:",
         "    if now:",
         "test_manifest",
@@ -845,7 +845,7 @@ MUTANTS = [
     ),
     Mutant(
         "tensors in a .safetensors lie behind each other, none over another",
-        "mslab/checkpoint/formats.py",
+        "mslab/checkpoint/readers.py",
         "        if start != at:\n",
         "        if start > at:\n",
         "test_broken_checkpoints test_checkpoint",
@@ -867,7 +867,7 @@ MUTANTS = [
     ),
     Mutant(
         "convert keeps padding, pooling and epsilon of the network",
-        "mslab/converting.py",
+        "mslab/checkpoint/converting.py",
         '| {"stages": weights.stages, "profile": weights.profile}',
         '| {"stages": weights.stages}',
         "test_dialects",
@@ -883,7 +883,7 @@ MUTANTS = [
     ),
     Mutant(
         "a transfer uses the backbone's own normalisation",
-        "mslab/finetuning.py",
+        "mslab/training/finetuning.py",
         "            )\n            config[key] = own\n",
         "            )\n",
         "test_finetuning",
@@ -891,7 +891,7 @@ MUTANTS = [
     ),
     Mutant(
         "a network sees images as its file says, not as is usual",
-        "mslab/evaluation.py",
+        "mslab/evaluation/measuring.py",
         "info = STANDARD | weights.info",
         "info = weights.info | STANDARD",
         "test_training test_predict",
@@ -899,14 +899,14 @@ MUTANTS = [
     ),
     Mutant(
         "classes that lie in another order than the network's are refused",
-        "mslab/evaluation.py",
+        "mslab/evaluation/measuring.py",
         "(known and names != loaded.class_names)",
         "(known and set(names) != set(loaded.class_names))",
         "test_class_order",
     ),
     Mutant(
         "incremental training keeps the rows of classes by name",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         "[known.index(name)]",
         "[min(index, len(known) - 1)]",
         "test_parents",
@@ -914,7 +914,7 @@ MUTANTS = [
     ),
     Mutant(
         "features of another backbone are not taken",
-        "mslab/features.py",
+        "mslab/training/features.py",
         "    for parameter in network.backbone.get_parameters():\n"
         "        digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())\n",
         "",
@@ -923,7 +923,7 @@ MUTANTS = [
     ),
     Mutant(
         "features of another normalisation are not taken",
-        "mslab/features.py",
+        "mslab/training/features.py",
         ', "scale": augment.scale(source.config)}',
         "}",
         "test_features",
@@ -932,7 +932,7 @@ MUTANTS = [
     # --- figures ---
     Mutant(
         "rows of the confusion matrix are the true classes",
-        "mslab/metrics.py",
+        "mslab/evaluation/metrics.py",
         "(np.asarray(labels), np.asarray(predicted))",
         "(np.asarray(predicted), np.asarray(labels))",
         "test_metrics",
@@ -940,14 +940,14 @@ MUTANTS = [
     ),
     Mutant(
         "the linear model is fitted on training images",
-        "mslab/training.py",
-        'evaluation.samples(report, "train", most=5000), evaluation',
-        'evaluation.samples(report, "val", most=5000), evaluation',
+        "mslab/training/loop.py",
+        'measuring.samples(report, "train", most=5000), measuring',
+        'measuring.samples(report, "val", most=5000), measuring',
         "test_linear_model",
     ),
     Mutant(
         "a spread over seeds is that of a sample",
-        "mslab/repeating.py",
+        "mslab/experiments/repeating.py",
         "np.std(values, ddof=1)",
         "np.std(values)",
         "test_repeat",
@@ -955,7 +955,7 @@ MUTANTS = [
     ),
     Mutant(
         "a smaller share of the training images lies inside a larger one",
-        "mslab/comparison.py",
+        "mslab/experiments/comparison.py",
         "np.random.default_rng([seed, number])",
         "np.random.default_rng([seed, number, round(100 * share)])",
         "test_comparison",
@@ -963,7 +963,7 @@ MUTANTS = [
     ),
     Mutant(
         "an image is judged by heads that never saw it",
-        "mslab/suspects.py",
+        "mslab/report/suspects.py",
         'cross_val_predict(head, features.astype(np.float64), labels, cv=cut, method="predict_proba")',
         "head.fit(features.astype(np.float64), labels).predict_proba(features.astype(np.float64))",
         "test_unseen_heads",
@@ -978,7 +978,7 @@ MUTANTS = [
     ),
     Mutant(
         "names in a report are text, never HTML",
-        "mslab/report/__init__.py",
+        "mslab/report/writing.py",
         "autoescape=True",
         "autoescape=False",
         "test_report",
@@ -986,7 +986,7 @@ MUTANTS = [
     ),
     Mutant(
         "a report's JSON cannot end the element that it stands in",
-        "mslab/report/__init__.py",
+        "mslab/report/writing.py",
         'for character in "<>&',
         'for character in "&',
         "test_embedded_json",
@@ -994,7 +994,7 @@ MUTANTS = [
     # --- graphs, predictions, the server ---
     Mutant(
         "a graph that answers otherwise gets no name",
-        "mslab/export.py",
+        "mslab/inference/export.py",
         'if not difference["relative"] <= TOLERANCE:',
         'if difference["relative"] == 0:',
         "test_export",
@@ -1002,14 +1002,14 @@ MUTANTS = [
     ),
     Mutant(
         "a graph that answers with numbers that are none gets no name",
-        "mslab/export.py",
+        "mslab/inference/export.py",
         'if not difference["relative"] <= TOLERANCE:',
         'if difference["relative"] > TOLERANCE:',
         "test_export_of_nan",
     ),
     Mutant(
         "padding goes where the network has it in an exported graph",
-        "mslab/export.py",
+        "mslab/inference/export.py",
         "[need // 2] * 2 + [need - need // 2] * 2",
         "[need - need // 2] * 2 + [need // 2] * 2",
         "test_export",
@@ -1017,7 +1017,7 @@ MUTANTS = [
     ),
     Mutant(
         "a graph whose bytes have changed is not run",
-        "mslab/exported.py",
+        "mslab/inference/graphs.py",
         'if content[-len(_digest(b"")) :] != _digest(memoryview(content)[: -len(_digest(b""))]):',
         'if not content[-len(_digest(b"")) :]:',
         "test_export",
@@ -1025,7 +1025,7 @@ MUTANTS = [
     ),
     Mutant(
         "one image that cannot be read does not spoil the others",
-        "mslab/predict.py",
+        "mslab/inference/predicting.py",
         "good = [index for index in range(len(chunk)) if not errors[index]]",
         "good = list(range(len(chunk)))",
         "test_predict",
@@ -1033,7 +1033,7 @@ MUTANTS = [
     ),
     Mutant(
         "no cell of a table is a formula to a spreadsheet",
-        "mslab/predict.py",
+        "mslab/inference/predicting.py",
         'in ("=", "+", "-", "@", "\\t", "\\r") else',
         'in ("=", "+", "-") else',
         "test_predict test_suspects",
@@ -1041,7 +1041,7 @@ MUTANTS = [
     ),
     Mutant(
         "a body that grows beyond the limit while it arrives is refused",
-        "mslab/serve/__init__.py",
+        "mslab/inference/serve/server.py",
         "        if arrived > BODY:\n            raise too_large\n",
         "",
         "test_serve",
@@ -1049,7 +1049,7 @@ MUTANTS = [
     ),
     Mutant(
         "a body that says it is beyond the limit is refused",
-        "mslab/serve/__init__.py",
+        "mslab/inference/serve/server.py",
         "    if declared > BODY:\n        raise too_large\n",
         "",
         "test_serve",
@@ -1057,7 +1057,7 @@ MUTANTS = [
     ),
     Mutant(
         "an image of too many pixels is refused by the server",
-        "mslab/serve/desk.py",
+        "mslab/inference/serve/desk.py",
         ' or seen.get("width", 0) * seen.get("height", 0) > PIXELS:',
         ":",
         "test_serve",
@@ -1065,7 +1065,7 @@ MUTANTS = [
     ),
     Mutant(
         "the server answers to no name but its own",
-        "mslab/serve/__init__.py",
+        "mslab/inference/serve/server.py",
         "            self.check_host(request)\n",
         "",
         "test_serve",
@@ -1073,7 +1073,7 @@ MUTANTS = [
     ),
     Mutant(
         "the server answers no page of another site",
-        "mslab/serve/__init__.py",
+        "mslab/inference/serve/server.py",
         "                check_origin(request)\n",
         "",
         "test_serve",
@@ -1081,7 +1081,7 @@ MUTANTS = [
     ),
     Mutant(
         "the server opens only formats of images that it knows",
-        "mslab/serve/desk.py",
+        "mslab/inference/serve/desk.py",
         '["" if known(content) else',
         '["" if content else',
         "test_serve",
@@ -1090,7 +1090,7 @@ MUTANTS = [
     # --- several workers ---
     Mutant(
         "every worker has its own part of a batch",
-        "mslab/workers.py",
+        "mslab/runtime/workers.py",
         "[:, self.rank].ravel()",
         "[:, 0].ravel()",
         "test_workers",
@@ -1098,7 +1098,7 @@ MUTANTS = [
     ),
     Mutant(
         "no image is measured by two workers",
-        "mslab/workers.py",
+        "mslab/runtime/workers.py",
         "np.arange(self.rank, count, self.size)",
         "np.arange(0, count, self.size)",
         "test_workers",
@@ -1106,7 +1106,7 @@ MUTANTS = [
     ),
     Mutant(
         "workers' gradients become their mean, not their sum",
-        "mslab/workers.py",
+        "mslab/runtime/workers.py",
         "nn.DistributedGradReducer(list(parameters), True, self.size)",
         "nn.DistributedGradReducer(list(parameters), False, self.size)",
         "test_workers",
@@ -1114,7 +1114,7 @@ MUTANTS = [
     ),
     Mutant(
         "workers' gradients are brought together at all",
-        "mslab/steps.py",
+        "mslab/training/trainer.py",
         "        if self.mean is not None:\n            gradients = self.mean(gradients)\n        self.update",
         "        self.update",
         "test_workers",
@@ -1122,7 +1122,7 @@ MUTANTS = [
     ),
     Mutant(
         "all workers begin with the weights of the first",
-        "mslab/training.py",
+        "mslab/training/loop.py",
         "    group.equalise(network.get_parameters())\n",
         "",
         "test_workers",
@@ -1292,7 +1292,7 @@ MUTANTS = [
     ),
     Mutant(
         "a day that has begun is a day late",
-        "mslab/grade/__init__.py",
+        "mslab/grade/grading.py",
         "days = int(-(-late // 86_400))",
         "days = int(late // 86_400)",
         "test_grade_rubric",

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from mslab import checkpoint
-from mslab.checkpoint import dialects
+from mslab.checkpoint import dialects, reading
 from mslab.errors import CheckpointError
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # what all the known projects subtract
@@ -20,7 +19,7 @@ def convert(source: str | Path, target: str | Path, dialect: str | None = None) 
         raise CheckpointError(
             f"{dialect!r} is no known project.", expected=", ".join(dialects.NAMES), fix="leave --dialect out"
         )
-    weights = checkpoint.read(source, dialect)
+    weights = reading.read(source, dialect)
     if target.suffix not in (".ckpt", ".safetensors"):
         raise CheckpointError(
             f"{target} would be a {target.suffix or 'nameless'} file.",
@@ -38,11 +37,11 @@ def convert(source: str | Path, target: str | Path, dialect: str | None = None) 
     tensors = weights.backbone | weights.head
     lines = [f"{weights.path}: {weights.describe()}"]
     if target.suffix == ".ckpt":
-        checkpoint.save_arrays(tensors, target, info)
+        reading.save_arrays(tensors, target, info)
         lines.append(f"{target}: {len(tensors)} tensors in the kit's names")
         return lines
     renamed = dialects.to_torch(tensors)
-    checkpoint.save_safetensors(renamed, target, info)
+    reading.save_safetensors(renamed, target, info)
     lines.append(f"{target}: {len(renamed)} tensors in torchvision's names")
     differs = {key: value for key, value in weights.profile.items() if key != "block" and value != dialects.OWN[key]}
     differs |= {"head_hidden": weights.hidden} if weights.hidden else {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mslab.checkpoint.formats import MAX_BYTES, MAX_TENSORS, Found
+from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, Found
 
 MAX_PICKLE = 64 * 2**20  # bytes of data.pkl: names and shapes only
 STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"}

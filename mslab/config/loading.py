@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mslab.config.names import NEIGHBOURS, SAME
+from mslab.config.aliases import NEIGHBOURS, SAME
 from mslab.config.rules import CONTRADICTIONS, IDLE, fill
 from mslab.config.schema import FIELDS, Profile, Schema, Stage, Triple
 from mslab.errors import ConfigError

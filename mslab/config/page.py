@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from mslab.config import FIELDS, NEIGHBOURS, SAME
 from mslab.config import schema as source
+from mslab.config.loading import FIELDS, NEIGHBOURS, SAME
 
 INTRO = """# Settings
 

@@ -33,7 +33,7 @@ from PIL import Image
 
 from mslab.checkpoint.pth import only
 from mslab.errors import DatasetError
-from mslab.progress import Meter
+from mslab.runtime.progress import Meter
 
 say = logging.getLogger("mslab")
 

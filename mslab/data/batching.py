@@ -9,9 +9,10 @@ from typing import Any
 import mindspore.dataset as ds
 import numpy as np
 
-from mslab import augment, runtime, streams
+from mslab.data import augment, seeding
 from mslab.errors import DatasetError, TrainingError
-from mslab.workers import ALONE, Group
+from mslab.runtime import devices
+from mslab.runtime.workers import ALONE, Group
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:
 
     With label_balance, rare classes' images come more than once in it, and others not at all.
     """
-    rng = streams.stream("order", config.seed, epoch)
+    rng = seeding.stream("order", config.seed, epoch)
     if not config.label_balance:
         return rng.permutation(len(images))
     return balanced(images.labels, len(images.class_names), rng)
@@ -153,7 +154,7 @@ def train_batches(
     the order, follows from seed and epoch alone. An incomplete last batch is left out; another order puts other images
     there next time.
     """
-    mixing = streams.stream("mixing", config.seed, epoch, group.rank)
+    mixing = seeding.stream("mixing", config.seed, epoch, group.rank)
     order = group.share(order_of(images, config, epoch), config.batch_size)
     for batch in augmented(images, config, epoch, order, group.rank):
         yield augment.mix(batch, config, mixing) if augment.mixes(config) else batch
@@ -163,8 +164,8 @@ def augmented(
     images: Images, config: Any, epoch: int, order: np.ndarray, rank: int = 0, whole: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of the images in this order, each augmented by itself; `whole`: also a smaller last one."""
-    ds.config.set_seed(streams.augmentation_seed(config.seed, epoch, rank))
-    steps, erasing = augment.train_transforms(config), streams.stream("erasing", config.seed, epoch, rank)
+    ds.config.set_seed(seeding.augmentation_seed(config.seed, epoch, rank))
+    steps, erasing = augment.train_transforms(config), seeding.stream("erasing", config.seed, epoch, rank)
     for x, y in _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole):
         yield (augment.erase(x, erasing, config.random_erasing) if config.random_erasing else x), y
 
@@ -192,7 +193,7 @@ def _pipeline(
     images: Images, order: np.ndarray, steps: list, batch_size: int, data_workers: int, drop: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     steps = steps[1:] if images.decoded else steps  # the first one decodes
-    mapped = images.source(order).map(steps, ["image"], num_parallel_workers=runtime.workers(data_workers))
+    mapped = images.source(order).map(steps, ["image"], num_parallel_workers=devices.workers(data_workers))
     batched = mapped.batch(batch_size, drop_remainder=drop, num_parallel_workers=1)
     for x, y in batched.create_tuple_iterator(num_epochs=1, output_numpy=True):
         check_labels(y, len(images.class_names))

@@ -11,24 +11,26 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
 
-from mslab import checkpoint, data, kept, runtime
+from mslab import checkpoint
 from mslab.check import DatasetReport
-from mslab.progress import Meter
-from mslab.workers import ALONE, Group
+from mslab.data import batching, cache
+from mslab.runtime import devices
+from mslab.runtime.progress import Meter
+from mslab.runtime.workers import ALONE, Group
 
 say = logging.getLogger("mslab")
 MOST = 64 * 2**30  # bytes that all decoded images on disk may take; the oldest go first
 
 
 @dataclass(frozen=True)
-class DecodedImages(data.Images):
+class DecodedImages(batching.Images):
     """Images whose pixels are there. `names()` are those of what they were decoded from."""
 
     pixels: Sequence[np.ndarray]  # uint8 (H, W, 3) each
-    origin: data.Images
+    origin: batching.Images
     decoded = True
 
-    def take(self, index: np.ndarray) -> data.Images:
+    def take(self, index: np.ndarray) -> batching.Images:
         pixels = [self.pixels[i] for i in index]
         return replace(self, labels=self.labels[index], pixels=pixels, origin=self.origin.take(index))
 
@@ -36,12 +38,12 @@ class DecodedImages(data.Images):
         return self.origin.names()
 
     def source(self, order: np.ndarray) -> ds.Dataset:
-        return data.generated(lambda i: self.pixels[i], self.labels, order)
+        return batching.generated(lambda i: self.pixels[i], self.labels, order)
 
 
 def keep(
-    parts: dict[str, data.Images], config: Any, report: DatasetReport, group: Group = ALONE
-) -> dict[str, data.Images]:
+    parts: dict[str, batching.Images], config: Any, report: DatasetReport, group: Group = ALONE
+) -> dict[str, batching.Images]:
     """{split: its images, decoded} as config.cache says; the images as they are where they would take too much room.
 
     Batches are the same either way: with a cache, also one that has no room, crops are taken of the decoded image.
@@ -49,20 +51,20 @@ def keep(
     if config.cache == "none":
         return parts
     wanted = sum(3 * report.splits[name].pixels + 8 * len(images) for name, images in parts.items())
-    key = hashlib.sha256(f"{report.fingerprint} {runtime.version('mindspore')}".encode()).hexdigest()[:32]
-    folder = kept.home("decoded")
-    why = no_memory(wanted * group.local) if config.cache == "memory" else kept.no_room(folder, wanted, key, MOST)
+    key = hashlib.sha256(f"{report.fingerprint} {devices.version('mindspore')}".encode()).hexdigest()[:32]
+    folder = cache.home("decoded")
+    why = no_memory(wanted * group.local) if config.cache == "memory" else cache.no_room(folder, wanted, key, MOST)
     if why:
         say.info(f"cache: {config.cache}: decoded images are not kept: {why}; every epoch decodes them anew")
         return parts
-    workers = runtime.workers(config.data_workers)
+    workers = devices.workers(config.data_workers)
     with Meter(sum(len(images) for images in parts.values())) as meter:
         if config.cache == "memory":
             pixels = {name: list(decode(images, workers, meter)) for name, images in parts.items()}
         else:
             with group.first_alone("decoded"):
                 pixels = {n: on_disk(folder / f"{key}-{n}.rgb", images, workers, meter) for n, images in parts.items()}
-            kept.make_room(folder, key, MOST)
+            cache.make_room(folder, key, MOST)
     size = sum(image.nbytes for images in pixels.values() for image in images) / 2**20
     where = "memory" if config.cache == "memory" else str(folder)
     say.info(f"decoded images kept: {sum(map(len, pixels.values()))} images, {size:.0f} MiB in {where}")
@@ -90,7 +92,7 @@ def available() -> int:
     return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
 
 
-def decode(images: data.Images, workers: int, meter: Meter) -> Iterator[np.ndarray]:
+def decode(images: batching.Images, workers: int, meter: Meter) -> Iterator[np.ndarray]:
     """Every image in order, uint8 (H, W, 3), by the decoder that training uses."""
     source = images.source(np.arange(len(images))).map([vision.Decode()], ["image"], num_parallel_workers=workers)
     for done, (image, _) in enumerate(source.create_tuple_iterator(num_epochs=1, output_numpy=True), 1):
@@ -98,7 +100,7 @@ def decode(images: data.Images, workers: int, meter: Meter) -> Iterator[np.ndarr
         yield image
 
 
-def on_disk(path: Path, images: data.Images, workers: int, meter: Meter) -> list[np.ndarray]:
+def on_disk(path: Path, images: batching.Images, workers: int, meter: Meter) -> list[np.ndarray]:
     """The decoded images in this file, memory-mapped; written first where it is not there, or damaged.
 
     The file: all pixels, then height and width of each image, int32 (n, 2).

@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from mslab import streams
 from mslab.check import DatasetReport, Picture
 from mslab.check.content import near_pairs
 from mslab.check.images import each
+from mslab.data import seeding
 from mslab.errors import DatasetError
 
 
@@ -81,7 +81,7 @@ def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[s
         part: {name: max(1, round(share * len(files))) for name, files in report.splits[""].classes.items()}
         for part, share in shares.items()
     }
-    order = streams.stream("split", seed).permutation(len(groups))
+    order = seeding.stream("split", seed).permutation(len(groups))
     parts: dict[str, list[Picture]] = {"train": [], **{part: [] for part in shares}}
     for index in sorted(order, key=lambda index: -len(groups[index])):  # large groups first: singles fill up exactly
         counts: dict[str, int] = defaultdict(int)

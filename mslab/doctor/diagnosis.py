@@ -32,7 +32,7 @@ class Diagnosis:
         return {"schema": 1, "ok": self.ok, "findings": findings, "facts": asdict(self.facts)}
 
     def __str__(self) -> str:
-        from mslab.show import render
+        from mslab.report.show import render
 
         grid = Table(box=box.SIMPLE, show_header=False, title="mslab doctor")
         for finding in self.findings:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mslab import cuda, runtime
 from mslab.check import cores
-from mslab.runtime import found, read
+from mslab.runtime import cuda, devices
+from mslab.runtime.devices import found, read
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in either of the two layouts
@@ -50,13 +50,13 @@ class Facts:
 
 def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> Facts:
     """Everything but the speed. `root` is what lies above proc, sys, dev and usr."""
-    device, refused = runtime.best_device()
+    device, refused = devices.best_device()
     info = read(root / "proc/cpuinfo")
     folders = {"here": here or Path.cwd(), "cache": cuda.cache_folder(environ)}
     return Facts(
         python=platform.python_version(),
-        mindspore=runtime.version("mindspore"),
-        numpy=runtime.version("numpy"),
+        mindspore=devices.version("mindspore"),
+        numpy=devices.version("numpy"),
         device=device,
         refused=refused,
         environ={name: environ[name] for name in VARIABLES if name in environ},

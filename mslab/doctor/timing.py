@@ -43,10 +43,10 @@ def time_here(device: str) -> dict[str, float]:
     import mindspore as ms
     from mindspore import nn
 
-    from mslab import runtime
+    from mslab.runtime import devices
 
     ms.set_context(mode=ms.GRAPH_MODE)
-    ms.set_device(runtime.NAMES[device])
+    ms.set_device(devices.NAMES[device])
     rng = np.random.default_rng(1)
     images, channels, height, width = SHAPE
     left = rng.random((channels, channels * 9), np.float32)

@@ -11,8 +11,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mslab import data, evaluation, folding
+from mslab import cpu_layout
 from mslab.check import cores
+from mslab.data import batching
+from mslab.evaluation import measuring
 
 
 class Seeing(nn.Cell):
@@ -62,7 +64,7 @@ def heat_maps(
     batch, classes, rows = batch or batch_of(images.shape[3]), np.asarray(classes, np.int32), []
     for start in range(0, len(images), batch):
         x, y = images[start : start + batch], classes[start : start + batch]
-        found = cell(ms.Tensor(evaluation.filled(x, batch)), ms.Tensor(evaluation.filled(y, batch)))
+        found = cell(ms.Tensor(measuring.filled(x, batch)), ms.Tensor(measuring.filled(y, batch)))
         rows.append(found.asnumpy()[: len(x)])
     maps = np.concatenate(rows)
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
@@ -78,7 +80,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 class Inspection:
     """What a network made of images, in the images' order."""
 
-    images: data.Images
+    images: batching.Images
     class_names: list[str]
     logits: np.ndarray  # float32 (n, class_num)
     features: np.ndarray  # float32 (n, C)
@@ -114,32 +116,32 @@ def batch_of(size: int) -> int:
     return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
 
 
-def fold(loaded: evaluation.Loaded, batch: int, device: str) -> None:
+def fold(loaded: measuring.Loaded, batch: int, device: str) -> None:
     """Fold small maps on a CPU for batches of this many images."""
     if device == "cpu":
-        folding.fold_small_maps(loaded.network.backbone, batch, loaded.info["image_size"], cores())
+        cpu_layout.fold_small_maps(loaded.network.backbone, batch, loaded.info["image_size"], cores())
 
 
-def inspect(loaded: evaluation.Loaded, images: data.Images, device: str = "cpu") -> Inspection:
+def inspect(loaded: measuring.Loaded, images: batching.Images, device: str = "cpu") -> Inspection:
     """Logits and features of all images. `device`: what runtime.start took."""
     batch = batch_of(loaded.info["image_size"])
     fold(loaded, batch, device)
     network = Seeing(loaded.network).set_train(False)
     rows = [
-        [part.asnumpy()[: len(x)] for part in network(ms.Tensor(evaluation.filled(x, batch)))]
+        [part.asnumpy()[: len(x)] for part in network(ms.Tensor(measuring.filled(x, batch)))]
         for x, _ in batches(loaded.info, images, batch)
     ]
     logits, features = (np.concatenate(column) for column in zip(*rows, strict=True))
     return Inspection(images, loaded.class_names, logits, features)
 
 
-def batches(info: dict[str, Any], images: data.Images, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(info: dict[str, Any], images: batching.Images, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images as the network with this entry in its checkpoint saw them in evaluation; the last may be fewer."""
-    size, mean, std, resize = (info[key] for key in evaluation.PREPROCESSING)
-    return data.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize)
+    size, mean, std, resize = (info[key] for key in measuring.PREPROCESSING)
+    return batching.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize)
 
 
-def as_seen(info: dict[str, Any], images: data.Images, index: Sequence[int] | np.ndarray) -> np.ndarray:
+def as_seen(info: dict[str, Any], images: batching.Images, index: Sequence[int] | np.ndarray) -> np.ndarray:
     """Normalised float32 (n, 3, S, S) of the images at these positions."""
     index = np.asarray(index, int)
     return np.concatenate([x for x, _ in batches(info, images.take(index), max(2, len(index)))])
@@ -167,7 +169,7 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> Any:
 COLOURS = ((0, 120, 230, 252), (0, 28, 90, 255), (4, 109, 40, 164))  # red, green, blue at 0, 0.35, 0.7, 1
 
 
-def thumbnails(images: data.Images, index: Iterable[int], side: int = 112) -> list[Any]:
+def thumbnails(images: batching.Images, index: Iterable[int], side: int = 112) -> list[Any]:
     """The images at these positions as Pillow images of at most `side` pixels; they have passed the check."""
     from PIL import Image
 

@@ -9,10 +9,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import augment, checkpoint, data, folding, metrics, model, runtime
+from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
+from mslab.data import augment, batching
 from mslab.errors import CheckpointError, DatasetError, RunError
-from mslab.workers import ALONE, Group
+from mslab.evaluation import metrics
+from mslab.runtime import devices
+from mslab.runtime.workers import ALONE, Group
 
 
 def predict_logits(
@@ -148,13 +151,13 @@ def evaluate(
     Raises DatasetError where the folder's classes are not the network's.
     """
     split, report = measured_split(data_root, report)
-    taken = runtime.start(device, "graph", seed=0)
+    taken = devices.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt)
     names = same_classes(loaded, report)
     size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
     if taken == "cpu":
-        folding.fold_small_maps(loaded.network.backbone, batch_size, size, cores())
-    batches = data.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
+        cpu_layout.fold_small_maps(loaded.network.backbone, batch_size, size, cores())
+    batches = batching.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
     result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
     return {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"tta": "mirror"} if tta else {}) | result
 
@@ -178,15 +181,15 @@ def measured_split(data_root: str | Path, report: DatasetReport | None = None) -
     return next((name for name in ("test", "val", "", "train") if name in report.splits), ""), report
 
 
-def images_of(report: DatasetReport, split: str) -> data.Images:
+def images_of(report: DatasetReport, split: str) -> batching.Images:
     """The files of a checked split as training and evaluation take them."""
     files, labels = report.samples(split)
     pack, root = report.splits[split].pack, report.splits[split].root
     if pack is None:
-        return data.Images(files, np.array(labels, np.int32), report.class_names)
+        return batching.Images(files, np.array(labels, np.int32), report.class_names)
     rows = np.array([int(path.name) for path in files])
     shards = [root / name for name in pack.shards]
-    return data.PackedImages(shards, np.array(labels, np.int32), report.class_names, rows, sum(pack.counts))
+    return batching.PackedImages(shards, np.array(labels, np.int32), report.class_names, rows, sum(pack.counts))
 
 
 def samples(report: DatasetReport, split: str, most: int | None = None) -> metrics.Samples:

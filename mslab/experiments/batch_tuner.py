@@ -1,6 +1,6 @@
 """Finding the largest batch that fits: real training steps in a process of its own, which may die of it.
 
-PYTHON -m mslab.batchtuner JOB    one batch size: builds the network, trains three steps, prints {"seconds": …}
+PYTHON -m mslab.experiments.batch_tuner JOB    one batch size: builds the network, trains three steps, prints {"seconds": …}
 """
 
 import json
@@ -16,9 +16,9 @@ from easydict import EasyDict
 from rich import box
 from rich.table import Table
 
-from mslab import runtime
 from mslab.errors import MslabError
-from mslab.show import render
+from mslab.report.show import render
+from mslab.runtime import devices
 
 say = logging.getLogger("mslab")
 STEPS = 3
@@ -31,7 +31,7 @@ def tune_batch(config: EasyDict, most: int, progress: Callable[[str], Any] = lam
     Returns tried, rows of {batch_size, fits, why, images_per_s, memory (bytes)}, and largest. On an accelerator the
     device's memory is what runs out, on a CPU the machine's. Raises MslabError where not even the smallest fits.
     """
-    settings = dict(config) | {"device": runtime.choose_device(config.device)}
+    settings = dict(config) | {"device": devices.choose_device(config.device)}
     tried: list[dict[str, Any]] = []
 
     def fits(batch: int) -> bool:
@@ -68,7 +68,7 @@ def attempt(settings: Mapping[str, Any]) -> dict[str, Any]:
     import psutil
 
     limit = SHARE * psutil.virtual_memory().available
-    command = [sys.executable, "-m", "mslab.batchtuner", json.dumps(settings)]
+    command = [sys.executable, "-m", "mslab.experiments.batch_tuner", json.dumps(settings)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     memory, why = 0, ""
     try:
@@ -98,22 +98,23 @@ def work(settings: dict[str, Any]) -> list[float]:
     """Seconds of each of a few steps on random images, after one that compiles."""
     import mindspore as ms
 
-    from mslab import augment, freezing, loss, optimizers, steps, training
+    from mslab.data import augment
+    from mslab.training import freezing, loop, losses, optimizers, trainer
 
     config = EasyDict(settings)
-    training.settle(config)
-    taken = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
-    config.amp_level = runtime.precision(config.amp_level, taken)
-    network = training.new_network(config)
-    training.fold(network, config, taken)
+    loop.settle(config)
+    taken = devices.start(**{key: config[key] for key in devices.SETTINGS})
+    config.amp_level = devices.precision(config.amp_level, taken)
+    network = loop.new_network(config)
+    loop.fold(network, config, taken)
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     rng, size = np.random.default_rng(0), augment.sizes(config)[0]
     images = ms.Tensor(rng.normal(size=(config.batch_size, 3, size, size)).astype(np.float32))
     labels = ms.Tensor(rng.integers(0, config.class_num, config.batch_size).astype(np.int32))
-    criterion = loss.build(config, np.ones(config.class_num, int))
+    criterion = losses.build(config, np.ones(config.class_num, int))
     optimizer = optimizers.build(network, np.full(STEPS + 1, 1e-3, np.float32), config)
     update, _ = optimizers.build_update(optimizer, config, list(network.get_parameters()))
-    kind = steps.TrainStep if config.amp_level == "O0" else steps.ScaledTrainStep
+    kind = trainer.TrainStep if config.amp_level == "O0" else trainer.ScaledTrainStep
     step = kind(network, criterion, optimizer, None, update)
     seconds = []
     for _ in range(STEPS + 1):

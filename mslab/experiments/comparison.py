@@ -60,8 +60,8 @@ def compare(
     epoch, on the whole of val_data. Leaves runs/NAME-compare-…/ with comparison.json, which grows run by run, and
     comparison.png, and the runs without their checkpoints: they cannot be resumed. Returns the JSON's content.
     """
-    from mslab import finetuning, training
-    from mslab.runfolder import Run
+    from mslab.runs.folder import Run
+    from mslab.training import finetuning, loop
 
     weights = finetuning.read_backbone(backbone)
     network = {"stages": weights.stages, "profile": weights.profile}  # from scratch, too: the same network
@@ -81,7 +81,7 @@ def compare(
                 settings = EasyDict(config | NOTHING_FROZEN | {"seed": seed})
                 label = f"{folder.name}/{way}-{images}-seed{seed}"  # a run inside of this folder
                 if way == "scratch":
-                    done = training.train(settings | network | PLAIN, report=few, name=label, epoch_images=every)
+                    done = loop.train(settings | network | PLAIN, report=few, name=label, epoch_images=every)
                 else:
                     settings |= {"freeze": "all"} | PLAIN if way == "frozen" else {}
                     done = finetuning.transfer(settings, backbone, report=few, name=label, epoch_images=every)
@@ -121,7 +121,7 @@ def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    from mslab.show import render
+    from mslab.report.show import render
 
     grid = Table(box=box.SIMPLE, title="accuracy in the last epoch, mean and standard deviation over the seeds")
     for name in ("way", "images", "accuracy", "linear model", "seeds"):

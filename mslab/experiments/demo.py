@@ -9,13 +9,13 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab import mushrooms
 from mslab.check import check_dataset
+from mslab.data.mushrooms import drawing
 from mslab.errors import DatasetError, MslabError
-from mslab.progress import Meter
+from mslab.runtime.progress import Meter
 
 say = logging.getLogger("mslab")
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def draw(root: Path, **settings: Any) -> None:
@@ -23,7 +23,7 @@ def draw(root: Path, **settings: Any) -> None:
     start = time.perf_counter()
     try:
         with Meter(1) as meter:
-            counts = mushrooms.draw_datasets(
+            counts = drawing.draw_datasets(
                 root, progress=lambda name, done, total: meter.counted(f"drawing {name}")(done, total), **settings
             )
     except FileExistsError as error:
@@ -46,8 +46,9 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
             )
     say.info("1/4  the images")
     draw(root, **drawing)
-    from mslab import evaluation, finetuning, metrics, training
-    from mslab.report import write_report
+    from mslab.evaluation import measuring, metrics
+    from mslab.report.writing import write_report
+    from mslab.training import finetuning, loop
 
     def job(kind: str, name: str, text: str, **options: Any) -> dict[str, Any]:
         say.info(text)
@@ -55,9 +56,9 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         data = root / name
         report, test = check_dataset(data / "train", data / "val"), check_dataset(data / "test")
         places = [f"train_data={data / 'train'}", f"val_data={data / 'val'}", *overrides]
-        work = finetuning.transfer if options else training.train
+        work = finetuning.transfer if options else loop.train
         outcome = work(CONFIGS / f"{name}.yaml", overrides=places, report=report, name=f"demo-{kind}", **options)
-        accuracy = evaluation.evaluate(outcome.run, data / "test", report=test)["accuracy"]
+        accuracy = measuring.evaluate(outcome.run, data / "test", report=test)["accuracy"]
         linear = metrics.linear_baseline(report.samples("train"), test.samples(""))[0]
         figures = {"test_acc": accuracy, "val_acc": outcome.val_acc, "linear_acc": linear}
         return figures | {"seconds": time.perf_counter() - begun, "run": outcome.run}
@@ -75,8 +76,8 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
     """RUN/examples.png: `each` test images of every class, with the class that the run's network saw in them."""
     import mindspore as ms
 
-    from mslab.evaluation import load_network
-    from mslab.show import contact_sheet
+    from mslab.evaluation.measuring import load_network
+    from mslab.report.show import contact_sheet
 
     loaded, report = load_network(run), check_dataset(data)
     files, labels = report.samples("")
@@ -97,7 +98,7 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
 
 def table(result: Mapping[str, Any]) -> str:
     """The summary as text."""
-    from mslab.show import render
+    from mslab.report.show import render
 
     titles = {
         "nine": "nine classes, from scratch",

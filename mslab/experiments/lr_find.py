@@ -15,12 +15,18 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import cells, data, evaluation, finetuning, loss, optimizers, plots, runtime, training
+from mslab import cells
 from mslab.check import DatasetReport
 from mslab.checkpoint import load_exactly
+from mslab.data import batching
 from mslab.errors import TrainingError
-from mslab.progress import Meter
-from mslab.steps import TrainStep
+from mslab.evaluation import measuring
+from mslab.report import plots
+from mslab.runtime import devices
+from mslab.runtime.progress import Meter
+from mslab.training import finetuning, loop, optimizers
+from mslab.training.losses import build as build_loss
+from mslab.training.trainer import TrainStep
 
 say = logging.getLogger("mslab")
 SMOOTHING = 0.9  # share of the running mean of losses that the next one keeps
@@ -40,19 +46,19 @@ def find_rate(
     Returns rates, losses (running means), and two suggestions for lr_max: steepest and valley. Raises TrainingError
     where the loss does not fall at any rate. fastai calls it lr_find.
     """
-    report = training.checked(config, report)
+    report = loop.checked(config, report)
     weights = finetuning.read_backbone(backbone) if backbone else None
-    for note in finetuning.adopt(config, weights) if weights else training.settle(config):
+    for note in finetuning.adopt(config, weights) if weights else loop.settle(config):
         say.info(note)
-    taken = runtime.start(**{key: config[key] for key in runtime.SETTINGS})
-    config.amp_level = runtime.precision(config.amp_level, taken)
-    network = training.new_network(config)
+    taken = devices.start(**{key: config[key] for key in devices.SETTINGS})
+    config.amp_level = devices.precision(config.amp_level, taken)
+    network = loop.new_network(config)
     if weights:
         load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
-    images = evaluation.images_of(report, "train")
-    data.steps_per_epoch(images, config.batch_size)  # refuses where there is not one
-    feed = data.ImageFeed(images, evaluation.images_of(report, "val"), config)
-    criterion = loss.build(config, np.bincount(images.labels, minlength=config.class_num))
+    images = measuring.images_of(report, "train")
+    batching.steps_per_epoch(images, config.batch_size)  # refuses where there is not one
+    feed = batching.ImageFeed(images, measuring.images_of(report, "val"), config)
+    criterion = build_loss(config, np.bincount(images.labels, minlength=config.class_num))
     rates = np.geomspace(lowest, highest, steps).astype(np.float32)
     with weights_kept(network):
         losses = trial(network, criterion, feed, rates, config)
@@ -72,10 +78,10 @@ def weights_kept(network: nn.Cell) -> Iterator[None]:
 
 
 def trial(
-    network: nn.Cell, criterion: nn.Cell, feed: data.ImageFeed, rates: np.ndarray, config: EasyDict
+    network: nn.Cell, criterion: nn.Cell, feed: batching.ImageFeed, rates: np.ndarray, config: EasyDict
 ) -> list[float]:
     """One step at each rate. Returns the running means of the losses, to where they leave DIVERGED times the lowest."""
-    training.freezing.apply(network, training.freezing.frozen([p.name for p in network.get_parameters()], config))
+    loop.freezing.apply(network, loop.freezing.frozen([p.name for p in network.get_parameters()], config))
     optimizer = optimizers.build(network, rates, config)
     update, _ = optimizers.build_update(optimizer, config | {"grad_accumulation_step": 1, "ema_decay": 0.0}, [])
     step = TrainStep(network, criterion, optimizer, update=update)

@@ -15,7 +15,7 @@ from rich.table import Table
 from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.errors import ConfigError, DivergedError
-from mslab.runfolder import Run, fresh_folder
+from mslab.runs.folder import Run, fresh_folder
 
 say = logging.getLogger("mslab")
 METRICS = {
@@ -43,7 +43,8 @@ def repeat(
     cannot be resumed. Returns the JSON's content. A run whose loss explodes is noted and left out of the figures;
     raises DivergedError where all are.
     """
-    from mslab import evaluation, training
+    from mslab.evaluation import measuring
+    from mslab.training import loop
 
     if config.max_training_time:
         raise in_the_middle("a repetition", config.max_training_time)
@@ -59,10 +60,10 @@ def repeat(
         runs.append(row)
         try:
             with run.recording():
-                done = training.go(run, report)
+                done = loop.go(run, report)
             row |= figures(run, done)
             if test:
-                row["test_acc"] = evaluation.evaluate(run.path, test.root, test, config.device)["accuracy"]
+                row["test_acc"] = measuring.evaluate(run.path, test.root, test, config.device)["accuracy"]
         except DivergedError as error:
             row["failed"], last = error.what, error
             say.info(f"seed {seed}: {error.what}")
@@ -79,13 +80,13 @@ def repeat(
 
 def begin(config: EasyDict, report: DatasetReport, backbone: str | Path | None, path: Path) -> Run:
     """A fresh run folder at exactly this path; of a transfer, where there is a backbone."""
-    from mslab import finetuning, training
+    from mslab.training import finetuning, loop
 
     name = f"{path.parent.name}/{path.name}"
     if backbone:
         run = finetuning.prepare_transfer(config, backbone, report, name)
     else:
-        run = training.prepare(config, report, name)
+        run = loop.prepare(config, report, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     run.path = run.path.rename(path)  # its parent has the time in its name
     return run
@@ -132,7 +133,7 @@ def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    from mslab.show import render
+    from mslab.report.show import render
 
     count = sum("failed" not in row for row in result["runs"])
     grid = Table(box=box.SIMPLE, title=f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)")

@@ -20,9 +20,9 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from mslab.check.layout import plain_name
+from mslab.data.unpacking import CHUNK, Budget, Member, opened, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
-from mslab.runtime import harmless
-from mslab.unpacking import CHUNK, Budget, Member, opened, safe_parts
+from mslab.runtime.devices import harmless
 
 TEXT = 2000  # most characters of a text
 PROBLEMS = 20  # most problems that are listed

@@ -22,9 +22,9 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from mslab import metrics, runtime
 from mslab.check import DatasetReport, cores
 from mslab.errors import MslabError
+from mslab.evaluation import metrics
 from mslab.grade import copies, items, measuring, outputs, sandbox
 from mslab.grade.copies import Given, Traces
 from mslab.grade.items import Found, Hidden
@@ -32,8 +32,9 @@ from mslab.grade.measuring import Facts, HiddenImages
 from mslab.grade.records import Graded
 from mslab.grade.rubric import GIVEN, Predictions, Provenance, Rubric, allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.submissions import Submission, find
-from mslab.progress import Meter
-from mslab.show import cell, render, shown
+from mslab.report.show import cell, render, shown
+from mslab.runtime import devices
+from mslab.runtime.progress import Meter
 
 say = logging.getLogger("mslab")
 
@@ -83,7 +84,7 @@ def grade(
     images = {
         name: HiddenImages(report, next(iter(report.splits)), cache / "images") for name, report in reports.items()
     }
-    runtime.start("cpu", "pynative", seed=0)  # for the images alone; networks run in the workers
+    devices.start("cpu", "pynative", seed=0)  # for the images alone; networks run in the workers
     given = given_file(rubric, rubric_file)
     facts = measure_all(found, earlier, rubric, given, images, cache, options)
     hidden = hidden_of(images, reports)

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mslab.data.zips import write_zip
 from mslab.errors import ConfigError, MslabError, RunError
-from mslab.grade import items, job_of, measuring
+from mslab.grade import items, measuring
+from mslab.grade.grading import job_of
 from mslab.grade.items import Found
 from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric, given_file, load_rubric
-from mslab.runfolder import Run
-from mslab.zips import write_zip
+from mslab.runs.folder import Run
 
 say = logging.getLogger("mslab")
 TAKEN = {  # of a run -> its name in the submission

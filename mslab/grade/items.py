@@ -10,17 +10,7 @@ from typing import Any
 import numpy as np
 
 from mslab.grade.records import Outcome
-from mslab.grade.rubric import (
-    Accuracy,
-    Files,
-    Gain,
-    Predictions,
-    Provenance,
-    Reproduced,
-    Rubric,
-    Settings,
-    Size,
-)
+from mslab.grade.rubric import Accuracy, Files, Gain, Predictions, Provenance, Reproduced, Rubric, Settings, Size
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mslab.check import DatasetReport
 from mslab.grade.contents import short
 from mslab.grade.sandbox import ALONE, STOPPED, Child, Limits, boxed
 from mslab.grade.worker import FACTS_BYTES, LIMITS, SKETCH
-from mslab.runtime import harmless
+from mslab.runtime.devices import harmless
 
 START = f"{ALONE}from mslab.grade.worker import main\nmain()\n"
 MEASURED = re.compile(r"need (\{.{1,200}\})")
@@ -37,9 +37,9 @@ class HiddenImages:
     """The images of one split of a checked data set, as pixels without labels, in an order that tells nothing."""
 
     def __init__(self, report: DatasetReport, split: str, folder: Path) -> None:
-        from mslab import evaluation
+        from mslab.evaluation import measuring
 
-        self.images = evaluation.images_of(report, split)
+        self.images = measuring.images_of(report, split)
         self.fingerprint = hashlib.sha256(f"{report.fingerprint} {split}".encode()).hexdigest()
         # not by class, as the files are sorted: who guessed the classes by place would be right
         self.order = np.random.default_rng(list(bytes.fromhex(self.fingerprint))).permutation(len(self.images))
@@ -64,7 +64,8 @@ class HiddenImages:
 
         It stays at least until `release`.
         """
-        from mslab import data, inspection
+        from mslab.data import batching
+        from mslab.evaluation import gradcam
 
         path = self.folder / f"{self.fingerprint[:16]}-{resize}-{size}.npy"
         with self.lock:
@@ -77,7 +78,7 @@ class HiddenImages:
             done, images = 0, self.images.take(self.order)
             # a mean of 0 and a std of 1/255 leave the pixels as they are
             zero, one = [0.0] * 3, [1 / 255] * 3
-            for x, _ in data.eval_batches(images, size, zero, one, inspection.batch_of(size), resize=resize):
+            for x, _ in batching.eval_batches(images, size, zero, one, gradcam.batch_of(size), resize=resize):
                 pixels[done : done + len(x)] = x.transpose(0, 2, 3, 1).round()
                 done += len(x)
             pixels.flush()

@@ -18,17 +18,16 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
-from mslab import report
 from mslab.checkpoint import write_text
 from mslab.errors import MslabError
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
 from mslab.grade.words import translator
-from mslab.predict import csv_line
-from mslab.report import charts
+from mslab.inference.predicting import csv_line
+from mslab.report import charts, writing
+from mslab.report.show import shown
 from mslab.report.single import table_of
-from mslab.runtime import harmless
-from mslab.show import shown
+from mslab.runtime.devices import harmless
 
 LONGEST = 2000  # characters of a text on a page or in a result; more is cut
 STATUSES = ("full", "part", "none", "manual")
@@ -305,7 +304,7 @@ def otter(g: Graded, rubric: Any) -> dict[str, Any]:
 
 def page(template: str, facts: Mapping[str, Any], lang: str) -> str:
     """The page in the report's look. Everything in `facts` is escaped, but for charts."""
-    places = [Path(__file__).parent, Path(report.__file__).parent]
+    places = [Path(__file__).parent, Path(writing.__file__).parent]
     environment = Environment(autoescape=True, loader=FileSystemLoader(places))
     t = translator(lang)
     environment.globals |= {"t": t, "short": shown, "clean": clean, "number": number, "symbols": SYMBOLS}

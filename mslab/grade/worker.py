@@ -100,18 +100,20 @@ def coded(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     import mindspore as ms
     import numpy as np
 
-    from mslab import checkpoint, evaluation, inspection, runtime
+    from mslab import checkpoint
+    from mslab.evaluation import gradcam, measuring
     from mslab.grade import contents
+    from mslab.runtime import devices
 
     found = contents.gather(Path(job["source"]), folder / "submission", LIMITS | job.get("limits", {}), wanted(job))
     path, name = found.root / job["file"], job["code"][job["code_of"]]
-    runtime.set_up(runtime.plan("cpu", "pynative", seed=0))
+    devices.set_up(devices.plan("cpu", "pynative", seed=0))
 
     def logits() -> dict[str, Any]:
         weights, classes = checkpoint.read(path), job["class_num"]
-        info = evaluation.STANDARD | weights.info
+        info = measuring.STANDARD | weights.info
         mean, std = (255 * np.array(info[key], np.float32)[:, None, None] for key in ("mean", "std"))
-        pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), inspection.batch_of(info["image_size"])
+        pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), gradcam.batch_of(info["image_size"])
         sys.path.append(str((found.root / name).parent))  # it may import files beside it
         spec = importlib.util.spec_from_file_location("submitted", found.root / name)
         assert spec and spec.loader
@@ -268,16 +270,18 @@ class Handed:
         import mindspore as ms
         from mindspore.nn.utils import no_init_parameters
 
-        from mslab import checkpoint, evaluation, inspection, runtime
+        from mslab import checkpoint
+        from mslab.evaluation import gradcam, measuring
+        from mslab.runtime import devices
 
-        runtime.set_up(runtime.plan("cpu", "graph", seed=0))
+        devices.set_up(devices.plan("cpu", "graph", seed=0))
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
-            loaded = evaluation.load_network(path)
+            loaded = measuring.load_network(path)
         own, size = loaded.network.backbone, loaded.info["image_size"]
-        batch = inspection.batch_of(size)
+        batch = gradcam.batch_of(size)
         key = json.dumps([loaded.info["stages"], loaded.info["profile"], size])
         if key not in self.compiled:
-            inspection.fold(loaded, batch, "cpu")
+            gradcam.fold(loaded, batch, "cpu")
             self.compiled[key] = own
         elif self.compiled[key] is not own:
             tensors = {name: value.asnumpy() for name, value in own.parameters_dict().items()}
@@ -288,7 +292,7 @@ class Handed:
         for start in range(0, len(pixels), batch):
             x = ((pixels[start : start + batch] - mean) / std).transpose(0, 3, 1, 2)  # (n, S, S, 3) -> (n, 3, S, S)
             x = np.ascontiguousarray(x, np.float32)
-            rows.append(head(backbone(ms.Tensor(evaluation.filled(x, batch)))).asnumpy()[: len(x)])
+            rows.append(head(backbone(ms.Tensor(measuring.filled(x, batch)))).asnumpy()[: len(x)])
         return np.concatenate(rows).astype(np.float32)
 
     def relations(self) -> dict[str, Any]:

@@ -8,11 +8,14 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
-from mslab import checkpoint, evaluation, exported, inspection, runtime
+from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.checkpoint import dialects
 from mslab.config import load_config
 from mslab.errors import CheckpointError, DatasetError, MslabError
+from mslab.evaluation import gradcam, measuring
+from mslab.inference import graphs
+from mslab.runtime import devices
 
 IMAGES = 8  # that both are run on
 TOLERANCE = 1e-3  # largest difference of logits, as a share of the largest logit
@@ -29,11 +32,11 @@ def export_run(
     Returns file, format, bytes, sha256, checkpoint, images, of, difference (of logits), relative (to the largest one).
     Raises CheckpointError, with no file left, where they differ; or where the target is not free.
     """
-    target = _target(evaluation.best_file(source), kind, out)
+    target = _target(measuring.best_file(source), kind, out)
     for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # before anything takes long
-        exported.package(name)
-    runtime.start("cpu", "graph", seed=0)
-    loaded = evaluation.load_network(source)
+        graphs.package(name)
+    devices.start("cpu", "graph", seed=0)
+    loaded = measuring.load_network(source)
     weights = sum(parameter.nbytes for parameter in loaded.network.get_parameters())
     if weights > MAX_WEIGHTS:
         raise CheckpointError(
@@ -42,16 +45,16 @@ def export_run(
             fix="export a network with fewer or narrower stages",
         )
     x, of = sample(loaded, data)
-    keys = ("class_names", *evaluation.PREPROCESSING, "stages", "profile")
+    keys = ("class_names", *measuring.PREPROCESSING, "stages", "profile")
     info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
     info["checkpoint"] = checkpoint.sha256(loaded.path)
-    content = exported.sealed(WRITERS[kind](loaded), info)
+    content = graphs.sealed(WRITERS[kind](loaded), info)
     result: dict[str, Any] = {"checkpoint": str(loaded.path), "file": str(target), "format": kind}
     result |= {"bytes": len(content), "images": len(x), "of": of}
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(content)
-        forward, _ = exported.opened(temporary.read_bytes(), target)
+        forward, _ = graphs.opened(temporary.read_bytes(), target)
         difference = compare(lambda images: loaded.network(ms.Tensor(images)).asnumpy(), forward, x)
         if not difference["relative"] <= TOLERANCE:  # NaN, too
             raise CheckpointError(
@@ -101,7 +104,7 @@ def _target(source: Path, kind: str, out: str | Path | None) -> Path:
 # --- the same answers ------------------------------------------------------------------------------------------------
 
 
-def sample(loaded: evaluation.Loaded, data: str | Path | None) -> tuple[np.ndarray, str]:
+def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarray, str]:
     """Some images as the network sees them, float32 (n, 3, S, S), and what they are, in words.
 
     Raises DatasetError where `data` has none that can be used.
@@ -117,16 +120,16 @@ def sample(loaded: evaluation.Loaded, data: str | Path | None) -> tuple[np.ndarr
         return x, "arrays of random numbers, as no validation images could be read"
 
 
-def _images(loaded: evaluation.Loaded, root: str | Path) -> np.ndarray:
-    split, report = evaluation.measured_split(root, check_dataset(root, skip_content=True))
-    images = evaluation.images_of(report, split)
+def _images(loaded: measuring.Loaded, root: str | Path) -> np.ndarray:
+    split, report = measuring.measured_split(root, check_dataset(root, skip_content=True))
+    images = measuring.images_of(report, split)
     if not len(images):
         raise DatasetError(f"{root} has no image.", expected="class folders of images", fix="give another --data")
     chosen = images.take(np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int)))
-    return next(iter(inspection.batches(loaded.info, chosen, len(chosen))))[0]
+    return next(iter(gradcam.batches(loaded.info, chosen, len(chosen))))[0]
 
 
-def compare(network: exported.Graph, graph: exported.Graph, x: np.ndarray) -> dict[str, float]:
+def compare(network: graphs.Graph, graph: graphs.Graph, x: np.ndarray) -> dict[str, float]:
     """Largest difference of the logits, and its share of the largest logit: images together, and one by one."""
     expected = network(x)
     alone = np.concatenate([graph(image[None]) for image in x])
@@ -137,7 +140,7 @@ def compare(network: exported.Graph, graph: exported.Graph, x: np.ndarray) -> di
 # --- MINDIR ----------------------------------------------------------------------------------------------------------
 
 
-def mindir_graph(loaded: evaluation.Loaded) -> bytes:
+def mindir_graph(loaded: measuring.Loaded) -> bytes:
     """MindSpore's own export of one image; the graph takes any number of them, of any size."""
     size = loaded.info["image_size"]
     with tempfile.TemporaryDirectory() as folder:  # ms.export refuses paths with a space or an umlaut
@@ -181,13 +184,13 @@ def _keep(field: Any, items: list[Any]) -> None:
 # --- ONNX ------------------------------------------------------------------------------------------------------------
 
 
-def onnx_graph(loaded: evaluation.Loaded) -> bytes:
+def onnx_graph(loaded: measuring.Loaded) -> bytes:
     """The graph written node by node, as model.py builds the network: images (N, 3, S, S) -> logits (N, class_num).
 
     ms.export refuses a number of images that is left open, and a padded pool (2.8.0). BatchNorm stays a node of its
     own: runtimes fold it when they load the file, and the weights, under torchvision's names, can be trained on.
     """
-    onnx = exported.package("onnx")
+    onnx = graphs.package("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     profile, size = loaded.info["profile"], loaded.info["image_size"]
     tensors = dialects.to_torch({p.name: p.asnumpy() for p in loaded.network.get_parameters()})

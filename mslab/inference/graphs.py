@@ -18,9 +18,9 @@ import numpy as np
 from mindspore import nn
 from pydantic import ValidationError
 
-from mslab import checkpoint
 from mslab.check import cores
-from mslab.checkpoint import ENTRY, formats
+from mslab.checkpoint import readers, reading
+from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError, DeviceError
 
@@ -71,13 +71,13 @@ def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
 def opened(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
     """The same for a file's content; `path` says its format, and is named in messages."""
     try:
-        texts = formats.pairs(memoryview(content), TEXTS)
+        texts = readers.pairs(memoryview(content), TEXTS)
         if ENTRY not in texts:
             raise _not_ours(path)
         if content[-len(_digest(b"")) :] != _digest(memoryview(content)[: -len(_digest(b""))]):
             raise ValueError("its bytes are not those that mslab wrote")
         info = json.loads(texts[ENTRY])
-        checkpoint.Info(**info)
+        reading.Info(**info)
         if lacking := [key for key in NEEDED if not info.get(key)]:
             raise ValueError(f"its entry {ENTRY!r} has no {', '.join(lacking)}")
         _check(memoryview(content), path.suffix)
@@ -85,7 +85,7 @@ def opened(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise _broken(path, f"its entry {ENTRY!r} has another {place} than mslab writes") from None
-    except checkpoint.DAMAGE as error:
+    except reading.DAMAGE as error:
         raise _broken(path, str(error) or type(error).__name__) from None
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -119,26 +119,26 @@ def _digest(content: bytes | memoryview) -> bytes:
 
 def _check(content: memoryview, suffix: str) -> None:
     """ValueError where there is more in the file than a ResNet, or sizes do not agree. Nothing is run for that."""
-    for number, _, _ in formats.fields(content):
+    for number, _, _ in readers.fields(content):
         if number not in FIELDS[suffix]:
             raise ValueError(f"an unexpected field {number}")
     if more := set(_operators(content, suffix)) - OPERATORS[suffix]:
         raise ValueError(f"it has operators that no ResNet needs: {', '.join(sorted(more)[:5])}")
     if suffix == ".onnx":
-        formats.read_onnx(content)
+        readers.read_onnx(content)
     else:
-        formats.read_mindir(content)
+        readers.read_mindir(content)
 
 
 def _operators(content: memoryview, suffix: str) -> Iterator[str]:
     """ModelProto {GraphProto graph = 7 {NodeProto node = 1 {op_type = 4}}}; MINDIR's own ones are named in field 12."""
-    for number, _, value in formats.fields(content):
+    for number, _, value in readers.fields(content):
         if number == GRAPH:
-            for inner, _, node in formats.fields(value):
-                named = [bytes(text).decode() for n, _, text in formats.fields(node) if n == 4] if inner == 1 else []
+            for inner, _, node in readers.fields(value):
+                named = [bytes(text).decode() for n, _, text in readers.fields(node) if n == 4] if inner == 1 else []
                 yield from (name for name in named if suffix == ".onnx" or not name.startswith("REF::"))
         elif number == 12:  # PrimitiveProto {name = 1; op_type = 2}, to which nodes refer as REF::NAME
-            yield from (bytes(text).decode() for n, _, text in formats.fields(value) if n == 2)
+            yield from (bytes(text).decode() for n, _, text in readers.fields(value) if n == 2)
 
 
 def mindir(content: bytes) -> Graph:

@@ -15,13 +15,16 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from mslab import data, evaluation, exported, inspection, runtime
 from mslab.check.pool import ask
 from mslab.check.report import printable
 from mslab.check.worker import FORMATS
 from mslab.checkpoint import write_text
+from mslab.data import batching
 from mslab.errors import DatasetError
-from mslab.show import cell, render, shown
+from mslab.evaluation import gradcam, measuring
+from mslab.inference import graphs
+from mslab.report.show import cell, render, shown
+from mslab.runtime import devices
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}  # looked for in folders
 CHUNK = 512  # files that are looked at, then predicted
@@ -36,11 +39,11 @@ class Model:
     info: dict[str, Any]  # image_size, resize_size, mean, std
     forward: Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
     batch: int  # images that forward gets at once, filled up
-    loaded: evaluation.Loaded | None
+    loaded: measuring.Loaded | None
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Normalised float32 (n, 3, S, S), n up to `batch` -> float32 (n, C)."""
-        return self.forward(evaluation.filled(x, self.batch))[: len(x)]
+        return self.forward(measuring.filled(x, self.batch))[: len(x)]
 
 
 def open_model(source: str | Path, device: str = "auto", batch: int | None = None) -> Model:
@@ -48,18 +51,18 @@ def open_model(source: str | Path, device: str = "auto", batch: int | None = Non
 
     `batch`: images a step; else what suits the image size. Raises CheckpointError, RunError or DeviceError.
     """
-    path = evaluation.best_file(source)
-    taken = runtime.start(device, "graph", seed=0)
-    if exported.is_exported(path):
-        forward, info = exported.open_exported(path)
-        return Model(path, info["class_names"], info, forward, batch or inspection.batch_of(info["image_size"]), None)
-    return of_network(evaluation.load_network(source), taken, batch)
+    path = measuring.best_file(source)
+    taken = devices.start(device, "graph", seed=0)
+    if graphs.is_exported(path):
+        forward, info = graphs.open_exported(path)
+        return Model(path, info["class_names"], info, forward, batch or gradcam.batch_of(info["image_size"]), None)
+    return of_network(measuring.load_network(source), taken, batch)
 
 
-def of_network(loaded: evaluation.Loaded, device: str, batch: int | None = None) -> Model:
+def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) -> Model:
     """The model of a network that is loaded. `device`: what runtime.start took."""
-    batch = batch or inspection.batch_of(loaded.info["image_size"])
-    inspection.fold(loaded, batch, device)
+    batch = batch or gradcam.batch_of(loaded.info["image_size"])
+    gradcam.fold(loaded, batch, device)
     network = loaded.network
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -137,8 +140,8 @@ def problem(seen: Mapping[str, Any]) -> str:
 
 def decoded(model: Model, files: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of files that can be decoded, in order."""
-    images = data.Images(files, np.zeros(len(files), np.int32), model.class_names)
-    return inspection.batches(model.info, images, model.batch) if files else iter(())
+    images = batching.Images(files, np.zeros(len(files), np.int32), model.class_names)
+    return gradcam.batches(model.info, images, model.batch) if files else iter(())
 
 
 def answers(model: Model, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator[dict[str, Any]]:
@@ -150,7 +153,7 @@ def answers(model: Model, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator
 
 def answer(logits: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """class, its probability, and every class's. logits (C,)"""
-    shares = inspection.probabilities(logits[None])[0]
+    shares = gradcam.probabilities(logits[None])[0]
     first = int(shares.argmax())
     every = {name: float(share) for name, share in zip(class_names, shares, strict=True)}
     return {"class": class_names[first], "probability": float(shares[first]), "probabilities": every}

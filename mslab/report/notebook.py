@@ -23,14 +23,15 @@ from markupsafe import Markup
 from rich import box
 from rich.table import Table
 
-from mslab import runfolder
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
-from mslab.show import render, shown
+from mslab.report.show import render, shown
+from mslab.runs.folder import Run as RunFolder
 
 if TYPE_CHECKING:
-    from mslab import data, inspection
-    from mslab.predict import Model
+    from mslab.data import batching
+    from mslab.evaluation import gradcam
+    from mslab.inference.predicting import Model
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # of history that are shown
 SHOWN = 12  # its last rows that are
@@ -42,9 +43,9 @@ class Run:
     """A run folder as it was when this was made, also of a run that still trains. Raises RunError where it is none."""
 
     def __init__(self, path: str | Path, device: str = "auto") -> None:
-        self._run = runfolder.Run.read(path)
+        self._run = RunFolder.read(path)
         self.device = device
-        self._inspected: dict[str | None, inspection.Inspection] = {}
+        self._inspected: dict[str | None, gradcam.Inspection] = {}
 
     @property
     def path(self) -> Path:
@@ -98,13 +99,14 @@ class Run:
 
         Raises DatasetError, with every reason, where some cannot be read.
         """
-        from mslab import data, predict
+        from mslab.data import batching
+        from mslab.inference import predicting
 
         items = list(images) if isinstance(images, list | tuple) else [images]
         with tempfile.TemporaryDirectory() as folder:
             files = [as_file(item, Path(folder) / f"image-{number}") for number, item in enumerate(items)]
             names = [str(item) if isinstance(item, str | Path) else f"image {i}" for i, item in enumerate(items)]
-            rows = list(predict.predict(self._model, files))
+            rows = list(predicting.predict(self._model, files))
             if bad := [(shown(name), row["error"]) for name, row in zip(names, rows, strict=True) if row["error"]]:
                 raise DatasetError(
                     f"{len(bad)} of {len(rows)} images cannot be read.",
@@ -113,13 +115,13 @@ class Run:
                     fix="save them again as PNG, or leave them out",
                 )
             shares = np.array([list(row["probabilities"].values()) for row in rows])
-            known = data.Images(files, np.zeros(len(files), np.int32), self._model.class_names)
+            known = batching.Images(files, np.zeros(len(files), np.int32), self._model.class_names)
             found = self._predictions(known, np.arange(len(files)), shares, names=names)
         return found if isinstance(images, list | tuple) else found[0]
 
     def suspects(self, data: str | Path | None = None, folds: int = 5) -> "Suspects":
         """Images whose label is probably wrong, in the run's own data or a folder's; also written into the run."""
-        from mslab import suspects
+        from mslab.report import suspects
 
         report = check_dataset(data) if data else self._images()
         found = suspects.find(self.path, report.root, report, folds, self.device)
@@ -128,7 +130,7 @@ class Run:
 
     def report(self, lang: str = "en") -> Path:
         """Write report.html into the run's folder, in en or zh. Returns its path."""
-        from mslab.report import write_report
+        from mslab.report.writing import write_report
 
         return write_report([self.path], out=None, lang=lang, device=self.device)
 
@@ -160,9 +162,9 @@ class Run:
 
     @cached_property
     def _model(self) -> "Model":
-        from mslab import predict
+        from mslab.inference import predicting
 
-        return predict.open_model(self.path, self.device)
+        return predicting.open_model(self.path, self.device)
 
     @cached_property
     def _loaded(self) -> Any:
@@ -171,9 +173,9 @@ class Run:
     @cached_property
     def _heat(self) -> Any:
         """Compiled once, for all images that are asked for."""
-        from mslab import inspection
+        from mslab.evaluation import gradcam
 
-        return inspection.HeatMap(self._loaded.network)
+        return gradcam.HeatMap(self._loaded.network)
 
     def _images(self) -> DatasetReport:
         """The run's own images, checked. Paths in its config are seen from where it began: the folder above runs/."""
@@ -183,46 +185,46 @@ class Run:
         for key in ("train_data", "val_data") if home != Path.cwd() else ():
             if (home / config[key]).exists():
                 config[key] = str(home / config[key])
-        return single.images_of(runfolder.Run(self.path, config, self.manifest))
+        return single.images_of(RunFolder(self.path, config, self.manifest))
 
-    def _inspect(self, root: str | Path | None) -> "inspection.Inspection":
+    def _inspect(self, root: str | Path | None) -> "gradcam.Inspection":
         """What the network makes of the validation images or of a folder's; kept."""
         import mindspore as ms
 
-        from mslab import evaluation, inspection
+        from mslab.evaluation import gradcam, measuring
 
         key = None if root is None else str(root)
         if key not in self._inspected:
-            split, report = ("val", self._images()) if root is None else evaluation.measured_split(root)
+            split, report = ("val", self._images()) if root is None else measuring.measured_split(root)
             loaded = self._loaded  # starts the device
-            evaluation.same_classes(loaded, report)
-            images = evaluation.images_of(report, split)
-            self._inspected[key] = inspection.inspect(loaded, images, ms.get_context("device_target").lower())
+            measuring.same_classes(loaded, report)
+            images = measuring.images_of(report, split)
+            self._inspected[key] = gradcam.inspect(loaded, images, ms.get_context("device_target").lower())
         return self._inspected[key]
 
     def _predictions(
         self,
-        images: "data.Images",
+        images: "batching.Images",
         index: np.ndarray,
         shares: np.ndarray,
         names: Sequence[str] = (),
         labelled: bool = False,
     ) -> "Predictions":
         """Of the images at these positions; shares float (n, class_num) are theirs. `names`: of all images."""
-        from mslab import inspection
+        from mslab.evaluation import gradcam
 
         if not len(index):
             return Predictions()
         names, classes = names or images.names(), self._model.class_names
-        seen = inspection.as_seen(self._loaded.info, images, index)
-        heat = inspection.heat_maps(self._heat, seen, shares.argmax(axis=1), self._model.batch)
-        pixels = inspection.as_pixels(self._loaded.info, seen)
-        pictures = inspection.thumbnails(images, index)
+        seen = gradcam.as_seen(self._loaded.info, images, index)
+        heat = gradcam.heat_maps(self._heat, seen, shares.argmax(axis=1), self._model.batch)
+        pixels = gradcam.as_pixels(self._loaded.info, seen)
+        pictures = gradcam.thumbnails(images, index)
         found = Predictions()
         for row, i in enumerate(index):
             best = int(shares[row].argmax())
             every = dict(zip(classes, map(float, shares[row]), strict=True))
-            overlay = inspection.overlay(pixels[row], heat[row])
+            overlay = gradcam.overlay(pixels[row], heat[row])
             true = classes[images.labels[i]] if labelled else None
             found.append(Prediction(names[i], classes[best], every[classes[best]], every, pictures[row], overlay, true))
         return found
@@ -307,7 +309,7 @@ class Prediction:
         return f"{shown(self.file, 40)}: {shown(self.class_name)} {self.probability:.3f}{true}"
 
     def _repr_html_(self) -> str:
-        from mslab.inspection import data_uri
+        from mslab.evaluation.gradcam import data_uri
 
         frame = Markup('<img alt="" style="width:112px;height:112px;object-fit:contain" src="{}">')
         pictures = (frame.format(data_uri(picture)) for picture in (self.picture, self.heat_map))
@@ -351,12 +353,12 @@ class Suspects(list[dict[str, Any]]):
         self.found = found
 
     def __repr__(self) -> str:
-        from mslab import suspects
+        from mslab.report import suspects
 
         return suspects.table(self.found)
 
     def _repr_html_(self) -> str:
-        from mslab import suspects
+        from mslab.report import suspects
 
         rows = [
             [

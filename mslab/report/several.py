@@ -4,16 +4,16 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mslab import metrics
 from mslab.config import FIELDS
+from mslab.evaluation import metrics
 from mslab.report import charts
 from mslab.report.single import plain, read_json
-from mslab.runfolder import Run
+from mslab.runs.folder import Run
 
 
 def facts(runs: Sequence[Run], t: Callable[[str], str]) -> dict[str, Any]:
     """All that the page shows, the highest validation accuracy first."""
-    from mslab.report import embedded
+    from mslab.report.writing import embedded
 
     runs = sorted(runs, key=lambda run: -(run.best or {"val_acc": -1.0})["val_acc"])
     rows = [row_of(run, style) for style, run in enumerate(runs)]

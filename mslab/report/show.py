@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mslab import runtime
 from mslab.check import DatasetReport
+from mslab.runtime import devices
 
 
 def render(table: Table) -> str:
@@ -28,7 +28,7 @@ def render(table: Table) -> str:
 
 def shown(text: Any, most: int = 60) -> str:
     """Text from outside on one line of a terminal: no control or direction characters, the middle of a long one cut."""
-    plain = runtime.harmless(str(text), kept="")
+    plain = devices.harmless(str(text), kept="")
     return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
 
 
@@ -41,8 +41,9 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     """The network of a config, with shapes from a real forward pass of one image."""
     import mindspore as ms
 
-    from mslab import freezing, model
+    from mslab import model
     from mslab.config import load_config
+    from mslab.training import freezing
 
     settings = load_config(config, overrides) if config else None
     size, classes = (settings.image_size, settings.class_num) if settings else (224, 1000)
@@ -51,7 +52,7 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     if settings and settings.stem:
         profile["stem"] = settings.stem
     hidden, dropout = (settings.head_hidden, settings.dropout) if settings else (0, 0.0)
-    runtime.start("cpu", "pynative", seed=1)
+    devices.start("cpu", "pynative", seed=1)
     backbone = model.resnet50_backbone(stages, profile)
     head = model.resnet50_head(classes, backbone.channels, hidden, dropout)
     backbone.set_train(False)
@@ -122,14 +123,15 @@ def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int
     """Write the first training images of epoch 1 as the network sees them, with labels. Returns what was drawn."""
     from PIL import Image
 
-    from mslab import augment, data, evaluation
     from mslab.checkpoint import replace_atomically
+    from mslab.data import augment, batching
+    from mslab.evaluation import measuring
 
-    runtime.set_up([("dataset.config.set_seed", {"seed": config.seed})])
-    images = evaluation.images_of(report, "train")
-    data.steps_per_epoch(images, config.batch_size)  # refuses where there is not one batch
+    devices.set_up([("dataset.config.set_seed", {"seed": config.seed})])
+    images = measuring.images_of(report, "train")
+    batching.steps_per_epoch(images, config.batch_size)  # refuses where there is not one batch
     seen, labels = [], []
-    for x, y in data.train_batches(images, config, 0):
+    for x, y in batching.train_batches(images, config, 0):
         seen.append(x)
         labels += [caption(label, report.class_names) for label in y]
         if len(labels) >= count:

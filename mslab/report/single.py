@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from mslab import checkpoint, evaluation, freezing, inspection, metrics, model, runtime, suspects
+from mslab import checkpoint, model
 from mslab.check import DatasetReport, check_dataset
 from mslab.config import FIELDS
 from mslab.errors import DatasetError, MslabError
-from mslab.report import charts
-from mslab.runfolder import COLUMNS, Run
+from mslab.evaluation import gradcam, measuring, metrics
+from mslab.report import charts, suspects
+from mslab.runs.folder import COLUMNS, Run
+from mslab.runtime import devices
+from mslab.training import freezing
 
 say = logging.getLogger("mslab")
 SHOWN = 12  # mistakes, and right answers, that are pictured
@@ -28,7 +31,7 @@ Translate = Callable[[str], str]
 
 def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
     """All that the page shows. What cannot be had, such as moved images, is said in `notes` and left out."""
-    from mslab.report import embedded
+    from mslab.report.writing import embedded
 
     result, notes = read_json(run.path / "eval.json"), []
     found: dict[str, Any] = {}
@@ -190,11 +193,11 @@ def origin(manifest: Mapping[str, Any], t: Translate) -> str:
 def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
     """Everything that needs the validation images and best.ckpt. Raises MslabError where they are not as they were."""
     report = images_of(run)
-    taken = runtime.start(device, "graph", seed=0)
-    loaded = evaluation.load_network(run.path)
-    seen = inspection.inspect(loaded, evaluation.images_of(report, "val"), taken)
+    taken = devices.start(device, "graph", seed=0)
+    loaded = measuring.load_network(run.path)
+    seen = gradcam.inspect(loaded, measuring.images_of(report, "val"), taken)
     names = ["/".join(Path(name).parts[-2:]) for name in seen.images.names()]
-    heat = inspection.HeatMap(loaded.network)  # once, so that it is compiled once
+    heat = gradcam.HeatMap(loaded.network)  # once, so that it is compiled once
     wrong, unsure = seen.mistakes()[:SHOWN], seen.unsure()[:SHOWN]
     return {
         "findings": report.findings,
@@ -244,7 +247,7 @@ def images_of(run: Run) -> DatasetReport:
     return report
 
 
-def cells(seen: inspection.Inspection, names: Sequence[str]) -> dict[tuple[int, int], dict[str, Any]]:
+def cells(seen: gradcam.Inspection, names: Sequence[str]) -> dict[tuple[int, int], dict[str, Any]]:
     """(true, taken for) -> n and images: jpeg, name, p of the class it was taken for. The surest mistakes first."""
     if len(seen.class_names) > CLASSES:
         return {}
@@ -255,7 +258,7 @@ def cells(seen: inspection.Inspection, names: Sequence[str]) -> dict[tuple[int, 
     kept = dict(list(places.items())[:PICTURES])
     each = max(1, min(SHOWN, PICTURES // max(1, len(kept))))
     chosen = [index for members in kept.values() for index in members[:each]]
-    pictures = dict(zip(chosen, map(inspection.data_uri, inspection.thumbnails(seen.images, chosen, 96)), strict=True))
+    pictures = dict(zip(chosen, map(gradcam.data_uri, gradcam.thumbnails(seen.images, chosen, 96)), strict=True))
     return {
         place: {
             "n": len(members),
@@ -269,16 +272,16 @@ def suspicious(run: Run, report: DatasetReport) -> list[dict[str, Any]]:
     """The first rows of RUN/suspects.csv, with thumbnails where they are of the run's images."""
     rows = suspects.load(run.path)[: 2 * SHOWN]
     for name in report.splits:
-        images = evaluation.images_of(report, name)
+        images = measuring.images_of(report, name)
         place = {"/".join(Path(file).parts[-2:]): index for index, file in enumerate(images.names())}
         own = [row for row in rows if row["split"] == name and row["file"].removeprefix(f"{name}/") in place]
         index = [place[row["file"].removeprefix(f"{name}/")] for row in own]
-        for row, thumbnail in zip(own, inspection.thumbnails(images, index), strict=True):
-            row["jpeg"] = inspection.data_uri(thumbnail)
+        for row, thumbnail in zip(own, gradcam.thumbnails(images, index), strict=True):
+            row["jpeg"] = gradcam.data_uri(thumbnail)
     return rows
 
 
-def roc(seen: inspection.Inspection, t: Translate) -> list[dict[str, Any]]:
+def roc(seen: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
     """ROC and precision-recall of each class; of many, of those with the lowest average precision."""
     rows = []
     for label, name in enumerate(seen.class_names):
@@ -293,7 +296,7 @@ def roc(seen: inspection.Inspection, t: Translate) -> list[dict[str, Any]]:
     return rows
 
 
-def calibration(seen: inspection.Inspection, t: Translate) -> dict[str, Any]:
+def calibration(seen: gradcam.Inspection, t: Translate) -> dict[str, Any]:
     """metrics.calibration with its picture."""
     found = metrics.calibration(seen.probabilities, seen.labels)
     bins = [(row["low"], row["high"], row["accuracy"], row["images"]) for row in found["bins"]]
@@ -303,8 +306,8 @@ def calibration(seen: inspection.Inspection, t: Translate) -> dict[str, Any]:
 
 
 def pictured(
-    seen: inspection.Inspection,
-    network: inspection.HeatMap,
+    seen: gradcam.Inspection,
+    network: gradcam.HeatMap,
     info: dict[str, Any],
     index: np.ndarray,
     names: Sequence[str],
@@ -312,10 +315,10 @@ def pictured(
     """The image, what the network saw of it, and heat maps: for the class it was taken for, and for the true one."""
     if not len(index):
         return []
-    originals = inspection.thumbnails(seen.images, index)
-    x = inspection.as_seen(info, seen.images, index)
-    pixels = inspection.as_pixels(info, x)
-    heat = [inspection.heat_maps(network, x, asked[index]) for asked in (seen.predicted, seen.labels)]
+    originals = gradcam.thumbnails(seen.images, index)
+    x = gradcam.as_seen(info, seen.images, index)
+    pixels = gradcam.as_pixels(info, x)
+    heat = [gradcam.heat_maps(network, x, asked[index]) for asked in (seen.predicted, seen.labels)]
     rows = []
     for row, i in enumerate(index):
         taken, true = int(seen.predicted[i]), int(seen.labels[i])
@@ -323,10 +326,10 @@ def pictured(
         top = np.argsort(-seen.probabilities[i], kind="stable")[:3]
         rows.append(
             {
-                "original": inspection.data_uri(originals[row]),
-                "seen": inspection.data_uri(image_of(pixels[row])),
+                "original": gradcam.data_uri(originals[row]),
+                "seen": gradcam.data_uri(image_of(pixels[row])),
                 "maps": [
-                    {"name": seen.class_names[c], "jpeg": inspection.data_uri(inspection.overlay(pixels[row], h))}
+                    {"name": seen.class_names[c], "jpeg": gradcam.data_uri(gradcam.overlay(pixels[row], h))}
                     for c, h in maps
                 ],
                 "name": names[i],
@@ -346,8 +349,8 @@ def image_of(pixels: np.ndarray) -> Any:
 
 def feature_maps(
     run: Run,
-    seen: inspection.Inspection,
-    loaded: evaluation.Loaded,
+    seen: gradcam.Inspection,
+    loaded: measuring.Loaded,
     names: Sequence[str],
     device: str,
     t: Translate,
@@ -362,7 +365,7 @@ def feature_maps(
         if freezing.is_frozen_throughout(all_names, run.config):
             note = "The backbone was frozen: before and after transfer its features are the same."
         elif before := before_transfer(run.manifest["parent"], loaded):
-            found.insert(0, ("before transfer", inspection.inspect(before, images, device).features))
+            found.insert(0, ("before transfer", gradcam.inspect(before, images, device).features))
         else:
             note = "What the run began from is not shown: its file is not there any more, or only part of it was taken."
     tips = [f"{names[i]}: {seen.class_names[seen.predicted[i]]}" for i in chosen]
@@ -375,7 +378,7 @@ def feature_maps(
     return {"charts": rows, "method": method, "note": note}
 
 
-def before_transfer(parent: Mapping[str, Any], loaded: evaluation.Loaded) -> evaluation.Loaded | None:
+def before_transfer(parent: Mapping[str, Any], loaded: measuring.Loaded) -> measuring.Loaded | None:
     """The network as it began: the parent's backbone under the run's head. None where that file is not there."""
     file = Path(parent["file"])
     if parent.get("only") or not file.is_file() or checkpoint.sha256(file) != parent["sha256"]:
@@ -385,7 +388,7 @@ def before_transfer(parent: Mapping[str, Any], loaded: evaluation.Loaded) -> eva
     checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
     network = model.ResNet50(backbone, loaded.network.head)
     network.set_train(False)
-    return evaluation.Loaded(network, loaded.class_names, loaded.info, file)
+    return measuring.Loaded(network, loaded.class_names, loaded.info, file)
 
 
 def flattened(features: np.ndarray) -> tuple[np.ndarray, str]:
@@ -410,7 +413,7 @@ def purity(features: np.ndarray, labels: np.ndarray) -> float:
     return float((labels[near[:, 0]] == labels).mean())
 
 
-def predictions(seen: inspection.Inspection, names: Sequence[str]) -> list[dict[str, Any]]:
+def predictions(seen: gradcam.Inspection, names: Sequence[str]) -> list[dict[str, Any]]:
     """For the page's JSON: file, label, predicted, and every class's probability where there is room for them."""
     every = seen.probabilities.size <= PREDICTED
     return [

@@ -20,13 +20,15 @@ from jinja2 import Environment
 from rich import box
 from rich.table import Table
 
-from mslab import data, evaluation, inspection, runtime
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.report import printable
 from mslab.checkpoint import write_text
+from mslab.data import batching
 from mslab.errors import ConfigError, DatasetError, MslabError, RunError
-from mslab.predict import csv_line
-from mslab.show import cell, render, shown
+from mslab.evaluation import gradcam, measuring
+from mslab.inference.predicting import csv_line
+from mslab.report.show import cell, render, shown
+from mslab.runtime import devices
 
 say = logging.getLogger("mslab")
 COLUMNS = ["file", "split", "label", "suggested", "p_label", "p_suggested", "rank"]  # of suspects.csv
@@ -43,7 +45,7 @@ class Found:
     root: str
     checkpoint: str
     folds: dict[str, int]  # of each split
-    images: dict[str, data.Images]  # of each split
+    images: dict[str, batching.Images]  # of each split
     rows: list[dict[str, Any]]
     places: list[int]  # of each row: the position of its image in its split
 
@@ -78,15 +80,15 @@ def find(
     report = report or check_dataset(data_root)
     report.raise_errors()
     counts = possible_folds(report, folds)
-    taken = runtime.start(device, "graph", seed=0)
-    loaded = evaluation.load_network(source)
-    names = evaluation.same_classes(loaded, report)
-    images = {name: evaluation.images_of(report, name) for name in report.splits}
+    taken = devices.start(device, "graph", seed=0)
+    loaded = measuring.load_network(source)
+    names = measuring.same_classes(loaded, report)
+    images = {name: measuring.images_of(report, name) for name in report.splits}
     found: list[tuple[dict[str, Any], int]] = []
     for name, split in report.splits.items():
         labels = images[name].labels
         say.info(f"{shown(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
-        features = inspection.inspect(loaded, images[name], taken).features
+        features = gradcam.inspect(loaded, images[name], taken).features
         shares = out_of_sample(features, labels, counts[name])
         classes = confident(shares, labels)
         files = [split.show(picture.name) for c in names for picture in split.classes[c]]  # in the order of `images`
@@ -208,7 +210,7 @@ def numbers(line: list[str]) -> dict[str, float]:
 def page(found: Found) -> str:
     """The page's HTML: thumbnails with label, suggestion and probabilities. Every name in it is escaped."""
     rows = list(zip(found.rows, pictures(found, PICTURED), strict=False))
-    file = Path(__file__).parent / "report" / "suspects.html"
+    file = Path(__file__).with_name("suspects.html")
     template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
     more, summary = len(found.rows) - len(rows), summary_of(found)
     return template.render(found=found, rows=rows, more=more, summary=summary)
@@ -220,8 +222,8 @@ def pictures(found: Found, most: int) -> list[str]:
     texts = [""] * len(rows)
     for name, images in found.images.items():
         own = [i for i, row in enumerate(rows) if row["split"] == name]
-        for i, thumbnail in zip(own, inspection.thumbnails(images, [found.places[i] for i in own]), strict=True):
-            texts[i] = inspection.data_uri(thumbnail)
+        for i, thumbnail in zip(own, gradcam.thumbnails(images, [found.places[i] for i in own]), strict=True):
+            texts[i] = gradcam.data_uri(thumbnail)
     return texts
 
 

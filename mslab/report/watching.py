@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mslab import manifest, plots, runfolder
-from mslab.runfolder import Run
-from mslab.runtime import say
-from mslab.show import shown
+from mslab.report import plots
+from mslab.report.show import shown
+from mslab.runs import folder, manifest
+from mslab.runs.folder import Run
+from mslab.runtime.devices import say
 
 PAUSE = 0.5  # seconds from one look at the files to the next
 WIDEST = 100  # characters of a chart
@@ -55,7 +56,7 @@ def follow(run: Run, console: Console) -> None:
         while True:
             status = status_of(run)
             if (now := changed(run.path)) != seen:
-                run.rows, seen = runfolder.history(run.path / "history.csv"), now
+                run.rows, seen = folder.history(run.path / "history.csv"), now
             if (new := (seen, console.size, line(run, status, 1000))) != drawn:
                 live.update(picture(run, status, console), refresh=True)
                 drawn = new

@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from mslab.checkpoint import write_text
 from mslab.report import charts, several, single
+from mslab.report.show import shown
 from mslab.report.words import translator
-from mslab.runfolder import Run
-from mslab.show import shown
+from mslab.runs.folder import Run
 
 
 def write_report(

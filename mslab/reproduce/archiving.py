@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mslab import checkpoint, manifest
+from mslab import checkpoint
 from mslab.check import packed
+from mslab.data.zips import write_zip
 from mslab.errors import RunError
-from mslab.reproduce import differing, images, refuse_unfinished
-from mslab.runfolder import Run
-from mslab.zips import write_zip
+from mslab.reproduce import differing, images
+from mslab.reproduce.reproducing import refuse_unfinished
+from mslab.runs import manifest
+from mslab.runs.folder import Run
 
 SCHEMA = 1
 LISTING = "archive.json"

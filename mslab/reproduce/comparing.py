@@ -9,9 +9,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from mslab import runfolder
 from mslab.errors import RunError
-from mslab.runfolder import Run
+from mslab.runs import folder
+from mslab.runs.folder import Run
 
 TIMES = ("images_per_s", "seconds")  # of history.csv: what no repetition repeats
 LOSS_FACTOR = 5  # a tolerance of 0.02 on accuracies is one of 10 % on losses
@@ -137,7 +137,7 @@ def judged(kind: str, then: float | None, now: float | None, tolerance: float) -
 
 
 def compare_histories(found: Comparison, then: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
-    for name in [name for name in runfolder.COLUMNS if name not in TIMES]:
+    for name in [name for name in folder.COLUMNS if name not in TIMES]:
         for one, two in zip(then, now, strict=False):
             if one[name] != two[name] and not (math.isnan(one[name]) and math.isnan(two[name])):
                 found.columns.append((name, one["epoch"], one[name], two[name]))

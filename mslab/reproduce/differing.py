@@ -10,11 +10,13 @@ from typing import Any
 
 from easydict import EasyDict
 
-from mslab import checkpoint, manifest, runfolder, runtime
+from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.errors import MslabError, RunError
 from mslab.reproduce import images
-from mslab.runfolder import Run
+from mslab.runs import folder, manifest
+from mslab.runs.folder import Run
+from mslab.runtime import devices
 
 LEVELS = ("stops", "matters", "bits", "no")
 # settings that change no figure, or whose effect is told by a check of its own
@@ -95,7 +97,7 @@ def of_run(run: Run) -> State:
 def here(config: EasyDict, device: str, workers: int) -> State:
     """What training this config on this machine would note."""
     around = manifest.environment(device)
-    own = (runfolder.git_state(), runtime.versions(), around, workers, manifest.code())
+    own = (folder.git_state(), devices.versions(), around, workers, manifest.code())
     return State(config, config.seed, device, *own)
 
 

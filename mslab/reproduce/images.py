@@ -4,9 +4,9 @@ import csv
 from collections import Counter
 from pathlib import Path
 
-from mslab import manifest
 from mslab.check import DatasetReport
 from mslab.errors import RunError
+from mslab.runs import manifest
 
 Images = dict[str, dict[str, dict[str, str]]]  # {split: {class: {file: sha256}}}
 Counts = dict[str, dict[str, int]]

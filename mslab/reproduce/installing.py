@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import mslab
-from mslab import runtime
 from mslab.errors import DeviceError, RunError
 from mslab.reproduce import archiving
-from mslab.runfolder import Run
+from mslab.runs.folder import Run
+from mslab.runtime import devices
 
 say = logging.getLogger("mslab")
 START = "import sys; sys.argv[0] = 'mslab'; from mslab.cli import app; app()"
@@ -93,7 +93,7 @@ def linked(folder: Path) -> Path:
 
 def child(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run it on this terminal; Ctrl-C reaches it too, and it is waited for."""
-    stream: Any = runtime.terminal.stream  # the terminal: file descriptor 2 keeps MindSpore's output
+    stream: Any = devices.terminal.stream  # the terminal: file descriptor 2 keeps MindSpore's output
     with subprocess.Popen(command, env=dict(environment), stderr=stream) as process:
         try:
             return process.wait()

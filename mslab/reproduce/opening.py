@@ -13,12 +13,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mslab import manifest, unpacking
 from mslab.check.layout import plain_name
 from mslab.check.scan import is_image
+from mslab.data import unpacking
+from mslab.data.unpacking import Budget, Member
 from mslab.errors import DatasetError, RunError
 from mslab.reproduce.archiving import ENVIRONMENT, FILES, LISTING, SPLITS, WEIGHTS
-from mslab.unpacking import Budget, Member
+from mslab.runs import manifest
 
 LISTING_BYTES = 2**28  # some 200 bytes an image
 FIXED = (*FILES, *WEIGHTS, ENVIRONMENT)

@@ -16,10 +16,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab.demo import CONFIGS
 from mslab.errors import MslabError
-from mslab.reproduce import Wish, reproduce
-from mslab.runfolder import Run
+from mslab.experiments.demo import CONFIGS
+from mslab.reproduce.reproducing import Wish, reproduce
+from mslab.runs.folder import Run
 
 say = logging.getLogger("mslab")
 MEASURED = CONFIGS / "measured"
@@ -61,11 +61,11 @@ def chosen(names: Sequence[str], fastest: bool) -> list[str]:
 def build(data: set[str], root: Path) -> None:
     """The data sets; what is there already stays."""
     if "mushrooms" in data:
-        from mslab.demo import draw
+        from mslab.experiments.demo import draw
 
         draw(root)
     if "animals" in data:
-        from mslab.animals import build_animals
+        from mslab.data.animals import build_animals
 
         build_animals(root)
 
@@ -101,7 +101,7 @@ def best(run: Run) -> float:
 
 def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[str], None] = say.info) -> None:
     """Train the recipes and keep what they left in configs/measured/."""
-    from mslab import finetuning, training
+    from mslab.training import finetuning, loop
 
     MEASURED.mkdir(exist_ok=True)
     recipes = chosen(names, False)
@@ -109,7 +109,7 @@ def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[
     runs: dict[str, str] = {}
     for name in recipes:
         config, parent = CONFIGS / f"{name}.yaml", RECIPES[name].parent
-        done = finetuning.transfer(config, runs[parent]) if parent else training.train(config)
+        done = finetuning.transfer(config, runs[parent]) if parent else loop.train(config)
         runs[name] = done.run
         keep(Path(done.run), MEASURED / name)
         tell(f"{MEASURED / name}: val_acc {done.val_acc:.3f}, linear model {done.linear_acc:.3f}, {done.seconds:.0f} s")
@@ -128,7 +128,7 @@ def keep(run: Path, target: Path) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    from mslab.show import render
+    from mslab.report.show import render
 
     grid = Table(box=box.SIMPLE, title="recipes run again: best validation accuracy")
     for name in ("", "measured", "now", "", "seconds", "run"):

@@ -16,15 +16,16 @@ from typing import Any
 
 from easydict import EasyDict
 
-from mslab import checkpoint, runtime
+from mslab import checkpoint
 from mslab.check import DatasetReport, check_dataset, cores
 from mslab.config import load_config
 from mslab.errors import DatasetError, MslabError, RunError
-from mslab.progress import Meter
 from mslab.reproduce import comparing, differing, telling
 from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
-from mslab.runfolder import Run
+from mslab.runs.folder import Run
+from mslab.runtime import devices
+from mslab.runtime.progress import Meter
 
 say = logging.getLogger("mslab")
 SCHEMA = 1
@@ -171,7 +172,7 @@ def settings(run: Run, wish: Wish) -> EasyDict:
         if own.is_dir() and name not in given:
             config[name] = str(own)
     was = run.manifest["device"]
-    if config.device == "auto" and "device" not in given and was in runtime.NAMES and not available(was):
+    if config.device == "auto" and "device" not in given and was in devices.NAMES and not available(was):
         config.device = was
     return config
 
@@ -179,7 +180,7 @@ def settings(run: Run, wish: Wish) -> EasyDict:
 @functools.cache
 def available(device: str) -> str:
     """Why a device cannot be used, or "". A CPU always can."""
-    return "" if device == "cpu" else runtime.why_not(device)
+    return "" if device == "cpu" else devices.why_not(device)
 
 
 def look(run: Run, config: EasyDict) -> DatasetReport | MslabError:
@@ -200,11 +201,11 @@ def look(run: Run, config: EasyDict) -> DatasetReport | MslabError:
 
 def surroundings(run: Run, config: EasyDict) -> list[Check]:
     """Settings, versions, machine: then and now. `config` gets what this machine makes of it."""
-    threads = runtime.workers(config.data_workers)
+    threads = devices.workers(config.data_workers)
     config.data_workers = threads
     device, reason = config.device, available(config.device) if config.device != "auto" else ""
     if device == "auto":
-        device = runtime.choose_device("auto")
+        device = devices.choose_device("auto")
     now = differing.here(config, device, run.manifest["workers"])
     checks = differing.circumstances(differing.of_run(run), now)
     if (wanted := run.manifest["workers"]) > cores():
@@ -221,9 +222,9 @@ def surroundings(run: Run, config: EasyDict) -> list[Check]:
 
 def rerun(run: Run, config: EasyDict, report: DatasetReport, parent: Path | None) -> Path:
     """The run once more, through the functions that made it. Returns the new run's folder."""
-    from mslab import finetuning, training  # only here: they bring MindSpore
+    from mslab.training import finetuning, loop  # only here: they bring MindSpore
 
-    report = training.checked(config, report)
+    report = loop.checked(config, report)
     name, told = STAMP.sub("", run.path.resolve().name) + "-again", run.manifest
     digest = checkpoint.sha256(run.path / "manifest.json")
 
@@ -233,13 +234,13 @@ def rerun(run: Run, config: EasyDict, report: DatasetReport, parent: Path | None
         elif told["kind"] == "incremental":
             again = finetuning.prepare_incremental(config, str(parent), report, name)
         else:
-            again = training.prepare(config, report, name)
+            again = loop.prepare(config, report, name)
         again.manifest["reproduces"] = {"run": str(run.path), "manifest_sha256": digest}
         again.write_manifest()
         return again
 
     if told["workers"] > 1:
-        from mslab import launching
+        from mslab.training import launching
 
         crew = launching.Crew(told["workers"])
         return Path(launching.begin(prepare, config, crew) or "")
@@ -247,4 +248,4 @@ def rerun(run: Run, config: EasyDict, report: DatasetReport, parent: Path | None
     if told["ended_by"]:  # also where somebody else than its settings ended it
         again.ends = lambda rows: told["ended_by"] if len(rows) >= run.epoch else ""
     with again.recording():
-        return Path(training.go(again, report).run)
+        return Path(loop.go(again, report).run)

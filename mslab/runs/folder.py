@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 
-from mslab import checkpoint, manifest, runtime
+from mslab import checkpoint
+from mslab.runs import manifest
+from mslab.runtime import devices
 from mslab.check import DatasetReport
 from mslab.config import dump_config, load_config
 from mslab.errors import RunError, explain
@@ -54,7 +56,7 @@ class Run:
         """A fresh folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental."""
         path = fresh_folder(name)
         (path / "checkpoints").mkdir()
-        threads = runtime.workers(config["data_workers"])
+        threads = devices.workers(config["data_workers"])
         if threads < config["data_workers"]:
             say.info("data_workers: %d becomes %d, as many as this machine has cores", config["data_workers"], threads)
             config["data_workers"] = threads  # another number would draw other random numbers: it is kept
@@ -62,7 +64,7 @@ class Run:
             "schema": manifest.SCHEMA,
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "kind": kind,
-            "versions": runtime.versions(),
+            "versions": devices.versions(),
             "git": git_state(),
             "code": manifest.code(),
             "environment": manifest.environment(),
@@ -238,7 +240,7 @@ class Run:
             import fcntl
 
             fcntl.flock(handler.stream, fcntl.LOCK_SH)  # type: ignore[arg-type]  # until it ends; mslab watch looks
-        runtime.keep_noise(log)
+        devices.keep_noise(log)
         say.addHandler(handler)
         self.manifest |= {"status": "running", "exit_status": None, "end": None}
         self.write_manifest()
@@ -314,7 +316,7 @@ def git_state() -> dict[str, Any] | None:
     """Commit of the mslab that runs and whether it was changed since; None where it is no checkout."""
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:

@@ -1,6 +1,6 @@
 """manifest.json: what a run was made from, with what, and what it left; its schema, older ones, and whether it holds.
 
-`python -m mslab.manifest` writes manifest.schema.json, which belongs to SCHEMA.
+`python -m mslab.runs.manifest` writes manifest.schema.json, which belongs to SCHEMA.
 """
 
 import csv
@@ -20,7 +20,7 @@ from mslab import checkpoint
 from mslab.check import DatasetReport, cores
 from mslab.check.report import printable
 from mslab.errors import RunError
-from mslab.runtime import found, read
+from mslab.runtime.devices import found, read
 
 SCHEMA = 2
 FILE = Path(__file__).with_name("manifest.schema.json")
@@ -175,7 +175,7 @@ def validated(content: Any, path: Path) -> dict[str, Any]:
     raise RunError(
         f"{path} is no manifest of a run.",
         details=rows,
-        expected="the file that mslab wrote (mslab/manifest.schema.json)",
+        expected="the file that mslab wrote (mslab/runs/manifest.schema.json)",
         fix="restore it",
     )
 
@@ -218,7 +218,7 @@ def environment(device: str = "") -> dict[str, Any]:
 def code() -> str:
     """16 hex digits over mslab's own source files: equal where the same code runs, whatever git says."""
     digest = hashlib.sha256()
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -20,8 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from mslab import cuda
 from mslab.errors import DeviceError
+from mslab.runtime import cuda
 
 say = logging.getLogger("mslab")  # progress and notes: standard error, and train.log during a run
 terminal = logging.StreamHandler(sys.stderr)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mslab.runtime import say, terminal
+from mslab.runtime.devices import say, terminal
 
 
 class Meter:

@@ -1,6 +1,6 @@
 """Several processes that train one network: which of them this is, and the few things they tell each other.
 
-mslab/launching.py starts them. One alone is `ALONE`, for which everything here does nothing.
+mslab/training/launching.py starts them. One alone is `ALONE`, for which everything here does nothing.
 """
 
 import json

@@ -17,12 +17,13 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from mslab import freezing, inspection
 from mslab.errors import RunError
-from mslab.guards import Watch
-from mslab.runfolder import Run
-from mslab.runtime import say
-from mslab.workers import Group
+from mslab.evaluation import gradcam
+from mslab.runs.folder import Run
+from mslab.runtime.devices import say
+from mslab.runtime.workers import Group
+from mslab.training import freezing
+from mslab.training.monitor import Watch
 
 STEM = "events.out.tfevents."  # TensorBoard reads files with tfevents in their names, in the order of the names
 SCALARS = {  # column of history.csv -> tag; what stands before a / is one group of charts
@@ -63,14 +64,14 @@ class EventLog(Watch):
         self.counts[:], self.pixels = 0, None  # also where an epoch begins again
         for number, (images, labels) in enumerate(super().waiting(batches)):
             if number == 0 and self.file and not self.run.manifest.get("features"):
-                self.pixels = inspection.as_pixels(self.run.info, images[:IMAGES])
+                self.pixels = gradcam.as_pixels(self.run.info, images[:IMAGES])
             yield images, labels
 
     def measured(self, logits: np.ndarray, labels: np.ndarray) -> None:
         if not np.isfinite(logits).all():  # the loop will say so
             return
         count = self.counts.shape[1]
-        shares = inspection.probabilities(logits)[:, :count]
+        shares = gradcam.probabilities(logits)[:, :count]
         reached = np.floor(shares * (THRESHOLDS - 1)).astype(int)  # (n, count): the highest threshold
         others = (labels[:, None] != np.arange(count)).astype(int)
         np.add.at(self.counts, (others, np.arange(count), reached), 1)

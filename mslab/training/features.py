@@ -17,9 +17,11 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import augment, checkpoint, data, kept, model, runtime
+from mslab import checkpoint, model
+from mslab.data import augment, batching, cache
 from mslab.errors import RunError
-from mslab.progress import Meter
+from mslab.runtime import devices
+from mslab.runtime.progress import Meter
 
 say = logging.getLogger("mslab")
 MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
@@ -43,18 +45,18 @@ class FeatureFeed:
 
     views: list[np.ndarray]  # float32 (n, C) each, memory-mapped; row i is image i
     val_rows: np.ndarray  # float32 (m, C)
-    source: data.ImageFeed
+    source: batching.ImageFeed
 
     def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         config, view = self.source.config, self.views[epoch % len(self.views)]
         size = config.batch_size
-        order = self.source.group.share(data.order_of(self.source.images, config, epoch), size)
+        order = self.source.group.share(batching.order_of(self.source.images, config, epoch), size)
         for start in range(0, len(order) - size + 1, size):
             rows = order[start : start + size]
             yield _as_images(view[rows]), self.source.images.labels[rows]
 
     def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        size, part = data.measured_batch(self.source.config), self.source.group.part(len(self.val_rows))
+        size, part = batching.measured_batch(self.source.config), self.source.group.part(len(self.val_rows))
         for start in range(0, len(part), size):
             rows = part[start : start + size]
             yield _as_images(self.val_rows[rows]), self.source.val_images.labels[rows]
@@ -75,7 +77,7 @@ class _Pooled(nn.Cell):
         return ms.ops.mean(self.backbone(x), (2, 3))
 
 
-def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: bool = False) -> tuple[Any, nn.Cell]:
+def feed(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, required: bool = False) -> tuple[Any, nn.Cell]:
     """(feed of features, the head), or (the images, the network) where there is no room. `fingerprint`: of the data.
 
     `required`: a resumed run began with features, so it goes on with them or raises RunError.
@@ -85,8 +87,8 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
     config, backbone = source.config, network.backbone
     count = min(config.feature_views, config.epochs)
     wanted = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))
-    folder, key = kept.home("features"), key_of(network, source, fingerprint)
-    why = kept.no_room(folder, wanted, key, MOST)
+    folder, key = cache.home("features"), key_of(network, source, fingerprint)
+    why = cache.no_room(folder, wanted, key, MOST)
     if source.group.sum([bool(why)])[0]:  # all workers go the same way
         why = why or "another worker has no room"
         if required:
@@ -98,35 +100,35 @@ def feed(network: nn.Cell, source: data.ImageFeed, fingerprint: str, required: b
         say.info(f"features are not kept: {why}; fewer feature_views would need less")
         return source, network
     forward, group = _Pooled(backbone).set_train(False), source.group
-    source = dataclasses.replace(source, group=data.ALONE)
+    source = dataclasses.replace(source, group=batching.ALONE)
     with group.first_alone("features"), Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
         once = EasyDict(config, label_balance=False)  # every image once, however often it is fed
-        orders = [data.order_of(source.images, once, view) for view in range(count)]
+        orders = [batching.order_of(source.images, once, view) for view in range(count)]
         views = [
             store.rows(
                 folder / f"{key}-{view}.npy",
-                data.augmented(source.images, config, view, order, whole=True),
+                batching.augmented(source.images, config, view, order, whole=True),
                 order,
             )
             for view, order in enumerate(orders)
         ]
         val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
-        kept.make_room(folder, key, MOST)
+        cache.make_room(folder, key, MOST)
     how = "computed" if store.computed else "found"
     size = f"{wanted / 2**20:.0f} MiB in {folder}"
     say.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
     return FeatureFeed(views, val_rows, dataclasses.replace(source, group=group)), network.head
 
 
-def key_of(network: nn.Cell, source: data.ImageFeed, fingerprint: str) -> str:
+def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> str:
     """One hash of backbone, images in their order, preprocessing, and what else decides about random views."""
     digest = hashlib.sha256(fingerprint.encode())
     for images in (source.images, source.val_images):
         digest.update(json.dumps([images.names(), images.labels.tolist()]).encode())
     settings = {name: source.config[name] for name in KEY}
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
-    settings |= {"workers": runtime.workers(source.config.data_workers), "mindspore": runtime.version("mindspore")}
+    settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": devices.version("mindspore")}
     settings |= {"device": ms.get_context("device_target"), "mode": source.config["mode"]}
     settings |= {"whole": source.config["cache"] != "none"}  # cropped from the decoded image
     digest.update(json.dumps(settings, sort_keys=True).encode())

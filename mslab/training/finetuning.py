@@ -7,12 +7,15 @@ from typing import Any
 
 from easydict import EasyDict
 
-from mslab import checkpoint, evaluation, freezing, manifest, training
+from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.checkpoint import dialects
 from mslab.config import load_config
 from mslab.errors import CheckpointError, ConfigError
-from mslab.runfolder import Run
+from mslab.evaluation import measuring
+from mslab.runs import manifest
+from mslab.runs.folder import Run
+from mslab.training import freezing, loop
 
 say = logging.getLogger("mslab")
 
@@ -34,10 +37,10 @@ def transfer(
     all that `train` raises.
     """
     resolved = load_config(config, overrides)
-    report = training.checked(resolved, report)
-    run = prepare_transfer(resolved, backbone, report, name or training.name_of(config), only, epoch_images)
+    report = loop.checked(resolved, report)
+    run = prepare_transfer(resolved, backbone, report, name or loop.name_of(config), only, epoch_images)
     with run.recording():
-        return training.go(run, report)
+        return loop.go(run, report)
 
 
 def incremental(
@@ -54,10 +57,10 @@ def incremental(
     has no head or no class names, and all that `train` raises.
     """
     resolved = load_config(config, overrides)
-    report = training.checked(resolved, report)
-    run = prepare_incremental(resolved, source, report, name or training.name_of(config))
+    report = loop.checked(resolved, report)
+    run = prepare_incremental(resolved, source, report, name or loop.name_of(config))
     with run.recording():
-        return training.go(run, report)
+        return loop.go(run, report)
 
 
 def prepare_transfer(
@@ -79,7 +82,7 @@ def prepare_transfer(
 
 def prepare_incremental(config: EasyDict, source: str | Path, report: DatasetReport, name: str) -> Run:
     """The run folder of `incremental`, made after everything about settings and file has been checked."""
-    weights = checkpoint.read(evaluation.best_file(source))
+    weights = checkpoint.read(measuring.best_file(source))
     if not weights.head or not weights.info.get("class_names"):
         lacks = "no class names" if weights.head else "no head"
         raise CheckpointError(

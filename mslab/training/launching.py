@@ -20,10 +20,10 @@ from typing import Any
 
 from easydict import EasyDict
 
-from mslab import runtime
 from mslab.checkpoint import write_text
 from mslab.errors import ConfigError, MslabError, RunError, explain
-from mslab.runfolder import Run
+from mslab.runs.folder import Run
+from mslab.runtime import devices
 
 say = logging.getLogger("mslab")
 PORT = 8118  # msrun's own default; on one machine a free one is taken
@@ -81,7 +81,7 @@ class Crew:
             *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--join=True", f"--log_dir={logs}"),
             *(f"--worker_num={self.workers}", f"--local_worker_num={self.local}", f"--node_rank={self.node_rank}"),
             *(f"--master_addr={host}", f"--master_port={port if self.nodes > 1 else free_port()}"),
-            *("python", "-m", "mslab.launching", json.dumps(order)),
+            *("python", "-m", "mslab.training.launching", json.dumps(order)),
         ]
 
     def environment(self, logs: Path) -> dict[str, str]:
@@ -180,22 +180,22 @@ def resume(path: str | Path, crew: Crew) -> Path | None:
 
     Returns its path, None on other machines than the first, and where there was nothing to do.
     """
-    from mslab import training
+    from mslab.training import loop
 
-    run, _ = training.reopen(path)
+    run, _ = loop.reopen(path)
     if run.finished:
-        training.go_on(run, None)  # which says so
+        loop.go_on(run, None)  # which says so
         return None
     settings = settings_of(run.config, crew)
-    training.same_data(run)  # here once, so that all workers find it checked
+    loop.same_data(run)  # here once, so that all workers find it checked
     launch(run if crew.node_rank == 0 else None, settings, crew, Line(crew))
     return run.path if crew.node_rank == 0 else None
 
 
 def settings_of(config: EasyDict, crew: Crew) -> dict[str, Any]:
     """What sets a worker's MindSpore up. Raises DeviceError or ConfigError where this machine cannot do it."""
-    settings = {key: config[key] for key in runtime.SETTINGS} | {"device": runtime.choose_device(config.device)}
-    runtime.plan(**settings)
+    settings = {key: config[key] for key in devices.SETTINGS} | {"device": devices.choose_device(config.device)}
+    devices.plan(**settings)
     check_devices(settings["device"], crew.local, os.environ)
     return settings
 
@@ -248,14 +248,14 @@ def check_devices(device: str, needed: int, environ: Mapping[str, str]) -> None:
 
 def dry_run(config: EasyDict, crew: Crew | None, environ: Mapping[str, str] = os.environ) -> str:
     """What a run of this config would call and launch, as text. A device that is named is not tried."""
-    device = config.device if config.device != "auto" else runtime.choose_device("auto")
-    settings = {key: config[key] for key in runtime.SETTINGS} | {"device": device}
+    device = config.device if config.device != "auto" else devices.choose_device("auto")
+    settings = {key: config[key] for key in devices.SETTINGS} | {"device": device}
     count = crew.workers if crew else 1
     rows = [("device", f"{device} (config: {config.device}); nothing was tried on it")]
-    for name, arguments in runtime.plan(**settings, workers=count):
+    for name, arguments in devices.plan(**settings, workers=count):
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         rows.append(("calls", f"mindspore.{name}({given})"))
-    level = runtime.precision(config.amp_level, device)
+    level = devices.precision(config.amp_level, device)
     if level != "O0":
         rows.append(("calls", f"mindspore.amp.auto_mixed_precision(network, {level!r})"))
         rows.append(("calls", "mindspore.amp.DynamicLossScaler(65536.0, 2, 1000)"))
@@ -360,16 +360,17 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
 def work(order: dict[str, Any]) -> None:
     """One worker, from joining the others to the end of the run; also msrun's scheduler, which only joins."""
     settings, count = order["settings"], int(os.environ["MS_WORKER_NUM"])
-    runtime.set_up(runtime.plan(**settings, workers=count))
+    devices.set_up(devices.plan(**settings, workers=count))
     if os.environ["MS_ROLE"] == "MS_SCHED":
         return
-    from mslab import training, workers
+    from mslab.runtime import workers
+    from mslab.training import loop
 
     group = workers.join()
     say.info("worker %d of %d: process %d", group.rank, group.size, os.getpid())
     told, last = None, None
     if group.rank == 0:
-        run, last = training.reopen(order["run"])
+        run, last = loop.reopen(order["run"])
         run.notes = order["notes"]
         run.took(settings["device"])
         told = {"path": str(run.path), "config": run.config, "manifest": run.manifest, "rows": run.rows}
@@ -377,14 +378,14 @@ def work(order: dict[str, Any]) -> None:
     if group.rank:
         run = Run(Path(told["path"]), EasyDict(told["config"]), told["manifest"], writes=False)
         run.rows = told["rows"]
-    training.go_on(run, last, group=group)
+    loop.go_on(run, last, group=group)
 
 
 def main(text: str) -> int:
     """`work`, with what goes wrong written where the launching process looks for it. Returns the exit code."""
     logs = Path(os.environ["MSLAB_LOGS"])
     name = "scheduler" if os.environ["MS_ROLE"] == "MS_SCHED" else os.environ["RANK_ID"]
-    with runtime.quiet() as noise:
+    with devices.quiet() as noise:
         if name != "0":  # the first worker's goes to train.log
             noise.move_to(logs / f"mindspore_{name}.log")
         try:

@@ -12,31 +12,20 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import (
-    augment,
-    data,
-    decoded,
-    evaluation,
-    features,
-    folding,
-    freezing,
-    loss,
-    metrics,
-    model,
-    runtime,
-    schedule,
-    stopping,
-    workers,
-)
+from mslab import cpu_layout, model, schedule
 from mslab.check import DatasetReport, check_dataset, cores
 from mslab.checkpoint import Weights, load_exactly, read, sha256
 from mslab.config import FIELDS, load_config
+from mslab.data import augment, batching, decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
-from mslab.guards import Watch
-from mslab.progress import Meter
-from mslab.runfolder import Run
-from mslab.steps import Plan, check_rates
-from mslab.workers import ALONE, Group
+from mslab.evaluation import measuring, metrics
+from mslab.runs.folder import Run
+from mslab.runtime import devices, workers
+from mslab.runtime.progress import Meter
+from mslab.runtime.workers import ALONE, Group
+from mslab.training import features, freezing, losses, stopping
+from mslab.training.monitor import Watch
+from mslab.training.trainer import Plan, check_rates
 
 say = logging.getLogger("mslab")
 FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
@@ -50,7 +39,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
     config, group, steps = plan.config, plan.group, plan.steps
     if ended := plan.reason(run.rows):  # it was killed just then
         return ended
-    with Meter(len(plan.rates), steps * run.epoch) as meter, runtime.interruptible() as interrupted:
+    with Meter(len(plan.rates), steps * run.epoch) as meter, devices.interruptible() as interrupted:
         for epoch in range(run.epoch, config.epochs):
             step = plan.step(epoch, run.rows, meter)  # the same one as long as the same parameters are trained
             start, seen, correct, losses, total_loss = time.perf_counter(), 0, 0, [], 0.0
@@ -204,7 +193,7 @@ def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, g
             return finish(run, report, time.perf_counter())
         if run.epoch:
             say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
-            if (threads := runtime.workers(config.data_workers)) < config.data_workers:
+            if (threads := devices.workers(config.data_workers)) < config.data_workers:
                 say.info(
                     "note: data_workers: %d, but %d cores here: images are augmented otherwise than without the stop",
                     config.data_workers,
@@ -232,8 +221,8 @@ def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Grou
     config = run.config
     share_batch(run, group)
     if group.size == 1:  # msrun's workers have started theirs
-        run.took(runtime.start(**{key: config[key] for key in runtime.SETTINGS}))
-    config.amp_level = runtime.precision(config.amp_level, run.manifest["device"])
+        run.took(devices.start(**{key: config[key] for key in devices.SETTINGS}))
+    config.amp_level = devices.precision(config.amp_level, run.manifest["device"])
     network = new_network(config)
     fold(network, config, run.manifest["device"])
     if config.sync_bn and group.size > 1:
@@ -250,8 +239,8 @@ def fold(network: nn.Cell, config: EasyDict, device: str) -> None:
     """Fold small maps on a CPU, where training and measuring see images of one size."""
     crop, _, measured = augment.sizes(config)
     if device == "cpu" and config.mode == "graph" and crop == measured:
-        batch = math.gcd(config.batch_size, data.measured_batch(config))
-        folding.fold_small_maps(network.backbone, batch, crop, cores())
+        batch = math.gcd(config.batch_size, batching.measured_batch(config))
+        cpu_layout.fold_small_maps(network.backbone, batch, crop, cores())
 
 
 def share_batch(run: Run, group: Group) -> None:
@@ -336,11 +325,11 @@ def run_training(
     """Train `network` as run.config says, with the optimizer of `last` where given."""
     start, config = time.perf_counter(), run.config
     names = [parameter.name for parameter in network.get_parameters()]
-    parts = {name: evaluation.images_of(report, name) for name in ("train", "val")}
+    parts = {name: measuring.images_of(report, name) for name in ("train", "val")}
     parts = decoded.keep(parts, config, report, group)
     train_images, val_images = parts["train"], parts["val"]
     train_images = train_images.spread(run.manifest.get("epoch_images") or len(train_images))
-    steps = data.steps_per_epoch(train_images, config.batch_size, group.size, config.grad_accumulation_step)
+    steps = batching.steps_per_epoch(train_images, config.batch_size, group.size, config.grad_accumulation_step)
     rates = schedule.rates(config, steps, lr_factor(config, run.manifest.get("workers", 1)))
     check_rates(rates, config.epochs * steps)
     mean, std = augment.scale(config)
@@ -355,7 +344,7 @@ def run_training(
         "stages": config.stages,
         "profile": dict(config.profile),
     }
-    images = data.ImageFeed(train_images, val_images, config, group)
+    images = batching.ImageFeed(train_images, val_images, config, group)
     feed, trained = images, network
     before = run.manifest.get("features")  # whether they were used; None in a run that begins
     frozen = freezing.is_frozen_throughout(names, config) and config.feature_views and not augment.mixes(config)
@@ -366,7 +355,7 @@ def run_training(
     if config.amp_level != "O0":
         trained = ms.amp.auto_mixed_precision(trained, config.amp_level)
     counts = np.bincount(train_images.labels, minlength=config.class_num)
-    criterion = loss.build(config, counts)
+    criterion = losses.build(config, counts)
     plan = Plan(network, trained, feed, rates, criterion, config, group, run.manifest["rollbacks"])
     if run.epoch:
         say.info(plan.resume(last, run.epoch))
@@ -392,7 +381,7 @@ def observer(run: Run, group: Group) -> Watch:
     known = (run.manifest["class_names"], run.warn, told)
     if run.config.log_to == "none":
         return Watch(*known)
-    from mslab.eventlog import EventLog  # only here: it brings tensorboardX
+    from mslab.training.eventlog import EventLog  # only here: it brings tensorboardX
 
     return EventLog(run, group, *known)
 
@@ -401,10 +390,10 @@ def finish(run: Run, report: DatasetReport, start: float) -> EasyDict:
     """After the last epoch: the linear model, and what came of it all."""
     if not run.writes:
         return outcome(run, time.perf_counter() - start)
-    train, val = evaluation.samples(report, "train", most=5000), evaluation.samples(report, "val")
+    train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
     run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(train, val)[0]
     if run.config.log_to != "none":
-        from mslab import eventlog
+        from mslab.training import eventlog
 
         eventlog.finish(run)
     result = outcome(run, time.perf_counter() - start)

@@ -11,7 +11,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mslab import freezing
+from mslab.training import freezing
 
 TINY = 1e-30  # in place of a beta of 0, which MindSpore refuses; in float32 the two are the same
 

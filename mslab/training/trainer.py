@@ -12,14 +12,17 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import cells, data, evaluation, features, freezing, optimizers, stopping
+from mslab import cells
 from mslab.checkpoint import Weights, load_exactly
+from mslab.data import batching
 from mslab.errors import TrainingError
-from mslab.progress import Meter
-from mslab.workers import ALONE, Group
+from mslab.evaluation import measuring
+from mslab.runtime.progress import Meter
+from mslab.runtime.workers import ALONE, Group
+from mslab.training import features, freezing, optimizers, stopping
 
 say = logging.getLogger("mslab")
-Feed = data.ImageFeed | features.FeatureFeed
+Feed = batching.ImageFeed | features.FeatureFeed
 ROLLBACKS, TENTH = 3, 0.1  # how often on_nan: rollback begins an epoch again, and the factor on the rate each time
 
 
@@ -181,8 +184,8 @@ class Plan:
         """The figures of evaluation.measure, or None where this epoch is not measured."""
         if not stopping.is_measured(epoch, self.config):
             return None
-        size = data.measured_batch(self.config)
-        return evaluation.measure(self.current.network, self.feed.val(), size, class_names, self.group, tell)
+        size = batching.measured_batch(self.config)
+        return measuring.measure(self.current.network, self.feed.val(), size, class_names, self.group, tell)
 
     def reason(self, rows: stopping.Rows) -> str:
         """Why the run ends after these epochs, before its last one, or ""."""
@@ -248,7 +251,7 @@ def check_rates(rates: np.ndarray, steps: int) -> None:
 def compile_step(step: TrainStep, feed: Feed, config: EasyDict, epoch: int, meter: Meter) -> None:
     """Look at the first batch, say what it is, and compile the step for it."""
     images, labels = next(iter(feed.train(epoch)))
-    data.check_labels(labels, config.class_num)
+    batching.check_labels(labels, config.class_num)
     say.info(
         f"first batch: images {images.dtype} {images.shape} from {images.min():.2f} to {images.max():.2f}, "
         f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {config.class_num} outputs"

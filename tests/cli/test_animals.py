@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT, cli
 
-from mslab.animals import PACKAGE
 from mslab.check import check_dataset
+from mslab.data.animals import PACKAGE
 
 OFFLINE = {  # nothing that pip could reach, whatever its settings are
     "PIP_CONFIG_FILE": os.devnull,

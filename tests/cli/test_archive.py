@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from helpers import cli, settings
 
-from mslab import checkpoint, finetuning, packing, unpacking
+from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.config import dump_config, load_config
+from mslab.data import packing, unpacking
 from mslab.errors import RunError
-from mslab.reproduce import Wish, archiving, opening, reproduce
-from mslab.runfolder import Run
+from mslab.reproduce import archiving, opening
+from mslab.reproduce.reproducing import Wish, reproduce
+from mslab.runs.folder import Run
+from mslab.training import finetuning
 
 
 @pytest.fixture(scope="module")

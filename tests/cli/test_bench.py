@@ -8,7 +8,7 @@ import psutil
 import pytest
 from helpers import STAGES, cli
 
-from mslab.bench import predictions, speed
+from benchmarks import predictions, speed
 from mslab.errors import MslabError
 
 TINY = {"size": 32, "batch": 4, "stages": STAGES}

@@ -20,11 +20,14 @@ import typer
 from helpers import PROJECT, cli, draw, manifest
 from typer.main import get_command
 
-from mslab import cli as command_line
-from mslab import demo, evaluation, metrics, mushrooms, runtime
-from mslab.bench import check as bench
+from benchmarks import check as bench
 from mslab.check import check_dataset
+from mslab.cli import commands as command_line
 from mslab.config import FIELDS
+from mslab.data.mushrooms import drawing
+from mslab.evaluation import measuring, metrics
+from mslab.experiments import demo
+from mslab.runtime import devices
 
 
 def test_exit_codes(tmp_path):
@@ -131,7 +134,7 @@ def test_readmes_case_of_the_lost_class(inside):
     message = textwrap.dedent("".join(re.findall(r"^    .*\n", section, re.MULTILINE)))
     (said,) = re.findall(r"print\(.+\)  # (.+)", python)
     train = re.findall(r"`\./run\.sh (train .+?)`", section)[0].split()
-    mushrooms.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
+    drawing.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
     subprocess.run(shlex.split(make), check=True)
     with contextlib.redirect_stdout(io.StringIO()) as plain:
         exec(python, {})
@@ -191,12 +194,12 @@ def test_readmes_commands_run_shrunk(shown, tmp_path):
 def test_the_demo_end_to_end_small(shown, monkeypatch):
     folder, result = shown
     monkeypatch.chdir(folder)
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
     assert set(result) == {"nine", "transfer", "scratch", "seconds"}
     for key, name in (("nine", "mushrooms9"), ("transfer", "mushrooms2"), ("scratch", "mushrooms2")):
         told = result[key]
         assert set(told) == {"test_acc", "val_acc", "linear_acc", "seconds", "run"}
-        loaded = evaluation.load_network(told["run"])
+        loaded = measuring.load_network(told["run"])
         samples = {
             split: check_dataset(Path("datasets", name, split)).samples("") for split in ("train", "val", "test")
         }

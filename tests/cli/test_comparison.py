@@ -7,9 +7,9 @@ import pytest
 from helpers import cli, history, overrides, settings
 from PIL import Image
 
-from mslab import comparison
 from mslab.check import check_dataset
 from mslab.errors import ConfigError
+from mslab.experiments import comparison
 
 
 def test_subsets_are_stratified_and_nested(squares):

@@ -6,8 +6,8 @@ import sys
 
 def test_deterministic_is_set_once_though_runs_follow_each_other():
     code = (
-        "import mslab; from mslab import runtime\n"
-        "for _ in range(2): runtime.set_up([('set_deterministic', {'deterministic': True})])\n"
+        "import mslab; from mslab.runtime import devices\n"
+        "for _ in range(2): devices.set_up([('set_deterministic', {'deterministic': True})])\n"
         "import mindspore as ms\n"
         "try: ms.set_deterministic(True)\n"
         "except RuntimeError as error: print('refused:', 'repeatedly' in str(error))\n"

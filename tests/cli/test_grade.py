@@ -11,8 +11,7 @@ import pytest
 from grading import contents, graded, graded_class
 from helpers import cli
 
-from mslab import grade
-from mslab.grade import handin, submissions
+from mslab.grade import handin, measuring, submissions
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_copies_are_pairs_with_their_evidence_and_cost_nothing(lab):
 
 def test_once_more_gives_the_same_bytes_and_measures_nothing(lab, monkeypatch):
     before = contents(lab / "out")
-    monkeypatch.setattr(grade.measuring, "measure", lambda *a: pytest.fail("it was measured again"))
+    monkeypatch.setattr(measuring, "measure", lambda *a: pytest.fail("it was measured again"))
     again = graded(lab, "out", "--moodle", "--canvas")
     assert again.returncode == 0 and contents(lab / "out") == before
 

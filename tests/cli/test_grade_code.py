@@ -12,9 +12,8 @@ import pytest
 from coding import ITEMS, TRIES, files_of, graded, lab_in, need_bubblewrap, points, processes, socket_at, write
 from helpers import PROGRAM, cli
 
-from mslab import grade
 from mslab.errors import ConfigError, DeviceError
-from mslab.grade import gradescope, measuring, sandbox
+from mslab.grade import gradescope, grading, measuring, sandbox
 from mslab.grade.sandbox import Limits
 
 CODE_ALONE = """
@@ -39,8 +38,8 @@ def lab(tmp_path_factory):
 
 
 def test_code_is_refused_before_anything_is_opened_unless_asked_for(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(grade, "find", lambda folder: pytest.fail("submissions were looked for"))
-    monkeypatch.setattr(grade, "hidden_sets", lambda *a: pytest.fail("images were looked for"))
+    monkeypatch.setattr(grading, "find", lambda folder: pytest.fail("submissions were looked for"))
+    monkeypatch.setattr(grading, "hidden_sets", lambda *a: pytest.fail("images were looked for"))
     with pytest.raises(ConfigError) as caught:
         graded(lab, tmp_path / "out")
     text = str(caught.value)
@@ -71,7 +70,7 @@ def test_without_bubblewrap_nothing_is_opened(lab, tmp_path, monkeypatch):
 def test_code_is_a_file_of_the_submission(lab, tmp_path):
     (tmp_path / "rubric.yaml").write_text(ITEMS.replace("CODE", "code: ../model.py"))
     with pytest.raises(ConfigError, match="is no path inside of a submission"):
-        grade.grade(lab / "honest", tmp_path / "rubric.yaml", lab / "hidden", tmp_path / "out")
+        grading.grade(lab / "honest", tmp_path / "rubric.yaml", lab / "hidden", tmp_path / "out")
     result = cli("grade", "--rubric", "x", "--data", "x", "--gradescope-package", "x.zip", "--run-code", cwd=tmp_path)
     assert result.returncode == 2 and "no --run-code" in result.stderr
 

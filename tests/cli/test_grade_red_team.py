@@ -9,8 +9,7 @@ import pytest
 from attacks import SAMPLE, name_of
 from siege import Holds, besieged, gains_nothing
 
-from mslab import grade
-from mslab.grade import measuring, submissions
+from mslab.grade import grading, measuring, submissions
 from mslab.grade.rubric import load_rubric
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="pipes, device nodes and the guards are Linux's")
@@ -41,7 +40,7 @@ def test_a_submission_on_which_measuring_fails_does_not_stop_the_class(tmp_path,
         return measuring.Facts(measuring.dead("").facts | {"problems": [], "files": {"a": 1}})
 
     monkeypatch.setattr(measuring, "measure", failing)
-    facts = grade.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grade.Options())
-    anna, bob = (grade.graded_of(each, facts[each.path], rubric, {}, {}) for each in found)
+    facts = grading.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grading.Options())
+    anna, bob = (grading.graded_of(each, facts[each.path], rubric, {}, {}) for each in found)
     assert bob.points == 1 and anna.points == 0 and "gave no answer" in anna.flags[0]
     assert anna.outcomes["a"].said == "the submission could not be read: measuring it failed (RuntimeError)"

@@ -7,7 +7,8 @@ import pytest
 from helpers import cli, overrides, settings
 from packs import draw_mixed
 
-from mslab import check, packing
+from mslab import check
+from mslab.data import packing
 
 
 @pytest.fixture(scope="module")

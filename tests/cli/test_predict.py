@@ -13,13 +13,14 @@ import pytest
 from helpers import cli
 from PIL import Image
 
-from mslab import evaluation, inspection, predict
 from mslab.errors import DatasetError
+from mslab.evaluation import gradcam, measuring
+from mslab.inference import predicting
 
 
 @pytest.fixture(scope="module")
 def model(parent):
-    return predict.open_model(parent, "cpu")
+    return predicting.open_model(parent, "cpu")
 
 
 def truncated(path: Path, source: Path, size: int) -> Path:
@@ -48,13 +49,13 @@ def photos(squares, tmp_path):
 
 
 def test_it_is_what_evaluation_sees(model, parent, squares):
-    files = predict.expand([str(squares / "three" / "val")])
-    rows = list(predict.predict(model, files))
+    files = predicting.expand([str(squares / "three" / "val")])
+    rows = list(predicting.predict(model, files))
     assert [row["file"] for row in rows] == [str(path) for path in files] and len(rows) == 21
-    loaded = evaluation.load_network(parent)
+    loaded = measuring.load_network(parent)
     ms.set_context(mode=ms.PYNATIVE_MODE)
     logits = loaded.network(ms.Tensor(loaded.preprocess(files))).asnumpy()
-    for row, shares in zip(rows, inspection.probabilities(logits), strict=True):
+    for row, shares in zip(rows, gradcam.probabilities(logits), strict=True):
         assert list(row["probabilities"]) == ["a", "b", "c"] and row["error"] == ""
         assert np.allclose(list(row["probabilities"].values()), shares, atol=1e-5)
         assert row["class"] == "abc"[shares.argmax()] and row["probability"] == max(row["probabilities"].values())
@@ -64,11 +65,11 @@ def test_it_is_what_evaluation_sees(model, parent, squares):
 
 
 def test_a_batch_of_any_size_and_any_number_of_images_give_the_same(model, parent, squares):
-    files = predict.expand([str(squares / "three" / "test")])
-    all_at_once = [row["probability"] for row in predict.predict(model, files)]
-    one = predict.open_model(parent, "cpu", batch=3)
-    assert np.allclose([row["probability"] for row in predict.predict(one, files)], all_at_once, atol=1e-5)
-    assert [row["probability"] for row in predict.predict(model, files[4:5])] == pytest.approx(
+    files = predicting.expand([str(squares / "three" / "test")])
+    all_at_once = [row["probability"] for row in predicting.predict(model, files)]
+    one = predicting.open_model(parent, "cpu", batch=3)
+    assert np.allclose([row["probability"] for row in predicting.predict(one, files)], all_at_once, atol=1e-5)
+    assert [row["probability"] for row in predicting.predict(model, files[4:5])] == pytest.approx(
         all_at_once[4:5], abs=1e-5
     )
 
@@ -113,7 +114,7 @@ def test_files_that_cannot_be_read_are_answered_and_the_rest_goes_on(parent, pho
 def test_standard_output_is_the_document_and_nothing_else(kind, model, squares, monkeypatch):
     """Files are named on standard input here; the network is opened once for all kinds."""
     names = sorted(map(str, (squares / "three" / "val" / "a").glob("*.png")))[:3]
-    monkeypatch.setattr(predict, "open_model", lambda source, device, batch: model)
+    monkeypatch.setattr(predicting, "open_model", lambda source, device, batch: model)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names) + "\n\n"))
     done = cli("predict", model.path, "-", f"--{kind}", "-", "--device", "cpu")
     assert done.returncode == 0 and done.stderr == ""
@@ -132,10 +133,10 @@ def test_only_one_goes_to_standard_output(parent, squares):
 
 def test_patterns(squares, tmp_path):
     pattern = str(squares / "three" / "val" / "*" / "00[12].png")
-    assert len(predict.expand([pattern])) == 6
+    assert len(predicting.expand([pattern])) == 6
     odd = tmp_path / "what[1].png"
     odd.touch()
-    assert predict.expand([str(odd)]) == [odd]  # a file that is there is no pattern
+    assert predicting.expand([str(odd)]) == [odd]  # a file that is there is no pattern
 
 
 def test_nothing_to_predict(tmp_path):
@@ -146,7 +147,7 @@ def test_nothing_to_predict(tmp_path):
         (["-"], "No image was named"),
     ):
         with pytest.raises(DatasetError, match=text) as error:
-            predict.expand(arguments, stdin=["\n"])
+            predicting.expand(arguments, stdin=["\n"])
         assert error.value.expected and error.value.fix
 
 
@@ -166,10 +167,10 @@ def test_names_are_no_formulas_and_no_markup():
     rows = [
         {"file": name, "class": name, "probability": 0.5, "probabilities": shares, "error": ""} for name in HOSTILE
     ] + [{"file": "=1", "class": None, "probability": None, "probabilities": None, "error": "\x1b[2J"}]
-    table = list(csv.reader(io.StringIO("".join(predict.csv_lines(rows, HOSTILE)))))
+    table = list(csv.reader(io.StringIO("".join(predicting.csv_lines(rows, HOSTILE)))))
     assert len(table) == 11 and {len(row) for row in table} == {13}
     assert not any(cell[:1] in "=+-@\t\r" for row in table for cell in row if cell)
     assert [row[1].removeprefix("'") for row in table[1:-1]] == HOSTILE
-    assert len([json.loads(line) for line in predict.json_lines(rows)]) == 10
-    text = predict.table(rows)
+    assert len([json.loads(line) for line in predicting.json_lines(rows)]) == 10
+    text = predicting.table(rows)
     assert "[/red]" in text and all(c.isprintable() or c == "\n" for c in text) and "x" * 100 not in text

@@ -12,7 +12,7 @@ from PIL import Image
 from mslab.config import dump_config, load_config
 from mslab.errors import MslabError
 from mslab.reproduce import recipes
-from mslab.runfolder import Run
+from mslab.runs.folder import Run
 
 
 @pytest.fixture

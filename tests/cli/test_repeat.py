@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers import cli, history, manifest, overrides, settings
 
-from mslab import repeating
 from mslab.check import check_dataset
 from mslab.config import load_config
 from mslab.errors import ConfigError, DivergedError
+from mslab.experiments import repeating
 
 EXPLODES = {"lr_max": 100, "momentum": 0.99, "weight_decay": 1, "warmup_epochs": 2, "lr_init": 0.001, "epochs": 3}
 

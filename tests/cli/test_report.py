@@ -12,9 +12,8 @@ from helpers import cli, draw, manifest, settings
 from PIL import Image
 
 import mslab
-from mslab import report
 from mslab.errors import RunError
-from mslab.report import charts, words
+from mslab.report import charts, words, writing
 
 HOSTILE = ['<img src=x onerror=alert(1)>"', "'; </script><b>\n&amp;", "\u202egnp.\u05d0 {{ 7 * 7 }} [red]"]
 HOSTILE = [name.replace("/", "\u2215") for name in HOSTILE]  # a folder's name has no slash
@@ -75,7 +74,7 @@ def marked(lab, run, once):
         (copy / "suspects.csv").write_text("file,split,label,suggested,p_label,p_suggested,rank\n" + line)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(lab)
-            report.write_report([copy])
+            writing.write_report([copy])
 
     return (once("marked", make) / "run" / "report.html").read_text()
 
@@ -171,7 +170,7 @@ def test_both_languages(lab, run, written, tmp_path):
 
 
 def test_every_word_has_its_chinese_with_the_same_figures():
-    folder = Path(report.__file__).parent
+    folder = Path(writing.__file__).parent
     used = set()
     for file in [*folder.glob("*.html"), *folder.glob("*.py")]:
         if file.name != "suspects.html":
@@ -190,13 +189,13 @@ def test_what_happened_is_marked_on_the_curves(marked):
 
 def test_a_transfer_shows_features_before_and_after(parent, two, trained, inside):
     done = trained(two | {"epochs": 1}, parent)
-    text = report.write_report([done.run]).read_text()
+    text = writing.write_report([done.run]).read_text()
     assert "before transfer;" in text and "after training;" in text and "Begun from" in text
 
 
 def test_a_frozen_backbone_has_one_map_of_features(parent, two, trained, inside):
     frozen = trained(two | {"epochs": 1, "freeze": "all"}, parent)
-    text = report.write_report([frozen.run]).read_text()
+    text = writing.write_report([frozen.run]).read_text()
     assert "before transfer;" not in text and "after training;" in text
     assert "The backbone was frozen" in text and "tensors (stem, layer1, layer2)" in text
 
@@ -214,11 +213,11 @@ def test_images_that_are_not_there_any_more_or_others_are_said_and_the_rest_is_s
     file = next((tmp_path / "data" / "val").glob("*/001.png"))
     Image.new("RGB", (40, 40)).save(file)
     monkeypatch.chdir(tmp_path)
-    text = report.write_report([copy]).read_text()
+    text = writing.write_report([copy]).read_text()
     assert "are not those that the run was trained on" in text and 'id="mistakes"' not in text
     monkeypatch.chdir(lab)
     (copy / "checkpoints" / "best.ckpt").write_bytes(b"broken")
-    assert "best.ckpt" in re.search(r'<p class="warning">(.*?)</p>', report.write_report([copy]).read_text())[1]
+    assert "best.ckpt" in re.search(r'<p class="warning">(.*?)</p>', writing.write_report([copy]).read_text())[1]
 
 
 def test_a_run_that_was_stopped_at_once(lab, run, tmp_path):
@@ -226,7 +225,7 @@ def test_a_run_that_was_stopped_at_once(lab, run, tmp_path):
     for name in ("history.csv", "eval.json", "report.html"):
         (copy / name).unlink(missing_ok=True)
     shutil.rmtree(copy / "checkpoints")
-    text = report.write_report([copy]).read_text()
+    text = writing.write_report([copy]).read_text()
     assert "No epoch was measured yet." in text and "No epoch was completed yet." in text
 
 
@@ -239,7 +238,7 @@ def test_what_is_no_run(tmp_path, run):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     (copy / "history.csv").write_text("epoch,step\n1,x\n")
     with pytest.raises(RunError, match="a number in each"):
-        report.write_report([copy])
+        writing.write_report([copy])
     for name in ("history.csv", "report.html"):
         (copy / name).unlink(missing_ok=True)
     (copy / "eval.json").write_text("{")

@@ -10,12 +10,14 @@ import pytest
 from helpers import cli, draw, settings
 
 import mslab
-from mslab import checkpoint, finetuning, reproduce
+from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.config import load_config
 from mslab.errors import DeviceError, MslabError, RunError
-from mslab.reproduce import Wish, comparing, differing, images, installing
-from mslab.runfolder import Run
+from mslab.reproduce import comparing, differing, images, installing, reproducing
+from mslab.reproduce.reproducing import Wish
+from mslab.runs.folder import Run
+from mslab.training import finetuning
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +68,7 @@ def change_row(path, number, **values):
 
 def once_more(path, **wish):
     told = []
-    result = reproduce.reproduce(path, Wish(**wish), told.append)
+    result = reproducing.reproduce(path, Wish(**wish), told.append)
     return result, "\n".join(told)
 
 

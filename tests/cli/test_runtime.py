@@ -5,15 +5,15 @@ import sys
 
 from helpers import draw
 
-from mslab import runtime
+from mslab.runtime import devices
 
 
 def test_a_driver_that_does_not_work_is_tried_in_a_child_and_auto_takes_the_cpu(monkeypatch, capfd):
     for device in ("gpu", "ascend"):
-        monkeypatch.setitem(runtime.DRIVERS, device, ("/",))  # a "driver" is there; the device is not
-    device, refused = runtime.best_device()
+        monkeypatch.setitem(devices.DRIVERS, device, ("/",))  # a "driver" is there; the device is not
+    device, refused = devices.best_device()
     assert device == "cpu" and list(refused) == ["ascend", "gpu"]
-    assert all(reason and not reason.startswith(runtime.NO_DRIVER) for reason in refused.values()), refused
+    assert all(reason and not reason.startswith(devices.NO_DRIVER) for reason in refused.values()), refused
     assert "".join(capfd.readouterr()) == ""  # MindSpore's pages stay in the child
 
 

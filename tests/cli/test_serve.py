@@ -18,9 +18,10 @@ from helpers import cli
 from PIL import Image
 from serving import CLASSES, FORM, as_bytes, assert_quiet, drop, form, hostile, serving, shares, shown
 
-from mslab import export, predict, runtime, serve
 from mslab.errors import MslabError
-from mslab.serve import limits
+from mslab.inference import export, predicting
+from mslab.inference.serve import limits, server
+from mslab.runtime import devices
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def photo(squares):
 @pytest.fixture(scope="module")
 def expected(served, photo):
     """What `mslab predict` says of it: {class: probability}."""
-    (row,) = predict.predict(predict.open_model(served.source, "cpu"), [photo[0]])
+    (row,) = predicting.predict(predicting.open_model(served.source, "cpu"), [photo[0]])
     return row["probabilities"]
 
 
@@ -86,7 +87,7 @@ def test_a_chosen_file_shows_mslab_predicts_probabilities_and_a_heat_map(served,
 
 
 def test_both_languages_have_the_same_words():
-    text = Path(serve.__file__).with_name("page.js").read_text()
+    text = Path(server.__file__).with_name("page.js").read_text()
     english, chinese = (re.findall(r"^    (\w+):", part, re.M) for part in text.split("  zh: {"))
     assert english == chinese[: len(english)] and len(english) > 15
 
@@ -112,7 +113,7 @@ def test_about_says_what_is_served(served):
     about = json.loads(body)
     assert status == 200 and headers["content-type"] == "application/json"
     assert about["class_names"] == CLASSES and about["image_size"] == 32 and about["source"] == "hostile.ckpt"
-    assert about["limits"] == {"bytes": serve.BODY, "images": serve.IMAGES, "pixels": limits.PIXELS}
+    assert about["limits"] == {"bytes": server.BODY, "images": server.IMAGES, "pixels": limits.PIXELS}
 
 
 def test_other_formats_and_turned_photos_work_and_a_broken_file_is_one_answer(served, photo):
@@ -141,7 +142,7 @@ def refusals(photo: bytes):
     yield 403, "not this server", (*post, photo, {"Host": "evil.example", "Origin": "http://evil.example"})
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"):
         yield 403, "another site", (*post, photo, {"Origin": origin})
-    yield 413, "more than 32 MiB", (*post, bytes(serve.BODY + 1), {})
+    yield 413, "more than 32 MiB", (*post, bytes(server.BODY + 1), {})
     yield 413, "more than 32 MiB", (*post, b"", {"Content-Length": str(10**15)})
     yield 413, "more than 32 MiB", (*post, iter([bytes(1 << 20)] * 33), {})  # in chunks, without its length
     yield 413, "has 17 images", (*post, form(*[photo] * 17), FORM)
@@ -185,7 +186,7 @@ def test_every_answer_has_the_headers_that_keep_it_in(served):
 
 def test_beyond_the_queue_requests_are_told_to_come_back(served, photo):
     waiting = []
-    for _ in range(serve.WAITING):
+    for _ in range(server.WAITING):
         line = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(photo[1])}\r\n\r\n"
         waiting.append(socket.create_connection(("127.0.0.1", served.port)))
         waiting[-1].sendall(line.encode())
@@ -249,7 +250,7 @@ def test_ctrl_c_while_mindspore_is_imported_waits_for_the_end_of_that(monkeypatc
     import mindspore
 
     went_on = False
-    with runtime.on_stop(runtime.stop_at_once), pytest.raises(KeyboardInterrupt):
+    with devices.on_stop(devices.stop_at_once), pytest.raises(KeyboardInterrupt):
         monkeypatch.setattr(mindspore.__spec__, "_initializing", True, raising=False)
         os.kill(os.getpid(), signal.SIGINT)
         went_on = True
@@ -269,14 +270,14 @@ def test_a_port_that_is_taken_is_one_message_and_exit_1(served):
 def test_an_address_that_is_not_this_machines_is_one_message():
     for host in ("192.0.2.1", "no such host", "x" * 70 + ".example"):
         with pytest.raises(MslabError, match="mslab cannot listen at") as caught:
-            serve.run("nowhere", host, 0, "cpu")
+            server.run("nowhere", host, 0, "cpu")
         assert caught.value.expected and caught.value.fix
 
 
 def test_no_run_or_a_run_without_a_best_checkpoint_is_one_message(tmp_path):
     for source in (tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.onnx"):
         with pytest.raises(MslabError, match=r"has no checkpoints/best.ckpt|[Nn]o .*nowhere") as caught:
-            serve.run(str(source), "127.0.0.1", 0, "cpu")
+            server.run(str(source), "127.0.0.1", 0, "cpu")
         assert caught.value.expected and caught.value.fix
 
 
@@ -302,13 +303,13 @@ def called(app, *received, expect=()) -> tuple[int, dict]:
 
 
 def test_a_request_that_does_not_arrive_in_time_is_refused(monkeypatch):
-    monkeypatch.setattr(serve, "SECONDS", 0.05)
+    monkeypatch.setattr(server, "SECONDS", 0.05)
     waits = [(b"expect", b"100-continue")]  # such a client sends no more: mslab does not read on for a second
     part = {"type": "http.request", "body": b"a", "more_body": True}
-    status, content = called(serve.App(None, "127.0.0.1", "x"), part, expect=waits)
+    status, content = called(server.App(None, "127.0.0.1", "x"), part, expect=waits)
     assert status == 408 and "had not arrived after 0.05 s" in content["error"]
 
 
 def test_an_unknown_error_is_an_answer_and_its_traceback_is_printed(capsys, monkeypatch):
-    status, content = called(serve.App(None, "127.0.0.1", "x"), {"type": "http.request", "body": b"a"})  # no desk
+    status, content = called(server.App(None, "127.0.0.1", "x"), {"type": "http.request", "body": b"a"})  # no desk
     assert status == 500 and set(content) == {"error", "expected", "fix"}

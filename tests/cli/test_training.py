@@ -8,8 +8,10 @@ import pytest
 from helpers import PROGRAM, cli, history, manifest, newest, process, weights
 from trainings import compiled, plain, same_training
 
-from mslab import checkpoint, runtime, training
+from mslab import checkpoint
 from mslab.errors import RunError
+from mslab.runtime import devices
+from mslab.training import loop
 
 
 def test_equal_runs_give_equal_bytes_also_in_another_process(squares, finished, inside):
@@ -31,7 +33,7 @@ def test_resume_of_a_finished_run_and_of_no_run(trained, inside, squares):
         assert done.returncode == 0 and "is finished: 3 of 3 epochs; nothing to do" in done.stderr
     assert weights(run, "last.ckpt") == weights(trained(plain(squares)).run, "last.ckpt")
     with pytest.raises(RunError, match=r"has no config.yaml"):
-        training.resume(inside)
+        loop.resume(inside)
 
 
 def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(inside, three):
@@ -59,7 +61,7 @@ def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(in
 
 
 def test_a_device_that_is_not_there_leaves_a_message_and_exit_1(inside, three):
-    if runtime.choose_device("auto") != "cpu":
+    if devices.choose_device("auto") != "cpu":
         pytest.skip("this machine has an accelerator")
     (inside / "x.yaml").write_text(json.dumps(three | {"device": "gpu"}))
     done = cli("train", "x.yaml")

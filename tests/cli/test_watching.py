@@ -25,11 +25,12 @@ import pytest
 from helpers import PROGRAM, cli, figures
 
 import mslab
-from mslab import cli as command
-from mslab import manifest, plots, runfolder, watching
 from mslab.checkpoint import write_text
+from mslab.cli import commands as command
 from mslab.errors import RunError
-from mslab.runfolder import Run
+from mslab.report import plots, watching
+from mslab.runs import manifest
+from mslab.runs.folder import COLUMNS, Run
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|.)")
 
@@ -147,7 +148,7 @@ def write(folder, epochs, **more):
         row |= {"val_loss": 1.5 / n if n % 2 else "", "val_acc": 1 - 0.6 / n if n % 2 else ""} | more
         rows.append(row)
     with (folder / "new").open("w") as file:
-        writer = csv.DictWriter(file, runfolder.COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     write_text(folder / "history.csv", (folder / "new").read_text())
@@ -261,7 +262,7 @@ def test_what_is_no_run_is_said(run, tmp_path):
     "text", ["a,b\n1,2\n", "epoch,step\n1,1\n", "\x1b[2J" * 3000, "\x00", None, "9" * 10_000, "9" * 200_000]
 )
 def test_a_history_that_cannot_be_read_is_said(run, text):
-    head = ",".join(runfolder.COLUMNS) + "\n"
+    head = ",".join(COLUMNS) + "\n"
     broken = f"{head}1,6,0.1,1,1,1,1,1,red\n" if text is None else text if "," in text else f"{head}{text},6\n"
     (run / "history.csv").write_text(broken)
     done = cli("watch", run)
@@ -323,7 +324,7 @@ def test_a_run_holds_the_lock_until_it_ends_and_notes_a_warning_at_once(parent, 
 def test_a_killed_process_lets_go_of_the_lock(run, inside):
     folder = run.rename(inside / "other")  # whose train.log nobody has open
     (folder / "train.log").unlink()
-    script = f"from mslab.runfolder import Run\nwith Run.open({str(folder)!r}).recording():\n    print(input())\n"
+    script = f"from mslab.runs.folder import Run\nwith Run.open({str(folder)!r}).recording():\n    print(input())\n"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) as training:
         while not (folder / "train.log").exists() or watching.is_free(folder / "train.log"):

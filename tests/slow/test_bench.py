@@ -6,7 +6,7 @@ import os
 import pytest
 from helpers import STAGES, cli
 
-from mslab.bench import speed, steptime
+from benchmarks import speed, steptime
 
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
@@ -57,7 +57,7 @@ def test_bench_train_beside_pytorch_and_mindcv(tmp_path):
 
 
 def test_bench_data_says_which_is_the_limit(tmp_path):
-    from mslab.bench import pipeline
+    from benchmarks import pipeline
 
     rows = pipeline.bench_data([100], 32, tmp_path)
     assert [row["variant"] for row in rows] == list(pipeline.VARIANTS)

@@ -6,12 +6,12 @@ import pytest
 import readme
 from helpers import PROJECT, cli
 
-from mslab import mushrooms
+from mslab.data.mushrooms import drawing
 
 
 def test_readmes_commands_run_shrunk_on_real_images_too(test_data, inside, parent):
     """README's commands in their order, all of them."""
-    mushrooms.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
+    drawing.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
     for name in ("animals9", "animals2"):  # what `data animals` builds
         (inside / "datasets" / name).symlink_to(test_data / "animals" / name)
     chosen = [words for words in readme.commands() if readme.name_of(words) not in readme.OWN]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT
 
-from mslab import cuda
+from mslab.runtime import cuda
 
 DRIVERS_CALLS = "cuDeviceGetAttribute cuGetErrorName cuLaunchKernel cuModuleGetFunction cuModuleLoadDataEx "
 

@@ -9,7 +9,8 @@ import pytest
 from helpers import cli
 from others import agree, images, mindcv_both_ways
 
-from mslab import checkpoint, evaluation, model
+from mslab import checkpoint, model
+from mslab.evaluation import measuring
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,7 @@ def test_torchvision_and_timm_both_ways(kind, name, tmp_path):
     subprocess.run([python, "-c", SCRIPT, kind, name, str(tmp_path)], check=True)
     expected = np.load(tmp_path / "logits.npy")
     for file in ("net.pth", "net.safetensors"):
-        loaded = evaluation.load_network(tmp_path / file)
+        loaded = measuring.load_network(tmp_path / file)
         agree(loaded.network(ms.Tensor(images(96))).asnumpy(), expected)
     assert cli("convert", tmp_path / "net.pth", "--to", tmp_path / "own.ckpt").returncode == 0
     done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "back.safetensors")

@@ -6,7 +6,10 @@ import pytest
 from helpers import process
 from plans import write_checkpoint
 
-from mslab import export, exported, model, runtime
+from mslab import model
+from mslab.inference import export
+from mslab.inference import graphs as exported
+from mslab.runtime import devices
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -45,7 +48,7 @@ def test_equal_checkpoints_give_equal_bytes_in_another_process(inside):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_resnet50(kind, inside):
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
     source = write_checkpoint(inside / "x.ckpt", model.STAGES, 64)
     result = export.export_run(source, kind)
     assert result["relative"] < 1e-5 and result["bytes"] > 23_508_032 * 4

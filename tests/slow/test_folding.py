@@ -3,10 +3,10 @@
 import pytest
 from folds import CASES, check_folded
 
-from mslab import runtime
+from mslab.runtime import devices
 
 
 @pytest.mark.parametrize("batch,size,cores,stages,profile", CASES[1:])
 def test_values_gradients_and_statistics_are_those_without_in_a_graph(batch, size, cores, stages, profile):
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
     check_folded(batch, size, cores, stages, profile)

@@ -32,7 +32,7 @@ def test_nine_to_two(tmp_path):
     assert said == "all came out\n"
     accuracy = {row.split()[0]: float(row.split()[1]) for row in cells["accuracy = {"][0].splitlines()}
     assert accuracy["transfer"] > accuracy["scratch"] and accuracy["transfer"] > 0.7
-    assert "(1, 512, 3, 3)" in cells["from mslab.show import show_network"][0]
+    assert "(1, 512, 3, 3)" in cells["from mslab.report.show import show_network"][0]
     assert "<th>Suillus</th>" in cells["run.confusion"][1]
     for first in ("run.mistakes(6)", 'pair.mistakes(6, data=DATA / "mushrooms2")'):
         assert re.search(r"of \d+ mistakes on \d+ images", cells[first][1]) and "data:image/jpeg" in cells[first][1]

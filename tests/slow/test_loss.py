@@ -3,11 +3,11 @@
 import pytest
 from formulas import LABELS, LOSSES, SHARES, check_loss
 
-from mslab import runtime
+from mslab.runtime import devices
 
 
 @pytest.mark.parametrize("asked", LOSSES, ids=str)
 @pytest.mark.parametrize("targets", [LABELS, SHARES], ids=["classes", "shares"])
 def test_loss_and_gradient_are_the_formulas_in_a_graph(asked, targets):
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
     check_loss(asked, targets)

@@ -3,12 +3,12 @@
 import pytest
 from formulas import NAMES, UPDATES, check_copied, check_formula, check_still
 
-from mslab import runtime
+from mslab.runtime import devices
 
 
 @pytest.fixture(autouse=True)
 def graph():
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
 
 
 @pytest.mark.parametrize("asked", UPDATES, ids=str)

@@ -11,7 +11,8 @@ from helpers import cli, overrides, settings, stopped_after
 from packs import draw_mixed, pack
 
 import mslab
-from mslab import check, packing
+from mslab import check
+from mslab.data import packing
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_features_and_shares_of_a_pack(packs, parent, inside):
 @pytest.mark.parametrize("number,left", [(signal.SIGINT, []), (signal.SIGKILL, ["out.partial"])])
 def test_a_stop_while_packing_leaves_nothing_under_the_name(mixed, tmp_path, number, left):
     script = (
-        "import signal, sys\nfrom mslab import packing\nwrite, begun = packing.write_shard, []\n"
+        "import signal, sys\nfrom mslab.data import packing\nwrite, begun = packing.write_shard, []\n"
         "def slow(*rest):\n    write(*rest)\n    print('wrote', flush=True)\n    signal.pause()\n"
         "packing.write_shard = slow\nfrom mslab.cli import app\n"
         "sys.argv = ['mslab', *sys.argv[1:]]\napp()\n"

@@ -9,7 +9,7 @@ from helpers import manifest, process, settings
 
 from mslab.errors import DeviceError
 from mslab.reproduce import installing
-from mslab.runfolder import Run
+from mslab.runs.folder import Run
 
 
 @pytest.fixture

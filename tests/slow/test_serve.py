@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from serving import COMMAND, assert_quiet, drop, hostile, shares
 
-from mslab import serve
+from mslab.inference.serve import server
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def photo(squares):
 
 def test_what_cannot_be_used_is_said_beside_what_can(served, page, photo):
     page.goto(served.url)
-    drop(page, [("text.png", b"no image"), ("good.png", photo[1])], serve.BODY + 1)
+    drop(page, [("text.png", b"no image"), ("good.png", photo[1])], server.BODY + 1)
     page.locator("article").nth(2).wait_for()
     too_large, good, text = page.locator("article").all()
     assert "no JPEG, PNG" in text.inner_text() and "more than 32 MiB" in too_large.inner_text()

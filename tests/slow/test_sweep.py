@@ -11,17 +11,17 @@ import pytest
 from helpers import PROGRAM, cli, manifest, overrides, settings
 from sweeps import Killer, heard, space_file, the_folder
 
-from mslab import sweep
 from mslab.errors import TrainingError
-from mslab.sweep import Options, ledger
-from mslab.sweep.space import Knob
+from mslab.experiments.sweep import ledger, study
+from mslab.experiments.sweep.space import Knob
+from mslab.experiments.sweep.study import Options
 
 
 def test_a_budget_ends_trials_after_their_epoch_and_a_resume_goes_on_and_prunes(squares, inside, caplog):
     config = settings(squares / "three", 3, epochs=4)
     options = Options(trials=1, budget=1.0, storage="journal")
     with heard(caplog), pytest.raises(TrainingError, match=r"No trial of .* was completed") as caught:
-        sweep.run_sweep(config, space_file(inside), options=options)
+        study.run_sweep(config, space_file(inside), options=options)
     folder = the_folder(inside)
     assert "larger --budget" in str(caught.value) and "the budget is over: no new trial begins" in caplog.text
     assert f"mslab sweep --resume {Path('runs') / folder.name}    goes on" in caplog.text
@@ -31,20 +31,20 @@ def test_a_budget_ends_trials_after_their_epoch_and_a_resume_goes_on_and_prunes(
     )
     assert "budget: 1 s are over" in (folder / "trial-000" / "train.log").read_text()
     with heard(caplog):
-        told = sweep.resume_sweep(folder, {"trials": 1})
+        told = study.resume_sweep(folder, {"trials": 1})
     assert "trial 0 goes on after epoch 1" in caplog.text
     (row,) = told["trials"]
     assert row["state"] == "complete" and row["epochs"] == 4 and row["retries"] == 0 and told["status"] == "done"
 
-    study = optuna.load_study(storage=ledger.open_storage(str(folder / "sweep.log")), study_name=folder.name)
+    found = optuna.load_study(storage=ledger.open_storage(str(folder / "sweep.log")), study_name=folder.name)
     for _ in range(4):  # others, with which the next trial cannot keep up
-        trial, _ = ledger.begin(study, [Knob("lr_max", low=0.01, high=0.2, log=True)])
+        trial, _ = ledger.begin(found, [Knob("lr_max", low=0.01, high=0.2, log=True)])
         for epoch in range(1, 5):
             trial.report(2.0, epoch)
         trial.set_user_attr("val_acc", 2.0)
-        study.tell(trial, 2.0)
+        found.tell(trial, 2.0)
     with heard(caplog):
-        told = sweep.resume_sweep(folder, {"trials": 6})
+        told = study.resume_sweep(folder, {"trials": 6})
     last = told["trials"][-1]
     assert (
         last["state"] == "pruned"

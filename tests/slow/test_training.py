@@ -9,7 +9,8 @@ import numpy as np
 from helpers import PROGRAM, cli, figures, history, manifest, newest, settings, weights
 
 import mslab
-from mslab import checkpoint, training
+from mslab import checkpoint
+from mslab.training import loop
 
 
 def test_a_kill_leaves_a_folder_that_resumes(inside, three):
@@ -24,7 +25,7 @@ def test_a_kill_leaves_a_folder_that_resumes(inside, three):
     epochs = len(history(folder)) + 1
     text = (folder / "config.yaml").read_text().replace("epochs: 40", f"epochs: {epochs}", 1)
     (folder / "config.yaml").write_text(text)
-    assert training.resume(folder).best_epoch >= 1
+    assert loop.resume(folder).best_epoch >= 1
     assert manifest(folder)["status"] == "done" and len(history(folder)) == epochs
 
 

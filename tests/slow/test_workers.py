@@ -13,7 +13,7 @@ import pytest
 from helpers import PROGRAM, cli, history, manifest, newest
 from several import after_first_epoch, config_file, same_training
 
-from mslab.launching import Crew
+from mslab.training.launching import Crew
 
 pytestmark = pytest.mark.usefixtures("all_cores")
 

@@ -12,9 +12,8 @@ import pytest
 from helpers import draw
 from submitted import bytes_of, network
 
-from mslab import grade
 from mslab.errors import DeviceError
-from mslab.grade import sandbox
+from mslab.grade import grading, sandbox
 from mslab.grade.sandbox import Limits
 
 ITEMS = """
@@ -119,8 +118,8 @@ def socket_at(path: Path) -> Iterator[None]:
 
 
 def graded(lab, out, students="honest", rubric="rubric.yaml", **more):
-    options = grade.Options(limits=Limits(seconds=60.0, memory=2 << 30), **more)
-    rows = grade.grade(lab / students, lab / rubric, lab / "hidden", out, options)
+    options = grading.Options(limits=Limits(seconds=60.0, memory=2 << 30), **more)
+    rows = grading.grade(lab / students, lab / rubric, lab / "hidden", out, options)
     return {row.id: row for row in rows}
 
 

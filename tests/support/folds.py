@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import folding, model
+from mslab import cpu_layout, model
 
 TABLE = [[2, 8, 1], [2, 8, 2], [1, 8, 2]]
 CASES = [  # batch, image size, cores, stages that are folded, profile
@@ -23,7 +23,7 @@ def build(profile: dict, folded: tuple[int, int, int] | None):
     for _, cell in network.cells_and_names():
         if isinstance(cell, nn.BatchNorm2d):
             cell.gamma.set_data(ms.ops.ones_like(cell.gamma))  # a block's last gamma begins at zero
-    count = folding.fold_small_maps(backbone, *folded) if folded else 0
+    count = cpu_layout.fold_small_maps(backbone, *folded) if folded else 0
     return network, count
 
 

@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import loss, optimizers
+from mslab.training import losses, optimizers
 
 # --- losses ----------------------------------------------------------------------------------------------------------
 
@@ -52,7 +52,7 @@ def slopes(logits, targets, asked, step=1e-6):
 
 def measured(logits, targets, asked, kind=np.float32):
     """The cell's loss and gradient."""
-    value, gradient = ms.value_and_grad(loss.build(OFF | asked, COUNTS))(
+    value, gradient = ms.value_and_grad(losses.build(OFF | asked, COUNTS))(
         ms.Tensor(logits.astype(kind)), ms.Tensor(targets)
     )
     assert value.dtype == ms.float32 and value.shape == ()

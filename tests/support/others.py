@@ -8,7 +8,8 @@ import pytest
 from helpers import cli
 from mindspore import nn
 
-from mslab import checkpoint, evaluation
+from mslab import checkpoint
+from mslab.evaluation import measuring
 
 
 def restless(network: nn.Cell, seed: int = 1) -> nn.Cell:
@@ -43,7 +44,7 @@ def mindcv_both_ways(name: str, folder: Path) -> None:
     ms.save_checkpoint(theirs, str(folder / "mindcv.ckpt"))
     weights = checkpoint.read(folder / "mindcv.ckpt")
     assert weights.dialect.name == "mindcv" and weights.describe().startswith(f"ResNet-{name[6:]} of mindcv, 1000 ")
-    loaded = evaluation.load_network(folder / "mindcv.ckpt")
+    loaded = measuring.load_network(folder / "mindcv.ckpt")
     expected = theirs(ms.Tensor(images())).asnumpy()
     agree(loaded.network(ms.Tensor(images())).asnumpy(), expected, 1e-5)
     assert cli("convert", folder / "mindcv.ckpt", "--to", folder / "own.ckpt").returncode == 0

@@ -5,7 +5,8 @@ from pathlib import Path
 from helpers import draw
 from PIL import Image
 
-from mslab import check, packing
+from mslab import check
+from mslab.data import packing
 
 
 def draw_mixed(root: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from helpers import PROJECT, STAGES, cli
 
-from mslab import mushrooms
+from mslab.data.mushrooms import drawing
 
 TEXT = (PROJECT / "README.md").read_text(encoding="utf-8")
 SMALL = [f"stages={STAGES}", "image_size=32", "epochs=1", "batch_size=4", "device=cpu", "mode=pynative"]
-COUNTS = {name: {"train": 6, "val": 3, "test": 2} for name in mushrooms.COUNTS}  # images a class
+COUNTS = {name: {"train": 6, "val": 3, "test": 2} for name in drawing.COUNTS}  # images a class
 # are run by tests of their own
 OWN = {"demo", "bench", "lr-find", "tune-batch", "serve", "pack", "grade", "sweep", "repeat", "reproduce-all", "doctor"}
 OWN |= {"data make", "data animals"}

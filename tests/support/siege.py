@@ -20,9 +20,10 @@ from attackers import EVIL, Kit, same_name
 from attacks import GIGABYTES, ITEMS, SECONDS, Attack
 from helpers import PROGRAM, cli, without_roots_rights
 
-from mslab import checkpoint, predict
+from mslab import checkpoint
 from mslab.grade import handin
 from mslab.grade.outputs import folder_of
+from mslab.inference import predicting
 
 RUBRIC = """
 title: A lab that is under attack
@@ -114,9 +115,11 @@ def handed_in(room: Path, attacks: Sequence[Attack], images: Path, parent: Path)
     for name in ("class", "alone class", "last year", "tmp", "desk", "home"):
         (room / name).mkdir()
     (room / "rubric.yaml").write_text(RUBRIC)
-    model = predict.open_model(parent, "cpu")
-    rows = [row | {"file": Path(row["file"]).name} for row in predict.predict(model, predict.expand([str(hidden)]))]
-    (room / "predictions.csv").write_text("".join(predict.csv_lines(rows, model.class_names)))
+    model = predicting.open_model(parent, "cpu")
+    rows = [
+        row | {"file": Path(row["file"]).name} for row in predicting.predict(model, predicting.expand([str(hidden)]))
+    ]
+    (room / "predictions.csv").write_text("".join(predicting.csv_lines(rows, model.class_names)))
     handin.pack([str(parent)], room / "class" / "honest.zip", [str(room / "predictions.csv")])
     with zipfile.ZipFile(room / "class" / "honest.zip") as file:
         files = {name: file.read(name) for name in file.namelist()}

@@ -6,8 +6,9 @@ import optuna
 from optuna.trial import TrialState
 
 from mslab.config import load_config
-from mslab.sweep import Options, ledger
-from mslab.sweep.space import Knob
+from mslab.experiments.sweep import ledger
+from mslab.experiments.sweep.space import Knob
+from mslab.experiments.sweep.study import Options
 
 SPACE = [Knob("lr_max", low=0.01, high=0.5)]
 

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from mslab import sweep
+from mslab.experiments.sweep import study
 
 
 def space_file(folder: Path, text: str = "lr_max: {low: 0.01, high: 0.2, log: true}\n") -> Path:
@@ -26,7 +26,7 @@ def workers_of(pid: int) -> list[int]:
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in children.read_text().split():
             try:
-                if b"mslab.sweep.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"mslab.experiments.sweep.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.append(int(child))
             except OSError:
                 continue
@@ -57,6 +57,6 @@ class Killer(threading.Thread):
 @contextmanager
 def heard(caplog):
     """The kit's messages in caplog: its logger does not propagate."""
-    sweep.say.addHandler(caplog.handler)
+    study.say.addHandler(caplog.handler)
     yield
-    sweep.say.removeHandler(caplog.handler)
+    study.say.removeHandler(caplog.handler)

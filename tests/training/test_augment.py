@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from mindspore import nn
 from mindspore.dataset import vision
 
-from mslab import augment, check, data, evaluation, show, streams
+from mslab import check
 from mslab.config import load_config
+from mslab.data import augment, batching, seeding
 from mslab.errors import TrainingError
+from mslab.evaluation import measuring
+from mslab.report import show
 
 NUMBERED = np.arange(1, 9, dtype=np.float32)[:, None, None, None] * np.ones((8, 3, 10, 14), np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)
@@ -68,19 +71,19 @@ def test_labels_are_looked_at_before_they_are_mixed(squares, three):
     images = train_images(squares)
     object.__setattr__(images, "labels", images.labels + 1)
     with pytest.raises(TrainingError, match=r"labels from .* to 3; the network has 3 outputs"):
-        list(data.train_batches(images, config, 0))
+        list(batching.train_batches(images, config, 0))
 
 
 def test_mixing_and_erasing_follow_from_seed_epoch_and_worker(three):
     config = loaded(three)
     draws = {
-        (epoch, rank, purpose): float(streams.stream(purpose, config.seed, epoch, rank).random())
+        (epoch, rank, purpose): float(seeding.stream(purpose, config.seed, epoch, rank).random())
         for epoch in range(3)
         for rank in range(2)
-        for purpose in streams.PURPOSES
+        for purpose in seeding.PURPOSES
     }
     assert len(set(draws.values())) == len(draws)
-    assert draws[1, 1, "erasing"] == float(streams.stream("erasing", config.seed, 1, 1).random())
+    assert draws[1, 1, "erasing"] == float(seeding.stream("erasing", config.seed, 1, 1).random())
 
 
 def test_erasing_cuts_one_rectangle_to_the_mean():
@@ -99,7 +102,7 @@ def test_erasing_cuts_one_rectangle_to_the_mean():
 def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, three):
     config = loaded(three)
     images = train_images(squares)
-    order = data.order_of(images, config, 1)
+    order = batching.order_of(images, config, 1)
     ds.config.set_seed((config.seed * 100_003 + 1) % 2**31)
     steps = [
         vision.RandomCropDecodeResize(32, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)),
@@ -110,7 +113,7 @@ def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, thre
     ]
     plain = images.source(order).map(steps, ["image"], num_parallel_workers=1).batch(8, drop_remainder=True)
     expected = list(plain.create_tuple_iterator(num_epochs=1, output_numpy=True))
-    found = list(data.train_batches(images, config, 1))
+    found = list(batching.train_batches(images, config, 1))
     assert len(found) == len(expected) == 6
     for (x, y), (a, b) in zip(found, expected, strict=True):
         assert x.dtype == np.float32 and y.dtype == np.int32 and np.array_equal(x, a) and np.array_equal(y, b)
@@ -122,7 +125,7 @@ def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, thre
 @given(st.lists(st.integers(0, 4), min_size=5, max_size=60), st.integers(0, 1000))
 def test_balanced_positions(labels, seed):
     labels = np.array([0, 1, 2, 3, 4, *labels])  # every class is there
-    order = data.balanced(labels, 5, np.random.default_rng(seed))
+    order = batching.balanced(labels, 5, np.random.default_rng(seed))
     assert len(order) == len(labels)
     for start in range(0, len(order) - 4, 5):
         assert sorted(labels[order[start : start + 5]]) == [0, 1, 2, 3, 4]
@@ -131,7 +134,7 @@ def test_balanced_positions(labels, seed):
         own = np.flatnonzero(labels == label)
         counts = [taken[position] for position in own]
         assert max(counts) - min(counts) <= 1  # all come before one comes again
-    assert np.array_equal(order, data.balanced(labels, 5, np.random.default_rng(seed)))
+    assert np.array_equal(order, batching.balanced(labels, 5, np.random.default_rng(seed)))
 
 
 def test_balanced_batches_of_an_unbalanced_set(squares, three):
@@ -139,7 +142,7 @@ def test_balanced_batches_of_an_unbalanced_set(squares, three):
     images = train_images(squares)
     images = images.take(np.flatnonzero((images.labels != 2) | (np.arange(len(images)) % 16 == 0)))
     assert np.bincount(images.labels).tolist() == [16, 16, 1]
-    for _, labels in data.train_batches(images, config, 0):
+    for _, labels in batching.train_batches(images, config, 0):
         assert np.bincount(labels, minlength=3).tolist() == [2, 2, 2]
 
 
@@ -204,10 +207,10 @@ def test_flips_to_either_side_are_independent(three):
 
 
 def test_the_middle_is_measured_after_a_resize(squares):
-    images = data.Images([*train_images(squares).files[:4]], np.zeros(4, np.int32), ["a"])
+    images = batching.Images([*train_images(squares).files[:4]], np.zeros(4, np.int32), ["a"])
     mean, std = [0.0] * 3, [1 / 255] * 3
-    ((whole, _),) = data.eval_batches(images, 40, mean, std, 4, 1)
-    ((middle, _),) = data.eval_batches(images, 32, mean, std, 4, 1, resize=40)
+    ((whole, _),) = batching.eval_batches(images, 40, mean, std, 4, 1)
+    ((middle, _),) = batching.eval_batches(images, 32, mean, std, 4, 1, resize=40)
     assert np.array_equal(middle, whole[:, :, 4:36, 4:36])
 
 
@@ -220,7 +223,7 @@ class Weighing(nn.Cell):
 
 def test_tta_is_the_mean_of_probabilities_of_both_sides():
     x = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
-    both = evaluation.Mirrored(Weighing())(ms.Tensor(x)).asnumpy()
+    both = measuring.Mirrored(Weighing())(ms.Tensor(x)).asnumpy()
 
     def softmax(v):
         e = np.exp(v - v.max(axis=1, keepdims=True))
@@ -243,4 +246,4 @@ def test_the_sheet_shows_what_the_network_sees(squares, three, tmp_path):
 
 def train_images(squares):
     config = settings(squares / "three", 3)
-    return evaluation.images_of(check.check_dataset(config["train_data"], config["val_data"]), "train")
+    return measuring.images_of(check.check_dataset(config["train_data"], config["val_data"]), "train")

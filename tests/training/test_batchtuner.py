@@ -2,9 +2,9 @@
 
 import pytest
 
-from mslab import batchtuner
 from mslab.config import load_config
 from mslab.errors import MslabError
+from mslab.experiments import batch_tuner
 
 
 @pytest.fixture
@@ -35,33 +35,33 @@ def pretend(most):
     ],
 )
 def test_how_it_searches(config, monkeypatch, room, most, tried, largest):
-    monkeypatch.setattr(batchtuner, "attempt", pretend(room))
+    monkeypatch.setattr(batch_tuner, "attempt", pretend(room))
     seen = []
-    result = batchtuner.tune_batch(config, most, seen.append)
+    result = batch_tuner.tune_batch(config, most, seen.append)
     assert [int(line.split()[1].rstrip(":")) for line in seen] == tried and result["largest"] == largest
     assert [row["batch_size"] for row in result["tried"]] == sorted(tried)
-    text = batchtuner.table(result)
+    text = batch_tuner.table(result)
     assert f"largest that fits: batch_size={largest}" in text and ("too much" in text) == (room < max(tried))
 
 
 def test_nothing_fits_is_said(config, monkeypatch):
-    monkeypatch.setattr(batchtuner, "attempt", pretend(1))
+    monkeypatch.setattr(batch_tuner, "attempt", pretend(1))
     with pytest.raises(MslabError, match=r"Not even batch_size 8 fits: too much(?s:.*)a smaller image_size"):
-        batchtuner.tune_batch(config, 64)
+        batch_tuner.tune_batch(config, 64)
 
 
 def test_from_which_batch_on_it_is_hardly_faster():
     rows = [{"batch_size": size, "images_per_s": speed} for size, speed in ((8, 20), (16, 39), (32, 40), (64, 0))]
-    assert "from batch_size=16 on" in batchtuner.fastest(rows)
+    assert "from batch_size=16 on" in batch_tuner.fastest(rows)
 
 
 def test_a_process_that_takes_too_much_is_ended_and_named(config, monkeypatch):
-    monkeypatch.setattr(batchtuner, "SHARE", 1e-3)
-    row = batchtuner.attempt(dict(config) | {"device": "cpu"})
+    monkeypatch.setattr(batch_tuner, "SHARE", 1e-3)
+    row = batch_tuner.attempt(dict(config) | {"device": "cpu"})
     assert not row["fits"] and "takes more than 0.0 GiB, 0% of the memory that is free" in row["why"]
     assert row["memory"] > 10 * 2**20
 
 
 def test_a_process_that_dies_is_told(config):
-    row = batchtuner.attempt(dict(config) | {"device": "cpu", "optimizer": "none such"})
+    row = batch_tuner.attempt(dict(config) | {"device": "cpu", "optimizer": "none such"})
     assert not row["fits"] and "Error" in row["why"] and row["images_per_s"] == 0

@@ -11,8 +11,12 @@ from PIL import Image
 from trainings import same_training
 
 import mslab
-from mslab import check, data, decoded, evaluation, kept, packing, runtime, training
+from mslab import check
 from mslab.config import load_config
+from mslab.data import batching, cache, decoded, packing
+from mslab.evaluation import measuring
+from mslab.runtime import devices
+from mslab.training import loop
 
 WAYS = ["memory", "disk"]
 
@@ -21,7 +25,7 @@ WAYS = ["memory", "disk"]
 def home(tmp_path, monkeypatch):
     """A cache of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
     return tmp_path / "cache" / "mslab" / "decoded"
 
 
@@ -51,13 +55,13 @@ def parts(root, **more):
     """(images of both splits, the same kept as `cache` says, config)."""
     config = load_config(settings(root, 2, **more))
     report = check.check_dataset(root / "train", root / "val")
-    plain = {name: evaluation.images_of(report, name) for name in ("train", "val")}
+    plain = {name: measuring.images_of(report, name) for name in ("train", "val")}
     return plain, decoded.keep(plain, config, report), config
 
 
 def epoch(images, config, number=1, whole=True):
-    order = data.order_of(images, config, number)
-    return np.concatenate([x for x, _ in data.augmented(images, config, number, order, whole=whole)])
+    order = batching.order_of(images, config, number)
+    return np.concatenate([x for x, _ in batching.augmented(images, config, number, order, whole=whole)])
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -70,7 +74,9 @@ def test_batches_are_the_same_with_and_without(kinds, home, all_cores, way, work
             assert np.array_equal(epoch(plain["train"], config, number), epoch(cached["train"], config, number))
         some = [images["train"].spread(60) for images in (plain, cached)]  # images come more than once
         assert np.array_equal(*(epoch(images, config) for images in some))
-        measured = [list(data.eval_batches(p["val"], 32, [0.5] * 3, [0.5] * 3, 4, workers)) for p in (plain, cached)]
+        measured = [
+            list(batching.eval_batches(p["val"], 32, [0.5] * 3, [0.5] * 3, 4, workers)) for p in (plain, cached)
+        ]
         assert all(np.array_equal(x, v) and np.array_equal(y, w) for (x, y), (v, w) in zip(*measured, strict=True))
         if kind != "reduced":  # equal to training without any cache, too
             none = load_config(settings(root, 2, data_workers=workers))
@@ -150,7 +156,7 @@ def test_the_oldest_make_room_and_half_written_ones_go(tmp_path):
     for number, name in enumerate(["old-train.rgb", "mine-train.rgb", ".x.tmp"]):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (number, number))
-    kept.make_room(tmp_path, "mine", 150)
+    cache.make_room(tmp_path, "mine", 150)
     assert [path.name for path in tmp_path.iterdir()] == ["mine-train.rgb"]
 
 
@@ -172,5 +178,5 @@ def test_a_run_with_a_cache_equals_one_without_and_resumes(kinds, home, inside):
     assert "decoded images kept" in log(runs[1])
     with stopped_after(1):
         mslab.train(settings(kinds["png"], 2, cache="memory"), name="stopped")
-    training.resume(newest("stopped-*"))
+    loop.resume(newest("stopped-*"))
     same_training(newest("stopped-*"), runs[1])

@@ -3,24 +3,27 @@
 import numpy as np
 import pytest
 
-from mslab import check, data, evaluation, runtime
+from mslab import check
 from mslab.config import load_config
+from mslab.data import batching
 from mslab.errors import DatasetError, TrainingError
+from mslab.evaluation import measuring
+from mslab.runtime import devices
 
 
 @pytest.fixture
 def images(squares):
-    runtime.start("cpu", "pynative", 1)
-    return evaluation.images_of(check.check_dataset(squares / "three"), "train")
+    devices.start("cpu", "pynative", 1)
+    return measuring.images_of(check.check_dataset(squares / "three"), "train")
 
 
 def epoch(images, config, number):
-    batches = list(data.train_batches(images, config, number))
+    batches = list(batching.train_batches(images, config, number))
     return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
 
 
 def test_batches_are_what_the_network_takes(images, three):
-    x, y = next(data.train_batches(images, load_config(three), 0))
+    x, y = next(batching.train_batches(images, load_config(three), 0))
     assert x.shape == (8, 3, 32, 32) and x.dtype == np.float32 and y.shape == (8,) and y.dtype == np.int32
     assert abs(x.mean()) < 3
 
@@ -35,14 +38,14 @@ def test_an_epoch_repeats_and_the_next_differs(images, three):
 
 
 def test_labels_follow_the_checks_order_not_the_folders(squares):
-    runtime.start("cpu", "pynative", 1)
-    images = evaluation.images_of(check.check_dataset(squares / "three"), "val")
-    labels = np.concatenate([y for _, y in data.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8)])
+    devices.start("cpu", "pynative", 1)
+    images = measuring.images_of(check.check_dataset(squares / "three"), "val")
+    labels = np.concatenate([y for _, y in batching.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8)])
     assert [images.files[i].parent.name for i in range(len(images))] == [images.class_names[label] for label in labels]
 
 
 def test_evaluation_sees_every_image_once_and_in_order(images):
-    sizes = [len(y) for _, y in data.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 10)]
+    sizes = [len(y) for _, y in batching.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 10)]
     assert sizes == [10, 10, 10, 10, 8] and sum(sizes) == len(images)
 
 
@@ -50,26 +53,26 @@ def test_augmentation_settings_act_and_can_be_switched_off(images, three):
     off = three | {"crop_scale": 1, "flip": False, "color_jitter": 0}
     config = load_config(off)
     order = np.random.default_rng([config.seed, 0]).permutation(len(images))[:8]
-    plain = next(data.train_batches(images, config, 0))[0]
-    eval_x = np.concatenate([x for x, _ in data.eval_batches(images, 32, config.mean, config.std, 8)])[order]
+    plain = next(batching.train_batches(images, config, 0))[0]
+    eval_x = np.concatenate([x for x, _ in batching.eval_batches(images, 32, config.mean, config.std, 8)])[order]
     assert np.array_equal(plain, eval_x)  # nothing random: what evaluation sees
     for change in ({"flip": True}, {"color_jitter": 0.5}, {"crop_scale": 0.3}):
-        assert not np.array_equal(next(data.train_batches(images, load_config(off | change), 0))[0], plain), change
+        assert not np.array_equal(next(batching.train_batches(images, load_config(off | change), 0))[0], plain), change
 
 
 def test_fewer_images_than_a_batch(images):
     with pytest.raises(DatasetError) as caught:
-        data.steps_per_epoch(images, 64)
+        batching.steps_per_epoch(images, 64)
     assert "48 training images, fewer than one batch of 64" in str(caught.value) and "batch_size=24" in str(
         caught.value
     )
-    assert data.steps_per_epoch(images, 10) == 4
+    assert batching.steps_per_epoch(images, 10) == 4
 
 
 def test_a_label_without_an_output_stops_before_the_loss_sees_it(images):
-    wrong = data.Images(images.files, images.labels, ["a", "b"])
+    wrong = batching.Images(images.files, images.labels, ["a", "b"])
     with pytest.raises(TrainingError, match="labels from 0 to 2; the network has 2 outputs"):
-        list(data.eval_batches(wrong, 32, [0.5] * 3, [0.5] * 3, 48))
+        list(batching.eval_batches(wrong, 32, [0.5] * 3, [0.5] * 3, 48))
 
 
 def test_plain_mindspores_loss_takes_a_label_out_of_range_in_silence():

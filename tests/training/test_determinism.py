@@ -10,14 +10,19 @@ from helpers import STAGES, history, settings, weights
 from trainings import RANDOM, compiled, same_training
 
 import mslab
-from mslab import check, data, evaluation, manifest, runtime, training
+from mslab import check
 from mslab.config import load_config
+from mslab.data import batching
+from mslab.evaluation import measuring
+from mslab.runs import manifest
+from mslab.runtime import devices
+from mslab.training import loop
 
 
 @pytest.fixture(autouse=True)
 def start():
     """Whatever mode the test before has left."""
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -57,7 +62,7 @@ def test_a_resume_on_fewer_cores_says_that_it_augments_otherwise(squares, inside
     own = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(own)})
-        training.resume(run)
+        loop.resume(run)
     finally:
         os.sched_setaffinity(0, own)
     assert (
@@ -67,10 +72,10 @@ def test_a_resume_on_fewer_cores_says_that_it_augments_otherwise(squares, inside
 
 
 def test_plain_mindspore_draws_otherwise_with_another_number_of_threads(squares, all_cores):
-    images = evaluation.images_of(check.check_dataset(squares / "three" / "train"), "")
+    images = measuring.images_of(check.check_dataset(squares / "three" / "train"), "")
     config = load_config(settings(squares / "three", 3, crop_scale=0.3, color_jitter=0.5))
     one, again, two = (
-        np.concatenate([x for x, _ in data.train_batches(images, EasyDict(config | {"data_workers": n}), 0)])
+        np.concatenate([x for x, _ in batching.train_batches(images, EasyDict(config | {"data_workers": n}), 0)])
         for n in (1, 1, 2)
     )
     assert np.array_equal(one, again) and not np.array_equal(one, two)
@@ -81,18 +86,18 @@ def test_plain_mindspore_draws_otherwise_with_another_number_of_threads(squares,
 
 @pytest.mark.parametrize("more", [{"random_erasing": 0.5}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}])
 def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
-    images = evaluation.images_of(check.check_dataset(squares / "three" / "train"), "")
+    images = measuring.images_of(check.check_dataset(squares / "three" / "train"), "")
     config = load_config(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4))
-    order = data.order_of(images, config, 3)
-    assert np.array_equal(order, data.order_of(images, EasyDict(config | more), 3))
-    plain = dict(zip(range(99), data.augmented(images, config, 3, order), strict=False))
-    touched = dict(zip(range(99), data.train_batches(images, EasyDict(config | more), 3), strict=False))
+    order = batching.order_of(images, config, 3)
+    assert np.array_equal(order, batching.order_of(images, EasyDict(config | more), 3))
+    plain = dict(zip(range(99), batching.augmented(images, config, 3, order), strict=False))
+    touched = dict(zip(range(99), batching.train_batches(images, EasyDict(config | more), 3), strict=False))
     for number, (x, y) in touched.items():
         before, labels = plain[number]
         if "random_erasing" in more:  # what was not erased is what it was
             assert ((x == before) | (x == 0)).all() and (x != before).any() and np.array_equal(y, labels)
     mixed = load_config(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4, **more))
-    again = list(data.augmented(images, mixed, 3, order))
+    again = list(batching.augmented(images, mixed, 3, order))
     if "random_erasing" not in more:  # mixing comes after: the images it mixes are the same
         assert all(np.array_equal(x, plain[number][0]) for number, (x, _) in enumerate(again))
 
@@ -101,9 +106,9 @@ def test_weights_begin_alike_whatever_else_is_set(squares, inside):
     values = []
     for more in ({}, RANDOM, {"batch_size": 4, "optimizer": "adam", "lr_max": 0.01, "data_workers": 1}):
         config = load_config(settings(squares / "three", 3, **more))
-        training.settle(config)
-        runtime.start("cpu", "pynative", seed=config.seed)
-        network = training.new_network(config)
+        loop.settle(config)
+        devices.start("cpu", "pynative", seed=config.seed)
+        network = loop.new_network(config)
         values.append({p.name: p.asnumpy().tobytes() for p in network.get_parameters()})
     assert values[0] == values[1] == values[2]
 

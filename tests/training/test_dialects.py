@@ -7,9 +7,10 @@ from helpers import PROJECT, cli
 from mindspore import nn, ops
 from others import agree, images, mindcv_both_ways, restless
 
-from mslab import checkpoint, evaluation, model
+from mslab import checkpoint, model
 from mslab.checkpoint import dialects
 from mslab.errors import CheckpointError
+from mslab.evaluation import measuring
 
 BASIC = [[2, 64, 1], [1, 16, 2]]
 NARROW = [[2, 8, 1], [1, 16, 2]]
@@ -152,7 +153,7 @@ def test_a_network_of_another_project_gives_the_same_logits_here(name, p, stages
     weights = checkpoint.read(path)
     assert weights.dialect.name == name and weights.stages == stages
     assert name in weights.describe()
-    loaded = evaluation.load_network(path)
+    loaded = measuring.load_network(path)
     expected = theirs(ms.Tensor(images())).asnumpy()
     if classes == 1001:
         assert "row 1001 of the head left out" in weights.describe() and len(loaded.class_names) == 1000
@@ -170,7 +171,7 @@ def test_the_profile_matters_and_is_carried(tmp_path):
     expected = theirs(ms.Tensor(images())).asnumpy()
     assert np.abs(plain(ms.Tensor(images())).asnumpy() - expected).max() > 0.01 * np.abs(expected).max()
     assert cli("convert", path, "--to", tmp_path / "own.ckpt").returncode == 0
-    own = evaluation.load_network(tmp_path / "own.ckpt")
+    own = measuring.load_network(tmp_path / "own.ckpt")
     assert own.info["profile"]["padding"] == "same" and own.info["stages"] == NARROW
     agree(own.network(ms.Tensor(images())).asnumpy(), expected)
 
@@ -231,7 +232,7 @@ def test_to_safetensors_and_back_is_bit_exact(tmp_path):
     assert first.tensors.keys() == last.tensors.keys() and first.info == last.info
     assert all(first.tensors[name].tobytes() == last.tensors[name].tobytes() for name in first.tensors)
     assert (tmp_path / "own.ckpt").read_bytes() == (tmp_path / "back.ckpt").read_bytes()
-    loaded = evaluation.load_network(tmp_path / "torch.safetensors")
+    loaded = measuring.load_network(tmp_path / "torch.safetensors")
     assert loaded.class_names == ["a", "b", "c"]
     x = ms.Tensor(images())
     assert np.array_equal(loaded.network(x).asnumpy(), network(x).asnumpy())
@@ -292,5 +293,5 @@ def test_a_file_of_pytorch_gives_pytorchs_logits():
     weights = checkpoint.read(TINY / "torch.pth")
     assert weights.dialect.name == "torchvision" and weights.stages == [[1, 8, 1], [1, 8, 2]]
     assert "tensors left out (num_batches_tracked)" in weights.describe()
-    loaded = evaluation.load_network(TINY / "torch.pth")
+    loaded = measuring.load_network(TINY / "torch.pth")
     agree(loaded.network(ms.Tensor(recorded["images"])).asnumpy(), recorded["logits"])

@@ -1,7 +1,7 @@
 """Facts for mslab doctor, read from real files, the installed MindSpore's among them."""
 
 from mslab.doctor import facts as gathering
-from mslab.doctor import judge
+from mslab.doctor.diagnosis import judge
 
 GIB = 2**30
 

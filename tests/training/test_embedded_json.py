@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mslab.report import embedded
+from mslab.report.writing import embedded
 
 
 class Seen(HTMLParser):

@@ -10,9 +10,9 @@ def test_a_rate_list_that_is_too_short_is_explained():
     import mindspore as ms
     from mindspore import nn, ops
 
-    from mslab import runtime
+    from mslab.runtime import devices
 
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
     weight = ms.Parameter(ms.Tensor(np.ones(2, np.float32)), name="w")
     optimizer = nn.Momentum([weight], learning_rate=[0.1, 0.1], momentum=0.9)
     with pytest.raises(Exception) as caught:

@@ -16,11 +16,15 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from trainings import logged
 
 import mslab
-from mslab import checkpoint, data, evaluation, eventlog, inspection, runtime, training
+from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.config import load_config
+from mslab.data import batching
 from mslab.errors import RunError
-from mslab.runfolder import Run
+from mslab.evaluation import gradcam, measuring
+from mslab.runs.folder import Run
+from mslab.runtime import devices
+from mslab.training import eventlog, loop
 
 LOGGED = {"log_to": "tensorboard", "epochs": 3}
 
@@ -34,7 +38,7 @@ def run(squares, finished):
 @pytest.fixture(autouse=True)
 def start():
     """Whatever mode the test before has left."""
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 def test_the_scalars_are_those_of_history_csv(run):
@@ -47,12 +51,12 @@ def test_the_scalars_are_those_of_history_csv(run):
 
 def test_the_first_batch_is_what_the_network_sees(run):
     config = load_config(run / "config.yaml")
-    images = evaluation.images_of(check_dataset(config.train_data, config.val_data), "train")
+    images = measuring.images_of(check_dataset(config.train_data, config.val_data), "train")
     found = series(run)["first_batch"]
     assert [step for step, _ in found] == [1, 2, 3]
     for step, value in found:
         picture = np.asarray(Image.open(io.BytesIO(value.image.encoded_image_string)))
-        x, _ = next(data.train_batches(images, config, step - 1))
+        x, _ = next(batching.train_batches(images, config, step - 1))
         seen = np.clip((x * np.reshape(config.std, (3, 1, 1)) + np.reshape(config.mean, (3, 1, 1))) * 255, 0, 255)
         assert picture.shape == (32, 8 * 32, 3)  # eight images side by side
         assert np.abs(picture - np.hstack(seen.transpose(0, 2, 3, 1))).max() <= 0.51
@@ -76,12 +80,12 @@ def test_the_histograms_count_every_weight_that_is_trained(run):
 
 
 def test_precision_and_recall_are_scikit_learns_on_the_runs_own_predictions(run):
-    loaded = evaluation.load_network(run)
+    loaded = measuring.load_network(run)
     config, best = load_config(run / "config.yaml"), max(history(run), key=lambda row: float(row["val_acc"] or 0))
-    images = evaluation.images_of(check_dataset(config.train_data, config.val_data), "val")
-    batches = data.eval_batches(images, 32, config.mean, config.std, 8)
-    pairs = list(evaluation.predict_logits(loaded.network, batches, 8))
-    shares = inspection.probabilities(np.concatenate([logits for logits, _ in pairs]))
+    images = measuring.images_of(check_dataset(config.train_data, config.val_data), "val")
+    batches = batching.eval_batches(images, 32, config.mean, config.std, 8)
+    pairs = list(measuring.predict_logits(loaded.network, batches, 8))
+    shares = gradcam.probabilities(np.concatenate([logits for logits, _ in pairs]))
     labels, thresholds = np.concatenate([y for _, y in pairs]), np.arange(127) / 126
     for label, name in enumerate("abc"):
         rows = dict(series(run)[f"precision_recall/{label:03} {name}"])
@@ -127,7 +131,7 @@ def test_nothing_else_changes(run, squares, finished):
 
 def test_without_it_nothing_of_it_is_imported(three, inside, monkeypatch):
     monkeypatch.delattr(mslab, "eventlog", raising=False)
-    for name in ("mslab.eventlog", "tensorboardX"):
+    for name in ("mslab.training.eventlog", "tensorboardX"):
         monkeypatch.setitem(sys.modules, name, None)  # importing it would fail
     with pytest.raises(ImportError):
         mslab.train(three | {"log_to": "tensorboard", "epochs": 1})
@@ -143,7 +147,7 @@ def test_a_stop_and_a_resume_leave_each_epoch_once(three, inside):
     (first,) = (run / "tensorboard").iterdir()
     with first.open("ab") as file:
         file.write(struct.pack("<Q", 999) + b"torn")
-    training.resume(run)
+    loop.resume(run)
     for tag in ("loss/train", "accuracy/val", "head/classifier.weight", "first_batch", "precision_recall/002 c"):
         assert epochs_of(run, tag) == [1, 2, 3, 4], tag
     for step, value in series(run)["loss/train"]:
@@ -155,20 +159,20 @@ def test_a_stop_and_a_resume_leave_each_epoch_once(three, inside):
 def test_a_run_killed_between_its_figures_and_its_end_has_them_once(trained, squares, inside):
     folder = trained(logged(squares)).run
     (folder / "manifest.json").write_text(json.dumps(manifest(folder) | {"status": "running", "metrics": {}}))
-    training.resume(folder)
+    loop.resume(folder)
     assert len(series(folder)["final/val_acc"]) == 1 and epochs_of(folder) == [1, 2, 3]
 
 
 def test_an_epoch_that_is_rolled_back_is_there_once(inside, three, monkeypatch):
     """The network measures as not finite once; what was counted before that does not count twice."""
-    measure, bad = evaluation.measure, {"call": 2}
+    measure, bad = measuring.measure, {"call": 2}
 
     def once(*arguments):
         figures = measure(*arguments)
         bad["call"] -= 1
         return figures | {"loss": float("nan")} if bad["call"] == 0 else figures
 
-    monkeypatch.setattr(evaluation, "measure", once)
+    monkeypatch.setattr(measuring, "measure", once)
     run = mslab.train(three | LOGGED | {"on_nan": "rollback"}).run
     assert len(manifest(run)["rollbacks"]) == 1
     assert epochs_of(run) == epochs_of(run, "first_batch") == [1, 2, 3]
@@ -209,7 +213,7 @@ def test_of_many_classes_the_first_have_curves(inside, three, capsys):
     config = load_config(three | LOGGED)
     made = Run.create("many", config, check_dataset(config.train_data, config.val_data))
     names = [f"class {number}" for number in range(1000)]
-    told = eventlog.EventLog(made, training.ALONE, names, made.warn, [])
+    told = eventlog.EventLog(made, loop.ALONE, names, made.warn, [])
     rng = np.random.default_rng(0)
     told.measured(rng.normal(size=(64, 1000)).astype(np.float32), rng.integers(0, 1000, 64))
     assert told.counts.shape == (2, 100, 127) and told.counts.sum() == 64 * 100

@@ -15,8 +15,12 @@ from helpers import PROJECT, cli
 from PIL import Image
 from plans import SIZE, write_checkpoint
 
-from mslab import checkpoint, evaluation, export, exported, model, predict, runtime
+from mslab import checkpoint, model
 from mslab.errors import CheckpointError, DatasetError, DeviceError, MslabError
+from mslab.evaluation import measuring
+from mslab.inference import export, predicting
+from mslab.inference import graphs as exported
+from mslab.runtime import devices
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -33,7 +37,7 @@ def lone(once):
     """A checkpoint without a run. Not to be changed."""
 
     def make(folder):
-        runtime.start("cpu", "pynative", 1)
+        devices.start("cpu", "pynative", 1)
         write_checkpoint(folder / "x.ckpt", hidden=5)
 
     return once("lone", make) / "x.ckpt"
@@ -70,7 +74,7 @@ def images(count: int, size: int = SIZE) -> np.ndarray:
 def logits(source, x: np.ndarray) -> np.ndarray:
     """Of the network as it is, with nothing compiled."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    return evaluation.load_network(source).network(ms.Tensor(x)).asnumpy()
+    return measuring.load_network(source).network(ms.Tensor(x)).asnumpy()
 
 
 # --- the same answers ------------------------------------------------------------------------------------------------
@@ -126,10 +130,12 @@ def test_the_first_layers_by_hand(inside):
 
 
 def test_predict_answers_the_same_from_all_four(parent, graphs, squares):
-    files = predict.expand([str(squares / "three" / "test")])
+    files = predicting.expand([str(squares / "three" / "test")])
     rows = []
     for source in (parent, parent / "checkpoints" / "best.ckpt", *(graphs[0] / f"best.{kind}" for kind in KINDS)):
-        found = list(predict.predict(predict.open_model(source, "cpu", 4), files))  # 15 images: the last 4 filled up
+        found = list(
+            predicting.predict(predicting.open_model(source, "cpu", 4), files)
+        )  # 15 images: the last 4 filled up
         assert [row["class"] for row in found] == [row["class"] for row in rows[0]] if rows else True
         rows.append(found)
     shares = [np.array([list(row["probabilities"].values()) for row in found]) for found in rows]
@@ -175,17 +181,17 @@ def test_equal_checkpoints_give_equal_bytes_whatever_ran_before(kind, lone, lone
 
 
 def test_plain_mindspore_gives_other_bytes_and_refuses_a_path_with_a_space(lone, inside):
-    network, x = evaluation.load_network(lone).network, ms.Tensor(images(1))
+    network, x = measuring.load_network(lone).network, ms.Tensor(images(1))
     for name in ("a", "b"):
         ms.export(network, x, file_name=str(inside / name), file_format="MINDIR")
-        network = evaluation.load_network(lone).network
+        network = measuring.load_network(lone).network
     assert Path("a.mindir").read_bytes() != Path("b.mindir").read_bytes()
     with pytest.raises(ValueError, match="is illegal"):
         ms.export(network, x, file_name=str(inside / "a b"), file_format="MINDIR")
 
 
 def test_plain_mindspore_writes_no_onnx_file_of_this_network(lone, inside):
-    network = evaluation.load_network(lone).network
+    network = measuring.load_network(lone).network
     with pytest.raises(Exception, match="not yet supported"):
         ms.export(network, ms.Tensor(images(1)), file_name=str(inside / "x"), file_format="ONNX")
 
@@ -333,7 +339,7 @@ def test_a_broken_file_is_never_run(kind, graphs, inside):
 
 def test_files_of_others_are_told_apart(lone, inside):
     ms.export(
-        evaluation.load_network(lone).network,
+        measuring.load_network(lone).network,
         ms.Tensor(images(1)),
         file_name=str(inside / "x.mindir"),
         file_format="MINDIR",
@@ -458,7 +464,7 @@ def test_a_file_that_may_not_be_read_says_how_to_change_that(graphs, inside):
 
 @pytest.fixture(scope="module")
 def opened(parent):
-    return predict.open_model(parent, "cpu")
+    return predicting.open_model(parent, "cpu")
 
 
 @pytest.mark.parametrize("size", [(130, 90), (47, 61), (32, 32), (20, 30)])
@@ -476,6 +482,6 @@ def test_the_pages_example_sees_what_predict_sees(size, opened, graphs, inside, 
     seen = opened.loaded.preprocess("photo.jpg")
     assert np.abs((found["x"] - seen) / grey).max() < 1.01
     assert np.abs((usual["x"] - seen) / grey).max() > 5 or min(size) <= 32
-    (row,) = predict.predict(opened, [Path("photo.jpg")])
+    (row,) = predicting.predict(opened, [Path("photo.jpg")])
     np.testing.assert_allclose(found["shares"], list(row["probabilities"].values()), atol=0.01)
     assert row["class"] in capsys.readouterr().out

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from helpers import STAGES
 
-from mslab import checkpoint, evaluation, export, model
+from mslab import checkpoint, model
 from mslab.errors import CheckpointError
+from mslab.evaluation import measuring
+from mslab.inference import export
 
 
 def test_a_graph_whose_answers_are_no_numbers_gets_no_name(inside):
@@ -21,7 +23,7 @@ def test_a_graph_whose_answers_are_no_numbers_gets_no_name(inside):
     info |= {"stages": STAGES, "profile": dict(model.PROFILE)}
     checkpoint.save(list(network.get_parameters()), inside / "x.ckpt", info)
     x = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
-    assert np.isnan(evaluation.load_network("x.ckpt").network(ms.Tensor(x)).asnumpy()).any()
+    assert np.isnan(measuring.load_network("x.ckpt").network(ms.Tensor(x)).asnumpy()).any()
     with pytest.raises(CheckpointError) as caught:
         export.export_run("x.ckpt", "onnx")
     assert "The graph for x.onnx does not answer as x.ckpt does" in str(caught.value)

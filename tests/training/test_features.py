@@ -10,10 +10,13 @@ from helpers import figures, log, newest, settings, stopped_after
 from trainings import same_training
 
 import mslab
-from mslab import checkpoint, data, evaluation, features, kept, model, training
+from mslab import checkpoint, model
 from mslab.check import check_dataset
 from mslab.config import load_config
+from mslab.data import batching, cache
 from mslab.errors import RunError
+from mslab.evaluation import measuring
+from mslab.training import features, loop
 
 
 @pytest.fixture
@@ -59,11 +62,11 @@ def test_other_preprocessing_has_other_features(change, parent, frozen):
     backbone = model.resnet50_backbone(frozen["stages"])
     network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
     report = check_dataset(frozen["train_data"], frozen["val_data"])
-    images = [evaluation.images_of(report, name) for name in ("train", "val")]
+    images = [measuring.images_of(report, name) for name in ("train", "val")]
 
     def key(config, fingerprint="same"):
         config = load_config(config | {"profile": model.PROFILE})
-        return features.key_of(network, data.ImageFeed(*images, config), fingerprint)
+        return features.key_of(network, batching.ImageFeed(*images, config), fingerprint)
 
     assert key(frozen) == key(frozen | {"lr_max": 0.01, "epochs": 9, "feature_views": 7})
     assert key(frozen) != key(frozen | change) and key(frozen) != key(frozen, "other images")
@@ -87,7 +90,7 @@ def test_a_resume_is_exact(parent, frozen, inside):
     whole = mslab.transfer(config, backbone=parent).run
     with stopped_after(1):
         mslab.transfer(config, backbone=parent, name="stopped")
-    training.resume(newest("stopped-*"))
+    loop.resume(newest("stopped-*"))
     same_training(newest("stopped-*"), whole)
 
 
@@ -106,21 +109,21 @@ def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkey
         return newest(f"{name}-*")
 
     without = stopped("without", 1000)
-    training.resume(without)
+    loop.resume(without)
     assert "features computed" not in log(without)
     run = stopped("with", features.MOST)
     with monkeypatch.context() as patch:
         patch.setattr(features, "MOST", 1000)
         with pytest.raises(RunError, match="This run began with kept features, and they cannot be kept now"):
-            training.resume(run)
-    training.resume(run)
+            loop.resume(run)
+    loop.resume(run)
 
 
 def test_the_oldest_features_make_room(tmp_path):
     for number, name in enumerate(["old-0.npy", "old-val.npy", "mine-0.npy", "mine-val.npy"]):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (number, number))
-    kept.make_room(tmp_path, "mine", 300)
+    cache.make_room(tmp_path, "mine", 300)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy", "old-val.npy"]
-    kept.make_room(tmp_path, "mine", 0)
+    cache.make_room(tmp_path, "mine", 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy"]

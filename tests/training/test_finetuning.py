@@ -8,9 +8,10 @@ import pytest
 from helpers import STAGES, draw, log, manifest
 
 import mslab
-from mslab import checkpoint, finetuning, freezing, model
+from mslab import checkpoint, model
 from mslab.config import load_config
 from mslab.errors import CheckpointError, DatasetError
+from mslab.training import finetuning, freezing
 
 
 def backbone_of(run):

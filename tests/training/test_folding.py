@@ -3,12 +3,13 @@
 import pytest
 from folds import CASES, build, check_folded
 
-from mslab import folding, runtime
+from mslab import cpu_layout
+from mslab.runtime import devices
 
 
 @pytest.fixture(autouse=True)
 def start():
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 @pytest.mark.parametrize("batch,size,cores,stages,profile", CASES)
@@ -17,11 +18,11 @@ def test_values_gradients_and_statistics_are_those_without(batch, size, cores, s
 
 
 def test_values_gradients_and_statistics_are_those_without_in_a_graph_too():
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
     check_folded(*CASES[0])
 
 
 @pytest.mark.parametrize("batch,size,cores", [(2, 32, 2), (8, 256, 2)])
 def test_nothing_is_folded_where_it_would_not_help(batch, size, cores):
     network, count = build({}, (batch, size, cores))
-    assert count == 0 and not any(isinstance(cell, folding.Apart) for _, cell in network.cells_and_names())
+    assert count == 0 and not any(isinstance(cell, cpu_layout.Apart) for _, cell in network.cells_and_names())

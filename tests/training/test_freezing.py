@@ -8,10 +8,11 @@ import pytest
 from helpers import figures, log, newest, settings, stopped_after, weights
 
 import mslab
-from mslab import checkpoint, freezing, model, training
+from mslab import checkpoint, model
 from mslab.config import load_config
 from mslab.errors import ConfigError
-from mslab.show import show_network
+from mslab.report.show import show_network
+from mslab.training import freezing, loop
 
 TABLE = [[1, 8, 1], [1, 8, 2], [1, 8, 2]]
 
@@ -108,7 +109,7 @@ def test_unfreezing_is_exact_on_resume(stop, parent, quick, finished, inside):
     assert moved(parent, whole) == {"layer3"}
     with stopped_after(stop):
         mslab.transfer(config, backbone=parent)
-    training.resume(newest())
+    loop.resume(newest())
     assert weights(newest(), "last.ckpt") == weights(whole, "last.ckpt")
     assert figures(newest()) == figures(whole) and len(figures(whole)) == 4
 

@@ -264,7 +264,7 @@ def test_hidden_images_are_pixels_in_an_order_that_tells_nothing(tmp_path, monke
     assert pixels.shape == (21, 32, 32, 3) and pixels.dtype == np.uint8 and images.path(32, 36) == path
     shuffled = images.labels[images.order]
     assert len(set(shuffled[:7])) > 1 and list(images.labels) == sorted(images.labels)
-    from mslab import augment
+    from mslab.data import augment
 
     steps = augment.eval_transforms(32, [0.0] * 3, [1 / 255] * 3, 36)
     for place in (0, 20):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from submitted import bytes_of, hidden_images, look, network, zip_of
 
-from mslab import evaluation
+from mslab.evaluation.measuring import evaluate
 from mslab.grade import measuring, sandbox, worker
 from mslab.grade.sandbox import Limits
 
@@ -51,7 +51,7 @@ def test_a_network_is_measured_as_evaluation_would(tmp_path, hidden):
     assert abs(found.facts["relations"]["two<given"]["cosine"]) < 0.1
     # logits: those of mslab eval, in the order of the labels
     (tmp_path / "own.ckpt").write_bytes(content)
-    result = evaluation.evaluate(tmp_path / "own.ckpt", report.root, device="cpu")
+    result = evaluate(tmp_path / "own.ckpt", report.root, device="cpu")
     assert set(found.logits) == {"nine", "two"} and found.logits["nine"].shape == (21, 3)
     predicted = found.logits["nine"].argmax(1)
     assert (predicted == images.labels).mean() == pytest.approx(result["accuracy"])

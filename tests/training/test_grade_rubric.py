@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from helpers import PROJECT, draw
 
-from mslab import grade
 from mslab.errors import ConfigError, MslabError
-from mslab.grade import copies, items, rubric
+from mslab.grade import copies, grading, items, rubric
 from mslab.grade.copies import Given, Traces
 from mslab.grade.items import Found, Hidden
 
@@ -110,10 +109,10 @@ def test_hidden_images_of_other_classes_are_found_before_anything_is_opened(tmp_
     path = written(tmp_path, GOOD)
     draw(tmp_path / "hidden" / "one", ["a", "b"], 2)
     with pytest.raises(ConfigError) as error:
-        grade.grade(tmp_path / "no submissions", path, tmp_path / "hidden", tmp_path / "out")
+        grading.grade(tmp_path / "no submissions", path, tmp_path / "hidden", tmp_path / "out")
     assert "class_num is 3" in str(error.value) and "has 2: a, b" in str(error.value)
     with pytest.raises(ConfigError, match="There is no folder"):
-        grade.grade(tmp_path / "no submissions", path, tmp_path / "elsewhere", tmp_path / "out")
+        grading.grade(tmp_path / "no submissions", path, tmp_path / "elsewhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -246,14 +245,14 @@ def test_lateness_and_attempts(tmp_path):
     table.write_text(
         "id,submitted,attempt\nanna,2026-12-01T12:00:00Z,2\nbob,2026-12-01T12:00:01Z,\ncem,2026-12-09T00:00:00+08:00,4\n"
     )
-    times = grade.read_times(table)
+    times = grading.read_times(table)
     assert times["anna"].submitted == datetime(2026, 12, 1, 12, tzinfo=timezone.utc)
-    assert grade.deductions_of(found, times["anna"]) == []
-    assert grade.deductions_of(found, times["bob"]) == [("1 day late", 2.0)]
-    assert grade.deductions_of(found, times["cem"]) == [("8 days late", 5.0), ("attempt 4, 2 are free", 3.0)]
+    assert grading.deductions_of(found, times["anna"]) == []
+    assert grading.deductions_of(found, times["bob"]) == [("1 day late", 2.0)]
+    assert grading.deductions_of(found, times["cem"]) == [("8 days late", 5.0), ("attempt 4, 2 are free", 3.0)]
     table.write_text("id,submitted\nanna,yesterday\nbob,2026-12-01T12:00:00\n")
     with pytest.raises(MslabError) as error:
-        grade.read_times(table)
+        grading.read_times(table)
     assert "2 lines" in str(error.value) and "line 2" in str(error.value) and "no zone" in str(error.value)
 
 

@@ -8,8 +8,10 @@ from helpers import STAGES, log, manifest, newest, settings
 from PIL import Image
 
 import mslab
-from mslab import data, guards, model
-from mslab.guards import Watch
+from mslab import model
+from mslab.data import batching
+from mslab.training import monitor
+from mslab.training.monitor import Watch
 
 NAMES = ["a", "b", "c"]
 
@@ -82,7 +84,7 @@ def test_dead_channels_and_statistics_out_of_range():
 
 
 def test_an_epoch_that_waits_for_images(inside, three, monkeypatch):
-    train = data.ImageFeed.train
+    train = batching.ImageFeed.train
 
     def slow(self, epoch):
         wait = 0.2
@@ -92,7 +94,7 @@ def test_an_epoch_that_waits_for_images(inside, three, monkeypatch):
             yield batch
             wait = 3 * (time.perf_counter() - given)  # of a step, however busy this machine is
 
-    monkeypatch.setattr(data.ImageFeed, "train", slow)
-    monkeypatch.setattr(guards, "LONG", 0.5)
+    monkeypatch.setattr(batching.ImageFeed, "train", slow)
+    monkeypatch.setattr(monitor, "LONG", 0.5)
     text = warnings(mslab.train(three | {"epochs": 1}).run)["waiting-for-data"]
     assert "went into waiting for images" in text and "cache=memory" in text

@@ -8,8 +8,9 @@ import pytest
 from helpers import draw, figures, log, manifest, newest, settings, weights
 
 import mslab
-from mslab import checkpoint, finetuning, training
+from mslab import checkpoint
 from mslab.errors import CheckpointError, ConfigError, RunError
+from mslab.training import finetuning, loop
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def stopped_at_once(parent, four, inside, monkeypatch):
         work = finetuning.incremental if kind == "incremental" else finetuning.transfer
         complete = work(four, copy, name="whole") if whole else None
         with monkeypatch.context() as patch:
-            patch.setattr(training, "fit", stop)
+            patch.setattr(loop, "fit", stop)
             with pytest.raises(KeyboardInterrupt):
                 work(four, copy, name="stopped")
         return newest("stopped-*"), copy, complete
@@ -94,7 +95,7 @@ def stopped_at_once(parent, four, inside, monkeypatch):
 @pytest.mark.parametrize("kind", ["incremental", "transfer"])
 def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(kind, stopped_at_once):
     run, _, whole = stopped_at_once(kind)
-    training.resume(run)
+    loop.resume(run)
     assert weights(run, "last.ckpt") == weights(whole.run, "last.ckpt") and figures(run) == figures(whole.run)
 
 
@@ -102,4 +103,4 @@ def test_a_parent_that_is_gone_is_named(stopped_at_once):
     run, parent, _ = stopped_at_once("transfer", whole=False)
     (parent / "checkpoints" / "best_backbone.ckpt").unlink()
     with pytest.raises(RunError, match=r"which is not there \(seen from"):
-        training.resume(run)
+        loop.resume(run)

@@ -8,30 +8,32 @@ import pytest
 from helpers import STAGES, draw
 from PIL import Image
 
-from mslab import check, evaluation, folding, inspection, metrics, model, runtime
+from mslab import check, cpu_layout, model
+from mslab.evaluation import gradcam, measuring, metrics
+from mslab.runtime import devices
 
 
 @pytest.fixture(scope="module")
 def loaded(parent):
     """Not to be changed; `inspect` would fold it."""
-    return evaluation.load_network(parent)
+    return measuring.load_network(parent)
 
 
 @pytest.fixture(autouse=True)
 def start():
-    runtime.start("cpu", "pynative", seed=0)
+    devices.start("cpu", "pynative", seed=0)
 
 
 @pytest.fixture(scope="module")
 def images(squares):
-    return evaluation.images_of(check.check_dataset(squares / "three" / "val"), "")
+    return measuring.images_of(check.check_dataset(squares / "three" / "val"), "")
 
 
 @pytest.mark.parametrize("mode", ["graph", "pynative"])
 def test_figures_are_those_that_training_measured(images, parent, mode):
-    runtime.start("cpu", mode, seed=0)
-    loaded = evaluation.load_network(parent)
-    seen = inspection.inspect(loaded, images)
+    devices.start("cpu", mode, seed=0)
+    loaded = measuring.load_network(parent)
+    seen = gradcam.inspect(loaded, images)
     kept = json.loads((parent / "eval.json").read_text())
     assert metrics.confusion(seen.labels, seen.predicted, 3).tolist() == kept["confusion"]
     assert seen.features.shape == (21, 32) and seen.logits.shape == (21, 3)
@@ -43,7 +45,7 @@ def test_figures_are_those_that_training_measured(images, parent, mode):
 
 def test_mistakes_and_doubts_are_in_order():
     logits = np.log(np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.2, 0.8], [0.7, 0.3]], np.float32))
-    seen = inspection.Inspection(type("Images", (), {"labels": np.array([0, 0, 1, 0, 0])})(), ["a", "b"], logits, None)
+    seen = gradcam.Inspection(type("Images", (), {"labels": np.array([0, 0, 1, 0, 0])})(), ["a", "b"], logits, None)
     assert seen.mistakes().tolist() == [3, 1]  # taken for b with 0.8, then 0.6
     assert seen.unsure().tolist() == [2, 4, 0]  # right with 0.55, 0.7, 0.9
 
@@ -65,7 +67,7 @@ def by_hand(network, images, classes, hidden):
 
 @pytest.mark.parametrize("hidden,mode", [(0, "pynative"), (6, "pynative"), (6, "graph")])
 def test_heat_maps_by_hand(hidden, mode):
-    runtime.start("cpu", mode, seed=3)
+    devices.start("cpu", mode, seed=3)
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))
     for parameter in network.head.trainable_params():  # Normal(0.01) is too small to tell anything
@@ -73,10 +75,10 @@ def test_heat_maps_by_hand(hidden, mode):
     network.set_train(False)
     images = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
     expected = by_hand(network, images, [0, 1, 2, 0], hidden)
-    raw = inspection.HeatMap(network)(ms.Tensor(images), ms.Tensor(np.array([0, 1, 2, 0], np.int32))).asnumpy()
+    raw = gradcam.HeatMap(network)(ms.Tensor(images), ms.Tensor(np.array([0, 1, 2, 0], np.int32))).asnumpy()
     assert expected.shape == (4, 8, 8) and expected.max() > 0 and (expected == 0).any()
     assert np.allclose(raw, expected, rtol=1e-4, atol=1e-6 * expected.max())
-    heat = inspection.heat_maps(network, images, [0, 1, 2, 0])
+    heat = gradcam.heat_maps(network, images, [0, 1, 2, 0])
     assert np.allclose(heat.max(axis=(1, 2)), 1) and heat.min() >= 0
     assert np.allclose(heat, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-4)
 
@@ -85,38 +87,38 @@ def test_a_class_that_nothing_spoke_for_has_an_empty_map():
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
     network.head.classifier.weight.set_data(ms.Tensor(np.full((2, backbone.channels), -1, np.float32)))
-    heat = inspection.heat_maps(network, np.ones((1, 3, 32, 32), np.float32), [1])
+    heat = gradcam.heat_maps(network, np.ones((1, 3, 32, 32), np.float32), [1])
     assert heat.max() == 0 and np.isfinite(heat).all()
 
 
 def test_pictures(loaded, images, tmp_path):
-    seen = inspection.as_seen(loaded.info, images, [3, 0])
-    pixels = inspection.as_pixels(loaded.info, seen)
+    seen = gradcam.as_seen(loaded.info, images, [3, 0])
+    pixels = gradcam.as_pixels(loaded.info, seen)
     assert seen.shape == (2, 3, 32, 32) and pixels.dtype == np.uint8
     with Image.open(images.files[3]) as image:  # 40 x 40, seen at 32 x 32
         small = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR), int)
     assert abs(pixels[0].astype(int) - small).mean() < 8
     hot = np.zeros((2, 2))
     hot[0, 1] = 1
-    drawn = np.asarray(inspection.overlay(pixels[0], hot), int)
+    drawn = np.asarray(gradcam.overlay(pixels[0], hot), int)
     red = drawn[:, :, 0] - drawn[:, :, 2]
     assert drawn.shape == (32, 32, 3) and red[:16, 16:].mean() > red[16:, :16].mean() + 20  # warm where it is hot
     draw(tmp_path / "set", ["a"], 1, size=40)
     Image.new("RGBA", (300, 100), (255, 0, 0, 0)).save(tmp_path / "set" / "a" / "clear.png")
-    more = evaluation.images_of(check.check_dataset(tmp_path / "set"), "")
-    (clear,) = (p for p in inspection.thumbnails(more, [0, 1], 60) if p.size == (60, 20))
+    more = measuring.images_of(check.check_dataset(tmp_path / "set"), "")
+    (clear,) = (p for p in gradcam.thumbnails(more, [0, 1], 60) if p.size == (60, 20))
     assert clear.getpixel((5, 5)) == (255, 255, 255)  # transparent is white to a person
 
 
 def test_a_step_has_about_as_many_pixels_at_any_size():
-    assert [inspection.batch_of(size) for size in (16, 32, 64, 128, 224, 1024)] == [64, 64, 32, 8, 4, 4]
+    assert [gradcam.batch_of(size) for size in (16, 32, 64, 128, 224, 1024)] == [64, 64, 32, 8, 4, 4]
 
 
 def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images):
-    plain, folded = evaluation.load_network(parent), evaluation.load_network(parent)
-    assert folding.fold_small_maps(folded.network.backbone, inspection.batch_of(32), 32, cores=16)  # in 16 groups
-    x = inspection.as_seen(plain.info, images, [0, 8, 16])
-    heat = inspection.heat_maps(folded.network, x, [0, 1, 2])
-    assert heat.shape == (3, 4, 4) and np.allclose(heat, inspection.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)
-    kept = inspection.HeatMap(folded.network)
-    assert np.array_equal(inspection.heat_maps(kept, x[:1], [0], batch=16), heat[:1])
+    plain, folded = measuring.load_network(parent), measuring.load_network(parent)
+    assert cpu_layout.fold_small_maps(folded.network.backbone, gradcam.batch_of(32), 32, cores=16)  # in 16 groups
+    x = gradcam.as_seen(plain.info, images, [0, 8, 16])
+    heat = gradcam.heat_maps(folded.network, x, [0, 1, 2])
+    assert heat.shape == (3, 4, 4) and np.allclose(heat, gradcam.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)
+    kept = gradcam.HeatMap(folded.network)
+    assert np.array_equal(gradcam.heat_maps(kept, x[:1], [0], batch=16), heat[:1])

@@ -6,8 +6,9 @@ from pathlib import Path
 from helpers import figures, settings, weights
 
 import mslab
-from mslab import checkpoint, training
-from mslab.runfolder import Run
+from mslab.checkpoint import reading
+from mslab.runs.folder import Run
+from mslab.training import loop
 
 
 def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, monkeypatch):
@@ -26,16 +27,16 @@ def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, mo
         with monkeypatch.context() as patch:
             if run.epoch == 2:
                 for name in ("write_text", "save"):
-                    patch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
+                    patch.setattr(reading, name, watched(getattr(reading, name)))
             end_epoch(run, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "end_epoch", ending)
         whole = Path(mslab.train(settings(squares / "three", 3, epochs=3), name="whole").run)
     assert sorted(left) == ["history.csv", "last.ckpt", "steps.csv"]
-    completed = {name: training.reopen(folder)[0].epoch for name, folder in left.items()}
+    completed = {name: loop.reopen(folder)[0].epoch for name, folder in left.items()}
     assert completed == {"steps.csv": 1, "history.csv": 1, "last.ckpt": 2}
-    training.resume(left["history.csv"])
+    loop.resume(left["history.csv"])
     assert figures(left["history.csv"]) == figures(whole)
     for name in ("last.ckpt", "best.ckpt"):
         assert weights(left["history.csv"], name) == weights(whole, name)

@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from helpers import STAGES, settings
 
-from mslab import check, data, decoded, evaluation, features, loss, runtime, schedule, stopping, training
+from mslab import check, schedule
 from mslab.config import FIELDS, load_config
+from mslab.data import batching, decoded
 from mslab.errors import TrainingError
-from mslab.progress import Meter
-from mslab.steps import Plan
-from mslab.workers import ALONE, Group
+from mslab.evaluation import measuring
+from mslab.runtime import devices
+from mslab.runtime.progress import Meter
+from mslab.runtime.workers import ALONE, Group
+from mslab.training import features, loop, losses, stopping
+from mslab.training.trainer import Plan
 
 BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6}
 
@@ -24,7 +28,7 @@ BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16,
 
 def rates(config):
     """The schedule of two workers."""
-    return schedule.rates(config, 5, training.lr_factor(config, 2)).tolist()
+    return schedule.rates(config, 5, loop.lr_factor(config, 2)).tolist()
 
 
 RATES = {  # setting: (another value, what it is set beside)
@@ -51,7 +55,7 @@ def report_of(train, val):
 
 def images(config):
     report = report_of(config.train_data, config.val_data)
-    return evaluation.images_of(report, "train"), evaluation.images_of(report, "val")
+    return measuring.images_of(report, "train"), measuring.images_of(report, "val")
 
 
 def digest(batches):
@@ -62,7 +66,7 @@ def digest(batches):
 
 
 def batches(config):
-    return digest(data.train_batches(images(config)[0], config, 0))
+    return digest(batching.train_batches(images(config)[0], config, 0))
 
 
 BATCHES = {
@@ -89,7 +93,7 @@ BATCHES = {
 
 def measured(config):
     """The batches that the network is measured on."""
-    return digest(data.ImageFeed(*images(config), config).val())
+    return digest(batching.ImageFeed(*images(config), config).val())
 
 
 MEASURED = {
@@ -102,12 +106,12 @@ MEASURED = {
 
 def plan_of(config):
     """What the loop is given, two steps an epoch."""
-    training.settle(config)
-    runtime.start("cpu", "pynative", seed=1)
-    network = training.new_network(config)
+    loop.settle(config)
+    devices.start("cpu", "pynative", seed=1)
+    network = loop.new_network(config)
     counts = np.array([24, 8, 2, 1][: config.class_num])  # so that classes weigh differently
-    feed = data.ImageFeed(*images(config), config)
-    return Plan(network, network, feed, schedule.rates(config, 2), loss.build(config, counts), config)
+    feed = batching.ImageFeed(*images(config), config)
+    return Plan(network, network, feed, schedule.rates(config, 2), losses.build(config, counts), config)
 
 
 def weights(config):
@@ -195,7 +199,7 @@ DECIDED = {
 
 def called(config):
     """The calls that set MindSpore up."""
-    return runtime.plan(**{key: config[key] for key in runtime.SETTINGS})
+    return devices.plan(**{key: config[key] for key in devices.SETTINGS})
 
 
 ASCEND = {"device": "ascend"}
@@ -213,11 +217,11 @@ CALLED = {
 def begun(config):
     """A run's folder, and its report."""
     report = check.check_dataset(config.train_data, config.val_data, class_num=config.class_num)
-    return training.prepare(config, report, "knobs"), report
+    return loop.prepare(config, report, "knobs"), report
 
 
 def shared_batch(config):
-    training.share_batch(begun(config)[0], ALONE)
+    loop.share_batch(begun(config)[0], ALONE)
     return config.batch_size
 
 
@@ -229,7 +233,7 @@ def kept_pixels(config):
 
 def fed_features(config):
     """What a head is fed in the third epoch."""
-    feed, _ = features.feed(plan_of(config).network, data.ImageFeed(*images(config), config), "knobs")
+    feed, _ = features.feed(plan_of(config).network, batching.ImageFeed(*images(config), config), "knobs")
     return digest(feed.train(2))
 
 
@@ -261,7 +265,7 @@ def files_kept(config):
 
 
 def told(config):
-    return type(training.observer(begun(config)[0], ALONE)).__name__
+    return type(loop.observer(begun(config)[0], ALONE)).__name__
 
 
 def norms_of_two_workers(config):
@@ -272,9 +276,9 @@ def norms_of_two_workers(config):
             pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "run_training", lambda run, network, *_: network)
+        patch.setattr(loop, "run_training", lambda run, network, *_: network)
         run, report = begun(config)
-        network = training.go(run, report, group=Two(0, 2))
+        network = loop.go(run, report, group=Two(0, 2))
     return {type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, ms.nn.BatchNorm2d)}
 
 
@@ -308,7 +312,7 @@ def test_equal_settings_make_none(what, squares, inside):
     found = []
     for _ in range(2):
         WEIGHED.clear()
-        runtime.start("cpu", "pynative", 1)
+        devices.start("cpu", "pynative", 1)
         found.append(what(load_config(settings(squares / "three", 3) | BASE | beside)))
     assert found[0] == found[1]
 
@@ -320,6 +324,6 @@ def test_another_value_makes_a_difference(what, name, squares, inside, all_cores
     value = str(root / value) if name.endswith("_data") else value
     plain = settings(root, 3) | BASE | beside
     assert plain.get(name, FIELDS[name].default) != value
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
     before, after = (what(load_config(config)) for config in (plain, plain | {name: value}))
     assert before != after

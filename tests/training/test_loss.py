@@ -6,12 +6,13 @@ import pytest
 from formulas import COUNTS, LABELS, LOGITS, LOSSES, OFF, SHARES, check_loss, expected, measured, slopes
 from mindspore import nn
 
-from mslab import loss, runtime
+from mslab.runtime import devices
+from mslab.training import losses
 
 
 @pytest.fixture(autouse=True)
 def start():
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 @pytest.mark.parametrize("asked", LOSSES, ids=str)
@@ -23,7 +24,7 @@ def test_loss_and_gradient_are_the_formulas(asked, targets):
 @pytest.mark.parametrize("asked", [LOSSES[0], LOSSES[-1]], ids=["one", "all"])
 @pytest.mark.parametrize("targets", [LABELS, SHARES], ids=["classes", "shares"])
 def test_loss_and_gradient_are_the_formulas_in_a_graph_too(asked, targets):
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
     check_loss(asked, targets)
 
 
@@ -36,7 +37,7 @@ def test_shares_of_mixed_images_alone(asked):
 
 @pytest.mark.parametrize("weight", [0, 2])
 def test_without_focus_it_is_mindspores_loss(weight):
-    theirs = nn.CrossEntropyLoss(ms.Tensor(loss.class_weights(COUNTS, weight)), label_smoothing=0.1)
+    theirs = nn.CrossEntropyLoss(ms.Tensor(losses.class_weights(COUNTS, weight)), label_smoothing=0.1)
     other = float(theirs(ms.Tensor(LOGITS.astype(np.float32)), ms.Tensor(LABELS)).asnumpy())
     assert measured(LOGITS, LABELS, {"label_smoothing": 0.1, "weighted_loss": weight})[0] == pytest.approx(other, 1e-5)
 
@@ -67,10 +68,10 @@ def test_float16_logits_are_computed_in_float32(asked):
 
 
 def test_where_nothing_is_asked_it_is_mindspores_own():
-    assert type(loss.build(OFF, COUNTS)) is nn.CrossEntropyLoss
+    assert type(losses.build(OFF, COUNTS)) is nn.CrossEntropyLoss
     for name, value in OFF.items():
         asked = OFF | {name: 1 if name == "weighted_loss" else 0.5}
-        assert isinstance(loss.build(asked, COUNTS), loss.CrossEntropy), (name, value)
+        assert isinstance(losses.build(asked, COUNTS), losses.CrossEntropy), (name, value)
 
 
 def test_class_weights():
@@ -78,7 +79,7 @@ def test_class_weights():
 
     labels = np.repeat([0, 1, 2], COUNTS)
     balanced = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(loss.class_weights(COUNTS, 2), balanced, rtol=1e-6)
-    np.testing.assert_allclose(loss.class_weights(COUNTS, 1), np.sqrt(balanced), rtol=1e-6)
-    assert loss.class_weights(COUNTS, 0).tolist() == [1, 1, 1] and loss.class_weights([30, 10], 2)[1] == 2
-    assert all(loss.class_weights(COUNTS, kind).dtype == np.float32 for kind in (0, 1, 2))
+    np.testing.assert_allclose(losses.class_weights(COUNTS, 2), balanced, rtol=1e-6)
+    np.testing.assert_allclose(losses.class_weights(COUNTS, 1), np.sqrt(balanced), rtol=1e-6)
+    assert losses.class_weights(COUNTS, 0).tolist() == [1, 1, 1] and losses.class_weights([30, 10], 2)[1] == 2
+    assert all(losses.class_weights(COUNTS, kind).dtype == np.float32 for kind in (0, 1, 2))

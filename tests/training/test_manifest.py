@@ -13,9 +13,12 @@ from helpers import figures, newest, settings, stopped_after, weights
 from helpers import manifest as raw
 
 import mslab
-from mslab import check, checkpoint, manifest, runtime, training
+from mslab import check, checkpoint
 from mslab.errors import RunError
-from mslab.runfolder import Run
+from mslab.runs import manifest
+from mslab.runs.folder import Run
+from mslab.runtime import devices
+from mslab.training import loop
 
 SCHEMA = json.loads(manifest.FILE.read_text())
 
@@ -31,7 +34,7 @@ def test_a_run_writes_what_the_schema_says(parent):
     jsonschema.validate(content, SCHEMA)
     assert content["schema"] == manifest.SCHEMA and content["status"] == "done" and content["exit_status"] == 0
     here = content["environment"]
-    assert here["packages"]["mindspore"] == runtime.version("mindspore") and len(here["packages"]) > 20
+    assert here["packages"]["mindspore"] == devices.version("mindspore") and len(here["packages"]) > 20
     assert here["device"] == "cpu" and here["driver"] == "" and here["cpu"]["cores"] >= 1 and here["cpu"]["model"]
     assert here["guards"]["MS_COMPILER_CACHE_ENABLE"] == "0"
     flags = Path("/proc/cpuinfo").read_text()
@@ -81,7 +84,7 @@ def test_steps_of_a_resumed_run_are_those_of_one_that_was_not_stopped(squares, i
     half = newest()
     with (half / "steps.csv").open("a") as file:
         file.write("7,9.5\n8,9.5\n")  # of the epoch in which it was killed
-    training.resume(half)
+    loop.resume(half)
     assert (half / "steps.csv").read_text() == (whole / "steps.csv").read_text()
     assert figures(half) == figures(whole) and weights(half, "last.ckpt") == weights(whole, "last.ckpt")
     (resumed,) = raw(half)["resumed"]

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from helpers import STAGES
 
-from mslab import model, runtime
-from mslab.show import show_network
+from mslab import model
+from mslab.report.show import show_network
+from mslab.runtime import devices
 
 
 @pytest.fixture(autouse=True)
 def start():
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 @pytest.fixture(scope="module")

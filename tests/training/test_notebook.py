@@ -13,8 +13,9 @@ from PIL import Image
 from strict import Strict
 
 import mslab
-from mslab import evaluation, notebook
 from mslab.errors import DatasetError, RunError
+from mslab.evaluation import measuring
+from mslab.report import notebook
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_predictions_of_a_path_bytes_and_a_picture_are_equal(run, squares):
     one = run.predict(str(file))
     with Image.open(file) as picture:
         three = run.predict([file, file.read_bytes(), picture])
-    loaded = evaluation.load_network(run.path)
+    loaded = measuring.load_network(run.path)
     ms.set_context(mode=ms.PYNATIVE_MODE)
     logits = loaded.network(ms.Tensor(loaded.preprocess(file))).asnumpy()[0]
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()

@@ -26,24 +26,26 @@ from formulas import (
 from helpers import STAGES
 from mindspore import nn
 
-from mslab import model, optimizers, runtime
+from mslab import model
 from mslab.checkpoint.dialects import COUNTERS, SLOTS
-from mslab.steps import TrainStep
+from mslab.runtime import devices
+from mslab.training import optimizers
+from mslab.training.trainer import TrainStep
 
 
 @pytest.fixture(autouse=True)
 def start():
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 @pytest.fixture
 def graph():
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
 
 
 @pytest.fixture(params=["graph", "pynative"])
 def mode(request):
-    runtime.start("cpu", request.param, 1)
+    devices.start("cpu", request.param, 1)
 
 
 # --- the formulas ----------------------------------------------------------------------------------------------------

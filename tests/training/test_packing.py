@@ -12,10 +12,13 @@ from packs import draw_mixed, pack
 from PIL import Image
 
 import mslab
-from mslab import check, data, evaluation, metrics, packing, runtime
+from mslab import check
 from mslab.check import packed
 from mslab.config import load_config
+from mslab.data import batching, packing
 from mslab.errors import DatasetError
+from mslab.evaluation import measuring, metrics
+from mslab.runtime import devices
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,8 @@ def copy(packs, tmp_path):
 
 
 def both(mixed, packs, split="train"):
-    runtime.start("cpu", "pynative", 1)
-    return [evaluation.images_of(check.check_dataset(root), split) for root in (mixed, packs)]
+    devices.start("cpu", "pynative", 1)
+    return [measuring.images_of(check.check_dataset(root), split) for root in (mixed, packs)]
 
 
 def equal(one, two):
@@ -53,7 +56,7 @@ def equal(one, two):
 
 
 def everything(images, config, epoch):
-    return data.augmented(images, config, epoch, data.order_of(images, config, epoch), whole=True)
+    return batching.augmented(images, config, epoch, batching.order_of(images, config, epoch), whole=True)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -61,10 +64,10 @@ def test_batches_of_a_pack_are_those_of_the_folders(mixed, packs, workers):
     files, rows = both(mixed, packs)
     config = load_config(settings(mixed, 3, data_workers=workers))
     for epoch in (0, 3):
-        assert equal(data.train_batches(files, config, epoch), data.train_batches(rows, config, epoch))
+        assert equal(batching.train_batches(files, config, epoch), batching.train_batches(rows, config, epoch))
         some = [images.spread(50) for images in (files, rows)]  # images come twice
         assert equal(*(everything(images, config, epoch) for images in some))
-    measured = [data.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8, workers) for images in (files, rows)]
+    measured = [batching.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8, workers) for images in (files, rows)]
     assert equal(*measured)
 
 
@@ -91,7 +94,7 @@ def test_the_fingerprint_is_of_the_images_not_of_the_shards(mixed, packs, tmp_pa
 def test_the_linear_model_of_a_pack_is_that_of_the_folders(mixed, packs):
     reports = [check.check_dataset(root) for root in (mixed, packs)]
     for most in (None, 7):
-        one, two = (evaluation.samples(report, "train", most) for report in reports)
+        one, two = (measuring.samples(report, "train", most) for report in reports)
         assert np.array_equal(metrics.thumbnails(one[0]), metrics.thumbnails(two[0])) and np.array_equal(one[1], two[1])
 
 

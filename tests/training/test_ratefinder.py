@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from helpers import settings
 
-from mslab import check, model, plots, ratefinder, training
+from mslab import check, model
 from mslab.config import load_config
 from mslab.errors import TrainingError
+from mslab.experiments import lr_find
+from mslab.report import plots
+from mslab.training import loop
 
 RATES = np.geomspace(1e-5, 1, 51)
 
@@ -21,34 +24,34 @@ def curve(bottom, low=0.5, high=2.0):
 
 
 def test_suggestions_of_a_curve_that_is_known():
-    found = ratefinder.suggestions(RATES, curve(30))
+    found = lr_find.suggestions(RATES, curve(30))
     assert found["steepest"] == pytest.approx(RATES[15])
     assert found["valley"] == pytest.approx(RATES[23])  # a tenth is done at 10, all at 30
     flat = [2.0 - at * 1e-6 for at in range(20)]  # falls, if only just
-    assert ratefinder.suggestions(RATES, flat + curve(30)[:31])["valley"] == pytest.approx(RATES[43])
+    assert lr_find.suggestions(RATES, flat + curve(30)[:31])["valley"] == pytest.approx(RATES[43])
 
 
 def test_a_fall_behind_the_minimum_is_none():
     losses = [2.0, 1.9, 1.6, 1.5, 2.5, 5.0, 3.0, 2.9, 6.0]
-    assert ratefinder.suggestions(RATES[:9], losses)["steepest"] <= RATES[3]
+    assert lr_find.suggestions(RATES[:9], losses)["steepest"] <= RATES[3]
 
 
 @pytest.mark.parametrize("losses", [[1.0] * 20, [1.0, 1.1, 1.2, 1.3], [1.0, 0.999, 0.998, 1.5], [2.0]])
 def test_a_loss_that_falls_nowhere_is_said(losses):
     with pytest.raises(TrainingError, match=r"(?s)The loss falls at no rate from 1e-05 to .*more --steps"):
-        ratefinder.suggestions(RATES[: len(losses)], losses)
+        lr_find.suggestions(RATES[: len(losses)], losses)
 
 
 def test_the_longest_fall():
-    assert ratefinder.longest_fall([3, 2.5, 2.6, 2, 1, 4]) == (0, 4)
-    assert ratefinder.longest_fall([1, 2, 3]) == (0, 0)
-    assert ratefinder.longest_fall([5, 1, 4, 3, 2]) == (0, 4)
+    assert lr_find.longest_fall([3, 2.5, 2.6, 2, 1, 4]) == (0, 4)
+    assert lr_find.longest_fall([1, 2, 3]) == (0, 0)
+    assert lr_find.longest_fall([5, 1, 4, 3, 2]) == (0, 4)
 
 
 def test_weights_are_put_back_whatever_happens():
     network = model.ResNet50(model.resnet50_backbone([[1, 8, 1]]), model.resnet50_head(2, 32))
     before = {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
-    with pytest.raises(KeyboardInterrupt), ratefinder.weights_kept(network):
+    with pytest.raises(KeyboardInterrupt), lr_find.weights_kept(network):
         for parameter in network.get_parameters():
             parameter.set_data(parameter + 1)
         raise KeyboardInterrupt
@@ -58,23 +61,23 @@ def test_weights_are_put_back_whatever_happens():
 
 def test_a_trial_finds_a_rate_with_which_it_learns(inside, squares, monkeypatch):
     config = settings(squares / "three", 3, warmup_epochs=0)
-    networks, make = [], training.new_network
+    networks, make = [], loop.new_network
 
     def noted(c):
         network = make(c)
         networks.append((network, {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}))
         return network
 
-    monkeypatch.setattr(training, "new_network", noted)
+    monkeypatch.setattr(loop, "new_network", noted)
     report = check.check_dataset(config["train_data"], config["val_data"])
-    found = ratefinder.find_rate(load_config(config), report, steps=60)
+    found = lr_find.find_rate(load_config(config), report, steps=60)
     assert len(found["rates"]) == len(found["losses"]) <= 60 and found["rates"][0] == pytest.approx(1e-6)
     assert 1e-4 < found["valley"] < 1 and 1e-4 < found["steepest"] < 1
     assert not Path("runs").exists()
     ((used, fresh),) = networks
     for name, parameter in used.parameters_dict().items():
         assert np.array_equal(parameter.asnumpy(), fresh[name]), name
-    drawn = ratefinder.draw(found, Path("found.png"))
+    drawn = lr_find.draw(found, Path("found.png"))
     assert f"valley   {found['valley']:.2g}" in drawn and Path("found.png").stat().st_size > 5000
 
 

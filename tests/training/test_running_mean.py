@@ -5,25 +5,29 @@ import numpy as np
 import pytest
 from helpers import STAGES
 
-from mslab import data, evaluation, loss, model, runtime, schedule
+from mslab import model, schedule
 from mslab.check import check_dataset
 from mslab.config import load_config
-from mslab.progress import Meter
-from mslab.steps import Plan
+from mslab.data import batching
+from mslab.evaluation import measuring
+from mslab.runtime import devices
+from mslab.runtime.progress import Meter
+from mslab.training import losses
+from mslab.training.trainer import Plan
 
 
 @pytest.fixture
 def plan(three):
     """A plan whose network has been trained for an epoch, so that the mean is not the weights."""
     config = load_config(three | {"ema_decay": 0.5, "warmup_epochs": 0})
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
     report = check_dataset(config.train_data, config.val_data)
-    train, val = (evaluation.images_of(report, name) for name in ("train", "val"))
+    train, val = (measuring.images_of(report, name) for name in ("train", "val"))
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
-    steps = data.steps_per_epoch(train, config.batch_size)
-    criterion = loss.build(config, np.bincount(train.labels))
-    feed = data.ImageFeed(train, val, config)
+    steps = batching.steps_per_epoch(train, config.batch_size)
+    criterion = losses.build(config, np.bincount(train.labels))
+    feed = batching.ImageFeed(train, val, config)
     plan = Plan(network, network, feed, schedule.rates(config, steps), criterion, config)
     with Meter(2 * steps) as meter:
         step = plan.step(0, [], meter)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from helpers import cli, draw
 
-from mslab import suspects
 from mslab.check import check_dataset
 from mslab.errors import ConfigError, DatasetError, MslabError, RunError
+from mslab.report import suspects
 
 
 def by_the_paper(shares, labels):
@@ -184,7 +184,7 @@ def test_the_command(flipped, parent, found, tmp_path):
 
 
 def test_a_packed_data_set_has_thumbnails_too(flipped, parent, found, tmp_path):
-    from mslab.packing import pack_dataset
+    from mslab.data.packing import pack_dataset
 
     pack_dataset(check_dataset(flipped[0] / "val"), tmp_path / "pack")
     packed = suspects.find(parent, tmp_path / "pack")

@@ -5,7 +5,7 @@ import re
 from optuna.trial import TrialState
 from studies import SPACE, filled, study_in, told_of
 
-from mslab.sweep import ledger, page
+from mslab.experiments.sweep import ledger, page
 
 
 def test_the_page_has_no_script_and_escapes_names(tmp_path):
@@ -44,7 +44,7 @@ def test_few_trials_have_no_importance_and_the_page_says_why(tmp_path):
 
 
 def test_the_page_shows_in_a_browser(tmp_path, page):
-    from mslab.sweep import page as pages
+    from mslab.experiments.sweep import page as pages
 
     study = filled(tmp_path, 12)
     file = pages.write(told_of(study, tmp_path), study, SPACE, tmp_path)

@@ -11,10 +11,14 @@ from helpers import STAGES, draw, history, log, manifest, newest, settings, stop
 from trainings import compiled, plain, same_training
 
 import mslab
-from mslab import checkpoint, data, evaluation, model, optimizers, runtime, training
+from mslab import checkpoint, model
 from mslab.check import check_dataset
 from mslab.config import load_config
+from mslab.data import batching
 from mslab.errors import ConfigError, DatasetError, TrainingError
+from mslab.evaluation import measuring
+from mslab.runtime import devices
+from mslab.training import loop, optimizers
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def run(squares, finished):
 @pytest.fixture(autouse=True)
 def start():
     """Whatever mode the test before has left."""
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 @pytest.mark.parametrize("settled", [plain, compiled])
@@ -137,7 +141,7 @@ def test_adam_learns_too_and_momentum_beside_it_is_said(inside, three):
 
 def test_a_schedule_of_another_length_is_refused():
     with pytest.raises(TrainingError, match="has 5 learning rates, the run 6 steps"):
-        training.check_rates(np.ones(5), 6)
+        loop.check_rates(np.ones(5), 6)
 
 
 def test_wrong_data_stops_before_a_run_folder_is_made(inside, three):
@@ -151,22 +155,22 @@ def test_wrong_data_stops_before_a_run_folder_is_made(inside, three):
 
 
 def test_a_second_run_in_the_same_second_gets_a_number(inside, three, monkeypatch):
-    from mslab import runfolder
+    from mslab.runs import folder
 
-    class Frozen(runfolder.datetime):
+    class Frozen(folder.datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
-    monkeypatch.setattr(runfolder, "datetime", Frozen)
+    monkeypatch.setattr(folder, "datetime", Frozen)
     report = check_dataset(three["train_data"], three["val_data"])
-    paths = [runfolder.Run.create("x", load_config(three), report, None).path for _ in range(3)]
+    paths = [folder.Run.create("x", load_config(three), report, None).path for _ in range(3)]
     assert [path.name for path in paths] == ["x-20260102-030405", "x-20260102-030405-2", "x-20260102-030405-3"]
 
 
 def test_the_last_batch_of_evaluation_is_counted_and_compiles_nothing(run, squares):
-    loaded = evaluation.load_network(run.run)
-    images = evaluation.images_of(check_dataset(squares / "three"), "train")  # 48 images: 10 a batch leaves 8
+    loaded = measuring.load_network(run.run)
+    images = measuring.images_of(check_dataset(squares / "three"), "train")  # 48 images: 10 a batch leaves 8
     shapes = []
     network = loaded.network
 
@@ -178,11 +182,11 @@ def test_the_last_batch_of_evaluation_is_counted_and_compiles_nothing(run, squar
             shapes.append(x.shape)
             return network(x)
 
-    batches = data.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 10)
-    logits, labels = map(np.concatenate, zip(*evaluation.predict_logits(Watched(), batches, 10), strict=True))
+    batches = batching.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 10)
+    logits, labels = map(np.concatenate, zip(*measuring.predict_logits(Watched(), batches, 10), strict=True))
     assert set(shapes) == {(10, 3, 32, 32)} and logits.shape == (48, 3) and len(labels) == 48
-    one = data.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 48)
-    assert np.allclose(next(evaluation.predict_logits(network, one, 48))[0], logits, atol=1e-4)
+    one = batching.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 48)
+    assert np.allclose(next(measuring.predict_logits(network, one, 48))[0], logits, atol=1e-4)
 
 
 def test_load_network_gives_what_is_needed_to_use_it(run, squares):
@@ -234,7 +238,7 @@ def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
     with stopped_after(1):
         mslab.train(plain(squares), name="stopped")
     shutil.copy(newest("stopped-*") / "checkpoints" / "last.ckpt", broken / "checkpoints" / "last.ckpt")
-    result = training.resume(broken)
+    result = loop.resume(broken)
     assert result.best_epoch == run.best_epoch
     same_training(broken, run.run)
     assert len(list((broken / "checkpoints").iterdir())) == 5  # best, last, best_backbone, two of max_to_keep
@@ -246,7 +250,7 @@ def test_a_run_killed_after_its_last_epoch_is_completed(run, trained, inside, sq
     (folder / "manifest.json").write_text(
         json.dumps(whole | {"status": "running", "exit_status": None, "end": None, "metrics": {}, "artifacts": {}})
     )
-    result = training.resume(folder)
+    result = loop.resume(folder)
     after = manifest(folder)
     assert after["status"] == "done" and after["metrics"] == whole["metrics"]
     assert after["artifacts"] == whole["artifacts"]
@@ -255,18 +259,18 @@ def test_a_run_killed_after_its_last_epoch_is_completed(run, trained, inside, sq
 
 def test_a_tie_has_the_same_best_epoch_after_a_resume(inside, squares):
     """history.csv keeps six digits: what is compared before a stop is what is compared after it."""
-    from mslab import runfolder
+    from mslab.runs import folder
 
     config = load_config(settings(squares / "three", 3))
-    whole = runfolder.Run(inside / "a", config, {"artifacts": {}})
+    whole = folder.Run(inside / "a", config, {"artifacts": {}})
     (inside / "a" / "checkpoints").mkdir(parents=True)
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     for epoch, accuracy in enumerate([20 / 24, 0.5, 20 / 24], 1):
-        row = dict.fromkeys(runfolder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
+        row = dict.fromkeys(folder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
         whole.keep(row, network, {"loss": 1.0, "accuracy": accuracy})
         whole.end_epoch(network.parameters_dict())
-    resumed = runfolder.Run(inside / "a", config, {"artifacts": {}})
-    resumed.rows = runfolder.history(inside / "a" / "history.csv")
+    resumed = folder.Run(inside / "a", config, {"artifacts": {}})
+    resumed.rows = folder.history(inside / "a" / "history.csv")
     assert resumed.rows[0]["val_acc"] == resumed.rows[2]["val_acc"] == whole.best["val_acc"]
     assert resumed.best["epoch"] == whole.best["epoch"] == 1
 
@@ -278,4 +282,4 @@ def test_resume_with_other_images_is_refused(trained, inside, squares):
     text = (copy / "config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 3", "epochs: 9")
     (copy / "config.yaml").write_text(text)
     with pytest.raises(DatasetError, match=r"The images are not those"):
-        training.resume(copy)
+        loop.resume(copy)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mslab import suspects
+from mslab.report import suspects
 
 
 def test_labels_that_nothing_tells_are_not_known_to_any_head():

@@ -10,8 +10,12 @@ from helpers import STAGES, log, newest, settings, stopped_after
 from trainings import wider_head
 
 import mslab
-from mslab import checkpoint, converting, evaluation, finetuning, freezing, model, runtime, training
+from mslab import checkpoint, model
+from mslab.checkpoint import converting
 from mslab.errors import CheckpointError, ConfigError
+from mslab.evaluation import measuring
+from mslab.runtime import devices
+from mslab.training import finetuning, freezing, loop
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,7 @@ def wider(squares, finished):
 
 @pytest.fixture(autouse=True)
 def start():
-    runtime.start("cpu", "pynative", 1)
+    devices.start("cpu", "pynative", 1)
 
 
 def test_shapes_and_names():
@@ -64,7 +68,7 @@ def test_a_file_brings_its_network(wider, squares):
     loaded = mslab.load_network(wider)
     assert loaded.info["profile"]["stem"] == "small" and loaded.network.head.hidden is not None
     written = json.loads((wider / "eval.json").read_text())
-    found = evaluation.evaluate(wider, squares / "three" / "val")
+    found = measuring.evaluate(wider, squares / "three" / "val")
     assert found["accuracy"] == written["accuracy"] and found["loss"] == pytest.approx(written["loss"], abs=1e-5)
 
 
@@ -115,7 +119,7 @@ def test_a_resume_says_that_dropout_draws_anew(inside, squares):
     with stopped_after(1):
         mslab.train(config)
     run = newest()
-    training.resume(run)
+    loop.resume(run)
     assert "note: dropout leaves out other features now" in log(run)
     whole = Path(mslab.train(config).run)
     last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, whole)]

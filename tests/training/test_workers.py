@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from mindspore import nn
 
-from mslab import checkpoint, data, model, runtime, workers
+from mslab import checkpoint, model
 from mslab.config import load_config
-from mslab.launching import Crew
+from mslab.data import batching
+from mslab.runtime import devices, workers
+from mslab.training.launching import Crew
 
 # --- who takes what --------------------------------------------------------------------------------------------------
 
@@ -35,8 +37,8 @@ def test_what_is_measured_is_measured_once(count, size):
 
 
 def test_a_worker_without_an_image_to_measure_measures_nothing(three):
-    images = data.Images([Path("x.png")], np.array([0], np.int32), ["a", "b"])
-    assert list(data.ImageFeed(images, images, load_config(three), workers.Group(1, 2)).val()) == []
+    images = batching.Images([Path("x.png")], np.array([0], np.int32), ["a", "b"])
+    assert list(batching.ImageFeed(images, images, load_config(three), workers.Group(1, 2)).val()) == []
 
 
 def test_alone_everything_stays_as_it_is():
@@ -95,20 +97,20 @@ def test_the_command_is_one_that_msrun_reads(monkeypatch):
     read = get_args()
     assert (read.worker_num, read.local_worker_num, read.node_rank, read.master_port) == (16, 8, 1, 9000)
     assert (read.master_addr, read.join, read.log_dir, read.task_script) == ("node0", True, "logs", "python")
-    assert read.task_script_args == ["-m", "mslab.launching", '{"run": null}']
+    assert read.task_script_args == ["-m", "mslab.training.launching", '{"run": null}']
 
 
 def test_what_is_planned_is_what_is_called():
-    calls = runtime.plan("cpu", "pynative", 7, jit_level="O0")
-    runtime.set_up(calls)
+    calls = devices.plan("cpu", "pynative", 7, jit_level="O0")
+    devices.set_up(calls)
     assert ms.get_context("mode") == ms.PYNATIVE_MODE and ms.get_seed() == 7 and ms.dataset.config.get_seed() == 7
-    runtime.set_up(runtime.plan("cpu", "graph", 1))
+    devices.set_up(devices.plan("cpu", "graph", 1))
 
 
 def test_loss_scaling_learns_and_skips_an_overflow():
-    from mslab.steps import ScaledTrainStep
+    from mslab.training.trainer import ScaledTrainStep
 
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
     halved = ms.amp.auto_mixed_precision(network, "O2")

@@ -1,4 +1,4 @@
-"""mslab.animals: the published silhouettes, byte for byte, and no trust in the package that they come from."""
+"""data.animals: the published silhouettes, byte for byte, and no trust in the package that they come from."""
 
 import contextlib
 import gzip
@@ -14,8 +14,20 @@ import numpy as np
 import pytest
 from helpers import cli
 
-from mslab import animals
-from mslab.animals import ANIMALS, IMAGES, LABELS, MOST, PACKAGE, SHA256, plan, read_array, read_wheel, shares, write
+from mslab.data import animals
+from mslab.data.animals import (
+    ANIMALS,
+    IMAGES,
+    LABELS,
+    MOST,
+    PACKAGE,
+    SHA256,
+    plan,
+    read_array,
+    read_wheel,
+    shares,
+    write,
+)
 from mslab.errors import DatasetError
 
 SMALL = np.arange(10 * 28 * 28, dtype=np.uint8).reshape(10, 28, 28)

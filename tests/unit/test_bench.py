@@ -2,7 +2,8 @@
 
 import pytest
 
-from mslab.bench import last_word, speed, steptime
+from benchmarks import speed, steptime
+from benchmarks.processes import last_word
 from mslab.check import check_dataset
 from mslab.errors import MslabError
 
@@ -68,7 +69,7 @@ def test_a_steps_rows_add_up_to_the_step(prefix):
 
 
 def test_the_table_of_knobs_is_of_differences_at_equal_seeds():
-    from mslab.bench import knobs
+    from benchmarks import knobs
 
     rows = [
         {"knob": knob, "imbalanced": rare, "seed": seed, "test_acc": accuracy, "seconds": 5.0}
@@ -89,7 +90,7 @@ def test_the_table_of_knobs_is_of_differences_at_equal_seeds():
 
 
 def test_the_imbalanced_copy_thins_out_class_after_class(squares):
-    from mslab.bench import knobs
+    from benchmarks import knobs
 
     report = check_dataset(squares / "three" / "train", squares / "three" / "val")
     thin = knobs.imbalanced(report, 1)

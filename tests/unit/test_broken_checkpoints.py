@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mslab import checkpoint
-from mslab.checkpoint import dialects, formats
+from mslab.checkpoint import dialects, readers
 from mslab.errors import CheckpointError
 
 DATA = PROJECT / "tests" / "data"  # torch.pth is PyTorch's own file, mindspore.ckpt MindSpore's
@@ -248,7 +248,7 @@ def test_a_folder_a_missing_file_and_one_that_may_not_be_read(tmp_path):
 
 
 def test_a_file_larger_than_allowed_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_BYTES", 1000)
+    monkeypatch.setattr(readers, "MAX_BYTES", 1000)
     assert "it has 1001 bytes" in refused(tmp_path / "x.ckpt", bytes(1001))
 
 
@@ -288,7 +288,7 @@ def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
 
 
 def test_more_tensors_than_allowed(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "MAX_TENSORS", 2)
+    monkeypatch.setattr(readers, "MAX_TENSORS", 2)
     rows = [(f"w{n}", [1], "Float32", b"1234") for n in range(3)]
     assert "more than 2 tensors" in refused(tmp_path / "x.ckpt", ckpt(*rows))
 

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 from PIL import Image
 
+from mslab.data.unpacking import import_archive
 from mslab.errors import DatasetError
-from mslab.unpacking import import_archive
 
 IMAGE = io.BytesIO()
 Image.new("RGB", (8, 8), "red").save(IMAGE, "PNG")

@@ -10,7 +10,7 @@ from helpers import PROJECT
 from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_config
 from mslab.config.page import page as made
 from mslab.errors import ConfigError
-from mslab.sweep.space import read_space
+from mslab.experiments.sweep.space import read_space
 
 GOOD = {"train_data": "a", "val_data": "b", "class_num": 9}
 

@@ -8,12 +8,12 @@ from mslab.errors import ConfigError
 
 
 def test_mixed_precision_takes_what_the_device_has(three):
-    from mslab import runtime
+    from mslab.runtime import devices
 
-    assert runtime.precision("auto", "cpu") == "O0" and runtime.precision("auto", "ascend") == "O2"
-    assert ("set_context", {"mode": 0}) in runtime.plan("cpu", "graph", 1, amp_level="auto")
+    assert devices.precision("auto", "cpu") == "O0" and devices.precision("auto", "ascend") == "O2"
+    assert ("set_context", {"mode": 0}) in devices.plan("cpu", "graph", 1, amp_level="auto")
     with pytest.raises(mslab.errors.DeviceError, match="O2 on a CPU: it has no float16"):
-        runtime.plan("cpu", "graph", 1, amp_level="O2")
+        devices.plan("cpu", "graph", 1, amp_level="O2")
 
 
 @pytest.mark.parametrize(

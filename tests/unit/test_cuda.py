@@ -11,7 +11,7 @@ import pytest
 from helpers import PROJECT, without_roots_rights
 from PIL import _imagingmath
 
-from mslab import cuda
+from mslab.runtime import cuda
 
 PREPARED = """
 import os, sys

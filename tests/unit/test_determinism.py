@@ -3,22 +3,25 @@
 import pytest
 from helpers import settings
 
-from mslab import check, manifest, runtime, splitting, streams
+from mslab import check
 from mslab.config import load_config
+from mslab.data import seeding, splitting
 from mslab.errors import ConfigError
+from mslab.runs import manifest
+from mslab.runtime import devices
 
 
 def test_streams_of_all_purposes_and_epochs_differ():
     draws = [
-        streams.stream(purpose, seed, epoch, rank).integers(2**62)
-        for purpose in streams.PURPOSES
+        seeding.stream(purpose, seed, epoch, rank).integers(2**62)
+        for purpose in seeding.PURPOSES
         for seed in (0, 1)
         for epoch in range(20)
         for rank in (0, 1)
     ]
     assert len(set(draws)) == len(draws)
     seeds = {
-        streams.augmentation_seed(seed, epoch, rank) for seed in (1, 2) for epoch in range(300) for rank in range(8)
+        seeding.augmentation_seed(seed, epoch, rank) for seed in (1, 2) for epoch in range(300) for rank in range(8)
     }
     assert len(seeds) == 2 * 300 * 8
 
@@ -32,14 +35,14 @@ def test_a_split_has_a_stream_of_its_own(squares, inside):
 
 @pytest.mark.parametrize("device,calls", [("cpu", 0), ("gpu", 1), ("ascend", 1)])
 def test_deterministic_asks_a_device_for_what_mindspore_has(device, calls):
-    plan = runtime.plan(device, "graph", 1, deterministic=True, workers=2)
+    plan = devices.plan(device, "graph", 1, deterministic=True, workers=2)
     names = [name for name, _ in plan]
     assert names.count("set_deterministic") == calls
     if calls:
         assert ("set_deterministic", {"deterministic": True}) in plan
         # MindSpore: before the workers find each other
         assert names.index("set_device") < names.index("set_deterministic") < names.index("communication.init")
-    assert "set_deterministic" not in [name for name, _ in runtime.plan(device, "graph", 1)]
+    assert "set_deterministic" not in [name for name, _ in devices.plan(device, "graph", 1)]
 
 
 def test_deterministic_does_nothing_on_a_cpu_and_that_is_said(squares):

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from helpers import PROJECT, without_roots_rights
 
-from mslab import cuda
-from mslab.doctor import Diagnosis, Facts, judge
 from mslab.doctor import facts as gathering
+from mslab.doctor.diagnosis import Diagnosis, Facts, judge
 from mslab.doctor.rules import RULES
+from mslab.runtime import cuda
 
 GIB = 2**30
 FOUND = [cuda.Library(name, package, "/lib") for name, package in (cuda.LIBRARIES | cuda.SYSTEM).items()]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from helpers import PROJECT, settings
 
-from mslab import guards
 from mslab.config import load_config
 from mslab.errors import ConfigError
-from mslab.guards import Watch
+from mslab.training import monitor
+from mslab.training.monitor import Watch
 
 NAMES = ["a", "b", "c"]
 
@@ -61,7 +61,7 @@ def test_one_answer_twice_in_a_row_and_not_once():
 
 def test_an_epoch_that_waits_for_images_and_not_one_that_waits_little():
     one, said = watch()
-    assert list(one.waiting(iter("abc"))) == ["a", "b", "c"] and 0 < one.waited < guards.LONG
+    assert list(one.waiting(iter("abc"))) == ["a", "b", "c"] and 0 < one.waited < monitor.LONG
     for waited, seconds in ((5.5, 10.0), (4.9, 5.0)):
         one.waited = waited
         one.data(row(1, seconds=seconds))
@@ -125,6 +125,6 @@ def test_epochs_that_were_not_measured_are_left_out():
 
 
 def test_the_page_has_a_row_for_each():
-    codes = re.findall(r'self\.say\(\s*"([a-z-]+)"', Path(guards.__file__).read_text())
+    codes = re.findall(r'self\.say\(\s*"([a-z-]+)"', Path(monitor.__file__).read_text())
     page = (PROJECT / "docs" / "controls.md").read_text(encoding="utf-8")
     assert set(codes) == set(re.findall(r"^\| `([a-z-]+)` \|", page[page.index("## Guards") :], re.MULTILINE))

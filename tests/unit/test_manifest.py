@@ -5,11 +5,12 @@ import shutil
 
 import jsonschema
 
-from mslab import check, manifest
+from mslab import check
+from mslab.runs import manifest
 
 
 def test_the_schema_in_the_package_is_that_of_the_code():
-    assert manifest.FILE.read_text() == manifest.schema(), "python -m mslab.manifest writes it"
+    assert manifest.FILE.read_text() == manifest.schema(), "python -m mslab.runs.manifest writes it"
     jsonschema.Draft202012Validator.check_schema(json.loads(manifest.FILE.read_text()))
 
 

@@ -5,16 +5,16 @@ import logging
 
 import pytest
 
-from mslab import runtime
+from mslab.runtime import devices
 
 
 @pytest.fixture
 def screen():
     """What the terminal gets of the kit's messages."""
     stream = io.StringIO()
-    before = runtime.terminal.setStream(stream)
+    before = devices.terminal.setStream(stream)
     yield stream
-    runtime.terminal.setStream(before)
+    devices.terminal.setStream(before)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from helpers import draw
 
-from mslab import check, metrics
+from mslab import check
+from mslab.evaluation import metrics
 
 
 def test_confusion_rows_are_true_columns_predicted():

@@ -1,4 +1,4 @@
-"""mslab.mushrooms: drawn data are reproducible, overwrite nothing, and give no class away by colour alone."""
+"""data.mushrooms: drawn data are reproducible, overwrite nothing, and give no class away by colour alone."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from mslab import mushrooms
-from mslab.mushrooms import CAMERAS, CLASSES, COUNTS, MARKS, PALETTE, SHAPES, draw_datasets, draw_image
+from mslab.data.mushrooms import drawing
+from mslab.data.mushrooms.drawing import CAMERAS, CLASSES, COUNTS, MARKS, PALETTE, SHAPES, draw_datasets, draw_image
 
 TINY = {"mushrooms9": {"train": 2, "val": 1, "test": 1}, "mushrooms2": {"train": 2, "val": 1, "test": 1}}
 
@@ -150,6 +150,6 @@ def test_colour_and_place_alone_do_not_give_the_class_away():
 
 
 def test_the_version_is_part_of_the_record(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(mushrooms, "VERSION", mushrooms.VERSION + 1)
+    monkeypatch.setattr(drawing, "VERSION", drawing.VERSION + 1)
     with pytest.raises(FileExistsError, match="version"):
         draw(drawn)

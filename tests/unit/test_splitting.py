@@ -10,8 +10,8 @@ from PIL import Image
 from mslab.check import check_dataset
 from mslab.check.content import near_pairs
 from mslab.check.images import each
+from mslab.data.splitting import split_dataset
 from mslab.errors import DatasetError
-from mslab.splitting import split_dataset
 
 
 @pytest.fixture

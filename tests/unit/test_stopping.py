@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mslab import stopping
 from mslab.config import load_config
+from mslab.training import stopping
 
 GOOD = {"train_data": "a", "val_data": "b", "class_num": 9, "epochs": 20}
 

@@ -9,11 +9,11 @@ import pytest
 from helpers import settings
 from studies import SPACE, minimal, study_in
 
-from mslab import sweep
 from mslab.config import load_config
 from mslab.errors import ConfigError, RunError
-from mslab.sweep import Options, crew, ledger, page
-from mslab.sweep.space import Knob, grid, parse, read_space
+from mslab.experiments.sweep import crew, ledger, page
+from mslab.experiments.sweep.space import Knob, grid, parse, read_space
+from mslab.experiments.sweep.study import Options, resume_sweep, run_sweep, seconds_of
 
 
 def problems(content: dict, sampler: str = "tpe", backbone: bool = False, **more) -> dict[str, str]:
@@ -145,19 +145,19 @@ def test_a_missing_space_names_those_beside_it(tmp_path):
 
 
 def test_budgets_are_times():
-    assert [sweep.seconds_of(text) for text in ("90s", "30m", "1.5h", None)] == [90, 1800, 5400, None]
+    assert [seconds_of(text) for text in ("90s", "30m", "1.5h", None)] == [90, 1800, 5400, None]
     for text in ("2", "2d", "0m", "soon"):
         with pytest.raises(ConfigError, match=f"--budget {text} is no time") as caught:
-            sweep.seconds_of(text)
+            seconds_of(text)
         assert "1.5h" in str(caught.value)
 
 
 def test_time_limits_and_folders_that_do_not_fit(squares, inside):
     (inside / "space.yaml").write_text("lr_max: {low: 0.01, high: 0.2, log: true}\n")
     with pytest.raises(ConfigError, match=r"max_training_time: 2\.0 would leave trials in the middle"):
-        sweep.run_sweep(settings(squares / "three", 3, max_training_time=2.0), inside / "space.yaml")
+        run_sweep(settings(squares / "three", 3, max_training_time=2.0), inside / "space.yaml")
     with pytest.raises(RunError, match=r"nowhere has no sweep\.json that can be read") as caught:
-        sweep.resume_sweep("nowhere", {})
+        resume_sweep("nowhere", {})
     assert "expected" in str(caught.value) and "mslab sweep" in str(caught.value)
     assert not (inside / "runs").exists()
 
@@ -233,7 +233,7 @@ def test_a_trial_whose_process_is_gone_is_taken_up_three_times(tmp_path, storage
     place = ledger.storage_of(storage, tmp_path)
     study = study_in(tmp_path, place=place)
     script = (
-        "import sys; from mslab.sweep import ledger; from mslab.sweep.space import Knob\n"
+        "import sys; from mslab.experiments.sweep import ledger; from mslab.experiments.sweep.space import Knob\n"
         "import optuna; s = optuna.load_study(storage=ledger.open_storage(sys.argv[1]), study_name='s')\n"
         "ledger.begin(s, [Knob('lr_max', low=0.01, high=0.5)])\n"
     )

@@ -8,10 +8,10 @@ import zipfile
 import pytest
 from helpers import cli, draw
 
-from mslab import unpacking
 from mslab.check import check_dataset
+from mslab.data import unpacking
+from mslab.data.unpacking import import_archive
 from mslab.errors import DatasetError
-from mslab.unpacking import import_archive
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from mslab import launching, runtime
 from mslab.errors import ConfigError, DeviceError, RunError
-from mslab.launching import Crew
+from mslab.runtime import devices
+from mslab.training import launching
+from mslab.training.launching import Crew
 
 
 def test_fewer_visible_devices_than_workers():
@@ -63,4 +64,4 @@ def test_the_launchers_of_several_machines_tell_each_other_how_they_end():
 
 def test_float16_on_a_cpu_is_refused_with_the_reason():
     with pytest.raises(DeviceError, match="amp_level: O2 on a CPU: it has no float16 arithmetic"):
-        runtime.plan("cpu", "graph", 1, amp_level="O2")
+        devices.plan("cpu", "graph", 1, amp_level="O2")

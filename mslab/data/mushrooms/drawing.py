@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from mslab.check import cores
-from mslab.mushrooms.marks import MARKS
-from mslab.mushrooms.scene import CAMERAS, draw_image
-from mslab.mushrooms.shape import SHAPES
-from mslab.mushrooms.species import CLASSES, PALETTE
+from mslab.data.mushrooms.marks import MARKS
+from mslab.data.mushrooms.scene import CAMERAS, draw_image
+from mslab.data.mushrooms.shape import SHAPES
+from mslab.data.mushrooms.species import CLASSES, PALETTE
 
 __all__ = ["CAMERAS", "CLASSES", "COUNTS", "MARKS", "PALETTE", "SHAPES", "VERSION", "draw_datasets", "draw_image"]
 

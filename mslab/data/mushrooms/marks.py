@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mslab.mushrooms.shape import TURN, Colour, Mushroom, around, blobs, curve, grid, scatter, strokes
+from mslab.data.mushrooms.shape import TURN, Colour, Mushroom, around, blobs, curve, grid, scatter, strokes
 
 
 def clearest(on: np.ndarray, pale: Colour, dark: Colour) -> Colour:

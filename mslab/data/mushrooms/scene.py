@@ -6,9 +6,9 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw, ImageFilter
 
-from mslab.mushrooms.marks import MARKS
-from mslab.mushrooms.shape import TURN, Mushroom
-from mslab.mushrooms.species import PALETTE, Species
+from mslab.data.mushrooms.marks import MARKS
+from mslab.data.mushrooms.shape import TURN, Mushroom
+from mslab.data.mushrooms.species import PALETTE, Species
 
 
 class Camera(NamedTuple):

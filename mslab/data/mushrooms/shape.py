@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import ImageDraw
 
-from mslab.mushrooms.species import Species
+from mslab.data.mushrooms.species import Species
 
 Curve = tuple[np.ndarray, np.ndarray]
 SHAPES: dict[str, Callable[[np.ndarray], Curve]] = {  # s -> r, z of a cap; z is then scaled and its rim moved to 0

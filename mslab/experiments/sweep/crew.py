@@ -17,13 +17,15 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from mslab import errors, repeating, runtime
+from mslab import errors
 from mslab.errors import TrainingError
-from mslab.sweep import ledger
-from mslab.sweep.space import Knob, label
+from mslab.experiments import repeating
+from mslab.experiments.sweep import ledger
+from mslab.experiments.sweep.space import Knob, label
+from mslab.runtime import devices
 
 say = logging.getLogger("mslab")
-START = "from mslab.sweep.worker import main; main()"
+START = "from mslab.experiments.sweep.worker import main; main()"
 TICK = 1.0  # seconds between two looks whether a worker has died without a word
 FAILURES = 3  # of the first trials, after which nothing is likely to work
 SILENT_DEATHS = 4  # of workers, one after the other, none of which has completed an epoch
@@ -111,7 +113,7 @@ class Crew:
     def work(self) -> str:
         """Train. Returns how it ended: done, budget or stopped (Ctrl-C). Raises MslabError where no trial can work."""
         try:
-            with runtime.interruptible() as interrupted:  # a message half dealt with would leave its worker waiting
+            with devices.interruptible() as interrupted:  # a message half dealt with would leave its worker waiting
                 self.loop(interrupted)
         except KeyboardInterrupt:  # a second one
             self.stopping = True

@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from mslab.errors import ConfigError
-from mslab.sweep.space import Knob, grid, label
+from mslab.experiments.sweep.space import Knob, grid, label
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 HEARTBEAT, GRACE = 30, 180  # seconds: between two signs of life, and after the last one, until a trial counts as lost

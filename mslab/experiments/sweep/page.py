@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 
 from mslab.checkpoint import write_text
 from mslab.config import read_yaml
-from mslab.sweep import ledger
-from mslab.sweep.crew import short
-from mslab.sweep.space import Knob, idle, label
+from mslab.experiments.sweep import ledger
+from mslab.experiments.sweep.crew import short
+from mslab.experiments.sweep.space import Knob, idle, label
 
 ENOUGH = 10  # completed trials, below which importance would be chance
 DRAWN = 12  # settings with an axis of their own
@@ -24,7 +24,7 @@ DRAWN = 12  # settings with an axis of their own
 
 def write(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], folder: Path) -> Path:
     """Write the page of a sweep into its folder."""
-    from mslab.report import render
+    from mslab.report.writing import render
 
     page = folder / "report.html"
     write_text(page, render("sweep.html", facts(told, study, space, folder), "en"))

@@ -16,14 +16,15 @@ from typing import Any
 
 from easydict import EasyDict
 
-from mslab import checkpoint, repeating
+from mslab import checkpoint
 from mslab.check import DatasetReport, check_dataset
 from mslab.config import load_config, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
-from mslab.runfolder import fresh_folder
-from mslab.sweep import ledger
-from mslab.sweep.crew import Crew
-from mslab.sweep.space import Knob, contradicting, parse, read_space
+from mslab.experiments import repeating
+from mslab.experiments.sweep import ledger
+from mslab.experiments.sweep.crew import Crew
+from mslab.experiments.sweep.space import Knob, contradicting, parse, read_space
+from mslab.runs.folder import fresh_folder
 
 say = logging.getLogger("mslab")
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -174,7 +175,7 @@ def carry_out(
         crew.close()
         save()
     try:
-        from mslab.sweep import page
+        from mslab.experiments.sweep import page
 
         say.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
     except Exception as error:  # what was trained stays
@@ -255,9 +256,9 @@ def table(told: Mapping[str, Any]) -> str:
     from rich import box
     from rich.table import Table
 
-    from mslab.show import cell, render
-    from mslab.sweep.crew import short
-    from mslab.sweep.page import command
+    from mslab.experiments.sweep.crew import short
+    from mslab.experiments.sweep.page import command
+    from mslab.report.show import cell, render
 
     if told["best"] is None:
         return "no trial was completed"

@@ -17,12 +17,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mslab import repeating, runtime
 from mslab.config import load_config
 from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, explain
+from mslab.experiments import repeating
+from mslab.runtime import devices
 
 if TYPE_CHECKING:
-    from mslab.runfolder import Run
+    from mslab.runs.folder import Run
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody is left to hear what it finds
     link = Connection(int(sys.argv[1]))
-    with runtime.on_stop(runtime.stop_at_once), contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
+    with devices.on_stop(devices.stop_at_once), contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
         _, setup = link.recv()
         sys.argv = setup["argv"]  # what the manifests of its runs call their command
         while True:
@@ -43,7 +44,7 @@ def main() -> None:
 def answer(word: str, job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) -> tuple[str, dict[str, Any]]:
     """Do a job. What goes wrong is an answer, too."""
     try:
-        with runtime.quiet():
+        with devices.quiet():
             return measure(job) if word == "measure" else train(job, setup, link)
     except KeyboardInterrupt:
         return "stopped", {}
@@ -58,7 +59,7 @@ def answer(word: str, job: Mapping[str, Any], setup: Mapping[str, Any], link: Co
 def train(job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) -> tuple[str, dict[str, Any]]:
     """Train a trial from its beginning, or on from its last epoch where it was taken up again."""
     config = load_config(setup["given"] | job["values"])
-    from mslab import training
+    from mslab.training import loop
 
     found = taken_up(job, config)
     path = Path(job["path"])
@@ -76,10 +77,10 @@ def train(job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) ->
 
     run.ends = ends
     if found:
-        done = training.go_on(run, found[1], setup["report"])
+        done = loop.go_on(run, found[1], setup["report"])
     else:
         with run.recording():
-            done = training.go(run, setup["report"])
+            done = loop.go(run, setup["report"])
     ended = run.manifest["ended_by"] or ""
     best = run.best
     seconds = round(sum(row["seconds"] for row in run.rows), 1)
@@ -91,11 +92,11 @@ def train(job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) ->
 
 def taken_up(job: Mapping[str, Any], config: Mapping[str, Any]) -> "tuple[Run, Any] | None":
     """The run of an earlier try, and its last.ckpt; None where there is none, or it is not of these values."""
-    from mslab import training
+    from mslab.training import loop
 
     for path in job["earlier"]:
         try:
-            run, last = training.reopen(path)
+            run, last = loop.reopen(path)
         except MslabError:
             continue
         if all(json.dumps(run.config[key]) == json.dumps(config[key]) for key in job["values"]):
@@ -112,7 +113,7 @@ def measured(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
 
 def measure(job: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The accuracy of a run's best.ckpt on the test images."""
-    from mslab import evaluation
+    from mslab.evaluation import measuring
 
     report = job["report"]
-    return "measured", {"accuracy": evaluation.evaluate(job["run"], report.root, report, job["device"])["accuracy"]}
+    return "measured", {"accuracy": measuring.evaluate(job["run"], report.root, report, job["device"])["accuracy"]}

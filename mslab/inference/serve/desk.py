@@ -13,10 +13,12 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
-from mslab import data, inspection, predict
 from mslab.check.pool import Pool
 from mslab.check.worker import FORMATS
-from mslab.serve.limits import PIXELS, Refused
+from mslab.data import batching
+from mslab.evaluation import gradcam
+from mslab.inference import predicting
+from mslab.inference.serve.limits import PIXELS, Refused
 
 STARTS = {  # how files begin that are opened at all: Pillow knows formats that start other programs (EPS)
     "JPEG": (b"\xff\xd8\xff",),
@@ -32,10 +34,10 @@ EMPTY = {"class": None, "probability": None, "probabilities": None, "error": "",
 class Desk:
     """The network and the one thread that asks it. `folder`: where images lie while they are looked at."""
 
-    def __init__(self, model: predict.Model, folder: Path) -> None:
+    def __init__(self, model: predicting.Model, folder: Path) -> None:
         self.model, self.folder = model, folder
         # kept, since MindSpore compiles each new cell anew; a .mindir or .onnx file has no backbone to take a slope at
-        self.heat_map = inspection.HeatMap(model.loaded.network).set_train(False) if model.loaded else None
+        self.heat_map = gradcam.HeatMap(model.loaded.network).set_train(False) if model.loaded else None
         self.thread = ThreadPoolExecutor(1, "images")
         self.pool: Pool | None = None
         self.stopping = False
@@ -68,8 +70,8 @@ class Desk:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             files, errors = self.prepared(images, Path(folder))
             good = [file for file, error in zip(files, errors, strict=True) if not error]
-            source = data.Images(good, np.zeros(len(good), np.int32), self.model.class_names)
-            seen = inspection.batches(self.model.info, source, 1)  # begins with the first next(): `good` may be empty
+            source = batching.Images(good, np.zeros(len(good), np.int32), self.model.class_names)
+            seen = gradcam.batches(self.model.info, source, 1)  # begins with the first next(): `good` may be empty
             return [EMPTY | ({"error": error} if error else self.look_at(next(seen)[0], heat)) for error in errors]
 
     def prepared(self, images: list[bytes], folder: Path) -> tuple[list[Path], list[str]]:
@@ -91,7 +93,7 @@ class Desk:
                     f"{self.model.info['image_size']}",
                 )
             if seen["code"]:
-                errors[index] = predict.problem(seen)
+                errors[index] = predicting.problem(seen)
             elif seen["format"] not in FORMATS or seen["orientation"] != 1:
                 converted.append(index)
         for position, made in self.ask("convert", [files[index] for index in converted]):
@@ -99,7 +101,7 @@ class Desk:
             if "copy" in made:
                 files[index] = Path(made["copy"])
             else:
-                errors[index] = predict.problem(made)
+                errors[index] = predicting.problem(made)
         return files, errors
 
     def ask(self, request: str, files: list[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -114,13 +116,13 @@ class Desk:
         logits = self.model.logits(x)[0]
         if not np.isfinite(logits).all():  # JSON has no word for it
             return {"error": "the network's answer is not finite: its weights are of no use"}
-        row = predict.answer(logits, self.model.class_names)
+        row = predicting.answer(logits, self.model.class_names)
         if not heat or self.heat_map is None:
             return row
         chosen = ms.Tensor(np.array([logits.argmax()], np.int32))
         warm = self.heat_map(ms.Tensor(x), chosen).asnumpy()[0]  # (h, w)
-        picture = inspection.overlay(inspection.as_pixels(self.model.info, x)[0], warm / max(warm.max(), 1e-12))
-        return row | {"heat": inspection.data_uri(picture).partition(",")[2]}
+        picture = gradcam.overlay(gradcam.as_pixels(self.model.info, x)[0], warm / max(warm.max(), 1e-12))
+        return row | {"heat": gradcam.data_uri(picture).partition(",")[2]}
 
 
 def known(content: bytes) -> bool:

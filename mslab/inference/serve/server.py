@@ -27,10 +27,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mslab.errors import MslabError
-from mslab.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING, Refused
+from mslab.inference.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING, Refused
 
 if TYPE_CHECKING:
-    from mslab.serve.desk import Desk
+    from mslab.inference.serve.desk import Desk
 
 say = logging.getLogger("mslab")
 
@@ -62,10 +62,10 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 "send is not encrypted; browsers allow the camera at http://127.0.0.1 only",
                 host,
             )
-        from mslab import predict
-        from mslab.serve.desk import Desk
+        from mslab.inference import predicting
+        from mslab.inference.serve.desk import Desk
 
-        model = predict.open_model(source, device, batch=1)
+        model = predicting.open_model(source, device, batch=1)
         with tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder, Desk(model, Path(folder)) as desk:
             desk.thread.submit(desk.warm_up).result()
             # no proxy_headers: they would let a client say who it is; log_config: what is logged is logged here

@@ -1,0 +1,15 @@
+"""Weights in files: bounded readers, other projects' dialects, exact loading, atomic writing.
+
+reading (any file) -> readers and pth (one format each) -> dialects (whose names) -> loading (into a network); writing;
+converting (mslab convert). A file of the kit's is MindSpore's protobuf: one entry a tensor, plus one text entry named
+`mslab`: JSON with class names, image size, normalisation, stage table and profile, so that a lone file can be
+evaluated. Reading needs no MindSpore, and nothing unchecked is handed to it.
+"""
+
+from mslab.checkpoint.dialects import HEAD
+from mslab.checkpoint.loading import check_only, load_exactly
+from mslab.checkpoint.reading import Weights, read
+from mslab.checkpoint.writing import replace_atomically, save, save_arrays, save_safetensors, sha256, write_text
+
+__all__ = ["HEAD", "Weights", "check_only", "load_exactly", "read", "replace_atomically", "save", "save_arrays"]
+__all__ += ["save_safetensors", "sha256", "write_text"]

@@ -1,0 +1,11 @@
+"""Settings: one schema in which every field says unit and effect; YAML 1.2 in, validated settings out.
+
+schema: the fields; rules: what contradicts what, and what does nothing; aliases: other projects' names; loading: files,
+dicts and key=value; page: docs/settings.md.
+"""
+
+from mslab.config.aliases import NEIGHBOURS, SAME
+from mslab.config.loading import dump_config, load_config, read_yaml
+from mslab.config.schema import FIELDS, Profile, Stage, Triple
+
+__all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Stage", "Triple", "dump_config", "load_config", "read_yaml"]

@@ -1,0 +1,1 @@
+"""Trained networks: loaded and measured (measuring), figures from logits (metrics), heat maps (gradcam)."""

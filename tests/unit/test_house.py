@@ -1,0 +1,94 @@
+"""The rooms of mslab/: imports go down one list, and nothing in them has outgrown its place."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import PROJECT
+
+PACKAGE = PROJECT / "mslab"
+ROOMS = [
+    "errors",
+    "model",
+    "schedule",
+    "cpu_layout",
+    "config",
+    "check",
+    "runtime",
+    "checkpoint",
+    "data",
+    "runs",
+    "evaluation",
+    "training",
+    "inference",
+    "report",
+    "experiments",
+    "reproduce",
+    "grade",
+    "doctor",
+    "cli",
+    "modelarts",
+]
+MOST = {"__init__": 60, "module": 400, "function": 60}  # lines
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(file: Path) -> str:
+    """room_of(mslab/data/mushrooms/shape.py) -> "data" """
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> Iterator[list[str]]:
+    """What a file imports of mslab, at its top or later: ["data", "batching", "Images"]."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} imports relative to itself; name mslab in full"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}".split(".")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split(".")
+
+
+def test_mslab_is_twenty_rooms():
+    found = {room_of(file) for file in FILES} - {"__init__"}
+    assert found == set(ROOMS) and len(found) <= 24
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_down_the_list_of_rooms(room):
+    below = ROOMS[: ROOMS.index(room)]
+    for file in FILES:
+        if room_of(file) != room:
+            continue
+        for first, *rest in imported(file):
+            assert first != "benchmarks", f"{file} imports a tool of the project"
+            if first == "mslab" and rest and rest[0] in ROOMS and rest[0] != room:
+                assert rest[0] in below, f"{file} imports {rest[0]}, which is above it"
+                assert room not in ("model", "schedule"), f"{file} reads alone: it imports nothing of mslab"
+
+
+def test_within_a_room_no_two_modules_import_each_other():
+    for room in ROOMS:
+        modules = {".".join(f.relative_to(PROJECT).with_suffix("").parts): f for f in FILES if room_of(f) == room}
+        graph = {
+            name: {m for names in imported(file) for m in matching(names, modules)} for name, file in modules.items()
+        }
+        for name in graph:
+            assert name not in reachable(graph, name), f"{name} imports itself by way of {sorted(graph[name])}"
+
+
+def matching(names: list[str], modules: dict[str, Path]) -> list[str]:
+    return [name for count in range(2, len(names) + 1) if (name := ".".join(names[:count])) in modules]
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    todo = list(graph[start])
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += graph[name]
+    return found
