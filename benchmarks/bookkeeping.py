@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport
-from mslab.report.show import render
 from mslab.runs.folder import Run
+from mslab.runtime.tables import render
 
 # Run.create is measured as a whole
 KEPT = ("took", "write_manifest", "write_history", "write_steps", "write_json", "ended")

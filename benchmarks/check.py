@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.processes import told
 from mslab.check import check_dataset, cores
-from mslab.report.show import render
+from mslab.runtime.tables import render
 
 CLASSES = 10
 SHAPE = (375, 500)  # pixels, height and width

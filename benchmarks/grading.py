@@ -17,7 +17,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mslab.report.show import render
+from mslab.runtime.tables import render
 
 SMALL = [[1, 32, 1], [1, 64, 2], [1, 128, 2]]  # configs/knobs.yaml's: half a million weights
 IMAGES = 20  # hidden images of each of nine classes

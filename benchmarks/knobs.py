@@ -17,9 +17,9 @@ from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport
-from mslab.report.show import render
+from mslab.runtime.tables import render
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 RAREST = 0.1  # share of the last class's images in the imbalanced copy
 KNOBS: dict[str, dict[str, Any]] = {
     "baseline": {},

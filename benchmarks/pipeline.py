@@ -20,7 +20,7 @@ from benchmarks.check import SHAPE, draw_photos
 from benchmarks.processes import told
 from benchmarks.speed import CONTENDERS, Child
 from mslab.check import check_dataset, cores
-from mslab.report.show import render
+from mslab.runtime.tables import render
 
 VARIANTS = {  # name -> (packed, cache)
     "folders": (False, "none"),

@@ -16,8 +16,8 @@ from rich.table import Table
 from mslab import model
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
-from mslab.report.show import render
 from mslab.runtime import devices
+from mslab.runtime.tables import render
 
 BATCHES = (1, 4, 8, 16, 32, 64)
 CLASSES = 1000

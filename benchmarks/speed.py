@@ -26,7 +26,7 @@ from benchmarks import contenders
 from benchmarks.processes import last_word
 from mslab.check import cores
 from mslab.errors import MslabError
-from mslab.report.show import render
+from mslab.runtime.tables import render
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "mslab, GRAPH": {"maker": "mslab", "mode": "graph"},

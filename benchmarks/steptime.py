@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks.speed import CONTENDERS, WARM, Child
 from mslab.check import cores
 from mslab.errors import MslabError
-from mslab.report.show import render
+from mslab.runtime.tables import render
 
 STEPS = 7  # measured one by one; the table is of the median one
 OURS = "mslab, GRAPH"

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 from mslab.errors import MslabError
-from mslab.report.show import render
+from mslab.runtime.tables import render
 
 
 def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progress: Any) -> list[dict[str, Any]]:

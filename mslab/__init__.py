@@ -9,7 +9,7 @@ mslab.Run(path), to look at in a notebook
 import importlib
 from typing import Any
 
-from mslab.runtime import devices
+from mslab.runtime import console, versions
 
 __version__ = "0.1.0"
 
@@ -24,9 +24,9 @@ PUBLIC = {  # name -> module; imported at first use, since MindSpore takes secon
 }
 __all__ = [*PUBLIC, "__version__"]
 
-devices.set_environment()  # has to come before MindSpore's first operator
+versions.set_environment()  # has to come before MindSpore's first operator
 
-devices.talk_to_terminal()
+console.talk_to_terminal()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,44 @@ stage's entry see the batch as a few tall images, one a core; values are the sam
 changes: cells are put between, and parameters keep their names.
 """
 
-from mindspore import Tensor, nn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from mslab import cells
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+
+def overwrite(parameter: ms.Parameter, value: np.ndarray | ms.Tensor) -> None:
+    """Copy the value into the parameter where it lies.
+
+    Parameter.set_data gives it other memory. In PYNATIVE an optimizer that has run once goes on with the old memory, so
+    that nothing it does reaches the network any more, without a word.
+    """
+    ops.assign(parameter, ms.Tensor(value, parameter.dtype))
+
+
+@contextmanager
+def names_kept(network: nn.Cell) -> Iterator[None]:
+    """What is done to the network's cells meanwhile renames no parameter. MindSpore prefixes them at each setting."""
+    names = {id(parameter): parameter.name for parameter in network.get_parameters()}
+    yield
+    for parameter in network.get_parameters():
+        parameter.name = names[id(parameter)]
+
+
+def replace(network: nn.Cell, wanted: Callable[[nn.Cell], bool], make: Callable[[nn.Cell], nn.Cell]) -> None:
+    """Put make(cell) in the place of every cell inside that is wanted. `make` takes over the cell's parameters."""
+    with names_kept(network):
+        for _, parent in list(network.cells_and_names()):
+            for name, cell in list(parent.name_cells().items()):
+                if not wanted(cell):
+                    continue
+                if isinstance(parent, nn.SequentialCell):
+                    parent[int(name)] = make(cell)
+                else:
+                    setattr(parent, name, make(cell))
+
 
 LARGEST = 7  # pixels, side of the maps that are folded; measured: from 8x8 on it gains nothing
 
@@ -74,7 +109,7 @@ def fold_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: 
             set_apart(stage, groups, before)
             folded += 1
     if folded:
-        with cells.names_kept(backbone):
+        with names_kept(backbone):
             backbone.layers = (*stages[:-folded], Side(stages[-folded:], groups))
     return folded
 
@@ -85,4 +120,4 @@ def set_apart(stage: nn.Cell, groups: int, size: int) -> None:
     def mixes(cell: nn.Cell) -> bool:
         return isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0] > 0)
 
-    cells.replace(stage, mixes, lambda conv: Apart(conv, groups))
+    replace(stage, mixes, lambda conv: Apart(conv, groups))

@@ -15,7 +15,7 @@ from pathlib import Path
 from mslab.check import packed
 from mslab.errors import ConfigError, DatasetError, MslabError
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 CONFIG = "modelarts.yaml"
 OWN = ("data_url", "train_url", "checkpoint_url")
 
@@ -45,7 +45,7 @@ def translate(arguments: Sequence[str], environ: Mapping[str, str] = os.environ)
     if "checkpoint_url" in given:
         words = ["transfer", words[1], "--backbone", str(Path(given["checkpoint_url"]).resolve())]
     if rank == "0" and (begun := unfinished(out, text)):
-        say.info("%s has not ended and had the same settings: it goes on; another --train_url begins anew", begun)
+        log.info("%s has not ended and had the same settings: it goes on; another --train_url begins anew", begun)
         words = ["train", "--resume", str(begun)]
     if workers > 1:
         words += ["--workers", str(workers)]

@@ -343,16 +343,16 @@ MUTANTS = [
     Mutant(
         "--json - prints one document and nothing else",
         "mslab/cli/commands.py",
-        '    if json_file != "-":\n        print(devices.harmless(str(report)))',
-        "    print(devices.harmless(str(report)))",
+        '    if json_file != "-":\n        print(console.escape_control(str(report)))',
+        "    print(console.escape_control(str(report)))",
         "test_check test_cli",
         "json",
     ),
     Mutant(
         "a check that finds an error ends with exit code 1",
         "mslab/cli/commands.py",
-        "        print(devices.harmless(str(report)))\n    return 0 if report.ok else 1",
-        "        print(devices.harmless(str(report)))\n    return 0",
+        "        print(console.escape_control(str(report)))\n    return 0 if report.ok else 1",
+        "        print(console.escape_control(str(report)))\n    return 0",
         "test_check test_cli",
         "exit_code or check_prints",
     ),
@@ -374,7 +374,7 @@ MUTANTS = [
     ),
     Mutant(
         "a direction character in a name does not reach the terminal",
-        "mslab/runtime/devices.py",
+        "mslab/runtime/console.py",
         "c if c in kept or c.isprintable() else",
         'c if c in kept or c >= " " else',
         "test_runtime",
@@ -382,14 +382,14 @@ MUTANTS = [
     ),
     Mutant(
         "an escape character in a name does not reach the terminal in a log message",
-        "mslab/runtime/devices.py",
-        "return harmless(super().format(record))",
+        "mslab/runtime/console.py",
+        "return escape_control(super().format(record))",
         "return super().format(record)",
         "test_messages",
     ),
     Mutant(
         "the compile cache of MindSpore stays off, also where it was switched on",
-        "mslab/runtime/devices.py",
+        "mslab/runtime/versions.py",
         'environ["MS_COMPILER_CACHE_ENABLE"] = "0"',
         'environ.setdefault("MS_COMPILER_CACHE_ENABLE", "0")',
         "test_runtime",
@@ -575,7 +575,7 @@ MUTANTS = [
     Mutant(
         "after measuring with the running mean, training goes on with the weights themselves",
         "mslab/training/trainer.py",
-        "            for name, value in raw.items():\n                cells.overwrite(own[name], value)\n",
+        "            for name, value in raw.items():\n                cpu_layout.overwrite(own[name], value)\n",
         "            pass\n",
         "test_running_mean",
     ),
@@ -603,16 +603,14 @@ MUTANTS = [
     Mutant(
         "the rate finder puts the weights back, also where it is stopped",
         "mslab/experiments/lr_find.py",
-        "    try:\n        yield\n    finally:\n        for name, parameter in network.parameters_dict().items():\n"
-        "            cells.overwrite(parameter, before[name])\n",
-        "    yield\n    for name, parameter in network.parameters_dict().items():\n"
-        "        cells.overwrite(parameter, before[name])\n",
+        "    try:\n        yield\n    finally:\n        for name, parameter in network.parameters_dict().items():\n            cpu_layout.overwrite(parameter, before[name])\n",
+        "    yield\n    for name, parameter in network.parameters_dict().items():\n        cpu_layout.overwrite(parameter, before[name])\n",
         "test_ratefinder",
         "put_back",
     ),
     Mutant(
         "a value put into a parameter reaches the optimizer that has run, in PYNATIVE too",
-        "mslab/cells.py",
+        "mslab/cpu_layout.py",
         "ops.assign(parameter, ms.Tensor(value, parameter.dtype))",
         "parameter.set_data(ms.Tensor(value, parameter.dtype))",
         "test_cells",
@@ -690,8 +688,8 @@ MUTANTS = [
     Mutant(
         "a rollback takes back the optimizer's moments with the weights",
         "mslab/training/trainer.py",
-        "        for name, parameter in self.state().items():\n            cells.overwrite",
-        "        for name, parameter in self.network.parameters_dict().items():\n            cells.overwrite",
+        "        for name, parameter in self.state().items():\n            cpu_layout.overwrite",
+        "        for name, parameter in self.network.parameters_dict().items():\n            cpu_layout.overwrite",
         "test_controls",
         "rollback",
     ),

@@ -13,9 +13,9 @@ import typer
 
 from mslab import __version__
 from mslab.errors import ConfigError, explain
-from mslab.runtime import devices
+from mslab.runtime import console, devices, signals
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 app = typer.Typer(
     help="mslab: a transfer-learning lab kit on MindSpore.",
     no_args_is_help=True,
@@ -57,11 +57,11 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
-            with devices.quiet() as noise, devices.on_stop(devices.stop_at_once):
+            with console.capture_stderr() as noise, signals.on_stop(signals.stop_at_once):
                 try:
                     code = function(*arguments, **options) or 0
                 except KeyboardInterrupt:
-                    say.info("stopped by Ctrl-C; mslab train --resume RUN continues a training run")
+                    log.info("stopped by Ctrl-C; mslab train --resume RUN continues a training run")
                     code = 130
                 except typer.BadParameter:  # a wrong command line: typer says so and exits with 2
                     raise
@@ -70,7 +70,7 @@ def job(owner: typer.Typer, name: str) -> Callable[[Callable[..., int | None]], 
                     if known is None:
                         print(traceback.format_exc(), file=noise.screen)
                     else:
-                        print(devices.harmless(f"{type(known).__name__}: {known}"), file=noise.screen)
+                        print(console.escape_control(f"{type(known).__name__}: {known}"), file=noise.screen)
                     code = 1
             raise typer.Exit(code)
 
@@ -93,7 +93,7 @@ def write_json(target: str | None, content: Any) -> None:
 def checked(train: str, val: str | None = None, **options: Any) -> Any:
     """The data's report, looked at with a progress bar, before MindSpore is imported. Options: check_dataset's."""
     from mslab.check import check_dataset
-    from mslab.runtime.progress import Meter
+    from mslab.runtime.console import Meter
 
     with Meter(1) as meter:
         return check_dataset(train, val, progress=meter.counted("loading images"), **options)
@@ -109,7 +109,7 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
 
 def checked_data(config: str, settings: Any, skip_check: bool) -> Any:
     """The report of the data that the settings name."""
-    devices.refuse(settings.device, devices.lacking(settings.device))  # before the data, which may take minutes
+    devices.refuse(settings.device, devices.missing_driver(settings.device))  # before the data, which may take minutes
     report = checked(
         settings.train_data,
         settings.val_data,
@@ -119,7 +119,7 @@ def checked_data(config: str, settings: Any, skip_check: bool) -> Any:
         skip_content=skip_check,
     )
     report.raise_errors(f"{config} says class_num: {settings.class_num}")
-    say.info(report.brief())
+    log.info(report.brief())
     return report
 
 
@@ -130,10 +130,10 @@ def reported(run: str | Path | None, no_report: bool) -> None:
     from mslab.report.writing import write_report
 
     try:
-        say.info("%s: what it learned and where it fails; open it in a browser", write_report([run]))
+        log.info("%s: what it learned and where it fails; open it in a browser", write_report([run]))
     except Exception as error:
         known = explain(error)
-        say.info("note: no report: %s mslab report %s tries again", known.what if known else f"{error!r};", run)
+        log.info("note: no report: %s mslab report %s tries again", known.what if known else f"{error!r};", run)
 
 
 def without_workers(settings: Any, overrides: list[str] | None) -> None:
@@ -146,7 +146,7 @@ def without_workers(settings: Any, overrides: list[str] | None) -> None:
                 fix="--workers 2, or leave it out",
             )
         if settings[name] != idle:
-            say.info(f"note: {name}: {settings[name]} does nothing here: one worker trains")
+            log.info(f"note: {name}: {settings[name]} does nothing here: one worker trains")
 
 
 def crew_of(workers: int | None, nodes: int, node_rank: int, master: str) -> Any:
@@ -174,7 +174,7 @@ def doctor(json_file: Json = None) -> int:
     """Look whether training works on this machine, and how fast; exit 1 where it would fail or crawl."""
     from mslab.doctor.diagnosis import diagnose
 
-    diagnosis = diagnose(say.info)
+    diagnosis = diagnose(log.info)
     write_json(json_file, diagnosis.to_dict())
     if json_file != "-":
         print(diagnosis)
@@ -228,14 +228,14 @@ def data_split(
 ) -> None:
     """Copy a folder of classes to train, val and test; images that look alike stay together."""
     from mslab.data.splitting import split_dataset
-    from mslab.runtime.progress import Meter
+    from mslab.runtime.console import Meter
 
     report = checked(root)
     target = Path(out) if out else Path(root).with_name(f"{Path(root).name}-split")
     with Meter(1) as meter:
         counts = split_dataset(report, target, val, test, seed, meter.counted("copying"))
     for part, classes in counts.items():
-        say.info(
+        log.info(
             f"{target / part}: {sum(classes.values())} images, {', '.join(f'{c} {n}' for c, n in classes.items())}"
         )
 
@@ -247,13 +247,13 @@ def data_import(
 ) -> int:
     """Unpack an archive safely, from the level on where the classes are, and check what came out."""
     from mslab.data.unpacking import import_archive
-    from mslab.runtime.progress import Meter
+    from mslab.runtime.console import Meter
 
     target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
     with Meter(1) as meter:
-        say.info(str(import_archive(Path(archive), target, meter.counted("unpacking"))))
+        log.info(str(import_archive(Path(archive), target, meter.counted("unpacking"))))
     report = checked(str(target))
-    print(devices.harmless(str(report)))
+    print(console.escape_control(str(report)))
     return 0 if report.ok else 1
 
 
@@ -268,16 +268,16 @@ def data_pack(
     """Check a data set and write it as a few large files (MindRecord), to train on where small files are slow."""
     report = checked(root)
     report.raise_errors()
-    say.info(report.brief())
+    log.info(report.brief())
     from mslab.data.packing import pack_dataset
-    from mslab.runtime.progress import Meter
+    from mslab.runtime.console import Meter
 
     with Meter(report.images) as meter:
         packs = pack_dataset(report, Path(out), shards, meter.counted("packing"))
     for name, pack in packs.items():
         size = sum(part.size for part in pack.parts) / 2**20
         files = f"{len(pack.shards)} shard{'s' * (len(pack.shards) > 1)}"
-        say.info(f"{Path(out) / name}: {sum(pack.counts)} images, {len(pack.counts)} classes, {files}, {size:.0f} MiB")
+        log.info(f"{Path(out) / name}: {sum(pack.counts)} images, {len(pack.counts)} classes, {files}, {size:.0f} MiB")
 
 
 @job(app, "check")
@@ -314,31 +314,31 @@ def check(
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, whole_packs=True)
 
     for line in quarantine.undo(Path(root)) if undo else []:
-        say.info(line)
+        log.info(line)
     try:
         report = look()
     except KeyboardInterrupt as stop:
-        print(devices.harmless(str(getattr(stop, "report", ""))))
+        print(console.escape_control(str(getattr(stop, "report", ""))))
         raise
     if dry_run:
         moves = quarantine.planned(report, convert)
         for source, target, finding, rewritten in moves:
-            say.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
-        say.info("%d to move; nothing was touched", len(moves))
+            log.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
+        log.info("%d to move; nothing was touched", len(moves))
     elif fix or convert:
         moved = 0
         for line in quarantine.fix(report, convert):
-            say.info(line)
+            log.info(line)
             moved += 1
         if moved:
-            say.info("mslab check %s --undo moves everything back", root)
+            log.info("mslab check %s --undo moves everything back", root)
             report = look()
     write_json(json_file, report.to_dict())
     if html_file:
         write_text(Path(html_file), page.page(report))
-        say.info("%s: the findings with thumbnails", html_file)
+        log.info("%s: the findings with thumbnails", html_file)
     if json_file != "-":
-        print(devices.harmless(str(report)))
+        print(console.escape_control(str(report)))
     return 0 if report.ok else 1
 
 
@@ -515,7 +515,7 @@ def tune_batch(
     from mslab.config import load_config
     from mslab.experiments import batch_tuner
 
-    result = batch_tuner.tune_batch(load_config(config, overrides or []), most, say.info)
+    result = batch_tuner.tune_batch(load_config(config, overrides or []), most, log.info)
     write_json(json_file, result)
     if json_file != "-":
         print(batch_tuner.table(result))
@@ -661,7 +661,7 @@ def convert(
     from mslab.checkpoint import converting
 
     for line in converting.convert(file, to, dialect):
-        say.info(line)
+        log.info(line)
 
 
 @job(app, "watch")
@@ -687,10 +687,10 @@ def evaluate(
     skip_check: SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images."""
-    devices.refuse(device, devices.lacking(device))
+    devices.refuse(device, devices.missing_driver(device))
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
-    say.info(report.brief())
+    log.info(report.brief())
     from mslab.evaluation import measuring
     from mslab.report.show import figures_table
 
@@ -714,7 +714,7 @@ def verify(
     if json_file != "-":
         width = max(len(row["file"]) for row in rows)
         for row in rows:
-            print(devices.harmless(f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}", kept=""))
+            print(console.escape_control(f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}", kept=""))
         print(f"{run}: " + (f"all {len(rows)} files are as the run left them" if ok else "not as the run left it"))
     return 0 if ok else 1
 
@@ -754,19 +754,19 @@ def reproduce_run(
         raise typer.BadParameter("--with trains nothing: there is nothing to --install for")
     from mslab.reproduce import installing, opening, reproducing
     from mslab.runs.folder import Run
-    from mslab.runtime.progress import Meter
+    from mslab.runtime.console import Meter
 
     if archive is not None:
         with Meter(1) as meter:
             run = str(opening.unpack(archive, meter.counted("unpacking")))
-        say.info("%s: unpacked to %s", archive, run)
+        log.info("%s: unpacked to %s", archive, run)
     if install:
         options = {"--backbone": backbone, "--tolerance": tolerance, "--json": json_file}
         flags = [flag for flag, asked in (("--dry-run", dry_run), ("--no-report", no_report)) if asked]
         named = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
         return installing.run_in_own(Run.read(str(run)), ["reproduce", str(run), *given, *named, *flags])
     wish = reproducing.Wish(given, backbone, other, tolerance, dry_run)
-    result = reproducing.reproduce(str(run), wish, say.info if json_file == "-" else print)
+    result = reproducing.reproduce(str(run), wish, log.info if json_file == "-" else print)
     write_json(json_file, result.to_dict())
     if result.error:
         raise result.error
@@ -812,11 +812,11 @@ def archive_run(
 ) -> None:
     """Pack a run with all that repeating it elsewhere needs: mslab reproduce --from FILE.zip."""
     from mslab.reproduce import archiving
-    from mslab.runtime.progress import Meter
+    from mslab.runtime.console import Meter
 
     with Meter(1) as meter:
         packed = archiving.archive(run, out, data, not no_weights, meter.counted("packing"))
-    say.info("%s; mslab reproduce --from %s repeats it", packed, packed.file)
+    log.info("%s; mslab reproduce --from %s repeats it", packed, packed.file)
 
 
 @job(app, "report")
@@ -831,10 +831,10 @@ def report(
     """Write what runs learned and where they fail as one HTML file: curves, mistakes, heat maps, figures."""
     if lang not in ("en", "zh"):
         raise typer.BadParameter(f"--lang {lang}: the report speaks en and zh")
-    devices.refuse(device, devices.lacking(device))
+    devices.refuse(device, devices.missing_driver(device))
     from mslab.report.writing import write_report
 
-    say.info("%s: open it in a browser", write_report(runs, out, lang, device))
+    log.info("%s: open it in a browser", write_report(runs, out, lang, device))
 
 
 @job(app, "predict")
@@ -859,7 +859,7 @@ def predict_images(
     targets = {"json": json_file, "jsonl": jsonl_file, "csv": csv_file}
     if list(targets.values()).count("-") > 1:
         raise typer.BadParameter("only one of --json, --jsonl and --csv can go to standard output")
-    devices.refuse(device, devices.lacking(device))
+    devices.refuse(device, devices.missing_driver(device))
     from mslab.inference import predicting
 
     files = predicting.expand(images, sys.stdin)
@@ -879,13 +879,13 @@ def serve_network(
     device: Annotated[str, typer.Option(help="auto, cpu, gpu or ascend")] = "auto",
 ) -> int:
     """Answer images with classes and heat maps: a page to drop them on, and POST /predict for scripts."""
-    devices.refuse(device, devices.lacking(device))
+    devices.refuse(device, devices.missing_driver(device))
     from mslab.inference.serve import server
 
     try:
         server.run(source, host, port, device)
     except KeyboardInterrupt:  # how it is meant to end
-        say.info("stopped")
+        log.info("stopped")
     return 130
 
 
@@ -925,14 +925,14 @@ def find_suspects(
     skip_check: SkipCheck = False,
 ) -> None:
     """List images whose label is probably wrong, for a person to look at; changes nothing."""
-    devices.refuse(device, devices.lacking(device))
+    devices.refuse(device, devices.missing_driver(device))
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
     from mslab.report import suspects
 
     found = suspects.find(source, data, report, folds, device)
     for path in suspects.write(found, Path(out or (source if Path(source).is_dir() else "."))):
-        say.info("%s", path)
+        log.info("%s", path)
     write_json(json_file, found.to_dict())
     if json_file != "-":
         print(suspects.table(found))
@@ -954,11 +954,11 @@ def pack_run(
     from mslab.grade import handin
 
     file = handin.pack(runs, out, more or [])
-    say.info("%s: %.1f MiB", file, file.stat().st_size / 2**20)
+    log.info("%s: %.1f MiB", file, file.stat().st_size / 2**20)
     if rubric is None:
         return 0
     known, outcomes = handin.look(file, rubric, public)
-    print(devices.harmless(handin.table(known, outcomes)))
+    print(console.escape_control(handin.table(known, outcomes)))
     return 1 if any(outcome and outcome.status in ("none", "part") for outcome in outcomes.values()) else 0
 
 
@@ -999,7 +999,7 @@ def grade_class(
             raise typer.BadParameter("--gradescope-package grades nothing: no SUBMISSIONS, no --out, no --run-code")
         from mslab.grade import gradescope
 
-        say.info("%s: upload it as the autograder", gradescope.package(rubric, data, Path(gradescope_package)))
+        log.info("%s: upload it as the autograder", gradescope.package(rubric, data, Path(gradescope_package)))
         return
     if submissions is None or out is None:
         raise typer.BadParameter("SUBMISSIONS and --out FOLDER, or --gradescope-package FILE.zip")
@@ -1010,7 +1010,7 @@ def grade_class(
         jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits, run_code
     )
     graded = grading.grade(submissions, rubric, data, out, options)
-    print(devices.harmless(grading.table(graded, Path(out))))
+    print(console.escape_control(grading.table(graded, Path(out))))
 
 
 @job(bench_app, "transfer")
@@ -1023,7 +1023,7 @@ def bench_transfer(
     """Head-only transfer with cached features beside the same job without; each in a fresh process."""
     from benchmarks import transfer
 
-    rows = transfer.bench_transfer(config, backbone, overrides or [], say.info)
+    rows = transfer.bench_transfer(config, backbone, overrides or [], log.info)
     write_json(json_file, rows)
     if json_file != "-":
         print(transfer.table(rows))
@@ -1040,7 +1040,7 @@ def bench_bookkeeping(
     from benchmarks import bookkeeping
 
     settings, report = checked_config(config, overrides, skip_check=True)
-    rows = bookkeeping.bench_bookkeeping(settings, report, repeats, Path("runs") / "bookkeeping", say.info)
+    rows = bookkeeping.bench_bookkeeping(settings, report, repeats, Path("runs") / "bookkeeping", log.info)
     write_json(json_file, {"rows": rows} | bookkeeping.summary(rows))
     if json_file != "-":
         print(bookkeeping.table(rows))
@@ -1060,7 +1060,7 @@ def bench_data(
     """The data pipeline with no network: folders, packs and caches, start-up and memory, as images grow in number."""
     from benchmarks import pipeline
 
-    rows = pipeline.bench_data(images, size, Path(folder) if folder else None, say.info)
+    rows = pipeline.bench_data(images, size, Path(folder) if folder else None, log.info)
     training = pipeline.training_speed(size)
     write_json(json_file, {"rows": rows, "training_images_per_s": training})
     if json_file != "-":
@@ -1082,7 +1082,7 @@ def bench_check(
     """The dataset checker beside a bare parallel Pillow decode, and beside CleanVision and imagededup."""
     from benchmarks import check
 
-    rows = check.bench_check(images, peers, repeats, Path(folder) if folder else None, say.info)
+    rows = check.bench_check(images, peers, repeats, Path(folder) if folder else None, log.info)
     write_json(json_file, rows)
     if json_file != "-":
         print(check.table(rows))
@@ -1101,7 +1101,7 @@ def bench_train(
     """ResNet-50 beside PyTorch and mindcv, training and inference, blocks of steps going round among them."""
     from benchmarks import speed
 
-    rows = speed.bench_train(size, batch or (8 if size >= 224 else 32), repeats, peers, progress=say.info)
+    rows = speed.bench_train(size, batch or (8 if size >= 224 else 32), repeats, peers, progress=log.info)
     write_json(json_file, rows)
     if json_file != "-":
         print(speed.table(rows))
@@ -1120,7 +1120,7 @@ def bench_knobs(
     test.raise_errors()
     from benchmarks import knobs
 
-    rows = knobs.bench_knobs(settings, seeds, report, test, say.info)
+    rows = knobs.bench_knobs(settings, seeds, report, test, log.info)
     write_json(json_file, rows)
     if json_file != "-":
         print(knobs.table(rows))
@@ -1137,7 +1137,7 @@ def bench_predict(
     """Answering images as mslab predict does beside the bare forward pass, over batch sizes."""
     from benchmarks import predictions
 
-    rows = predictions.bench_predict(source, size, images, repeats, progress=say.info)
+    rows = predictions.bench_predict(source, size, images, repeats, progress=log.info)
     write_json(json_file, rows)
     if json_file != "-":
         print(predictions.table(rows))
@@ -1153,7 +1153,7 @@ def bench_grade(
     """A generated class, graded twice: time, memory, and what a second grading costs."""
     from benchmarks import grading
 
-    found = grading.bench_grade(students, large, jobs, say.info)
+    found = grading.bench_grade(students, large, jobs, log.info)
     write_json(json_file, found)
     if json_file != "-":
         print(grading.table(found))
@@ -1169,7 +1169,7 @@ def bench_profile(
     from benchmarks import steptime
 
     batch = batch or (8 if size >= 224 else 32)
-    rows = steptime.bench_profile(size, batch, progress=say.info)
+    rows = steptime.bench_profile(size, batch, progress=log.info)
     write_json(json_file, rows)
     if json_file != "-":
         print(steptime.table(rows, size, batch))

@@ -21,7 +21,7 @@ from mslab.errors import ConfigError
 
 __all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Stage", "Triple", "dump_config", "load_config", "read_yaml"]
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> EasyDict:
@@ -54,12 +54,12 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     problems += more
     if config.get("seed", 0) is None:
         config["seed"] = secrets.randbelow(2**31)
-        say.info(f"seed: null drew {config['seed']}; seed={config['seed']} repeats this")
+        log.info(f"seed: null drew {config['seed']}; seed={config['seed']} repeats this")
     for name, other, text in _idle(config):
         if name in overridden:
             problems.append((name, f"does nothing here: with {other} {text}; leave it out"))
         elif name in given and given[name] != FIELDS[name].default:
-            say.info(f"note: {name} in {where} does nothing here: with {other} {text}")
+            log.info(f"note: {name} in {where} does nothing here: with {other} {text}")
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         raise ConfigError(

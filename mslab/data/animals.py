@@ -33,9 +33,9 @@ from PIL import Image
 
 from mslab.checkpoint.pth import only
 from mslab.errors import DatasetError
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 
 PACKAGE = "animal-mnist==0.4"
 SHA256 = "aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce"  # of animal_mnist-0.4-py3-none-any.whl
@@ -78,13 +78,13 @@ def build_animals(root: Path, wheel: Path | None = None) -> None:
         write(root, name, plans[name], images)
     for name in COUNTS:
         numbers = ", ".join(f"{split} {count(root / name / split)}" for split in NINE)
-        say.info(f"{root / name}: {numbers} silhouettes")
+        log.info(f"{root / name}: {numbers} silhouettes")
         if digests(root / name)[1] != FILES[name]:
-            say.info(
+            log.info(
                 f"note: the pixels of {name} are those of README's results; as files, from another Pillow than 13.0.0, "
                 "they have other bytes, so that the data fingerprint is another"
             )
-    say.info(f"built (or found as built before) in {time.perf_counter() - start:.0f} s")
+    log.info(f"built (or found as built before) in {time.perf_counter() - start:.0f} s")
 
 
 # --- the package ----------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def fetched(wheel: Path | None) -> tuple[bytes, str]:
     """(the package's bytes, what to call it in a message), from a file or by pip; the bytes are those of SHA256."""
     if wheel is not None:
         return verified(wheel, str(wheel)), str(wheel)
-    say.info(f"fetching {PACKAGE} with pip (2.5 MiB)")
+    log.info(f"fetching {PACKAGE} with pip (2.5 MiB)")
     with tempfile.TemporaryDirectory() as folder:
         # wheels only: of a source archive, pip would run setup.py
         options = ["--no-deps", "--only-binary=:all:", "--quiet", "--no-input", "--disable-pip-version-check"]

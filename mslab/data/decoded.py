@@ -14,11 +14,11 @@ from mindspore.dataset import vision
 from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.data import batching, cache
-from mslab.runtime import devices
-from mslab.runtime.progress import Meter
+from mslab.runtime import devices, versions
+from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 MOST = 64 * 2**30  # bytes that all decoded images on disk may take; the oldest go first
 
 
@@ -51,11 +51,11 @@ def keep(
     if config.cache == "none":
         return parts
     wanted = sum(3 * report.splits[name].pixels + 8 * len(images) for name, images in parts.items())
-    key = hashlib.sha256(f"{report.fingerprint} {devices.version('mindspore')}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{report.fingerprint} {versions.version('mindspore')}".encode()).hexdigest()[:32]
     folder = cache.home("decoded")
     why = no_memory(wanted * group.local) if config.cache == "memory" else cache.no_room(folder, wanted, key, MOST)
     if why:
-        say.info(f"cache: {config.cache}: decoded images are not kept: {why}; every epoch decodes them anew")
+        log.info(f"cache: {config.cache}: decoded images are not kept: {why}; every epoch decodes them anew")
         return parts
     workers = devices.workers(config.data_workers)
     with Meter(sum(len(images) for images in parts.values())) as meter:
@@ -67,7 +67,7 @@ def keep(
             cache.make_room(folder, key, MOST)
     size = sum(image.nbytes for images in pixels.values() for image in images) / 2**20
     where = "memory" if config.cache == "memory" else str(folder)
-    say.info(f"decoded images kept: {sum(map(len, pixels.values()))} images, {size:.0f} MiB in {where}")
+    log.info(f"decoded images kept: {sum(map(len, pixels.values()))} images, {size:.0f} MiB in {where}")
     return {n: DecodedImages([], images.labels, images.class_names, pixels[n], images) for n, images in parts.items()}
 
 

@@ -32,7 +32,7 @@ class Diagnosis:
         return {"schema": 1, "ok": self.ok, "findings": findings, "facts": asdict(self.facts)}
 
     def __str__(self) -> str:
-        from mslab.report.show import render
+        from mslab.runtime.tables import render
 
         grid = Table(box=box.SIMPLE, show_header=False, title="mslab doctor")
         for finding in self.findings:
@@ -47,9 +47,9 @@ class Diagnosis:
         return f"{render(grid)}\n{verdict}{f' ({said})' if said else ''}"
 
 
-def diagnose(say: Callable[[str], None] = lambda text: None) -> Diagnosis:
+def diagnose(log: Callable[[str], None] = lambda text: None) -> Diagnosis:
     """Look at everything; training is timed only where nothing else stands against it."""
-    say("looking at the machine, then timing a convolution and a small training step")
+    log("looking at the machine, then timing a convolution and a small training step")
     facts = gather()
     if Diagnosis(facts, judge(facts)).ok:
         facts.speed, facts.trouble = time_training(facts.device)

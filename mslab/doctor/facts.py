@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mslab.check import cores
-from mslab.runtime import cuda, devices
-from mslab.runtime.devices import found, read
+from mslab.runtime import cuda, devices, versions
+from mslab.runtime.versions import found, read
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in either of the two layouts
@@ -55,8 +55,8 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
     folders = {"here": here or Path.cwd(), "cache": cuda.cache_folder(environ)}
     return Facts(
         python=platform.python_version(),
-        mindspore=devices.version("mindspore"),
-        numpy=devices.version("numpy"),
+        mindspore=versions.version("mindspore"),
+        numpy=versions.version("numpy"),
         device=device,
         refused=refused,
         environ={name: environ[name] for name in VARIABLES if name in environ},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mslab.doctor.facts import Facts
 from mslab.doctor.timing import PRODUCTS
-from mslab.runtime import cuda, devices
+from mslab.runtime import cuda, devices, versions
 
 GIB = 2**30
 # Healthy, a convolution takes 1 to 2 times as long as its matrix product, and so does a training step, of its five. On
@@ -29,7 +29,7 @@ class Finding:
 
 
 def python(facts: Facts) -> Iterator[Finding]:
-    good = (3, 10) <= devices.release(facts.python)[:2] <= (3, 12)
+    good = (3, 10) <= versions.release(facts.python)[:2] <= (3, 12)
     fix = "" if good else "make the environment with python3.11"
     yield Finding("ok" if good else "error", "Python", facts.python, "" if good else "3.10 to 3.12", fix)
 
@@ -38,14 +38,14 @@ def mindspore(facts: Facts) -> Iterator[Finding]:
     expected, fix = "2.7 to 2.10; 2.8.0 is the one measured", "pip install mindspore==2.8.0"
     if not facts.mindspore:
         yield Finding("error", "MindSpore", "is not installed", expected, fix)
-    elif not (2, 7) <= devices.release(facts.mindspore)[:2] <= (2, 10):
+    elif not (2, 7) <= versions.release(facts.mindspore)[:2] <= (2, 10):
         yield Finding("error", "MindSpore", f"{facts.mindspore}: mslab was not made for it", expected, fix)
     else:
         yield Finding("ok", "MindSpore", facts.mindspore)
 
 
 def numpy(facts: Facts) -> Iterator[Finding]:
-    if devices.release(facts.numpy) >= (2,):
+    if versions.release(facts.numpy) >= (2,):
         text = f"{facts.numpy}: MindSpore's first addition dies of it, though its metadata allows it"
         yield Finding("error", "NumPy", text, "1.x", "pip install 'numpy<2'")
     else:
@@ -79,14 +79,14 @@ def gpu_kernels(facts: Facts) -> Iterator[Finding]:
     for gpu in facts.gpus:
         level = "error" if facts.device == "gpu" else "warning"
         capability, title = gpu["capability"], f"{gpu['name']}, driver {gpu['driver']}, compute capability"
-        number = devices.release(capability)
-        if devices.release(gpu["driver"]) < OLDEST_DRIVER:
+        number = versions.release(capability)
+        if versions.release(gpu["driver"]) < OLDEST_DRIVER:
             yield Finding(
                 level, "driver", f"{title} {capability}", "driver 450.80 or later", "update the NVIDIA driver"
             )
         elif capability in MACHINE_CODE:
             yield Finding("ok", "GPU", f"{title} {capability}: MindSpore has machine code for it")
-        elif not number or number < devices.release(PTX[0]):
+        elif not number or number < versions.release(PTX[0]):
             expected = f"{PTX[0]} or later: there is machine code for {', '.join(MACHINE_CODE)}, PTX for newer ones"
             yield Finding(
                 level, "GPU", f"{title} {capability}: MindSpore has no kernels for it", expected, "device: cpu"
@@ -125,7 +125,7 @@ def processor(facts: Facts) -> Iterator[Finding]:
     )
     text = ", ".join(part for part in (facts.cpu, known) if part)
     held = facts.environ.get("ONEDNN_MAX_CPU_ISA", "")
-    if not wide or devices.release(facts.mindspore) < (2, 9):
+    if not wide or versions.release(facts.mindspore) < (2, 9):
         yield Finding("ok", "CPU", f"{text}; this MindSpore's convolutions are fast on it as they are")
     elif held.upper() in HELD:
         yield Finding("ok", "CPU", f"{text}; convolutions are held at {held}, else they crawl (ONEDNN_MAX_CPU_ISA)")

@@ -1,6 +1,7 @@
 """Finding the largest batch that fits: real training steps in a process of its own, which may die of it.
 
-PYTHON -m mslab.experiments.batch_tuner JOB    one batch size: builds the network, trains three steps, prints {"seconds": …}
+PYTHON -m mslab.experiments.batch_tuner JOB
+    one batch size: builds the network, trains three steps, prints {"seconds": …}
 """
 
 import json
@@ -17,10 +18,10 @@ from rich import box
 from rich.table import Table
 
 from mslab.errors import MslabError
-from mslab.report.show import render
 from mslab.runtime import devices
+from mslab.runtime.tables import render
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 STEPS = 3
 SHARE = 0.9  # of the memory that is free at the start: a process that takes more is ended, before the system is
 

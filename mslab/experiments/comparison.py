@@ -17,7 +17,7 @@ from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.errors import ConfigError
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 WAYS = {"scratch": "from scratch", "frozen": "frozen backbone, new head", "finetune": "fine-tuned"}
 NOTHING_FROZEN: dict[str, Any] = {"freeze": "none", "layers_to_freeze": 0, "freeze_layer_pattern": None}
 NOTHING_FROZEN |= {"unfreeze": {}}
@@ -77,7 +77,7 @@ def compare(
         for seed in range(config.seed, config.seed + seeds):
             few = subset(report, share, seed)
             for way in ways:
-                say.info(f"{len(rows) + 1}/{total}  {WAYS[way]}, {images} images, seed {seed}")
+                log.info(f"{len(rows) + 1}/{total}  {WAYS[way]}, {images} images, seed {seed}")
                 settings = EasyDict(config | NOTHING_FROZEN | {"seed": seed})
                 label = f"{folder.name}/{way}-{images}-seed{seed}"  # a run inside of this folder
                 if way == "scratch":
@@ -92,7 +92,7 @@ def compare(
                 rows[-1] |= {"val_acc": last["val_acc"], "linear_acc": done.linear_acc, "seconds": done.seconds}
                 checkpoint.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     draw(result, folder / "comparison.png")
-    say.info(f"{folder / 'comparison.png'}: accuracy against the number of training images")
+    log.info(f"{folder / 'comparison.png'}: accuracy against the number of training images")
     return result
 
 
@@ -121,7 +121,7 @@ def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    from mslab.report.show import render
+    from mslab.runtime.tables import render
 
     grid = Table(box=box.SIMPLE, title="accuracy in the last epoch, mean and standard deviation over the seeds")
     for name in ("way", "images", "accuracy", "linear model", "seeds"):

@@ -12,9 +12,9 @@ from rich.table import Table
 from mslab.check import check_dataset
 from mslab.data.mushrooms import drawing
 from mslab.errors import DatasetError, MslabError
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -30,8 +30,8 @@ def draw(root: Path, **settings: Any) -> None:
         raise DatasetError(str(error)) from None
     for name, splits in counts.items():
         numbers = ", ".join(f"{split} {sum(classes.values())}" for split, classes in splits.items())
-        say.info(f"{root / name}: {numbers} drawn images")
-    say.info(f"drawn (or found as drawn before) in {time.perf_counter() - start:.0f} s; no guide to real mushrooms")
+        log.info(f"{root / name}: {numbers} drawn images")
+    log.info(f"drawn (or found as drawn before) in {time.perf_counter() - start:.0f} s; no guide to real mushrooms")
 
 
 def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **drawing: Any) -> dict[str, Any]:
@@ -44,14 +44,14 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
                 expected="mslab installed with pip install -e, as run.sh does",
                 fix="clone the project and call ./run.sh demo there",
             )
-    say.info("1/4  the images")
+    log.info("1/4  the images")
     draw(root, **drawing)
     from mslab.evaluation import measuring, metrics
     from mslab.report.writing import write_report
     from mslab.training import finetuning, loop
 
     def job(kind: str, name: str, text: str, **options: Any) -> dict[str, Any]:
-        say.info(text)
+        log.info(text)
         begun = time.perf_counter()
         data = root / name
         report, test = check_dataset(data / "train", data / "val"), check_dataset(data / "test")
@@ -64,11 +64,11 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         return figures | {"seconds": time.perf_counter() - begun, "run": outcome.run}
 
     nine = job("nine", "mushrooms9", "2/4  nine classes, from scratch")
-    say.info("test images with what the network took them for: %s", picture(nine["run"], root / "mushrooms9" / "test"))
+    log.info("test images with what the network took them for: %s", picture(nine["run"], root / "mushrooms9" / "test"))
     transfer = job("transfer", "mushrooms2", "3/4  two classes, by transfer from the nine", backbone=nine["run"])
     scratch = job("scratch", "mushrooms2", "4/4  two classes, from scratch with the same images and steps")
     pages = [write_report([run["run"]]) for run in (nine, transfer, scratch)]
-    say.info("what was learned, and where it fails, to open in a browser: %s", ", ".join(map(str, pages)))
+    log.info("what was learned, and where it fails, to open in a browser: %s", ", ".join(map(str, pages)))
     return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - start}
 
 
@@ -98,7 +98,7 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
 
 def table(result: Mapping[str, Any]) -> str:
     """The summary as text."""
-    from mslab.report.show import render
+    from mslab.runtime.tables import render
 
     titles = {
         "nine": "nine classes, from scratch",

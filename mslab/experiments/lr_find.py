@@ -15,7 +15,7 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import cells
+from mslab import cpu_layout
 from mslab.check import DatasetReport
 from mslab.checkpoint import load_exactly
 from mslab.data import batching
@@ -23,12 +23,12 @@ from mslab.errors import TrainingError
 from mslab.evaluation import measuring
 from mslab.report import plots
 from mslab.runtime import devices
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
 from mslab.training import finetuning, loop, optimizers
 from mslab.training.losses import build as build_loss
 from mslab.training.trainer import TrainStep
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 SMOOTHING = 0.9  # share of the running mean of losses that the next one keeps
 DIVERGED = 4.0  # times the lowest running mean: the trial ends
 
@@ -49,7 +49,7 @@ def find_rate(
     report = loop.checked(config, report)
     weights = finetuning.read_backbone(backbone) if backbone else None
     for note in finetuning.adopt(config, weights) if weights else loop.settle(config):
-        say.info(note)
+        log.info(note)
     taken = devices.start(**{key: config[key] for key in devices.SETTINGS})
     config.amp_level = devices.precision(config.amp_level, taken)
     network = loop.new_network(config)
@@ -74,7 +74,7 @@ def weights_kept(network: nn.Cell) -> Iterator[None]:
         yield
     finally:
         for name, parameter in network.parameters_dict().items():
-            cells.overwrite(parameter, before[name])
+            cpu_layout.overwrite(parameter, before[name])
 
 
 def trial(

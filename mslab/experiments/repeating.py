@@ -17,7 +17,7 @@ from mslab.check import DatasetReport
 from mslab.errors import ConfigError, DivergedError
 from mslab.runs.folder import Run, fresh_folder
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 METRICS = {
     "val_acc": "validation accuracy, best epoch",
     "val_loss": "validation loss, in that epoch",
@@ -54,7 +54,7 @@ def repeat(
     last: DivergedError | None = None
     result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
     for seed in range(config.seed, config.seed + seeds):
-        say.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
+        log.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
         run = begin(EasyDict(config | {"seed": seed}), report, backbone, folder / f"seed{seed}")
         row: dict[str, Any] = {"seed": seed, "run": str(run.path)}
         runs.append(row)
@@ -66,15 +66,15 @@ def repeat(
                 row["test_acc"] = measuring.evaluate(run.path, test.root, test, config.device)["accuracy"]
         except DivergedError as error:
             row["failed"], last = error.what, error
-            say.info(f"seed {seed}: {error.what}")
+            log.info(f"seed {seed}: {error.what}")
         clear(run.path)
         result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in METRICS}
         checkpoint.write_text(folder / "repeat.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     if last and all("failed" in row for row in runs):
         raise last
     if failed := [row["seed"] for row in runs if "failed" in row]:
-        say.info(f"note: {len(failed)} of {seeds} seeds diverged ({', '.join(map(str, failed))}): left out below")
-    say.info(f"{folder / 'repeat.json'}: every run's figures")
+        log.info(f"note: {len(failed)} of {seeds} seeds diverged ({', '.join(map(str, failed))}): left out below")
+    log.info(f"{folder / 'repeat.json'}: every run's figures")
     return result
 
 
@@ -133,7 +133,7 @@ def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    from mslab.report.show import render
+    from mslab.runtime.tables import render
 
     count = sum("failed" not in row for row in result["runs"])
     grid = Table(box=box.SIMPLE, title=f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)")

@@ -22,7 +22,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from mslab.check.layout import plain_name
 from mslab.data.unpacking import CHUNK, Budget, Member, opened, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
-from mslab.runtime.devices import harmless
+from mslab.runtime.console import escape_control
 
 TEXT = 2000  # most characters of a text
 PROBLEMS = 20  # most problems that are listed
@@ -39,7 +39,7 @@ JUNK = ("__MACOSX/", ".DS_Store")
 
 def short(text: object, most: int = TEXT) -> str:
     """As facts may hold it: no control characters, not longer than that."""
-    text = harmless(str(text)[: 2 * most])
+    text = escape_control(str(text)[: 2 * most])
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -32,11 +32,11 @@ from mslab.grade.measuring import Facts, HiddenImages
 from mslab.grade.records import Graded
 from mslab.grade.rubric import GIVEN, Predictions, Provenance, Rubric, allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.submissions import Submission, find
-from mslab.report.show import cell, render, shown
 from mslab.runtime import devices
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
+from mslab.runtime.tables import cell, render, shown
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 
 
 @dataclass
@@ -74,11 +74,11 @@ def grade(
         )
     earlier = find(options.last_year) if options.last_year else []
     if (rubric.late or rubric.attempts) and not times:
-        say.info("note: no --times: nothing is taken off for lateness or attempts")
-    say.info(f"{rubric.title}: {len(found)} submissions, {len(rubric.items)} items, {rubric.total:g} points")
+        log.info("note: no --times: nothing is taken off for lateness or attempts")
+    log.info(f"{rubric.title}: {len(found)} submissions, {len(rubric.items)} items, {rubric.total:g} points")
     for each in [*found, *earlier]:
         for flag in each.flags:
-            say.info(f"note: {shown(each.path.name)}: {shown(flag, 300)}")
+            log.info(f"note: {shown(each.path.name)}: {shown(flag, 300)}")
     cache = (out / ".cache").resolve()  # workers have a current folder of their own
     cache.mkdir(parents=True, exist_ok=True)
     images = {
@@ -98,7 +98,7 @@ def grade(
         graded, rubric, pairs, out, moodle=options.moodle, canvas=options.canvas, confusion=matrices
     )
     if left:
-        say.info(f"note: {len(left)} folders of an earlier grading are still in {out}/students: {', '.join(left[:5])}")
+        log.info(f"note: {len(left)} folders of an earlier grading are still in {out}/students: {', '.join(left[:5])}")
     return sorted(graded, key=lambda each: each.id)
 
 
@@ -168,11 +168,11 @@ def measure_all(
                     problem = "; ".join(facts[each.path].facts["problems"])
                     meter.update(f"{len(facts)} of {len(found) + len(earlier)} submissions")
                     if problem:
-                        say.info(f"{shown(each.id)}: {shown(problem, 300)}")  # a name is no line of its own
+                        log.info(f"{shown(each.id)}: {shown(problem, 300)}")  # a name is no line of its own
                     lacking = sandbox.lacking(facts[each.path].facts["sandbox"])
                     if lacking and lacking not in told and not facts[each.path].died:
                         told.add(lacking)
-                        say.info(f"note: this machine does not let a worker be held as tightly as others: {lacking}")
+                        log.info(f"note: this machine does not let a worker be held as tightly as others: {lacking}")
         except BaseException:  # Ctrl-C: those that wait do not begin, those that run are ended
             for future in waiting:
                 future.cancel()

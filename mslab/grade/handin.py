@@ -15,7 +15,7 @@ from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric, given_file, load_rubric
 from mslab.runs.folder import Run
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 TAKEN = {  # of a run -> its name in the submission
     "config.yaml": "config.yaml",
     "manifest.json": "manifest.json",

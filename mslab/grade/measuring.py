@@ -22,7 +22,7 @@ from mslab.check import DatasetReport
 from mslab.grade.contents import short
 from mslab.grade.sandbox import ALONE, STOPPED, Child, Limits, boxed
 from mslab.grade.worker import FACTS_BYTES, LIMITS, SKETCH
-from mslab.runtime.devices import harmless
+from mslab.runtime.console import escape_control
 
 START = f"{ALONE}from mslab.grade.worker import main\nmain()\n"
 MEASURED = re.compile(r"need (\{.{1,200}\})")
@@ -279,7 +279,7 @@ def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Facts, l
             found.died = child.reason == STOPPED
         elif last != "done":
             why = last[7:] if last.startswith("failed ") else f"{ANSWER}: it said {last[:80]!r}"
-    found.log += harmless(child.errors.decode("utf-8", "replace"))
+    found.log += escape_control(child.errors.decode("utf-8", "replace"))
     found.facts["sandbox"] = [guard for guard in found.facts["sandbox"] if held is None or guard in held]
     try:
         if why:
@@ -305,7 +305,7 @@ def asked(job: Mapping[str, Any], told: Mapping[str, Any], needs: "Needs", folde
                 break
             child.deadline += time.monotonic() - start  # making the images is not its time
         why = "" if done else child.why()
-    log = harmless(child.errors.decode("utf-8", "replace"))
+    log = escape_control(child.errors.decode("utf-8", "replace"))
     if why:
         return dead(why, log)
     try:

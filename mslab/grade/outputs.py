@@ -25,9 +25,9 @@ from mslab.grade.records import Graded, Outcome
 from mslab.grade.words import translator
 from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
-from mslab.report.show import shown
 from mslab.report.single import table_of
-from mslab.runtime.devices import harmless
+from mslab.runtime.console import escape_control
+from mslab.runtime.tables import shown
 
 LONGEST = 2000  # characters of a text on a page or in a result; more is cut
 STATUSES = ("full", "part", "none", "manual")
@@ -102,7 +102,7 @@ def folder_of(name: str) -> str:
 
 def clean(text: Any, most: int = LONGEST) -> str:
     """Text from outside, its lines kept: no control or direction characters, the end of a long one cut."""
-    plain = harmless(str(text), kept="\n").strip()
+    plain = escape_control(str(text), kept="\n").strip()
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
@@ -151,7 +151,7 @@ def tables(
 
 def line(*values: Any) -> str:
     """A line of CSV without control characters, in which no spreadsheet runs a cell."""
-    texts = [harmless(str(value), kept="")[:32_000] for value in values]  # Excel's cells hold 32,767 characters
+    texts = [escape_control(str(value), kept="")[:32_000] for value in values]  # Excel's cells hold 32,767 characters
     # csv_line looks at the first character; some trim spaces first, and Japanese ones take wide signs, too
     return csv_line([f"'{text}" if text.lstrip()[:1] in set("=+-@＝＋－＠") else text for text in texts])
 

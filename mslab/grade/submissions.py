@@ -13,7 +13,7 @@ from mslab.check.layout import plain_name
 from mslab.check.report import printable
 from mslab.errors import MslabError
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MOST = 8 * 2**30  # bytes of a submission that are hashed
 NAMES = 100_000  # files and folders of a submission that are hashed
@@ -49,7 +49,7 @@ def find(folder: str | Path) -> list[Submission]:
         ) from None
     paths = [path for path in every if not path.name.startswith((".", "__MACOSX"))]
     for path in sorted(set(every) - set(paths)):
-        say.info(f"note: {printable(path.name)} is hidden, and no submission")
+        log.info(f"note: {printable(path.name)} is hidden, and no submission")
     if not paths:
         raise MslabError(
             f"{folder} has no submission.",

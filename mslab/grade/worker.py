@@ -107,7 +107,7 @@ def coded(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     found = contents.gather(Path(job["source"]), folder / "submission", LIMITS | job.get("limits", {}), wanted(job))
     path, name = found.root / job["file"], job["code"][job["code_of"]]
-    devices.set_up(devices.plan("cpu", "pynative", seed=0))
+    devices.set_up(devices.setup_calls("cpu", "pynative", seed=0))
 
     def logits() -> dict[str, Any]:
         weights, classes = checkpoint.read(path), job["class_num"]
@@ -274,7 +274,7 @@ class Handed:
         from mslab.evaluation import gradcam, measuring
         from mslab.runtime import devices
 
-        devices.set_up(devices.plan("cpu", "graph", seed=0))
+        devices.set_up(devices.setup_calls("cpu", "graph", seed=0))
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
             loaded = measuring.load_network(path)
         own, size = loaded.network.backbone, loaded.info["image_size"]

@@ -23,8 +23,8 @@ from mslab.data import batching
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
-from mslab.report.show import cell, render, shown
 from mslab.runtime import devices
+from mslab.runtime.tables import cell, render, shown
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}  # looked for in folders
 CHUNK = 512  # files that are looked at, then predicted

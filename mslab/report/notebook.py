@@ -25,8 +25,8 @@ from rich.table import Table
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
-from mslab.report.show import render, shown
 from mslab.runs.folder import Run as RunFolder
+from mslab.runtime.tables import render, shown
 
 if TYPE_CHECKING:
     from mslab.data import batching

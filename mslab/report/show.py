@@ -1,7 +1,5 @@
 """What a person looks at: the network stage by stage, an evaluation's figures, images with what was seen in them."""
 
-import io
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,32 +7,11 @@ from typing import Any
 import numpy as np
 from easydict import EasyDict
 from rich import box
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from mslab.check import DatasetReport
 from mslab.runtime import devices
-
-
-def render(table: Table) -> str:
-    """The table as text, plain where standard output is no terminal."""
-    width = max(80, min(120, shutil.get_terminal_size((100, 24)).columns))
-    # a notebook's kernel says that it is a terminal with colours, and Rich would show the table there by itself
-    console = Console(file=io.StringIO(), width=width, force_jupyter=False, force_terminal=False)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
-
-
-def shown(text: Any, most: int = 60) -> str:
-    """Text from outside on one line of a terminal: no control or direction characters, the middle of a long one cut."""
-    plain = devices.harmless(str(text), kept="")
-    return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
-
-
-def cell(text: Any, most: int = 60) -> Text:
-    """The same in a table, where [brackets] would else be markup."""
-    return Text(shown(text, most))
+from mslab.runtime.tables import cell, render
 
 
 def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str] = ()) -> str:

@@ -19,7 +19,7 @@ from mslab.runs.folder import COLUMNS, Run
 from mslab.runtime import devices
 from mslab.training import freezing
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 SHOWN = 12  # mistakes, and right answers, that are pictured
 PICTURES = 360  # thumbnails in all cells of the confusion matrix; about 3 kB each
 CLASSES = 40  # up to so many the matrix is a table
@@ -40,7 +40,7 @@ def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
             found = look(run, t, device)
         except MslabError as error:
             notes.append(f"{t('What needs the images or the network is left out.')} {error.what} {error.fix}")
-            say.info(f"note: {notes[-1]}")
+            log.info(f"note: {notes[-1]}")
     classes, config, manifest = run.manifest["class_names"], run.config, run.manifest
     page = {
         "title": f"{run.path.name} · mslab",

@@ -27,10 +27,10 @@ from mslab.data import batching
 from mslab.errors import ConfigError, DatasetError, MslabError, RunError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference.predicting import csv_line
-from mslab.report.show import cell, render, shown
 from mslab.runtime import devices
+from mslab.runtime.tables import cell, render, shown
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 COLUMNS = ["file", "split", "label", "suggested", "p_label", "p_suggested", "rank"]  # of suspects.csv
 SEED = 1  # of the folds
 PICTURED = 200  # suspects that the page shows; a thumbnail has about 3 kB
@@ -87,7 +87,7 @@ def find(
     found: list[tuple[dict[str, Any], int]] = []
     for name, split in report.splits.items():
         labels = images[name].labels
-        say.info(f"{shown(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
+        log.info(f"{shown(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
         features = gradcam.inspect(loaded, images[name], taken).features
         shares = out_of_sample(features, labels, counts[name])
         classes = confident(shares, labels)
@@ -117,7 +117,7 @@ def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:
         alone += [(shown(c), f"{n} image in {title}") for c, n in classes.items() if n < 2]
         if 2 <= possible[name] < folds:
             few = f"{shown(smallest)} in {title} has {classes[smallest]} images"
-            say.info(f"note: {possible[name]} folds instead of {folds}: {few}")
+            log.info(f"note: {possible[name]} folds instead of {folds}: {few}")
     if alone:
         raise DatasetError(
             f"{report.root} has classes of a single image: nothing is left to compare it with.",

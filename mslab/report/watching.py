@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.text import Text
 
 from mslab.report import plots
-from mslab.report.show import shown
 from mslab.runs import folder, manifest
 from mslab.runs.folder import Run
-from mslab.runtime.devices import say
+from mslab.runtime.console import log
+from mslab.runtime.tables import shown
 
 PAUSE = 0.5  # seconds from one look at the files to the next
 WIDEST = 100  # characters of a chart
@@ -44,7 +44,7 @@ def watch(path: str | Path, once: bool = False) -> int:
             follow(run, console)
         except KeyboardInterrupt:
             stopped = True
-            say.info("stopped watching; the run goes on as it is")
+            log.info("stopped watching; the run goes on as it is")
     console.print(picture(run, status_of(run), console), soft_wrap=True)  # every line fits
     return 130 if stopped else 0
 

@@ -13,9 +13,9 @@ from markupsafe import Markup
 
 from mslab.checkpoint import write_text
 from mslab.report import charts, several, single
-from mslab.report.show import shown
 from mslab.report.words import translator
 from mslab.runs.folder import Run
+from mslab.runtime.tables import shown
 
 
 def write_report(

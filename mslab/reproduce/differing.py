@@ -16,7 +16,7 @@ from mslab.errors import MslabError, RunError
 from mslab.reproduce import images
 from mslab.runs import folder, manifest
 from mslab.runs.folder import Run
-from mslab.runtime import devices
+from mslab.runtime import versions
 
 LEVELS = ("stops", "matters", "bits", "no")
 # settings that change no figure, or whose effect is told by a check of its own
@@ -97,7 +97,7 @@ def of_run(run: Run) -> State:
 def here(config: EasyDict, device: str, workers: int) -> State:
     """What training this config on this machine would note."""
     around = manifest.environment(device)
-    own = (folder.git_state(), devices.versions(), around, workers, manifest.code())
+    own = (folder.git_state(), versions.versions(), around, workers, manifest.code())
     return State(config, config.seed, device, *own)
 
 

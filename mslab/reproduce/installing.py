@@ -14,9 +14,9 @@ import mslab
 from mslab.errors import DeviceError, RunError
 from mslab.reproduce import archiving
 from mslab.runs.folder import Run
-from mslab.runtime import devices
+from mslab.runtime import console
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 START = "import sys; sys.argv[0] = 'mslab'; from mslab.cli import app; app()"
 
 
@@ -58,7 +58,7 @@ def find_python(version: str) -> str:
 def install(python: str, lock: str, place: Path) -> Path:
     """The new environment's Python, with the packages of `lock` in it. Raises DeviceError with pip's last words."""
     packages = sum(not line.startswith("#") for line in lock.splitlines())
-    say.info("installing %d packages into %s, which is removed afterwards …", packages, place)
+    log.info("installing %d packages into %s, which is removed afterwards …", packages, place)
     (place / archiving.ENVIRONMENT).write_text(lock, encoding="utf-8")
     tried = subprocess.run([python, "-m", "venv", str(place / "venv")], capture_output=True, text=True)
     if tried.returncode:
@@ -93,7 +93,7 @@ def linked(folder: Path) -> Path:
 
 def child(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run it on this terminal; Ctrl-C reaches it too, and it is waited for."""
-    stream: Any = devices.terminal.stream  # the terminal: file descriptor 2 keeps MindSpore's output
+    stream: Any = console.terminal.stream  # the terminal: file descriptor 2 keeps MindSpore's output
     with subprocess.Popen(command, env=dict(environment), stderr=stream) as process:
         try:
             return process.wait()

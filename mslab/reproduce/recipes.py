@@ -21,7 +21,7 @@ from mslab.experiments.demo import CONFIGS
 from mslab.reproduce.reproducing import Wish, reproduce
 from mslab.runs.folder import Run
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 MEASURED = CONFIGS / "measured"
 FILES = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "eval.json")
 TOLERANCE = 0.05  # another CPU rounds otherwise, and small networks on few images then spread as other seeds do
@@ -80,10 +80,10 @@ def reproduce_all(
     runs: dict[str, str] = {}
     for name in recipes:
         measured, start = Run.read(MEASURED / name), time.perf_counter()
-        say.info("%d/%d  %s", len(rows) + 1, len(recipes), name)
+        log.info("%d/%d  %s", len(rows) + 1, len(recipes), name)
         parent = RECIPES[name].parent
         wish = Wish(backbone=runs[parent] if parent else None, tolerance=tolerance, chained=True)
-        result = reproduce(MEASURED / name, wish, say.info)
+        result = reproduce(MEASURED / name, wish, log.info)
         if result.error:
             raise result.error
         again = Run.read(str(result.again))
@@ -99,7 +99,7 @@ def best(run: Run) -> float:
     return run.best["val_acc"] if run.best else float("nan")
 
 
-def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[str], None] = say.info) -> None:
+def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[str], None] = log.info) -> None:
     """Train the recipes and keep what they left in configs/measured/."""
     from mslab.training import finetuning, loop
 
@@ -128,7 +128,7 @@ def keep(run: Path, target: Path) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    from mslab.report.show import render
+    from mslab.runtime.tables import render
 
     grid = Table(box=box.SIMPLE, title="recipes run again: best validation accuracy")
     for name in ("", "measured", "now", "", "seconds", "run"):

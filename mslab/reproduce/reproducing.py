@@ -25,9 +25,9 @@ from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
 from mslab.runs.folder import Run
 from mslab.runtime import devices
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 SCHEMA = 1
 STAMP = re.compile(r"(-again)?-\d{8}-\d{6}(-\d+)?$")
 
@@ -180,7 +180,7 @@ def settings(run: Run, wish: Wish) -> EasyDict:
 @functools.cache
 def available(device: str) -> str:
     """Why a device cannot be used, or "". A CPU always can."""
-    return "" if device == "cpu" else devices.why_not(device)
+    return "" if device == "cpu" else devices.device_problem(device)
 
 
 def look(run: Run, config: EasyDict) -> DatasetReport | MslabError:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from mslab.report.show import cell, render
 from mslab.reproduce.comparing import LOSS_FACTOR, Comparison, Metric, largest
 from mslab.reproduce.differing import Check
-from mslab.runtime import devices
+from mslab.runtime import console
+from mslab.runtime.tables import cell, render
 
 MATTERS = {
     "stops": "yes: another experiment",
@@ -34,7 +34,7 @@ def checks_table(checks: Sequence[Check]) -> str:
         if check.level != "no":
             lines.append(f"{check.what}: {check.why}")
         lines += [f"    {line}" for line in check.details if check.differs]
-    return devices.harmless("\n".join(lines))
+    return console.escape_control("\n".join(lines))
 
 
 def comparison_table(found: Comparison) -> str:
@@ -71,10 +71,10 @@ def conclusion(found: Comparison, checks: Sequence[Check]) -> str:
         lines.append("every step's loss is the same")
     lines += [f"note: {note}" for note in found.notes]
     if found.verdict == "identical":
-        return devices.harmless("\n".join(lines))
+        return console.escape_control("\n".join(lines))
     causes = [check.cause() for check in checks if check.level != "no"]
     lines += [f"what differed: {cause}" for cause in causes] or ["nothing that was recorded differs"]
-    return devices.harmless("\n".join(lines))
+    return console.escape_control("\n".join(lines))
 
 
 def verdict(found: Comparison) -> str:

@@ -20,12 +20,12 @@ from easydict import EasyDict
 
 from mslab import checkpoint
 from mslab.runs import manifest
-from mslab.runtime import devices
+from mslab.runtime import console, devices, versions
 from mslab.check import DatasetReport
 from mslab.config import dump_config, load_config
 from mslab.errors import RunError, explain
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 
 
@@ -58,13 +58,13 @@ class Run:
         (path / "checkpoints").mkdir()
         threads = devices.workers(config["data_workers"])
         if threads < config["data_workers"]:
-            say.info("data_workers: %d becomes %d, as many as this machine has cores", config["data_workers"], threads)
+            log.info("data_workers: %d becomes %d, as many as this machine has cores", config["data_workers"], threads)
             config["data_workers"] = threads  # another number would draw other random numbers: it is kept
         content = {
             "schema": manifest.SCHEMA,
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "kind": kind,
-            "versions": devices.versions(),
+            "versions": versions.versions(),
             "git": git_state(),
             "code": manifest.code(),
             "environment": manifest.environment(),
@@ -185,7 +185,7 @@ class Run:
 
     def warn(self, code: str, text: str) -> None:
         """Say that something looks wrong, and keep it in the manifest."""
-        say.info(f"warning: {text}")
+        log.info(f"warning: {text}")
         self.manifest["warnings"].append({"code": code, "epoch": self.epoch, "text": text})
         self.write_manifest()
 
@@ -233,36 +233,36 @@ class Run:
         if not self.writes:
             yield
             return
-        log = self.path / "train.log"
-        handler = logging.FileHandler(log, encoding="utf-8")
+        file = self.path / "train.log"
+        handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         with contextlib.suppress(OSError, ImportError):  # not every disk and system has locks
             import fcntl
 
             fcntl.flock(handler.stream, fcntl.LOCK_SH)  # type: ignore[arg-type]  # until it ends; mslab watch looks
-        devices.keep_noise(log)
-        say.addHandler(handler)
+        console.keep_stderr(file)
+        log.addHandler(handler)
         self.manifest |= {"status": "running", "exit_status": None, "end": None}
         self.write_manifest()
         for note in self.notes:
-            say.info(note)
+            log.info(note)
         try:
             yield
         except KeyboardInterrupt:
             self.ended("interrupted", 130)
             raise
         except BaseException as error:
-            with log.open("a", encoding="utf-8") as file:
-                traceback.print_exception(error, file=file)
+            with file.open("a", encoding="utf-8") as text:
+                traceback.print_exception(error, file=text)
             self.ended("failed", 1)
-            better = explain(error, str(log))
+            better = explain(error, str(file))
             if better is None or better is error:
                 raise
             raise better from error
         else:
             self.ended("paused" if self.paused else "done", 0)
         finally:
-            say.removeHandler(handler)
+            log.removeHandler(handler)
             handler.close()
 
     def ended(self, status: str, code: int) -> None:

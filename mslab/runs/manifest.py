@@ -20,7 +20,7 @@ from mslab import checkpoint
 from mslab.check import DatasetReport, cores
 from mslab.check.report import printable
 from mslab.errors import RunError
-from mslab.runtime.devices import found, read
+from mslab.runtime.versions import found, read
 
 SCHEMA = 2
 FILE = Path(__file__).with_name("manifest.schema.json")

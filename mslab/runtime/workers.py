@@ -16,7 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
-from mslab import cells
+from mslab import cpu_layout
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Group:
     def equalise(self, parameters: Iterable[ms.Parameter]) -> None:
         """Give every worker rank 0's values. Without it different seeds would train different networks, silently."""
         for parameter in parameters if self.size > 1 else ():
-            cells.overwrite(parameter, ops.Broadcast(0)((ms.Tensor(parameter.asnumpy()),))[0])
+            cpu_layout.overwrite(parameter, ops.Broadcast(0)((ms.Tensor(parameter.asnumpy()),))[0])
 
     def average_statistics(self, parameters: Iterable[ms.Parameter], fixed: Collection[str] = ()) -> None:
         """BatchNorm's moving statistics become their mean over the workers: each has seen its own images only.
@@ -74,7 +74,7 @@ class Group:
         """
         for parameter in parameters if self.size > 1 else ():
             if parameter.name.endswith(("moving_mean", "moving_variance")) and parameter.name not in fixed:
-                cells.overwrite(parameter, ops.AllReduce()(ms.Tensor(parameter.asnumpy())) / self.size)
+                cpu_layout.overwrite(parameter, ops.AllReduce()(ms.Tensor(parameter.asnumpy())) / self.size)
 
     @contextmanager
     def first_alone(self, what: str) -> Iterator[None]:
@@ -139,4 +139,6 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 def synchronise(network: nn.Cell, group: Group) -> None:
     """Put SyncBatchNorm2d in place of every nn.BatchNorm2d, with the same parameters under the same names."""
-    cells.replace(network, lambda cell: type(cell) is nn.BatchNorm2d, lambda cell: SyncBatchNorm2d(cell, group.size))
+    cpu_layout.replace(
+        network, lambda cell: type(cell) is nn.BatchNorm2d, lambda cell: SyncBatchNorm2d(cell, group.size)
+    )

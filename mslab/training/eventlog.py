@@ -20,7 +20,7 @@ from tensorboardX.record_writer import masked_crc32c
 from mslab.errors import RunError
 from mslab.evaluation import gradcam
 from mslab.runs.folder import Run
-from mslab.runtime.devices import say
+from mslab.runtime.console import log
 from mslab.runtime.workers import Group
 from mslab.training import freezing
 from mslab.training.monitor import Watch
@@ -53,11 +53,11 @@ class EventLog(Watch):
         self.counts = np.zeros((2, count, THRESHOLDS))  # images of a class, and others, by the probability it got
         self.file = begin(run.path / "tensorboard", run.epoch) if run.writes else None
         if self.file:
-            say.info(f"log_to: {self.file} (tensorboard --logdir {run.path.parent} shows it)")
+            log.info(f"log_to: {self.file} (tensorboard --logdir {run.path.parent} shows it)")
             if run.manifest.get("features"):
-                say.info("log_to: no images: what is fed are features of the frozen backbone")
+                log.info("log_to: no images: what is fed are features of the frozen backbone")
             if count < len(self.class_names):
-                say.info(f"log_to: precision-recall curves of the first {count} of {len(self.class_names)} classes")
+                log.info(f"log_to: precision-recall curves of the first {count} of {len(self.class_names)} classes")
 
     def waiting(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The same batches; the first one is kept as pictures."""

@@ -20,10 +20,10 @@ from mindspore import nn
 from mslab import checkpoint, model
 from mslab.data import augment, batching, cache
 from mslab.errors import RunError
-from mslab.runtime import devices
-from mslab.runtime.progress import Meter
+from mslab.runtime import devices, versions
+from mslab.runtime.console import Meter
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
 KEY = [
     "crop_scale",
@@ -97,7 +97,7 @@ def feed(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, require
                 expected="the same way to the end: training on images would give another result",
                 fix=f"make room in {folder}, then resume again",
             )
-        say.info(f"features are not kept: {why}; fewer feature_views would need less")
+        log.info(f"features are not kept: {why}; fewer feature_views would need less")
         return source, network
     forward, group = _Pooled(backbone).set_train(False), source.group
     source = dataclasses.replace(source, group=batching.ALONE)
@@ -117,7 +117,7 @@ def feed(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, require
         cache.make_room(folder, key, MOST)
     how = "computed" if store.computed else "found"
     size = f"{wanted / 2**20:.0f} MiB in {folder}"
-    say.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
+    log.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
     return FeatureFeed(views, val_rows, dataclasses.replace(source, group=group)), network.head
 
 
@@ -128,7 +128,7 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> st
         digest.update(json.dumps([images.names(), images.labels.tolist()]).encode())
     settings = {name: source.config[name] for name in KEY}
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
-    settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": devices.version("mindspore")}
+    settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": versions.version("mindspore")}
     settings |= {"device": ms.get_context("device_target"), "mode": source.config["mode"]}
     settings |= {"whole": source.config["cache"] != "none"}  # cropped from the decoded image
     digest.update(json.dumps(settings, sort_keys=True).encode())

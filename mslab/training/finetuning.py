@@ -17,7 +17,7 @@ from mslab.runs import manifest
 from mslab.runs.folder import Run
 from mslab.training import freezing, loop
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 
 
 def transfer(

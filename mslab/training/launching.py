@@ -23,9 +23,9 @@ from easydict import EasyDict
 from mslab.checkpoint import write_text
 from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.runs.folder import Run
-from mslab.runtime import devices
+from mslab.runtime import console, devices
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 PORT = 8118  # msrun's own default; on one machine a free one is taken
 PATIENCE = 5  # seconds that workers get to say why, after the first has failed
 DIED = re.compile(r"Worker process (\d+) exit with exception\. Error code: (-?\d+)")
@@ -195,7 +195,7 @@ def resume(path: str | Path, crew: Crew) -> Path | None:
 def settings_of(config: EasyDict, crew: Crew) -> dict[str, Any]:
     """What sets a worker's MindSpore up. Raises DeviceError or ConfigError where this machine cannot do it."""
     settings = {key: config[key] for key in devices.SETTINGS} | {"device": devices.choose_device(config.device)}
-    devices.plan(**settings)
+    devices.setup_calls(**settings)
     check_devices(settings["device"], crew.local, os.environ)
     return settings
 
@@ -209,7 +209,7 @@ def launch(run: Run | None, settings: dict[str, Any], crew: Crew, line: Line) ->
     logs.mkdir(parents=True, exist_ok=True)
     for old in [*logs.glob("*.log"), *logs.glob("*.failed"), *logs.glob("*.done")]:
         old.unlink()
-    say.info(f"{crew.workers} workers, {crew.local} on this machine ({settings['device']}); logs in {logs}/")
+    log.info(f"{crew.workers} workers, {crew.local} on this machine ({settings['device']}); logs in {logs}/")
     order = {"run": str(run.path) if run else None, "notes": run.notes if run else [], "settings": settings}
     with (logs / "msrun.log").open("w") as output:
         msrun = subprocess.Popen(
@@ -252,7 +252,7 @@ def dry_run(config: EasyDict, crew: Crew | None, environ: Mapping[str, str] = os
     settings = {key: config[key] for key in devices.SETTINGS} | {"device": device}
     count = crew.workers if crew else 1
     rows = [("device", f"{device} (config: {config.device}); nothing was tried on it")]
-    for name, arguments in devices.plan(**settings, workers=count):
+    for name, arguments in devices.setup_calls(**settings, workers=count):
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         rows.append(("calls", f"mindspore.{name}({given})"))
     level = devices.precision(config.amp_level, device)
@@ -287,7 +287,7 @@ def _watch(msrun: subprocess.Popen, logs: Path, crew: Crew, line: Line) -> int:
         whole = text[: text.rfind("\n") + 1]
         for words in whole[told:].splitlines():
             if not BEGAN.match(words) and not words.startswith("["):  # MindSpore's own, after the kit has let go of it
-                say.info(words)
+                log.info(words)
         told = len(whole)
         if ended is not None:
             return ended
@@ -333,7 +333,7 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
         what, expected = f"{who} ended with {first['text']}.", "all workers until the end"
         rows = [("traceback", f"{logs}/mindspore_{first['rank']}.log" if first["rank"] else "train.log")]
     elif died and int(died[2]) < 0:
-        began = [BEGAN.search(log.read_text(errors="replace")) for log in logs.glob("worker_*.log")]
+        began = [BEGAN.search(file.read_text(errors="replace")) for file in logs.glob("worker_*.log")]
         rank = {match[2]: match[1] for match in began if match}.get(died[1], "?")
         killer = signal.Signals(-int(died[2]))
         what = f"worker {rank} of {crew.workers} (process {died[1]}) was killed by signal {killer} ({killer.name})."
@@ -360,14 +360,14 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
 def work(order: dict[str, Any]) -> None:
     """One worker, from joining the others to the end of the run; also msrun's scheduler, which only joins."""
     settings, count = order["settings"], int(os.environ["MS_WORKER_NUM"])
-    devices.set_up(devices.plan(**settings, workers=count))
+    devices.set_up(devices.setup_calls(**settings, workers=count))
     if os.environ["MS_ROLE"] == "MS_SCHED":
         return
     from mslab.runtime import workers
     from mslab.training import loop
 
     group = workers.join()
-    say.info("worker %d of %d: process %d", group.rank, group.size, os.getpid())
+    log.info("worker %d of %d: process %d", group.rank, group.size, os.getpid())
     told, last = None, None
     if group.rank == 0:
         run, last = loop.reopen(order["run"])
@@ -385,7 +385,7 @@ def main(text: str) -> int:
     """`work`, with what goes wrong written where the launching process looks for it. Returns the exit code."""
     logs = Path(os.environ["MSLAB_LOGS"])
     name = "scheduler" if os.environ["MS_ROLE"] == "MS_SCHED" else os.environ["RANK_ID"]
-    with devices.quiet() as noise:
+    with console.capture_stderr() as noise:
         if name != "0":  # the first worker's goes to train.log
             noise.move_to(logs / f"mindspore_{name}.log")
         try:

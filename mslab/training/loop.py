@@ -20,14 +20,14 @@ from mslab.data import augment, batching, decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
 from mslab.evaluation import measuring, metrics
 from mslab.runs.folder import Run
-from mslab.runtime import devices, workers
-from mslab.runtime.progress import Meter
+from mslab.runtime import devices, signals, workers
+from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import features, freezing, losses, stopping
 from mslab.training.monitor import Watch
 from mslab.training.trainer import Plan, check_rates
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 
 
@@ -39,7 +39,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
     config, group, steps = plan.config, plan.group, plan.steps
     if ended := plan.reason(run.rows):  # it was killed just then
         return ended
-    with Meter(len(plan.rates), steps * run.epoch) as meter, devices.interruptible() as interrupted:
+    with Meter(len(plan.rates), steps * run.epoch) as meter, signals.interruptible() as interrupted:
         for epoch in range(run.epoch, config.epochs):
             step = plan.step(epoch, run.rows, meter)  # the same one as long as the same parameters are trained
             start, seen, correct, losses, total_loss = time.perf_counter(), 0, 0, [], 0.0
@@ -72,7 +72,7 @@ def fit(plan: Plan, run: Run, watch: Watch) -> str:
                     raise exploded(result["loss"], epoch, number, plan.rates, run)
                 row |= {"images_per_s": speed, "seconds": time.perf_counter() - start}
                 run.keep(row, plan.network, result)
-            say.info(described(row, run))
+            log.info(described(row, run))
             watch.epoch(run.rows, result, plan.network)
             ended = plan.end(run.rows) or run.ends(run.rows)
             run.end_epoch(plan.state() if ended or stopping.is_kept(epoch, config) else None, losses)
@@ -185,22 +185,22 @@ def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, g
     config = run.config
     if run.finished:
         why = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
-        say.info("%s is finished: %d of %d epochs%s; nothing to do", run.path, run.epoch, config.epochs, why)
+        log.info("%s is finished: %d of %d epochs%s; nothing to do", run.path, run.epoch, config.epochs, why)
         return outcome(run, 0.0)
     report = same_data(run, report)
     with run.recording():
         if run.epoch >= config.epochs:  # killed after its last epoch, before its end
             return finish(run, report, time.perf_counter())
         if run.epoch:
-            say.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
+            log.info("resuming %s after epoch %d of %d", run.path, run.epoch, config.epochs)
             if (threads := devices.workers(config.data_workers)) < config.data_workers:
-                say.info(
+                log.info(
                     "note: data_workers: %d, but %d cores here: images are augmented otherwise than without the stop",
                     config.data_workers,
                     threads,
                 )
             if config.dropout:
-                say.info("note: dropout leaves out other features now than it would have without the stop")
+                log.info("note: dropout leaves out other features now than it would have without the stop")
         return go(run, report, last, group)
 
 
@@ -230,7 +230,7 @@ def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Grou
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
         load_exactly(network.parameters_dict(), last.backbone | last.head, last.path, "network")
     elif run.manifest["parent"] and group.rank == 0:
-        say.info(load_parent(network, parent_of(run), config, run.manifest))
+        log.info(load_parent(network, parent_of(run), config, run.manifest))
     group.equalise(network.get_parameters())
     return run_training(run, network, report, last, group)
 
@@ -258,7 +258,7 @@ def share_batch(run: Run, group: Group) -> None:
     images, factor = sum(run.manifest["data"]["counts"]["train"].values()), config.rescale_train_batch_size_factor
     if factor and config.batch_size * began * factor > images:
         batch = max(2, images // (factor * began))
-        say.info(
+        log.info(
             f"batch_size: {config.batch_size} becomes {batch}: rescale_train_batch_size_factor: {factor} allows "
             f"{images // factor} of {images} images a step"
         )
@@ -274,7 +274,7 @@ def share_batch(run: Run, group: Group) -> None:
     if began > 1 or group.size > 1:
         factor = lr_factor(config, began)
         scaled = f"x {factor:.3g} = {config.lr_max * factor:.4g} (lr_scaling: {config.lr_scaling})"
-        say.info(
+        log.info(
             f"{group.size} workers x {config.batch_size} = {together} images a step; lr_max: {config.lr_max:g} "
             + (scaled if factor != 1 else f"as it is (lr_scaling=linear would multiply it by {began})")
         )
@@ -358,19 +358,19 @@ def run_training(
     criterion = losses.build(config, counts)
     plan = Plan(network, trained, feed, rates, criterion, config, group, run.manifest["rollbacks"])
     if run.epoch:
-        say.info(plan.resume(last, run.epoch))
+        log.info(plan.resume(last, run.epoch))
     counted = sum(parameter.size for parameter in trained.trainable_params())
-    say.info(
+    log.info(
         f"{run.path}: {len(train_images)} training and {len(val_images)} validation images, "
         f"{len(report.class_names)} classes, {counted:,} weights to train, "
         f"frozen: {freezing.describe(names, config)}, {config.epochs} epochs of {steps} steps"
     )
     run.manifest["ended_by"] = fit_again(plan, run, observer(run, group)) or None
     if run.manifest["ended_by"]:
-        say.info(f"ended after epoch {run.epoch} of {config.epochs}: {run.manifest['ended_by']}")
+        log.info(f"ended after epoch {run.epoch} of {config.epochs}: {run.manifest['ended_by']}")
     if plan.paused:
         run.paused = True
-        say.info(f"mslab train --resume {run.path}    goes on")
+        log.info(f"mslab train --resume {run.path}    goes on")
         return outcome(run, time.perf_counter() - start)
     return finish(run, report, start)
 
@@ -397,12 +397,12 @@ def finish(run: Run, report: DatasetReport, start: float) -> EasyDict:
 
         eventlog.finish(run)
     result = outcome(run, time.perf_counter() - start)
-    say.info(
+    log.info(
         f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; a linear model of 8x8 thumbnails has "
         f"{result.linear_acc:.3f}; {result.seconds:.0f} s; {run.path}"
     )
     if result.val_acc <= result.linear_acc:
-        say.info("note: the network does not beat that linear model; train longer, or with another lr_max")
+        log.info("note: the network does not beat that linear model; train longer, or with another lr_max")
     return result
 
 

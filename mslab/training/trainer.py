@@ -12,16 +12,16 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
-from mslab import cells
+from mslab import cpu_layout
 from mslab.checkpoint import Weights, load_exactly
 from mslab.data import batching
 from mslab.errors import TrainingError
 from mslab.evaluation import measuring
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import features, freezing, optimizers, stopping
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 Feed = batching.ImageFeed | features.FeatureFeed
 ROLLBACKS, TENTH = 3, 0.1  # how often on_nan: rollback begins an epoch again, and the factor on the rate each time
 
@@ -129,7 +129,7 @@ class Plan:
         """The step, compiled, with its network in training mode, and the rates that follow from `rows`, the history."""
         fixed = freezing.frozen(self.names, self.config, epoch)
         if fixed != self.fixed:
-            say.info(f"epoch {epoch + 1}: {len(self.fixed - fixed)} tensors unfrozen, {len(fixed)} still frozen")
+            log.info(f"epoch {epoch + 1}: {len(self.fixed - fixed)} tensors unfrozen, {len(fixed)} still frozen")
             self.build(epoch)
         self.set_factor(epoch, stopping.rate_factor(rows, self.config) * TENTH ** len(self.rollbacks))
         if self.config.on_nan == "rollback":
@@ -168,17 +168,17 @@ class Plan:
         self.rates = np.concatenate([self.rates[: epoch * self.steps], self.schedule[epoch * self.steps :] * factor])
         self.rates = self.rates.astype(np.float32)
         for parameter, full in self.full_rates:
-            cells.overwrite(parameter, (full * factor).astype(np.float32))
-        say.info(f"epoch {epoch + 1}: the learning rate goes on at {factor:.3g} of its schedule")
+            cpu_layout.overwrite(parameter, (full * factor).astype(np.float32))
+        log.info(f"epoch {epoch + 1}: the learning rate goes on at {factor:.3g} of its schedule")
 
     def roll_back(self, error: TrainingError, epoch: int) -> None:
         """Back to how this epoch began; the rate goes on at a tenth. Raises `error` where that was done often."""
         if not self.good or len(self.rollbacks) >= ROLLBACKS:
             raise error
         for name, parameter in self.state().items():
-            cells.overwrite(parameter, self.good[name])
+            cpu_layout.overwrite(parameter, self.good[name])
         self.rollbacks.append({"epoch": epoch + 1, "why": error.what})
-        say.info(f"{error.what} Rolled back to the end of epoch {epoch}; {len(self.rollbacks)} of {ROLLBACKS} times")
+        log.info(f"{error.what} Rolled back to the end of epoch {epoch}; {len(self.rollbacks)} of {ROLLBACKS} times")
 
     def measure(self, epoch: int, class_names: Sequence[str], tell: Callable) -> dict[str, Any] | None:
         """The figures of evaluation.measure, or None where this epoch is not measured."""
@@ -210,12 +210,12 @@ class Plan:
         own = self.network.parameters_dict()
         raw = {name: own[name].asnumpy().copy() for name in self.averages()}
         for name, mean in self.averages().items():
-            cells.overwrite(own[name], mean.asnumpy())
+            cpu_layout.overwrite(own[name], mean.asnumpy())
         try:
             yield
         finally:
             for name, value in raw.items():
-                cells.overwrite(own[name], value)
+                cpu_layout.overwrite(own[name], value)
 
     def resume(self, last: Weights | None, epoch: int) -> str:
         """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.
@@ -252,7 +252,7 @@ def compile_step(step: TrainStep, feed: Feed, config: EasyDict, epoch: int, mete
     """Look at the first batch, say what it is, and compile the step for it."""
     images, labels = next(iter(feed.train(epoch)))
     batching.check_labels(labels, config.class_num)
-    say.info(
+    log.info(
         f"first batch: images {images.dtype} {images.shape} from {images.min():.2f} to {images.max():.2f}, "
         f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {config.class_num} outputs"
     )

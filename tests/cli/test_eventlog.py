@@ -9,7 +9,8 @@ import pytest
 
 @pytest.mark.parametrize("first,text", [("sys", "Descriptors cannot be created directly"), ("mslab", "")])
 def test_tensorboardx_before_mindspore_ends_mindspores_import_but_for_mslab(first, text):
-    script = f"import {first}, tensorboardX, mindspore, mslab.training.loop, sys; print('mslab.training.eventlog' in sys.modules)"
+    script = f"import {first}, tensorboardX, mindspore, mslab.training.loop as loop, sys; "
+    script += "print('mslab.training.eventlog' in sys.modules)"
     environment = {k: v for k, v in os.environ.items() if k != "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert (text in done.stderr) if text else (done.returncode, done.stdout) == (0, "False\n"), done.stderr

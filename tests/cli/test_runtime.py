@@ -36,13 +36,13 @@ print({"mindspore", "sklearn"} & set(sys.modules))
 def test_ctrl_c_while_mindspore_is_imported_waits_for_its_end():
     script = """
 import os, signal, sys, threading, time
-from mslab import runtime
+from mslab.runtime import signals
 def press():
     while "mindspore.common" not in sys.modules:
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=press, daemon=True).start()
-with runtime.on_stop(runtime.stop_at_once):
+with signals.on_stop(signals.stop_at_once):
     try:
         import mindspore
         done = True

@@ -21,7 +21,7 @@ from serving import CLASSES, FORM, as_bytes, assert_quiet, drop, form, hostile, 
 from mslab.errors import MslabError
 from mslab.inference import export, predicting
 from mslab.inference.serve import limits, server
-from mslab.runtime import devices
+from mslab.runtime import signals
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def test_ctrl_c_while_mindspore_is_imported_waits_for_the_end_of_that(monkeypatc
     import mindspore
 
     went_on = False
-    with devices.on_stop(devices.stop_at_once), pytest.raises(KeyboardInterrupt):
+    with signals.on_stop(signals.stop_at_once), pytest.raises(KeyboardInterrupt):
         monkeypatch.setattr(mindspore.__spec__, "_initializing", True, raising=False)
         os.kill(os.getpid(), signal.SIGINT)
         went_on = True

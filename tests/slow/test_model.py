@@ -9,16 +9,18 @@ def test_the_backward_pass_of_the_stem_does_not_hang():
     script = """
 import numpy as np, mindspore as ms, sys
 from mindspore import nn
-from mslab import freezing, model, optimizers, runtime, schedule, steps
+from mslab import model, schedule
+from mslab.runtime import devices
+from mslab.training import freezing, optimizers, trainer
 from mslab.config import load_config
 def main():
-    runtime.start("cpu", "graph", 1)
+    devices.start("cpu", "graph", 1)
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
     rates = schedule.warmup_cosine(1, 60, 0, 0.01, 0.01)
     settings = load_config({"train_data": "a", "val_data": "b", "class_num": 9})
     optimizer = optimizers.build(network, rates, settings)
-    step = steps.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
+    step = trainer.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     freezing.apply(network, frozenset())
     rng = np.random.RandomState(0)
     for _ in range(60):

@@ -57,6 +57,6 @@ class Killer(threading.Thread):
 @contextmanager
 def heard(caplog):
     """The kit's messages in caplog: its logger does not propagate."""
-    study.say.addHandler(caplog.handler)
+    study.log.addHandler(caplog.handler)
     yield
-    study.say.removeHandler(caplog.handler)
+    study.log.removeHandler(caplog.handler)

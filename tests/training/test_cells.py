@@ -6,7 +6,7 @@ import pytest
 from helpers import figures
 from mindspore import nn
 
-from mslab import cells
+from mslab import cpu_layout
 
 ONES = np.ones(2, np.float32)
 
@@ -27,7 +27,7 @@ def stepped(mode, put):
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
 def test_an_overwritten_parameter_is_trained_on(mode):
-    weight, step = stepped(mode, cells.overwrite)
+    weight, step = stepped(mode, cpu_layout.overwrite)
     assert np.allclose(weight, 0.9) and step == [2]
 
 

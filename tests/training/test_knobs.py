@@ -16,7 +16,7 @@ from mslab.data import batching, decoded
 from mslab.errors import TrainingError
 from mslab.evaluation import measuring
 from mslab.runtime import devices
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import features, loop, losses, stopping
 from mslab.training.trainer import Plan
@@ -199,7 +199,7 @@ DECIDED = {
 
 def called(config):
     """The calls that set MindSpore up."""
-    return devices.plan(**{key: config[key] for key in devices.SETTINGS})
+    return devices.setup_calls(**{key: config[key] for key in devices.SETTINGS})
 
 
 ASCEND = {"device": "ascend"}

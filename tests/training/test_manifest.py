@@ -17,7 +17,7 @@ from mslab import check, checkpoint
 from mslab.errors import RunError
 from mslab.runs import manifest
 from mslab.runs.folder import Run
-from mslab.runtime import devices
+from mslab.runtime import versions
 from mslab.training import loop
 
 SCHEMA = json.loads(manifest.FILE.read_text())
@@ -34,7 +34,7 @@ def test_a_run_writes_what_the_schema_says(parent):
     jsonschema.validate(content, SCHEMA)
     assert content["schema"] == manifest.SCHEMA and content["status"] == "done" and content["exit_status"] == 0
     here = content["environment"]
-    assert here["packages"]["mindspore"] == devices.version("mindspore") and len(here["packages"]) > 20
+    assert here["packages"]["mindspore"] == versions.version("mindspore") and len(here["packages"]) > 20
     assert here["device"] == "cpu" and here["driver"] == "" and here["cpu"]["cores"] >= 1 and here["cpu"]["model"]
     assert here["guards"]["MS_COMPILER_CACHE_ENABLE"] == "0"
     flags = Path("/proc/cpuinfo").read_text()

@@ -11,7 +11,7 @@ from mslab.config import load_config
 from mslab.data import batching
 from mslab.evaluation import measuring
 from mslab.runtime import devices
-from mslab.runtime.progress import Meter
+from mslab.runtime.console import Meter
 from mslab.training import losses
 from mslab.training.trainer import Plan
 

@@ -101,10 +101,10 @@ def test_the_command_is_one_that_msrun_reads(monkeypatch):
 
 
 def test_what_is_planned_is_what_is_called():
-    calls = devices.plan("cpu", "pynative", 7, jit_level="O0")
+    calls = devices.setup_calls("cpu", "pynative", 7, jit_level="O0")
     devices.set_up(calls)
     assert ms.get_context("mode") == ms.PYNATIVE_MODE and ms.get_seed() == 7 and ms.dataset.config.get_seed() == 7
-    devices.set_up(devices.plan("cpu", "graph", 1))
+    devices.set_up(devices.setup_calls("cpu", "graph", 1))
 
 
 def test_loss_scaling_learns_and_skips_an_overflow():

@@ -11,9 +11,9 @@ def test_mixed_precision_takes_what_the_device_has(three):
     from mslab.runtime import devices
 
     assert devices.precision("auto", "cpu") == "O0" and devices.precision("auto", "ascend") == "O2"
-    assert ("set_context", {"mode": 0}) in devices.plan("cpu", "graph", 1, amp_level="auto")
+    assert ("set_context", {"mode": 0}) in devices.setup_calls("cpu", "graph", 1, amp_level="auto")
     with pytest.raises(mslab.errors.DeviceError, match="O2 on a CPU: it has no float16"):
-        devices.plan("cpu", "graph", 1, amp_level="O2")
+        devices.setup_calls("cpu", "graph", 1, amp_level="O2")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mslab.runtime import cuda
 
 PREPARED = """
 import os, sys
-from mslab import cuda
+from mslab.runtime import cuda
 cuda.DRIVER, sys.path = (sys.argv[1],), sys.argv[2:]
 environ = {name: value for name, value in os.environ.items() if name in ("CUDA_HOME", "XDG_CACHE_HOME")}
 cuda.prepare(environ)

@@ -35,14 +35,14 @@ def test_a_split_has_a_stream_of_its_own(squares, inside):
 
 @pytest.mark.parametrize("device,calls", [("cpu", 0), ("gpu", 1), ("ascend", 1)])
 def test_deterministic_asks_a_device_for_what_mindspore_has(device, calls):
-    plan = devices.plan(device, "graph", 1, deterministic=True, workers=2)
+    plan = devices.setup_calls(device, "graph", 1, deterministic=True, workers=2)
     names = [name for name, _ in plan]
     assert names.count("set_deterministic") == calls
     if calls:
         assert ("set_deterministic", {"deterministic": True}) in plan
         # MindSpore: before the workers find each other
         assert names.index("set_device") < names.index("set_deterministic") < names.index("communication.init")
-    assert "set_deterministic" not in [name for name, _ in devices.plan(device, "graph", 1)]
+    assert "set_deterministic" not in [name for name, _ in devices.setup_calls(device, "graph", 1)]
 
 
 def test_deterministic_does_nothing_on_a_cpu_and_that_is_said(squares):

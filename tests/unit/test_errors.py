@@ -7,7 +7,7 @@ from mslab import errors
 from mslab.errors import ConfigError, MslabError, explain
 
 PASSED_ON = {  # messages of others, which have their three parts already, or are no message of the kit's
-    "mslab/experiments/demo.py DatasetError(str(error))",
+    "experiments/demo.py DatasetError(str(error))",
     "sweep/worker.py MslabError(f'{type(error).__name__}: {error}'[:500])",
 }
 

@@ -5,16 +5,16 @@ import logging
 
 import pytest
 
-from mslab.runtime import devices
+from mslab.runtime import console
 
 
 @pytest.fixture
 def screen():
     """What the terminal gets of the kit's messages."""
     stream = io.StringIO()
-    before = devices.terminal.setStream(stream)
+    before = console.terminal.setStream(stream)
     yield stream
-    devices.terminal.setStream(before)
+    console.terminal.setStream(before)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from helpers import cli
 
 from mslab.errors import DeviceError
-from mslab.runtime import devices
+from mslab.runtime import console, devices, signals, versions
 
 AVX512 = "flags : fpu avx2 avx512f avx512bw"
 
@@ -23,27 +23,27 @@ AVX512 = "flags : fpu avx2 avx512f avx512bw"
 )
 def test_onednn_is_held_at_avx2_where_it_would_crawl(mindspore, flags, expected):
     environ = {}
-    devices.set_environment(environ, mindspore, flags)
+    versions.set_environment(environ, mindspore, flags)
     assert environ.get("ONEDNN_MAX_CPU_ISA") == expected
 
 
 def test_what_the_user_set_stays():
     environ = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    devices.set_environment(environ, "2.10.0", AVX512)
+    versions.set_environment(environ, "2.10.0", AVX512)
     assert environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
 
 
 def test_the_compile_cache_stays_off():
     environ = {"MS_COMPILER_CACHE_ENABLE": "1"}
-    devices.set_environment(environ, "2.8.0", "")
+    versions.set_environment(environ, "2.8.0", "")
     assert environ["MS_COMPILER_CACHE_ENABLE"] == "0"
 
 
 def test_numpy_2_is_refused_with_the_fix():
     with pytest.raises(DeviceError) as caught:
-        devices.refuse_numpy2("2.1.3", "2.10.0")
+        versions.refuse_numpy2("2.1.3", "2.10.0")
     assert "NumPy 2.1.3 is installed" in str(caught.value) and "pip install 'numpy<2'" in str(caught.value)
-    devices.refuse_numpy2("1.26.4", "2.10.0")
+    versions.refuse_numpy2("1.26.4", "2.10.0")
 
 
 def test_workers_are_at_most_the_cores():
@@ -84,12 +84,12 @@ def test_a_driver_without_the_libraries_is_told_what_to_install_and_mindspore_is
 
 def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monkeypatch):
     told = []
-    monkeypatch.setattr(devices.say, "info", lambda text, *parts: told.append(text % parts))
-    monkeypatch.setattr(devices, "why_not", {"ascend": "no driver (…)", "gpu": "it does not answer"}.get)
+    monkeypatch.setattr(devices.log, "info", lambda text, *parts: told.append(text % parts))
+    monkeypatch.setattr(devices, "device_problem", {"ascend": "no driver (…)", "gpu": "it does not answer"}.get)
     assert devices.choose_device("auto") == "cpu"
     assert told == ["device: gpu not taken: it does not answer"]
     assert devices.best_device() == ("cpu", {"ascend": "no driver (…)", "gpu": "it does not answer"})
-    monkeypatch.setattr(devices, "why_not", {"ascend": "no driver (…)", "gpu": ""}.get)
+    monkeypatch.setattr(devices, "device_problem", {"ascend": "no driver (…)", "gpu": ""}.get)
     assert devices.best_device() == ("gpu", {"ascend": "no driver (…)"})
 
 
@@ -118,12 +118,12 @@ def test_of_mindspores_pages_the_line_that_tells_is_taken(device, said, told):
 
 
 def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
-    with devices.quiet() as noise:
+    with console.capture_stderr() as noise:
         os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Something is off\n  a stack line\n")
         os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] foo is deprecated from 2.0\n")
         os.write(2, b"[ERROR] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Now it broke\n")
         noise.move_to(tmp_path / "train.log")
-        devices.say.info("a message of the kit")
+        devices.log.info("a message of the kit")
     shown = capfd.readouterr().err
     assert shown.splitlines() == [
         "a message of the kit",
@@ -133,7 +133,7 @@ def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
 
 
 def test_silence_prints_nothing_and_leaves_no_file(capfd):
-    with devices.quiet() as noise:
+    with console.capture_stderr() as noise:
         file = noise.file
     assert capfd.readouterr().err == "" and not file.exists()
 
@@ -143,7 +143,7 @@ def test_ctrl_c_raises_a_flag_also_as_the_sigterm_that_mindspore_makes_of_it():
 
     before = signal.getsignal(signal.SIGINT)  # a background job starts with it ignored
     for number in (signal.SIGINT, signal.SIGTERM):
-        with devices.interruptible() as asked:
+        with signals.interruptible() as asked:
             assert not asked()
             os.kill(os.getpid(), number)
             assert asked()
@@ -151,7 +151,7 @@ def test_ctrl_c_raises_a_flag_also_as_the_sigterm_that_mindspore_makes_of_it():
 
 
 def test_no_name_commands_the_terminal(tmp_path, squares):
-    assert devices.harmless("a\x1b[2Jb\u202e\udcff\nc") == "a\\x1b[2Jb\\u202e\\udcff\nc"
+    assert console.escape_control("a\x1b[2Jb\u202e\udcff\nc") == "a\\x1b[2Jb\\u202e\\udcff\nc"
     for name in ("\x1b]0;title\x07red\x1b[31m", "\u202eright to left", "[/bold] [red]"):
         folder = tmp_path / "set" / name
         folder.mkdir(parents=True)

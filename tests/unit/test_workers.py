@@ -64,4 +64,4 @@ def test_the_launchers_of_several_machines_tell_each_other_how_they_end():
 
 def test_float16_on_a_cpu_is_refused_with_the_reason():
     with pytest.raises(DeviceError, match="amp_level: O2 on a CPU: it has no float16 arithmetic"):
-        devices.plan("cpu", "graph", 1, amp_level="O2")
+        devices.setup_calls("cpu", "graph", 1, amp_level="O2")

@@ -22,9 +22,9 @@ from mslab.errors import TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import ledger
 from mslab.experiments.sweep.space import Knob, label
-from mslab.runtime import devices
+from mslab.runtime import signals
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 START = "from mslab.experiments.sweep.worker import main; main()"
 TICK = 1.0  # seconds between two looks whether a worker has died without a word
 FAILURES = 3  # of the first trials, after which nothing is likely to work
@@ -92,7 +92,7 @@ class Crew:
             sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         )
         if options.workers > len(cores):
-            say.info(f"note: {options.workers} workers share {len(cores)} cores: each trial takes longer")
+            log.info(f"note: {options.workers} workers share {len(cores)} cores: each trial takes longer")
         self.desks = [
             Desk(n, shares(cores, options.workers)[n], setup, folder / f"worker-{n}.log")
             for n in range(options.workers)
@@ -113,7 +113,7 @@ class Crew:
     def work(self) -> str:
         """Train. Returns how it ended: done, budget or stopped (Ctrl-C). Raises MslabError where no trial can work."""
         try:
-            with devices.interruptible() as interrupted:  # a message half dealt with would leave its worker waiting
+            with signals.interruptible() as interrupted:  # a message half dealt with would leave its worker waiting
                 self.loop(interrupted)
         except KeyboardInterrupt:  # a second one
             self.stopping = True
@@ -139,13 +139,13 @@ class Crew:
                     self.give(desk)
             if self.over and not self.told_budget:
                 self.told_budget = True
-                say.info("the budget is over: no new trial begins, running ones end after their epoch")
+                log.info("the budget is over: no new trial begins, running ones end after their epoch")
             if self.busy:
                 self.hear()
             elif not self.over and not self.stopping and (others := ledger.elsewhere(self.study)):
                 if not self.told_elsewhere:
                     self.told_elsewhere = True
-                    say.info(f"waiting for {others} trials of other processes, to take up what they may leave")
+                    log.info(f"waiting for {others} trials of other processes, to take up what they may leave")
                 time.sleep(TICK)
             else:
                 return
@@ -162,7 +162,7 @@ class Crew:
             if desk.trial:
                 ledger.beat(self.study, desk.trial)
         for number in ledger.lost(self.study):
-            say.info(f"trial {number}: whoever trained it is gone; it is taken up again")
+            log.info(f"trial {number}: whoever trained it is gone; it is taken up again")
 
     def give(self, desk: Desk) -> None:
         """The next trial to a worker, which is started where there is none."""
@@ -196,7 +196,7 @@ class Crew:
         if word == "started":
             trial.set_user_attr("run", content["run"])
             if content["from"]:
-                say.info(f"trial {trial.user_attrs['trial']} goes on after epoch {content['from']}")
+                log.info(f"trial {trial.user_attrs['trial']} goes on after epoch {content['from']}")
         elif word == "epoch":
             self.silent_deaths = 0
             desk.send(self.verdict(trial, content))
@@ -247,10 +247,10 @@ class Crew:
                 value = content["val_acc"] if word == "complete" else None
                 self.study.tell(trial, value, TrialState.COMPLETE if word == "complete" else TrialState.PRUNED)
         except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-            say.info(f"note: trial {trial.user_attrs['trial']} counted as lost meanwhile; another one stands for it")
+            log.info(f"note: trial {trial.user_attrs['trial']} counted as lost meanwhile; another one stands for it")
             return
         rows = ledger.rows(self.study)
-        say.info(self.line(ledger.row_of(self.known(trial)), rows))
+        log.info(self.line(ledger.row_of(self.known(trial)), rows))
         self.tidy(rows)
         self.save()
         if word == "failed":
@@ -312,7 +312,7 @@ class Crew:
         number, tries = desk.trial.user_attrs["trial"], desk.trial.user_attrs.get("retries", 0) + 1
         taken = self.hand_back(desk, f"its worker {how}", counted=not self.stopping)
         then = f"it is taken up again ({tries} of {ledger.RETRIES})" if taken else "it was so too often; given up"
-        say.info(f"worker {desk.number} {how} in trial {number}: {then}")
+        log.info(f"worker {desk.number} {how} in trial {number}: {then}")
         self.silent_deaths += 1
         if self.silent_deaths >= SILENT_DEATHS and not self.stopping:
             raise TrainingError(
@@ -346,7 +346,7 @@ class Crew:
             word, content = "failed", {"what": "its worker died"}
         if word == "measured":
             return float(content["accuracy"])
-        say.info(f"note: {run} could not be measured on the test images: {content.get('what', word)}")
+        log.info(f"note: {run} could not be measured on the test images: {content.get('what', word)}")
         return None
 
     def kill(self) -> None:

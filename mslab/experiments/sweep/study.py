@@ -26,7 +26,7 @@ from mslab.experiments.sweep.crew import Crew
 from mslab.experiments.sweep.space import Knob, contradicting, parse, read_space
 from mslab.runs.folder import fresh_folder
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -160,7 +160,7 @@ def carry_out(
         checkpoint.write_text(folder / "sweep.json", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
     setup = {"given": told["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
-    say.info(beginning(study, folder, space, options, settings))
+    log.info(beginning(study, folder, space, options, settings))
     crew = Crew(study, space, folder, setup, options, save)
     save()
     try:
@@ -177,11 +177,11 @@ def carry_out(
     try:
         from mslab.experiments.sweep import page
 
-        say.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
+        log.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
     except Exception as error:  # what was trained stays
-        say.info("note: no report: %r", error)
+        log.info("note: no report: %r", error)
     if told["status"] != "done":
-        say.info(f"mslab sweep --resume {folder}    goes on")
+        log.info(f"mslab sweep --resume {folder}    goes on")
     if told["best"] is None and told["status"] != "stopped":
         raise TrainingError(
             f"No trial of {folder} was completed.",
@@ -258,7 +258,7 @@ def table(told: Mapping[str, Any]) -> str:
 
     from mslab.experiments.sweep.crew import short
     from mslab.experiments.sweep.page import command
-    from mslab.report.show import cell, render
+    from mslab.runtime.tables import cell, render
 
     if told["best"] is None:
         return "no trial was completed"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mslab.config import load_config
 from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, explain
 from mslab.experiments import repeating
-from mslab.runtime import devices
+from mslab.runtime import console, signals
 
 if TYPE_CHECKING:
     from mslab.runs.folder import Run
@@ -33,7 +33,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody is left to hear what it finds
     link = Connection(int(sys.argv[1]))
-    with devices.on_stop(devices.stop_at_once), contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
+    with signals.on_stop(signals.stop_at_once), contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
         _, setup = link.recv()
         sys.argv = setup["argv"]  # what the manifests of its runs call their command
         while True:
@@ -44,7 +44,7 @@ def main() -> None:
 def answer(word: str, job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) -> tuple[str, dict[str, Any]]:
     """Do a job. What goes wrong is an answer, too."""
     try:
-        with devices.quiet():
+        with console.capture_stderr():
             return measure(job) if word == "measure" else train(job, setup, link)
     except KeyboardInterrupt:
         return "stopped", {}

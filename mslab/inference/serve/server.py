@@ -32,7 +32,7 @@ from mslab.inference.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING,
 if TYPE_CHECKING:
     from mslab.inference.serve.desk import Desk
 
-say = logging.getLogger("mslab")
+log = logging.getLogger("mslab")
 
 PAGES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
@@ -57,7 +57,7 @@ def run(source: str, host: str, port: int, device: str) -> None:
     """Answer requests until Ctrl-C, which is raised. Raises MslabError where it cannot begin."""
     with listening(host, port) as listener:  # first: loading the network takes seconds
         if not is_loopback(host):
-            say.info(
+            log.info(
                 "note: --host %s: whoever reaches this address may ask the network, without a password, and what they "
                 "send is not encrypted; browsers allow the camera at http://127.0.0.1 only",
                 host,
@@ -95,7 +95,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        say.info("ready: %s  (Ctrl-C ends it)", self.url)
+        log.info("ready: %s  (Ctrl-C ends it)", self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.desk.stop()
@@ -157,7 +157,7 @@ class App:
             else:
                 response = Response(self.pages[path], media_type=TYPES[Path(PAGES[path]).suffix])
         except ClientDisconnect:
-            say.info("%s %s: the client went away", method, path)
+            log.info("%s %s: the client went away", method, path)
             return
         except Refused as refused:
             if "expect" not in request.headers:  # such a client waits for our word before it sends
@@ -167,12 +167,12 @@ class App:
             more = {405: {"Allow": ", ".join(allowed)}, 503: {"Retry-After": "2"}}
             response.headers.update(more.get(refused.status, {}))
         except Exception:  # the server goes on, and its terminal has the traceback
-            say.error(traceback.format_exc())
+            log.error(traceback.format_exc())
             fix = "what mslab serve printed says more"
             response = as_json({"error": "The network did not answer.", "expected": "an answer", "fix": fix}, 500)
         response.headers.update(HEADERS)
         # nothing that the client chose is in this line
-        say.info("%s %s %d %.2f s", method, path, response.status_code, time.monotonic() - began)
+        log.info("%s %s %d %.2f s", method, path, response.status_code, time.monotonic() - began)
         await response(scope, receive, send)
 
     def check_host(self, request: Request) -> None:
