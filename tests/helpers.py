@@ -162,14 +162,14 @@ def newest(pattern: str = "*") -> Path:
 @contextmanager
 def stopped_after(epochs: int = 1) -> Iterator[None]:
     """Ctrl-C comes after so many epochs of any run in this block, and is expected to end it."""
-    from mslab.runs.folder import Run
+    from mslab.runs.folder import RunFolder
 
-    end_epoch = Run.end_epoch
+    end_epoch = RunFolder.commit
 
     def ending(self, *rest):
         end_epoch(self, *rest)
         if self.epoch == epochs:
             raise KeyboardInterrupt
 
-    with mock.patch.object(Run, "end_epoch", ending), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(RunFolder, "end_epoch", ending), pytest.raises(KeyboardInterrupt):
         yield

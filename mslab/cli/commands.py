@@ -101,9 +101,9 @@ def checked(train: str, val: str | None = None, **options: Any) -> Any:
 
 def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -> tuple[Any, Any]:
     """(settings, report of the data they name)."""
-    from mslab.config import load_config
+    from mslab.config import load_settings
 
-    settings = load_config(config, overrides or [])
+    settings = load_settings(config, overrides or [])
     return settings, checked_data(config, settings, skip_check)
 
 
@@ -139,14 +139,14 @@ def reported(run: str | Path | None, no_report: bool) -> None:
 def without_workers(settings: Any, overrides: list[str] | None) -> None:
     """Say that a setting for several workers does nothing with one; ConfigError where it was just asked for."""
     for name, idle in (("sync_bn", False), ("lr_scaling", "none")):
-        if settings[name] != idle and any(text.startswith(f"{name}=") for text in overrides or []):
+        if getattr(settings, name) != idle and any(text.startswith(f"{name}=") for text in overrides or []):
             raise ConfigError(
-                f"{name}={settings[name]} does nothing here: one worker trains.",
+                f"{name}={getattr(settings, name)} does nothing here: one worker trains.",
                 expected="several workers, whose images or learning rates it is about",
                 fix="--workers 2, or leave it out",
             )
-        if settings[name] != idle:
-            log.info(f"note: {name}: {settings[name]} does nothing here: one worker trains")
+        if getattr(settings, name) != idle:
+            log.info(f"note: {name}: {getattr(settings, name)} does nothing here: one worker trains")
 
 
 def crew_of(workers: int | None, nodes: int, node_rank: int, master: str) -> Any:
@@ -155,9 +155,9 @@ def crew_of(workers: int | None, nodes: int, node_rank: int, master: str) -> Any
         raise typer.BadParameter("--nodes, --node-rank and --master belong to --workers")
     if workers is None:
         return None
-    from mslab.training.launching import Crew
+    from mslab.training.launching import Cluster
 
-    crew = Crew(workers, nodes, node_rank, master)
+    crew = Cluster(workers, nodes, node_rank, master)
     crew.check()
     return crew if workers > 1 else None
 
@@ -363,12 +363,12 @@ def show(
         raise typer.BadParameter("--schedule and --augment are of a CONFIG")
     if out is not None and not (schedule or augment):
         raise typer.BadParameter("--out belongs to --schedule or --augment")
-    from mslab.config import load_config
+    from mslab.config import load_settings
 
     if schedule:
         from mslab.report import plots
 
-        print(plots.draw_schedule(load_config(str(config), overrides or []), picture(config, "schedule", out)))
+        print(plots.draw_schedule(load_settings(str(config), overrides or []), picture(config, "schedule", out)))
     elif augment:
         settings, report = checked_config(str(config), overrides, skip_check=True)
         from mslab.report.show import augment_sheet
@@ -512,10 +512,10 @@ def tune_batch(
     json_file: Json = None,
 ) -> None:
     """Find the largest batch_size that fits into memory, by real training steps, and from which on none is faster."""
-    from mslab.config import load_config
+    from mslab.config import load_settings
     from mslab.experiments import batch_tuner
 
-    result = batch_tuner.tune_batch(load_config(config, overrides or []), most, log.info)
+    result = batch_tuner.tune_batch(load_settings(config, overrides or []), most, log.info)
     write_json(json_file, result)
     if json_file != "-":
         print(batch_tuner.table(result))
@@ -551,35 +551,25 @@ def train(
     if dry_run and resume:
         raise typer.BadParameter("--dry-run is of a CONFIG, such as the run's config.yaml")
     if dry_run:
-        from mslab.config import load_config
+        from mslab.config import load_settings
         from mslab.training import launching
 
-        print(launching.dry_run(load_config(str(config), overrides or []), crew))
+        print(launching.dry_run(load_settings(str(config), overrides or []), crew))
         return
     if resume is not None:
-        from mslab.training import launching, loop
+        from mslab.training import start
 
-        if crew is None:
-            done = loop.resume(resume)
-            reported(done.run if done.seconds else None, no_report)
-        else:
-            reported(launching.resume(resume, crew), no_report)
+        done = start.resume(resume, crew)
+        reported(done.run if done and done.seconds else None, no_report)
         return
     settings, report = checked_config(str(config), overrides, skip_check)
     if crew is None:
         without_workers(settings, overrides)
-    from mslab.training import finetuning, launching, loop
+    from mslab.training import finetuning, start
 
-    name = Path(str(config)).stem
-    if crew is not None and source is not None:
-        run = launching.begin(lambda: finetuning.prepare_incremental(settings, source, report, name), settings, crew)
-    elif crew is not None:
-        run = launching.begin(lambda: loop.prepare(settings, report, name), settings, crew)
-    elif source is not None:
-        run = finetuning.incremental(settings, source, report=report, name=name).run
-    else:
-        run = loop.train(settings, report=report, name=name).run
-    reported(run, no_report)
+    parent = finetuning.network_of(source) if source else None
+    done = start.start(start.Job(settings, report, Path(str(config)).stem, parent), crew)
+    reported(done.run if done else None, no_report)
 
 
 @job(app, "transfer")
@@ -622,10 +612,10 @@ def transfer(
     if compare is not None and only is not None:
         raise typer.BadParameter("--only and --compare do not go together")
     if dry_run:
-        from mslab.config import load_config
+        from mslab.config import load_settings
         from mslab.training import launching
 
-        print(launching.dry_run(load_config(config, overrides or []), crew))
+        print(launching.dry_run(load_settings(config, overrides or []), crew))
         return
     settings, report = checked_config(config, overrides, skip_check)
     if compare is not None:
@@ -639,14 +629,10 @@ def transfer(
         return
     if crew is None:
         without_workers(settings, overrides)
-    from mslab.training import finetuning, launching
+    from mslab.training import finetuning, start
 
-    stem = Path(config).stem
-    if crew is not None:
-        prepare = lambda: finetuning.prepare_transfer(settings, backbone, report, stem, only)  # noqa: E731
-        reported(launching.begin(prepare, settings, crew), no_report)
-    else:
-        reported(finetuning.transfer(settings, backbone, report=report, name=stem, only=only).run, no_report)
+    done = start.start(start.Job(settings, report, Path(config).stem, finetuning.backbone_of(backbone, only)), crew)
+    reported(done.run if done else None, no_report)
 
 
 @job(app, "convert")
@@ -753,7 +739,7 @@ def reproduce_run(
     if install and other is not None:
         raise typer.BadParameter("--with trains nothing: there is nothing to --install for")
     from mslab.reproduce import installing, opening, reproducing
-    from mslab.runs.folder import Run
+    from mslab.runs.folder import RunFolder
     from mslab.runtime.console import Meter
 
     if archive is not None:
@@ -764,7 +750,7 @@ def reproduce_run(
         options = {"--backbone": backbone, "--tolerance": tolerance, "--json": json_file}
         flags = [flag for flag, asked in (("--dry-run", dry_run), ("--no-report", no_report)) if asked]
         named = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
-        return installing.run_in_own(Run.read(str(run)), ["reproduce", str(run), *given, *named, *flags])
+        return installing.run_in_own(RunFolder.read(str(run)), ["reproduce", str(run), *given, *named, *flags])
     wish = reproducing.Wish(given, backbone, other, tolerance, dry_run)
     result = reproducing.reproduce(str(run), wish, log.info if json_file == "-" else print)
     write_json(json_file, result.to_dict())

@@ -13,14 +13,14 @@ from typing import Any
 import mslab
 from mslab.errors import DeviceError, RunError
 from mslab.reproduce import archiving
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime import console
 
 log = logging.getLogger("mslab")
 START = "import sys; sys.argv[0] = 'mslab'; from mslab.cli import app; app()"
 
 
-def run_in_own(run: Run, arguments: Sequence[str]) -> int:
+def run_in_own(run: RunFolder, arguments: Sequence[str]) -> int:
     """`mslab ARGUMENTS…` with the packages that the run was made with. Returns its exit code.
 
     Raises RunError where they are not recorded, DeviceError where the Python is not here or pip cannot install them.

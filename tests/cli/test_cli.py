@@ -63,7 +63,7 @@ def test_an_unknown_error_keeps_its_traceback(monkeypatch):
     def boom(*arguments):
         raise RuntimeError("unheard of")
 
-    monkeypatch.setattr("mslab.config.load_config", boom)
+    monkeypatch.setattr("mslab.config.load_settings", boom)
     done = cli("train", "x.yaml")
     assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: unheard of" in done.stderr
 

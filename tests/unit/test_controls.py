@@ -8,9 +8,10 @@ from mslab.errors import ConfigError
 
 
 def test_mixed_precision_takes_what_the_device_has(three):
+    from mslab.config import resolve
     from mslab.runtime import devices
 
-    assert devices.precision("auto", "cpu") == "O0" and devices.precision("auto", "ascend") == "O2"
+    assert resolve.precision("auto", "cpu") == "O0" and resolve.precision("auto", "ascend") == "O2"
     assert ("set_context", {"mode": 0}) in devices.setup_calls("cpu", "graph", 1, amp_level="auto")
     with pytest.raises(mslab.errors.DeviceError, match="O2 on a CPU: it has no float16"):
         devices.setup_calls("cpu", "graph", 1, amp_level="O2")
@@ -35,7 +36,7 @@ def test_mixed_precision_takes_what_the_device_has(three):
 )
 def test_contradictions_are_named(three, change, text):
     with pytest.raises(ConfigError) as caught:
-        mslab.load_config(three | change)
+        mslab.load_settings(three | change)
     assert text in str(caught.value)
 
 
@@ -60,7 +61,7 @@ def test_contradictions_are_named(three, change, text):
 )
 def test_what_does_nothing_is_refused_on_the_command_line(three, given, beside):
     with pytest.raises(ConfigError, match="does nothing here: with"):
-        mslab.load_config(three | beside, [given])
+        mslab.load_settings(three | beside, [given])
 
 
 def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
@@ -71,16 +72,18 @@ def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
         {"lr_scheduler_step": "1"},
         {"learning_rate_strategy": "7:0.1=>0.01"},
     ):
-        config = mslab.load_config({k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more)
+        config = mslab.load_settings(
+            {k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more
+        )
         (tmp_path / "config.yaml").write_text(dump_config(config))
         capfd.readouterr()
-        assert mslab.load_config(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
+        assert mslab.load_settings(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
     assert config.epochs == 7  # the strategy says so
 
 
 def test_overrides_of_the_neighbours_are_answered(three):
     with pytest.raises(ConfigError) as caught:
-        mslab.load_config(three, [*overrides({"use_mixup": True, "eval_freq": 2, "warmup_cosine_lr_cycles": 0.45})])
+        mslab.load_settings(three, [*overrides({"use_mixup": True, "eval_freq": 2, "warmup_cosine_lr_cycles": 0.45})])
     text = str(caught.value)
     assert "'use_mixup' is ModelArts's name" in text or "'use_mixup' is ModelArts" in text
     assert "here it is 'evaluation_frequency'" in text and "here it is 'cosine_cycles'" in text
