@@ -568,7 +568,7 @@ def train(
     from mslab.training import finetuning, start
 
     parent = finetuning.network_of(source) if source else None
-    done = start.start(start.Job(settings, report, Path(str(config)).stem, parent), crew)
+    done = start.run(start.Job(settings, report, Path(str(config)).stem, parent), crew)
     reported(done.run if done else None, no_report)
 
 
@@ -631,7 +631,7 @@ def transfer(
         without_workers(settings, overrides)
     from mslab.training import finetuning, start
 
-    done = start.start(start.Job(settings, report, Path(config).stem, finetuning.backbone_of(backbone, only)), crew)
+    done = start.run(start.Job(settings, report, Path(config).stem, finetuning.backbone_of(backbone, only)), crew)
     reported(done.run if done else None, no_report)
 
 

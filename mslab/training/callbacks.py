@@ -3,12 +3,16 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mindspore import nn
 
 from mslab.runtime.console import Meter
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+History = Sequence[Mapping[str, Any]]  # rows of history.csv
 
 
 @dataclass
@@ -53,7 +57,11 @@ class Callback:
         """After a batch of an evaluation. logits float (n, class_num), labels int (n,)."""
 
     def epoch_end(
-        self, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: nn.Cell, totals: Totals
+        self,
+        history: Sequence[Mapping[str, Any]],
+        figures: Mapping[str, Any] | None,
+        network: "nn.Cell",
+        totals: Totals,
     ) -> None:
         """After an epoch, whose row is the last one; `figures` are its evaluation's, None where there was none."""
 
@@ -73,7 +81,11 @@ class Callbacks(Callback):
             callback.batch_evaluated(logits, labels)
 
     def epoch_end(
-        self, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: nn.Cell, totals: Totals
+        self,
+        history: Sequence[Mapping[str, Any]],
+        figures: Mapping[str, Any] | None,
+        network: "nn.Cell",
+        totals: Totals,
     ) -> None:
         for callback in self.callbacks:
             callback.epoch_end(history, figures, network, totals)

@@ -75,7 +75,7 @@ def train(
     Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
     settings = load_settings(config, overrides)
-    return start(Job(settings, checked(settings, report), name or name_of(config), None, epoch_images))
+    return run(Job(settings, checked(settings, report), name or name_of(config), None, epoch_images))
 
 
 def transfer(
@@ -97,7 +97,7 @@ def transfer(
     settings = load_settings(config, overrides)
     report = checked(settings, report)
     parent = finetuning.backbone_of(backbone, only)
-    return start(Job(settings, report, name or name_of(config), parent, epoch_images))
+    return run(Job(settings, report, name or name_of(config), parent, epoch_images))
 
 
 def incremental(
@@ -115,7 +115,7 @@ def incremental(
     """
     settings = load_settings(config, overrides)
     report = checked(settings, report)
-    return start(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
+    return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
 
 
 def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult | None:
@@ -138,10 +138,10 @@ def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult | No
 
 
 @overload
-def start(job: Job, cluster: None = None, should_stop: StopRule | None = None) -> TrainResult: ...
+def run(job: Job, cluster: None = None, should_stop: StopRule | None = None) -> TrainResult: ...
 @overload
-def start(job: Job, cluster: Cluster | None, should_stop: StopRule | None = None) -> TrainResult | None: ...
-def start(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult | None:
+def run(job: Job, cluster: Cluster | None, should_stop: StopRule | None = None) -> TrainResult | None: ...
+def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult | None:
     """Train from the beginning: here, or with the workers of a cluster. None on its other machines than the first.
 
     `should_stop` is asked after each epoch, with its history: why to end now, or "".

@@ -19,7 +19,7 @@ from mslab.training import build, loop, start
 
 
 @pytest.fixture(autouse=True)
-def start():
+def device():
     """Whatever mode the test before has left."""
     devices.start("cpu", "pynative", 1)
 

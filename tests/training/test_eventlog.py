@@ -36,7 +36,7 @@ def run(squares, finished):
 
 
 @pytest.fixture(autouse=True)
-def start():
+def device():
     """Whatever mode the test before has left."""
     devices.start("cpu", "pynative", 1)
 

@@ -25,7 +25,7 @@ def wider(squares, finished):
 
 
 @pytest.fixture(autouse=True)
-def start():
+def device():
     devices.start("cpu", "pynative", 1)
 
 

@@ -36,7 +36,7 @@ def test_mixed_precision_takes_what_the_device_has(three):
 )
 def test_contradictions_are_named(three, change, text):
     with pytest.raises(ConfigError) as caught:
-        mslab.load_settings(three | change)
+        mslab.load_config(three | change)
     assert text in str(caught.value)
 
 
@@ -61,7 +61,7 @@ def test_contradictions_are_named(three, change, text):
 )
 def test_what_does_nothing_is_refused_on_the_command_line(three, given, beside):
     with pytest.raises(ConfigError, match="does nothing here: with"):
-        mslab.load_settings(three | beside, [given])
+        mslab.load_config(three | beside, [given])
 
 
 def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
@@ -72,18 +72,18 @@ def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
         {"lr_scheduler_step": "1"},
         {"learning_rate_strategy": "7:0.1=>0.01"},
     ):
-        config = mslab.load_settings(
+        config = mslab.load_config(
             {k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more
         )
         (tmp_path / "config.yaml").write_text(dump_config(config))
         capfd.readouterr()
-        assert mslab.load_settings(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
+        assert mslab.load_config(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
     assert config.epochs == 7  # the strategy says so
 
 
 def test_overrides_of_the_neighbours_are_answered(three):
     with pytest.raises(ConfigError) as caught:
-        mslab.load_settings(three, [*overrides({"use_mixup": True, "eval_freq": 2, "warmup_cosine_lr_cycles": 0.45})])
+        mslab.load_config(three, [*overrides({"use_mixup": True, "eval_freq": 2, "warmup_cosine_lr_cycles": 0.45})])
     text = str(caught.value)
     assert "'use_mixup' is ModelArts's name" in text or "'use_mixup' is ModelArts" in text
     assert "here it is 'evaluation_frequency'" in text and "here it is 'cosine_cycles'" in text
