@@ -242,10 +242,8 @@ def start(
         prepare = functools.partial(finetuning.prepare_incremental, settings, source, report, name)
         alone = functools.partial(finetuning.incremental, settings, source)
     else:
-        prepare, alone = (
-            functools.partial(loop.prepare, settings, report, name),
-            functools.partial(loop.train, settings),
-        )
+        prepare = functools.partial(loop.prepare, settings, report, name)
+        alone = functools.partial(loop.train, settings)
     return launching.begin(prepare, settings, crew) if crew else alone(report=report, name=name).run
 
 
