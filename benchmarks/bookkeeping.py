@@ -20,7 +20,7 @@ from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.runtime.tables import render
 
-# Run.create is measured as a whole
+# RunFolder.create is measured as a whole
 KEPT = ("record_device", "write_manifest", "write_history", "write_steps", "write_json", "finalize")
 
 
@@ -56,7 +56,7 @@ class Timed(RunFolder):
 
 
 def timed(name: str) -> Callable:
-    """The method of Run, its time added to `spent`."""
+    """The method of RunFolder, its time added to `spent`."""
     method = getattr(RunFolder, name)
 
     def wrapped(self: Timed, *arguments: Any) -> Any:

@@ -111,7 +111,7 @@ class Inspection:
 def batch_of(size: int) -> int:
     """Images in a step of inference on images of this side: about as many pixels as 32 images of 64 x 64.
 
-    Where `mslab bench predict` found the most images/s on CPUs; a device of its own has room for it, too.
+    Where `./run.sh bench predict` found the most images/s on CPUs; a device of its own has room for it, too.
     """
     return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
 

@@ -491,6 +491,13 @@ def test_the_command_prints_one_json_document_and_exits_by_what_held(run, copy, 
 # --- the environment it was made in ----------------------------------------------------------------------------------
 
 
+def test_the_command_inside_asks_for_all_that_was_asked_for_but_install():
+    wish = reproducing.Wish(["seed=2"], backbone="best.ckpt", tolerance=0.1, dry_run=True)
+    words = installing.command_line("runs/x", wish, json_file="-", no_report=True)
+    assert words[:4] == ["reproduce", "runs/x", "seed=2", "--backbone"] and "--install" not in words
+    assert " ".join(words[3:]) == "--backbone best.ckpt --tolerance 0.1 --json - --dry-run --no-report"
+
+
 def test_install_refuses_what_is_not_recorded_or_not_here(run, monkeypatch):
     assert installing.find_python(".".join(map(str, (3, 11, 1)))) if shutil.which("python3.11") else True
     with pytest.raises(DeviceError) as caught:
@@ -499,14 +506,14 @@ def test_install_refuses_what_is_not_recorded_or_not_here(run, monkeypatch):
     assert "fix       install python3.2, or leave --install out" in str(caught.value)
     edit(run, lambda told: told.update(environment=None))
     with pytest.raises(RunError, match="is older: it did not note its packages"):
-        installing.run_in_own(RunFolder.read(run), ["reproduce", str(run)])
+        installing.run_in_own(run, reproducing.Wish())
 
 
 def test_names_that_are_no_packages_do_not_reach_pip(run):
     for name, version in (("--index-url", "http://somewhere"), ("a", "1\n-e ."), ("a b", "1"), ("a", "")):
         edit(run, lambda told, name=name, version=version: told["environment"].update(packages={name: version}))
         with pytest.raises(RunError, match="The manifest names packages that cannot be"):
-            installing.run_in_own(RunFolder.read(run), [])
+            installing.run_in_own(run, reproducing.Wish())
 
 
 def test_the_report_of_other_folders_is_the_same_as_the_runs(run, moved):

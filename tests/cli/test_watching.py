@@ -26,7 +26,7 @@ from helpers import PROGRAM, cli, figures
 
 import mslab
 from mslab.checkpoint import write_text
-from mslab.cli import commands as command
+from mslab.cli import app
 from mslab.errors import RunError
 from mslab.report import plots, watching
 from mslab.runs import manifest
@@ -115,7 +115,7 @@ def watch(*words, then=(), **terminal):
         reader = threading.Thread(target=follow)
         reader.start()
         with pytest.raises(SystemExit) as leaving:
-            command.app(["watch", *map(str, words)], prog_name="mslab")
+            app(["watch", *map(str, words)], prog_name="mslab")
     reader.join()
     assert not trouble, trouble
     return leaving.value.code, screen.after(), screen

@@ -72,9 +72,7 @@ def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
         {"lr_scheduler_step": "1"},
         {"learning_rate_strategy": "7:0.1=>0.01"},
     ):
-        config = mslab.load_config(
-            {k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more
-        )
+        config = mslab.load_config({k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more)
         (tmp_path / "config.yaml").write_text(dump_config(config))
         capfd.readouterr()
         assert mslab.load_config(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
