@@ -57,6 +57,15 @@ def settings(root: Path, class_num: int, **more) -> dict:
     } | more
 
 
+def resolved(**more):
+    """The whole of a three-class run's settings, validated and resolved for one CPU; its images are not looked at."""
+    from mslab.config import load_settings
+    from mslab.config.resolve import Machine, resolve
+
+    settings = load_settings({"train_data": "a", "val_data": "b", "class_num": 3} | more)
+    return resolve(settings, 1_000_000, None, Machine("cpu", 64))[0]
+
+
 def overrides(config: dict) -> list[str]:
     """The settings as key=value arguments."""
     return [f"{key}={value}" for key, value in config.items()]
@@ -175,12 +184,12 @@ def stopped_after(epochs: int = 1) -> Iterator[None]:
     """Ctrl-C comes after so many epochs of any run in this block, and is expected to end it."""
     from mslab.runs.folder import RunFolder
 
-    end_epoch = RunFolder.commit
+    commit = RunFolder.commit
 
     def ending(self, *rest):
-        end_epoch(self, *rest)
-        if self.epoch == epochs:
+        commit(self, *rest)
+        if self.epochs_done == epochs:
             raise KeyboardInterrupt
 
-    with mock.patch.object(RunFolder, "end_epoch", ending), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(RunFolder, "commit", ending), pytest.raises(KeyboardInterrupt):
         yield

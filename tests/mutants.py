@@ -69,9 +69,9 @@ MUTANTS = [
     ),
     Mutant(
         "a report that was made without class_num is still held against the config",
-        "mslab/training/loop.py",
-        "    if found != config.class_num:  # a report made without class_num",
-        "    if found < config.class_num:",
+        "mslab/check/training_data.py",
+        "    if found != settings.class_num:  # a report made without class_num",
+        "    if found < settings.class_num:",
         "test_report_and_config",
     ),
     Mutant(
@@ -301,7 +301,7 @@ MUTANTS = [
     Mutant(
         "an unknown setting is an error",
         "mslab/config/loading.py",
-        "{str(name): _unknown(str(name)) for name in given if name not in FIELDS}",
+        "{str(name): unknown(str(name)) for name in given if name not in FIELDS}",
         "{}",
         "test_config",
     ),
@@ -407,8 +407,8 @@ MUTANTS = [
     Mutant(
         "the last batch of an evaluation is measured, too",
         "mslab/data/batching.py",
-        "steps, batch_size, data_workers, drop=False)",
-        "steps, batch_size, data_workers, drop=True)",
+        "steps, batch_size, data_workers, drop_last=False)",
+        "steps, batch_size, data_workers, drop_last=True)",
         "test_data",
         "evaluation",
     ),
@@ -494,7 +494,7 @@ MUTANTS = [
     ),
     Mutant(
         "a schedule of another length than the run is refused",
-        "mslab/training/trainer.py",
+        "mslab/training/learning_rates.py",
         "if len(rates) != steps or",
         "if len(rates) > steps or",
         "test_training",
@@ -567,8 +567,8 @@ MUTANTS = [
     Mutant(
         "the running mean of the weights moves once an update, not once a batch",
         "mslab/training/optimizers.py",
-        'Averaged(update, averaged, config["ema_decay"], batches)',
-        'Averaged(update, averaged, config["ema_decay"])',
+        "EMA(update, averaged, config.ema_decay, batches)",
+        "EMA(update, averaged, config.ema_decay)",
         "test_optimizers",
         "averages",
     ),
@@ -646,8 +646,8 @@ MUTANTS = [
     Mutant(
         "early stopping ends after patience, not one evaluation later",
         "mslab/training/stopping.py",
-        'if waited < config["early_stopping_patience"]',
-        'if waited <= config["early_stopping_patience"]',
+        "if waited < config.early_stopping_patience",
+        "if waited <= config.early_stopping_patience",
         "test_stopping",
     ),
     Mutant(
@@ -660,31 +660,31 @@ MUTANTS = [
     Mutant(
         "the last epoch is always measured",
         "mslab/training/stopping.py",
-        'return due or epoch + 1 == config["epochs"]',
+        "return due or epoch + 1 == config.epochs",
         "return due",
         "test_stopping",
     ),
     Mutant(
         "a training loss that is not finite ends the run at its step",
         "mslab/training/loop.py",
-        "                if not np.isfinite(loss):\n",
-        "                if loss < 0:\n",
+        "        if not np.isfinite(loss):\n",
+        "        if loss < 0:\n",
         "test_training test_controls",
         "explodes or rollback",
     ),
     Mutant(
         "a validation loss that is not finite ends the run",
         "mslab/training/loop.py",
-        '                if result and not np.isfinite(result["loss"]):\n',
-        '                if result and result["loss"] < 0:\n',
+        '            if figures and not np.isfinite(figures["loss"]):\n',
+        '            if figures and figures["loss"] < 0:\n',
         "test_training test_controls",
         "explodes or rollback",
     ),
     Mutant(
         "a rollback lowers the rate to a tenth",
         "mslab/training/trainer.py",
-        "stopping.rate_factor(rows, self.config) * TENTH ** len(self.rollbacks))",
-        "stopping.rate_factor(rows, self.config))",
+        "stopping.rate_factor(history, self.settings) * TENTH ** len(self.rollbacks))",
+        "stopping.rate_factor(history, self.settings))",
         "test_controls",
         "rollback",
     ),
@@ -699,7 +699,7 @@ MUTANTS = [
     Mutant(
         "a warning is said once",
         "mslab/training/monitor.py",
-        "if code not in self.told:",
+        "if code not in self.warned:",
         "if code:",
         "test_guards",
         "once",
@@ -718,17 +718,17 @@ MUTANTS = [
         "mslab/runs/folder.py",
         "        self.write_history()\n        if state:\n"
         '            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", '
-        'self.info | {"epoch": self.epoch})\n',
+        'self.info | {"epoch": self.epochs_done})\n',
         "        if state:\n"
         '            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", '
-        'self.info | {"epoch": self.epoch})\n'
+        'self.info | {"epoch": self.epochs_done})\n'
         "        self.write_history()\n",
         "test_kill_between_writes",
     ),
     Mutant(
         "a resume trims the history to the last completed epoch",
-        "mslab/training/loop.py",
-        "    run.rows = run.rows[:completed]\n",
+        "mslab/training/start.py",
+        "    run.history = run.history[:completed]\n",
         "",
         "test_training",
         "uninterrupted",
@@ -743,16 +743,16 @@ MUTANTS = [
     ),
     Mutant(
         "a resume refuses other images",
-        "mslab/training/loop.py",
-        'if report.fingerprint != run.manifest["data"]["fingerprint"]:',
+        "mslab/training/start.py",
+        'if report.fingerprint != began["fingerprint"]:',
         "if not report.fingerprint:",
         "test_training",
         "other_images",
     ),
     Mutant(
         "a resume before the first epoch refuses another parent",
-        "mslab/training/loop.py",
-        'is_file() or sha256(Path(parent["file"])) != parent["sha256"]:',
+        "mslab/training/finetuning.py",
+        'is_file() or checkpoint.sha256(Path(parent["file"])) != parent["sha256"]:',
         "is_file():",
         "test_parents",
         "another_file",
@@ -884,9 +884,9 @@ MUTANTS = [
     ),
     Mutant(
         "a transfer uses the backbone's own normalisation",
-        "mslab/training/finetuning.py",
-        "            )\n            config[key] = own\n",
-        "            )\n",
+        "mslab/config/resolve.py",
+        "            changes[key] = own\n",
+        "",
         "test_finetuning",
         "normalisation",
     ),
@@ -907,7 +907,7 @@ MUTANTS = [
     ),
     Mutant(
         "incremental training keeps the rows of classes by name",
-        "mslab/training/loop.py",
+        "mslab/training/finetuning.py",
         "[known.index(name)]",
         "[min(index, len(known) - 1)]",
         "test_parents",
@@ -941,7 +941,7 @@ MUTANTS = [
     ),
     Mutant(
         "the linear model is fitted on training images",
-        "mslab/training/loop.py",
+        "mslab/training/start.py",
         'measuring.samples(report, "train", most=5000), measuring',
         'measuring.samples(report, "val", most=5000), measuring',
         "test_linear_model",
@@ -1115,7 +1115,7 @@ MUTANTS = [
     ),
     Mutant(
         "workers' gradients are brought together at all",
-        "mslab/training/trainer.py",
+        "mslab/training/train_step.py",
         "        if self.mean is not None:\n            gradients = self.mean(gradients)\n        self.update",
         "        self.update",
         "test_workers",
@@ -1123,8 +1123,8 @@ MUTANTS = [
     ),
     Mutant(
         "all workers begin with the weights of the first",
-        "mslab/training/loop.py",
-        "    group.equalise(network.get_parameters())\n",
+        "mslab/training/build.py",
+        "    group.broadcast_parameters(network.get_parameters())\n",
         "",
         "test_workers",
         "what_one_does",

@@ -21,14 +21,15 @@ from mslab.config.schema import FIELDS, Settings
 from mslab.errors import ConfigError
 
 log = logging.getLogger("mslab")
+Source = str | Path | Mapping[str, Any] | Settings  # what users give: a YAML file, a dict, an EasyDict
 
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> EasyDict:
+def load_config(source: Source, overrides: Sequence[str] = ()) -> EasyDict:
     """The same as load_settings, as an EasyDict: what the lab's scripts work with. mslab.train takes it back."""
     return EasyDict(load_settings(source, overrides).model_dump())
 
 
-def load_settings(source: str | Path | Mapping[str, Any] | Settings, overrides: Sequence[str] = ()) -> Settings:
+def load_settings(source: Source, overrides: Sequence[str] = ()) -> Settings:
     """A YAML file or a dict, with `key=value` overrides on top: every setting, validated.
 
     Raises ConfigError that lists every problem. A setting that does nothing is said, and refused among the overrides.

@@ -18,7 +18,7 @@ from mslab import cpu_layout
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import checked
 from mslab.checkpoint import load_exactly
-from mslab.config import Settings
+from mslab.config import Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data import batching, sources
 from mslab.errors import TrainingError
@@ -35,7 +35,7 @@ DIVERGED = 4.0  # times the lowest running mean: the trial ends
 
 
 def find_rate(
-    config: Settings,
+    config: Source,
     report: DatasetReport,
     backbone: str | None = None,
     steps: int = 100,
@@ -47,23 +47,24 @@ def find_rate(
     Returns rates, losses (running means), and two suggestions for lr_max: steepest and valley. Raises TrainingError
     where the loss does not fall at any rate. fastai calls it lr_find.
     """
-    report = checked(config, report)
+    settings = load_settings(config)
+    report = checked(settings, report)
     weights = finetuning.read_backbone(backbone) if backbone else None
-    device = devices.choose_device(config.device)
-    config, notes = resolve(config, sum(report.counts["train"].values()), weights, Machine(device, cores()))
+    device = devices.choose_device(settings.device)
+    settings, notes = resolve(settings, sum(report.counts["train"].values()), weights, Machine(device, cores()))
     for note in notes:
         log.info(note)
-    devices.start(**devices.setup_of(config, device))
-    network = build.new_network(config)
+    devices.start(**devices.setup_of(settings, device))
+    network = build.new_network(settings)
     if weights:
         load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
     images = sources.images_of(report, "train")
-    batching.steps_per_epoch(images, config.batch_size)  # refuses where there is not one
-    feed = batching.ImageFeed(images, sources.images_of(report, "val"), config)
-    criterion = build_loss(config, np.bincount(images.labels, minlength=config.class_num))
+    batching.steps_per_epoch(images, settings.batch_size)  # refuses where there is not one
+    feed = batching.ImageFeed(images, sources.images_of(report, "val"), settings)
+    criterion = build_loss(settings, np.bincount(images.labels, minlength=settings.class_num))
     rates = np.geomspace(lowest, highest, steps).astype(np.float32)
     with weights_kept(network):
-        losses = trial(network, criterion, feed, rates, config)
+        losses = trial(network, criterion, feed, rates, settings)
     rates = rates[: len(losses)]
     return {"rates": rates.tolist(), "losses": losses} | suggestions(rates, losses)
 

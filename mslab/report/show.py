@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport
-from mslab.config import Settings
+from mslab.config import Source, load_settings
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, render
 
@@ -19,10 +19,9 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     import mindspore as ms
 
     from mslab import model
-    from mslab.config import load_config
     from mslab.training import freezing
 
-    settings = load_config(config, overrides) if config else None
+    settings = load_settings(config, overrides) if config else None
     size, classes = (settings.image_size, settings.class_num) if settings else (224, 1000)
     stages = (settings.stages if settings else None) or model.STAGES
     profile = model.PROFILE | dict((settings.profile if settings else None) or {})
@@ -96,13 +95,14 @@ def figures_table(result: Mapping[str, Any]) -> str:
     return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f}{top} on {result['images']} images"
 
 
-def augment_sheet(config: Settings, out: Path, report: DatasetReport, count: int = 36) -> str:
+def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int = 36) -> str:
     """Write the first training images of epoch 1 as the network sees them, with labels. Returns what was drawn."""
     from PIL import Image
 
     from mslab.checkpoint import replace_atomically
     from mslab.data import augment, batching, sources
 
+    config = load_settings(source)
     devices.set_up([("dataset.config.set_seed", {"seed": config.seed})])
     images = sources.images_of(report, "train")
     batching.steps_per_epoch(images, config.batch_size)  # refuses where there is not one batch

@@ -29,9 +29,8 @@ log = logging.getLogger("mslab")
 def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settings:
     """Start the device. The run's settings as this process trains by them: workers share a step anew in a resume."""
     began = run.manifest.get("workers", 1)
-    device = run.manifest["device"]
-    if group.size == 1:  # msrun's workers have started theirs
-        device = devices.choose_device(run.settings.device)
+    alone = group.size == 1  # msrun's workers have started their device
+    device = devices.choose_device(run.settings.device) if alone else run.manifest["device"]
     settings, _ = resolve(
         run.settings, sum(report.counts["train"].values()), None, Machine(device, cores(), group.size, began)
     )
@@ -51,7 +50,7 @@ def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settin
             f"{group.size} workers x {settings.batch_size} = {together} images a step; lr_max: {settings.lr_max:g} "
             + (scaled if factor != 1 else f"as it is (lr_scaling=linear would multiply it by {began})")
         )
-    if group.size == 1:
+    if alone:
         devices.start(**devices.setup_of(settings, device))
         run.record_device(device)
     return settings
@@ -66,7 +65,7 @@ def build_network(run: RunFolder, settings: Settings, last: Weights | None, grou
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
         load_exactly(network.parameters_dict(), last.backbone | last.head, last.path, "network")
     elif run.manifest["parent"] and group.rank == 0:
-        log.info(finetuning.load_parent(network, run))
+        log.info(finetuning.load_parent(network, finetuning.parent_of(run), run.manifest))
     group.broadcast_parameters(network.get_parameters())
     return network
 

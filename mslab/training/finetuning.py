@@ -1,5 +1,6 @@
 """Beginning from saved weights: transfer puts a fresh head on a backbone, incremental training keeps the head, too."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mslab.checkpoint import Weights, dialects, load_exactly
 from mslab.config import Settings
 from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.evaluation import measuring
-from mslab.runs import manifest
+from mslab.runs import manifest as manifests
 from mslab.runs.folder import RunFolder
 from mslab.training import freezing
 
@@ -27,7 +28,7 @@ class Parent:
 
     def record(self) -> dict[str, Any]:
         """What the manifest says of it."""
-        return manifest.parent(Path(self.checkpoint.path), self.only)
+        return manifests.parent(Path(self.checkpoint.path), self.only)
 
     def notes(self) -> list[str]:
         """What is said of it when training begins."""
@@ -98,22 +99,13 @@ def check_fit(settings: Settings, parent: Parent) -> None:
         )
 
 
-def load_parent(network: nn.Cell, run: RunFolder) -> str:
-    """Put the parent's weights into a fresh network: its backbone and, in incremental training, its head's known rows.
-
-    Raises RunError where the file has changed since the run began.
-    """
-    weights = parent_of(run)
-    text = load_exactly(
-        network.backbone.parameters_dict(),
-        weights.backbone,
-        weights.path,
-        "backbone",
-        run.manifest["parent"].get("only"),
-    )
-    if run.manifest["kind"] != "incremental":
-        return f"{text}; head: new ({run.settings.class_num} classes)"
-    names, known = run.manifest["class_names"], weights.class_names
+def load_parent(network: nn.Cell, weights: Weights, manifest: Mapping[str, Any]) -> str:
+    """Put a parent's weights into a fresh network: its backbone and, in incremental training, its head's known rows."""
+    only = manifest["parent"].get("only")
+    text = load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone", only)
+    names, known = manifest["class_names"], weights.class_names
+    if manifest["kind"] != "incremental":
+        return f"{text}; head: new ({len(names)} classes)"
     for part, fresh in network.head.parameters_dict().items():
         if part.startswith("hidden."):  # what all classes share
             fresh.set_data(ms.Tensor(weights.head[part]))

@@ -6,7 +6,7 @@ resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fi
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -16,7 +16,7 @@ from easydict import EasyDict
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import checked
 from mslab.checkpoint import Weights, read
-from mslab.config import FIELDS, Settings, load_settings
+from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
 from mslab.evaluation import measuring, metrics
@@ -32,7 +32,6 @@ from mslab.training.loop import fit
 from mslab.training.trainer import Trainer
 
 log = logging.getLogger("mslab")
-Source = str | Path | Mapping[str, Any] | Settings  # of settings
 StopRule = Callable[[list[dict[str, Any]]], str]  # history -> why to end now, or ""
 FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 

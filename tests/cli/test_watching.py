@@ -160,10 +160,10 @@ def note(folder, **more):
 
 def test_a_real_run_is_followed_to_its_end_and_ctrl_c_ends_the_watching_only(three, inside, monkeypatch):
     """Two that watch, in processes of their own; each epoch ends when they have shown it."""
-    end_epoch, watching_it = RunFolder.commit, []
+    commit, watching_it = RunFolder.commit, []
 
     def ending(self, *rest):
-        end_epoch(self, *rest)
+        commit(self, *rest)
         if self.epoch == 1:
             watching_it.extend(Terminal().start(self.path) for _ in range(2))
         for terminal in watching_it:
@@ -176,7 +176,7 @@ def test_a_real_run_is_followed_to_its_end_and_ctrl_c_ends_the_watching_only(thr
             assert "epoch 2/3  running" in after
             assert stopped.seen.rindex("\x1b[?25h") > stopped.seen.rindex("\x1b[?25l")  # the cursor is there again
 
-    monkeypatch.setattr(RunFolder, "end_epoch", ending)
+    monkeypatch.setattr(RunFolder, "commit", ending)
     run = mslab.train(three | {"epochs": 3}).run
     (terminal,) = watching_it
     code, after = terminal.end()

@@ -2,6 +2,7 @@
 
 import mindspore as ms
 import numpy as np
+from helpers import resolved
 from mindspore import nn
 
 from mslab.training import losses, optimizers
@@ -52,7 +53,7 @@ def slopes(logits, targets, asked, step=1e-6):
 
 def measured(logits, targets, asked, kind=np.float32):
     """The cell's loss and gradient."""
-    value, gradient = ms.value_and_grad(losses.build(OFF | asked, COUNTS))(
+    value, gradient = ms.value_and_grad(losses.build(resolved(**OFF | asked), COUNTS))(
         ms.Tensor(logits.astype(kind)), ms.Tensor(targets)
     )
     assert value.dtype == ms.float32 and value.shape == ()
@@ -128,7 +129,7 @@ class Call(nn.Cell):
 
 def prepared(rates=RATES, averaged=(), **asked):
     """Fresh weights, and the compiled update of them."""
-    config, weights = CONFIG | asked, Weights()
+    config, weights = resolved(**CONFIG | asked), Weights()
     update, averages = optimizers.build_update(
         optimizers.build(weights, rates, config), config, list(averaged) or list(weights.all)
     )

@@ -16,8 +16,8 @@ def pretend(most):
     """attempt(), where batches above `most` do not fit."""
 
     def attempt(settings):
-        fits = settings["batch_size"] <= most
-        speed = min(settings["batch_size"], 40.0)
+        fits = settings.batch_size <= most
+        speed = min(settings.batch_size, 40.0)
         return {"fits": fits, "why": "" if fits else "too much", "images_per_s": speed * fits, "memory": 2**30}
 
     return attempt
@@ -57,11 +57,11 @@ def test_from_which_batch_on_it_is_hardly_faster():
 
 def test_a_process_that_takes_too_much_is_ended_and_named(config, monkeypatch):
     monkeypatch.setattr(batch_tuner, "SHARE", 1e-3)
-    row = batch_tuner.attempt(dict(config) | {"device": "cpu"})
+    row = batch_tuner.attempt(config)
     assert not row["fits"] and "takes more than 0.0 GiB, 0% of the memory that is free" in row["why"]
     assert row["memory"] > 10 * 2**20
 
 
 def test_a_process_that_dies_is_told(config):
-    row = batch_tuner.attempt(dict(config) | {"device": "cpu", "optimizer": "none such"})
+    row = batch_tuner.attempt(config.model_copy(update={"optimizer": "none such"}))
     assert not row["fits"] and "Error" in row["why"] and row["images_per_s"] == 0

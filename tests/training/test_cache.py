@@ -58,9 +58,9 @@ def parts(root, **more):
     return plain, decoded.keep(plain, config, report), config
 
 
-def epoch(images, config, number=1, whole=True):
+def epoch(images, config, number=1, drop_last=False):
     order = batching.order_of(images, config, number)
-    return np.concatenate([x for x, _ in batching.augmented(images, config, number, order, whole=whole)])
+    return np.concatenate([x for x, _ in batching.augmented(images, config, number, order, drop_last=drop_last)])
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from easydict import EasyDict
-from helpers import STAGES, history, settings, weights
+from helpers import STAGES, history, resolved, settings, weights
 from trainings import RANDOM, compiled, same_training
 
 import mslab
@@ -15,7 +14,7 @@ from mslab.config import load_settings
 from mslab.data import batching, sources
 from mslab.runs import manifest
 from mslab.runtime import devices
-from mslab.training import build, loop, start
+from mslab.training import build, start
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +73,7 @@ def test_plain_mindspore_draws_otherwise_with_another_number_of_threads(squares,
     images = sources.images_of(check.check_dataset(squares / "three" / "train"), "")
     config = load_settings(settings(squares / "three", 3, crop_scale=0.3, color_jitter=0.5))
     one, again, two = (
-        np.concatenate([x for x, _ in batching.train_batches(images, EasyDict(config | {"data_workers": n}), 0)])
+        np.concatenate([x for x, _ in batching.train_batches(images, config.replace(data_workers=n), 0)])
         for n in (1, 1, 2)
     )
     assert np.array_equal(one, again) and not np.array_equal(one, two)
@@ -88,9 +87,9 @@ def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
     images = sources.images_of(check.check_dataset(squares / "three" / "train"), "")
     config = load_settings(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4))
     order = batching.order_of(images, config, 3)
-    assert np.array_equal(order, batching.order_of(images, EasyDict(config | more), 3))
+    assert np.array_equal(order, batching.order_of(images, config.replace(**more), 3))
     plain = dict(zip(range(99), batching.augmented(images, config, 3, order), strict=False))
-    touched = dict(zip(range(99), batching.train_batches(images, EasyDict(config | more), 3), strict=False))
+    touched = dict(zip(range(99), batching.train_batches(images, config.replace(**more), 3), strict=False))
     for number, (x, y) in touched.items():
         before, labels = plain[number]
         if "random_erasing" in more:  # what was not erased is what it was
@@ -104,8 +103,7 @@ def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
 def test_weights_begin_alike_whatever_else_is_set(squares, inside):
     values = []
     for more in ({}, RANDOM, {"batch_size": 4, "optimizer": "adam", "lr_max": 0.01, "data_workers": 1}):
-        config = load_settings(settings(squares / "three", 3, **more))
-        loop.settle(config)
+        config = resolved(**settings(squares / "three", 3, **more))
         devices.start("cpu", "pynative", seed=config.seed)
         network = build.new_network(config)
         values.append({p.name: p.asnumpy().tobytes() for p in network.get_parameters()})

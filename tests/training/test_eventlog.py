@@ -24,7 +24,8 @@ from mslab.errors import RunError
 from mslab.evaluation import gradcam, measuring
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
-from mslab.training import eventlog, loop, start
+from mslab.runtime.workers import ALONE
+from mslab.training import eventlog, start
 
 LOGGED = {"log_to": "tensorboard", "epochs": 3}
 
@@ -212,12 +213,14 @@ def test_a_class_with_a_hostile_name_is_trained_and_logged(inside):
 def test_of_many_classes_the_first_have_curves(inside, three, capsys):
     config = load_settings(three | LOGGED)
     made = RunFolder.create("many", config, check_dataset(config.train_data, config.val_data))
-    names = [f"class {number}" for number in range(1000)]
-    told = eventlog.EventLog(made, loop.ALONE, names, made.warn, [])
+    made.manifest["class_names"] = [f"class {number}" for number in range(1000)]
+    told = eventlog.EventLog(made, ALONE)
     rng = np.random.default_rng(0)
-    told.measured(rng.normal(size=(64, 1000)).astype(np.float32), rng.integers(0, 1000, 64))
+    told.batch_evaluated(rng.normal(size=(64, 1000)).astype(np.float32), rng.integers(0, 1000, 64))
     assert told.counts.shape == (2, 100, 127) and told.counts.sum() == 64 * 100
-    told.measured(np.full((2, 1000), np.nan, np.float32), np.array([0, 1]))  # the loop stops there, in words of its own
+    told.batch_evaluated(
+        np.full((2, 1000), np.nan, np.float32), np.array([0, 1])
+    )  # the loop stops there, in words of its own
     assert told.counts.sum() == 64 * 100
 
 

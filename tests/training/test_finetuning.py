@@ -10,6 +10,7 @@ from helpers import STAGES, draw, log, manifest
 import mslab
 from mslab import checkpoint, model
 from mslab.config import load_settings
+from mslab.config.resolve import Machine, resolve
 from mslab.errors import CheckpointError, DatasetError
 from mslab.training import finetuning, freezing
 
@@ -79,9 +80,9 @@ def test_the_labs_prefixed_file_and_a_plain_one_work(parent, inside, two):
     entries = [{"name": f"backbone.{name}", "data": ms.Tensor(value)} for name, value in backbone_of(parent).items()]
     ms.save_checkpoint(entries, "lab.ckpt")
     weights = finetuning.read_backbone("lab.ckpt")
-    config = load_settings(two)
-    assert finetuning.adopt(config, weights) == [] and config.stages == STAGES  # from names and shapes
-    backbone = model.resnet50_backbone(config.stages, config.profile)
+    config, notes = resolve(load_settings(two), 100, weights, Machine("cpu", 2))
+    assert notes == [] and config.stages == STAGES  # from names and shapes
+    backbone = model.resnet50_backbone(config.stages, config.network_profile())
     text = checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
     assert text == "backbone: 45 of 45 tensors from lab.ckpt"
 

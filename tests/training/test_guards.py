@@ -16,9 +16,9 @@ from mslab.training.monitor import Monitor
 NAMES = ["a", "b", "c"]
 
 
-def watch(told=()):
+def watch(warned=()):
     said = {}
-    return Monitor(NAMES, said.__setitem__, told), said
+    return Monitor(NAMES, said.__setitem__, warned), said
 
 
 def warnings(run):

@@ -10,7 +10,7 @@ from helpers import draw, figures, log, manifest, newest, settings, weights
 import mslab
 from mslab import checkpoint
 from mslab.errors import CheckpointError, ConfigError, RunError
-from mslab.training import loop, start
+from mslab.training import start
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def stopped_at_once(parent, four, inside, monkeypatch):
         work = start.incremental if kind == "incremental" else start.transfer
         complete = work(four, copy, name="whole") if whole else None
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "fit", stop)
+            patch.setattr(start, "fit", stop)
             with pytest.raises(KeyboardInterrupt):
                 work(four, copy, name="stopped")
         return newest("stopped-*"), copy, complete

@@ -13,7 +13,7 @@ from mslab.training import start
 
 def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, monkeypatch):
     """last.ckpt makes an epoch count. It comes last: a row more is dropped, a row less could not be made up."""
-    left, end_epoch = {}, RunFolder.commit
+    left, commit = {}, RunFolder.commit
 
     def watched(write):
         def then_copied(*arguments):
@@ -28,13 +28,13 @@ def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, mo
             if run.epochs_done == 2:
                 for name in ("write_text", "save"):
                     patch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
-            end_epoch(run, *rest)
+            commit(run, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "end_epoch", ending)
+        patch.setattr(RunFolder, "commit", ending)
         whole = Path(mslab.train(settings(squares / "three", 3, epochs=3), name="whole").run)
     assert sorted(left) == ["history.csv", "last.ckpt", "steps.csv"]
-    completed = {name: start.reopen(folder)[0].epoch for name, folder in left.items()}
+    completed = {name: start.reopen(folder)[0].epochs_done for name, folder in left.items()}
     assert completed == {"steps.csv": 1, "history.csv": 1, "last.ckpt": 2}
     start.resume(left["history.csv"])
     assert figures(left["history.csv"]) == figures(whole)

@@ -1,7 +1,6 @@
 """No setting is accepted and ignored: another value of each is set here, and what it is for comes out differently."""
 
 import hashlib
-import json
 import math
 from functools import cache
 
@@ -12,12 +11,12 @@ from helpers import STAGES, settings
 
 from mslab import check
 from mslab.config import FIELDS, load_settings
+from mslab.config.resolve import Machine, resolve
 from mslab.data import batching, decoded, sources
 from mslab.errors import TrainingError
 from mslab.runtime import devices
-from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import build, features, learning_rates, loop, losses, start, stopping
+from mslab.training import build, features, learning_rates, losses, start, stopping
 from mslab.training.trainer import Trainer
 
 BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6}
@@ -103,9 +102,9 @@ MEASURED = {
 }
 
 
-def plan_of(config):
+def trainer_of(config):
     """What the loop is given, two steps an epoch."""
-    loop.settle(config)
+    config, _ = resolve(config, 1000, None, Machine("cpu", 2))
     devices.start("cpu", "pynative", seed=1)
     network = build.new_network(config)
     counts = np.array([24, 8, 2, 1][: config.class_num])  # so that classes weigh differently
@@ -115,15 +114,14 @@ def plan_of(config):
 
 def weights(config):
     """sha256 of a network's parameters and of their averages after four steps, in two epochs."""
-    key = json.dumps(config, sort_keys=True)  # what is compared with is the same for most settings
+    key = config.model_dump_json()  # what is compared with is the same for most settings
     if key not in WEIGHED:
-        plan, found = plan_of(config), hashlib.sha256()
+        trainer, found = trainer_of(config), hashlib.sha256()
         for epoch in range(2):
-            with Meter(2) as meter:
-                step = plan.step(epoch, [], meter)
-            for x, y in plan.batches(epoch):
-                step(ms.Tensor(x), ms.Tensor(y))
-        for parameter in [*plan.network.get_parameters(), *plan.averages().values()]:
+            trainer.begin_epoch(epoch, [])
+            for x, y in trainer.batches(epoch):
+                trainer.step(ms.Tensor(x), ms.Tensor(y))
+        for parameter in [*trainer.network.get_parameters(), *trainer.averages().values()]:
             found.update(parameter.asnumpy().tobytes())
         WEIGHED[key] = found.hexdigest()
     return WEIGHED[key]
@@ -198,7 +196,7 @@ DECIDED = {
 
 def called(config):
     """The calls that set MindSpore up."""
-    return devices.setup_calls(**{key: config[key] for key in devices.SETTINGS})
+    return devices.setup_calls(**devices.setup_of(config, config.device))
 
 
 ASCEND = {"device": "ascend"}
@@ -216,12 +214,11 @@ CALLED = {
 def begun(config):
     """A run's folder, and its report."""
     report = check.check_dataset(config.train_data, config.val_data, class_num=config.class_num)
-    return start.prepare(config, report, "knobs"), report
+    return start.prepare(start.Job(config, report, "knobs")), report
 
 
 def shared_batch(config):
-    loop.share_batch(begun(config)[0], ALONE)
-    return config.batch_size
+    return begun(config)[0].settings.batch_size
 
 
 def kept_pixels(config):
@@ -232,52 +229,49 @@ def kept_pixels(config):
 
 def fed_features(config):
     """What a head is fed in the third epoch."""
-    feed, _ = features.feed(plan_of(config).network, batching.ImageFeed(*images(config), config), "knobs")
+    feed, _ = features.feed(trainer_of(config).network, batching.ImageFeed(*images(config), config), "knobs")
     return digest(feed.train(2))
 
 
 def after_a_loss_that_is_not_finite(config):
-    plan = plan_of(config)
-    with Meter(2) as meter:
-        plan.step(0, [], meter)
+    trainer = trainer_of(config)
+    trainer.begin_epoch(0, [])
     try:
-        plan.roll_back(TrainingError("nan"), 0)
+        trainer.roll_back(TrainingError("nan"), 0)
     except TrainingError:
         return "stopped"
     return "rolled back"
 
 
 def time_left(config):
-    return plan_of(config).end([{"val_acc": 0.5, "val_loss": 1.0, "seconds": 1.0}])
+    return trainer_of(config).out_of_time([{"val_acc": 0.5, "val_loss": 1.0, "seconds": 1.0}])
 
 
 def precision(config):
-    return type(plan_of(config).current).__name__
+    return type(trainer_of(config).current.step).__name__
 
 
 def files_kept(config):
     run, _ = begun(config)
-    network = plan_of(config).network
+    network = trainer_of(config).network
     row = {"epoch": 1, "step": 1, "lr": 0.1}
-    run.record_epoch(row, network, {"loss": 1.0, "accuracy": 0.5})
+    run.record_epoch(row, {"loss": 1.0, "accuracy": 0.5}, network)
     return sorted(path.name for path in run.checkpoints.iterdir())
 
 
-def told(config):
-    return type(build.make_callbacks(begun(config)[0], ALONE)).__name__
+def watching(config):
+    return [type(callback).__name__ for callback in build.make_callbacks(begun(config)[0], ALONE)]
 
 
 def norms_of_two_workers(config):
     """The kinds of BatchNorm in a network that two workers train, as far as one can be built alone."""
 
     class Two(Group):
-        def equalise(self, parameters):
+        def broadcast_parameters(self, parameters):
             pass
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "run_training", lambda run, network, *_: network)
-        run, report = begun(config)
-        network = start.carry_out(run, report, group=Two(0, 2))
+    run, _ = begun(config)
+    network = build.build_network(run, run.settings, None, Two(0, 2))
     return {type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, ms.nn.BatchNorm2d)}
 
 
@@ -295,7 +289,7 @@ CHANGED = {
     time_left: {"max_training_time": (1e-9, {})},
     precision: {"amp_level": ("O2", {})},
     files_kept: {"max_to_keep": (1, {})},
-    told: {"log_to": ("tensorboard", {})},
+    watching: {"log_to": ("tensorboard", {})},
     norms_of_two_workers: {"sync_bn": (True, {})},
 }
 ROWS = [pytest.param(what, name, id=f"{what.__name__}-{name}") for what, table in CHANGED.items() for name in table]

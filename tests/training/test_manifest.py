@@ -68,7 +68,7 @@ def test_every_image_is_listed_with_its_sha256(parent, squares):
 def test_steps_hold_each_loss_exactly(parent):
     with (parent / "steps.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    epoch = RunFolder.read(parent).rows[-1]
+    epoch = RunFolder.read(parent).history[-1]
     assert [int(row["step"]) for row in rows] == list(range(1, epoch["step"] + 1))
     losses = np.array([row["loss"] for row in rows], np.float32)
     assert [str(np.float32(loss)) for loss in losses] == [row["loss"] for row in rows]

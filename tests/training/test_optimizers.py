@@ -23,7 +23,7 @@ from formulas import (
     published,
     values,
 )
-from helpers import STAGES
+from helpers import STAGES, resolved
 from mindspore import nn
 
 from mslab import model
@@ -128,8 +128,8 @@ def test_no_setting_is_ignored(name, setting):
 
 def test_nothing_asked_is_the_optimizer_itself():
     weights = Weights()
-    optimizer = optimizers.build(weights, RATES, CONFIG)
-    assert optimizers.build_update(optimizer, CONFIG, list(weights.all)) == (optimizer, None)
+    optimizer = optimizers.build(weights, RATES, resolved(**CONFIG))
+    assert optimizers.build_update(optimizer, resolved(**CONFIG), list(weights.all)) == (optimizer, None)
 
 
 def test_gradients_are_clipped_together(mode):
@@ -197,7 +197,7 @@ def test_averages_of_batchnorms_statistics_are_of_the_step_just_done(mode):
     for parameter in network.trainable_params():
         parameter.set_data(ms.Tensor(rng.standard_normal(parameter.shape).astype(np.float32)))
     network.set_train()
-    config, parameters = CONFIG | {"ema_decay": 0.9}, list(network.get_parameters())
+    config, parameters = resolved(**CONFIG | {"ema_decay": 0.9}), list(network.get_parameters())
     optimizer = optimizers.build(network, RATES, config)
     update, averages = optimizers.build_update(optimizer, config, parameters)
     step = TrainStep(network, nn.CrossEntropyLoss(), optimizer, update=update)
@@ -234,7 +234,8 @@ def is_known(name):
 def test_what_an_optimizer_keeps_is_told_from_a_network_by_name(name):
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     own = {parameter.name for parameter in network.get_parameters()}
-    config = CONFIG | WRAPPED | {"optimizer": name, "amsgrad": True, "lr_scale": {"backbone": 0.1}}
+    asked = {"optimizer": name, "amsgrad": True, "lr_scale": {"backbone": 0.1}}
+    config = resolved(**CONFIG | WRAPPED | asked)
     optimizer = optimizers.build(network, RATES, config)
     update, _ = optimizers.build_update(optimizer, config, list(network.get_parameters()))
     kept = {parameter.name for parameter in update.get_parameters()} - own

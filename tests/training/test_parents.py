@@ -5,13 +5,12 @@ import shutil
 import mindspore as ms
 import numpy as np
 import pytest
-from easydict import EasyDict
 from helpers import newest, settings
 
 import mslab
 from mslab import checkpoint, model
 from mslab.errors import RunError
-from mslab.training import finetuning, loop, start
+from mslab.training import finetuning, start
 
 
 @pytest.mark.parametrize("names", [["aa", "ab", "b", "c"], ["b", "c"], ["0", "a", "c", "d"]], ids=" ".join)
@@ -24,7 +23,7 @@ def test_a_known_class_keeps_its_row_wherever_it_has_moved(parent, names):
     network.head.classifier.bias.set_data(ms.Tensor(np.arange(7, 7 + len(names)), ms.float32))
     fresh = {part: p.asnumpy().copy() for part, p in network.head.parameters_dict().items()}
     manifest = {"kind": "incremental", "class_names": names, "parent": {}}
-    said = finetuning.load_parent(network, weights, EasyDict(class_num=len(names)), manifest)
+    said = finetuning.load_parent(network, weights, manifest)
     kept = [name for name in names if name in weights.class_names]
     assert f"{len(kept)} of {len(names)} classes kept by name" in said
     for part, parameter in network.head.parameters_dict().items():
@@ -43,7 +42,7 @@ def stopped(parent, squares, inside, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "fit", stop)
+        patch.setattr(start, "fit", stop)
         with pytest.raises(KeyboardInterrupt):
             mslab.transfer(settings(squares / "two", 2, epochs=1), backbone=file)
     return newest(), file

@@ -18,7 +18,7 @@ from mslab.data import batching, sources
 from mslab.errors import ConfigError, DatasetError, TrainingError
 from mslab.evaluation import measuring
 from mslab.runtime import devices
-from mslab.training import loop, optimizers, start
+from mslab.training import learning_rates, optimizers, start
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_adam_learns_too_and_momentum_beside_it_is_said(inside, three):
 
 def test_a_schedule_of_another_length_is_refused():
     with pytest.raises(TrainingError, match="has 5 learning rates, the run 6 steps"):
-        loop.check_rates(np.ones(5), 6)
+        learning_rates.check_rates(np.ones(5), 6)
 
 
 def test_wrong_data_stops_before_a_run_folder_is_made(inside, three):
@@ -267,7 +267,7 @@ def test_a_tie_has_the_same_best_epoch_after_a_resume(inside, squares):
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     for epoch, accuracy in enumerate([20 / 24, 0.5, 20 / 24], 1):
         row = dict.fromkeys(folder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
-        whole.record_epoch(row, network, {"loss": 1.0, "accuracy": accuracy})
+        whole.record_epoch(row, {"loss": 1.0, "accuracy": accuracy}, network)
         whole.commit(network.parameters_dict())
     resumed = folder.RunFolder(inside / "a", config, {"artifacts": {}})
     resumed.history = folder.read_history(inside / "a" / "history.csv")

@@ -43,7 +43,7 @@ def test_a_worker_without_an_image_to_measure_measures_nothing(three):
 
 def test_alone_everything_stays_as_it_is():
     order = np.arange(7)
-    assert workers.ALONE.share(order, 2) is order and workers.ALONE.tell({"a": 1}) == {"a": 1}
+    assert workers.ALONE.share(order, 2) is order and workers.ALONE.broadcast({"a": 1}) == {"a": 1}
     assert workers.ALONE.sum([1, 2]).tolist() == [1, 2] and workers.ALONE.gradient_mean([]) is None
 
 
@@ -97,7 +97,7 @@ def test_the_command_is_one_that_msrun_reads(monkeypatch):
     read = get_args()
     assert (read.worker_num, read.local_worker_num, read.node_rank, read.master_port) == (16, 8, 1, 9000)
     assert (read.master_addr, read.join, read.log_dir, read.task_script) == ("node0", True, "logs", "python")
-    assert read.task_script_args == ["-m", "mslab.training.launching", '{"run": null}']
+    assert read.task_script_args == ["-m", "mslab.training.worker", '{"run": null}']
 
 
 def test_what_is_planned_is_what_is_called():

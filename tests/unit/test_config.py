@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from easydict import EasyDict as ed
 from helpers import PROJECT
+from pydantic import ValidationError
 
+import mslab
 from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_settings
 from mslab.config.page import page as made
 from mslab.errors import ConfigError
@@ -30,7 +32,11 @@ def test_a_dict_an_easydict_and_a_file_give_the_same(tmp_path):
         == load_settings(tmp_path / "x.yaml")
         == load_settings(str(tmp_path / "x.yaml"))
     )
-    assert isinstance(expected, ed) and expected.batch_size == 32 and set(expected) == set(FIELDS)
+    assert expected.batch_size == 32 and vars(expected).keys() == FIELDS.keys()
+    given_back = mslab.load_config(GOOD)
+    assert isinstance(given_back, ed) and given_back == expected.model_dump() and load_settings(given_back) == expected
+    with pytest.raises(ValidationError, match="frozen"):
+        expected.batch_size = 8
 
 
 def test_yaml_1_2_numbers_and_words(tmp_path):

@@ -65,17 +65,17 @@ def test_what_does_nothing_is_refused_on_the_command_line(three, given, beside):
 
 
 def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
-    from mslab.config import dump_config
+    from mslab.config import dump_config, load_settings
 
     for more in (
         {"learning_rate_strategy": 0.01},
         {"lr_scheduler_step": "1"},
         {"learning_rate_strategy": "7:0.1=>0.01"},
     ):
-        config = mslab.load_config({k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more)
+        config = load_settings({k: v for k, v in three.items() if k not in ("epochs", "lr_init", "lr_max")} | more)
         (tmp_path / "config.yaml").write_text(dump_config(config))
         capfd.readouterr()
-        assert mslab.load_config(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
+        assert load_settings(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
     assert config.epochs == 7  # the strategy says so
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mslab import schedule
-from mslab.config import FIELDS
+from mslab.config import Settings
 from mslab.schedule import (
     Phase,
     falling,
@@ -22,12 +22,11 @@ from mslab.schedule import (
 )
 from mslab.training import learning_rates
 
-DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 COSINE = [1, 0.75, 0.25, 0]  # half a wave over four steps
 
 
 def config(**settings):
-    return DEFAULTS | {"lr_scheduler": "warmup_cosine"} | settings
+    return Settings(train_data="a", val_data="b", class_num=2, **{"lr_scheduler": "warmup_cosine"} | settings)
 
 
 def test_values_by_hand():
@@ -70,7 +69,7 @@ def test_one_cycle_by_hand():
 def test_from_settings(settings, by_hand):
     given = config(**({"epochs": 4, "warmup_epochs": 0, "lr_init": 0.1, "lr_max": 0.4} | settings))
     rates = learning_rates.rates_of(given, 2)
-    assert len(rates) == given["epochs"] * 2 and rates.dtype == np.float32
+    assert len(rates) == given.epochs * 2 and rates.dtype == np.float32
     assert rates[: len(by_hand)] == pytest.approx(by_hand, abs=1e-6)
     assert len(rates) == len(by_hand) or settings["lr_scheduler"] == "one_cycle"
 

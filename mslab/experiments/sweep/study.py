@@ -145,7 +145,7 @@ def carry_out(
         "space": [str(knob) for knob in space],
         "fingerprint": report.fingerprint,
         "backbone": checkpoint.sha256(backbone) if backbone else None,
-        "default": json.loads(json.dumps(dict(settings))),
+        "default": settings.model_dump(mode="json"),
         "pruned_from": max(math.ceil(settings.warmup_epochs) + 1, math.ceil(settings.epochs / 3)),  # epochs
     }
     study_name = options.name or told.get("study") or folder.name
