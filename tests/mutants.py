@@ -1055,7 +1055,7 @@ MUTANTS = [
     ),
     Mutant(
         "an image of too many pixels is refused by the server",
-        "mslab/inference/serve/desk.py",
+        "mslab/inference/serve/predictor.py",
         ' or seen.get("width", 0) * seen.get("height", 0) > PIXELS:',
         ":",
         "test_serve",
@@ -1079,7 +1079,7 @@ MUTANTS = [
     ),
     Mutant(
         "the server opens only formats of images that it knows",
-        "mslab/inference/serve/desk.py",
+        "mslab/inference/serve/predictor.py",
         '["" if known(content) else',
         '["" if content else',
         "test_serve",

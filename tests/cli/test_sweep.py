@@ -10,7 +10,7 @@ from helpers import cli, draw, history, manifest, overrides, settings
 from sweeps import Killer, heard, space_file, the_folder
 
 from mslab.errors import CheckpointError, TrainingError
-from mslab.experiments.sweep import crew, study
+from mslab.experiments.sweep import pool, study
 from mslab.experiments.sweep.study import Options
 
 
@@ -68,7 +68,7 @@ def test_what_every_trial_would_meet_ends_the_sweep_with_its_message(squares, in
 
 
 def test_workers_that_all_die_end_the_sweep_with_one_message(squares, inside, monkeypatch, caplog):
-    monkeypatch.setattr(crew, "START", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(pool, "START", "import os; os.kill(os.getpid(), 9)")
     with heard(caplog), pytest.raises(TrainingError) as caught:
         study.run_sweep(settings(squares / "three", 3), space_file(inside), options=Options(trials=4, workers=2))
     text = str(caught.value)

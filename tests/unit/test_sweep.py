@@ -11,7 +11,7 @@ from studies import SPACE, minimal, study_in
 
 from mslab.config import load_config
 from mslab.errors import ConfigError, RunError
-from mslab.experiments.sweep import crew, ledger, page
+from mslab.experiments.sweep import ledger, page, pool
 from mslab.experiments.sweep.space import Knob, grid, parse, read_space
 from mslab.experiments.sweep.study import Options, resume_sweep, run_sweep, seconds_of
 
@@ -163,7 +163,7 @@ def test_time_limits_and_folders_that_do_not_fit(squares, inside):
 
 
 def test_cores_are_shared_out():
-    assert crew.shares([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]] and crew.shares([4, 7], 3) == [[4], [7], [4]]
+    assert pool.shares([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]] and pool.shares([4, 7], 3) == [[4], [7], [4]]
 
 
 def test_storages_and_what_is_none(tmp_path):
@@ -260,7 +260,7 @@ def test_a_grid_is_every_point_once_and_the_default(tmp_path):
 
 def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp_path):
     study = study_in(tmp_path, pruner="median")
-    at_work = crew.Crew(study, SPACE, tmp_path, {}, Options(budget=60.0), save=lambda: None)
+    at_work = pool.Crew(study, SPACE, tmp_path, {}, Options(budget=60.0), save=lambda: None)
 
     def trial(*values: float) -> tuple[optuna.Trial, list[str]]:
         """A trial that measures this epoch after epoch, of five; and what it is told after each."""

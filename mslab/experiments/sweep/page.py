@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from mslab.checkpoint import write_text
 from mslab.config import read_yaml
 from mslab.experiments.sweep import ledger
-from mslab.experiments.sweep.crew import short
+from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Knob, idle, label
 
 ENOUGH = 10  # completed trials, below which importance would be chance

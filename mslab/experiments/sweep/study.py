@@ -1,6 +1,6 @@
 """`mslab sweep`: tries settings of a space, in several processes and on several machines, and says which do best.
 
-space.py: what is tried; ledger.py: Optuna's storage, and what is done again; crew.py: the parent, which hands out
+space.py: what is tried; ledger.py: Optuna's storage, and what is done again; pool.py: the parent, which hands out
 trials; worker.py: the process that trains them; page.py: report.html.
 """
 
@@ -22,7 +22,7 @@ from mslab.config import load_config, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import ledger
-from mslab.experiments.sweep.crew import Crew
+from mslab.experiments.sweep.pool import Crew
 from mslab.experiments.sweep.space import Knob, contradicting, parse, read_space
 from mslab.runs.folder import fresh_folder
 
@@ -256,8 +256,8 @@ def table(told: Mapping[str, Any]) -> str:
     from rich import box
     from rich.table import Table
 
-    from mslab.experiments.sweep.crew import short
     from mslab.experiments.sweep.page import command
+    from mslab.experiments.sweep.pool import short
     from mslab.runtime.tables import cell, render
 
     if told["best"] is None:

@@ -2,7 +2,7 @@
 
 Every request goes through `App.__call__`, from top to bottom: who asks, what for, the answer, the headers, the log.
 Refusals are MslabErrors with a status: what happened, what was expected, how to fix it, as JSON.
-MindSpore is imported by desk.py, behind all that can be said without it.
+MindSpore is imported by predictor.py, behind all that can be said without it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from mslab.errors import MslabError
 from mslab.inference.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING, Refused
 
 if TYPE_CHECKING:
-    from mslab.inference.serve.desk import Desk
+    from mslab.inference.serve.predictor import Desk
 
 log = logging.getLogger("mslab")
 
@@ -63,7 +63,7 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 host,
             )
         from mslab.inference import predicting
-        from mslab.inference.serve.desk import Desk
+        from mslab.inference.serve.predictor import Desk
 
         model = predicting.open_model(source, device, batch=1)
         with tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder, Desk(model, Path(folder)) as desk:
