@@ -469,7 +469,7 @@ def sweep(
         told = sweeping.resume_sweep(resume, given)
     else:
         given |= {"sampler": sampler, "pruner": pruner, "name": name, "backbone": backbone, "seed": seed}
-        options = sweeping.Options(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
+        options = sweeping.SweepOptions(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
         look = functools.partial(checked_data, str(config), skip_check=skip_check)
         told = sweeping.run_sweep(str(config), str(space), overrides or [], options, look)
     write_json(json_file, told)
@@ -1006,7 +1006,7 @@ def grade_class(
     from mslab.grade import grading, sandbox
 
     limits = sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
-    options = grading.Options(
+    options = grading.GradeOptions(
         jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits, run_code
     )
     graded = grading.grade(submissions, rubric, data, out, options)

@@ -40,7 +40,7 @@ log = logging.getLogger("mslab")
 
 
 @dataclass
-class Options:
+class GradeOptions:
     """How a class is graded, beyond what the rubric says."""
 
     jobs: int | None = None  # workers at a time; a core each
@@ -53,14 +53,14 @@ class Options:
 
 
 def grade(
-    folder: str | Path, rubric_file: str | Path, data: str | Path, out: str | Path, options: Options | None = None
+    folder: str | Path, rubric_file: str | Path, data: str | Path, out: str | Path, options: GradeOptions | None = None
 ) -> list[Graded]:
     """Grade every submission of a folder and write `out`. Returns them, by id.
 
     Interrupted, the next call goes on: what was measured is kept in OUT/.cache. Raises ConfigError for mistakes of the
     rubric and of the times, all at once, before a submission is opened; MslabError where there is nothing to grade.
     """
-    options, out = options or Options(), Path(out)
+    options, out = options or GradeOptions(), Path(out)
     rubric = load_rubric(rubric_file)
     allow_code(rubric, rubric_file, options.run_code)
     reports = hidden_sets(rubric, rubric_file, data)
@@ -122,7 +122,7 @@ def measure_all(
     given: Path | None,
     images: Mapping[str, HiddenImages],
     cache: Path,
-    options: Options,
+    options: GradeOptions,
 ) -> dict[Path, Facts]:
     """The facts of every submission, by its path; `earlier` ones are not shown the images."""
     job, facts = job_of(rubric, given), {}

@@ -40,7 +40,7 @@ def test_a_submission_on_which_measuring_fails_does_not_stop_the_class(tmp_path,
         return measuring.Facts(measuring.dead("").facts | {"problems": [], "files": {"a": 1}})
 
     monkeypatch.setattr(measuring, "measure", failing)
-    facts = grading.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grading.Options())
+    facts = grading.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grading.GradeOptions())
     anna, bob = (grading.graded_of(each, facts[each.path], rubric, {}, {}) for each in found)
     assert bob.points == 1 and anna.points == 0 and "gave no answer" in anna.flags[0]
     assert anna.outcomes["a"].said == "the submission could not be read: measuring it failed (RuntimeError)"

@@ -13,7 +13,7 @@ from mslab.config import load_config
 from mslab.errors import ConfigError, RunError
 from mslab.experiments.sweep import ledger, page, pool
 from mslab.experiments.sweep.space import Knob, grid, parse, read_space
-from mslab.experiments.sweep.study import Options, resume_sweep, run_sweep, seconds_of
+from mslab.experiments.sweep.study import SweepOptions, resume_sweep, run_sweep, seconds_of
 
 
 def problems(content: dict, sampler: str = "tpe", backbone: bool = False, **more) -> dict[str, str]:
@@ -260,7 +260,7 @@ def test_a_grid_is_every_point_once_and_the_default(tmp_path):
 
 def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp_path):
     study = study_in(tmp_path, pruner="median")
-    at_work = pool.Crew(study, SPACE, tmp_path, {}, Options(budget=60.0), save=lambda: None)
+    at_work = pool.TrialPool(study, SPACE, tmp_path, {}, SweepOptions(budget=60.0), save=lambda: None)
 
     def trial(*values: float) -> tuple[optuna.Trial, list[str]]:
         """A trial that measures this epoch after epoch, of five; and what it is told after each."""
