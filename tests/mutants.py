@@ -1265,7 +1265,7 @@ MUTANTS = [
     ),
     Mutant(
         "a student's code does not run unasked",
-        "mslab/grade/rubric.py",
+        "mslab/grade/loading.py",
         "    if rows and not run_code:",
         "    if rows and run_code is None:",
         "test_grade_code",
@@ -1274,7 +1274,7 @@ MUTANTS = [
     # --- grading: points ---
     Mutant(
         "a rubric whose items do not add up is refused",
-        "mslab/grade/rubric.py",
+        "mslab/grade/loading.py",
         "    if abs(total - rubric.total) > 1e-9:",
         "    if total - rubric.total > 1e-9:",
         "test_grade_rubric",
@@ -1282,7 +1282,7 @@ MUTANTS = [
     ),
     Mutant(
         "a rubric whose highest band is not worth the item's points is refused",
-        "mslab/grade/rubric.py",
+        "mslab/grade/loading.py",
         "        if most != item.points:",
         "        if most > item.points:",
         "test_grade_rubric",

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from mslab import errors
+from mslab.check.pool import usable_cores
 from mslab.errors import TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import ledger
@@ -88,9 +88,7 @@ class TrialPool:
         save: Callable[[], Any],
     ) -> None:
         self.study, self.space, self.folder, self.options, self.save = study, space, folder, options, save
-        cores = (
-            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-        )
+        cores = usable_cores()
         if options.workers > len(cores):
             log.info(f"note: {options.workers} workers share {len(cores)} cores: each trial takes longer")
         self.workers = [
