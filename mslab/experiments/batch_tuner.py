@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 from easydict import EasyDict
-from rich import box
-from rich.table import Table
 
 from mslab.errors import MslabError
 from mslab.runtime import devices
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 STEPS = 3
@@ -127,9 +125,7 @@ def work(settings: dict[str, Any]) -> list[float]:
 
 def table(result: Mapping[str, Any]) -> str:
     """One line a batch size."""
-    grid = Table(box=box.SIMPLE, title="a training step, images of random pixels")
-    for name in ("batch_size", "images/s", "memory", ""):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    grid = empty_table("a training step, images of random pixels", ("batch_size", "images/s", "memory", ""))
     for row in result["tried"]:
         figures = (f"{row['images_per_s']:.1f}", f"{row['memory'] / 2**30:.1f} GiB") if row["fits"] else ("", "")
         grid.add_row(str(row["batch_size"]), *figures, row["why"])

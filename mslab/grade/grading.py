@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab.check.pool import usable_cores
 from mslab.errors import MslabError
@@ -34,7 +32,7 @@ from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
 from mslab.grade.submissions import Submission, find
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
-from mslab.runtime.tables import cell, render, shown
+from mslab.runtime.tables import cell, empty_table, render, shown
 
 log = logging.getLogger("mslab")
 
@@ -300,9 +298,7 @@ def deductions_of(rubric: Rubric, handed: SubmissionTime | None) -> list[tuple[s
 
 def table(graded: Sequence[Graded], out: Path, most: int = 60) -> str:
     """Points of each submission, the class's mean, and where everything is."""
-    grid = Table(box=box.SIMPLE)
-    for name in ("submission", "points", "flags"):
-        grid.add_column(name, justify="right" if name == "points" else "left", overflow="fold")
+    grid = empty_table(None, ("submission", "points", "flags"), left=("submission", "flags"), overflow="fold")
     for each in graded[:most]:
         grid.add_row(cell(each.id), f"{each.points:g}", cell("; ".join(each.flags), 80))
     more = [f"… and {len(graded) - most} more"] if len(graded) > most else []

@@ -152,29 +152,21 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
     """The checked hidden images of each network. Raises ConfigError that lists every mistake at once."""
     found: dict[str, DatasetReport] = {}
     problems: list[tuple[str, str]] = []
-    reports: dict[str, DatasetReport | MslabError] = {}
+    reports: dict[str, DatasetReport] = {}
     for name, network in rubric.networks.items():
-        if network.data not in reports:
-            try:
-                report = check_dataset(Path(data) / network.data)
-                report.raise_errors()
-                reports[network.data] = report
-            except MslabError as error:
-                reports[network.data] = error
-        report_or_error = reports[network.data]
-        if isinstance(report_or_error, MslabError):
-            problems.append((f"networks {name}", f"{report_or_error.what} {report_or_error.fix}"))
+        where = f"networks {name}"
+        try:
+            report = reports[network.data] = reports.get(network.data) or check_dataset(Path(data) / network.data)
+            report.raise_errors()
+        except MslabError as error:
+            problems.append((where, f"{error.what} {error.fix}"))
             continue
-        found[name] = report_or_error
-        count = len(report_or_error.class_names)
+        found[name], count = report, len(report.class_names)
         if network.class_num not in (None, count):
-            names = ", ".join(report_or_error.class_names[:12])
-            problems.append(
-                (f"networks {name}", f"class_num is {network.class_num}, {report_or_error.root} has {count}: {names}")
-            )
-        if len(report_or_error.splits) > 1:
-            where = f"{report_or_error.root} has {', '.join(report_or_error.splits)}: name one of them in `data`"
-            problems.append((f"networks {name}", where))
+            names = ", ".join(report.class_names[:12])
+            problems.append((where, f"class_num is {network.class_num}, {report.root} has {count}: {names}"))
+        if len(report.splits) > 1:
+            problems.append((where, f"{report.root} has {', '.join(report.splits)}: name one of them in `data`"))
     for item in rubric.items:
         if isinstance(item, PredictionsItem) and item.network in found:
             report = found[item.network]

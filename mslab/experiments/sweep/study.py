@@ -261,19 +261,14 @@ def same(told: Mapping[str, Any]) -> bool:
 
 def table(told: Mapping[str, Any]) -> str:
     """The best trial beside the config's own values, and the command that trains it."""
-    from rich import box
-    from rich.table import Table
-
     from mslab.experiments.sweep.page import command
     from mslab.experiments.sweep.pool import short
-    from mslab.runtime.tables import cell, render
+    from mslab.runtime.tables import cell, empty_table, render
 
     if told["best"] is None:
         return "no trial was completed"
-    grid = Table(box=box.SIMPLE)
     shown = [("best", told["best"])] + [("default", told["default"])] * bool(told["default"])
-    for name in ("", *(which for which, _ in shown)):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    grid = empty_table(None, ("", *(which for which, _ in shown)))
     grid.add_row("trial", *(str(row["trial"]) for _, row in shown))
     for key in told["best"]["values"]:
         grid.add_row(key, *(cell(short(row["values"][key])) for _, row in shown))

@@ -28,7 +28,7 @@ STARTS = {  # how files begin that are opened at all: Pillow knows formats that 
     "TIFF": (b"II*\0", b"MM\0*"),
     "WebP": (b"RIFF",),
 }
-EMPTY = {"class": None, "probability": None, "probabilities": None, "error": "", "heat": None}
+EMPTY = predicting.NO_ANSWER | {"error": "", "heat": None}
 
 
 class Predictor:
