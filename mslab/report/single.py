@@ -12,10 +12,11 @@ import numpy as np
 from mslab import checkpoint, model
 from mslab.check import DatasetReport, check_dataset
 from mslab.config import FIELDS
+from mslab.data import sources
 from mslab.errors import DatasetError, MslabError
 from mslab.evaluation import gradcam, measuring, metrics
 from mslab.report import charts, suspects
-from mslab.runs.folder import COLUMNS, Run
+from mslab.runs.folder import COLUMNS, RunFolder
 from mslab.runtime import devices
 from mslab.training import freezing
 
@@ -29,7 +30,7 @@ PREDICTED = 200_000  # probabilities in the page's JSON
 Translate = Callable[[str], str]
 
 
-def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
+def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     """All that the page shows. What cannot be had, such as moved images, is said in `notes` and left out."""
     from mslab.report.writing import embedded
 
@@ -41,7 +42,8 @@ def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
         except MslabError as error:
             notes.append(f"{t('What needs the images or the network is left out.')} {error.what} {error.fix}")
             log.info(f"note: {notes[-1]}")
-    classes, config, manifest = run.manifest["class_names"], run.config, run.manifest
+    classes, config, manifest = run.manifest["class_names"], run.settings, run.manifest
+    chosen = config.model_dump()
     page = {
         "title": f"{run.path.name} · mslab",
         "name": run.path.name,
@@ -49,22 +51,22 @@ def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
         "notes": notes,
         "config": config,
         "manifest": manifest,
-        "rows": run.rows,
+        "rows": run.history,
         "columns": COLUMNS,
         "best": run.best,
         "eval": result,
         "linear": manifest["metrics"].get("linear_acc"),
         "classes": classes,
-        "curves": curves(run, t) if run.rows else [],
+        "curves": curves(run, t) if run.history else [],
         "cells": {},
         "groups": [],
         "findings": None,
         "origin": origin(manifest, t),
         "frozen": freezing.describe(found.get("tensors") or freezing.outline(config.stages or model.STAGES), config),
         "changed": [
-            (key, config[key], field.default)
+            (key, chosen[key], field.default)
             for key, field in FIELDS.items()
-            if not field.is_required() and config[key] not in (field.default, None)
+            if not field.is_required() and chosen[key] not in (field.default, None)
         ],
         "config_text": (run.path / "config.yaml").read_text(encoding="utf-8"),
         "manifest_text": json.dumps(manifest, indent=2, ensure_ascii=False),
@@ -75,7 +77,12 @@ def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
         page |= {"right": right, "interval": metrics.interval(right, result["images"])}
         page |= {"matrix": table_of(matrix, classes), "per_class": per_class(result, matrix)}
     page |= found
-    numbers = {"path": str(run.path), "config": config, "manifest": manifest, "history": plain(run.rows)}
+    numbers: dict[str, Any] = {
+        "path": str(run.path),
+        "config": chosen,
+        "manifest": manifest,
+        "history": plain(run.history),
+    }
     numbers |= {"eval": result, "predictions": found.get("predictions")}
     page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [numbers]})
     page["contents"] = contents(page)
@@ -119,13 +126,13 @@ def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 # --- what the folder says --------------------------------------------------------------------------------------------
 
 
-def curves(run: Run, t: Translate) -> list[dict[str, Any]]:
+def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
     """Loss, accuracy and learning rate over the epochs, with marks for what happened."""
-    epochs = [row["epoch"] for row in run.rows]
+    epochs = [row["epoch"] for row in run.history]
     marks = [charts.Mark(run.best["epoch"], t("best"))] if run.best else []
     marks += [
         charts.Mark(int(epoch) - 0.5, t("{part} unfrozen").format(part=part))
-        for epoch, part in run.config.unfreeze.items()
+        for epoch, part in run.settings.unfreeze.items()
         if int(epoch) <= len(epochs)
     ]
     marks += [charts.Mark(back["epoch"] - 0.5, "rollback") for back in run.manifest["rollbacks"]]
@@ -134,7 +141,7 @@ def curves(run: Run, t: Translate) -> list[dict[str, Any]]:
 
     def chart(title: str, keys: Mapping[str, str], bounds: tuple[float, float] | None = None) -> dict[str, Any]:
         series = [
-            charts.Series(t(name), epochs, [row[key] for row in run.rows], style)
+            charts.Series(t(name), epochs, [row[key] for row in run.history], style)
             for style, (key, name) in enumerate(keys.items())
         ]
         return {
@@ -190,12 +197,12 @@ def origin(manifest: Mapping[str, Any], t: Translate) -> str:
 # --- what the network makes of the images ----------------------------------------------------------------------------
 
 
-def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
+def look(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
     """Everything that needs the validation images and best.ckpt. Raises MslabError where they are not as they were."""
     report = images_of(run)
     taken = devices.start(device, "graph", seed=0)
     loaded = measuring.load_network(run.path)
-    seen = gradcam.inspect(loaded, measuring.images_of(report, "val"), taken)
+    seen = gradcam.inspect(loaded, sources.images_of(report, "val"), taken)
     names = ["/".join(Path(name).parts[-2:]) for name in seen.images.names()]
     heat = gradcam.HeatMap(loaded.network)  # once, so that it is compiled once
     wrong, unsure = seen.mistakes()[:SHOWN], seen.unsure()[:SHOWN]
@@ -226,9 +233,9 @@ def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
     }
 
 
-def images_of(run: Run) -> DatasetReport:
+def images_of(run: RunFolder) -> DatasetReport:
     """The report of the run's images. Raises DatasetError where they are not those that it was trained on."""
-    config, data = run.config, run.manifest["data"]
+    config, data = run.settings, run.manifest["data"]
     report = check_dataset(
         config.train_data,
         config.val_data,
@@ -268,11 +275,11 @@ def cells(seen: gradcam.Inspection, names: Sequence[str]) -> dict[tuple[int, int
     }
 
 
-def suspicious(run: Run, report: DatasetReport) -> list[dict[str, Any]]:
+def suspicious(run: RunFolder, report: DatasetReport) -> list[dict[str, Any]]:
     """The first rows of RUN/suspects.csv, with thumbnails where they are of the run's images."""
     rows = suspects.load(run.path)[: 2 * SHOWN]
     for name in report.splits:
-        images = measuring.images_of(report, name)
+        images = sources.images_of(report, name)
         place = {"/".join(Path(file).parts[-2:]): index for index, file in enumerate(images.names())}
         own = [row for row in rows if row["split"] == name and row["file"].removeprefix(f"{name}/") in place]
         index = [place[row["file"].removeprefix(f"{name}/")] for row in own]
@@ -348,7 +355,7 @@ def image_of(pixels: np.ndarray) -> Any:
 
 
 def feature_maps(
-    run: Run,
+    run: RunFolder,
     seen: gradcam.Inspection,
     loaded: measuring.Loaded,
     names: Sequence[str],
@@ -362,7 +369,7 @@ def feature_maps(
     note = "" if len(chosen) == len(names) else "Not all images are drawn."
     if run.manifest["parent"]:
         all_names = [parameter.name for parameter in loaded.network.get_parameters()]
-        if freezing.is_frozen_throughout(all_names, run.config):
+        if freezing.is_frozen_throughout(all_names, run.settings):
             note = "The backbone was frozen: before and after transfer its features are the same."
         elif before := before_transfer(run.manifest["parent"], loaded):
             found.insert(0, ("before transfer", gradcam.inspect(before, images, device).features))
