@@ -30,7 +30,7 @@ def told_of(study: optuna.Study, folder: Path, **more) -> dict:
     rows = ledger.rows(study)
     told = {"trials": rows, "best": ledger.best(rows), "default": ledger.default(rows), "status": "done"}
     told |= {"folder": str(folder), "config": {}, "config_file": "x.yaml", "overrides": ["lr_max=0.1", "epochs=3"]}
-    told["settings"] = load_settings(minimal())
+    told["settings"] = load_settings(minimal()).model_dump()
     return told | {"options": vars(SweepOptions()), "test_acc": {"best": 0.9, "default": 0.8}} | more
 
 

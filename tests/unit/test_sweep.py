@@ -291,7 +291,12 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp
 
 def test_the_command_leaves_out_what_would_do_nothing(tmp_path):
     best = {"values": {"optimizer": "adamw", "momentum": 0.8, "lr_scale": {"backbone": 0.1}, "train_crop_size": None}}
-    told = {"best": best, "settings": load_settings(minimal()), "overrides": ["epochs=3"], "config_file": "a b.yaml"}
+    told = {
+        "best": best,
+        "settings": load_settings(minimal()).model_dump(),
+        "overrides": ["epochs=3"],
+        "config_file": "a b.yaml",
+    }
     text = page.command(told | {"options": {"backbone": "runs/x"}})
     assert text == (
         "mslab transfer 'a b.yaml' epochs=3 optimizer=adamw 'lr_scale={\"backbone\": 0.1}' --backbone runs/x"

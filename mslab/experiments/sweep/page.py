@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from optuna.trial import TrialState
 
 from mslab.checkpoint import write_text
-from mslab.config import read_yaml
+from mslab.config import Settings, read_yaml
 from mslab.experiments.sweep import ledger
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Knob, idle, label
@@ -61,11 +61,12 @@ def command(told: Mapping[str, Any]) -> str:
     words = ["mslab", way, told["config_file"] or "CONFIG"]
     values = told["best"]["values"]
     words += [text for text in told["overrides"] if text.partition("=")[0].strip() not in values]
-    settings = told["settings"] | values  # what does nothing beside the others is refused on a command line
+    # what does nothing beside the others is refused on a command line
+    settings = Settings.model_validate(told["settings"] | values)
     words += [f"{key}={text_of(v)}" for key, v in values.items() if v is not None and not idle(key, settings)]
     run = told["best"].get("run")
-    threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings["data_workers"]
-    if threads != settings["data_workers"]:  # a worker's share of the cores had fewer: others would see other images
+    threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings.data_workers
+    if threads != settings.data_workers:  # a worker's share of the cores had fewer: others would see other images
         words.append(f"data_workers={threads}")
     words += ["--backbone", told["options"]["backbone"]] if told["options"]["backbone"] else []
     return shlex.join(words)

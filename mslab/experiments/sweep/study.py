@@ -182,7 +182,7 @@ def identity(settings: Settings, space: Sequence[Knob], report: DatasetReport, b
         "space": [str(knob) for knob in space],
         "fingerprint": report.fingerprint,
         "backbone": checkpoint.sha256(backbone) if backbone else None,
-        "default": json.loads(json.dumps(dict(settings))),
+        "default": json.loads(json.dumps(settings.model_dump())),
         "pruned_from": max(math.ceil(settings.warmup_epochs) + 1, math.ceil(settings.epochs / 3)),  # epochs
     }
 
