@@ -120,7 +120,7 @@ if __name__ == "__main__":
     logging.getLogger("mslab").setLevel(logging.WARNING)
     root, jobs = Path(sys.argv[1]), json.loads(sys.argv[2])
     begun = time.perf_counter()
-    grading.grade(root / "class", root / "rubric.yaml", root / "hidden", root / "out", grading.Options(jobs=jobs))
+    grading.grade(root / "class", root / "rubric.yaml", root / "hidden", root / "out", grading.GradeOptions(jobs=jobs))
     own, workers = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )

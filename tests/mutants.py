@@ -1058,7 +1058,7 @@ MUTANTS = [
     ),
     Mutant(
         "an image of too many pixels is refused by the server",
-        "mslab/inference/serve/desk.py",
+        "mslab/inference/serve/predictor.py",
         ' or seen.get("width", 0) * seen.get("height", 0) > PIXELS:',
         ":",
         "test_serve",
@@ -1082,7 +1082,7 @@ MUTANTS = [
     ),
     Mutant(
         "the server opens only formats of images that it knows",
-        "mslab/inference/serve/desk.py",
+        "mslab/inference/serve/predictor.py",
         '["" if known(content) else',
         '["" if content else',
         "test_serve",
@@ -1268,7 +1268,7 @@ MUTANTS = [
     ),
     Mutant(
         "a student's code does not run unasked",
-        "mslab/grade/rubric.py",
+        "mslab/grade/loading.py",
         "    if rows and not run_code:",
         "    if rows and run_code is None:",
         "test_grade_code",
@@ -1277,7 +1277,7 @@ MUTANTS = [
     # --- grading: points ---
     Mutant(
         "a rubric whose items do not add up is refused",
-        "mslab/grade/rubric.py",
+        "mslab/grade/loading.py",
         "    if abs(total - rubric.total) > 1e-9:",
         "    if total - rubric.total > 1e-9:",
         "test_grade_rubric",
@@ -1285,7 +1285,7 @@ MUTANTS = [
     ),
     Mutant(
         "a rubric whose highest band is not worth the item's points is refused",
-        "mslab/grade/rubric.py",
+        "mslab/grade/loading.py",
         "        if most != item.points:",
         "        if most > item.points:",
         "test_grade_rubric",

@@ -19,9 +19,14 @@ MEMORY = 2 << 30  # bytes of address space of a worker; the largest image below 
 BATCH = 16  # files that a worker is sent at once
 
 
+def usable_cores() -> list[int]:
+    """The numbers of the CPU cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many CPU cores this process may use."""
+    return len(usable_cores())
 
 
 class Worker:

@@ -117,7 +117,7 @@ def sweep(
         told = study.resume_sweep(resume, given)
     else:
         given |= {"sampler": sampler, "pruner": pruner, "name": name, "backbone": backbone, "seed": seed}
-        options = study.Options(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
+        options = study.SweepOptions(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
         look = functools.partial(checked_data, str(config), skip_check=skip_check)
         told = study.run_sweep(str(config), str(space), overrides or [], options, look)
     emit(told, json_file, lambda: study.table(told))

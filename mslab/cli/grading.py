@@ -70,7 +70,7 @@ def grade(
     from mslab.grade import grading, sandbox
 
     limits = sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
-    options = grading.Options(
+    options = grading.GradeOptions(
         jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits, run_code
     )
     graded = grading.grade(submissions, rubric, data, out, options)

@@ -11,17 +11,17 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mslab.doctor.facts import Facts, gather
-from mslab.doctor.rules import Finding, judge
+from mslab.doctor.facts import MachineFacts, gather
+from mslab.doctor.rules import Verdict, judge
 from mslab.doctor.timing import time_training
 
-__all__ = ["Diagnosis", "Facts", "Finding", "diagnose", "judge"]
+__all__ = ["Diagnosis", "MachineFacts", "Verdict", "diagnose", "judge"]
 
 
 @dataclass
 class Diagnosis:
-    facts: Facts
-    findings: list[Finding]
+    facts: MachineFacts
+    findings: list[Verdict]
 
     @property
     def ok(self) -> bool:

@@ -20,7 +20,7 @@ LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in ei
 
 
 @dataclass
-class Facts:
+class MachineFacts:
     """What was seen; the rules look at nothing else. Sizes in bytes, times in seconds."""
 
     python: str
@@ -48,12 +48,12 @@ class Facts:
     trouble: str = ""  # why that could not be timed
 
 
-def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> Facts:
+def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> MachineFacts:
     """Everything but the speed. `root` is what lies above proc, sys, dev and usr."""
     device, refused = devices.best_device()
     info = read(root / "proc/cpuinfo")
     folders = {"here": here or Path.cwd(), "cache": cuda.cache_folder(environ)}
-    return Facts(
+    return MachineFacts(
         python=platform.python_version(),
         mindspore=versions.version("mindspore"),
         numpy=versions.version("numpy"),

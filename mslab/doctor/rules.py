@@ -1,9 +1,9 @@
-"""Rules about a machine. Each is a function of the facts that yields findings; adding one is adding it to RULES."""
+"""Rules about a machine. Each is a function of the facts that yields verdicts; adding one is adding it to RULES."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mslab.doctor.facts import Facts
+from mslab.doctor.facts import MachineFacts
 from mslab.doctor.timing import PRODUCTS
 from mslab.runtime import cuda, devices, versions
 
@@ -18,7 +18,7 @@ TOOLKIT = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Verdict:
     """One line of the report, with what to do about it."""
 
     level: str  # "error": training on the device taken fails or crawls; "warning"; "ok"
@@ -28,38 +28,38 @@ class Finding:
     fix: str = ""
 
 
-def python(facts: Facts) -> Iterator[Finding]:
+def python(facts: MachineFacts) -> Iterator[Verdict]:
     good = (3, 10) <= versions.release(facts.python)[:2] <= (3, 12)
     fix = "" if good else "make the environment with python3.11"
-    yield Finding("ok" if good else "error", "Python", facts.python, "" if good else "3.10 to 3.12", fix)
+    yield Verdict("ok" if good else "error", "Python", facts.python, "" if good else "3.10 to 3.12", fix)
 
 
-def mindspore(facts: Facts) -> Iterator[Finding]:
+def mindspore(facts: MachineFacts) -> Iterator[Verdict]:
     expected, fix = "2.7 to 2.10; 2.8.0 is the one measured", "pip install mindspore==2.8.0"
     if not facts.mindspore:
-        yield Finding("error", "MindSpore", "is not installed", expected, fix)
+        yield Verdict("error", "MindSpore", "is not installed", expected, fix)
     elif not (2, 7) <= versions.release(facts.mindspore)[:2] <= (2, 10):
-        yield Finding("error", "MindSpore", f"{facts.mindspore}: mslab was not made for it", expected, fix)
+        yield Verdict("error", "MindSpore", f"{facts.mindspore}: mslab was not made for it", expected, fix)
     else:
-        yield Finding("ok", "MindSpore", facts.mindspore)
+        yield Verdict("ok", "MindSpore", facts.mindspore)
 
 
-def numpy(facts: Facts) -> Iterator[Finding]:
+def numpy(facts: MachineFacts) -> Iterator[Verdict]:
     if versions.release(facts.numpy) >= (2,):
         text = f"{facts.numpy}: MindSpore's first addition dies of it, though its metadata allows it"
-        yield Finding("error", "NumPy", text, "1.x", "pip install 'numpy<2'")
+        yield Verdict("error", "NumPy", text, "1.x", "pip install 'numpy<2'")
     else:
-        yield Finding("ok", "NumPy", facts.numpy)
+        yield Verdict("ok", "NumPy", facts.numpy)
 
 
-def device(facts: Facts) -> Iterator[Finding]:
-    yield Finding("ok", "device", f"{facts.device}: what device: auto takes here")
+def device(facts: MachineFacts) -> Iterator[Verdict]:
+    yield Verdict("ok", "device", f"{facts.device}: what device: auto takes here")
     for name, reason in facts.refused.items():
         driver = not reason.startswith(devices.NO_DRIVER)
-        yield Finding("warning" if driver else "ok", name, f"not taken: {reason}")
+        yield Verdict("warning" if driver else "ok", name, f"not taken: {reason}")
 
 
-def gpu_libraries(facts: Facts) -> Iterator[Finding]:
+def gpu_libraries(facts: MachineFacts) -> Iterator[Verdict]:
     if not facts.gpu_driver:
         return
     home = facts.environ.get("CUDA_HOME", "")
@@ -68,36 +68,36 @@ def gpu_libraries(facts: Facts) -> Iterator[Finding]:
     missing = [f"{library.soname} of {library.package}" for library in facts.libraries if not library.place]
     if text:
         text = "\n  ".join([text, *missing])
-        yield Finding("error" if facts.device == "gpu" else "warning", "CUDA", text, expected, fix)
+        yield Verdict("error" if facts.device == "gpu" else "warning", "CUDA", text, expected, fix)
     else:
-        yield Finding("ok", "CUDA", f"{facts.cuda_release} in {home}, all libraries found")
+        yield Verdict("ok", "CUDA", f"{facts.cuda_release} in {home}, all libraries found")
 
 
-def gpu_kernels(facts: Facts) -> Iterator[Finding]:
+def gpu_kernels(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.gpu_driver and not facts.gpus:
-        yield Finding("ok", "GPU", "there is a driver, but nvidia-smi does not tell of a GPU")
+        yield Verdict("ok", "GPU", "there is a driver, but nvidia-smi does not tell of a GPU")
     for gpu in facts.gpus:
         level = "error" if facts.device == "gpu" else "warning"
         capability, title = gpu["capability"], f"{gpu['name']}, driver {gpu['driver']}, compute capability"
         number = versions.release(capability)
         if versions.release(gpu["driver"]) < OLDEST_DRIVER:
-            yield Finding(
+            yield Verdict(
                 level, "driver", f"{title} {capability}", "driver 450.80 or later", "update the NVIDIA driver"
             )
         elif capability in MACHINE_CODE:
-            yield Finding("ok", "GPU", f"{title} {capability}: MindSpore has machine code for it")
+            yield Verdict("ok", "GPU", f"{title} {capability}: MindSpore has machine code for it")
         elif not number or number < versions.release(PTX[0]):
             expected = f"{PTX[0]} or later: there is machine code for {', '.join(MACHINE_CODE)}, PTX for newer ones"
-            yield Finding(
+            yield Verdict(
                 level, "GPU", f"{title} {capability}: MindSpore has no kernels for it", expected, "device: cpu"
             )
         else:
             text = f"{title} {capability}: MindSpore has no machine code for it; its driver compiles the kernels' PTX"
             fix = "wait at the first start, which can take minutes; later ones are quick"
-            yield Finding("warning", "GPU", text, f"{', '.join(MACHINE_CODE)} to start at once", fix)
+            yield Verdict("warning", "GPU", text, f"{', '.join(MACHINE_CODE)} to start at once", fix)
 
 
-def ascend(facts: Facts) -> Iterator[Finding]:
+def ascend(facts: MachineFacts) -> Iterator[Verdict]:
     if not facts.ascend_driver:
         return
     if not facts.cann_accepted:  # MindSpore is not installed: another rule says so
@@ -106,19 +106,19 @@ def ascend(facts: Facts) -> Iterator[Finding]:
     level = "error" if facts.device == "ascend" else "warning"
     driver = "" if facts.ascend_driver == "?" else f" (driver {facts.ascend_driver})"
     if not facts.cann:
-        yield Finding(level, "CANN", f"none found{driver}", expected, f"install CANN; {TOOLKIT}")
+        yield Verdict(level, "CANN", f"none found{driver}", expected, f"install CANN; {TOOLKIT}")
     elif facts.cann not in facts.cann_accepted:
         text = f"{facts.cann}{driver}: this MindSpore was not made for it, and only warns"
-        yield Finding(level, "CANN", text, expected, f"install CANN {facts.cann_accepted[-1]}, or the MindSpore for it")
+        yield Verdict(level, "CANN", text, expected, f"install CANN {facts.cann_accepted[-1]}, or the MindSpore for it")
     elif "ASCEND_HOME_PATH" not in facts.environ:
-        yield Finding(
+        yield Verdict(
             level, "CANN", f"{facts.cann}{driver}, but its variables are not set", "ASCEND_HOME_PATH", TOOLKIT
         )
     else:
-        yield Finding("ok", "CANN", f"{facts.cann}{driver}")
+        yield Verdict("ok", "CANN", f"{facts.cann}{driver}")
 
 
-def processor(facts: Facts) -> Iterator[Finding]:
+def processor(facts: MachineFacts) -> Iterator[Verdict]:
     wide = "avx512" in facts.flags
     known = next(
         (name for flag, name in (("avx512", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX")) if flag in facts.flags), ""
@@ -126,84 +126,84 @@ def processor(facts: Facts) -> Iterator[Finding]:
     text = ", ".join(part for part in (facts.cpu, known) if part)
     held = facts.environ.get("ONEDNN_MAX_CPU_ISA", "")
     if not wide or versions.release(facts.mindspore) < (2, 9):
-        yield Finding("ok", "CPU", f"{text}; this MindSpore's convolutions are fast on it as they are")
+        yield Verdict("ok", "CPU", f"{text}; this MindSpore's convolutions are fast on it as they are")
     elif held.upper() in HELD:
-        yield Finding("ok", "CPU", f"{text}; convolutions are held at {held}, else they crawl (ONEDNN_MAX_CPU_ISA)")
+        yield Verdict("ok", "CPU", f"{text}; convolutions are held at {held}, else they crawl (ONEDNN_MAX_CPU_ISA)")
     else:
         said = f"ONEDNN_MAX_CPU_ISA={held}" if held else "ONEDNN_MAX_CPU_ISA is not set"
         text = f"{text}; {said}: MindSpore {facts.mindspore}'s convolutions run 100 times slower"
         level = "error" if facts.device == "cpu" else "warning"
-        yield Finding(level, "CPU", text, "ONEDNN_MAX_CPU_ISA=AVX2", "unset ONEDNN_MAX_CPU_ISA: mslab sets it then")
+        yield Verdict(level, "CPU", text, "ONEDNN_MAX_CPU_ISA=AVX2", "unset ONEDNN_MAX_CPU_ISA: mslab sets it then")
 
 
-def core_count(facts: Facts) -> Iterator[Finding]:
+def core_count(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.cores > 1:
-        yield Finding("ok", "cores", f"{facts.cores} may be used")
+        yield Verdict("ok", "cores", f"{facts.cores} may be used")
     else:
         text = "1 may be used: loading images and training take turns"
-        yield Finding("warning", "cores", text, "2 or more", "allow more (taskset, the container's or the job's limit)")
+        yield Verdict("warning", "cores", text, "2 or more", "allow more (taskset, the container's or the job's limit)")
 
 
-def memory(facts: Facts) -> Iterator[Finding]:
+def memory(facts: MachineFacts) -> Iterator[Verdict]:
     text = f"{facts.memory / GIB:.1f} GiB to be had"
     expected = "1.5 GiB for ResNet-50 at 64 px, 5 GiB for batches of 32 at 224 px"  # 1.4 and 4.1 were measured
     if not facts.memory:
-        yield Finding("ok", "memory", "this system does not tell how much there is")
+        yield Verdict("ok", "memory", "this system does not tell how much there is")
     elif facts.memory < 1.5 * GIB:
         fix = "end other programs, or raise the container's limit"
-        yield Finding("error", "memory", f"{text}: training ends where it runs out", expected, fix)
+        yield Verdict("error", "memory", f"{text}: training ends where it runs out", expected, fix)
     elif facts.memory < 5 * GIB:
         fix = "lower batch_size or image_size where training runs out of memory"
-        yield Finding("warning", "memory", f"{text}: enough for small images only", expected, fix)
+        yield Verdict("warning", "memory", f"{text}: enough for small images only", expected, fix)
     else:
-        yield Finding("ok", "memory", text)
+        yield Verdict("ok", "memory", text)
 
 
-def runs_folder(facts: Facts) -> Iterator[Finding]:
+def runs_folder(facts: MachineFacts) -> Iterator[Verdict]:
     free, why = facts.free[facts.here], facts.unwritable.get(facts.here, "")
     text = f"{facts.here}: {free / GIB:.1f} GiB free"
     expected = "2 GiB; a run of ResNet-50 keeps 0.4 to 0.5 GiB and writes 0.3 GiB more beside it"
     fix = "make room, or train in a folder with more"
     if why:
-        yield Finding("error", "runs", f"{facts.here}: {why}", "a folder to write runs/ in", "go to one of your own")
+        yield Verdict("error", "runs", f"{facts.here}: {why}", "a folder to write runs/ in", "go to one of your own")
     elif free < 0.8 * GIB:
-        yield Finding("error", "runs", f"{text}: a run's checkpoints do not fit", expected, fix)
+        yield Verdict("error", "runs", f"{text}: a run's checkpoints do not fit", expected, fix)
     elif free < 2 * GIB:
-        yield Finding("warning", "runs", f"{text}: few runs fit", expected, fix)
+        yield Verdict("warning", "runs", f"{text}: few runs fit", expected, fix)
     else:
-        yield Finding("ok", "runs", text)
+        yield Verdict("ok", "runs", text)
 
 
-def cache_folder(facts: Facts) -> Iterator[Finding]:
+def cache_folder(facts: MachineFacts) -> Iterator[Verdict]:
     free, why = facts.free[facts.cache], facts.unwritable.get(facts.cache, "")
     lost = "checked images and cached features are not kept, so both are done anew each time"
     fix = "XDG_CACHE_HOME=/a/folder/of/yours"
     if why:
-        yield Finding("warning", "cache", f"{facts.cache}: {why}; {lost}", "a folder that can be written", fix)
+        yield Verdict("warning", "cache", f"{facts.cache}: {why}; {lost}", "a folder that can be written", fix)
     elif free < GIB:
         text = f"{facts.cache}: {free / GIB:.1f} GiB free; where it is full, {lost}"
-        yield Finding("warning", "cache", text, "1 GiB", f"make room, or {fix}")
+        yield Verdict("warning", "cache", text, "1 GiB", f"make room, or {fix}")
     else:
-        yield Finding("ok", "cache", f"{facts.cache}: {free / GIB:.1f} GiB free")
+        yield Verdict("ok", "cache", f"{facts.cache}: {free / GIB:.1f} GiB free")
 
 
-def speed(facts: Facts) -> Iterator[Finding]:
+def speed(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.trouble:
         fix = f"python -m mslab.doctor.timing {facts.device} shows all that MindSpore says"
-        yield Finding("error", "speed", f"a small training step: {facts.trouble}", "a step in seconds", fix)
+        yield Verdict("error", "speed", f"a small training step: {facts.trouble}", "a step in seconds", fix)
     for name, products in PRODUCTS.items() if facts.speed else ():
         took, bare = facts.speed[name], products * facts.speed["product"]
         text = f"{name}: {1000 * took:.0f} ms; the matrix products in it take NumPy {1000 * bare:.0f} ms"
         if took > CRAWLS * bare:
             fix = "pip install mindspore==2.8.0 'numpy<2'; end other programs, and try again"
-            yield Finding("error", "speed", f"{text}: it crawls", f"at most {1000 * CRAWLS * bare:.0f} ms here", fix)
+            yield Verdict("error", "speed", f"{text}: it crawls", f"at most {1000 * CRAWLS * bare:.0f} ms here", fix)
         else:
-            yield Finding("ok", "speed", text)
+            yield Verdict("ok", "speed", text)
 
 
 RULES = [python, mindspore, numpy, device, gpu_libraries, gpu_kernels, ascend]
 RULES += [processor, core_count, memory, runs_folder, cache_folder, speed]
 
 
-def judge(facts: Facts) -> list[Finding]:
+def judge(facts: MachineFacts) -> list[Verdict]:
     return [finding for rule in RULES for finding in rule(facts)]

@@ -13,15 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab.check import cores
 from mslab.config import Settings
 from mslab.config.resolve import Machine, resolve
 from mslab.errors import MslabError
 from mslab.runtime import devices
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 STEPS = 3
@@ -128,9 +126,7 @@ def work(settings: Settings) -> list[float]:
 
 def table(result: Mapping[str, Any]) -> str:
     """One line a batch size."""
-    grid = Table(box=box.SIMPLE, title="a training step, images of random pixels")
-    for name in ("batch_size", "images/s", "memory", ""):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    grid = empty_table("a training step, images of random pixels", ("batch_size", "images/s", "memory", ""))
     for row in result["tried"]:
         figures = (f"{row['images_per_s']:.1f}", f"{row['memory'] / 2**30:.1f} GiB") if row["fits"] else ("", "")
         grid.add_row(str(row["batch_size"]), *figures, row["why"])

@@ -4,18 +4,18 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError
+from mslab.experiments import repeating
+from mslab.runs.folder import RunFolder, fresh_folder
+from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 WAYS = {"scratch": "from scratch", "frozen": "frozen backbone, new head", "finetune": "fine-tuned"}
@@ -60,7 +60,6 @@ def compare(
     epoch, on the whole of val_data. Leaves runs/NAME-compare-…/ with comparison.json, which grows run by run, and
     comparison.png, and the runs without their checkpoints: they cannot be resumed. Returns the JSON's content.
     """
-    from mslab.runs.folder import RunFolder
     from mslab.training import finetuning, start
 
     weights = finetuning.read_backbone(backbone)
@@ -68,8 +67,7 @@ def compare(
     network |= {key: weights.info[key] for key in ("mean", "std") if weights.info.get(key)}
     every = sum(report.counts["train"].values())
     sizes = {sum(subset(report, share, config.seed).counts["train"].values()): share for share in reversed(shares)}
-    folder = Path("runs") / f"{name}-compare-{datetime.now():%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True)
+    folder = fresh_folder(f"{name}-compare")
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}
     total = len(ways) * len(sizes) * seeds
@@ -86,8 +84,7 @@ def compare(
                     settings = settings.replace(**{"freeze": "all"} | PLAIN) if way == "frozen" else settings
                     done = start.transfer(settings, backbone, report=few, name=label, epoch_images=every)
                 last = RunFolder.open(done.run).history[-1]
-                for file in (Path(done.run) / "checkpoints").iterdir():
-                    file.unlink()  # 280 MB a run
+                repeating.clear(Path(done.run))
                 rows.append({"way": way, "share": share, "images": images, "seed": seed})
                 rows[-1] |= {"val_acc": last["val_acc"], "linear_acc": done.linear_acc, "seconds": done.seconds}
                 checkpoint.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
@@ -121,11 +118,8 @@ def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    from mslab.runtime.tables import render
-
-    grid = Table(box=box.SIMPLE, title="accuracy in the last epoch, mean and standard deviation over the seeds")
-    for name in ("way", "images", "accuracy", "linear model", "seeds"):
-        grid.add_column(name, justify="left" if name == "way" else "right")
+    title = "accuracy in the last epoch, mean and standard deviation over the seeds"
+    grid = empty_table(title, ("way", "images", "accuracy", "linear model", "seeds"), left=("way",))
     for row in summary(result):
         accuracy = f"{row['mean']:.3f} ± {row['std']:.3f}"
         grid.add_row(WAYS[row["way"]], str(row["images"]), accuracy, f"{row['linear']:.3f}", str(row["seeds"]))

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from mslab.check import check_dataset
 from mslab.data.mushrooms import drawing
 from mslab.errors import DatasetError, MslabError
 from mslab.runtime.console import Meter
+from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -98,16 +96,12 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
 
 def table(result: Mapping[str, Any]) -> str:
     """The summary as text."""
-    from mslab.runtime.tables import render
-
     titles = {
         "nine": "nine classes, from scratch",
         "transfer": "two classes, by transfer",
         "scratch": "two classes, from scratch",
     }
-    grid = Table(box=box.SIMPLE, title="test accuracy on drawn mushrooms")
-    for name in ("", "network", "linear model of 8x8 thumbnails", "seconds"):
-        grid.add_column(name, justify="right" if name else "left")
+    grid = empty_table("test accuracy on drawn mushrooms", ("", "network", "linear model of 8x8 thumbnails", "seconds"))
     for key, title in titles.items():
         row = result[key]
         grid.add_row(title, f"{row['test_acc']:.3f}", f"{row['linear_acc']:.3f}", f"{row['seconds']:.0f}")

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
 from mslab.runs.folder import RunFolder, fresh_folder
+from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 METRICS = {
@@ -135,12 +134,9 @@ def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    from mslab.runtime.tables import render
-
     count = sum("failed" not in row for row in result["runs"])
-    grid = Table(box=box.SIMPLE, title=f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)")
-    for name in ("", "mean", "standard deviation", "95 % interval"):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    title = f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)"
+    grid = empty_table(title, ("", "mean", "standard deviation", "95 % interval"))
     for key, title in METRICS.items():
         found = result["metrics"][key]
         if found["n"]:

@@ -43,7 +43,7 @@ def short(text: object, most: int = TEXT) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-class Refused(Exception):
+class BadSubmission(Exception):
     """What is wrong with a file, or with the whole submission, for the student."""
 
 
@@ -51,7 +51,7 @@ def entry(read: Callable[[], dict[str, Any]], root: Path) -> dict[str, Any]:
     """What it gives, or {"error": text}: one file's trouble is one entry."""
     try:
         return read()
-    except Refused as refused:
+    except BadSubmission as refused:
         return {"error": short(refused)}
     except MslabError as error:
         return {"error": short(said(error, root))}
@@ -98,7 +98,7 @@ def gather(source: Path, folder: Path, limits: Mapping[str, Any], wanted: Iterab
             walk(found, limits)
         else:
             unpack(source, found, limits)
-    except Refused as refused:
+    except BadSubmission as refused:
         found.problems.append(str(refused))
     except DatasetError as error:  # what it expects instead is a data set
         found.problems.append(error.what.replace(str(source), "the archive"))  # equal bytes, equal facts
@@ -134,7 +134,7 @@ def walk(found: Contents, limits: Mapping[str, Any]) -> None:
             total += status.st_size
             found.files[own] = status.st_size
             if total > limits["bytes"]:
-                raise Refused(f"the submission holds more than {limits['bytes'] >> 20} MiB")
+                raise BadSubmission(f"the submission holds more than {limits['bytes'] >> 20} MiB")
 
 
 def unreadable(error: OSError) -> None:
@@ -166,7 +166,7 @@ def write(member: Member, target: Path, budget: Budget) -> int:
     """One member as a file. Returns its bytes."""
     source, size = member.open(), 0
     if source is None:
-        raise Refused(f"{short(member.name, 200)} in the archive is no file")
+        raise BadSubmission(f"{short(member.name, 200)} in the archive is no file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with source, target.open("xb") as sink:
@@ -174,7 +174,7 @@ def write(member: Member, target: Path, budget: Budget) -> int:
                 budget.spend(len(chunk))
                 size += sink.write(chunk)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise Refused(f"the archive holds {short(member.name, 200)} both as a file and as a folder") from None
+        raise BadSubmission(f"the archive holds {short(member.name, 200)} both as a file and as a folder") from None
     return size
 
 
@@ -187,17 +187,17 @@ class Checked:
         self.seen: dict[str, str] = {}
 
     def member(self, name: str) -> None:
-        """Count it. Raises Refused for too many, and for too many problems."""
+        """Count it. Raises BadSubmission for too many, and for too many problems."""
         self.count += 1
         self.bytes += len(name)
         if self.count > self.most:
-            raise Refused(f"it holds more than {self.most:,} files and folders")
+            raise BadSubmission(f"it holds more than {self.most:,} files and folders")
         if self.bytes > NAMES:
-            raise Refused("its file names take more than 1 MiB")
+            raise BadSubmission("its file names take more than 1 MiB")
         if len(self.problems) >= PROBLEMS:
-            raise Refused("and more of that kind")
+            raise BadSubmission("and more of that kind")
         if name.count("/") > FOLDERS:  # whatever goes through them calls itself for each
-            raise Refused(f"its folders are nested deeper than {FOLDERS} levels")
+            raise BadSubmission(f"its folders are nested deeper than {FOLDERS} levels")
 
     def file(self, name: str, kind: str) -> bool:
         """Whether this is a file with a name of its own."""
@@ -236,13 +236,13 @@ def entries(
 
     def one(name: str) -> dict[str, Any]:
         if found.files[name] > most:
-            raise Refused(f"it has {found.files[name]:,} bytes, more than the {most:,} that are read")
+            raise BadSubmission(f"it has {found.files[name]:,} bytes, more than the {most:,} that are read")
         with (found.root / name).open("rb") as file:
             content = file.read(most + 1)
         try:
             return read(content.decode("utf-8-sig"))
         except UnicodeDecodeError:
-            raise Refused("it is no text in UTF-8") from None
+            raise BadSubmission("it is no text in UTF-8") from None
 
     names = sorted(names)
     made = {short(name, 300): entry(lambda name=name: one(name), found.root) for name in names[:MANY]}  # type: ignore[misc]
@@ -258,23 +258,23 @@ def config(text: str) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        raise Refused(f"it is no YAML{f', line {mark.line + 1}' if mark else ''}: {problem or error}") from None
+        raise BadSubmission(f"it is no YAML{f', line {mark.line + 1}' if mark else ''}: {problem or error}") from None
     if not isinstance(content, dict):
-        raise Refused("it holds no settings; expected lines like 'epochs: 12'")
+        raise BadSubmission("it holds no settings; expected lines like 'epochs: 12'")
     return {"values": Plain().of(content)}
 
 
 def check_events(text: str) -> None:
-    """Raises Refused, before anything is built, for what could grow: names for other parts, depth, sheer number."""
+    """Raises BadSubmission, before anything is built, for what could grow: aliases, depth, sheer number."""
     depth = 0
     for count, event in enumerate(YAML(typ="safe", pure=True).parse(io.StringIO(text))):
         if isinstance(event, AliasEvent):
-            raise Refused(f"it repeats a part of itself (*{event.anchor}), which no config needs")
+            raise BadSubmission(f"it repeats a part of itself (*{event.anchor}), which no config needs")
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > DEPTH:
-            raise Refused(f"it is nested deeper than {DEPTH} levels")
+            raise BadSubmission(f"it is nested deeper than {DEPTH} levels")
         if count > VALUES:
-            raise Refused(f"it holds more than {VALUES:,} values")
+            raise BadSubmission(f"it holds more than {VALUES:,} values")
 
 
 def table(text: str) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def table(text: str) -> dict[str, Any]:
     try:
         return {"values": Plain().of(json.loads(text))}
     except json.JSONDecodeError as error:
-        raise Refused(f"it is no JSON: {error}") from None
+        raise BadSubmission(f"it is no JSON: {error}") from None
 
 
 class Plain:
@@ -293,9 +293,9 @@ class Plain:
     def of(self, value: Any, depth: int = 0) -> Any:
         self.left -= 1
         if self.left < 0:
-            raise Refused(f"it holds more than {VALUES:,} values")
+            raise BadSubmission(f"it holds more than {VALUES:,} values")
         if depth > DEPTH:
-            raise Refused(f"it is nested deeper than {DEPTH} levels")
+            raise BadSubmission(f"it is nested deeper than {DEPTH} levels")
         if isinstance(value, dict):
             return {short(key, 200): self.of(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):
@@ -310,26 +310,27 @@ class Plain:
 
 
 def rows_of(text: str, columns: Iterable[str]) -> Iterable[dict[str, str]]:
-    """Rows of CSV that has at least these columns. Raises Refused."""
+    """Rows of CSV that has at least these columns. Raises BadSubmission."""
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [cell.strip() for cell in next(reader, [])]
         if len(header) > COLUMNS:
-            raise Refused(f"it has more than {COLUMNS:,} columns")
+            raise BadSubmission(f"it has more than {COLUMNS:,} columns")
         if lacking := [name for name in columns if header.count(name) != 1]:
-            raise Refused(f"it has no column {', '.join(lacking)}; its first line is {short(','.join(header), 200)!r}")
+            first = short(",".join(header), 200)
+            raise BadSubmission(f"it has no column {', '.join(lacking)}; its first line is {first!r}")
         count = 0
         for row in reader:
             if not row:
                 continue
             count += 1
             if count > ROWS:
-                raise Refused(f"it has more than {ROWS:,} rows")
+                raise BadSubmission(f"it has more than {ROWS:,} rows")
             if len(row) != len(header):
-                raise Refused(f"row {count} has {len(row)} cells, the first line {len(header)}")
+                raise BadSubmission(f"row {count} has {len(row)} cells, the first line {len(header)}")
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise Refused(f"it is no CSV: {error}") from None
+        raise BadSubmission(f"it is no CSV: {error}") from None
 
 
 def history(text: str) -> dict[str, Any]:
@@ -339,7 +340,7 @@ def history(text: str) -> dict[str, Any]:
         count, last = count + 1, row
         digest.update((",".join(figure(row[name]) for name in TOLD) + "\n").encode())
     if not count:
-        raise Refused("it has no rows")
+        raise BadSubmission("it has no rows")
     return {"rows": count, "digest": digest.hexdigest(), "last": {short(k, 200): number(v) for k, v in last.items()}}
 
 
@@ -363,7 +364,7 @@ def predictions(text: str) -> dict[str, Any]:
     for row in rows_of(text, ("file", "class")):
         name = short(unquoted(row["file"]), 300)
         if name in found:
-            raise Refused(f"it names {name} twice")
+            raise BadSubmission(f"it names {name} twice")
         found[name] = short(unquoted(row["class"]), 200)
     return {"rows": found}
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import mslab
 from mslab.checkpoint import replace_atomically
 from mslab.errors import ConfigError, MslabError
-from mslab.grade.rubric import Rubric, allow_code, given_file, hidden_sets, load_rubric
+from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
+from mslab.grade.rubric import Rubric
 
 SCRIPTS = ("setup.sh", "run_autograder")
 TEXT = {".py", ".html", ".css", ".js", ".txt", ".toml", ".md", ".yaml", ".yml", ".csv", ".json", ".sh", ""}

@@ -7,7 +7,6 @@ rubric -> submissions (hashes alone) -> a worker each, in a sandbox (facts, logi
 import csv
 import hashlib
 import logging
-import os
 import queue
 import shutil
 import tempfile
@@ -19,28 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
-from mslab.check import DatasetReport, cores
+from mslab.check.pool import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
 from mslab.grade import copies, items, measuring, outputs, sandbox
 from mslab.grade.copies import Given, Traces
-from mslab.grade.items import Found, Hidden
-from mslab.grade.measuring import Facts, HiddenImages
-from mslab.grade.records import Graded
-from mslab.grade.rubric import GIVEN, Predictions, Provenance, Rubric, allow_code, given_file, hidden_sets, load_rubric
+from mslab.grade.items import Hidden
+from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
+from mslab.grade.measuring import HiddenImages
+from mslab.grade.records import Graded, Measurement
+from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
 from mslab.grade.submissions import Submission, find
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
-from mslab.runtime.tables import cell, render, shown
+from mslab.runtime.tables import cell, empty_table, render, shown
 
 log = logging.getLogger("mslab")
 
 
 @dataclass
-class Options:
+class GradeOptions:
     """How a class is graded, beyond what the rubric says."""
 
     jobs: int | None = None  # workers at a time; a core each
@@ -53,14 +51,14 @@ class Options:
 
 
 def grade(
-    folder: str | Path, rubric_file: str | Path, data: str | Path, out: str | Path, options: Options | None = None
+    folder: str | Path, rubric_file: str | Path, data: str | Path, out: str | Path, options: GradeOptions | None = None
 ) -> list[Graded]:
     """Grade every submission of a folder and write `out`. Returns them, by id.
 
     Interrupted, the next call goes on: what was measured is kept in OUT/.cache. Raises ConfigError for mistakes of the
     rubric and of the times, all at once, before a submission is opened; MslabError where there is nothing to grade.
     """
-    options, out = options or Options(), Path(out)
+    options, out = options or GradeOptions(), Path(out)
     rubric = load_rubric(rubric_file)
     allow_code(rubric, rubric_file, options.run_code)
     reports = hidden_sets(rubric, rubric_file, data)
@@ -86,14 +84,17 @@ def grade(
     }
     devices.start("cpu", "pynative", seed=0)  # for the images alone; networks run in the workers
     given = given_file(rubric, rubric_file)
-    facts = measure_all(found, earlier, rubric, given, images, cache, options)
-    hidden = hidden_of(images, reports)
-    graded = [graded_of(each, facts[each.path], rubric, hidden, times) for each in found]
-    traces = [traces_of(each, facts[each.path], False) for each in found]
-    traces += [traces_of(each, facts[each.path], True) for each in earlier]
-    truth = {item.file: truth_of(hidden[item.network]) for item in rubric.items if isinstance(item, Predictions)}
+    measured = measure_all(found, earlier, rubric, given, images, cache, options)
+    hidden = {
+        name: Hidden(each.labels, each.class_names, [Path(file).name for file in each.images.names()])
+        for name, each in images.items()
+    }
+    graded = [graded_of(each, measured[each.path], rubric, hidden, times) for each in found]
+    traces = [traces_of(each, measured[each.path], False) for each in found]
+    traces += [traces_of(each, measured[each.path], True) for each in earlier]
+    truth = {item.file: truth_of(hidden[item.network]) for item in rubric.items if isinstance(item, PredictionsItem)}
     pairs = copies.pairs(traces, given_of(given), truth)
-    matrices = {name: confusion(name, found, facts, hidden[name]) for name in images}
+    matrices = {name: confusion(name, found, measured, hidden[name]) for name in images}
     left = outputs.write_all(
         graded, rubric, pairs, out, moodle=options.moodle, canvas=options.canvas, confusion=matrices
     )
@@ -104,14 +105,14 @@ def grade(
 
 def job_of(rubric: Rubric, given: Path | None) -> dict[str, Any]:
     """What a worker is asked for, whose submission ever it is."""
-    pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, Provenance)]
+    pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
     pairs += [(name, GIVEN) for name in rubric.networks] if given else []
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     return ({"code": code} if code else {}) | {
         "networks": {name: network.files for name, network in rubric.networks.items()},
         "relations": [list(pair) for pair in dict.fromkeys(pairs)],
         "given": str(given.resolve()) if given else None,
-        "predictions": [item.file for item in rubric.items if isinstance(item, Predictions)],
+        "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
     }
 
 
@@ -122,39 +123,26 @@ def measure_all(
     given: Path | None,
     images: Mapping[str, HiddenImages],
     cache: Path,
-    options: Options,
-) -> dict[Path, Facts]:
-    """The facts of every submission, by its path; `earlier` ones are not shown the images."""
-    job, facts = job_of(rubric, given), {}
-    free: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # cores
-    count = options.jobs or cores()
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
+    options: GradeOptions,
+) -> dict[Path, Measurement]:
+    """What is found in every submission, by its path; `earlier` ones are not shown the images."""
+    job, measured = job_of(rubric, given), {}
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()  # cores
+    usable = usable_cores()
+    count = options.jobs or len(usable)
     for number in range(count):
         free.put(usable[number % len(usable)])
     told: set[str] = set()
 
-    def measure(each: Submission, shown: Mapping[str, HiddenImages]) -> Facts:
+    def measure(each: Submission, shown: Mapping[str, HiddenImages]) -> Measurement:
         if each.problem:
             return measuring.dead(each.problem)
         core = free.get()
         try:
-            return measuring.cached(
-                cache, measuring.key_of(each.sha256, job, shown, options.limits), lambda: fresh(each, shown, core)
-            )
+            key = measuring.key_of(each.sha256, job, shown, options.limits)
+            return measuring.cached(cache, key, lambda: measure_one(each, job, shown, options.limits, core))
         finally:
             free.put(core)
-
-    def fresh(each: Submission, shown: Mapping[str, HiddenImages], core: int | None) -> Facts:
-        place = tempfile.mkdtemp(prefix="mslab-grade-")
-        try:
-            own = job | {"source": str(each.path.resolve()), "folder": str(Path(place) / "work")}
-            return measuring.measure(own, shown, options.limits, core)
-        except (MslabError, OSError):  # the teacher's to mend: a full disk
-            raise
-        except Exception as error:  # one submission does not stop a class
-            return measuring.dead(f"measuring it failed ({type(error).__name__})")
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
 
     with Meter(len(found) + len(earlier)) as meter, ThreadPoolExecutor(count) as pool:
         waiting = {pool.submit(measure, each, images): each for each in found}
@@ -164,13 +152,12 @@ def measure_all(
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     each = waiting.pop(future)
-                    facts[each.path] = future.result()
-                    problem = "; ".join(facts[each.path].facts["problems"])
-                    meter.update(f"{len(facts)} of {len(found) + len(earlier)} submissions")
-                    if problem:
-                        log.info(f"{shown(each.id)}: {shown(problem, 300)}")  # a name is no line of its own
-                    lacking = sandbox.lacking(facts[each.path].facts["sandbox"])
-                    if lacking and lacking not in told and not facts[each.path].died:
+                    one = measured[each.path] = future.result()
+                    meter.update(f"{len(measured)} of {len(found) + len(earlier)} submissions")
+                    if one.problem:
+                        log.info(f"{shown(each.id)}: {shown(one.problem, 300)}")  # a name is no line of its own
+                    lacking = sandbox.lacking(one.facts["sandbox"])
+                    if lacking and lacking not in told and not one.died:
                         told.add(lacking)
                         log.info(f"note: this machine does not let a worker be held as tightly as others: {lacking}")
         except BaseException:  # Ctrl-C: those that wait do not begin, those that run are ended
@@ -178,15 +165,27 @@ def measure_all(
                 future.cancel()
             sandbox.end_all()
             raise
-    return facts
+    return measured
 
 
-def hidden_of(images: Mapping[str, HiddenImages], reports: Mapping[str, DatasetReport]) -> dict[str, Hidden]:
-    """Labels, classes and file names of each network's hidden images."""
-    return {
-        name: Hidden(each.labels, each.class_names, [Path(file).name for file in each.images.names()])
-        for name, each in images.items()
-    }
+def measure_one(
+    each: Submission,
+    job: Mapping[str, Any],
+    images: Mapping[str, HiddenImages],
+    limits: sandbox.Limits,
+    core: int,
+) -> Measurement:
+    """What a worker finds in this submission, in a folder that is deleted afterwards."""
+    place = tempfile.mkdtemp(prefix="mslab-grade-")
+    try:
+        own = {**job, "source": str(each.path.resolve()), "folder": str(Path(place) / "work")}
+        return measuring.measure(own, images, limits, core)
+    except (MslabError, OSError):  # the teacher's to mend: a full disk
+        raise
+    except Exception as error:  # one submission does not stop a class
+        return measuring.dead(f"measuring it failed ({type(error).__name__})")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def truth_of(hidden: Hidden) -> dict[str, str]:
@@ -194,21 +193,25 @@ def truth_of(hidden: Hidden) -> dict[str, str]:
 
 
 def graded_of(
-    each: Submission, facts: Facts, rubric: Rubric, hidden: Mapping[str, Hidden], times: Mapping[str, "Handed"]
+    each: Submission,
+    measured: Measurement,
+    rubric: Rubric,
+    hidden: Mapping[str, Hidden],
+    times: Mapping[str, "SubmissionTime"],
 ) -> Graded:
     """A submission with its points, deductions and flags."""
-    outcomes = items.score(rubric, Found(facts.facts, facts.logits), hidden)
+    outcomes = items.score(rubric, measured, hidden)
     flags = list(each.flags)
-    if facts.died and not each.problem:
-        flags.append("its worker gave no answer: " + "; ".join(facts.facts["problems"]))
+    if measured.died and not each.problem:
+        flags.append(f"its worker gave no answer: {measured.problem}")
     if times and each.id not in times and (rubric.late or rubric.attempts):
         flags.append("the table of times does not have it: nothing is taken off for lateness or attempts")
     deductions = deductions_of(rubric, times.get(each.id))
-    return Graded(each.id, each.sha256, outcomes, deductions, flags, facts.facts)
+    return Graded(each.id, each.sha256, outcomes, deductions, flags, measured.facts)
 
 
-def traces_of(each: Submission, facts: Facts, last_year: bool) -> Traces:
-    return Traces(each.id, facts.facts, facts.logits, facts.sketches, last_year)
+def traces_of(each: Submission, measured: Measurement, last_year: bool) -> Traces:
+    return Traces(each.id, measured.facts, measured.logits, measured.sketches, last_year)
 
 
 def given_of(file: Path | None) -> Given:
@@ -223,13 +226,13 @@ def given_of(file: Path | None) -> Given:
 
 
 def confusion(
-    name: str, found: Sequence[Submission], facts: Mapping[Path, Facts], hidden: Hidden
+    name: str, found: Sequence[Submission], measured: Mapping[Path, Measurement], hidden: Hidden
 ) -> tuple[list[str], np.ndarray]:
     """Class names, and the confusion matrix of all submissions' networks of this name together."""
     count = len(hidden.class_names)
     total = np.zeros((count, count), int)
     for each in found:
-        logits = facts[each.path].logits.get(name)
+        logits = measured[each.path].logits.get(name)
         if logits is not None and logits.shape[1] == count:
             total += metrics.confusion(hidden.labels, logits.argmax(axis=1), count)
     return hidden.class_names, total
@@ -239,16 +242,16 @@ def confusion(
 
 
 @dataclass(frozen=True)
-class Handed:
+class SubmissionTime:
     """When a submission was handed in, and as which attempt."""
 
     submitted: datetime
     attempt: int = 1
 
 
-def read_times(path: Path) -> dict[str, Handed]:
+def read_times(path: Path) -> dict[str, SubmissionTime]:
     """CSV with the columns id, submitted (ISO 8601 with a zone), attempt. Raises MslabError with every mistake."""
-    found: dict[str, Handed] = {}
+    found: dict[str, SubmissionTime] = {}
     problems: list[tuple[str, str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -264,7 +267,7 @@ def read_times(path: Path) -> dict[str, Handed]:
             when = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
             if when.tzinfo is None:
                 raise ValueError("no zone, such as +08:00")
-            found[str(row["id"])] = Handed(when, int(row.get("attempt") or 1))
+            found[str(row["id"])] = SubmissionTime(when, int(row.get("attempt") or 1))
         except (KeyError, ValueError) as error:
             problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error}"))
     if problems:
@@ -277,7 +280,7 @@ def read_times(path: Path) -> dict[str, Handed]:
     return found
 
 
-def deductions_of(rubric: Rubric, handed: Handed | None) -> list[tuple[str, float]]:
+def deductions_of(rubric: Rubric, handed: SubmissionTime | None) -> list[tuple[str, float]]:
     """(why, points off) for lateness and for attempts beyond those that are free."""
     if handed is None:
         return []
@@ -295,9 +298,7 @@ def deductions_of(rubric: Rubric, handed: Handed | None) -> list[tuple[str, floa
 
 def table(graded: Sequence[Graded], out: Path, most: int = 60) -> str:
     """Points of each submission, the class's mean, and where everything is."""
-    grid = Table(box=box.SIMPLE)
-    for name in ("submission", "points", "flags"):
-        grid.add_column(name, justify="right" if name == "points" else "left", overflow="fold")
+    grid = empty_table(None, ("submission", "points", "flags"), left=("submission", "flags"), overflow="fold")
     for each in graded[:most]:
         grid.add_row(cell(each.id), f"{each.points:g}", cell("; ".join(each.flags), 80))
     more = [f"… and {len(graded) - most} more"] if len(graded) > most else []

@@ -10,9 +10,9 @@ from mslab.data.zips import write_zip
 from mslab.errors import ConfigError, MslabError, RunError
 from mslab.grade import items, measuring
 from mslab.grade.grading import job_of
-from mslab.grade.items import Found
+from mslab.grade.loading import given_file, load_rubric
 from mslab.grade.records import Outcome
-from mslab.grade.rubric import Rubric, given_file, load_rubric
+from mslab.grade.rubric import Rubric
 from mslab.runs.folder import RunFolder
 
 log = logging.getLogger("mslab")
@@ -80,9 +80,9 @@ def look(submission: Path, rubric_file: str | Path, public: bool = False) -> tup
     job = job_of(rubric, given_file(rubric, rubric_file))
     with tempfile.TemporaryDirectory(prefix="mslab-pack-") as place:
         own = job | {"source": str(submission.resolve()), "folder": str(Path(place) / "work")}
-        facts = measuring.measure(own, {})
+        measured = measuring.measure(own, {})
     here = rubric.model_copy(update={"items": [item for item in wanted if item.kind in (*HERE, "manual")]})
-    found = items.score(here, Found(facts.facts), {})
+    found = items.score(here, measured, {})
     return rubric, {item.id: found.get(item.id) for item in wanted}
 
 

@@ -4,13 +4,13 @@ Pure functions. `said` is for the student: figures of the hidden set are in it o
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mslab.grade.records import Outcome
-from mslab.grade.rubric import Accuracy, Files, Gain, Predictions, Provenance, Reproduced, Rubric, Settings, Size
+from mslab.grade import rubric as rubrics
+from mslab.grade.records import Measurement, Outcome
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,7 @@ class Hidden:
     files: list[str]  # each image's file name
 
 
-@dataclass(frozen=True)
-class Found:
-    """What came of a submission: the worker's facts, and the logits that it returned, by network."""
-
-    facts: Mapping[str, Any]
-    logits: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 (n, class_num)
-
-    @property
-    def problem(self) -> str:
-        """Why nothing of the submission could be used, or ""."""
-        return "; ".join(self.facts.get("problems", []))
-
-
-def score(rubric: Rubric, found: Found, hidden: Mapping[str, Hidden]) -> dict[str, Outcome]:
+def score(rubric: rubrics.Rubric, found: Measurement, hidden: Mapping[str, Hidden]) -> dict[str, Outcome]:
     """The outcome of every item, in the rubric's order."""
     outcomes = {}
     for item in rubric.items:
@@ -59,7 +46,7 @@ def given(item: Any, points: float, said: str, fix: str = "", **figures: Any) ->
     return Outcome(points, status, said, fix if status != "full" else "", figures)
 
 
-def files(item: Files, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def files(item: rubrics.FilesItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     lacking = [name for name in item.files if not found.facts["files"].get(name)]
     share = 1 - len(lacking) / len(item.files)
     said = f"{len(item.files) - len(lacking)} of {len(item.files)} files are there"
@@ -67,7 +54,7 @@ def files(item: Files, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
     return given(item, item.points * share, said + (f"; missing or empty: {', '.join(lacking)}" * bool(lacking)), fix)
 
 
-def settings(item: Settings, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def settings(item: rubrics.SettingsItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     config = found.facts["configs"].get(item.file)
     if config is None or "error" in config:
         return nothing(f"{item.file}: {config['error'] if config else 'is not there'}", "hand in the run's config.yaml")
@@ -82,7 +69,7 @@ def settings(item: Settings, found: Found, hidden: Mapping[str, Hidden]) -> Outc
     return given(item, item.points * share, "; ".join([said, *broken]), "train again with these settings")
 
 
-def measured(item: Any, found: Found, hidden: Mapping[str, Hidden]) -> tuple[float, str]:
+def measured(item: Any, found: Measurement, hidden: Mapping[str, Hidden]) -> tuple[float, str]:
     """(accuracy on the hidden images, why it could not be measured or "")."""
     network = found.facts["networks"].get(item.network, {"error": "no such file was handed in"})
     if "error" in network:
@@ -98,7 +85,7 @@ def measured(item: Any, found: Found, hidden: Mapping[str, Hidden]) -> tuple[flo
     return float((logits.argmax(axis=1) == known.labels).mean()), ""
 
 
-def accuracy(item: Accuracy, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def accuracy(item: rubrics.AccuracyItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     figure, why = measured(item, found, hidden)
     if why:
         return nothing(why, "hand in best.ckpt of a run on the task's classes")
@@ -106,7 +93,7 @@ def accuracy(item: Accuracy, found: Found, hidden: Mapping[str, Hidden]) -> Outc
     return given(item, item.worth(figure), said, "train longer or with other settings", accuracy=figure)
 
 
-def gain(item: Gain, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def gain(item: rubrics.GainItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     figure, why = measured(item, found, hidden)
     if why:
         return nothing(why, "hand in best.ckpt of a run on the task's classes")
@@ -117,7 +104,7 @@ def gain(item: Gain, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
     return given(item, item.worth(buys), said, fix, accuracy=figure, gain=buys)
 
 
-def provenance(item: Provenance, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def provenance(item: rubrics.ProvenanceItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     relation = found.facts["relations"].get(f"{item.network}<{item.parent}")
     if relation is None or "error" in relation:
         why = relation["error"] if relation else f"{item.network} and {item.parent} are not both there"
@@ -134,7 +121,7 @@ def provenance(item: Provenance, found: Found, hidden: Mapping[str, Hidden]) -> 
     return given(item, item.points if right else 0.0, said, fix, **relation)
 
 
-def reproduced(item: Reproduced, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def reproduced(item: rubrics.ReproducedItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     content = found.facts["json"].get(item.file)
     if content is None or "error" in content:
         return nothing(f"{item.file}: {content['error'] if content else 'is not there'}", "hand in the run's own file")
@@ -155,7 +142,7 @@ def reproduced(item: Reproduced, found: Found, hidden: Mapping[str, Hidden]) -> 
     return given(item, item.points if right else 0.0, said, fix, claimed=float(claimed), accuracy=figure)
 
 
-def predictions(item: Predictions, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def predictions(item: rubrics.PredictionsItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     table = found.facts["predictions"].get(item.file)
     fix = "mslab predict RUN FOLDER --csv predictions.csv, over exactly the images of the task"
     if table is None or "error" in table:
@@ -186,7 +173,7 @@ def predictions(item: Predictions, found: Found, hidden: Mapping[str, Hidden]) -
     return given(item, item.worth(figure), said, "train longer or with other settings", accuracy=figure)
 
 
-def size(item: Size, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
+def size(item: rubrics.SizeItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
     network = found.facts["networks"].get(item.network, {"error": "no such file was handed in"})
     if network.get("weights") is None:  # one that was not measured has been counted all the same
         return nothing(f"{network.get('file') or item.network}: {network['error']}", "hand in the network")
@@ -195,7 +182,7 @@ def size(item: Size, found: Found, hidden: Mapping[str, Hidden]) -> Outcome:
     return given(item, item.points if right else 0.0, said, "fewer or narrower stages")
 
 
-KINDS: dict[str, Callable[[Any, Found, Mapping[str, Hidden]], Outcome]] = {
+KINDS: dict[str, Callable[[Any, Measurement, Mapping[str, Hidden]], Outcome]] = {
     "files": files,
     "config": settings,
     "accuracy": accuracy,

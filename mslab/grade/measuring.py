@@ -10,18 +10,18 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import mslab
 from mslab.check import DatasetReport
+from mslab.grade.answers import Answer, Unusable, array, checked
 from mslab.grade.contents import short
+from mslab.grade.records import Measurement
 from mslab.grade.sandbox import ALONE, STOPPED, Child, Limits, boxed
-from mslab.grade.worker import FACTS_BYTES, LIMITS, SKETCH
+from mslab.grade.worker import LIMITS, SKETCH
 from mslab.runtime.console import escape_control
 
 START = f"{ALONE}from mslab.grade.worker import main\nmain()\n"
@@ -107,122 +107,19 @@ class HiddenImages:
         return sorted_rows
 
 
-# --- facts -----------------------------------------------------------------------------------------------------------
-
-Text = Annotated[str, Field(max_length=2000)]
-Count = Annotated[int, Field(ge=0, le=2**62)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# --- a worker at work ------------------------------------------------------------------------------------------------
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Entry(Strict):
-    """What is told of one thing: all of `NEEDS`, or what is wrong with it."""
-
-    NEEDS: ClassVar[tuple[str, ...]] = ()
-    error: Text | None = None
-
-    @model_validator(mode="after")
-    def whole(self) -> "Entry":
-        if "error" in self.model_fields_set and self.error is None:
-            raise ValueError("an error that says nothing")
-        if self.error is None and any(getattr(self, name) is None for name in self.NEEDS):
-            raise ValueError("neither found nor wrong")
-        return self
-
-
-class Read(Entry):
-    """A JSON file."""
-
-    values: Any = None
-
-    @model_validator(mode="after")
-    def told(self) -> "Read":
-        if self.error is None and "values" not in self.model_fields_set:
-            raise ValueError("no values")
-        return self
-
-
-class Settings(Entry):
-    NEEDS = ("values",)
-    values: dict[str, Any] | None = None
-
-
-class History(Entry):
-    NEEDS = ("rows", "digest")
-    rows: Count | None = None
-    digest: Digest | None = None
-    last: dict[str, float | None] | None = None
-
-
-class Predictions(Entry):
-    NEEDS = ("rows",)
-    rows: dict[Text, Text] | None = None
-
-
-class Network(Entry):
-    NEEDS = ("class_names", "weights", "tensors", "sketch")
-    file: Text
-    class_names: Annotated[list[Text], Field(max_length=100_000)] | None = None
-    image_size: Count | None = None
-    weights: Count | None = None
-    stages: list[list[Count]] | None = None
-    tensors: dict[Text, Digest] | None = None
-    logits: Text | None = None
-    sketch: Text | None = None
-
-
-class Relation(Entry):
-    NEEDS = ("tensors", "equal", "cosine")
-    tensors: Count | None = None
-    equal: Count | None = None
-    cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
-
-
-class Answer(Strict):
-    """facts.json, as a worker may have written it."""
-
-    schema_: Annotated[int, Field(alias="schema", ge=1, le=1)]
-    top: Text = ""
-    files: dict[Text, Count]
-    problems: Annotated[list[Text], Field(max_length=100)]
-    configs: dict[Text, Settings]
-    json_: Annotated[dict[Text, Read], Field(alias="json")]
-    histories: dict[Text, History]
-    predictions: dict[Text, Predictions]
-    networks: dict[Text, Network]
-    relations: dict[Text, Relation]
-    sandbox: Annotated[list[Text], Field(max_length=20)]
-
-
-@dataclass
-class Facts:
-    """What came of one submission."""
-
-    facts: dict[str, Any]
-    logits: dict[str, np.ndarray] = field(default_factory=dict)  # float32 (n, class_num), rows as HiddenImages.labels
-    sketches: dict[str, np.ndarray] = field(default_factory=dict)  # float32 (4096,)
-    log: str = ""  # the end of what the worker said on standard error, for the teacher
-    died: bool = False  # it gave no answer that can be used
-    chance: bool = False  # a student's code gave none: it may be chance, and is not kept
-
-
-class Unusable(Exception):
-    """An answer that cannot be used: what is wrong with it."""
-
-
-def dead(why: str, log: str = "") -> Facts:
-    """The facts of a submission whose worker gave no answer."""
+def dead(why: str, log: str = "") -> Measurement:
+    """What is known of a submission whose worker gave no answer."""
     sections = ("files", "configs", "json", "histories", "predictions", "networks", "relations")
     empty: dict[str, Any] = {"schema": 1, "top": "", "sandbox": []} | {name: {} for name in sections}
-    return Facts(empty | {"problems": [f"the submission could not be read: {why}"]}, log=log, died=True)
+    return Measurement(empty | {"problems": [f"the submission could not be read: {why}"]}, log=log, died=True)
 
 
 def measure(
     job: Mapping[str, Any], images: Mapping[str, HiddenImages], limits: Limits | None = None, core: int | None = None
-) -> Facts:
+) -> Measurement:
     """What a worker finds in one submission. `images`: of each network that is measured. Never raises for its sake.
 
     `core`: the one CPU core that the worker may use, since MindSpore's threads spin.
@@ -253,7 +150,7 @@ def program() -> list[str]:
     return [sys.executable, "-I", "-c", START, *places, str(Path(mslab.__file__).parents[1])]
 
 
-def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Facts, limits: Limits) -> None:
+def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Measurement, limits: Limits) -> None:
     """Adds the logits of a network that a student's code defines, or what is wrong with it, to what was found.
 
     That process can lie, about these logits alone: it is believed an array and a sentence.
@@ -289,7 +186,7 @@ def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Facts, l
         network["error"] = short(error, 600)
 
 
-def asked(job: Mapping[str, Any], told: Mapping[str, Any], needs: "Needs", folder: Path, limits: Limits) -> Facts:
+def asked(job: Mapping[str, Any], told: Mapping[str, Any], needs: "Needs", folder: Path, limits: Limits) -> Measurement:
     """What an ordinary worker finds: no line of a student's code runs in it."""
     with Child(program(), folder, limits) as child:
         child.tell(json.dumps(told))
@@ -313,7 +210,7 @@ def asked(job: Mapping[str, Any], told: Mapping[str, Any], needs: "Needs", folde
         logits, sketches = arrays(folder, facts, needs, LIMITS | job.get("limits", {}))
     except Unusable as error:
         return dead(f"{ANSWER}: {error}", log)
-    return Facts(facts, logits, sketches, log)
+    return Measurement(facts, logits, sketches, log)
 
 
 class Needs:
@@ -352,35 +249,6 @@ class Needs:
         return str(self.paths[name])
 
 
-def checked(path: Path) -> dict[str, Any]:
-    """facts.json, of the right size and kinds. Raises Unusable."""
-    content = bounded(path, FACTS_BYTES)
-    try:
-        facts = json.loads(content)
-        # neither NaN nor half a character: either would stop whoever writes the grades later
-        json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()
-        Answer.model_validate(facts)
-    except ValidationError as error:
-        place = ".".join(str(part)[:40] for part in error.errors(include_input=False)[0]["loc"])
-        raise Unusable(f"facts.json has another {place[:200]} than a worker writes") from None
-    except (ValueError, RecursionError):
-        raise Unusable("facts.json is no JSON") from None
-    return facts  # type: ignore[no-any-return]
-
-
-def bounded(path: Path, most: int) -> bytes:
-    """A file's bytes, if it is a file and not too long. Raises Unusable."""
-    try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb") as file:
-            content = file.read(most + 1)
-    except OSError as error:
-        raise Unusable(f"{path.name}: {error.strerror}") from None
-    if len(content) > most:
-        raise Unusable(f"{path.name} has more than {most:,} bytes")
-    return content
-
-
 def arrays(
     folder: Path, facts: Mapping[str, Any], needs: Needs, limits: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -403,22 +271,6 @@ def arrays(
     return logits, sketches
 
 
-def array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array of this shape and of finite numbers, from a .npy that the worker wrote. Raises Unusable."""
-    import io
-
-    content = bounded(path, 4 * int(np.prod(shape)) + 4096)
-    try:
-        values = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowError):
-        raise Unusable(f"{path.name} is no array") from None
-    if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != np.float32:
-        raise Unusable(f"{path.name} is no float32 array of {shape}")
-    if not np.isfinite(values).all():
-        raise Unusable(f"{path.name} has numbers that are none")
-    return values
-
-
 # --- kept by hash ----------------------------------------------------------------------------------------------------
 
 
@@ -434,8 +286,8 @@ def key_of(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def cached(folder: Path, key: str, make: Callable[[], Facts]) -> Facts:
-    """Facts that are kept under this key, or made now and kept. A worker's death is not kept: it may be chance."""
+def cached(folder: Path, key: str, make: Callable[[], Measurement]) -> Measurement:
+    """What is kept under this key, or measured now and kept. A worker's death is not kept: it may be chance."""
     path = Path(folder) / f"{key}.npz"
     if (kept := load(path)) is not None:
         return kept
@@ -455,7 +307,7 @@ def cached(folder: Path, key: str, make: Callable[[], Facts]) -> Facts:
     return made
 
 
-def load(path: Path) -> Facts | None:
+def load(path: Path) -> Measurement | None:
     """Kept facts, or None where there are none, or the file is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -466,4 +318,4 @@ def load(path: Path) -> Facts | None:
         return None
     logits = {name.removeprefix("logits "): value for name, value in held.items() if name.startswith("logits ")}
     sketches = {name.removeprefix("sketch "): value for name, value in held.items() if name.startswith("sketch ")}
-    return Facts(facts, logits, sketches)
+    return Measurement(facts, logits, sketches)

@@ -22,10 +22,11 @@ from mslab.checkpoint import write_text
 from mslab.errors import MslabError
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
-from mslab.grade.words import translator
+from mslab.grade.words import CHINESE
 from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
 from mslab.report.single import table_of
+from mslab.report.words import translator
 from mslab.runtime.console import escape_control
 from mslab.runtime.tables import shown
 
@@ -306,7 +307,7 @@ def page(template: str, facts: Mapping[str, Any], lang: str) -> str:
     """The page in the report's look. Everything in `facts` is escaped, but for charts."""
     places = [Path(__file__).parent, Path(writing.__file__).parent]
     environment = Environment(autoescape=True, loader=FileSystemLoader(places))
-    t = translator(lang)
+    t = translator(lang, CHINESE)
     environment.globals |= {"t": t, "short": shown, "clean": clean, "number": number, "symbols": SYMBOLS}
     return environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang)) + "\n"
 
@@ -354,7 +355,7 @@ def summary(
 
 def distribution(totals: Sequence[float], most: float, lang: str) -> dict[str, Any]:
     """Ten bins from 0 to the rubric's total, as a chart and as rows (from, to, how many)."""
-    t = translator(lang)
+    t = translator(lang, CHINESE)
     edges = [float(edge) for edge in np.linspace(0, max(most, *totals, 1e-9), 11)]
     counts = [int(count) for count in np.histogram(totals, edges)[0]]
     bins = list(zip(edges, edges[1:], counts, strict=False))

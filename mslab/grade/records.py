@@ -1,7 +1,33 @@
-"""What grading hands on: an item's outcome, and a submission with all of them."""
+"""What grading hands on: what was measured of a submission, an item's outcome, a submission with all of them."""
 
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """A part of a rubric or of an answer: of exactly these names and kinds."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass
+class Measurement:
+    """What came of one submission: the worker's facts, and the arrays that it returned, by network."""
+
+    facts: dict[str, Any]
+    logits: dict[str, np.ndarray] = field(default_factory=dict)  # float32 (n, class_num), rows as HiddenImages.labels
+    sketches: dict[str, np.ndarray] = field(default_factory=dict)  # float32 (4096,)
+    log: str = ""  # the end of what the worker said on standard error, for the teacher
+    died: bool = False  # it gave no answer that can be used
+    chance: bool = False  # a student's code gave none: it may be chance, and is not kept
+
+    @property
+    def problem(self) -> str:
+        """Why nothing of the submission could be used, or ""."""
+        return "; ".join(self.facts.get("problems", []))
 
 
 @dataclass(frozen=True)

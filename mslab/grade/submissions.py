@@ -12,6 +12,7 @@ from pathlib import Path
 from mslab.check.layout import plain_name
 from mslab.check.report import printable
 from mslab.errors import MslabError
+from mslab.grade.contents import unreadable
 
 log = logging.getLogger("mslab")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -153,7 +154,3 @@ def contents(path: Path) -> Iterator[tuple[bytes, Path | None]]:
             kind = kind_of(status.st_mode)
             size = 0 if kind == "folder" else status.st_size  # a folder's is the disk's affair
             yield os.fsencode(f"{kind}\0{file.relative_to(path)}\0{size}\0"), file if kind == "file" else None
-
-
-def unreadable(error: OSError) -> None:
-    raise error  # else os.walk leaves the folder out without a word

@@ -81,7 +81,7 @@ def look(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[str, Any]:
         facts[section] = contents.entries(found, own, most, read)
     asked = [name for name in job.get("predictions", []) if name in found.files]
     facts["predictions"] = contents.entries(found, asked, contents.CSV_BYTES, contents.predictions)
-    handed = Handed(job, limits, found, folder, ask)
+    handed = SubmittedNetworks(job, limits, found, folder, ask)
     facts["networks"] = {name: handed.network(name) for name in job["networks"]} if not found.problems else {}
     facts["relations"] = {} if found.problems else handed.relations()
     return facts
@@ -123,29 +123,29 @@ def coded(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             spec.loader.exec_module(module)
             network = module.network(classes)
             if not isinstance(network, ms.nn.Cell):
-                raise contents.Refused(f"{name}: network({classes}) gives no mindspore.nn.Cell")
+                raise contents.BadSubmission(f"{name}: network({classes}) gives no mindspore.nn.Cell")
             checkpoint.load_exactly(network.parameters_dict(), weights.tensors, path, f"network of {name}")
             network.set_train(False)
             for start in range(0, len(pixels), batch):
                 x = (pixels[start : start + batch].transpose(0, 3, 1, 2) - mean) / std  # (n, S, S, 3) -> (n, 3, S, S)
                 rows.append(network(ms.Tensor(np.ascontiguousarray(x, np.float32))).asnumpy())
-        except (contents.Refused, MslabError, MemoryError):
+        except (contents.BadSubmission, MslabError, MemoryError):
             raise
         except Exception as error:
             known, first = explain(error), (str(error).strip().splitlines() or [""])[0]
             text = known.what if known else f"{type(error).__name__}: {first}"
-            raise contents.Refused(f"{name}: {text}".replace(f"{found.root}/", "")) from None
+            raise contents.BadSubmission(f"{name}: {text}".replace(f"{found.root}/", "")) from None
         made = np.concatenate(rows).astype(np.float32)
         if made.shape != (len(pixels), classes) or not np.isfinite(made).all():
             what = f"{made.shape}, asked for: ({len(pixels)}, {classes})" if np.isfinite(made).all() else "not finite"
-            raise contents.Refused(f"{name}: the network's logits are {what}")
+            raise contents.BadSubmission(f"{name}: the network's logits are {what}")
         np.save(folder / "logits.npy", made, allow_pickle=False)
         return {}
 
     return contents.entry(logits, found.root)
 
 
-class Handed:
+class SubmittedNetworks:
     """The networks of a submission."""
 
     def __init__(self, job: Mapping[str, Any], limits: Mapping[str, Any], found: Any, folder: Path, ask: Ask) -> None:
@@ -175,7 +175,7 @@ class Handed:
 
         code = self.job.get("code", {}).get(name, "")
         if code and code not in self.found.files:
-            raise contents.Refused(f"there is no {code}, which defines it")
+            raise contents.BadSubmission(f"there is no {code}, which defines it")
         weights = self.read(path, bool(code))
         tensors = weights.tensors if code else weights.backbone | weights.head
         self.weights[name] = weights.backbone
@@ -199,16 +199,16 @@ class Handed:
         """Logits of the images that the parent gives."""
         import numpy as np
 
-        from mslab.grade.contents import Refused
+        from mslab.grade.contents import BadSubmission
 
         line = self.ask(name, size, resize)
         if line.startswith("no ") or not line:
-            raise Refused(f"it was not measured: {line or 'no answer'}")
+            raise BadSubmission(f"it was not measured: {line or 'no answer'}")
         if name in self.job.get("code", {}):
             return {}  # those images are for the process that runs the code
         logits = self.run(path, Path(line))
         if not np.isfinite(logits).all():
-            raise Refused("its logits are not finite: it answers images with numbers that are none")
+            raise BadSubmission("its logits are not finite: it answers images with numbers that are none")
         np.save(self.folder / f"{name}.logits.npy", logits, allow_pickle=False)
         return {"logits": f"{name}.logits.npy"}
 
@@ -220,14 +220,14 @@ class Handed:
         import numpy as np
 
         from mslab import checkpoint
-        from mslab.grade.contents import Refused
+        from mslab.grade.contents import BadSubmission
 
         limits, size = self.limits, path.stat().st_size
         if size > 4 * MOMENTS * limits["weights"]:
-            raise Refused(f"it has {size >> 20} MiB; a network may have {limits['weights']:,} weights")
+            raise BadSubmission(f"it has {size >> 20} MiB; a network may have {limits['weights']:,} weights")
         weights = checkpoint.read(path)
         if not code and f"{checkpoint.HEAD}weight" not in weights.head:
-            raise Refused("it is a backbone without a head, which answers no classes; hand in best.ckpt")
+            raise BadSubmission("it is a backbone without a head, which answers no classes; hand in best.ckpt")
         tensors = weights.tensors if code else weights.backbone | weights.head
         info, blocks = weights.info, 0 if code else sum(row[0] for row in weights.stages)
         large = {
@@ -241,19 +241,19 @@ class Handed:
         over += ["pixels"] * ((info.get("image_size") or 224) > limits["pixels"])
         if over:
             rows = (f"{large[key]:,} {key}, at most {limits[key]:,} are taken" for key in dict.fromkeys(over))
-            raise Refused(f"it is too large: {'; '.join(rows)}")
+            raise BadSubmission(f"it is too large: {'; '.join(rows)}")
         if 0 in (info.get("std") or []):
-            raise Refused(f"its std {info['std']} would divide by 0")
+            raise BadSubmission(f"its std {info['std']} would divide by 0")
         if 0 < (info.get("resize_size") or 0) < (info.get("image_size") or 224):
-            raise Refused(
+            raise BadSubmission(
                 f"its image_size {info.get('image_size') or 224} is above its resize_size {info['resize_size']}"
             )
         if code and (len(tensors) > 2000 or not all(len(name) <= 200 and name.isascii() for name in tensors)):
-            raise Refused("it has more than 2,000 tensors, or names beyond 200 ASCII characters")
+            raise BadSubmission("it has more than 2,000 tensors, or names beyond 200 ASCII characters")
         bad = [name for name, value in tensors.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
         if bad:
             more = f" and {len(bad) - 3} more" * (len(bad) > 3)
-            raise Refused(f"it has weights that are not finite: {', '.join(bad[:3])}{more}")
+            raise BadSubmission(f"it has weights that are not finite: {', '.join(bad[:3])}{more}")
         if not code:
             weights.check()
         return weights

@@ -191,8 +191,7 @@ def onnx_graph(loaded: measuring.Loaded) -> bytes:
     ms.export refuses a number of images that is left open, and a padded pool (2.8.0). BatchNorm stays a node of its
     own: runtimes fold it when they load the file, and the weights, under torchvision's names, can be trained on.
     """
-    onnx = graphs.package("onnx")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    helper = graphs.package("onnx").helper
     profile, size = loaded.info["profile"], loaded.info["image_size"]
     tensors = dialects.to_torch({p.name: p.asnumpy() for p in loaded.network.get_parameters()})
     nodes: list[Any] = []
@@ -234,19 +233,18 @@ def onnx_graph(loaded: measuring.Loaded) -> bytes:
         x = node("Gemm", "hidden", x, "hidden.weight", "hidden.bias", transB=1)
         x = node("Relu", "hidden.relu", x)
     nodes.append(helper.make_node("Gemm", [x, "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1))
+    return onnx_model(nodes, tensors, loaded.info["image_size"], len(loaded.class_names))
 
-    side, classes = loaded.info["image_size"], len(loaded.class_names)
-    graph = helper.make_graph(
-        nodes,
-        "mslab",
-        [helper.make_tensor_value_info("images", kind, ["N", 3, side, side])],
-        [helper.make_tensor_value_info("logits", kind, ["N", classes])],
-        [
-            onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
-            for name, value in tensors.items()
-            if not name.endswith(dialects.DROPPED)
-        ],
-    )
+
+def onnx_model(nodes: list[Any], tensors: Mapping[str, np.ndarray], side: int, classes: int) -> bytes:
+    """The nodes with their weights, inputs and outputs, as the bytes of a file."""
+    onnx = graphs.package("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    images = helper.make_tensor_value_info("images", kind, ["N", 3, side, side])
+    logits = helper.make_tensor_value_info("logits", kind, ["N", classes])
+    kept = {name: value for name, value in tensors.items() if not name.endswith(dialects.DROPPED)}
+    weights = [onnx.numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in kept.items()]
+    graph = helper.make_graph(nodes, "mslab", [images], [logits], weights)
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, producer_name="mslab", ir_version=IR_VERSION, opset_imports=opset)
     return model.SerializeToString(deterministic=True)

@@ -12,8 +12,6 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab.check.pool import ask
 from mslab.check.report import printable
@@ -24,9 +22,10 @@ from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
 from mslab.runtime import devices
-from mslab.runtime.tables import cell, render, shown
+from mslab.runtime.tables import cell, empty_table, render, shown
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}  # looked for in folders
+NO_ANSWER = {"class": None, "probability": None, "probabilities": None}
 CHUNK = 512  # files that are looked at, then predicted
 
 
@@ -119,13 +118,7 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         good = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decoded(model, [chunk[index] for index in good]))
         for index, path in enumerate(chunk):
-            row = {
-                "file": printable(str(path)),
-                "class": None,
-                "probability": None,
-                "probabilities": None,
-                "error": errors[index],
-            }
+            row = {"file": printable(str(path))} | NO_ANSWER | {"error": errors[index]}
             yield row if errors[index] else row | next(rows)
 
 
@@ -184,9 +177,8 @@ def csv_line(cells: Sequence[str]) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
     """File, class, probability, second guess; errors below."""
-    grid = Table(box=box.SIMPLE)
-    for name in ("file", "class", "probability", "second guess"):
-        grid.add_column(name, justify="right" if name == "probability" else "left", overflow="fold")
+    words = ("file", "class", "second guess")
+    grid = empty_table(None, ("file", "class", "probability", "second guess"), left=words, overflow="fold")
     good, bad = [row for row in rows if not row["error"]], [row for row in rows if row["error"]]
     for row in good[:most]:
         second = sorted(row["probabilities"].items(), key=lambda item: -item[1])[1]

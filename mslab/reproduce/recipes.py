@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from mslab.errors import MslabError
 from mslab.experiments.demo import CONFIGS
 from mslab.reproduce.reproducing import Wish, reproduce
 from mslab.runs.folder import RunFolder
+from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 MEASURED = CONFIGS / "measured"
@@ -128,11 +126,8 @@ def keep(run: Path, target: Path) -> None:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    from mslab.runtime.tables import render
-
-    grid = Table(box=box.SIMPLE, title="recipes run again: best validation accuracy")
-    for name in ("", "measured", "now", "", "seconds", "run"):
-        grid.add_column(name, justify="right" if name in ("measured", "now", "seconds") else "left")
+    names = ("", "measured", "now", "", "seconds", "run")
+    grid = empty_table("recipes run again: best validation accuracy", names, left=("", "run"))
     for row in rows:
         now = f"{row['then']:.3f}", f"{row['now']:.3f}", str(row["verdict"]), f"{row['seconds']:.0f}"
         grid.add_row(row["recipe"], *now, row["run"])

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-from rich import box
-from rich.table import Table
-
 from mslab.reproduce.comparing import LOSS_FACTOR, Comparison, Metric, largest
 from mslab.reproduce.differing import Check
 from mslab.runtime import console
-from mslab.runtime.tables import cell, render
+from mslab.runtime.tables import cell, empty_table, render
 
 MATTERS = {
     "stops": "yes: another experiment",
@@ -21,9 +18,8 @@ VERDICTS = {"same": "same", "within": "within tolerance", "outside": "DIFFERENT"
 
 def checks_table(checks: Sequence[Check]) -> str:
     """What, then, now, whether it matters; below it, why, and which images."""
-    grid = Table(box=box.SIMPLE, title="before it runs again")
-    for name in ("what", "then", "now", "does it matter?"):
-        grid.add_column(name)
+    names = ("what", "then", "now", "does it matter?")
+    grid = empty_table("before it runs again", names, left=names)
     for check in checks:
         same = not check.differs
         now = "the same" if same and check.then else check.now
@@ -38,9 +34,7 @@ def checks_table(checks: Sequence[Check]) -> str:
 
 
 def comparison_table(found: Comparison) -> str:
-    grid = Table(box=box.SIMPLE, title="figures")
-    for name in ("figure", "then", "now", "difference", "verdict"):
-        grid.add_column(name, justify="left" if name in ("figure", "verdict") else "right")
+    grid = empty_table("figures", ("figure", "then", "now", "difference", "verdict"), left=("figure", "verdict"))
     for metric in found.metrics:
         one, two = (f"{value:.6g}" if value is not None else "–" for value in (metric.then, metric.now))
         grid.add_row(metric.name, one, two, difference(metric), VERDICTS[metric.verdict])

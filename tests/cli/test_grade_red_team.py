@@ -10,7 +10,8 @@ from attacks import SAMPLE, name_of
 from siege import Holds, besieged, gains_nothing
 
 from mslab.grade import grading, measuring, submissions
-from mslab.grade.rubric import load_rubric
+from mslab.grade.loading import load_rubric
+from mslab.grade.records import Measurement
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="pipes, device nodes and the guards are Linux's")
 FILES_ALONE = "title: x\ntotal: 1\nitems: [{id: a, kind: files, points: 1, files: [a]}]\n"
@@ -37,10 +38,10 @@ def test_a_submission_on_which_measuring_fails_does_not_stop_the_class(tmp_path,
     def failing(job, *more):
         if "anna" in job["source"]:
             raise RuntimeError("of MindSpore")
-        return measuring.Facts(measuring.dead("").facts | {"problems": [], "files": {"a": 1}})
+        return Measurement(measuring.dead("").facts | {"problems": [], "files": {"a": 1}})
 
     monkeypatch.setattr(measuring, "measure", failing)
-    facts = grading.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grading.Options())
+    facts = grading.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grading.GradeOptions())
     anna, bob = (grading.graded_of(each, facts[each.path], rubric, {}, {}) for each in found)
     assert bob.points == 1 and anna.points == 0 and "gave no answer" in anna.flags[0]
     assert anna.outcomes["a"].said == "the submission could not be read: measuring it failed (RuntimeError)"

@@ -311,5 +311,5 @@ def test_a_request_that_does_not_arrive_in_time_is_refused(monkeypatch):
 
 
 def test_an_unknown_error_is_an_answer_and_its_traceback_is_printed(capsys, monkeypatch):
-    status, content = called(server.App(None, "127.0.0.1", "x"), {"type": "http.request", "body": b"a"})  # no desk
+    status, content = called(server.App(None, "127.0.0.1", "x"), {"type": "http.request", "body": b"a"})  # no predictor
     assert status == 500 and set(content) == {"error", "expected", "fix"}

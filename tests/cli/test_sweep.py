@@ -10,8 +10,8 @@ from helpers import cli, draw, history, manifest, overrides, settings
 from sweeps import Killer, heard, space_file, the_folder
 
 from mslab.errors import CheckpointError, TrainingError
-from mslab.experiments.sweep import crew, study
-from mslab.experiments.sweep.study import Options
+from mslab.experiments.sweep import pool, study
+from mslab.experiments.sweep.study import SweepOptions
 
 
 def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trials_that_fail(inside, all_cores, caplog):
@@ -21,7 +21,7 @@ def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trial
     space = space_file(inside, "lr_max: [0.001, 0.1, 100]\nwarmup_epochs: [1, 5]\n")
     killer = Killer(inside, os.getpid())
     killer.start()
-    options = Options(trials=20, workers=2, sampler="grid", pruner="none", test=str(inside / "images" / "test"))
+    options = SweepOptions(trials=20, workers=2, sampler="grid", pruner="none", test=str(inside / "images" / "test"))
     with heard(caplog):
         told = study.run_sweep(config, space, options=options)
     assert killer.killed and len(killer.cores) == 2
@@ -58,19 +58,19 @@ def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trial
 
 def test_what_every_trial_would_meet_ends_the_sweep_with_its_message(squares, inside):
     (inside / "backbone.ckpt").write_bytes(b"no checkpoint")
-    options = Options(trials=4, backbone=str(inside / "backbone.ckpt"))
+    options = SweepOptions(trials=4, backbone=str(inside / "backbone.ckpt"))
     with pytest.raises(CheckpointError) as caught:
         study.run_sweep(settings(squares / "three", 3, stages=None), space_file(inside), options=options)
     assert "backbone.ckpt" in str(caught.value) and "expected" in str(caught.value)
     assert json.loads((the_folder(inside) / "sweep.json").read_text())["status"] == "failed"
     with pytest.raises(CheckpointError, match=r"There is no file .*gone\.ckpt"):
-        study.run_sweep(settings(squares / "three", 3), space_file(inside), options=Options(backbone="gone.ckpt"))
+        study.run_sweep(settings(squares / "three", 3), space_file(inside), options=SweepOptions(backbone="gone.ckpt"))
 
 
 def test_workers_that_all_die_end_the_sweep_with_one_message(squares, inside, monkeypatch, caplog):
-    monkeypatch.setattr(crew, "START", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(pool, "START", "import os; os.kill(os.getpid(), 9)")
     with heard(caplog), pytest.raises(TrainingError) as caught:
-        study.run_sweep(settings(squares / "three", 3), space_file(inside), options=Options(trials=4, workers=2))
+        study.run_sweep(settings(squares / "three", 3), space_file(inside), options=SweepOptions(trials=4, workers=2))
     text = str(caught.value)
     assert "4 workers have died one after the other, none after an epoch; the last was killed by SIGKILL" in text
     assert "fewer --workers" in text and "worker-" in text and "expected" in text

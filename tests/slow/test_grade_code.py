@@ -11,7 +11,8 @@ from coding import FIND, GOOD, TRIES, files_of, graded, lab_in, need_bubblewrap,
 from submitted import bytes_of
 
 from mslab.check import check_dataset
-from mslab.grade import measuring, sandbox
+from mslab.grade import answers, measuring, sandbox
+from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
 
 # id: (model.py, what the student is told; "" where the network is graded like anybody's)
@@ -116,7 +117,7 @@ def measured(lab, bwrap):
     return job, images, found
 
 
-def run(lab, measured, name, code, limits) -> measuring.Facts:
+def run(lab, measured, name, code, limits) -> Measurement:
     """What is found with this model.py instead."""
     job, images, found = measured
     write(lab / "alone" / name, {"model.py": code.encode()})
@@ -145,7 +146,7 @@ def test_an_end_of_code_has_a_plain_reason(lab, measured, name):
         "it ended" in error or "computing" in error
     )  # is not kept then: the system may have ended it
     assert time.monotonic() - start < 50 and not sandbox.RUNNING
-    measuring.Answer.model_validate(made.facts)
+    answers.Answer.model_validate(made.facts)
 
 
 OWN = """

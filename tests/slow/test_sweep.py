@@ -14,12 +14,12 @@ from sweeps import Killer, heard, space_file, the_folder
 from mslab.errors import TrainingError
 from mslab.experiments.sweep import ledger, study
 from mslab.experiments.sweep.space import Knob
-from mslab.experiments.sweep.study import Options
+from mslab.experiments.sweep.study import SweepOptions
 
 
 def test_a_budget_ends_trials_after_their_epoch_and_a_resume_goes_on_and_prunes(squares, inside, caplog):
     config = settings(squares / "three", 3, epochs=4)
-    options = Options(trials=1, budget=1.0, storage="journal")
+    options = SweepOptions(trials=1, budget=1.0, storage="journal")
     with heard(caplog), pytest.raises(TrainingError, match=r"No trial of .* was completed") as caught:
         study.run_sweep(config, space_file(inside), options=options)
     folder = the_folder(inside)

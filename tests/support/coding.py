@@ -118,7 +118,7 @@ def socket_at(path: Path) -> Iterator[None]:
 
 
 def graded(lab, out, students="honest", rubric="rubric.yaml", **more):
-    options = grading.Options(limits=Limits(seconds=60.0, memory=2 << 30), **more)
+    options = grading.GradeOptions(limits=Limits(seconds=60.0, memory=2 << 30), **more)
     rows = grading.grade(lab / students, lab / rubric, lab / "hidden", out, options)
     return {row.id: row for row in rows}
 

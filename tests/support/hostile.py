@@ -52,10 +52,10 @@ HOSTILE = [
 LINE = {"from": 0.125, "to": 0.875}
 BANDS = [[0.5, 1.0], [0.75, 5.0]]
 ITEMS = [
-    rubric.Files(id="files", kind="files", points=2.0, files=["nine/best.ckpt"], title="Files <b>are</b> there"),
-    rubric.Accuracy(id="hidden", kind="accuracy", points=8.0, network="nine", linear=LINE),
-    rubric.Accuracy(id="open", kind="accuracy", points=5.0, network="two", bands=BANDS, public=True),
-    rubric.Manual(id="essay", kind="manual", points=5.0, title="What you make of it"),
+    rubric.FilesItem(id="files", kind="files", points=2.0, files=["nine/best.ckpt"], title="Files <b>are</b> there"),
+    rubric.AccuracyItem(id="hidden", kind="accuracy", points=8.0, network="nine", linear=LINE),
+    rubric.AccuracyItem(id="open", kind="accuracy", points=5.0, network="two", bands=BANDS, public=True),
+    rubric.ManualItem(id="essay", kind="manual", points=5.0, title="What you make of it"),
 ]
 RUBRIC = SimpleNamespace(title="Transfer & <i>learning</i>", total=20.0, items=ITEMS)
 

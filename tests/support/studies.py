@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from mslab.config import load_settings
 from mslab.experiments.sweep import ledger
 from mslab.experiments.sweep.space import Knob
-from mslab.experiments.sweep.study import Options
+from mslab.experiments.sweep.study import SweepOptions
 
 SPACE = [Knob("lr_max", low=0.01, high=0.5)]
 
@@ -30,8 +30,8 @@ def told_of(study: optuna.Study, folder: Path, **more) -> dict:
     rows = ledger.rows(study)
     told = {"trials": rows, "best": ledger.best(rows), "default": ledger.default(rows), "status": "done"}
     told |= {"folder": str(folder), "config": {}, "config_file": "x.yaml", "overrides": ["lr_max=0.1", "epochs=3"]}
-    told["settings"] = load_settings(minimal()).model_dump(mode="json")
-    return told | {"options": vars(Options()), "test_acc": {"best": 0.9, "default": 0.8}} | more
+    told["settings"] = load_settings(minimal()).model_dump()
+    return told | {"options": vars(SweepOptions()), "test_acc": {"best": 0.9, "default": 0.8}} | more
 
 
 def filled(folder: Path, count: int) -> optuna.Study:

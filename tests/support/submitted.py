@@ -13,6 +13,7 @@ from mslab import checkpoint
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import dialects
 from mslab.grade import measuring
+from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
 
 
@@ -34,7 +35,7 @@ def bytes_of(tmp_path: Path, tensors: dict, info: dict) -> bytes:
     return (tmp_path / "made.ckpt").read_bytes()
 
 
-def look(tmp_path: Path, source: Path, networks=None, images=None, **more) -> measuring.Facts:
+def look(tmp_path: Path, source: Path, networks=None, images=None, **more) -> Measurement:
     """What a real worker finds."""
     limits = more.pop("within", Limits(seconds=60))
     job = {"source": str(source), "folder": str(tmp_path / f"box-{time.monotonic_ns()}"), "networks": networks or {}}

@@ -2,7 +2,7 @@
 
 from helpers import PROJECT
 
-from mslab.grade.rubric import load_rubric
+from mslab.grade.loading import load_rubric
 
 
 def test_the_shipped_rubric_parses():

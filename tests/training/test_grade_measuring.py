@@ -7,7 +7,8 @@ import pytest
 from submitted import bytes_of, hidden_images, look, network, zip_of
 
 from mslab.evaluation.measuring import evaluate
-from mslab.grade import measuring, sandbox, worker
+from mslab.grade import answers, measuring, sandbox, worker
+from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
 
 
@@ -73,7 +74,7 @@ def test_facts_are_kept_by_hash_and_damage_is_made_anew(tmp_path, hidden):
     def make():
         calls.append(1)
         made = measuring.dead("x")
-        return measuring.Facts(made.facts, {"nine": np.ones((2, 3), np.float32)}, {"nine": np.ones(4096, np.float32)})
+        return Measurement(made.facts, {"nine": np.ones((2, 3), np.float32)}, {"nine": np.ones(4096, np.float32)})
 
     job = {"source": "a.zip", "folder": "b", "networks": {"nine": ["x"]}, "given": None}
     key = measuring.key_of("00", job, {"nine": images})
@@ -190,7 +191,7 @@ def test_an_answer_that_cannot_be_used_is_said_and_nothing_else_happens(tmp_path
         return
     assert found.died and found.logits == {} and found.facts["networks"] == {}
     assert len(found.facts["problems"]) == 1 and text in found.facts["problems"][0], found.facts["problems"]
-    measuring.Answer.model_validate(found.facts)
+    answers.Answer.model_validate(found.facts)
 
 
 def test_a_worker_that_takes_too_long_is_a_reason_and_the_next_one_works(tmp_path, hidden, monkeypatch):

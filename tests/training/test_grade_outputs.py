@@ -11,6 +11,7 @@ from gradescope_format import TEST, TOP, fits
 from hostile import (
     CONFUSION,
     HOSTILE,
+    LINE,
     PAIRS,
     RUBRIC,
     everybody,
@@ -240,9 +241,9 @@ def test_nothing_of_the_teachers_reaches_a_student(tmp_path):
 
 
 @pytest.mark.parametrize("item", [
-    rubric.Gain(id="i", kind="gain", points=1.0, network="two", baseline=0.625, linear={"from": 0.125, "to": 0.875}),
-    rubric.Predictions(id="i", kind="predictions", points=1.0, network="two", bands=[[0.625, 1.0]]),
-    rubric.Reproduced(id="i", kind="reproduced", points=1.0, network="two"),
+    rubric.GainItem(id="i", kind="gain", points=1.0, network="two", baseline=0.625, linear=LINE),
+    rubric.PredictionsItem(id="i", kind="predictions", points=1.0, network="two", bands=[[0.625, 1.0]]),
+    rubric.ReproducedItem(id="i", kind="reproduced", points=1.0, network="two"),
 ])  # fmt: skip
 def test_what_is_asked_keeps_the_scale_of_what_is_not_public(item):
     assert outputs.secret(item) and not re.search("0.625|0.125|0.875", outputs.asked(item))

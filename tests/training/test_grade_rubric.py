@@ -8,9 +8,10 @@ import pytest
 from helpers import PROJECT, draw
 
 from mslab.errors import ConfigError, MslabError
-from mslab.grade import copies, grading, items, rubric
+from mslab.grade import copies, grading, items, loading, rubric
 from mslab.grade.copies import Given, Traces
-from mslab.grade.items import Found, Hidden
+from mslab.grade.items import Hidden
+from mslab.grade.records import Measurement
 
 GOOD = """
 title: A lab
@@ -30,12 +31,12 @@ def written(folder: Path, text: str) -> Path:
 
 def mistakes(folder: Path, text: str) -> str:
     with pytest.raises(ConfigError) as error:
-        rubric.load_rubric(written(folder, text))
+        loading.load_rubric(written(folder, text))
     return str(error.value)
 
 
 def test_the_example_is_good_and_says_what_it_asks_for():
-    found = rubric.load_rubric(PROJECT / "configs" / "rubric.yaml")
+    found = loading.load_rubric(PROJECT / "configs" / "rubric.yaml")
     assert sum(item.points for item in found.items) == found.total == 100
     texts = {item.id: rubric.described(item) for item in found.items}
     assert "in a line from 0 points at 0.5 to 25 at 0.9" in texts["accuracy-nine"]
@@ -95,14 +96,14 @@ def test_a_mistake_between_parts(tmp_path, change, said):
     if said:
         assert said in mistakes(tmp_path, text)
     else:
-        assert rubric.load_rubric(written(tmp_path, text)).total == 10
+        assert loading.load_rubric(written(tmp_path, text)).total == 10
 
 
 @pytest.mark.parametrize(("text", "said"), [("[1", "is no YAML"), ("- a", "is no table of title"), ("", "is no table")])
 def test_what_is_no_rubric(tmp_path, text, said):
     assert said in mistakes(tmp_path, text)
     with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
-        rubric.load_rubric(tmp_path / "none.yaml")
+        loading.load_rubric(tmp_path / "none.yaml")
 
 
 def test_hidden_images_of_other_classes_are_found_before_anything_is_opened(tmp_path):
@@ -121,16 +122,16 @@ def test_hidden_images_of_other_classes_are_found_before_anything_is_opened(tmp_
 HIDDEN = {"one": Hidden(np.array([0, 0, 1, 1, 2]), ["a", "b", "c"], ["1.png", "2.png", "3.png", "4.png", "5.png"])}
 
 
-def found(right: int = 5, **more) -> Found:
+def found(right: int = 5, **more) -> Measurement:
     """A submission whose network has so many of the five hidden images right."""
     answers = [(label + (place >= right)) % 3 for place, label in enumerate(HIDDEN["one"].labels)]
     network = {"file": "best.ckpt", "class_names": ["a", "b", "c"], "weights": 1000, "tensors": {}}
     facts = {"files": {"best.ckpt": 5, "empty": 0}, "problems": [], "networks": {"one": network}}
     facts |= {name: {} for name in ("configs", "json", "histories", "predictions", "relations")} | more
-    return Found(facts, {"one": np.eye(3, dtype=np.float32)[answers]})
+    return Measurement(facts, {"one": np.eye(3, dtype=np.float32)[answers]})
 
 
-def outcome(row: dict, found: Found):
+def outcome(row: dict, found: Measurement):
     kind = rubric.KINDS[row["kind"]]
     return items.KINDS[row["kind"]](kind.model_validate({"id": "x"} | row), found, HIDDEN)
 
@@ -165,7 +166,7 @@ def test_figures_of_the_hidden_set_are_said_only_where_the_item_is_public():
 def test_a_network_that_cannot_be_measured_says_why(network, said):
     row = {"kind": "accuracy", "points": 6, "network": "one", "linear": {"from": 0.5, "to": 0.9}}
     assert said in outcome(row, found(5, networks={"one": network})).said
-    few = Found(found().facts, {"one": np.zeros((5, 2), np.float32)})
+    few = Measurement(found().facts, {"one": np.zeros((5, 2), np.float32)})
     assert "has 2 classes, the task has 3" in outcome(row, few).said
 
 
@@ -230,8 +231,8 @@ def test_size_claims_and_what_is_no_number():
 
 
 def test_nothing_of_a_submission_that_could_not_be_read_counts():
-    path = rubric.load_rubric(PROJECT / "configs" / "rubric.yaml")
-    told = items.score(path, Found({"problems": ["the archive is damaged"]}), {})
+    path = loading.load_rubric(PROJECT / "configs" / "rubric.yaml")
+    told = items.score(path, Measurement({"problems": ["the archive is damaged"]}), {})
     assert all(o.points == 0 and (o.status == "manual" or "damaged" in o.said) for o in told.values())
 
 
@@ -240,7 +241,7 @@ def test_nothing_of_a_submission_that_could_not_be_read_counts():
 
 def test_lateness_and_attempts(tmp_path):
     late = 'late: {due: "2026-12-01T20:00:00+08:00", per_day: 2, at_most: 5}\nattempts: {at_most: 2, cost: 1.5}\n'
-    found = rubric.load_rubric(written(tmp_path, GOOD + late))
+    found = loading.load_rubric(written(tmp_path, GOOD + late))
     table = tmp_path / "times.csv"
     table.write_text(
         "id,submitted,attempt\nanna,2026-12-01T12:00:00Z,2\nbob,2026-12-01T12:00:01Z,\ncem,2026-12-09T00:00:00+08:00,4\n"

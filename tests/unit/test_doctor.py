@@ -9,7 +9,7 @@ import pytest
 from helpers import PROJECT, without_roots_rights
 
 from mslab.doctor import facts as gathering
-from mslab.doctor.diagnosis import Diagnosis, Facts, judge
+from mslab.doctor.diagnosis import Diagnosis, MachineFacts, judge
 from mslab.doctor.rules import RULES
 from mslab.runtime import cuda
 
@@ -25,9 +25,9 @@ AVX512 = {"flags": "fpu avx avx2 avx512f"}
 
 
 @pytest.fixture
-def healthy() -> Facts:
+def healthy() -> MachineFacts:
     """A machine on which nothing is wrong."""
-    return Facts(
+    return MachineFacts(
         python="3.11.7",
         mindspore="2.8.0",
         numpy="1.26.4",

@@ -11,9 +11,9 @@ from studies import SPACE, minimal, study_in
 
 from mslab.config import load_settings
 from mslab.errors import ConfigError, RunError
-from mslab.experiments.sweep import crew, ledger, page
+from mslab.experiments.sweep import ledger, page, pool
 from mslab.experiments.sweep.space import Knob, grid, parse, read_space
-from mslab.experiments.sweep.study import Options, resume_sweep, run_sweep, seconds_of
+from mslab.experiments.sweep.study import SweepOptions, resume_sweep, run_sweep, seconds_of
 
 
 def problems(content: dict, sampler: str = "tpe", backbone: bool = False, **more) -> dict[str, str]:
@@ -163,7 +163,7 @@ def test_time_limits_and_folders_that_do_not_fit(squares, inside):
 
 
 def test_cores_are_shared_out():
-    assert crew.shares([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]] and crew.shares([4, 7], 3) == [[4], [7], [4]]
+    assert pool.shares([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]] and pool.shares([4, 7], 3) == [[4], [7], [4]]
 
 
 def test_storages_and_what_is_none(tmp_path):
@@ -260,7 +260,7 @@ def test_a_grid_is_every_point_once_and_the_default(tmp_path):
 
 def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp_path):
     study = study_in(tmp_path, pruner="median")
-    at_work = crew.Crew(study, SPACE, tmp_path, {}, Options(budget=60.0), save=lambda: None)
+    at_work = pool.TrialPool(study, SPACE, tmp_path, {}, SweepOptions(budget=60.0), save=lambda: None)
 
     def trial(*values: float) -> tuple[optuna.Trial, list[str]]:
         """A trial that measures this epoch after epoch, of five; and what it is told after each."""
@@ -291,7 +291,12 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp
 
 def test_the_command_leaves_out_what_would_do_nothing(tmp_path):
     best = {"values": {"optimizer": "adamw", "momentum": 0.8, "lr_scale": {"backbone": 0.1}, "train_crop_size": None}}
-    told = {"best": best, "settings": load_settings(minimal()), "overrides": ["epochs=3"], "config_file": "a b.yaml"}
+    told = {
+        "best": best,
+        "settings": load_settings(minimal()).model_dump(),
+        "overrides": ["epochs=3"],
+        "config_file": "a b.yaml",
+    }
     text = page.command(told | {"options": {"backbone": "runs/x"}})
     assert text == (
         "mslab transfer 'a b.yaml' epochs=3 optimizer=adamw 'lr_scale={\"backbone\": 0.1}' --backbone runs/x"

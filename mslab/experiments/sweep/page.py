@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from mslab.checkpoint import write_text
 from mslab.config import Settings, read_yaml
 from mslab.experiments.sweep import ledger
-from mslab.experiments.sweep.crew import short
+from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Knob, idle, label
 
 ENOUGH = 10  # completed trials, below which importance would be chance
@@ -61,9 +61,8 @@ def command(told: Mapping[str, Any]) -> str:
     words = ["mslab", way, told["config_file"] or "CONFIG"]
     values = told["best"]["values"]
     words += [text for text in told["overrides"] if text.partition("=")[0].strip() not in values]
-    settings = Settings(**told["settings"]).model_copy(
-        update=values
-    )  # what does nothing beside the others is refused on a command line
+    # what does nothing beside the others is refused on a command line
+    settings = Settings.model_validate(told["settings"] | values)
     words += [f"{key}={text_of(v)}" for key, v in values.items() if v is not None and not idle(key, settings)]
     run = told["best"].get("run")
     threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings.data_workers

@@ -1,8 +1,4 @@
-"""`mslab sweep`: tries settings of a space, in several processes and on several machines, and says which do best.
-
-space.py: what is tried; ledger.py: Optuna's storage, and what is done again; crew.py: the parent, which hands out
-trials; worker.py: the process that trains them; page.py: report.html.
-"""
+"""A sweep from its space to sweep.json and report.html: run_sweep begins one, resume_sweep goes on with one."""
 
 import json
 import logging
@@ -21,7 +17,7 @@ from mslab.config import Settings, load_settings, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import ledger
-from mslab.experiments.sweep.crew import Crew
+from mslab.experiments.sweep.pool import TrialPool
 from mslab.experiments.sweep.space import Knob, contradicting, parse, read_space
 from mslab.runs.folder import fresh_folder
 
@@ -30,7 +26,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass
-class Options:
+class SweepOptions:
     """How a sweep goes, beyond what it tries."""
 
     trials: int = 20
@@ -75,7 +71,7 @@ def run_sweep(
     config: str | Path | Mapping[str, Any],
     space_file: str | Path,
     overrides: Sequence[str] = (),
-    options: Options | None = None,
+    options: SweepOptions | None = None,
     look: Callable[[Settings], DatasetReport] | None = None,
 ) -> dict[str, Any]:
     """Try what the space file names; leaves runs/NAME-sweep-…/ with sweep.json and report.html. Returns sweep.json.
@@ -83,7 +79,7 @@ def run_sweep(
     `look` checks the images that the settings name, once settings, space and storage are found to be right. Raises
     ConfigError, DatasetError, CheckpointError, and TrainingError where no trial could be trained.
     """
-    options = options or Options()
+    options = options or SweepOptions()
     settings = load_settings(config, overrides)
     space = read_space(space_file, settings, options.sampler, options.backbone is not None)
     content = read_yaml(Path(space_file))
@@ -103,7 +99,7 @@ def resume_sweep(folder: str | Path, more: Mapping[str, Any]) -> dict[str, Any]:
     folder = Path(folder)
     try:
         told = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-        options = Options(**told["options"])
+        options = SweepOptions(**told["options"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RunError(
             f"{folder} has no sweep.json that can be read.",
@@ -126,7 +122,7 @@ def carry_out(
     told: dict[str, Any],
     settings: Settings,
     space: Sequence[Knob],
-    options: Options,
+    options: SweepOptions,
     report: DatasetReport | None,
     name: str,
     folder: Path | None = None,
@@ -141,13 +137,7 @@ def carry_out(
         folder = fresh_folder(f"{name}-sweep")
         place = ledger.storage_of(options.storage, folder)
     storage = ledger.open_storage(place)
-    about = {
-        "space": [str(knob) for knob in space],
-        "fingerprint": report.fingerprint,
-        "backbone": checkpoint.sha256(backbone) if backbone else None,
-        "default": settings.model_dump(mode="json"),
-        "pruned_from": max(math.ceil(settings.warmup_epochs) + 1, math.ceil(settings.epochs / 3)),  # epochs
-    }
+    about = identity(settings, space, report, backbone)
     study_name = options.name or told.get("study") or folder.name
     study = ledger.open_study(storage, study_name, about, space, options.sampler, options.pruner, options.seed)
     kept = replace(options, storage=None if options.storage is None else ledger.hidden(options.storage))
@@ -161,25 +151,20 @@ def carry_out(
 
     setup = {"given": told["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
     log.info(beginning(study, folder, space, options, settings))
-    crew = Crew(study, space, folder, setup, options, save)
+    pool = TrialPool(study, space, folder, setup, options, save)
     save()
     try:
-        told["status"] = crew.work()
+        told["status"] = pool.work()
         save()
         if test and told["status"] != "stopped":
-            confirm(told, crew, test, settings.device)
+            confirm(told, pool, test, settings.device)
     except BaseException:
         told["status"] = "failed"
         raise
     finally:
-        crew.close()
+        pool.close()
         save()
-    try:
-        from mslab.experiments.sweep import page
-
-        log.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
-    except Exception as error:  # what was trained stays
-        log.info("note: no report: %r", error)
+    write_report(told, study, space, folder)
     if told["status"] != "done":
         log.info(f"mslab sweep --resume {folder}    goes on")
     if told["best"] is None and told["status"] != "stopped":
@@ -191,8 +176,29 @@ def carry_out(
     return told
 
 
+def identity(settings: Settings, space: Sequence[Knob], report: DatasetReport, backbone: Path | None) -> dict[str, Any]:
+    """What a study is about: all machines that work on it have to agree in this."""
+    return {
+        "space": [str(knob) for knob in space],
+        "fingerprint": report.fingerprint,
+        "backbone": checkpoint.sha256(backbone) if backbone else None,
+        "default": json.loads(json.dumps(settings.model_dump())),
+        "pruned_from": max(math.ceil(settings.warmup_epochs) + 1, math.ceil(settings.epochs / 3)),  # epochs
+    }
+
+
+def write_report(told: dict[str, Any], study: Any, space: Sequence[Knob], folder: Path) -> None:
+    """report.html; where it cannot be made, a note: what was trained stays."""
+    try:
+        from mslab.experiments.sweep import page
+
+        log.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
+    except Exception as error:
+        log.info("note: no report: %r", error)
+
+
 def reports(
-    settings: Settings, options: Options, report: DatasetReport | None
+    settings: Settings, options: SweepOptions, report: DatasetReport | None
 ) -> tuple[DatasetReport, DatasetReport | None]:
     """The checked images to train on, and to test on where asked for."""
     report = checked(settings, report, options.skip_check)
@@ -217,7 +223,7 @@ def backbone_file(path: str | Path | None) -> Path | None:
     return file.resolve()
 
 
-def beginning(study: Any, folder: Path, space: Sequence[Knob], options: Options, settings: Settings) -> str:
+def beginning(study: Any, folder: Path, space: Sequence[Knob], options: SweepOptions, settings: Settings) -> str:
     """The first lines: what is tried, and from where on."""
     how = f"{options.workers} worker{'s' * (options.workers > 1)}, sampler {options.sampler}, pruner {options.pruner}"
     lines = [f"{folder}: {options.trials} trials, {how}"]
@@ -235,12 +241,12 @@ def beginning(study: Any, folder: Path, space: Sequence[Knob], options: Options,
     return "\n".join(lines)
 
 
-def confirm(told: dict[str, Any], crew: Crew, test: DatasetReport, device: str) -> None:
+def confirm(told: dict[str, Any], pool: TrialPool, test: DatasetReport, device: str) -> None:
     """Measure the best trial and the default on the test images, once, at the end."""
     for which in ("best", "default"):
         row = told[which]
         if row and row["run"] and row["val_acc"] is not None and not (which == "default" and same(told)):
-            told["test_acc"][which] = crew.measure(row["run"], test, device)
+            told["test_acc"][which] = pool.measure(row["run"], test, device)
     if same(told):
         told["test_acc"]["default"] = told["test_acc"]["best"]
 
@@ -251,19 +257,14 @@ def same(told: Mapping[str, Any]) -> bool:
 
 def table(told: Mapping[str, Any]) -> str:
     """The best trial beside the config's own values, and the command that trains it."""
-    from rich import box
-    from rich.table import Table
-
-    from mslab.experiments.sweep.crew import short
     from mslab.experiments.sweep.page import command
-    from mslab.runtime.tables import cell, render
+    from mslab.experiments.sweep.pool import short
+    from mslab.runtime.tables import cell, empty_table, render
 
     if told["best"] is None:
         return "no trial was completed"
-    grid = Table(box=box.SIMPLE)
     shown = [("best", told["best"])] + [("default", told["default"])] * bool(told["default"])
-    for name in ("", *(which for which, _ in shown)):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    grid = empty_table(None, ("", *(which for which, _ in shown)))
     grid.add_row("trial", *(str(row["trial"]) for _, row in shown))
     for key in told["best"]["values"]:
         grid.add_row(key, *(cell(short(row["values"][key])) for _, row in shown))

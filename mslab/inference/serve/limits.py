@@ -9,7 +9,7 @@ WAITING = 8  # requests under way; the next is told to come back, so that memory
 SECONDS = 30.0  # in which a request has to have arrived
 
 
-class Refused(MslabError):
+class HTTPError(MslabError):
     """A request that is not answered, with the HTTP status that says so."""
 
     def __init__(self, status: int, what: str, expected: str, fix: str) -> None:

@@ -2,7 +2,7 @@
 
 Every request goes through `App.__call__`, from top to bottom: who asks, what for, the answer, the headers, the log.
 Refusals are MslabErrors with a status: what happened, what was expected, how to fix it, as JSON.
-MindSpore is imported by desk.py, behind all that can be said without it.
+MindSpore is imported by predictor.py, behind all that can be said without it.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mslab.errors import MslabError
-from mslab.inference.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING, Refused
+from mslab.inference.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING, HTTPError
 
 if TYPE_CHECKING:
-    from mslab.inference.serve.desk import Desk
+    from mslab.inference.serve.predictor import Predictor
 
 log = logging.getLogger("mslab")
 
@@ -63,14 +63,14 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 host,
             )
         from mslab.inference import predicting
-        from mslab.inference.serve.desk import Desk
+        from mslab.inference.serve.predictor import Predictor
 
         model = predicting.open_model(source, device, batch=1)
-        with tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder, Desk(model, Path(folder)) as desk:
-            desk.thread.submit(desk.warm_up).result()
+        with tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder, Predictor(model, Path(folder)) as predictor:
+            predictor.thread.submit(predictor.warm_up).result()
             # no proxy_headers: they would let a client say who it is; log_config: what is logged is logged here
             config = uvicorn.Config(
-                App(desk, host, Path(source).resolve().name),
+                App(predictor, host, Path(source).resolve().name),
                 http="h11",
                 ws="none",
                 loop="asyncio",
@@ -81,15 +81,15 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 server_header=False,
                 timeout_graceful_shutdown=2,
             )
-            Server(config, desk, listener).run(sockets=[listener])
+            Server(config, predictor, listener).run(sockets=[listener])
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready and lets the desk stop."""
+    """uvicorn's server, which says when it is ready and lets the predictor stop."""
 
-    def __init__(self, config: uvicorn.Config, desk: "Desk", listener: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, predictor: "Predictor", listener: socket.socket) -> None:
         super().__init__(config)
-        self.desk = desk
+        self.predictor = predictor
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
         log.info("ready: %s  (Ctrl-C ends it)", self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.desk.stop()
+        self.predictor.stop()
         await super().shutdown(sockets=sockets)
 
 
@@ -131,8 +131,8 @@ def is_loopback(host: str) -> bool:
 class App:
     """What uvicorn calls for each request."""
 
-    def __init__(self, desk: "Desk", host: str, source: str) -> None:
-        self.desk, self.host, self.source = desk, host.lower(), source
+    def __init__(self, predictor: "Predictor", host: str, source: str) -> None:
+        self.predictor, self.host, self.source = predictor, host.lower(), source
         self.pages = {path: Path(__file__).with_name(name).read_bytes() for path, name in PAGES.items()}
         self.under_way = 0
 
@@ -145,10 +145,10 @@ class App:
         try:
             self.check_host(request)
             if path == "(no such page)":
-                raise Refused(404, "There is no such page.", f"{', '.join(PAGES)}, /about or /predict", "begin at /")
+                raise HTTPError(404, "There is no such page.", f"{', '.join(PAGES)}, /about or /predict", "begin at /")
             if method not in allowed:
                 here = " or ".join(allowed)
-                raise Refused(405, f"{path} does not answer this method.", here, f"ask {path} with {allowed[0]}")
+                raise HTTPError(405, f"{path} does not answer this method.", here, f"ask {path} with {allowed[0]}")
             if path == "/predict":
                 check_origin(request)
                 response = as_json({"images": await self.predict(request)})
@@ -159,7 +159,7 @@ class App:
         except ClientDisconnect:
             log.info("%s %s: the client went away", method, path)
             return
-        except Refused as refused:
+        except HTTPError as refused:
             if "expect" not in request.headers:  # such a client waits for our word before it sends
                 await drain(body)
             text = {"error": refused.what, "expected": refused.expected, "fix": refused.fix}
@@ -186,7 +186,7 @@ class App:
         with suppress(ValueError):  # where every address of the machine is served: numbers cannot be rebound
             if ipaddress.ip_address(self.host).is_unspecified and ipaddress.ip_address(name):
                 return
-        raise Refused(
+        raise HTTPError(
             403,
             "The Host of this request is not this server.",
             expected=" or ".join(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", self.host])),
@@ -197,25 +197,27 @@ class App:
         """What the page needs to know, and a script may want to."""
         return {
             "source": self.source,
-            "class_names": self.desk.model.class_names,
-            "image_size": self.desk.model.info["image_size"],
-            "heat_maps": self.desk.heat_map is not None,
+            "class_names": self.predictor.model.class_names,
+            "image_size": self.predictor.model.info["image_size"],
+            "heat_maps": self.predictor.heat_map is not None,
             "limits": {"bytes": BODY, "images": IMAGES, "pixels": PIXELS},
         }
 
     async def predict(self, request: Request) -> list[dict[str, Any]]:
         """Answers for the images of a request, which waits for its turn."""
         if self.under_way >= WAITING:
-            raise Refused(
+            raise HTTPError(
                 503, f"{WAITING} requests are under way.", expected=f"at most {WAITING} at a time", fix="ask again soon"
             )
         self.under_way += 1
         try:
             images = await asyncio.wait_for(images_of(request), SECONDS)
             heat = request.query_params.get("heat") == "1"
-            return await asyncio.get_running_loop().run_in_executor(self.desk.thread, self.desk.answer, images, heat)
+            return await asyncio.get_running_loop().run_in_executor(
+                self.predictor.thread, self.predictor.answer, images, heat
+            )
         except asyncio.TimeoutError:
-            raise Refused(
+            raise HTTPError(
                 408,
                 f"The request had not arrived after {SECONDS:g} s.",
                 expected=f"all of it within {SECONDS:g} s",
@@ -229,7 +231,7 @@ def check_origin(request: Request) -> None:
     """Refuse what a page of another site sends: a browser would send it along without its user's knowledge (CSRF)."""
     origin = request.headers.get("origin")  # scripts send none
     if origin is not None and origin.lower() != f"http://{request.headers['host']}".lower():
-        raise Refused(
+        raise HTTPError(
             403,
             "This request comes from a page of another site.",
             expected="the page of this server, or a script, which sends no Origin",
@@ -238,23 +240,23 @@ def check_origin(request: Request) -> None:
 
 
 async def images_of(request: Request) -> list[bytes]:
-    """The images of a request: parts of a form named `image`, or the body itself. Raises Refused."""
+    """The images of a request: parts of a form named `image`, or the body itself. Raises HTTPError."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         body = b"".join([chunk async for chunk in bounded(request)])
         if not body:
-            raise Refused(400, "The request has no image.", expected=FORM, fix=CURL)
+            raise HTTPError(400, "The request has no image.", expected=FORM, fix=CURL)
         return [body]
     try:
         form = await MultiPartParser(request.headers, bounded(request)).parse()
     except (MultiPartException, KeyError) as error:
         reason = getattr(error, "message", "") or "its Content-Type has no boundary"
-        raise Refused(400, f"The form cannot be read: {reason}", expected=FORM, fix=CURL) from None
+        raise HTTPError(400, f"The form cannot be read: {reason}", expected=FORM, fix=CURL) from None
     try:
         parts = form.multi_items()
         if not parts or any(name != "image" or not isinstance(part, UploadFile) for name, part in parts):
-            raise Refused(400, "The form has no image, or a part that is none.", expected=FORM, fix=CURL)
+            raise HTTPError(400, "The form has no image, or a part that is none.", expected=FORM, fix=CURL)
         if len(parts) > IMAGES:
-            raise Refused(
+            raise HTTPError(
                 413,
                 f"The request has {len(parts)} images.",
                 expected=f"at most {IMAGES}",
@@ -266,9 +268,9 @@ async def images_of(request: Request) -> list[bytes]:
 
 
 async def bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    """The body as it comes. Raises Refused where it is, or says it will be, too large."""
+    """The body as it comes. Raises HTTPError where it is, or says it will be, too large."""
     declared, arrived = int(request.headers.get("content-length", 0)), 0
-    too_large = Refused(
+    too_large = HTTPError(
         413,
         f"The request has more than {BODY >> 20} MiB.",
         expected=f"at most {BODY >> 20} MiB, all images together",

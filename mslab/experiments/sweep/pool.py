@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from mslab import errors
+from mslab.check.pool import usable_cores
 from mslab.errors import TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import ledger
@@ -31,8 +31,8 @@ FAILURES = 3  # of the first trials, after which nothing is likely to work
 SILENT_DEATHS = 4  # of workers, one after the other, none of which has completed an epoch
 
 
-class Desk:
-    """A place for a worker: its cores, the process that sits there now, and the trial that it has."""
+class TrialQueue:
+    """One worker's trials, one after the other: its cores, its process, and the trial that it trains now."""
 
     def __init__(self, number: int, cores: Sequence[int], setup: Mapping[str, Any], log: Path) -> None:
         self.number, self.cores, self.setup, self.log = number, cores, setup, log
@@ -63,7 +63,7 @@ class Desk:
             self.link.send(message)
 
     def close(self) -> None:
-        """Let the process end: it sits and waits, or is killed where it does not."""
+        """Let the process end: a closed pipe ends it while it waits; otherwise it is killed."""
         if self.process is None:
             return
         self.link.close()
@@ -75,7 +75,7 @@ class Desk:
         self.process = None
 
 
-class Crew:
+class TrialPool:
     """Workers on this machine, until the study has as many finished trials as asked for."""
 
     def __init__(
@@ -88,13 +88,11 @@ class Crew:
         save: Callable[[], Any],
     ) -> None:
         self.study, self.space, self.folder, self.options, self.save = study, space, folder, options, save
-        cores = (
-            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-        )
+        cores = usable_cores()
         if options.workers > len(cores):
             log.info(f"note: {options.workers} workers share {len(cores)} cores: each trial takes longer")
-        self.desks = [
-            Desk(n, shares(cores, options.workers)[n], setup, folder / f"worker-{n}.log")
+        self.workers = [
+            TrialQueue(n, shares(cores, options.workers)[n], setup, folder / f"worker-{n}.log")
             for n in range(options.workers)
         ]
         self.deadline = time.monotonic() + options.budget if options.budget else math.inf
@@ -103,8 +101,8 @@ class Crew:
         self.next_beat = 0.0
 
     @property
-    def busy(self) -> list[Desk]:
-        return [desk for desk in self.desks if desk.trial is not None]
+    def busy(self) -> list[TrialQueue]:
+        return [worker for worker in self.workers if worker.trial is not None]
 
     @property
     def over(self) -> bool:
@@ -122,8 +120,8 @@ class Crew:
             self.kill()
             raise
         finally:
-            for desk in self.busy:
-                self.hand_back(desk, "it was stopped", counted=False)
+            for worker in self.busy:
+                self.hand_back(worker, "it was stopped", counted=False)
         if self.stopping:
             return "stopped"
         return "budget" if self.over and self.more() else "done"
@@ -134,9 +132,9 @@ class Crew:
                 self.stop()
             if time.monotonic() >= self.next_beat:
                 self.beat()
-            for desk in self.desks:
-                if desk.trial is None and not self.over and not self.stopping and self.more():
-                    self.give(desk)
+            for worker in self.workers:
+                if worker.trial is None and not self.over and not self.stopping and self.more():
+                    self.give(worker)
             if self.over and not self.told_budget:
                 self.told_budget = True
                 log.info("the budget is over: no new trial begins, running ones end after their epoch")
@@ -158,39 +156,39 @@ class Crew:
     def beat(self) -> None:
         """A sign of life for the trials here; those that have lost theirs are given back."""
         self.next_beat = time.monotonic() + ledger.HEARTBEAT
-        for desk in self.busy:
-            if desk.trial:
-                ledger.beat(self.study, desk.trial)
+        for worker in self.busy:
+            if worker.trial:
+                ledger.beat(self.study, worker.trial)
         for number in ledger.lost(self.study):
             log.info(f"trial {number}: whoever trained it is gone; it is taken up again")
 
-    def give(self, desk: Desk) -> None:
+    def give(self, worker: TrialQueue) -> None:
         """The next trial to a worker, which is started where there is none."""
-        if desk.process is None:
-            desk.start()
-        desk.trial, desk.values = ledger.begin(self.study, self.space)
-        attrs = desk.trial.user_attrs
+        if worker.process is None:
+            worker.start()
+        worker.trial, worker.values = ledger.begin(self.study, self.space)
+        attrs = worker.trial.user_attrs
         path = self.folder / f"trial-{attrs['trial']:03}"
         earlier = [str(path), attrs["run"]] if "run" in attrs else []  # the second may be another machine's
-        desk.send(("train", {"values": desk.values, "path": str(path), "earlier": earlier}))
+        worker.send(("train", {"values": worker.values, "path": str(path), "earlier": earlier}))
 
     def hear(self) -> None:
         """Wait for what workers say, and see whether one has died."""
-        ready = wait([desk.link for desk in self.busy], timeout=TICK)
-        for desk in self.busy:
+        ready = wait([worker.link for worker in self.busy], timeout=TICK)
+        for worker in self.busy:
             try:
-                while desk.link in ready and desk.trial and desk.link.poll():
-                    self.act(desk, *desk.link.recv())
+                while worker.link in ready and worker.trial and worker.link.poll():
+                    self.act(worker, *worker.link.recv())
             except (EOFError, OSError):
-                self.died(desk)
+                self.died(worker)
                 continue
-            if desk.trial and desk.process and desk.process.poll() is not None and not desk.link.poll():
-                self.died(desk)
+            if worker.trial and worker.process and worker.process.poll() is not None and not worker.link.poll():
+                self.died(worker)
 
     # --- what workers say ---------------------------------------------------------------------------------------------
 
-    def act(self, desk: Desk, word: str, content: Mapping[str, Any]) -> None:
-        trial = desk.trial
+    def act(self, worker: TrialQueue, word: str, content: Mapping[str, Any]) -> None:
+        trial = worker.trial
         if trial is None:
             return
         if word == "started":
@@ -199,14 +197,14 @@ class Crew:
                 log.info(f"trial {trial.user_attrs['trial']} goes on after epoch {content['from']}")
         elif word == "epoch":
             self.silent_deaths = 0
-            desk.send(self.verdict(trial, content))
+            worker.send(self.verdict(trial, content))
         elif word == "stopped":
-            self.hand_back(desk, "it was stopped", counted=False)
+            self.hand_back(worker, "it was stopped", counted=False)
         elif word == "cut":
             self.note(trial, content)
-            self.hand_back(desk, content["message"], counted=False)
+            self.hand_back(worker, content["message"], counted=False)
         else:
-            self.finish(desk, word, content)
+            self.finish(worker, word, content)
 
     def verdict(self, trial: optuna.Trial, content: Mapping[str, Any]) -> str:
         """Why a trial is to end after this epoch, or ""."""
@@ -230,9 +228,9 @@ class Crew:
             if epoch not in known:
                 trial.report(value, epoch)
 
-    def finish(self, desk: Desk, word: str, content: Mapping[str, Any]) -> None:
+    def finish(self, worker: TrialQueue, word: str, content: Mapping[str, Any]) -> None:
         """Note what came of a trial, say it, and keep the checkpoints of the best and of the default only."""
-        trial, desk.trial = desk.trial, None
+        trial, worker.trial = worker.trial, None
         assert trial is not None
         self.silent_deaths = 0
         if word == "complete" and content["val_acc"] is None:
@@ -298,50 +296,50 @@ class Crew:
 
     # --- workers that end ---------------------------------------------------------------------------------------------
 
-    def died(self, desk: Desk) -> None:
-        """Give a dead worker's trial back; a fresh one sits down when there is work."""
-        assert desk.process is not None and desk.trial is not None
+    def died(self, worker: TrialQueue) -> None:
+        """Give a dead worker's trial back; a fresh one starts when there is work."""
+        assert worker.process is not None and worker.trial is not None
         try:
-            code = desk.process.wait(5)
-        except subprocess.TimeoutExpired:  # it has hung up, and sits there
-            desk.process.kill()
-            code = desk.process.wait()
-        desk.link.close()
-        desk.process = None
+            code = worker.process.wait(5)
+        except subprocess.TimeoutExpired:  # it has closed its pipe, and does not end
+            worker.process.kill()
+            code = worker.process.wait()
+        worker.link.close()
+        worker.process = None
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        number, tries = desk.trial.user_attrs["trial"], desk.trial.user_attrs.get("retries", 0) + 1
-        taken = self.hand_back(desk, f"its worker {how}", counted=not self.stopping)
+        number, tries = worker.trial.user_attrs["trial"], worker.trial.user_attrs.get("retries", 0) + 1
+        taken = self.hand_back(worker, f"its worker {how}", counted=not self.stopping)
         then = f"it is taken up again ({tries} of {ledger.RETRIES})" if taken else "it was so too often; given up"
-        log.info(f"worker {desk.number} {how} in trial {number}: {then}")
+        log.info(f"worker {worker.number} {how} in trial {number}: {then}")
         self.silent_deaths += 1
         if self.silent_deaths >= SILENT_DEATHS and not self.stopping:
             raise TrainingError(
                 f"{self.silent_deaths} workers have died one after the other, none after an epoch; the last {how}.",
                 expected="workers that train; SIGKILL often means that memory ran out",
-                fix=f"mslab train with the same settings; fewer --workers; {desk.log} has what they said",
+                fix=f"mslab train with the same settings; fewer --workers; {worker.log} has what they said",
             )
 
-    def hand_back(self, desk: Desk, why: str, counted: bool) -> bool:
+    def hand_back(self, worker: TrialQueue, why: str, counted: bool) -> bool:
         """Let a trial be taken up by whoever is free next. False where that was too often."""
-        trial, desk.trial = desk.trial, None
+        trial, worker.trial = worker.trial, None
         assert trial is not None
         return ledger.give_back(self.study, trial.number, why, counted)
 
     def stop(self) -> None:
         """After Ctrl-C: trials end after their step, and can go on."""
         self.stopping = True
-        for desk in self.busy:
-            if desk.process:
-                desk.process.send_signal(signal.SIGINT)
+        for worker in self.busy:
+            if worker.process:
+                worker.process.send_signal(signal.SIGINT)
 
     def measure(self, run: str, report: Any, device: str) -> float | None:
         """A run's accuracy on the test images; None where it cannot be had, which is said."""
-        desk = self.desks[0]
-        if desk.process is None:
-            desk.start()
-        desk.send(("measure", {"run": run, "report": report, "device": device}))
+        worker = self.workers[0]
+        if worker.process is None:
+            worker.start()
+        worker.send(("measure", {"run": run, "report": report, "device": device}))
         try:
-            word, content = desk.link.recv()
+            word, content = worker.link.recv()
         except (EOFError, OSError):
             word, content = "failed", {"what": "its worker died"}
         if word == "measured":
@@ -350,13 +348,13 @@ class Crew:
         return None
 
     def kill(self) -> None:
-        for desk in self.desks:
-            if desk.process:
-                desk.process.kill()
+        for worker in self.workers:
+            if worker.process:
+                worker.process.kill()
 
     def close(self) -> None:
-        for desk in self.desks:
-            desk.close()
+        for worker in self.workers:
+            worker.close()
 
 
 def shares(cores: Sequence[int], workers: int) -> list[list[int]]:

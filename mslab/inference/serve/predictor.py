@@ -18,7 +18,7 @@ from mslab.check.worker import FORMATS
 from mslab.data import sources
 from mslab.evaluation import gradcam
 from mslab.inference import predicting
-from mslab.inference.serve.limits import PIXELS, Refused
+from mslab.inference.serve.limits import PIXELS, HTTPError
 
 STARTS = {  # how files begin that are opened at all: Pillow knows formats that start other programs (EPS)
     "JPEG": (b"\xff\xd8\xff",),
@@ -28,10 +28,10 @@ STARTS = {  # how files begin that are opened at all: Pillow knows formats that 
     "TIFF": (b"II*\0", b"MM\0*"),
     "WebP": (b"RIFF",),
 }
-EMPTY = {"class": None, "probability": None, "probabilities": None, "error": "", "heat": None}
+EMPTY = predicting.NO_ANSWER | {"error": "", "heat": None}
 
 
-class Desk:
+class Predictor:
     """The network and the one thread that asks it. `folder`: where images lie while they are looked at."""
 
     def __init__(self, model: predicting.Model, folder: Path) -> None:
@@ -42,7 +42,7 @@ class Desk:
         self.pool: Pool | None = None
         self.stopping = False
 
-    def __enter__(self) -> "Desk":
+    def __enter__(self) -> "Predictor":
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -55,8 +55,10 @@ class Desk:
         if self.pool:
             self.pool.found.put(self.goodbye())  # raised where its answers are waited for, which ends the workers
 
-    def goodbye(self) -> Refused:
-        return Refused(503, "The server is stopping.", expected="a server that goes on", fix="start mslab serve again")
+    def goodbye(self) -> HTTPError:
+        return HTTPError(
+            503, "The server is stopping.", expected="a server that goes on", fix="start mslab serve again"
+        )
 
     def warm_up(self) -> None:
         """Compile what the first request would wait for."""
@@ -65,7 +67,7 @@ class Desk:
     def answer(self, images: list[bytes], heat: bool) -> list[dict[str, Any]]:
         """For each image: class, probability, probabilities, error, heat (a JPEG in base64, where asked for).
 
-        Raises Refused where one has too many pixels.
+        Raises HTTPError where one has too many pixels.
         """
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             files, errors = self.prepared(images, Path(folder))
@@ -85,7 +87,7 @@ class Desk:
         for position, seen in self.ask("look", [files[index] for index in good]):
             index = good[position]
             if seen["code"] == "bomb" or seen.get("width", 0) * seen.get("height", 0) > PIXELS:
-                raise Refused(
+                raise HTTPError(
                     413,
                     f"Image {index + 1} of {len(images)} has more than {PIXELS:,} pixels.",
                     expected=f"images of at most {PIXELS:,} pixels",

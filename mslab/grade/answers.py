@@ -1,0 +1,143 @@
+"""What a worker answers: facts.json and its arrays, held against what they have to be before anything believes them."""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from mslab.grade.records import Strict
+from mslab.grade.worker import FACTS_BYTES
+
+Text = Annotated[str, Field(max_length=2000)]
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Entry(Strict):
+    """What is told of one thing: all of `NEEDS`, or what is wrong with it."""
+
+    NEEDS: ClassVar[tuple[str, ...]] = ()
+    error: Text | None = None
+
+    @model_validator(mode="after")
+    def whole(self) -> "Entry":
+        if "error" in self.model_fields_set and self.error is None:
+            raise ValueError("an error that says nothing")
+        if self.error is None and any(getattr(self, name) is None for name in self.NEEDS):
+            raise ValueError("neither found nor wrong")
+        return self
+
+
+class JsonAnswer(Entry):
+    """A JSON file."""
+
+    values: Any = None
+
+    @model_validator(mode="after")
+    def told(self) -> "JsonAnswer":
+        if self.error is None and "values" not in self.model_fields_set:
+            raise ValueError("no values")
+        return self
+
+
+class SettingsAnswer(Entry):
+    NEEDS = ("values",)
+    values: dict[str, Any] | None = None
+
+
+class HistoryAnswer(Entry):
+    NEEDS = ("rows", "digest")
+    rows: Count | None = None
+    digest: Digest | None = None
+    last: dict[str, float | None] | None = None
+
+
+class PredictionsAnswer(Entry):
+    NEEDS = ("rows",)
+    rows: dict[Text, Text] | None = None
+
+
+class NetworkAnswer(Entry):
+    NEEDS = ("class_names", "weights", "tensors", "sketch")
+    file: Text
+    class_names: Annotated[list[Text], Field(max_length=100_000)] | None = None
+    image_size: Count | None = None
+    weights: Count | None = None
+    stages: list[list[Count]] | None = None
+    tensors: dict[Text, Digest] | None = None
+    logits: Text | None = None
+    sketch: Text | None = None
+
+
+class RelationAnswer(Entry):
+    NEEDS = ("tensors", "equal", "cosine")
+    tensors: Count | None = None
+    equal: Count | None = None
+    cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+
+class Answer(Strict):
+    """facts.json, as a worker may have written it."""
+
+    schema_: Annotated[int, Field(alias="schema", ge=1, le=1)]
+    top: Text = ""
+    files: dict[Text, Count]
+    problems: Annotated[list[Text], Field(max_length=100)]
+    configs: dict[Text, SettingsAnswer]
+    json_: Annotated[dict[Text, JsonAnswer], Field(alias="json")]
+    histories: dict[Text, HistoryAnswer]
+    predictions: dict[Text, PredictionsAnswer]
+    networks: dict[Text, NetworkAnswer]
+    relations: dict[Text, RelationAnswer]
+    sandbox: Annotated[list[Text], Field(max_length=20)]
+
+
+class Unusable(Exception):
+    """An answer that cannot be used: what is wrong with it."""
+
+
+def checked(path: Path) -> dict[str, Any]:
+    """facts.json, of the right size and kinds. Raises Unusable."""
+    content = bounded(path, FACTS_BYTES)
+    try:
+        facts = json.loads(content)
+        # neither NaN nor half a character: either would stop whoever writes the grades later
+        json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()
+        Answer.model_validate(facts)
+    except ValidationError as error:
+        place = ".".join(str(part)[:40] for part in error.errors(include_input=False)[0]["loc"])
+        raise Unusable(f"facts.json has another {place[:200]} than a worker writes") from None
+    except (ValueError, RecursionError):
+        raise Unusable("facts.json is no JSON") from None
+    return facts  # type: ignore[no-any-return]
+
+
+def bounded(path: Path, most: int) -> bytes:
+    """A file's bytes, if it is a file and not too long. Raises Unusable."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise Unusable(f"{path.name}: {error.strerror}") from None
+    if len(content) > most:
+        raise Unusable(f"{path.name} has more than {most:,} bytes")
+    return content
+
+
+def array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A float32 array of this shape and of finite numbers, from a .npy that the worker wrote. Raises Unusable."""
+    content = bounded(path, 4 * int(np.prod(shape)) + 4096)
+    try:
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowError):
+        raise Unusable(f"{path.name} is no array") from None
+    if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != np.float32:
+        raise Unusable(f"{path.name} is no float32 array of {shape}")
+    if not np.isfinite(values).all():
+        raise Unusable(f"{path.name} has numbers that are none")
+    return values
