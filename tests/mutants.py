@@ -108,7 +108,7 @@ MUTANTS = [
     ),
     Mutant(
         "equal pixels in another format are a duplicate",
-        "mslab/check/report.py",
+        "mslab/check/records.py",
         "return self.pixels or self.sha256",
         "return self.sha256",
         "test_check",

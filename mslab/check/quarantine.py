@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from mslab.check.pool import ask
-from mslab.check.report import DatasetReport, Finding, printable
+from mslab.check.records import Finding, printable
+from mslab.check.report import DatasetReport
 from mslab.errors import DatasetError
 
 LOG = (

@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 from mslab.check.pool import ask
-from mslab.check.report import printable
+from mslab.check.records import printable
 from mslab.check.worker import FORMATS
 from mslab.checkpoint import write_text
 from mslab.data import batching

@@ -21,7 +21,7 @@ from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport, check_dataset
-from mslab.check.report import printable
+from mslab.check.records import printable
 from mslab.checkpoint import write_text
 from mslab.data import batching
 from mslab.errors import ConfigError, DatasetError, MslabError, RunError
