@@ -968,7 +968,7 @@ MUTANTS = [
     ),
     Mutant(
         "a report shows no other images than those of its run",
-        "mslab/report/single.py",
+        "mslab/report/validation.py",
         '    if report.fingerprint != data["fingerprint"]:',
         "    if not report.fingerprint:",
         "test_report",
@@ -984,7 +984,7 @@ MUTANTS = [
     ),
     Mutant(
         "a report's JSON cannot end the element that it stands in",
-        "mslab/report/writing.py",
+        "mslab/report/markup.py",
         'for character in "<>&',
         'for character in "&',
         "test_embedded_json",

@@ -935,7 +935,7 @@ def find_suspects(
         log.info("%s", path)
     write_json(json_file, found.to_dict())
     if json_file != "-":
-        print(suspects.table(found))
+        print(found)
 
 
 @job(app, "pack")

@@ -7,14 +7,12 @@ from typing import Any
 from mslab.config import FIELDS
 from mslab.evaluation import metrics
 from mslab.report import charts
-from mslab.report.single import plain, read_json
+from mslab.report.markup import embedded, plain, read_json
 from mslab.runs.folder import Run
 
 
 def facts(runs: Sequence[Run], t: Callable[[str], str]) -> dict[str, Any]:
     """All that the page shows, the highest validation accuracy first."""
-    from mslab.report.writing import embedded
-
     runs = sorted(runs, key=lambda run: -(run.best or {"val_acc": -1.0})["val_acc"])
     rows = [row_of(run, style) for style, run in enumerate(runs)]
     differing = [key for key in FIELDS if len({json.dumps(run.config[key]) for run in runs}) > 1]

@@ -38,9 +38,7 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
         freezing.check(names, settings)
     frozen = freezing.frozen(names, settings) if settings else frozenset()
 
-    table = Table(box=box.SIMPLE, title=f"input (1, 3, {size}, {size})")
-    table.add_column("part")
-    table.add_column("what")
+    table = Table("part", "what", box=box.SIMPLE, title=f"input (1, 3, {size}, {size})")
     for name in ("output", "tensors", "weights"):
         table.add_column(name, justify="right")
     table.add_column("frozen" if frozen else "")

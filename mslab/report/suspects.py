@@ -11,12 +11,12 @@ import csv
 import logging
 import warnings
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment
+from markupsafe import Markup
 from rich import box
 from rich.table import Table
 
@@ -27,6 +27,7 @@ from mslab.data import batching
 from mslab.errors import ConfigError, DatasetError, MslabError, RunError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference.predicting import csv_line
+from mslab.report import markup
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, render, shown
 
@@ -38,16 +39,20 @@ LISTED = 20  # and the terminal
 ADVICE = "suspects are for a person to look at; nothing was changed"
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was looked at, and the suspects: rows with the keys of COLUMNS, the least credible label first."""
+class Suspects(list[dict[str, Any]]):
+    """Rows with the keys of COLUMNS, the least credible label first, and what was looked at; shows itself."""
 
-    root: str
-    checkpoint: str
-    folds: dict[str, int]  # of each split
-    images: dict[str, batching.Images]  # of each split
-    rows: list[dict[str, Any]]
-    places: list[int]  # of each row: the position of its image in its split
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        root: str,
+        checkpoint: str,
+        folds: dict[str, int],  # of each split
+        images: dict[str, batching.Images],  # of each split
+        places: list[int],  # of each row: the position of its image in its split
+    ) -> None:
+        super().__init__(rows)
+        self.root, self.checkpoint, self.folds, self.images, self.places = root, checkpoint, folds, images, places
 
     @property
     def total(self) -> int:
@@ -61,8 +66,59 @@ class Found:
             "checkpoint": self.checkpoint,
             "images": {name: len(images) for name, images in self.images.items()},
             "folds": self.folds,
-            "suspects": self.rows,
+            "suspects": list(self),
         }
+
+    def summary(self) -> str:
+        """How many of how many, of which labels."""
+        if not self:
+            return f"no suspects among {self.total} images: every label is as credible as the others of its class"
+        labels = Counter(row["label"] for row in self)
+        most = ", ".join(f"{shown(name)} {count}" for name, count in labels.most_common(5))
+        return f"{len(self)} suspects among {self.total} images ({most}{', …' if len(labels) > 5 else ''})"
+
+    def pictures(self, most: int) -> list[str]:
+        """Thumbnails of the first suspects, for the src of a page's images."""
+        rows = self[:most]
+        texts = [""] * len(rows)
+        for name, images in self.images.items():
+            own = [i for i, row in enumerate(rows) if row["split"] == name]
+            for i, thumbnail in zip(own, gradcam.thumbnails(images, [self.places[i] for i in own]), strict=True):
+                texts[i] = gradcam.data_uri(thumbnail)
+        return texts
+
+    def page(self) -> str:
+        """The page's HTML: thumbnails with label, suggestion and probabilities. Every name in it is escaped."""
+        rows = list(zip(self, self.pictures(PICTURED), strict=False))
+        file = Path(__file__).with_name("suspects.html")
+        template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
+        return template.render(found=self, rows=rows, more=len(self) - len(rows), summary=self.summary())
+
+    def __repr__(self) -> str:
+        """The first suspects as a table, how many there are, and what that means."""
+        grid = Table(box=box.SIMPLE)
+        for name in ("file", "label", "suggested", "p(label)", "p(suggested)"):
+            grid.add_column(name, justify="right" if name.startswith("p(") else "left", overflow="fold")
+        for row in self[:LISTED]:
+            words = (cell(row[key]) for key in ("file", "label", "suggested"))
+            grid.add_row(*words, f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
+        more = len(self) - LISTED
+        lines = [render(grid)] if self else []
+        lines += [f"… and {more} more in suspects.csv"] if more > 0 else []
+        return "\n".join([*lines, self.summary(), *([ADVICE] if self else [])])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                Markup('<img alt="" src="{}" style="height:56px">').format(picture),
+                *(shown(row[key]) for key in ("file", "label", "suggested")),
+                *(f"{row[key]:.3f}" for key in ("p_label", "p_suggested")),
+            ]
+            for row, picture in zip(self, self.pictures(LISTED), strict=False)
+        ]
+        text = f"{self.summary()}{f'; {ADVICE}' if rows else ''}"
+        head = ("", "file", "label", "suggested", "p(label)", "p(suggested)")
+        return str(Markup("<p>{}</p>").format(text) + (markup.table(head, rows) if rows else ""))
 
 
 def find(
@@ -71,7 +127,7 @@ def find(
     report: DatasetReport | None = None,
     folds: int = 5,
     device: str = "auto",
-) -> Found:
+) -> Suspects:
     """The suspects in every split of a folder, by the features of a run's or checkpoint's network.
 
     `folds`: so many heads a split, each asked about the images that it was not fitted to; fewer where a class has
@@ -102,7 +158,7 @@ def find(
     found.sort(key=lambda row: (row[0]["p_label"], row[0]["file"]))
     rows = [row | {"rank": rank} for rank, (row, _) in enumerate(found, 1)]
     places = [place for _, place in found]
-    return Found(printable(str(report.root)), printable(str(loaded.path)), counts, images, rows, places)
+    return Suspects(rows, printable(str(report.root)), printable(str(loaded.path)), counts, images, places)
 
 
 def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:
@@ -159,7 +215,7 @@ def confident(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(above.any(axis=1), np.where(above, shares, -1).argmax(axis=1), -1)
 
 
-def write(found: Found, out: Path) -> tuple[Path, Path]:
+def write(found: Suspects, out: Path) -> tuple[Path, Path]:
     """Write out/suspects.csv and out/suspects.html. Returns their paths. Raises MslabError where that cannot be."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -170,11 +226,11 @@ def write(found: Found, out: Path) -> tuple[Path, Path]:
             fix="--out with another name",
         ) from None
     lines = [csv_line(COLUMNS)]
-    for row in found.rows:
+    for row in found:
         lines.append(csv_line([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()]))
     table, page_file = out / "suspects.csv", out / "suspects.html"
     write_text(table, "".join(lines))
-    write_text(page_file, page(found))
+    write_text(page_file, found.page())
     return table, page_file
 
 
@@ -205,46 +261,3 @@ def plain(text: str) -> str:
 def numbers(line: list[str]) -> dict[str, float]:
     *_, p_label, p_suggested, rank = line
     return {"p_label": float(p_label), "p_suggested": float(p_suggested), "rank": int(rank)}
-
-
-def page(found: Found) -> str:
-    """The page's HTML: thumbnails with label, suggestion and probabilities. Every name in it is escaped."""
-    rows = list(zip(found.rows, pictures(found, PICTURED), strict=False))
-    file = Path(__file__).with_name("suspects.html")
-    template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
-    more, summary = len(found.rows) - len(rows), summary_of(found)
-    return template.render(found=found, rows=rows, more=more, summary=summary)
-
-
-def pictures(found: Found, most: int) -> list[str]:
-    """Thumbnails of the first suspects, for the src of a page's images."""
-    rows = found.rows[:most]
-    texts = [""] * len(rows)
-    for name, images in found.images.items():
-        own = [i for i, row in enumerate(rows) if row["split"] == name]
-        for i, thumbnail in zip(own, gradcam.thumbnails(images, [found.places[i] for i in own]), strict=True):
-            texts[i] = gradcam.data_uri(thumbnail)
-    return texts
-
-
-def summary_of(found: Found) -> str:
-    """How many of how many, of which labels."""
-    if not found.rows:
-        return f"no suspects among {found.total} images: every label is as credible as the others of its class"
-    labels = Counter(row["label"] for row in found.rows)
-    most = ", ".join(f"{shown(name)} {count}" for name, count in labels.most_common(5))
-    return f"{len(found.rows)} suspects among {found.total} images ({most}{', …' if len(labels) > 5 else ''})"
-
-
-def table(found: Found) -> str:
-    """The first suspects, how many there are, and what that means."""
-    grid = Table(box=box.SIMPLE)
-    for name in ("file", "label", "suggested", "p(label)", "p(suggested)"):
-        grid.add_column(name, justify="right" if name.startswith("p(") else "left", overflow="fold")
-    for row in found.rows[:LISTED]:
-        words = (cell(row[key]) for key in ("file", "label", "suggested"))
-        grid.add_row(*words, f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
-    more = len(found.rows) - LISTED
-    lines = [render(grid)] if found.rows else []
-    lines += [f"… and {more} more in suspects.csv"] if more > 0 else []
-    return "\n".join([*lines, summary_of(found), *([ADVICE] if found.rows else [])])
