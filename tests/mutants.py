@@ -851,8 +851,8 @@ MUTANTS = [
     Mutant(
         "a pickle names nothing but tensors",
         "mslab/checkpoint/pth.py",
-        '        raise ValueError(f"it holds {module}.{name}, and only tensors are read")',
-        "        return super().find_class(module, name)",
+        '            raise ValueError(f"it holds {module}.{name}, and only tensors are read")',
+        "            return super().find_class(module, name)",
         "test_broken_checkpoints",
         "pth and class",
     ),

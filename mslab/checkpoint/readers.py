@@ -1,6 +1,7 @@
 """Bounded readers of .ckpt, MINDIR, safetensors and ONNX. A file's own sizes are checked before they are used.
 
-Every reader takes a file's bytes and gives (tensors as NumPy arrays, texts). They raise ValueError with a few words.
+Every reader takes a file's bytes and gives (tensors as NumPy arrays, texts). Whatever damaged or hostile bytes can
+cause, it raises as ValueError with a few words; any other error is a bug of ours.
 """
 
 import json
@@ -172,20 +173,17 @@ def read_mindir(content: memoryview) -> Found:
 def pairs(message: memoryview, field: int) -> dict[str, str]:
     """Texts by name: the entries {key = 1; value = 2} of this field."""
     found: dict[str, str] = {}
-    for number, kind, entry in fields(message):
-        if (number, kind) == (field, 2):
-            parts = {inner: bytes(value).decode() for inner, inner_kind, value in fields(entry) if inner_kind == 2}
-            found[parts.get(1, "")] = parts.get(2, "")
+    for entry in messages(message, field):
+        parts = {number: bytes(value).decode() for number, kind, value in fields(entry) if kind == 2}
+        found[parts.get(1, "")] = parts.get(2, "")
     return found
 
 
 def _initialisers(content: memoryview, field: int, reader: Callable[[Any], tuple[str, np.ndarray]]) -> dict:
     tensors: dict[str, np.ndarray] = {}
-    for number, kind, graph in fields(content):
-        for inner, inner_kind, value in fields(graph) if (number, kind) == (7, 2) else ():
-            if (inner, inner_kind) != (field, 2):
-                continue
-            name, values = reader(value)
+    for graph in messages(content, 7):
+        for message in messages(graph, field):
+            name, values = reader(message)
             if name in tensors:
                 raise ValueError(f"{name} is there twice")
             tensors[name] = values
@@ -255,6 +253,11 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
         yield number, kind, value
 
 
+def messages(data: memoryview, field: int) -> Iterator[memoryview]:
+    """What a message holds in this field: messages, texts or bytes."""
+    return (value for number, kind, value in fields(data) if (number, kind) == (field, 2))
+
+
 def varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
@@ -263,7 +266,7 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
         byte = data[at]
         value |= (byte & 127) << shift
         at += 1
-        if byte < 128:
+        if byte < 128 and value < 2**64:
             return value, at
     raise ValueError(f"byte {at} belongs to no such file")
 

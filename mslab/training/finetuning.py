@@ -102,7 +102,7 @@ def prepare_incremental(config: EasyDict, source: str | Path, report: DatasetRep
 def _prepare(
     kind: str,
     config: EasyDict,
-    weights: checkpoint.Weights,
+    weights: checkpoint.Checkpoint,
     report: DatasetReport,
     name: str,
     only: str | None = None,
@@ -129,7 +129,7 @@ def _prepare(
     return run
 
 
-def read_backbone(path: str | Path) -> checkpoint.Weights:
+def read_backbone(path: str | Path) -> checkpoint.Checkpoint:
     """The file (of a run: its best_backbone.ckpt). Raises CheckpointError where it has no backbone."""
     path = Path(path)
     if (path / "checkpoints").is_dir():
@@ -144,7 +144,7 @@ def read_backbone(path: str | Path) -> checkpoint.Weights:
     return weights
 
 
-def adopt(config: EasyDict, weights: checkpoint.Weights) -> list[str]:
+def adopt(config: EasyDict, weights: checkpoint.Checkpoint) -> list[str]:
     """Take the file's own normalisation, stage table and profile into the config; a line for each difference."""
     notes = []
     for key in ("mean", "std"):

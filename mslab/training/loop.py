@@ -14,7 +14,7 @@ from mindspore import nn
 
 from mslab import cpu_layout, model, schedule
 from mslab.check import DatasetReport, check_dataset, cores
-from mslab.checkpoint import Weights, load_exactly, read, sha256
+from mslab.checkpoint import Checkpoint, load_exactly, read, sha256
 from mslab.config import FIELDS, load_config
 from mslab.data import augment, batching, decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
@@ -160,7 +160,7 @@ def resume(path: str | Path, report: DatasetReport | None = None) -> EasyDict:
     return go_on(*reopen(path), report)
 
 
-def reopen(path: str | Path) -> tuple[Run, Weights | None]:
+def reopen(path: str | Path) -> tuple[Run, Checkpoint | None]:
     """A run to continue and its last.ckpt, None before its first epoch. Raises RunError where they do not match."""
     run = Run.open(path)
     file = run.checkpoints / "last.ckpt"
@@ -180,7 +180,7 @@ def reopen(path: str | Path) -> tuple[Run, Weights | None]:
     return run, last
 
 
-def go_on(run: Run, last: Weights | None, report: DatasetReport | None = None, group: Group = ALONE) -> EasyDict:
+def go_on(run: Run, last: Checkpoint | None, report: DatasetReport | None = None, group: Group = ALONE) -> EasyDict:
     """Continue where the run is: check that its images are the same, then train the rest, alone or in a group."""
     config = run.config
     if run.finished:
@@ -216,7 +216,7 @@ def same_data(run: Run, report: DatasetReport | None = None) -> DatasetReport:
     return report
 
 
-def go(run: Run, report: DatasetReport, last: Weights | None = None, group: Group = ALONE) -> EasyDict:
+def go(run: Run, report: DatasetReport, last: Checkpoint | None = None, group: Group = ALONE) -> EasyDict:
     """Start the device, build the network, give it the weights it begins with, and train."""
     config = run.config
     share_batch(run, group)
@@ -285,7 +285,7 @@ def lr_factor(config: Mapping[str, Any], workers: int) -> float:
     return {"none": 1.0, "linear": float(workers), "sqrt": workers**0.5}[config["lr_scaling"]]
 
 
-def parent_of(run: Run) -> Weights:
+def parent_of(run: Run) -> Checkpoint:
     """The file that a run began from. Raises RunError where it has changed since."""
     parent = run.manifest["parent"]
     if not Path(parent["file"]).is_file() or sha256(Path(parent["file"])) != parent["sha256"]:
@@ -297,7 +297,7 @@ def parent_of(run: Run) -> Weights:
     return read(parent["file"])
 
 
-def load_parent(network: nn.Cell, weights: Weights, config: EasyDict, manifest: Mapping[str, Any]) -> str:
+def load_parent(network: nn.Cell, weights: Checkpoint, config: EasyDict, manifest: Mapping[str, Any]) -> str:
     """Put a parent's weights into a fresh network: its backbone and, in incremental training, its head's known rows."""
     only = manifest["parent"].get("only")
     text = load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone", only)
@@ -320,7 +320,7 @@ def load_parent(network: nn.Cell, weights: Weights, config: EasyDict, manifest: 
 
 
 def run_training(
-    run: Run, network: nn.Cell, report: DatasetReport, last: Weights | None = None, group: Group = ALONE
+    run: Run, network: nn.Cell, report: DatasetReport, last: Checkpoint | None = None, group: Group = ALONE
 ) -> EasyDict:
     """Train `network` as run.config says, with the optimizer of `last` where given."""
     start, config = time.perf_counter(), run.config

@@ -13,7 +13,7 @@ from easydict import EasyDict
 from mindspore import nn
 
 from mslab import cpu_layout
-from mslab.checkpoint import Weights, load_exactly
+from mslab.checkpoint import Checkpoint, load_exactly
 from mslab.data import batching
 from mslab.errors import TrainingError
 from mslab.evaluation import measuring
@@ -217,7 +217,7 @@ class Plan:
             for name, value in raw.items():
                 cpu_layout.overwrite(own[name], value)
 
-    def resume(self, last: Weights | None, epoch: int) -> str:
+    def resume(self, last: Checkpoint | None, epoch: int) -> str:
         """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.
 
         Only the first of several workers has `last`; the others get what it holds.
