@@ -478,8 +478,8 @@ MUTANTS = [
     Mutant(
         "decoded images of another data set are not taken",
         "mslab/data/decoded.py",
-        "f\"{report.fingerprint} {devices.version('mindspore')}\"",
-        "devices.version('mindspore')",
+        "f\"{report.fingerprint} {versions.version('mindspore')}\"",
+        "versions.version('mindspore')",
         "test_cache",
         "on_disk",
     ),
@@ -603,8 +603,11 @@ MUTANTS = [
     Mutant(
         "the rate finder puts the weights back, also where it is stopped",
         "mslab/experiments/lr_find.py",
-        "    try:\n        yield\n    finally:\n        for name, parameter in network.parameters_dict().items():\n            cpu_layout.overwrite(parameter, before[name])\n",
-        "    yield\n    for name, parameter in network.parameters_dict().items():\n        cpu_layout.overwrite(parameter, before[name])\n",
+        "    try:\n        yield\n    finally:\n"
+        "        for name, parameter in network.parameters_dict().items():\n"
+        "            cpu_layout.overwrite(parameter, before[name])\n",
+        "    yield\n    for name, parameter in network.parameters_dict().items():\n"
+        "        cpu_layout.overwrite(parameter, before[name])\n",
         "test_ratefinder",
         "put_back",
     ),

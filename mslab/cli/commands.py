@@ -568,7 +568,7 @@ def train(
     settings, report = checked_config(str(config), overrides, skip_check)
     if crew is None:
         without_workers(settings, overrides)
-    from mslab.training import finetuning
+    from mslab.training import finetuning, launching, loop
 
     name = Path(str(config)).stem
     if crew is not None and source is not None:
@@ -639,7 +639,7 @@ def transfer(
         return
     if crew is None:
         without_workers(settings, overrides)
-    from mslab.training import finetuning
+    from mslab.training import finetuning, launching
 
     stem = Path(config).stem
     if crew is not None:

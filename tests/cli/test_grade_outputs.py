@@ -64,7 +64,7 @@ def test_the_zip_has_what_gradescope_asks_for_and_all_that_it_needs(zipped, squa
         entries = {entry.filename: entry for entry in archive.infolist()}
         assert archive.testzip() is None and list(entries) == sorted(entries)
         assert {"setup.sh", "run_autograder", "rubric.yaml", "constraints.txt", "project/pyproject.toml"} < set(entries)
-        assert {"project/mslab/cli.py", "project/mslab/grade/feedback.html"} < set(entries)
+        assert {"project/mslab/cli/__init__.py", "project/mslab/grade/feedback.html"} < set(entries)
         images = {name for name in entries if name.startswith("data/")}
         own = (squares / "three" / "val").rglob("*.png")
         assert images == {f"data/{path.relative_to(squares / 'three')}" for path in own}  # no training images

@@ -7,7 +7,7 @@ GIB = 2**30
 
 
 def test_the_accepted_cann_versions_are_the_installed_mindspores_own():
-    if gathering.runtime.version("mindspore") == "2.8.0":
+    if gathering.versions.version("mindspore") == "2.8.0":
         assert gathering.cann_accepted() == ["8.2", "8.3", "8.5"]
     assert gathering.cann_accepted()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from helpers import figures, settings, weights
 
 import mslab
-from mslab.checkpoint import reading
+from mslab import checkpoint
 from mslab.runs.folder import Run
 from mslab.training import loop
 
@@ -27,7 +27,7 @@ def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, mo
         with monkeypatch.context() as patch:
             if run.epoch == 2:
                 for name in ("write_text", "save"):
-                    patch.setattr(reading, name, watched(getattr(reading, name)))
+                    patch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
             end_epoch(run, *rest)
 
     with monkeypatch.context() as patch:

@@ -10,8 +10,8 @@ from helpers import PROJECT
 PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
-    "errors", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint", "data", "runs", "evaluation",
-    "training", "inference", "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
+    "errors", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint", "data", "runs",
+    "evaluation", "training", "inference", "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
 ]
 # fmt: on
 MOST = {"__init__": 60, "module": 400, "function": 60}  # lines
