@@ -867,6 +867,21 @@ MUTANTS = [
         "test_broken_checkpoints",
     ),
     Mutant(
+        "a bug of a reader is not told as a damaged file",
+        "mslab/checkpoint/pth.py",
+        "        if frame.f_code.co_filename != pickle.__file__:\n",
+        "        if not frame:\n",
+        "test_broken_checkpoints",
+        "bug",
+    ),
+    Mutant(
+        "what a pickle uses as a name has no depth",
+        "mslab/checkpoint/pth.py",
+        "    if any(isinstance(key, tuple) for key in keys):\n",
+        "    if any(key == () for key in keys):\n",
+        "test_broken_checkpoints",
+    ),
+    Mutant(
         "convert keeps padding, pooling and epsilon of the network",
         "mslab/checkpoint/converting.py",
         '| {"stages": weights.stages, "profile": weights.profile}',

@@ -10,23 +10,9 @@ from mslab.check.report import DatasetReport
 
 GREY = ("1", "L", "P")  # nothing is lost when these become RGB
 COLOUR = ("RGB",)
-LOST = {
-    "CMYK": "its inks",
-    "LAB": "its colour space",
-    "RGBA": "transparency",
-    "LA": "transparency",
-    "PA": "transparency",
-}
-SUFFIX_FORMATS = {
-    ".jpg": ("JPEG", "MPO"),
-    ".jpeg": ("JPEG", "MPO"),
-    ".png": ("PNG",),
-    ".bmp": ("BMP", "DIB"),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
-    ".gif": ("GIF",),
-    ".webp": ("WEBP",),
-}
+LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", "LA", "PA"), "transparency")
+SUFFIX_FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",), ".bmp": ("BMP", "DIB")}
+SUFFIX_FORMATS |= {".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",), ".webp": ("WEBP",)}
 Rule = Callable[[DatasetReport], Iterator[Finding]]
 Fix = Callable[[DatasetReport, Split], str]
 STRIDE = 32  # pixels: the network's last stage sees less than one position of a smaller image

@@ -12,7 +12,7 @@ SHOWN = 5  # findings of one code that a message lists
 TABLED = 100  # findings that a notebook's table lists
 
 
-class Checked(Protocol):
+class Findings(Protocol):
     """What is told of a DatasetReport."""
 
     root: Path
@@ -34,7 +34,7 @@ def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]
             yield severity, code, [f for f in findings if (f.code, f.severity) == (code, severity)]
 
 
-def summary(report: Checked) -> str:
+def summary(report: Findings) -> str:
     """ "2 errors (stray-folder, format), 1 warning", or "nothing found"."""
     parts = []
     for severity in SEVERITIES:
@@ -46,13 +46,13 @@ def summary(report: Checked) -> str:
     return text if report.complete else f"stopped before all images were seen; so far: {text}"
 
 
-def brief(report: Checked) -> str:
+def brief(report: Findings) -> str:
     """What is there and what was found, in a few lines."""
     where = f"; mslab check {shlex.quote(str(report.root))} lists them" if report.findings else ""
     return "\n".join([*_contents(report), f"data check: {summary(report)}{where}"])
 
 
-def _contents(report: Checked) -> list[str]:
+def _contents(report: Findings) -> list[str]:
     lines = [f"{printable(str(report.root))}: {report.images} images, {len(report.class_names)} classes"]
     for name, split in report.counts.items():
         numbers = ", ".join(f"{printable(c)} {n}" for c, n in split.items())
@@ -60,7 +60,7 @@ def _contents(report: Checked) -> list[str]:
     return lines
 
 
-def full(report: Checked) -> str:
+def full(report: Findings) -> str:
     """What is there and the first findings of each code, with their fixes."""
     lines = _contents(report)
     for severity, code, same in by_code(report.findings):
@@ -72,7 +72,7 @@ def full(report: Checked) -> str:
     return "\n".join([*lines, "", summary(report)])
 
 
-def table(report: Checked) -> str:
+def table(report: Findings) -> str:
     """A notebook's table of the findings, in HTML."""
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in finding.to_dict().values()) + "</tr>"

@@ -29,7 +29,7 @@ PROTO FRAME STOP MARK POP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BIN
 EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
 BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID
 """
-UNREADABLE = 0x61  # flags of a zip's files that are encrypted or patched
+CODED = 0x61  # flags of a zip's files that are encrypted or patched
 WHERE = ("state_dict", "model_state_dict", "model", "net", "network")  # where training scripts put the weights
 
 
@@ -121,14 +121,11 @@ def unpickled(reader: type, content: bytes, does: str) -> Any:
 
 
 def opened(content: bytes) -> zipfile.ZipFile:
-    """The zip. Each of its files can be read as it lies there."""
+    """The zip, of which the list of files was read."""
     try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
+        return zipfile.ZipFile(io.BytesIO(content))
     except NotImplementedError as error:  # of a version to come
         raise ValueError(str(error)) from None
-    if any(info.flag_bits & UNREADABLE for info in archive.infolist()):
-        raise ValueError("it is encrypted")
-    return archive
 
 
 def read_pth(content: bytes) -> Found:
@@ -138,8 +135,8 @@ def read_pth(content: bytes) -> Found:
         pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1 or len(members) > MAX_TENSORS or len(members) < len(archive.infolist()):
             raise ValueError("a zip, but none that torch.save wrote")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-            raise ValueError("it is compressed, which torch.save does not do")
+        if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & CODED for info in members.values()):
+            raise ValueError("it is compressed or encrypted, which torch.save does not do")
         if sum(info.file_size for info in members.values()) > len(content):
             raise ValueError("its parts would lie over each other")
         if members[pickles[0]].file_size > MAX_PICKLE:

@@ -165,8 +165,6 @@ def tiles(
         sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x, y))
         if not good:
             draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red", width=3)
-        size = min(
-            13, int(13 * side / max(side, draw.textlength(words, font_size=13)))
-        )  # long ones are written smaller
+        size = int(13 * side / max(side, draw.textlength(words, font_size=13)))  # long ones are written smaller
         draw.text((x, y + side + 1), words if good else f"x {words}", fill="black" if good else "red", font_size=size)
     return sheet

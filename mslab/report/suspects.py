@@ -22,9 +22,9 @@ from rich.table import Table
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.records import printable
-from mslab.checkpoint import write_text
+from mslab.checkpoint import make_folder, write_text
 from mslab.data import batching
-from mslab.errors import ConfigError, DatasetError, MslabError, RunError
+from mslab.errors import ConfigError, DatasetError, RunError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference.predicting import csv_line
 from mslab.report import markup
@@ -217,14 +217,7 @@ def confident(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def write(found: Suspects, out: Path) -> tuple[Path, Path]:
     """Write out/suspects.csv and out/suspects.html. Returns their paths. Raises MslabError where that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MslabError(
-            f"{out} cannot be made: {error.strerror}.",
-            expected="a folder that can be written to",
-            fix="--out with another name",
-        ) from None
+    make_folder(out)
     lines = [csv_line(COLUMNS)]
     for row in found:
         lines.append(csv_line([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()]))

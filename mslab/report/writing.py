@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from mslab.checkpoint import write_text
+from mslab.checkpoint import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.words import translator
 from mslab.runs.folder import Run
@@ -27,7 +27,7 @@ def write_report(
     one = len(opened) == 1
     target = Path(out) if out else (opened[0].path / "report.html" if one else Path("report.html"))
     t = translator(lang)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     facts = single.facts(opened[0], t, device) if one else several.facts(opened, t)
     write_text(target, render("run.html" if one else "several.html", facts, lang))
     return target
