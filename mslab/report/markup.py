@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mslab.errors import MslabError
+from mslab.runs.folder import Run
 
 
 def shaded(count: int, share: float) -> Markup:
@@ -43,6 +44,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The same with null in place of NaN, which JSON has not."""
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+
+
+def figures_of(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's JSON says of a run; `result` is its eval.json."""
+    history = plain(run.rows)
+    return {"path": str(run.path), "config": run.config, "manifest": run.manifest, "history": history, "eval": result}
 
 
 def embedded(content: Mapping[str, Any]) -> Markup:

@@ -7,7 +7,7 @@ from typing import Any
 from mslab.config import FIELDS
 from mslab.evaluation import metrics
 from mslab.report import charts
-from mslab.report.markup import embedded, plain, read_json
+from mslab.report.markup import embedded, figures_of, read_json
 from mslab.runs.folder import Run
 
 
@@ -17,16 +17,7 @@ def facts(runs: Sequence[Run], t: Callable[[str], str]) -> dict[str, Any]:
     rows = [row_of(run, style) for style, run in enumerate(runs)]
     differing = [key for key in FIELDS if len({json.dumps(run.config[key]) for run in runs}) > 1]
     names = [tuple(run.manifest["class_names"]) for run in runs]
-    numbers = [
-        {
-            "path": str(run.path),
-            "config": run.config,
-            "manifest": run.manifest,
-            "history": plain(run.rows),
-            "eval": row["eval"],
-        }
-        for run, row in zip(runs, rows, strict=True)
-    ]
+    numbers = [figures_of(run, row["eval"]) for run, row in zip(runs, rows, strict=True)]
     return {
         "title": f"{len(runs)} {t('runs')} · mslab",
         "rows": rows,

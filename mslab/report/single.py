@@ -12,7 +12,7 @@ from mslab.config import FIELDS
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
 from mslab.report import charts, validation
-from mslab.report.markup import embedded, plain, read_json
+from mslab.report.markup import embedded, figures_of, read_json
 from mslab.report.validation import CLASSES, Translate
 from mslab.runs.folder import COLUMNS, Run
 from mslab.training import freezing
@@ -64,8 +64,7 @@ def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
         page |= {"right": right, "interval": metrics.interval(right, result["images"])}
         page |= {"matrix": table_of(matrix, classes), "per_class": per_class(result, matrix)}
     page |= found
-    numbers = {"path": str(run.path), "config": config, "manifest": manifest, "history": plain(run.rows)}
-    numbers |= {"eval": result, "predictions": found.get("predictions")}
+    numbers = figures_of(run, result) | {"predictions": found.get("predictions")}
     page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [numbers]})
     page["contents"] = contents(page)
     return page
