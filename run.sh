@@ -3,6 +3,7 @@
 #   ./run.sh demo          the whole lab on drawn images
 #   ./run.sh test [--all]  the test suite; --all adds the slow ones; what follows goes to pytest
 #   ./run.sh test --mutants [NUMBER|WORD …]  breaks mslab in a copy, promise by promise, and says what the tests notice
+#   ./run.sh bench NAME …  a benchmark of this project beside others; ./run.sh bench lists them
 #   ./run.sh COMMAND …     .venv/bin/mslab COMMAND …
 # MSLAB_PYTHON=…     another Python 3.10 to 3.12 than the one found
 # MSLAB_MINDSPORE=…  another MindSpore, 2.7.0 to 2.10.0, in a folder of its own (.venv-2.10.0)
@@ -78,8 +79,12 @@ test)
     # a process a core, each on a core of its own (tests/conftest.py); -n 0 runs all in one, for a debugger
     exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist worksteal ${quick:+-m "$quick"} "$@"
     ;;
+bench) # benchmarks/ is beside mslab/ and not installed; files are named from the caller's folder
+    shift
+    PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec "$venv/bin/python" -m benchmarks "$@"
+    ;;
 "" | -h | --help)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
     echo
     exec "$venv/bin/mslab" --help
     ;;

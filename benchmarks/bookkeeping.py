@@ -10,29 +10,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from easydict import EasyDict
 from rich import box
 from rich.table import Table
 
-from mslab.check import DatasetReport
-from mslab.runs.folder import Run
+from mslab.check import DatasetReport, cores
+from mslab.config import Settings
+from mslab.config.resolve import Machine, resolve
+from mslab.runs.folder import RunFolder
+from mslab.runtime import devices
 from mslab.runtime.tables import render
 
-# Run.create is measured as a whole
-KEPT = ("took", "write_manifest", "write_history", "write_steps", "write_json", "ended")
+# RunFolder.create is measured as a whole
+KEPT = ("record_device", "write_manifest", "write_history", "write_steps", "write_json", "finalize")
 
 
-class Bare(Run):
+class Bare(RunFolder):
     """A run that writes its checkpoints, and nothing else."""
 
     @classmethod
-    def begin(cls, path: Path, config: EasyDict, report: DatasetReport) -> "Bare":
+    def begin(cls, path: Path, config: Settings, report: DatasetReport) -> "Bare":
         (path / "checkpoints").mkdir(parents=True)
         content: dict[str, Any] = {"kind": "train", "parent": None, "class_names": report.class_names, "metrics": {}}
         content |= {"data": {"counts": report.counts}, "rollbacks": [], "warnings": [], "workers": 1}
         return cls(path, config, content)
 
-    def took(self, device: str) -> None:
+    def record_device(self, device: str) -> None:
         self.manifest["device"] = device
 
     def write_steps(self, losses: Sequence[float]) -> None: ...
@@ -46,7 +48,7 @@ class Bare(Run):
         yield
 
 
-class Timed(Run):
+class Timed(RunFolder):
     """A run as it always is, with the seconds that its bookkeeping took."""
 
     spent = 0.0
@@ -54,8 +56,8 @@ class Timed(Run):
 
 
 def timed(name: str) -> Callable:
-    """The method of Run, its time added to `spent`."""
-    method = getattr(Run, name)
+    """The method of RunFolder, its time added to `spent`."""
+    method = getattr(RunFolder, name)
 
     def wrapped(self: Timed, *arguments: Any) -> Any:
         start, self.depth = time.perf_counter(), self.depth + 1
@@ -73,26 +75,25 @@ for _name in KEPT:
 
 
 def bench_bookkeeping(
-    config: EasyDict, report: DatasetReport, repeats: int, folder: Path, progress: Callable[[str], Any]
+    config: Settings, report: DatasetReport, repeats: int, folder: Path, progress: Callable[[str], Any]
 ) -> list[dict[str, Any]]:
     """Rows of {kept, seconds, inside}: `inside` are the seconds spent on it, None without. Leaves runs in `folder`."""
-    from mslab.training import loop
+    from mslab.training import start
 
-    loop.settle(config)
+    machine = Machine(devices.choose_device(config.device), cores())
+    settings, _ = resolve(config, sum(report.counts["train"].values()), None, machine)
     rows: list[dict[str, Any]] = []
     for turn in range(repeats):
         for kept in (True, False) if turn % 2 == 0 else (False, True):
-            start = time.perf_counter()
-            settings = EasyDict(config)
-            run: Run
+            began = time.perf_counter()
+            run: RunFolder
             if kept:
                 run = Timed.create(f"bookkeeping-{turn}", settings, report)
-                begun = time.perf_counter() - start
+                begun = time.perf_counter() - began
             else:
                 run = Bare.begin(folder / f"bare-{turn}", settings, report)
-            with run.recording():
-                loop.go(run, report)
-            rows.append({"kept": kept, "seconds": time.perf_counter() - start})
+            start.carry_out(run, report)
+            rows.append({"kept": kept, "seconds": time.perf_counter() - began})
             rows[-1]["inside"] = begun + run.spent if isinstance(run, Timed) else None
             for file in run.checkpoints.iterdir():
                 file.unlink()

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from easydict import EasyDict
 from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport
+from mslab.config import Settings
 from mslab.runtime.tables import render
 
 log = logging.getLogger("mslab")
@@ -40,7 +40,7 @@ FOR_RARE: dict[str, dict[str, Any]] = {
 
 
 def bench_knobs(
-    config: EasyDict,
+    config: Settings,
     seeds: int,
     report: DatasetReport,
     test: DatasetReport,
@@ -48,7 +48,7 @@ def bench_knobs(
 ) -> list[dict[str, Any]]:
     """Rows of {knob, imbalanced, seed, test_acc, seconds}; each run has equally many steps. Leaves runs/knobs-…/."""
     from mslab.evaluation import measuring
-    from mslab.training import loop
+    from mslab.training import start
 
     every = sum(report.counts["train"].values())
     folder = f"knobs-{datetime.now():%Y%m%d-%H%M%S}"
@@ -58,7 +58,7 @@ def bench_knobs(
         for data, knobs in ((report, KNOBS), (imbalanced(report, seed), FOR_RARE)):
             for knob, settings in knobs.items():
                 name = f"{folder}/{len(rows) + 1:02}"
-                done = loop.train(config | settings | {"seed": seed}, report=data, name=name, epoch_images=every)
+                done = start.train(config.replace(**settings, seed=seed), report=data, name=name, epoch_images=every)
                 accuracy = measuring.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
                 for file in (Path(done.run) / "checkpoints").iterdir():
                     file.unlink()  # they are large, and nobody goes on from them

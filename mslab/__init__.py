@@ -14,8 +14,8 @@ from mslab.runtime import console, versions
 __version__ = "0.1.0"
 
 PUBLIC = {  # name -> module; imported at first use, since MindSpore takes seconds to import
-    "train": "training.loop",
-    "transfer": "training.finetuning",
+    "train": "training.start",
+    "transfer": "training.start",
     "evaluate": "evaluation.measuring",
     "load_network": "evaluation.measuring",
     "check_dataset": "check",

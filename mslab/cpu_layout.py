@@ -31,7 +31,7 @@ def names_kept(network: nn.Cell) -> Iterator[None]:
         parameter.name = names[id(parameter)]
 
 
-def replace(network: nn.Cell, wanted: Callable[[nn.Cell], bool], make: Callable[[nn.Cell], nn.Cell]) -> None:
+def replace_cells(network: nn.Cell, wanted: Callable[[nn.Cell], bool], make: Callable[[nn.Cell], nn.Cell]) -> None:
     """Put make(cell) in the place of every cell inside that is wanted. `make` takes over the cell's parameters."""
     with names_kept(network):
         for _, parent in list(network.cells_and_names()):
@@ -120,4 +120,4 @@ def set_apart(stage: nn.Cell, groups: int, size: int) -> None:
     def mixes(cell: nn.Cell) -> bool:
         return isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0] > 0)
 
-    replace(stage, mixes, lambda conv: Apart(conv, groups))
+    replace_cells(stage, mixes, lambda conv: Apart(conv, groups))

@@ -98,7 +98,7 @@ def _data(root: Path, settings: Mapping[str, str]) -> dict[str, str]:
 def main(arguments: Sequence[str]) -> None:
     """Write the config to the output folder, go there, and do what mslab's command line does."""
     from mslab.checkpoint import write_text
-    from mslab.cli.commands import app
+    from mslab.cli import app
 
     try:
         out, text, words = translate(arguments)

@@ -1,4 +1,4 @@
-"""Learning rate per step: pure functions of the config, no MindSpore.
+"""Learning rate per step: pure functions, no MindSpore.
 
 Every curve is as long as its run, float32 (epochs * steps_per_epoch,), and exact at its borders: a part that ends at
 epoch 5 has its last value at the first step of epoch 6, where the next part begins; the last one at the last step.
@@ -6,9 +6,8 @@ epoch 5 has its last value at the first step of epoch 6, where the next part beg
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -83,29 +82,6 @@ def plateau_factor(accuracies: Sequence[float], patience: int, factor: float) ->
         if waited == patience:
             total, waited = total * factor, 0
     return total
-
-
-def rates(config: Mapping[str, Any], steps_per_epoch: int, factor: float = 1.0) -> np.ndarray:
-    """The whole run's rates, float32 (epochs * steps_per_epoch,), before plateau lowers them.
-
-    `factor` multiplies lr_max, or all of a strategy: several workers share a step.
-    """
-    epochs, kind, strategy = config["epochs"], config["lr_scheduler"], config["learning_rate_strategy"]
-    if strategy:
-        phases = parse(strategy)
-        phases = phases if phases[0].end else [Phase(epochs, phases[0].first, phases[0].last, "constant")]
-        return (factor * strategy_rates(phases, steps_per_epoch)).astype(np.float32)
-    run = (epochs, steps_per_epoch, config["warmup_epochs"], config["lr_init"], config["lr_max"] * factor)
-    if kind == "warmup_cosine":
-        return warmup_cosine(*run, config["lr_end"], config["cosine_cycles"])
-    if kind == "one_cycle":
-        return one_cycle(*run, config["lr_end"])
-    if kind != "step":  # constant, and where plateau begins
-        return falling(*run, [], 1.0)
-    if config["lr_scheduler_step"]:
-        return falling(*run, [int(e) for e in config["lr_scheduler_step"].split(",")], config["lr_scheduler_factor"])
-    size = config["step_lr_step_size"]
-    return falling(*run, range(size, epochs, size), config["step_lr_gamma"])
 
 
 # --- ModelArts' strategy language ------------------------------------------------------------------------------------

@@ -67,26 +67,37 @@ def overrides(config: dict) -> list[str]:
 
 def cli(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
     """`mslab …` in this process: its exit code, and what standard output and standard error would have got."""
-    from mslab.cli import commands as command
+    from mslab.cli import app
 
+    return _called(app, "mslab", arguments, cwd, env)
+
+
+def bench(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
+    """`./run.sh bench …` likewise."""
+    from benchmarks.__main__ import app
+
+    return _called(app, "./run.sh bench", arguments, cwd, env)
+
+
+def _called(app, program: str, arguments, cwd, env) -> subprocess.CompletedProcess:
     words = [str(argument) for argument in arguments]
     with ExitStack() as stack:
         here = Path.cwd()
         stack.callback(os.chdir, here)
         os.chdir(cwd or here)
         stack.enter_context(mock.patch.dict(os.environ, {"COLUMNS": "120"} | (env or {})))
-        stack.enter_context(mock.patch.object(sys, "argv", ["mslab", *words]))
+        stack.enter_context(mock.patch.object(sys, "argv", [*program.split(), *words]))
         output = stack.enter_context(_captured("stdout"))
         errors = stack.enter_context(_captured("stderr"))
         try:
-            command.app(words, prog_name="mslab")
+            app(words, prog_name=program)
             code = 0
         except SystemExit as leaving:
             code = leaving.code
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         output.seek(0), errors.seek(0)
-        return subprocess.CompletedProcess(["mslab", *words], code, output.read(), errors.read())
+        return subprocess.CompletedProcess([program, *words], code, output.read(), errors.read())
 
 
 @contextmanager
@@ -162,14 +173,14 @@ def newest(pattern: str = "*") -> Path:
 @contextmanager
 def stopped_after(epochs: int = 1) -> Iterator[None]:
     """Ctrl-C comes after so many epochs of any run in this block, and is expected to end it."""
-    from mslab.runs.folder import Run
+    from mslab.runs.folder import RunFolder
 
-    end_epoch = Run.end_epoch
+    end_epoch = RunFolder.commit
 
     def ending(self, *rest):
         end_epoch(self, *rest)
         if self.epoch == epochs:
             raise KeyboardInterrupt
 
-    with mock.patch.object(Run, "end_epoch", ending), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(RunFolder, "end_epoch", ending), pytest.raises(KeyboardInterrupt):
         yield

@@ -70,7 +70,7 @@ class DatasetReport:
     def samples(self, split: str) -> tuple[list[Path], list[int]]:
         """The files that passed and their class indices, sorted by class, then by name.
 
-        A pack has no files: of a row there is PACK/CLASS/ROW, which evaluation.images_of knows to read.
+        A pack has no files; data.sources.images_of reads its rows.
         """
         folder, classes = self.splits[split].root, self.splits[split].classes
         rows = [(folder / picture.name, i) for i, name in enumerate(self.class_names) for picture in classes[name]]

@@ -100,7 +100,8 @@ class Checkpoint:
 
     def check(self) -> None:
         """CheckpointError unless this is exactly a network of its table and profile, with or without a head."""
-        what = f"{dialects.title(self.stages, self.profile)} ({self.dialect.name}'s names)"
+        title = dialects.title(self.stages, self.profile).removeprefix("a ")
+        what = f"{title} ({self.dialect.name}'s names)"
         blocks = sum(row[0] for row in self.stages)
         shapes = dialects.layout(self.stages, self.profile) if blocks <= len(self.tensors) else {}
         if self.head:

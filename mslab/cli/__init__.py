@@ -1,5 +1,15 @@
-"""The command line: parses, calls one function, prints what comes back."""
+"""The command line: parses, calls one function, prints what comes back. MindSpore is imported inside commands only.
 
-from mslab.cli.commands import app
+options has what commands share; data, train, results, experiments and grading have a topic's commands each.
+"""
 
-__all__ = ["app"]
+from mslab.cli import data, experiments, grading, results, train
+from mslab.cli.options import app
+
+ORDER = """doctor demo check show lr-find sweep repeat tune-batch train transfer convert watch eval verify reproduce
+reproduce-all archive report predict serve export suspects pack grade"""  # of `mslab --help`
+
+app.add_typer(data.data_app, name="data")
+app.registered_commands.sort(key=lambda command: ORDER.split().index(str(command.name)))
+
+__all__ = ["app", "data", "experiments", "grading", "results", "train"]

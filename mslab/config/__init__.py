@@ -5,7 +5,8 @@ dicts and key=value; page: docs/settings.md.
 """
 
 from mslab.config.aliases import NEIGHBOURS, SAME
-from mslab.config.loading import dump_config, load_config, read_yaml
-from mslab.config.schema import FIELDS, Profile, Stage, Triple
+from mslab.config.loading import dump_config, load_config, load_settings, read_yaml
+from mslab.config.schema import FIELDS, Profile, Settings, Stage, Triple
 
-__all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Stage", "Triple", "dump_config", "load_config", "read_yaml"]
+__all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Settings", "Stage", "Triple"]
+__all__ += ["dump_config", "load_config", "load_settings", "read_yaml"]

@@ -1,4 +1,4 @@
-"""Settings: one schema in which every field says unit and effect; YAML 1.2 in, a validated EasyDict out."""
+"""Settings from outside: YAML 1.2 files, dicts and key=value in, validated Settings out; and back into YAML."""
 
 import difflib
 import io
@@ -14,52 +14,45 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mslab.config.aliases import NEIGHBOURS, SAME
-from mslab.config.rules import CONTRADICTIONS, IDLE, fill
-from mslab.config.schema import FIELDS, Profile, Schema, Stage, Triple
+from mslab.config import rules
+from mslab.config.aliases import NEIGHBOURS
+from mslab.config.rules import Problem
+from mslab.config.schema import FIELDS, Settings
 from mslab.errors import ConfigError
-
-__all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Stage", "Triple", "dump_config", "load_config", "read_yaml"]
 
 log = logging.getLogger("mslab")
 
 
 def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> EasyDict:
-    """A YAML file or a dict, with `key=value` overrides on top, as an EasyDict with every setting filled in.
+    """The same as load_settings, as an EasyDict: what the lab's scripts work with. mslab.train takes it back."""
+    return EasyDict(load_settings(source, overrides).model_dump())
+
+
+def load_settings(source: str | Path | Mapping[str, Any] | Settings, overrides: Sequence[str] = ()) -> Settings:
+    """A YAML file or a dict, with `key=value` overrides on top: every setting, validated.
 
     Raises ConfigError that lists every problem. A setting that does nothing is said, and refused among the overrides.
     """
+    if isinstance(source, Settings):
+        if not overrides:
+            return source
+        source = source.model_dump()
     where = str(source) if isinstance(source, str | Path) else "the config"
     given = read_yaml(Path(source)) if isinstance(source, str | Path) else dict(source)
-    problems: list[tuple[str, str]] = []
-    overridden: set[str] = set()
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            problems.append((text, "is no key=value; write for example lr_max=0.05"))
-            continue
-        overridden.add(key)
-        try:
-            given[key] = _yaml().load(value) if value.strip() else None
-        except YAMLError:
-            problems.append((key, f"{value!r} is no YAML value; put text with special characters in quotes"))
-            given.pop(key, None)
-            continue
-        if given[key] is None and key != "seed":  # key=null takes a setting away; seed=null draws one
-            if key not in FIELDS:
-                problems.append((key, _unknown(key)))
-            del given[key]
-    config, more = _validate({key: _plain(value) for key, value in given.items()})
+    overridden, problems = _override(given, overrides)
+    if given.get("seed", 0) is None:
+        given["seed"] = secrets.randbelow(2**31)
+        log.info(f"seed: null drew {given['seed']}; seed={given['seed']} repeats this")
+    settings, more = _validate({key: _plain(value) for key, value in given.items()})
     problems += more
-    if config.get("seed", 0) is None:
-        config["seed"] = secrets.randbelow(2**31)
-        log.info(f"seed: null drew {config['seed']}; seed={config['seed']} repeats this")
-    for name, other, text in _idle(config):
+    idle: dict[str, str] = {}
+    for name, _, text in rules.idle(settings):
+        idle.setdefault(name, text)  # the first reason counts
+    for name, text in idle.items():
         if name in overridden:
-            problems.append((name, f"does nothing here: with {other} {text}; leave it out"))
+            problems.append((name, f"does nothing here: {text}; leave it out"))
         elif name in given and given[name] != FIELDS[name].default:
-            log.info(f"note: {name} in {where} does nothing here: with {other} {text}")
+            log.info(f"note: {name} in {where} does nothing here: {text}")
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         raise ConfigError(
@@ -68,7 +61,31 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
             expected="the settings of mslab/config/schema.py, each with its unit and effect there",
             fix="correct the file, or override with key=value",
         )
-    return EasyDict(config)
+    return settings
+
+
+def _override(given: dict[str, Any], overrides: Sequence[str]) -> tuple[set[str], list[Problem]]:
+    """Put `key=value` texts into the settings given. Returns the keys, and every text that is none."""
+    keys: set[str] = set()
+    problems: list[Problem] = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            problems.append((text, "is no key=value; write for example lr_max=0.05"))
+            continue
+        keys.add(key)
+        try:
+            given[key] = _yaml().load(value) if value.strip() else None
+        except YAMLError:
+            problems.append((key, f"{value!r} is no YAML value; put text with special characters in quotes"))
+            given.pop(key, None)
+            continue
+        if given[key] is None and key != "seed":  # key=null takes a setting away; seed=null draws one
+            if key not in FIELDS:
+                problems.append((key, unknown(key)))
+            del given[key]
+    return keys, problems
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -93,14 +110,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def dump_config(config: Mapping[str, Any]) -> str:
-    """The config as YAML, one setting a line, in the schema's order, each with its unit and effect as a comment."""
-    lines = []
+def dump_config(settings: Settings) -> str:
+    """The settings as YAML, one setting a line, in the schema's order, each with its unit and effect as a comment."""
+    lines, content = [], settings.model_dump()
     for name, field in FIELDS.items():
         buffer = io.StringIO()
         writer = YAML(typ="safe", pure=True)
         writer.default_flow_style, writer.width = True, 10_000
-        writer.dump({name: _plain(config[name])}, buffer)
+        writer.dump({name: _plain(content[name])}, buffer)
         lines.append(f"{buffer.getvalue().strip()[1:-1]:<40}  # {field.description}")
     return "\n".join(lines) + "\n"
 
@@ -120,7 +137,7 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
-def _unknown(name: str) -> str:
+def unknown(name: str) -> str:
     if name in NEIGHBOURS:
         whose, ours = NEIGHBOURS[name]
         return f"'{name}' is {whose}'s name; here it is {ours if ' ' in ours else repr(ours)}"
@@ -131,12 +148,12 @@ def _unknown(name: str) -> str:
     return f"'{name}' is not a setting; did you mean '{ours}'?"
 
 
-def _validate(given: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """(the settings that are valid, with defaults; every problem)."""
-    problems: dict[str, str] = {str(name): _unknown(str(name)) for name in given if name not in FIELDS}
+def _validate(given: dict[str, Any]) -> tuple[Settings, list[Problem]]:
+    """(the settings, without those that are missing or wrong; every problem)."""
+    problems: dict[str, str] = {str(name): unknown(str(name)) for name in given if name not in FIELDS}
     known = {name: value for name, value in given.items() if name in FIELDS}
     try:
-        config = Schema(**known).model_dump()
+        config = Settings(**known).model_dump()
     except ValidationError as error:
         for item in error.errors():
             name = str(item["loc"][0])
@@ -150,26 +167,11 @@ def _validate(given: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, st
             problems.setdefault(name, text)
         defaults = {name: field.get_default() for name, field in FIELDS.items() if not field.is_required()}
         config = {name: value for name, value in (defaults | known).items() if name not in problems}
-    fill(config, given)
-    rows = list(problems.items())
-    for name, contradiction in CONTRADICTIONS:
-        try:
-            text = contradiction(config)
-        except KeyError:  # a setting it looks at is missing or wrong, which is said already
-            continue
-        if text:
-            rows.append((name, text))
-    return config, rows
-
-
-def _idle(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(setting, "another: its value", why) of each that does nothing in this config; the first reason counts."""
-    rows: dict[str, tuple[str, str, str]] = {}
-    for names, other, does_nothing, why in IDLE:
-        try:
-            if does_nothing(config):
-                for name in names.split():
-                    rows.setdefault(name, (name, f"{other}: {config[other]}", why))
-        except KeyError:  # as above
-            continue
-    return list(rows.values())
+    rules.fill(config, given)
+    if config.keys() >= FIELDS.keys():
+        settings = Settings(**config)
+    else:
+        settings = Settings.model_construct(**config)
+        for name in FIELDS.keys() - config.keys():  # where model_construct has put defaults
+            vars(settings).pop(name, None)
+    return settings, [*problems.items(), *rules.contradictions(settings)]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mslab.config import schema as source
-from mslab.config.loading import FIELDS, NEIGHBOURS, SAME
+from mslab.config.aliases import NEIGHBOURS, SAME
+from mslab.config.schema import FIELDS
 
 INTRO = """# Settings
 
@@ -49,7 +50,7 @@ def page() -> str:
 def groups() -> list[tuple[str, list[str]]]:
     """(title, settings) of each part of the schema: what its comments say."""
     text = Path(source.__file__).read_text(encoding="utf-8")
-    text = text[text.index("class Schema") : text.index("FIELDS =")]
+    text = text[text.index("class Settings") : text.index("FIELDS =")]
     found: list[tuple[str, list[str]]] = []
     for comment, name in re.findall(r"^    # (.*)$|^    (\w+): ", text, re.MULTILINE):
         if comment:

@@ -1,6 +1,6 @@
 """The schema: every setting once, with its range, its default, its unit and its effect."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -20,7 +20,7 @@ Pixels = Annotated[int, Field(ge=16, le=1024)]
 class Profile(BaseModel):
     """How a network is built beyond its table of stages; other projects' files bring their own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
     block: Literal["bottleneck", "basic"] = "bottleneck"
     padding: Literal["symmetric", "same"] = "symmetric"
     pool: Literal["symmetric", "same"] = "symmetric"
@@ -29,10 +29,10 @@ class Profile(BaseModel):
     outer_eps: float = Field(1e-5, gt=0, le=0.1)
 
 
-class Schema(BaseModel):
-    """All settings. Types are strict: "9" in quotes is text, not a number."""
+class Settings(BaseModel):
+    """All settings, frozen. Types are strict: "9" in quotes is text, not a number."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
     # data
     train_data: str = Field(description="folder with one folder of images a class, to train on")
@@ -240,7 +240,7 @@ class Schema(BaseModel):
     on_nan: Literal["stop", "rollback"] = Field(
         "stop", description="loss not finite: rollback repeats the epoch at a tenth of the rate, at most three times"
     )
-    seed: int | None = Field(
+    seed: int = Field(
         1,
         ge=0,
         le=2**31 - 1,
@@ -280,5 +280,13 @@ class Schema(BaseModel):
         0, ge=0, le=1000, description="checkpoints of this many best epochs, kept beside best.ckpt and last.ckpt"
     )
 
+    def replace(self, **changes: Any) -> "Settings":
+        """The same settings but for these. Raises ValidationError where one is unknown or out of range."""
+        return type(self)(**(self.model_dump() | changes))
 
-FIELDS = Schema.model_fields
+    def network_profile(self) -> dict[str, Any]:
+        """`profile` as model.py takes it; empty where it is not said."""
+        return self.profile.model_dump() if self.profile else {}
+
+
+FIELDS = Settings.model_fields

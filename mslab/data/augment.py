@@ -3,49 +3,51 @@
 Images are MindSpore's vision operations, batches are NumPy. With nothing asked, batches pass as they are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mindspore.dataset.transforms as transforms
 import mindspore.dataset.vision as vision
 import numpy as np
 
+from mslab.config import Settings
+
 # How far the operations of a policy go at their most: shear, part of the side, degrees, change of colours, bits
 USUAL, WIDE = (0.3, 150 / 331, 30.0, 0.9, 4), (0.99, 1 / 7, 135.0, 0.99, 6)
 
 
-def sizes(config: Mapping[str, Any]) -> tuple[int, int, int]:
+def sizes(config: Settings) -> tuple[int, int, int]:
     """Pixels: side of a training crop; an image's shorter side before measuring, and side of the middle then taken."""
-    whole = config["image_size"]
+    whole = config.image_size
     return (
-        config["train_crop_size"] or whole,
-        config["valid_resize_size"] or whole,
-        config["valid_crop_size"] or whole,
+        config.train_crop_size or whole,
+        config.valid_resize_size or whole,
+        config.valid_crop_size or whole,
     )
 
 
-def scale(config: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+def scale(config: Settings) -> tuple[list[float], list[float]]:
     """(mean, std) per channel on a scale of 0 to 1: (image/255 - mean)/std. Undivided images have a std of 1/255."""
-    return config["mean"], config["std"] if config["transform_normalize"] else [1 / 255] * 3
+    return config.mean, config.std if config.transform_normalize else [1 / 255] * 3
 
 
-def train_transforms(config: Mapping[str, Any]) -> list:
+def train_transforms(config: Settings) -> list:
     """For training. A file's bytes, uint8 (n,) -> normalised float32 (3, S, S), random as the settings say."""
-    size, crop_scale = sizes(config)[0], config["crop_scale"]
-    if crop_scale == 1 or config["cache"] != "none":
+    size, crop_scale = sizes(config)[0], config.crop_scale
+    if crop_scale == 1 or config.cache != "none":
         return whole_train_transforms(config)
     # of a large JPEG only what the crop needs is decoded
     crop = vision.RandomCropDecodeResize(size, scale=(crop_scale, 1.0), ratio=(3 / 4, 4 / 3))
     return [crop, *_after_crop(config)]
 
 
-def whole_train_transforms(config: Mapping[str, Any]) -> list:
+def whole_train_transforms(config: Settings) -> list:
     """The same with the whole image decoded first, by the first step; what comes after it works on kept pixels, too.
 
     The same crops are drawn. Pixels are equal, but for JPEGs with reduced colour resolution (4:2:0): there, the colour
     beside the crop's border is that of the image here, and of the crop alone in train_transforms.
     """
-    size, crop_scale = sizes(config)[0], config["crop_scale"]
+    size, crop_scale = sizes(config)[0], config.crop_scale
     crop = vision.RandomResizedCrop(size, scale=(crop_scale, 1.0), ratio=(3 / 4, 4 / 3))
     cut = vision.Resize((size, size)) if crop_scale == 1 else crop
     return [vision.Decode(), cut, *_after_crop(config)]
@@ -59,13 +61,13 @@ def eval_transforms(size: int, mean: Sequence[float], std: Sequence[float], resi
     return [vision.Decode(), vision.Resize(resize or size), vision.CenterCrop(size), *_to_network(mean, std)]
 
 
-def _after_crop(config: Mapping[str, Any]) -> list:
-    steps: list = [vision.RandomHorizontalFlip(0.5)] if config["flip"] else []
-    if config["vertical_flip"]:  # not RandomVerticalFlip: seeded, it would fall as the coin of the other flip falls
+def _after_crop(config: Settings) -> list:
+    steps: list = [vision.RandomHorizontalFlip(0.5)] if config.flip else []
+    if config.vertical_flip:  # not RandomVerticalFlip: seeded, it would fall as the coin of the other flip falls
         steps.append(vision.RandomSelectSubpolicy([[(vision.VerticalFlip(), 0.5)]]))
-    if config["auto_augment"] != "none":
-        steps.append(POLICIES[config["auto_augment"]]())
-    if strength := config["color_jitter"]:
+    if config.auto_augment != "none":
+        steps.append(POLICIES[config.auto_augment]())
+    if strength := config.color_jitter:
         steps.append(vision.RandomColorAdjust(strength, strength, strength))
     return [*steps, *_to_network(*scale(config))]
 
@@ -119,21 +121,21 @@ POLICIES: dict[str, Callable[[], Any]] = {  # AutoAugment: the policy learned on
 Batch = tuple[np.ndarray, np.ndarray]
 
 
-def mixes(config: Mapping[str, Any]) -> bool:
+def mixes(config: Settings) -> bool:
     """Whether images are mixed with each other, so that no image by itself has features to keep."""
-    return bool(config["mixup_alpha"] or config["cutmix_alpha"])
+    return bool(config.mixup_alpha or config.cutmix_alpha)
 
 
-def mix(batch: Batch, config: Mapping[str, Any], rng: np.random.Generator) -> Batch:
+def mix(batch: Batch, config: Settings, rng: np.random.Generator) -> Batch:
     """mixup or cutmix as the settings say; with both, each batch is one of them by an even coin.
 
     images float32 (N, 3, H, W), labels int32 (N,) -> images, shares of the classes float32 (N, class_num)
     """
     images, labels = batch
-    shares = np.eye(config["class_num"], dtype=np.float32)[labels]
-    if config["cutmix_alpha"] and (not config["mixup_alpha"] or rng.random() < 0.5):
-        return cutmix(images, shares, rng, config["cutmix_alpha"])
-    return mixup(images, shares, rng, config["mixup_alpha"])
+    shares = np.eye(config.class_num, dtype=np.float32)[labels]
+    if config.cutmix_alpha and (not config.mixup_alpha or rng.random() < 0.5):
+        return cutmix(images, shares, rng, config.cutmix_alpha)
+    return mixup(images, shares, rng, config.mixup_alpha)
 
 
 def mixup(images: np.ndarray, shares: np.ndarray, rng: np.random.Generator, alpha: float) -> Batch:

@@ -1,126 +1,38 @@
 """Checked files -> batches. The class order comes from the check and is explicit; MindSpore never guesses it."""
 
-import io
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import mindspore.dataset as ds
 import numpy as np
 
+from mslab.config import Settings
 from mslab.data import augment, seeding
+from mslab.data.sources import ImageSource
 from mslab.errors import DatasetError, TrainingError
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
 
 
-@dataclass(frozen=True)
-class Images:
-    """The files of one split and their class indices: exactly the files that passed the check."""
-
-    files: list[Path]
-    labels: np.ndarray  # int32 (n,); index into class_names
-    class_names: list[str]
-
-    decoded = False  # whether source() gives pixels; else a file's bytes
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, index: np.ndarray) -> "Images":
-        """The images of these positions, in this order."""
-        return replace(self, files=[self.files[i] for i in index], labels=self.labels[index])
-
-    def spread(self, count: int) -> "Images":
-        """`count` images, each of these as often as the next one, or once more."""
-        return self.take(np.arange(count) * len(self) // count)
-
-    def names(self) -> list[str]:
-        """What tells each image from every other one."""
-        return [str(path) for path in self.files]
-
-    def source(self, order: np.ndarray) -> ds.Dataset:
-        """Columns image, uint8 (bytes,), and label, int32 (), of the images in this order."""
-        return generated(lambda i: np.fromfile(self.files[i], np.uint8), self.labels, order)
-
-    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
-        """The images of these positions as Pillow opens them."""
-        return [self.files[i] for i in index]
-
-
-@dataclass(frozen=True)
-class PackedImages(Images):
-    """The images of a packed split: `files` are its shards, `rows` says which row of them each image is."""
-
-    rows: np.ndarray  # int (n,)
-    total: int  # rows of all shards
-
-    def take(self, index: np.ndarray) -> Images:
-        return replace(self, labels=self.labels[index], rows=self.rows[index])
-
-    def names(self) -> list[str]:
-        return [f"{self.files[0].parent}/{row}" for row in self.rows]
-
-    def source(self, order: np.ndarray) -> ds.Dataset:
-        rows, files = self.rows[order], [str(path) for path in self.files]
-        parts = [  # MindRecord takes a row more than once, but no more rows at a time than there are
-            ds.MindDataset(
-                files,
-                columns_list=["image", "label"],
-                sampler=ds.SubsetSampler(rows[start : start + self.total].tolist()),
-                num_parallel_workers=1,
-            )
-            for start in range(0, len(rows), self.total)
-        ]
-        return parts[0] if len(parts) == 1 else parts[0].concat(parts[1:])
-
-    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
-        rows = self.source(index).create_tuple_iterator(num_epochs=1, output_numpy=True)
-        return (io.BytesIO(image.tobytes()) for image, _ in rows)
-
-
-class _Source:
-    """Images and labels in a given order, for MindSpore's GeneratorDataset."""
-
-    def __init__(self, image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.ndarray) -> None:
-        self.image, self.labels, self.order = image, labels, order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, position: int) -> tuple[np.ndarray, np.int32]:
-        index = self.order[position]
-        return self.image(index), np.int32(self.labels[index])
-
-
-def generated(image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.ndarray) -> ds.Dataset:
-    """Columns image and label of image(i) and labels[i], i in this order."""
-    source = _Source(image, labels, order)
-    columns = ["image", "label"]
-    return ds.GeneratorDataset(source, columns, shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
-
-
-def steps_per_epoch(images: Images, batch_size: int, workers: int = 1, updates_of: int = 1) -> int:
-    """Full batches in an epoch, of all workers together; `updates_of` of them make an update, and none is left over.
+def steps_per_epoch(images: ImageSource, batch_size: int, workers: int = 1, accumulation_steps: int = 1) -> int:
+    """Full batches in an epoch, of all workers together; no batch is left over that makes no whole update.
 
     Raises DatasetError where there is not one update.
     """
-    together = batch_size * workers * updates_of
+    together = batch_size * workers * accumulation_steps
     if len(images) < together:
-        parts = (
-            f"{workers} workers x " * (workers > 1) + str(batch_size) + f" x {updates_of} batches" * (updates_of > 1)
-        )
+        parts = f"{workers} workers x " * (workers > 1) + str(batch_size)
+        parts += f" x {accumulation_steps} batches" * (accumulation_steps > 1)
         shared = f" ({parts})" if parts != str(batch_size) else ""
         raise DatasetError(
             f"There are {len(images)} training images, fewer than one batch of {together}{shared}.",
             expected="at least batch_size images a worker and accumulated batch: a step uses a full one",
-            fix=f"batch_size={max(2, len(images) // (2 * workers * updates_of))}, or add images",
+            fix=f"batch_size={max(2, len(images) // (2 * workers * accumulation_steps))}, or add images",
         )
-    return len(images) // together * updates_of
+    return len(images) // together * accumulation_steps
 
 
-def order_of(images: Images, config: Any, epoch: int) -> np.ndarray:
+def order_of(images: ImageSource, config: Settings, epoch: int) -> np.ndarray:
     """The order of an epoch: positions int (n,). It follows from seed and epoch alone, so that one can be repeated.
 
     With label_balance, rare classes' images come more than once in it, and others not at all.
@@ -146,7 +58,7 @@ def balanced(labels: np.ndarray, class_num: int, rng: np.random.Generator) -> np
 
 
 def train_batches(
-    images: Images, config: Any, epoch: int, group: Group = ALONE
+    images: ImageSource, config: Settings, epoch: int, group: Group = ALONE
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled, augmented full batches of this worker: float32 (batch_size, 3, S, S), int32 (batch_size,).
 
@@ -161,22 +73,22 @@ def train_batches(
 
 
 def augmented(
-    images: Images, config: Any, epoch: int, order: np.ndarray, rank: int = 0, whole: bool = False
+    images: ImageSource, config: Settings, epoch: int, order: np.ndarray, rank: int = 0, drop_last: bool = True
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of the images in this order, each augmented by itself; `whole`: also a smaller last one."""
+    """Batches of the images in this order, each augmented by itself; without `drop_last` also a smaller last one."""
     ds.config.set_seed(seeding.augmentation_seed(config.seed, epoch, rank))
     steps, erasing = augment.train_transforms(config), seeding.stream("erasing", config.seed, epoch, rank)
-    for x, y in _pipeline(images, order, steps, config.batch_size, config.data_workers, drop=not whole):
+    for x, y in _pipeline(images, order, steps, config.batch_size, config.data_workers, drop_last=drop_last):
         yield (augment.erase(x, erasing, config.random_erasing) if config.random_erasing else x), y
 
 
-def measured_batch(config: Any) -> int:
+def eval_batch_size(config: Settings) -> int:
     """Images a step when measuring."""
-    return config.validation_batch_size or config.batch_size  # type: ignore[no-any-return]
+    return config.validation_batch_size or config.batch_size
 
 
 def eval_batches(
-    images: Images,
+    images: ImageSource,
     size: int,
     mean: list[float],
     std: list[float],
@@ -186,15 +98,15 @@ def eval_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every image once, in order: float32 (n, 3, S, S), int32 (n,); the last batch may be smaller."""
     steps = augment.eval_transforms(size, mean, std, resize)
-    yield from _pipeline(images, np.arange(len(images)), steps, batch_size, data_workers, drop=False)
+    yield from _pipeline(images, np.arange(len(images)), steps, batch_size, data_workers, drop_last=False)
 
 
 def _pipeline(
-    images: Images, order: np.ndarray, steps: list, batch_size: int, data_workers: int, drop: bool
+    images: ImageSource, order: np.ndarray, steps: list, batch_size: int, data_workers: int, drop_last: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     steps = steps[1:] if images.decoded else steps  # the first one decodes
-    mapped = images.source(order).map(steps, ["image"], num_parallel_workers=devices.workers(data_workers))
-    batched = mapped.batch(batch_size, drop_remainder=drop, num_parallel_workers=1)
+    mapped = images.dataset(order).map(steps, ["image"], num_parallel_workers=devices.workers(data_workers))
+    batched = mapped.batch(batch_size, drop_remainder=drop_last, num_parallel_workers=1)
     for x, y in batched.create_tuple_iterator(num_epochs=1, output_numpy=True):
         check_labels(y, len(images.class_names))
         yield x, y
@@ -204,10 +116,14 @@ def _pipeline(
 class ImageFeed:
     """What training takes from a data set: this worker's batches of every epoch, and those it is measured on."""
 
-    images: Images
-    val_images: Images
-    config: Any
+    images: ImageSource
+    val_images: ImageSource
+    config: Settings
     group: Group = ALONE
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.images.class_names
 
     def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return train_batches(self.images, self.config, epoch, group=self.group)
@@ -218,7 +134,7 @@ class ImageFeed:
             return iter(())
         (_, resize, crop), (mean, std) = augment.sizes(c), augment.scale(c)
         images = self.val_images.take(part)
-        return eval_batches(images, crop, mean, std, measured_batch(c), c.data_workers, resize)
+        return eval_batches(images, crop, mean, std, eval_batch_size(c), c.data_workers, resize)
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:

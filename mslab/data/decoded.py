@@ -2,18 +2,17 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset import vision
 
 from mslab import checkpoint
 from mslab.check import DatasetReport
-from mslab.data import batching, cache
+from mslab.config import Settings
+from mslab.data import cache
+from mslab.data.sources import DecodedImages, ImageSource
 from mslab.runtime import devices, versions
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
@@ -22,28 +21,9 @@ log = logging.getLogger("mslab")
 MOST = 64 * 2**30  # bytes that all decoded images on disk may take; the oldest go first
 
 
-@dataclass(frozen=True)
-class DecodedImages(batching.Images):
-    """Images whose pixels are there. `names()` are those of what they were decoded from."""
-
-    pixels: Sequence[np.ndarray]  # uint8 (H, W, 3) each
-    origin: batching.Images
-    decoded = True
-
-    def take(self, index: np.ndarray) -> batching.Images:
-        pixels = [self.pixels[i] for i in index]
-        return replace(self, labels=self.labels[index], pixels=pixels, origin=self.origin.take(index))
-
-    def names(self) -> list[str]:
-        return self.origin.names()
-
-    def source(self, order: np.ndarray) -> ds.Dataset:
-        return batching.generated(lambda i: self.pixels[i], self.labels, order)
-
-
 def keep(
-    parts: dict[str, batching.Images], config: Any, report: DatasetReport, group: Group = ALONE
-) -> dict[str, batching.Images]:
+    parts: dict[str, ImageSource], config: Settings, report: DatasetReport, group: Group = ALONE
+) -> dict[str, ImageSource]:
     """{split: its images, decoded} as config.cache says; the images as they are where they would take too much room.
 
     Batches are the same either way: with a cache, also one that has no room, crops are taken of the decoded image.
@@ -68,7 +48,7 @@ def keep(
     size = sum(image.nbytes for images in pixels.values() for image in images) / 2**20
     where = "memory" if config.cache == "memory" else str(folder)
     log.info(f"decoded images kept: {sum(map(len, pixels.values()))} images, {size:.0f} MiB in {where}")
-    return {n: DecodedImages([], images.labels, images.class_names, pixels[n], images) for n, images in parts.items()}
+    return {n: DecodedImages(images.labels, images.class_names, pixels[n], images) for n, images in parts.items()}
 
 
 def no_memory(wanted: int) -> str:
@@ -92,15 +72,15 @@ def available() -> int:
     return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
 
 
-def decode(images: batching.Images, workers: int, meter: Meter) -> Iterator[np.ndarray]:
+def decode(images: ImageSource, workers: int, meter: Meter) -> Iterator[np.ndarray]:
     """Every image in order, uint8 (H, W, 3), by the decoder that training uses."""
-    source = images.source(np.arange(len(images))).map([vision.Decode()], ["image"], num_parallel_workers=workers)
+    source = images.dataset(np.arange(len(images))).map([vision.Decode()], ["image"], num_parallel_workers=workers)
     for done, (image, _) in enumerate(source.create_tuple_iterator(num_epochs=1, output_numpy=True), 1):
         meter.update(f"decoding {done}/{len(images)} images")
         yield image
 
 
-def on_disk(path: Path, images: batching.Images, workers: int, meter: Meter) -> list[np.ndarray]:
+def on_disk(path: Path, images: ImageSource, workers: int, meter: Meter) -> list[np.ndarray]:
     """The decoded images in this file, memory-mapped; written first where it is not there, or damaged.
 
     The file: all pixels, then height and width of each image, int32 (n, 2).

@@ -13,7 +13,7 @@ from mindspore import nn, ops
 
 from mslab import cpu_layout
 from mslab.check import cores
-from mslab.data import batching
+from mslab.data import batching, sources
 from mslab.evaluation import measuring
 
 
@@ -80,7 +80,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 class Inspection:
     """What a network made of images, in the images' order."""
 
-    images: batching.Images
+    images: sources.ImageSource
     class_names: list[str]
     logits: np.ndarray  # float32 (n, class_num)
     features: np.ndarray  # float32 (n, C)
@@ -111,7 +111,7 @@ class Inspection:
 def batch_of(size: int) -> int:
     """Images in a step of inference on images of this side: about as many pixels as 32 images of 64 x 64.
 
-    Where `mslab bench predict` found the most images/s on CPUs; a device of its own has room for it, too.
+    Where `./run.sh bench predict` found the most images/s on CPUs; a device of its own has room for it, too.
     """
     return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
 
@@ -122,7 +122,7 @@ def fold(loaded: measuring.Loaded, batch: int, device: str) -> None:
         cpu_layout.fold_small_maps(loaded.network.backbone, batch, loaded.info["image_size"], cores())
 
 
-def inspect(loaded: measuring.Loaded, images: batching.Images, device: str = "cpu") -> Inspection:
+def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str = "cpu") -> Inspection:
     """Logits and features of all images. `device`: what runtime.start took."""
     batch = batch_of(loaded.info["image_size"])
     fold(loaded, batch, device)
@@ -135,13 +135,13 @@ def inspect(loaded: measuring.Loaded, images: batching.Images, device: str = "cp
     return Inspection(images, loaded.class_names, logits, features)
 
 
-def batches(info: dict[str, Any], images: batching.Images, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(info: dict[str, Any], images: sources.ImageSource, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The images as the network with this entry in its checkpoint saw them in evaluation; the last may be fewer."""
     size, mean, std, resize = (info[key] for key in measuring.PREPROCESSING)
     return batching.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize)
 
 
-def as_seen(info: dict[str, Any], images: batching.Images, index: Sequence[int] | np.ndarray) -> np.ndarray:
+def as_seen(info: dict[str, Any], images: sources.ImageSource, index: Sequence[int] | np.ndarray) -> np.ndarray:
     """Normalised float32 (n, 3, S, S) of the images at these positions."""
     index = np.asarray(index, int)
     return np.concatenate([x for x, _ in batches(info, images.take(index), max(2, len(index)))])
@@ -169,7 +169,7 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> Any:
 COLOURS = ((0, 120, 230, 252), (0, 28, 90, 255), (4, 109, 40, 164))  # red, green, blue at 0, 0.35, 0.7, 1
 
 
-def thumbnails(images: batching.Images, index: Iterable[int], side: int = 112) -> list[Any]:
+def thumbnails(images: sources.ImageSource, index: Iterable[int], side: int = 112) -> list[Any]:
     """The images at these positions as Pillow images of at most `side` pixels; they have passed the check."""
     from PIL import Image
 

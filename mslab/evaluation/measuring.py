@@ -12,6 +12,7 @@ from mindspore import nn
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
 from mslab.data import augment, batching
+from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError, RunError
 from mslab.evaluation import metrics
 from mslab.runtime import devices
@@ -179,17 +180,6 @@ def measured_split(data_root: str | Path, report: DatasetReport | None = None) -
     report = report or check_dataset(data_root)
     report.raise_errors()
     return next((name for name in ("test", "val", "", "train") if name in report.splits), ""), report
-
-
-def images_of(report: DatasetReport, split: str) -> batching.Images:
-    """The files of a checked split as training and evaluation take them."""
-    files, labels = report.samples(split)
-    pack, root = report.splits[split].pack, report.splits[split].root
-    if pack is None:
-        return batching.Images(files, np.array(labels, np.int32), report.class_names)
-    rows = np.array([int(path.name) for path in files])
-    shards = [root / name for name in pack.shards]
-    return batching.PackedImages(shards, np.array(labels, np.int32), report.class_names, rows, sum(pack.counts))
 
 
 def samples(report: DatasetReport, split: str, most: int | None = None) -> metrics.Samples:

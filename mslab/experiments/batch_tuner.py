@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from easydict import EasyDict
 from rich import box
 from rich.table import Table
 
+from mslab.check import cores
+from mslab.config import Settings
+from mslab.config.resolve import Machine, resolve
 from mslab.errors import MslabError
 from mslab.runtime import devices
 from mslab.runtime.tables import render
@@ -26,17 +28,17 @@ STEPS = 3
 SHARE = 0.9  # of the memory that is free at the start: a process that takes more is ended, before the system is
 
 
-def tune_batch(config: EasyDict, most: int, progress: Callable[[str], Any] = lambda text: None) -> dict[str, Any]:
+def tune_batch(config: Settings, most: int, progress: Callable[[str], Any] = lambda text: None) -> dict[str, Any]:
     """Try 8, 16, 32 … up to `most`, then halve the gap to the first that fails twice.
 
     Returns tried, rows of {batch_size, fits, why, images_per_s, memory (bytes)}, and largest. On an accelerator the
     device's memory is what runs out, on a CPU the machine's. Raises MslabError where not even the smallest fits.
     """
-    settings = dict(config) | {"device": devices.choose_device(config.device)}
+    settings = config.replace(device=devices.choose_device(config.device))
     tried: list[dict[str, Any]] = []
 
     def fits(batch: int) -> bool:
-        tried.append({"batch_size": batch} | attempt(settings | {"batch_size": batch}))
+        tried.append({"batch_size": batch} | attempt(settings.replace(batch_size=batch)))
         row = tried[-1]
         progress(
             f"batch_size {batch}: {row['images_per_s']:.0f} images/s, {row['memory'] / 2**30:.1f} GiB"
@@ -64,12 +66,12 @@ def tune_batch(config: EasyDict, most: int, progress: Callable[[str], Any] = lam
     return {"tried": sorted(tried, key=lambda row: row["batch_size"]), "largest": good}
 
 
-def attempt(settings: Mapping[str, Any]) -> dict[str, Any]:
+def attempt(settings: Settings) -> dict[str, Any]:
     """Train a few steps of this batch size in a process of its own. {fits, why, images_per_s, memory}."""
     import psutil
 
     limit = SHARE * psutil.virtual_memory().available
-    command = [sys.executable, "-m", "mslab.experiments.batch_tuner", json.dumps(settings)]
+    command = [sys.executable, "-m", "mslab.experiments.batch_tuner", settings.model_dump_json()]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     memory, why = 0, ""
     try:
@@ -92,22 +94,21 @@ def attempt(settings: Mapping[str, Any]) -> dict[str, Any]:
     if why:
         return {"fits": False, "why": why, "images_per_s": 0.0, "memory": memory}
     seconds = json.loads(lines[-1][5:])["seconds"]
-    return {"fits": True, "why": "", "images_per_s": settings["batch_size"] / min(seconds), "memory": memory}
+    return {"fits": True, "why": "", "images_per_s": settings.batch_size / min(seconds), "memory": memory}
 
 
-def work(settings: dict[str, Any]) -> list[float]:
+def work(settings: Settings) -> list[float]:
     """Seconds of each of a few steps on random images, after one that compiles."""
     import mindspore as ms
 
     from mslab.data import augment
-    from mslab.training import freezing, loop, losses, optimizers, trainer
+    from mslab.training import build, freezing, losses, optimizers, train_step
 
-    config = EasyDict(settings)
-    loop.settle(config)
-    taken = devices.start(**{key: config[key] for key in devices.SETTINGS})
-    config.amp_level = devices.precision(config.amp_level, taken)
-    network = loop.new_network(config)
-    loop.fold(network, config, taken)
+    config = settings.replace(rescale_train_batch_size_factor=None)  # the batch as it is
+    config, _ = resolve(config, settings.batch_size, None, Machine(settings.device, cores()))
+    devices.start(**devices.setup_of(config, config.device))
+    network = build.new_network(config)
+    build.fold(network, config, config.device)
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     rng, size = np.random.default_rng(0), augment.sizes(config)[0]
     images = ms.Tensor(rng.normal(size=(config.batch_size, 3, size, size)).astype(np.float32))
@@ -115,7 +116,7 @@ def work(settings: dict[str, Any]) -> list[float]:
     criterion = losses.build(config, np.ones(config.class_num, int))
     optimizer = optimizers.build(network, np.full(STEPS + 1, 1e-3, np.float32), config)
     update, _ = optimizers.build_update(optimizer, config, list(network.get_parameters()))
-    kind = trainer.TrainStep if config.amp_level == "O0" else trainer.ScaledTrainStep
+    kind = train_step.TrainStep if config.amp_level == "O0" else train_step.ScaledTrainStep
     step = kind(network, criterion, optimizer, None, update)
     seconds = []
     for _ in range(STEPS + 1):
@@ -144,4 +145,4 @@ def fastest(tried: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    print("tune " + json.dumps({"seconds": work(json.loads(sys.argv[1]))}))
+    print("tune " + json.dumps({"seconds": work(Settings.model_validate_json(sys.argv[1]))}))

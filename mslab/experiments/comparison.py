@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from easydict import EasyDict
 from rich import box
 from rich.table import Table
 
 from mslab import checkpoint
 from mslab.check import DatasetReport
+from mslab.config import Settings
 from mslab.errors import ConfigError
 
 log = logging.getLogger("mslab")
@@ -46,7 +46,7 @@ def parse(ways: str, shares: str) -> tuple[list[str], list[float]]:
 
 
 def compare(
-    config: EasyDict,
+    config: Settings,
     backbone: str | Path,
     ways: Sequence[str],
     shares: Sequence[float],
@@ -60,8 +60,8 @@ def compare(
     epoch, on the whole of val_data. Leaves runs/NAME-compare-…/ with comparison.json, which grows run by run, and
     comparison.png, and the runs without their checkpoints: they cannot be resumed. Returns the JSON's content.
     """
-    from mslab.runs.folder import Run
-    from mslab.training import finetuning, loop
+    from mslab.runs.folder import RunFolder
+    from mslab.training import finetuning, start
 
     weights = finetuning.read_backbone(backbone)
     network = {"stages": weights.stages, "profile": weights.profile}  # from scratch, too: the same network
@@ -78,14 +78,14 @@ def compare(
             few = subset(report, share, seed)
             for way in ways:
                 log.info(f"{len(rows) + 1}/{total}  {WAYS[way]}, {images} images, seed {seed}")
-                settings = EasyDict(config | NOTHING_FROZEN | {"seed": seed})
+                settings = config.replace(**NOTHING_FROZEN, seed=seed)
                 label = f"{folder.name}/{way}-{images}-seed{seed}"  # a run inside of this folder
                 if way == "scratch":
-                    done = loop.train(settings | network | PLAIN, report=few, name=label, epoch_images=every)
+                    done = start.train(settings.replace(**network | PLAIN), report=few, name=label, epoch_images=every)
                 else:
-                    settings |= {"freeze": "all"} | PLAIN if way == "frozen" else {}
-                    done = finetuning.transfer(settings, backbone, report=few, name=label, epoch_images=every)
-                last = Run.open(done.run).rows[-1]
+                    settings = settings.replace(**{"freeze": "all"} | PLAIN) if way == "frozen" else settings
+                    done = start.transfer(settings, backbone, report=few, name=label, epoch_images=every)
+                last = RunFolder.open(done.run).history[-1]
                 for file in (Path(done.run) / "checkpoints").iterdir():
                     file.unlink()  # 280 MB a run
                 rows.append({"way": way, "share": share, "images": images, "seed": seed})

@@ -36,7 +36,7 @@ def draw(root: Path, **settings: Any) -> None:
 
 def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **drawing: Any) -> dict[str, Any]:
     """All of it. Returns "seconds" and, for nine, transfer and scratch: test_acc, val_acc, linear_acc, seconds, run."""
-    start = time.perf_counter()
+    began = time.perf_counter()
     for name in ("mushrooms9.yaml", "mushrooms2.yaml"):
         if not (CONFIGS / name).is_file():
             raise MslabError(
@@ -48,7 +48,7 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
     draw(root, **drawing)
     from mslab.evaluation import measuring, metrics
     from mslab.report.writing import write_report
-    from mslab.training import finetuning, loop
+    from mslab.training import start
 
     def job(kind: str, name: str, text: str, **options: Any) -> dict[str, Any]:
         log.info(text)
@@ -56,7 +56,7 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         data = root / name
         report, test = check_dataset(data / "train", data / "val"), check_dataset(data / "test")
         places = [f"train_data={data / 'train'}", f"val_data={data / 'val'}", *overrides]
-        work = finetuning.transfer if options else loop.train
+        work = start.transfer if options else start.train
         outcome = work(CONFIGS / f"{name}.yaml", overrides=places, report=report, name=f"demo-{kind}", **options)
         accuracy = measuring.evaluate(outcome.run, data / "test", report=test)["accuracy"]
         linear = metrics.linear_baseline(report.samples("train"), test.samples(""))[0]
@@ -69,7 +69,7 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
     scratch = job("scratch", "mushrooms2", "4/4  two classes, from scratch with the same images and steps")
     pages = [write_report([run["run"]]) for run in (nine, transfer, scratch)]
     log.info("what was learned, and where it fails, to open in a browser: %s", ", ".join(map(str, pages)))
-    return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - start}
+    return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - began}
 
 
 def picture(run: str, data: Path, each: int = 4) -> Path:

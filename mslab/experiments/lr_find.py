@@ -12,21 +12,22 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from easydict import EasyDict
 from mindspore import nn
 
 from mslab import cpu_layout
-from mslab.check import DatasetReport
+from mslab.check import DatasetReport, cores
+from mslab.check.training_data import checked
 from mslab.checkpoint import load_exactly
-from mslab.data import batching
+from mslab.config import Settings
+from mslab.config.resolve import Machine, resolve
+from mslab.data import batching, sources
 from mslab.errors import TrainingError
-from mslab.evaluation import measuring
 from mslab.report import plots
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
-from mslab.training import finetuning, loop, optimizers
+from mslab.training import build, finetuning, freezing, optimizers
 from mslab.training.losses import build as build_loss
-from mslab.training.trainer import TrainStep
+from mslab.training.train_step import TrainStep
 
 log = logging.getLogger("mslab")
 SMOOTHING = 0.9  # share of the running mean of losses that the next one keeps
@@ -34,7 +35,7 @@ DIVERGED = 4.0  # times the lowest running mean: the trial ends
 
 
 def find_rate(
-    config: EasyDict,
+    config: Settings,
     report: DatasetReport,
     backbone: str | None = None,
     steps: int = 100,
@@ -46,18 +47,19 @@ def find_rate(
     Returns rates, losses (running means), and two suggestions for lr_max: steepest and valley. Raises TrainingError
     where the loss does not fall at any rate. fastai calls it lr_find.
     """
-    report = loop.checked(config, report)
+    report = checked(config, report)
     weights = finetuning.read_backbone(backbone) if backbone else None
-    for note in finetuning.adopt(config, weights) if weights else loop.settle(config):
+    device = devices.choose_device(config.device)
+    config, notes = resolve(config, sum(report.counts["train"].values()), weights, Machine(device, cores()))
+    for note in notes:
         log.info(note)
-    taken = devices.start(**{key: config[key] for key in devices.SETTINGS})
-    config.amp_level = devices.precision(config.amp_level, taken)
-    network = loop.new_network(config)
+    devices.start(**devices.setup_of(config, device))
+    network = build.new_network(config)
     if weights:
         load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
-    images = measuring.images_of(report, "train")
+    images = sources.images_of(report, "train")
     batching.steps_per_epoch(images, config.batch_size)  # refuses where there is not one
-    feed = batching.ImageFeed(images, measuring.images_of(report, "val"), config)
+    feed = batching.ImageFeed(images, sources.images_of(report, "val"), config)
     criterion = build_loss(config, np.bincount(images.labels, minlength=config.class_num))
     rates = np.geomspace(lowest, highest, steps).astype(np.float32)
     with weights_kept(network):
@@ -78,12 +80,12 @@ def weights_kept(network: nn.Cell) -> Iterator[None]:
 
 
 def trial(
-    network: nn.Cell, criterion: nn.Cell, feed: batching.ImageFeed, rates: np.ndarray, config: EasyDict
+    network: nn.Cell, criterion: nn.Cell, feed: batching.ImageFeed, rates: np.ndarray, config: Settings
 ) -> list[float]:
     """One step at each rate. Returns the running means of the losses, to where they leave DIVERGED times the lowest."""
-    loop.freezing.apply(network, loop.freezing.frozen([p.name for p in network.get_parameters()], config))
+    freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     optimizer = optimizers.build(network, rates, config)
-    update, _ = optimizers.build_update(optimizer, config | {"grad_accumulation_step": 1, "ema_decay": 0.0}, [])
+    update, _ = optimizers.build_update(optimizer, config.replace(grad_accumulation_step=1, ema_decay=0.0), [])
     step = TrainStep(network, criterion, optimizer, update=update)
     batches = itertools.chain.from_iterable(feed.train(epoch) for epoch in itertools.count())
     means: list[float] = []

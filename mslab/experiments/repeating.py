@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from easydict import EasyDict
 from rich import box
 from rich.table import Table
 
 from mslab import checkpoint
 from mslab.check import DatasetReport
+from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
-from mslab.runs.folder import Run, fresh_folder
+from mslab.runs.folder import RunFolder, fresh_folder
 
 log = logging.getLogger("mslab")
 METRICS = {
@@ -30,7 +30,7 @@ METRICS = {
 
 
 def repeat(
-    config: EasyDict,
+    config: Settings,
     seeds: int,
     report: DatasetReport,
     name: str,
@@ -44,23 +44,28 @@ def repeat(
     raises DivergedError where all are.
     """
     from mslab.evaluation import measuring
-    from mslab.training import loop
+    from mslab.training import start
 
     if config.max_training_time:
         raise in_the_middle("a repetition", config.max_training_time)
     folder = fresh_folder(f"{name}-repeat")
     runs: list[dict[str, Any]] = []
-    result: dict[str, Any] = {"schema": 1, "folder": str(folder), "config": dict(config), "runs": runs, "metrics": {}}
+    result: dict[str, Any] = {
+        "schema": 1,
+        "folder": str(folder),
+        "config": config.model_dump(),
+        "runs": runs,
+        "metrics": {},
+    }
     last: DivergedError | None = None
     result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
     for seed in range(config.seed, config.seed + seeds):
         log.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
-        run = begin(EasyDict(config | {"seed": seed}), report, backbone, folder / f"seed{seed}")
+        run = begin(config.replace(seed=seed), report, backbone, folder / f"seed{seed}")
         row: dict[str, Any] = {"seed": seed, "run": str(run.path)}
         runs.append(row)
         try:
-            with run.recording():
-                done = loop.go(run, report)
+            done = start.carry_out(run, report)
             row |= figures(run, done)
             if test:
                 row["test_acc"] = measuring.evaluate(run.path, test.root, test, config.device)["accuracy"]
@@ -78,15 +83,12 @@ def repeat(
     return result
 
 
-def begin(config: EasyDict, report: DatasetReport, backbone: str | Path | None, path: Path) -> Run:
+def begin(config: Settings, report: DatasetReport, backbone: str | Path | None, path: Path) -> RunFolder:
     """A fresh run folder at exactly this path; of a transfer, where there is a backbone."""
-    from mslab.training import finetuning, loop
+    from mslab.training import finetuning, start
 
-    name = f"{path.parent.name}/{path.name}"
-    if backbone:
-        run = finetuning.prepare_transfer(config, backbone, report, name)
-    else:
-        run = loop.prepare(config, report, name)
+    parent = finetuning.backbone_of(backbone) if backbone else None
+    run = start.prepare(start.Job(config, report, f"{path.parent.name}/{path.name}", parent))
     path.parent.mkdir(parents=True, exist_ok=True)
     run.path = run.path.rename(path)  # its parent has the time in its name
     return run
@@ -106,15 +108,15 @@ def clear(run: Path) -> None:
         file.unlink()
 
 
-def figures(run: Run, done: Mapping[str, Any]) -> dict[str, Any]:
+def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:
     """A finished run's figures, by METRICS' names."""
-    best, last = run.best, run.rows[-1]
+    best, last = run.best, run.history[-1]
     row: dict[str, Any] = {"val_acc": best["val_acc"], "val_loss": best["val_loss"]} if best else {}
     if (run.path / "eval.json").is_file():
         classes = json.loads((run.path / "eval.json").read_text(encoding="utf-8"))["per_class"].values()
         row["macro_f1"] = float(np.mean([scores["f1"] for scores in classes]))
     row |= {"train_acc": last["train_acc"], "train_loss": last["train_loss"], "linear_acc": done["linear_acc"]}
-    return row | {"epochs": run.epoch, "seconds": done["seconds"]}
+    return row | {"epochs": run.epochs_done, "seconds": done["seconds"]}
 
 
 def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:

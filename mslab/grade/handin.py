@@ -13,7 +13,7 @@ from mslab.grade.grading import job_of
 from mslab.grade.items import Found
 from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric, given_file, load_rubric
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 log = logging.getLogger("mslab")
 TAKEN = {  # of a run -> its name in the submission
@@ -37,7 +37,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
     members: dict[str, Path] = {}
     for text in runs:
         name, _, path = text.rpartition("=")
-        run = Run.read(path)
+        run = RunFolder.read(path)
         if not (run.checkpoints / "best.ckpt").is_file():
             raise RunError(
                 f"{run.path} has no checkpoints/best.ckpt.",

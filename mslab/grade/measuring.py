@@ -37,9 +37,9 @@ class HiddenImages:
     """The images of one split of a checked data set, as pixels without labels, in an order that tells nothing."""
 
     def __init__(self, report: DatasetReport, split: str, folder: Path) -> None:
-        from mslab.evaluation import measuring
+        from mslab.data import sources
 
-        self.images = measuring.images_of(report, split)
+        self.images = sources.images_of(report, split)
         self.fingerprint = hashlib.sha256(f"{report.fingerprint} {split}".encode()).hexdigest()
         # not by class, as the files are sorted: who guessed the classes by place would be right
         self.order = np.random.default_rng(list(bytes.fromhex(self.fingerprint))).permutation(len(self.images))

@@ -12,6 +12,7 @@ from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.checkpoint import dialects
 from mslab.config import load_config
+from mslab.data import sources
 from mslab.errors import CheckpointError, DatasetError, MslabError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
@@ -122,7 +123,7 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
 
 def _images(loaded: measuring.Loaded, root: str | Path) -> np.ndarray:
     split, report = measuring.measured_split(root, check_dataset(root, skip_content=True))
-    images = measuring.images_of(report, split)
+    images = sources.images_of(report, split)
     if not len(images):
         raise DatasetError(f"{root} has no image.", expected="class folders of images", fix="give another --data")
     chosen = images.take(np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int)))

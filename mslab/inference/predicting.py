@@ -19,7 +19,7 @@ from mslab.check.pool import ask
 from mslab.check.records import printable
 from mslab.check.worker import FORMATS
 from mslab.checkpoint import write_text
-from mslab.data import batching
+from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
@@ -140,7 +140,7 @@ def problem(seen: Mapping[str, Any]) -> str:
 
 def decoded(model: Model, files: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of files that can be decoded, in order."""
-    images = batching.Images(files, np.zeros(len(files), np.int32), model.class_names)
+    images = sources.FolderImages(np.zeros(len(files), np.int32), model.class_names, files)
     return gradcam.batches(model.info, images, model.batch) if files else iter(())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mslab.errors import MslabError
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 
 def shaded(count: int, share: float) -> Markup:
@@ -46,10 +46,10 @@ def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
 
 
-def figures_of(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
     """What the page's JSON says of a run; `result` is its eval.json."""
-    history = plain(run.rows)
-    return {"path": str(run.path), "config": run.config, "manifest": run.manifest, "history": history, "eval": result}
+    content = {"path": str(run.path), "config": run.settings.model_dump(), "manifest": run.manifest}
+    return content | {"history": plain(run.history), "eval": result}
 
 
 def embedded(content: Mapping[str, Any]) -> Markup:

@@ -26,11 +26,11 @@ from rich.table import Table
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
 from mslab.report.markup import shaded, table
-from mslab.runs.folder import Run as RunFolder
+from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import render, shown
 
 if TYPE_CHECKING:
-    from mslab.data import batching
+    from mslab.data.sources import ImageSource
     from mslab.evaluation import gradcam
     from mslab.inference.predicting import Model
     from mslab.report.suspects import Suspects
@@ -55,7 +55,7 @@ class Run:
 
     @property
     def config(self) -> EasyDict:
-        return self._run.config
+        return EasyDict(self._run.settings.model_dump())
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Run:
     @property
     def history(self) -> "History":
         """One row an epoch, as in history.csv."""
-        return History(self._run.rows)
+        return History(self._run.history)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Run:
 
         Raises DatasetError, with every reason, where some cannot be read.
         """
-        from mslab.data import batching
+        from mslab.data import sources
         from mslab.inference import predicting
 
         items = list(images) if isinstance(images, list | tuple) else [images]
@@ -117,7 +117,7 @@ class Run:
                     fix="save them again as PNG, or leave them out",
                 )
             shares = np.array([list(row["probabilities"].values()) for row in rows])
-            known = batching.Images(files, np.zeros(len(files), np.int32), self._model.class_names)
+            known = sources.FolderImages(np.zeros(len(files), np.int32), self._model.class_names, files)
             found = self._predictions(known, np.arange(len(files)), shares, names=names)
         return found if isinstance(images, list | tuple) else found[0]
 
@@ -141,11 +141,12 @@ class Run:
 
     def _repr_html_(self) -> str:
         text = Markup("<p><strong>{}</strong>: {}</p>").format(shown(self.path), self._state())
-        return str(text + (curves(self._run.rows) if self._run.rows else ""))
+        return str(text + (curves(self._run.history) if self._run.history else ""))
 
     def _state(self) -> str:
         run, best = self._run, self._run.best
-        text = f"{len(self.class_names)} classes, {run.epoch} of {run.config.epochs} epochs, {self.manifest['status']}"
+        text = f"{len(self.class_names)} classes, {run.epochs_done} of {run.settings.epochs} epochs"
+        text += f", {self.manifest['status']}"
         text += f"; best val_acc {best['val_acc']:.3f} in epoch {best['epoch']}" if best else ""
         linear = self.manifest["metrics"].get("linear_acc")
         return text + (f", a linear model of 8x8 thumbnails has {linear:.3f}" if linear is not None else "")
@@ -183,16 +184,17 @@ class Run:
         """The run's own images, checked. Paths in its config are seen from where it began: the folder above runs/."""
         from mslab.report import validation
 
-        config, home = EasyDict(self.config), self.path.resolve().parent.parent
+        settings, home = self._run.settings, self.path.resolve().parent.parent
         for key in ("train_data", "val_data") if home != Path.cwd() else ():
-            if (home / config[key]).exists():
-                config[key] = str(home / config[key])
-        return validation.images_of(RunFolder(self.path, config, self.manifest))
+            if (place := home / getattr(settings, key)).exists():
+                settings = settings.replace(**{key: str(place)})
+        return validation.images_of(RunFolder(self.path, settings, self.manifest))
 
     def _inspect(self, root: str | Path | None) -> "gradcam.Inspection":
         """What the network makes of the validation images or of a folder's; kept."""
         import mindspore as ms
 
+        from mslab.data import sources
         from mslab.evaluation import gradcam, measuring
 
         key = None if root is None else str(root)
@@ -200,13 +202,13 @@ class Run:
             split, report = ("val", self._images()) if root is None else measuring.measured_split(root)
             loaded = self._loaded  # starts the device
             measuring.same_classes(loaded, report)
-            images = measuring.images_of(report, split)
+            images = sources.images_of(report, split)
             self._inspected[key] = gradcam.inspect(loaded, images, ms.get_context("device_target").lower())
         return self._inspected[key]
 
     def _predictions(
         self,
-        images: "batching.Images",
+        images: "ImageSource",
         index: np.ndarray,
         shares: np.ndarray,
         names: Sequence[str] = (),

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from easydict import EasyDict
 
 from mslab import schedule
 from mslab.checkpoint import replace_atomically
+from mslab.config import Settings
+from mslab.training.learning_rates import rates_of
 
 BLANK = 0x2800  # the Braille character without a dot
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a Braille character: four rows of two
@@ -73,9 +74,9 @@ def braille(y: np.ndarray, low: float, high: float, height: int, dashed: bool = 
     return cells
 
 
-def draw_schedule(config: EasyDict, out: Path, steps_per_epoch: int = 100) -> str:
+def draw_schedule(config: Settings, out: Path, steps_per_epoch: int = 100) -> str:
     """Write the picture of a config's learning rate over the epochs. Returns it as text, with what it is in words."""
-    rates = schedule.rates(config, steps_per_epoch)
+    rates = rates_of(config, steps_per_epoch)
     epochs = np.arange(len(rates)) / steps_per_epoch
     ends = [int(e) for e in str(config.lr_scheduler_step or "").split(",") if e]
     marks: list[tuple[float, Any]] = [(end, f"after epoch {end}") for end in ends]
@@ -84,16 +85,16 @@ def draw_schedule(config: EasyDict, out: Path, steps_per_epoch: int = 100) -> st
     return "\n".join([*described(config), terminal(epochs, rates), "learning rate over epochs", drawn])
 
 
-def described(config: EasyDict) -> list[str]:
+def described(config: Settings) -> list[str]:
     """The schedule in words."""
-    if config.lr_scheduler == "strategy":
+    if config.lr_scheduler == "strategy" and config.learning_rate_strategy:
         phases, lines, begin = schedule.parse(config.learning_rate_strategy), [], 0
         for phase in phases:
             rate = f"{phase.first:g}" if phase.shape == "constant" else f"from {phase.first:g} to {phase.last:g}"
             lines.append(f"  epochs {begin} to {phase.end}: {phase.shape} {rate}")
             begin = phase.end
         return [f"learning_rate_strategy {schedule.format_strategy(phases)}", *lines]
-    rates = schedule.rates(config, 100)
+    rates = rates_of(config, 100)
     text = (
         f"lr_scheduler {config.lr_scheduler}: {config.epochs} epochs, from {rates[0]:.4g}, at most {rates.max():.4g}, "
     )

@@ -8,21 +8,22 @@ from mslab.config import FIELDS
 from mslab.evaluation import metrics
 from mslab.report import charts
 from mslab.report.markup import embedded, figures_of, read_json
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 
-def facts(runs: Sequence[Run], t: Callable[[str], str]) -> dict[str, Any]:
+def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
     """All that the page shows, the highest validation accuracy first."""
     runs = sorted(runs, key=lambda run: -(run.best or {"val_acc": -1.0})["val_acc"])
     rows = [row_of(run, style) for style, run in enumerate(runs)]
-    differing = [key for key in FIELDS if len({json.dumps(run.config[key]) for run in runs}) > 1]
+    configs = [run.settings.model_dump() for run in runs]
+    differing = [key for key in FIELDS if len({json.dumps(settings[key]) for settings in configs}) > 1]
     names = [tuple(run.manifest["class_names"]) for run in runs]
     numbers = [figures_of(run, row["eval"]) for run, row in zip(runs, rows, strict=True)]
     return {
         "title": f"{len(runs)} {t('runs')} · mslab",
         "rows": rows,
         "differing": differing,
-        "configs": [run.config for run in runs],
+        "configs": configs,
         "classes": names[0] if len(set(names)) == 1 else (),
         "same_data": len({run.manifest["data"]["fingerprint"] for run in runs}) == 1,
         "curves": curves(runs, rows, t),
@@ -30,7 +31,7 @@ def facts(runs: Sequence[Run], t: Callable[[str], str]) -> dict[str, Any]:
     }
 
 
-def row_of(run: Run, style: int) -> dict[str, Any]:
+def row_of(run: RunFolder, style: int) -> dict[str, Any]:
     """The figures of one run, for the table."""
     found, best = read_json(run.path / "eval.json"), run.best
     right = sum(row[i] for i, row in enumerate(found["confusion"])) if found else 0
@@ -42,15 +43,15 @@ def row_of(run: Run, style: int) -> dict[str, Any]:
         "accuracy": best["val_acc"] if best else None,
         "interval": metrics.interval(right, found["images"]) if found else None,
         "best_epoch": best["epoch"] if best else None,
-        "epochs": run.epoch,
-        "seconds": sum(row["seconds"] for row in run.rows),
+        "epochs": run.epochs_done,
+        "seconds": sum(row["seconds"] for row in run.history),
         "linear": run.manifest["metrics"].get("linear_acc"),
         "warnings": [warning["code"] for warning in run.manifest["warnings"]],
         "eval": found,
     }
 
 
-def curves(runs: Sequence[Run], rows: Sequence[dict[str, Any]], t: Callable[[str], str]) -> list[dict[str, Any]]:
+def curves(runs: Sequence[RunFolder], rows: Sequence[dict[str, Any]], t: Callable[[str], str]) -> list[dict[str, Any]]:
     """A chart a column of history.csv, with a line a run."""
     wanted = [
         ("val_acc", "Validation accuracy", (0.0, 1.0)),
@@ -61,9 +62,9 @@ def curves(runs: Sequence[Run], rows: Sequence[dict[str, Any]], t: Callable[[str
     charts_of = []
     for key, title, bounds in wanted:
         series = [
-            charts.Series(row["name"], [r["epoch"] for r in run.rows], [r[key] for r in run.rows], row["style"])
+            charts.Series(row["name"], [r["epoch"] for r in run.history], [r[key] for r in run.history], row["style"])
             for run, row in zip(runs, rows, strict=True)
-            if run.rows
+            if run.history
         ]
         svg = charts.line_chart(series, t(title), t("epoch"), bounds=bounds, hover=len(runs) <= 8) if series else ""
         charts_of.append({"title": t(title), "svg": svg})

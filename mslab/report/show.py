@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from easydict import EasyDict
 from rich import box
 from rich.table import Table
 
 from mslab.check import DatasetReport
+from mslab.config import Settings
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, render
 
@@ -94,16 +94,15 @@ def figures_table(result: Mapping[str, Any]) -> str:
     return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f}{top} on {result['images']} images"
 
 
-def augment_sheet(config: EasyDict, out: Path, report: DatasetReport, count: int = 36) -> str:
+def augment_sheet(config: Settings, out: Path, report: DatasetReport, count: int = 36) -> str:
     """Write the first training images of epoch 1 as the network sees them, with labels. Returns what was drawn."""
     from PIL import Image
 
     from mslab.checkpoint import replace_atomically
-    from mslab.data import augment, batching
-    from mslab.evaluation import measuring
+    from mslab.data import augment, batching, sources
 
     devices.set_up([("dataset.config.set_seed", {"seed": config.seed})])
-    images = measuring.images_of(report, "train")
+    images = sources.images_of(report, "train")
     batching.steps_per_epoch(images, config.batch_size)  # refuses where there is not one batch
     seen, labels = [], []
     for x, y in batching.train_batches(images, config, 0):

@@ -14,13 +14,13 @@ from mslab.evaluation import metrics
 from mslab.report import charts, validation
 from mslab.report.markup import embedded, figures_of, read_json
 from mslab.report.validation import CLASSES, Translate
-from mslab.runs.folder import COLUMNS, Run
+from mslab.runs.folder import COLUMNS, RunFolder
 from mslab.training import freezing
 
 log = logging.getLogger("mslab")
 
 
-def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
+def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     """All that the page shows. What cannot be had, such as moved images, is said in `notes` and left out."""
     result, notes = read_json(run.path / "eval.json"), []
     found: dict[str, Any] = {}
@@ -30,7 +30,8 @@ def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
         except MslabError as error:
             notes.append(f"{t('What needs the images or the network is left out.')} {error.what} {error.fix}")
             log.info(f"note: {notes[-1]}")
-    classes, config, manifest = run.manifest["class_names"], run.config, run.manifest
+    classes, config, manifest = run.manifest["class_names"], run.settings, run.manifest
+    chosen = config.model_dump()
     page = {
         "title": f"{run.path.name} · mslab",
         "name": run.path.name,
@@ -38,22 +39,22 @@ def facts(run: Run, t: Translate, device: str = "auto") -> dict[str, Any]:
         "notes": notes,
         "config": config,
         "manifest": manifest,
-        "rows": run.rows,
+        "rows": run.history,
         "columns": COLUMNS,
         "best": run.best,
         "eval": result,
         "linear": manifest["metrics"].get("linear_acc"),
         "classes": classes,
-        "curves": curves(run, t) if run.rows else [],
+        "curves": curves(run, t) if run.history else [],
         "cells": {},
         "groups": [],
         "findings": None,
         "origin": origin(manifest, t),
         "frozen": freezing.describe(found.get("tensors") or freezing.outline(config.stages or model.STAGES), config),
         "changed": [
-            (key, config[key], field.default)
+            (key, chosen[key], field.default)
             for key, field in FIELDS.items()
-            if not field.is_required() and config[key] not in (field.default, None)
+            if not field.is_required() and chosen[key] not in (field.default, None)
         ],
         "config_text": (run.path / "config.yaml").read_text(encoding="utf-8"),
         "manifest_text": json.dumps(manifest, indent=2, ensure_ascii=False),
@@ -89,13 +90,13 @@ def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(anchor, title) for anchor, title, there in every if there]
 
 
-def curves(run: Run, t: Translate) -> list[dict[str, Any]]:
+def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
     """Loss, accuracy and learning rate over the epochs, with marks for what happened."""
-    epochs = [row["epoch"] for row in run.rows]
+    epochs = [row["epoch"] for row in run.history]
     marks = [charts.Mark(run.best["epoch"], t("best"))] if run.best else []
     marks += [
         charts.Mark(int(epoch) - 0.5, t("{part} unfrozen").format(part=part))
-        for epoch, part in run.config.unfreeze.items()
+        for epoch, part in run.settings.unfreeze.items()
         if int(epoch) <= len(epochs)
     ]
     marks += [charts.Mark(back["epoch"] - 0.5, "rollback") for back in run.manifest["rollbacks"]]
@@ -104,7 +105,7 @@ def curves(run: Run, t: Translate) -> list[dict[str, Any]]:
 
     def chart(title: str, keys: Mapping[str, str], bounds: tuple[float, float] | None = None) -> dict[str, Any]:
         series = [
-            charts.Series(t(name), epochs, [row[key] for row in run.rows], style)
+            charts.Series(t(name), epochs, [row[key] for row in run.history], style)
             for style, (key, name) in enumerate(keys.items())
         ]
         return {

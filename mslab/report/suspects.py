@@ -23,7 +23,7 @@ from rich.table import Table
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.records import printable
 from mslab.checkpoint import make_folder, write_text
-from mslab.data import batching
+from mslab.data import sources
 from mslab.errors import ConfigError, DatasetError, RunError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference.predicting import csv_line
@@ -48,7 +48,7 @@ class Suspects(list[dict[str, Any]]):
         root: str,
         checkpoint: str,
         folds: dict[str, int],  # of each split
-        images: dict[str, batching.Images],  # of each split
+        images: dict[str, sources.ImageSource],  # of each split
         places: list[int],  # of each row: the position of its image in its split
     ) -> None:
         super().__init__(rows)
@@ -139,7 +139,7 @@ def find(
     taken = devices.start(device, "graph", seed=0)
     loaded = measuring.load_network(source)
     names = measuring.same_classes(loaded, report)
-    images = {name: measuring.images_of(report, name) for name in report.splits}
+    images = {name: sources.images_of(report, name) for name in report.splits}
     found: list[tuple[dict[str, Any], int]] = []
     for name, split in report.splits.items():
         labels = images[name].labels

@@ -8,10 +8,11 @@ import numpy as np
 
 from mslab import checkpoint, model
 from mslab.check import DatasetReport, check_dataset
+from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring, metrics
 from mslab.report import charts, suspects
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.training import freezing
 
@@ -24,12 +25,12 @@ PREDICTED = 200_000  # probabilities in the page's JSON
 Translate = Callable[[str], str]
 
 
-def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
+def look(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
     """Everything that needs the validation images and best.ckpt. Raises MslabError where they are not as they were."""
     report = images_of(run)
     taken = devices.start(device, "graph", seed=0)
     loaded = measuring.load_network(run.path)
-    seen = gradcam.inspect(loaded, measuring.images_of(report, "val"), taken)
+    seen = gradcam.inspect(loaded, sources.images_of(report, "val"), taken)
     names = ["/".join(Path(name).parts[-2:]) for name in seen.images.names()]
     heat = gradcam.HeatMap(loaded.network)  # once, so that it is compiled once
     wrong, unsure = seen.mistakes()[:SHOWN], seen.unsure()[:SHOWN]
@@ -60,9 +61,9 @@ def look(run: Run, t: Translate, device: str) -> dict[str, Any]:
     }
 
 
-def images_of(run: Run) -> DatasetReport:
+def images_of(run: RunFolder) -> DatasetReport:
     """The report of the run's images. Raises DatasetError where they are not those that it was trained on."""
-    config, data = run.config, run.manifest["data"]
+    config, data = run.settings, run.manifest["data"]
     report = check_dataset(
         config.train_data,
         config.val_data,
@@ -102,11 +103,11 @@ def cells(seen: gradcam.Inspection, names: Sequence[str]) -> dict[tuple[int, int
     }
 
 
-def suspicious(run: Run, report: DatasetReport) -> list[dict[str, Any]]:
+def suspicious(run: RunFolder, report: DatasetReport) -> list[dict[str, Any]]:
     """The first rows of RUN/suspects.csv, with thumbnails where they are of the run's images."""
     rows = suspects.load(run.path)[: 2 * SHOWN]
     for name in report.splits:
-        images = measuring.images_of(report, name)
+        images = sources.images_of(report, name)
         place = {"/".join(Path(file).parts[-2:]): index for index, file in enumerate(images.names())}
         own = [row for row in rows if row["split"] == name and row["file"].removeprefix(f"{name}/") in place]
         index = [place[row["file"].removeprefix(f"{name}/")] for row in own]
@@ -182,7 +183,7 @@ def image_of(pixels: np.ndarray) -> Any:
 
 
 def feature_maps(
-    run: Run,
+    run: RunFolder,
     seen: gradcam.Inspection,
     loaded: measuring.Loaded,
     names: Sequence[str],
@@ -196,7 +197,7 @@ def feature_maps(
     note = "" if len(chosen) == len(names) else "Not all images are drawn."
     if run.manifest["parent"]:
         all_names = [parameter.name for parameter in loaded.network.get_parameters()]
-        if freezing.is_frozen_throughout(all_names, run.config):
+        if freezing.is_frozen_throughout(all_names, run.settings):
             note = "The backbone was frozen: before and after transfer its features are the same."
         elif before := before_transfer(run.manifest["parent"], loaded):
             found.insert(0, ("before transfer", gradcam.inspect(before, images, device).features))

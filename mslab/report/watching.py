@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mslab.report import plots
 from mslab.runs import folder, manifest
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
 from mslab.runtime.tables import shown
 
@@ -37,7 +37,7 @@ def watch(path: str | Path, once: bool = False) -> int:
 
     Returns the exit code: 0, or 130 after Ctrl-C, which the run does not notice. Raises what Run.read raises.
     """
-    run, console = Run.read(path), Console(file=sys.stdout)
+    run, console = RunFolder.read(path), Console(file=sys.stdout)
     stopped = False
     if not once and sys.stdout.isatty() and not console.is_dumb_terminal:
         try:
@@ -49,14 +49,14 @@ def watch(path: str | Path, once: bool = False) -> int:
     return 130 if stopped else 0
 
 
-def follow(run: Run, console: Console) -> None:
+def follow(run: RunFolder, console: Console) -> None:
     """Keep the whole screen up to date until the run has ended. What was on it comes back."""
     seen = drawn = None
     with Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while True:
             status = status_of(run)
             if (now := changed(run.path)) != seen:
-                run.rows, seen = folder.history(run.path / "history.csv"), now
+                run.history, seen = folder.read_history(run.path / "history.csv"), now
             if (new := (seen, console.size, line(run, status, 1000))) != drawn:
                 live.update(picture(run, status, console), refresh=True)
                 drawn = new
@@ -74,7 +74,7 @@ def changed(folder: Path) -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
-def status_of(run: Run) -> str:
+def status_of(run: RunFolder) -> str:
     """manifest.json's status, read now; "gone" where it says running, and no process does.
 
     A process that trains holds a lock on train.log. It lets go after it has written how it ended, so that the file has
@@ -100,14 +100,14 @@ def is_free(log: Path) -> bool:
     return True
 
 
-def picture(run: Run, status: str, console: Console) -> Text:
+def picture(run: RunFolder, status: str, console: Console) -> Text:
     """The run's name, one line in words, and two charts as large as the terminal lets them be."""
     words = line(run, status, console.width if sys.stdout.isatty() else 1000)
     parts = [Text(shown(run.path, console.width), "bold"), Text(words)]
     width, height = min(WIDEST, console.width), min(12, max(3, (console.height - 10) // 2))
-    if run.rows:
+    if run.history:
         for name, key in (("loss", "loss"), ("accuracy", "acc")):
-            series = {part: np.array([row[f"{part}_{key}"] for row in run.rows]) for part, _, _ in SHAPES}
+            series = {part: np.array([row[f"{part}_{key}"] for row in run.history]) for part, _, _ in SHAPES}
             parts += [Text(), *chart(name, series, width, height)]
     return Text("\n").join(parts)
 
@@ -146,10 +146,10 @@ def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) 
     return [*lines, Text(f"{'':>{margin}} └1{f' epoch {epochs}':─>{inside - 1}}")]
 
 
-def line(run: Run, status: str, width: int) -> str:
+def line(run: RunFolder, status: str, width: int) -> str:
     """Where the run is, in words; two lines where it is wider, and none of its parts on both."""
-    rows, warnings, why = run.rows, run.manifest["warnings"], run.manifest["ended_by"]
-    parts = [f"epoch {len(rows)}/{run.config.epochs}" if rows else "no epoch yet"]
+    rows, warnings, why = run.history, run.manifest["warnings"], run.manifest["ended_by"]
+    parts = [f"epoch {len(rows)}/{run.settings.epochs}" if rows else "no epoch yet"]
     parts.append(WORDS.get(status, status) + (f" ({why})" if why else ""))
     if rows and status == "running":
         parts.append(f"about {left(run)} left")
@@ -163,14 +163,14 @@ def line(run: Run, status: str, width: int) -> str:
     return textwrap.fill(whole, width, break_on_hyphens=False).replace("\0", " ")
 
 
-def left(run: Run) -> str:
+def left(run: RunFolder) -> str:
     """The time until the last epoch ends, if the next ones take as long as the last five did."""
-    typical = statistics.median(row["seconds"] for row in run.rows[-5:])
+    typical = statistics.median(row["seconds"] for row in run.history[-5:])
     try:
         since = time.time() - (run.path / "history.csv").stat().st_mtime
     except OSError:
         since = 0.0
-    return duration(max(0.0, typical * (run.config.epochs - len(run.rows)) - min(max(since, 0.0), typical)))
+    return duration(max(0.0, typical * (run.settings.epochs - len(run.history)) - min(max(since, 0.0), typical)))
 
 
 def duration(seconds: float) -> str:

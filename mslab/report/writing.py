@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 from mslab.checkpoint import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.words import translator
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import shown
 
 
@@ -23,7 +23,7 @@ def write_report(
 
     `lang`: en or zh. Raises RunError where a folder is none of a run's, MslabError where the page cannot be written.
     """
-    opened = [Run.read(path) for path in runs]
+    opened = [RunFolder.read(path) for path in runs]
     one = len(opened) == 1
     target = Path(out) if out else (opened[0].path / "report.html" if one else Path("report.html"))
     t = translator(lang)

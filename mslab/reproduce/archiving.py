@@ -19,7 +19,7 @@ from mslab.errors import RunError
 from mslab.reproduce import differing, images
 from mslab.reproduce.reproducing import refuse_unfinished
 from mslab.runs import manifest
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 SCHEMA = 1
 LISTING = "archive.json"
@@ -56,7 +56,7 @@ def archive(
     progress: Callable[[int, int], None] | None = None,
 ) -> Packed:
     """Write RUN.zip (or `out`). Raises RunError where the run has not ended, or is not what it was when it did."""
-    run = Run.read(path)
+    run = RunFolder.read(path)
     refuse_unfinished(run)
     target = Path(out) if out else Path(f"{run.path.resolve().name}.zip")
     if target.exists():
@@ -83,7 +83,7 @@ def archive(
     return Packed(target, len(members), len(pictures), target.stat().st_size)
 
 
-def refuse_changed(run: Run, told: Mapping[str, str]) -> None:
+def refuse_changed(run: RunFolder, told: Mapping[str, str]) -> None:
     """RunError that lists every file which is not as the run left it."""
     rows = []
     for name, digest in told.items():
@@ -99,7 +99,7 @@ def refuse_changed(run: Run, told: Mapping[str, str]) -> None:
         )
 
 
-def lost_parent(run: Run, check: differing.Check | None) -> RunError:
+def lost_parent(run: RunFolder, check: differing.Check | None) -> RunError:
     """Without that file, nobody could repeat the run."""
     return RunError(
         f"{run.path} began from {run.manifest['parent']['file']}, which an archive of it needs.",
@@ -109,7 +109,7 @@ def lost_parent(run: Run, check: differing.Check | None) -> RunError:
     )
 
 
-def images_of(run: Run) -> dict[str, tuple[Path, str]]:
+def images_of(run: RunFolder) -> dict[str, tuple[Path, str]]:
     """{its name in the archive: (file, sha256)} of every image of images.csv. Raises RunError that lists those gone."""
     recorded = images.recorded(run.path)
     if recorded is None:
@@ -122,7 +122,7 @@ def images_of(run: Run) -> dict[str, tuple[Path, str]]:
     missing: list[tuple[str, str]] = []
     for split in SPLITS:
         own = run.path / "data" / split
-        root = own if own.is_dir() else Path(run.config[f"{split}_data"])
+        root = own if own.is_dir() else Path(getattr(run.settings, f"{split}_data"))
         if packed.is_pack(root):
             raise RunError(
                 f"{root} is a packed data set: its images lie in shards, which archives do not take.",

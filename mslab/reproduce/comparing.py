@@ -11,7 +11,7 @@ from typing import Any
 
 from mslab.errors import RunError
 from mslab.runs import folder
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 TIMES = ("images_per_s", "seconds")  # of history.csv: what no repetition repeats
 LOSS_FACTOR = 5  # a tolerance of 0.02 on accuracies is one of 10 % on losses
@@ -68,7 +68,7 @@ class Comparison:
         return None if self.epoch is None and self.step is None else {"epoch": self.epoch, "step": self.step}
 
 
-def compare(run: Run, again: Run, tolerance: float) -> Comparison:
+def compare(run: RunFolder, again: RunFolder, tolerance: float) -> Comparison:
     """`again` held against `run`. Raises RunError where a file of theirs is damaged."""
     found = Comparison(tolerance)
     one, two = figures(run), figures(again)
@@ -77,7 +77,7 @@ def compare(run: Run, again: Run, tolerance: float) -> Comparison:
             found.metrics.append(
                 Metric(name, one[name], two[name], judged(kind, one[name], two[name], tolerance), kind)
             )
-    compare_histories(found, run.rows, again.rows)
+    compare_histories(found, run.history, again.history)
     best = [one.best["epoch"] if one.best else 0 for one in (run, again)]
     if best[0] != best[1]:
         found.notes.append(f"the best epoch was {best[0]} then, {best[1]} now")
@@ -96,9 +96,9 @@ KINDS = {
 }
 
 
-def figures(run: Run) -> dict[str, float | None]:
+def figures(run: RunFolder) -> dict[str, float | None]:
     """The final ones; None where a run has none."""
-    best, last, measured = run.best or {}, run.rows[-1] if run.rows else {}, evaluation(run.path / "eval.json")
+    best, last, measured = run.best or {}, run.history[-1] if run.history else {}, evaluation(run.path / "eval.json")
     values = (best.get("val_acc"), best.get("val_loss"), *measured, last.get("train_loss"))
     linear = run.manifest["metrics"].get("linear_acc")
     return dict(zip(KINDS, (*map(number, values), number(linear)), strict=True))
@@ -149,7 +149,7 @@ def compare_histories(found: Comparison, then: list[dict[str, Any]], now: list[d
     found.epoch = min(epochs, default=None)
 
 
-def compare_steps(found: Comparison, run: Run, again: Run) -> None:
+def compare_steps(found: Comparison, run: RunFolder, again: RunFolder) -> None:
     lacking = [one.path for one in (run, again) if not (one.path / "steps.csv").is_file()]
     for path in lacking:
         found.notes.append(f"{path} is older: it has no steps.csv, so single steps cannot be compared")

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easydict import EasyDict
-
 from mslab import checkpoint
 from mslab.check import DatasetReport
+from mslab.config import Settings
 from mslab.errors import MslabError, RunError
 from mslab.reproduce import images
 from mslab.runs import folder, manifest
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
 
 LEVELS = ("stops", "matters", "bits", "no")
@@ -75,7 +74,7 @@ class Check:
 class State:
     """A run's circumstances: as it noted them, or as they are here and now."""
 
-    config: EasyDict
+    config: Settings
     seed: int
     device: str
     git: Mapping[str, Any] | None
@@ -85,16 +84,16 @@ class State:
     code: str | None = None  # a digest of mslab's source files
 
 
-def of_run(run: Run) -> State:
+def of_run(run: RunFolder) -> State:
     told = run.manifest
     versions = dict(told["versions"])
     if told["environment"]:
         versions |= {name: told["environment"]["packages"].get(name, versions.get(name, "")) for name in COMPUTES}
     own = (told["seed"], str(told["device"] or ""), told["git"], versions, told["environment"], told["workers"])
-    return State(run.config, *own, told["code"])
+    return State(run.settings, *own, told["code"])
 
 
-def here(config: EasyDict, device: str, workers: int) -> State:
+def here(config: Settings, device: str, workers: int) -> State:
     """What training this config on this machine would note."""
     around = manifest.environment(device)
     own = (folder.git_state(), versions.versions(), around, workers, manifest.code())
@@ -103,7 +102,7 @@ def here(config: EasyDict, device: str, workers: int) -> State:
 
 def circumstances(then: State, now: State) -> list[Check]:
     """Everything but images, parent and files."""
-    checks = [seed(then, now), *settings(then.config, now.config), code(then, now)]
+    checks = [seed(then, now), *settings(then.config.model_dump(), now.config.model_dump()), code(then, now)]
     checks += [version(name, then, now) for name in COMPUTES]
     checks += [python(then, now), *packages(then, now), *machine(then, now), device(then, now), threads(then, now)]
     if then.workers != now.workers:
@@ -216,7 +215,7 @@ def threads(then: State, now: State) -> Check:
 # --- images, parent, files -------------------------------------------------------------------------------------------
 
 
-def data(run: Run, report: DatasetReport | MslabError, chained: bool = False) -> Check:
+def data(run: RunFolder, report: DatasetReport | MslabError, chained: bool = False) -> Check:
     """Whether the images are the same, and which are not. `report`: an error where the folders cannot be read.
 
     `chained`: images that a recipe has drawn anew may be others, as long as there are as many of each class.
@@ -244,7 +243,7 @@ def data(run: Run, report: DatasetReport | MslabError, chained: bool = False) ->
     return Check("images", short(then), now, "stops", why, fix, tuple(lines))
 
 
-def same_images(run: Run, other: Run) -> Check:
+def same_images(run: RunFolder, other: RunFolder) -> Check:
     """The same between two runs."""
     then, now = (one.manifest["data"]["fingerprint"] for one in (run, other))
     if then == now:
@@ -257,7 +256,7 @@ def same_images(run: Run, other: Run) -> Check:
     return Check("images", short(then), short(now), "stops", "other images", details=tuple(lines))
 
 
-def parent(run: Run, given: str | None, chained: bool = False) -> tuple[Check | None, Path | None]:
+def parent(run: RunFolder, given: str | None, chained: bool = False) -> tuple[Check | None, Path | None]:
     """(the check, the file to begin from): `given`, the one that was recorded, or a copy in RUN/parent/.
 
     None, None for a run that began from nothing. `chained`: another file is taken, too.
@@ -292,14 +291,14 @@ def parent(run: Run, given: str | None, chained: bool = False) -> tuple[Check | 
     return Check("parent", short(told["sha256"]), short(digest), "stops", f"{place} is another file now", fix), None
 
 
-def same_parent(run: Run, other: Run) -> Check | None:
+def same_parent(run: RunFolder, other: RunFolder) -> Check | None:
     then, now = (short(one.manifest["parent"]["sha256"]) if one.manifest["parent"] else "none" for one in (run, other))
     if then == now:
         return Check("parent", then, now) if then != "none" else None
     return Check("parent", then, now, "stops", "they began from other weights")
 
 
-def files(run: Run) -> Iterator[Check]:
+def files(run: RunFolder) -> Iterator[Check]:
     """The run's own small files, which settings and figures are read from: those that are not as it left them."""
     reads = {
         "config.yaml": "its settings are what would be trained",
@@ -316,21 +315,21 @@ def files(run: Run) -> Iterator[Check]:
             yield Check(name, short(told), short(now) if now else "none", "matters", f"{text}; {why}")
 
 
-def noted(run: Run) -> Iterator[Check]:
+def noted(run: RunFolder) -> Iterator[Check]:
     """What the run says about itself that limits how far it can be repeated."""
     told = run.manifest["determinism"]
     if told and not told["bit_identical"]:
         yield Check("the device does not repeat its last bits", "", "", "bits", told["remains"])
     for resumed in run.manifest["resumed"]:
         where = f"resumed after epoch {resumed['epoch']}"
-        if run.config.dropout:
+        if run.settings.dropout:
             yield Check("resume", where, "in one go", "matters", "dropout leaves out other features after a resume")
         elif resumed["environment"]:
             why = "it went on in another environment, which is not compared"
             yield Check("resume", where, "in one go", "matters", why)
 
 
-def stopped(run: Run, checks: Sequence[Check]) -> RunError | None:
+def stopped(run: RunFolder, checks: Sequence[Check]) -> RunError | None:
     """The error of those that stop, all of them."""
     stops = [check for check in checks if check.level == "stops"]
     if not stops:

@@ -13,18 +13,20 @@ from typing import Any
 import mslab
 from mslab.errors import DeviceError, RunError
 from mslab.reproduce import archiving
-from mslab.runs.folder import Run
+from mslab.reproduce.reproducing import Wish
+from mslab.runs.folder import RunFolder
 from mslab.runtime import console
 
 log = logging.getLogger("mslab")
 START = "import sys; sys.argv[0] = 'mslab'; from mslab.cli import app; app()"
 
 
-def run_in_own(run: Run, arguments: Sequence[str]) -> int:
-    """`mslab ARGUMENTS…` with the packages that the run was made with. Returns its exit code.
+def run_in_own(path: str | Path, wish: Wish, json_file: str | None = None, no_report: bool = False) -> int:
+    """`mslab reproduce` with the packages that the run was made with. Returns its exit code.
 
     Raises RunError where they are not recorded, DeviceError where the Python is not here or pip cannot install them.
     """
+    run = RunFolder.read(path)
     if not run.manifest["environment"]:
         raise RunError(
             f"{run.path} is older: it did not note its packages, so they cannot be installed.",
@@ -38,7 +40,17 @@ def run_in_own(run: Run, arguments: Sequence[str]) -> int:
         own = install(python, lock, place)
         environment = os.environ | {"PYTHONPATH": str(linked(place / "source"))}
         environment.pop("PYTHONHOME", None)
-        return child([str(own), "-c", START, *arguments], environment)
+        return child([str(own), "-c", START, *command_line(path, wish, json_file, no_report)], environment)
+
+
+def command_line(path: str | Path, wish: Wish, json_file: str | None, no_report: bool) -> list[str]:
+    """The words after `mslab` that ask for the same, without --install."""
+    # command_line("runs/x", Wish(["seed=2"], dry_run=True), None, False)
+    #   -> ["reproduce", "runs/x", "seed=2", "--tolerance", "0.02", "--dry-run"]
+    options = {"--backbone": wish.backbone, "--tolerance": wish.tolerance, "--json": json_file}
+    named = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+    flags = [flag for flag, asked in (("--dry-run", wish.dry_run), ("--no-report", no_report)) if asked]
+    return ["reproduce", str(path), *wish.overrides, *named, *flags]
 
 
 def find_python(version: str) -> str:

@@ -19,7 +19,7 @@ from rich.table import Table
 from mslab.errors import MslabError
 from mslab.experiments.demo import CONFIGS
 from mslab.reproduce.reproducing import Wish, reproduce
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 log = logging.getLogger("mslab")
 MEASURED = CONFIGS / "measured"
@@ -79,29 +79,29 @@ def reproduce_all(
     rows: list[dict[str, Any]] = []
     runs: dict[str, str] = {}
     for name in recipes:
-        measured, start = Run.read(MEASURED / name), time.perf_counter()
+        measured, start = RunFolder.read(MEASURED / name), time.perf_counter()
         log.info("%d/%d  %s", len(rows) + 1, len(recipes), name)
         parent = RECIPES[name].parent
         wish = Wish(backbone=runs[parent] if parent else None, tolerance=tolerance, chained=True)
         result = reproduce(MEASURED / name, wish, log.info)
         if result.error:
             raise result.error
-        again = Run.read(str(result.again))
+        again = RunFolder.read(str(result.again))
         runs[name] = str(again.path)
         rows.append({"recipe": name, "verdict": result.comparison.verdict if result.comparison else None})
         rows[-1] |= {"then": best(measured), "now": best(again), "run": runs[name]}
-        spent = sum(row["seconds"] for row in measured.rows)
+        spent = sum(row["seconds"] for row in measured.history)
         rows[-1] |= {"seconds_then": spent, "seconds": time.perf_counter() - start}
     return rows
 
 
-def best(run: Run) -> float:
+def best(run: RunFolder) -> float:
     return run.best["val_acc"] if run.best else float("nan")
 
 
 def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[str], None] = log.info) -> None:
     """Train the recipes and keep what they left in configs/measured/."""
-    from mslab.training import finetuning, loop
+    from mslab.training import start
 
     MEASURED.mkdir(exist_ok=True)
     recipes = chosen(names, False)
@@ -109,7 +109,7 @@ def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[
     runs: dict[str, str] = {}
     for name in recipes:
         config, parent = CONFIGS / f"{name}.yaml", RECIPES[name].parent
-        done = finetuning.transfer(config, runs[parent]) if parent else loop.train(config)
+        done = start.transfer(config, runs[parent]) if parent else start.train(config)
         runs[name] = done.run
         keep(Path(done.run), MEASURED / name)
         tell(f"{MEASURED / name}: val_acc {done.val_acc:.3f}, linear model {done.linear_acc:.3f}, {done.seconds:.0f} s")

@@ -5,7 +5,6 @@ differing (what is other than it was, before anything trains) -> the same functi
 elsewhere, opening unpacks it, installing makes the environment it was made in.
 """
 
-import copy
 import functools
 import logging
 import re
@@ -14,16 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from easydict import EasyDict
-
 from mslab import checkpoint
 from mslab.check import DatasetReport, check_dataset, cores
-from mslab.config import load_config
+from mslab.check.training_data import checked
+from mslab.config import Settings, load_settings
 from mslab.errors import DatasetError, MslabError, RunError
 from mslab.reproduce import comparing, differing, telling
 from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 
@@ -85,10 +83,10 @@ def reproduce(path: str | Path, wish: Wish, tell: Callable[[str], None] = print)
     Raises RunError for a run that cannot be repeated by itself, and all that training raises; what stops it because
     images or parent are others is Result.error.
     """
-    run = Run.read(path)
+    run = RunFolder.read(path)
     refuse_unfinished(run)
     if wish.other is not None:
-        return beside(run, Run.read(wish.other), wish, tell)
+        return beside(run, RunFolder.read(wish.other), wish, tell)
     refuse_parts(run)
     config = settings(run, wish)
     report = look(run, config)
@@ -101,10 +99,10 @@ def reproduce(path: str | Path, wish: Wish, tell: Callable[[str], None] = print)
         return result
     again = rerun(run, config, report, parent)
     result.trained = True
-    return compared(result, run, Run.read(again), wish, tell)
+    return compared(result, run, RunFolder.read(again), wish, tell)
 
 
-def beside(run: Run, other: Run, wish: Wish, tell: Callable[[str], None]) -> Result:
+def beside(run: RunFolder, other: RunFolder, wish: Wish, tell: Callable[[str], None]) -> Result:
     """Two runs that exist."""
     if wish.overrides or wish.backbone or wish.dry_run:
         raise RunError(
@@ -121,7 +119,7 @@ def beside(run: Run, other: Run, wish: Wish, tell: Callable[[str], None]) -> Res
     return compared(Result(str(run.path), checks), run, other, wish, tell)
 
 
-def compared(result: Result, run: Run, again: Run, wish: Wish, tell: Callable[[str], None]) -> Result:
+def compared(result: Result, run: RunFolder, again: RunFolder, wish: Wish, tell: Callable[[str], None]) -> Result:
     result.again = str(again.path)
     result.comparison = comparing.compare(run, again, wish.tolerance)
     tell(telling.comparison_table(result.comparison))
@@ -132,10 +130,10 @@ def compared(result: Result, run: Run, again: Run, wish: Wish, tell: Callable[[s
 # --- what is repeated ------------------------------------------------------------------------------------------------
 
 
-def refuse_unfinished(run: Run) -> None:
+def refuse_unfinished(run: RunFolder) -> None:
     if run.finished:
         return
-    status, epochs = run.manifest["status"], f"{run.epoch} of {run.config.epochs} epochs"
+    status, epochs = run.manifest["status"], f"{run.epochs_done} of {run.settings.epochs} epochs"
     if status == "done":
         raise RunError(
             f"{run.path} has ended, but its history.csv tells of {epochs}.",
@@ -149,7 +147,7 @@ def refuse_unfinished(run: Run) -> None:
     )
 
 
-def refuse_parts(run: Run) -> None:
+def refuse_parts(run: RunFolder) -> None:
     """RunError for a run that another command trained on a part of the images."""
     if run.manifest["epoch_images"] is not None:
         raise RunError(
@@ -160,21 +158,22 @@ def refuse_parts(run: Run) -> None:
         )
 
 
-def settings(run: Run, wish: Wish) -> EasyDict:
+def settings(run: RunFolder, wish: Wish) -> Settings:
     """The run's own, with the overrides, on its own device and with the images that came with it.
 
     Raises ConfigError where an override is none.
     """
-    config = load_config(run.path / "config.yaml", wish.overrides) if wish.overrides else copy.deepcopy(run.config)
+    config = load_settings(run.path / "config.yaml", wish.overrides) if wish.overrides else run.settings
     given = {text.partition("=")[0].strip() for text in wish.overrides}
+    changes: dict[str, Any] = {}
     for split, name in (("train", "train_data"), ("val", "val_data")):
         own = run.path / "data" / split  # an archive's
         if own.is_dir() and name not in given:
-            config[name] = str(own)
+            changes[name] = str(own)
     was = run.manifest["device"]
     if config.device == "auto" and "device" not in given and was in devices.NAMES and not available(was):
-        config.device = was
-    return config
+        changes["device"] = was
+    return config.replace(**changes)
 
 
 @functools.cache
@@ -183,30 +182,31 @@ def available(device: str) -> str:
     return "" if device == "cpu" else devices.device_problem(device)
 
 
-def look(run: Run, config: EasyDict) -> DatasetReport | MslabError:
+def look(run: RunFolder, config: Settings) -> DatasetReport | MslabError:
     """The report of the images as they are now; the error where the folders cannot be read at all."""
-    sizes = {"image_size": config.image_size, "batch_size": config.batch_size, "class_num": config.class_num}
     try:
         with Meter(1) as meter:
             return check_dataset(
                 config.train_data,
                 config.val_data,
+                class_num=config.class_num,
+                image_size=config.image_size,
+                batch_size=config.batch_size,
                 skip_content=run.manifest["data"]["skip_check"],
                 progress=meter.counted("loading images"),
-                **sizes,
             )
     except DatasetError as error:
         return error
 
 
-def surroundings(run: Run, config: EasyDict) -> list[Check]:
-    """Settings, versions, machine: then and now. `config` gets what this machine makes of it."""
-    threads = devices.workers(config.data_workers)
-    config.data_workers = threads
-    device, reason = config.device, available(config.device) if config.device != "auto" else ""
+def surroundings(run: RunFolder, config: Settings) -> list[Check]:
+    """Settings, versions, machine: then and now."""
+    device: str = config.device
+    reason = available(device) if device != "auto" else ""
     if device == "auto":
         device = devices.choose_device("auto")
-    now = differing.here(config, device, run.manifest["workers"])
+    threads = devices.workers(config.data_workers)
+    now = differing.here(config.replace(data_workers=threads), device, run.manifest["workers"])
     checks = differing.circumstances(differing.of_run(run), now)
     if (wanted := run.manifest["workers"]) > cores():
         fix = f"a machine with more cores; for a new experiment: mslab train {run.path}/config.yaml --workers {cores()}"
@@ -220,32 +220,20 @@ def surroundings(run: Run, config: EasyDict) -> list[Check]:
     return checks
 
 
-def rerun(run: Run, config: EasyDict, report: DatasetReport, parent: Path | None) -> Path:
+def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path | None) -> Path:
     """The run once more, through the functions that made it. Returns the new run's folder."""
-    from mslab.training import finetuning, loop  # only here: they bring MindSpore
+    from mslab.training import finetuning, launching, start  # only here: they bring MindSpore
 
-    report = loop.checked(config, report)
-    name, told = STAMP.sub("", run.path.resolve().name) + "-again", run.manifest
-    digest = checkpoint.sha256(run.path / "manifest.json")
-
-    def prepare() -> Run:
-        if told["kind"] == "transfer":
-            again = finetuning.prepare_transfer(config, str(parent), report, name, told["parent"]["only"])
-        elif told["kind"] == "incremental":
-            again = finetuning.prepare_incremental(config, str(parent), report, name)
-        else:
-            again = loop.prepare(config, report, name)
-        again.manifest["reproduces"] = {"run": str(run.path), "manifest_sha256": digest}
-        again.write_manifest()
-        return again
-
-    if told["workers"] > 1:
-        from mslab.training import launching
-
-        crew = launching.Crew(told["workers"])
-        return Path(launching.begin(prepare, config, crew) or "")
-    again = prepare()
-    if told["ended_by"]:  # also where somebody else than its settings ended it
-        again.ends = lambda rows: told["ended_by"] if len(rows) >= run.epoch else ""
-    with again.recording():
-        return Path(loop.go(again, report).run)
+    told = run.manifest
+    name = STAMP.sub("", run.path.resolve().name) + "-again"
+    origin = {"run": str(run.path), "manifest_sha256": checkpoint.sha256(run.path / "manifest.json")}
+    source: finetuning.Parent | None = None
+    if told["kind"] == "transfer":
+        source = finetuning.backbone_of(str(parent), told["parent"]["only"])
+    elif told["kind"] == "incremental":
+        source = finetuning.network_of(str(parent))
+    job = start.Job(config, checked(config, report), name, source, reproduces=origin)
+    cluster = launching.Cluster(told["workers"]) if told["workers"] > 1 else None
+    ended = told["ended_by"]  # also where somebody else than its settings ended it
+    result = start.run(job, cluster, (lambda rows: ended if len(rows) >= run.epochs_done else "") if ended else None)
+    return Path(result.run if result else "")

@@ -16,50 +16,50 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from easydict import EasyDict
 
 from mslab import checkpoint
 from mslab.runs import manifest
 from mslab.runtime import console, devices, versions
 from mslab.check import DatasetReport
-from mslab.config import dump_config, load_config
+from mslab.config import dump_config, load_settings
 from mslab.errors import RunError, explain
+from mslab.config import Settings
 
 log = logging.getLogger("mslab")
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 
 
-class Run:
-    """One run's folder. `epoch` is the number of completed epochs, `best` the best row of history.csv or None.
+class RunFolder:
+    """One run's folder, with its settings, its manifest, and its history: the rows of history.csv.
 
     Of several workers only the first `writes`; the others know what is in the folder, and leave it alone.
     """
 
-    def __init__(self, path: Path, config: EasyDict, manifest: dict[str, Any], writes: bool = True) -> None:
-        self.path, self.config, self.manifest, self.writes = path, config, manifest, writes
-        self.rows: list[dict[str, Any]] = []
+    def __init__(self, path: Path, settings: Settings, manifest: dict[str, Any], writes: bool = True) -> None:
+        self.path, self.settings, self.manifest, self.writes = path, settings, manifest, writes
+        self.history: list[dict[str, Any]] = []
         self.notes: list[str] = []  # to be said, and kept in train.log, when training begins
         self.paused = False  # left in time, to go on another time
-        self.ends: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # asked after each epoch: why to end now
+        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # asked after each epoch: why to end now
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod
     def create(
         cls,
         name: str,
-        config: EasyDict,
+        settings: Settings,
         report: DatasetReport,
         kind: str = "train",
         parent: dict[str, Any] | None = None,
         epoch_images: int | None = None,
-    ) -> "Run":
-        """A fresh folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental."""
+        workers: int = 1,
+    ) -> "RunFolder":
+        """A fresh folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental.
+
+        The settings are resolved ones, and are written as they are.
+        """
         path = fresh_folder(name)
         (path / "checkpoints").mkdir()
-        threads = devices.workers(config["data_workers"])
-        if threads < config["data_workers"]:
-            log.info("data_workers: %d becomes %d, as many as this machine has cores", config["data_workers"], threads)
-            config["data_workers"] = threads  # another number would draw other random numbers: it is kept
         content = {
             "schema": manifest.SCHEMA,
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -70,7 +70,7 @@ class Run:
             "environment": manifest.environment(),
             "determinism": None,
             "device": None,
-            "seed": config["seed"],
+            "seed": settings.seed,
             "data": {
                 "fingerprint": report.fingerprint,
                 "counts": report.counts,
@@ -81,7 +81,7 @@ class Run:
             "parent": parent,
             "reproduces": None,  # the run that this one repeats
             "epoch_images": epoch_images,  # training images an epoch, where that is not all of them once
-            "workers": 1,  # with batch_size each; a resume with another number keeps the product
+            "workers": workers,  # with batch_size each; a resume with another number keeps the product
             "start": _now(),
             "end": None,
             "resumed": [],
@@ -93,14 +93,14 @@ class Run:
             "metrics": {},
             "artifacts": {},
         }
-        run = cls(path, config, content)
-        checkpoint.write_text(path / "config.yaml", dump_config(config))
+        run = cls(path, settings, content)
+        checkpoint.write_text(path / "config.yaml", dump_config(settings))
         checkpoint.write_text(path / "images.csv", manifest.images_csv(report))
         run.write_manifest()
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> "Run":
+    def open(cls, path: str | Path) -> "RunFolder":
         """A run folder to continue; what a kill while writing has left is cleared away. Raises what read raises."""
         run = cls.read(path)
         for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
@@ -108,7 +108,7 @@ class Run:
         return run
 
     @classmethod
-    def read(cls, path: str | Path) -> "Run":
+    def read(cls, path: str | Path) -> "RunFolder":
         """A run folder as it is, also while it is being written. Raises RunError where it is none."""
         path = Path(path)
         for name in ("config.yaml", "manifest.json"):
@@ -118,8 +118,8 @@ class Run:
                     expected="a run folder, as mslab train leaves it under runs/",
                     fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
                 )
-        run = cls(path, load_config(path / "config.yaml"), manifest.load(path))
-        run.rows = history(path / "history.csv")
+        run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
+        run.history = read_history(path / "history.csv")
         return run
 
     @property
@@ -127,21 +127,21 @@ class Run:
         return self.path / "checkpoints"
 
     @property
-    def epoch(self) -> int:
-        return len(self.rows)
+    def epochs_done(self) -> int:
+        return len(self.history)
 
     @property
     def finished(self) -> bool:
-        ended = self.manifest["ended_by"] or self.epoch >= self.config.epochs
+        ended = self.manifest["ended_by"] or self.epochs_done >= self.settings.epochs
         return bool(ended) and self.manifest["status"] == "done"
 
     @property
     def best(self) -> dict[str, Any] | None:
         """The row with the highest val_acc, the earliest on ties. Epochs that were not measured do not count."""
-        rows = [row for row in self.rows if not math.isnan(row["val_acc"])]
+        rows = [row for row in self.history if not math.isnan(row["val_acc"])]
         return max(rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
 
-    def keep(self, row: dict[str, Any], network: Any, figures: Mapping[str, Any] | None) -> None:
+    def record_epoch(self, row: dict[str, Any], figures: Mapping[str, Any] | None, network: Any) -> None:
         """Add an epoch's row, with its figures where it was measured; best.ckpt where it is the best, now as it is."""
         row |= {
             "val_loss": figures["loss"] if figures else math.nan,
@@ -150,48 +150,48 @@ class Run:
         row.update(
             {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
         )  # as in the file
-        self.rows.append(row)
+        self.history.append(row)
         if not self.writes or not figures:
             return
         if self.best is row:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
             backbone = {key: value for key, value in self.info.items() if key != "class_names"}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
-            source = {"data": self.config["val_data"], "checkpoint": "checkpoints/best.ckpt"}
+            source = {"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt"}
             self.write_json("eval.json", source | dict(figures))
         self._keep_top(row, network)
 
-    def took(self, device: str) -> None:
+    def record_device(self, device: str) -> None:
         """Note the device that was started, and with what it goes on where this is a resume."""
         began = self.manifest["environment"]
-        if self.epoch:
+        if self.epochs_done:
             here = manifest.environment(device)
-            other = {"epoch": self.epoch, "start": _now(), "environment": None if here == began else here}
+            other = {"epoch": self.epochs_done, "start": _now(), "environment": None if here == began else here}
             self.manifest["resumed"].append(other)
         else:
             began |= {"device": device, "driver": manifest.driver(device)}
         self.manifest["device"] = device
-        self.manifest["determinism"] = manifest.determinism(device, self.config["deterministic"])
+        self.manifest["determinism"] = manifest.determinism(device, self.settings.deterministic)
         self.write_manifest()
 
-    def end_epoch(self, state: Mapping[str, Any] | None, losses: Sequence[float] = ()) -> None:
+    def commit(self, state: Mapping[str, Any] | None, losses: Sequence[float] = ()) -> None:
         """Write the epoch's rows, then last.ckpt of this state, which makes the epoch count; None = another time."""
         if not self.writes:
             return
         self.write_steps(losses)
         self.write_history()
         if state:
-            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epoch})
+            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
 
     def warn(self, code: str, text: str) -> None:
         """Say that something looks wrong, and keep it in the manifest."""
         log.info(f"warning: {text}")
-        self.manifest["warnings"].append({"code": code, "epoch": self.epoch, "text": text})
+        self.manifest["warnings"].append({"code": code, "epoch": self.epochs_done, "text": text})
         self.write_manifest()
 
     def _keep_top(self, row: dict[str, Any], network: Any) -> None:
-        measured = [r for r in self.rows if not math.isnan(r["val_acc"])]
-        ranked = sorted(measured, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.config["max_to_keep"]]
+        measured = [r for r in self.history if not math.isnan(r["val_acc"])]
+        ranked = sorted(measured, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.settings.max_to_keep]
         if row in ranked:
             checkpoint.save(
                 list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info
@@ -207,13 +207,13 @@ class Run:
         writer.writeheader()
         writer.writerows(
             {key: ("" if math.isnan(v) else f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}
-            for row in self.rows
+            for row in self.history
         )
         checkpoint.write_text(self.path / "history.csv", text.getvalue())
 
     def write_steps(self, losses: Sequence[float]) -> None:
         """steps.csv: the loss of each step of the epochs so far. A float32 needs no more digits than are written."""
-        file, last = self.path / "steps.csv", self.rows[-1]["step"]
+        file, last = self.path / "steps.csv", self.history[-1]["step"]
         first = last - len(losses)
         kept = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
         kept = [line for line in kept if int(line.partition(",")[0]) <= first]  # a killed epoch's begin again
@@ -249,23 +249,23 @@ class Run:
         try:
             yield
         except KeyboardInterrupt:
-            self.ended("interrupted", 130)
+            self.finalize("interrupted", 130)
             raise
         except BaseException as error:
             with file.open("a", encoding="utf-8") as text:
                 traceback.print_exception(error, file=text)
-            self.ended("failed", 1)
+            self.finalize("failed", 1)
             better = explain(error, str(file))
             if better is None or better is error:
                 raise
             raise better from error
         else:
-            self.ended("paused" if self.paused else "done", 0)
+            self.finalize("paused" if self.paused else "done", 0)
         finally:
             log.removeHandler(handler)
             handler.close()
 
-    def ended(self, status: str, code: int) -> None:
+    def finalize(self, status: str, code: int) -> None:
         """Note how the run ended, and what it has left."""
         names = ("config.yaml", "images.csv", "steps.csv", "history.csv", "eval.json")
         paths = [*sorted(self.checkpoints.glob("*.ckpt")), *(self.path / name for name in names)]
@@ -294,7 +294,7 @@ def fresh_folder(name: str) -> Path:
             ) from None
 
 
-def history(path: Path) -> list[dict[str, Any]]:
+def read_history(path: Path) -> list[dict[str, Any]]:
     """The rows of history.csv, NaN where an epoch was not measured; none where there is no file. Raises RunError."""
     if not path.is_file():
         return []

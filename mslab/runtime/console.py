@@ -135,9 +135,11 @@ class Meter:
         if self.bar:
             self.bar.start()
             terminal.setStream(FileProxy(self.bar.console, self.stream))  # messages appear above the bar
+        _meters.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _meters.remove(self)
         if self.bar:
             terminal.setStream(self.stream)
             self.bar.stop()
@@ -155,12 +157,17 @@ class Meter:
 
         return show
 
-    @contextmanager
-    def compiling(self, what: str) -> Iterator[None]:
-        """Say that MindSpore compiles, while it does, and how long it took."""
-        self.update(f"compiling {what} …", advance=0)
-        if not self.bar:
-            log.info("compiling %s …", what)
-        start = time.perf_counter()
-        yield
-        log.info("compiled %s in %.1f s", what, time.perf_counter() - start)
+
+_meters: list[Meter] = []  # those in force, innermost last
+
+
+@contextmanager
+def compiling(what: str) -> Iterator[None]:
+    """Say that MindSpore compiles, while it does, and how long it took."""
+    if _meters and _meters[-1].bar:
+        _meters[-1].update(f"compiling {what} …", advance=0)
+    else:
+        log.info("compiling %s …", what)
+    start = time.perf_counter()
+    yield
+    log.info("compiled %s in %.1f s", what, time.perf_counter() - start)

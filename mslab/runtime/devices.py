@@ -8,11 +8,14 @@ import operator
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mslab.errors import DeviceError
 from mslab.runtime import cuda
 from mslab.runtime.versions import refuse_numpy2, release, version
+
+if TYPE_CHECKING:
+    from mslab.config import Settings
 
 log = logging.getLogger("mslab")  # progress and notes: standard error, and train.log during a run
 TRY_DEVICE = """
@@ -45,6 +48,8 @@ def setup_calls(
 
     Raises DeviceError where the device cannot do what is asked.
     """
+    from mslab.config.resolve import precision  # only here: pydantic takes its time
+
     amp_level = precision(amp_level, device)
     if amp_level != "O0" and device == "cpu":
         raise DeviceError(
@@ -66,9 +71,9 @@ def setup_calls(
     return [*calls, ("set_seed", {"seed": seed}), ("dataset.config.set_seed", {"seed": seed})]
 
 
-def precision(amp_level: str, device: str) -> str:
-    """The level itself; for "auto" O2, but O0 on a CPU, where float16 only costs time."""
-    return amp_level if amp_level != "auto" else "O0" if device == "cpu" else "O2"
+def setup_of(settings: "Settings", device: str) -> dict[str, Any]:
+    """What setup_calls takes of a run's settings, on this device."""
+    return {name: getattr(settings, name) for name in SETTINGS} | {"device": device}
 
 
 def start(device: str, mode: str, seed: int, **more: Any) -> str:

@@ -51,7 +51,7 @@ class Group:
         kind = ms.float32 if ms.get_context("device_target") == "Ascend" else ms.float64
         return ops.AllReduce()(ms.Tensor(values, kind)).asnumpy().astype(np.float64)
 
-    def tell(self, content: Any) -> Any:
+    def broadcast(self, content: Any) -> Any:
         """Rank 0's `content`, anything that JSON holds; the others' is ignored."""
         if self.size == 1:
             return content
@@ -62,7 +62,7 @@ class Group:
     def _from_first(self, numbers: np.ndarray) -> np.ndarray:
         return ops.Broadcast(0)((ms.Tensor(numbers, ms.int32),))[0].asnumpy()
 
-    def equalise(self, parameters: Iterable[ms.Parameter]) -> None:
+    def broadcast_parameters(self, parameters: Iterable[ms.Parameter]) -> None:
         """Give every worker rank 0's values. Without it different seeds would train different networks, silently."""
         for parameter in parameters if self.size > 1 else ():
             cpu_layout.overwrite(parameter, ops.Broadcast(0)((ms.Tensor(parameter.asnumpy()),))[0])
@@ -139,6 +139,6 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 def synchronise(network: nn.Cell, group: Group) -> None:
     """Put SyncBatchNorm2d in place of every nn.BatchNorm2d, with the same parameters under the same names."""
-    cpu_layout.replace(
+    cpu_layout.replace_cells(
         network, lambda cell: type(cell) is nn.BatchNorm2d, lambda cell: SyncBatchNorm2d(cell, group.size)
     )

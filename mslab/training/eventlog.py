@@ -1,4 +1,4 @@
-"""TensorBoard's event files, where `log_to: tensorboard` asks for them: what the loop tells a Watch, written down, too.
+"""TensorBoard's event files, where `log_to: tensorboard` asks for them: a callback that writes down what it sees.
 
 RUN/tensorboard/ holds one file of each call, numbered, and at the end one with the settings beside the figures. A step
 is an epoch, and an epoch is one record, written at its end: a kill leaves all of it or nothing that counts.
@@ -8,7 +8,7 @@ import math
 import re
 import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ from tensorboardX.record_writer import masked_crc32c
 
 from mslab.errors import RunError
 from mslab.evaluation import gradcam
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
 from mslab.runtime.workers import Group
 from mslab.training import freezing
-from mslab.training.monitor import Watch
+from mslab.training.callbacks import Callback, Step, Totals
 
 STEM = "events.out.tfevents."  # TensorBoard reads files with tfevents in their names, in the order of the names
 SCALARS = {  # column of history.csv -> tag; what stands before a / is one group of charts
@@ -42,16 +42,15 @@ CLASSES = 100  # that get a precision-recall curve, at most: one is 3 KB an epoc
 THRESHOLDS = 127  # of such a curve, 0, 1/126 … 1; TensorBoard's plugin takes no more
 
 
-class EventLog(Watch):
-    """A Watch that writes. Of several workers all count what is measured, each its own images; the first one writes."""
+class EventLog(Callback):
+    """Of several workers all count what is measured, each its own images; the first one writes."""
 
-    def __init__(self, run: Run, group: Group, *watched: Any) -> None:
-        super().__init__(*watched)
-        self.run, self.group = run, group
+    def __init__(self, run: RunFolder, group: Group) -> None:
+        self.run, self.group, self.class_names = run, group, run.manifest["class_names"]
         self.pixels: np.ndarray | None = None  # uint8 (n, S, S, 3): this epoch's first batch
         count = min(CLASSES, len(self.class_names))
         self.counts = np.zeros((2, count, THRESHOLDS))  # images of a class, and others, by the probability it got
-        self.file = begin(run.path / "tensorboard", run.epoch) if run.writes else None
+        self.file = begin(run.path / "tensorboard", run.epochs_done) if run.writes else None
         if self.file:
             log.info(f"log_to: {self.file} (tensorboard --logdir {run.path.parent} shows it)")
             if run.manifest.get("features"):
@@ -59,15 +58,13 @@ class EventLog(Watch):
             if count < len(self.class_names):
                 log.info(f"log_to: precision-recall curves of the first {count} of {len(self.class_names)} classes")
 
-    def waiting(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The same batches; the first one is kept as pictures."""
-        self.counts[:], self.pixels = 0, None  # also where an epoch begins again
-        for number, (images, labels) in enumerate(super().waiting(batches)):
-            if number == 0 and self.file and not self.run.manifest.get("features"):
-                self.pixels = gradcam.as_pixels(self.run.info, images[:IMAGES])
-            yield images, labels
+    def step_end(self, step: Step) -> None:
+        if len(step.totals.losses) == 1:  # an epoch begins, or begins again
+            self.counts[:], self.pixels = 0, None
+            if self.file and not self.run.manifest.get("features"):
+                self.pixels = gradcam.as_pixels(self.run.info, step.images[:IMAGES])
 
-    def measured(self, logits: np.ndarray, labels: np.ndarray) -> None:
+    def batch_evaluated(self, logits: np.ndarray, labels: np.ndarray) -> None:
         if not np.isfinite(logits).all():  # the loop will say so
             return
         count = self.counts.shape[1]
@@ -76,16 +73,17 @@ class EventLog(Watch):
         others = (labels[:, None] != np.arange(count)).astype(int)
         np.add.at(self.counts, (others, np.arange(count), reached), 1)
 
-    def epoch(self, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any) -> None:
-        super().epoch(rows, figures, network)
+    def epoch_end(
+        self, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any, totals: Totals
+    ) -> None:
         counts = self.group.sum(self.counts.ravel()).reshape(self.counts.shape) if figures else None
         if self.file:
-            found = [*scalars(rows[-1]), *histograms(network)]
+            found = [*scalars(history[-1]), *histograms(network)]
             if self.pixels is not None:
                 found.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
             if counts is not None:
                 found += curves(counts, self.class_names)
-            put(self.file, [event(rows[-1]["epoch"], found)], "ab")
+            put(self.file, [event(history[-1]["epoch"], found)], "ab")
 
 
 def scalars(row: Mapping[str, Any]) -> list[Any]:
@@ -105,7 +103,7 @@ def histograms(network: Any) -> list[Any]:
 
 
 def curves(counts: np.ndarray, class_names: Sequence[str]) -> list[Any]:
-    """Precision and recall of each class at each threshold; counts (2, C, THRESHOLDS) as EventLog.measured makes them.
+    """Precision and recall of each class at each threshold; counts (2, C, THRESHOLDS), as EventLog adds them up.
 
     Where nothing reaches a threshold, precision is 0, as in TensorBoard's own.
     """
@@ -123,7 +121,7 @@ def tagged(name: str) -> str:
     return re.sub(r"[^-\w.]", "_", name)[:60]
 
 
-def finish(run: Run) -> None:
+def finish(run: RunFolder) -> None:
     """The settings beside the figures of the whole run, once it is done: TensorBoard's page to compare runs by."""
     best = run.best
     if best is None:
@@ -133,11 +131,11 @@ def finish(run: Run) -> None:
         figures["final/linear_acc"] = linear
     settings = {
         key: value if isinstance(value, bool | int | float) else str(value).encode(errors="replace").decode()
-        for key, value in run.config.items()
+        for key, value in run.settings
         if value is not None
     }
     found = [*summary.hparams(settings, figures), *(summary.scalar(tag, value) for tag, value in figures.items())]
-    put(run.path / "tensorboard" / f"{STEM}end", [version(), event(run.epoch, found)], "wb")
+    put(run.path / "tensorboard" / f"{STEM}end", [version(), event(run.epochs_done, found)], "wb")
 
 
 # --- the files -------------------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from easydict import EasyDict
 from mindspore import nn
 
 from mslab import checkpoint, model
 from mslab.data import augment, batching, cache
+from mslab.data.sources import ImageSource
 from mslab.errors import RunError
 from mslab.runtime import devices, versions
 from mslab.runtime.console import Meter
@@ -47,19 +47,31 @@ class FeatureFeed:
     val_rows: np.ndarray  # float32 (m, C)
     source: batching.ImageFeed
 
+    @property
+    def images(self) -> ImageSource:
+        return self.source.images
+
+    @property
+    def val_images(self) -> ImageSource:
+        return self.source.val_images
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.source.class_names
+
     def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         config, view = self.source.config, self.views[epoch % len(self.views)]
         size = config.batch_size
-        order = self.source.group.share(batching.order_of(self.source.images, config, epoch), size)
+        order = self.source.group.share(batching.order_of(self.images, config, epoch), size)
         for start in range(0, len(order) - size + 1, size):
             rows = order[start : start + size]
-            yield _as_images(view[rows]), self.source.images.labels[rows]
+            yield _as_images(view[rows]), self.images.labels[rows]
 
     def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        size, part = batching.measured_batch(self.source.config), self.source.group.part(len(self.val_rows))
+        size, part = batching.eval_batch_size(self.source.config), self.source.group.part(len(self.val_rows))
         for start in range(0, len(part), size):
             rows = part[start : start + size]
-            yield _as_images(self.val_rows[rows]), self.source.val_images.labels[rows]
+            yield _as_images(self.val_rows[rows]), self.val_images.labels[rows]
 
 
 def _as_images(rows: np.ndarray) -> np.ndarray:
@@ -103,12 +115,12 @@ def feed(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, require
     source = dataclasses.replace(source, group=batching.ALONE)
     with group.first_alone("features"), Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
-        once = EasyDict(config, label_balance=False)  # every image once, however often it is fed
+        once = config.replace(label_balance=False)  # every image once, however often it is fed
         orders = [batching.order_of(source.images, once, view) for view in range(count)]
         views = [
             store.rows(
                 folder / f"{key}-{view}.npy",
-                batching.augmented(source.images, config, view, order, whole=True),
+                batching.augmented(source.images, config, view, order, drop_last=False),
                 order,
             )
             for view, order in enumerate(orders)
@@ -126,11 +138,11 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> st
     digest = hashlib.sha256(fingerprint.encode())
     for images in (source.images, source.val_images):
         digest.update(json.dumps([images.names(), images.labels.tolist()]).encode())
-    settings = {name: source.config[name] for name in KEY}
+    settings = source.config.model_dump(include=set(KEY))
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
     settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": versions.version("mindspore")}
-    settings |= {"device": ms.get_context("device_target"), "mode": source.config["mode"]}
-    settings |= {"whole": source.config["cache"] != "none"}  # cropped from the decoded image
+    settings |= {"device": ms.get_context("device_target"), "mode": source.config.mode}
+    settings |= {"whole": source.config.cache != "none"}  # cropped from the decoded image
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for module in (model, augment):  # students edit them
         digest.update(Path(str(module.__file__)).read_bytes())

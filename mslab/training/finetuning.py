@@ -1,135 +1,51 @@
 """Beginning from saved weights: transfer puts a fresh head on a backbone, incremental training keeps the head, too."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easydict import EasyDict
+import mindspore as ms
+from mindspore import nn
 
 from mslab import checkpoint
-from mslab.check import DatasetReport
-from mslab.checkpoint import dialects
-from mslab.config import load_config
-from mslab.errors import CheckpointError, ConfigError
+from mslab.checkpoint import Checkpoint, dialects, load_exactly
+from mslab.config import Settings
+from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.evaluation import measuring
 from mslab.runs import manifest
-from mslab.runs.folder import Run
-from mslab.training import freezing, loop
-
-log = logging.getLogger("mslab")
+from mslab.runs.folder import RunFolder
+from mslab.training import freezing
 
 
-def transfer(
-    config: str | Path | Mapping[str, Any],
-    backbone: str | Path,
-    overrides: Sequence[str] = (),
-    report: DatasetReport | None = None,
-    name: str | None = None,
-    only: str | None = None,
-    epoch_images: int | None = None,
-) -> EasyDict:
-    """Train a fresh head on a saved backbone, frozen or not as the config says. Returns what `train` returns.
+@dataclass(frozen=True)
+class Parent:
+    """The checkpoint that a run begins from."""
 
-    `backbone` is a file (a whole network's too, its head is left out; other projects' as well) or a run. Its own
-    normalisation, stage table and profile are used. `only`, a regular expression, names the parameters to load; the
-    rest begins fresh. `epoch_images`: as in `train`. Raises CheckpointError where the file does not fit exactly, and
-    all that `train` raises.
-    """
-    resolved = load_config(config, overrides)
-    report = loop.checked(resolved, report)
-    run = prepare_transfer(resolved, backbone, report, name or loop.name_of(config), only, epoch_images)
-    with run.recording():
-        return loop.go(run, report)
+    kind: str  # of the run: transfer or incremental
+    checkpoint: Checkpoint
+    only: str | None = None  # a regular expression: the backbone's parameters to load; the rest begins fresh
+
+    def record(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return manifest.parent(Path(self.checkpoint.path), self.only)
+
+    def notes(self) -> list[str]:
+        """What is said of it when training begins."""
+        weights, rows = self.checkpoint, [f"{self.checkpoint.path}: {self.checkpoint.describe()}"]
+        if self.kind == "transfer" and weights.head:
+            classes = len(weights.class_names)
+            rows.insert(0, f"{weights.path} is a whole network ({classes} classes): its head is left out")
+        return rows
 
 
-def incremental(
-    config: str | Path | Mapping[str, Any],
-    source: str | Path,
-    overrides: Sequence[str] = (),
-    report: DatasetReport | None = None,
-    name: str | None = None,
-) -> EasyDict:
-    """Train a whole network on, with more images, or with more or fewer classes. Returns what `train` returns.
-
-    `source` is a run (its best.ckpt) or a file with a head and class names. The head's rows of known classes are kept,
-    by name; new classes begin fresh (ModelArts calls this incremental training). Raises CheckpointError where the file
-    has no head or no class names, and all that `train` raises.
-    """
-    resolved = load_config(config, overrides)
-    report = loop.checked(resolved, report)
-    run = prepare_incremental(resolved, source, report, name or loop.name_of(config))
-    with run.recording():
-        return loop.go(run, report)
-
-
-def prepare_transfer(
-    config: EasyDict,
-    backbone: str | Path,
-    report: DatasetReport,
-    name: str,
-    only: str | None = None,
-    epoch_images: int | None = None,
-) -> Run:
-    """The run folder of `transfer`, made after everything about settings and file has been checked."""
-    weights = read_backbone(backbone)
-    run = _prepare("transfer", config, weights, report, name, only, epoch_images)
-    if weights.head:
-        left = f"{weights.path} is a whole network ({len(weights.class_names)} classes): its head is left out"
-        run.notes.insert(0, left)
-    return run
-
-
-def prepare_incremental(config: EasyDict, source: str | Path, report: DatasetReport, name: str) -> Run:
-    """The run folder of `incremental`, made after everything about settings and file has been checked."""
-    weights = checkpoint.read(measuring.best_file(source))
-    if not weights.head or not weights.info.get("class_names"):
-        lacks = "no class names" if weights.head else "no head"
-        raise CheckpointError(
-            f"{weights.path} has {lacks}, so no row of it can be kept by name.",
-            expected="best.ckpt of a mslab run",
-            fix="for a fresh head: mslab transfer CONFIG --backbone FILE",
-        )
-    if weights.hidden != config.head_hidden:
-        raise CheckpointError(
-            f"{weights.path} has a head with head_hidden: {weights.hidden}, the config says {config.head_hidden}.",
-            expected="the same head, whose rows are kept",
-            fix=f"head_hidden={weights.hidden}, or for a fresh head: mslab transfer CONFIG --backbone FILE",
-        )
-    return _prepare("incremental", config, weights, report, name)
-
-
-def _prepare(
-    kind: str,
-    config: EasyDict,
-    weights: checkpoint.Checkpoint,
-    report: DatasetReport,
-    name: str,
-    only: str | None = None,
-    epoch_images: int | None = None,
-) -> Run:
+def backbone_of(path: str | Path, only: str | None = None) -> Parent:
+    """A backbone to put a fresh head on. Raises CheckpointError where the file is none, or not exactly a network."""
+    weights = read_backbone(path)
     weights.check()
-    notes = [f"{weights.path}: {weights.describe()}", *adopt(config, weights)]
-    head = [f"{part}{name}" for part in dialects.HEADS for name in ("weight", "bias")]
-    names = [*dialects.layout(config.stages, config.profile), *head[: 4 if config.head_hidden else 2]]
-    freezing.check(names, config)
-    kept = checkpoint.check_only(weights.backbone, only, "backbone") | set(
-        weights.head if kind == "incremental" else ()
-    )
-    if lost := freezing.frozen(names, config) - kept:
-        parts = ", ".join(sorted({freezing.part_of(name) for name in lost}))
-        why = f"--only {only} leaves it fresh" if only else "the head is new"
-        raise ConfigError(
-            f"{parts} would be frozen at random weights: {why}.",
-            expected="nothing frozen that is not loaded",
-            fix="freeze less, or load more",
-        )
-    run = Run.create(name, config, report, kind, manifest.parent(Path(weights.path), only), epoch_images)
-    run.notes = notes
-    return run
+    return Parent("transfer", weights, only)
 
 
-def read_backbone(path: str | Path) -> checkpoint.Checkpoint:
+def read_backbone(path: str | Path) -> Checkpoint:
     """The file (of a run: its best_backbone.ckpt). Raises CheckpointError where it has no backbone."""
     path = Path(path)
     if (path / "checkpoints").is_dir():
@@ -144,24 +60,82 @@ def read_backbone(path: str | Path) -> checkpoint.Checkpoint:
     return weights
 
 
-def adopt(config: EasyDict, weights: checkpoint.Checkpoint) -> list[str]:
-    """Take the file's own normalisation, stage table and profile into the config; a line for each difference."""
-    notes = []
-    for key in ("mean", "std"):
-        own = weights.info.get(key)
-        if own and own != config[key]:
-            notes.append(
-                f"note: {key}: the backbone was trained with {own}; used instead of the config's {config[key]}"
-            )
-            config[key] = own
-    for key, own in (("stages", weights.stages), ("profile", weights.profile), ("stem", weights.profile["stem"])):
-        if config[key] and config[key] != own:
-            raise CheckpointError(
-                f"{weights.path} was trained with {key} {own}, the config has {config[key]}.",
-                expected="one and the same network",
-                fix=f"take `{key}` out of the config ({key}=null): the backbone brings its own",
-            )
-        config[key] = own
-    if (size := weights.info.get("image_size")) and size != config.image_size:
-        notes.append(f"note: the backbone was trained on {size} pixels, this run on {config.image_size}")
-    return notes
+def network_of(source: str | Path) -> Parent:
+    """A whole network to train on. Raises CheckpointError where it has no head, or no names of classes."""
+    weights = checkpoint.read(measuring.best_file(source))
+    if not weights.head or not weights.info.get("class_names"):
+        lacks = "no class names" if weights.head else "no head"
+        raise CheckpointError(
+            f"{weights.path} has {lacks}, so no row of it can be kept by name.",
+            expected="best.ckpt of a mslab run",
+            fix="for a fresh head: mslab transfer CONFIG --backbone FILE",
+        )
+    weights.check()
+    return Parent("incremental", weights)
+
+
+def check_fit(settings: Settings, parent: Parent) -> None:
+    """CheckpointError or ConfigError where the file does not suit the settings."""
+    weights, whole = parent.checkpoint, parent.kind == "incremental"
+    if whole and weights.hidden != settings.head_hidden:
+        raise CheckpointError(
+            f"{weights.path} has a head with head_hidden: {weights.hidden}, the config says {settings.head_hidden}.",
+            expected="the same head, whose rows are kept",
+            fix=f"head_hidden={weights.hidden}, or for a fresh head: mslab transfer CONFIG --backbone FILE",
+        )
+    head = [f"{part}{name}" for part in dialects.HEADS for name in ("weight", "bias")]
+    layout = dialects.layout(weights.stages, weights.profile)
+    names = [*layout, *head[: 4 if settings.head_hidden else 2]]
+    freezing.check(names, settings)
+    loaded = checkpoint.check_only(weights.backbone, parent.only, "backbone") | set(weights.head if whole else ())
+    if lost := freezing.frozen(names, settings) - loaded:
+        parts = ", ".join(sorted({freezing.part_of(name) for name in lost}))
+        why = f"--only {parent.only} leaves it fresh" if parent.only else "the head is new"
+        raise ConfigError(
+            f"{parts} would be frozen at random weights: {why}.",
+            expected="nothing frozen that is not loaded",
+            fix="freeze less, or load more",
+        )
+
+
+def load_parent(network: nn.Cell, run: RunFolder) -> str:
+    """Put the parent's weights into a fresh network: its backbone and, in incremental training, its head's known rows.
+
+    Raises RunError where the file has changed since the run began.
+    """
+    weights = parent_of(run)
+    text = load_exactly(
+        network.backbone.parameters_dict(),
+        weights.backbone,
+        weights.path,
+        "backbone",
+        run.manifest["parent"].get("only"),
+    )
+    if run.manifest["kind"] != "incremental":
+        return f"{text}; head: new ({run.settings.class_num} classes)"
+    names, known = run.manifest["class_names"], weights.class_names
+    for part, fresh in network.head.parameters_dict().items():
+        if part.startswith("hidden."):  # what all classes share
+            fresh.set_data(ms.Tensor(weights.head[part]))
+            continue
+        rows = fresh.asnumpy().copy()
+        for index, name in enumerate(names):
+            if name in known:
+                rows[index] = weights.head[part][known.index(name)]
+        fresh.set_data(ms.Tensor(rows))
+    new, gone = [n for n in names if n not in known], [n for n in known if n not in names]
+    parts = [f"{len(names) - len(new)} of {len(names)} classes kept by name"]
+    parts += [f"{what}: {', '.join(rows)}" for what, rows in (("new", new), ("left out", gone)) if rows]
+    return f"{text}; head: {'; '.join(parts)}"
+
+
+def parent_of(run: RunFolder) -> Checkpoint:
+    """The file that a run began from. Raises RunError where it has changed since."""
+    parent = run.manifest["parent"]
+    if not Path(parent["file"]).is_file() or checkpoint.sha256(Path(parent["file"])) != parent["sha256"]:
+        raise RunError(
+            f"{run.path} began from {parent['file']}, which is not there (seen from {Path.cwd()}), or is another now.",
+            expected=f"the file with sha256 {parent['sha256'][:12]}…: no epoch was completed that holds its weights",
+            fix="restore the file, or begin a new run",
+        )
+    return checkpoint.read(parent["file"])

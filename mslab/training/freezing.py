@@ -1,9 +1,10 @@
 """What is kept fixed, and when: pure functions of parameter names and settings, and how a network is told."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mslab.config import Settings
 from mslab.errors import ConfigError
 
 STATISTICS = ("moving_mean", "moving_variance")  # of BatchNorm: never trained, but moved in training mode
@@ -21,59 +22,59 @@ def belongs(name: str, part: str) -> bool:
     return own == part or (part == "backbone" and own != "head")
 
 
-def frozen(names: Iterable[str], config: Mapping[str, Any], epoch: int = 0) -> frozenset[str]:
+def frozen(names: Iterable[str], config: Settings, epoch: int = 0) -> frozenset[str]:
     """The parameters that stay as they are in this epoch, counted from 0; BatchNorm's statistics among them.
 
     `freeze` is the kit's, `layers_to_freeze` Azure AutoML's, `freeze_layer_pattern` SageMaker's.
     """
     names = list(names)
     fixed: set[str] = set()
-    if config["freeze"] == "all":
+    if config.freeze == "all":
         fixed = {name for name in names if belongs(name, "backbone")}
-    elif config["layers_to_freeze"]:
-        groups = list(dict.fromkeys(part_of(name) for name in names))[: config["layers_to_freeze"]]
+    elif config.layers_to_freeze:
+        groups = list(dict.fromkeys(part_of(name) for name in names))[: config.layers_to_freeze]
         fixed = {name for name in names if part_of(name) in groups}
-    elif config["freeze_layer_pattern"]:
-        fixed = {name for name in names if re.search(config["freeze_layer_pattern"], name)}
+    elif config.freeze_layer_pattern:
+        fixed = {name for name in names if re.search(config.freeze_layer_pattern, name)}
     # BatchNorm's statistics stay where a weight of it does, and only there
     norms = {name.rpartition(".")[0] for name in fixed if name.endswith((".gamma", ".beta"))}
     fixed = {name for name in fixed if not name.endswith(STATISTICS)}
     fixed |= {name for name in names if name.endswith(STATISTICS) and name.rpartition(".")[0] in norms}
-    thawed = [part for start, part in config["unfreeze"].items() if epoch + 1 >= int(start)]
+    thawed = [part for start, part in config.unfreeze.items() if epoch + 1 >= int(start)]
     return frozenset(name for name in fixed if not any(belongs(name, part) for part in thawed))
 
 
-def is_asked(config: Mapping[str, Any]) -> bool:
-    return bool(config["freeze"] == "all" or config["layers_to_freeze"] or config["freeze_layer_pattern"])
+def is_asked(config: Settings) -> bool:
+    return bool(config.freeze == "all" or config.layers_to_freeze or config.freeze_layer_pattern)
 
 
-def is_frozen_throughout(names: Sequence[str], config: Mapping[str, Any]) -> bool:
+def is_frozen_throughout(names: Sequence[str], config: Settings) -> bool:
     """Whether the whole backbone stays fixed to the end, so that its features of an image never change."""
-    last = frozen(names, config, config["epochs"])
+    last = frozen(names, config, config.epochs)
     return all((name in last) == belongs(name, "backbone") for name in names)
 
 
-def check(names: Sequence[str], config: Mapping[str, Any]) -> None:
+def check(names: Sequence[str], config: Settings) -> None:
     """ConfigError that lists every setting of freezing and rates that does not fit this network."""
     parts = list(dict.fromkeys(part_of(name) for name in names))
     problems = []
-    if config["layers_to_freeze"] >= len(parts):
+    if config.layers_to_freeze >= len(parts):
         groups = ", ".join(parts[:-1])
-        problems.append(("layers_to_freeze", f"{config['layers_to_freeze']}: there are {len(parts) - 1}: {groups}"))
-    pattern = config["freeze_layer_pattern"]
-    fixed, last = frozen(names, config), frozen(names, config, config["epochs"])
+        problems.append(("layers_to_freeze", f"{config.layers_to_freeze}: there are {len(parts) - 1}: {groups}"))
+    pattern = config.freeze_layer_pattern
+    fixed, last = frozen(names, config), frozen(names, config, config.epochs)
     if pattern and not fixed:
         problems.append(("freeze_layer_pattern", f"{pattern!r} finds none of {', '.join(names[:4])} …"))
     elif pattern and all(name in fixed for name in names):
         problems.append(("freeze_layer_pattern", f"{pattern!r} finds everything: nothing would be trained"))
-    for epoch, part in config["unfreeze"].items():
+    for epoch, part in config.unfreeze.items():
         if part not in (*parts, "backbone"):
             problems.append(("unfreeze", f"{part}: this network has {', '.join(parts)}"))
         elif not any(belongs(name, part) for name in fixed):
             problems.append(("unfreeze", f"{part} is not frozen: there is nothing to unfreeze"))
-        if int(epoch) > config["epochs"]:
-            problems.append(("unfreeze", f"epoch {epoch} never comes: epochs is {config['epochs']}"))
-    for part in config["lr_scale"]:
+        if int(epoch) > config.epochs:
+            problems.append(("unfreeze", f"epoch {epoch} never comes: epochs is {config.epochs}"))
+    for part in config.lr_scale:
         if part not in (*parts, "backbone"):
             problems.append(("lr_scale", f"{part}: this network has {', '.join(parts)}"))
         elif all(name in last for name in names if belongs(name, part)):
@@ -96,9 +97,9 @@ def outline(stages: Sequence[Sequence[int]]) -> list[str]:
     ]
 
 
-def scale_of(name: str, config: Mapping[str, Any]) -> float:
+def scale_of(name: str, config: Settings) -> float:
     """The factor on a parameter's learning rate: its part's, else the backbone's, else 1."""
-    scales = config["lr_scale"]
+    scales = config.lr_scale
     return float(scales.get(part_of(name), scales.get("backbone", 1.0) if belongs(name, "backbone") else 1.0))
 
 
@@ -118,11 +119,11 @@ def apply(network: Any, fixed: frozenset[str]) -> None:
             cell.set_train(False)
 
 
-def describe(names: Sequence[str], config: Mapping[str, Any]) -> str:
+def describe(names: Sequence[str], config: Settings) -> str:
     """For a log: "none", or "55 of 267 tensors (stem, layer1); from epoch 3 on layer1 is trained"."""
     fixed = frozen(names, config)
     if not fixed:
         return "none"
     parts = ", ".join(dict.fromkeys(part_of(name) for name in names if name in fixed))
-    later = "".join(f"; from epoch {epoch} on {part} is trained" for epoch, part in config["unfreeze"].items())
+    later = "".join(f"; from epoch {epoch} on {part} is trained" for epoch, part in config.unfreeze.items())
     return f"{len(fixed)} of {len(names)} tensors ({parts}){later}"

@@ -12,18 +12,16 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from easydict import EasyDict
-
-from mslab.checkpoint import write_text
-from mslab.errors import ConfigError, MslabError, RunError, explain
-from mslab.runs.folder import Run
-from mslab.runtime import console, devices
+from mslab.config import Settings
+from mslab.config.resolve import precision
+from mslab.errors import ConfigError, MslabError, RunError
+from mslab.runs.folder import RunFolder
+from mslab.runtime import devices
 
 log = logging.getLogger("mslab")
 PORT = 8118  # msrun's own default; on one machine a free one is taken
@@ -34,7 +32,7 @@ BEGAN = re.compile(r"worker (\d+) of \d+: process (\d+)")
 
 
 @dataclass(frozen=True)
-class Crew:
+class Cluster:
     """Who trains: `workers` in all, evenly on `nodes` machines, of which this is `node_rank`; `master` is number 0."""
 
     workers: int
@@ -81,7 +79,7 @@ class Crew:
             *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--join=True", f"--log_dir={logs}"),
             *(f"--worker_num={self.workers}", f"--local_worker_num={self.local}", f"--node_rank={self.node_rank}"),
             *(f"--master_addr={host}", f"--master_port={port if self.nodes > 1 else free_port()}"),
-            *("python", "-m", "mslab.training.launching", json.dumps(order)),
+            *("python", "-m", "mslab.training.worker", json.dumps(order)),
         ]
 
     def environment(self, logs: Path) -> dict[str, str]:
@@ -105,12 +103,12 @@ class Line:
 
     DONE = b"done"
 
-    def __init__(self, crew: Crew) -> None:
-        host, port = crew.address
-        self.called = (host, port + 1) if crew.nodes > 1 and crew.node_rank else None
+    def __init__(self, cluster: Cluster) -> None:
+        host, port = cluster.address
+        self.called = (host, port + 1) if cluster.nodes > 1 and cluster.node_rank else None
         self.peers: list[socket.socket] = []
         self.server: socket.socket | None = None
-        if crew.nodes > 1 and not crew.node_rank:
+        if cluster.nodes > 1 and not cluster.node_rank:
             try:
                 self.server = socket.create_server(("", port + 1))
             except OSError as error:
@@ -161,77 +159,57 @@ def free_port() -> int:
         return probe.getsockname()[1]  # type: ignore[no-any-return]
 
 
-def begin(prepare: Callable[[], Run], config: EasyDict, crew: Crew) -> Path | None:
-    """Make the run folder on the first machine, and train it with all workers. `prepare` makes the folder.
+def begin(prepare: Callable[[], RunFolder], settings: Settings, cluster: Cluster) -> Path | None:
+    """Train with all workers. `prepare` makes the run folder, or opens it, on the first machine.
 
     Returns its path, None on the other machines.
     """
-    settings, line, run = settings_of(config, crew), Line(crew), None
-    if crew.node_rank == 0:
-        run = prepare()
-        run.manifest["workers"] = crew.workers
-        run.write_manifest()
-    launch(run, settings, crew, line)
+    setup, line = setup_of(settings, cluster), Line(cluster)
+    run = prepare() if cluster.node_rank == 0 else None
+    launch(run, setup, cluster, line)
     return run.path if run else None
 
 
-def resume(path: str | Path, crew: Crew) -> Path | None:
-    """Continue a run with these workers, as many as before or not. Raises what `training.resume` raises.
-
-    Returns its path, None on other machines than the first, and where there was nothing to do.
-    """
-    from mslab.training import loop
-
-    run, _ = loop.reopen(path)
-    if run.finished:
-        loop.go_on(run, None)  # which says so
-        return None
-    settings = settings_of(run.config, crew)
-    loop.same_data(run)  # here once, so that all workers find it checked
-    launch(run if crew.node_rank == 0 else None, settings, crew, Line(crew))
-    return run.path if crew.node_rank == 0 else None
-
-
-def settings_of(config: EasyDict, crew: Crew) -> dict[str, Any]:
+def setup_of(settings: Settings, cluster: Cluster) -> dict[str, Any]:
     """What sets a worker's MindSpore up. Raises DeviceError or ConfigError where this machine cannot do it."""
-    settings = {key: config[key] for key in devices.SETTINGS} | {"device": devices.choose_device(config.device)}
-    devices.setup_calls(**settings)
-    check_devices(settings["device"], crew.local, os.environ)
-    return settings
+    setup = devices.setup_of(settings, devices.choose_device(settings.device))
+    devices.setup_calls(**setup)
+    check_devices(setup["device"], cluster.local, os.environ)
+    return setup
 
 
-def launch(run: Run | None, settings: dict[str, Any], crew: Crew, line: Line) -> None:
+def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, line: Line) -> None:
     """Train with all workers, and return when they have. Raises RunError with what the first that failed has said.
 
     `run` is None on every machine but the first, which tells the others what is in it.
     """
-    logs = run.path / "workers" if run else Path("runs") / f"workers-{crew.node_rank}"
+    logs = run.path / "workers" if run else Path("runs") / f"workers-{cluster.node_rank}"
     logs.mkdir(parents=True, exist_ok=True)
     for old in [*logs.glob("*.log"), *logs.glob("*.failed"), *logs.glob("*.done")]:
         old.unlink()
-    log.info(f"{crew.workers} workers, {crew.local} on this machine ({settings['device']}); logs in {logs}/")
-    order = {"run": str(run.path) if run else None, "notes": run.notes if run else [], "settings": settings}
+    log.info(f"{cluster.workers} workers, {cluster.local} on this machine ({setup['device']}); logs in {logs}/")
+    order = {"run": str(run.path) if run else None, "notes": run.notes if run else [], "setup": setup}
     with (logs / "msrun.log").open("w") as output:
         msrun = subprocess.Popen(
-            crew.command(logs, order),
-            env=os.environ | crew.environment(logs),
+            cluster.command(logs, order),
+            env=os.environ | cluster.environment(logs),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_stop_with_parent,
         )
     try:
-        if _watch(msrun, logs, crew, line):
-            raise failure(logs, crew, run)
+        if _watch(msrun, logs, cluster, line):
+            raise failure(logs, cluster, run)
         line.end()
     except BaseException as error:
         line.end(f"{type(error).__name__}: {error}")
         _end(msrun)
         if run:
-            run = Run.open(run.path)
+            run = RunFolder.open(run.path)
             if run.manifest["status"] == "running":  # a killed worker could not note it
                 stopped = isinstance(error, KeyboardInterrupt)
-                run.ended("interrupted" if stopped else "failed", 130 if stopped else 1)
+                run.finalize("interrupted" if stopped else "failed", 130 if stopped else 1)
         raise
 
 
@@ -246,27 +224,25 @@ def check_devices(device: str, needed: int, environ: Mapping[str, str]) -> None:
         )
 
 
-def dry_run(config: EasyDict, crew: Crew | None, environ: Mapping[str, str] = os.environ) -> str:
+def dry_run(config: Settings, cluster: Cluster | None, environ: Mapping[str, str] = os.environ) -> str:
     """What a run of this config would call and launch, as text. A device that is named is not tried."""
     device = config.device if config.device != "auto" else devices.choose_device("auto")
-    settings = {key: config[key] for key in devices.SETTINGS} | {"device": device}
-    count = crew.workers if crew else 1
+    setup = devices.setup_of(config, device)
+    count = cluster.workers if cluster else 1
     rows = [("device", f"{device} (config: {config.device}); nothing was tried on it")]
-    for name, arguments in devices.setup_calls(**settings, workers=count):
+    for name, arguments in devices.setup_calls(**setup, workers=count):
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         rows.append(("calls", f"mindspore.{name}({given})"))
-    level = devices.precision(config.amp_level, device)
+    level = precision(config.amp_level, device)
     if level != "O0":
         rows.append(("calls", f"mindspore.amp.auto_mixed_precision(network, {level!r})"))
         rows.append(("calls", "mindspore.amp.DynamicLossScaler(65536.0, 2, 1000)"))
-    if crew:
-        check_devices(device, crew.local, environ)
+    if cluster:
+        check_devices(device, cluster.local, environ)
         logs = Path("runs") / "RUN" / "workers"
         rows.append(("step", f"{count} workers x {config.batch_size} = {count * config.batch_size} images"))
-        rows += [("sets", f"{name}={value}") for name, value in crew.environment(logs).items()]
-        rows.append(
-            ("launches", shlex.join(crew.command(logs, {"run": "runs/RUN", "notes": [], "settings": settings})))
-        )
+        rows += [("sets", f"{name}={value}") for name, value in cluster.environment(logs).items()]
+        rows.append(("launches", shlex.join(cluster.command(logs, {"run": "runs/RUN", "notes": [], "setup": setup}))))
     return "\n".join(f"{label:<10}{text}" for label, text in rows)
 
 
@@ -274,16 +250,16 @@ def _stop_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG: msrun ends its workers at SIGINT
 
 
-def _watch(msrun: subprocess.Popen, logs: Path, crew: Crew, line: Line) -> int:
+def _watch(msrun: subprocess.Popen, logs: Path, cluster: Cluster, line: Line) -> int:
     """Show what the first worker here says until all have ended; 1 as soon as one has failed.
 
     Raises RunError where another machine tells of a failure.
     """
-    spoken = logs / f"worker_{crew.node_rank * crew.local}.log"
+    spoken = logs / f"worker_{cluster.node_rank * cluster.local}.log"
     told, deadline = 0, float("inf")
     while True:
         ended = msrun.poll()
-        text = spoken.read_text(errors="replace") if crew.node_rank == 0 and spoken.exists() else ""
+        text = spoken.read_text(errors="replace") if cluster.node_rank == 0 and spoken.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         for words in whole[told:].splitlines():
             if not BEGAN.match(words) and not words.startswith("["):  # MindSpore's own, after the kit has let go of it
@@ -316,17 +292,17 @@ def _end(msrun: subprocess.Popen) -> None:
         os.killpg(msrun.pid, signal.SIGKILL)
 
 
-def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
+def failure(logs: Path, cluster: Cluster, run: RunFolder | None) -> MslabError:
     """What the first worker that failed said; where none said anything, which one was killed."""
-    again = f"mslab train --resume {run.path} --workers {crew.workers}" if run else "see the first machine's message"
-    if run and crew.nodes > 1:
-        again += f" --nodes {crew.nodes} --master {crew.master} --node-rank 0, likewise on the other machines,"
+    again = f"mslab train --resume {run.path} --workers {cluster.workers}" if run else "see the first machine's message"
+    if run and cluster.nodes > 1:
+        again += f" --nodes {cluster.nodes} --master {cluster.master} --node-rank 0, likewise on the other machines,"
     told = sorted((json.loads(path.read_text()) for path in logs.glob("*.failed")), key=lambda one: one["time"])
     causes = [one for one in told if one["known"] or not LOST.search(one["text"])]
     died = DIED.search((logs / "msrun.log").read_text(errors="replace"))
     if causes:
         first = min(causes, key=lambda one: not one["known"])
-        who = f"worker {first['rank']} of {crew.workers}"
+        who = f"worker {first['rank']} of {cluster.workers}"
         if first["known"]:  # as the worker would have said it
             what, expected, again = f"{who} stopped: {first['text']}", first["expected"], first["fix"]
             return RunError(what, details=first["details"], expected=expected, fix=again)
@@ -336,11 +312,11 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
         began = [BEGAN.search(file.read_text(errors="replace")) for file in logs.glob("worker_*.log")]
         rank = {match[2]: match[1] for match in began if match}.get(died[1], "?")
         killer = signal.Signals(-int(died[2]))
-        what = f"worker {rank} of {crew.workers} (process {died[1]}) was killed by signal {killer} ({killer.name})."
+        what = f"worker {rank} of {cluster.workers} (process {died[1]}) was killed by signal {killer} ({killer.name})."
         rows = [("logs", f"{logs}/")]
         expected = "all workers until the end; the kernel kills with 9 where memory runs out"
     elif told:
-        what = f"worker {told[0]['rank']} of {crew.workers} lost the others."
+        what = f"worker {told[0]['rank']} of {cluster.workers} lost the others."
         rows = [("logs", f"{logs}/")]
         expected = "all workers until the end; the machine whose worker ended first says why"
     else:
@@ -352,56 +328,3 @@ def failure(logs: Path, crew: Crew, run: Run | None) -> MslabError:
         expected=expected,
         fix=f"{again}    goes on after the last completed epoch" if run else again,
     )
-
-
-# --- in a worker -----------------------------------------------------------------------------------------------------
-
-
-def work(order: dict[str, Any]) -> None:
-    """One worker, from joining the others to the end of the run; also msrun's scheduler, which only joins."""
-    settings, count = order["settings"], int(os.environ["MS_WORKER_NUM"])
-    devices.set_up(devices.setup_calls(**settings, workers=count))
-    if os.environ["MS_ROLE"] == "MS_SCHED":
-        return
-    from mslab.runtime import workers
-    from mslab.training import loop
-
-    group = workers.join()
-    log.info("worker %d of %d: process %d", group.rank, group.size, os.getpid())
-    told, last = None, None
-    if group.rank == 0:
-        run, last = loop.reopen(order["run"])
-        run.notes = order["notes"]
-        run.took(settings["device"])
-        told = {"path": str(run.path), "config": run.config, "manifest": run.manifest, "rows": run.rows}
-    told = group.tell(told)
-    if group.rank:
-        run = Run(Path(told["path"]), EasyDict(told["config"]), told["manifest"], writes=False)
-        run.rows = told["rows"]
-    loop.go_on(run, last, group=group)
-
-
-def main(text: str) -> int:
-    """`work`, with what goes wrong written where the launching process looks for it. Returns the exit code."""
-    logs = Path(os.environ["MSLAB_LOGS"])
-    name = "scheduler" if os.environ["MS_ROLE"] == "MS_SCHED" else os.environ["RANK_ID"]
-    with console.capture_stderr() as noise:
-        if name != "0":  # the first worker's goes to train.log
-            noise.move_to(logs / f"mindspore_{name}.log")
-        try:
-            work(json.loads(text))
-        except BaseException as error:
-            traceback.print_exc()  # into what is kept of MindSpore's own output
-            known = explain(error, str(noise.file))
-            said = f"{type(known or error).__name__}: {known.what if known else str(error).strip()[:2000]}"
-            if name != "scheduler":
-                note = {"rank": int(name), "known": bool(known), "text": said, "time": time.time()}
-                if known:
-                    note |= {"details": known.details, "expected": known.expected, "fix": known.fix}
-                write_text(logs / f"worker_{name}.failed", json.dumps(note))
-            return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -1,23 +1,22 @@
 """The loss: cross-entropy, with smoothed or mixed labels, weighed classes, and more regard for what is hard."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from mslab.config import Settings
 
-def build(config: Mapping[str, Any], class_counts: np.ndarray) -> nn.Cell:
+
+def build(config: Settings, class_counts: np.ndarray) -> nn.Cell:
     """config's loss; class_counts int (class_num,): training images of each class.
 
     MindSpore's own where nothing else is asked for. It also lacks the shares that mixup and cutmix make of labels.
     """
     names = ("label_smoothing", "weighted_loss", "focal_gamma", "mixup_alpha", "cutmix_alpha")
-    if not any(config[name] for name in names) and config["ohem_top_ratio"] == 1:
+    if not any(getattr(config, name) for name in names) and config.ohem_top_ratio == 1:
         return nn.CrossEntropyLoss()
-    weights = class_weights(class_counts, config["weighted_loss"])
-    return CrossEntropy(weights, config["label_smoothing"], config["focal_gamma"], config["ohem_top_ratio"])
+    weights = class_weights(class_counts, config.weighted_loss)
+    return CrossEntropy(weights, config.label_smoothing, config.focal_gamma, config.ohem_top_ratio)
 
 
 def class_weights(counts: np.ndarray, weighted_loss: int) -> np.ndarray:

@@ -1,15 +1,16 @@
 """What goes wrong while it trains, said once, early and in words: what is seen, what it mostly means, what helps.
 
-The loop tells a Watch what happens; nothing here changes what is trained.
+A callback: nothing here changes what is trained.
 """
 
 import math
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from mslab.training.callbacks import Callback, Step, Totals
 
 EXPLODES = 3.0  # times the loss of a guess, or of the first steps: a mean of RECENT steps above it explodes
 RECENT = 10
@@ -18,76 +19,66 @@ DEAD = 0.5  # share of a layer's channels that are never above zero, from which 
 WIDEST = 1e8  # of BatchNorm's variances; float32 loses the differences between images there
 
 
-class Watch:
-    """Looks at steps, epochs and evaluations. `tell(code, text)` is called once a kind of trouble."""
+class Monitor(Callback):
+    """Looks at steps, epochs and evaluations. `on_warning(code, text)` is called once a kind of trouble.
 
-    def __init__(self, class_names: Sequence[str], tell: Callable[[str, str], None], told: Iterable[str] = ()) -> None:
-        self.class_names, self.tell, self.told = list(class_names), tell, set(told)
+    `warned`: the codes of what was said before.
+    """
+
+    def __init__(
+        self, class_names: Sequence[str], on_warning: Callable[[str, str], None], warned: Iterable[str] = ()
+    ) -> None:
+        self.class_names, self.on_warning, self.warned = list(class_names), on_warning, set(warned)
         self.losses: list[float] = []  # of the first RECENT steps
         self.recent: list[float] = []
         self.seen: set[int] = set()  # labels
-        self.waited = 0.0  # seconds of this epoch
         self.one_class = 0  # evaluations in a row in which everything was taken for one class
 
-    def say(self, code: str, text: str) -> None:
-        if code not in self.told:
-            self.told.add(code)
-            self.tell(code, text)
+    def warn(self, code: str, text: str) -> None:
+        if code not in self.warned:
+            self.warned.add(code)
+            self.on_warning(code, text)
 
-    def waiting(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The same batches; the time that the loop waits for them is counted."""
-        self.waited = 0.0
-        source = iter(batches)
-        while True:
-            start = time.perf_counter()
-            batch = next(source, None)
-            self.waited += time.perf_counter() - start
-            if batch is None:
-                return
-            yield batch
-
-    def step(self, number: int, loss: float, labels: np.ndarray, rate: float) -> None:
-        """After a step. labels int (N,) or shares (N, class_num)."""
+    def step_end(self, step: Step) -> None:
+        labels = step.labels
         if len(self.losses) < RECENT:
-            self.losses.append(loss)
-        self.recent = [*self.recent[1 - RECENT :], loss]
+            self.losses.append(step.loss)
+        self.recent = [*self.recent[1 - RECENT :], step.loss]
         if len(self.seen) < 2:
             self.seen |= set((labels if labels.ndim == 1 else labels.argmax(axis=1)).tolist())
         limit = EXPLODES * max(math.log(len(self.class_names)), float(np.mean(self.losses)))
         if len(self.recent) == RECENT and np.mean(self.recent) > limit:
-            self.say(
+            self.warn(
                 "loss-explodes",
-                f"the loss explodes: {np.mean(self.recent):.3g} over the last {RECENT} steps (step {number + 1}, lr "
-                f"{rate:.3g}), {np.mean(self.losses):.3g} over the first; lower lr_max to a tenth, raise "
+                f"the loss explodes: {np.mean(self.recent):.3g} over the last {RECENT} steps (step {step.number + 1}, "
+                f"lr {step.rate:.3g}), {np.mean(self.losses):.3g} over the first; lower lr_max to a tenth, raise "
                 "warmup_epochs, or set clip_grad_norm=1",
             )
 
-    def measured(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        """After a batch of an evaluation. logits float (n, class_num), labels int (n,)."""
-
-    def epoch(self, rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any) -> None:
-        """After an epoch; `figures` are evaluation.measure's, None where it was not measured."""
-        self.data(rows[-1])
+    def epoch_end(
+        self, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any, totals: Totals
+    ) -> None:
+        self.data(history[-1], totals.waited)
         self.labels()
-        self.still(rows)
+        self.still(history)
         self.statistics(network)
         if figures:
             self.one_answer(figures)
-            self.chance(rows)
-            self.overfitting(rows)
+            self.chance(history)
+            self.overfitting(history)
 
-    def data(self, row: Mapping[str, Any]) -> None:
-        if self.waited > LONG and self.waited > STARVED * row["seconds"]:
-            self.say(
+    def data(self, row: Mapping[str, Any], waited: float) -> None:
+        if waited > LONG and waited > STARVED * row["seconds"]:
+            self.warn(
                 "waiting-for-data",
-                f"{self.waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} went into waiting for images; "
+                f"{waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} went into waiting for images; "
                 "more data_workers, cache=memory, smaller files, or mslab data pack",
             )
 
     def labels(self) -> None:
         if len(self.seen) == 1:
             name = self.class_names[next(iter(self.seen))]
-            self.say("one-label", f"every label of this epoch was {name}: there is nothing to tell apart; mslab check")
+            self.warn("one-label", f"every label of this epoch was {name}: there is nothing to tell apart; mslab check")
 
     def still(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The loss has not moved since the run began: within 1 % over two epochs, and little is right."""
@@ -95,7 +86,7 @@ class Watch:
         moved = abs(last["train_loss"] - first["train_loss"]) / first["train_loss"] if first["train_loss"] else 1.0
         if 2 <= len(rows) <= 4 and moved < 0.01 and last["train_acc"] < 0.9:
             rate = max(row["lr"] for row in rows)
-            self.say(
+            self.warn(
                 "loss-still",
                 f"the loss does not move: {first['train_loss']:.4g} in epoch 1, {last['train_loss']:.4g} in epoch "
                 f"{last['epoch']}; the rate may be too small (at most {rate:.3g} so far: lr_max times 10, or "
@@ -108,7 +99,7 @@ class Watch:
         self.one_class = self.one_class + 1 if np.count_nonzero(predicted) == 1 else 0
         if self.one_class == 2:
             name = self.class_names[int(predicted.argmax())]
-            self.say(
+            self.warn(
                 "one-answer",
                 f"all {figures['images']} validation images are taken for {name}, twice now: val_acc "
                 f"{figures['accuracy']:.3f} is its share of them; lower lr_max, train longer, or, where one class has "
@@ -122,7 +113,7 @@ class Watch:
         if len(last) == 3 and all(
             abs(row[key] - share) < 0.1 * share for row in last for key in ("val_acc", "train_acc")
         ):
-            self.say(
+            self.warn(
                 "chance",
                 f"val_acc stays at {share:.3f}, which is what guessing among {len(self.class_names)} classes gives; "
                 "mslab lr-find CONFIG suggests a rate, mslab show --augment CONFIG shows what the network sees",
@@ -135,7 +126,7 @@ class Watch:
         far = [row["train_acc"] - row["val_acc"] > 0.2 and row["val_loss"] > 1.1 * lowest for row in seen[-2:]]
         if len(far) == 2 and all(far):
             row = seen[-1]
-            self.say(
+            self.warn(
                 "overfitting",
                 f"overfitting: train_acc {row['train_acc']:.3f}, val_acc {row['val_acc']:.3f}, and val_loss rises "
                 f"({lowest:.3g} at its lowest, now {row['val_loss']:.3g}); more images, mixup_alpha=0.2, "
@@ -150,7 +141,7 @@ class Watch:
             if name.endswith("moving_variance"):
                 variance = values[name].asnumpy()
                 if not np.isfinite(variance).all() or variance.max() > WIDEST:
-                    self.say(
+                    self.warn(
                         "batchnorm",
                         f"{name} reaches {variance.max():.3g}: BatchNorm's input is out of range; lower lr_max, set "
                         "clip_grad_norm=1, and look at the images (mslab show --augment CONFIG)",
@@ -159,7 +150,7 @@ class Watch:
                 gamma, beta = values[name].asnumpy(), values[f"{name[:-5]}beta"].asnumpy()
                 dead = float(np.mean(beta < -3 * np.abs(gamma)))  # BatchNorm's output has mean beta, deviation gamma
                 if dead > DEAD:
-                    self.say(
+                    self.warn(
                         "dead-relu",
                         f"{dead:.0%} of the channels of {name[:-6]} are never above zero, so the ReLU behind it lets "
                         "nothing through, and they learn no more; lower lr_max and begin anew",

@@ -4,40 +4,40 @@ All take one tuple of gradients in the order of the optimizer's parameters. What
 Parameters whose names checkpoint/dialects.py knows, so that last.ckpt holds them and no network is mistaken for them.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 
+from mslab.config import Settings
 from mslab.training import freezing
 
 TINY = 1e-30  # in place of a beta of 0, which MindSpore refuses; in float32 the two are the same
 
 
-def build(trained: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> nn.Optimizer:
+def build(trained: nn.Cell, rates: np.ndarray, config: Settings) -> nn.Optimizer:
     """config's optimizer for `trained`, one learning rate an update; rates float32 (updates,).
 
     Weights alone (more than one dimension) decay, not BatchNorm and biases. Decay is added to the gradient (L2), but in
     adamw and lamb, which take it off the weights.
     """
-    name, rows, steps = config["optimizer"], groups(trained, rates, config), rates.tolist()
-    if name == "momentum" and config["nesterov"] and config["momentum"]:  # nn.Momentum ignores use_nesterov on a CPU
-        return nn.SGD(rows, steps, momentum=config["momentum"], nesterov=True)
+    name, rows, steps = config.optimizer, groups(trained, rates, config), rates.tolist()
+    if name == "momentum" and config.nesterov and config.momentum:  # nn.Momentum ignores use_nesterov on a CPU
+        return nn.SGD(rows, steps, momentum=config.momentum, nesterov=True)
     if name in ("momentum", "sgd"):  # nn.SGD keeps two tensors a weight, this keeps one
-        return nn.Momentum(rows, steps, momentum=config["momentum"] if name == "momentum" else 0.0)
+        return nn.Momentum(rows, steps, momentum=config.momentum if name == "momentum" else 0.0)
     if name == "rmsprop":
         return rmsprop(rows, steps)
     if name == "adadelta":  # Zeiler 2012; PyTorch's defaults
         return nn.Adadelta(rows, steps, rho=0.9, epsilon=1e-6)
-    betas = max(config["beta1"], TINY), max(config["beta2"], TINY)
+    betas = max(config.beta1, TINY), max(config.beta2, TINY)
     if name in ("adam", "adamw"):
-        return {"adam": nn.Adam, "adamw": AdamW}[name](rows, steps, *betas, use_amsgrad=config["amsgrad"])
+        return {"adam": nn.Adam, "adamw": AdamW}[name](rows, steps, *betas, use_amsgrad=config.amsgrad)
     return {"radam": RAdam, "lamb": Lamb}[name](rows, steps, *betas)
 
 
-def groups(trained: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def groups(trained: nn.Cell, rates: np.ndarray, config: Settings) -> list[dict[str, Any]]:
     """What nn.Optimizer takes for parameters: those of one decay and one factor of `lr_scale` together."""
     trainable = trained.trainable_params()
     members: dict[tuple[float, bool], list[ms.Parameter]] = {}
@@ -46,8 +46,8 @@ def groups(trained: nn.Cell, rates: np.ndarray, config: Mapping[str, Any]) -> li
     rows: list[dict[str, Any]] = [
         {
             "params": parameters,
-            "weight_decay": config["weight_decay"] if decayed else 0.0,
-            **({"lr": (rates * scale).tolist()} if config["lr_scale"] else {}),
+            "weight_decay": config.weight_decay if decayed else 0.0,
+            **({"lr": (rates * scale).tolist()} if config.lr_scale else {}),
         }
         for (scale, decayed), parameters in members.items()
     ]
@@ -185,8 +185,8 @@ def rate_of_each(optimizer: nn.Optimizer) -> tuple[ms.Tensor, ...]:
 
 
 def build_update(
-    optimizer: nn.Optimizer, config: Mapping[str, Any], averaged: list[ms.Parameter]
-) -> tuple[nn.Cell, "Averaged | None"]:
+    optimizer: nn.Optimizer, config: Settings, averaged: list[ms.Parameter]
+) -> tuple[nn.Cell, "EMA | None"]:
     """(what to call with a batch's gradients, the averages of `averaged` where ema_decay asks for them).
 
     What is not asked for is left out; where nothing is, the optimizer itself is called. Clipping and averaging happen
@@ -194,13 +194,13 @@ def build_update(
     """
     update: nn.Cell = optimizer
     averages, batches = None, None
-    if config["clip_grad_norm"]:
-        update = Clipped(update, config["clip_grad_norm"])
-    if config["grad_accumulation_step"] > 1:
-        update = Accumulated(update, optimizer.parameters, config["grad_accumulation_step"])
+    if config.clip_grad_norm:
+        update = Clipped(update, config.clip_grad_norm)
+    if config.grad_accumulation_step > 1:
+        update = Accumulated(update, optimizer.parameters, config.grad_accumulation_step)
         batches = update.batches
-    if config["ema_decay"]:
-        update = averages = Averaged(update, averaged, config["ema_decay"], batches)
+    if config.ema_decay:
+        update = averages = EMA(update, averaged, config.ema_decay, batches)
     return update, averages
 
 
@@ -222,7 +222,7 @@ def times(factor: ms.Tensor, x: ms.Tensor) -> ms.Tensor:
     return factor * x
 
 
-class Averaged(nn.Cell):
+class EMA(nn.Cell):
     """After each update, average += (1 - decay) (parameter - average) (Polyak & Juditsky 1992).
 
     The decay rises as TensorFlow's does, min(decay, (1 + t) / (10 + t)) at update t = 1, 2, ...: early averages would

@@ -14,13 +14,13 @@ from helpers import cli, settings
 
 from mslab import checkpoint
 from mslab.check import check_dataset
-from mslab.config import dump_config, load_config
+from mslab.config import dump_config, load_settings
 from mslab.data import packing, unpacking
 from mslab.errors import RunError
 from mslab.reproduce import archiving, opening
 from mslab.reproduce.reproducing import Wish, reproduce
-from mslab.runs.folder import Run
-from mslab.training import finetuning
+from mslab.runs.folder import RunFolder
+from mslab.training import start
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def made(squares, parent, once):
         shutil.copytree(squares / "two", root / "two")
         shutil.copy(parent / "checkpoints" / "best_backbone.ckpt", root / "parent.ckpt")
         config = settings(Path("two"), 2, epochs=1, freeze="all", feature_views=1) | {"stages": None}
-        finetuning.transfer(config, "parent.ckpt", name="two")
+        start.transfer(config, "parent.ckpt", name="two")
 
     return once("archived", make)
 
@@ -111,7 +111,7 @@ def test_an_archive_holds_the_run_its_parent_its_packages_and_the_digest_of_each
     assert listing["members"] == {name: hashlib.sha256(data).hexdigest() for name, data in sorted(content.items())}
     assert listing["sizes"] == {name: len(data) for name, data in content.items()}
     lines = content["environment.txt"].decode().splitlines()
-    around = Run.read(run).manifest["environment"]
+    around = RunFolder.read(run).manifest["environment"]
     assert lines[0] == f"# Python {around['python']}" and lines[1] == f"# {around['platform']}"
     assert f"numpy=={around['packages']['numpy']}" in lines and not any(line.startswith("mslab==") for line in lines)
     assert len(lines) == 2 + len(around["packages"]) - ("mslab" in around["packages"])
@@ -194,7 +194,7 @@ def test_a_parent_that_is_gone_is_refused(run):
 
 def test_packed_images_are_refused(run):
     packing.pack_dataset(check_dataset("two"), Path("shards"))
-    config = load_config(run / "config.yaml", ["train_data=shards/train", "val_data=shards/val"])
+    config = load_settings(run / "config.yaml", ["train_data=shards/train", "val_data=shards/val"])
     (run / "config.yaml").write_text(dump_config(config))
     told = json.loads((run / "manifest.json").read_text())
     told["artifacts"]["config.yaml"] = checkpoint.sha256(run / "config.yaml")
@@ -217,10 +217,10 @@ def test_an_archive_is_enough_to_repeat_a_run_in_an_empty_folder(run, packed, el
     assert f"unpacked to {folder}" in done.stderr and "identical: every epoch's figures" in done.stdout
     assert (folder / "data/train/left/000.png").is_file() and (folder / "parent/parent.ckpt").is_file()
     again = next(path for path in Path("runs").iterdir() if "-again-" in path.name)
-    told = Run.read(again).manifest
+    told = RunFolder.read(again).manifest
     assert told["kind"] == "transfer" and told["parent"]["file"] == f"{folder}/parent/parent.ckpt"
     assert told["reproduces"]["run"] == str(folder)
-    assert load_config(again / "config.yaml").train_data == f"{folder}/data/train"
+    assert load_settings(again / "config.yaml").train_data == f"{folder}/data/train"
     # what was unpacked is a run like any other, also to archive
     assert (
         members(archiving.archive(folder, "2.zip", data=True).file).keys()

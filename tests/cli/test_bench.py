@@ -6,7 +6,7 @@ import sys
 
 import psutil
 import pytest
-from helpers import STAGES, cli
+from helpers import STAGES, bench
 
 from benchmarks import predictions, speed
 from mslab.errors import MslabError
@@ -43,7 +43,7 @@ def test_peers_without_pytorch_are_one_message(peers, said):
 
 def test_bench_predict_answers_the_same_images_beside_the_bare_pass(parent, tmp_path, monkeypatch):
     monkeypatch.setattr(predictions, "BATCHES", (16, 64))  # each is compiled; all six in tests/slow
-    done = cli("bench", "predict", parent, "--images", 20, "--repeats", 1, "--json", tmp_path / "rows.json")
+    done = bench("predict", parent, "--images", 20, "--repeats", 1, "--json", tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 0 and [row["batch_size"] for row in rows] == [16, 64]
     assert all(row["size"] == 32 and row["ratio"] == pytest.approx(row["predict"] / row["bare"]) for row in rows)

@@ -5,7 +5,7 @@ import json
 from helpers import cli, newest, settings
 
 from mslab import model
-from mslab.config import load_config
+from mslab.config import load_settings
 
 
 def test_on_the_command_line(parent, squares, inside):
@@ -14,6 +14,6 @@ def test_on_the_command_line(parent, squares, inside):
     done = cli("transfer", "x.yaml", "--backbone", parent, *words, "--no-report")
     assert done.returncode == 0, done.stderr
     assert "frozen: 45 of 47 tensors (stem, layer1, layer2); from epoch 2 on layer2 is trained" in done.stderr
-    config = load_config(newest() / "config.yaml")
+    config = load_settings(newest() / "config.yaml")
     assert config.unfreeze == {"2": "layer2"} and config.lr_scale == {"layer2": 0.5}
     assert config.profile == model.PROFILE and config.stages == [[1, 8, 1], [1, 8, 2]]

@@ -9,10 +9,10 @@ import pytest
 from helpers import cli, settings
 from PIL import Image
 
-from mslab.config import dump_config, load_config
+from mslab.config import dump_config, load_settings
 from mslab.errors import MslabError
 from mslab.reproduce import recipes
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def kit(squares, inside, monkeypatch):
     (inside / "configs").mkdir()
     for name, data, classes in (("one", "three", 3), ("child", "two", 2)):
         shutil.copytree(squares / data, inside / data)
-        config = load_config(settings(inside / data, classes, epochs=1))
+        config = load_settings(settings(inside / data, classes, epochs=1))
         (inside / "configs" / f"{name}.yaml").write_text(dump_config(config))
     monkeypatch.setattr(recipes, "CONFIGS", inside / "configs")
     monkeypatch.setattr(recipes, "MEASURED", inside / "configs" / "measured")
@@ -40,7 +40,7 @@ def test_recipes_are_run_again_and_held_against_what_was_measured(kit):
     assert "identical" in recipes.table(rows)
     file = recipes.MEASURED / "one" / "history.csv"
     text = file.read_text()
-    measured = Run.read(recipes.MEASURED / "one").rows[-1]
+    measured = RunFolder.read(recipes.MEASURED / "one").rows[-1]
     file.write_text(text.replace(f"{measured['val_acc']:.6g}", "0.123"))
     done = cli("reproduce-all", "--fastest", "--json", "-")
     (row,) = json.loads(done.stdout)["recipes"]

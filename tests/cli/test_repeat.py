@@ -7,7 +7,7 @@ import pytest
 from helpers import cli, history, manifest, overrides, settings
 
 from mslab.check import check_dataset
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import ConfigError, DivergedError
 from mslab.experiments import repeating
 
@@ -32,7 +32,7 @@ def test_one_value_has_no_spread_and_none_has_no_mean():
 
 
 def test_two_seeds_of_a_transfer_are_two_runs_and_their_mean(parent, squares, inside, capsys):
-    config = load_config(
+    config = load_settings(
         settings(squares / "two", 2, freeze="all", lr_init=1e-4, lr_max=1e-3) | {"stages": None, "seed": 3}
     )
     report = check_dataset(config.train_data, config.val_data)
@@ -63,7 +63,7 @@ def test_two_seeds_of_a_transfer_are_two_runs_and_their_mean(parent, squares, in
 
 
 def test_a_seed_that_diverges_is_said_and_left_out(squares, inside):
-    config = load_config(settings(squares / "three", 3, **EXPLODES))
+    config = load_settings(settings(squares / "three", 3, **EXPLODES))
     report = check_dataset(config.train_data, config.val_data)
     with pytest.raises(DivergedError, match="The loss became"):
         repeating.repeat(config, 1, report, "x")
@@ -73,7 +73,7 @@ def test_a_seed_that_diverges_is_said_and_left_out(squares, inside):
 
 
 def test_a_run_may_not_stop_in_the_middle(squares, inside):
-    config = load_config(settings(squares / "three", 3, max_training_time=1.0))
+    config = load_settings(settings(squares / "three", 3, max_training_time=1.0))
     with pytest.raises(ConfigError) as caught:
         repeating.repeat(config, 2, check_dataset(config.train_data, config.val_data), "x")
     text = str(caught.value)

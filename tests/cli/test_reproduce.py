@@ -12,12 +12,12 @@ from helpers import cli, draw, settings
 import mslab
 from mslab import checkpoint
 from mslab.check import check_dataset
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import DeviceError, MslabError, RunError
 from mslab.reproduce import comparing, differing, images, installing, reproducing
 from mslab.reproduce.reproducing import Wish
-from mslab.runs.folder import Run
-from mslab.training import finetuning
+from mslab.runs.folder import RunFolder
+from mslab.training import start
 
 
 @pytest.fixture(autouse=True)
@@ -119,8 +119,8 @@ def test_a_run_that_somebody_else_ended_ends_there_again(run):
     edit(run, lambda told: told.update(ended_by="pruned: others are better"))
     rehash(run)
     result, _ = once_more(run)
-    again = Run.read(result.again)
-    assert again.epoch == 1 and again.manifest["ended_by"] == "pruned: others are better"
+    again = RunFolder.read(result.again)
+    assert again.epochs_done == 1 and again.manifest["ended_by"] == "pruned: others are better"
     assert result.comparison.parts is None and again.finished
 
 
@@ -128,7 +128,7 @@ def test_a_transfer_run_with_its_parent_elsewhere(squares, parent, inside):
     file = inside / "backbone.ckpt"
     shutil.copy(parent / "checkpoints" / "best_backbone.ckpt", file)
     config = settings(squares / "two", 2, epochs=1, freeze="all") | {"stages": None}
-    path = Path(finetuning.transfer(config, file).run)
+    path = Path(start.transfer(config, file).run)
     file.rename(inside / "elsewhere.ckpt")
     result, _ = once_more(path, dry_run=True)
     assert not result.held and check(result, "parent").level == "stops"
@@ -148,10 +148,10 @@ def test_a_transfer_run_with_its_parent_elsewhere(squares, parent, inside):
 
 
 def test_an_incremental_run(squares, parent, inside):
-    path = Path(finetuning.incremental(settings(squares / "three", 3, epochs=1), parent).run)
+    path = Path(start.incremental(settings(squares / "three", 3, epochs=1), parent).run)
     result, text = once_more(path)
     assert result.comparison.verdict == "identical", text
-    assert Run.read(result.again).manifest["kind"] == "incremental"
+    assert RunFolder.read(result.again).manifest["kind"] == "incremental"
 
 
 # --- other images ----------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_changed_image_a_missing_and_a_new_one_are_named(run, moved, inside):
     for line in lines:
         assert line in message and line in text
     assert check(result, "images").details == tuple(lines) and check(result, "images").level == "stops"
-    fingerprint = Run.read(run).manifest["data"]["fingerprint"]
+    fingerprint = RunFolder.read(run).manifest["data"]["fingerprint"]
     assert f"expected  images {fingerprint[:12]}…" in message
     assert f"for a new experiment: mslab train {run}/config.yaml" in message
 
@@ -260,7 +260,7 @@ def test_versions_machine_and_variables_that_differ_are_named_with_what_they_cha
     assert levels["MindSpore"] == levels["device"] == levels["mslab"] == "matters"
     assert levels["CPU"] == levels["instruction set"] == levels["cores"] == levels["OMP_NUM_THREADS"] == "bits"
     assert levels["Python"] == "bits" and levels["other packages"] == levels["NumPy"] == "no"
-    now = Run.read(run).manifest["versions"]["mindspore"]
+    now = RunFolder.read(run).manifest["versions"]["mindspore"]
     assert check(result, "MindSpore").cause() == f"MindSpore: 2.7.0 then, {now} now: it computes everything"
     assert check(result, "other packages").details[0] == "extinct: 3 then, none now"
     assert check(result, "OMP_NUM_THREADS").now == os.environ.get("OMP_NUM_THREADS", "not set")
@@ -283,8 +283,8 @@ def test_a_run_that_is_older_than_its_environment(run):
 
 
 def test_the_code_that_ran(run):
-    now = differing.here(load_config(run / "config.yaml"), "cpu", 1)
-    then = differing.of_run(Run.read(run))
+    now = differing.here(load_settings(run / "config.yaml"), "cpu", 1)
+    then = differing.of_run(RunFolder.read(run))
 
     def level(one, two):
         then.git, now.git = one, two
@@ -325,10 +325,10 @@ def test_settings_workers_and_threads(run, all_cores):
         assert threads.why == "another number draws other augmentation"
     resumed = {"epoch": 1, "start": "2026-01-01T00:00:00+00:00", "environment": None}
     edit(run, lambda told: told.update(resumed=[resumed]))
-    assert not [c for c in differing.noted(Run.read(run)) if c.what == "resume"]
+    assert not [c for c in differing.noted(RunFolder.read(run)) if c.what == "resume"]
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("dropout: 0.0 ", "dropout: 0.5 "))
-    assert [c.why for c in differing.noted(Run.read(run))] == ["dropout leaves out other features after a resume"]
+    assert [c.why for c in differing.noted(RunFolder.read(run))] == ["dropout leaves out other features after a resume"]
 
 
 def test_a_device_that_is_not_here_stops(run):
@@ -382,7 +382,7 @@ def test_the_epoch_and_the_step_where_runs_part_are_named(run, copy):
 
 
 def test_tolerance_is_of_accuracies_and_five_times_that_of_losses(run, copy):
-    rows = Run.read(run).rows
+    rows = RunFolder.read(run).rows
     change_row(copy / "history.csv", 1, train_loss=f"{rows[1]['train_loss'] * 1.08:.6g}")
     rehash(copy)
     result, text = once_more(run, other=str(copy))
@@ -410,7 +410,7 @@ def test_fewer_epochs_and_no_steps(run, copy):
     edit(copy, lambda told: (told.update(ended_by="enough"), told["artifacts"].pop("steps.csv")))
     result, text = once_more(run, other=str(copy))
     assert result.comparison.parts == {"epoch": 2, "step": None} and "every step's loss" not in text
-    if Run.read(run).best["epoch"] == 2:
+    if RunFolder.read(run).best["epoch"] == 2:
         assert "note: the best epoch was 2 then, 1 now" in text
     assert "note: 2 epochs then, 1 now" in text
     assert f"note: {copy} is older: it has no steps.csv, so single steps cannot be compared" in text
@@ -491,6 +491,13 @@ def test_the_command_prints_one_json_document_and_exits_by_what_held(run, copy, 
 # --- the environment it was made in ----------------------------------------------------------------------------------
 
 
+def test_the_command_inside_asks_for_all_that_was_asked_for_but_install():
+    wish = reproducing.Wish(["seed=2"], backbone="best.ckpt", tolerance=0.1, dry_run=True)
+    words = installing.command_line("runs/x", wish, json_file="-", no_report=True)
+    assert words[:4] == ["reproduce", "runs/x", "seed=2", "--backbone"] and "--install" not in words
+    assert " ".join(words[3:]) == "--backbone best.ckpt --tolerance 0.1 --json - --dry-run --no-report"
+
+
 def test_install_refuses_what_is_not_recorded_or_not_here(run, monkeypatch):
     assert installing.find_python(".".join(map(str, (3, 11, 1)))) if shutil.which("python3.11") else True
     with pytest.raises(DeviceError) as caught:
@@ -499,17 +506,17 @@ def test_install_refuses_what_is_not_recorded_or_not_here(run, monkeypatch):
     assert "fix       install python3.2, or leave --install out" in str(caught.value)
     edit(run, lambda told: told.update(environment=None))
     with pytest.raises(RunError, match="is older: it did not note its packages"):
-        installing.run_in_own(Run.read(run), ["reproduce", str(run)])
+        installing.run_in_own(run, reproducing.Wish())
 
 
 def test_names_that_are_no_packages_do_not_reach_pip(run):
     for name, version in (("--index-url", "http://somewhere"), ("a", "1\n-e ."), ("a b", "1"), ("a", "")):
         edit(run, lambda told, name=name, version=version: told["environment"].update(packages={name: version}))
         with pytest.raises(RunError, match="The manifest names packages that cannot be"):
-            installing.run_in_own(Run.read(run), [])
+            installing.run_in_own(run, reproducing.Wish())
 
 
 def test_the_report_of_other_folders_is_the_same_as_the_runs(run, moved):
-    config = load_config(run / "config.yaml", moved)
+    config = load_settings(run / "config.yaml", moved)
     report = check_dataset(config.train_data, config.val_data)
     assert images.present(report) == images.recorded(run)

@@ -153,7 +153,7 @@ def refusals(photo: bytes):
     yield 400, "or a part that is none", (*post, form(photo, name="picture"), FORM)
     yield 400, "cannot be read", (*post, b"no boundary\r\n", FORM)
     yield 400, "cannot be read", (*post, form(photo), {"Content_Type": "multipart/form-data"})
-    yield 404, "no such page", ("GET", "/../mslab/cli.py", b"", {})
+    yield 404, "no such page", ("GET", "/../mslab/model.py", b"", {})
     yield 404, "no such page", ("GET", "/page.html", b"", {})
     yield 405, "does not answer", ("GET", "/predict", b"", {})
     yield 405, "does not answer", ("DELETE", "/", b"", {})

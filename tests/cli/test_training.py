@@ -11,7 +11,7 @@ from trainings import compiled, plain, same_training
 from mslab import checkpoint
 from mslab.errors import RunError
 from mslab.runtime import devices
-from mslab.training import loop
+from mslab.training import start
 
 
 def test_equal_runs_give_equal_bytes_also_in_another_process(squares, finished, inside):
@@ -33,7 +33,7 @@ def test_resume_of_a_finished_run_and_of_no_run(trained, inside, squares):
         assert done.returncode == 0 and "is finished: 3 of 3 epochs; nothing to do" in done.stderr
     assert weights(run, "last.ckpt") == weights(trained(plain(squares)).run, "last.ckpt")
     with pytest.raises(RunError, match=r"has no config.yaml"):
-        loop.resume(inside)
+        start.resume(inside)
 
 
 def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(inside, three):

@@ -26,11 +26,11 @@ from helpers import PROGRAM, cli, figures
 
 import mslab
 from mslab.checkpoint import write_text
-from mslab.cli import commands as command
+from mslab.cli import app
 from mslab.errors import RunError
 from mslab.report import plots, watching
 from mslab.runs import manifest
-from mslab.runs.folder import COLUMNS, Run
+from mslab.runs.folder import COLUMNS, RunFolder
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|.)")
 
@@ -115,7 +115,7 @@ def watch(*words, then=(), **terminal):
         reader = threading.Thread(target=follow)
         reader.start()
         with pytest.raises(SystemExit) as leaving:
-            command.app(["watch", *map(str, words)], prog_name="mslab")
+            app(["watch", *map(str, words)], prog_name="mslab")
     reader.join()
     assert not trouble, trouble
     return leaving.value.code, screen.after(), screen
@@ -160,7 +160,7 @@ def note(folder, **more):
 
 def test_a_real_run_is_followed_to_its_end_and_ctrl_c_ends_the_watching_only(three, inside, monkeypatch):
     """Two that watch, in processes of their own; each epoch ends when they have shown it."""
-    end_epoch, watching_it = Run.end_epoch, []
+    end_epoch, watching_it = RunFolder.commit, []
 
     def ending(self, *rest):
         end_epoch(self, *rest)
@@ -176,7 +176,7 @@ def test_a_real_run_is_followed_to_its_end_and_ctrl_c_ends_the_watching_only(thr
             assert "epoch 2/3  running" in after
             assert stopped.seen.rindex("\x1b[?25h") > stopped.seen.rindex("\x1b[?25l")  # the cursor is there again
 
-    monkeypatch.setattr(Run, "end_epoch", ending)
+    monkeypatch.setattr(RunFolder, "end_epoch", ending)
     run = mslab.train(three | {"epochs": 3}).run
     (terminal,) = watching_it
     code, after = terminal.end()
@@ -308,7 +308,7 @@ def test_charts_of_hardly_anything():
 
 
 def test_a_run_holds_the_lock_until_it_ends_and_notes_a_warning_at_once(parent, inside):
-    run = Run.open(shutil.copytree(parent, inside / "run"))
+    run = RunFolder.open(shutil.copytree(parent, inside / "run"))
     log = run.path / "train.log"
     assert watching.is_free(log) and not watching.is_free(inside / "none")
     with pytest.raises(ZeroDivisionError), run.recording():
@@ -336,7 +336,7 @@ def test_a_killed_process_lets_go_of_the_lock(run, inside):
 
 
 def test_the_time_that_is_left(run):
-    opened = Run.read(run)
+    opened = RunFolder.read(run)
     now = time.time()
     os.utime(run / "history.csv", (now - 4, now - 4))
     assert watching.left(opened) == "6 min"  # 37 epochs of 10 s, of which 4 s have passed

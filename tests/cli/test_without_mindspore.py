@@ -7,7 +7,7 @@ import sys
 
 def test_the_command_line_watching_and_a_run_in_a_notebook_need_no_mindspore(parent):
     script = (
-        "import sys, mslab.cli.commands, mslab.report.watching\n"
+        "import sys, mslab.cli, mslab.report.watching\n"
         "print([name for name in ('mindspore', 'matplotlib') if name in sys.modules])\n"
         f"run = mslab.Run({str(parent)!r})\nprint(repr(run))\nrun.history._repr_html_()\n"
         "run._repr_html_(), run.confusion, run.metrics\nprint('mindspore' in sys.modules)\n"

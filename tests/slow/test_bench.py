@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from helpers import STAGES, cli
+from helpers import STAGES, bench
 
 from benchmarks import speed, steptime
 
@@ -45,7 +45,7 @@ def test_bench_train_beside_pytorch_and_mindcv(tmp_path):
         pytest.skip("MSLAB_PEERS does not name a Python with torch and torchvision")
     file = tmp_path / "rows.json"
     words = ["--size", 32, "--batch", 2, "--repeats", 1, "--peers", peers, "--json", file]
-    done = cli("bench", "train", *words)
+    done = bench("train", *words)
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())
     assert [row["contender"] for row in rows] == [*speed.CONTENDERS] * 2
@@ -68,7 +68,7 @@ def test_bench_data_says_which_is_the_limit(tmp_path):
 
 
 def test_bench_predict_answers_the_same_images_beside_the_bare_pass(parent, tmp_path):
-    done = cli("bench", "predict", parent, "--images", 20, "--repeats", 1, "--json", tmp_path / "rows.json")
+    done = bench("predict", parent, "--images", 20, "--repeats", 1, "--json", tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 0 and [row["batch_size"] for row in rows] == [1, 4, 8, 16, 32, 64]
     assert all(row["size"] == 32 and row["ratio"] == pytest.approx(row["predict"] / row["bare"]) for row in rows)

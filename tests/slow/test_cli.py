@@ -4,7 +4,7 @@ import json
 
 import pytest
 import readme
-from helpers import PROJECT, cli
+from helpers import PROJECT, bench, cli
 
 from mslab.data.mushrooms import drawing
 
@@ -20,7 +20,7 @@ def test_readmes_commands_run_shrunk_on_real_images_too(test_data, inside, paren
 
 
 def test_bench_check_goes_through_all_sizes(tmp_path):
-    done = cli("bench", "check", "--images", 20, "--images", 40, "--repeats", 1, "--json", tmp_path / "rows.json")
+    done = bench("check", "--images", 20, "--images", 40, "--repeats", 1, "--json", tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 0 and [row["images"] for row in rows] == [20] * 4 + [40] * 4
     assert [row["contender"] for row in rows] == ["decode", "images", "first", "again"] * 2

@@ -1,15 +1,15 @@
-"""mslab bench transfer."""
+"""./run.sh bench transfer."""
 
 import json
 
-from helpers import cli, settings
+from helpers import bench, settings
 
 
 def test_bench_transfer_prints_both_ways(parent, squares, inside, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(inside / "cache"))
     config = settings(squares / "two", 2, freeze="all", feature_views=4, mode="graph")
     (inside / "x.yaml").write_text(json.dumps(config))
-    done = cli("bench", "transfer", "x.yaml", "--backbone", parent, "--json", "rows.json")
+    done = bench("transfer", "x.yaml", "--backbone", parent, "--json", "rows.json")
     assert done.returncode == 0, done.stderr
     rows = json.loads((inside / "rows.json").read_text())
     assert [row["contender"] for row in rows] == ["features kept", "features found", "no features"]

@@ -12,13 +12,13 @@ from mindspore import nn
 from mslab import model, schedule
 from mslab.runtime import devices
 from mslab.training import freezing, optimizers, trainer
-from mslab.config import load_config
+from mslab.config import load_settings
 def main():
     devices.start("cpu", "graph", 1)
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
     rates = schedule.warmup_cosine(1, 60, 0, 0.01, 0.01)
-    settings = load_config({"train_data": "a", "val_data": "b", "class_num": 9})
+    settings = load_settings({"train_data": "a", "val_data": "b", "class_num": 9})
     optimizer = optimizers.build(network, rates, settings)
     step = trainer.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     freezing.apply(network, frozenset())

@@ -9,7 +9,7 @@ from helpers import manifest, process, settings
 
 from mslab.errors import DeviceError
 from mslab.reproduce import installing
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_a_run_of_two_workers(made, inside, all_cores):
     done = process("reproduce", path, "--no-report", cwd=inside)
     assert done.returncode == 0, done.stderr + done.stdout
     again = next(folder for folder in (inside / "runs").iterdir() if "-again-" in folder.name)
-    assert Run.read(again).manifest["workers"] == 2
+    assert RunFolder.read(again).manifest["workers"] == 2
 
 
 def test_pip_that_fails_says_why(tmp_path):

@@ -10,7 +10,7 @@ from helpers import PROGRAM, cli, figures, history, manifest, newest, settings, 
 
 import mslab
 from mslab import checkpoint
-from mslab.training import loop
+from mslab.training import start
 
 
 def test_a_kill_leaves_a_folder_that_resumes(inside, three):
@@ -25,7 +25,7 @@ def test_a_kill_leaves_a_folder_that_resumes(inside, three):
     epochs = len(history(folder)) + 1
     text = (folder / "config.yaml").read_text().replace("epochs: 40", f"epochs: {epochs}", 1)
     (folder / "config.yaml").write_text(text)
-    assert loop.resume(folder).best_epoch >= 1
+    assert start.resume(folder).best_epoch >= 1
     assert manifest(folder)["status"] == "done" and len(history(folder)) == epochs
 
 

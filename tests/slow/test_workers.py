@@ -13,7 +13,7 @@ import pytest
 from helpers import PROGRAM, cli, history, manifest, newest
 from several import after_first_epoch, config_file, same_training
 
-from mslab.training.launching import Crew
+from mslab.training.launching import Cluster
 
 pytestmark = pytest.mark.usefixtures("all_cores")
 
@@ -133,7 +133,7 @@ print("sum", float(add(ms.Tensor(np.ones(3, np.float32))).asnumpy()[0]))
 @pytest.mark.parametrize("guarded", [True, False])
 def test_a_worker_waits_longer_than_mindspores_thirty_seconds(inside, guarded):
     (inside / "late.py").write_text(LATE)
-    crew = Crew(2)
+    crew = Cluster(2)
     words = crew.command(inside, {})
     command = [*words[: words.index("python")], "late.py"]
     environ = os.environ | crew.environment(inside)

@@ -9,7 +9,7 @@ from mindspore import nn
 
 import mslab
 from mslab import checkpoint
-from mslab.training.trainer import TrainStep
+from mslab.training.train_step import TrainStep
 
 SLOW = {"lr_init": 1e-7, "lr_max": 1e-7}  # nothing is learned: no evaluation is better than the first
 SMALL = {"stages": [[1, 8, 1]], "image_size": 16}

@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.experiments.sweep import ledger
 from mslab.experiments.sweep.space import Knob
 from mslab.experiments.sweep.study import Options
@@ -30,7 +30,7 @@ def told_of(study: optuna.Study, folder: Path, **more) -> dict:
     rows = ledger.rows(study)
     told = {"trials": rows, "best": ledger.best(rows), "default": ledger.default(rows), "status": "done"}
     told |= {"folder": str(folder), "config": {}, "config_file": "x.yaml", "overrides": ["lr_max=0.1", "epochs=3"]}
-    told["settings"] = load_config(minimal())
+    told["settings"] = load_settings(minimal())
     return told | {"options": vars(Options()), "test_acc": {"best": 0.9, "default": 0.8}} | more
 
 

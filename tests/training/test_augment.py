@@ -13,8 +13,8 @@ from mindspore import nn
 from mindspore.dataset import vision
 
 from mslab import check
-from mslab.config import load_config
-from mslab.data import augment, batching, seeding
+from mslab.config import load_settings
+from mslab.data import augment, batching, seeding, sources
 from mslab.errors import TrainingError
 from mslab.evaluation import measuring
 from mslab.report import show
@@ -25,7 +25,7 @@ SHARES = np.eye(3, dtype=np.float32)[LABELS]
 
 
 def loaded(three, **more):
-    return load_config(three | {"image_size": 32} | more)
+    return load_settings(three | {"image_size": 32} | more)
 
 
 # --- mixing ----------------------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, thre
         vision.Normalize([255 * m for m in config.mean], [255 * s for s in config.std]),
         vision.HWC2CHW(),
     ]
-    plain = images.source(order).map(steps, ["image"], num_parallel_workers=1).batch(8, drop_remainder=True)
+    plain = images.dataset(order).map(steps, ["image"], num_parallel_workers=1).batch(8, drop_remainder=True)
     expected = list(plain.create_tuple_iterator(num_epochs=1, output_numpy=True))
     found = list(batching.train_batches(images, config, 1))
     assert len(found) == len(expected) == 6
@@ -207,7 +207,7 @@ def test_flips_to_either_side_are_independent(three):
 
 
 def test_the_middle_is_measured_after_a_resize(squares):
-    images = batching.Images([*train_images(squares).files[:4]], np.zeros(4, np.int32), ["a"])
+    images = sources.FolderImages(np.zeros(4, np.int32), ["a"], [*train_images(squares).files[:4]])
     mean, std = [0.0] * 3, [1 / 255] * 3
     ((whole, _),) = batching.eval_batches(images, 40, mean, std, 4, 1)
     ((middle, _),) = batching.eval_batches(images, 32, mean, std, 4, 1, resize=40)
@@ -246,4 +246,4 @@ def test_the_sheet_shows_what_the_network_sees(squares, three, tmp_path):
 
 def train_images(squares):
     config = settings(squares / "three", 3)
-    return measuring.images_of(check.check_dataset(config["train_data"], config["val_data"]), "train")
+    return sources.images_of(check.check_dataset(config["train_data"], config["val_data"]), "train")

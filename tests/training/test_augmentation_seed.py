@@ -3,17 +3,16 @@
 import numpy as np
 
 from mslab.check import check_dataset
-from mslab.config import load_config
-from mslab.data import batching
-from mslab.evaluation import measuring
+from mslab.config import load_settings
+from mslab.data import batching, sources
 
 
 def test_the_seed_and_the_epoch_decide_what_happens_to_each_image(three):
     """The order is given: only cutting, turning and colouring are left to chance."""
-    images = measuring.images_of(check_dataset(three["train_data"]), "")
+    images = sources.images_of(check_dataset(three["train_data"]), "")
 
     def pixels(seed, epoch=0, rank=0):
-        config = load_config(three | {"seed": seed})
+        config = load_settings(three | {"seed": seed})
         batches = list(batching.augmented(images, config, epoch, np.arange(16), rank))
         assert [list(labels) for _, labels in batches] == [list(images.labels[:8]), list(images.labels[8:16])]
         return np.concatenate([x for x, _ in batches])

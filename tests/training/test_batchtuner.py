@@ -2,14 +2,14 @@
 
 import pytest
 
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import MslabError
 from mslab.experiments import batch_tuner
 
 
 @pytest.fixture
 def config(three):
-    return load_config(three | {"stages": [[1, 8, 1]], "image_size": 16})
+    return load_settings(three | {"stages": [[1, 8, 1]], "image_size": 16})
 
 
 def pretend(most):

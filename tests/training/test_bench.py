@@ -4,21 +4,21 @@ from helpers import TIMING, settings, weights
 
 from benchmarks import bookkeeping
 from mslab.check import check_dataset
-from mslab.config import load_config
-from mslab.training import loop
+from mslab.config import load_settings
+from mslab.training import start
 
 
 def test_bench_bookkeeping_trains_the_same_with_and_without(squares, inside, monkeypatch):
-    config = load_config(settings(squares / "three", 3, epochs=1))
+    config = load_settings(settings(squares / "three", 3, epochs=1))
     report = check_dataset(squares / "three" / "train", squares / "three" / "val", skip_content=True)
-    go, trained, said = loop.go, [], []
+    go, trained, said = start.carry_out, [], []
 
     def going(run, report):
         go(run, report)
-        rows = [{key: value for key, value in row.items() if key not in TIMING} for row in run.rows]
+        rows = [{key: value for key, value in row.items() if key not in TIMING} for row in run.history]
         trained.append((weights(run.path), rows))
 
-    monkeypatch.setattr(loop, "go", going)
+    monkeypatch.setattr(start, "carry_out", going)
     rows = bookkeeping.bench_bookkeeping(config, report, 1, inside / "bare", said.append)
     assert len(trained) == 2 and trained[0] == trained[1] and len(trained[0][1]) == 1
     assert [row["kept"] for row in rows] == [True, False] and len(said) == 2

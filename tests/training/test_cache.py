@@ -12,11 +12,10 @@ from trainings import same_training
 
 import mslab
 from mslab import check
-from mslab.config import load_config
-from mslab.data import batching, cache, decoded, packing
-from mslab.evaluation import measuring
+from mslab.config import load_settings
+from mslab.data import batching, cache, decoded, packing, sources
 from mslab.runtime import devices
-from mslab.training import loop
+from mslab.training import start
 
 WAYS = ["memory", "disk"]
 
@@ -53,9 +52,9 @@ def kinds(once):
 
 def parts(root, **more):
     """(images of both splits, the same kept as `cache` says, config)."""
-    config = load_config(settings(root, 2, **more))
+    config = load_settings(settings(root, 2, **more))
     report = check.check_dataset(root / "train", root / "val")
-    plain = {name: measuring.images_of(report, name) for name in ("train", "val")}
+    plain = {name: sources.images_of(report, name) for name in ("train", "val")}
     return plain, decoded.keep(plain, config, report), config
 
 
@@ -72,20 +71,20 @@ def test_batches_are_the_same_with_and_without(kinds, home, all_cores, way, work
         assert cached["train"].decoded and not plain["train"].decoded
         for number in (0, 1):
             assert np.array_equal(epoch(plain["train"], config, number), epoch(cached["train"], config, number))
-        some = [images["train"].spread(60) for images in (plain, cached)]  # images come more than once
+        some = [images["train"].resample(60) for images in (plain, cached)]  # images come more than once
         assert np.array_equal(*(epoch(images, config) for images in some))
         measured = [
             list(batching.eval_batches(p["val"], 32, [0.5] * 3, [0.5] * 3, 4, workers)) for p in (plain, cached)
         ]
         assert all(np.array_equal(x, v) and np.array_equal(y, w) for (x, y), (v, w) in zip(*measured, strict=True))
         if kind != "reduced":  # equal to training without any cache, too
-            none = load_config(settings(root, 2, data_workers=workers))
+            none = load_settings(settings(root, 2, data_workers=workers))
             assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
 
 
 def test_of_jpegs_with_reduced_colour_only_the_crops_border_differs(kinds, home):
     plain, cached, config = parts(kinds["reduced"], cache="memory", color_jitter=0, mean=[0, 0, 0], std=[1, 1, 1])
-    one = epoch(plain["train"], load_config(dict(config) | {"cache": "none"}))
+    one = epoch(plain["train"], load_settings(dict(config) | {"cache": "none"}))
     two = epoch(cached["train"], config)
     apart = 255 * np.abs(one - two)  # levels of 0 to 255; pixels are 0 to 1 here
     assert 0 < apart.max() < 64 and apart.mean() < 0.5
@@ -95,7 +94,7 @@ def test_of_jpegs_with_reduced_colour_only_the_crops_border_differs(kinds, home)
 @pytest.mark.parametrize("way", WAYS)
 def test_without_a_crop_nothing_differs(kinds, home, way):
     plain, cached, config = parts(kinds["reduced"], cache=way, crop_scale=1.0)
-    none = load_config(dict(config) | {"cache": "none"})
+    none = load_settings(dict(config) | {"cache": "none"})
     assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
 
 
@@ -178,5 +177,5 @@ def test_a_run_with_a_cache_equals_one_without_and_resumes(kinds, home, inside):
     assert "decoded images kept" in log(runs[1])
     with stopped_after(1):
         mslab.train(settings(kinds["png"], 2, cache="memory"), name="stopped")
-    loop.resume(newest("stopped-*"))
+    start.resume(newest("stopped-*"))
     same_training(newest("stopped-*"), runs[1])

@@ -12,10 +12,10 @@ from trainings import logged, plain, same_training
 
 import mslab
 from mslab import checkpoint
-from mslab.data import batching
+from mslab.data import batching, sources
 from mslab.errors import DatasetError, DivergedError
-from mslab.training import loop
-from mslab.training.trainer import TrainStep
+from mslab.training import start
+from mslab.training.train_step import TrainStep
 
 # --- ends ------------------------------------------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ def test_early_stopping_ends_the_run_and_says_why(inside, patient, trained):
     assert "early stopping: no better val_acc than" in why and "of epoch 1 in 2 evaluations" in why
     assert f"ended after epoch 3 of 9: {why}" in log(run)
     assert checkpoint.read(run / "checkpoints" / "best.ckpt").backbone
-    loop.resume(run)
+    start.resume(run)
     assert len(history(run)) == 3
 
 
@@ -45,7 +45,7 @@ def test_a_run_killed_where_it_would_have_ended_ends_there(inside, patient, trai
     (run / "manifest.json").write_text(
         json.dumps(whole | {"status": "running", "exit_status": None, "end": None, "ended_by": None})
     )
-    loop.resume(run)
+    start.resume(run)
     assert len(history(run)) == 3 and manifest(run)["status"] == "done"
     assert manifest(run)["ended_by"] == whole["ended_by"]
 
@@ -62,7 +62,7 @@ def test_time_that_is_up_leaves_a_run_to_go_on_with(inside, squares, finished):
     assert len(history(run)) == 1 and manifest(run)["status"] == "paused" and manifest(run)["exit_status"] == 0
     assert "max_training_time: 1e-06 h has no room for another epoch" in log(run) and f"--resume {run}" in log(run)
     for epochs in (2, 3):  # at least one more each time
-        loop.resume(run)
+        start.resume(run)
         assert len(history(run)) == epochs
     assert manifest(run)["status"] == "done"
     whole = finished(plain(squares)).run
@@ -79,7 +79,7 @@ def test_epochs_that_are_not_measured(inside, squares, finished, three):
     assert [bool(row["val_acc"]) for row in rows] == [False, True, True]  # every second one, and the last
     run = mslab.train(three | {"do_eval_along_train": False})
     assert [bool(row["val_acc"]) for row in history(run.run)] == [False, True] and run.best_epoch == 2
-    assert loop.resume(run.run).best_epoch == 2
+    assert start.resume(run.run).best_epoch == 2
 
 
 def test_last_ckpt_every_so_many_epochs(inside, three):
@@ -89,7 +89,7 @@ def test_last_ckpt_every_so_many_epochs(inside, three):
         mslab.train(config, name="stopped")
     run = newest("stopped-*")
     assert len(history(run)) == 3 and checkpoint.read(run / "checkpoints" / "last.ckpt").info["epoch"] == 2
-    loop.resume(run)
+    start.resume(run)
     same_training(run, whole)
 
 
@@ -120,7 +120,7 @@ def test_plateau_lowers_the_rate_while_it_trains(inside, three):
     assert [float(row["lr"]) for row in history(whole)] == pytest.approx([1e-7, 1e-7, 5e-8, 2.5e-8])
     with stopped_after(3):
         mslab.train(config, name="stopped")
-    loop.resume(newest("stopped-*"))
+    start.resume(newest("stopped-*"))
     same_training(newest("stopped-*"), whole)
 
 
@@ -181,7 +181,7 @@ def test_what_stands_before_an_optimizer_does_the_same_in_a_graph(wrapped, finis
 def test_what_stands_before_an_optimizer_is_exact_on_resume(inside, wrapped, finished):
     with stopped_after(1):
         mslab.train(wrapped)
-    loop.resume(newest())
+    start.resume(newest())
     same_training(newest(), finished(wrapped).run)
 
 
@@ -194,6 +194,6 @@ def test_a_batch_is_at_most_a_share_of_the_images(inside, three):
 
 
 def test_images_are_not_seen_by_a_step_of_another_length(squares, three):
-    images = batching.Images([Path("x")] * 10, np.zeros(10, np.int32), ["a"])
+    images = sources.FolderImages(np.zeros(10, np.int32), ["a"], [Path("x")] * 10)
     assert batching.steps_per_epoch(images, 2) == 5 and batching.steps_per_epoch(images, 2, 1, 2) == 4
     assert batching.steps_per_epoch(images, 2, 2, 2) == 2

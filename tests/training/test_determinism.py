@@ -11,16 +11,15 @@ from trainings import RANDOM, compiled, same_training
 
 import mslab
 from mslab import check
-from mslab.config import load_config
-from mslab.data import batching
-from mslab.evaluation import measuring
+from mslab.config import load_settings
+from mslab.data import batching, sources
 from mslab.runs import manifest
 from mslab.runtime import devices
-from mslab.training import loop
+from mslab.training import build, loop, start
 
 
 @pytest.fixture(autouse=True)
-def start():
+def device():
     """Whatever mode the test before has left."""
     devices.start("cpu", "pynative", 1)
 
@@ -52,7 +51,7 @@ def test_the_number_of_threads_is_kept_as_it_really_was(squares, inside, caplog)
     finally:
         os.sched_setaffinity(0, own)
     assert "data_workers: 2 becomes 1, as many as this machine has cores" in caplog.text
-    assert load_config(Path(run) / "config.yaml").data_workers == 1
+    assert load_settings(Path(run) / "config.yaml").data_workers == 1
     assert manifest.load(Path(run))["environment"]["cpu"]["cores"] == 1
 
 
@@ -62,7 +61,7 @@ def test_a_resume_on_fewer_cores_says_that_it_augments_otherwise(squares, inside
     own = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(own)})
-        loop.resume(run)
+        start.resume(run)
     finally:
         os.sched_setaffinity(0, own)
     assert (
@@ -72,8 +71,8 @@ def test_a_resume_on_fewer_cores_says_that_it_augments_otherwise(squares, inside
 
 
 def test_plain_mindspore_draws_otherwise_with_another_number_of_threads(squares, all_cores):
-    images = measuring.images_of(check.check_dataset(squares / "three" / "train"), "")
-    config = load_config(settings(squares / "three", 3, crop_scale=0.3, color_jitter=0.5))
+    images = sources.images_of(check.check_dataset(squares / "three" / "train"), "")
+    config = load_settings(settings(squares / "three", 3, crop_scale=0.3, color_jitter=0.5))
     one, again, two = (
         np.concatenate([x for x, _ in batching.train_batches(images, EasyDict(config | {"data_workers": n}), 0)])
         for n in (1, 1, 2)
@@ -86,8 +85,8 @@ def test_plain_mindspore_draws_otherwise_with_another_number_of_threads(squares,
 
 @pytest.mark.parametrize("more", [{"random_erasing": 0.5}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}])
 def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
-    images = measuring.images_of(check.check_dataset(squares / "three" / "train"), "")
-    config = load_config(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4))
+    images = sources.images_of(check.check_dataset(squares / "three" / "train"), "")
+    config = load_settings(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4))
     order = batching.order_of(images, config, 3)
     assert np.array_equal(order, batching.order_of(images, EasyDict(config | more), 3))
     plain = dict(zip(range(99), batching.augmented(images, config, 3, order), strict=False))
@@ -96,7 +95,7 @@ def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
         before, labels = plain[number]
         if "random_erasing" in more:  # what was not erased is what it was
             assert ((x == before) | (x == 0)).all() and (x != before).any() and np.array_equal(y, labels)
-    mixed = load_config(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4, **more))
+    mixed = load_settings(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4, **more))
     again = list(batching.augmented(images, mixed, 3, order))
     if "random_erasing" not in more:  # mixing comes after: the images it mixes are the same
         assert all(np.array_equal(x, plain[number][0]) for number, (x, _) in enumerate(again))
@@ -105,10 +104,10 @@ def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
 def test_weights_begin_alike_whatever_else_is_set(squares, inside):
     values = []
     for more in ({}, RANDOM, {"batch_size": 4, "optimizer": "adam", "lr_max": 0.01, "data_workers": 1}):
-        config = load_config(settings(squares / "three", 3, **more))
+        config = load_settings(settings(squares / "three", 3, **more))
         loop.settle(config)
         devices.start("cpu", "pynative", seed=config.seed)
-        network = loop.new_network(config)
+        network = build.new_network(config)
         values.append({p.name: p.asnumpy().tobytes() for p in network.get_parameters()})
     assert values[0] == values[1] == values[2]
 
@@ -118,11 +117,11 @@ def test_weights_begin_alike_whatever_else_is_set(squares, inside):
 
 def test_no_seed_draws_one_says_it_and_keeps_it(squares, inside, caplog):
     run = mslab.train(settings(squares / "three", 3, epochs=1, seed=None)).run
-    seed = load_config(Path(run) / "config.yaml").seed
+    seed = load_settings(Path(run) / "config.yaml").seed
     said = caplog.text
     assert isinstance(seed, int) and f"seed: null drew {seed}; seed={seed} repeats this" in said
     assert manifest.load(Path(run))["seed"] == seed
     same_weights = weights(mslab.train(settings(squares / "three", 3, epochs=1, seed=seed)).run)
     assert same_weights == weights(run)
-    drawn = {load_config(settings(squares / "three", 3), ["seed=null"]).seed for _ in range(4)}
+    drawn = {load_settings(settings(squares / "three", 3), ["seed=null"]).seed for _ in range(4)}
     assert len(drawn) == 4

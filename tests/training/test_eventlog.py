@@ -18,13 +18,13 @@ from trainings import logged
 import mslab
 from mslab import checkpoint
 from mslab.check import check_dataset
-from mslab.config import load_config
-from mslab.data import batching
+from mslab.config import load_settings
+from mslab.data import batching, sources
 from mslab.errors import RunError
 from mslab.evaluation import gradcam, measuring
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
-from mslab.training import eventlog, loop
+from mslab.training import eventlog, loop, start
 
 LOGGED = {"log_to": "tensorboard", "epochs": 3}
 
@@ -36,7 +36,7 @@ def run(squares, finished):
 
 
 @pytest.fixture(autouse=True)
-def start():
+def device():
     """Whatever mode the test before has left."""
     devices.start("cpu", "pynative", 1)
 
@@ -50,8 +50,8 @@ def test_the_scalars_are_those_of_history_csv(run):
 
 
 def test_the_first_batch_is_what_the_network_sees(run):
-    config = load_config(run / "config.yaml")
-    images = measuring.images_of(check_dataset(config.train_data, config.val_data), "train")
+    config = load_settings(run / "config.yaml")
+    images = sources.images_of(check_dataset(config.train_data, config.val_data), "train")
     found = series(run)["first_batch"]
     assert [step for step, _ in found] == [1, 2, 3]
     for step, value in found:
@@ -81,8 +81,8 @@ def test_the_histograms_count_every_weight_that_is_trained(run):
 
 def test_precision_and_recall_are_scikit_learns_on_the_runs_own_predictions(run):
     loaded = measuring.load_network(run)
-    config, best = load_config(run / "config.yaml"), max(history(run), key=lambda row: float(row["val_acc"] or 0))
-    images = measuring.images_of(check_dataset(config.train_data, config.val_data), "val")
+    config, best = load_settings(run / "config.yaml"), max(history(run), key=lambda row: float(row["val_acc"] or 0))
+    images = sources.images_of(check_dataset(config.train_data, config.val_data), "val")
     batches = batching.eval_batches(images, 32, config.mean, config.std, 8)
     pairs = list(measuring.predict_logits(loaded.network, batches, 8))
     shares = gradcam.probabilities(np.concatenate([logits for logits, _ in pairs]))
@@ -147,7 +147,7 @@ def test_a_stop_and_a_resume_leave_each_epoch_once(three, inside):
     (first,) = (run / "tensorboard").iterdir()
     with first.open("ab") as file:
         file.write(struct.pack("<Q", 999) + b"torn")
-    loop.resume(run)
+    start.resume(run)
     for tag in ("loss/train", "accuracy/val", "head/classifier.weight", "first_batch", "precision_recall/002 c"):
         assert epochs_of(run, tag) == [1, 2, 3, 4], tag
     for step, value in series(run)["loss/train"]:
@@ -159,7 +159,7 @@ def test_a_stop_and_a_resume_leave_each_epoch_once(three, inside):
 def test_a_run_killed_between_its_figures_and_its_end_has_them_once(trained, squares, inside):
     folder = trained(logged(squares)).run
     (folder / "manifest.json").write_text(json.dumps(manifest(folder) | {"status": "running", "metrics": {}}))
-    loop.resume(folder)
+    start.resume(folder)
     assert len(series(folder)["final/val_acc"]) == 1 and epochs_of(folder) == [1, 2, 3]
 
 
@@ -210,8 +210,8 @@ def test_a_class_with_a_hostile_name_is_trained_and_logged(inside):
 
 
 def test_of_many_classes_the_first_have_curves(inside, three, capsys):
-    config = load_config(three | LOGGED)
-    made = Run.create("many", config, check_dataset(config.train_data, config.val_data))
+    config = load_settings(three | LOGGED)
+    made = RunFolder.create("many", config, check_dataset(config.train_data, config.val_data))
     names = [f"class {number}" for number in range(1000)]
     told = eventlog.EventLog(made, loop.ALONE, names, made.warn, [])
     rng = np.random.default_rng(0)

@@ -12,11 +12,10 @@ from trainings import same_training
 import mslab
 from mslab import checkpoint, model
 from mslab.check import check_dataset
-from mslab.config import load_config
-from mslab.data import batching, cache
+from mslab.config import load_settings
+from mslab.data import batching, cache, sources
 from mslab.errors import RunError
-from mslab.evaluation import measuring
-from mslab.training import features, loop
+from mslab.training import features, start
 
 
 @pytest.fixture
@@ -62,10 +61,10 @@ def test_other_preprocessing_has_other_features(change, parent, frozen):
     backbone = model.resnet50_backbone(frozen["stages"])
     network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
     report = check_dataset(frozen["train_data"], frozen["val_data"])
-    images = [measuring.images_of(report, name) for name in ("train", "val")]
+    images = [sources.images_of(report, name) for name in ("train", "val")]
 
     def key(config, fingerprint="same"):
-        config = load_config(config | {"profile": model.PROFILE})
+        config = load_settings(config | {"profile": model.PROFILE})
         return features.key_of(network, batching.ImageFeed(*images, config), fingerprint)
 
     assert key(frozen) == key(frozen | {"lr_max": 0.01, "epochs": 9, "feature_views": 7})
@@ -90,7 +89,7 @@ def test_a_resume_is_exact(parent, frozen, inside):
     whole = mslab.transfer(config, backbone=parent).run
     with stopped_after(1):
         mslab.transfer(config, backbone=parent, name="stopped")
-    loop.resume(newest("stopped-*"))
+    start.resume(newest("stopped-*"))
     same_training(newest("stopped-*"), whole)
 
 
@@ -109,14 +108,14 @@ def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkey
         return newest(f"{name}-*")
 
     without = stopped("without", 1000)
-    loop.resume(without)
+    start.resume(without)
     assert "features computed" not in log(without)
     run = stopped("with", features.MOST)
     with monkeypatch.context() as patch:
         patch.setattr(features, "MOST", 1000)
         with pytest.raises(RunError, match="This run began with kept features, and they cannot be kept now"):
-            loop.resume(run)
-    loop.resume(run)
+            start.resume(run)
+    start.resume(run)
 
 
 def test_the_oldest_features_make_room(tmp_path):

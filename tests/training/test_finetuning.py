@@ -9,7 +9,7 @@ from helpers import STAGES, draw, log, manifest
 
 import mslab
 from mslab import checkpoint, model
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import CheckpointError, DatasetError
 from mslab.training import finetuning, freezing
 
@@ -54,14 +54,14 @@ def test_requires_grad_alone_would_let_batchnorm_move(two):
     moved = mean.asnumpy().copy()
     assert np.abs(moved).max() > 0
     names = [parameter.name for parameter in network.get_parameters()]
-    freezing.apply(network, freezing.frozen(names, load_config(two | {"freeze": "all"})))
+    freezing.apply(network, freezing.frozen(names, load_settings(two | {"freeze": "all"})))
     network(x)
     assert np.array_equal(mean.asnumpy(), moved)
 
 
 def test_the_backbones_own_normalisation_is_used_and_said(parent, inside, two):
     result = mslab.transfer(two | {"epochs": 1, "mean": [0.5, 0.5, 0.5], "image_size": 48}, backbone=parent)
-    config = load_config(Path(result.run) / "config.yaml")
+    config = load_settings(Path(result.run) / "config.yaml")
     assert config.mean == [0.485, 0.456, 0.406] and config.image_size == 48
     said = log(result.run)
     assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; used instead of the config's [0.5" in said
@@ -79,7 +79,7 @@ def test_the_labs_prefixed_file_and_a_plain_one_work(parent, inside, two):
     entries = [{"name": f"backbone.{name}", "data": ms.Tensor(value)} for name, value in backbone_of(parent).items()]
     ms.save_checkpoint(entries, "lab.ckpt")
     weights = finetuning.read_backbone("lab.ckpt")
-    config = load_config(two)
+    config = load_settings(two)
     assert finetuning.adopt(config, weights) == [] and config.stages == STAGES  # from names and shapes
     backbone = model.resnet50_backbone(config.stages, config.profile)
     text = checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, weights.path, "backbone")

@@ -9,10 +9,10 @@ from helpers import figures, log, newest, settings, stopped_after, weights
 
 import mslab
 from mslab import checkpoint, model
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import ConfigError
 from mslab.report.show import show_network
-from mslab.training import freezing, loop
+from mslab.training import freezing, start
 
 TABLE = [[1, 8, 1], [1, 8, 2], [1, 8, 2]]
 
@@ -48,23 +48,23 @@ def test_parts_and_groups(names, quick):
     assert freezing.part_of("classifier.bias") == "head"
 
     def parts(**given):
-        fixed = freezing.frozen(names, load_config(quick | given))
+        fixed = freezing.frozen(names, load_settings(quick | given))
         return sorted({freezing.part_of(name) for name in fixed})
 
     assert parts() == [] and parts(freeze="all") == ["layer1", "layer2", "layer3", "stem"]
     assert parts(layers_to_freeze=2) == ["layer1", "stem"]  # Azure's count: (conv1, bn1) is the first group
     assert parts(freeze_layer_pattern=r"^(conv1|bn1|layer1)\.") == ["layer1", "stem"]
     assert parts(freeze_layer_pattern="^layer2") == ["layer2"]
-    betas = freezing.frozen(names, load_config(quick | {"freeze_layer_pattern": r"^bn1\.beta"}))
+    betas = freezing.frozen(names, load_settings(quick | {"freeze_layer_pattern": r"^bn1\.beta"}))
     assert betas == {"bn1.beta", "bn1.moving_mean", "bn1.moving_variance"}  # statistics stay with what they belong to
-    whole = [load_config(quick | given) for given in ({"freeze": "all"}, {"layers_to_freeze": 4})]
+    whole = [load_settings(quick | given) for given in ({"freeze": "all"}, {"layers_to_freeze": 4})]
     assert all(freezing.is_frozen_throughout(names, config) for config in whole)
-    assert not freezing.is_frozen_throughout(names, load_config(quick | {"layers_to_freeze": 3}))
-    assert not freezing.is_frozen_throughout(names, load_config(quick | {"freeze": "all", "unfreeze": {4: "layer3"}}))
+    assert not freezing.is_frozen_throughout(names, load_settings(quick | {"layers_to_freeze": 3}))
+    assert not freezing.is_frozen_throughout(names, load_settings(quick | {"freeze": "all", "unfreeze": {4: "layer3"}}))
 
 
 def test_unfreezing_by_epoch(names, quick):
-    config = load_config(quick | {"freeze": "all", "unfreeze": {3: "layer3", 4: "backbone"}})
+    config = load_settings(quick | {"freeze": "all", "unfreeze": {3: "layer3", 4: "backbone"}})
     assert config.unfreeze == {"3": "layer3", "4": "backbone"}
 
     def parts(epoch):
@@ -109,7 +109,7 @@ def test_unfreezing_is_exact_on_resume(stop, parent, quick, finished, inside):
     assert moved(parent, whole) == {"layer3"}
     with stopped_after(stop):
         mslab.transfer(config, backbone=parent)
-    loop.resume(newest())
+    start.resume(newest())
     assert weights(newest(), "last.ckpt") == weights(whole, "last.ckpt")
     assert figures(newest()) == figures(whole) and len(figures(whole)) == 4
 

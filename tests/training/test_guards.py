@@ -11,14 +11,14 @@ import mslab
 from mslab import model
 from mslab.data import batching
 from mslab.training import monitor
-from mslab.training.monitor import Watch
+from mslab.training.monitor import Monitor
 
 NAMES = ["a", "b", "c"]
 
 
 def watch(told=()):
     said = {}
-    return Watch(NAMES, said.__setitem__, told), said
+    return Monitor(NAMES, said.__setitem__, told), said
 
 
 def warnings(run):

@@ -10,7 +10,7 @@ from helpers import draw, figures, log, manifest, newest, settings, weights
 import mslab
 from mslab import checkpoint
 from mslab.errors import CheckpointError, ConfigError, RunError
-from mslab.training import finetuning, loop
+from mslab.training import loop, start
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def head(run, file="last.ckpt"):
 
 def test_rows_of_known_classes_are_kept_by_name(parent, four, inside):
     """With next to no learning rate the rows can be compared."""
-    result = finetuning.incremental(four, parent)
+    result = start.incremental(four, parent)
     old, new = head(parent, "best.ckpt")["classifier.weight"], head(result.run)["classifier.weight"]
     assert np.allclose(new[2], old[1]) and np.allclose(new[3], old[2])  # b and c
     assert not np.allclose(new[0], old[0]) and not np.allclose(new[1], old[1])
@@ -39,18 +39,18 @@ def test_rows_of_known_classes_are_kept_by_name(parent, four, inside):
 
 def test_the_same_classes_with_more_images_start_where_it_stood(parent, squares, inside):
     config = settings(squares / "three", 3, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
-    result = finetuning.incremental(config, parent)
+    result = start.incremental(config, parent)
     assert "head: 3 of 3 classes kept by name" in log(result.run)
     assert np.allclose(head(result.run)["classifier.weight"], head(parent, "best.ckpt")["classifier.weight"])
 
 
 def test_what_it_cannot_go_on_from(parent, four, inside):
     with pytest.raises(CheckpointError, match="has no head, so no row of it can be kept by name"):
-        finetuning.incremental(four, parent / "checkpoints" / "best_backbone.ckpt")
+        start.incremental(four, parent / "checkpoints" / "best_backbone.ckpt")
     weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
     checkpoint.save_arrays(weights.tensors, inside / "plain.ckpt", {})
     with pytest.raises(CheckpointError, match="has no class names"):
-        finetuning.incremental(four, inside / "plain.ckpt")
+        start.incremental(four, inside / "plain.ckpt")
 
 
 def test_partial_loading_is_explicit_and_listed(parent, squares, inside):
@@ -81,7 +81,7 @@ def stopped_at_once(parent, four, inside, monkeypatch):
 
     def begin(kind, whole=True):
         copy = Path(shutil.copytree(parent, inside / "parent"))
-        work = finetuning.incremental if kind == "incremental" else finetuning.transfer
+        work = start.incremental if kind == "incremental" else start.transfer
         complete = work(four, copy, name="whole") if whole else None
         with monkeypatch.context() as patch:
             patch.setattr(loop, "fit", stop)
@@ -95,7 +95,7 @@ def stopped_at_once(parent, four, inside, monkeypatch):
 @pytest.mark.parametrize("kind", ["incremental", "transfer"])
 def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(kind, stopped_at_once):
     run, _, whole = stopped_at_once(kind)
-    loop.resume(run)
+    start.resume(run)
     assert weights(run, "last.ckpt") == weights(whole.run, "last.ckpt") and figures(run) == figures(whole.run)
 
 
@@ -103,4 +103,4 @@ def test_a_parent_that_is_gone_is_named(stopped_at_once):
     run, parent, _ = stopped_at_once("transfer", whole=False)
     (parent / "checkpoints" / "best_backbone.ckpt").unlink()
     with pytest.raises(RunError, match=r"which is not there \(seen from"):
-        loop.resume(run)
+        start.resume(run)

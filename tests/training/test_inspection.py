@@ -9,6 +9,7 @@ from helpers import STAGES, draw
 from PIL import Image
 
 from mslab import check, cpu_layout, model
+from mslab.data import sources
 from mslab.evaluation import gradcam, measuring, metrics
 from mslab.runtime import devices
 
@@ -26,7 +27,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def images(squares):
-    return measuring.images_of(check.check_dataset(squares / "three" / "val"), "")
+    return sources.images_of(check.check_dataset(squares / "three" / "val"), "")
 
 
 @pytest.mark.parametrize("mode", ["graph", "pynative"])
@@ -105,7 +106,7 @@ def test_pictures(loaded, images, tmp_path):
     assert drawn.shape == (32, 32, 3) and red[:16, 16:].mean() > red[16:, :16].mean() + 20  # warm where it is hot
     draw(tmp_path / "set", ["a"], 1, size=40)
     Image.new("RGBA", (300, 100), (255, 0, 0, 0)).save(tmp_path / "set" / "a" / "clear.png")
-    more = measuring.images_of(check.check_dataset(tmp_path / "set"), "")
+    more = sources.images_of(check.check_dataset(tmp_path / "set"), "")
     (clear,) = (p for p in gradcam.thumbnails(more, [0, 1], 60) if p.size == (60, 20))
     assert clear.getpixel((5, 5)) == (255, 255, 255)  # transparent is white to a person
 

@@ -7,13 +7,13 @@ from helpers import figures, settings, weights
 
 import mslab
 from mslab import checkpoint
-from mslab.runs.folder import Run
-from mslab.training import loop
+from mslab.runs.folder import RunFolder
+from mslab.training import start
 
 
 def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, monkeypatch):
     """last.ckpt makes an epoch count. It comes last: a row more is dropped, a row less could not be made up."""
-    left, end_epoch = {}, Run.end_epoch
+    left, end_epoch = {}, RunFolder.commit
 
     def watched(write):
         def then_copied(*arguments):
@@ -25,18 +25,18 @@ def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, mo
 
     def ending(run, *rest):
         with monkeypatch.context() as patch:
-            if run.epoch == 2:
+            if run.epochs_done == 2:
                 for name in ("write_text", "save"):
                     patch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
             end_epoch(run, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "end_epoch", ending)
+        patch.setattr(RunFolder, "end_epoch", ending)
         whole = Path(mslab.train(settings(squares / "three", 3, epochs=3), name="whole").run)
     assert sorted(left) == ["history.csv", "last.ckpt", "steps.csv"]
-    completed = {name: loop.reopen(folder)[0].epoch for name, folder in left.items()}
+    completed = {name: start.reopen(folder)[0].epoch for name, folder in left.items()}
     assert completed == {"steps.csv": 1, "history.csv": 1, "last.ckpt": 2}
-    loop.resume(left["history.csv"])
+    start.resume(left["history.csv"])
     assert figures(left["history.csv"]) == figures(whole)
     for name in ("last.ckpt", "best.ckpt"):
         assert weights(left["history.csv"], name) == weights(whole, name)

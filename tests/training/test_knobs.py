@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from helpers import STAGES, settings
 
-from mslab import check, schedule
-from mslab.config import FIELDS, load_config
-from mslab.data import batching, decoded
+from mslab import check
+from mslab.config import FIELDS, load_settings
+from mslab.data import batching, decoded, sources
 from mslab.errors import TrainingError
-from mslab.evaluation import measuring
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import features, loop, losses, stopping
-from mslab.training.trainer import Plan
+from mslab.training import build, features, learning_rates, loop, losses, start, stopping
+from mslab.training.trainer import Trainer
 
 BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6}
 
@@ -28,7 +27,7 @@ BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16,
 
 def rates(config):
     """The schedule of two workers."""
-    return schedule.rates(config, 5, loop.lr_factor(config, 2)).tolist()
+    return learning_rates.rates_of(config, 5, learning_rates.lr_factor(config, 2)).tolist()
 
 
 RATES = {  # setting: (another value, what it is set beside)
@@ -55,7 +54,7 @@ def report_of(train, val):
 
 def images(config):
     report = report_of(config.train_data, config.val_data)
-    return measuring.images_of(report, "train"), measuring.images_of(report, "val")
+    return sources.images_of(report, "train"), sources.images_of(report, "val")
 
 
 def digest(batches):
@@ -108,10 +107,10 @@ def plan_of(config):
     """What the loop is given, two steps an epoch."""
     loop.settle(config)
     devices.start("cpu", "pynative", seed=1)
-    network = loop.new_network(config)
+    network = build.new_network(config)
     counts = np.array([24, 8, 2, 1][: config.class_num])  # so that classes weigh differently
     feed = batching.ImageFeed(*images(config), config)
-    return Plan(network, network, feed, schedule.rates(config, 2), losses.build(config, counts), config)
+    return Trainer(network, network, feed, learning_rates.rates_of(config, 2), losses.build(config, counts), config)
 
 
 def weights(config):
@@ -217,7 +216,7 @@ CALLED = {
 def begun(config):
     """A run's folder, and its report."""
     report = check.check_dataset(config.train_data, config.val_data, class_num=config.class_num)
-    return loop.prepare(config, report, "knobs"), report
+    return start.prepare(config, report, "knobs"), report
 
 
 def shared_batch(config):
@@ -260,12 +259,12 @@ def files_kept(config):
     run, _ = begun(config)
     network = plan_of(config).network
     row = {"epoch": 1, "step": 1, "lr": 0.1}
-    run.keep(row, network, {"loss": 1.0, "accuracy": 0.5})
+    run.record_epoch(row, network, {"loss": 1.0, "accuracy": 0.5})
     return sorted(path.name for path in run.checkpoints.iterdir())
 
 
 def told(config):
-    return type(loop.observer(begun(config)[0], ALONE)).__name__
+    return type(build.make_callbacks(begun(config)[0], ALONE)).__name__
 
 
 def norms_of_two_workers(config):
@@ -276,9 +275,9 @@ def norms_of_two_workers(config):
             pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "run_training", lambda run, network, *_: network)
+        patch.setattr(build, "run_training", lambda run, network, *_: network)
         run, report = begun(config)
-        network = loop.go(run, report, group=Two(0, 2))
+        network = start.carry_out(run, report, group=Two(0, 2))
     return {type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, ms.nn.BatchNorm2d)}
 
 
@@ -313,7 +312,7 @@ def test_equal_settings_make_none(what, squares, inside):
     for _ in range(2):
         WEIGHED.clear()
         devices.start("cpu", "pynative", 1)
-        found.append(what(load_config(settings(squares / "three", 3) | BASE | beside)))
+        found.append(what(load_settings(settings(squares / "three", 3) | BASE | beside)))
     assert found[0] == found[1]
 
 
@@ -325,5 +324,5 @@ def test_another_value_makes_a_difference(what, name, squares, inside, all_cores
     plain = settings(root, 3) | BASE | beside
     assert plain.get(name, FIELDS[name].default) != value
     devices.start("cpu", "pynative", 1)
-    before, after = (what(load_config(config)) for config in (plain, plain | {name: value}))
+    before, after = (what(load_settings(config)) for config in (plain, plain | {name: value}))
     assert before != after

@@ -16,9 +16,9 @@ import mslab
 from mslab import check, checkpoint
 from mslab.errors import RunError
 from mslab.runs import manifest
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
-from mslab.training import loop
+from mslab.training import start
 
 SCHEMA = json.loads(manifest.FILE.read_text())
 
@@ -68,7 +68,7 @@ def test_every_image_is_listed_with_its_sha256(parent, squares):
 def test_steps_hold_each_loss_exactly(parent):
     with (parent / "steps.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    epoch = Run.read(parent).rows[-1]
+    epoch = RunFolder.read(parent).rows[-1]
     assert [int(row["step"]) for row in rows] == list(range(1, epoch["step"] + 1))
     losses = np.array([row["loss"] for row in rows], np.float32)
     assert [str(np.float32(loss)) for loss in losses] == [row["loss"] for row in rows]
@@ -84,7 +84,7 @@ def test_steps_of_a_resumed_run_are_those_of_one_that_was_not_stopped(squares, i
     half = newest()
     with (half / "steps.csv").open("a") as file:
         file.write("7,9.5\n8,9.5\n")  # of the epoch in which it was killed
-    loop.resume(half)
+    start.resume(half)
     assert (half / "steps.csv").read_text() == (whole / "steps.csv").read_text()
     assert figures(half) == figures(whole) and weights(half, "last.ckpt") == weights(whole, "last.ckpt")
     (resumed,) = raw(half)["resumed"]
@@ -122,7 +122,7 @@ def test_a_manifest_of_schema_1_is_read_as_one_of_today(copy):
     del content["data"]["classes"]
     content |= {"schema": 1, "parent": {"file": "x.ckpt", "sha256": "0" * 64}}
     (copy / "manifest.json").write_text(json.dumps(content))
-    read = Run.read(copy).manifest
+    read = RunFolder.read(copy).manifest
     jsonschema.validate(read, SCHEMA)
     assert read["environment"] is None and read["data"]["classes"] == {} and read["parent"]["run"] is None
     assert read["metrics"] == content["metrics"] and read["artifacts"] == content["artifacts"]
@@ -142,6 +142,6 @@ def test_a_manifest_of_schema_1_is_read_as_one_of_today(copy):
 def test_a_manifest_that_is_none_is_said_with_what_is_wrong(change, said, copy):
     (copy / "manifest.json").write_text(json.dumps(raw(copy) | change))
     with pytest.raises(RunError) as caught:
-        Run.read(copy)
+        RunFolder.read(copy)
     text = " ".join(str(caught.value).split(" "))
     assert said.replace("  ", " ") in " ".join(text.split()) and "expected" in text and "fix" in text

@@ -30,7 +30,7 @@ from mslab import model
 from mslab.checkpoint.dialects import COUNTERS, SLOTS
 from mslab.runtime import devices
 from mslab.training import optimizers
-from mslab.training.trainer import TrainStep
+from mslab.training.train_step import TrainStep
 
 
 @pytest.fixture(autouse=True)

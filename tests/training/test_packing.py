@@ -14,8 +14,8 @@ from PIL import Image
 import mslab
 from mslab import check
 from mslab.check import packed
-from mslab.config import load_config
-from mslab.data import batching, packing
+from mslab.config import load_settings
+from mslab.data import batching, packing, sources
 from mslab.errors import DatasetError
 from mslab.evaluation import measuring, metrics
 from mslab.runtime import devices
@@ -39,7 +39,7 @@ def copy(packs, tmp_path):
 
 def both(mixed, packs, split="train"):
     devices.start("cpu", "pynative", 1)
-    return [measuring.images_of(check.check_dataset(root), split) for root in (mixed, packs)]
+    return [sources.images_of(check.check_dataset(root), split) for root in (mixed, packs)]
 
 
 def equal(one, two):
@@ -56,16 +56,16 @@ def equal(one, two):
 
 
 def everything(images, config, epoch):
-    return batching.augmented(images, config, epoch, batching.order_of(images, config, epoch), whole=True)
+    return batching.augmented(images, config, epoch, batching.order_of(images, config, epoch), drop_last=False)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_of_a_pack_are_those_of_the_folders(mixed, packs, workers):
     files, rows = both(mixed, packs)
-    config = load_config(settings(mixed, 3, data_workers=workers))
+    config = load_settings(settings(mixed, 3, data_workers=workers))
     for epoch in (0, 3):
         assert equal(batching.train_batches(files, config, epoch), batching.train_batches(rows, config, epoch))
-        some = [images.spread(50) for images in (files, rows)]  # images come twice
+        some = [images.resample(50) for images in (files, rows)]  # images come twice
         assert equal(*(everything(images, config, epoch) for images in some))
     measured = [batching.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8, workers) for images in (files, rows)]
     assert equal(*measured)
@@ -208,12 +208,12 @@ def test_large_and_small_images_in_one_shard(tmp_path):
     Image.fromarray(noise).save(tmp_path / "some" / "a" / "large.png")  # 2.4 MB, more than a page's least size
     packing.pack_dataset(check.check_dataset(tmp_path / "some"), tmp_path / "out")
     files, rows = both(tmp_path / "some", tmp_path / "out", "")
-    assert equal(files.source(np.arange(7)).create_tuple_iterator(num_epochs=1, output_numpy=True), read(rows))
+    assert equal(files.dataset(np.arange(7)).create_tuple_iterator(num_epochs=1, output_numpy=True), read(rows))
 
 
 def read(images):
     """Rows with their bytes as uint8, as files have them; MindRecord gives them as one string of bytes."""
-    for image, label in images.source(np.arange(len(images))).create_tuple_iterator(num_epochs=1, output_numpy=True):
+    for image, label in images.dataset(np.arange(len(images))).create_tuple_iterator(num_epochs=1, output_numpy=True):
         yield np.frombuffer(image.tobytes(), np.uint8), label
 
 

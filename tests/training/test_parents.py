@@ -11,7 +11,7 @@ from helpers import newest, settings
 import mslab
 from mslab import checkpoint, model
 from mslab.errors import RunError
-from mslab.training import loop
+from mslab.training import finetuning, loop, start
 
 
 @pytest.mark.parametrize("names", [["aa", "ab", "b", "c"], ["b", "c"], ["0", "a", "c", "d"]], ids=" ".join)
@@ -24,7 +24,7 @@ def test_a_known_class_keeps_its_row_wherever_it_has_moved(parent, names):
     network.head.classifier.bias.set_data(ms.Tensor(np.arange(7, 7 + len(names)), ms.float32))
     fresh = {part: p.asnumpy().copy() for part, p in network.head.parameters_dict().items()}
     manifest = {"kind": "incremental", "class_names": names, "parent": {}}
-    said = loop.load_parent(network, weights, EasyDict(class_num=len(names)), manifest)
+    said = finetuning.load_parent(network, weights, EasyDict(class_num=len(names)), manifest)
     kept = [name for name in names if name in weights.class_names]
     assert f"{len(kept)} of {len(names)} classes kept by name" in said
     for part, parameter in network.head.parameters_dict().items():
@@ -55,7 +55,7 @@ def test_a_resume_before_the_first_epoch_refuses_a_parent_that_is_another_file_n
     other = {name: value * np.float32(1.5) for name, value in weights.tensors.items()}
     checkpoint.save_arrays(other, file, weights.info)
     with pytest.raises(RunError) as caught:
-        loop.resume(run)
+        start.resume(run)
     text = str(caught.value)
     assert f"{run} began from {file}, which is not there" in text and "or is another now" in text
     assert "restore the file, or begin a new run" in text

@@ -7,11 +7,11 @@ import pytest
 from helpers import settings
 
 from mslab import check, model
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import TrainingError
 from mslab.experiments import lr_find
 from mslab.report import plots
-from mslab.training import loop
+from mslab.training import build
 
 RATES = np.geomspace(1e-5, 1, 51)
 
@@ -61,16 +61,16 @@ def test_weights_are_put_back_whatever_happens():
 
 def test_a_trial_finds_a_rate_with_which_it_learns(inside, squares, monkeypatch):
     config = settings(squares / "three", 3, warmup_epochs=0)
-    networks, make = [], loop.new_network
+    networks, make = [], build.new_network
 
     def noted(c):
         network = make(c)
         networks.append((network, {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}))
         return network
 
-    monkeypatch.setattr(loop, "new_network", noted)
+    monkeypatch.setattr(build, "new_network", noted)
     report = check.check_dataset(config["train_data"], config["val_data"])
-    found = lr_find.find_rate(load_config(config), report, steps=60)
+    found = lr_find.find_rate(load_settings(config), report, steps=60)
     assert len(found["rates"]) == len(found["losses"]) <= 60 and found["rates"][0] == pytest.approx(1e-6)
     assert 1e-4 < found["valley"] < 1 and 1e-4 < found["steepest"] < 1
     assert not Path("runs").exists()

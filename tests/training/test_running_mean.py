@@ -5,30 +5,29 @@ import numpy as np
 import pytest
 from helpers import STAGES
 
-from mslab import model, schedule
+from mslab import model
 from mslab.check import check_dataset
-from mslab.config import load_config
-from mslab.data import batching
-from mslab.evaluation import measuring
+from mslab.config import load_settings
+from mslab.data import batching, sources
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
-from mslab.training import losses
-from mslab.training.trainer import Plan
+from mslab.training import learning_rates, losses
+from mslab.training.trainer import Trainer
 
 
 @pytest.fixture
 def plan(three):
     """A plan whose network has been trained for an epoch, so that the mean is not the weights."""
-    config = load_config(three | {"ema_decay": 0.5, "warmup_epochs": 0})
+    config = load_settings(three | {"ema_decay": 0.5, "warmup_epochs": 0})
     devices.start("cpu", "pynative", 1)
     report = check_dataset(config.train_data, config.val_data)
-    train, val = (measuring.images_of(report, name) for name in ("train", "val"))
+    train, val = (sources.images_of(report, name) for name in ("train", "val"))
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
     steps = batching.steps_per_epoch(train, config.batch_size)
     criterion = losses.build(config, np.bincount(train.labels))
     feed = batching.ImageFeed(train, val, config)
-    plan = Plan(network, network, feed, schedule.rates(config, steps), criterion, config)
+    plan = Trainer(network, network, feed, learning_rates.rates_of(config, steps), criterion, config)
     with Meter(2 * steps) as meter:
         step = plan.step(0, [], meter)
         for images, labels in plan.batches(0):

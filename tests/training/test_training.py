@@ -13,12 +13,12 @@ from trainings import compiled, plain, same_training
 import mslab
 from mslab import checkpoint, model
 from mslab.check import check_dataset
-from mslab.config import load_config
-from mslab.data import batching
+from mslab.config import load_settings
+from mslab.data import batching, sources
 from mslab.errors import ConfigError, DatasetError, TrainingError
 from mslab.evaluation import measuring
 from mslab.runtime import devices
-from mslab.training import loop, optimizers
+from mslab.training import loop, optimizers, start
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def run(squares, finished):
 
 
 @pytest.fixture(autouse=True)
-def start():
+def device():
     """Whatever mode the test before has left."""
     devices.start("cpu", "pynative", 1)
 
@@ -56,7 +56,7 @@ def test_the_run_folder_holds_what_design_says(settled, squares, finished):
     for name, digest in content["artifacts"].items():
         assert checkpoint.sha256(folder / name) == digest
     assert content["metrics"]["val_acc"] == result.val_acc and content["metrics"]["linear_acc"] == 1.0
-    assert load_config(folder / "config.yaml").stages == STAGES
+    assert load_settings(folder / "config.yaml").stages == STAGES
 
 
 def test_it_learns(run):
@@ -73,7 +73,7 @@ def test_best_is_the_highest_val_acc_and_eval_json_tells_of_it(run):
     best = max(history(run.run), key=lambda row: float(row["val_acc"]))
     content = json.loads((run.run / "eval.json").read_text())
     assert run.best_epoch == int(best["epoch"]) and content["accuracy"] == pytest.approx(run.val_acc)
-    again = mslab.evaluate(run.run, load_config(run.run / "config.yaml").val_data)
+    again = mslab.evaluate(run.run, load_settings(run.run / "config.yaml").val_data)
     assert again["accuracy"] == content["accuracy"] and again["confusion"] == content["confusion"]
     assert set(content) >= {"data", "checkpoint", "images", "accuracy", "class_names", "per_class", "confusion"}
 
@@ -94,7 +94,7 @@ def test_the_log_tells_of_the_first_batch_and_of_what_a_linear_model_has(run):
 def test_weight_decay_is_kept_off_batchnorm_and_biases():
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     settings = {"train_data": "a", "val_data": "b", "class_num": 3, "weight_decay": 0.5, "momentum": 0.0}
-    optimizer = optimizers.build(network, np.full(4, 0.1, np.float32), load_config(settings))
+    optimizer = optimizers.build(network, np.full(4, 0.1, np.float32), load_settings(settings))
     before = {p.name: p.asnumpy().copy() for p in network.trainable_params()}
     optimizer(tuple(ms.ops.zeros_like(p) for p in optimizer.parameters))  # no gradient: only decay moves a weight
     for parameter in network.trainable_params():
@@ -130,7 +130,7 @@ def test_a_loss_that_explodes_stops_with_step_rate_and_fix_and_keeps_the_last_go
 
 def test_adam_learns_too_and_momentum_beside_it_is_said(inside, three):
     with pytest.raises(ConfigError, match=r"momentum .*does nothing here"):
-        load_config(three | {"optimizer": "adam"}, ["momentum=0.5"])
+        load_settings(three | {"optimizer": "adam"}, ["momentum=0.5"])
     run = Path(mslab.train(three | {"optimizer": "adam", "lr_init": 1e-4, "lr_max": 1e-3}).run)
     rows = history(run)
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
@@ -164,13 +164,13 @@ def test_a_second_run_in_the_same_second_gets_a_number(inside, three, monkeypatc
 
     monkeypatch.setattr(folder, "datetime", Frozen)
     report = check_dataset(three["train_data"], three["val_data"])
-    paths = [folder.Run.create("x", load_config(three), report, None).path for _ in range(3)]
+    paths = [folder.RunFolder.create("x", load_settings(three), report, None).path for _ in range(3)]
     assert [path.name for path in paths] == ["x-20260102-030405", "x-20260102-030405-2", "x-20260102-030405-3"]
 
 
 def test_the_last_batch_of_evaluation_is_counted_and_compiles_nothing(run, squares):
     loaded = measuring.load_network(run.run)
-    images = measuring.images_of(check_dataset(squares / "three"), "train")  # 48 images: 10 a batch leaves 8
+    images = sources.images_of(check_dataset(squares / "three"), "train")  # 48 images: 10 a batch leaves 8
     shapes = []
     network = loaded.network
 
@@ -215,10 +215,10 @@ def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_
     edited = mslab.train({key: value for key, value in three.items() if key != "stages"} | {"epochs": 1})
     monkeypatch.undo()
     monkeypatch.chdir(inside)
-    assert load_config(Path(edited.run) / "config.yaml").stages == table
+    assert load_settings(Path(edited.run) / "config.yaml").stages == table
     assert mslab.evaluate(edited.run, three["val_data"])["images"] == 21  # model.STAGES is another table now
     moved = mslab.transfer(two | {"stages": None, "epochs": 1}, backbone=edited.run)
-    assert load_config(Path(moved.run) / "config.yaml").stages == table
+    assert load_settings(Path(moved.run) / "config.yaml").stages == table
 
 
 def test_evaluating_on_other_classes_is_refused(run, squares, tmp_path):
@@ -238,7 +238,7 @@ def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
     with stopped_after(1):
         mslab.train(plain(squares), name="stopped")
     shutil.copy(newest("stopped-*") / "checkpoints" / "last.ckpt", broken / "checkpoints" / "last.ckpt")
-    result = loop.resume(broken)
+    result = start.resume(broken)
     assert result.best_epoch == run.best_epoch
     same_training(broken, run.run)
     assert len(list((broken / "checkpoints").iterdir())) == 5  # best, last, best_backbone, two of max_to_keep
@@ -250,7 +250,7 @@ def test_a_run_killed_after_its_last_epoch_is_completed(run, trained, inside, sq
     (folder / "manifest.json").write_text(
         json.dumps(whole | {"status": "running", "exit_status": None, "end": None, "metrics": {}, "artifacts": {}})
     )
-    result = loop.resume(folder)
+    result = start.resume(folder)
     after = manifest(folder)
     assert after["status"] == "done" and after["metrics"] == whole["metrics"]
     assert after["artifacts"] == whole["artifacts"]
@@ -261,17 +261,17 @@ def test_a_tie_has_the_same_best_epoch_after_a_resume(inside, squares):
     """history.csv keeps six digits: what is compared before a stop is what is compared after it."""
     from mslab.runs import folder
 
-    config = load_config(settings(squares / "three", 3))
-    whole = folder.Run(inside / "a", config, {"artifacts": {}})
+    config = load_settings(settings(squares / "three", 3))
+    whole = folder.RunFolder(inside / "a", config, {"artifacts": {}})
     (inside / "a" / "checkpoints").mkdir(parents=True)
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     for epoch, accuracy in enumerate([20 / 24, 0.5, 20 / 24], 1):
         row = dict.fromkeys(folder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
-        whole.keep(row, network, {"loss": 1.0, "accuracy": accuracy})
-        whole.end_epoch(network.parameters_dict())
-    resumed = folder.Run(inside / "a", config, {"artifacts": {}})
-    resumed.rows = folder.history(inside / "a" / "history.csv")
-    assert resumed.rows[0]["val_acc"] == resumed.rows[2]["val_acc"] == whole.best["val_acc"]
+        whole.record_epoch(row, network, {"loss": 1.0, "accuracy": accuracy})
+        whole.commit(network.parameters_dict())
+    resumed = folder.RunFolder(inside / "a", config, {"artifacts": {}})
+    resumed.history = folder.read_history(inside / "a" / "history.csv")
+    assert resumed.history[0]["val_acc"] == resumed.history[2]["val_acc"] == whole.best["val_acc"]
     assert resumed.best["epoch"] == whole.best["epoch"] == 1
 
 
@@ -282,4 +282,4 @@ def test_resume_with_other_images_is_refused(trained, inside, squares):
     text = (copy / "config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 3", "epochs: 9")
     (copy / "config.yaml").write_text(text)
     with pytest.raises(DatasetError, match=r"The images are not those"):
-        loop.resume(copy)
+        start.resume(copy)

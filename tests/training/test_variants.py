@@ -15,7 +15,7 @@ from mslab.checkpoint import converting
 from mslab.errors import CheckpointError, ConfigError
 from mslab.evaluation import measuring
 from mslab.runtime import devices
-from mslab.training import finetuning, freezing, loop
+from mslab.training import freezing, start
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def wider(squares, finished):
 
 
 @pytest.fixture(autouse=True)
-def start():
+def device():
     devices.start("cpu", "pynative", 1)
 
 
@@ -95,8 +95,8 @@ def test_a_fresh_wider_head_cannot_be_frozen(wider, squares, inside):
 def test_more_of_the_same_needs_the_same_head(wider, squares, inside):
     config = settings(squares / "three", 3, epochs=1, image_size=16, warmup_epochs=0, lr_init=0, lr_max=1e-12)
     with pytest.raises(CheckpointError, match="has a head with head_hidden: 12, the config says 0"):
-        finetuning.incremental(config, wider)
-    run = finetuning.incremental(config | {"head_hidden": 12, "batch_size": 8}, wider)
+        start.incremental(config, wider)
+    run = start.incremental(config | {"head_hidden": 12, "batch_size": 8}, wider)
     old = checkpoint.read(wider / "checkpoints" / "best.ckpt").head
     new = checkpoint.read(Path(run.run) / "checkpoints" / "last.ckpt").head
     for name in old:
@@ -119,7 +119,7 @@ def test_a_resume_says_that_dropout_draws_anew(inside, squares):
     with stopped_after(1):
         mslab.train(config)
     run = newest()
-    loop.resume(run)
+    start.resume(run)
     assert "note: dropout leaves out other features now" in log(run)
     whole = Path(mslab.train(config).run)
     last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, whole)]

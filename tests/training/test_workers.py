@@ -10,10 +10,10 @@ import pytest
 from mindspore import nn
 
 from mslab import checkpoint, model
-from mslab.config import load_config
-from mslab.data import batching
+from mslab.config import load_settings
+from mslab.data import batching, sources
 from mslab.runtime import devices, workers
-from mslab.training.launching import Crew
+from mslab.training.launching import Cluster
 
 # --- who takes what --------------------------------------------------------------------------------------------------
 
@@ -37,8 +37,8 @@ def test_what_is_measured_is_measured_once(count, size):
 
 
 def test_a_worker_without_an_image_to_measure_measures_nothing(three):
-    images = batching.Images([Path("x.png")], np.array([0], np.int32), ["a", "b"])
-    assert list(batching.ImageFeed(images, images, load_config(three), workers.Group(1, 2)).val()) == []
+    images = sources.FolderImages(np.array([0], np.int32), ["a", "b"], [Path("x.png")])
+    assert list(batching.ImageFeed(images, images, load_settings(three), workers.Group(1, 2)).val()) == []
 
 
 def test_alone_everything_stays_as_it_is():
@@ -92,7 +92,7 @@ def test_fixed_statistics_stay_and_the_first_of_a_machine_goes_alone(tmp_path, m
 def test_the_command_is_one_that_msrun_reads(monkeypatch):
     from mindspore.parallel.cluster.run import get_args
 
-    command = Crew(16, 2, 1, "node0:9000").command(Path("logs"), {"run": None})
+    command = Cluster(16, 2, 1, "node0:9000").command(Path("logs"), {"run": None})
     monkeypatch.setattr(sys, "argv", command[2:])
     read = get_args()
     assert (read.worker_num, read.local_worker_num, read.node_rank, read.master_port) == (16, 8, 1, 9000)
@@ -108,7 +108,7 @@ def test_what_is_planned_is_what_is_called():
 
 
 def test_loss_scaling_learns_and_skips_an_overflow():
-    from mslab.training.trainer import ScaledTrainStep
+    from mslab.training.train_step import ScaledTrainStep
 
     devices.start("cpu", "graph", 1)
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])

@@ -7,7 +7,7 @@ import pytest
 from easydict import EasyDict as ed
 from helpers import PROJECT
 
-from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_config
+from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_settings
 from mslab.config.page import page as made
 from mslab.errors import ConfigError
 from mslab.experiments.sweep.space import read_space
@@ -17,22 +17,25 @@ GOOD = {"train_data": "a", "val_data": "b", "class_num": 9}
 
 def problems(config, overrides=()):
     with pytest.raises(ConfigError) as caught:
-        load_config(config, overrides)
+        load_settings(config, overrides)
     return dict(caught.value.details), str(caught.value)
 
 
 def test_a_dict_an_easydict_and_a_file_give_the_same(tmp_path):
     (tmp_path / "x.yaml").write_text("train_data: a\nval_data: b\nclass_num: 9\n")
-    expected = load_config(GOOD)
+    expected = load_settings(GOOD)
     assert (
-        load_config(ed(GOOD)) == expected == load_config(tmp_path / "x.yaml") == load_config(str(tmp_path / "x.yaml"))
+        load_settings(ed(GOOD))
+        == expected
+        == load_settings(tmp_path / "x.yaml")
+        == load_settings(str(tmp_path / "x.yaml"))
     )
     assert isinstance(expected, ed) and expected.batch_size == 32 and set(expected) == set(FIELDS)
 
 
 def test_yaml_1_2_numbers_and_words(tmp_path):
     (tmp_path / "x.yaml").write_text("train_data: no\nval_data: b\nclass_num: 9\nweight_decay: 1e-4\n")
-    config = load_config(tmp_path / "x.yaml")
+    config = load_settings(tmp_path / "x.yaml")
     assert config.weight_decay == 1e-4 and config.train_data == "no"
 
 
@@ -68,7 +71,7 @@ def test_missing_settings_say_what_they_are():
 
 
 def test_overrides_set_and_take_away():
-    config = load_config(GOOD | {"epochs": 5}, ["epochs=null", "lr_max=5e-2", "stages=[[1,8,1]]", "train_data=x=y"])
+    config = load_settings(GOOD | {"epochs": 5}, ["epochs=null", "lr_max=5e-2", "stages=[[1,8,1]]", "train_data=x=y"])
     assert config.epochs == FIELDS["epochs"].default and config.lr_max == 0.05
     assert config.stages == [[1, 8, 1]] and config.train_data == "x=y"
     rows, _ = problems(GOOD, ["class_num=null"])
@@ -83,9 +86,9 @@ def test_an_override_that_is_none_is_named():
 def test_a_setting_that_does_nothing_is_said_and_refused_on_the_command_line(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("mslab"), "propagate", True)
     with caplog.at_level(logging.INFO, "mslab"):
-        load_config(load_config(GOOD | {"warmup_epochs": 0}))  # every default written out: nobody chose them
+        load_settings(load_settings(GOOD | {"warmup_epochs": 0}))  # every default written out: nobody chose them
         assert caplog.text == ""
-        load_config(GOOD | {"lr_init": 0.02, "warmup_epochs": 0})
+        load_settings(GOOD | {"lr_init": 0.02, "warmup_epochs": 0})
     assert "lr_init" in caplog.text and "does nothing here" in caplog.text
     rows, _ = problems(GOOD | {"warmup_epochs": 0}, ["lr_init=0.01"])
     assert "does nothing here" in rows["lr_init"]
@@ -110,13 +113,13 @@ def test_contradictions_and_ranges(change, name, text):
 
 
 def test_numpy_numbers_from_a_notebook_are_numbers():
-    assert load_config(GOOD | {"epochs": np.int64(3), "warmup_epochs": 1, "lr_max": np.float32(0.5)}).epochs == 3
+    assert load_settings(GOOD | {"epochs": np.int64(3), "warmup_epochs": 1, "lr_max": np.float32(0.5)}).epochs == 3
 
 
 def test_the_dump_holds_every_setting_and_reads_back(tmp_path):
-    config = load_config(GOOD | {"lr_max": 1e-5, "lr_init": 1e-6, "stages": [[1, 8, 1], [2, 16, 2]]})
+    config = load_settings(GOOD | {"lr_max": 1e-5, "lr_init": 1e-6, "stages": [[1, 8, 1], [2, 16, 2]]})
     (tmp_path / "config.yaml").write_text(dump_config(config))
-    assert load_config(tmp_path / "config.yaml") == config
+    assert load_settings(tmp_path / "config.yaml") == config
     dumped = dump_config(config)
     assert all(field.description in dumped for field in FIELDS.values())
 
@@ -133,22 +136,22 @@ def test_the_dump_holds_every_setting_and_reads_back(tmp_path):
 def test_a_file_that_is_no_config(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_config(tmp_path / "x.yaml")
+        load_settings(tmp_path / "x.yaml")
 
 
 def test_a_missing_file_names_those_beside_it(tmp_path):
     (tmp_path / "there.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"no config file .*nine.yaml") as caught:
-        load_config(tmp_path / "nine.yaml")
+        load_settings(tmp_path / "nine.yaml")
     assert "there.yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_config_parses_and_says_its_command(path):
     if path.name == "space.yaml":
-        assert read_space(path, load_config(path.with_name("knobs.yaml")))
+        assert read_space(path, load_settings(path.with_name("knobs.yaml")))
     elif path.name != "rubric.yaml":  # tests/training/test_config.py, since it needs MindSpore
-        load_config(path)
+        load_settings(path)
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# ./run.sh ") and path.name in first and second.startswith("# ")
 

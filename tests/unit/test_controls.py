@@ -8,9 +8,10 @@ from mslab.errors import ConfigError
 
 
 def test_mixed_precision_takes_what_the_device_has(three):
+    from mslab.config import resolve
     from mslab.runtime import devices
 
-    assert devices.precision("auto", "cpu") == "O0" and devices.precision("auto", "ascend") == "O2"
+    assert resolve.precision("auto", "cpu") == "O0" and resolve.precision("auto", "ascend") == "O2"
     assert ("set_context", {"mode": 0}) in devices.setup_calls("cpu", "graph", 1, amp_level="auto")
     with pytest.raises(mslab.errors.DeviceError, match="O2 on a CPU: it has no float16"):
         devices.setup_calls("cpu", "graph", 1, amp_level="O2")

@@ -4,7 +4,7 @@ import pytest
 from helpers import settings
 
 from mslab import check
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.data import seeding, splitting
 from mslab.errors import ConfigError
 from mslab.runs import manifest
@@ -49,7 +49,7 @@ def test_deterministic_does_nothing_on_a_cpu_and_that_is_said(squares):
     with pytest.raises(
         ConfigError, match=r"deterministic +does nothing here: with device: cpu a run repeats bit for bit"
     ):
-        load_config(settings(squares / "three", 3, device="cpu"), ["deterministic=true"])
+        load_settings(settings(squares / "three", 3, device="cpu"), ["deterministic=true"])
 
 
 @pytest.mark.parametrize(

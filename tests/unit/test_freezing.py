@@ -5,7 +5,7 @@ import re
 import pytest
 from helpers import settings
 
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import ConfigError
 
 
@@ -26,4 +26,4 @@ def quick(squares):
 )
 def test_settings_that_never_fit(given, text, quick):
     with pytest.raises(ConfigError, match=re.escape(text)):
-        load_config(quick | given)
+        load_settings(quick | given)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from helpers import PROJECT, settings
 
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import ConfigError
 from mslab.training import monitor
-from mslab.training.monitor import Watch
+from mslab.training.monitor import Monitor
 
 NAMES = ["a", "b", "c"]
 
 
 def watch(told=()):
     said = {}
-    return Watch(NAMES, said.__setitem__, told), said
+    return Monitor(NAMES, said.__setitem__, told), said
 
 
 def row(epoch, train_loss=1.0, train_acc=0.5, val_loss=1.0, val_acc=0.5, lr=0.1, seconds=1.0):
@@ -102,7 +102,7 @@ def test_overfitting_and_not_a_gap_alone():
 
 def test_a_batch_of_one_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ConfigError, match="BatchNorm"):
-        load_config(settings(tmp_path, 3, batch_size=1))
+        load_settings(settings(tmp_path, 3, batch_size=1))
 
 
 def test_each_is_said_once_also_after_a_resume():
@@ -111,7 +111,7 @@ def test_each_is_said_once_also_after_a_resume():
     one.labels()
     assert said == {}
     count = []
-    two = Watch(NAMES, lambda code, text: count.append(code))
+    two = Monitor(NAMES, lambda code, text: count.append(code))
     for _ in range(3):
         two.overfitting([row(1)] + [row(n, train_acc=0.95, val_acc=0.6, val_loss=1.5) for n in (2, 3)])
     assert count == ["overfitting"]

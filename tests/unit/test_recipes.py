@@ -3,10 +3,10 @@
 import pytest
 from helpers import PROJECT
 
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import MslabError
 from mslab.reproduce import recipes
-from mslab.runs.folder import Run
+from mslab.runs.folder import RunFolder
 
 PAPER = {"batch_size": 128, "epochs": 300, "lr_init": 0.01, "lr_max": 0.1, "warmup_epochs": 10, "momentum": 0.75}
 
@@ -17,7 +17,7 @@ def comment(name):
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_a_small_recipe_has_what_was_measured_beside_it(name):
-    measured, config = Run.read(recipes.MEASURED / name), load_config(PROJECT / "configs" / f"{name}.yaml")
+    measured, config = RunFolder.read(recipes.MEASURED / name), load_settings(PROJECT / "configs" / f"{name}.yaml")
     same = {key for key in config if config[key] == measured.config[key]}
     assert set(config) - same <= {"stages", "profile", "stem", "amp_level", "mean", "std"}, (
         "the recipe has changed since"
@@ -34,14 +34,14 @@ def test_a_small_recipe_has_what_was_measured_beside_it(name):
 def test_a_child_began_from_what_its_parent_left():
     for name, recipe in recipes.RECIPES.items():
         if recipe.parent:
-            parent = Run.read(recipes.MEASURED / recipe.parent).manifest["artifacts"]
-            digest = Run.read(recipes.MEASURED / name).manifest["parent"]["sha256"]
+            parent = RunFolder.read(recipes.MEASURED / recipe.parent).manifest["artifacts"]
+            digest = RunFolder.read(recipes.MEASURED / name).manifest["parent"]["sha256"]
             assert digest == parent["checkpoints/best_backbone.ckpt"]
 
 
 @pytest.mark.parametrize("name", ["paper_nine", "paper_two"])
 def test_the_labs_own_settings_are_kept_and_not_said_to_be_measured(name):
-    config = load_config(PROJECT / "configs" / f"{name}.yaml")
+    config = load_settings(PROJECT / "configs" / f"{name}.yaml")
     assert {key: config[key] for key in PAPER} == PAPER and config.weight_decay == 1e-4
     assert comment(name)[1].startswith("# not measured here") and "94 %" in comment(name)[1]
 

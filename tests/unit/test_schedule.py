@@ -20,6 +20,7 @@ from mslab.schedule import (
     strategy_rates,
     warmup_cosine,
 )
+from mslab.training import learning_rates
 
 DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 COSINE = [1, 0.75, 0.25, 0]  # half a wave over four steps
@@ -68,7 +69,7 @@ def test_one_cycle_by_hand():
 )
 def test_from_settings(settings, by_hand):
     given = config(**({"epochs": 4, "warmup_epochs": 0, "lr_init": 0.1, "lr_max": 0.4} | settings))
-    rates = schedule.rates(given, 2)
+    rates = learning_rates.rates_of(given, 2)
     assert len(rates) == given["epochs"] * 2 and rates.dtype == np.float32
     assert rates[: len(by_hand)] == pytest.approx(by_hand, abs=1e-6)
     assert len(rates) == len(by_hand) or settings["lr_scheduler"] == "one_cycle"
@@ -76,9 +77,9 @@ def test_from_settings(settings, by_hand):
 
 def test_several_workers_multiply_what_is_reached_and_not_where_it_begins():
     given = config(epochs=2, warmup_epochs=1, lr_init=0.1, lr_max=0.4, lr_scheduler="constant")
-    assert schedule.rates(given, 2, 2.0) == pytest.approx([0.1, 0.45, 0.8, 0.8])
+    assert learning_rates.rates_of(given, 2, 2.0) == pytest.approx([0.1, 0.45, 0.8, 0.8])
     given = config(epochs=1, lr_scheduler="strategy", learning_rate_strategy="1:0.1->0.2")
-    assert schedule.rates(given, 2, 2.0) == pytest.approx([0.2, 0.4])
+    assert learning_rates.rates_of(given, 2, 2.0) == pytest.approx([0.2, 0.4])
 
 
 def test_warmup_rises_at_every_step_and_is_not_zero_for_an_epoch():
@@ -112,7 +113,7 @@ def test_a_part_of_an_epoch_is_a_warmup_too():
 def test_every_schedule_is_as_long_as_its_run_and_within_its_rates(kind, epochs, steps, warmup, first, top):
     low, high = min(first, top), max(first, top)
     made = config(lr_scheduler=kind, epochs=epochs, warmup_epochs=warmup, lr_init=first, lr_max=top)
-    rates = schedule.rates(made, steps)
+    rates = learning_rates.rates_of(made, steps)
     assert rates.shape == (epochs * steps,) and rates.dtype == np.float32 and np.isfinite(rates).all()
     assert rates.min() >= 0 and rates.max() <= high * (1 + 1e-6)
     if kind in ("constant", "plateau"):
@@ -122,7 +123,7 @@ def test_every_schedule_is_as_long_as_its_run_and_within_its_rates(kind, epochs,
 @given(st.integers(2, 30), st.integers(20, 60), st.floats(0.5, 4), st.sampled_from(["warmup_cosine", "one_cycle"]))
 def test_smooth_schedules_have_no_jump(epochs, steps, warmup, kind):
     made = config(lr_scheduler=kind, epochs=epochs, warmup_epochs=warmup, lr_init=0.0, lr_max=1.0)
-    rates, rises = schedule.rates(made, steps), round(min(warmup, epochs) * steps)
+    rates, rises = learning_rates.rates_of(made, steps), round(min(warmup, epochs) * steps)
     longest = math.pi / 2 / min(rises, max(epochs * steps - rises - 1, 1))  # a cosine's steepest step
     assert np.abs(np.diff(rates)).max() <= longest + 1e-6
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.training import stopping
 
 GOOD = {"train_data": "a", "val_data": "b", "class_num": 9, "epochs": 20}
@@ -19,7 +19,7 @@ def rows(*accuracies, losses=None):
 
 
 def reason(history, **more):
-    return stopping.reason(history, load_config(GOOD | more), 0.1)
+    return stopping.reason(history, load_settings(GOOD | more), 0.1)
 
 
 def test_nothing_ends_a_run_that_asks_for_nothing():
@@ -55,20 +55,20 @@ def test_targets_end_it():
 
 
 def test_plateau_lowers_the_rate_and_ends_at_the_floor():
-    config = load_config(GOOD | {"lr_scheduler": "plateau", "plateau_patience": 2, "lr_floor": 0.002})
+    config = load_settings(GOOD | {"lr_scheduler": "plateau", "plateau_patience": 2, "lr_floor": 0.002})
     history = rows(0.5, 0.5, 0.5)
     assert stopping.rate_factor(history, config) == pytest.approx(0.1) and stopping.reason(history, config, 0.1) == ""
     history = rows(0.5, 0.5, 0.5, 0.4, 0.4)
     assert stopping.rate_factor(history, config) == pytest.approx(0.01)
     assert "would fall to 0.001, below lr_floor: 0.002" in stopping.reason(history, config, 0.1)
-    assert stopping.rate_factor(history, load_config(GOOD)) == 1
+    assert stopping.rate_factor(history, load_settings(GOOD)) == 1
 
 
 def test_which_epochs_are_measured_and_kept():
-    config = load_config(GOOD | {"epochs": 5, "evaluation_frequency": 2, "checkpoint_frequency": 3})
+    config = load_settings(GOOD | {"epochs": 5, "evaluation_frequency": 2, "checkpoint_frequency": 3})
     assert [epoch for epoch in range(5) if stopping.is_measured(epoch, config)] == [1, 3, 4]
     assert [epoch for epoch in range(5) if stopping.is_kept(epoch, config)] == [2, 4]
-    config = load_config(GOOD | {"epochs": 5, "do_eval_along_train": False})
+    config = load_settings(GOOD | {"epochs": 5, "do_eval_along_train": False})
     assert [epoch for epoch in range(5) if stopping.is_measured(epoch, config)] == [4]
 
 

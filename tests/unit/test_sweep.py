@@ -9,7 +9,7 @@ import pytest
 from helpers import settings
 from studies import SPACE, minimal, study_in
 
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.errors import ConfigError, RunError
 from mslab.experiments.sweep import crew, ledger, page
 from mslab.experiments.sweep.space import Knob, grid, parse, read_space
@@ -18,7 +18,7 @@ from mslab.experiments.sweep.study import Options, resume_sweep, run_sweep, seco
 
 def problems(content: dict, sampler: str = "tpe", backbone: bool = False, **more) -> dict[str, str]:
     """{setting: what is said of its line}."""
-    config = load_config({"train_data": "a", "val_data": "b", "class_num": 3} | more)
+    config = load_settings({"train_data": "a", "val_data": "b", "class_num": 3} | more)
     with pytest.raises(ConfigError) as caught:
         parse(content, config, sampler, backbone, "space.yaml")
     text = str(caught.value)
@@ -37,7 +37,7 @@ def test_a_space_is_ranges_steps_and_choices(tmp_path):
         "epochs: {low: 2, high: 8, step: 2}\noptimizer: [momentum, adamw]\ntrain_crop_size: {choices: [null, 48]}\n"
         "stages: [[[1, 8, 1]], [[1, 16, 1]]]\n"
     )
-    config = load_config({"train_data": "a", "val_data": "b", "class_num": 3})
+    config = load_settings({"train_data": "a", "val_data": "b", "class_num": 3})
     space = {knob.name: knob for knob in read_space(tmp_path / "s.yaml", config)}
     assert space["lr_max"] == Knob("lr_max", low=0.001, high=0.1, log=True)
     assert space["label_smoothing"].points() == [0, 0.05, 0.1, 0.15, 0.2]
@@ -109,7 +109,7 @@ def test_what_makes_no_sense_to_search():
     )
     assert "set up once" in told["device"] and "changes no figure" in told["data_workers"] and "class_num" in told
     assert told["momentum"] == "does nothing here: with optimizer: adam it is SGD with momentum's; leave it out"
-    assert parse({"momentum": [0.8], "optimizer": ["adam", "momentum"]}, load_config(minimal()), "tpe", False, "s")
+    assert parse({"momentum": [0.8], "optimizer": ["adam", "momentum"]}, load_settings(minimal()), "tpe", False, "s")
     assert "too many; give a step" in problems({"lr_max": {"low": 0.1, "high": 0.2}}, "grid")["lr_max"]
     assert "the backbone brings its own" in problems({"stages": [[[1, 8, 1]]]}, backbone=True)["stages"]
     assert problems({}) == {"space": "it names no setting"}
@@ -137,7 +137,7 @@ def test_how_others_write_a_range_is_answered_with_ours():
 def test_a_missing_space_names_those_beside_it(tmp_path):
     (tmp_path / "my-space.yaml").write_text("")
     with pytest.raises(ConfigError, match="There is no space file") as caught:
-        read_space(tmp_path / "x.yaml", load_config(minimal()))
+        read_space(tmp_path / "x.yaml", load_settings(minimal()))
     assert "my-space.yaml" in str(caught.value)
 
 
@@ -291,7 +291,7 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_ended(tmp
 
 def test_the_command_leaves_out_what_would_do_nothing(tmp_path):
     best = {"values": {"optimizer": "adamw", "momentum": 0.8, "lr_scale": {"backbone": 0.1}, "train_crop_size": None}}
-    told = {"best": best, "settings": load_config(minimal()), "overrides": ["epochs=3"], "config_file": "a b.yaml"}
+    told = {"best": best, "settings": load_settings(minimal()), "overrides": ["epochs=3"], "config_file": "a b.yaml"}
     text = page.command(told | {"options": {"backbone": "runs/x"}})
     assert text == (
         "mslab transfer 'a b.yaml' epochs=3 optimizer=adamw 'lr_scale={\"backbone\": 0.1}' --backbone runs/x"

@@ -10,7 +10,7 @@ import pytest
 from mslab.errors import ConfigError, DeviceError, RunError
 from mslab.runtime import devices
 from mslab.training import launching
-from mslab.training.launching import Crew
+from mslab.training.launching import Cluster
 
 
 def test_fewer_visible_devices_than_workers():
@@ -32,7 +32,7 @@ def test_the_launchers_of_several_machines_tell_each_other_how_they_end():
     master = f"127.0.0.1:{port_of_two()}"
 
     def lines() -> tuple[launching.Line, launching.Line, launching.Line]:
-        return tuple(launching.Line(Crew(3, 3, rank, master)) for rank in range(3))
+        return tuple(launching.Line(Cluster(3, 3, rank, master)) for rank in range(3))
 
     def heard(line: launching.Line) -> str:
         for _ in range(50):
@@ -54,11 +54,11 @@ def test_the_launchers_of_several_machines_tell_each_other_how_they_end():
     third.peers[0].close()  # its launcher is gone
     assert heard(first) == "its launcher was killed"
     first.end()
-    taken = launching.Line(Crew(2, 2, 0, master))
+    taken = launching.Line(Cluster(2, 2, 0, master))
     with pytest.raises(RunError, match=r"port \d+ of this machine cannot be used: Address already in use"):
-        launching.Line(Crew(2, 2, 0, master))
+        launching.Line(Cluster(2, 2, 0, master))
     taken.end()
-    alone = launching.Line(Crew(2))
+    alone = launching.Line(Cluster(2))
     assert alone.heard() == "" and alone.server is None
 
 

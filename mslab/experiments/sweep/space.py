@@ -16,8 +16,8 @@ from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from mslab.config import FIELDS, NEIGHBOURS, load_config, read_yaml
-from mslab.config.rules import CONTRADICTIONS, IDLE
+from mslab.config import FIELDS, Settings, read_yaml, rules
+from mslab.config.loading import unknown
 from mslab.errors import ConfigError
 
 # settings in which trials may not differ -> why
@@ -124,9 +124,7 @@ def grid(space: list[Knob]) -> list[dict[str, Any]]:
     return [dict(zip([knob.name for knob in space], values, strict=True)) for values in every]
 
 
-def read_space(
-    path: str | Path, settings: Mapping[str, Any], sampler: str = "tpe", backbone: bool = False
-) -> list[Knob]:
+def read_space(path: str | Path, settings: Settings, sampler: str = "tpe", backbone: bool = False) -> list[Knob]:
     """The knobs of a file, for a config with these settings. Raises ConfigError that lists every problem."""
     if not Path(path).is_file():
         near = sorted(str(file) for file in Path(path).parent.glob("*space*.yaml"))
@@ -137,9 +135,7 @@ def read_space(
     return parse(read_yaml(Path(path)), settings, sampler, backbone, str(path))
 
 
-def parse(
-    content: Mapping[str, Any], settings: Mapping[str, Any], sampler: str, backbone: bool, where: str
-) -> list[Knob]:
+def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone: bool, where: str) -> list[Knob]:
     """The same of a file's content."""
     knobs, problems = [], []
     for name, line in content.items():
@@ -163,9 +159,7 @@ def parse(
     return knobs
 
 
-def misplaced(
-    knob: Knob, content: Mapping[str, Any], settings: Mapping[str, Any], sampler: str, backbone: bool
-) -> str | None:
+def misplaced(knob: Knob, content: Mapping[str, Any], settings: Settings, sampler: str, backbone: bool) -> str | None:
     """Why a sweep of this setting makes no sense here; None where it does."""
     if backbone and knob.name in OF_THE_BACKBONE:
         return "with --backbone the backbone brings its own; leave it out"
@@ -175,24 +169,19 @@ def misplaced(
     return f"does nothing here: {reasons[0]}; leave it out" if reasons else None
 
 
-def idle(name: str, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def idle(name: str, settings: Settings) -> list[tuple[str, str]]:
     """(the other setting, why) of each reason for which a setting does nothing beside the others."""
-    return [
-        (other, f"with {other}: {settings[other]} {why}")
-        for names, other, does_nothing, why in IDLE
-        if name in names.split() and does_nothing(settings)
-    ]
+    return [(other, text) for own, other, text in rules.idle(settings) if own == name]
 
 
-def contradicting(space: list[Knob], settings: Mapping[str, Any]) -> list[str]:
+def contradicting(space: list[Knob], settings: Settings) -> list[str]:
     """A line for each knob of which some values contradict the config's other settings: those trials will fail."""
     lines = []
     for knob in space:
         for value in knob.choices or (knob.low, knob.high):
-            tried = {**settings, knob.name: value}
-            found = [text for _, contradiction in CONTRADICTIONS if (text := contradiction(tried))]
-            if found and not any(contradiction(settings) for _, contradiction in CONTRADICTIONS):
-                lines.append(f"note: {found[0]}; trials with such values fail, the sweep goes on")
+            found = rules.contradictions(settings.model_copy(update={knob.name: value}))
+            if found and not rules.contradictions(settings):
+                lines.append(f"note: {found[0][1]}; trials with such values fail, the sweep goes on")
                 break
     return lines
 
@@ -287,12 +276,3 @@ def valid(name: str, value: Any) -> tuple[Any, str]:
         reason = re.sub(r"^Input should be ", "must be ", error.errors()[0]["msg"])
         return value, f"{value!r} {reason} ({field.description})"
     return taken.model_dump() if hasattr(taken, "model_dump") else taken, ""
-
-
-def unknown(name: str) -> str:
-    """What load_config says of a name that is none of its own."""
-    try:
-        load_config({name: 0})
-    except ConfigError as error:
-        return dict(error.details).get(name, f"'{name}' is not a setting")
-    return f"'{name}' is not a setting; {NEIGHBOURS.get(name, ('', ''))[1]}"

@@ -14,11 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from easydict import EasyDict
-
 from mslab import checkpoint
 from mslab.check import DatasetReport, check_dataset
-from mslab.config import load_config, read_yaml
+from mslab.check.training_data import checked
+from mslab.config import Settings, load_settings, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import ledger
@@ -59,16 +58,17 @@ def seconds_of(text: str | None) -> float | None:
     return float(match[1]) * UNITS[match[2]]
 
 
-def given_of(config: str | Path | Mapping[str, Any], overrides: Sequence[str], settings: Mapping[str, Any]) -> dict:
+def given_of(config: str | Path | Mapping[str, Any], overrides: Sequence[str], settings: Settings) -> dict:
     """The settings that were given, without the defaults: what a trial's values are put on top of."""
+    content = settings.model_dump()
     given = dict(read_yaml(Path(config))) if isinstance(config, str | Path) else dict(config)
     for text in overrides:
         key, _, value = text.partition("=")
         if value.strip() in ("", "null", "~") and key.strip() != "seed":  # a seed was drawn, once for all trials
             given.pop(key.strip(), None)
         else:
-            given[key.strip()] = settings[key.strip()]
-    return json.loads(json.dumps({key: settings[key] for key in given}))
+            given[key.strip()] = content[key.strip()]
+    return json.loads(json.dumps({key: content[key] for key in given}))
 
 
 def run_sweep(
@@ -76,7 +76,7 @@ def run_sweep(
     space_file: str | Path,
     overrides: Sequence[str] = (),
     options: Options | None = None,
-    look: Callable[[EasyDict], DatasetReport] | None = None,
+    look: Callable[[Settings], DatasetReport] | None = None,
 ) -> dict[str, Any]:
     """Try what the space file names; leaves runs/NAME-sweep-…/ with sweep.json and report.html. Returns sweep.json.
 
@@ -84,7 +84,7 @@ def run_sweep(
     ConfigError, DatasetError, CheckpointError, and TrainingError where no trial could be trained.
     """
     options = options or Options()
-    settings = load_config(config, overrides)
+    settings = load_settings(config, overrides)
     space = read_space(space_file, settings, options.sampler, options.backbone is not None)
     content = read_yaml(Path(space_file))
     name = Path(config).stem if isinstance(config, str | Path) else "run"
@@ -117,14 +117,14 @@ def resume_sweep(folder: str | Path, more: Mapping[str, Any]) -> dict[str, Any]:
             expected="the storage's URL with its password",
             fix=f"mslab sweep --resume {folder} --storage URL",
         )
-    settings = load_config(told["config"])
+    settings = load_settings(told["config"])
     space = parse(told["space"], settings, options.sampler, options.backbone is not None, str(folder / "sweep.json"))
     return carry_out(told, settings, space, options, None, folder.name, folder)
 
 
 def carry_out(
     told: dict[str, Any],
-    settings: EasyDict,
+    settings: Settings,
     space: Sequence[Knob],
     options: Options,
     report: DatasetReport | None,
@@ -192,12 +192,10 @@ def carry_out(
 
 
 def reports(
-    settings: EasyDict, options: Options, report: DatasetReport | None
+    settings: Settings, options: Options, report: DatasetReport | None
 ) -> tuple[DatasetReport, DatasetReport | None]:
     """The checked images to train on, and to test on where asked for."""
-    sizes = {"class_num": settings.class_num, "image_size": settings.image_size, "batch_size": settings.batch_size}
-    report = report or check_dataset(settings.train_data, settings.val_data, skip_content=options.skip_check, **sizes)
-    report.raise_errors(f"the config says class_num: {settings.class_num}")
+    report = checked(settings, report, options.skip_check)
     test = None
     if options.test:
         test = check_dataset(options.test, skip_content=options.skip_check)
@@ -219,7 +217,7 @@ def backbone_file(path: str | Path | None) -> Path | None:
     return file.resolve()
 
 
-def beginning(study: Any, folder: Path, space: Sequence[Knob], options: Options, settings: Mapping[str, Any]) -> str:
+def beginning(study: Any, folder: Path, space: Sequence[Knob], options: Options, settings: Settings) -> str:
     """The first lines: what is tried, and from where on."""
     how = f"{options.workers} worker{'s' * (options.workers > 1)}, sampler {options.sampler}, pruner {options.pruner}"
     lines = [f"{folder}: {options.trials} trials, {how}"]

@@ -6,7 +6,6 @@ answered with why to end now, or ""), then complete, pruned, cut, failed, stoppe
 
 import contextlib
 import ctypes
-import json
 import math
 import os
 import shutil
@@ -17,13 +16,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mslab.config import load_config
+from mslab.config import Settings, load_settings
 from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, explain
 from mslab.experiments import repeating
 from mslab.runtime import console, signals
 
 if TYPE_CHECKING:
-    from mslab.runs.folder import Run
+    pass
+
+
+if TYPE_CHECKING:
+    from mslab.runs.folder import RunFolder
 
 
 def main() -> None:
@@ -58,52 +61,50 @@ def answer(word: str, job: Mapping[str, Any], setup: Mapping[str, Any], link: Co
 
 def train(job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) -> tuple[str, dict[str, Any]]:
     """Train a trial from its beginning, or on from its last epoch where it was taken up again."""
-    config = load_config(setup["given"] | job["values"])
-    from mslab.training import loop
+    settings = load_settings(setup["given"] | job["values"])
+    from mslab.training import start
 
-    found = taken_up(job, config)
+    run, last = taken_up(job, settings)
     path = Path(job["path"])
-    if found is None and path.exists():  # what was killed before it was a run
-        shutil.rmtree(path)
-    run = found[0] if found else repeating.begin(config, setup["report"], setup["backbone"], path)
-    link.send(("started", {"run": str(run.path.resolve()), "from": run.epoch}))
+    if run is None:
+        if path.exists():  # what was killed before it was a run
+            shutil.rmtree(path)
+        run = repeating.begin(settings, setup["report"], setup["backbone"], path)
+    link.send(("started", {"run": str(run.path.resolve()), "from": run.epochs_done}))
 
-    def ends(rows: list[dict[str, Any]]) -> str:
+    def should_stop(history: list[dict[str, Any]]) -> str:
         try:
-            link.send(("epoch", {"epochs": run.config.epochs, "rows": measured(rows)}))
+            link.send(("epoch", {"epochs": settings.epochs, "rows": measured(history)}))
             return str(link.recv())
         except (EOFError, OSError):  # the parent is gone
             raise KeyboardInterrupt from None
 
-    run.ends = ends
-    if found:
-        done = loop.go_on(run, found[1], setup["report"])
-    else:
-        with run.recording():
-            done = loop.go(run, setup["report"])
+    run.should_stop = should_stop
+    done = start.continue_run(run, last, setup["report"])
     ended = run.manifest["ended_by"] or ""
     best = run.best
-    seconds = round(sum(row["seconds"] for row in run.rows), 1)
-    content: dict[str, Any] = {"rows": measured(run.rows), "epochs": run.epoch, "seconds": seconds}
+    seconds = round(sum(row["seconds"] for row in run.history), 1)
+    content: dict[str, Any] = {"rows": measured(run.history), "epochs": run.epochs_done, "seconds": seconds}
     content |= {"val_acc": best["val_acc"] if best else None, "best_epoch": done.best_epoch, "message": ended}
     word = "pruned" if ended.startswith("pruned") else "cut" if ended.startswith("budget") else "complete"
     return word, content
 
 
-def taken_up(job: Mapping[str, Any], config: Mapping[str, Any]) -> "tuple[Run, Any] | None":
+def taken_up(job: Mapping[str, Any], settings: Settings) -> "tuple[RunFolder | None, Any]":
     """The run of an earlier try, and its last.ckpt; None where there is none, or it is not of these values."""
-    from mslab.training import loop
+    from mslab.training import start
 
+    wanted = settings.model_dump(include=set(job["values"]))
     for path in job["earlier"]:
         try:
-            run, last = loop.reopen(path)
+            run, last = start.reopen(path)
         except MslabError:
             continue
-        if all(json.dumps(run.config[key]) == json.dumps(config[key]) for key in job["values"]):
+        if run.settings.model_dump(include=set(job["values"])) == wanted:
             if (run.manifest["ended_by"] or "").startswith("budget"):
                 run.manifest["ended_by"] = None  # this time it may go on
             return run, last
-    return None
+    return None, None
 
 
 def measured(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mslab.check.pool import Pool
 from mslab.check.worker import FORMATS
-from mslab.data import batching
+from mslab.data import sources
 from mslab.evaluation import gradcam
 from mslab.inference import predicting
 from mslab.inference.serve.limits import PIXELS, Refused
@@ -70,7 +70,7 @@ class Desk:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             files, errors = self.prepared(images, Path(folder))
             good = [file for file, error in zip(files, errors, strict=True) if not error]
-            source = batching.Images(good, np.zeros(len(good), np.int32), self.model.class_names)
+            source = sources.FolderImages(np.zeros(len(good), np.int32), self.model.class_names, good)
             seen = gradcam.batches(self.model.info, source, 1)  # begins with the first next(): `good` may be empty
             return [EMPTY | ({"error": error} if error else self.look_at(next(seen)[0], heat)) for error in errors]
 

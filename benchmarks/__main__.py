@@ -1,0 +1,138 @@
+"""`./run.sh bench NAME …`: what each benchmark is called with. Figures are printed, and written with --json."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option, Typer
+
+from mslab.cli.options import PLAIN, Config, Json, Overrides, Parent, Seeds, checked, checked_config, emit, job
+
+log = logging.getLogger("mslab")
+app = Typer(help="Speed beside others, as ratios.", **PLAIN)
+Size = Annotated[int, Option(help="pixels of an image's side", min=8)]
+Batch = Annotated[int | None, Option(help="images in a step; 32, from 224 pixels on 8", min=1)]
+Repeats = Annotated[int, Option(help="turns of each; the median counts", min=1)]
+Folder = Annotated[str | None, Option(metavar="FOLDER", help="keep the drawn images here for another time")]
+
+
+@job(app, "transfer")
+def transfer(config: Config, backbone: Parent, overrides: Overrides = None, json_file: Json = None) -> None:
+    """Head-only transfer with cached features beside the same job without; each in a fresh process."""
+    from benchmarks import transfer
+
+    rows = transfer.bench_transfer(config, backbone, overrides or [], log.info)
+    emit(rows, json_file, lambda: transfer.table(rows))
+
+
+@job(app, "bookkeeping")
+def bookkeeping(config: Config, overrides: Overrides = None, repeats: Repeats = 3, json_file: Json = None) -> None:
+    """A training run with and without its manifest, hashes, tables and log, turn by turn."""
+    from benchmarks import bookkeeping
+
+    settings, report = checked_config(config, overrides, skip_check=True)
+    rows = bookkeeping.bench_bookkeeping(settings, report, repeats, Path("runs") / "bookkeeping", log.info)
+    emit({"rows": rows} | bookkeeping.summary(rows), json_file, lambda: bookkeeping.table(rows))
+
+
+@job(app, "data")
+def data(
+    images: Annotated[list[int], Option(metavar="N", help="how many, from 100; may be given again", min=100)] = [1000],  # noqa: B006
+    size: Size = 64,
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """The data pipeline with no network: folders, packs and caches, start-up and memory, as images grow in number."""
+    from benchmarks import pipeline
+
+    rows = pipeline.bench_data(images, size, Path(folder) if folder else None, log.info)
+    training = pipeline.training_speed(size)
+    result = {"rows": rows, "training_images_per_s": training}
+    emit(result, json_file, lambda: pipeline.table(rows, size, training))
+
+
+@job(app, "check")
+def check(
+    images: Annotated[list[int], Option(metavar="N", help="how many; may be given again")] = [1000],  # noqa: B006
+    peers: Annotated[str | None, Option(metavar="PYTHON", help="a Python with cleanvision and imagededup")] = None,
+    repeats: Repeats = 3,
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """The dataset checker beside a bare parallel Pillow decode, and beside CleanVision and imagededup."""
+    from benchmarks import check
+
+    rows = check.bench_check(images, peers, repeats, Path(folder) if folder else None, log.info)
+    emit(rows, json_file, lambda: check.table(rows))
+
+
+@job(app, "train")
+def train(
+    size: Size = 64,
+    batch: Batch = None,
+    repeats: Repeats = 7,
+    peers: Annotated[str | None, Option(metavar="PYTHON", help="a Python with torch and torchvision")] = None,
+    json_file: Json = None,
+) -> None:
+    """ResNet-50 beside PyTorch and mindcv, training and inference, blocks of steps going round among them."""
+    from benchmarks import speed
+
+    rows = speed.bench_train(size, batch or (8 if size >= 224 else 32), repeats, peers, progress=log.info)
+    emit(rows, json_file, lambda: speed.table(rows))
+
+
+@job(app, "knobs")
+def knobs(config: Config, overrides: Overrides = None, seeds: Seeds = 3, json_file: Json = None) -> None:
+    """What label smoothing, mixup, cutmix, a mean of the weights, balance … are worth: each alone, on test images."""
+    settings, report = checked_config(config, overrides, skip_check=False)
+    test = checked(str(Path(settings.train_data).with_name("test")))
+    test.raise_errors()
+    from benchmarks import knobs
+
+    rows = knobs.bench_knobs(settings, seeds, report, test, log.info)
+    emit(rows, json_file, lambda: knobs.table(rows))
+
+
+@job(app, "predict")
+def predict(
+    source: Annotated[str | None, Argument(metavar="[RUN|CKPT]", help="without it, ResNet-50")] = None,
+    size: Annotated[int, Option(help="pixels of an image's side, without RUN", min=8)] = 64,
+    images: Annotated[int, Option(help="in a turn", min=1)] = 250,
+    repeats: Repeats = 7,
+    json_file: Json = None,
+) -> None:
+    """Answering images as mslab predict does beside the bare forward pass, over batch sizes."""
+    from benchmarks import predictions
+
+    rows = predictions.bench_predict(source, size, images, repeats, progress=log.info)
+    emit(rows, json_file, lambda: predictions.table(rows))
+
+
+@job(app, "grade")
+def grade(
+    students: Annotated[int, Option(help="submissions", min=1)] = 200,
+    large: Annotated[int, Option(help="of them with a ResNet-50; the rest are small", min=0)] = 20,
+    jobs: Annotated[int | None, Option(help="at a time; one a core", min=1)] = None,
+    json_file: Json = None,
+) -> None:
+    """A generated class, graded twice: time, memory, and what a second grading costs."""
+    from benchmarks import grading
+
+    found = grading.bench_grade(students, large, jobs, log.info)
+    emit(found, json_file, lambda: grading.table(found))
+
+
+@job(app, "profile")
+def profile(size: Size = 64, batch: Batch = None, json_file: Json = None) -> None:
+    """Where the time of a training step on a CPU goes, by kind of operator and by size of feature map."""
+    from benchmarks import steptime
+
+    batch = batch or (8 if size >= 224 else 32)
+    rows = steptime.bench_profile(size, batch, progress=log.info)
+    emit(rows, json_file, lambda: steptime.table(rows, size, batch))
+
+
+if __name__ == "__main__":
+    words, sys.argv[:1] = sys.argv[1:], ["run.sh", "bench"]  # what the manifests of its runs call their command
+    app(words, prog_name="./run.sh bench")

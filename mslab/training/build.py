@@ -1,0 +1,161 @@
+"""What the loop is given: settings as this process trains by them, network, feed, trainer, callbacks."""
+
+import logging
+import math
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from mslab import cpu_layout, model
+from mslab.check import DatasetReport, cores
+from mslab.checkpoint import Checkpoint, load_exactly
+from mslab.config import Settings
+from mslab.config.resolve import Machine, resolve
+from mslab.data import augment, batching, decoded
+from mslab.data.sources import ImageSource, images_of
+from mslab.runs.folder import RunFolder
+from mslab.runtime import devices, workers
+from mslab.runtime.workers import Group
+from mslab.training import features, finetuning, freezing, learning_rates, losses
+from mslab.training.callbacks import Callback
+from mslab.training.monitor import Monitor
+from mslab.training.trainer import Feed, Trainer
+
+log = logging.getLogger("mslab")
+
+
+def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settings:
+    """Start the device. The run's settings as this process trains by them: workers share a step anew in a resume."""
+    began = run.manifest.get("workers", 1)
+    device = run.manifest["device"]
+    if group.size == 1:  # msrun's workers have started theirs
+        device = devices.choose_device(run.settings.device)
+    settings, _ = resolve(
+        run.settings, sum(report.counts["train"].values()), None, Machine(device, cores(), group.size, began)
+    )
+    if run.epochs_done:
+        log.info("resuming %s after epoch %d of %d", run.path, run.epochs_done, settings.epochs)
+        if settings.data_workers < run.settings.data_workers:
+            log.info(
+                f"note: data_workers: {run.settings.data_workers}, but {settings.data_workers} cores here: images are "
+                "augmented otherwise than without the stop"
+            )
+        if settings.dropout:
+            log.info("note: dropout leaves out other features now than it would have without the stop")
+    if began > 1 or group.size > 1:
+        together, factor = settings.batch_size * group.size, learning_rates.lr_factor(settings, began)
+        scaled = f"x {factor:.3g} = {settings.lr_max * factor:.4g} (lr_scaling: {settings.lr_scaling})"
+        log.info(
+            f"{group.size} workers x {settings.batch_size} = {together} images a step; lr_max: {settings.lr_max:g} "
+            + (scaled if factor != 1 else f"as it is (lr_scaling=linear would multiply it by {began})")
+        )
+    if group.size == 1:
+        devices.start(**devices.setup_of(settings, device))
+        run.record_device(device)
+    return settings
+
+
+def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, group: Group) -> nn.Cell:
+    """The network with the weights that it begins with, or goes on with; equal in all workers."""
+    network, device = new_network(settings), run.manifest["device"]
+    fold(network, settings, device)
+    if settings.sync_bn and group.size > 1:
+        workers.synchronise(network, group)
+    if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
+        load_exactly(network.parameters_dict(), last.backbone | last.head, last.path, "network")
+    elif run.manifest["parent"] and group.rank == 0:
+        log.info(finetuning.load_parent(network, run))
+    group.broadcast_parameters(network.get_parameters())
+    return network
+
+
+def fold(network: nn.Cell, settings: Settings, device: str) -> None:
+    """Fold small maps on a CPU, where training and measuring see images of one size."""
+    crop, _, measured = augment.sizes(settings)
+    if device == "cpu" and settings.mode == "graph" and crop == measured:
+        batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
+        cpu_layout.fold_small_maps(network.backbone, batch, crop, cores())
+
+
+def new_network(settings: Settings) -> nn.Cell:
+    """A fresh network of the settings' stage table and class_num."""
+    backbone = model.resnet50_backbone(settings.stages or model.STAGES, settings.network_profile())
+    head = model.resnet50_head(settings.class_num, backbone.channels, settings.head_hidden, settings.dropout)
+    return model.ResNet50(backbone, head)
+
+
+def build_feed(
+    run: RunFolder, settings: Settings, report: DatasetReport, network: nn.Cell, group: Group
+) -> tuple[Feed, nn.Cell]:
+    """The batches, and the part of the network that they go through: its head, where a backbone's features are kept."""
+    parts: dict[str, ImageSource] = {name: images_of(report, name) for name in ("train", "val")}
+    parts = decoded.keep(parts, settings, report, group)
+    images = parts["train"].resample(run.manifest.get("epoch_images") or len(parts["train"]))
+    feed = batching.ImageFeed(images, parts["val"], settings, group)
+    names = [parameter.name for parameter in network.get_parameters()]
+    before = run.manifest.get("features")  # whether they were used; None in a run that begins
+    wanted = freezing.is_frozen_throughout(names, settings) and settings.feature_views and not augment.mixes(settings)
+    found: tuple[Feed, nn.Cell] = (feed, network)
+    if wanted and before is not False:
+        found = features.feed(network, feed, report.fingerprint, required=bool(before))
+    run.manifest["features"] = found[1] is not network  # a resume goes the same way
+    run.write_manifest()
+    return found
+
+
+def build_trainer(
+    run: RunFolder,
+    settings: Settings,
+    network: nn.Cell,
+    trained: nn.Cell,
+    feed: Feed,
+    last: Checkpoint | None,
+    group: Group,
+) -> Trainer:
+    """The trainer, where the run is: with the optimizer of `last` in a resume."""
+    images = feed.images
+    steps = batching.steps_per_epoch(images, settings.batch_size, group.size, settings.grad_accumulation_step)
+    curve = learning_rates.rates_of(settings, steps, learning_rates.lr_factor(settings, run.manifest.get("workers", 1)))
+    learning_rates.check_rates(curve, settings.epochs * steps)
+    if settings.amp_level != "O0":
+        trained = ms.amp.auto_mixed_precision(trained, settings.amp_level)
+    criterion = losses.build(settings, np.bincount(images.labels, minlength=settings.class_num))
+    trainer = Trainer(network, trained, feed, curve, criterion, settings, group, run.manifest["rollbacks"])
+    if run.epochs_done:
+        log.info(trainer.resume(last, run.epochs_done))
+    counted = sum(parameter.size for parameter in trained.trainable_params())
+    log.info(
+        f"{run.path}: {len(images)} training and {len(feed.val_images)} validation images, "
+        f"{len(images.class_names)} classes, {counted:,} weights to train, "
+        f"frozen: {freezing.describe(trainer.names, settings)}, {settings.epochs} epochs of {steps} steps"
+    )
+    return trainer
+
+
+def network_info(settings: Settings, report: DatasetReport) -> dict[str, Any]:
+    """The `mslab` entry of the run's checkpoints: what a lone file is evaluated with."""
+    mean, std = augment.scale(settings)
+    _, resize, crop = augment.sizes(settings)
+    return {
+        "schema": 1,
+        "class_names": report.class_names,
+        "image_size": crop,
+        "resize_size": resize,
+        "mean": mean,
+        "std": std,
+        "stages": settings.stages,
+        "profile": settings.network_profile(),
+    }
+
+
+def make_callbacks(run: RunFolder, group: Group) -> list[Callback]:
+    """The monitor, and what log_to asks for besides."""
+    warned = [warning["code"] for warning in run.manifest["warnings"]]
+    found: list[Callback] = [Monitor(run.manifest["class_names"], run.warn, warned)]
+    if run.settings.log_to != "none":
+        from mslab.training.eventlog import EventLog  # only here: it brings tensorboardX
+
+        found.append(EventLog(run, group))
+    return found

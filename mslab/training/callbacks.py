@@ -1,0 +1,107 @@
+"""What looks at a run while it trains, and changes nothing of what is trained: one list, three methods."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mslab.runtime.console import Meter
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+History = Sequence[Mapping[str, Any]]  # rows of history.csv
+
+
+@dataclass
+class Totals:
+    """What an epoch has come to so far, of this worker."""
+
+    losses: list[float] = field(default_factory=list)  # of each step, the mean over its images
+    images: int = 0
+    correct: int = 0
+    loss: float = 0.0  # the sum over the images
+    waited: float = 0.0  # seconds for batches
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def add(self, loss: float, correct: int, images: int) -> None:
+        self.losses.append(loss)
+        self.images, self.correct, self.loss = self.images + images, self.correct + correct, self.loss + loss * images
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step that was made."""
+
+    number: int  # counted from 0, over all epochs
+    loss: float
+    images: np.ndarray  # float32 (N, 3, H, W), or features of a frozen backbone
+    labels: np.ndarray  # int (N,), or shares of the classes (N, class_num)
+    rate: float  # the learning rate
+    totals: Totals  # of its epoch, with it
+
+
+class Callback:
+    """Each method does nothing here."""
+
+    def step_end(self, step: Step) -> None:
+        """After a step. Ctrl-C raises KeyboardInterrupt here."""
+
+    def batch_evaluated(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        """After a batch of an evaluation. logits float (n, class_num), labels int (n,)."""
+
+    def epoch_end(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        figures: Mapping[str, Any] | None,
+        network: "nn.Cell",
+        totals: Totals,
+    ) -> None:
+        """After an epoch, whose row is the last one; `figures` are its evaluation's, None where there was none."""
+
+
+class Callbacks(Callback):
+    """All of them, in their order."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.callbacks = list(callbacks)
+
+    def step_end(self, step: Step) -> None:
+        for callback in self.callbacks:
+            callback.step_end(step)
+
+    def batch_evaluated(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        for callback in self.callbacks:
+            callback.batch_evaluated(logits, labels)
+
+    def epoch_end(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        figures: Mapping[str, Any] | None,
+        network: "nn.Cell",
+        totals: Totals,
+    ) -> None:
+        for callback in self.callbacks:
+            callback.epoch_end(history, figures, network, totals)
+
+
+class ProgressBar(Callback):
+    """The bar of a terminal, and Ctrl-C: a run stops after the step in which it was pressed."""
+
+    def __init__(self, meter: Meter, epochs: int, steps: int, interrupted: Callable[[], bool]) -> None:
+        self.meter, self.epochs, self.steps, self.interrupted = meter, epochs, steps, interrupted
+
+    def step_end(self, step: Step) -> None:
+        totals, epoch = step.totals, step.number // self.steps + 1
+        self.meter.update(
+            f"epoch {epoch}/{self.epochs}  loss {totals.loss / totals.images:.3f}  acc "
+            f"{totals.correct / totals.images:.3f}  lr {step.rate:.4f}  {totals.images / totals.seconds:.0f} images/s"
+        )
+        if self.interrupted():
+            raise KeyboardInterrupt

@@ -1,0 +1,309 @@
+"""How a training begins, alone or with several workers: one way for train, transfer, incremental and resume.
+
+start(Job) -> prepare (settings resolved, run folder made) -> carry_out (network, feed, trainer) -> loop.fit
+resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fit
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from easydict import EasyDict
+
+from mslab.check import DatasetReport, cores
+from mslab.check.training_data import checked
+from mslab.checkpoint import Checkpoint, read
+from mslab.config import FIELDS, Settings, load_settings
+from mslab.config.resolve import Machine, resolve
+from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
+from mslab.evaluation import measuring, metrics
+from mslab.runs.folder import RunFolder
+from mslab.runtime import devices, signals
+from mslab.runtime.console import Meter
+from mslab.runtime.workers import ALONE, Group
+from mslab.training import build, finetuning, freezing, launching
+from mslab.training.callbacks import Callbacks, ProgressBar
+from mslab.training.finetuning import Parent
+from mslab.training.launching import Cluster
+from mslab.training.loop import fit
+from mslab.training.trainer import Trainer
+
+log = logging.getLogger("mslab")
+Source = str | Path | Mapping[str, Any] | Settings  # of settings
+StopRule = Callable[[list[dict[str, Any]]], str]  # history -> why to end now, or ""
+FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
+
+
+class TrainResult(EasyDict):
+    """What came of a training."""
+
+    run: str  # the run folder
+    val_acc: float  # the best one; NaN where nothing was measured
+    best_epoch: int
+    linear_acc: float | None  # of a linear model of 8x8 thumbnails
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that is to begin."""
+
+    settings: Settings
+    report: DatasetReport  # of its images, checked
+    name: str  # of the run folder, before the date
+    parent: Parent | None = None  # the checkpoint it begins from
+    epoch_images: int | None = None  # training images an epoch, where that is not all of them once
+    reproduces: dict[str, Any] | None = None  # the run that it repeats, for the manifest
+
+
+# --- what users call -------------------------------------------------------------------------------------------------
+
+
+def train(
+    config: Source,
+    overrides: Sequence[str] = (),
+    report: DatasetReport | None = None,
+    name: str | None = None,
+    epoch_images: int | None = None,
+) -> TrainResult:
+    """Check the data, train from scratch, leave a run folder. Returns run (its path), val_acc, linear_acc, seconds …
+
+    `config` is a YAML file or a dict; `epoch_images`: training images an epoch, where that is not all of them once.
+    Raises ConfigError, DatasetError, DeviceError or TrainingError.
+    """
+    settings = load_settings(config, overrides)
+    return run(Job(settings, checked(settings, report), name or name_of(config), None, epoch_images))
+
+
+def transfer(
+    config: Source,
+    backbone: str | Path,
+    overrides: Sequence[str] = (),
+    report: DatasetReport | None = None,
+    name: str | None = None,
+    only: str | None = None,
+    epoch_images: int | None = None,
+) -> TrainResult:
+    """Train a fresh head on a saved backbone, frozen or not as the config says. Returns what `train` returns.
+
+    `backbone` is a file (a whole network's too, its head is left out; other projects' as well) or a run. Its own
+    normalisation, stage table and profile are used. `only`, a regular expression, names the parameters to load; the
+    rest begins fresh. `epoch_images`: as in `train`. Raises CheckpointError where the file does not fit exactly, and
+    all that `train` raises.
+    """
+    settings = load_settings(config, overrides)
+    report = checked(settings, report)
+    parent = finetuning.backbone_of(backbone, only)
+    return run(Job(settings, report, name or name_of(config), parent, epoch_images))
+
+
+def incremental(
+    config: Source,
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    report: DatasetReport | None = None,
+    name: str | None = None,
+) -> TrainResult:
+    """Train a whole network on, with more images, or with more or fewer classes. Returns what `train` returns.
+
+    `source` is a run (its best.ckpt) or a file with a head and class names. The head's rows of known classes are kept,
+    by name; new classes begin fresh (ModelArts calls this incremental training). Raises CheckpointError where the file
+    has no head or no class names, and all that `train` raises.
+    """
+    settings = load_settings(config, overrides)
+    report = checked(settings, report)
+    return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
+
+
+def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult | None:
+    """Continue a run in its folder with its own config, after its last completed epoch; a finished one stays as it is.
+
+    With as many workers as before, or not. None on other machines of a cluster than the first.
+    """
+    run, last = reopen(path)
+    if cluster is None or run.finished:
+        return continue_run(run, last)
+
+    def ready() -> RunFolder:
+        same_images(run)  # here once, so that all workers find it checked
+        return run
+
+    return result_of_all(launching.begin(ready, run.settings, cluster))
+
+
+# --- the one way -----------------------------------------------------------------------------------------------------
+
+
+@overload
+def run(job: Job, cluster: None = None, should_stop: StopRule | None = None) -> TrainResult: ...
+@overload
+def run(job: Job, cluster: Cluster | None, should_stop: StopRule | None = None) -> TrainResult | None: ...
+def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult | None:
+    """Train from the beginning: here, or with the workers of a cluster. None on its other machines than the first.
+
+    `should_stop` is asked after each epoch, with its history: why to end now, or "".
+    """
+    if cluster is None:
+        run = prepare(job)
+        run.should_stop = should_stop or run.should_stop
+        return carry_out(run, job.report)
+    return result_of_all(launching.begin(lambda: prepare(job, cluster.workers), job.settings, cluster))
+
+
+def prepare(job: Job, count: int = 1) -> RunFolder:
+    """A fresh run folder for so many workers, made after settings, checkpoint and device have been checked."""
+    settings, parent, report = job.settings, job.parent, job.report
+    if parent is None and freezing.is_asked(settings):
+        asked = [f"{key}: {value}" for key in FREEZERS if (value := getattr(settings, key)) != FIELDS[key].default]
+        raise ConfigError(
+            f"{', '.join(asked)} in training from scratch would keep random weights.",
+            expected="nothing frozen, or a backbone to keep",
+            fix="mslab transfer CONFIG --backbone FILE, or take that out of the config",
+        )
+    machine = Machine(devices.choose_device(settings.device), cores(), count, count)
+    images = sum(report.counts["train"].values())
+    settings, notes = resolve(settings, images, parent.checkpoint if parent else None, machine)
+    devices.setup_calls(**devices.setup_of(settings, machine.device))  # refuses what the device cannot do
+    if parent:
+        finetuning.check_fit(settings, parent)
+    else:
+        freezing.check(freezing.outline(settings.stages or []), settings)
+    origin = parent.record() if parent else None
+    kind = parent.kind if parent else "train"
+    run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)
+    run.notes = [*(parent.notes() if parent else []), *notes]
+    if job.reproduces:
+        run.manifest["reproduces"] = job.reproduces
+        run.write_manifest()
+    return run
+
+
+def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
+    """A run to continue and its last.ckpt, None before its first epoch. Raises RunError where they do not match."""
+    run = RunFolder.open(path)
+    file = run.checkpoints / "last.ckpt"
+    last = read(file) if file.is_file() else None
+    completed = last.info.get("epoch") if last else 0
+    if completed is None:
+        raise RunError(
+            f"{file} tells no epoch.", expected="the last.ckpt that mslab wrote", fix="restore it, or begin a new run"
+        )
+    if len(run.history) < completed:
+        raise RunError(
+            f"{run.path}/history.csv has {len(run.history)} epochs, last.ckpt is of epoch {completed}.",
+            expected="a row for every completed epoch, as mslab writes them",
+            fix="restore history.csv, or begin a new run",
+        )
+    run.history = run.history[:completed]
+    return run, last
+
+
+def continue_run(
+    run: RunFolder, last: Checkpoint | None, report: DatasetReport | None = None, group: Group = ALONE
+) -> TrainResult:
+    """Go on where the run is: check that its images are the same, then train the rest, alone or in a group."""
+    if run.finished:
+        why = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
+        log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{why}; nothing to do")
+        return result_of(run)
+    return carry_out(run, same_images(run, report), last, group)
+
+
+def carry_out(
+    run: RunFolder, report: DatasetReport, last: Checkpoint | None = None, group: Group = ALONE
+) -> TrainResult:
+    """Build what the loop is given, and train to the end. `last`: the last.ckpt of a run that is resumed."""
+    began = time.perf_counter()
+    with run.recording():
+        if run.epochs_done < run.settings.epochs:  # else it was killed after its last epoch, before its end
+            settings = build.settings_here(run, report, group)
+            network = build.build_network(run, settings, last, group)
+            feed, trained = build.build_feed(run, settings, report, network, group)
+            run.info = build.network_info(settings, report)
+            trainer = build.build_trainer(run, settings, network, trained, feed, last, group)
+            run.manifest["ended_by"] = fit_with_rollback(trainer, run, group) or None
+            if run.manifest["ended_by"]:
+                ended = run.manifest["ended_by"]
+                log.info(f"ended after epoch {run.epochs_done} of {settings.epochs}: {ended}")
+            if trainer.paused:
+                run.paused = True
+                log.info(f"mslab train --resume {run.path}    goes on")
+                return result_of(run, time.perf_counter() - began)
+        return finish(run, report, began)
+
+
+def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
+    """Run fit; after a divergence restore the last good epoch and retry (on_nan: rollback). Raises what fit raises."""
+    watching = build.make_callbacks(run, group)
+    while True:
+        done = trainer.steps * run.epochs_done
+        try:
+            with Meter(len(trainer.rates), done) as meter, signals.interruptible() as interrupted:
+                bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
+                return fit(trainer, run, Callbacks([*watching, bar]))
+        except DivergedError as error:
+            trainer.roll_back(error, run.epochs_done)
+            run.write_manifest()
+
+
+# --- before a run ----------------------------------------------------------------------------------------------------
+
+
+def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:
+    """The report of the run's images. Raises DatasetError where they are not those that it began with."""
+    began = run.manifest["data"]
+    report = checked(run.settings, report, began.get("skip_check", False))
+    if report.fingerprint != began["fingerprint"]:
+        raise DatasetError(
+            f"The images are not those that {run.path} began with: other files, or other contents.",
+            expected=f"the data set with the fingerprint {began['fingerprint'][:12]}…",
+            fix="restore the images, or begin a new run with mslab train",
+        )
+    return report
+
+
+def name_of(config: Source) -> str:
+    return Path(config).stem if isinstance(config, str | Path) else "run"
+
+
+# --- after a run -----------------------------------------------------------------------------------------------------
+
+
+def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
+    """After the last epoch: the linear model, and what came of it all."""
+    if not run.writes:
+        return result_of(run, time.perf_counter() - began)
+    train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
+    run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(train, val)[0]
+    if run.settings.log_to != "none":
+        from mslab.training import eventlog
+
+        eventlog.finish(run)
+    result = result_of(run, time.perf_counter() - began)
+    log.info(
+        f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; a linear model of 8x8 thumbnails has "
+        f"{result.linear_acc:.3f}; {result.seconds:.0f} s; {run.path}"
+    )
+    if result.val_acc <= run.manifest["metrics"]["linear_acc"]:
+        log.info("note: the network does not beat that linear model; train longer, or with another lr_max")
+    return result
+
+
+def result_of_all(path: Path | None) -> TrainResult | None:
+    """Of a run that several workers have trained; None on other machines than the first."""
+    if path is None:
+        return None
+    run = RunFolder.read(path)
+    return result_of(run, sum(row["seconds"] for row in run.history))
+
+
+def result_of(run: RunFolder, seconds: float = 0.0) -> TrainResult:
+    """`seconds`: 0 where nothing was trained now."""
+    best = run.best or {"epoch": 0, "val_acc": float("nan")}
+    linear = run.manifest["metrics"].get("linear_acc")
+    return TrainResult(
+        run=str(run.path), val_acc=best["val_acc"], best_epoch=best["epoch"], linear_acc=linear, seconds=seconds
+    )

@@ -1,0 +1,68 @@
+"""What a training run does in each step: forward, loss, gradients, update. MindSpore compiles it into one graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+
+class TrainStep(nn.Cell):
+    """Forward, loss, gradients, update.
+
+    `mean`, with several workers, makes their gradients one; `update` is what takes them, the optimizer or what stands
+    before it. images float32 (N, 3, H, W), labels int32 (N,) or shares of the classes float32 (N, class_num) -> mean
+    loss float32 (), logits float32 (N, class_num)
+    """
+
+    def __init__(
+        self,
+        network: nn.Cell,
+        loss: nn.Cell,
+        optimizer: nn.Optimizer,
+        mean: Callable | None = None,
+        update: nn.Cell | None = None,
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.loss, self.mean = network, loss, mean
+        self.update = update or optimizer
+        self.gradients = ms.value_and_grad(self.forward, None, optimizer.parameters, has_aux=True)
+
+    def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        logits = self.network(images)
+        return self.loss(logits, labels), logits
+
+    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        (loss, logits), gradients = self.gradients(images, labels)
+        if self.mean is not None:
+            gradients = self.mean(gradients)
+        self.update(gradients)
+        return loss, logits
+
+
+class ScaledTrainStep(TrainStep):
+    """The same in float16: small gradients are lifted above its smallest number, and overflown ones change nothing.
+
+    The scale halves after an overflow and doubles after 1000 steps without (Micikevicius et al. 2018).
+    """
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.scaler = ms.amp.DynamicLossScaler(2.0**16, 2, 1000)
+        self.scale, self.good_steps = self.scaler.scale_value, self.scaler.counter  # so that last.ckpt holds them
+
+    def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        logits = self.network(images)
+        return self.scaler.scale(self.loss(logits, labels)), logits
+
+    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+        (loss, logits), gradients = self.gradients(images, labels)
+        if self.mean is not None:
+            gradients = self.mean(gradients)
+        gradients = self.scaler.unscale(gradients)
+        finite = ms.amp.all_finite(gradients)
+        if finite:
+            self.update(gradients)
+        loss = self.scaler.unscale(loss)
+        self.scaler.adjust(finite)
+        return loss, logits
