@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, Found
+from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, Found, numbers
 
 MAX_PICKLE = 64 * 2**20  # bytes of data.pkl: names and shapes only
 STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"}
@@ -111,7 +111,7 @@ def unpickled(reader: type, content: bytes, does: str) -> Any:
         return reader(io.BytesIO(content)).load()
     except (pickle.UnpicklingError, EOFError, struct.error, AttributeError, LookupError, TypeError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_filename != pickle.__file__:
+        if frame.f_globals is not vars(pickle):
             raise
         if isinstance(error, KeyError):
             names = {ord(code.code): code.name for code in pickletools.opcodes}
@@ -153,9 +153,7 @@ def read_pth(content: bytes) -> Found:
                 name = f"{root}data/{key}"
                 if name not in members:
                     raise ValueError(f"the storage {key} is not there")
-                values = np.frombuffer(archive.read(name), "<u2" if STORAGES[kind] == "bf16" else STORAGES[kind])
-                wide = STORAGES[kind] == "bf16"
-                storages[key] = (values.astype("<u4") << 16).view("<f4") if wide else values
+                storages[key] = numbers(archive.read(name), STORAGES[kind])
             return storages[key]
 
         tensors, total = {}, 0
@@ -180,8 +178,8 @@ def state_of(held: Any) -> dict[str, Stored]:
 def tensor(name: str, stored: Stored, storage: Any) -> np.ndarray:
     """The array, after shape and strides were found to stay inside the storage."""
     fits = type(stored.shape) is type(stored.strides) is tuple and len(stored.shape) == len(stored.strides) <= 32
-    numbers = (stored.offset, *stored.shape, *stored.strides) if fits else ()  # 32: NumPy's limit
-    if not numbers or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in numbers):
+    sizes = (stored.offset, *stored.shape, *stored.strides) if fits else ()  # 32: NumPy's limit
+    if not sizes or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in sizes):
         raise ValueError(f"{name} has impossible sizes")
     if not isinstance(stored.storage, Storage):
         raise ValueError(f"{name} has no storage")

@@ -27,8 +27,7 @@ def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]
     """The pieces as one array, after its shape and type were found to need just as many bytes."""
     if len(shape) > 32:  # NumPy's limit
         raise ValueError(f"{name} has {len(shape)} dimensions")
-    dtype = np.dtype("<u2" if kind == "bf16" else kind)
-    needed = dtype.itemsize
+    needed = np.dtype("<u2" if kind == "bf16" else kind).itemsize
     for size in shape:
         if not 0 <= size <= MAX_BYTES:
             raise ValueError(f"{name} has a dimension of {size}")
@@ -36,8 +35,12 @@ def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]
     found = sum(len(piece) for piece in pieces)
     if found != needed:
         raise ValueError(f"{name} {shape} {kind.strip('<')} needs {needed} bytes and has {found}")
-    values = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype).reshape(shape)
-    # NumPy has no bfloat16: it is the upper half of a float32
+    return numbers(pieces[0] if len(pieces) == 1 else b"".join(pieces), kind).reshape(shape)
+
+
+def numbers(raw: bytes | memoryview, kind: str) -> np.ndarray:
+    """The bytes as numbers. NumPy has no bfloat16: it is the upper half of a float32."""
+    values = np.frombuffer(raw, "<u2" if kind == "bf16" else kind)
     return (values.astype("<u4") << 16).view("<f4") if kind == "bf16" else values
 
 
@@ -212,7 +215,7 @@ def _parameter(data: memoryview) -> tuple[str, np.ndarray]:
 def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
     """TensorProto {dims 1; data_type 2; float_data 4; int64_data 7; name 8; raw_data 9; data_location 14}."""
     name, dims, data_type, raw = "", [], 0, memoryview(b"")
-    numbers: list[int] = []
+    counted: list[int] = []
     for number, kind, value in fields(data):
         if number == 1:
             dims += integers(kind, value)
@@ -223,11 +226,11 @@ def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
         elif number in (4, 9) and kind == 2:  # packed floats are laid out as raw bytes
             raw = value
         elif number == 7:
-            numbers += integers(kind, value)
+            counted += integers(kind, value)
         elif (number, value) == (14, 1):
             raise ValueError(f"{name or 'a tensor'} lies in another file")
-    if numbers:
-        raw = memoryview(np.array(numbers, "<u8").tobytes())
+    if counted:
+        raw = memoryview(np.array(counted, "<u8").tobytes())
     return name, array(name, tuple(dims), known(ONNX_TYPES, data_type, name), [raw])
 
 
