@@ -26,6 +26,7 @@ from rich.table import Table
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
 from mslab.report.markup import shaded, table
+from mslab.report.suspect_table import Suspects
 from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import render, shown
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mslab.data.sources import ImageSource
     from mslab.evaluation import gradcam
     from mslab.inference.predicting import Model
-    from mslab.report.suspects import Suspects
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # of history that are shown
 SHOWN = 12  # its last rows that are
@@ -121,7 +121,7 @@ class Run:
             found = self._predictions(known, np.arange(len(files)), shares, names=names)
         return found if isinstance(images, list | tuple) else found[0]
 
-    def suspects(self, data: str | Path | None = None, folds: int = 5) -> "Suspects":
+    def suspects(self, data: str | Path | None = None, folds: int = 5) -> Suspects:
         """Images whose label is probably wrong, in the run's own data or a folder's; also written into the run."""
         from mslab.report import suspects
 
