@@ -108,7 +108,7 @@ MUTANTS = [
     ),
     Mutant(
         "equal pixels in another format are a duplicate",
-        "mslab/check/report.py",
+        "mslab/check/records.py",
         "return self.pixels or self.sha256",
         "return self.sha256",
         "test_check",
@@ -854,8 +854,8 @@ MUTANTS = [
     Mutant(
         "a pickle names nothing but tensors",
         "mslab/checkpoint/pth.py",
-        '        raise ValueError(f"it holds {module}.{name}, and only tensors are read")',
-        "        return super().find_class(module, name)",
+        '            raise ValueError(f"it holds {module}.{name}, and only tensors are read")',
+        "            return super().find_class(module, name)",
         "test_broken_checkpoints",
         "pth and class",
     ),
@@ -864,6 +864,21 @@ MUTANTS = [
         "mslab/checkpoint/pth.py",
         "GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID",
         "GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID BYTEARRAY8",
+        "test_broken_checkpoints",
+    ),
+    Mutant(
+        "a bug of a reader is not told as a damaged file",
+        "mslab/checkpoint/pth.py",
+        "        if frame.f_globals is not vars(pickle):\n",
+        "        if not frame:\n",
+        "test_broken_checkpoints",
+        "bug",
+    ),
+    Mutant(
+        "what a pickle uses as a name has no depth",
+        "mslab/checkpoint/pth.py",
+        "    if any(isinstance(key, tuple) for key in keys):\n",
+        "    if any(key == () for key in keys):\n",
         "test_broken_checkpoints",
     ),
     Mutant(
@@ -971,7 +986,7 @@ MUTANTS = [
     ),
     Mutant(
         "a report shows no other images than those of its run",
-        "mslab/report/single.py",
+        "mslab/report/validation.py",
         '    if report.fingerprint != data["fingerprint"]:',
         "    if not report.fingerprint:",
         "test_report",
@@ -987,7 +1002,7 @@ MUTANTS = [
     ),
     Mutant(
         "a report's JSON cannot end the element that it stands in",
-        "mslab/report/writing.py",
+        "mslab/report/markup.py",
         'for character in "<>&',
         'for character in "&',
         "test_embedded_json",

@@ -11,11 +11,11 @@ from pathlib import Path
 import PIL
 
 from mslab.check import worker
-from mslab.check.report import Picture, shared
+from mslab.check.records import ImageRecord, shared
 
 FRESH = 2.0  # seconds: a file changed so recently may change again within the same time stamp; it is not kept
 DAYS = 90  # a folder that was not looked at for so long is forgotten
-SEEN = [field.name for field in fields(Picture)][1:]
+SEEN = [field.name for field in fields(ImageRecord)][1:]
 PASSING = ("timeout", "crash", "permission")  # may be gone next time
 
 
@@ -56,7 +56,7 @@ class Cache:
         base.execute(f"SELECT {', '.join(SEEN)} FROM pictures LIMIT 1").fetchall()
         return base
 
-    def fill(self, folder: str, pictures: list[Picture], content: bool) -> bool:
+    def fill(self, folder: str, pictures: list[ImageRecord], content: bool) -> bool:
         """Fill in what is known of these files. True where nothing is left to look at.
 
         With `content`, a row without perceptual hash does not count.
@@ -83,7 +83,7 @@ class Cache:
                 complete = False
         return complete
 
-    def keep(self, folder: str, pictures: list[Picture]) -> None:
+    def keep(self, folder: str, pictures: list[ImageRecord]) -> None:
         """Replace what is known of the folder."""
         if self.base is None:
             return
@@ -105,6 +105,6 @@ class Cache:
             self.base.close()
 
 
-def _settled(picture: Picture, now: float) -> bool:
+def _settled(picture: ImageRecord, now: float) -> bool:
     latest = max(int(part) for part in picture.stamp.split("-")) / 1e9
     return now - latest > FRESH

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from mslab.check.images import each
-from mslab.check.report import DatasetReport, Finding, Picture, Split
+from mslab.check.records import Finding, ImageRecord, Split
+from mslab.check.report import DatasetReport
 
 NEAR = 3  # bits of 64 in which the perceptual hashes of near-duplicates may differ
 CROWD = 64  # images that share a quarter of the hash: of more, each is compared with so many neighbours
@@ -21,10 +22,10 @@ ENOUGH = 10  # images a class from which on a shortcut can be told from chance
 GIVEN_AWAY = 0.95  # balanced accuracy of telling a class by its images' size or brightness alone
 
 
-def equal_images(report: DatasetReport) -> list[list[tuple[Split, Picture]]]:
+def equal_images(report: DatasetReport) -> list[list[tuple[Split, ImageRecord]]]:
     """Groups of images with equal pixels, two and more, each in the order of splits and names."""
-    first: dict[bytes, tuple[Split, Picture]] = {}
-    groups: dict[bytes, list[tuple[Split, Picture]]] = {}
+    first: dict[bytes, tuple[Split, ImageRecord]] = {}
+    groups: dict[bytes, list[tuple[Split, ImageRecord]]] = {}
     for split, picture in each(report):
         earlier = first.setdefault(picture.same, (split, picture))
         if earlier[1] is not picture:

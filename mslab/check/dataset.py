@@ -1,9 +1,4 @@
-"""Dataset sanity before any training: every folder is looked at, every file loaded once, in worker processes.
-
-scan (what lies there) -> pool and worker (what is in each file), cache -> rules (findings) -> report. A rule is a
-function that yields findings; adding one is adding it to the RULES of its module. An error stops training, a warning
-and an info do not. No MindSpore here.
-"""
+"""The whole check: find the splits, load every image or take it from the cache, apply every rule."""
 
 import base64
 import hashlib
@@ -16,12 +11,12 @@ from typing import Any
 
 from mslab.check import content, images, layout, packed
 from mslab.check.cache import Cache
-from mslab.check.pool import ask, cores
-from mslab.check.report import DatasetReport, Finding, Picture, Split, shared
-from mslab.check.scan import holds_images, is_junk, scan
+from mslab.check.pool import ask
+from mslab.check.records import ImageRecord, Split, shared
+from mslab.check.report import DatasetReport
+from mslab.check.scan import holds_images, is_junk, scan, scan_pack
 from mslab.errors import DatasetError
 
-__all__ = ["DatasetReport", "Finding", "Picture", "Split", "check_dataset", "cores"]
 Progress = Callable[[int, int], None]
 
 
@@ -53,7 +48,7 @@ def check_dataset(
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         boundary, prefix = root if inside else folder, "" if prefix == "." else f"{prefix}/"
         if packed.is_pack(folder):
-            report.splits[name] = packed.split_of(name, folder, prefix, whole_packs, progress)
+            report.splits[name] = scan_pack(name, folder, prefix, whole_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, boundary)
     if val is None and test is None and "" not in folders:
@@ -116,7 +111,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
                 cache.keep(folder, pictures)
 
 
-def _look(todo: list[tuple[Split, Picture]], hashed: bool, progress: Progress | None) -> None:
+def _look(todo: list[tuple[Split, ImageRecord]], hashed: bool, progress: Progress | None) -> None:
     answers = ask("look", [split.root / picture.name for split, picture in todo])
     for done, (index, seen) in enumerate(answers, 1):
         fill(todo[index][1], seen, hashed)
@@ -124,7 +119,7 @@ def _look(todo: list[tuple[Split, Picture]], hashed: bool, progress: Progress | 
             progress(done, len(todo))
 
 
-def fill(picture: Picture, seen: dict[str, Any], hashed: bool) -> None:
+def fill(picture: ImageRecord, seen: dict[str, Any], hashed: bool) -> None:
     """A worker's answer -> the picture."""
     for name in ("code", "said", "format", "mode", "width", "height", "frames", "orientation", "blank"):
         if name in seen:
@@ -140,7 +135,7 @@ def fill(picture: Picture, seen: dict[str, Any], hashed: bool) -> None:
         picture.phash = content.perceptual_hash(thumbnail)
 
 
-def _compare(report: DatasetReport) -> list[tuple[Split, Picture]]:
+def _compare(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
     """Have the pixels digested of images whose thumbnails are equal but whose files are not. Returns those images."""
     counts = Counter(picture.thumbnail for _, picture in images.each(report))
     rows = [(split, p) for split, p in images.each(report) if counts[p.thumbnail] > 1]

@@ -5,31 +5,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from mslab.check import worker
-from mslab.check.report import DatasetReport, Finding, Picture, Split
+from mslab.check.records import Finding, ImageRecord, Split
+from mslab.check.report import DatasetReport
 
 GREY = ("1", "L", "P")  # nothing is lost when these become RGB
 COLOUR = ("RGB",)
-LOST = {
-    "CMYK": "its inks",
-    "LAB": "its colour space",
-    "RGBA": "transparency",
-    "LA": "transparency",
-    "PA": "transparency",
-}
-SUFFIX_FORMATS = {
-    ".jpg": ("JPEG", "MPO"),
-    ".jpeg": ("JPEG", "MPO"),
-    ".png": ("PNG",),
-    ".bmp": ("BMP", "DIB"),
-    ".tif": ("TIFF",),
-    ".tiff": ("TIFF",),
-    ".gif": ("GIF",),
-    ".webp": ("WEBP",),
-}
+LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", "LA", "PA"), "transparency")
+SUFFIX_FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",), ".bmp": ("BMP", "DIB")}
+SUFFIX_FORMATS |= {".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",), ".webp": ("WEBP",)}
+Rule = Callable[[DatasetReport], Iterator[Finding]]
+Fix = Callable[[DatasetReport, Split], str]
 STRIDE = 32  # pixels: the network's last stage sees less than one position of a smaller image
 
 
-def each(report: DatasetReport) -> Iterator[tuple[Split, Picture]]:
+def each(report: DatasetReport) -> Iterator[tuple[Split, ImageRecord]]:
     """Every image that was loaded."""
     for split in report.splits.values():
         for picture in split.pictures:
@@ -37,7 +26,7 @@ def each(report: DatasetReport) -> Iterator[tuple[Split, Picture]]:
                 yield split, picture
 
 
-def per_image(code: str, severity: str, found: Callable[[Picture], str], fix: Callable[[DatasetReport, Split], str]):  # type: ignore[no-untyped-def]
+def per_image(code: str, severity: str, found: Callable[[ImageRecord], str], fix: Fix) -> Rule:
     """A rule that looks at one image at a time: `found` says what is wrong with it, or ""."""
 
     def rule(report: DatasetReport) -> Iterator[Finding]:
@@ -58,34 +47,34 @@ def broken(report: DatasetReport) -> Iterator[Finding]:
                 yield Finding(picture.code, "error", split.show(picture.name), f"({picture.said})", fix, place)
 
 
-def _format(picture: Picture) -> str:
+def _format(picture: ImageRecord) -> str:
     known = picture.format in worker.FORMATS
     return "" if known else f"{picture.format}: MindSpore's decoder refuses it; save it as JPEG or PNG"
 
 
-def _mismatch(picture: Picture) -> str:
+def _mismatch(picture: ImageRecord) -> str:
     suffix = os.path.splitext(picture.name)[1].lower()  # noqa: PTH122
     fits = picture.format in SUFFIX_FORMATS.get(suffix, (picture.format,))
     return "" if fits else f"a {picture.format} by its content, {suffix} by its name"
 
 
-def _animated(picture: Picture) -> str:
+def _animated(picture: ImageRecord) -> str:
     return f"{picture.frames} frames; training sees the first" if picture.frames > 1 else ""
 
 
-def _mode(picture: Picture) -> str:
+def _mode(picture: ImageRecord) -> str:
     if picture.mode in GREY + COLOUR:
         return ""
     lost = LOST.get(picture.mode, "depth beyond 8 bits")
     return f"mode {picture.mode}: MindSpore turns it into 8-bit RGB and drops {lost}"
 
 
-def _turned(picture: Picture) -> str:
+def _turned(picture: ImageRecord) -> str:
     turned = 2 <= picture.orientation <= 8
     return f"EXIF orientation {picture.orientation}: MindSpore trains on it turned or mirrored" if turned else ""
 
 
-def _blank(picture: Picture) -> str:
+def _blank(picture: ImageRecord) -> str:
     return "to MindSpore every pixel has the same colour: nothing to learn from it" if picture.blank else ""
 
 

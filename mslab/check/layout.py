@@ -6,7 +6,8 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-from mslab.check.report import DatasetReport, Finding, Split, printable
+from mslab.check.records import Finding, Split, printable
+from mslab.check.report import DatasetReport
 from mslab.check.scan import SUFFIXES
 
 SPLITS = ("train", "val", "test")

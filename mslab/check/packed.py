@@ -7,11 +7,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from mslab.check.report import Picture, Split
 from mslab.errors import DatasetError
 
 NAME = "pack.json"
@@ -20,7 +18,7 @@ INDEX = ".db"  # MindRecord's index lies beside its shard under the shard's name
 
 
 @dataclass(frozen=True)
-class Part:
+class PackPart:
     """One file of a pack: a shard or its index."""
 
     name: str
@@ -36,7 +34,7 @@ class Pack:
     counts: list[int]  # images of each class; that is every image's label
     pixels: int  # of all images together: width times height
     fingerprint: str  # of the images: equal for another number of shards
-    parts: list[Part]  # shard, its index, the next shard …
+    parts: list[PackPart]  # shard, its index, the next shard …
 
     @property
     def shards(self) -> list[str]:
@@ -48,18 +46,6 @@ class Pack:
 
 def is_pack(folder: Path) -> bool:
     return (folder / NAME).is_file()
-
-
-def split_of(name: str, folder: Path, prefix: str, deep: bool, progress: Callable[[int, int], None] | None) -> Split:
-    """The packed split in `folder`; its pictures are rows of the shards. Raises DatasetError where a part is wrong."""
-    pack = read(folder)
-    verify(folder, pack, deep, progress)
-    ends = list(accumulate(pack.counts))
-    classes = {
-        class_name: [Picture(f"{class_name}/{row}", 0, "") for row in range(end - count, end)]
-        for class_name, count, end in zip(pack.class_names, pack.counts, ends, strict=True)
-    }
-    return Split(name, folder, prefix, classes, pack=pack)
 
 
 def read(folder: Path) -> Pack:
@@ -92,7 +78,9 @@ def read(folder: Path) -> Pack:
 def _pack(content: dict[str, Any]) -> Pack:
     """Raises ValueError, KeyError or TypeError where something is not what it must be."""
     names, counts = content["class_names"], content["counts"]
-    pack = Pack(names, counts, content["pixels"], content["fingerprint"], [Part(**part) for part in content["parts"]])
+    pack = Pack(
+        names, counts, content["pixels"], content["fingerprint"], [PackPart(**part) for part in content["parts"]]
+    )
     plain = all(type(name) is str and name == Path(name).name for name in [*names, *(p.name for p in pack.parts)])
     if not plain or names != sorted(set(names)) or len(counts) != len(names):
         raise ValueError("its names are none, or not sorted")

@@ -6,7 +6,9 @@ from typing import Any
 from jinja2 import Environment
 
 from mslab.check.pool import ask
-from mslab.check.report import SEVERITIES, DatasetReport, printable
+from mslab.check.records import printable
+from mslab.check.report import DatasetReport
+from mslab.check.text import by_code
 
 PICTURED = 24  # findings of one code that are shown; a thumbnail has about 3 kB
 
@@ -14,15 +16,13 @@ PICTURED = 24  # findings of one code that are shown; a thumbnail has about 3 kB
 def page(report: DatasetReport) -> str:
     """The page's HTML."""
     groups: list[dict[str, Any]] = []
-    for severity in SEVERITIES:
-        for code in dict.fromkeys(finding.code for finding in report.findings if finding.severity == severity):
-            same = [finding for finding in report.findings if (finding.code, finding.severity) == (code, severity)]
-            rows = [{"path": f.path, "message": f.message, "place": place_of(report, f.path)} for f in same[:PICTURED]]
-            fixes = list(dict.fromkeys(finding.fix for finding in same))[:3]
-            more = len(same) - len(rows)
-            groups.append(
-                {"severity": severity, "code": code, "count": len(same), "rows": rows, "fixes": fixes, "more": more}
-            )
+    for severity, code, same in by_code(report.findings):
+        rows = [{"path": f.path, "message": f.message, "place": place_of(report, f.path)} for f in same[:PICTURED]]
+        fixes = list(dict.fromkeys(finding.fix for finding in same))[:3]
+        more = len(same) - len(rows)
+        groups.append(
+            {"severity": severity, "code": code, "count": len(same), "rows": rows, "fixes": fixes, "more": more}
+        )
     shown = [row for group in groups for row in group["rows"] if row["place"]]
     for index, answer in ask("preview", [row["place"] for row in shown]):
         shown[index]["jpeg"] = answer.get("jpeg", "")

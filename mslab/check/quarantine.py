@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from mslab.check.pool import ask
-from mslab.check.report import DatasetReport, Finding, printable
+from mslab.check.records import Finding, printable
+from mslab.check.report import DatasetReport
 from mslab.errors import DatasetError
 
-LOG = (
-    "log.jsonl"  # one line a move: {"from", "to", "why"}, and {"copy", "sha256"} where a converted copy took its place
-)
+# one line a move: {"from", "to", "why"}, and {"copy", "sha256"} where a converted copy took its place
+LOG = "log.jsonl"
 MOVED = {"stray-folder", "nested-folder", "symlink", "permission", "zero-byte", "unreadable", "truncated", "bomb"}
 MOVED |= {"format", "timeout", "crash", "decoder", "split-leak", "duplicate"}
 CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation"}

@@ -1,114 +1,14 @@
-"""What a check found: findings, images, splits, and the report that holds them. Text and JSON are written here."""
+"""What a check found, in one object that training, packing and the command line ask."""
 
 import hashlib
-import html
 import shlex
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mslab.check import text
+from mslab.check.records import Finding, Split, printable
 from mslab.errors import DatasetError
-
-if TYPE_CHECKING:
-    from mslab.check.packed import Pack
-
-SHOWN = 5  # findings of one code that a message lists
-SEVERITIES = ("error", "warning", "info")  # the first stops training
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong or worth knowing.
-
-    `path` is relative to the root, with "/"; `message` says what it would have done to training; `place` is where it
-    lies, for those that --fix moves.
-    """
-
-    code: str
-    severity: str  # one of SEVERITIES
-    path: str
-    message: str
-    fix: str
-    place: Path | None = None
-
-    def to_dict(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in ("code", "severity", "path", "message", "fix")}
-
-
-@dataclass(slots=True)
-class Picture:
-    """One image file and what a worker saw in it. A data set holds many: no dicts, no Path objects."""
-
-    name: str  # relative to the split's folder, with "/": "Agaricus/0001.jpg"
-    size: int  # bytes
-    stamp: str  # times of its last changes, for the cache
-    code: str = ""  # why it cannot be loaded: a finding's code; "" where it was
-    said: str = ""  # and in words
-    format: str = ""  # Pillow's name: JPEG, PNG …
-    mode: str = ""  # Pillow's name: RGB, L …
-    width: int = 0
-    height: int = 0
-    frames: int = 1
-    orientation: int = 1  # EXIF's; 1 is upright
-    blank: bool = False
-    brightness: float = 0.0  # mean grey, 0 to 255
-    sha256: bytes = b""  # of the file
-    thumbnail: bytes = b""  # digest of the grey thumbnail: equal pixels have equal ones
-    phash: bytes = b""  # perceptual hash, 8 bytes; empty where it was not asked for
-    pixels: bytes = b""  # digest of the decoded pixels, only where another image has the same thumbnail
-
-    @property
-    def class_name(self) -> str:
-        return self.name.split("/", 1)[0]
-
-    @property
-    def same(self) -> bytes:
-        """Equal for equal pixels."""
-        return self.pixels or self.sha256
-
-
-def shared(value: Any) -> Any:
-    """The same text object for equal texts, such as "JPEG": a hundred bytes an image less."""
-    return sys.intern(value) if type(value) is str else value
-
-
-@dataclass
-class Split:
-    """One folder of class folders, as it lies on disk."""
-
-    name: str  # train, val, test, or "" where the data set is one split
-    root: Path
-    prefix: str = ""  # of its findings' paths: "train/", or "" where the split is the root
-    classes: dict[str, list[Picture]] = field(default_factory=dict)  # visible folder -> its images, sorted by name
-    strays: list[str] = field(default_factory=list)  # hidden or junk folders beside the classes
-    nested: list[str] = field(default_factory=list)  # folders inside class folders
-    loose: list[str] = field(default_factory=list)  # files beside the class folders
-    left_out: list[str] = field(default_factory=list)  # files in class folders that are no images
-    links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> why
-    closed: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> why
-    pack: "Pack | None" = None  # of a packed split, whose pictures are rows of its shards: "Agaricus/17"
-
-    @property
-    def pictures(self) -> list[Picture]:
-        return [picture for pictures in self.classes.values() for picture in pictures]
-
-    @property
-    def pixels(self) -> int:
-        """Width times height of all images together; of part of a pack, at most that."""
-        return self.pack.pixels if self.pack else sum(picture.width * picture.height for picture in self.pictures)
-
-    def show(self, name: str = "") -> str:
-        """A path as findings write it: always text that can be printed, whatever bytes the name has."""
-        return printable(f"{self.prefix}{name}") or "."
-
-    @property
-    def title(self) -> str:
-        return self.show().rstrip("/")
-
-
-def printable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass
@@ -124,6 +24,9 @@ class DatasetReport:
     complete: bool = True  # False after Ctrl-C
     findings: list[Finding] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)  # folders beside train, val and test that are none of them
+
+    summary, brief = text.summary, text.brief  # methods that text.py writes for it
+    __str__, _repr_html_ = text.full, text.table
 
     @property
     def class_names(self) -> list[str]:
@@ -213,63 +116,7 @@ class DatasetReport:
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
         raise DatasetError(
             f"{what}.",
-            details=_rows(self.errors),
+            details=text.rows(self.errors),
             expected="one folder a class, holding only image files, the same classes in every split",
             fix="\n".join(list(fixes)[:6]),
         )
-
-    def summary(self) -> str:
-        """ "2 errors (stray-folder, format), 1 warning", or "nothing found"."""
-        parts = []
-        for severity in SEVERITIES:
-            codes = [finding.code for finding in self.findings if finding.severity == severity]
-            if codes:
-                word = severity if severity == "info" or len(codes) == 1 else severity + "s"
-                parts.append(f"{len(codes)} {word} ({', '.join(dict.fromkeys(codes))})")
-        text = ", ".join(parts) or "nothing found"
-        return text if self.complete else f"stopped before all images were seen; so far: {text}"
-
-    def brief(self) -> str:
-        """What is there and what was found, in a few lines."""
-        lines = [f"{printable(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
-        for name, split in self.counts.items():
-            numbers = ", ".join(f"{printable(c)} {n}" for c, n in split.items())
-            lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
-        where = f"; mslab check {shlex.quote(str(self.root))} lists them" if self.findings else ""
-        return "\n".join([*lines, f"data check: {self.summary()}{where}"])
-
-    def __str__(self) -> str:
-        lines = self.brief().splitlines()[:-1]
-        for severity in SEVERITIES:
-            for code in dict.fromkeys(finding.code for finding in self.findings if finding.severity == severity):
-                same = [f for f in self.findings if (f.code, f.severity) == (code, severity)]
-                lines += ["", f"{severity}  {code}  ({len(same)})"]
-                lines += [f"    {finding.path}  {finding.message}" for finding in same[:SHOWN]]
-                lines += [f"    … and {len(same) - SHOWN} more"] * (len(same) > SHOWN)
-                fixes = list(dict.fromkeys(finding.fix for finding in same))
-                lines += [f"    fix  {fix}" for fix in fixes[:2]] + ["    fix  …"] * (len(fixes) > 2)
-        return "\n".join([*lines, "", self.summary()])
-
-    def _repr_html_(self) -> str:
-        """A notebook's table of the findings."""
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in finding.to_dict().values()) + "</tr>"
-            for finding in self.findings[:100]
-        )
-        more = f"<p>… and {len(self.findings) - 100} more</p>" if len(self.findings) > 100 else ""
-        head = "".join(f"<th>{name}</th>" for name in ("code", "severity", "path", "message", "fix"))
-        sizes = ", ".join(f"{name or 'images'} {sum(row.values())}" for name, row in self.counts.items())
-        title = f"{printable(str(self.root))}: {len(self.class_names)} classes, {sizes}; {self.summary()}"
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}" if rows else ""
-        return f"<p>{html.escape(title)}</p>{table}"
-
-
-def _rows(findings: list[Finding]) -> list[tuple[str, str]]:
-    """(code, path and message) rows, the first few of each code and a count of the rest."""
-    rows = []
-    for code in dict.fromkeys(finding.code for finding in findings):
-        same = [finding for finding in findings if finding.code == code]
-        rows += [(code, f"{finding.path} {finding.message}") for finding in same[:SHOWN]]
-        if len(same) > SHOWN:
-            rows.append((code, f"… and {len(same) - SHOWN} more"))
-    return rows

@@ -2,9 +2,12 @@
 
 import os
 import stat
+from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
-from mslab.check.report import Picture, Split
+from mslab.check import packed
+from mslab.check.records import ImageRecord, Split
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}  # what MindSpore's decoder takes
 OTHER_SUFFIXES = {".gif", ".webp", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".tga", ".ico", ".psd", ".svg"}
@@ -38,7 +41,19 @@ def scan(name: str, root: Path, prefix: str, boundary: Path) -> Split:
     return split
 
 
-def pictures(split: Split, class_name: str, inside: str) -> list[Picture]:
+def scan_pack(name: str, folder: Path, prefix: str, deep: bool, progress: Callable[[int, int], None] | None) -> Split:
+    """The packed split in `folder`; its pictures are rows of the shards. Raises DatasetError where a part is wrong."""
+    pack = packed.read(folder)
+    packed.verify(folder, pack, deep, progress)
+    ends = list(accumulate(pack.counts))
+    classes = {
+        class_name: [ImageRecord(f"{class_name}/{row}", 0, "") for row in range(end - count, end)]
+        for class_name, count, end in zip(pack.class_names, pack.counts, ends, strict=True)
+    }
+    return Split(name, folder, prefix, classes, pack=pack)
+
+
+def pictures(split: Split, class_name: str, inside: str) -> list[ImageRecord]:
     """The class folder's images; what else lies there is noted in the split."""
     found = []
     for entry in entries(split, class_name):
@@ -51,7 +66,7 @@ def pictures(split: Split, class_name: str, inside: str) -> list[Picture]:
             split.left_out.append(name)
         else:
             known = entry.stat()
-            picture = Picture(name, known.st_size, f"{known.st_mtime_ns}-{known.st_ctime_ns}")
+            picture = ImageRecord(name, known.st_size, f"{known.st_mtime_ns}-{known.st_ctime_ns}")
             if not stat.S_ISREG(known.st_mode):
                 picture.code, picture.said = "unreadable", "no regular file but a pipe or a device"
             found.append(picture)

@@ -29,7 +29,7 @@ READY = "ready"  # its first line, once everything is imported
 REFUSED = "MindSpore's decoder would refuse it"
 
 
-class Refused(Exception):
+class UnusableImage(Exception):
     """An image that training cannot take: (code, what was seen)."""
 
 
@@ -38,23 +38,23 @@ def look(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
         if not content:
-            raise Refused("zero-byte", "the file is empty")
+            raise UnusableImage("zero-byte", "the file is empty")
         image, orientation = opened(content)
-    except Refused as refused:
-        return {"code": refused.args[0], "said": refused.args[1]}
+    except UnusableImage as unusable:
+        return {"code": unusable.args[0], "said": unusable.args[1]}
     except OSError as error:
         return {"code": "permission", "said": f"it cannot be read: {error.strerror}"}
     seen = {"code": "", "said": "", "sha256": hashlib.sha256(content).hexdigest(), "orientation": orientation}
     with image:
         try:
             stricter_than_pillow(image, content)
-        except Refused as refused:
-            seen |= {"code": refused.args[0], "said": refused.args[1]}
+        except UnusableImage as unusable:
+            seen |= {"code": unusable.args[0], "said": unusable.args[1]}
         return seen | facts(image)
 
 
 def opened(content: bytes) -> tuple[Image.Image, int]:
-    """The image, loaded in full, and its EXIF orientation (1 is upright). Raises Refused."""
+    """The image, loaded in full, and its EXIF orientation (1 is upright). Raises UnusableImage."""
     if content[:2] in (b"II", b"MM"):
         from PIL import TiffImagePlugin
 
@@ -67,14 +67,14 @@ def opened(content: bytes) -> tuple[Image.Image, int]:
             image.load()
         return image, max(turned, orientation(image))  # and after, since a PNG may tell it at its end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise Refused("bomb", "more pixels than Pillow takes for safe") from None
+        raise UnusableImage("bomb", "more pixels than Pillow takes for safe") from None
     except UnidentifiedImageError:
-        raise Refused("unreadable", "no image that Pillow knows") from None
+        raise UnusableImage("unreadable", "no image that Pillow knows") from None
     except MemoryError:
-        raise Refused("crash", "loading it takes more memory than a worker has") from None
+        raise UnusableImage("crash", "loading it takes more memory than a worker has") from None
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
         code = "truncated" if "truncated" in str(error).lower() else "unreadable"
-        raise Refused(code, f"Pillow: {error}"[:200]) from None
+        raise UnusableImage(code, f"Pillow: {error}"[:200]) from None
 
 
 def facts(image: Image.Image) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def stricter_than_pillow(image: Image.Image, content: bytes) -> None:
-    """Raises Refused for what Pillow loads and MindSpore does not."""
+    """Raises UnusableImage for what Pillow loads and MindSpore does not."""
     if image.format == "PNG":
         check_png(content)
     elif image.format == "TIFF":
@@ -153,11 +153,11 @@ def check_png(content: bytes) -> None:
         if end > len(content):
             break
         if zlib.crc32(content[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
-            raise Refused("decoder", f"a part of it is damaged (checksum at byte {end - 4}); {REFUSED}")
+            raise UnusableImage("decoder", f"a part of it is damaged (checksum at byte {end - 4}); {REFUSED}")
         if content[start + 4 : start + 8] == b"IEND":
             return
         start = end
-    raise Refused("truncated", f"it ends before its last part (IEND); {REFUSED}")
+    raise UnusableImage("truncated", f"it ends before its last part (IEND); {REFUSED}")
 
 
 def check_tiff(image: Any) -> None:
@@ -165,12 +165,12 @@ def check_tiff(image: Any) -> None:
     tags = image.tag_v2
     depth = max(tags.get(258, (1,)))
     if 262 not in tags or not ({273, 324} & tags.keys()):
-        raise Refused("decoder", f"a TIFF without its tags for colours or strips; {REFUSED}")
+        raise UnusableImage("decoder", f"a TIFF without its tags for colours or strips; {REFUSED}")
     if depth not in (1, 2, 4, 8, 16, 32, 64) or (depth == 32 and image.mode != "F"):
-        raise Refused("decoder", f"a TIFF of {depth} bits a sample; {REFUSED}")
+        raise UnusableImage("decoder", f"a TIFF of {depth} bits a sample; {REFUSED}")
     rows = tags.get(278, 0)
     if rows != 2**32 - 1 and image.width * rows * 4 * max(1, depth // 8) > 2**30:
-        raise Refused("decoder", f"a TIFF that says {rows} rows a strip; {REFUSED}")
+        raise UnusableImage("decoder", f"a TIFF that says {rows} rows a strip; {REFUSED}")
 
 
 def check_bmp(content: bytes) -> None:
@@ -196,7 +196,7 @@ def check_bmp(content: bytes) -> None:
             column += value
             at += value + value % 2
         if column > width:
-            raise Refused("decoder", f"a BMP whose runs go over the end of a row; {REFUSED}")
+            raise UnusableImage("decoder", f"a BMP whose runs go over the end of a row; {REFUSED}")
 
 
 # --- the other requests ----------------------------------------------------------------------------------------------
@@ -273,8 +273,8 @@ def serve(memory: int) -> None:
 def answer(request: str, path: Path) -> dict[str, Any]:
     try:
         return REQUESTS[request](path)
-    except Refused as refused:
-        return {"code": refused.args[0], "said": refused.args[1]}
+    except UnusableImage as unusable:
+        return {"code": unusable.args[0], "said": unusable.args[1]}
     except MemoryError:
         return {"code": "crash", "said": "loading it takes more memory than a worker has"}
     except Exception as error:  # one file's trouble is one answer

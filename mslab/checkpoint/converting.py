@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mslab.checkpoint import dialects, reading
+from mslab.checkpoint import dialects, reading, writing
 from mslab.errors import CheckpointError
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # what all the known projects subtract
@@ -37,11 +37,11 @@ def convert(source: str | Path, target: str | Path, dialect: str | None = None) 
     tensors = weights.backbone | weights.head
     lines = [f"{weights.path}: {weights.describe()}"]
     if target.suffix == ".ckpt":
-        reading.save_arrays(tensors, target, info)
+        writing.save_arrays(tensors, target, info)
         lines.append(f"{target}: {len(tensors)} tensors in the kit's names")
         return lines
     renamed = dialects.to_torch(tensors)
-    reading.save_safetensors(renamed, target, info)
+    writing.save_safetensors(renamed, target, info)
     lines.append(f"{target}: {len(renamed)} tensors in torchvision's names")
     differs = {key: value for key, value in weights.profile.items() if key != "block" and value != dialects.OWN[key]}
     differs |= {"head_hidden": weights.hidden} if weights.hidden else {}

@@ -118,11 +118,13 @@ def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict
             own = re.sub(pattern, replacement, own)
         if own in renamed:
             raise ValueError(f"two of its names mean {own}")
-        renamed[own] = value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
+        with np.errstate(over="ignore"):  # too large for float32 is infinity, which no network takes
+            renamed[own] = value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
     notes = [f"{count} tensors left out ({why})" for why, count in dropped.items() if count]
     if dialect.name == "official" and renamed.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1001,):
-        for part in ("weight", "bias"):
-            renamed[HEAD + part] = renamed.get(HEAD + part, np.empty(0))[:1000]
+        for name in (f"{HEAD}weight", f"{HEAD}bias"):
+            if name in renamed and renamed[name].ndim:
+                renamed[name] = renamed[name][:1000]
         notes.append("row 1001 of the head left out (no class of ImageNet)")
     return renamed, notes
 

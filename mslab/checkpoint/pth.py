@@ -1,55 +1,67 @@
 """PyTorch's .pth without PyTorch: a pickle reader that knows tensors and nothing else, so that no code can run.
 
 The file is a zip with data.pkl and one file a storage. Only the opcodes and the few names that a saved state_dict needs
-are understood; whatever else a pickle asks for ends the reading.
+are understood; whatever else a pickle asks for ends the reading. What damaged or hostile bytes cause is a ValueError.
 """
 
 import collections
 import io
 import math
 import pickle
+import pickletools
+import struct
+import traceback
 import zipfile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, Found
+from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, Found, numbers
 
 MAX_PICKLE = 64 * 2**20  # bytes of data.pkl: names and shapes only
 STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"}
 STORAGES |= {"LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1"}
 STORAGES |= {"ByteStorage": "<u1", "BoolStorage": "?"}
+NAMES = {("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_parameter")}
+NAMES |= {("torch", storage) for storage in STORAGES}
 OPCODES = """
 PROTO FRAME STOP MARK POP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE
 EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
 BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID
 """
+CODED = 0x61  # flags of a zip's files that are encrypted or patched
 WHERE = ("state_dict", "model_state_dict", "model", "net", "network")  # where training scripts put the weights
 
 
-class Known:
+class Storage(NamedTuple):
+    """The numbers in one file of the zip. Only persistent_load makes one: a pickle has no name for it."""
+
+    kind: str  # one of STORAGES
+    key: str
+
+
+class Stored(NamedTuple):
+    """A tensor as the pickle tells of it; nothing is checked yet."""
+
+    storage: Any
+    offset: Any
+    shape: Any
+    strides: Any
+
+
+class Known(NamedTuple):
     """A name that a pickle may call: it stands for a function of PyTorch, and only notes what it was called with."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
     def __call__(self, *arguments: Any) -> Any:
-        if self.name == "_rebuild_parameter":
+        if self.name == "OrderedDict" and not arguments:
+            return collections.OrderedDict()
+        if self.name == "_rebuild_parameter" and arguments:
             return arguments[0]
-        if self.name == "_rebuild_tensor_v2":
+        if self.name == "_rebuild_tensor_v2" and len(arguments) >= 4:
             return Stored(*arguments[:4])
-        raise ValueError(f"it calls {self.name}")
-
-
-class Stored:
-    """A tensor as the pickle tells of it: storage, offset, shape, strides; nothing is checked yet."""
-
-    __slots__ = ("offset", "shape", "storage", "strides")
-
-    def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any) -> None:
-        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+        raise ValueError(f"it calls {self.name} otherwise than a state_dict does")
 
 
 def only(opcodes: str) -> dict[int, Any]:
@@ -60,32 +72,71 @@ def only(opcodes: str) -> dict[int, Any]:
 
 class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be taken away
     dispatch = only(OPCODES)
+    stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            return Known(name)
-        if module == "torch" and name in STORAGES:
-            return Known(name)
-        raise ValueError(f"it holds {module}.{name}, and only tensors are read")
+        if (module, name) not in NAMES:
+            raise ValueError(f"it holds {module}.{name}, and only tensors are read")
+        return Known(name)
 
     def persistent_load(self, pid: Any) -> Any:
-        kind, storage, key, _, count = pid
-        if kind != "storage" or not isinstance(storage, Known) or storage.name not in STORAGES:
+        known = pid[1] if type(pid) is tuple and len(pid) == 5 and pid[0] == "storage" else None
+        if not isinstance(known, Known) or known.name not in STORAGES:
             raise ValueError("a storage of an unknown kind")
-        return storage.name, str(key), count
+        return Storage(known.name, str(pid[2]))
+
+    def load_setitem(self) -> None:
+        no_tuples(self.stack[-2:-1])
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        no_tuples(self.stack[::2])
+        super().load_setitems()  # type: ignore[misc]
+
+    dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
+
+
+def no_tuples(keys: list[Any]) -> None:
+    """ValueError for a dict's key that is a tuple: of tuples in tuples without end, Python's hash ends the process."""
+    if any(isinstance(key, tuple) for key in keys):
+        raise ValueError("a name that is no text")
+
+
+def unpickled(reader: type, content: bytes, does: str) -> Any:
+    """What the pickle holds. ValueError where the bytes make pickle's own code fail; a bug of ours stays what it is.
+
+    `does`: what such a pickle does, for the message about an opcode that the reader does not know.
+    """
+    try:
+        return reader(io.BytesIO(content)).load()
+    except (pickle.UnpicklingError, EOFError, struct.error, AttributeError, LookupError, TypeError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals is not vars(pickle):
+            raise
+        if isinstance(error, KeyError):
+            names = {ord(code.code): code.name for code in pickletools.opcodes}
+            name = names.get(error.args[0], error.args[0])
+            raise ValueError(f"its pickle does more than {does} (opcode {name})") from None
+        raise ValueError(f"its pickle is damaged: {str(error) or 'it ends too early'}") from None
+
+
+def opened(content: bytes) -> zipfile.ZipFile:
+    """The zip, of which the list of files was read."""
+    try:
+        return zipfile.ZipFile(io.BytesIO(content))
+    except NotImplementedError as error:  # of a version to come
+        raise ValueError(str(error)) from None
 
 
 def read_pth(content: bytes) -> Found:
     """The tensors of a saved state_dict, or of a training script's dict that holds one. Raises ValueError."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with opened(content) as archive:
         members = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1 or len(members) > MAX_TENSORS or len(members) < len(archive.infolist()):
             raise ValueError("a zip, but none that torch.save wrote")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()):
-            raise ValueError("it is compressed, which torch.save does not do")
+        if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & CODED for info in members.values()):
+            raise ValueError("it is compressed or encrypted, which torch.save does not do")
         if sum(info.file_size for info in members.values()) > len(content):
             raise ValueError("its parts would lie over each other")
         if members[pickles[0]].file_size > MAX_PICKLE:
@@ -94,10 +145,7 @@ def read_pth(content: bytes) -> Found:
         order = archive.read(f"{root}byteorder") if f"{root}byteorder" in members else b"little"
         if order != b"little":
             raise ValueError("its numbers are stored the other way round (big endian)")
-        try:
-            held = Reader(io.BytesIO(archive.read(pickles[0]))).load()
-        except KeyError as error:
-            raise ValueError(f"its pickle does more than list tensors (opcode {error})") from None
+        held = unpickled(Reader, archive.read(pickles[0]), "list tensors")
         storages: dict[str, np.ndarray] = {}
 
         def storage(kind: str, key: str) -> np.ndarray:
@@ -105,9 +153,7 @@ def read_pth(content: bytes) -> Found:
                 name = f"{root}data/{key}"
                 if name not in members:
                     raise ValueError(f"the storage {key} is not there")
-                values = np.frombuffer(archive.read(name), "<u2" if STORAGES[kind] == "bf16" else STORAGES[kind])
-                wide = STORAGES[kind] == "bf16"
-                storages[key] = (values.astype("<u4") << 16).view("<f4") if wide else values
+                storages[key] = numbers(archive.read(name), STORAGES[kind])
             return storages[key]
 
         tensors, total = {}, 0
@@ -122,19 +168,22 @@ def read_pth(content: bytes) -> Found:
 def state_of(held: Any) -> dict[str, Stored]:
     """The dict of tensors, at the top or where training scripts put it."""
     for place in (held, *(held[name] for name in WHERE if isinstance(held, dict) and name in held)):
-        if isinstance(place, dict) and place and all(isinstance(value, Stored) for value in place.values()):
-            return {str(name): value for name, value in place.items()}
+        if isinstance(place, dict) and place:
+            rows = dict.items(place)  # its own method: a pickle can give a dict another one
+            if all(isinstance(value, Stored) for _, value in rows):
+                return {str(name): value for name, value in rows}
     raise ValueError("no state_dict in it")
 
 
 def tensor(name: str, stored: Stored, storage: Any) -> np.ndarray:
     """The array, after shape and strides were found to stay inside the storage."""
-    numbers = [stored.offset, *stored.shape, *stored.strides]
-    fits = len(stored.shape) == len(stored.strides) <= 32  # NumPy's limit
-    if not fits or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in numbers):
+    fits = type(stored.shape) is type(stored.strides) is tuple and len(stored.shape) == len(stored.strides) <= 32
+    sizes = (stored.offset, *stored.shape, *stored.strides) if fits else ()  # 32: NumPy's limit
+    if not sizes or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in sizes):
         raise ValueError(f"{name} has impossible sizes")
-    kind, key, _ = stored.storage
-    values = storage(kind, key)
+    if not isinstance(stored.storage, Storage):
+        raise ValueError(f"{name} has no storage")
+    values = storage(*stored.storage)
     last = stored.offset + sum((size - 1) * stride for size, stride in zip(stored.shape, stored.strides, strict=True))
     count = math.prod(stored.shape)
     if count > len(values) or (count and last >= len(values)):

@@ -1,6 +1,7 @@
 """Bounded readers of .ckpt, MINDIR, safetensors and ONNX. A file's own sizes are checked before they are used.
 
-Every reader takes a file's bytes and gives (tensors as NumPy arrays, texts). They raise ValueError with a few words.
+Every reader takes a file's bytes and gives (tensors as NumPy arrays, texts). Whatever damaged or hostile bytes can
+cause, it raises as ValueError with a few words; any other error is a bug of ours.
 """
 
 import json
@@ -26,8 +27,7 @@ def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]
     """The pieces as one array, after its shape and type were found to need just as many bytes."""
     if len(shape) > 32:  # NumPy's limit
         raise ValueError(f"{name} has {len(shape)} dimensions")
-    dtype = np.dtype("<u2" if kind == "bf16" else kind)
-    needed = dtype.itemsize
+    needed = np.dtype("<u2" if kind == "bf16" else kind).itemsize
     for size in shape:
         if not 0 <= size <= MAX_BYTES:
             raise ValueError(f"{name} has a dimension of {size}")
@@ -35,8 +35,12 @@ def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]
     found = sum(len(piece) for piece in pieces)
     if found != needed:
         raise ValueError(f"{name} {shape} {kind.strip('<')} needs {needed} bytes and has {found}")
-    values = np.frombuffer(pieces[0] if len(pieces) == 1 else b"".join(pieces), dtype).reshape(shape)
-    # NumPy has no bfloat16: it is the upper half of a float32
+    return numbers(pieces[0] if len(pieces) == 1 else b"".join(pieces), kind).reshape(shape)
+
+
+def numbers(raw: bytes | memoryview, kind: str) -> np.ndarray:
+    """The bytes as numbers. NumPy has no bfloat16: it is the upper half of a float32."""
+    values = np.frombuffer(raw, "<u2" if kind == "bf16" else kind)
     return (values.astype("<u4") << 16).view("<f4") if kind == "bf16" else values
 
 
@@ -172,20 +176,17 @@ def read_mindir(content: memoryview) -> Found:
 def pairs(message: memoryview, field: int) -> dict[str, str]:
     """Texts by name: the entries {key = 1; value = 2} of this field."""
     found: dict[str, str] = {}
-    for number, kind, entry in fields(message):
-        if (number, kind) == (field, 2):
-            parts = {inner: bytes(value).decode() for inner, inner_kind, value in fields(entry) if inner_kind == 2}
-            found[parts.get(1, "")] = parts.get(2, "")
+    for entry in messages(message, field):
+        parts = {number: bytes(value).decode() for number, kind, value in fields(entry) if kind == 2}
+        found[parts.get(1, "")] = parts.get(2, "")
     return found
 
 
 def _initialisers(content: memoryview, field: int, reader: Callable[[Any], tuple[str, np.ndarray]]) -> dict:
     tensors: dict[str, np.ndarray] = {}
-    for number, kind, graph in fields(content):
-        for inner, inner_kind, value in fields(graph) if (number, kind) == (7, 2) else ():
-            if (inner, inner_kind) != (field, 2):
-                continue
-            name, values = reader(value)
+    for graph in messages(content, 7):
+        for message in messages(graph, field):
+            name, values = reader(message)
             if name in tensors:
                 raise ValueError(f"{name} is there twice")
             tensors[name] = values
@@ -214,7 +215,7 @@ def _parameter(data: memoryview) -> tuple[str, np.ndarray]:
 def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
     """TensorProto {dims 1; data_type 2; float_data 4; int64_data 7; name 8; raw_data 9; data_location 14}."""
     name, dims, data_type, raw = "", [], 0, memoryview(b"")
-    numbers: list[int] = []
+    counted: list[int] = []
     for number, kind, value in fields(data):
         if number == 1:
             dims += integers(kind, value)
@@ -225,11 +226,11 @@ def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
         elif number in (4, 9) and kind == 2:  # packed floats are laid out as raw bytes
             raw = value
         elif number == 7:
-            numbers += integers(kind, value)
+            counted += integers(kind, value)
         elif (number, value) == (14, 1):
             raise ValueError(f"{name or 'a tensor'} lies in another file")
-    if numbers:
-        raw = memoryview(np.array(numbers, "<u8").tobytes())
+    if counted:
+        raw = memoryview(np.array(counted, "<u8").tobytes())
     return name, array(name, tuple(dims), known(ONNX_TYPES, data_type, name), [raw])
 
 
@@ -255,6 +256,11 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
         yield number, kind, value
 
 
+def messages(data: memoryview, field: int) -> Iterator[memoryview]:
+    """What a message holds in this field: messages, texts or bytes."""
+    return (value for number, kind, value in fields(data) if (number, kind) == (field, 2))
+
+
 def varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
@@ -263,7 +269,7 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
         byte = data[at]
         value |= (byte & 127) << shift
         at += 1
-        if byte < 128:
+        if byte < 128 and value < 2**64:
             return value, at
     raise ValueError(f"byte {at} belongs to no such file")
 

@@ -1,12 +1,6 @@
-"""Weights in files: bounded readers, other projects' dialects, exact loading, atomic writing.
-
-A file of the kit's is MindSpore's protobuf: one entry a tensor, plus one text entry named `mslab`: JSON with class
-names, image size, normalisation, stage table and profile, so that a lone file can be evaluated. Reading needs no
-MindSpore, and nothing unchecked is handed to it.
-"""
+"""Any file of weights -> Checkpoint: what is in it, whose names these are, of which network."""
 
 import json
-import pickle
 import struct
 import zipfile
 from collections.abc import Callable
@@ -20,25 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.checkpoint import dialects, pth, readers
 from mslab.checkpoint.dialects import HEAD, HEADS
-from mslab.checkpoint.loading import check_only, compare, load_exactly
-from mslab.checkpoint.writing import ENTRY, replace_atomically, save, save_arrays, save_safetensors, sha256, write_text
+from mslab.checkpoint.loading import compare
+from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
 
-__all__ = ["HEAD", "Weights", "check_only", "load_exactly", "read", "replace_atomically", "save", "save_arrays"]
-__all__ += ["save_safetensors", "sha256", "write_text"]
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
-DAMAGE: tuple[type[Exception], ...] = (
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    RecursionError,
-    OverflowError,
-)
-DAMAGE += (NotImplementedError, RuntimeError, MemoryError, struct.error)
-DAMAGE += (pickle.UnpicklingError, zipfile.BadZipFile)  # what readers of damaged bytes run into
+# what damaged bytes cause: our readers raise ValueError, the standard library the others too; all else is a bug of ours
+DAMAGE = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error, zipfile.BadZipFile)
 
 
 class Info(BaseModel):
@@ -55,8 +38,21 @@ class Info(BaseModel):
     epoch: Annotated[int, Field(ge=0)] | None = None
 
 
+def info_of(text: str) -> dict[str, Any]:
+    """The `mslab` entry. Raises ValueError where mslab did not write it so."""
+    info = json.loads(text)
+    if not isinstance(info, dict):
+        raise ValueError(f"its entry {ENTRY!r} is no table")
+    try:
+        Info(**info)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ValueError(f"its entry {ENTRY!r} has another {place} than mslab writes") from None
+    return info
+
+
 @dataclass
-class Weights:
+class Checkpoint:
     """What a file holds. `info` is its `mslab` entry, {} where another program wrote it."""
 
     path: Path
@@ -104,7 +100,8 @@ class Weights:
 
     def check(self) -> None:
         """CheckpointError unless this is exactly a network of its table and profile, with or without a head."""
-        what = f"{dialects.title(self.stages, self.profile)} ({self.dialect.name}'s names)"
+        title = dialects.title(self.stages, self.profile).removeprefix("a ")
+        what = f"{title} ({self.dialect.name}'s names)"
         blocks = sum(row[0] for row in self.stages)
         shapes = dialects.layout(self.stages, self.profile) if blocks <= len(self.tensors) else {}
         if self.head:
@@ -125,7 +122,7 @@ class Weights:
         return "; ".join([*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes])
 
 
-def read(path: str | Path, dialect: str | None = None) -> Weights:
+def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
     """Every tensor of a .ckpt, .safetensors, .pth or .onnx file, each checked for type, shape and byte count.
 
     What a file is, its content tells, not its name. `dialect` names the project where names alone do not. Raises
@@ -160,22 +157,18 @@ def read(path: str | Path, dialect: str | None = None) -> Weights:
     kind, reader = _kind(path, content)
     try:
         tensors, texts = reader(content)
-        info = json.loads(texts.get(ENTRY, "{}"))
-        if not isinstance(info, dict) or not tensors:
+        info = info_of(texts.get(ENTRY, "{}"))
+        if not tensors:
             raise ValueError("no tensors in it")
-        Info(**info)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was folded into the convolutions, which cannot be undone")
         whose = next((d for d in dialects.DIALECTS if d.name == dialect), None) or dialects.detect(tensors, info)
         renamed, notes = dialects.translate(tensors, whose)
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise _broken(path, kind, f"its entry {ENTRY!r} has another {place} than mslab writes") from None
     except DAMAGE as error:
         raise _broken(path, kind, str(error) or type(error).__name__) from None
     head = {name: value for name, value in renamed.items() if name.startswith(HEADS)}
     backbone = {name: value for name, value in renamed.items() if name not in head}
-    return Weights(path, tensors, info, whose, backbone, head, notes)
+    return Checkpoint(path, tensors, info, whose, backbone, head, notes)
 
 
 def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.Found]]:

@@ -24,7 +24,7 @@ def save(parameters: Sequence[Any], path: Path, info: Mapping[str, Any]) -> None
 
 
 def save_arrays(tensors: Mapping[str, np.ndarray], path: Path, info: Mapping[str, Any]) -> None:
-    """Write arrays and the `mslab` entry as .ckpt, atomically: the messages that formats.read_ckpt describes.
+    """Write arrays and the `mslab` entry as .ckpt, atomically: the messages that readers.read_ckpt describes.
 
     MindSpore's own writer deletes the earlier file first, and on a full disk only says that something failed.
     """
@@ -113,6 +113,18 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder, where it is not there yet, for what is written next. Raises MslabError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MslabError(
+            f"{path} cannot be made: {error.strerror}.",
+            expected="a folder that can be written to",
+            fix="--out with another name",
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -244,4 +244,4 @@ def suspects(
     found = suspects.find(source, data, report, folds, device)
     for path in suspects.write(found, Path(out or (source if Path(source).is_dir() else "."))):
         log.info("%s", path)
-    emit(found.to_dict(), json_file, lambda: suspects.table(found))
+    emit(found.to_dict(), json_file, lambda: str(found))

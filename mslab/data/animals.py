@@ -13,9 +13,7 @@ import logging
 import math
 import os
 import pickle
-import pickletools
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
@@ -31,7 +29,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from mslab.checkpoint.pth import only
+from mslab.checkpoint.pth import only, unpickled
 from mslab.errors import DatasetError
 from mslab.runtime.console import Meter
 
@@ -199,6 +197,8 @@ class Array:
             raise ValueError("it makes something else than an array")
 
     def __setstate__(self, state: Any) -> None:
+        if type(state) is not tuple or len(state) != 5 or type(state[1]) is not tuple:
+            raise ValueError("its array has an impossible shape")
         _, shape, kind, fortran, content = state
         if not isinstance(kind, Kind):
             raise ValueError("its array is of no kind of numbers")
@@ -219,7 +219,7 @@ NAMES: dict[tuple[str, str], Any] = {
 }
 
 
-class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be taken away
+class ArrayReader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be taken away
     dispatch = only(OPCODES)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -230,17 +230,12 @@ class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one
 
 def read_array(content: bytes) -> np.ndarray:
     """The one array of numbers in a pickle. Nothing of NumPy is called by it, nor anything else. Raises ValueError."""
-    try:
-        held = Reader(io.BytesIO(content)).load()
-        if not isinstance(held, Array):
-            raise ValueError("its pickle holds something else than an array")
-        return held.values
-    except KeyError as error:
-        names = {ord(code.code): code.name for code in pickletools.opcodes}
-        name = names.get(error.args[0], error.args[0])
-        raise ValueError(f"its pickle does more than hold an array of numbers (opcode {name})") from None
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError, struct.error) as error:
-        raise ValueError(f"its pickle is damaged: {str(error) or 'it ends too early'}") from None
+    held = unpickled(ArrayReader, content, "hold an array of numbers")
+    if not isinstance(held, Array):
+        raise ValueError("its pickle holds something else than an array")
+    if not hasattr(held, "values"):
+        raise ValueError("its array was never filled")
+    return held.values
 
 
 # --- the data sets --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 
 from mslab import checkpoint
 from mslab.check import DatasetReport, packed
-from mslab.check.report import Picture, Split, printable
+from mslab.check.records import ImageRecord, Split, printable
 from mslab.errors import DatasetError
 
 SHARD = 2**30  # bytes of images in a shard, where the caller says nothing
@@ -110,7 +110,7 @@ def write_split(
             file.chmod(0o644)  # MindSpore's are for their owner alone
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-            parts.append(packed.Part(file.name, file.stat().st_size, packed.sha256(file)))
+            parts.append(packed.PackPart(file.name, file.stat().st_size, packed.sha256(file)))
     numbers = [len(split.classes[name]) for name in report.class_names]
     fingerprint = DatasetReport(split.root, {"": split}).fingerprint
     pack = packed.Pack(report.class_names, numbers, split.pixels, fingerprint, parts)
@@ -118,7 +118,7 @@ def write_split(
     return pack
 
 
-def write_shard(path: Path, root: Path, rows: list[tuple[Picture, int]], count: Callable[[], None]) -> None:
+def write_shard(path: Path, root: Path, rows: list[tuple[ImageRecord, int]], count: Callable[[], None]) -> None:
     """One MindRecord file and its index, rows in this order. Raises DatasetError where an image is not the checked one.
 
     A writer of its own for each shard: one writer of several would deal its rows out to them.
@@ -147,7 +147,7 @@ def write_shard(path: Path, root: Path, rows: list[tuple[Picture, int]], count: 
         raise RuntimeError(f"[ERROR] MindRecord wrote {written} of {len(rows)} images")
 
 
-def checked_bytes(root: Path, picture: Picture) -> bytes:
+def checked_bytes(root: Path, picture: ImageRecord) -> bytes:
     """The file's content. Raises DatasetError where it is not what the check saw."""
     content = (root / picture.name).read_bytes()
     if hashlib.sha256(content).digest() != picture.sha256:

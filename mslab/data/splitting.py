@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from mslab.check import DatasetReport, Picture
+from mslab.check import DatasetReport, ImageRecord
 from mslab.check.content import near_pairs
 from mslab.check.images import each
 from mslab.data import seeding
@@ -61,7 +61,7 @@ def split_dataset(
     }
 
 
-def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[str, list[Picture]]:
+def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[str, list[ImageRecord]]:
     """{split: its pictures, by name}, train first. Raises DatasetError."""
     if list(report.splits) != [""]:
         raise DatasetError(
@@ -82,7 +82,7 @@ def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[s
         for part, share in shares.items()
     }
     order = seeding.stream("split", seed).permutation(len(groups))
-    parts: dict[str, list[Picture]] = {"train": [], **{part: [] for part in shares}}
+    parts: dict[str, list[ImageRecord]] = {"train": [], **{part: [] for part in shares}}
     for index in sorted(order, key=lambda index: -len(groups[index])):  # large groups first: singles fill up exactly
         counts: dict[str, int] = defaultdict(int)
         for picture in groups[index]:
@@ -107,7 +107,7 @@ def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[s
     return {part: sorted(pictures, key=lambda picture: picture.name) for part, pictures in parts.items()}
 
 
-def look_alikes(report: DatasetReport) -> list[list[Picture]]:
+def look_alikes(report: DatasetReport) -> list[list[ImageRecord]]:
     """Every image in one group: those that are duplicates or near-duplicates of each other share it."""
     pictures = [picture for _, picture in each(report)]
     leader = list(range(len(pictures)))
@@ -123,7 +123,7 @@ def look_alikes(report: DatasetReport) -> list[list[Picture]]:
     for i, j in [*pairs, *((i, j) for i, j, _ in near_pairs(report))]:
         low, high = sorted((find(i), find(j)))
         leader[high] = low
-    groups: dict[int, list[Picture]] = defaultdict(list)
+    groups: dict[int, list[ImageRecord]] = defaultdict(list)
     for index, picture in enumerate(pictures):
         groups[find(index)].append(picture)
     return list(groups.values())

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mslab
-from mslab.checkpoint import replace_atomically
+from mslab.checkpoint import make_folder, replace_atomically
 from mslab.errors import ConfigError, MslabError
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.rubric import Rubric
@@ -110,14 +110,7 @@ def package(rubric_file: str | Path, data: str | Path, out: str | Path) -> Path:
                     shutil.copyfileobj(source, target, 1 << 20)
 
     out = Path(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MslabError(
-            f"{out.parent} cannot be made: {error.strerror}.",
-            expected="a folder that can be written to",
-            fix="--out with another name",
-        ) from None
+    make_folder(out.parent)
     replace_atomically(out, write)
     return out
 

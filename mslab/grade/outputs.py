@@ -18,8 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
-from mslab.checkpoint import write_text
-from mslab.errors import MslabError
+from mslab.checkpoint import make_folder, write_text
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
 from mslab.grade.words import CHINESE
@@ -57,16 +56,8 @@ def write_all(
     """
     graded = sorted(graded, key=lambda g: g.id)
     pairs = sorted(pairs, key=lambda p: (-p["likeness"], p["a"], p["b"], p["kind"], p["evidence"]))
-    try:
-        for g in graded:
-            (out / "students" / folder_of(g.id)).mkdir(parents=True, exist_ok=True)
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MslabError(
-            f"{error.filename} cannot be made: {error.strerror}.",
-            expected="a folder that can be written to",
-            fix="--out with another name",
-        ) from None
+    for folder in (out, *(out / "students" / folder_of(g.id) for g in graded)):
+        make_folder(folder)
     for name, text in [
         *tables(graded, rubric, pairs, moodle, canvas),
         ("grades.json", json_text(everything(graded, rubric, pairs, confusion or {}))),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mslab.check.layout import plain_name
-from mslab.check.report import printable
+from mslab.check.records import printable
 from mslab.errors import MslabError
 from mslab.grade.contents import unreadable
 

@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 
 from mslab.check.pool import ask
-from mslab.check.report import printable
+from mslab.check.records import printable
 from mslab.check.worker import FORMATS
 from mslab.checkpoint import write_text
 from mslab.data import sources

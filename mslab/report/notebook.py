@@ -11,7 +11,7 @@ import io
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,9 @@ from rich.table import Table
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
-from mslab.runs.folder import RunFolder as RunFolder
+from mslab.report.markup import shaded, table
+from mslab.report.suspect_table import Suspects
+from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import render, shown
 
 if TYPE_CHECKING:
@@ -119,14 +121,14 @@ class Run:
             found = self._predictions(known, np.arange(len(files)), shares, names=names)
         return found if isinstance(images, list | tuple) else found[0]
 
-    def suspects(self, data: str | Path | None = None, folds: int = 5) -> "Suspects":
+    def suspects(self, data: str | Path | None = None, folds: int = 5) -> Suspects:
         """Images whose label is probably wrong, in the run's own data or a folder's; also written into the run."""
         from mslab.report import suspects
 
         report = check_dataset(data) if data else self._images()
         found = suspects.find(self.path, report.root, report, folds, self.device)
         suspects.write(found, self.path)
-        return Suspects(found)
+        return found
 
     def report(self, lang: str = "en") -> Path:
         """Write report.html into the run's folder, in en or zh. Returns its path."""
@@ -180,13 +182,13 @@ class Run:
 
     def _images(self) -> DatasetReport:
         """The run's own images, checked. Paths in its config are seen from where it began: the folder above runs/."""
-        from mslab.report import single
+        from mslab.report import validation
 
         settings, home = self._run.settings, self.path.resolve().parent.parent
         for key in ("train_data", "val_data") if home != Path.cwd() else ():
             if (place := home / getattr(settings, key)).exists():
                 settings = settings.replace(**{key: str(place)})
-        return single.images_of(RunFolder(self.path, settings, self.manifest))
+        return validation.images_of(RunFolder(self.path, settings, self.manifest))
 
     def _inspect(self, root: str | Path | None) -> "gradcam.Inspection":
         """What the network makes of the validation images or of a folder's; kept."""
@@ -347,55 +349,8 @@ class Predictions(list[Prediction]):
         )
 
 
-class Suspects(list[dict[str, Any]]):
-    """Rows of images whose label is probably wrong: file, split, label, suggested, p_label, p_suggested, rank."""
-
-    def __init__(self, found: Any) -> None:
-        super().__init__(found.rows)
-        self.found = found
-
-    def __repr__(self) -> str:
-        from mslab.report import suspects
-
-        return suspects.table(self.found)
-
-    def _repr_html_(self) -> str:
-        from mslab.report import suspects
-
-        rows = [
-            [
-                Markup('<img alt="" src="{}" style="height:56px">').format(picture),
-                *(shown(row[key]) for key in ("file", "label", "suggested")),
-                *(f"{row[key]:.3f}" for key in ("p_label", "p_suggested")),
-            ]
-            for row, picture in zip(self, suspects.pictures(self.found, suspects.LISTED), strict=False)
-        ]
-        text = f"{suspects.summary_of(self.found)}{f'; {suspects.ADVICE}' if rows else ''}"
-        head = ("", "file", "label", "suggested", "p(label)", "p(suggested)")
-        return str(Markup("<p>{}</p>").format(text) + (table(head, rows) if rows else ""))
-
-
 def number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}"
-
-
-def shaded(count: int, share: float) -> Markup:
-    """A number on a ground that is the deeper the larger its share; nothing for 0."""
-    style = "display:block;text-align:right;padding:0 .4em;background:rgba(53,132,228,{:.2f})"
-    return Markup(f'<span style="{style}">{{}}</span>').format(0.7 * share, count or "")
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
-    """An HTML table; texts are escaped, Markup is taken as it is."""
-
-    def line(tag: str, cells: Iterable[str]) -> Markup:
-        inside = Markup("").join(Markup("<{0}>{1}</{0}>").format(Markup(tag), text) for text in cells)
-        return Markup("<tr>{}</tr>").format(inside)
-
-    body = Markup("").join(line("td", row) for row in rows)
-    return Markup('<div style="overflow-x:auto"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(
-        line("th", head), body
-    )
 
 
 def curves(rows: Sequence[dict[str, Any]]) -> Markup:

@@ -7,29 +7,18 @@ from typing import Any
 from mslab.config import FIELDS
 from mslab.evaluation import metrics
 from mslab.report import charts
-from mslab.report.single import plain, read_json
+from mslab.report.markup import embedded, figures_of, read_json
 from mslab.runs.folder import RunFolder
 
 
 def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
     """All that the page shows, the highest validation accuracy first."""
-    from mslab.report.writing import embedded
-
     runs = sorted(runs, key=lambda run: -(run.best or {"val_acc": -1.0})["val_acc"])
     rows = [row_of(run, style) for style, run in enumerate(runs)]
     configs = [run.settings.model_dump() for run in runs]
     differing = [key for key in FIELDS if len({json.dumps(settings[key]) for settings in configs}) > 1]
     names = [tuple(run.manifest["class_names"]) for run in runs]
-    numbers = [
-        {
-            "path": str(run.path),
-            "config": run.settings.model_dump(),
-            "manifest": run.manifest,
-            "history": plain(run.history),
-            "eval": row["eval"],
-        }
-        for run, row in zip(runs, rows, strict=True)
-    ]
+    numbers = [figures_of(run, row["eval"]) for run, row in zip(runs, rows, strict=True)]
     return {
         "title": f"{len(runs)} {t('runs')} · mslab",
         "rows": rows,

@@ -37,9 +37,7 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
         freezing.check(names, settings)
     frozen = freezing.frozen(names, settings) if settings else frozenset()
 
-    table = Table(box=box.SIMPLE, title=f"input (1, 3, {size}, {size})")
-    table.add_column("part")
-    table.add_column("what")
+    table = Table("part", "what", box=box.SIMPLE, title=f"input (1, 3, {size}, {size})")
     for name in ("output", "tensors", "weights"):
         table.add_column(name, justify="right")
     table.add_column("frozen" if frozen else "")
@@ -166,8 +164,6 @@ def tiles(
         sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x, y))
         if not good:
             draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red", width=3)
-        size = min(
-            13, int(13 * side / max(side, draw.textlength(words, font_size=13)))
-        )  # long ones are written smaller
+        size = int(13 * side / max(side, draw.textlength(words, font_size=13)))  # long ones are written smaller
         draw.text((x, y + side + 1), words if good else f"x {words}", fill="black" if good else "red", font_size=size)
     return sheet

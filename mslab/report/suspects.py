@@ -10,59 +10,24 @@ them: one that never saw the images finds more.
 import csv
 import logging
 import warnings
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
-from rich import box
-from rich.table import Table
 
 from mslab.check import DatasetReport, check_dataset
-from mslab.check.report import printable
-from mslab.checkpoint import write_text
+from mslab.check.records import printable
+from mslab.checkpoint import make_folder, write_text
 from mslab.data import sources
-from mslab.errors import ConfigError, DatasetError, MslabError, RunError
+from mslab.errors import ConfigError, DatasetError, RunError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference.predicting import csv_line
+from mslab.report.suspect_table import COLUMNS, Suspects
 from mslab.runtime import devices
-from mslab.runtime.tables import cell, render, shown
+from mslab.runtime.tables import shown
 
 log = logging.getLogger("mslab")
-COLUMNS = ["file", "split", "label", "suggested", "p_label", "p_suggested", "rank"]  # of suspects.csv
 SEED = 1  # of the folds
-PICTURED = 200  # suspects that the page shows; a thumbnail has about 3 kB
-LISTED = 20  # and the terminal
-ADVICE = "suspects are for a person to look at; nothing was changed"
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was looked at, and the suspects: rows with the keys of COLUMNS, the least credible label first."""
-
-    root: str
-    checkpoint: str
-    folds: dict[str, int]  # of each split
-    images: dict[str, sources.ImageSource]  # of each split
-    rows: list[dict[str, Any]]
-    places: list[int]  # of each row: the position of its image in its split
-
-    @property
-    def total(self) -> int:
-        return sum(map(len, self.images.values()))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document of `mslab suspects --json`."""
-        return {
-            "schema": 1,
-            "data": self.root,
-            "checkpoint": self.checkpoint,
-            "images": {name: len(images) for name, images in self.images.items()},
-            "folds": self.folds,
-            "suspects": self.rows,
-        }
 
 
 def find(
@@ -71,7 +36,7 @@ def find(
     report: DatasetReport | None = None,
     folds: int = 5,
     device: str = "auto",
-) -> Found:
+) -> Suspects:
     """The suspects in every split of a folder, by the features of a run's or checkpoint's network.
 
     `folds`: so many heads a split, each asked about the images that it was not fitted to; fewer where a class has
@@ -102,7 +67,7 @@ def find(
     found.sort(key=lambda row: (row[0]["p_label"], row[0]["file"]))
     rows = [row | {"rank": rank} for rank, (row, _) in enumerate(found, 1)]
     places = [place for _, place in found]
-    return Found(printable(str(report.root)), printable(str(loaded.path)), counts, images, rows, places)
+    return Suspects(rows, printable(str(report.root)), printable(str(loaded.path)), counts, images, places)
 
 
 def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:
@@ -159,22 +124,15 @@ def confident(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(above.any(axis=1), np.where(above, shares, -1).argmax(axis=1), -1)
 
 
-def write(found: Found, out: Path) -> tuple[Path, Path]:
+def write(found: Suspects, out: Path) -> tuple[Path, Path]:
     """Write out/suspects.csv and out/suspects.html. Returns their paths. Raises MslabError where that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MslabError(
-            f"{out} cannot be made: {error.strerror}.",
-            expected="a folder that can be written to",
-            fix="--out with another name",
-        ) from None
+    make_folder(out)
     lines = [csv_line(COLUMNS)]
-    for row in found.rows:
+    for row in found:
         lines.append(csv_line([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()]))
     table, page_file = out / "suspects.csv", out / "suspects.html"
     write_text(table, "".join(lines))
-    write_text(page_file, page(found))
+    write_text(page_file, found.page())
     return table, page_file
 
 
@@ -205,46 +163,3 @@ def plain(text: str) -> str:
 def numbers(line: list[str]) -> dict[str, float]:
     *_, p_label, p_suggested, rank = line
     return {"p_label": float(p_label), "p_suggested": float(p_suggested), "rank": int(rank)}
-
-
-def page(found: Found) -> str:
-    """The page's HTML: thumbnails with label, suggestion and probabilities. Every name in it is escaped."""
-    rows = list(zip(found.rows, pictures(found, PICTURED), strict=False))
-    file = Path(__file__).with_name("suspects.html")
-    template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
-    more, summary = len(found.rows) - len(rows), summary_of(found)
-    return template.render(found=found, rows=rows, more=more, summary=summary)
-
-
-def pictures(found: Found, most: int) -> list[str]:
-    """Thumbnails of the first suspects, for the src of a page's images."""
-    rows = found.rows[:most]
-    texts = [""] * len(rows)
-    for name, images in found.images.items():
-        own = [i for i, row in enumerate(rows) if row["split"] == name]
-        for i, thumbnail in zip(own, gradcam.thumbnails(images, [found.places[i] for i in own]), strict=True):
-            texts[i] = gradcam.data_uri(thumbnail)
-    return texts
-
-
-def summary_of(found: Found) -> str:
-    """How many of how many, of which labels."""
-    if not found.rows:
-        return f"no suspects among {found.total} images: every label is as credible as the others of its class"
-    labels = Counter(row["label"] for row in found.rows)
-    most = ", ".join(f"{shown(name)} {count}" for name, count in labels.most_common(5))
-    return f"{len(found.rows)} suspects among {found.total} images ({most}{', …' if len(labels) > 5 else ''})"
-
-
-def table(found: Found) -> str:
-    """The first suspects, how many there are, and what that means."""
-    grid = Table(box=box.SIMPLE)
-    for name in ("file", "label", "suggested", "p(label)", "p(suggested)"):
-        grid.add_column(name, justify="right" if name.startswith("p(") else "left", overflow="fold")
-    for row in found.rows[:LISTED]:
-        words = (cell(row[key]) for key in ("file", "label", "suggested"))
-        grid.add_row(*words, f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
-    more = len(found.rows) - LISTED
-    lines = [render(grid)] if found.rows else []
-    lines += [f"… and {more} more in suspects.csv"] if more > 0 else []
-    return "\n".join([*lines, summary_of(found), *([ADVICE] if found.rows else [])])

@@ -1,17 +1,15 @@
 """`mslab report`: what runs learned and where they fail, one HTML file without a script or a request.
 
-single.py: one run, with its images; several.py: runs side by side; charts.py: pictures; words.py: Chinese.
+single.py: one run, validation.py: its images; several.py: runs side by side; charts.py: pictures; words.py: Chinese.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
 
-from mslab.checkpoint import write_text
+from mslab.checkpoint import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.words import translator
 from mslab.runs.folder import RunFolder
@@ -29,7 +27,7 @@ def write_report(
     one = len(opened) == 1
     target = Path(out) if out else (opened[0].path / "report.html" if one else Path("report.html"))
     t = translator(lang)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     facts = single.facts(opened[0], t, device) if one else several.facts(opened, t)
     write_text(target, render("run.html" if one else "several.html", facts, lang))
     return target
@@ -46,11 +44,3 @@ def render(template: str, facts: Mapping[str, Any], lang: str) -> str:
         "figure": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
     }
     return environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang))
-
-
-def embedded(content: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the element it stands in, for scripts that read the page."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab import checkpoint
 from mslab.check import DatasetReport, cores
-from mslab.check.report import printable
+from mslab.check.records import printable
 from mslab.errors import RunError
 from mslab.runtime.versions import found, read
 

@@ -10,7 +10,7 @@ from mindspore import nn
 
 from mslab import cpu_layout, model
 from mslab.check import DatasetReport, cores
-from mslab.checkpoint import Weights, load_exactly
+from mslab.checkpoint import Checkpoint, load_exactly
 from mslab.config import Settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data import augment, batching, decoded
@@ -56,7 +56,7 @@ def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settin
     return settings
 
 
-def build_network(run: RunFolder, settings: Settings, last: Weights | None, group: Group) -> nn.Cell:
+def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, group: Group) -> nn.Cell:
     """The network with the weights that it begins with, or goes on with; equal in all workers."""
     network, device = new_network(settings), run.manifest["device"]
     fold(network, settings, device)
@@ -110,7 +110,7 @@ def build_trainer(
     network: nn.Cell,
     trained: nn.Cell,
     feed: Feed,
-    last: Weights | None,
+    last: Checkpoint | None,
     group: Group,
 ) -> Trainer:
     """The trainer, where the run is: with the optimizer of `last` in a resume."""

@@ -9,7 +9,7 @@ import mindspore as ms
 from mindspore import nn
 
 from mslab import checkpoint
-from mslab.checkpoint import Weights, dialects, load_exactly
+from mslab.checkpoint import Checkpoint, dialects, load_exactly
 from mslab.config import Settings
 from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.evaluation import measuring
@@ -23,7 +23,7 @@ class Parent:
     """The checkpoint that a run begins from."""
 
     kind: str  # of the run: transfer or incremental
-    checkpoint: Weights
+    checkpoint: Checkpoint
     only: str | None = None  # a regular expression: the backbone's parameters to load; the rest begins fresh
 
     def record(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def backbone_of(path: str | Path, only: str | None = None) -> Parent:
     return Parent("transfer", weights, only)
 
 
-def read_backbone(path: str | Path) -> Weights:
+def read_backbone(path: str | Path) -> Checkpoint:
     """The file (of a run: its best_backbone.ckpt). Raises CheckpointError where it has no backbone."""
     path = Path(path)
     if (path / "checkpoints").is_dir():
@@ -121,7 +121,7 @@ def load_parent(network: nn.Cell, weights: Weights, manifest: Mapping[str, Any])
     return f"{text}; head: {'; '.join(parts)}"
 
 
-def parent_of(run: RunFolder) -> Weights:
+def parent_of(run: RunFolder) -> Checkpoint:
     """The file that a run began from. Raises RunError where it has changed since."""
     parent = run.manifest["parent"]
     if not Path(parent["file"]).is_file() or checkpoint.sha256(Path(parent["file"])) != parent["sha256"]:

@@ -15,7 +15,7 @@ from easydict import EasyDict
 
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import checked
-from mslab.checkpoint import Weights, read
+from mslab.checkpoint import Checkpoint, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
@@ -180,7 +180,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     return run
 
 
-def reopen(path: str | Path) -> tuple[RunFolder, Weights | None]:
+def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
     """A run to continue and its last.ckpt, None before its first epoch. Raises RunError where they do not match."""
     run = RunFolder.open(path)
     file = run.checkpoints / "last.ckpt"
@@ -201,7 +201,7 @@ def reopen(path: str | Path) -> tuple[RunFolder, Weights | None]:
 
 
 def continue_run(
-    run: RunFolder, last: Weights | None, report: DatasetReport | None = None, group: Group = ALONE
+    run: RunFolder, last: Checkpoint | None, report: DatasetReport | None = None, group: Group = ALONE
 ) -> TrainResult:
     """Go on where the run is: check that its images are the same, then train the rest, alone or in a group."""
     if run.finished:
@@ -211,7 +211,9 @@ def continue_run(
     return carry_out(run, same_images(run, report), last, group)
 
 
-def carry_out(run: RunFolder, report: DatasetReport, last: Weights | None = None, group: Group = ALONE) -> TrainResult:
+def carry_out(
+    run: RunFolder, report: DatasetReport, last: Checkpoint | None = None, group: Group = ALONE
+) -> TrainResult:
     """Build what the loop is given, and train to the end. `last`: the last.ckpt of a run that is resumed."""
     began = time.perf_counter()
     with run.recording():

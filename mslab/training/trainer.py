@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import nn
 
 from mslab import cpu_layout
-from mslab.checkpoint import Weights, load_exactly
+from mslab.checkpoint import Checkpoint, load_exactly
 from mslab.config import Settings
 from mslab.data import batching
 from mslab.errors import TrainingError
@@ -204,7 +204,7 @@ class Trainer:
         own = {n: p for n, p in self.current.step.parameters_dict().items() if not n.startswith("learning_rate")}
         return self.network.parameters_dict() | own
 
-    def resume(self, last: Weights | None, epoch: int) -> str:
+    def resume(self, last: Checkpoint | None, epoch: int) -> str:
         """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.
 
         Only the first of several workers has `last`; the others get what it holds.

@@ -246,6 +246,13 @@ def test_what_is_no_run(tmp_path, run):
     assert done.returncode == 1 and "eval.json is no JSON." in done.stderr and not (copy / "report.html").exists()
 
 
+def test_a_folder_that_cannot_be_made(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = cli("report", run, "--out", tmp_path / "file" / "new" / "x.html")
+    assert done.returncode == 1 and "new cannot be made: Not a directory" in done.stderr, done.stderr
+    assert "--out with another name" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_thirty_runs_at_a_glance(run, parent, inside, new_page):
     copies = [
         Path(shutil.copytree(run, inside / f"run-{n}", ignore=shutil.ignore_patterns("checkpoints"))) for n in range(29)

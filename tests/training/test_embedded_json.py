@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mslab.report.writing import embedded
+from mslab.report.markup import embedded
 
 
 class Seen(HTMLParser):

@@ -81,14 +81,14 @@ def found(flipped, parent):
 
 def test_flips_are_found(found, flipped):
     _, flips = flipped
-    named = {row["file"] for row in found.rows}
+    named = {row["file"] for row in found}
     recall, precision = len(named & flips) / len(flips), len(named & flips) / len(named)
     assert recall >= 0.8 and precision >= 0.7, (recall, precision)
-    assert {row["file"] for row in found.rows[:10]} <= flips  # the first ones are all flips
-    assert [row["rank"] for row in found.rows] == list(range(1, len(found.rows) + 1))
-    shares = [row["p_label"] for row in found.rows]
+    assert {row["file"] for row in found[:10]} <= flips  # the first ones are all flips
+    assert [row["rank"] for row in found] == list(range(1, len(found) + 1))
+    shares = [row["p_label"] for row in found]
     assert shares == sorted(shares)
-    for row in found.rows:
+    for row in found:
         split, label, name = row["file"].split("/")
         assert (split, label) == (row["split"], row["label"]) and row["suggested"] != label
         assert 0 <= row["p_label"] < row["p_suggested"] <= 1
@@ -102,22 +102,22 @@ def test_files_are_safe_and_can_be_read_back(found, tmp_path):
     text = (tmp_path / "new" / "suspects.csv").read_text()
     lines = list(csv.reader(text.splitlines()))
     assert lines[0] == ["file", "split", "label", "suggested", "p_label", "p_suggested", "rank"]
-    assert len(lines) == 1 + len(found.rows)
+    assert len(lines) == 1 + len(found)
     back = suspects.load(tmp_path / "new")
-    for row, read in zip(found.rows, back, strict=True):
+    for row, read in zip(found, back, strict=True):
         assert read == row | {key: pytest.approx(row[key], abs=1e-6) for key in ("p_label", "p_suggested")}
     page = (tmp_path / "new" / "suspects.html").read_text()
     assert "<b>" not in page and "=1+1 &lt;b&gt;" in page and "<script" not in page and "://" not in page
-    assert page.count("data:image/jpeg;base64,") == len(found.rows) and "default-src 'none'" in page
-    table = suspects.table(found)
-    assert f"{len(found.rows)} suspects among 180 images" in table
+    assert page.count("data:image/jpeg;base64,") == len(found) and "default-src 'none'" in page
+    table = str(found)
+    assert f"{len(found)} suspects among 180 images" in table
     assert table.endswith("suspects are for a person to look at; nothing was changed")
 
 
 def test_names_that_a_spreadsheet_would_run_come_back_as_they_were(tmp_path):
     names = ["=1", "+a,b", "-", "@", 'a"b', "é\nf", "h\ri", "'g"]
     rows = [dict(zip(suspects.COLUMNS, [n, "", n, "x", 0.25, 0.5, 1], strict=True)) for n in names]
-    suspects.write(suspects.Found("set", "best.ckpt", {}, {}, rows, []), tmp_path)
+    suspects.write(suspects.Suspects(rows, "set", "best.ckpt", {}, {}, []), tmp_path)
     assert suspects.load(tmp_path) == rows
     cells = [line[0] for line in csv.reader((tmp_path / "suspects.csv").open(newline=""))]
     assert cells[1:5] == ["'=1", "'+a,b", "'-", "'@"]
@@ -130,11 +130,9 @@ def test_names_that_a_spreadsheet_would_run_come_back_as_they_were(tmp_path):
 def test_clean_labels_are_said_to_be_clean(parent, tmp_path):
     draw(tmp_path / "set", ["a", "b", "c"], 10, seed=5)
     found = suspects.find(parent, tmp_path / "set")
-    assert found.rows == [] and suspects.load(tmp_path) == []
+    assert found == [] and suspects.load(tmp_path) == []
     suspects.write(found, tmp_path)
-    assert suspects.table(found) == (
-        "no suspects among 30 images: every label is as credible as the others of its class"
-    )
+    assert str(found) == ("no suspects among 30 images: every label is as credible as the others of its class")
     assert "no suspects among 30 images" in (tmp_path / "suspects.html").read_text()
 
 
@@ -188,6 +186,6 @@ def test_a_packed_data_set_has_thumbnails_too(flipped, parent, found, tmp_path):
 
     pack_dataset(check_dataset(flipped[0] / "val"), tmp_path / "pack")
     packed = suspects.find(parent, tmp_path / "pack")
-    alike = [row for row in found.rows if row["split"] == "val"]
-    assert sorted(row["p_label"] for row in packed.rows) == pytest.approx([row["p_label"] for row in alike])
-    assert suspects.page(packed).count("data:image/jpeg;base64,") == len(alike)
+    alike = [row for row in found if row["split"] == "val"]
+    assert sorted(row["p_label"] for row in packed) == pytest.approx([row["p_label"] for row in alike])
+    assert packed.page().count("data:image/jpeg;base64,") == len(alike)

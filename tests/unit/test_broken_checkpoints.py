@@ -13,12 +13,14 @@ import zipfile
 
 import numpy as np
 import pytest
+from fuzzing import damage
 from helpers import PROJECT, cli, without_roots_rights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mslab import checkpoint
 from mslab.checkpoint import dialects, readers
+from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError
 
 DATA = PROJECT / "tests" / "data"  # torch.pth is PyTorch's own file, mindspore.ckpt MindSpore's
@@ -32,7 +34,7 @@ def whole_files(folder):
     checkpoint.save_safetensors(dialects.to_torch(tensors), folder / "x.safetensors", {})
     files = {"ckpt": folder / "x.ckpt", "safetensors": folder / "x.safetensors", "pth": DATA / "torch.pth"}
     files |= {"plain": DATA / "mindspore.ckpt"}
-    return {kind: file.read_bytes() for kind, file in files.items()}
+    return {kind: file.read_bytes() for kind, file in files.items()} | {"onnx": onnx(dialects.to_torch(tensors))}
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +58,32 @@ def refused(path, content):
     return text
 
 
+def sized(tag, data):
+    return bytes([tag]) + varint(len(data)) + data
+
+
 def ckpt(*entries):
     """A .ckpt of (name, dims, type, bytes)."""
-
-    def sized(tag, data):
-        return bytes([tag]) + varint(len(data)) + data
-
-    def varint(number):
-        found = b""
-        while number > 127:
-            found, number = found + bytes([number & 127 | 128]), number >> 7
-        return found + bytes([number])
-
     content = b""
     for name, dims, kind, payload in entries:
         tensor = b"".join(b"\x08" + varint(dim) for dim in dims) + sized(0x12, kind.encode()) + sized(0x1A, payload)
         content += sized(0x0A, sized(0x0A, name.encode()) + sized(0x12, tensor))
     return content
+
+
+def entry_of(text):
+    """A .ckpt with this in its `mslab` entry."""
+    return ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", text.encode("utf-32-le")))
+
+
+def onnx(tensors):
+    """An .onnx file of float32 tensors."""
+    graph = b""
+    for name, value in tensors.items():
+        dims = b"".join(b"\x08" + varint(dim) for dim in value.shape)
+        row = dims + b"\x10\x01" + sized(0x42, name.encode()) + sized(0x4A, value.astype("<f4").tobytes())
+        graph += sized(0x2A, row)
+    return b"\x08\x08" + sized(0x3A, graph)
 
 
 def safetensors(header, body=b""):
@@ -118,12 +129,12 @@ BROKEN = {
     "no name": (ckpt(("", [1], "Float32", b"1234")), "an entry without name or tensor"),
     "no tensors": (ckpt(("mslab", [], "str", "{}".encode("utf-32-le"))), "no tensors in it"),
     "info that is no table": (
-        ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", "[1]".encode("utf-32-le"))),
-        "no tensors in it",
+        entry_of("[1]"),
+        "its entry 'mslab' is no table",
     ),
     **{
         f"info with another {key}": (
-            ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", json.dumps({key: v}).encode("utf-32-le"))),
+            entry_of(json.dumps({key: v})),
             f"its entry 'mslab' has another {key}",
         )
         for key, v in [
@@ -136,7 +147,7 @@ BROKEN = {
     },
     "too many dimensions": (ckpt(("w", [2**34] * 20_000, "Float32", b"1234")), "w has 20000 dimensions"),
     "info that is no JSON": (
-        ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", "{".encode("utf-32-le"))),
+        entry_of("{"),
         "is not a whole MindSpore checkpoint",
     ),
     "safetensors: a gap": (safetensors({"w": ENTRY | {"data_offsets": [4, 8]}}, bytes(8)), "begins at byte 4 instead"),
@@ -178,6 +189,26 @@ BROKEN = {
         ),
         r"w \(1,\) needs more than its storage has",
     ),
+    "pth: tuples in tuples for a name": (
+        pth(b"\x80\x02})" + b"\x85" * 1000 + b"K\x01s."),  # Python's hash of three million ends the process
+        "a name that is no text",
+    ),
+    "pth: tuples in tuples for a name, in a call": (
+        pth(b"\x80\x02ccollections\nOrderedDict\n](]()" + b"\x85" * 1000 + b"K\x01e\x85e\x85R."),
+        "it calls OrderedDict",
+    ),
+    "pth: a tensor without a storage": (
+        pth(b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tRs."),
+        "w has no storage",
+    ),
+    "pth: a tensor without sizes": (
+        pth(b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n(NNNNtRs."),
+        "w has impossible sizes",
+    ),
+    "pth: a call without a tensor": (
+        pth(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R."),
+        "it calls _rebuild_tensor_v2 otherwise than",
+    ),
     "pth: a pickle cut off": (pth(b"\x80\x02J\x01"), "is not a whole PyTorch file"),
     "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "no state_dict in it"),
     "pth: bytes as large as all memory": (
@@ -218,6 +249,14 @@ def test_a_pickle_runs_nothing(tmp_path):
     (tmp_path / "was-here").unlink()  # so the call works where a pickle may call
     assert "it holds posix.system, and only tensors are read" in refused(tmp_path / "x.pth", pth(content))
     assert not (tmp_path / "was-here").exists()
+
+
+def test_a_dict_whose_methods_a_pickle_hides_is_read_all_the_same(tmp_path):
+    hidden = b"}X\x05\x00\x00\x00itemsK\x01sb"  # an attribute of the dict
+    tensor = b"X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."
+    content = pth(b"\x80\x02ccollections\nOrderedDict\n)R" + hidden + tensor, **{"0": np.float32([1, 2]).tobytes()})
+    (tmp_path / "x.pth").write_bytes(content)
+    assert checkpoint.read(tmp_path / "x.pth").tensors["w"].tolist() == [1, 2]
 
 
 def test_a_compressed_or_overlapping_zip(tmp_path):
@@ -267,24 +306,74 @@ def test_a_file_cut_anywhere(kind, tmp_path, whole):
         assert kind in ("ckpt", "plain") and found < complete  # cut just between two entries
 
 
-def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
-    path = tmp_path / "damaged"
-    place = st.one_of(st.floats(0, 1), st.floats(0, 0.02))
+def parts_of(whole):
+    """What is damaged, and how it becomes a file: whole files, and what lies behind a checksum or a length."""
+    parts = {kind: (content, bytes) for kind, content in whole.items()}
+    with zipfile.ZipFile(io.BytesIO(whole["pth"])) as archive:
+        files = {name.rpartition("/")[2]: archive.read(name) for name in archive.namelist()}
+    held, text = files.pop("data.pkl"), b'{"class_names": ["a", "b"], "mean": [0.5, 0.5, 0.5], "stages": [[1, 64, 1]]}'
+    end = 8 + int.from_bytes(whole["safetensors"][:8], "little")
+    head, body = whole["safetensors"][8:end], whole["safetensors"][end:]
+    return parts | {
+        "pickle": (held, lambda content: pth(content, **files)),
+        "header": (head, lambda content: safetensors(content, body)),
+        "entry": (text, lambda content: entry_of(content.decode("latin-1"))),
+    }
 
-    @settings(max_examples=250, deadline=None, database=None, derandomize=True)
-    @given(st.sampled_from(sorted(whole)), st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=4))
-    def damaged(kind, changes):
-        content = bytearray(whole[kind])
-        for where, value in changes:
-            content[int(where * (len(content) - 1))] = value
-        path.write_bytes(content)
+
+def damaged(content, changes):
+    """The bytes after these changes; a splice puts what stands elsewhere in between."""
+    for what, where, value in changes:
+        if what == "splice":
+            at = int(where * len(content))
+            content = content[:at] + content[at // 2 :][:value] + content[at:]
+        elif content:
+            content = damage(content, [(what, where, value % 8 if what == "flip" else value)])
+    return content
+
+
+def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
+    path, parts = tmp_path / "damaged", parts_of(whole)
+    place = st.one_of(st.floats(0, 1), st.floats(0, 0.02))
+    change = st.tuples(st.sampled_from(["set", "flip", "drop", "cut", "splice"]), place, st.integers(0, 255))
+
+    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @given(st.sampled_from(sorted(parts)), st.lists(change, min_size=1, max_size=4))
+    def read_or_refused(kind, changes):
+        content, file_of = parts[kind]
+        path.write_bytes(file_of(damaged(content, changes)))
         try:
             weights = checkpoint.read(path)
         except CheckpointError:
             return
-        assert sum(value.nbytes for value in weights.tensors.values()) <= 4 * len(content)
+        assert sum(value.nbytes for value in weights.tensors.values()) <= 4 * path.stat().st_size
 
-    damaged()
+    read_or_refused()
+
+
+@pytest.mark.parametrize("bug", [AttributeError, TypeError, KeyError, IndexError])
+@pytest.mark.parametrize(
+    "kind, place",
+    [
+        ("ckpt", "readers.array"),
+        ("safetensors", "readers._place"),
+        ("onnx", "readers.integers"),
+        ("pth", "pth.tensor"),
+        ("pth", "pth.Stored"),
+        ("pth", "pth.Reader.find_class"),
+        ("plain", "dialects.translate"),
+        ("ckpt", "reading.info_of"),
+    ],
+)
+def test_a_bug_of_ours_is_not_told_as_damage(kind, place, bug, whole, tmp_path, monkeypatch):
+    def broken(*_):
+        raise bug("of ours")
+
+    (tmp_path / "x").write_bytes(whole[kind])
+    checkpoint.read(tmp_path / "x")
+    monkeypatch.setattr(f"mslab.checkpoint.{place}", broken)
+    with pytest.raises(bug, match="of ours"):
+        checkpoint.read(tmp_path / "x")
 
 
 def test_more_tensors_than_allowed(tmp_path, monkeypatch):

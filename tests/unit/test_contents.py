@@ -6,7 +6,8 @@ from helpers import draw
 from PIL import Image
 
 from mslab.check import check_dataset, content
-from mslab.check.report import DatasetReport, Picture, Split
+from mslab.check.records import ImageRecord, Split
+from mslab.check.report import DatasetReport
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_images_that_were_saved_again_look_like_what_they_were(tmp_path):
 def hashed(*hashes: int) -> DatasetReport:
     """A report on images with these perceptual hashes."""
     pictures = [
-        Picture(f"a/{n}.png", 1, "", sha256=bytes([n]), phash=h.to_bytes(8, "big")) for n, h in enumerate(hashes)
+        ImageRecord(f"a/{n}.png", 1, "", sha256=bytes([n]), phash=h.to_bytes(8, "big")) for n, h in enumerate(hashes)
     ]
     return DatasetReport(root=None, splits={"": Split("", None, classes={"a": pictures})})
 

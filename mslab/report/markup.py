@@ -1,0 +1,60 @@
+"""What pages are made of: tables in HTML, and a run's figures as JSON for scripts that read the page."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from mslab.errors import MslabError
+from mslab.runs.folder import RunFolder
+
+
+def shaded(count: int, share: float) -> Markup:
+    """A number on a ground that is the deeper the larger its share; nothing for 0."""
+    style = "display:block;text-align:right;padding:0 .4em;background:rgba(53,132,228,{:.2f})"
+    return Markup(f'<span style="{style}">{{}}</span>').format(0.7 * share, count or "")
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
+    """An HTML table; texts are escaped, Markup is taken as it is."""
+
+    def line(tag: str, cells: Iterable[str]) -> Markup:
+        inside = Markup("").join(Markup("<{0}>{1}</{0}>").format(Markup(tag), text) for text in cells)
+        return Markup("<tr>{}</tr>").format(inside)
+
+    body = Markup("").join(line("td", row) for row in rows)
+    return Markup('<div style="overflow-x:auto"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(
+        line("th", head), body
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's content, {} where it is not there. Raises MslabError where it is no JSON."""
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError:
+        raise MslabError(f"{path} is no JSON.", expected="the file that mslab wrote", fix="restore it") from None
+
+
+def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same with null in place of NaN, which JSON has not."""
+    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+
+
+def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's JSON says of a run; `result` is its eval.json."""
+    content = {"path": str(run.path), "config": run.settings.model_dump(), "manifest": run.manifest}
+    return content | {"history": plain(run.history), "eval": result}
+
+
+def embedded(content: Mapping[str, Any]) -> Markup:
+    """JSON that cannot end the element it stands in, for scripts that read the page."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)

@@ -1,0 +1,105 @@
+"""Images whose label is probably wrong, to look at: in a terminal, in a notebook, on a page. Needs no MindSpore."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+from rich import box
+from rich.table import Table
+
+from mslab.report import markup
+from mslab.runtime.tables import cell, render, shown
+
+if TYPE_CHECKING:
+    from mslab.data import sources
+
+COLUMNS = ["file", "split", "label", "suggested", "p_label", "p_suggested", "rank"]  # of suspects.csv
+PICTURED = 200  # suspects that the page shows; a thumbnail has about 3 kB
+LISTED = 20  # and the terminal
+ADVICE = "suspects are for a person to look at; nothing was changed"
+
+
+class Suspects(list[dict[str, Any]]):
+    """Rows with the keys of COLUMNS, the least credible label first, and what was looked at; shows itself."""
+
+    def __init__(
+        self,
+        rows: list[dict[str, Any]],
+        root: str,
+        checkpoint: str,
+        folds: dict[str, int],  # of each split
+        images: "dict[str, sources.ImageSource]",  # of each split
+        places: list[int],  # of each row: the position of its image in its split
+    ) -> None:
+        super().__init__(rows)
+        self.root, self.checkpoint, self.folds, self.images, self.places = root, checkpoint, folds, images, places
+
+    @property
+    def total(self) -> int:
+        return sum(map(len, self.images.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `mslab suspects --json`."""
+        return {
+            "schema": 1,
+            "data": self.root,
+            "checkpoint": self.checkpoint,
+            "images": {name: len(images) for name, images in self.images.items()},
+            "folds": self.folds,
+            "suspects": list(self),
+        }
+
+    def summary(self) -> str:
+        """How many of how many, of which labels."""
+        if not self:
+            return f"no suspects among {self.total} images: every label is as credible as the others of its class"
+        labels = Counter(row["label"] for row in self)
+        most = ", ".join(f"{shown(name)} {count}" for name, count in labels.most_common(5))
+        return f"{len(self)} suspects among {self.total} images ({most}{', …' if len(labels) > 5 else ''})"
+
+    def pictures(self, most: int) -> list[str]:
+        """Thumbnails of the first suspects, for the src of a page's images."""
+        from mslab.evaluation import gradcam
+
+        rows = self[:most]
+        texts = [""] * len(rows)
+        for name, images in self.images.items():
+            own = [i for i, row in enumerate(rows) if row["split"] == name]
+            for i, thumbnail in zip(own, gradcam.thumbnails(images, [self.places[i] for i in own]), strict=True):
+                texts[i] = gradcam.data_uri(thumbnail)
+        return texts
+
+    def page(self) -> str:
+        """The page's HTML: thumbnails with label, suggestion and probabilities. Every name in it is escaped."""
+        rows = list(zip(self, self.pictures(PICTURED), strict=False))
+        file = Path(__file__).with_name("suspects.html")
+        template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
+        return template.render(found=self, rows=rows, more=len(self) - len(rows), summary=self.summary())
+
+    def __repr__(self) -> str:
+        """The first suspects as a table, how many there are, and what that means."""
+        grid = Table(box=box.SIMPLE)
+        for name in ("file", "label", "suggested", "p(label)", "p(suggested)"):
+            grid.add_column(name, justify="right" if name.startswith("p(") else "left", overflow="fold")
+        for row in self[:LISTED]:
+            words = (cell(row[key]) for key in ("file", "label", "suggested"))
+            grid.add_row(*words, f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
+        more = len(self) - LISTED
+        lines = [render(grid)] if self else []
+        lines += [f"… and {more} more in suspects.csv"] if more > 0 else []
+        return "\n".join([*lines, self.summary(), *([ADVICE] if self else [])])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                Markup('<img alt="" src="{}" style="height:56px">').format(picture),
+                *(shown(row[key]) for key in ("file", "label", "suggested")),
+                *(f"{row[key]:.3f}" for key in ("p_label", "p_suggested")),
+            ]
+            for row, picture in zip(self, self.pictures(LISTED), strict=False)
+        ]
+        text = f"{self.summary()}{f'; {ADVICE}' if rows else ''}"
+        head = ("", "file", "label", "suggested", "p(label)", "p(suggested)")
+        return str(Markup("<p>{}</p>").format(text) + (markup.table(head, rows) if rows else ""))
