@@ -12,7 +12,7 @@ from mslab.config.schema import Settings
 from mslab.errors import CheckpointError, ConfigError
 
 
-class Backbone(Protocol):
+class SavedNetwork(Protocol):
     """What a checkpoint says of the network that it holds; mslab.checkpoint.Checkpoint is one."""
 
     path: Path
@@ -35,7 +35,9 @@ class Machine:
     began: int = 1  # workers that the run began with: batch_size of its config.yaml is each one's
 
 
-def resolve(settings: Settings, images: int, backbone: Backbone | None, machine: Machine) -> tuple[Settings, list[str]]:
+def resolve(
+    settings: Settings, images: int, backbone: SavedNetwork | None, machine: Machine
+) -> tuple[Settings, list[str]]:
     """Settings with nothing left open, and a line for each that became another one than was given.
 
     `images`: for training. Stages, profile and normalisation are the backbone's own where there is one. Raises
@@ -68,7 +70,7 @@ def _of_the_network(settings: Settings) -> dict[str, Any]:
     return {"stages": stages, "profile": profile, "stem": profile["stem"]}
 
 
-def _of_the_backbone(settings: Settings, backbone: Backbone, notes: list[str]) -> dict[str, Any]:
+def _of_the_backbone(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
     """The file's own normalisation, stage table and profile."""
     changes: dict[str, Any] = {}
     given = settings.model_dump()

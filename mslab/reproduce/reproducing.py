@@ -227,7 +227,7 @@ def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path 
     told = run.manifest
     name = STAMP.sub("", run.path.resolve().name) + "-again"
     origin = {"run": str(run.path), "manifest_sha256": checkpoint.sha256(run.path / "manifest.json")}
-    source: finetuning.Parent | None = None
+    source: finetuning.Pretrained | None = None
     if told["kind"] == "transfer":
         source = finetuning.backbone_of(str(parent), told["parent"]["only"])
     elif told["kind"] == "incremental":

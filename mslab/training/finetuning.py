@@ -19,7 +19,7 @@ from mslab.training import freezing
 
 
 @dataclass(frozen=True)
-class Parent:
+class Pretrained:
     """The checkpoint that a run begins from."""
 
     kind: str  # of the run: transfer or incremental
@@ -39,11 +39,11 @@ class Parent:
         return rows
 
 
-def backbone_of(path: str | Path, only: str | None = None) -> Parent:
+def backbone_of(path: str | Path, only: str | None = None) -> Pretrained:
     """A backbone to put a fresh head on. Raises CheckpointError where the file is none, or not exactly a network."""
     weights = read_backbone(path)
     weights.check()
-    return Parent("transfer", weights, only)
+    return Pretrained("transfer", weights, only)
 
 
 def read_backbone(path: str | Path) -> Checkpoint:
@@ -61,7 +61,7 @@ def read_backbone(path: str | Path) -> Checkpoint:
     return weights
 
 
-def network_of(source: str | Path) -> Parent:
+def network_of(source: str | Path) -> Pretrained:
     """A whole network to train on. Raises CheckpointError where it has no head, or no names of classes."""
     weights = checkpoint.read(measuring.best_file(source))
     if not weights.head or not weights.info.get("class_names"):
@@ -72,10 +72,10 @@ def network_of(source: str | Path) -> Parent:
             fix="for a fresh head: mslab transfer CONFIG --backbone FILE",
         )
     weights.check()
-    return Parent("incremental", weights)
+    return Pretrained("incremental", weights)
 
 
-def check_fit(settings: Settings, parent: Parent) -> None:
+def check_fit(settings: Settings, parent: Pretrained) -> None:
     """CheckpointError or ConfigError where the file does not suit the settings."""
     weights, whole = parent.checkpoint, parent.kind == "incremental"
     if whole and weights.hidden != settings.head_hidden:
@@ -99,7 +99,7 @@ def check_fit(settings: Settings, parent: Parent) -> None:
         )
 
 
-def load_parent(network: nn.Cell, weights: Weights, manifest: Mapping[str, Any]) -> str:
+def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, Any]) -> str:
     """Put a parent's weights into a fresh network: its backbone and, in incremental training, its head's known rows."""
     only = manifest["parent"].get("only")
     text = load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone", only)

@@ -26,7 +26,7 @@ from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import build, finetuning, freezing, launching
 from mslab.training.callbacks import Callbacks, ProgressBar
-from mslab.training.finetuning import Parent
+from mslab.training.finetuning import Pretrained
 from mslab.training.launching import Cluster
 from mslab.training.loop import fit
 from mslab.training.trainer import Trainer
@@ -53,7 +53,7 @@ class Job:
     settings: Settings
     report: DatasetReport  # of its images, checked
     name: str  # of the run folder, before the date
-    parent: Parent | None = None  # the checkpoint it begins from
+    parent: Pretrained | None = None  # the checkpoint it begins from
     epoch_images: int | None = None  # training images an epoch, where that is not all of them once
     reproduces: dict[str, Any] | None = None  # the run that it repeats, for the manifest
 

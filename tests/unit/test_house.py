@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT
 
+import mslab
+
 PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
@@ -51,6 +53,30 @@ def test_imports_go_down_the_list_of_rooms(room):
             if first == "mslab" and rest and rest[0] in ROOMS and rest[0] != room:
                 assert rest[0] in below, f"{file} imports {rest[0]}, which is above it"
                 assert room not in ("model", "schedule"), f"{file} reads alone: it imports nothing of mslab"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_no_module_and_no_function_has_outgrown_a_readers_screen(file):
+    text = file.read_text(encoding="utf-8")
+    kind = "__init__" if file.stem == "__init__" else "module"
+    assert text.count("\n") <= MOST[kind], f"{file} is longer than {MOST[kind]} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= MOST["function"], f"{file}: {node.name} has {lines} lines"
+
+
+def test_no_two_public_classes_share_a_name():
+    places: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(file.relative_to(PACKAGE).as_posix())
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_room_hides_a_public_function():
+    assert not set(mslab.PUBLIC) & set(ROOMS)
 
 
 def test_within_a_room_no_two_modules_import_each_other():
