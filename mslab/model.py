@@ -2,6 +2,8 @@
 
 Deep Residual Learning (He et al. 2015), with the stride on the 3x3 convolution as torchvision and mindcv have it.
 Parameter names are mindcv's. Edit STAGES here, or give `stages` in a config, and show, train, transfer and eval follow.
+
+The first of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 from collections.abc import Mapping, Sequence

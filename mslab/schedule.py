@@ -2,6 +2,8 @@
 
 Every curve is as long as its run, float32 (epochs * steps_per_epoch,), and exact at its borders: a part that ends at
 epoch 5 has its last value at the first step of epoch 6, where the next part begins; the last one at the last step.
+
+The second of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 import math

@@ -63,7 +63,7 @@ def available() -> int:
     """Bytes of memory that can be had without swapping, within the limit of a container (cgroup v2)."""
     import psutil  # comes with MindSpore
 
-    free = psutil.virtual_memory().available
+    free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))

@@ -163,6 +163,7 @@ class Store:
 
     def rows(self, path: Path, batches: Iterator[tuple[np.ndarray, np.ndarray]], order: np.ndarray) -> np.ndarray:
         """The features in this file, float32 (n, channels), memory-mapped. `order`: which image comes when."""
+        rows: np.ndarray
         try:
             rows = np.load(path, mmap_mode="r")
             if rows.shape == (len(order), self.channels) and rows.dtype == np.float32:
@@ -173,15 +174,16 @@ class Store:
         self.computed += 1
 
         def compute(temporary: Path) -> None:
-            rows = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(order), self.channels))
+            written = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(order), self.channels))
             at = 0
             for images, _ in batches:
                 full = np.zeros((self.batch_size, *images.shape[1:]), images.dtype)  # another shape would compile anew
                 full[: len(images)] = images
-                rows[order[at : at + len(images)]] = self.forward(ms.Tensor(full)).asnumpy()[: len(images)]
+                written[order[at : at + len(images)]] = self.forward(ms.Tensor(full)).asnumpy()[: len(images)]
                 at += len(images)
                 self.meter.update(f"features: {at}/{len(order)} images", len(images))
-            rows.flush()
+            written.flush()
 
         checkpoint.replace_atomically(path, compute)
-        return np.load(path, mmap_mode="r")
+        rows = np.load(path, mmap_mode="r")
+        return rows

@@ -1,5 +1,7 @@
 """The learning rates of a run: which of schedule.py's curves its settings ask for, and how long it is."""
 
+import math
+
 import numpy as np
 
 from mslab import schedule
@@ -34,7 +36,7 @@ def rates_of(config: Settings, steps_per_epoch: int, factor: float = 1.0) -> np.
 
 def lr_factor(config: Settings, workers: int) -> float:
     """The factor on lr_max where so many workers share a step (linear: Goyal et al. 2017; sqrt: Krizhevsky 2014)."""
-    return {"none": 1.0, "linear": float(workers), "sqrt": workers**0.5}[config.lr_scaling]
+    return {"none": 1.0, "linear": float(workers), "sqrt": math.sqrt(workers)}[config.lr_scaling]
 
 
 def check_rates(rates: np.ndarray, steps: int) -> None:

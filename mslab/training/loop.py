@@ -3,6 +3,8 @@
 trainer (trainer.py) holds the network and makes its step, run (runs/folder.py) writes what is left behind, callbacks
 (callbacks.py) look on. history.csv is written before last.ckpt, and last.ckpt makes an epoch count: a run that is
 killed at any moment goes on after the last epoch that counts.
+
+The third of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 import logging

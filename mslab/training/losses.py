@@ -28,7 +28,8 @@ def class_weights(counts: np.ndarray, weighted_loss: int) -> np.ndarray:
     # class_weights([30, 10], 2) -> [0.667, 2.0]
     counts = np.asarray(counts, np.float64)
     balanced = counts.sum() / (len(counts) * counts)
-    return {0: np.ones_like(balanced), 1: np.sqrt(balanced), 2: balanced}[weighted_loss].astype(np.float32)
+    weights: np.ndarray = {0: np.ones_like(balanced), 1: np.sqrt(balanced), 2: balanced}[weighted_loss]
+    return weights.astype(np.float32)
 
 
 class CrossEntropy(nn.Cell):

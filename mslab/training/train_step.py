@@ -1,4 +1,7 @@
-"""What a training run does in each step: forward, loss, gradients, update. MindSpore compiles it into one graph."""
+"""What a training run does in each step: forward, loss, gradients, update. MindSpore compiles it into one graph.
+
+The last of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -201,8 +201,9 @@ class Trainer:
 
     def state(self) -> dict[str, ms.Parameter]:
         """What last.ckpt holds: weights, moments, the step counter. The learning rates follow from the settings."""
-        own = {n: p for n, p in self.current.step.parameters_dict().items() if not n.startswith("learning_rate")}
-        return self.network.parameters_dict() | own
+        found: dict[str, ms.Parameter] = self.network.parameters_dict()
+        found |= {n: p for n, p in self.current.step.parameters_dict().items() if not n.startswith("learning_rate")}
+        return found
 
     def resume(self, last: Checkpoint | None, epoch: int) -> str:
         """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.

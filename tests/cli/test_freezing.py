@@ -16,4 +16,4 @@ def test_on_the_command_line(parent, squares, inside):
     assert "frozen: 45 of 47 tensors (stem, layer1, layer2); from epoch 2 on layer2 is trained" in done.stderr
     config = load_settings(newest() / "config.yaml")
     assert config.unfreeze == {"2": "layer2"} and config.lr_scale == {"layer2": 0.5}
-    assert config.profile == model.PROFILE and config.stages == [[1, 8, 1], [1, 8, 2]]
+    assert config.network_profile() == model.PROFILE and config.stages == [[1, 8, 1], [1, 8, 2]]

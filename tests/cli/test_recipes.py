@@ -40,7 +40,7 @@ def test_recipes_are_run_again_and_held_against_what_was_measured(kit):
     assert "identical" in recipes.table(rows)
     file = recipes.MEASURED / "one" / "history.csv"
     text = file.read_text()
-    measured = RunFolder.read(recipes.MEASURED / "one").rows[-1]
+    measured = RunFolder.read(recipes.MEASURED / "one").history[-1]
     file.write_text(text.replace(f"{measured['val_acc']:.6g}", "0.123"))
     done = cli("reproduce-all", "--fastest", "--json", "-")
     (row,) = json.loads(done.stdout)["recipes"]

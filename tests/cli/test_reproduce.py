@@ -382,7 +382,7 @@ def test_the_epoch_and_the_step_where_runs_part_are_named(run, copy):
 
 
 def test_tolerance_is_of_accuracies_and_five_times_that_of_losses(run, copy):
-    rows = RunFolder.read(run).rows
+    rows = RunFolder.read(run).history
     change_row(copy / "history.csv", 1, train_loss=f"{rows[1]['train_loss'] * 1.08:.6g}")
     rehash(copy)
     result, text = once_more(run, other=str(copy))

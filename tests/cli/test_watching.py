@@ -164,11 +164,11 @@ def test_a_real_run_is_followed_to_its_end_and_ctrl_c_ends_the_watching_only(thr
 
     def ending(self, *rest):
         commit(self, *rest)
-        if self.epoch == 1:
+        if self.epochs_done == 1:
             watching_it.extend(Terminal().start(self.path) for _ in range(2))
         for terminal in watching_it:
-            terminal.shows(f"epoch {self.epoch}/3  running")
-        if self.epoch == 2:
+            terminal.shows(f"epoch {self.epochs_done}/3  running")
+        if self.epochs_done == 2:
             stopped = watching_it.pop()
             os.write(stopped.master, b"\x03")
             code, after = stopped.end()
@@ -324,7 +324,7 @@ def test_a_run_holds_the_lock_until_it_ends_and_notes_a_warning_at_once(parent, 
 def test_a_killed_process_lets_go_of_the_lock(run, inside):
     folder = run.rename(inside / "other")  # whose train.log nobody has open
     (folder / "train.log").unlink()
-    script = f"from mslab.runs.folder import Run\nwith Run.open({str(folder)!r}).recording():\n    print(input())\n"
+    script = f"from mslab.runs.folder import RunFolder\nwith RunFolder.open({str(folder)!r}).recording():\n    print(input())\n"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) as training:
         while not (folder / "train.log").exists() or watching.is_free(folder / "train.log"):
@@ -340,7 +340,7 @@ def test_the_time_that_is_left(run):
     now = time.time()
     os.utime(run / "history.csv", (now - 4, now - 4))
     assert watching.left(opened) == "6 min"  # 37 epochs of 10 s, of which 4 s have passed
-    opened.rows = opened.rows * 13
+    opened.history = opened.history * 13
     assert watching.left(opened) in ("5 s", "6 s")
     assert [watching.duration(s) for s in (0, 89, 91, 5300, 5500, 1e6)] == [
         "0 s",
