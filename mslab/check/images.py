@@ -98,9 +98,8 @@ def grey(report: DatasetReport) -> Iterator[Finding]:
             if modes:
                 told = ", ".join(f"{number} of {len(pictures)} are {names[mode]}" for mode, number in modes.items())
                 text = f"({told}; they become RGB without loss)"
-                yield Finding(
-                    "mode", "info", f"{split.show(class_name)}/", text, "nothing, if the other classes are alike"
-                )
+                fix = "nothing, if the other classes are alike"
+                yield Finding("mode", "info", f"{split.show(class_name)}/", text, fix)
 
 
 def aspect(report: DatasetReport) -> Iterator[Finding]:
@@ -131,8 +130,5 @@ RULES = [
     per_image("mode", "warning", _mode, DatasetReport.convert),
     per_image("exif-orientation", "warning", _turned, DatasetReport.convert),
     per_image("blank", "warning", _blank, lambda report, split: "replace it, or remove it"),
-    small,
-    grey,
-    aspect,
-    size,
+    *(small, grey, aspect, size),
 ]

@@ -22,10 +22,8 @@ def stray_folders(report: DatasetReport) -> Iterator[Finding]:
             place = split.root / name
             inside = sum(1 for _ in place.iterdir()) if os.access(place, os.R_OK) else 0
             left = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
-            text = (
-                f"({left}; no class of images. MindSpore would make it class {index} and shift every label from there "
-                "on by one)"
-            )
+            text = f"({left}; no class of images. MindSpore would make it class {index} and shift every label from "
+            text += "there on by one)"
             yield Finding("stray-folder", "error", f"{split.show(name)}/", text, report.move(split), place)
 
 
@@ -166,13 +164,12 @@ def collisions(report: DatasetReport) -> Iterator[Finding]:
 
 def numeric_order(report: DatasetReport) -> Iterator[Finding]:
     names = report.class_names
-    natural = sorted(names, key=lambda name: _numbers_apart(name))
+    natural = sorted(names, key=_numbers_apart)
     if names != natural:
         order = ", ".join(names[:4])
         text = f"(classes are sorted by name, which gives {order} …, not by number: index and name differ)"
-        yield Finding(
-            "numeric-order", "warning", ".", text, f"use the class names, or name them 01, 02 …: {natural[0]} first"
-        )
+        fix = f"use the class names, or name them 01, 02 …: {natural[0]} first"
+        yield Finding("numeric-order", "warning", ".", text, fix)
 
 
 def _numbers_apart(name: str) -> list[str | int]:
@@ -194,19 +191,5 @@ def awkward_names(report: DatasetReport) -> Iterator[Finding]:
                 yield Finding("name", "info", split.show(bad[0]), many, fix)
 
 
-RULES = [
-    stray_folders,
-    empty_classes,
-    wrong_level,
-    class_count,
-    class_names_differ,
-    same_folder,
-    nested_folders,
-    links,
-    closed_folders,
-    collisions,
-    beside_splits,
-    stray_files,
-    numeric_order,
-    awkward_names,
-]
+RULES = [stray_folders, empty_classes, wrong_level, class_count, class_names_differ, same_folder, nested_folders]
+RULES += [links, closed_folders, collisions, beside_splits, stray_files, numeric_order, awkward_names]
