@@ -75,7 +75,7 @@ def build_animals(root: Path, wheel: Path | None = None) -> None:
     for name in missing:
         write(root, name, plans[name], images)
     for name in COUNTS:
-        numbers = ", ".join(f"{split} {count(root / name / split)}" for split in NINE)
+        numbers = ", ".join(f"{split} {sum(1 for _ in files_of(root / name / split))}" for split in NINE)
         log.info(f"{root / name}: {numbers} silhouettes")
         if digests(root / name)[1] != FILES[name]:
             log.info(
@@ -310,10 +310,6 @@ def difference(folder: Path, name: str) -> str:
 
 def files_of(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if not path.is_dir())
-
-
-def count(folder: Path) -> int:
-    return sum(1 for _ in files_of(folder))
 
 
 def digests(folder: Path) -> tuple[str, str]:

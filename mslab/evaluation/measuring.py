@@ -11,6 +11,7 @@ from mindspore import nn
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
+from mslab.checkpoint.converting import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError, RunError
@@ -71,11 +72,7 @@ class Mirrored(nn.Cell):
         return ms.ops.log(shares / 2)
 
 
-STANDARD: dict[str, Any] = {  # where a file does not tell
-    "image_size": 224,
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
-}
+STANDARD: dict[str, Any] = {"image_size": 224, **IMAGENET}  # where a file does not tell
 PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # of a checkpoint's entry
 
 
@@ -87,6 +84,11 @@ class Loaded:
     class_names: list[str]  # in index order
     info: dict[str, Any]  # the checkpoint's `mslab` entry: image_size, mean, std, stages, profile
     path: Path
+
+    def fold(self, batch: int, device: str) -> None:
+        """Fold small maps on a CPU for batches of this many images."""
+        if device == "cpu":
+            cpu_layout.fold_small_maps(self.network.backbone, batch, self.info["image_size"], cores())
 
     def preprocess(self, image: Any) -> np.ndarray:
         """A file, its bytes, or a list of either -> float32 (N, 3, S, S) as the network saw it in evaluation."""
@@ -156,8 +158,7 @@ def evaluate(
     loaded = load_network(run_or_ckpt)
     names = same_classes(loaded, report)
     size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
-    if taken == "cpu":
-        cpu_layout.fold_small_maps(loaded.network.backbone, batch_size, size, cores())
+    loaded.fold(batch_size, taken)
     batches = batching.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
     result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
     return {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"tta": "mirror"} if tta else {}) | result

@@ -14,7 +14,10 @@ from mslab.runtime import console
 
 
 def empty_table(
-    title: str | None, names: Sequence[str], left: Container[str] = ("",), overflow: OverflowMethod = "ellipsis"
+    title: str | Text | None,
+    names: Sequence[str | Text],
+    left: Container[str | Text] = ("",),
+    overflow: OverflowMethod = "ellipsis",
 ) -> Table:
     """A table of these columns without rows. Columns named in `left` hold words, the others numbers."""
     table = Table(box=box.SIMPLE, title=title)
