@@ -73,13 +73,13 @@ def hand_in(path: Path, seed: int, large: bool) -> None:
 
     from mslab import checkpoint, model
     from mslab.config import dump_config, load_config
-    from mslab.data.mushrooms import drawing
+    from mslab.data.mushrooms.species import CLASSES
 
     ms.set_seed(seed + 1)
     stages = [list(row) for row in (model.STAGES if large else SMALL)]
     backbone = model.resnet50_backbone(stages)
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
-    names = sorted(drawing.CLASSES["mushrooms9"])
+    names = sorted(CLASSES["mushrooms9"])
     info = {"schema": 1, "class_names": names, "image_size": SIZE, "resize_size": SIZE, "stages": stages}
     info |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     config = load_config({"train_data": "train", "val_data": "val", "class_num": 9, "stages": stages, "seed": seed})

@@ -9,7 +9,6 @@ from mslab.check.records import Finding, ImageRecord, Split
 from mslab.check.report import DatasetReport
 
 GREY = ("1", "L", "P")  # nothing is lost when these become RGB
-COLOUR = ("RGB",)
 LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", "LA", "PA"), "transparency")
 SUFFIX_FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",), ".bmp": ("BMP", "DIB")}
 SUFFIX_FORMATS |= {".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",), ".webp": ("WEBP",)}
@@ -63,7 +62,7 @@ def _animated(picture: ImageRecord) -> str:
 
 
 def _mode(picture: ImageRecord) -> str:
-    if picture.mode in GREY + COLOUR:
+    if picture.mode in (*GREY, "RGB"):
         return ""
     lost = LOST.get(picture.mode, "depth beyond 8 bits")
     return f"mode {picture.mode}: MindSpore turns it into 8-bit RGB and drops {lost}"

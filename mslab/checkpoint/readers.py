@@ -133,12 +133,11 @@ def read_safetensors(content: memoryview) -> Found:
 def _place(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, int]]:
     whole = isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
     lists = [entry.get(key) for key in ("shape", "data_offsets")] if whole else []
-    if not whole or not all(isinstance(row, list) and all(type(n) is int for n in row) for row in lists):
+    numbers = whole and all(isinstance(row, list) and all(type(n) is int for n in row) for row in lists)
+    if not numbers or len(lists[1]) != 2:
         raise ValueError(f"{name} is not described")
-    shape, offsets = lists
-    if len(offsets) != 2:
-        raise ValueError(f"{name} is not described")
-    return tuple(shape), (offsets[0], offsets[1])
+    shape, (start, end) = lists
+    return tuple(shape), (start, end)
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

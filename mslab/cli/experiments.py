@@ -1,16 +1,13 @@
 """Many runs, or trials that keep no weights: the demo, sweeps, repetitions, the learning rate, the batch size."""
 
 import functools
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
-from mslab.cli.options import app, checked, checked_config, checked_data, emit, job, picture
-
-log = logging.getLogger("mslab")
+from mslab.cli.options import app, checked, checked_config, checked_data, emit, job, log, picture
 
 
 @job(app, "demo")

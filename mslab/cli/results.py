@@ -1,6 +1,5 @@
 """What a run is good for: watch, measure, report, predict, serve, export it; verify, archive and reproduce it."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,10 +7,8 @@ from typing import Annotated
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
-from mslab.cli.options import app, checked, emit, job, print_text, report_run, write_json
+from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
 from mslab.runtime import console, devices
-
-log = logging.getLogger("mslab")
 
 
 @job(app, "watch")

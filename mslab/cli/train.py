@@ -1,20 +1,17 @@
 """Training: from scratch, on from saved weights, alone or with several workers; and what can be known before it."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
-from mslab.cli.options import app, checked_config, emit, job, picture, print_text, report_run
+from mslab.cli.options import app, checked_config, emit, job, log, picture, print_text, report_run
 from mslab.errors import ConfigError
 
 if TYPE_CHECKING:
     from mslab.config import Settings
     from mslab.training.launching import Cluster
-
-log = logging.getLogger("mslab")
 
 
 @job(app, "doctor")

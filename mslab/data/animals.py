@@ -9,7 +9,6 @@ The number in a name is the image's place in the package. The package is opened 
 import gzip
 import hashlib
 import io
-import logging
 import math
 import os
 import pickle
@@ -31,9 +30,7 @@ from PIL import Image
 
 from mslab.checkpoint.pth import only, unpickled
 from mslab.errors import DatasetError
-from mslab.runtime.console import Meter
-
-log = logging.getLogger("mslab")
+from mslab.runtime.console import Meter, log
 
 PACKAGE = "animal-mnist==0.4"
 SHA256 = "aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce"  # of animal_mnist-0.4-py3-none-any.whl

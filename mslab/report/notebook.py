@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # of history that are shown
 SHOWN = 12  # its last rows that are
 BARS = 5  # most probable classes of a prediction that are drawn
-Picture = Any  # a Pillow image
 
 
 class Run:
@@ -302,8 +301,8 @@ class Prediction:
     class_name: str
     probability: float
     probabilities: dict[str, float]  # of every class
-    picture: Picture  # at most 112 pixels
-    heat_map: Picture  # as the network saw it, warm where it saw what spoke for class_name (Grad-CAM)
+    picture: Any  # a Pillow image of at most 112 pixels
+    heat_map: Any  # as the network saw it, warm where it saw what spoke for class_name (Grad-CAM)
     true_name: str | None = None  # its label, where it has one
 
     def __repr__(self) -> str:

@@ -1,6 +1,5 @@
 """What is installed, and what has to be set before MindSpore starts. Imports no MindSpore."""
 
-import logging
 import os
 import platform
 import re
@@ -10,8 +9,7 @@ from pathlib import Path
 
 from mslab.errors import DeviceError
 from mslab.runtime import cuda
-
-log = logging.getLogger("mslab")
+from mslab.runtime.console import log
 
 
 def version(package: str) -> str:

@@ -24,12 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from mslab.check import cores
-from mslab.data.mushrooms.marks import MARKS
 from mslab.data.mushrooms.scene import CAMERAS, draw_image
-from mslab.data.mushrooms.shape import SHAPES
-from mslab.data.mushrooms.species import CLASSES, PALETTE
-
-__all__ = ["CAMERAS", "CLASSES", "COUNTS", "MARKS", "PALETTE", "SHAPES", "VERSION", "draw_datasets", "draw_image"]
+from mslab.data.mushrooms.species import CLASSES
 
 VERSION = 1  # raise it whenever the drawing changes: then a folder drawn before is not taken for a new one
 SPLITS = ("train", "val", "test")
