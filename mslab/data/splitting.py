@@ -1,7 +1,7 @@
 """`mslab data split`: one folder of classes -> train, val and test, stratified; look-alikes stay together."""
 
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,9 +66,7 @@ def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[s
     order = seeding.stream("split", seed).permutation(len(groups))
     parts: dict[str, list[ImageRecord]] = {"train": [], **{part: [] for part in shares}}
     for index in sorted(order, key=lambda index: -len(groups[index])):  # large groups first: singles fill up exactly
-        counts: dict[str, int] = defaultdict(int)
-        for picture in groups[index]:
-            counts[picture.class_name] += 1
+        counts = Counter(picture.class_name for picture in groups[index])
         fits = (part for part in shares if all(wanted[part][name] >= number for name, number in counts.items()))
         part = next(fits, "train")
         parts[part] += groups[index]

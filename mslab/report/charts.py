@@ -100,9 +100,8 @@ def line_chart(
     parts = frame(axes, [t for t in ticks(low_x, high_x, 8, whole=True) if low_x <= t <= high_x], steps, xlabel)
     for at, text in marks:
         x = axes.x(at)
-        anchor = "end" if x > WIDTH / 2 else "start"
+        anchor, place = ("end", x - 4) if x > WIDTH / 2 else ("start", x + 4)
         parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        place = x + (-4 if anchor == "end" else 4)
         parts.append(f'<text class="mark" x="{place}" y="{TOP + 10}" text-anchor="{anchor}">{escape(text)}</text>')
     for s in series:
         colour, dash = s.style % COLOURS, DASHES[s.style // COLOURS % len(DASHES)] or DASHES[s.style % len(DASHES)]

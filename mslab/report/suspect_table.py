@@ -82,10 +82,10 @@ class Suspects(list[dict[str, Any]]):
         grid = empty_table(None, [*words, "p(label)", "p(suggested)"], left=words, overflow="fold")
         for row in self[:LISTED]:
             grid.add_row(*(cell(row[key]) for key in words), f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
-        more = len(self) - LISTED
-        lines = [render(grid)] if self else []
-        lines += [f"… and {more} more in suspects.csv"] if more > 0 else []
-        return "\n".join([*lines, self.summary(), *([ADVICE] if self else [])])
+        if not self:
+            return self.summary()
+        more = [f"… and {len(self) - LISTED} more in suspects.csv"] * (len(self) > LISTED)
+        return "\n".join([render(grid), *more, self.summary(), ADVICE])
 
     def _repr_html_(self) -> str:
         rows = [

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from mslab import checkpoint, model
-from mslab.check import DatasetReport, check_dataset
+from mslab.check import DatasetReport
+from mslab.check.training_data import report_of
 from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring, metrics
@@ -65,14 +66,7 @@ def look(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
 def images_of(run: RunFolder) -> DatasetReport:
     """The report of the run's images. Raises DatasetError where they are not those that it was trained on."""
     config, data = run.settings, run.manifest["data"]
-    report = check_dataset(
-        config.train_data,
-        config.val_data,
-        class_num=config.class_num,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        skip_content=data.get("skip_check", False),
-    )
+    report = report_of(config, data.get("skip_check", False))
     report.raise_errors()
     if report.fingerprint != data["fingerprint"]:
         raise DatasetError(
