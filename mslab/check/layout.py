@@ -51,11 +51,10 @@ def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
     for split in others:
         missing = sorted(first.classes.keys() - split.classes.keys())
         extra = sorted(split.classes.keys() - first.classes.keys())
-        for code, names, other, what in (
-            ("class-missing", missing, extra, "every later class would get another index there"),
-            ("class-extra", extra, missing, "the network has no output for it"),
+        for code, names, other, has, lacks, what in (
+            ("class-missing", missing, extra, first, split, "every later class would get another index there"),
+            ("class-extra", extra, missing, split, first, "the network has no output for it"),
         ):
-            has, lacks = (first, split) if code == "class-missing" else (split, first)
             for name in names:
                 like = next((n for n in other if plain_name(n) == plain_name(name)), None)
                 fix = f"rename {like!r} to {name!r}" if like else "give every split the same class folders"

@@ -58,8 +58,7 @@ def build_animals(root: Path, wheel: Path | None = None) -> None:
     """Build animals9 and animals2 under `root`; what is already there stays. `wheel`: the package, not from pip."""
     start = time.perf_counter()
     missing = [name for name in COUNTS if not os.path.lexists(root / name)]
-    there = [name for name in COUNTS if name not in missing]
-    if other := [(name, why) for name in there if (why := difference(root / name, name))]:
+    if other := [(name, why) for name in COUNTS if name not in missing and (why := difference(root / name, name))]:
         raise DatasetError(
             f"{root} holds folders of these names that are not these data sets.",
             details=other,

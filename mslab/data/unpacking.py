@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -180,10 +180,8 @@ def zip_name(info: zipfile.ZipInfo) -> str:
         return info.filename
     raw = info.filename.encode("cp437", "replace")
     for encoding in ("utf-8", "gbk"):
-        try:
+        with suppress(UnicodeDecodeError):
             return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
     return info.filename
 
 

@@ -14,6 +14,8 @@ from mslab.config import Source, load_settings
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, empty_table, render
 
+IMAGENET = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
+
 
 def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str] = ()) -> str:
     """The network of a config, with shapes from a real forward pass of one image."""
@@ -22,21 +24,17 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     from mslab import model
     from mslab.training import freezing
 
-    settings = load_settings(config, overrides) if config else None
-    size, classes = (settings.image_size, settings.class_num) if settings else (224, 1000)
-    stages = (settings.stages if settings else None) or model.STAGES
-    profile = model.PROFILE | dict((settings.profile if settings else None) or {})
-    if settings and settings.stem:
-        profile["stem"] = settings.stem
-    hidden, dropout = (settings.head_hidden, settings.dropout) if settings else (0, 0.0)
+    settings = load_settings(config or IMAGENET, overrides)
+    size, hidden, dropout = settings.image_size, settings.head_hidden, settings.dropout
+    stages = settings.stages or model.STAGES
+    profile = model.PROFILE | dict(settings.profile or {}) | ({"stem": settings.stem} if settings.stem else {})
     devices.start("cpu", "pynative", seed=1)
     backbone = model.resnet50_backbone(stages, profile)
-    head = model.resnet50_head(classes, backbone.channels, hidden, dropout)
+    head = model.resnet50_head(settings.class_num, backbone.channels, hidden, dropout)
     backbone.set_train(False)
     names = [parameter.name for cell in (backbone, head) for parameter in cell.get_parameters()]
-    if settings:
-        freezing.check(names, settings)
-    frozen = freezing.frozen(names, settings) if settings else frozenset()
+    freezing.check(names, settings)
+    frozen = freezing.frozen(names, settings)
 
     names = ["part", "what", "output", "tensors", "weights", "frozen" if frozen else ""]
     table = empty_table(f"input (1, 3, {size}, {size})", names, left=("part", "what", "frozen", ""))
@@ -66,9 +64,8 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     row("head", ", ".join(filter(None, steps)), head(x), [head])
     table.add_section()
     row("network", "backbone and head", head(x), [backbone, head])
-    later = [f"epoch {epoch}: {part} unfrozen" for epoch, part in (settings.unfreeze if settings else {}).items()]
-    scales = settings.lr_scale if settings else {}
-    rates = [f"learning rate of {part}: x {factor:g}" for part, factor in scales.items()]
+    later = [f"epoch {epoch}: {part} unfrozen" for epoch, part in settings.unfreeze.items()]
+    rates = [f"learning rate of {part}: x {factor:g}" for part, factor in settings.lr_scale.items()]
     return "\n".join([render(table), *later, *rates])
 
 
