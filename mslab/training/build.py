@@ -21,7 +21,7 @@ from mslab.runtime.workers import Group
 from mslab.training import features, finetuning, freezing, learning_rates, losses
 from mslab.training.callbacks import Callback
 from mslab.training.monitor import Monitor
-from mslab.training.trainer import Feed, Trainer
+from mslab.training.trainer import Trainer
 
 log = logging.getLogger("mslab")
 
@@ -85,7 +85,7 @@ def new_network(settings: Settings) -> nn.Cell:
 
 def build_feed(
     run: RunFolder, settings: Settings, report: DatasetReport, network: nn.Cell, group: Group
-) -> tuple[Feed, nn.Cell]:
+) -> tuple[batching.ImageFeed, nn.Cell]:
     """The batches, and the part of the network that they go through: its head, where a backbone's features are kept."""
     parts: dict[str, ImageSource] = {name: images_of(report, name) for name in ("train", "val")}
     parts = decoded.keep(parts, settings, report, group)
@@ -94,7 +94,7 @@ def build_feed(
     names = [parameter.name for parameter in network.get_parameters()]
     before = run.manifest.get("features")  # whether they were used; None in a run that begins
     wanted = freezing.is_frozen_throughout(names, settings) and settings.feature_views and not augment.mixes(settings)
-    found: tuple[Feed, nn.Cell] = (feed, network)
+    found: tuple[batching.ImageFeed, nn.Cell] = (feed, network)
     if wanted and before is not False:
         found = features.feed(network, feed, report.fingerprint, required=bool(before))
     run.manifest["features"] = found[1] is not network  # a resume goes the same way
@@ -107,7 +107,7 @@ def build_trainer(
     settings: Settings,
     network: nn.Cell,
     trained: nn.Cell,
-    feed: Feed,
+    feed: batching.ImageFeed,
     last: Checkpoint | None,
     group: Group,
 ) -> Trainer:

@@ -20,12 +20,11 @@ from mslab.errors import TrainingError
 from mslab.evaluation import measuring
 from mslab.runtime import console
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import features, freezing, optimizers, stopping
+from mslab.training import freezing, optimizers, stopping
 from mslab.training.callbacks import Callback
 from mslab.training.train_step import ScaledTrainStep, TrainStep
 
 log = logging.getLogger("mslab")
-Feed = batching.ImageFeed | features.FeatureFeed
 ROLLBACKS, TENTH = 3, 0.1  # how often on_nan: rollback begins an epoch again, and the factor on the rate each time
 
 
@@ -55,7 +54,7 @@ class Trainer:
         self,
         network: nn.Cell,
         trained: nn.Cell,
-        feed: Feed,
+        feed: batching.ImageFeed,
         rates: np.ndarray,
         loss: nn.Cell,
         settings: Settings,
