@@ -23,7 +23,7 @@ def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progres
 
     settings = load_settings(config, overrides)
     rows: list[dict[str, Any]] = []
-    data = [f"{key}={Path(settings[key]).resolve()}" for key in ("train_data", "val_data")]
+    data = [f"{key}={Path(getattr(settings, key)).resolve()}" for key in ("train_data", "val_data")]
     files = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve())]
     with tempfile.TemporaryDirectory() as scratch:
         for name, setting in (("features kept", ()), ("features found", ()), ("no features", ("feature_views=0",))):
