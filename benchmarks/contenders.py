@@ -35,7 +35,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     from mindspore import nn
 
     from mslab import cpu_layout, model
-    from mslab.config import load_config
+    from mslab.config import load_settings
     from mslab.runtime import devices
     from mslab.training import optimizers, trainer
 
@@ -51,7 +51,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
         "momentum": MOMENTUM,
         "weight_decay": DECAY,
     }
-    optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), load_config(settings))
+    optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), load_settings(settings))
     step = trainer.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     gradients = tuple(ms.Tensor(np.zeros(parameter.shape, np.float32)) for parameter in optimizer.parameters)
 

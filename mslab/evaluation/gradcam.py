@@ -118,7 +118,7 @@ def batch_of(size: int) -> int:
 
 
 def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str = "cpu") -> Inspection:
-    """Logits and features of all images. `device`: what runtime.start took."""
+    """Logits and features of all images. `device`: what devices.start took."""
     batch = batch_of(loaded.info["image_size"])
     loaded.fold(batch, device)
     network = Seeing(loaded.network).set_train(False)

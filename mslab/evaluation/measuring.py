@@ -11,7 +11,7 @@ from mindspore import nn
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
-from mslab.checkpoint.converting import IMAGENET
+from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError, RunError
@@ -43,17 +43,17 @@ def measure(
     batch_size: int,
     class_names: Sequence[str],
     group: Group = ALONE,
-    tell: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    on_batch: Iterable[Callable[[np.ndarray, np.ndarray], None]] = (),
 ) -> dict[str, Any]:
     """Figures of the network on these batches, and on those of the group's other workers: accuracy, loss, per class.
 
-    `tell` is called with the logits and labels of each of these batches.
+    Each of `on_batch` is called with the logits and labels of each of these batches.
     """
     total = np.zeros(len(class_names) ** 2 + 2)
     for logits, labels in predict_logits(network, batches, batch_size):
         total += metrics.counts(logits, labels)
-        if tell:
-            tell(logits, labels)
+        for call in on_batch:
+            call(logits, labels)
     return metrics.figures(group.sum(total), class_names)
 
 
@@ -72,7 +72,7 @@ class Mirrored(nn.Cell):
         return ms.ops.log(shares / 2)
 
 
-STANDARD: dict[str, Any] = {"image_size": 224, **IMAGENET}  # where a file does not tell
+STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # where a file does not tell
 PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # of a checkpoint's entry
 
 

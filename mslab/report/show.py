@@ -14,7 +14,7 @@ from mslab.config import Source, load_settings
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, empty_table, render
 
-IMAGENET = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
+PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
 
 
 def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str] = ()) -> str:
@@ -24,7 +24,7 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     from mslab import model
     from mslab.training import freezing
 
-    settings = load_settings(config or IMAGENET, overrides)
+    settings = load_settings(config or PUBLISHED, overrides)
     size, hidden, dropout = settings.image_size, settings.head_hidden, settings.dropout
     stages = settings.stages or model.STAGES
     profile = model.PROFILE | dict(settings.profile or {}) | ({"stem": settings.stem} if settings.stem else {})

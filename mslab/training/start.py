@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from easydict import EasyDict
 
@@ -25,7 +25,7 @@ from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import build, finetuning, freezing, launching
-from mslab.training.callbacks import Callbacks, ProgressBar
+from mslab.training.callbacks import ProgressBar
 from mslab.training.finetuning import Pretrained
 from mslab.training.launching import Cluster
 from mslab.training.loop import fit
@@ -39,7 +39,7 @@ FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 class TrainResult(EasyDict):
     """What came of a training."""
 
-    run: str  # the run folder
+    run: str  # the run folder; "" on other machines of a cluster than the first
     val_acc: float  # the best one; NaN where nothing was measured
     best_epoch: int
     linear_acc: float | None  # of a linear model of 8x8 thumbnails
@@ -117,10 +117,10 @@ def incremental(
     return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
 
 
-def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult | None:
+def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one stays as it is.
 
-    With as many workers as before, or not. None on other machines of a cluster than the first.
+    With as many workers as before, or not.
     """
     run, last = reopen(path)
     if cluster is None or run.finished:
@@ -136,12 +136,8 @@ def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult | No
 # --- the one way -----------------------------------------------------------------------------------------------------
 
 
-@overload
-def run(job: Job, cluster: None = None, should_stop: StopRule | None = None) -> TrainResult: ...
-@overload
-def run(job: Job, cluster: Cluster | None, should_stop: StopRule | None = None) -> TrainResult | None: ...
-def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult | None:
-    """Train from the beginning: here, or with the workers of a cluster. None on its other machines than the first.
+def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult:
+    """Train from the beginning: here, or with the workers of a cluster.
 
     `should_stop` is asked after each epoch, with its history: why to end now, or "".
     """
@@ -173,6 +169,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
     run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)
+    run.device = machine.device
     run.notes = [*(parent.notes() if parent else []), *notes]
     if job.reproduces:
         run.manifest["reproduces"] = job.reproduces
@@ -242,7 +239,7 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
         try:
             with Meter(len(trainer.rates), done) as meter, signals.interruptible() as interrupted:
                 bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
-                return fit(trainer, run, Callbacks([*watching, bar]))
+                return fit(trainer, run, [*watching, bar])
         except DivergedError as error:
             trainer.roll_back(error, run.epochs_done)
             run.write_manifest()
@@ -291,10 +288,10 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     return result
 
 
-def result_of_all(path: Path | None) -> TrainResult | None:
+def result_of_all(path: Path | None) -> TrainResult:
     """Of a run that several workers have trained; None on other machines than the first."""
     if path is None:
-        return None
+        return TrainResult(run="", val_acc=float("nan"), best_epoch=0, linear_acc=None, seconds=0.0)
     run = RunFolder.read(path)
     return result_of(run, sum(row["seconds"] for row in run.history))
 
