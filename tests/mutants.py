@@ -52,6 +52,14 @@ MUTANTS = [
         "labs_own_case",
     ),
     Mutant(
+        "a worker that is killed while it starts is started again",
+        "mslab/check/pool.py",
+        "if self.process.returncode >= 0:",
+        "if self.process.returncode:",
+        "test_check",
+        "killed_while_it_starts",
+    ),
+    Mutant(
         "an empty class folder is an error",
         "mslab/check/layout.py",
         'yield Finding("empty-class", "error"',
