@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich import box
-from rich.table import Table
 
 from benchmarks.processes import told
 from mslab.check import check_dataset, cores
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 CLASSES = 10
 SHAPE = (375, 500)  # pixels, height and width
@@ -147,9 +145,8 @@ def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, f
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores")
-    for name in ("images", "", "images/s", "of decode", "MiB", "bytes each"):
-        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    names = ("images", "", "images/s", "of decode", "MiB", "bytes each")
+    grid = empty_table(f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores", names, no_wrap=True)
     least = {row["contender"]: row for row in reversed(rows)}  # the smallest size, from which memory is counted
     for row in rows:
         more = row["images"] - least[row["contender"]]["images"]

@@ -6,18 +6,16 @@ the same, every class as often as the next.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab.check import DatasetReport
 from mslab.config import Settings
-from mslab.runtime.tables import render
+from mslab.experiments.comparison import subset
+from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 RAREST = 0.1  # share of the last class's images in the imbalanced copy
@@ -72,20 +70,13 @@ def bench_knobs(
 
 def imbalanced(report: DatasetReport, seed: int) -> DatasetReport:
     """The report with all training images of the first class, RAREST of the last one's, evenly (as powers) between."""
-    classes = report.splits["train"].classes
-    shares = RAREST ** np.linspace(0, 1, len(classes))
-    kept = {}
-    for number, ((name, pictures), share) in enumerate(zip(classes.items(), shares, strict=True)):
-        order = np.random.default_rng([seed, number]).permutation(len(pictures))
-        kept[name] = [pictures[index] for index in sorted(order[: max(1, round(share * len(pictures)))])]
-    return replace(report, splits=report.splits | {"train": replace(report.splits["train"], classes=kept)})
+    return subset(report, RAREST ** np.linspace(0, 1, len(report.splits["train"].classes)), seed)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean and standard deviation over the seeds, and the mean difference to the same seed without the knob."""
-    grid = Table(box=box.SIMPLE, title="test accuracy: mean ± standard deviation over the seeds")
-    for name in ("", "accuracy", "beside the one without", "seeds", "seconds"):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    names = ("", "accuracy", "beside the one without", "seeds", "seconds")
+    grid = empty_table("test accuracy: mean ± standard deviation over the seeds", names)
     for imbalance in (False, True):
         plain: list[float] = []
         for knob in dict.fromkeys(row["knob"] for row in rows if row["imbalanced"] == imbalance):

@@ -13,14 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from benchmarks.check import SHAPE, draw_photos
 from benchmarks.processes import told
 from benchmarks.speed import CONTENDERS, Child
 from mslab.check import check_dataset, cores
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 VARIANTS = {  # name -> (packed, cache)
     "folders": (False, "none"),
@@ -116,9 +113,9 @@ def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, A
 
 def table(rows: Sequence[dict[str, Any]], pixels: int, training: float) -> str:
     """The rows, and which is the limit: the slowest pipeline, or a network that takes `training` images per second."""
-    grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores")
-    for name in ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB"):
-        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    title = f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores"
+    names = ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB")
+    grid = empty_table(title, names, no_wrap=True)
     for row in rows:
         check = f"{row['first_check_s']:.1f}" if row["first_check_s"] else ""
         cells = [f"{row['ratio']:.2f}x", f"{row['images_per_s']:,.0f}", check, f"{row['startup_s']:.1f}"]

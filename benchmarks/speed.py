@@ -19,14 +19,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from benchmarks import contenders
 from benchmarks.processes import last_word
 from mslab.check import cores
 from mslab.errors import MslabError
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "mslab, GRAPH": {"maker": "mslab", "mode": "graph"},
@@ -222,9 +219,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     compared = any(row["ratio"] for row in rows)
     size, batch = rows[0]["size"], rows[0]["batch"]
     title = f"{rows[0]['weights']:,} weights, batch {batch} at {size}x{size}, float32, {cores()} cores"
-    grid = Table(box=box.SIMPLE, title=title, pad_edge=False, collapse_padding=True)
-    for name in ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"):
-        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    grid = empty_table(title, ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"), no_wrap=True)
+    grid.pad_edge, grid.collapse_padding = False, True
     for what, heading in (("train", "training"), ("infer", "inference")):
         grid.add_section()
         grid.add_row(heading)

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,10 +246,9 @@ def entries(
             raise BadSubmission("it is no text in UTF-8") from None
 
     names = sorted(names)
-    made = {short(name, 300): entry(lambda name=name: one(name), found.root) for name in names[:MANY]}  # type: ignore[misc]
-    return made | {
-        short(name, 300): {"error": f"more than {MANY} files of its kind"} for name in names[MANY : 2 * MANY]
-    }
+    made = {short(name, 300): entry(partial(one, name), found.root) for name in names[:MANY]}
+    more = {"error": f"more than {MANY} files of its kind"}
+    return made | {short(name, 300): more for name in names[MANY : 2 * MANY]}
 
 
 def config(text: str) -> dict[str, Any]:

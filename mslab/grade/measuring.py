@@ -17,11 +17,13 @@ import numpy as np
 
 import mslab
 from mslab.check import DatasetReport
+from mslab.data import batching, sources
+from mslab.evaluation import gradcam
 from mslab.grade.answers import Answer, Unusable, array, checked
 from mslab.grade.contents import short
+from mslab.grade.looking import LIMITS, SKETCH
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import ALONE, STOPPED, Child, Limits, boxed
-from mslab.grade.worker import LIMITS, SKETCH
 from mslab.runtime.console import escape_control
 
 START = f"{ALONE}from mslab.grade.worker import main\nmain()\n"
@@ -37,8 +39,6 @@ class HiddenImages:
     """The images of one split of a checked data set, as pixels without labels, in an order that tells nothing."""
 
     def __init__(self, report: DatasetReport, split: str, folder: Path) -> None:
-        from mslab.data import sources
-
         self.images = sources.images_of(report, split)
         self.fingerprint = hashlib.sha256(f"{report.fingerprint} {split}".encode()).hexdigest()
         # not by class, as the files are sorted: who guessed the classes by place would be right
@@ -64,9 +64,6 @@ class HiddenImages:
 
         It stays at least until `release`.
         """
-        from mslab.data import batching
-        from mslab.evaluation import gradcam
-
         path = self.folder / f"{self.fingerprint[:16]}-{resize}-{size}.npy"
         with self.lock:
             self.used[path] += 1

@@ -6,20 +6,21 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, OverflowMethod
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mslab.runtime import console
 
 
-def empty_table(
-    title: str | None, names: Sequence[str], left: Container[str] = ("",), overflow: OverflowMethod = "ellipsis"
-) -> Table:
-    """A table of these columns without rows. Columns named in `left` hold words, the others numbers."""
+def empty_table(title: str | None, names: Sequence[str], left: Container[str] = ("",), **columns: Any) -> Table:
+    """A table of these columns without rows. Columns named in `left` hold words, the others numbers.
+
+    `columns`: what else Rich is told of each, such as no_wrap.
+    """
     table = Table(box=box.SIMPLE, title=title)
     for name in names:
-        table.add_column(name, justify="left" if name in left else "right", overflow=overflow)
+        table.add_column(name, justify="left" if name in left else "right", **columns)
     return table
 
 
