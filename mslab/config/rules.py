@@ -38,87 +38,69 @@ def warmup(s: Settings) -> Iterator[Problem]:
     if s.lr_scheduler == "strategy" or _is_number(s.learning_rate_strategy):
         return
     if s.warmup_epochs > s.epochs:
-        yield (
-            "warmup_epochs",
-            f"warmup_epochs: {s.warmup_epochs} is above epochs: {s.epochs}; lr_max would never come near",
-        )
+        text = f"warmup_epochs: {s.warmup_epochs} is above epochs: {s.epochs}; lr_max would never come near"
+        yield "warmup_epochs", text
 
 
 def rates_in_order(s: Settings) -> Iterator[Problem]:
     if s.lr_scheduler != "strategy" and s.warmup_epochs > 0 and s.lr_init > s.lr_max:
-        yield (
-            "lr_init",
-            f"lr_init: {s.lr_init} is above lr_max: {s.lr_max}; warmup rises from the first to the second",
-        )
+        text = f"lr_init: {s.lr_init} is above lr_max: {s.lr_max}; warmup rises from the first to the second"
+        yield "lr_init", text
     if s.lr_scheduler in ("warmup_cosine", "one_cycle") and s.lr_end > s.lr_max:
         yield "lr_end", f"lr_end: {s.lr_end} is above lr_max: {s.lr_max}; the cosine falls"
 
 
 def strategy(s: Settings) -> Iterator[Problem]:
-    text, kind = s.learning_rate_strategy, s.lr_scheduler
-    if not text:
+    asked, kind = s.learning_rate_strategy, s.lr_scheduler
+    if not asked:
         if kind == "strategy":
-            yield (
-                "lr_scheduler",
-                "lr_scheduler: strategy needs learning_rate_strategy, such as 2:0.01->0.1,12:0.1~>0.001",
-            )
+            text = "lr_scheduler: strategy needs learning_rate_strategy, such as 2:0.01->0.1,12:0.1~>0.001"
+            yield "lr_scheduler", text
         return
-    if problem := schedule.problem(text):
+    if problem := schedule.problem(asked):
         yield "learning_rate_strategy", problem
         return
-    if kind not in (None, "plateau" if _is_number(text) else "strategy"):
-        yield (
-            "lr_scheduler",
-            f"lr_scheduler: {kind} and learning_rate_strategy: {text} are two schedules; give one",
-        )
-    end = schedule.parse(text)[-1].end
+    if kind not in (None, "plateau" if _is_number(asked) else "strategy"):
+        text = f"lr_scheduler: {kind} and learning_rate_strategy: {asked} are two schedules; give one"
+        yield "lr_scheduler", text
+    end = schedule.parse(asked)[-1].end
     if kind == "strategy" and end != s.epochs:
-        yield (
-            "learning_rate_strategy",
-            f"it ends with epoch {end}, the run has epochs: {s.epochs}; a schedule is as long as its run",
-        )
+        text = f"it ends with epoch {end}, the run has epochs: {s.epochs}; a schedule is as long as its run"
+        yield "learning_rate_strategy", text
 
 
 def steps_of_the_rate(s: Settings) -> Iterator[Problem]:
-    if not (text := s.lr_scheduler_step):
+    if not (asked := s.lr_scheduler_step):
         return
-    epochs = [int(part) for part in text.split(",")]
+    epochs = [int(part) for part in asked.split(",")]
     if s.lr_scheduler not in (None, "step"):
-        yield (
-            "lr_scheduler_step",
-            f"lr_scheduler_step: {text} belongs to lr_scheduler: step, here it is {s.lr_scheduler}",
-        )
+        text = f"lr_scheduler_step: {asked} belongs to lr_scheduler: step, here it is {s.lr_scheduler}"
+        yield "lr_scheduler_step", text
     if epochs != sorted(set(epochs)):
-        yield "lr_scheduler_step", f"lr_scheduler_step: {text} must rise from epoch to epoch"
+        yield "lr_scheduler_step", f"lr_scheduler_step: {asked} must rise from epoch to epoch"
     if max(epochs) >= s.epochs:
-        yield "lr_scheduler_step", f"lr_scheduler_step: {text}: nothing is trained after epochs: {s.epochs}"
+        yield "lr_scheduler_step", f"lr_scheduler_step: {asked}: nothing is trained after epochs: {s.epochs}"
 
 
 def nothing_to_look_at(s: Settings) -> Iterator[Problem]:
     watching = [name for name in ("early_stopping", "target_accuracy", "target_loss") if getattr(s, name)]
     watching += ["lr_scheduler: plateau"] * (s.lr_scheduler == "plateau")
     if watching and not s.do_eval_along_train:
-        yield (
-            "do_eval_along_train",
-            f"do_eval_along_train: False leaves {', '.join(watching)} nothing to look at",
-        )
+        text = f"do_eval_along_train: False leaves {', '.join(watching)} nothing to look at"
+        yield "do_eval_along_train", text
 
 
 def crop_in_the_image(s: Settings) -> Iterator[Problem]:
     resize, crop = s.valid_resize_size or s.image_size, s.valid_crop_size or s.image_size
     if crop > resize:
-        yield (
-            "valid_crop_size",
-            f"valid_crop_size: {crop} is above valid_resize_size: {resize}; the border would be black",
-        )
+        text = f"valid_crop_size: {crop} is above valid_resize_size: {resize}; the border would be black"
+        yield "valid_crop_size", text
 
 
 def one_way_to_weigh(s: Settings) -> Iterator[Problem]:
     if s.weighted_loss and s.label_balance:
-        yield (
-            "weighted_loss",
-            f"weighted_loss: {s.weighted_loss} and label_balance both let rare classes count more; give one",
-        )
+        text = f"weighted_loss: {s.weighted_loss} and label_balance both let rare classes count more; give one"
+        yield "weighted_loss", text
 
 
 def one_way_to_freeze(s: Settings) -> Iterator[Problem]:
@@ -152,10 +134,8 @@ def something_to_divide_by(s: Settings) -> Iterator[Problem]:
 
 def two_data_sets(s: Settings) -> Iterator[Problem]:
     if Path(s.train_data).resolve() == Path(s.val_data).resolve():
-        yield (
-            "train_data",
-            f"train_data and val_data are both {s.train_data}; accuracy on images trained on says nothing",
-        )
+        text = f"train_data and val_data are both {s.train_data}; accuracy on images trained on says nothing"
+        yield "train_data", text
 
 
 CONTRADICTIONS: list[Callable[[Settings], Iterable[Problem]]] = [

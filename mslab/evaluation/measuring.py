@@ -42,17 +42,17 @@ def measure(
     batch_size: int,
     class_names: Sequence[str],
     group: Group = ALONE,
-    tell: Callable[[np.ndarray, np.ndarray], None] | None = None,
+    on_batch: Iterable[Callable[[np.ndarray, np.ndarray], None]] = (),
 ) -> dict[str, Any]:
     """Figures of the network on these batches, and on those of the group's other workers: accuracy, loss, per class.
 
-    `tell` is called with the logits and labels of each of these batches.
+    Each of `on_batch` is called with the logits and labels of each of these batches.
     """
     total = np.zeros(len(class_names) ** 2 + 2)
     for logits, labels in predict_logits(network, batches, batch_size):
         total += metrics.counts(logits, labels)
-        if tell:
-            tell(logits, labels)
+        for call in on_batch:
+            call(logits, labels)
     return metrics.figures(group.sum(total), class_names)
 
 

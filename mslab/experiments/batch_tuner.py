@@ -104,7 +104,7 @@ def work(settings: Settings) -> list[float]:
 
     config = settings.replace(rescale_train_batch_size_factor=None)  # the batch as it is
     config, _ = resolve(config, settings.batch_size, None, Machine(settings.device, cores()))
-    devices.start(**devices.setup_of(config, config.device))
+    devices.start_chosen(**devices.setup_of(config, config.device))
     network = build.new_network(config)
     build.fold(network, config, config.device)
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))

@@ -54,7 +54,7 @@ def find_rate(
     settings, notes = resolve(settings, sum(report.counts["train"].values()), weights, Machine(device, cores()))
     for note in notes:
         log.info(note)
-    devices.start(**devices.setup_of(settings, device))
+    devices.start_chosen(**devices.setup_of(settings, device))
     network = build.new_network(settings)
     if weights:
         load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone")

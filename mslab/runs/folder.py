@@ -41,6 +41,7 @@ class RunFolder:
         self.notes: list[str] = []  # to be said, and kept in train.log, when training begins
         self.paused = False  # left in time, to go on another time
         self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # asked after each epoch: why to end now
+        self.device = ""  # that training starts on, where it has been chosen
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod

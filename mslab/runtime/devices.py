@@ -77,10 +77,17 @@ def setup_of(settings: "Settings", device: str) -> dict[str, Any]:
 
 
 def start(device: str, mode: str, seed: int, **more: Any) -> str:
-    """Set MindSpore up by `setup_calls`, whose arguments follow. Returns the device taken: "cpu", "gpu" or "ascend".
+    """Choose a device and start MindSpore on it; setup_calls' arguments. Returns "cpu", "gpu" or "ascend".
 
     Raises DeviceError where the device is not there or does not work.
     """
+    chosen = choose_device(device)
+    start_chosen(chosen, mode, seed, **more)
+    return chosen
+
+
+def start_chosen(device: str, mode: str, seed: int, **more: Any) -> None:
+    """Start MindSpore on a device that choose_device has found to work."""
     if not version("mindspore"):
         raise DeviceError(
             "MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix="pip install mindspore==2.8.0"
@@ -89,9 +96,7 @@ def start(device: str, mode: str, seed: int, **more: Any) -> str:
     if release(version("mindspore")) >= (2, 9):
         isa = os.environ.get("ONEDNN_MAX_CPU_ISA", "as it is")
         log.info("note: MindSpore %s (CPU instructions: %s); 2.8.0 was faster on a CPU", version("mindspore"), isa)
-    chosen = choose_device(device)
-    set_up(setup_calls(chosen, mode, seed, **more))
-    return chosen
+    set_up(setup_calls(device, mode, seed, **more))
 
 
 _deterministic: list[bool] = []  # holds one where set_deterministic was called

@@ -21,7 +21,7 @@ from mslab.runtime.workers import Group
 from mslab.training import features, finetuning, freezing, learning_rates, losses
 from mslab.training.callbacks import Callback
 from mslab.training.monitor import Monitor
-from mslab.training.trainer import Feed, Trainer
+from mslab.training.trainer import Trainer
 
 log = logging.getLogger("mslab")
 
@@ -29,11 +29,9 @@ log = logging.getLogger("mslab")
 def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settings:
     """Start the device. The run's settings as this process trains by them: workers share a step anew in a resume."""
     began = run.manifest.get("workers", 1)
-    alone = group.size == 1  # msrun's workers have started their device
-    device = devices.choose_device(run.settings.device) if alone else run.manifest["device"]
-    settings, _ = resolve(
-        run.settings, sum(report.counts["train"].values()), None, Machine(device, cores(), group.size, began)
-    )
+    run.device = run.device or devices.choose_device(run.settings.device)
+    machine = Machine(run.device, cores(), group.size, began)
+    settings, _ = resolve(run.settings, sum(report.counts["train"].values()), None, machine)
     if run.epochs_done:
         log.info("resuming %s after epoch %d of %d", run.path, run.epochs_done, settings.epochs)
         if settings.data_workers < run.settings.data_workers:
@@ -50,16 +48,16 @@ def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settin
             f"{group.size} workers x {settings.batch_size} = {together} images a step; lr_max: {settings.lr_max:g} "
             + (scaled if factor != 1 else f"as it is (lr_scaling=linear would multiply it by {began})")
         )
-    if alone:
-        devices.start(**devices.setup_of(settings, device))
-        run.record_device(device)
+    if group.size == 1:  # msrun's workers have started their device
+        devices.start_chosen(**devices.setup_of(settings, run.device))
+        run.record_device(run.device)
     return settings
 
 
 def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, group: Group) -> nn.Cell:
     """The network with the weights that it begins with, or goes on with; equal in all workers."""
-    network, device = new_network(settings), run.manifest["device"]
-    fold(network, settings, device)
+    network = new_network(settings)
+    fold(network, settings, run.device)
     if settings.sync_bn and group.size > 1:
         workers.synchronise(network, group)
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
@@ -87,7 +85,7 @@ def new_network(settings: Settings) -> nn.Cell:
 
 def build_feed(
     run: RunFolder, settings: Settings, report: DatasetReport, network: nn.Cell, group: Group
-) -> tuple[Feed, nn.Cell]:
+) -> tuple[batching.ImageFeed, nn.Cell]:
     """The batches, and the part of the network that they go through: its head, where a backbone's features are kept."""
     parts: dict[str, ImageSource] = {name: images_of(report, name) for name in ("train", "val")}
     parts = decoded.keep(parts, settings, report, group)
@@ -96,7 +94,7 @@ def build_feed(
     names = [parameter.name for parameter in network.get_parameters()]
     before = run.manifest.get("features")  # whether they were used; None in a run that begins
     wanted = freezing.is_frozen_throughout(names, settings) and settings.feature_views and not augment.mixes(settings)
-    found: tuple[Feed, nn.Cell] = (feed, network)
+    found: tuple[batching.ImageFeed, nn.Cell] = (feed, network)
     if wanted and before is not False:
         found = features.feed(network, feed, report.fingerprint, required=bool(before))
     run.manifest["features"] = found[1] is not network  # a resume goes the same way
@@ -109,7 +107,7 @@ def build_trainer(
     settings: Settings,
     network: nn.Cell,
     trained: nn.Cell,
-    feed: Feed,
+    feed: batching.ImageFeed,
     last: Checkpoint | None,
     group: Group,
 ) -> Trainer:

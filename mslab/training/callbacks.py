@@ -1,7 +1,7 @@
-"""What looks at a run while it trains, and changes nothing of what is trained: one list, three methods."""
+"""What looks at a run while it trains, and changes nothing of what is trained: a list of objects with three methods."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -64,31 +64,6 @@ class Callback:
         totals: Totals,
     ) -> None:
         """After an epoch, whose row is the last one; `figures` are its evaluation's, None where there was none."""
-
-
-class Callbacks(Callback):
-    """All of them, in their order."""
-
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
-        self.callbacks = list(callbacks)
-
-    def step_end(self, step: Step) -> None:
-        for callback in self.callbacks:
-            callback.step_end(step)
-
-    def batch_evaluated(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        for callback in self.callbacks:
-            callback.batch_evaluated(logits, labels)
-
-    def epoch_end(
-        self,
-        history: Sequence[Mapping[str, Any]],
-        figures: Mapping[str, Any] | None,
-        network: "nn.Cell",
-        totals: Totals,
-    ) -> None:
-        for callback in self.callbacks:
-            callback.epoch_end(history, figures, network, totals)
 
 
 class ProgressBar(Callback):

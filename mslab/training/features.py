@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -18,10 +17,10 @@ from mindspore import nn
 
 from mslab import checkpoint, model
 from mslab.data import augment, batching, cache
-from mslab.data.sources import ImageSource
 from mslab.errors import RunError
 from mslab.runtime import devices, versions
 from mslab.runtime.console import Meter
+from mslab.runtime.workers import ALONE
 
 log = logging.getLogger("mslab")
 MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
@@ -39,36 +38,22 @@ KEY = [
 ]
 
 
-@dataclass(frozen=True)
-class FeatureFeed:
+@dataclass(frozen=True, kw_only=True)
+class FeatureFeed(batching.ImageFeed):
     """Batches of features (B, C, 1, 1) in the order in which the images themselves would come."""
 
     views: list[np.ndarray]  # float32 (n, C) each, memory-mapped; row i is image i
     val_rows: np.ndarray  # float32 (m, C)
-    source: batching.ImageFeed
-
-    @property
-    def images(self) -> ImageSource:
-        return self.source.images
-
-    @property
-    def val_images(self) -> ImageSource:
-        return self.source.val_images
-
-    @property
-    def class_names(self) -> list[str]:
-        return self.source.class_names
 
     def train(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        config, view = self.source.config, self.views[epoch % len(self.views)]
-        size = config.batch_size
-        order = self.source.group.share(batching.order_of(self.images, config, epoch), size)
+        view, size = self.views[epoch % len(self.views)], self.config.batch_size
+        order = self.group.share(batching.order_of(self.images, self.config, epoch), size)
         for start in range(0, len(order) - size + 1, size):
             rows = order[start : start + size]
             yield _as_images(view[rows]), self.images.labels[rows]
 
     def val(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        size, part = batching.eval_batch_size(self.source.config), self.source.group.part(len(self.val_rows))
+        size, part = batching.eval_batch_size(self.config), self.group.part(len(self.val_rows))
         for start in range(0, len(part), size):
             rows = part[start : start + size]
             yield _as_images(self.val_rows[rows]), self.val_images.labels[rows]
@@ -89,7 +74,9 @@ class _Pooled(nn.Cell):
         return ms.ops.mean(self.backbone(x), (2, 3))
 
 
-def feed(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, required: bool = False) -> tuple[Any, nn.Cell]:
+def feed(
+    network: nn.Cell, source: batching.ImageFeed, fingerprint: str, required: bool = False
+) -> tuple[batching.ImageFeed, nn.Cell]:
     """(feed of features, the head), or (the images, the network) where there is no room. `fingerprint`: of the data.
 
     `required`: a resumed run began with features, so it goes on with them or raises RunError.
@@ -112,25 +99,22 @@ def feed(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, require
         log.info(f"features are not kept: {why}; fewer feature_views would need less")
         return source, network
     forward, group = _Pooled(backbone).set_train(False), source.group
-    source = dataclasses.replace(source, group=batching.ALONE)
+    source = dataclasses.replace(source, group=ALONE)
     with group.first_alone("features"), Meter(count * len(source.images) + len(source.val_images)) as meter:
         store = Store(forward, backbone.channels, config.batch_size, meter)
         once = config.replace(label_balance=False)  # every image once, however often it is fed
         orders = [batching.order_of(source.images, once, view) for view in range(count)]
-        views = [
-            store.rows(
-                folder / f"{key}-{view}.npy",
-                batching.augmented(source.images, config, view, order, drop_last=False),
-                order,
-            )
-            for view, order in enumerate(orders)
-        ]
+        views = []
+        for view, order in enumerate(orders):
+            batches = batching.augmented(source.images, config, view, order, drop_last=False)
+            views.append(store.rows(folder / f"{key}-{view}.npy", batches, order))
         val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
         cache.make_room(folder, key, MOST)
     how = "computed" if store.computed else "found"
     size = f"{wanted / 2**20:.0f} MiB in {folder}"
     log.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
-    return FeatureFeed(views, val_rows, dataclasses.replace(source, group=group)), network.head
+    fed = FeatureFeed(source.images, source.val_images, config, group, views=views, val_rows=val_rows)
+    return fed, network.head
 
 
 def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> str:

@@ -9,7 +9,7 @@ The third of four files to read, each by itself: model.py, schedule.py, training
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mindspore as ms
@@ -19,13 +19,13 @@ from mslab.errors import DivergedError
 from mslab.evaluation import metrics
 from mslab.runs.folder import RunFolder
 from mslab.training import stopping
-from mslab.training.callbacks import Callbacks, Step, Totals
+from mslab.training.callbacks import Callback, Step, Totals
 from mslab.training.trainer import Trainer
 
 log = logging.getLogger("mslab")
 
 
-def fit(trainer: Trainer, run: RunFolder, callbacks: Callbacks) -> str:
+def fit(trainer: Trainer, run: RunFolder, callbacks: Sequence[Callback]) -> str:
     """Train from where the run is to its end. Returns why it ended before its last epoch, or "".
 
     Raises DivergedError where a loss is not finite, and KeyboardInterrupt after the step in which Ctrl-C was pressed.
@@ -36,19 +36,22 @@ def fit(trainer: Trainer, run: RunFolder, callbacks: Callbacks) -> str:
         trainer.begin_epoch(epoch, run.history)  # unfreeze, learning rates, a snapshot for a rollback
         row, totals = train_epoch(trainer, run, epoch, callbacks)
         with trainer.ema_weights():  # the network's own come back, whatever happens inside
-            figures = trainer.evaluate(epoch, callbacks.batch_evaluated)  # None where no evaluation is due
+            figures = trainer.evaluate(epoch, callbacks)  # None where no evaluation is due
             if figures and not np.isfinite(figures["loss"]):
                 raise diverged(figures["loss"], row["step"] - 1, trainer, run)
             run.record_epoch(row | {"seconds": totals.seconds}, figures, trainer.network)  # best.ckpt, eval.json
         log.info(described(run))
-        callbacks.epoch_end(run.history, figures, trainer.network, totals)
+        for callback in callbacks:
+            callback.epoch_end(run.history, figures, trainer.network, totals)
         reason = trainer.stop_reason(run.history) or trainer.out_of_time(run.history) or run.should_stop(run.history)
         kept = reason or stopping.is_kept(epoch, trainer.settings)
         run.commit(trainer.state() if kept else None, totals.losses)  # history.csv, then last.ckpt
     return reason
 
 
-def train_epoch(trainer: Trainer, run: RunFolder, epoch: int, callbacks: Callbacks) -> tuple[dict[str, Any], Totals]:
+def train_epoch(
+    trainer: Trainer, run: RunFolder, epoch: int, callbacks: Sequence[Callback]
+) -> tuple[dict[str, Any], Totals]:
     """One pass over the training images. Returns its row of history.csv, without figures, and what led to it."""
     totals = Totals()
     for number, (images, labels) in enumerate(timed(trainer.batches(epoch), totals), start=epoch * trainer.steps):
@@ -58,7 +61,8 @@ def train_epoch(trainer: Trainer, run: RunFolder, epoch: int, callbacks: Callbac
         if not np.isfinite(loss):
             raise diverged(loss, number, trainer, run)
         totals.add(loss, metrics.hits(logits.asnumpy(), labels), len(labels))
-        callbacks.step_end(Step(number, loss, images, labels, rate, totals))
+        for callback in callbacks:
+            callback.step_end(Step(number, loss, images, labels, rate, totals))
 
     seen, correct, loss = trainer.group.sum([totals.images, totals.correct, totals.loss])  # of all workers
     row = {"epoch": epoch + 1, "step": number + 1, "lr": rate, "train_loss": loss / seen, "train_acc": correct / seen}

@@ -25,7 +25,7 @@ from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import build, finetuning, freezing, launching
-from mslab.training.callbacks import Callbacks, ProgressBar
+from mslab.training.callbacks import ProgressBar
 from mslab.training.finetuning import Pretrained
 from mslab.training.launching import Cluster
 from mslab.training.loop import fit
@@ -173,6 +173,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
     run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)
+    run.device = machine.device
     run.notes = [*(parent.notes() if parent else []), *notes]
     if job.reproduces:
         run.manifest["reproduces"] = job.reproduces
@@ -242,7 +243,7 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
         try:
             with Meter(len(trainer.rates), done) as meter, signals.interruptible() as interrupted:
                 bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
-                return fit(trainer, run, Callbacks([*watching, bar]))
+                return fit(trainer, run, [*watching, bar])
         except DivergedError as error:
             trainer.roll_back(error, run.epochs_done)
             run.write_manifest()

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ from mslab.errors import TrainingError
 from mslab.evaluation import measuring
 from mslab.runtime import console
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import features, freezing, optimizers, stopping
+from mslab.training import freezing, optimizers, stopping
+from mslab.training.callbacks import Callback
 from mslab.training.train_step import ScaledTrainStep, TrainStep
 
 log = logging.getLogger("mslab")
-Feed = batching.ImageFeed | features.FeatureFeed
 ROLLBACKS, TENTH = 3, 0.1  # how often on_nan: rollback begins an epoch again, and the factor on the rate each time
 
 
@@ -54,7 +54,7 @@ class Trainer:
         self,
         network: nn.Cell,
         trained: nn.Cell,
-        feed: Feed,
+        feed: batching.ImageFeed,
         rates: np.ndarray,
         loss: nn.Cell,
         settings: Settings,
@@ -100,11 +100,12 @@ class Trainer:
         parameters = [*self.network.get_parameters(), *self.averages().values()]
         self.group.average_statistics(parameters, self.current.frozen)
 
-    def evaluate(self, epoch: int, on_batch: Callable[[np.ndarray, np.ndarray], None]) -> dict[str, Any] | None:
+    def evaluate(self, epoch: int, callbacks: Sequence[Callback]) -> dict[str, Any] | None:
         """The figures of the validation images, or None where this epoch is not measured."""
         if not stopping.is_measured(epoch, self.settings):
             return None
         size, names = batching.eval_batch_size(self.settings), self.feed.class_names
+        on_batch = [callback.batch_evaluated for callback in callbacks]
         return measuring.measure(self.current.step.network, self.feed.val(), size, names, self.group, on_batch)
 
     @contextlib.contextmanager

@@ -47,6 +47,7 @@ def work(order: dict[str, Any]) -> None:
     if group.rank:
         run = RunFolder(Path(told["path"]), Settings(**told["settings"]), told["manifest"], writes=False)
         run.history = told["history"]
+    run.device = setup["device"]
     start.continue_run(run, last, group=group)
 
 

@@ -324,7 +324,9 @@ def test_a_run_holds_the_lock_until_it_ends_and_notes_a_warning_at_once(parent, 
 def test_a_killed_process_lets_go_of_the_lock(run, inside):
     folder = run.rename(inside / "other")  # whose train.log nobody has open
     (folder / "train.log").unlink()
-    script = f"from mslab.runs.folder import RunFolder\nwith RunFolder.open({str(folder)!r}).recording():\n    print(input())\n"
+    script = (
+        f"from mslab.runs.folder import RunFolder as F\nwith F.open({str(folder)!r}).recording():\n    print(input())"
+    )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script], text=True, **pipes) as training:
         while not (folder / "train.log").exists() or watching.is_free(folder / "train.log"):

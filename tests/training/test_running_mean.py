@@ -10,14 +10,13 @@ from mslab.check import check_dataset
 from mslab.config import load_settings
 from mslab.data import batching, sources
 from mslab.runtime import devices
-from mslab.runtime.console import Meter
 from mslab.training import learning_rates, losses
 from mslab.training.trainer import Trainer
 
 
 @pytest.fixture
-def plan(three):
-    """A plan whose network has been trained for an epoch, so that the mean is not the weights."""
+def trainer(three):
+    """A trainer whose network has been trained for an epoch, so that the mean is not the weights."""
     config = load_settings(three | {"ema_decay": 0.5, "warmup_epochs": 0})
     devices.start("cpu", "pynative", 1)
     report = check_dataset(config.train_data, config.val_data)
@@ -27,12 +26,11 @@ def plan(three):
     steps = batching.steps_per_epoch(train, config.batch_size)
     criterion = losses.build(config, np.bincount(train.labels))
     feed = batching.ImageFeed(train, val, config)
-    plan = Trainer(network, network, feed, learning_rates.rates_of(config, steps), criterion, config)
-    with Meter(2 * steps) as meter:
-        step = plan.step(0, [], meter)
-        for images, labels in plan.batches(0):
-            step(ms.Tensor(images), ms.Tensor(labels))
-    return plan
+    trainer = Trainer(network, network, feed, learning_rates.rates_of(config, steps), criterion, config)
+    trainer.begin_epoch(0, [])
+    for images, labels in trainer.batches(0):
+        trainer.step(ms.Tensor(images), ms.Tensor(labels))
+    return trainer
 
 
 def values(parameters):
@@ -44,15 +42,15 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_the_mean_is_in_the_network_while_it_is_measured_and_the_weights_are_put_back(plan, stopped):
-    weights, means = values(plan.network.parameters_dict()), values(plan.averages())
+def test_the_mean_is_in_the_network_while_it_is_measured_and_the_weights_are_put_back(trainer, stopped):
+    weights, means = values(trainer.network.parameters_dict()), values(trainer.averages())
     assert {"conv1.weight", "classifier.weight"} <= set(means) <= set(weights) and not equal(weights, means)
     try:
-        with plan.averaged():
-            assert equal(values(plan.network.parameters_dict()), means)
+        with trainer.ema_weights():
+            assert equal(values(trainer.network.parameters_dict()), means)
             if stopped:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
         assert stopped
-    assert equal(values(plan.network.parameters_dict()), weights)
-    assert equal(values(plan.averages()), means)
+    assert equal(values(trainer.network.parameters_dict()), weights)
+    assert equal(values(trainer.averages()), means)
