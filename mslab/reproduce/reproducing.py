@@ -39,9 +39,8 @@ class Wish:
     other: str | None = None  # a run that exists, to compare with; trains nothing
     tolerance: float = 0.02
     dry_run: bool = False
-    chained: bool = (
-        False  # a recipe: backbone and drawn images are its own repetition's, and may have other last digits
-    )
+    # a recipe: backbone and drawn images are its own repetition's, and may have other last digits
+    chained: bool = False
 
 
 @dataclass

@@ -17,6 +17,7 @@ from mslab.config import Settings, read_yaml
 from mslab.experiments.sweep import ledger
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Knob, idle, label
+from mslab.report import charts
 
 ENOUGH = 10  # completed trials, below which importance would be chance
 DRAWN = 12  # settings with an axis of their own
@@ -98,8 +99,6 @@ def importance(study: optuna.Study, names: Sequence[str]) -> tuple[dict[str, flo
 
 def history(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """val_acc of each trial, and the best so far as a line; pruned trials are squares."""
-    from mslab.report import charts
-
     shown = [row for row in rows if row["val_acc"] is not None and row["state"] in ("complete", "pruned")]
     if not shown:
         return Markup("")
@@ -131,8 +130,6 @@ def tip(row: Mapping[str, Any]) -> str:
 
 def parallel(rows: Sequence[Mapping[str, Any]], space: Sequence[Knob]) -> Markup:
     """A line a trial through an axis a setting, the accuracy last; the best fifth in the strong colour, drawn last."""
-    from mslab.report import charts
-
     shown = sorted(
         (r for r in rows if r["val_acc"] is not None and r["state"] in ("complete", "pruned")),
         key=lambda r: r["val_acc"],
@@ -178,8 +175,6 @@ def scale(knob: Knob, values: Sequence[Any]) -> tuple[list[float], str, str]:
 
 def bars(weights: Mapping[str, float]) -> Markup:
     """A bar a setting: how much of the variation of val_acc goes with it."""
-    from mslab.report import charts
-
     if not weights:
         return Markup("")
     left, line = 200, 26

@@ -17,9 +17,10 @@ from mslab.config import Settings, load_settings, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import ledger
-from mslab.experiments.sweep.pool import TrialPool
+from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.space import Knob, contradicting, parse, read_space
 from mslab.runs.folder import fresh_folder
+from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -258,8 +259,6 @@ def same(told: Mapping[str, Any]) -> bool:
 def table(told: Mapping[str, Any]) -> str:
     """The best trial beside the config's own values, and the command that trains it."""
     from mslab.experiments.sweep.page import command
-    from mslab.experiments.sweep.pool import short
-    from mslab.runtime.tables import cell, empty_table, render
 
     if told["best"] is None:
         return "no trial was completed"

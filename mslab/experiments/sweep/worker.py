@@ -22,10 +22,6 @@ from mslab.experiments import repeating
 from mslab.runtime import console, signals
 
 if TYPE_CHECKING:
-    pass
-
-
-if TYPE_CHECKING:
     from mslab.runs.folder import RunFolder
 
 
