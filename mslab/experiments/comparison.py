@@ -19,8 +19,7 @@ from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 WAYS = {"scratch": "from scratch", "frozen": "frozen backbone, new head", "finetune": "fine-tuned"}
-NOTHING_FROZEN: dict[str, Any] = {"freeze": "none", "layers_to_freeze": 0, "freeze_layer_pattern": None}
-NOTHING_FROZEN |= {"unfreeze": {}}
+NOTHING_FROZEN: dict[str, Any] = {"freeze": "none", "layers_to_freeze": 0, "freeze_layer_pattern": None, "unfreeze": {}}
 PLAIN: dict[str, Any] = {"lr_scale": {}}  # the config's is for fine-tuning
 
 

@@ -319,11 +319,7 @@ def rows_of(text: str, columns: Iterable[str]) -> Iterable[dict[str, str]]:
         if lacking := [name for name in columns if header.count(name) != 1]:
             first = short(",".join(header), 200)
             raise BadSubmission(f"it has no column {', '.join(lacking)}; its first line is {first!r}")
-        count = 0
-        for row in reader:
-            if not row:
-                continue
-            count += 1
+        for count, row in enumerate(filter(None, reader), 1):
             if count > ROWS:
                 raise BadSubmission(f"it has more than {ROWS:,} rows")
             if len(row) != len(header):
