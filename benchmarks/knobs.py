@@ -4,7 +4,6 @@ The imbalanced copy has all images of the first class, a tenth of the last's, an
 the same, every class as often as the next.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ from mslab.config import Settings
 from mslab.experiments.comparison import subset
 from mslab.runtime.tables import empty_table, render
 
-log = logging.getLogger("mslab")
 RAREST = 0.1  # share of the last class's images in the imbalanced copy
 KNOBS: dict[str, dict[str, Any]] = {
     "baseline": {},

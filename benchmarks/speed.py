@@ -125,11 +125,8 @@ def bench_train(
     `repeats`: blocks of each contender. `peers`: a Python with torch; without it PyTorch is left out. `stages`: another
     table than ResNet-50's; mslab alone then, since the others' networks have their own.
     """
-    names = [
-        name
-        for name, job in CONTENDERS.items()
-        if job["maker"] == "mslab" or (not stages and (peers or job["maker"] != "pytorch"))
-    ]
+    left_out = {"pytorch", "mindcv"} if stages else set() if peers else {"pytorch"}
+    names = [name for name, job in CONTENDERS.items() if job["maker"] not in left_out]
     job = {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
     with ExitStack() as stack:
         children: list[Child] = []

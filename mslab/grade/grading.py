@@ -171,11 +171,7 @@ def measure_all(
 
 
 def measure_one(
-    each: Submission,
-    job: Mapping[str, Any],
-    images: Mapping[str, HiddenImages],
-    limits: sandbox.Limits,
-    core: int,
+    each: Submission, job: Mapping[str, Any], images: Mapping[str, HiddenImages], limits: sandbox.Limits, core: int
 ) -> Measurement:
     """What a worker finds in this submission, in a folder that is deleted afterwards."""
     place = tempfile.mkdtemp(prefix="mslab-grade-")

@@ -1,6 +1,5 @@
 """`mslab pack`: a run, or several, as a submission, looked at with the grader's own eyes before it is handed in."""
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric
 from mslab.runs.folder import RunFolder
 
-log = logging.getLogger("mslab")
 TAKEN = ("config.yaml", "manifest.json", "history.csv", "eval.json", "checkpoints/best.ckpt")  # of a run
 HERE = ("files", "config", "provenance", "size")  # kinds of items that need no hidden image
 

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,11 @@ def coded(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     def logits() -> dict[str, Any]:
         weights, classes = checkpoint.read(path), job["class_num"]
         info = measuring.STANDARD | weights.info
-        mean, std = (255 * np.array(info[key], np.float32)[:, None, None] for key in ("mean", "std"))
         pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), gradcam.batch_of(info["image_size"])
         sys.path.append(str((found.root / name).parent))  # it may import files beside it
         spec = importlib.util.spec_from_file_location("submitted", found.root / name)
         assert spec and spec.loader
         module = sys.modules["submitted"] = importlib.util.module_from_spec(spec)
-        rows = []
         try:
             spec.loader.exec_module(module)
             network = module.network(classes)
@@ -90,9 +88,7 @@ def coded(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 raise contents.BadSubmission(f"{name}: network({classes}) gives no mindspore.nn.Cell")
             checkpoint.load_exactly(network.parameters_dict(), weights.tensors, path, f"network of {name}")
             network.set_train(False)
-            for start in range(0, len(pixels), batch):
-                x = (pixels[start : start + batch].transpose(0, 3, 1, 2) - mean) / std  # (n, S, S, 3) -> (n, 3, S, S)
-                rows.append(network(ms.Tensor(np.ascontiguousarray(x, np.float32))).asnumpy())
+            rows = [network(ms.Tensor(x)).asnumpy() for x in normalised(pixels, info, batch)]
         except (contents.BadSubmission, MslabError, MemoryError):
             raise
         except Exception as error:
@@ -107,6 +103,14 @@ def coded(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         return {}
 
     return contents.entry(logits, found.root)
+
+
+def normalised(pixels: np.ndarray, info: Mapping[str, Any], batch: int) -> Iterator[np.ndarray]:
+    """Images as a network sees them, batch after batch: uint8 (n, S, S, 3) -> float32 (up to `batch`, 3, S, S)."""
+    mean, std = (255 * np.array(info[key], np.float32) for key in ("mean", "std"))
+    for start in range(0, len(pixels), batch):
+        x = ((pixels[start : start + batch] - mean) / std).transpose(0, 3, 1, 2)
+        yield np.ascontiguousarray(x, np.float32)
 
 
 class SubmittedNetworks:
@@ -229,12 +233,10 @@ class SubmittedNetworks:
             checkpoint.load_exactly(self.compiled[key].parameters_dict(), tensors, path, "backbone")
         backbone, head = self.compiled[key], loaded.network.head
         pixels = np.load(images, mmap_mode="r", allow_pickle=False)
-        mean, std = (255 * np.array(loaded.info[key], np.float32) for key in ("mean", "std"))
-        rows = []
-        for start in range(0, len(pixels), batch):
-            x = ((pixels[start : start + batch] - mean) / std).transpose(0, 3, 1, 2)  # (n, S, S, 3) -> (n, 3, S, S)
-            x = np.ascontiguousarray(x, np.float32)
-            rows.append(head(backbone(ms.Tensor(measuring.filled(x, batch)))).asnumpy()[: len(x)])
+        rows = [
+            head(backbone(ms.Tensor(measuring.filled(x, batch)))).asnumpy()[: len(x)]
+            for x in normalised(pixels, loaded.info, batch)
+        ]
         return np.concatenate(rows).astype(np.float32)
 
     def relations(self) -> dict[str, Any]:

@@ -160,14 +160,10 @@ def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Measurem
     why, held = "", None
     with Child(boxed(program(), folder, [Path(told["source"]), Path(pixels)]), folder, limits) as child:
         child.tell(json.dumps(own))
-        last = ""
-        for line in child.lines():
-            if held is None:
-                held = json.loads(line.removeprefix("held "))  # the worker's own: no code of the student's has run
-                continue
-            last = line
-            break
-        if not last:
+        lines = child.lines()
+        if first := next(lines, ""):
+            held = json.loads(first.removeprefix("held "))  # the worker's own: no code of the student's has run
+        if not (last := next(lines, "")):
             why = f"{told['code'][name]}: {child.why()}"
             found.chance = not child.reason
             found.died = child.reason == STOPPED
@@ -232,11 +228,8 @@ class Needs:
         name, size, resize = asked["network"], asked["size"], asked["resize"]
         if not isinstance(name, str) or name not in self.job["networks"] or name in self.given:
             raise Unusable(f"it asked for images of {str(name)[:80]!r}")
-        if (
-            type(size) is not int
-            or type(resize) is not int
-            or not (0 < size <= self.most and size <= resize <= 2 * self.most)
-        ):
+        whole = type(size) is int and type(resize) is int
+        if not (whole and 0 < size <= self.most and size <= resize <= 2 * self.most):
             raise Unusable(f"it asked for images of {str(size)[:20]} and {str(resize)[:20]} pixels")
         self.given.add(name)
         if name not in self.images:

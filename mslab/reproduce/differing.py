@@ -17,7 +17,6 @@ from mslab.runs import folder, manifest
 from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
 
-LEVELS = ("stops", "matters", "bits", "no")
 # settings that change no figure, or whose effect is told by a check of its own
 PLACES = ("train_data", "val_data")
 HARMLESS = {

@@ -134,11 +134,7 @@ def belongs(name: str) -> bool:
 
 
 def write(
-    archive: Path,
-    folder: Path,
-    found: dict[str, Member],
-    listing: Listing,
-    progress: Callable[[int, int], None] | None,
+    archive: Path, folder: Path, found: dict[str, Member], listing: Listing, progress: Callable[[int, int], None] | None
 ) -> None:
     """Each member, up to its listed size, with its listed sha256."""
     budget = Budget(archive, archive.stat().st_size)

@@ -6,7 +6,6 @@ elsewhere, opening unpacks it, installing makes the environment it was made in.
 """
 
 import functools
-import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 
-log = logging.getLogger("mslab")
 SCHEMA = 1
 STAMP = re.compile(r"(-again)?-\d{8}-\d{6}(-\d+)?$")
 

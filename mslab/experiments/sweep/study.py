@@ -129,7 +129,10 @@ def carry_out(
     folder: Path | None = None,
 ) -> dict[str, Any]:
     """Train, measure, write. `told` is what sweep.json begins with."""
-    report, test = reports(settings, options, report)
+    report = checked(settings, report, options.skip_check)
+    test = check_dataset(options.test, skip_content=options.skip_check) if options.test else None
+    if test:
+        test.raise_errors()
     backbone = backbone_file(options.backbone)
     place = ledger.storage_of(options.storage, folder or Path("runs"))  # a wrong one leaves no folder
     if folder is None:
@@ -196,18 +199,6 @@ def write_report(told: dict[str, Any], study: Any, space: Sequence[Knob], folder
         log.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
     except Exception as error:
         log.info("note: no report: %r", error)
-
-
-def reports(
-    settings: Settings, options: SweepOptions, report: DatasetReport | None
-) -> tuple[DatasetReport, DatasetReport | None]:
-    """The checked images to train on, and to test on where asked for."""
-    report = checked(settings, report, options.skip_check)
-    test = None
-    if options.test:
-        test = check_dataset(options.test, skip_content=options.skip_check)
-        test.raise_errors()
-    return report, test
 
 
 def backbone_file(path: str | Path | None) -> Path | None:
