@@ -13,7 +13,7 @@ import numpy as np
 
 from mslab.check import DatasetReport
 from mslab.config import Settings
-from mslab.experiments.comparison import subset
+from mslab.experiments import comparison, repeating
 from mslab.runtime.tables import empty_table, render
 
 RAREST = 0.1  # share of the last class's images in the imbalanced copy
@@ -56,8 +56,7 @@ def bench_knobs(
                 name = f"{folder}/{len(rows) + 1:02}"
                 done = start.train(config.replace(**settings, seed=seed), report=data, name=name, epoch_images=every)
                 accuracy = measuring.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
-                for file in (Path(done.run) / "checkpoints").iterdir():
-                    file.unlink()  # they are large, and nobody goes on from them
+                repeating.clear(Path(done.run))
                 rows.append({"knob": knob, "imbalanced": knobs is FOR_RARE, "seed": seed, "test_acc": accuracy})
                 rows[-1]["seconds"] = done.seconds
                 progress(
@@ -68,7 +67,7 @@ def bench_knobs(
 
 def imbalanced(report: DatasetReport, seed: int) -> DatasetReport:
     """The report with all training images of the first class, RAREST of the last one's, evenly (as powers) between."""
-    return subset(report, RAREST ** np.linspace(0, 1, len(report.splits["train"].classes)), seed)
+    return comparison.subset(report, RAREST ** np.linspace(0, 1, len(report.splits["train"].classes)), seed)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -58,12 +58,9 @@ def training_speed(pixels: int) -> float:
     """Images per second that ResNet-50 takes in training here: what the pipeline has to keep up with."""
     batch = 32 if pixels < 224 else 8
     name = "mslab, GRAPH"
-    child = Child(name, CONTENDERS[name] | {"size": pixels, "batch": batch, "stages": None})
-    try:
+    with Child(name, CONTENDERS[name] | {"size": pixels, "batch": batch, "stages": None}) as child:
         child.run("train", 3)
         return 3 * batch / sum(child.run("train", 3)["seconds"])
-    finally:
-        child.end()
 
 
 def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:

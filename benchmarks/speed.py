@@ -68,7 +68,7 @@ class Child:
         try:
             self.weights = self.answer()["weights"]
         except BaseException:
-            self.end()
+            self.__exit__()
             raise
         self.startup = time.perf_counter() - started  # seconds
 
@@ -104,7 +104,10 @@ class Child:
             found = None
         return int(found[1]) / 1024 if found else math.nan
 
-    def end(self) -> None:
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.errors):
@@ -131,8 +134,7 @@ def bench_train(
     with ExitStack() as stack:
         children: list[Child] = []
         for name in names:
-            children.append(Child(name, CONTENDERS[name] | job, peers))
-            stack.callback(children[-1].end)
+            children.append(stack.enter_context(Child(name, CONTENDERS[name] | job, peers)))
             progress(f"{name}: {children[-1].weights:,} weights, started in {children[-1].startup:.1f} s")
         check_weights({child.name: child.weights for child in children})
         rows = []

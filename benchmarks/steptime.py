@@ -39,16 +39,14 @@ def bench_profile(
     The last row is "elsewhere". All milliseconds add up to the median step of mslab's GRAPH mode, all shares to 1.
     """
     job = CONTENDERS[OURS] | {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
-    child = Child(OURS, job, ONEDNN_VERBOSE="1", DNNL_VERBOSE="1")  # the older name: oneDNN 2.2, in MindSpore 2.8
-    try:
+    # the second name is that of oneDNN 2.2, in MindSpore 2.8
+    with Child(OURS, job, ONEDNN_VERBOSE="1", DNNL_VERBOSE="1") as child:
         child.run("train", 1 + WARM)
         steps = [child.run("train", 1) for _ in range(STEPS)]
         seconds = sorted(step["seconds"][0] for step in steps)
         progress(f"{STEPS} steps of {batch} images took {seconds[0]:.3f} to {seconds[-1]:.3f} s")
         child.run("update", 1 + WARM)
         update = statistics.median(child.run("update", STEPS)["seconds"])
-    finally:
-        child.end()
     median = next(step for step in steps if step["seconds"][0] == seconds[STEPS // 2])
     return split_step(seconds[STEPS // 2] * 1000, median["lines"], update * 1000)
 

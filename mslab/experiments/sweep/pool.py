@@ -266,12 +266,11 @@ class TrialPool:
         values = "  ".join(f"{key}={short(value)}" for key, value in row["values"].items())
         best = ledger.best(rows)
         figure = f"val_acc {row['val_acc']:.3f}" if row["val_acc"] is not None else "no val_acc"
-        came = {"complete": figure, "pruned": f"{figure}, pruned after epoch {row['epochs']}"}.get(row["state"], "")
-        came = came or f"failed: {row['message']}"
+        came = {"complete": figure, "pruned": f"{figure}, pruned after epoch {row['epochs']}"}
         led = f"; best {best['val_acc']:.3f} of trial {best['trial']}" if best else ""
-        return (
-            f"{done}/{self.options.trials}  trial {row['trial']}{' (default)' * row['default']}: {values}: {came}{led}"
-        )
+        trial = f"trial {row['trial']}{' (default)' * row['default']}"
+        end = came.get(row["state"], f"failed: {row['message']}")
+        return f"{done}/{self.options.trials}  {trial}: {values}: {end}{led}"
 
     def tidy(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Delete the checkpoints of this folder's finished trials, but for the best's and the default's."""
