@@ -80,7 +80,7 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
     loaded, report = load_network(run), check_dataset(data)
     files, labels = report.samples("")
     by_class = [[path for path, y in zip(files, labels, strict=True) if y == label] for label in sorted(set(labels))]
-    rows = list(zip(*by_class, strict=False))[:each]
+    rows = list(zip(*by_class, strict=False))[:each]  # an image of each class
     shown = [path for row in rows for path in row]
     seen = loaded.network(ms.Tensor(loaded.preprocess(shown))).asnumpy().argmax(axis=1)
     right = [index == label for index, label in zip(seen, list(range(len(by_class))) * len(rows), strict=True)]

@@ -136,8 +136,8 @@ def measure(
             if network and "error" not in network and name in needs.paths and not found.died:
                 run_code(name, told, needs, found, limits)
     finally:
-        for each, path in needs.told:
-            each.release(path)
+        for name, path in needs.paths.items():
+            images[name].release(path)
     return found
 
 
@@ -213,7 +213,6 @@ class Needs:
         self.job, self.images = job, images
         self.most = (LIMITS | job.get("limits", {}))["pixels"]
         self.given: set[str] = set()
-        self.told: list[tuple[HiddenImages, Path]] = []
         self.paths: dict[str, Path] = {}  # by network
 
     def reply(self, line: str) -> str:
@@ -235,7 +234,6 @@ class Needs:
         if name not in self.images:
             return "no images of its kind"
         self.paths[name] = self.images[name].path(size, resize)
-        self.told.append((self.images[name], self.paths[name]))
         return str(self.paths[name])
 
 

@@ -213,7 +213,9 @@ def bubblewrap() -> None:
         )
 
 
-ALONE = "import sys\nsys.path[:] = sys.argv[1:]\n"  # what a child's program begins with: where to import from
+# What a child's program begins with; its arguments are the paths to import from. mslab.grade's __init__ imports nothing:
+# NumPy's threads would be there before confine(), and keep their rights.
+ALONE = "import sys\nsys.path[:] = sys.argv[1:]\n"
 
 
 def lacking(held: Sequence[str]) -> str:

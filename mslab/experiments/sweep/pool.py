@@ -91,10 +91,8 @@ class TrialPool:
         cores = usable_cores()
         if options.workers > len(cores):
             log.info(f"note: {options.workers} workers share {len(cores)} cores: each trial takes longer")
-        self.workers = [
-            TrialQueue(n, shares(cores, options.workers)[n], setup, folder / f"worker-{n}.log")
-            for n in range(options.workers)
-        ]
+        parts = enumerate(shares(cores, options.workers))
+        self.workers = [TrialQueue(n, own, setup, folder / f"worker-{n}.log") for n, own in parts]
         self.deadline = time.monotonic() + options.budget if options.budget else math.inf
         self.stopping = self.told_budget = self.told_elsewhere = False
         self.silent_deaths = 0
