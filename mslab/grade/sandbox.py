@@ -213,8 +213,8 @@ def bubblewrap() -> None:
         )
 
 
-# What a child's program begins with; its arguments are the paths to import from. mslab.grade's __init__ imports nothing:
-# NumPy's threads would be there before confine(), and keep their rights.
+# What a child's program begins with; its arguments are the paths to import from. mslab.grade's __init__ imports
+# nothing: NumPy's threads would be there before confine(), and keep their rights.
 ALONE = "import sys\nsys.path[:] = sys.argv[1:]\n"
 
 

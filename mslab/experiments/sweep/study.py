@@ -16,7 +16,7 @@ from mslab.check.training_data import checked
 from mslab.config import Settings, load_settings, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
 from mslab.experiments import repeating
-from mslab.experiments.sweep import ledger
+from mslab.experiments.sweep import ledger, page
 from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.space import Knob, contradicting, parse, read_space
 from mslab.runs.folder import fresh_folder
@@ -194,8 +194,6 @@ def identity(settings: Settings, space: Sequence[Knob], report: DatasetReport, b
 def write_report(told: dict[str, Any], study: Any, space: Sequence[Knob], folder: Path) -> None:
     """report.html; where it cannot be made, a note: what was trained stays."""
     try:
-        from mslab.experiments.sweep import page
-
         log.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
     except Exception as error:
         log.info("note: no report: %r", error)
@@ -249,8 +247,6 @@ def same(told: Mapping[str, Any]) -> bool:
 
 def table(told: Mapping[str, Any]) -> str:
     """The best trial beside the config's own values, and the command that trains it."""
-    from mslab.experiments.sweep.page import command
-
     if told["best"] is None:
         return "no trial was completed"
     shown = [("best", told["best"])] + [("default", told["default"])] * bool(told["default"])
@@ -262,4 +258,4 @@ def table(told: Mapping[str, Any]) -> str:
         found = [row["val_acc"] if key == "val_acc" else told["test_acc"][which] for which, row in shown]
         if any(value is not None for value in found):
             grid.add_row(title, *("–" if value is None else f"{value:.3f}" for value in found))
-    return f"{render(grid)}\n{command(told)}"
+    return f"{render(grid)}\n{page.command(told)}"
