@@ -35,7 +35,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     from mindspore import nn
 
     from mslab import cpu_layout, model
-    from mslab.config import load_config
+    from mslab.config import load_settings
     from mslab.runtime import devices
     from mslab.training import optimizers, trainer
 
@@ -45,7 +45,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     if job["mode"] == "graph":
         cpu_layout.fold_small_maps(backbone, job["batch"], job["size"], job["threads"])
     data = {"train_data": "-", "val_data": "none", "class_num": CLASSES}
-    config = load_config(data | {"momentum": MOMENTUM, "weight_decay": DECAY})
+    config = load_settings(data | {"momentum": MOMENTUM, "weight_decay": DECAY})
     optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), config)
     step = trainer.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     gradients = tuple(ms.Tensor(np.zeros(parameter.shape, np.float32)) for parameter in optimizer.parameters)

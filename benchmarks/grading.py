@@ -69,7 +69,7 @@ def hand_in(path: Path, seed: int, large: bool) -> None:
     import mindspore as ms
 
     from mslab import checkpoint, model
-    from mslab.config import dump_config, load_config
+    from mslab.config import IMAGENET, dump_config, load_settings
     from mslab.data.mushrooms import drawing
 
     ms.set_seed(seed + 1)
@@ -78,8 +78,8 @@ def hand_in(path: Path, seed: int, large: bool) -> None:
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
     names = sorted(drawing.CLASSES["mushrooms9"])
     info = {"schema": 1, "class_names": names, "image_size": SIZE, "resize_size": SIZE, "stages": stages}
-    info |= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    config = load_config({"train_data": "train", "val_data": "val", "class_num": 9, "stages": stages, "seed": seed})
+    info |= IMAGENET
+    config = load_settings({"train_data": "train", "val_data": "val", "class_num": 9, "stages": stages, "seed": seed})
     history = "epoch,step,lr,train_loss,train_acc,val_loss,val_acc,images_per_s,seconds\n"
     history += "".join(f"{n},{9 * n},0.1,{2 / n},0.{seed:03},{2 / n},0.{seed:03},50,1\n" for n in range(1, 6))
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path, "w") as archive:

@@ -90,11 +90,11 @@ def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, A
         result["first_check_s"] = time.perf_counter() - start
     start = time.perf_counter()
     report = check_dataset(root)
-    from mslab.config import load_config
+    from mslab.config import load_settings
     from mslab.data import batching, decoded, sources
 
     settings = {"train_data": root, "val_data": f"{root}/none", "class_num": 10, "image_size": int(pixels)}
-    config = load_config(settings | {"cache": cache, "data_workers": cores()})
+    config = load_settings(settings | {"cache": cache, "data_workers": cores()})
     images = sources.images_of(report, next(iter(report.splits)))
     images = decoded.keep({next(iter(report.splits)): images}, config, report)[next(iter(report.splits))]
     batches = batching.ImageFeed(images, images, config).train(0)

@@ -12,6 +12,7 @@ import mindspore as ms
 import numpy as np
 
 from mslab import model
+from mslab.config import IMAGENET
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
 from mslab.runtime import devices
@@ -65,7 +66,7 @@ def measured(asked: predicting.Model, images: int, repeats: int) -> tuple[float,
 def fresh(size: int) -> measuring.Loaded:
     """ResNet-50 with random weights, as a file of it would be loaded."""
     network = model.ResNet50(model.resnet50_backbone(), model.resnet50_head(CLASSES)).set_train(False)
-    info = {"image_size": size, "resize_size": size, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    info = {"image_size": size, "resize_size": size} | IMAGENET
     return measuring.Loaded(network, [str(n) for n in range(CLASSES)], info, None)  # type: ignore[arg-type]
 
 

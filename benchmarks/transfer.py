@@ -16,11 +16,11 @@ from mslab.runtime.tables import empty_table, render
 
 def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progress: Any) -> list[dict[str, Any]]:
     """Rows of {contender, seconds, val_acc, ratio}: freeze: all with features kept, found again, and without."""
-    from mslab.config import load_config
+    from mslab.config import load_settings
 
-    settings = load_config(config, overrides)
+    settings = load_settings(config, overrides)
     rows: list[dict[str, Any]] = []
-    data = [f"{key}={Path(settings[key]).resolve()}" for key in ("train_data", "val_data")]
+    data = [f"{key}={Path(getattr(settings, key)).resolve()}" for key in ("train_data", "val_data")]
     files = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve())]
     with tempfile.TemporaryDirectory() as scratch:
         for name, setting in (("features kept", ()), ("features found", ()), ("no features", ("feature_views=0",))):

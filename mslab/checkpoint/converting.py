@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from mslab.checkpoint import dialects, reading, writing
+from mslab.config import IMAGENET
 from mslab.errors import CheckpointError
-
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # what all the known projects subtract
 
 
 def convert(source: str | Path, target: str | Path, dialect: str | None = None) -> list[str]:

@@ -148,7 +148,7 @@ def checked_data(config: str, settings: "Settings", skip_check: bool) -> "Datase
 
 def report_run(run: str | Path | None, no_report: bool) -> None:
     """Write a trained run's report. What goes wrong there is said, and the run stays done."""
-    if run is None or no_report:
+    if not run or no_report:
         return
     from mslab.report.writing import write_report
 

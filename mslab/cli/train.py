@@ -116,7 +116,7 @@ def train(
         from mslab.training import start
 
         result = start.resume(resume, cluster)
-        report_run(result.run if result and result.seconds else None, no_report)
+        report_run(result.run if result.seconds else "", no_report)
         return
     settings, report = checked_config(str(config), overrides, skip_check)
     refuse_idle(settings, overrides, cluster)
@@ -124,7 +124,7 @@ def train(
 
     parent = finetuning.network_of(source) if source else None
     result = start.run(start.Job(settings, report, Path(str(config)).stem, parent), cluster)
-    report_run(result.run if result else None, no_report)
+    report_run(result.run, no_report)
 
 
 @job(app, "transfer")
@@ -176,7 +176,7 @@ def transfer(
     from mslab.training import finetuning, start
 
     done = start.run(start.Job(settings, report, stem, finetuning.backbone_of(backbone, only)), cluster)
-    report_run(done.run if done else None, no_report)
+    report_run(done.run, no_report)
 
 
 @job(app, "convert")

@@ -6,7 +6,7 @@ dicts and key=value; page: docs/settings.md.
 
 from mslab.config.aliases import NEIGHBOURS, SAME
 from mslab.config.loading import Source, dump_config, load_config, load_settings, read_yaml
-from mslab.config.schema import FIELDS, Profile, Settings, Stage, Triple
+from mslab.config.schema import FIELDS, IMAGENET, Profile, Settings, Stage, Triple
 
-__all__ = ["FIELDS", "NEIGHBOURS", "SAME", "Profile", "Settings", "Source", "Stage", "Triple"]
+__all__ = ["FIELDS", "IMAGENET", "NEIGHBOURS", "SAME", "Profile", "Settings", "Source", "Stage", "Triple"]
 __all__ += ["dump_config", "load_config", "load_settings", "read_yaml"]

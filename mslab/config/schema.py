@@ -14,6 +14,7 @@ Epochs = Annotated[
     Field(pattern=r"^\s*[1-9]\d*(\s*,\s*[1-9]\d*)*\s*$"),
 ]
 Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # of its images, per channel, 0 to 1
 Pixels = Annotated[int, Field(ge=16, le=1024)]
 
 
@@ -107,10 +108,10 @@ class Settings(BaseModel):
         True, description="(image/255 - mean)/std; false = image - 255 mean, undivided, as ModelArts has it"
     )
     mean: Triple = Field(
-        [0.485, 0.456, 0.406], description="per channel, on a scale of 0 to 1; subtracted from every image (ImageNet's)"
+        IMAGENET["mean"], description="per channel, on a scale of 0 to 1; subtracted from every image (ImageNet's)"
     )
     std: Triple = Field(
-        [0.229, 0.224, 0.225],
+        IMAGENET["std"],
         description="per channel, on a scale of 0 to 1; every image is divided by it (ImageNet's)",
     )
     # network

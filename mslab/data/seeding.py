@@ -1,6 +1,6 @@
 """Random numbers: a stream of its own for each purpose and epoch, so that using one changes nothing of another.
 
-Weights come from MindSpore's own generator, which runtime.start seeds with the same `seed`.
+Weights come from MindSpore's own generator, which devices.start seeds with the same `seed`.
 """
 
 import numpy as np

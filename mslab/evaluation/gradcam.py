@@ -123,7 +123,7 @@ def fold(loaded: measuring.Loaded, batch: int, device: str) -> None:
 
 
 def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str = "cpu") -> Inspection:
-    """Logits and features of all images. `device`: what runtime.start took."""
+    """Logits and features of all images. `device`: what devices.start took."""
     batch = batch_of(loaded.info["image_size"])
     fold(loaded, batch, device)
     network = Seeing(loaded.network).set_train(False)

@@ -11,6 +11,7 @@ from mindspore import nn
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
+from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError, RunError
@@ -71,11 +72,7 @@ class Mirrored(nn.Cell):
         return ms.ops.log(shares / 2)
 
 
-STANDARD: dict[str, Any] = {  # where a file does not tell
-    "image_size": 224,
-    "mean": [0.485, 0.456, 0.406],
-    "std": [0.229, 0.224, 0.225],
-}
+STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # where a file does not tell
 PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # of a checkpoint's entry
 
 

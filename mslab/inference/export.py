@@ -11,7 +11,7 @@ import numpy as np
 from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.checkpoint import dialects
-from mslab.config import load_config
+from mslab.config import load_settings
 from mslab.data import sources
 from mslab.errors import CheckpointError, DatasetError, MslabError
 from mslab.evaluation import gradcam, measuring
@@ -113,7 +113,7 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
     if data is not None:
         return _images(loaded, data), f"images of {data}"
     try:
-        root = load_config(loaded.path.absolute().parent.parent / "config.yaml").val_data
+        root = load_settings(loaded.path.absolute().parent.parent / "config.yaml").val_data
         return _images(loaded, root), f"images of {root}"
     except MslabError:  # no run around the file, or its images are gone
         size = loaded.info["image_size"]

@@ -58,7 +58,7 @@ def open_model(source: str | Path, device: str = "auto", batch: int | None = Non
 
 
 def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) -> Model:
-    """The model of a network that is loaded. `device`: what runtime.start took."""
+    """The model of a network that is loaded. `device`: what devices.start took."""
     batch = batch or gradcam.batch_of(loaded.info["image_size"])
     gradcam.fold(loaded, batch, device)
     forward = graphs.forward_of(loaded.network)

@@ -233,4 +233,4 @@ def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path 
     cluster = launching.Cluster(told["workers"]) if told["workers"] > 1 else None
     ended = told["ended_by"]  # also where somebody else than its settings ended it
     result = start.run(job, cluster, (lambda rows: ended if len(rows) >= run.epochs_done else "") if ended else None)
-    return Path(result.run if result else "")
+    return Path(result.run)

@@ -1,6 +1,6 @@
-"""Training. To be read in this order: loop (the loop), train_step (what it does in a step), trainer (what it is given),
-start (a run around it), finetuning (a run that begins from a checkpoint).
+"""Training: loop (the loop), train_step (one step), trainer (what the loop is given), callbacks (what looks on).
 
-freezing, stopping and optimizers are pure parts; monitor says what looks wrong; features and eventlog are extras;
-launching is for several workers.
+start begins every training, build makes what it needs, finetuning is what begins from a checkpoint, launching and
+worker are for several workers. freezing, stopping, learning_rates, losses and optimizers are pure parts; monitor says
+what looks wrong; features and eventlog are extras.
 """

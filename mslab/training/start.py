@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from easydict import EasyDict
 
@@ -39,7 +39,7 @@ FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 class TrainResult(EasyDict):
     """What came of a training."""
 
-    run: str  # the run folder
+    run: str  # the run folder; "" on other machines of a cluster than the first
     val_acc: float  # the best one; NaN where nothing was measured
     best_epoch: int
     linear_acc: float | None  # of a linear model of 8x8 thumbnails
@@ -117,10 +117,10 @@ def incremental(
     return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
 
 
-def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult | None:
+def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one stays as it is.
 
-    With as many workers as before, or not. None on other machines of a cluster than the first.
+    With as many workers as before, or not.
     """
     run, last = reopen(path)
     if cluster is None or run.finished:
@@ -136,12 +136,8 @@ def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult | No
 # --- the one way -----------------------------------------------------------------------------------------------------
 
 
-@overload
-def run(job: Job, cluster: None = None, should_stop: StopRule | None = None) -> TrainResult: ...
-@overload
-def run(job: Job, cluster: Cluster | None, should_stop: StopRule | None = None) -> TrainResult | None: ...
-def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult | None:
-    """Train from the beginning: here, or with the workers of a cluster. None on its other machines than the first.
+def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult:
+    """Train from the beginning: here, or with the workers of a cluster.
 
     `should_stop` is asked after each epoch, with its history: why to end now, or "".
     """
@@ -292,10 +288,10 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     return result
 
 
-def result_of_all(path: Path | None) -> TrainResult | None:
+def result_of_all(path: Path | None) -> TrainResult:
     """Of a run that several workers have trained; None on other machines than the first."""
     if path is None:
-        return None
+        return TrainResult(run="", val_acc=float("nan"), best_epoch=0, linear_acc=None, seconds=0.0)
     run = RunFolder.read(path)
     return result_of(run, sum(row["seconds"] for row in run.history))
 
