@@ -45,8 +45,13 @@ print("bench", json.dumps({"seconds": seconds, "own_kib": own, "worker_kib": chi
 """
 
 
-def draw_photos(folder: Path, images: int) -> None:
-    """JPEGs of 500x375 with the smooth and noisy parts of photographs, class folders, the same ones each time."""
+def draw_photos(images: int, root: Path, progress: Any) -> Path:
+    """JPEGs of 500x375 with the smooth and noisy parts of photographs, in class folders of a folder, which is returned.
+
+    They are the same ones each time; those that are there stay.
+    """
+    folder = root / f"photos{images}"
+    progress(f"drawing {images} images in {folder}")
     paths = [folder / f"class{i % CLASSES}" / f"{i:06}.jpg" for i in range(images)]
     for name in range(CLASSES):
         (folder / f"class{name}").mkdir(parents=True, exist_ok=True)
@@ -54,6 +59,7 @@ def draw_photos(folder: Path, images: int) -> None:
     with multiprocessing.Pool(cores()) as pool:
         for _ in pool.imap_unordered(draw_photo, todo, chunksize=64):
             pass
+    return folder
 
 
 def draw_photo(job: tuple[str, int]) -> None:
@@ -110,9 +116,7 @@ def bench_check(
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for images in sizes:
-            place = (folder or Path(scratch)) / f"photos{images}"
-            progress(f"drawing {images} images in {place}")
-            draw_photos(place, images)
+            place = draw_photos(images, folder or Path(scratch), progress)
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
             for number in range(repeats):
                 for name in names:

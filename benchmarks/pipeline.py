@@ -39,9 +39,7 @@ def bench_data(
     with tempfile.TemporaryDirectory() as scratch:
         environ = os.environ | {"XDG_CACHE_HOME": scratch}
         for images in sizes:
-            place = (folder or Path(scratch)) / f"photos{images}"
-            progress(f"drawing {images} images in {place}")
-            draw_photos(place, images)
+            place = draw_photos(images, folder or Path(scratch), progress)
             for name, (packed, cache) in VARIANTS.items():
                 root: Path = Path(scratch) / f"pack{images}" if packed else place
                 if packed and not root.exists():

@@ -37,8 +37,8 @@ def look(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[str, Any]:
     """The facts of a submission, without what held."""
     limits = LIMITS | job.get("limits", {})
     found = contents.gather(Path(job["source"]), folder / "submission", limits, wanted(job))
-    names = list(found.files)
-    facts: dict[str, Any] = {"schema": 1, "files": {contents.short(name, 300): found.files[name] for name in names}}
+    files = {contents.short(name, 300): size for name, size in found.files.items()}
+    facts: dict[str, Any] = {"schema": 1, "files": files}
     facts |= {"top": contents.short(found.top, 300), "problems": found.problems}
     kinds: dict[str, tuple[Any, int, Any]] = {  # section: how names end, bytes that are read, what reads them
         "configs": ((".yaml", ".yml"), contents.YAML_BYTES, contents.config),
@@ -46,7 +46,7 @@ def look(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[str, Any]:
         "histories": ("/history.csv", contents.CSV_BYTES, contents.history),
     }
     for section, (suffix, most, read) in kinds.items():
-        own = [name for name in names if f"/{name}".endswith(suffix) and not name.startswith(contents.JUNK)]
+        own = [name for name in found.files if f"/{name}".endswith(suffix) and not name.startswith(contents.JUNK)]
         facts[section] = contents.entries(found, own, most, read)
     asked = [name for name in job.get("predictions", []) if name in found.files]
     facts["predictions"] = contents.entries(found, asked, contents.CSV_BYTES, contents.predictions)
