@@ -70,13 +70,13 @@ def hand_in(path: Path, seed: int, large: bool) -> None:
 
     from mslab import checkpoint, model
     from mslab.config import IMAGENET, dump_config, load_settings
-    from mslab.data.mushrooms import drawing
+    from mslab.data.mushrooms.species import CLASSES
 
     ms.set_seed(seed + 1)
     stages = [list(row) for row in (model.STAGES if large else SMALL)]
     backbone = model.resnet50_backbone(stages)
     network = model.ResNet50(backbone, model.resnet50_head(9, backbone.channels))
-    names = sorted(drawing.CLASSES["mushrooms9"])
+    names = sorted(CLASSES["mushrooms9"])
     info = {"schema": 1, "class_names": names, "image_size": SIZE, "resize_size": SIZE, "stages": stages}
     info |= IMAGENET
     config = load_settings({"train_data": "train", "val_data": "val", "class_num": 9, "stages": stages, "seed": seed})

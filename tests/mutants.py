@@ -46,8 +46,8 @@ MUTANTS = [
     Mutant(
         "a stray folder is an error",
         "mslab/check/layout.py",
-        "RULES = [\n    stray_folders,\n",
-        "RULES = [\n",
+        "RULES = [stray_folders, ",
+        "RULES = [",
         "test_check",
         "labs_own_case",
     ),

@@ -1,8 +1,8 @@
 """Dataset sanity before any training: every folder is looked at, every file loaded once, in worker processes.
 
 dataset (the whole check) -> scan (what lies there) -> pool and worker (what is in each file), cache -> layout, images,
-content (the rules) -> report, which text puts into words. A rule is a function that yields findings; adding one is
-adding it to the RULES of its module. An error stops training, a warning and an info do not. No MindSpore here.
+content (the rules) -> report. A rule is a function that yields findings; adding one is adding it to the RULES of its
+module. An error stops training, a warning and an info do not. No MindSpore here.
 """
 
 from mslab.check.dataset import check_dataset

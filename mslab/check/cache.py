@@ -72,11 +72,8 @@ class Cache:
         complete = True
         for picture in pictures:
             seen = known.get(picture.name.rsplit("/", 1)[1])
-            if (
-                seen
-                and (seen[0], seen[1]) == (picture.size, picture.stamp)
-                and (seen[hashed] or seen[code] or not content)
-            ):
+            same = seen and (seen[0], seen[1]) == (picture.size, picture.stamp)
+            if seen and same and (seen[hashed] or seen[code] or not content):
                 for name, value in zip(SEEN, seen, strict=True):
                     setattr(picture, name, value if name == "stamp" else shared(value))
             else:
@@ -94,9 +91,8 @@ class Cache:
             if (picture.sha256 or picture.code) and picture.code not in PASSING and _settled(picture, now)
         ]
         with suppress(sqlite3.Error), self.base:
-            self.base.execute(
-                "DELETE FROM pictures WHERE folder = ? OR used < ?", (os.fsencode(folder), now - DAYS * 86400)
-            )
+            old = os.fsencode(folder), now - DAYS * 86400
+            self.base.execute("DELETE FROM pictures WHERE folder = ? OR used < ?", old)
             marks = ", ".join("?" * (4 + len(SEEN)))
             self.base.executemany(f"INSERT INTO pictures VALUES ({marks})", rows)
 

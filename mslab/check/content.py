@@ -110,13 +110,9 @@ def imbalance(report: DatasetReport) -> Iterator[Finding]:
         most, least = max(counts, key=lambda c: counts[c]), min(counts, key=lambda c: counts[c])
         if counts[most] >= UNEVEN * counts[least]:
             share = counts[most] / sum(counts.values())
-            text = (
-                f"({most} has {counts[most]} images, {least} has {counts[least]}: always saying {most} is "
-                f"{share:.0%} right)"
-            )
-            yield Finding(
-                "imbalance", "warning", split.show(), text, "more images of the small class; judge by its recall"
-            )
+            text = f"({most} has {counts[most]} images, {least} has {counts[least]}: always saying {most} is "
+            fix = "more images of the small class; judge by its recall"
+            yield Finding("imbalance", "warning", split.show(), f"{text}{share:.0%} right)", fix)
 
 
 def too_few(report: DatasetReport) -> Iterator[Finding]:
@@ -137,9 +133,7 @@ def shortcut(report: DatasetReport) -> Iterator[Finding]:
         names = [name for name, pictures in split.classes.items() if sum(bool(p.sha256) for p in pictures) >= ENOUGH]
         if split.name not in ("train", "") or len(names) < 2:
             continue
-        rows = [
-            (picture, index) for index, name in enumerate(names) for picture in split.classes[name] if picture.sha256
-        ]
+        rows = [(p, index) for index, name in enumerate(names) for p in split.classes[name] if p.sha256]
         labels = np.array([index for _, index in rows])
         sizes = [(picture.width, picture.height) for picture, _ in rows]
         brightness = np.array([picture.brightness for picture, _ in rows])
@@ -148,10 +142,8 @@ def shortcut(report: DatasetReport) -> Iterator[Finding]:
             told = {"size": told_by_value(sizes, mine), "brightness": told_by_level(brightness, mine)}
             for what, accuracy in told.items():
                 if accuracy >= GIVEN_AWAY:
-                    text = (
-                        f"(the {what} of an image alone tells this class from the others, {accuracy:.0%} right: the "
-                        f"network may learn that instead)"
-                    )
+                    text = f"(the {what} of an image alone tells this class from the others, {accuracy:.0%} right: the "
+                    text += "network may learn that instead)"
                     fix = "images of every class from the same sources, cut and exposed alike"
                     yield Finding("shortcut", "warning", f"{split.show(name)}/", text, fix)
 

@@ -52,9 +52,8 @@ def check_dataset(
         else:
             report.splits[name] = scan(name, folder, prefix, boundary)
     if val is None and test is None and "" not in folders:
-        report.beside = sorted(
-            path.name for path in root.iterdir() if path.is_dir() and path.name not in folders and not _apart(path.name)
-        )
+        beside = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in folders)
+        report.beside = [name for name in beside if not is_junk(name) and not name.endswith(".quarantine")]
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -85,10 +84,6 @@ def find_splits(given: dict[str, str | Path | None]) -> tuple[Path, dict[str, Pa
     return (Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root), folders
 
 
-def _apart(name: str) -> bool:
-    return is_junk(name) or name.endswith(".quarantine")
-
-
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:
     """Fill in what is in each file, from the cache where it has not changed."""
     with closing(Cache(use_cache)) as cache:
@@ -101,7 +96,11 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
         changed = [row for row in classes if not cache.fill(row[0], row[2], not report.skip_content)]
         try:
             todo = [(split, p) for _, split, pictures in changed for p in pictures if not (p.sha256 or p.code)]
-            _look(todo, not report.skip_content, progress)
+            answers = ask("look", [split.root / picture.name for split, picture in todo])
+            for done, (index, seen) in enumerate(answers, 1):
+                fill(todo[index][1], seen, not report.skip_content)
+                if progress:
+                    progress(done, len(todo))
             if not report.skip_content:
                 compared = {id(split.classes[p.class_name]) for split, p in _compare(report)}
                 known = {id(row[2]) for row in changed}
@@ -109,14 +108,6 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
         finally:
             for folder, _, pictures in changed:
                 cache.keep(folder, pictures)
-
-
-def _look(todo: list[tuple[Split, ImageRecord]], hashed: bool, progress: Progress | None) -> None:
-    answers = ask("look", [split.root / picture.name for split, picture in todo])
-    for done, (index, seen) in enumerate(answers, 1):
-        fill(todo[index][1], seen, hashed)
-        if progress:
-            progress(done, len(todo))
 
 
 def fill(picture: ImageRecord, seen: dict[str, Any], hashed: bool) -> None:

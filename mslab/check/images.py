@@ -9,7 +9,6 @@ from mslab.check.records import Finding, ImageRecord, Split
 from mslab.check.report import DatasetReport
 
 GREY = ("1", "L", "P")  # nothing is lost when these become RGB
-COLOUR = ("RGB",)
 LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", "LA", "PA"), "transparency")
 SUFFIX_FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",), ".bmp": ("BMP", "DIB")}
 SUFFIX_FORMATS |= {".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",), ".webp": ("WEBP",)}
@@ -63,7 +62,7 @@ def _animated(picture: ImageRecord) -> str:
 
 
 def _mode(picture: ImageRecord) -> str:
-    if picture.mode in GREY + COLOUR:
+    if picture.mode in (*GREY, "RGB"):
         return ""
     lost = LOST.get(picture.mode, "depth beyond 8 bits")
     return f"mode {picture.mode}: MindSpore turns it into 8-bit RGB and drops {lost}"
@@ -98,9 +97,8 @@ def grey(report: DatasetReport) -> Iterator[Finding]:
             if modes:
                 told = ", ".join(f"{number} of {len(pictures)} are {names[mode]}" for mode, number in modes.items())
                 text = f"({told}; they become RGB without loss)"
-                yield Finding(
-                    "mode", "info", f"{split.show(class_name)}/", text, "nothing, if the other classes are alike"
-                )
+                fix = "nothing, if the other classes are alike"
+                yield Finding("mode", "info", f"{split.show(class_name)}/", text, fix)
 
 
 def aspect(report: DatasetReport) -> Iterator[Finding]:
@@ -131,8 +129,5 @@ RULES = [
     per_image("mode", "warning", _mode, DatasetReport.convert),
     per_image("exif-orientation", "warning", _turned, DatasetReport.convert),
     per_image("blank", "warning", _blank, lambda report, split: "replace it, or remove it"),
-    small,
-    grey,
-    aspect,
-    size,
+    *(small, grey, aspect, size),
 ]

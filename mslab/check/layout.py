@@ -22,10 +22,8 @@ def stray_folders(report: DatasetReport) -> Iterator[Finding]:
             place = split.root / name
             inside = sum(1 for _ in place.iterdir()) if os.access(place, os.R_OK) else 0
             left = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
-            text = (
-                f"({left}; no class of images. MindSpore would make it class {index} and shift every label from there "
-                "on by one)"
-            )
+            text = f"({left}; no class of images. MindSpore would make it class {index} and shift every label from "
+            text += "there on by one)"
             yield Finding("stray-folder", "error", f"{split.show(name)}/", text, report.move(split), place)
 
 
@@ -53,11 +51,10 @@ def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
     for split in others:
         missing = sorted(first.classes.keys() - split.classes.keys())
         extra = sorted(split.classes.keys() - first.classes.keys())
-        for code, names, other, what in (
-            ("class-missing", missing, extra, "every later class would get another index there"),
-            ("class-extra", extra, missing, "the network has no output for it"),
+        for code, names, other, has, lacks, what in (
+            ("class-missing", missing, extra, first, split, "every later class would get another index there"),
+            ("class-extra", extra, missing, split, first, "the network has no output for it"),
         ):
-            has, lacks = (first, split) if code == "class-missing" else (split, first)
             for name in names:
                 like = next((n for n in other if plain_name(n) == plain_name(name)), None)
                 fix = f"rename {like!r} to {name!r}" if like else "give every split the same class folders"
@@ -166,13 +163,12 @@ def collisions(report: DatasetReport) -> Iterator[Finding]:
 
 def numeric_order(report: DatasetReport) -> Iterator[Finding]:
     names = report.class_names
-    natural = sorted(names, key=lambda name: _numbers_apart(name))
+    natural = sorted(names, key=_numbers_apart)
     if names != natural:
         order = ", ".join(names[:4])
         text = f"(classes are sorted by name, which gives {order} …, not by number: index and name differ)"
-        yield Finding(
-            "numeric-order", "warning", ".", text, f"use the class names, or name them 01, 02 …: {natural[0]} first"
-        )
+        fix = f"use the class names, or name them 01, 02 …: {natural[0]} first"
+        yield Finding("numeric-order", "warning", ".", text, fix)
 
 
 def _numbers_apart(name: str) -> list[str | int]:
@@ -194,19 +190,5 @@ def awkward_names(report: DatasetReport) -> Iterator[Finding]:
                 yield Finding("name", "info", split.show(bad[0]), many, fix)
 
 
-RULES = [
-    stray_folders,
-    empty_classes,
-    wrong_level,
-    class_count,
-    class_names_differ,
-    same_folder,
-    nested_folders,
-    links,
-    closed_folders,
-    collisions,
-    beside_splits,
-    stray_files,
-    numeric_order,
-    awkward_names,
-]
+RULES = [stray_folders, empty_classes, wrong_level, class_count, class_names_differ, same_folder, nested_folders]
+RULES += [links, closed_folders, collisions, beside_splits, stray_files, numeric_order, awkward_names]

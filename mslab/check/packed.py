@@ -78,9 +78,8 @@ def read(folder: Path) -> Pack:
 def _pack(content: dict[str, Any]) -> Pack:
     """Raises ValueError, KeyError or TypeError where something is not what it must be."""
     names, counts = content["class_names"], content["counts"]
-    pack = Pack(
-        names, counts, content["pixels"], content["fingerprint"], [PackPart(**part) for part in content["parts"]]
-    )
+    parts = [PackPart(**part) for part in content["parts"]]
+    pack = Pack(names, counts, content["pixels"], content["fingerprint"], parts)
     plain = all(type(name) is str and name == Path(name).name for name in [*names, *(p.name for p in pack.parts)])
     if not plain or names != sorted(set(names)) or len(counts) != len(names):
         raise ValueError("its names are none, or not sorted")

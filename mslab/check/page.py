@@ -7,8 +7,7 @@ from jinja2 import Environment
 
 from mslab.check.pool import ask
 from mslab.check.records import printable
-from mslab.check.report import DatasetReport
-from mslab.check.text import by_code
+from mslab.check.report import DatasetReport, by_code
 
 PICTURED = 24  # findings of one code that are shown; a thumbnail has about 3 kB
 
@@ -19,10 +18,8 @@ def page(report: DatasetReport) -> str:
     for severity, code, same in by_code(report.findings):
         rows = [{"path": f.path, "message": f.message, "place": place_of(report, f.path)} for f in same[:PICTURED]]
         fixes = list(dict.fromkeys(finding.fix for finding in same))[:3]
-        more = len(same) - len(rows)
-        groups.append(
-            {"severity": severity, "code": code, "count": len(same), "rows": rows, "fixes": fixes, "more": more}
-        )
+        group: dict[str, Any] = {"severity": severity, "code": code, "count": len(same), "rows": rows, "fixes": fixes}
+        groups.append(group | {"more": len(same) - len(rows)})
     shown = [row for group in groups for row in group["rows"] if row["place"]]
     for index, answer in ask("preview", [row["place"] for row in shown]):
         shown[index]["jpeg"] = answer.get("jpeg", "")

@@ -17,6 +17,7 @@ from mslab.errors import DeviceError
 SECONDS = 30.0  # longest that one file may take
 MEMORY = 2 << 30  # bytes of address space of a worker; the largest image below Pillow's limit needs a sixth of it
 BATCH = 16  # files that a worker is sent at once
+STARTS = 5  # times that a worker is started where a signal ends it before it is ready: somebody else killed it
 
 
 def usable_cores() -> list[int]:
@@ -35,15 +36,20 @@ class Worker:
     def __init__(self) -> None:
         command = [sys.executable, worker.__file__, str(MEMORY)]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        # a session of its own, so that Ctrl-C reaches this process only, which then ends the worker
-        self.process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
         self.deadline, self.late = float("inf"), False
-        if self._line().strip() != worker.READY:
-            raise DeviceError(
-                f"The process that loads images does not start (exit code {self.process.wait()}).",
-                expected="a Python that can import Pillow",
-                fix=f"see what it says: {sys.executable} -c 'import PIL.Image, PIL.ImageCms'",
-            )
+        for _ in range(STARTS):
+            # a session of its own, so that Ctrl-C reaches this process only, which then ends the worker
+            self.process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+            if self._line().strip() == worker.READY:
+                return
+            self.process.communicate()
+            if self.process.returncode >= 0:  # it ended by itself, and would again
+                break
+        raise DeviceError(
+            f"The process that loads images does not start (exit code {self.process.returncode}).",
+            expected="a Python that can import Pillow",
+            fix=f"see what it says: {sys.executable} -c 'import PIL.Image, PIL.ImageCms'",
+        )
 
     def ask(self, request: str, paths: Sequence[str]) -> list[dict[str, Any]] | None:
         """The answers, or None where it died or was killed for being late."""
@@ -79,7 +85,7 @@ class Pool:
 
     def __init__(self, request: str, paths: Sequence[str]) -> None:
         self.request, self.paths = request, paths
-        self.workers: list[Worker] = []
+        self.workers: set[Worker] = set()
         self.lock, self.stopped = threading.Lock(), threading.Event()
         self.found: queue.SimpleQueue[list[tuple[int, dict[str, Any]]] | BaseException] = queue.SimpleQueue()
         self.starts = iter(range(0, len(paths), BATCH))
@@ -149,13 +155,12 @@ class Pool:
     def _start(self) -> Worker:
         started = Worker()
         with self.lock:
-            self.workers.append(started)
+            self.workers.add(started)
         return started
 
     def _end(self, ended: Worker) -> None:
         with self.lock:
-            if ended in self.workers:
-                self.workers.remove(ended)
+            self.workers.discard(ended)
         ended.stop()
 
     def _watch(self) -> None:

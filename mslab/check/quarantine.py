@@ -87,7 +87,10 @@ def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tupl
             if copy:
                 partial, place = copy
                 entry |= {"copy": str(place), "sha256": hashlib.sha256(partial.read_bytes()).hexdigest()}
-            _note(home, entry)
+            with (home / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             shutil.move(source, target)
             if copy:
                 os.replace(*copy)  # noqa: PTH105
@@ -113,13 +116,6 @@ def _convert(sources: list[Path], copies: dict[Path, tuple[Path, Path]]) -> None
                 place = source.with_name(f"{source.stem}-{number}{answer['suffix']}")
             taken.add(place)
             copies[source] = Path(answer["copy"]), place
-
-
-def _note(home: Path, entry: dict[str, str]) -> None:
-    with (home / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def undo(root: Path) -> Iterator[str]:

@@ -1,14 +1,25 @@
-"""What a check found, in one object that training, packing and the command line ask."""
+"""What a check found, in one object that training, packing and the command line ask; it says itself in words."""
 
 import hashlib
+import html
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mslab.check import text
-from mslab.check.records import Finding, Split, printable
+from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.errors import DatasetError
+
+SHOWN = 5  # findings of one code that a message lists
+TABLED = 100  # findings that a notebook's table lists
+
+
+def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
+    """(severity, code, its findings), errors first."""
+    for severity in SEVERITIES:
+        for code in dict.fromkeys(finding.code for finding in findings if finding.severity == severity):
+            yield severity, code, [f for f in findings if (f.code, f.severity) == (code, severity)]
 
 
 @dataclass
@@ -24,9 +35,6 @@ class DatasetReport:
     complete: bool = True  # False after Ctrl-C
     findings: list[Finding] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)  # folders beside train, val and test that are none of them
-
-    summary, brief = text.summary, text.brief  # methods that text.py writes for it
-    __str__, _repr_html_ = text.full, text.table
 
     @property
     def class_names(self) -> list[str]:
@@ -114,9 +122,62 @@ class DatasetReport:
         what = "; ".join(f"{s.root} has {len(s.classes) + len(s.strays)} class folders" for s in wrong)
         what = f"{what}{', ' * bool(says)}{says}" if wrong else f"{self.root} cannot be trained on"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
+        rows = []
+        for _, code, same in by_code(self.errors):
+            rows += [(code, f"{finding.path} {finding.message}") for finding in same[:SHOWN]]
+            rows += [(code, f"… and {len(same) - SHOWN} more")] * (len(same) > SHOWN)
         raise DatasetError(
             f"{what}.",
-            details=text.rows(self.errors),
+            details=rows,
             expected="one folder a class, holding only image files, the same classes in every split",
             fix="\n".join(list(fixes)[:6]),
         )
+
+    # --- in words -----------------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """ "2 errors (stray-folder, format), 1 warning", or "nothing found"."""
+        parts = []
+        for severity in SEVERITIES:
+            codes = [finding.code for finding in self.findings if finding.severity == severity]
+            if codes:
+                word = severity if severity == "info" or len(codes) == 1 else severity + "s"
+                parts.append(f"{len(codes)} {word} ({', '.join(dict.fromkeys(codes))})")
+        text = ", ".join(parts) or "nothing found"
+        return text if self.complete else f"stopped before all images were seen; so far: {text}"
+
+    def brief(self) -> str:
+        """What is there and what was found, in a few lines."""
+        where = f"; mslab check {shlex.quote(str(self.root))} lists them" if self.findings else ""
+        return "\n".join([*self._contents(), f"data check: {self.summary()}{where}"])
+
+    def _contents(self) -> list[str]:
+        lines = [f"{printable(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
+        for name, split in self.counts.items():
+            numbers = ", ".join(f"{printable(c)} {n}" for c, n in split.items())
+            lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
+        return lines
+
+    def __str__(self) -> str:
+        """What is there and the first findings of each code, with their fixes."""
+        lines = self._contents()
+        for severity, code, same in by_code(self.findings):
+            lines += ["", f"{severity}  {code}  ({len(same)})"]
+            lines += [f"    {finding.path}  {finding.message}" for finding in same[:SHOWN]]
+            lines += [f"    … and {len(same) - SHOWN} more"] * (len(same) > SHOWN)
+            fixes = list(dict.fromkeys(finding.fix for finding in same))
+            lines += [f"    fix  {fix}" for fix in fixes[:2]] + ["    fix  …"] * (len(fixes) > 2)
+        return "\n".join([*lines, "", self.summary()])
+
+    def _repr_html_(self) -> str:
+        """A notebook's table of the findings."""
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in finding.to_dict().values()) + "</tr>"
+            for finding in self.findings[:TABLED]
+        )
+        more = f"<p>… and {len(self.findings) - TABLED} more</p>" if len(self.findings) > TABLED else ""
+        head = "".join(f"<th>{name}</th>" for name in ("code", "severity", "path", "message", "fix"))
+        sizes = ", ".join(f"{name or 'images'} {sum(row.values())}" for name, row in self.counts.items())
+        title = f"{printable(str(self.root))}: {len(self.class_names)} classes, {sizes}; {self.summary()}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}" if rows else ""
+        return f"<p>{html.escape(title)}</p>{table}"

@@ -6,6 +6,19 @@ from mslab.config import Settings
 from mslab.errors import DatasetError
 
 
+def report_of(settings: Settings, skip_content: bool = False, progress: Progress | None = None) -> DatasetReport:
+    """The report of the data that the settings name, errors and all."""
+    return check_dataset(
+        settings.train_data,
+        settings.val_data,
+        class_num=settings.class_num,
+        image_size=settings.image_size,
+        batch_size=settings.batch_size,
+        skip_content=skip_content,
+        progress=progress,
+    )
+
+
 def checked(
     settings: Settings,
     report: DatasetReport | None = None,
@@ -17,15 +30,7 @@ def checked(
 
     Raises DatasetError.
     """
-    report = report or check_dataset(
-        settings.train_data,
-        settings.val_data,
-        class_num=settings.class_num,
-        image_size=settings.image_size,
-        batch_size=settings.batch_size,
-        skip_content=skip_content,
-        progress=progress,
-    )
+    report = report or report_of(settings, skip_content, progress)
     report.raise_errors(f"{where} says class_num: {settings.class_num}")
     found = len(report.class_names)
     if found != settings.class_num:  # a report made without class_num

@@ -34,16 +34,14 @@ class UnusableImage(Exception):
 
 
 def look(path: Path) -> dict[str, Any]:
-    """Load one image: {"code", "said"} where that fails, else what the rules ask for as well."""
+    """Load one image: what the rules ask for. Raises UnusableImage where that fails."""
     try:
         content = path.read_bytes()
-        if not content:
-            raise UnusableImage("zero-byte", "the file is empty")
-        image, orientation = opened(content)
-    except UnusableImage as unusable:
-        return {"code": unusable.args[0], "said": unusable.args[1]}
     except OSError as error:
-        return {"code": "permission", "said": f"it cannot be read: {error.strerror}"}
+        raise UnusableImage("permission", f"it cannot be read: {error.strerror}") from None
+    if not content:
+        raise UnusableImage("zero-byte", "the file is empty")
+    image, orientation = opened(content)
     seen = {"code": "", "said": "", "sha256": hashlib.sha256(content).hexdigest(), "orientation": orientation}
     with image:
         try:

@@ -9,15 +9,7 @@ evaluated. Reading needs no MindSpore, and nothing unchecked is handed to it.
 from mslab.checkpoint.dialects import HEAD
 from mslab.checkpoint.loading import check_only, load_exactly
 from mslab.checkpoint.reading import Checkpoint, read
-from mslab.checkpoint.writing import (
-    make_folder,
-    replace_atomically,
-    save,
-    save_arrays,
-    save_safetensors,
-    sha256,
-    write_text,
-)
+from mslab.checkpoint.writing import make_folder, replace_atomically, save, save_arrays, sha256, write_text
 
 __all__ = ["HEAD", "Checkpoint", "check_only", "load_exactly", "make_folder", "read", "replace_atomically", "save"]
-__all__ += ["save_arrays", "save_safetensors", "sha256", "write_text"]
+__all__ += ["save_arrays", "sha256", "write_text"]

@@ -120,17 +120,9 @@ def unpickled(reader: type, content: bytes, does: str) -> Any:
         raise ValueError(f"its pickle is damaged: {str(error) or 'it ends too early'}") from None
 
 
-def opened(content: bytes) -> zipfile.ZipFile:
-    """The zip, of which the list of files was read."""
-    try:
-        return zipfile.ZipFile(io.BytesIO(content))
-    except NotImplementedError as error:  # of a version to come
-        raise ValueError(str(error)) from None
-
-
 def read_pth(content: bytes) -> Found:
     """The tensors of a saved state_dict, or of a training script's dict that holds one. Raises ValueError."""
-    with opened(content) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1 or len(members) > MAX_TENSORS or len(members) < len(archive.infolist()):

@@ -16,6 +16,7 @@ MAX_HEADER = 100 * 2**20  # bytes of a safetensors header, safetensors' own limi
 CKPT_TYPES = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "bf16", "Bool": "?"}
 CKPT_TYPES |= {"Int8": "<i1", "UInt8": "<u1", "Int16": "<i2", "Int32": "<i4", "Int64": "<i8"}
 CKPT_TYPES |= {"UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8"}
+EMPTY = memoryview(b"")
 CRC = (b"crc_num", 17)  # what save_checkpoint(crc_check=True) appends: the word and ten bytes
 SAFE_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "bf16", "BOOL": "?"}
 SAFE_TYPES |= {"I8": "<i1", "U8": "<u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
@@ -84,24 +85,12 @@ def read_ckpt(content: memoryview) -> Found:
 
 def _entry(data: memoryview) -> tuple[str, tuple[int, ...], str, memoryview]:
     """(name, dims, type, bytes) of one Value."""
-    name, tensor = "", None
-    for number, kind, value in fields(data):
-        if (number, kind) == (1, 2):
-            name = bytes(value).decode()
-        elif (number, kind) == (2, 2):
-            tensor = value
+    parts = by_field(data)
+    name, tensor = parts.get((1, 2), b""), parts.get((2, 2))
     if not name or tensor is None:
         raise ValueError("an entry without name or tensor")
-    dims: list[int] = []
-    type_name, payload = "", memoryview(b"")
-    for number, kind, value in fields(tensor):
-        if number == 1:
-            dims += integers(kind, value)
-        elif (number, kind) == (2, 2):
-            type_name = bytes(value).decode()
-        elif (number, kind) == (3, 2):
-            payload = value
-    return name, tuple(dims), type_name, payload
+    inside = by_field(tensor)
+    return text(name), integers(tensor, 1), text(inside.get((2, 2), b"")), inside.get((3, 2), EMPTY)
 
 
 # --- safetensors -----------------------------------------------------------------------------------------------------
@@ -144,12 +133,11 @@ def read_safetensors(content: memoryview) -> Found:
 def _place(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, int]]:
     whole = isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
     lists = [entry.get(key) for key in ("shape", "data_offsets")] if whole else []
-    if not whole or not all(isinstance(row, list) and all(type(n) is int for n in row) for row in lists):
+    numbers = whole and all(isinstance(row, list) and all(type(n) is int for n in row) for row in lists)
+    if not numbers or len(lists[1]) != 2:
         raise ValueError(f"{name} is not described")
-    shape, offsets = lists
-    if len(offsets) != 2:
-        raise ValueError(f"{name} is not described")
-    return tuple(shape), (offsets[0], offsets[1])
+    shape, (start, end) = lists
+    return tuple(shape), (start, end)
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -177,8 +165,8 @@ def pairs(message: memoryview, field: int) -> dict[str, str]:
     """Texts by name: the entries {key = 1; value = 2} of this field."""
     found: dict[str, str] = {}
     for entry in messages(message, field):
-        parts = {number: bytes(value).decode() for number, kind, value in fields(entry) if kind == 2}
-        found[parts.get(1, "")] = parts.get(2, "")
+        parts = by_field(entry)
+        found[text(parts.get((1, 2), b""))] = text(parts.get((2, 2), b""))
     return found
 
 
@@ -197,41 +185,23 @@ def _initialisers(content: memoryview, field: int, reader: Callable[[Any], tuple
 
 def _parameter(data: memoryview) -> tuple[str, np.ndarray]:
     """MINDIR's TensorProto {dims 1; data_type 2; name 7; raw_data 9; external_data 12}; mslab's are float32."""
-    name, dims, data_type, raw = "", [], 0, memoryview(b"")
-    for number, kind, value in fields(data):
-        if number == 1:
-            dims += integers(kind, value)
-        elif (number, kind) == (2, 0):
-            data_type = value
-        elif (number, kind) == (7, 2):
-            name = bytes(value).decode()
-        elif (number, kind) == (9, 2):
-            raw = value
-        elif number == 12:
-            raise ValueError(f"{name or 'a tensor'} lies in another file")
-    return name, array(name, tuple(dims), known({1: "<f4"}, data_type, name), [raw])
+    parts = by_field(data)
+    name = text(parts.get((7, 2), b""))
+    if any(number == 12 for number, _ in parts):
+        raise ValueError(f"{name or 'a tensor'} lies in another file")
+    kind = known({1: "<f4"}, parts.get((2, 0), 0), name)
+    return name, array(name, integers(data, 1), kind, [parts.get((9, 2), EMPTY)])
 
 
 def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
     """TensorProto {dims 1; data_type 2; float_data 4; int64_data 7; name 8; raw_data 9; data_location 14}."""
-    name, dims, data_type, raw = "", [], 0, memoryview(b"")
-    counted: list[int] = []
-    for number, kind, value in fields(data):
-        if number == 1:
-            dims += integers(kind, value)
-        elif (number, kind) == (2, 0):
-            data_type = value
-        elif (number, kind) == (8, 2):
-            name = bytes(value).decode()
-        elif number in (4, 9) and kind == 2:  # packed floats are laid out as raw bytes
-            raw = value
-        elif number == 7:
-            counted += integers(kind, value)
-        elif (number, value) == (14, 1):
-            raise ValueError(f"{name or 'a tensor'} lies in another file")
-    if counted:
-        raw = memoryview(np.array(counted, "<u8").tobytes())
-    return name, array(name, tuple(dims), known(ONNX_TYPES, data_type, name), [raw])
+    parts = by_field(data)
+    name, counted = text(parts.get((8, 2), b"")), integers(data, 7)
+    if parts.get((14, 0)) == 1:
+        raise ValueError(f"{name or 'a tensor'} lies in another file")
+    raw = parts.get((9, 2), parts.get((4, 2), EMPTY))  # packed floats are laid out as raw bytes
+    raw = memoryview(np.array(counted, "<u8").tobytes()) if counted else raw
+    return name, array(name, integers(data, 1), known(ONNX_TYPES, parts.get((2, 0), 0), name), [raw])
 
 
 # --- protobuf --------------------------------------------------------------------------------------------------------
@@ -274,14 +244,26 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
     raise ValueError(f"byte {at} belongs to no such file")
 
 
-def integers(kind: int, value: Any) -> list[int]:
-    """A repeated integer field, one by one or packed."""
-    if kind == 0:
-        return [value]
-    if kind != 2:
-        raise ValueError("a number of an unexpected kind")
-    found, at = [], 0
-    while at < len(value):
-        number, at = varint(value, at)
-        found.append(number)
-    return found
+def by_field(data: memoryview) -> dict[tuple[int, int], Any]:
+    """{(number, wire type): value} of a message, of a repeated field the last one."""
+    return {(number, kind): value for number, kind, value in fields(data)}
+
+
+def integers(data: memoryview, field: int) -> tuple[int, ...]:
+    """A repeated integer field of a message, one by one or packed."""
+    found: list[int] = []
+    for number, kind, value in fields(data):
+        if number == field and kind == 0:
+            found.append(value)
+        elif number == field and kind == 2:
+            at = 0
+            while at < len(value):
+                one, at = varint(value, at)
+                found.append(one)
+        elif number == field:
+            raise ValueError("a number of an unexpected kind")
+    return tuple(found)
+
+
+def text(value: bytes | memoryview) -> str:
+    return bytes(value).decode()

@@ -21,7 +21,8 @@ from mslab.errors import CheckpointError
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
 # what damaged bytes cause: our readers raise ValueError, the standard library the others too; all else is a bug of ours
-DAMAGE = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error, zipfile.BadZipFile)
+DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
+DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a version to come
 
 
 class Info(BaseModel):

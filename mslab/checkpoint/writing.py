@@ -37,9 +37,8 @@ def save_arrays(tensors: Mapping[str, np.ndarray], path: Path, info: Mapping[str
                 whole = np.ascontiguousarray(value).reshape(-1)
                 each = SLICE // value.itemsize
                 for start in range(0, max(1, len(whole)), each):
-                    _write_value(
-                        file, name, value.shape, kinds[value.dtype], whole[start : start + each].view(np.uint8).data
-                    )
+                    payload = whole[start : start + each].view(np.uint8).data
+                    _write_value(file, name, value.shape, kinds[value.dtype], payload)
             _write_value(file, ENTRY, (), "str", memoryview(text.encode("utf-32-le")))
 
     replace_atomically(path, write)
@@ -70,12 +69,9 @@ def save_safetensors(tensors: Mapping[str, np.ndarray], path: Path, info: Mappin
     header: dict[str, Any] = {"__metadata__": {"format": "pt", ENTRY: json.dumps(dict(info), sort_keys=True)}}
     at = 0
     for name, value in tensors.items():
-        header[name] = {
-            "dtype": kinds[value.dtype],
-            "shape": list(value.shape),
-            "data_offsets": [at, at + value.nbytes],
-        }
-        at += value.nbytes
+        end = at + value.nbytes
+        header[name] = {"dtype": kinds[value.dtype], "shape": list(value.shape), "data_offsets": [at, end]}
+        at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the tensors begin at a multiple of 8
 

@@ -1,15 +1,13 @@
 """Images: draw, build, split, import or pack a data set, and check one."""
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option, Typer
 
-from mslab.cli.options import PLAIN, DataSets, Json, Root, app, checked, emit, job, print_text
+from mslab.cli.options import PLAIN, DataSets, Json, Root, app, checked, emit, job, log, print_text
 from mslab.runtime.console import Meter
 
-log = logging.getLogger("mslab")
 data_app = Typer(help="Data sets: draw, build, split, import or pack one.", **PLAIN)
 
 

@@ -1,36 +1,17 @@
 """Many runs, or trials that keep no weights: the demo, sweeps, repetitions, the learning rate, the batch size."""
 
 import functools
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
-from mslab.cli.options import (
-    Backbone,
-    Config,
-    Json,
-    MaybeConfig,
-    Overrides,
-    Seeds,
-    SkipCheck,
-    Test,
-    Tolerance,
-    app,
-    checked,
-    checked_config,
-    checked_data,
-    emit,
-    job,
-    picture,
-)
-
-log = logging.getLogger("mslab")
+from mslab.cli import options
+from mslab.cli.options import app, checked, checked_config, checked_data, emit, job, log, picture
 
 
 @job(app, "demo")
-def demo(overrides: Overrides = None, json_file: Json = None) -> None:
+def demo(overrides: options.Overrides = None, json_file: options.Json = None) -> None:
     """Draw the demo data, check it, train nine classes, transfer to two, and say what transfer bought."""
     from mslab.experiments import demo
 
@@ -40,14 +21,14 @@ def demo(overrides: Overrides = None, json_file: Json = None) -> None:
 
 @job(app, "lr-find")
 def lr_find(
-    config: Config,
-    overrides: Overrides = None,
-    backbone: Backbone = None,
+    config: options.Config,
+    overrides: options.Overrides = None,
+    backbone: options.Backbone = None,
     steps: Annotated[int, Option(help="of the trial", min=10)] = 100,
     lowest: Annotated[float, Option(help="learning rate of the first step", min=1e-12)] = 1e-6,
     highest: Annotated[float, Option(help="of the last, if the loss has not exploded before", max=1000)] = 10.0,
     out: Annotated[str | None, Option(metavar="FILE.png", help="CONFIG-lr-find.png")] = None,
-    json_file: Json = None,
+    json_file: options.Json = None,
 ) -> None:
     """Suggest lr_max: a short trial in which the learning rate grows until the loss explodes. Keeps no weights."""
     if not lowest < highest:
@@ -62,10 +43,10 @@ def lr_find(
 
 @job(app, "tune-batch")
 def tune_batch(
-    config: Config,
-    overrides: Overrides = None,
+    config: options.Config,
+    overrides: options.Overrides = None,
     most: Annotated[int, Option(help="the largest batch to try", min=2, max=65536)] = 1024,
-    json_file: Json = None,
+    json_file: options.Json = None,
 ) -> None:
     """Find the largest batch_size that fits into memory, by real training steps, and from which on none is faster."""
     from mslab.config import load_settings
@@ -77,8 +58,8 @@ def tune_batch(
 
 @job(app, "sweep")
 def sweep(
-    config: MaybeConfig = None,
-    overrides: Overrides = None,
+    config: options.MaybeConfig = None,
+    overrides: options.Overrides = None,
     space: Annotated[str | None, Option(metavar="FILE", help="which settings are tried, and between what")] = None,
     trials: Annotated[int | None, Option(help="finished ones in all; 20 where not given", min=1)] = None,
     workers: Annotated[int | None, Option(metavar="N", help="processes here, each on its own cores", min=1)] = None,
@@ -92,12 +73,12 @@ def sweep(
     name: Annotated[
         str | None, Option(metavar="STUDY", help="in a storage that machines share: the study to begin or join")
     ] = None,
-    backbone: Backbone = None,
-    test: Test = None,
+    backbone: options.Backbone = None,
+    test: options.Test = None,
     seed: Annotated[int | None, Option(help="of the sampler; 1 where not given", min=0, max=2**31 - 1)] = None,
     resume: Annotated[str | None, Option(metavar="FOLDER", help="go on with a sweep that was stopped")] = None,
-    json_file: Json = None,
-    skip_check: SkipCheck = False,
+    json_file: options.Json = None,
+    skip_check: options.SkipCheck = False,
 ) -> int:
     """Try settings and say which do best: Optuna, in several processes, each trial a run; leaves runs/NAME-sweep-…/."""
     for option, value, known in (("--sampler", sampler, "tpe random grid"), ("--pruner", pruner, "median none")):
@@ -117,22 +98,22 @@ def sweep(
         told = study.resume_sweep(resume, given)
     else:
         given |= {"sampler": sampler, "pruner": pruner, "name": name, "backbone": backbone, "seed": seed}
-        options = study.SweepOptions(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
+        chosen = study.SweepOptions(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
         look = functools.partial(checked_data, str(config), skip_check=skip_check)
-        told = study.run_sweep(str(config), str(space), overrides or [], options, look)
+        told = study.run_sweep(str(config), str(space), overrides or [], chosen, look)
     emit(told, json_file, lambda: study.table(told))
     return 130 if told["status"] == "stopped" else 0
 
 
 @job(app, "repeat")
 def repeat(
-    config: Config,
-    overrides: Overrides = None,
-    seeds: Seeds = 5,
-    backbone: Backbone = None,
-    test: Test = None,
-    json_file: Json = None,
-    skip_check: SkipCheck = False,
+    config: options.Config,
+    overrides: options.Overrides = None,
+    seeds: options.Seeds = 5,
+    backbone: options.Backbone = None,
+    test: options.Test = None,
+    json_file: options.Json = None,
+    skip_check: options.SkipCheck = False,
 ) -> None:
     """Train with several seeds: mean, standard deviation and 95 % interval of every figure."""
     settings, report = checked_config(config, overrides, skip_check)
@@ -153,8 +134,8 @@ def reproduce_all(
     record: Annotated[
         bool, Option("--record", help="train them and keep what they leave as what was measured")
     ] = False,
-    tolerance: Tolerance = 0.05,
-    json_file: Json = None,
+    tolerance: options.Tolerance = 0.05,
+    json_file: options.Json = None,
 ) -> int:
     """Run the small recipes of configs/ again and compare with what was measured; exit 1 where one does not hold."""
     if names and fastest:

@@ -1,14 +1,11 @@
 """A class: a student packs runs into a submission, a teacher grades them all."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, BadParameter, Option
 
-from mslab.cli.options import app, job, print_text
-
-log = logging.getLogger("mslab")
+from mslab.cli.options import app, job, log, print_text
 
 
 @job(app, "pack")

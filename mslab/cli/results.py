@@ -1,32 +1,14 @@
 """What a run is good for: watch, measure, report, predict, serve, export it; verify, archive and reproduce it."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, BadParameter, Option
 
-from mslab.cli.options import (
-    AnySource,
-    Device,
-    Json,
-    NoReport,
-    Overrides,
-    SkipCheck,
-    Source,
-    Tolerance,
-    app,
-    checked,
-    emit,
-    job,
-    print_text,
-    report_run,
-    write_json,
-)
+from mslab.cli import options
+from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
 from mslab.runtime import console, devices
-
-log = logging.getLogger("mslab")
 
 
 @job(app, "watch")
@@ -42,12 +24,12 @@ def watch(
 
 @job(app, "eval")
 def evaluate(
-    source: Source,
+    source: options.Source,
     data: Annotated[str, Option(metavar="ROOT", help="class folders; of a parent, its test or val")],
-    json_file: Json = None,
-    device: Device = "auto",
+    json_file: options.Json = None,
+    device: options.Device = "auto",
     tta: Annotated[bool, Option("--tta", help="the mean of each image's and its mirror image's prediction")] = False,
-    skip_check: SkipCheck = False,
+    skip_check: options.SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images."""
     devices.refuse(device, devices.missing_driver(device))
@@ -64,7 +46,7 @@ def evaluate(
 @job(app, "verify")
 def verify(
     run: Annotated[str, Argument(metavar="RUN", help="a run folder")],
-    json_file: Json = None,
+    json_file: options.Json = None,
 ) -> int:
     """Compare each file of a run, and the checkpoint it began from, with the sha256 that its manifest noted."""
     from mslab.runs import manifest
@@ -86,7 +68,7 @@ def verify(
 @job(app, "reproduce")
 def reproduce(
     run: Annotated[str | None, Argument(metavar="RUN", help="a finished run folder")] = None,
-    overrides: Overrides = None,
+    overrides: options.Overrides = None,
     archive: Annotated[
         str | None, Option("--from", metavar="ARCHIVE", help="unpack what mslab archive wrote, in RUN's place")
     ] = None,
@@ -94,13 +76,13 @@ def reproduce(
     other: Annotated[
         str | None, Option("--with", metavar="OTHER_RUN", help="compare with this run; trains nothing")
     ] = None,
-    tolerance: Tolerance = 0.02,
+    tolerance: options.Tolerance = 0.02,
     install: Annotated[
         bool, Option("--install", help="in a virtual environment of the recorded packages, removed afterwards")
     ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="only say what differs now; exit 1 where that stops")] = False,
-    json_file: Json = None,
-    no_report: NoReport = False,
+    json_file: options.Json = None,
+    no_report: options.NoReport = False,
 ) -> int:
     """Run a run again from what it recorded, and say whether its figures hold; exit 1 where they do not."""
     given = list(overrides or [])
@@ -147,7 +129,7 @@ def report(
     runs: Annotated[list[str], Argument(metavar="RUN...", help="one run with its images, or several compared")],
     out: Annotated[str | None, Option(metavar="FILE.html", help="RUN/report.html; of several, report.html")] = None,
     lang: Annotated[str, Option(help="en or zh")] = "en",
-    device: Device = "auto",
+    device: options.Device = "auto",
 ) -> None:
     """Write what runs learned and where they fail as one HTML file: curves, mistakes, heat maps, figures."""
     if lang not in ("en", "zh"):
@@ -160,14 +142,14 @@ def report(
 
 @job(app, "predict")
 def predict(
-    source: AnySource,
+    source: options.AnySource,
     images: Annotated[
         list[str], Argument(metavar="IMAGE|FOLDER|PATTERN|-...", help="- is standard input, a file a line")
     ],
-    json_file: Json = None,
+    json_file: options.Json = None,
     jsonl: Annotated[str | None, Option(metavar="FILE|-", help="one JSON object an image and line")] = None,
     csv: Annotated[str | None, Option(metavar="FILE|-", help="a row an image, a column a class")] = None,
-    device: Device = "auto",
+    device: options.Device = "auto",
     batch_size: Annotated[
         int | None, Option(metavar="N", help="images a step; by the image size where not given", min=1, max=4096)
     ] = None,
@@ -190,10 +172,10 @@ def predict(
 
 @job(app, "serve")
 def serve(
-    source: AnySource,
+    source: options.AnySource,
     host: Annotated[str, Option(metavar="ADDRESS", help="another one lets other machines ask")] = "127.0.0.1",
     port: Annotated[int, Option(help="0 takes any free one", min=0, max=65535)] = 8000,
-    device: Device = "auto",
+    device: options.Device = "auto",
 ) -> int:
     """Answer images with classes and heat maps: a page to drop them on, and POST /predict for scripts."""
     devices.refuse(device, devices.missing_driver(device))
@@ -208,11 +190,11 @@ def serve(
 
 @job(app, "export")
 def export(
-    source: Source,
+    source: options.Source,
     kind: Annotated[str, Option("--format", metavar="mindir|onnx", help="MindSpore's graphs, or everybody's")],
     out: Annotated[str | None, Option(metavar="FILE", help="beside the checkpoint where not given")] = None,
     data: Annotated[str | None, Option(metavar="ROOT", help="images to compare on; the run's val_data")] = None,
-    json_file: Json = None,
+    json_file: options.Json = None,
 ) -> None:
     """Write a network as a graph that runs without mslab, and compare its answers with the checkpoint's."""
     if kind not in ("mindir", "onnx"):
@@ -231,9 +213,9 @@ def suspects(
         str | None, Option(metavar="FOLDER", help="for suspects.csv and suspects.html; the run's own")
     ] = None,
     folds: Annotated[int, Option(help="of a split; each is judged by what the others show", min=2)] = 5,
-    json_file: Json = None,
-    device: Device = "auto",
-    skip_check: SkipCheck = False,
+    json_file: options.Json = None,
+    device: options.Device = "auto",
+    skip_check: options.SkipCheck = False,
 ) -> None:
     """List images whose label is probably wrong, for a person to look at; changes nothing."""
     devices.refuse(device, devices.missing_driver(device))

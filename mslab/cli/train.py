@@ -1,43 +1,21 @@
 """Training: from scratch, on from saved weights, alone or with several workers; and what can be known before it."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, BadParameter, Option
 
-from mslab.cli.options import (
-    Config,
-    DryRun,
-    Json,
-    Master,
-    MaybeConfig,
-    NodeRank,
-    Nodes,
-    NoReport,
-    Overrides,
-    Parent,
-    SkipCheck,
-    Workers,
-    app,
-    checked_config,
-    emit,
-    job,
-    picture,
-    print_text,
-    report_run,
-)
+from mslab.cli import options
+from mslab.cli.options import app, checked_config, emit, job, log, picture, print_text, report_run
 from mslab.errors import ConfigError
 
 if TYPE_CHECKING:
     from mslab.config import Settings
     from mslab.training.launching import Cluster
 
-log = logging.getLogger("mslab")
-
 
 @job(app, "doctor")
-def doctor(json_file: Json = None) -> int:
+def doctor(json_file: options.Json = None) -> int:
     """Look whether training works on this machine, and how fast; exit 1 where it would fail or crawl."""
     from mslab.doctor.diagnosis import diagnose
 
@@ -49,7 +27,7 @@ def doctor(json_file: Json = None) -> int:
 @job(app, "show")
 def show(
     config: Annotated[str | None, Argument(metavar="[CONFIG]", help="a YAML file; without it, ResNet-50")] = None,
-    overrides: Overrides = None,
+    overrides: options.Overrides = None,
     schedule: Annotated[bool, Option("--schedule", help="the learning rate over the epochs, as a picture")] = False,
     augment: Annotated[
         bool, Option("--augment", help="training images as the network sees them, with labels, as a picture")
@@ -84,20 +62,20 @@ def show(
 
 @job(app, "train")
 def train(
-    config: MaybeConfig = None,
-    overrides: Overrides = None,
+    config: options.MaybeConfig = None,
+    overrides: options.Overrides = None,
     resume: Annotated[str | None, Option(metavar="RUN", help="continue this run in its folder")] = None,
     source: Annotated[
         str | None,
         Option("--from", metavar="RUN|FILE", help="incremental: begin from this network, classes kept by name"),
     ] = None,
-    skip_check: SkipCheck = False,
-    workers: Workers = None,
-    nodes: Nodes = 1,
-    node_rank: NodeRank = 0,
-    master: Master = "",
-    dry_run: DryRun = False,
-    no_report: NoReport = False,
+    skip_check: options.SkipCheck = False,
+    workers: options.Workers = None,
+    nodes: options.Nodes = 1,
+    node_rank: options.NodeRank = 0,
+    master: options.Master = "",
+    dry_run: options.DryRun = False,
+    no_report: options.NoReport = False,
 ) -> None:
     """Train from scratch, or on from a network; leaves a run folder under runs/."""
     if (config is None) == (resume is None) or (resume and source):
@@ -129,9 +107,9 @@ def train(
 
 @job(app, "transfer")
 def transfer(
-    config: Config,
-    backbone: Parent,
-    overrides: Overrides = None,
+    config: options.Config,
+    backbone: options.Parent,
+    overrides: options.Overrides = None,
     only: Annotated[
         str | None, Option(metavar="REGEX", help="load only the parameters whose names it finds, the rest fresh")
     ] = None,
@@ -142,14 +120,14 @@ def transfer(
         str | None, Option(metavar="SHARES", help="with --compare: of the training images, such as 0.1,0.3,1.0")
     ] = None,
     seeds: Annotated[int | None, Option(help="with --compare: seeds of each; 3 where not given", min=1)] = None,
-    json_file: Json = None,
-    skip_check: SkipCheck = False,
-    workers: Workers = None,
-    nodes: Nodes = 1,
-    node_rank: NodeRank = 0,
-    master: Master = "",
-    dry_run: DryRun = False,
-    no_report: NoReport = False,
+    json_file: options.Json = None,
+    skip_check: options.SkipCheck = False,
+    workers: options.Workers = None,
+    nodes: options.Nodes = 1,
+    node_rank: options.NodeRank = 0,
+    master: options.Master = "",
+    dry_run: options.DryRun = False,
+    no_report: options.NoReport = False,
 ) -> None:
     """Train a fresh head on a saved backbone; leaves a run folder under runs/."""
     cluster = cluster_of(workers, nodes, node_rank, master)

@@ -9,7 +9,6 @@ The number in a name is the image's place in the package. The package is opened 
 import gzip
 import hashlib
 import io
-import logging
 import math
 import os
 import pickle
@@ -31,9 +30,7 @@ from PIL import Image
 
 from mslab.checkpoint.pth import only, unpickled
 from mslab.errors import DatasetError
-from mslab.runtime.console import Meter
-
-log = logging.getLogger("mslab")
+from mslab.runtime.console import Meter, log
 
 PACKAGE = "animal-mnist==0.4"
 SHA256 = "aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce"  # of animal_mnist-0.4-py3-none-any.whl
@@ -61,8 +58,7 @@ def build_animals(root: Path, wheel: Path | None = None) -> None:
     """Build animals9 and animals2 under `root`; what is already there stays. `wheel`: the package, not from pip."""
     start = time.perf_counter()
     missing = [name for name in COUNTS if not os.path.lexists(root / name)]
-    there = [name for name in COUNTS if name not in missing]
-    if other := [(name, why) for name in there if (why := difference(root / name, name))]:
+    if other := [(name, why) for name in COUNTS if name not in missing and (why := difference(root / name, name))]:
         raise DatasetError(
             f"{root} holds folders of these names that are not these data sets.",
             details=other,
@@ -75,7 +71,7 @@ def build_animals(root: Path, wheel: Path | None = None) -> None:
     for name in missing:
         write(root, name, plans[name], images)
     for name in COUNTS:
-        numbers = ", ".join(f"{split} {count(root / name / split)}" for split in NINE)
+        numbers = ", ".join(f"{split} {sum(1 for _ in files_of(root / name / split))}" for split in NINE)
         log.info(f"{root / name}: {numbers} silhouettes")
         if digests(root / name)[1] != FILES[name]:
             log.info(
@@ -310,10 +306,6 @@ def difference(folder: Path, name: str) -> str:
 
 def files_of(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if not path.is_dir())
-
-
-def count(folder: Path) -> int:
-    return sum(1 for _ in files_of(folder))
 
 
 def digests(folder: Path) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """`mslab data pack`: a checked data set -> MindRecord shards, to train on where many small files are slow."""
 
 import hashlib
+import itertools
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from mslab import checkpoint
 from mslab.check import DatasetReport, packed
 from mslab.check.records import ImageRecord, Split, printable
+from mslab.data.placing import beside
 from mslab.errors import DatasetError
 
 SHARD = 2**30  # bytes of images in a shard, where the caller says nothing
@@ -33,37 +34,26 @@ def pack_dataset(
     errors, is packed already, or changes meanwhile, where `out` is there, or cannot be written; `out` appears only
     when it is complete.
     """
-    refuse(report, out, shards)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a packing that was killed
-    total, done = report.images, 0
+    refuse(report, shards)
+    written = itertools.count(1)
 
     def count() -> None:
-        nonlocal done
-        done += 1
         if progress:
-            progress(done, total)
+            progress(next(written), report.images)
 
-    try:
-        packs = {
-            name: write_split(report, split, partial / name, shards, count) for name, split in report.splits.items()
-        }
+    with beside(out) as partial:
+        try:
+            packs = {
+                name: write_split(report, split, partial / name, shards, count) for name, split in report.splits.items()
+            }
+        except RuntimeError as error:  # MindSpore's, on a full disk
+            lines = str(error).splitlines() or [""]
+            raise OSError(next((line for line in lines if "[ERROR]" in line), lines[0])) from None
         partial.rename(out)
-        return packs
-    except OSError as error:
-        why = error.strerror or str(error)
-    except RuntimeError as error:  # MindSpore's, on a full disk
-        why = next((line for line in str(error).splitlines() if "[ERROR]" in line), str(error).split("\n")[0])
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    raise DatasetError(
-        f"{out} cannot be written: {why}.",
-        expected="room for a copy of the images",
-        fix="free some space, or --out on another disk",
-    )
+    return packs
 
 
-def refuse(report: DatasetReport, out: Path, shards: int | None) -> None:
+def refuse(report: DatasetReport, shards: int | None) -> None:
     """DatasetError where packing cannot begin."""
     report.raise_errors()
     if any(split.pack for split in report.splits.values()):
@@ -71,12 +61,6 @@ def refuse(report: DatasetReport, out: Path, shards: int | None) -> None:
             f"{report.root} is packed already.",
             expected="folders of images, or a parent of train, val and test",
             fix="train on it as it is; pack the folders that it was made from for another number of shards",
-        )
-    if out.exists():
-        raise DatasetError(
-            f"There is {out} already.",
-            expected="a name that is free, since nothing is overwritten",
-            fix="--out with another name, or move it away",
         )
     fewest = min(len(split.pictures) for split in report.splits.values())
     if shards is not None and not 1 <= shards <= min(fewest, 1000):

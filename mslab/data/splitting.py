@@ -1,7 +1,7 @@
 """`mslab data split`: one folder of classes -> train, val and test, stratified; look-alikes stay together."""
 
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from mslab.check import DatasetReport, ImageRecord
 from mslab.check.content import near_pairs
 from mslab.check.images import each
 from mslab.data import seeding
+from mslab.data.placing import beside
 from mslab.errors import DatasetError
 
 
@@ -27,34 +28,15 @@ def split_dataset(
     small; `out` appears only when it is complete.
     """
     parts = assign(report, {"val": val, "test": test} if test else {"val": val}, seed)
-    if out.exists():
-        raise DatasetError(
-            f"There is {out} already.",
-            expected="a name that is free, since nothing is overwritten",
-            fix="--out with another name, or move it away",
-        )
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    source = report.splits[""].root
-    total, done = sum(len(pictures) for pictures in parts.values()), 0
-    try:
-        for part, pictures in parts.items():
-            for picture in pictures:
-                target = partial / part / picture.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source / picture.name, target)
-                done += 1
-                if progress:
-                    progress(done, total)
+    files = [(part, picture.name) for part, pictures in parts.items() for picture in pictures]
+    with beside(out) as partial:
+        for done, (part, name) in enumerate(files, 1):
+            target = partial / part / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(report.splits[""].root / name, target)
+            if progress:
+                progress(done, len(files))
         partial.rename(out)
-    except OSError as error:
-        raise DatasetError(
-            f"{out} cannot be written: {error.strerror or error}.",
-            expected="room for a copy of the images",
-            fix="free some space, or --out on another disk",
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {
         part: {name: sum(p.class_name == name for p in pictures) for name in report.class_names}
         for part, pictures in parts.items()
@@ -84,9 +66,7 @@ def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[s
     order = seeding.stream("split", seed).permutation(len(groups))
     parts: dict[str, list[ImageRecord]] = {"train": [], **{part: [] for part in shares}}
     for index in sorted(order, key=lambda index: -len(groups[index])):  # large groups first: singles fill up exactly
-        counts: dict[str, int] = defaultdict(int)
-        for picture in groups[index]:
-            counts[picture.class_name] += 1
+        counts = Counter(picture.class_name for picture in groups[index])
         fits = (part for part in shares if all(wanted[part][name] >= number for name, number in counts.items()))
         part = next(fits, "train")
         parts[part] += groups[index]

@@ -7,7 +7,6 @@ are left out and counted.
 import functools
 import lzma
 import os
-import shutil
 import stat
 import struct
 import tarfile
@@ -15,13 +14,14 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mslab.check.layout import SPLITS, plain_name
 from mslab.check.scan import is_image, is_junk
+from mslab.data.placing import beside
 from mslab.errors import DatasetError
 
 MAX_FILES = 1_000_000
@@ -67,35 +67,26 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, and leaves nothing behind, where it is no archive, is damaged, is encrypted, leads out of its
     folder, is a bomb, or holds no folders of images.
     """
-    if out.exists():
-        raise DatasetError(
-            f"There is {out} already.",
-            expected="a name that is free, since nothing is overwritten",
-            fix="--out with another name, or move it away",
-        )
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     done = Imported(out, ".")
-    try:
-        unpack(archive, partial, done.left_out, progress)
-        top, splits = find_level(archive, partial)
-        done.level = top.relative_to(partial).as_posix()
-        for path in folders(top) if splits else []:
-            name = split_name(path)
-            if name and name != path.name and not (top / name).exists():
-                done.renamed[path.name] = name
-                path.rename(top / name)
-        done.images = sum(1 for path in top.rglob("*") if path.is_file())
-        done.left_out["images outside that folder"] = sum(1 for p in partial.rglob("*") if p.is_file()) - done.images
-        top.rename(out)
-    except OSError as error:
-        raise DatasetError(
-            f"{archive} cannot be unpacked to {out}: {error.strerror or error}.",
-            expected="a readable archive, and room for its images",
-            fix="check the path; free some space, or --out on another disk",
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with beside(out) as partial:
+        try:
+            unpack(archive, partial, done.left_out, progress)
+            top, splits = find_level(archive, partial)
+            done.level = top.relative_to(partial).as_posix()
+            for path in folders(top) if splits else []:
+                name = split_name(path)
+                if name and name != path.name and not (top / name).exists():
+                    done.renamed[path.name] = name
+                    path.rename(top / name)
+            unpacked, done.images = (sum(p.is_file() for p in folder.rglob("*")) for folder in (partial, top))
+            done.left_out["images outside that folder"] = unpacked - done.images
+            top.rename(out)
+        except OSError as error:
+            raise DatasetError(
+                f"{archive} cannot be unpacked to {out}: {error.strerror or error}.",
+                expected="a readable archive, and room for its images",
+                fix="check the path; free some space, or --out on another disk",
+            ) from None
     done.left_out = +done.left_out
     return done
 
@@ -189,10 +180,8 @@ def zip_name(info: zipfile.ZipInfo) -> str:
         return info.filename
     raw = info.filename.encode("cp437", "replace")
     for encoding in ("utf-8", "gbk"):
-        try:
+        with suppress(UnicodeDecodeError):
             return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
     return info.filename
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
+from PIL import Image
 
-from mslab import cpu_layout
 from mslab.check import cores
+from mslab.check.worker import on_white
 from mslab.data import batching, sources
 from mslab.evaluation import measuring
 
@@ -116,16 +117,10 @@ def batch_of(size: int) -> int:
     return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
 
 
-def fold(loaded: measuring.Loaded, batch: int, device: str) -> None:
-    """Fold small maps on a CPU for batches of this many images."""
-    if device == "cpu":
-        cpu_layout.fold_small_maps(loaded.network.backbone, batch, loaded.info["image_size"], cores())
-
-
 def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str = "cpu") -> Inspection:
     """Logits and features of all images. `device`: what devices.start took."""
     batch = batch_of(loaded.info["image_size"])
-    fold(loaded, batch, device)
+    loaded.fold(batch, device)
     network = Seeing(loaded.network).set_train(False)
     rows = [
         [part.asnumpy()[: len(x)] for part in network(ms.Tensor(measuring.filled(x, batch)))]
@@ -155,8 +150,6 @@ def as_pixels(info: dict[str, Any], seen: np.ndarray) -> np.ndarray:
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> Any:
     """A Pillow image: uint8 (S, S, 3) in grey, warm where the heat map float (h, w), 0 to 1, is high."""
-    from PIL import Image
-
     picture = Image.fromarray(pixels)
     wide = Image.fromarray(np.uint8(heat * 255)).resize(picture.size, Image.Resampling.BICUBIC)
     share = np.asarray(wide, np.float32)[:, :, None] / 255
@@ -171,10 +164,6 @@ COLOURS = ((0, 120, 230, 252), (0, 28, 90, 255), (4, 109, 40, 164))  # red, gree
 
 def thumbnails(images: sources.ImageSource, index: Iterable[int], side: int = 112) -> list[Any]:
     """The images at these positions as Pillow images of at most `side` pixels; they have passed the check."""
-    from PIL import Image
-
-    from mslab.check.worker import on_white
-
     pictures = []
     for source in images.opened(np.asarray(list(index), int)):
         with Image.open(source) as image:

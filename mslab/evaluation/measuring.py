@@ -85,6 +85,11 @@ class Loaded:
     info: dict[str, Any]  # the checkpoint's `mslab` entry: image_size, mean, std, stages, profile
     path: Path
 
+    def fold(self, batch: int, device: str) -> None:
+        """Fold small maps on a CPU for batches of this many images."""
+        if device == "cpu":
+            cpu_layout.fold_small_maps(self.network.backbone, batch, self.info["image_size"], cores())
+
     def preprocess(self, image: Any) -> np.ndarray:
         """A file, its bytes, or a list of either -> float32 (N, 3, S, S) as the network saw it in evaluation."""
         if isinstance(image, list | tuple):
@@ -153,8 +158,7 @@ def evaluate(
     loaded = load_network(run_or_ckpt)
     names = same_classes(loaded, report)
     size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
-    if taken == "cpu":
-        cpu_layout.fold_small_maps(loaded.network.backbone, batch_size, size, cores())
+    loaded.fold(batch_size, taken)
     batches = batching.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
     result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
     return {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"tta": "mirror"} if tta else {}) | result

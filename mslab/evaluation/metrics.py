@@ -113,15 +113,8 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
         inside = where == index
         images = int(inside.sum())
         accuracy, certainty = (float(v[inside].mean()) if images else 0.0 for v in (right, sure))
-        rows.append(
-            {
-                "low": index / bins,
-                "high": (index + 1) / bins,
-                "accuracy": accuracy,
-                "certainty": certainty,
-                "images": images,
-            }
-        )
+        row = {"low": index / bins, "high": (index + 1) / bins, "accuracy": accuracy}
+        rows.append(row | {"certainty": certainty, "images": images})
     gaps = [abs(row["accuracy"] - row["certainty"]) * row["images"] for row in rows]
     return {"ece": float(sum(gaps) / len(labels)), "bins": rows}
 

@@ -60,7 +60,7 @@ def open_model(source: str | Path, device: str = "auto", batch: int | None = Non
 def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) -> Model:
     """The model of a network that is loaded. `device`: what devices.start took."""
     batch = batch or gradcam.batch_of(loaded.info["image_size"])
-    gradcam.fold(loaded, batch, device)
+    loaded.fold(batch, device)
     forward = graphs.forward_of(loaded.network)
     return Model(loaded.path, loaded.class_names, loaded.info, forward, batch, loaded)
 

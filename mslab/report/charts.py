@@ -4,7 +4,7 @@ Colours are CSS classes (c0, c1, …) that the page defines for light and dark. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -33,21 +33,13 @@ class Series:
 
 
 @dataclass
-class Mark:
-    """A vertical line with a word at its top."""
-
-    x: float
-    text: str
-
-
-@dataclass
 class Axes:
     """From values to places in the picture."""
 
     low: tuple[float, float]
     high: tuple[float, float]
     size: tuple[int, int] = (WIDTH, HEIGHT)
-    margins: tuple[int, int, int, int] = field(default=(LEFT, RIGHT, TOP, BOTTOM))
+    margins: tuple[int, int, int, int] = (LEFT, RIGHT, TOP, BOTTOM)
 
     def x(self, value: float) -> float:
         left, right, _, _ = self.margins
@@ -89,11 +81,14 @@ def line_chart(
     series: Sequence[Series],
     title: str,
     xlabel: str,
-    marks: Sequence[Mark] = (),
+    marks: Sequence[tuple[float, str]] = (),
     bounds: tuple[float, float] | None = None,
     hover: bool = True,
 ) -> Markup:
-    """Lines over epochs. `bounds`: lowest and highest y; `hover`: all values of an epoch in one tooltip."""
+    """Lines over epochs. `marks`: (x, text) of vertical lines; `bounds`: lowest and highest y.
+
+    `hover`: all values of an epoch in one tooltip.
+    """
     every = [v for s in series for v in s.y if np.isfinite(v)]
     if not every:
         return Markup("")
@@ -103,12 +98,11 @@ def line_chart(
     low_x, high_x = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
     axes = Axes((low_x, min(steps[0], low)), (high_x, max(steps[-1], high)))
     parts = frame(axes, [t for t in ticks(low_x, high_x, 8, whole=True) if low_x <= t <= high_x], steps, xlabel)
-    for mark in marks:
-        x = axes.x(mark.x)
-        anchor = "end" if x > WIDTH / 2 else "start"
+    for at, text in marks:
+        x = axes.x(at)
+        anchor, place = ("end", x - 4) if x > WIDTH / 2 else ("start", x + 4)
         parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        place = x + (-4 if anchor == "end" else 4)
-        parts.append(f'<text class="mark" x="{place}" y="{TOP + 10}" text-anchor="{anchor}">{escape(mark.text)}</text>')
+        parts.append(f'<text class="mark" x="{place}" y="{TOP + 10}" text-anchor="{anchor}">{escape(text)}</text>')
     for s in series:
         colour, dash = s.style % COLOURS, DASHES[s.style // COLOURS % len(DASHES)] or DASHES[s.style % len(DASHES)]
         points = axes.path(s.x, s.y)

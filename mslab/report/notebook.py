@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from easydict import EasyDict
 from markupsafe import Markup
-from rich import box
-from rich.table import Table
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
 from mslab.runs.folder import RunFolder
-from mslab.runtime.tables import render, shown
+from mslab.runtime.tables import empty_table, render, shown
 
 if TYPE_CHECKING:
     from mslab.data.sources import ImageSource
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # of history that are shown
 SHOWN = 12  # its last rows that are
 BARS = 5  # most probable classes of a prediction that are drawn
-Picture = Any  # a Pillow image
 
 
 class Run:
@@ -262,7 +259,7 @@ class History(list[dict[str, Any]]):
     def __repr__(self) -> str:
         if not self:
             return "no epoch was completed"
-        grid = Table(*COLUMNS, box=box.SIMPLE)
+        grid = empty_table(None, COLUMNS, left=COLUMNS)
         for row in self[-SHOWN:]:
             grid.add_row(*(number(row[key]) for key in COLUMNS))
         return "\n".join([f"… {len(self) - SHOWN} epochs before"] * (len(self) > SHOWN) + [render(grid)])
@@ -304,8 +301,8 @@ class Prediction:
     class_name: str
     probability: float
     probabilities: dict[str, float]  # of every class
-    picture: Picture  # at most 112 pixels
-    heat_map: Picture  # as the network saw it, warm where it saw what spoke for class_name (Grad-CAM)
+    picture: Any  # a Pillow image of at most 112 pixels
+    heat_map: Any  # as the network saw it, warm where it saw what spoke for class_name (Grad-CAM)
     true_name: str | None = None  # its label, where it has one
 
     def __repr__(self) -> str:
@@ -326,14 +323,12 @@ class Prediction:
             for name, share in most
         )
         true = Markup(", labelled <strong>{}</strong>").format(self.true_name) if self.true_name is not None else ""
-        return str(
-            Markup(
-                '<div style="width:17em;overflow-wrap:anywhere"><div style="display:flex;gap:4px">{}</div>'
-                "<strong>{}</strong> {:.3f}{}<div><small>{}</small></div>{}</div>"
-            ).format(
-                Markup("").join(pictures), shown(self.class_name), self.probability, true, shown(self.file, 40), bars
-            )
+        card = Markup(
+            '<div style="width:17em;overflow-wrap:anywhere"><div style="display:flex;gap:4px">{}</div>'
+            "<strong>{}</strong> {:.3f}{}<div><small>{}</small></div>{}</div>"
         )
+        words = shown(self.class_name), self.probability, true, shown(self.file, 40)
+        return str(card.format(Markup("").join(pictures), *words, bars))
 
 
 class Predictions(list[Prediction]):
@@ -344,9 +339,8 @@ class Predictions(list[Prediction]):
 
     def _repr_html_(self) -> str:
         cards = Markup("").join(Markup(item._repr_html_()) for item in self)
-        return str(
-            Markup('<p>{}</p><div style="display:flex;flex-wrap:wrap;gap:1em">{}</div>').format(self.title, cards)
-        )
+        page = Markup('<p>{}</p><div style="display:flex;flex-wrap:wrap;gap:1em">{}</div>')
+        return str(page.format(self.title, cards))
 
 
 def number(value: float) -> str:

@@ -95,13 +95,9 @@ def described(config: Settings) -> list[str]:
             begin = phase.end
         return [f"learning_rate_strategy {schedule.format_strategy(phases)}", *lines]
     rates = rates_of(config, 100)
-    text = (
-        f"lr_scheduler {config.lr_scheduler}: {config.epochs} epochs, from {rates[0]:.4g}, at most {rates.max():.4g}, "
-    )
-    lines = [f"{text}{rates[-1]:.4g} in the last step"]
+    text = f"lr_scheduler {config.lr_scheduler}: {config.epochs} epochs, from {rates[0]:.4g}, at most {rates.max():.4g}"
+    lines = [f"{text}, {rates[-1]:.4g} in the last step"]
     if config.lr_scheduler == "plateau":
-        fall = (
-            f"times {config.lr_scheduler_factor:g} after {config.plateau_patience} evaluations without a better val_acc"
-        )
-        lines.append(f"  it falls while training, {fall}; the highest it can be is drawn")
+        fall = f"times {config.lr_scheduler_factor:g} after {config.plateau_patience} evaluations"
+        lines.append(f"  it falls while training, {fall} without a better val_acc; the highest it can be is drawn")
     return lines

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
+from PIL import Image, ImageDraw
+from rich.text import Text
 
 from mslab.check import DatasetReport
+from mslab.checkpoint import replace_atomically
 from mslab.config import Source, load_settings
 from mslab.runtime import devices
-from mslab.runtime.tables import cell, render
+from mslab.runtime.tables import cell, empty_table, render
+
+PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
 
 
 def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str] = ()) -> str:
@@ -21,26 +24,20 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     from mslab import model
     from mslab.training import freezing
 
-    settings = load_settings(config, overrides) if config else None
-    size, classes = (settings.image_size, settings.class_num) if settings else (224, 1000)
-    stages = (settings.stages if settings else None) or model.STAGES
-    profile = model.PROFILE | dict((settings.profile if settings else None) or {})
-    if settings and settings.stem:
-        profile["stem"] = settings.stem
-    hidden, dropout = (settings.head_hidden, settings.dropout) if settings else (0, 0.0)
+    settings = load_settings(config or PUBLISHED, overrides)
+    size, hidden, dropout = settings.image_size, settings.head_hidden, settings.dropout
+    stages = settings.stages or model.STAGES
+    profile = model.PROFILE | dict(settings.profile or {}) | ({"stem": settings.stem} if settings.stem else {})
     devices.start("cpu", "pynative", seed=1)
     backbone = model.resnet50_backbone(stages, profile)
-    head = model.resnet50_head(classes, backbone.channels, hidden, dropout)
+    head = model.resnet50_head(settings.class_num, backbone.channels, hidden, dropout)
     backbone.set_train(False)
     names = [parameter.name for cell in (backbone, head) for parameter in cell.get_parameters()]
-    if settings:
-        freezing.check(names, settings)
-    frozen = freezing.frozen(names, settings) if settings else frozenset()
+    freezing.check(names, settings)
+    frozen = freezing.frozen(names, settings)
 
-    table = Table("part", "what", box=box.SIMPLE, title=f"input (1, 3, {size}, {size})")
-    for name in ("output", "tensors", "weights"):
-        table.add_column(name, justify="right")
-    table.add_column("frozen" if frozen else "")
+    names = ["part", "what", "output", "tensors", "weights", "frozen" if frozen else ""]
+    table = empty_table(f"input (1, 3, {size}, {size})", names, left=("part", "what", "frozen", ""))
 
     def row(part: str, what: str, x: ms.Tensor, cells: Sequence[Any]) -> None:
         tensors = [parameter for cell in cells for parameter in cell.get_parameters()]
@@ -67,26 +64,21 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     row("head", ", ".join(filter(None, steps)), head(x), [head])
     table.add_section()
     row("network", "backbone and head", head(x), [backbone, head])
-    later = [f"epoch {epoch}: {part} unfrozen" for epoch, part in (settings.unfreeze if settings else {}).items()]
-    rates = [
-        f"learning rate of {part}: x {factor:g}" for part, factor in (settings.lr_scale if settings else {}).items()
-    ]
+    later = [f"epoch {epoch}: {part} unfrozen" for epoch, part in settings.unfreeze.items()]
+    rates = [f"learning rate of {part}: x {factor:g}" for part, factor in settings.lr_scale.items()]
     return "\n".join([render(table), *later, *rates])
 
 
 def figures_table(result: Mapping[str, Any]) -> str:
     """Accuracy, per-class figures and confusion matrix of an evaluation."""
-    table = Table(box=box.SIMPLE, title=cell(f"{result['checkpoint']} on {result['data']}", 200))
-    for name in ("class", "precision", "recall", "F1", "images"):
-        table.add_column(name, justify="left" if name == "class" else "right")
+    title = cell(f"{result['checkpoint']} on {result['data']}", 200)
+    table = empty_table(title, ("class", "precision", "recall", "F1", "images"), left=("class",))
     for name, row in result["per_class"].items():
         shares = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
         table.add_row(cell(name), *shares, str(row["support"]))
     names = result["class_names"]
-    matrix = Table(box=box.SIMPLE, title="confusion matrix: row = true class, column = predicted")
-    matrix.add_column("")
-    for name in names:
-        matrix.add_column(cell(name, 8), justify="right")
+    columns: list[str | Text] = ["", *(cell(name, 8) for name in names)]
+    matrix = empty_table("confusion matrix: row = true class, column = predicted", columns)
     for name, row in zip(names, result["confusion"], strict=True):
         matrix.add_row(cell(name), *(str(number) if number else "·" for number in row))
     top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
@@ -95,9 +87,6 @@ def figures_table(result: Mapping[str, Any]) -> str:
 
 def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int = 36) -> str:
     """Write the first training images of epoch 1 as the network sees them, with labels. Returns what was drawn."""
-    from PIL import Image
-
-    from mslab.checkpoint import replace_atomically
     from mslab.data import augment, batching, sources
 
     config = load_settings(source)
@@ -121,13 +110,9 @@ def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int =
     steps += ["mixup"] * bool(config.mixup_alpha) + ["cutmix"] * bool(config.cutmix_alpha)
     steps += ["random erasing"] * bool(config.random_erasing)
     size = batch.shape[2]
-    return "\n".join(
-        [
-            f"{out}: {len(pictures)} training images of epoch 1 as the network sees them, {size}x{size} pixels",
-            f"operations  {', '.join(steps)}",
-            f"values      from {batch.min():.2f} to {batch.max():.2f}, mean {batch.mean():.2f}",
-        ]
-    )
+    drawn = f"{out}: {len(pictures)} training images of epoch 1 as the network sees them, {size}x{size} pixels"
+    values = f"values      from {batch.min():.2f} to {batch.max():.2f}, mean {batch.mean():.2f}"
+    return f"{drawn}\noperations  {', '.join(steps)}\n{values}"
 
 
 def caption(label: Any, names: Sequence[str]) -> str:
@@ -140,8 +125,6 @@ def caption(label: Any, names: Sequence[str]) -> str:
 
 def contact_sheet(files: Sequence[Path], captions: Sequence[str], right: Sequence[bool], columns: int = 9) -> Any:
     """A Pillow image of all `files`, each with its caption below: dark where right, red and crossed where wrong."""
-    from PIL import Image
-
     pictures = []
     for path in files:
         with Image.open(path) as image:
@@ -153,8 +136,6 @@ def tiles(
     pictures: Sequence[Any], captions: Sequence[str], right: Sequence[bool], columns: int, side: int = 112
 ) -> Any:
     """Pillow images side by side, each enlarged to `side` pixels without smoothing, with its caption below."""
-    from PIL import Image, ImageDraw
-
     text = 18
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (side + 4), rows * (side + text + 4)), "white")

@@ -1,7 +1,6 @@
 """One run's page: what its folder says. What its network makes of the validation images is in validation.py."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +14,8 @@ from mslab.report import charts, validation
 from mslab.report.markup import embedded, figures_of, read_json
 from mslab.report.validation import CLASSES, Translate
 from mslab.runs.folder import COLUMNS, RunFolder
+from mslab.runtime.console import log
 from mslab.training import freezing
-
-log = logging.getLogger("mslab")
 
 
 def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
@@ -93,26 +91,23 @@ def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
 def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
     """Loss, accuracy and learning rate over the epochs, with marks for what happened."""
     epochs = [row["epoch"] for row in run.history]
-    marks = [charts.Mark(run.best["epoch"], t("best"))] if run.best else []
+    marks: list[tuple[float, str]] = [(run.best["epoch"], t("best"))] if run.best else []
     marks += [
-        charts.Mark(int(epoch) - 0.5, t("{part} unfrozen").format(part=part))
+        (int(epoch) - 0.5, t("{part} unfrozen").format(part=part))
         for epoch, part in run.settings.unfreeze.items()
         if int(epoch) <= len(epochs)
     ]
-    marks += [charts.Mark(back["epoch"] - 0.5, "rollback") for back in run.manifest["rollbacks"]]
+    marks += [(back["epoch"] - 0.5, "rollback") for back in run.manifest["rollbacks"]]
     if run.manifest["ended_by"]:
-        marks.append(charts.Mark(epochs[-1], t("ended early")))
+        marks.append((epochs[-1], t("ended early")))
 
     def chart(title: str, keys: Mapping[str, str], bounds: tuple[float, float] | None = None) -> dict[str, Any]:
         series = [
             charts.Series(t(name), epochs, [row[key] for row in run.history], style)
             for style, (key, name) in enumerate(keys.items())
         ]
-        return {
-            "title": t(title),
-            "series": series,
-            "svg": charts.line_chart(series, t(title), t("epoch"), marks, bounds),
-        }
+        svg = charts.line_chart(series, t(title), t("epoch"), marks, bounds)
+        return {"title": t(title), "series": series, "svg": svg}
 
     return [
         chart("Loss", {"train_loss": "training", "val_loss": "validation"}),
@@ -126,12 +121,11 @@ def table_of(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     if len(classes) <= CLASSES:
         whole = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         shares = np.sqrt(matrix / whole)  # the root, so that a rare mistake has a colour, too
-        return {
-            "rows": [
-                [{"n": int(n), "share": float(s)} for n, s in zip(*both, strict=True)]
-                for both in zip(matrix, shares, strict=True)
-            ]
-        }
+        rows = [
+            [{"n": int(n), "share": float(s)} for n, s in zip(*both, strict=True)]
+            for both in zip(matrix, shares, strict=True)
+        ]
+        return {"rows": rows}
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:30]
     places = [divmod(int(place), len(classes)) for place in order]

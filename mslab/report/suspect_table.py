@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment
 from markupsafe import Markup
-from rich import box
-from rich.table import Table
 
 from mslab.report import markup
-from mslab.runtime.tables import cell, render, shown
+from mslab.runtime.tables import cell, empty_table, render, shown
 
 if TYPE_CHECKING:
     from mslab.data import sources
@@ -80,16 +78,14 @@ class Suspects(list[dict[str, Any]]):
 
     def __repr__(self) -> str:
         """The first suspects as a table, how many there are, and what that means."""
-        grid = Table(box=box.SIMPLE)
-        for name in ("file", "label", "suggested", "p(label)", "p(suggested)"):
-            grid.add_column(name, justify="right" if name.startswith("p(") else "left", overflow="fold")
+        words = ("file", "label", "suggested")
+        grid = empty_table(None, [*words, "p(label)", "p(suggested)"], left=words, overflow="fold")
         for row in self[:LISTED]:
-            words = (cell(row[key]) for key in ("file", "label", "suggested"))
-            grid.add_row(*words, f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
-        more = len(self) - LISTED
-        lines = [render(grid)] if self else []
-        lines += [f"… and {more} more in suspects.csv"] if more > 0 else []
-        return "\n".join([*lines, self.summary(), *([ADVICE] if self else [])])
+            grid.add_row(*(cell(row[key]) for key in words), f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
+        if not self:
+            return self.summary()
+        more = [f"… and {len(self) - LISTED} more in suspects.csv"] * (len(self) > LISTED)
+        return "\n".join([render(grid), *more, self.summary(), ADVICE])
 
     def _repr_html_(self) -> str:
         rows = [

@@ -8,7 +8,6 @@ them: one that never saw the images finds more.
 """
 
 import csv
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from mslab.evaluation import gradcam, measuring
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
 from mslab.runtime import devices
+from mslab.runtime.console import log
 from mslab.runtime.tables import shown
 
-log = logging.getLogger("mslab")
 SEED = 1  # of the folds
 
 
@@ -127,11 +126,9 @@ def confident(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def write(found: Suspects, out: Path) -> tuple[Path, Path]:
     """Write out/suspects.csv and out/suspects.html. Returns their paths. Raises MslabError where that cannot be."""
     make_folder(out)
-    lines = [csv_line(COLUMNS)]
-    for row in found:
-        lines.append(csv_line([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()]))
+    cells = ([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()] for row in found)
     table, page_file = out / "suspects.csv", out / "suspects.html"
-    write_text(table, "".join(lines))
+    write_text(table, "".join(map(csv_line, [COLUMNS, *cells])))
     write_text(page_file, found.page())
     return table, page_file
 
@@ -146,7 +143,9 @@ def load(folder: str | Path) -> list[dict[str, Any]]:
             lines = list(csv.reader(file, strict=True))
         if lines[:1] != [COLUMNS]:
             raise ValueError("other columns")
-        return [dict(zip(COLUMNS, map(plain, line), strict=True)) | numbers(line) for line in lines[1:]]
+        rows: list[dict[str, Any]] = [dict(zip(COLUMNS, map(plain, line), strict=True)) for line in lines[1:]]
+        kinds = {"p_label": float, "p_suggested": float, "rank": int}
+        return [row | {key: kind(row[key]) for key, kind in kinds.items()} for row in rows]
     except (ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {error}.",
@@ -158,8 +157,3 @@ def load(folder: str | Path) -> list[dict[str, Any]]:
 def plain(text: str) -> str:
     """A cell as it was before csv_line kept spreadsheets from taking it for a formula."""
     return text[1:] if csv_line([text[1:]]) == csv_line([text]) and text[1:] else text
-
-
-def numbers(line: list[str]) -> dict[str, float]:
-    *_, p_label, p_suggested, rank = line
-    return {"p_label": float(p_label), "p_suggested": float(p_suggested), "rank": int(rank)}

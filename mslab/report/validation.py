@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mslab import checkpoint, model
-from mslab.check import DatasetReport, check_dataset
+from mslab.check import DatasetReport
+from mslab.check.training_data import report_of
 from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring, metrics
@@ -64,14 +66,7 @@ def look(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
 def images_of(run: RunFolder) -> DatasetReport:
     """The report of the run's images. Raises DatasetError where they are not those that it was trained on."""
     config, data = run.settings, run.manifest["data"]
-    report = check_dataset(
-        config.train_data,
-        config.val_data,
-        class_num=config.class_num,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        skip_content=data.get("skip_check", False),
-    )
+    report = report_of(config, data.get("skip_check", False))
     report.raise_errors()
     if report.fingerprint != data["fingerprint"]:
         raise DatasetError(
@@ -118,11 +113,8 @@ def suspicious(run: RunFolder, report: DatasetReport) -> list[dict[str, Any]]:
 
 def roc(seen: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
     """ROC and precision-recall of each class; of many, of those with the lowest average precision."""
-    rows = []
-    for label, name in enumerate(seen.class_names):
-        found = metrics.curves(seen.probabilities, seen.labels, label)
-        if found:
-            rows.append(found | {"name": name})
+    found = {name: metrics.curves(seen.probabilities, seen.labels, i) for i, name in enumerate(seen.class_names)}
+    rows = [curves | {"name": name} for name, curves in found.items() if curves]
     rows = sorted(rows, key=lambda row: row["ap"])[:CURVES] if len(rows) > CURVES else rows
     for row in rows:
         row["roc_svg"] = charts.square_chart(row["fpr"], row["tpr"], f"ROC, AUC {row['auc']:.3f}", diagonal=True)
@@ -141,11 +133,7 @@ def calibration(seen: gradcam.Inspection, t: Translate) -> dict[str, Any]:
 
 
 def pictured(
-    seen: gradcam.Inspection,
-    network: gradcam.HeatMap,
-    info: dict[str, Any],
-    index: np.ndarray,
-    names: Sequence[str],
+    seen: gradcam.Inspection, network: gradcam.HeatMap, info: dict[str, Any], index: np.ndarray, names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The image, what the network saw of it, and heat maps: for the class it was taken for, and for the true one."""
     if not len(index):
@@ -162,7 +150,7 @@ def pictured(
         rows.append(
             {
                 "original": gradcam.data_uri(originals[row]),
-                "seen": gradcam.data_uri(image_of(pixels[row])),
+                "seen": gradcam.data_uri(Image.fromarray(pixels[row])),
                 "maps": [
                     {"name": seen.class_names[c], "jpeg": gradcam.data_uri(gradcam.overlay(pixels[row], h))}
                     for c, h in maps
@@ -174,12 +162,6 @@ def pictured(
             }
         )
     return rows
-
-
-def image_of(pixels: np.ndarray) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(pixels)
 
 
 def feature_maps(
@@ -251,14 +233,9 @@ def purity(features: np.ndarray, labels: np.ndarray) -> float:
 def predictions(seen: gradcam.Inspection, names: Sequence[str]) -> list[dict[str, Any]]:
     """For the page's JSON: file, label, predicted, and every class's probability where there is room for them."""
     every = seen.probabilities.size <= PREDICTED
+    shares = seen.probabilities if every else seen.probabilities.max(axis=1, keepdims=True)
+    rows = zip(names, seen.labels.tolist(), seen.predicted.tolist(), shares.tolist(), strict=True)
     return [
-        {
-            "file": names[i],
-            "label": int(seen.labels[i]),
-            "predicted": int(seen.predicted[i]),
-            "probabilities": [
-                round(float(p), 5) for p in (seen.probabilities[i] if every else [seen.probabilities[i].max()])
-            ],
-        }
-        for i in range(len(names))
+        {"file": name, "label": label, "predicted": predicted, "probabilities": [round(p, 5) for p in row]}
+        for name, label, predicted, row in rows
     ]

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-LANGUAGES = ("en", "zh")
-
 CHINESE = {
     "train": "从头训练",
     "transfer": "迁移学习",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mslab import checkpoint
-from mslab.check import DatasetReport, check_dataset, cores
-from mslab.check.training_data import checked
+from mslab.check import DatasetReport, cores
+from mslab.check.training_data import checked, report_of
 from mslab.config import Settings, load_settings
 from mslab.errors import DatasetError, MslabError, RunError
 from mslab.reproduce import comparing, differing, telling
@@ -183,15 +183,7 @@ def look(run: RunFolder, config: Settings) -> DatasetReport | MslabError:
     """The report of the images as they are now; the error where the folders cannot be read at all."""
     try:
         with Meter(1) as meter:
-            return check_dataset(
-                config.train_data,
-                config.val_data,
-                class_num=config.class_num,
-                image_size=config.image_size,
-                batch_size=config.batch_size,
-                skip_content=run.manifest["data"]["skip_check"],
-                progress=meter.counted("loading images"),
-            )
+            return report_of(config, run.manifest["data"]["skip_check"], meter.counted("loading images"))
     except DatasetError as error:
         return error
 

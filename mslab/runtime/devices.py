@@ -3,7 +3,6 @@
 Importing this module does not import MindSpore.
 """
 
-import logging
 import operator
 import os
 import subprocess
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from mslab.errors import DeviceError
 from mslab.runtime import cuda
+from mslab.runtime.console import log
 from mslab.runtime.versions import refuse_numpy2, release, version
 
 if TYPE_CHECKING:
     from mslab.config import Settings
 
-log = logging.getLogger("mslab")  # progress and notes: standard error, and train.log during a run
 TRY_DEVICE = """
 import mslab  # lets MindSpore find pip's CUDA libraries
 import mindspore as ms

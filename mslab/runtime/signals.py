@@ -1,6 +1,5 @@
 """Ctrl-C, and the SIGTERM that MindSpore makes of it."""
 
-import logging
 import os
 import signal
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-log = logging.getLogger("mslab")
+from mslab.runtime.console import log
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # while a graph runs, MindSpore turns Ctrl-C into SIGTERM to itself
 

@@ -13,7 +13,9 @@ from rich.text import Text
 from mslab.runtime import console
 
 
-def empty_table(title: str | None, names: Sequence[str], left: Container[str] = ("",), **columns: Any) -> Table:
+def empty_table(
+    title: str | Text | None, names: Sequence[str | Text], left: Container[str | Text] = ("",), **columns: Any
+) -> Table:
     """A table of these columns without rows. Columns named in `left` hold words, the others numbers.
 
     `columns`: what else Rich is told of each, such as no_wrap.

@@ -1,6 +1,5 @@
 """What is installed, and what has to be set before MindSpore starts. Imports no MindSpore."""
 
-import logging
 import os
 import platform
 import re
@@ -10,8 +9,7 @@ from pathlib import Path
 
 from mslab.errors import DeviceError
 from mslab.runtime import cuda
-
-log = logging.getLogger("mslab")
+from mslab.runtime.console import log
 
 
 def version(package: str) -> str:
@@ -31,7 +29,7 @@ def set_environment(environ: MutableMapping[str, str] = os.environ, mindspore: s
     """Variables that have to be set before MindSpore's first operator; what the user has set stays."""
     mindspore = mindspore or version("mindspore")
     # oneDNN 3 runs every k x k convolution on its scalar reference kernel where the CPU has AVX-512: 100 times slower
-    if release(mindspore) >= (2, 9) and "avx512" in (cpu_flags or _cpu_flags()):
+    if release(mindspore) >= (2, 9) and "avx512" in (cpu_flags or read(Path("/proc/cpuinfo"))):
         environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     # MindSpore's compile cache runs the graph of another setting without a word
     if environ.get("MS_COMPILER_CACHE_ENABLE", "0") not in ("", "0"):
@@ -66,13 +64,6 @@ def found(pattern: str, text: str) -> str:
     """The pattern's group, or ""."""
     match = re.search(pattern, text)
     return match[1].strip() if match else ""
-
-
-def _cpu_flags() -> str:
-    try:
-        return next(line for line in Path("/proc/cpuinfo").open() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        return ""
 
 
 def versions() -> dict[str, str]:

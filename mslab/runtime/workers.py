@@ -132,9 +132,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             ops.assign(
                 self.moving_variance, self.keep * self.moving_variance + (1 - self.keep) * ops.stop_gradient(unbiased)
             )
-        return centred * (self.gamma / ops.sqrt(variance + self.eps)).reshape(1, -1, 1, 1) + self.beta.reshape(
-            1, -1, 1, 1
-        )
+        scale = (self.gamma / ops.sqrt(variance + self.eps)).reshape(1, -1, 1, 1)
+        return centred * scale + self.beta.reshape(1, -1, 1, 1)
 
 
 def synchronise(network: nn.Cell, group: Group) -> None:

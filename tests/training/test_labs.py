@@ -110,7 +110,7 @@ CALLS = {
         "Run.report",
         "show_network",
     },
-    "find-what-is-wrong": {"train", "check_dataset", "fix", "find_rate", "Run", "Run.suspects", "brief"},
+    "find-what-is-wrong": {"train", "check_dataset", "fix", "find_rate", "Run", "Run.suspects", "DatasetReport.brief"},
 }
 
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mslab import checkpoint
-from mslab.checkpoint import dialects, readers
+from mslab.checkpoint import dialects, readers, writing
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError
 
@@ -31,7 +31,7 @@ def whole_files(folder):
     weights = checkpoint.read(DATA / "torch.pth")
     tensors = weights.backbone | weights.head
     checkpoint.save_arrays(tensors, folder / "x.ckpt", {"class_names": ["a", "b", "c"]})
-    checkpoint.save_safetensors(dialects.to_torch(tensors), folder / "x.safetensors", {})
+    writing.save_safetensors(dialects.to_torch(tensors), folder / "x.safetensors", {})
     files = {"ckpt": folder / "x.ckpt", "safetensors": folder / "x.safetensors", "pth": DATA / "torch.pth"}
     files |= {"plain": DATA / "mindspore.ckpt"}
     return {kind: file.read_bytes() for kind, file in files.items()} | {"onnx": onnx(dialects.to_torch(tensors))}
@@ -236,7 +236,7 @@ def test_a_broken_file_ends_in_one_message(case, tmp_path):
 )
 def test_sizes_that_make_no_network_are_refused_before_one_is_built(tensors, tmp_path):
     path = tmp_path / "x.safetensors"
-    checkpoint.save_safetensors({name: value.astype(np.float32) for name, value in tensors.items()}, path, {})
+    writing.save_safetensors({name: value.astype(np.float32) for name, value in tensors.items()}, path, {})
     with pytest.raises(CheckpointError, match=r"holds no ResNet|does not fit the"):
         checkpoint.read(path).check()
     done = cli("convert", path, "--to", tmp_path / "y.ckpt")

@@ -5,19 +5,19 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import textwrap
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from checking import bad_checksum, found, photo, slow_jpeg
 from helpers import PROJECT, cli, draw
 from PIL import Image
 
 from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool
-from mslab.errors import DatasetError
+from mslab.errors import DatasetError, DeviceError
 
 
 @pytest.fixture
@@ -458,21 +458,54 @@ def test_a_worker_that_dies_or_hangs_is_a_finding_and_the_check_goes_on(root, mo
     assert "died with exit code -11" in str(report) and report.counts[""]["c"] == 3
 
 
-def test_workers_that_are_killed_from_outside_are_replaced(tmp_path):
+@pytest.fixture
+def begun(monkeypatch):
+    """Every process of a worker that is started; of those in `begun.killed` none lives to say that it is ready."""
+    processes, begin = Processes(), subprocess.Popen
+
+    def start(*arguments, **options):
+        processes.append(begin(*arguments, **options))
+        if len(processes) <= processes.killed:
+            processes[-1].kill()
+        return processes[-1]
+
+    monkeypatch.setattr(pool.subprocess, "Popen", start)
+    return processes
+
+
+class Processes(list):
+    killed = 0  # the first so many
+
+
+def test_workers_that_are_killed_from_outside_are_replaced(tmp_path, begun, monkeypatch):
+    monkeypatch.setattr(pool, "BATCH", 2)  # few wait to be asked for, so that there is work left after each kill
     draw(tmp_path / "set", ["a", "b"], 100)
     killed = []
 
     def kill(done, total):
         """One worker in every fourth of the images."""
         if len(killed) < 3 and done > len(killed) * total // 4:
-            workers = [child for child in psutil.Process().children() if "worker.py" in " ".join(child.cmdline())]
-            killed.extend(child.pid for child in workers[:1])
-            for child in workers[:1]:
-                child.kill()
+            killed.append(next(process for process in begun if process.poll() is None))
+            killed[-1].kill()
 
     report = check_dataset(tmp_path / "set", cache=False, progress=kill)
     assert len(killed) == 3 and report.images == 200
     assert len([p for p in report.splits[""].pictures if p.sha256]) >= 200 - len(killed)
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(root, begun):
+    begun.killed = pool.STARTS - 1
+    assert check_dataset(root, cache=False).ok and len(begun) == pool.STARTS
+    assert [process.returncode for process in begun[:-1]] == [-9] * begun.killed
+
+
+@pytest.mark.parametrize("ending, code, starts", [("sys.exit(3)", 3, 1), ("os.kill(os.getpid(), 9)", -9, pool.STARTS)])
+def test_a_worker_that_never_starts_is_told(ending, code, starts, root, begun, tmp_path, monkeypatch):
+    (tmp_path / "worker.py").write_text(f"import os, sys\n{ending}\n")
+    monkeypatch.setattr(pool.worker, "__file__", str(tmp_path / "worker.py"))
+    with pytest.raises(DeviceError, match=rf"does not start \(exit code {code}\)"):
+        check_dataset(root, cache=False)
+    assert len(begun) == starts
 
 
 def test_many_findings_stay_readable(root):

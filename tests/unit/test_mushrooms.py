@@ -10,7 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from mslab.data.mushrooms import drawing
-from mslab.data.mushrooms.drawing import CAMERAS, CLASSES, COUNTS, MARKS, PALETTE, SHAPES, draw_datasets, draw_image
+from mslab.data.mushrooms.drawing import COUNTS, draw_datasets
+from mslab.data.mushrooms.marks import MARKS
+from mslab.data.mushrooms.scene import CAMERAS, draw_image
+from mslab.data.mushrooms.shape import SHAPES
+from mslab.data.mushrooms.species import CLASSES, PALETTE
 
 TINY = {"mushrooms9": {"train": 2, "val": 1, "test": 1}, "mushrooms2": {"train": 2, "val": 1, "test": 1}}
 

@@ -24,12 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from mslab.check import cores
-from mslab.data.mushrooms.marks import MARKS
 from mslab.data.mushrooms.scene import CAMERAS, draw_image
-from mslab.data.mushrooms.shape import SHAPES
-from mslab.data.mushrooms.species import CLASSES, PALETTE
-
-__all__ = ["CAMERAS", "CLASSES", "COUNTS", "MARKS", "PALETTE", "SHAPES", "VERSION", "draw_datasets", "draw_image"]
+from mslab.data.mushrooms.species import CLASSES
 
 VERSION = 1  # raise it whenever the drawing changes: then a folder drawn before is not taken for a new one
 SPLITS = ("train", "val", "test")
@@ -64,10 +60,8 @@ def draw_datasets(
     progress(data set, images done, images in all) is called now and then. A data set that is there, drawn with equal
     settings, is left as it is. Raises FileExistsError, before anything is drawn, where another folder is in the way.
     """
-    records: dict[str, dict] = {}
-    problems: list[str] = []
-    for name in only:
-        records[name] = {
+    records: dict[str, dict] = {
+        name: {
             "drawn_by": "mslab data make",
             "version": VERSION,
             "seed": seed,
@@ -75,12 +69,13 @@ def draw_datasets(
             "counts": {split: dict.fromkeys(CLASSES[name], (counts or COUNTS)[name][split]) for split in SPLITS},
             "note": "drawn, no guide to real mushrooms",
         }
-        problems += in_the_way(Path(root), name, records[name])
-    if problems:
+        for name in only
+    }
+    if problems := [line for name, record in records.items() for line in in_the_way(root, name, record)]:
         raise FileExistsError("\n".join(problems))
     for name, record in records.items():
-        if not (Path(root) / name).exists():
-            draw_dataset(Path(root), name, record, workers or cores(), progress)
+        if not (root / name).exists():
+            draw_dataset(root, name, record, workers or cores(), progress)
     return {name: record["counts"] for name, record in records.items()}
 
 
