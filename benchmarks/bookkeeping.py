@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from mslab.check import DatasetReport, cores
 from mslab.config import Settings
 from mslab.config.resolve import Machine, resolve
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 # RunFolder.create is measured as a whole
 KEPT = ("record_device", "write_manifest", "write_history", "write_steps", "write_json", "finalize")
@@ -112,9 +109,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     found = summary(rows)
-    grid = Table(box=box.SIMPLE, title="manifest, hashes, tables and log of a run")
-    for name in ("", "seconds", "ratio"):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    grid = empty_table("manifest, hashes, tables and log of a run", ("", "seconds", "ratio"))
     grid.add_row("without them", f"{found['without']:.1f}", "1.000")
     grid.add_row("with them", f"{found['with']:.1f}", f"{found['ratio']:.3f}")
     grid.add_row("inside of them", f"{found['inside']:.2f}", f"{found['share']:.4f}")

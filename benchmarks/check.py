@@ -1,5 +1,6 @@
 """The dataset checker beside a bare parallel Pillow decode, CleanVision and imagededup, on drawn photographs."""
 
+import functools
 import json
 import multiprocessing
 import os
@@ -14,12 +15,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich import box
-from rich.table import Table
 
 from benchmarks.processes import told
 from mslab.check import check_dataset, cores
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 CLASSES = 10
 SHAPE = (375, 500)  # pixels, height and width
@@ -46,8 +45,13 @@ print("bench", json.dumps({"seconds": seconds, "own_kib": own, "worker_kib": chi
 """
 
 
-def draw_photos(folder: Path, images: int) -> None:
-    """JPEGs of 500x375 with the smooth and noisy parts of photographs, class folders, the same ones each time."""
+def draw_photos(images: int, root: Path, progress: Any) -> Path:
+    """JPEGs of 500x375 with the smooth and noisy parts of photographs, in class folders of a folder, which is returned.
+
+    They are the same ones each time; those that are there stay.
+    """
+    folder = root / f"photos{images}"
+    progress(f"drawing {images} images in {folder}")
     paths = [folder / f"class{i % CLASSES}" / f"{i:06}.jpg" for i in range(images)]
     for name in range(CLASSES):
         (folder / f"class{name}").mkdir(parents=True, exist_ok=True)
@@ -55,23 +59,22 @@ def draw_photos(folder: Path, images: int) -> None:
     with multiprocessing.Pool(cores()) as pool:
         for _ in pool.imap_unordered(draw_photo, todo, chunksize=64):
             pass
+    return folder
 
 
 def draw_photo(job: tuple[str, int]) -> None:
     path, seed = job
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)).resize(
-        SHAPE[::-1], Image.Resampling.BICUBIC
-    )
+    small = Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8))
+    coarse = small.resize(SHAPE[::-1], Image.Resampling.BICUBIC)
     fine = np.roll(_noise(), (seed * 37 % SHAPE[0], seed * 91 % SHAPE[1]), (0, 1))
     pixels = np.clip(np.asarray(coarse, np.int16) + fine, 0, 255).astype(np.uint8)
     Image.fromarray(pixels).save(path, quality=88)
 
 
+@functools.cache
 def _noise() -> np.ndarray:
-    if not hasattr(_noise, "made"):
-        _noise.made = np.random.default_rng(0).normal(0, 10, (*SHAPE, 3)).astype(np.int16)  # type: ignore[attr-defined]
-    return _noise.made  # type: ignore[attr-defined, no-any-return]
+    return np.random.default_rng(0).normal(0, 10, (*SHAPE, 3)).astype(np.int16)
 
 
 def decode(path: str) -> None:
@@ -113,9 +116,7 @@ def bench_check(
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for images in sizes:
-            place = (folder or Path(scratch)) / f"photos{images}"
-            progress(f"drawing {images} images in {place}")
-            draw_photos(place, images)
+            place = draw_photos(images, folder or Path(scratch), progress)
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
             for number in range(repeats):
                 for name in names:
@@ -147,9 +148,8 @@ def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, f
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores")
-    for name in ("images", "", "images/s", "of decode", "MiB", "bytes each"):
-        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    names = ("images", "", "images/s", "of decode", "MiB", "bytes each")
+    grid = empty_table(f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores", names, no_wrap=True)
     least = {row["contender"]: row for row in reversed(rows)}  # the smallest size, from which memory is counted
     for row in rows:
         more = row["images"] - least[row["contender"]]["images"]

@@ -44,14 +44,9 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     network = model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
     if job["mode"] == "graph":
         cpu_layout.fold_small_maps(backbone, job["batch"], job["size"], job["threads"])
-    settings = {
-        "train_data": "-",
-        "val_data": "none",
-        "class_num": CLASSES,
-        "momentum": MOMENTUM,
-        "weight_decay": DECAY,
-    }
-    optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), load_settings(settings))
+    data = {"train_data": "-", "val_data": "none", "class_num": CLASSES}
+    config = load_settings(data | {"momentum": MOMENTUM, "weight_decay": DECAY})
+    optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), config)
     step = trainer.TrainStep(network, nn.CrossEntropyLoss(), optimizer)
     gradients = tuple(ms.Tensor(np.zeros(parameter.shape, np.float32)) for parameter in optimizer.parameters)
 

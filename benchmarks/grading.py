@@ -10,14 +10,11 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 SMALL = [[1, 32, 1], [1, 64, 2], [1, 128, 2]]  # configs/knobs.yaml's: half a million weights
 IMAGES = 20  # hidden images of each of nine classes
@@ -96,19 +93,13 @@ def hand_in(path: Path, seed: int, large: bool) -> None:
 
 def table(found: Mapping[str, Any]) -> str:
     """What was measured, a line each."""
-    grid = Table(box=box.SIMPLE, title=f"{found['students']} submissions, {found['large']} of them ResNet-50")
-    grid.add_column("")
-    grid.add_column("", justify="right")
-    rows: Sequence[tuple[str, str]] = [
-        ("graded", f"{found['seconds']:.0f} s"),
-        ("a submission", f"{found['seconds'] / found['students']:.2f} s"),
-        ("graded again, everything kept", f"{found['again']:.1f} s"),
-        ("times as fast", f"{found['seconds'] / found['again']:.0f}x"),
-        ("memory of the grader at its most", f"{found['peak']:.0f} MiB"),
-        ("of the largest worker", f"{found['worker']:.0f} MiB"),
-    ]
-    for row in rows:
-        grid.add_row(*row)
+    grid = empty_table(f"{found['students']} submissions, {found['large']} of them ResNet-50", ("", " "))
+    grid.add_row("graded", f"{found['seconds']:.0f} s")
+    grid.add_row("a submission", f"{found['seconds'] / found['students']:.2f} s")
+    grid.add_row("graded again, everything kept", f"{found['again']:.1f} s")
+    grid.add_row("times as fast", f"{found['seconds'] / found['again']:.0f}x")
+    grid.add_row("memory of the grader at its most", f"{found['peak']:.0f} MiB")
+    grid.add_row("of the largest worker", f"{found['worker']:.0f} MiB")
     return render(grid)
 
 

@@ -4,22 +4,18 @@ The imbalanced copy has all images of the first class, a tenth of the last's, an
 the same, every class as often as the next.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab.check import DatasetReport
 from mslab.config import Settings
-from mslab.runtime.tables import render
+from mslab.experiments import comparison, repeating
+from mslab.runtime.tables import empty_table, render
 
-log = logging.getLogger("mslab")
 RAREST = 0.1  # share of the last class's images in the imbalanced copy
 KNOBS: dict[str, dict[str, Any]] = {
     "baseline": {},
@@ -60,8 +56,7 @@ def bench_knobs(
                 name = f"{folder}/{len(rows) + 1:02}"
                 done = start.train(config.replace(**settings, seed=seed), report=data, name=name, epoch_images=every)
                 accuracy = measuring.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
-                for file in (Path(done.run) / "checkpoints").iterdir():
-                    file.unlink()  # they are large, and nobody goes on from them
+                repeating.clear(Path(done.run))
                 rows.append({"knob": knob, "imbalanced": knobs is FOR_RARE, "seed": seed, "test_acc": accuracy})
                 rows[-1]["seconds"] = done.seconds
                 progress(
@@ -72,20 +67,13 @@ def bench_knobs(
 
 def imbalanced(report: DatasetReport, seed: int) -> DatasetReport:
     """The report with all training images of the first class, RAREST of the last one's, evenly (as powers) between."""
-    classes = report.splits["train"].classes
-    shares = RAREST ** np.linspace(0, 1, len(classes))
-    kept = {}
-    for number, ((name, pictures), share) in enumerate(zip(classes.items(), shares, strict=True)):
-        order = np.random.default_rng([seed, number]).permutation(len(pictures))
-        kept[name] = [pictures[index] for index in sorted(order[: max(1, round(share * len(pictures)))])]
-    return replace(report, splits=report.splits | {"train": replace(report.splits["train"], classes=kept)})
+    return comparison.subset(report, RAREST ** np.linspace(0, 1, len(report.splits["train"].classes)), seed)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean and standard deviation over the seeds, and the mean difference to the same seed without the knob."""
-    grid = Table(box=box.SIMPLE, title="test accuracy: mean ± standard deviation over the seeds")
-    for name in ("", "accuracy", "beside the one without", "seeds", "seconds"):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    names = ("", "accuracy", "beside the one without", "seeds", "seconds")
+    grid = empty_table("test accuracy: mean ± standard deviation over the seeds", names)
     for imbalance in (False, True):
         plain: list[float] = []
         for knob in dict.fromkeys(row["knob"] for row in rows if row["imbalanced"] == imbalance):

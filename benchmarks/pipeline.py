@@ -13,14 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from benchmarks.check import SHAPE, draw_photos
 from benchmarks.processes import told
 from benchmarks.speed import CONTENDERS, Child
 from mslab.check import check_dataset, cores
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 VARIANTS = {  # name -> (packed, cache)
     "folders": (False, "none"),
@@ -42,9 +39,7 @@ def bench_data(
     with tempfile.TemporaryDirectory() as scratch:
         environ = os.environ | {"XDG_CACHE_HOME": scratch}
         for images in sizes:
-            place = (folder or Path(scratch)) / f"photos{images}"
-            progress(f"drawing {images} images in {place}")
-            draw_photos(place, images)
+            place = draw_photos(images, folder or Path(scratch), progress)
             for name, (packed, cache) in VARIANTS.items():
                 root: Path = Path(scratch) / f"pack{images}" if packed else place
                 if packed and not root.exists():
@@ -61,12 +56,9 @@ def training_speed(pixels: int) -> float:
     """Images per second that ResNet-50 takes in training here: what the pipeline has to keep up with."""
     batch = 32 if pixels < 224 else 8
     name = "mslab, GRAPH"
-    child = Child(name, CONTENDERS[name] | {"size": pixels, "batch": batch, "stages": None})
-    try:
+    with Child(name, CONTENDERS[name] | {"size": pixels, "batch": batch, "stages": None}) as child:
         child.run("train", 3)
         return 3 * batch / sum(child.run("train", 3)["seconds"])
-    finally:
-        child.end()
 
 
 def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -116,9 +108,9 @@ def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, A
 
 def table(rows: Sequence[dict[str, Any]], pixels: int, training: float) -> str:
     """The rows, and which is the limit: the slowest pipeline, or a network that takes `training` images per second."""
-    grid = Table(box=box.SIMPLE, title=f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores")
-    for name in ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB"):
-        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    title = f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores"
+    names = ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB")
+    grid = empty_table(title, names, no_wrap=True)
     for row in rows:
         check = f"{row['first_check_s']:.1f}" if row["first_check_s"] else ""
         cells = [f"{row['ratio']:.2f}x", f"{row['images_per_s']:,.0f}", check, f"{row['startup_s']:.1f}"]

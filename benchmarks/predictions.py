@@ -10,15 +10,13 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from mslab import model
 from mslab.config import IMAGENET
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
 from mslab.runtime import devices
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 BATCHES = (1, 4, 8, 16, 32, 64)
 CLASSES = 1000
@@ -75,9 +73,8 @@ def fresh(size: int) -> measuring.Loaded:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a batch size; a star at the one that predict takes by itself."""
     size = rows[0]["size"]
-    grid = Table(box=box.SIMPLE, title=f"images/s at {size}x{size}, reading and decoding left out")
-    for name in ("batch_size", "bare forward pass", "mslab predict", "ratio"):
-        grid.add_column(name, justify="right")
+    names = ("batch_size", "bare forward pass", "mslab predict", "ratio")
+    grid = empty_table(f"images/s at {size}x{size}, reading and decoding left out", names)
     for row in rows:
         figures = (f"{row['bare']:.1f}", f"{row['predict']:.1f}", f"{row['ratio']:.2f}x")
         grid.add_row(f"{'* ' if row['chosen'] else ''}{row['batch_size']}", *figures)

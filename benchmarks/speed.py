@@ -19,14 +19,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from benchmarks import contenders
 from benchmarks.processes import last_word
 from mslab.check import cores
 from mslab.errors import MslabError
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 CONTENDERS: dict[str, dict[str, Any]] = {
     "mslab, GRAPH": {"maker": "mslab", "mode": "graph"},
@@ -71,7 +68,7 @@ class Child:
         try:
             self.weights = self.answer()["weights"]
         except BaseException:
-            self.end()
+            self.__exit__()
             raise
         self.startup = time.perf_counter() - started  # seconds
 
@@ -107,7 +104,10 @@ class Child:
             found = None
         return int(found[1]) / 1024 if found else math.nan
 
-    def end(self) -> None:
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.errors):
@@ -128,17 +128,13 @@ def bench_train(
     `repeats`: blocks of each contender. `peers`: a Python with torch; without it PyTorch is left out. `stages`: another
     table than ResNet-50's; mslab alone then, since the others' networks have their own.
     """
-    names = [
-        name
-        for name, job in CONTENDERS.items()
-        if job["maker"] == "mslab" or (not stages and (peers or job["maker"] != "pytorch"))
-    ]
+    left_out = {"pytorch", "mindcv"} if stages else set() if peers else {"pytorch"}
+    names = [name for name, job in CONTENDERS.items() if job["maker"] not in left_out]
     job = {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
     with ExitStack() as stack:
         children: list[Child] = []
         for name in names:
-            children.append(Child(name, CONTENDERS[name] | job, peers))
-            stack.callback(children[-1].end)
+            children.append(stack.enter_context(Child(name, CONTENDERS[name] | job, peers)))
             progress(f"{name}: {children[-1].weights:,} weights, started in {children[-1].startup:.1f} s")
         check_weights({child.name: child.weights for child in children})
         rows = []
@@ -222,9 +218,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     compared = any(row["ratio"] for row in rows)
     size, batch = rows[0]["size"], rows[0]["batch"]
     title = f"{rows[0]['weights']:,} weights, batch {batch} at {size}x{size}, float32, {cores()} cores"
-    grid = Table(box=box.SIMPLE, title=title, pad_edge=False, collapse_padding=True)
-    for name in ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"):
-        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    grid = empty_table(title, ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"), no_wrap=True)
+    grid.pad_edge, grid.collapse_padding = False, True
     for what, heading in (("train", "training"), ("infer", "inference")):
         grid.add_section()
         grid.add_row(heading)

@@ -10,13 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from benchmarks.speed import CONTENDERS, WARM, Child
 from mslab.check import cores
 from mslab.errors import MslabError
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 STEPS = 7  # measured one by one; the table is of the median one
 OURS = "mslab, GRAPH"
@@ -42,16 +39,14 @@ def bench_profile(
     The last row is "elsewhere". All milliseconds add up to the median step of mslab's GRAPH mode, all shares to 1.
     """
     job = CONTENDERS[OURS] | {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
-    child = Child(OURS, job, ONEDNN_VERBOSE="1", DNNL_VERBOSE="1")  # the older name: oneDNN 2.2, in MindSpore 2.8
-    try:
+    # the second name is that of oneDNN 2.2, in MindSpore 2.8
+    with Child(OURS, job, ONEDNN_VERBOSE="1", DNNL_VERBOSE="1") as child:
         child.run("train", 1 + WARM)
         steps = [child.run("train", 1) for _ in range(STEPS)]
         seconds = sorted(step["seconds"][0] for step in steps)
         progress(f"{STEPS} steps of {batch} images took {seconds[0]:.3f} to {seconds[-1]:.3f} s")
         child.run("update", 1 + WARM)
         update = statistics.median(child.run("update", STEPS)["seconds"])
-    finally:
-        child.end()
     median = next(step for step in steps if step["seconds"][0] == seconds[STEPS // 2])
     return split_step(seconds[STEPS // 2] * 1000, median["lines"], update * 1000)
 
@@ -84,9 +79,8 @@ def table(rows: Sequence[Mapping[str, Any]], size: int, batch: int) -> str:
     maps = sorted({row["map"] for row in rows if row["map"]}, reverse=True)
     total = sum(row["ms"] for row in rows)
     title = f"milliseconds of a training step of {total:.0f}: batch {batch} at {size}x{size}, {cores()} cores"
-    grid = Table(box=box.SIMPLE, title=title, pad_edge=False, collapse_padding=True)
-    for name in ("", *(f"{rows}x{rows}" for rows in maps), "all", "share"):
-        grid.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+    grid = empty_table(title, ("", *(f"{rows}x{rows}" for rows in maps), "all", "share"), no_wrap=True)
+    grid.pad_edge, grid.collapse_padding = False, True
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = {row["map"]: row["ms"] for row in rows if row["kind"] == kind}
         cells = [f"{mine[rows]:.1f}" if rows in mine else "" for rows in maps]

@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from mslab.errors import MslabError
-from mslab.runtime.tables import render
+from mslab.runtime.tables import empty_table, render
 
 
 def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progress: Any) -> list[dict[str, Any]]:
@@ -53,9 +50,7 @@ def bench_transfer(config: str, backbone: str, overrides: Sequence[str], progres
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    grid = Table(box=box.SIMPLE, title="head-only transfer, the whole command")
-    for name in ("", "seconds", "times as fast", "val_acc"):
-        grid.add_column(name, justify="left" if name == "" else "right")
+    grid = empty_table("head-only transfer, the whole command", ("", "seconds", "times as fast", "val_acc"))
     for row in rows:
         grid.add_row(row["contender"], f"{row['seconds']:.0f}", f"{row['ratio']:.1f}x", f"{row['val_acc']:.3f}")
     return render(grid)

@@ -7,15 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from mslab.doctor.facts import MachineFacts, gather
 from mslab.doctor.rules import Verdict, judge
 from mslab.doctor.timing import time_training
-
-__all__ = ["Diagnosis", "MachineFacts", "Verdict", "diagnose", "judge"]
+from mslab.runtime.tables import empty_table, render
 
 
 @dataclass
@@ -32,15 +29,13 @@ class Diagnosis:
         return {"schema": 1, "ok": self.ok, "findings": findings, "facts": asdict(self.facts)}
 
     def __str__(self) -> str:
-        from mslab.runtime.tables import render
-
-        grid = Table(box=box.SIMPLE, show_header=False, title="mslab doctor")
+        grid = empty_table("mslab doctor", ("", "", ""))
+        grid.show_header = False
         for finding in self.findings:
             told = (("expected", finding.expected), ("fix", finding.fix))
             rows = [finding.text, *(f"{label:<8}  {text}" for label, text in told if text)]
-            grid.add_row(
-                "" if finding.level == "ok" else finding.level, finding.name, Text("\n".join(rows))
-            )  # Text: as it is, no markup
+            level = "" if finding.level == "ok" else finding.level
+            grid.add_row(level, finding.name, Text("\n".join(rows)))  # Text: as it is, no markup
         counts = {level: sum(f.level == level for f in self.findings) for level in ("error", "warning")}
         said = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
         verdict = f"training works here, on the {self.facts.device}" if self.ok else "training would fail or crawl here"

@@ -78,29 +78,24 @@ def gpu_kernels(facts: MachineFacts) -> Iterator[Verdict]:
         yield Verdict("ok", "GPU", "there is a driver, but nvidia-smi does not tell of a GPU")
     for gpu in facts.gpus:
         level = "error" if facts.device == "gpu" else "warning"
-        capability, title = gpu["capability"], f"{gpu['name']}, driver {gpu['driver']}, compute capability"
+        capability = gpu["capability"]
+        title = f"{gpu['name']}, driver {gpu['driver']}, compute capability {capability}"
         number = versions.release(capability)
         if versions.release(gpu["driver"]) < OLDEST_DRIVER:
-            yield Verdict(
-                level, "driver", f"{title} {capability}", "driver 450.80 or later", "update the NVIDIA driver"
-            )
+            yield Verdict(level, "driver", title, "driver 450.80 or later", "update the NVIDIA driver")
         elif capability in MACHINE_CODE:
-            yield Verdict("ok", "GPU", f"{title} {capability}: MindSpore has machine code for it")
+            yield Verdict("ok", "GPU", f"{title}: MindSpore has machine code for it")
         elif not number or number < versions.release(PTX[0]):
             expected = f"{PTX[0]} or later: there is machine code for {', '.join(MACHINE_CODE)}, PTX for newer ones"
-            yield Verdict(
-                level, "GPU", f"{title} {capability}: MindSpore has no kernels for it", expected, "device: cpu"
-            )
+            yield Verdict(level, "GPU", f"{title}: MindSpore has no kernels for it", expected, "device: cpu")
         else:
-            text = f"{title} {capability}: MindSpore has no machine code for it; its driver compiles the kernels' PTX"
+            text = f"{title}: MindSpore has no machine code for it; its driver compiles the kernels' PTX"
             fix = "wait at the first start, which can take minutes; later ones are quick"
             yield Verdict("warning", "GPU", text, f"{', '.join(MACHINE_CODE)} to start at once", fix)
 
 
 def ascend(facts: MachineFacts) -> Iterator[Verdict]:
-    if not facts.ascend_driver:
-        return
-    if not facts.cann_accepted:  # MindSpore is not installed: another rule says so
+    if not facts.ascend_driver or not facts.cann_accepted:  # none: MindSpore is not installed, another rule says so
         return
     expected = f"CANN {', '.join(facts.cann_accepted)} with MindSpore {facts.mindspore}"
     level = "error" if facts.device == "ascend" else "warning"
@@ -111,18 +106,16 @@ def ascend(facts: MachineFacts) -> Iterator[Verdict]:
         text = f"{facts.cann}{driver}: this MindSpore was not made for it, and only warns"
         yield Verdict(level, "CANN", text, expected, f"install CANN {facts.cann_accepted[-1]}, or the MindSpore for it")
     elif "ASCEND_HOME_PATH" not in facts.environ:
-        yield Verdict(
-            level, "CANN", f"{facts.cann}{driver}, but its variables are not set", "ASCEND_HOME_PATH", TOOLKIT
-        )
+        text = f"{facts.cann}{driver}, but its variables are not set"
+        yield Verdict(level, "CANN", text, "ASCEND_HOME_PATH", TOOLKIT)
     else:
         yield Verdict("ok", "CANN", f"{facts.cann}{driver}")
 
 
 def processor(facts: MachineFacts) -> Iterator[Verdict]:
     wide = "avx512" in facts.flags
-    known = next(
-        (name for flag, name in (("avx512", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX")) if flag in facts.flags), ""
-    )
+    sets = {"avx512": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
+    known = next((name for flag, name in sets.items() if flag in facts.flags), "")
     text = ", ".join(part for part in (facts.cpu, known) if part)
     held = facts.environ.get("ONEDNN_MAX_CPU_ISA", "")
     if not wide or versions.release(facts.mindspore) < (2, 9):

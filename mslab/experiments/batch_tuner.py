@@ -5,7 +5,6 @@ PYTHON -m mslab.experiments.batch_tuner JOB
 """
 
 import json
-import logging
 import subprocess
 import sys
 import time
@@ -21,7 +20,6 @@ from mslab.errors import MslabError
 from mslab.runtime import devices
 from mslab.runtime.tables import empty_table, render
 
-log = logging.getLogger("mslab")
 STEPS = 3
 SHARE = 0.9  # of the memory that is free at the start: a process that takes more is ended, before the system is
 

@@ -19,8 +19,7 @@ from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 WAYS = {"scratch": "from scratch", "frozen": "frozen backbone, new head", "finetune": "fine-tuned"}
-NOTHING_FROZEN: dict[str, Any] = {"freeze": "none", "layers_to_freeze": 0, "freeze_layer_pattern": None}
-NOTHING_FROZEN |= {"unfreeze": {}}
+NOTHING_FROZEN: dict[str, Any] = {"freeze": "none", "layers_to_freeze": 0, "freeze_layer_pattern": None, "unfreeze": {}}
 PLAIN: dict[str, Any] = {"lr_scale": {}}  # the config's is for fine-tuning
 
 
@@ -93,12 +92,16 @@ def compare(
     return result
 
 
-def subset(report: DatasetReport, share: float, seed: int) -> DatasetReport:
-    """The report with this share of each class's training images, at least one; a larger share holds a smaller."""
-    classes = {}
-    for number, (class_name, pictures) in enumerate(report.splits["train"].classes.items()):
+def subset(report: DatasetReport, share: float | np.ndarray, seed: int) -> DatasetReport:
+    """The report with this share of each class's training images, at least one; a larger share holds a smaller.
+
+    `share`: of all classes, or of each its own.
+    """
+    classes, train = {}, report.splits["train"].classes
+    shares = np.broadcast_to(share, len(train))
+    for number, (class_name, pictures) in enumerate(train.items()):
         order = np.random.default_rng([seed, number]).permutation(len(pictures))
-        chosen = sorted(order[: max(1, round(share * len(pictures)))])
+        chosen = sorted(order[: max(1, round(shares[number] * len(pictures)))])
         classes[class_name] = [pictures[index] for index in chosen]
     return replace(report, splits=report.splits | {"train": replace(report.splits["train"], classes=classes)})
 

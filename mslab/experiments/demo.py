@@ -79,18 +79,13 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
 
     loaded, report = load_network(run), check_dataset(data)
     files, labels = report.samples("")
-    by_class = [
-        [path for path, y in zip(files, labels, strict=True) if y == label][:each] for label in sorted(set(labels))
-    ]
-    shown = [(path, label) for row in zip(*by_class, strict=False) for label, path in enumerate(row)]
-    logits = loaded.network(ms.Tensor(loaded.preprocess([path for path, _ in shown]))).asnumpy()
-    seen = logits.argmax(axis=1)
-    captions, right = (
-        [loaded.class_names[index] for index in seen],
-        [s == y for s, (_, y) in zip(seen, shown, strict=True)],
-    )
+    by_class = [[path for path, y in zip(files, labels, strict=True) if y == label] for label in sorted(set(labels))]
+    rows = list(zip(*by_class, strict=False))[:each]  # an image of each class
+    shown = [path for row in rows for path in row]
+    seen = loaded.network(ms.Tensor(loaded.preprocess(shown))).asnumpy().argmax(axis=1)
+    right = [index == label for index, label in zip(seen, list(range(len(by_class))) * len(rows), strict=True)]
     file = Path(run) / "examples.png"
-    contact_sheet([path for path, _ in shown], captions, right, columns=len(by_class)).save(file)
+    contact_sheet(shown, [loaded.class_names[index] for index in seen], right, columns=len(by_class)).save(file)
     return file
 
 

@@ -49,15 +49,9 @@ def repeat(
         raise in_the_middle("a repetition", config.max_training_time)
     folder = fresh_folder(f"{name}-repeat")
     runs: list[dict[str, Any]] = []
-    result: dict[str, Any] = {
-        "schema": 1,
-        "folder": str(folder),
-        "config": config.model_dump(),
-        "runs": runs,
-        "metrics": {},
-    }
-    last: DivergedError | None = None
+    result = {"schema": 1, "folder": str(folder), "config": config.model_dump(), "runs": runs, "metrics": {}}
     result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
+    last: DivergedError | None = None
     for seed in range(config.seed, config.seed + seeds):
         log.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
         run = begin(config.replace(seed=seed), report, backbone, folder / f"seed{seed}")
@@ -124,13 +118,12 @@ def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:
     from scipy import stats
 
     n = len(values)
-    found: dict[str, Any] = {"n": n, "mean": float(np.mean(values)) if n else None}
-    found |= {"std": None, "low": None, "high": None}
-    if n > 1:
-        spread = float(np.std(values, ddof=1))
-        half = float(stats.t.ppf((1 + share) / 2, n - 1)) * spread / math.sqrt(n)
-        found |= {"std": spread, "low": found["mean"] - half, "high": found["mean"] + half}
-    return found
+    mean = float(np.mean(values)) if n else None
+    if mean is None or n == 1:
+        return {"n": n, "mean": mean, "std": None, "low": None, "high": None}
+    spread = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + share) / 2, n - 1)) * spread / math.sqrt(n)
+    return {"n": n, "mean": mean, "std": spread, "low": mean - half, "high": mean + half}
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from mslab.grade.looking import FACTS_BYTES
 from mslab.grade.records import Strict
-from mslab.grade.worker import FACTS_BYTES
 
 Text = Annotated[str, Field(max_length=2000)]
 Count = Annotated[int, Field(ge=0, le=2**62)]

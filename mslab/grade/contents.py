@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,10 +246,9 @@ def entries(
             raise BadSubmission("it is no text in UTF-8") from None
 
     names = sorted(names)
-    made = {short(name, 300): entry(lambda name=name: one(name), found.root) for name in names[:MANY]}  # type: ignore[misc]
-    return made | {
-        short(name, 300): {"error": f"more than {MANY} files of its kind"} for name in names[MANY : 2 * MANY]
-    }
+    made = {short(name, 300): entry(partial(one, name), found.root) for name in names[:MANY]}
+    more = {"error": f"more than {MANY} files of its kind"}
+    return made | {short(name, 300): more for name in names[MANY : 2 * MANY]}
 
 
 def config(text: str) -> dict[str, Any]:
@@ -319,11 +319,7 @@ def rows_of(text: str, columns: Iterable[str]) -> Iterable[dict[str, str]]:
         if lacking := [name for name in columns if header.count(name) != 1]:
             first = short(",".join(header), 200)
             raise BadSubmission(f"it has no column {', '.join(lacking)}; its first line is {first!r}")
-        count = 0
-        for row in reader:
-            if not row:
-                continue
-            count += 1
+        for count, row in enumerate(filter(None, reader), 1):
             if count > ROWS:
                 raise BadSubmission(f"it has more than {ROWS:,} rows")
             if len(row) != len(header):

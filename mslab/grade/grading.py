@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from mslab import checkpoint
 from mslab.check.pool import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
@@ -26,6 +27,7 @@ from mslab.grade import copies, items, measuring, outputs, sandbox
 from mslab.grade.copies import Given, Traces
 from mslab.grade.items import Hidden
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
+from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
@@ -169,11 +171,7 @@ def measure_all(
 
 
 def measure_one(
-    each: Submission,
-    job: Mapping[str, Any],
-    images: Mapping[str, HiddenImages],
-    limits: sandbox.Limits,
-    core: int,
+    each: Submission, job: Mapping[str, Any], images: Mapping[str, HiddenImages], limits: sandbox.Limits, core: int
 ) -> Measurement:
     """What a worker finds in this submission, in a folder that is deleted afterwards."""
     place = tempfile.mkdtemp(prefix="mslab-grade-")
@@ -218,9 +216,6 @@ def given_of(file: Path | None) -> Given:
     """What is known of the teacher's own backbone."""
     if file is None:
         return Given()
-    from mslab import checkpoint
-    from mslab.grade.worker import sketch
-
     tensors = checkpoint.read(file).backbone
     return Given(frozenset(hashlib.sha256(value.tobytes()).hexdigest() for value in tensors.values()), sketch(tensors))
 

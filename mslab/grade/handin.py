@@ -1,6 +1,5 @@
 """`mslab pack`: a run, or several, as a submission, looked at with the grader's own eyes before it is handed in."""
 
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +14,7 @@ from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric
 from mslab.runs.folder import RunFolder
 
-log = logging.getLogger("mslab")
-TAKEN = {  # of a run -> its name in the submission
-    "config.yaml": "config.yaml",
-    "manifest.json": "manifest.json",
-    "history.csv": "history.csv",
-    "eval.json": "eval.json",
-    "checkpoints/best.ckpt": "best.ckpt",
-}
+TAKEN = ("config.yaml", "manifest.json", "history.csv", "eval.json", "checkpoints/best.ckpt")  # of a run
 HERE = ("files", "config", "provenance", "size")  # kinds of items that need no hidden image
 
 
@@ -44,9 +36,9 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
                 expected="a run in which at least one epoch was measured",
                 fix=f"mslab train --resume {run.path}",
             )
-        for inside, target in TAKEN.items():
-            if (run.path / inside).is_file():
-                add(members, f"{name}/{target}" if name else target, run.path / inside)
+        for file in (run.path / inside for inside in TAKEN):
+            if file.is_file():
+                add(members, f"{name}/{file.name}" if name else file.name, file)
     for text in more:
         name, _, path = text.rpartition("=")
         if not Path(path).is_file():

@@ -55,9 +55,9 @@ def files(item: rubrics.FilesItem, found: Measurement, hidden: Mapping[str, Hidd
 
 
 def settings(item: rubrics.SettingsItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    config = found.facts["configs"].get(item.file)
-    if config is None or "error" in config:
-        return nothing(f"{item.file}: {config['error'] if config else 'is not there'}", "hand in the run's config.yaml")
+    config = found.facts["configs"].get(item.file, {"error": "is not there"})
+    if "error" in config:
+        return nothing(f"{item.file}: {config['error']}", "hand in the run's config.yaml")
     values = config["values"]
     broken = [
         f"{key} is {values.get(key, 'not there')}, asked for: {rule}"
@@ -105,10 +105,12 @@ def gain(item: rubrics.GainItem, found: Measurement, hidden: Mapping[str, Hidden
 
 
 def provenance(item: rubrics.ProvenanceItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    relation = found.facts["relations"].get(f"{item.network}<{item.parent}")
-    if relation is None or "error" in relation:
-        why = relation["error"] if relation else f"{item.network} and {item.parent} are not both there"
-        return nothing(why, "hand in both networks, the second one trained by mslab transfer from the first")
+    absent = {"error": f"{item.network} and {item.parent} are not both there"}
+    relation = found.facts["relations"].get(f"{item.network}<{item.parent}", absent)
+    if "error" in relation:
+        return nothing(
+            relation["error"], "hand in both networks, the second one trained by mslab transfer from the first"
+        )
     equal, tensors, cosine = relation["equal"], relation["tensors"], relation["cosine"]
     frozen, near = equal == tensors, cosine >= item.nearness
     text = f"{equal} of {tensors} tensors of the backbone are equal; what training made of BatchNorm's gamma and beta"
@@ -122,9 +124,9 @@ def provenance(item: rubrics.ProvenanceItem, found: Measurement, hidden: Mapping
 
 
 def reproduced(item: rubrics.ReproducedItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    content = found.facts["json"].get(item.file)
-    if content is None or "error" in content:
-        return nothing(f"{item.file}: {content['error'] if content else 'is not there'}", "hand in the run's own file")
+    content = found.facts["json"].get(item.file, {"error": "is not there"})
+    if "error" in content:
+        return nothing(f"{item.file}: {content['error']}", "hand in the run's own file")
     claimed: Any = content["values"]
     for part in item.key.split("."):
         claimed = claimed.get(part) if isinstance(claimed, dict) else None
@@ -143,10 +145,10 @@ def reproduced(item: rubrics.ReproducedItem, found: Measurement, hidden: Mapping
 
 
 def predictions(item: rubrics.PredictionsItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    table = found.facts["predictions"].get(item.file)
+    table = found.facts["predictions"].get(item.file, {"error": "is not there"})
     fix = "mslab predict RUN FOLDER --csv predictions.csv, over exactly the images of the task"
-    if table is None or "error" in table:
-        return nothing(f"{item.file}: {table['error'] if table else 'is not there'}", fix)
+    if "error" in table:
+        return nothing(f"{item.file}: {table['error']}", fix)
     known, rows = hidden[item.network], {}
     for file, class_name in table["rows"].items():
         name = file.replace("\\", "/").rpartition("/")[2]

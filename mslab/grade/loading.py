@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -32,21 +32,17 @@ def load_rubric(path: str | Path) -> Rubric:
     except YAMLError as error:
         first = str(error).strip().splitlines()
         raise ConfigError(f"{path} is no YAML: {' '.join(first)[:300]}", expected="YAML 1.2", fix="see there") from None
-    problems: list[tuple[str, str]] = []
-    rubric = None
     if not isinstance(content, dict):
-        problems.append(("rubric", "is no table of title, total, networks and items"))
-    else:
-        problems += _wrong(Rubric, content, "")
-        rows = content.get("items")
-        items = [_item(row, number, problems) for number, row in enumerate(rows, 1)] if isinstance(rows, list) else []
-        if not problems:
-            rubric = Rubric.model_validate(content)
-            rubric.items = items
-            problems += list(_mistakes(rubric, path))
+        raise mistaken(path, [("rubric", "is no table of title, total, networks and items")])
+    problems: list[tuple[str, str]] = []
+    rubric = _valid(Rubric, content, "", problems)
+    rows = content.get("items")
+    items = [_item(row, number, problems) for number, row in enumerate(rows, 1)] if isinstance(rows, list) else []
+    if not problems:
+        rubric.items = items
+        problems += _mistakes(rubric, path)
     if problems:
         raise mistaken(path, problems)
-    assert rubric
     return rubric
 
 
@@ -60,20 +56,18 @@ def mistaken(path: str | Path, problems: list[tuple[str, str]]) -> ConfigError:
     )
 
 
-def _wrong(kind: type[BaseModel], content: Any, where: str) -> list[tuple[str, str]]:
-    """(place, what is wrong) rows of this part."""
+def _valid(kind: type[BaseModel], content: Any, where: str, problems: list[tuple[str, str]]) -> Any:
+    """This part as a model; None where it is none, with (place, what is wrong) in `problems`."""
     try:
-        kind.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        rows = []
         for item in error.errors():
             place = ".".join(str(part) for part in item["loc"])
             text = {"missing": "is missing", "extra_forbidden": _near(str(item["loc"][-1]), kind.model_fields)}.get(
                 item["type"], f"{item['input']!r:.80}: {item['msg']}"
             )
-            rows.append((f"{where}{place}", text))
-        return rows
-    return []
+            problems.append((f"{where}{place}", text))
+    return None
 
 
 def _near(name: str, known: Iterable[str]) -> str:
@@ -93,9 +87,7 @@ def _item(row: Any, number: int, problems: list[tuple[str, str]]) -> Any:
         text = "has no kind" if kind is None else f"kind {kind!r:.40} {_near(str(kind), KINDS)}"
         problems.append((where, text))
         return None
-    found = _wrong(KINDS[kind], row, f"{where} ")
-    problems += found
-    return None if found else TypeAdapter(KINDS[kind]).validate_python(row)
+    return _valid(KINDS[kind], row, f"{where} ", problems)
 
 
 def _mistakes(rubric: Rubric, path: Path) -> Iterable[tuple[str, str]]:

@@ -17,11 +17,13 @@ import numpy as np
 
 import mslab
 from mslab.check import DatasetReport
+from mslab.data import batching, sources
+from mslab.evaluation import gradcam
 from mslab.grade.answers import Answer, Unusable, array, checked
 from mslab.grade.contents import short
+from mslab.grade.looking import LIMITS, SKETCH
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import ALONE, STOPPED, Child, Limits, boxed
-from mslab.grade.worker import LIMITS, SKETCH
 from mslab.runtime.console import escape_control
 
 START = f"{ALONE}from mslab.grade.worker import main\nmain()\n"
@@ -37,8 +39,6 @@ class HiddenImages:
     """The images of one split of a checked data set, as pixels without labels, in an order that tells nothing."""
 
     def __init__(self, report: DatasetReport, split: str, folder: Path) -> None:
-        from mslab.data import sources
-
         self.images = sources.images_of(report, split)
         self.fingerprint = hashlib.sha256(f"{report.fingerprint} {split}".encode()).hexdigest()
         # not by class, as the files are sorted: who guessed the classes by place would be right
@@ -64,9 +64,6 @@ class HiddenImages:
 
         It stays at least until `release`.
         """
-        from mslab.data import batching
-        from mslab.evaluation import gradcam
-
         path = self.folder / f"{self.fingerprint[:16]}-{resize}-{size}.npy"
         with self.lock:
             self.used[path] += 1
@@ -139,8 +136,8 @@ def measure(
             if network and "error" not in network and name in needs.paths and not found.died:
                 run_code(name, told, needs, found, limits)
     finally:
-        for each, path in needs.told:
-            each.release(path)
+        for name, path in needs.paths.items():
+            images[name].release(path)
     return found
 
 
@@ -163,14 +160,10 @@ def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Measurem
     why, held = "", None
     with Child(boxed(program(), folder, [Path(told["source"]), Path(pixels)]), folder, limits) as child:
         child.tell(json.dumps(own))
-        last = ""
-        for line in child.lines():
-            if held is None:
-                held = json.loads(line.removeprefix("held "))  # the worker's own: no code of the student's has run
-                continue
-            last = line
-            break
-        if not last:
+        lines = child.lines()
+        if first := next(lines, ""):
+            held = json.loads(first.removeprefix("held "))  # the worker's own: no code of the student's has run
+        if not (last := next(lines, "")):
             why = f"{told['code'][name]}: {child.why()}"
             found.chance = not child.reason
             found.died = child.reason == STOPPED
@@ -220,7 +213,6 @@ class Needs:
         self.job, self.images = job, images
         self.most = (LIMITS | job.get("limits", {}))["pixels"]
         self.given: set[str] = set()
-        self.told: list[tuple[HiddenImages, Path]] = []
         self.paths: dict[str, Path] = {}  # by network
 
     def reply(self, line: str) -> str:
@@ -235,17 +227,13 @@ class Needs:
         name, size, resize = asked["network"], asked["size"], asked["resize"]
         if not isinstance(name, str) or name not in self.job["networks"] or name in self.given:
             raise Unusable(f"it asked for images of {str(name)[:80]!r}")
-        if (
-            type(size) is not int
-            or type(resize) is not int
-            or not (0 < size <= self.most and size <= resize <= 2 * self.most)
-        ):
+        whole = type(size) is int and type(resize) is int
+        if not (whole and 0 < size <= self.most and size <= resize <= 2 * self.most):
             raise Unusable(f"it asked for images of {str(size)[:20]} and {str(resize)[:20]} pixels")
         self.given.add(name)
         if name not in self.images:
             return "no images of its kind"
         self.paths[name] = self.images[name].path(size, resize)
-        self.told.append((self.images[name], self.paths[name]))
         return str(self.paths[name])
 
 

@@ -127,7 +127,7 @@ def tables(
     """grades.csv, copies.csv, and what course systems take in. A cell that the teacher fills in by hand is empty."""
     lines = [line("id", "total", *(item.id for item in rubric.items), "deductions", "flags")]
     for g in graded:
-        points = ["" if o.status == "manual" else number(o.points) for o in by_item(g, rubric)]
+        points = ["" if o.status == "manual" else number(o.points) for _, o in by_item(g, rubric)]
         lines.append(line(g.id, number(g.points), *points, number(deducted(g)), "; ".join(g.flags)))
     yield "grades.csv", "".join(lines)
     lines = [line("a", "b", "kind", "likeness", "last_year", "evidence")]
@@ -158,9 +158,7 @@ def moodle_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
     for g in graded:
         found = DOWNLOADED.fullmatch(g.id)
         who = [f"Participant {found['number']}", found["name"], ""] if found else ["", "", g.id]
-        parts = [
-            f"{title_of(item)}: {worth(item, o)}" for item, o in zip(rubric.items, by_item(g, rubric), strict=True)
-        ]
+        parts = [f"{title_of(item)}: {worth(item, o)}" for item, o in by_item(g, rubric)]
         parts += [f"{shown(why, 200)}: −{number(cost)}" for why, cost in g.deductions]
         # Moodle reads feedback as HTML; an empty time lets it warn where a grade is there already
         yield line(*who, number(g.points), number(rubric.total), "", escape("; ".join(parts)))
@@ -174,8 +172,8 @@ def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
         yield line(g.id, "", "", g.id, "", number(g.points))
 
 
-def by_item(g: Graded, rubric: Any) -> list[Outcome]:
-    return [g.outcomes[item.id] for item in rubric.items]
+def by_item(g: Graded, rubric: Any) -> list[tuple[Any, Outcome]]:
+    return [(item, g.outcomes[item.id]) for item in rubric.items]
 
 
 def deducted(g: Graded) -> float:
@@ -238,7 +236,7 @@ def gradescope(g: Graded, rubric: Any) -> dict[str, Any]:
     upload again and again and learn the hidden images from the points.
     """
     tests = []
-    for item, outcome in zip(rubric.items, by_item(g, rubric), strict=True):
+    for item, outcome in by_item(g, rubric):
         test: dict[str, Any] = {"name": title_of(item), "output": told(outcome), "output_format": "text"}
         if outcome.status != "manual":  # a test without a score is a note; the teacher's points are Gradescope's own
             test |= {"score": round(float(outcome.points), 4), "max_score": round(float(item.points), 4)}
@@ -267,7 +265,7 @@ def otter(g: Graded, rubric: Any) -> dict[str, Any]:
     """
     rows = [
         (item.id, item.points, outcome.points, secret(item), outcome.status == "full", told(outcome))
-        for item, outcome in zip(rubric.items, by_item(g, rubric), strict=True)
+        for item, outcome in by_item(g, rubric)
         if outcome.status != "manual"
     ]
     if g.deductions:
@@ -276,9 +274,8 @@ def otter(g: Graded, rubric: Any) -> dict[str, Any]:
         rows.append(("deductions", 0, lost, False, False, why))
     found = {}
     for name, most, points, hidden, passed, message in rows:
-        case = {"name": name, "body": "", "hidden": hidden, "points": most} | dict.fromkeys(
-            ("success_message", "failure_message")
-        )
+        case = {"name": name, "body": "", "hidden": hidden, "points": most}
+        case |= {"success_message": None, "failure_message": None}
         found[name] = {
             "score": round(float(points), 4),
             "possible": most,
@@ -307,7 +304,7 @@ def feedback(g: Graded, rubric: Any, lang: str = "en") -> str:
     """A student's page: what was asked, what was found, how to fix it. Neither figures nor flags."""
     rows = [
         {"id": item.id, "title": title_of(item), "asked": asked(item), "most": item.points, "outcome": outcome}
-        for item, outcome in zip(rubric.items, by_item(g, rubric), strict=True)
+        for item, outcome in by_item(g, rubric)
     ]
     facts = {"title": f"{shown(g.id)}: {shown(rubric.title)}", "g": g, "rubric": rubric, "rows": rows}
     facts |= {"open": sum(row["most"] for row in rows if row["outcome"].status == "manual")}

@@ -18,10 +18,10 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mslab.errors import DeviceError
 from mslab.grade.seccomp import refuse_calls
@@ -213,15 +213,9 @@ def bubblewrap() -> None:
         )
 
 
-# What a child's program begins with; its arguments are the paths to import from. mslab.grade's own __init__ belongs to
-# the parent: it imports NumPy, whose threads would be there before confine() and keep their rights.
-ALONE = """
-import sys, types
-sys.path[:] = sys.argv[1:]
-import mslab
-package = sys.modules["mslab.grade"] = types.ModuleType("mslab.grade")
-package.__path__ = [mslab.__path__[0] + "/grade"]
-"""
+# What a child's program begins with; its arguments are the paths to import from. mslab.grade's __init__ imports
+# nothing: NumPy's threads would be there before confine(), and keep their rights.
+ALONE = "import sys\nsys.path[:] = sys.argv[1:]\n"
 
 
 def lacking(held: Sequence[str]) -> str:
@@ -245,13 +239,12 @@ class Child:
     command: Sequence[str]
     folder: Path  # its own; it is its home and current folder
     limits: Limits = field(default_factory=Limits)
-    environment: Mapping[str, str] = field(default_factory=dict)  # what it gets besides what every child gets
     reason: str = ""  # why it was ended, in words; "" where it ended by itself
     errors: bytes = b""  # the end of what it said on standard error
 
     def __enter__(self) -> "Child":
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        environment = clean_environment(self.folder) | dict(self.environment)
+        environment = clean_environment(self.folder)
         # a session of its own: Ctrl-C reaches the parent only, and the whole group can be ended at once
         self.process = subprocess.Popen(
             self.command, cwd=self.folder, env=environment, start_new_session=True, bufsize=0, **pipes
@@ -341,10 +334,9 @@ class Child:
         return f"it ended by signal {-code}" if code < 0 else f"it ended with exit code {code} and without an answer"
 
     def _read_lines(self) -> None:
-        pipe: IO[bytes] | None = self.process.stdout
-        assert pipe
+        assert self.process.stdout
         rest = b""
-        while chunk := pipe.read(LINE):
+        while chunk := self.process.stdout.read(LINE):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self.said.put(line + b"\n")

@@ -100,10 +100,8 @@ def refuse_calls(libc: Any) -> list[str]:
     for numbers in REFUSED.values():
         if (number := numbers[column]) is not None:
             steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
-    steps += [
-        (EQUAL, 0, 1, CLONE3),
-        (RETURN, 0, 0, UNKNOWN),
-    ]  # its flags cannot be seen: the caller falls back on clone
+    # clone3's flags cannot be seen: the caller falls back on clone
+    steps += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, UNKNOWN)]
     steps += [(EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, 16), (SET, 1, 0, CLONE_THREAD)]
     steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
     for numbers in ITSELF.values():

@@ -7,6 +7,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 
 from mslab.check.layout import plain_name
@@ -66,9 +67,8 @@ def find(folder: str | Path) -> list[Submission]:
             names = ", ".join(printable(each.path.name) for each in same)
             for each in same:
                 each.problem = f"two submissions have the id {each.id}: {names}; hand in one"
-                each.id = own_name(
-                    each, paths, set(by_id) - {each.id}
-                )  # so that each has a page of its own that says so
+                # so that each has a page of its own that says so
+                each.id = own_name(each, paths, set(by_id) - {each.id})
     alike(found)
     return sorted(found, key=lambda each: (each.id, each.path.name))
 
@@ -97,10 +97,8 @@ def alike(found: list[Submission]) -> None:
         bare = "".join(c for c in unicodedata.normalize("NFKD", looks) if unicodedata.category(c)[0] not in "CM")
         seen.setdefault(plain_name(bare).replace(" ", ""), []).append(each)
     for same in seen.values():
-        for each in same:
-            for other in same:
-                if other is not each:
-                    each.flags.append(f"the id looks like that of {other.id!a}")
+        for each, other in permutations(same, 2):
+            each.flags.append(f"the id looks like that of {other.id!a}")
 
 
 def hashed(path: Path) -> tuple[str, str]:

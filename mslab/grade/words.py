@@ -1,9 +1,11 @@
-"""The words of grading's pages in Chinese. The English ones are the keys, as they stand in the templates.
+"""The words of grading's pages in Chinese, besides the report's. The English ones are the keys, as in the templates.
 
 What was found in a submission, and how to fix it, stays in the language in which it was written.
 """
 
-CHINESE = {
+from mslab.report.words import CHINESE as REPORT
+
+CHINESE = REPORT | {
     "Total: {points} of {total} points": "总分：{points} / {total} 分",
     "{open} more points are your teacher's to give; they count nothing yet.": (
         "另有 {open} 分由教师评定，目前尚未计入。"
@@ -20,14 +22,12 @@ CHINESE = {
     "{points} of {most}": "{points} / {most}",
     "open, of {most}": "待定，满分 {most}",
     "Deduction": "扣分",
-    "Deductions": "扣分",
     "More cannot be taken off than there is: the total is never below 0.": "总分不会低于 0。",
     "What was found": "检查结果",
     "Found": "发现",
     "How to fix it": "如何改进",
     "Checked": "检查内容",
     "The submission that was graded has the sha256 {sha}.": "所评阅提交的 sha256 为 {sha}。",
-    "Contents": "目录",
     "{n} submissions": "{n} 份提交",
     "Mean {mean}, median {median}, from {lowest} to {highest}, of {total} points.": (
         "平均 {mean}，中位数 {median}，最低 {lowest}，最高 {highest}，满分 {total} 分。"
@@ -50,22 +50,14 @@ CHINESE = {
         "行：真实类别。列：网络判断的类别，所有提交合计。蓝色为正确。"
     ),
     "{right} of {images} answers are right ({share} %).": "{images} 个判断中 {right} 个正确（{share} %）。",
-    "There are too many classes for a table; these are the pairs most often confused.": (
-        "类别太多，无法列成表格；以下是最常混淆的类别对。"
-    ),
-    "true class": "真实类别",
-    "taken for": "被判为",
-    "images": "图像数",
     "Pairs to look at": "可疑的相似提交",
     "For a person to judge: pairs never cost points by themselves.": "请人工判断：相似本身从不影响得分。",
     "No two submissions are alike.": "没有相似的提交。",
-    "kind": "类型",
     "likeness": "相似度",
     "evidence": "依据",
     "last year": "去年",
     "Submissions": "提交",
     "In the order of their names; each opens what the student gets.": "按名称排序；点击可打开学生看到的页面。",
-    "Flags": "提示",
     "submission": "提交",
     "total": "总分",
     "deductions": "扣分",

@@ -56,7 +56,7 @@ def export_run(
     def write(temporary: Path) -> None:
         temporary.write_bytes(content)
         forward, _ = graphs.opened(temporary.read_bytes(), target)
-        difference = compare(lambda images: loaded.network(ms.Tensor(images)).asnumpy(), forward, x)
+        difference = compare(graphs.forward_of(loaded.network), forward, x)
         if not difference["relative"] <= TOLERANCE:  # NaN, too
             raise CheckpointError(
                 f"The graph for {target} does not answer as {loaded.path} does: {_words(result | difference)}.",

@@ -119,10 +119,7 @@ def _check(content: memoryview, suffix: str) -> None:
             raise ValueError(f"an unexpected field {number}")
     if more := set(_operators(content, suffix)) - OPERATORS[suffix]:
         raise ValueError(f"it has operators that no ResNet needs: {', '.join(sorted(more)[:5])}")
-    if suffix == ".onnx":
-        readers.read_onnx(content)
-    else:
-        readers.read_mindir(content)
+    (readers.read_onnx if suffix == ".onnx" else readers.read_mindir)(content)
 
 
 def _operators(content: memoryview, suffix: str) -> Iterator[str]:
@@ -147,6 +144,10 @@ def mindir(content: bytes) -> Graph:
             cell = nn.GraphCell(ms.load(str(file)))
         except Exception as error:  # whatever MindSpore raises
             raise ValueError(str(error) or type(error).__name__) from None
+    return forward_of(cell)
+
+
+def forward_of(cell: nn.Cell) -> Graph:
     return lambda x: cell(ms.Tensor(x)).asnumpy()
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 
 from mslab.check.pool import ask
@@ -62,11 +61,7 @@ def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) 
     """The model of a network that is loaded. `device`: what devices.start took."""
     batch = batch or gradcam.batch_of(loaded.info["image_size"])
     loaded.fold(batch, device)
-    network = loaded.network
-
-    def forward(x: np.ndarray) -> np.ndarray:
-        return network(ms.Tensor(x)).asnumpy()
-
+    forward = graphs.forward_of(loaded.network)
     return Model(loaded.path, loaded.class_names, loaded.info, forward, batch, loaded)
 
 
@@ -112,9 +107,7 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
-        errors: dict[int, str] = {}
-        for index, seen in ask("look", chunk):
-            errors[index] = problem(seen)
+        errors = {index: problem(seen) for index, seen in ask("look", chunk)}
         good = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decoded(model, [chunk[index] for index in good]))
         for index, path in enumerate(chunk):

@@ -153,11 +153,7 @@ def requirements(told: Mapping[str, Any]) -> str:
     around = told["environment"]
     packages = around["packages"] if around else {k: v for k, v in told["versions"].items() if k != "python" and v}
     python = around["python"] if around else told["versions"].get("python", differing.UNKNOWN)
-    wrong = [
-        f"{name}=={version}"
-        for name, version in packages.items()
-        if not NAME.fullmatch(name) or not VERSION.fullmatch(version)
-    ]
+    wrong = [f"{k}=={v}" for k, v in packages.items() if not NAME.fullmatch(k) or not VERSION.fullmatch(v)]
     if wrong:
         raise RunError(
             "The manifest names packages that cannot be.",

@@ -73,10 +73,9 @@ def compare(run: RunFolder, again: RunFolder, tolerance: float) -> Comparison:
     found = Comparison(tolerance)
     one, two = figures(run), figures(again)
     for name, kind in KINDS.items():
-        if one[name] is not None or two[name] is not None:
-            found.metrics.append(
-                Metric(name, one[name], two[name], judged(kind, one[name], two[name], tolerance), kind)
-            )
+        then, now = one[name], two[name]
+        if then is not None or now is not None:
+            found.metrics.append(Metric(name, then, now, judged(kind, then, now, tolerance), kind))
     compare_histories(found, run.history, again.history)
     best = [one.best["epoch"] if one.best else 0 for one in (run, again)]
     if best[0] != best[1]:

@@ -17,7 +17,6 @@ from mslab.runs import folder, manifest
 from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
 
-LEVELS = ("stops", "matters", "bits", "no")
 # settings that change no figure, or whose effect is told by a check of its own
 PLACES = ("train_data", "val_data")
 HARMLESS = {
@@ -64,10 +63,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         names = ("what", "then", "now", "level", "why", "details")
-        return {name: getattr(self, name) for name in names} | {
-            "differs": self.differs,
-            "details": list(self.details),
-        }
+        return {name: getattr(self, name) for name in names} | {"differs": self.differs, "details": list(self.details)}
 
 
 @dataclass
@@ -111,13 +107,16 @@ def circumstances(then: State, now: State) -> list[Check]:
     return checks
 
 
+def compared(what: str, then: str, now: str, level: str, why: str) -> Check:
+    """The check, with its level and reason where the two differ."""
+    return Check(what, then, now, level, why) if then != now else Check(what, then, now)
+
+
 def seed(then: State, now: State) -> Check:
-    if then.seed == now.seed:
-        return Check("seed", str(then.seed), str(now.seed))
     why = "other weights, order and augmentation from the start"
     if then.config.seed != then.seed and then.config.seed == now.seed:
         why = f"config.yaml was changed after the run; {why}"
-    return Check("seed", str(then.seed), str(now.seed), "matters", why)
+    return compared("seed", str(then.seed), str(now.seed), "matters", why)
 
 
 def settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Check]:
@@ -136,7 +135,7 @@ def code(then: State, now: State) -> Check:
     dirty = any(state.git and state.git["dirty"] for state in (then, now))
     if dirty or before == UNKNOWN or not (then.git and now.git):
         return Check("mslab", before, after, "matters", "whether it is the same code is not recorded")
-    return Check("mslab", before, after, *(("matters", "other code") if before != after else ()))
+    return compared("mslab", before, after, "matters", "other code")
 
 
 def mslab(version: str, git: Mapping[str, Any] | None) -> str:
@@ -149,7 +148,7 @@ def mslab(version: str, git: Mapping[str, Any] | None) -> str:
 
 def version(name: str, then: State, now: State) -> Check:
     before, after = (state.versions.get(name, "") or UNKNOWN for state in (then, now))
-    return Check(COMPUTES[name], before, after, *(("matters", WHY[name]) if before != after else ()))
+    return compared(COMPUTES[name], before, after, "matters", WHY[name])
 
 
 def python(then: State, now: State) -> Check:
@@ -189,27 +188,23 @@ def machine(then: State, now: State) -> Iterator[Check]:
     }
     for key, (what, why) in rows.items():
         one, two = str(before["cpu"][key]), str(after["cpu"][key])
-        yield Check(what, one, two, *(("bits", why) if one != two else ()))
+        yield compared(what, one, two, "bits", why)
     if before["driver"] != after["driver"]:
-        yield Check(
-            "driver", before["driver"] or "none", after["driver"] or "none", "bits", "it brings its own kernels"
-        )
+        one, two = (state["driver"] or "none" for state in (before, after))
+        yield Check("driver", one, two, "bits", "it brings its own kernels")
     for name in sorted({*before["guards"], *after["guards"]}):
         one, two = (state["guards"].get(name, "not set") for state in (before, after))
-        yield Check(name, one, two, *(("bits", "it chooses between kernels") if one != two else ()))
+        yield compared(name, one, two, "bits", "it chooses between kernels")
 
 
 def device(then: State, now: State) -> Check:
-    if then.device == now.device:
-        return Check("device", then.device, now.device)
-    return Check("device", then.device or UNKNOWN, now.device, "matters", "it rounds otherwise, from the first step on")
+    was = then.device or UNKNOWN
+    return compared("device", was, now.device, "matters", "it rounds otherwise, from the first step on")
 
 
 def threads(then: State, now: State) -> Check:
-    before, after = then.config.data_workers, now.config.data_workers
-    if before == after:
-        return Check("data_workers", str(before), str(after))
-    return Check("data_workers", str(before), str(after), "matters", "another number draws other augmentation")
+    before, after = (str(state.config.data_workers) for state in (then, now))
+    return compared("data_workers", before, after, "matters", "another number draws other augmentation")
 
 
 # --- images, parent, files -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from mslab.check import DatasetReport
@@ -19,30 +20,27 @@ def recorded(run: Path) -> Images | None:
     file = run / "images.csv"
     if not file.is_file():
         return None
-    images: Images = {}
     try:
         with file.open(newline="", encoding="utf-8") as rows:
-            for row in csv.DictReader(rows):
-                put(images, row["split"], row["image"], row["sha256"])
+            return by_class((row["split"], row["image"], row["sha256"]) for row in csv.DictReader(rows))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(
             f"{file} cannot be read: {repr(error)[:200]}.",
             expected="the columns split, image, sha256, as mslab wrote them",
             fix="restore the file",
         ) from None
-    return images
 
 
 def present(report: DatasetReport) -> Images:
+    return by_class(manifest.image_rows(report))
+
+
+def by_class(rows: Iterable[tuple[str, str, str]]) -> Images:
     images: Images = {}
-    for split, image, sha256 in manifest.image_rows(report):
-        put(images, split, image, sha256)
+    for split, image, sha256 in rows:
+        class_name, _, name = image.partition("/")
+        images.setdefault(split, {}).setdefault(class_name, {})[name] = sha256
     return images
-
-
-def put(images: Images, split: str, image: str, sha256: str) -> None:
-    class_name, _, name = image.partition("/")
-    images.setdefault(split, {}).setdefault(class_name, {})[name] = sha256
 
 
 def differences(then: Images, now: Images) -> list[str]:
@@ -58,15 +56,16 @@ def split_differences(split: str, then: dict[str, dict[str, str]], now: dict[str
     lines = []
     for name in list(gone):
         if other := next((other for other in new if now[other] == then[name]), None):
-            lines.append(f"{split}/{name}/ is called {split}/{other}/ now: the same {counted(then[name])}")
+            lines.append(f"{split}/{name}/ is called {split}/{other}/ now: the same {images_text(len(then[name]))}")
             gone.remove(name)
             new.remove(other)
-    lines += [f"{split}/{name}/ is missing: a class folder of {counted(then[name])}" for name in gone]
-    lines += [f"{split}/{name}/ is new: a class folder of {counted(now[name])}" for name in new]
+    lines += [f"{split}/{name}/ is missing: a class folder of {images_text(len(then[name]))}" for name in gone]
+    lines += [f"{split}/{name}/ is new: a class folder of {images_text(len(now[name]))}" for name in new]
     both = [name for name in then if name in now]
     whole = [name for name in both if not set(then[name].values()) & set(now[name].values()) and any(then[name])]
     for name in whole:
-        lines.append(f"{split}/{name}/ is another: none of its {counted(then[name])} is there, {len(now[name])} others")
+        count = images_text(len(then[name]))
+        lines.append(f"{split}/{name}/ is another: none of its {count} is there, {len(now[name])} others")
     return lines + file_differences(split, {n: then[n] for n in both}, {n: now[n] for n in both}, set(whole))
 
 
@@ -111,10 +110,6 @@ def counted_differences(then: Counts, now: Counts) -> list[str]:
 
 def shortened(lines: list[str]) -> list[str]:
     return lines if len(lines) <= MOST else [*lines[: MOST - 1], f"… and {len(lines) - MOST + 1} lines more"]
-
-
-def counted(files: dict[str, str]) -> str:
-    return images_text(len(files))
 
 
 def images_text(number: int) -> str:

@@ -59,7 +59,10 @@ def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = No
             partial = target.with_name(f".{target.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             write(file, partial, found, listing, progress)
-        refuse_no_run(file, partial)
+        try:
+            manifest.load(partial)
+        except RunError as error:
+            raise refused(f"{file}: {error.what.replace(f'{partial}/', '')}", error.details) from None
         (partial / "checkpoints").mkdir(exist_ok=True)
         partial.rename(target)
     except DatasetError as error:  # unpacking's: names that lead out, bombs, damage
@@ -74,14 +77,6 @@ def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = No
         if partial:
             shutil.rmtree(partial, ignore_errors=True)
     return target
-
-
-def refuse_no_run(archive: Path, folder: Path) -> None:
-    """RunError where manifest.json is not what a run writes."""
-    try:
-        manifest.load(folder)
-    except RunError as error:
-        raise refused(f"{archive}: {error.what.replace(f'{folder}/', '')}", error.details) from None
 
 
 def names_of(archive: Path, members: list[Member]) -> dict[str, Member]:
@@ -139,11 +134,7 @@ def belongs(name: str) -> bool:
 
 
 def write(
-    archive: Path,
-    folder: Path,
-    found: dict[str, Member],
-    listing: Listing,
-    progress: Callable[[int, int], None] | None,
+    archive: Path, folder: Path, found: dict[str, Member], listing: Listing, progress: Callable[[int, int], None] | None
 ) -> None:
     """Each member, up to its listed size, with its listed sha256."""
     budget = Budget(archive, archive.stat().st_size)

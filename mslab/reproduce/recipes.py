@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mslab.data.animals import build_animals
 from mslab.errors import MslabError
-from mslab.experiments.demo import CONFIGS
+from mslab.experiments.demo import CONFIGS, draw
 from mslab.reproduce.reproducing import Wish, reproduce
 from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import empty_table, render
@@ -59,12 +60,8 @@ def chosen(names: Sequence[str], fastest: bool) -> list[str]:
 def build(data: set[str], root: Path) -> None:
     """The data sets; what is there already stays."""
     if "mushrooms" in data:
-        from mslab.experiments.demo import draw
-
         draw(root)
     if "animals" in data:
-        from mslab.data.animals import build_animals
-
         build_animals(root)
 
 

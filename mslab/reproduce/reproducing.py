@@ -6,7 +6,6 @@ elsewhere, opening unpacks it, installing makes the environment it was made in.
 """
 
 import functools
-import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 
-log = logging.getLogger("mslab")
 SCHEMA = 1
 STAMP = re.compile(r"(-again)?-\d{8}-\d{6}(-\d+)?$")
 
@@ -39,9 +37,8 @@ class Wish:
     other: str | None = None  # a run that exists, to compare with; trains nothing
     tolerance: float = 0.02
     dry_run: bool = False
-    chained: bool = (
-        False  # a recipe: backbone and drawn images are its own repetition's, and may have other last digits
-    )
+    # a recipe: backbone and drawn images are its own repetition's, and may have other last digits
+    chained: bool = False
 
 
 @dataclass

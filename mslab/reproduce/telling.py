@@ -64,10 +64,9 @@ def conclusion(found: Comparison, checks: Sequence[Check]) -> str:
     if found.parts and found.step is None and found.has_steps:
         lines.append("every step's loss is the same")
     lines += [f"note: {note}" for note in found.notes]
-    if found.verdict == "identical":
-        return console.escape_control("\n".join(lines))
-    causes = [check.cause() for check in checks if check.level != "no"]
-    lines += [f"what differed: {cause}" for cause in causes] or ["nothing that was recorded differs"]
+    if found.verdict != "identical":
+        causes = [check.cause() for check in checks if check.level != "no"]
+        lines += [f"what differed: {cause}" for cause in causes] or ["nothing that was recorded differs"]
     return console.escape_control("\n".join(lines))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, OverflowMethod
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,15 +14,15 @@ from mslab.runtime import console
 
 
 def empty_table(
-    title: str | Text | None,
-    names: Sequence[str | Text],
-    left: Container[str | Text] = ("",),
-    overflow: OverflowMethod = "ellipsis",
+    title: str | Text | None, names: Sequence[str | Text], left: Container[str | Text] = ("",), **columns: Any
 ) -> Table:
-    """A table of these columns without rows. Columns named in `left` hold words, the others numbers."""
+    """A table of these columns without rows. Columns named in `left` hold words, the others numbers.
+
+    `columns`: what else Rich is told of each, such as no_wrap.
+    """
     table = Table(box=box.SIMPLE, title=title)
     for name in names:
-        table.add_column(name, justify="left" if name in left else "right", overflow=overflow)
+        table.add_column(name, justify="left" if name in left else "right", **columns)
     return table
 
 

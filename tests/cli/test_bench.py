@@ -15,8 +15,7 @@ TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
 
 def test_a_contender_that_waits_is_stopped_and_one_that_ends_is_named():
-    child = speed.Child("mslab, GRAPH", {"maker": "mslab", "mode": "pynative"} | TINY)
-    try:
+    with speed.Child("mslab, GRAPH", {"maker": "mslab", "mode": "pynative"} | TINY) as child:
         process = psutil.Process(child.process.pid)
         assert process.status() == psutil.STATUS_STOPPED
         assert len(child.run("infer", 2)["seconds"]) == 2
@@ -24,8 +23,6 @@ def test_a_contender_that_waits_is_stopped_and_one_that_ends_is_named():
         process.kill()
         with pytest.raises(MslabError, match=r"mslab, GRAPH did not finish: .*\(signal 9\)\n  expected .*\n  fix "):
             child.run("train", 1)
-    finally:
-        child.end()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from submitted import bytes_of, hidden_images, look, network, tar_of, zip_of
 
-from mslab.grade import contents, measuring, worker
+from mslab.grade import contents, looking, measuring
 from mslab.grade.sandbox import Limits
 
 MIB = 1 << 20
@@ -82,7 +82,7 @@ def test_archives_that_do_harm_are_refused_with_a_reason(tmp_path):
         box = tmp_path / f"box{number}"
         box.mkdir()
         # the same function that the worker calls; what it may write is held by the sandbox besides
-        found = contents.gather(path, box / "submission", worker.LIMITS, [])
+        found = contents.gather(path, box / "submission", looking.LIMITS, [])
         assert found.problems and found.files == {}, name
         for text in texts:
             assert any(text in problem for problem in found.problems), (name, found.problems)

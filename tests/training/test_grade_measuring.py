@@ -7,7 +7,7 @@ import pytest
 from submitted import bytes_of, hidden_images, look, network, zip_of
 
 from mslab.evaluation.measuring import evaluate
-from mslab.grade import answers, measuring, sandbox, worker
+from mslab.grade import answers, looking, measuring, sandbox
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
 
@@ -57,12 +57,12 @@ def test_a_network_is_measured_as_evaluation_would(tmp_path, hidden):
     predicted = found.logits["nine"].argmax(1)
     assert (predicted == images.labels).mean() == pytest.approx(result["accuracy"])
     assert np.allclose(found.logits["two"], found.logits["nine"] + 1, atol=1e-4)
-    assert np.isfinite(worker.sketch({"x": np.full((300, 300), 3e38, np.float32)})).all()
+    assert np.isfinite(looking.sketch({"x": np.full((300, 300), 3e38, np.float32)})).all()
     # a sketch is linear, and tells distances
     a, b = found.sketches["nine"], found.sketches["two"]
     assert np.array_equal(a, found.sketches["unasked"]) and np.array_equal(a, b) and a.shape == (4096,)
     others = network(seed=1)[0]
-    other = worker.sketch(others)
+    other = looking.sketch(others)
     apart = sum(((value - others[name]) ** 2).sum() for name, value in tensors.items() if value.ndim > 1)
     assert ((a - other) ** 2).sum() == pytest.approx(apart, rel=0.1)
 

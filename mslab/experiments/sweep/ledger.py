@@ -108,12 +108,11 @@ def open_study(
 
     `about` is what all its machines have to agree in. Raises ConfigError where they do not.
     """
+    fresh = True
     try:
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
-        fresh = True
     except optuna.exceptions.DuplicatedStudyError:
-        study = optuna.load_study(storage=storage, study_name=name)
-        fresh = False
+        study, fresh = optuna.load_study(storage=storage, study_name=name), False
     with unwarned():
         study.sampler = sampler_of(sampler, seed if fresh else joined(seed, study))
         warmup = int(about["pruned_from"])
@@ -132,14 +131,10 @@ def open_study(
     study.enqueue_trial(params, user_attrs={"default": True, "values": own, "outside": not inside})
     if sampler == "grid":
         points = [point for point in grid(list(space)) if point != own]
-        for number in shuffled(len(points), seed):
+        # in an order of chance, so that a sweep that ends early has looked everywhere
+        for number in np.random.default_rng(seed).permutation(len(points)):
             study.enqueue_trial({key: label(value) for key, value in points[number].items()})
     return study
-
-
-def shuffled(count: int, seed: int) -> list[int]:
-    """The grid's points in an order of chance, so that a sweep that ends early has looked everywhere."""
-    return [int(n) for n in np.random.default_rng(seed).permutation(count)]
 
 
 def sampler_of(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -168,9 +163,8 @@ def agree(study: optuna.Study, name: str, about: Mapping[str, Any]) -> None:
             fix="--name ANOTHER",
         )
     rows = []
-    for key in ("space", "fingerprint", "backbone"):
+    for key, what in (("space", "the space"), ("fingerprint", "the images"), ("backbone", "the backbone")):
         if before[key] != about[key]:
-            what = {"space": "the space", "fingerprint": "the images", "backbone": "the backbone"}[key]
             rows.append((what, f"{shorten(before[key])} there, {shorten(about[key])} here"))
     for key in sorted({*before["default"], *about["default"]} - {*PLACES}):
         if before["default"].get(key) != about["default"].get(key):

@@ -5,6 +5,7 @@ import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mslab.config import Settings, read_yaml
 from mslab.experiments.sweep import ledger
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Knob, idle, label
+from mslab.report import charts
 
 ENOUGH = 10  # completed trials, below which importance would be chance
 DRAWN = 12  # settings with an axis of their own
@@ -36,6 +38,7 @@ def facts(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], f
     weights, why_not = importance(study, [knob.name for knob in space])
     for row in rows:
         row["link"] = os.path.relpath(row["run"], folder.resolve()) if row["run"] and Path(row["run"]).is_dir() else ""
+    drawn = [row for row in rows if row["val_acc"] is not None and row["state"] in ("complete", "pruned")]
     return {
         "title": f"{folder.name} · mslab",
         "name": folder.name,
@@ -47,8 +50,8 @@ def facts(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], f
         "default": told["default"],
         "command": command(told) if best else "",
         "counts": {state: sum(row["state"] == state for row in rows) for state in ledger.STATES.values()},
-        "history": history(rows),
-        "parallel": parallel(rows, space[:DRAWN]),
+        "history": history(drawn),
+        "parallel": parallel(drawn, space[:DRAWN]),
         "importance": bars(weights),
         "why_not": why_not,
         "config_text": json.dumps(told["config"], indent=2, ensure_ascii=False),
@@ -96,11 +99,8 @@ def importance(study: optuna.Study, names: Sequence[str]) -> tuple[dict[str, flo
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def history(rows: Sequence[Mapping[str, Any]]) -> Markup:
+def history(shown: Sequence[Mapping[str, Any]]) -> Markup:
     """val_acc of each trial, and the best so far as a line; pruned trials are squares."""
-    from mslab.report import charts
-
-    shown = [row for row in rows if row["val_acc"] is not None and row["state"] in ("complete", "pruned")]
     if not shown:
         return Markup("")
     values = [row["val_acc"] for row in shown]
@@ -109,11 +109,8 @@ def history(rows: Sequence[Mapping[str, Any]]) -> Markup:
     axes = charts.Axes((-0.5, min(steps[0], *values)), (last + 0.5, max(steps[-1], *values)))
     whole = [t for t in charts.ticks(0, max(last, 1), 8, whole=True) if 0 <= t <= last]
     parts = charts.frame(axes, whole, steps, "trial")
-    led, line = -math.inf, []
-    for row in shown:
-        led = max(led, row["val_acc"]) if row["state"] == "complete" else led
-        line.append((row["trial"], led))
-    points = axes.path([x for x, _ in line], [y for _, y in line])
+    completed = (row["val_acc"] if row["state"] == "complete" else -math.inf for row in shown)
+    points = axes.path([row["trial"] for row in shown], list(accumulate(completed, max)))
     parts.append(f'<g class="line c0"><title>best so far</title><polyline points="{points}"/></g>')
     for row in shown:
         style = 0 if row["state"] == "complete" else 1
@@ -131,12 +128,7 @@ def tip(row: Mapping[str, Any]) -> str:
 
 def parallel(rows: Sequence[Mapping[str, Any]], space: Sequence[Knob]) -> Markup:
     """A line a trial through an axis a setting, the accuracy last; the best fifth in the strong colour, drawn last."""
-    from mslab.report import charts
-
-    shown = sorted(
-        (r for r in rows if r["val_acc"] is not None and r["state"] in ("complete", "pruned")),
-        key=lambda r: r["val_acc"],
-    )
+    shown = sorted(rows, key=lambda row: row["val_acc"])
     if len(shown) < 2:
         return Markup("")
     scales = [(knob.name, *scale(knob, [row["values"][knob.name] for row in shown])) for knob in space]
@@ -178,8 +170,6 @@ def scale(knob: Knob, values: Sequence[Any]) -> tuple[list[float], str, str]:
 
 def bars(weights: Mapping[str, float]) -> Markup:
     """A bar a setting: how much of the variation of val_acc goes with it."""
-    from mslab.report import charts
-
     if not weights:
         return Markup("")
     left, line = 200, 26

@@ -91,10 +91,8 @@ class TrialPool:
         cores = usable_cores()
         if options.workers > len(cores):
             log.info(f"note: {options.workers} workers share {len(cores)} cores: each trial takes longer")
-        self.workers = [
-            TrialQueue(n, shares(cores, options.workers)[n], setup, folder / f"worker-{n}.log")
-            for n in range(options.workers)
-        ]
+        parts = enumerate(shares(cores, options.workers))
+        self.workers = [TrialQueue(n, own, setup, folder / f"worker-{n}.log") for n, own in parts]
         self.deadline = time.monotonic() + options.budget if options.budget else math.inf
         self.stopping = self.told_budget = self.told_elsewhere = False
         self.silent_deaths = 0
@@ -266,12 +264,11 @@ class TrialPool:
         values = "  ".join(f"{key}={short(value)}" for key, value in row["values"].items())
         best = ledger.best(rows)
         figure = f"val_acc {row['val_acc']:.3f}" if row["val_acc"] is not None else "no val_acc"
-        came = {"complete": figure, "pruned": f"{figure}, pruned after epoch {row['epochs']}"}.get(row["state"], "")
-        came = came or f"failed: {row['message']}"
+        came = {"complete": figure, "pruned": f"{figure}, pruned after epoch {row['epochs']}"}
         led = f"; best {best['val_acc']:.3f} of trial {best['trial']}" if best else ""
-        return (
-            f"{done}/{self.options.trials}  trial {row['trial']}{' (default)' * row['default']}: {values}: {came}{led}"
-        )
+        trial = f"trial {row['trial']}{' (default)' * row['default']}"
+        end = came.get(row["state"], f"failed: {row['message']}")
+        return f"{done}/{self.options.trials}  {trial}: {values}: {end}{led}"
 
     def tidy(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Delete the checkpoints of this folder's finished trials, but for the best's and the default's."""

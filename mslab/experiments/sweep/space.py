@@ -24,9 +24,8 @@ from mslab.errors import ConfigError
 FIXED = {
     **dict.fromkeys(("train_data", "val_data", "class_num"), "trials on other images do not compare"),
     "seed": "the best seed says nothing about the next run; mslab repeat CONFIG --seeds 5 measures what seeds do",
-    **dict.fromkeys(
-        ("device", "mode", "jit_level", "max_device_memory", "deterministic"), "a process has one device, set up once"
-    ),
+    **dict.fromkeys(("device", "mode", "jit_level"), "a process has one device, set up once"),
+    **dict.fromkeys(("max_device_memory", "deterministic"), "a process has one device, set up once"),
     **dict.fromkeys(("data_workers", "cache", "log_to", "validation_batch_size"), "it changes no figure"),
     **dict.fromkeys(("checkpoint_frequency", "max_to_keep"), "it changes no figure"),
     **dict.fromkeys(("sync_bn", "lr_scaling"), "a trial is trained by one worker"),
@@ -39,17 +38,9 @@ LINE = "{low: 0.001, high: 0.1, log: true}, or [one, another]"
 
 # how others write a range -> whose it is
 CALLS = {
-    "uniform": "Azure's and Ray's",
-    "loguniform": "Azure's and Ray's",
-    "quniform": "Azure's and Ray's",
-    "qloguniform": "Azure's and Ray's",
-    "choice": "Azure's and Ray's",
-    "randint": "Azure's and Ray's",
-    "normal": "Azure's",
-    "lognormal": "Azure's",
-    "ContinuousParameter": "SageMaker's",
-    "IntegerParameter": "SageMaker's",
-    "CategoricalParameter": "SageMaker's",
+    **dict.fromkeys(("uniform", "loguniform", "quniform", "qloguniform", "choice", "randint"), "Azure's and Ray's"),
+    **dict.fromkeys(("normal", "lognormal"), "Azure's"),
+    **dict.fromkeys(("ContinuousParameter", "IntegerParameter", "CategoricalParameter"), "SageMaker's"),
 }
 THEIRS = {  # key -> (whose, ours)
     "MinValue": ("SageMaker's", "low"),

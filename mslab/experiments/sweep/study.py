@@ -16,10 +16,11 @@ from mslab.check.training_data import checked
 from mslab.config import Settings, load_settings, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
 from mslab.experiments import repeating
-from mslab.experiments.sweep import ledger
-from mslab.experiments.sweep.pool import TrialPool
+from mslab.experiments.sweep import ledger, page
+from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.space import Knob, contradicting, parse, read_space
 from mslab.runs.folder import fresh_folder
+from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -128,7 +129,10 @@ def carry_out(
     folder: Path | None = None,
 ) -> dict[str, Any]:
     """Train, measure, write. `told` is what sweep.json begins with."""
-    report, test = reports(settings, options, report)
+    report = checked(settings, report, options.skip_check)
+    test = check_dataset(options.test, skip_content=options.skip_check) if options.test else None
+    if test:
+        test.raise_errors()
     backbone = backbone_file(options.backbone)
     place = ledger.storage_of(options.storage, folder or Path("runs"))  # a wrong one leaves no folder
     if folder is None:
@@ -190,23 +194,9 @@ def identity(settings: Settings, space: Sequence[Knob], report: DatasetReport, b
 def write_report(told: dict[str, Any], study: Any, space: Sequence[Knob], folder: Path) -> None:
     """report.html; where it cannot be made, a note: what was trained stays."""
     try:
-        from mslab.experiments.sweep import page
-
         log.info("%s: history, importance, every trial; open it in a browser", page.write(told, study, space, folder))
     except Exception as error:
         log.info("note: no report: %r", error)
-
-
-def reports(
-    settings: Settings, options: SweepOptions, report: DatasetReport | None
-) -> tuple[DatasetReport, DatasetReport | None]:
-    """The checked images to train on, and to test on where asked for."""
-    report = checked(settings, report, options.skip_check)
-    test = None
-    if options.test:
-        test = check_dataset(options.test, skip_content=options.skip_check)
-        test.raise_errors()
-    return report, test
 
 
 def backbone_file(path: str | Path | None) -> Path | None:
@@ -257,10 +247,6 @@ def same(told: Mapping[str, Any]) -> bool:
 
 def table(told: Mapping[str, Any]) -> str:
     """The best trial beside the config's own values, and the command that trains it."""
-    from mslab.experiments.sweep.page import command
-    from mslab.experiments.sweep.pool import short
-    from mslab.runtime.tables import cell, empty_table, render
-
     if told["best"] is None:
         return "no trial was completed"
     shown = [("best", told["best"])] + [("default", told["default"])] * bool(told["default"])
@@ -272,4 +258,4 @@ def table(told: Mapping[str, Any]) -> str:
         found = [row["val_acc"] if key == "val_acc" else told["test_acc"][which] for which, row in shown]
         if any(value is not None for value in found):
             grid.add_row(title, *("–" if value is None else f"{value:.3f}" for value in found))
-    return f"{render(grid)}\n{command(told)}"
+    return f"{render(grid)}\n{page.command(told)}"

@@ -14,19 +14,13 @@ import sys
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mslab.config import Settings, load_settings
 from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, explain
 from mslab.experiments import repeating
+from mslab.runs.folder import RunFolder
 from mslab.runtime import console, signals
-
-if TYPE_CHECKING:
-    pass
-
-
-if TYPE_CHECKING:
-    from mslab.runs.folder import RunFolder
 
 
 def main() -> None:
@@ -90,7 +84,7 @@ def train(job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) ->
     return word, content
 
 
-def taken_up(job: Mapping[str, Any], settings: Settings) -> "tuple[RunFolder | None, Any]":
+def taken_up(job: Mapping[str, Any], settings: Settings) -> tuple[RunFolder | None, Any]:
     """The run of an earlier try, and its last.ckpt; None where there is none, or it is not of these values."""
     from mslab.training import start
 

@@ -36,7 +36,6 @@ log = logging.getLogger("mslab")
 
 PAGES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-METHODS = {"/predict": ["POST"]}  # of all others: GET, HEAD
 FORM = "the image as the body, or a form whose parts are files named image"
 CURL = "curl -F image=@one.jpg -F image=@two.jpg http://127.0.0.1:8000/predict"
 HEADERS = {
@@ -140,7 +139,7 @@ class App:
         body, began = Body(receive), time.monotonic()
         request = Request(scope, body.receive)
         path = scope["path"] if scope["path"] in (*PAGES, "/about", "/predict") else "(no such page)"
-        allowed = METHODS.get(path, ["GET", "HEAD"])
+        allowed = ["POST"] if path == "/predict" else ["GET", "HEAD"]
         method = request.method if request.method in ("GET", "HEAD", "POST") else "(other)"
         try:
             self.check_host(request)
