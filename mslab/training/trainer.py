@@ -1,6 +1,7 @@
 """The trainer: what the loop is given. It holds network, feed and rates, and makes the training step of every epoch."""
 
 import contextlib
+import gc
 import itertools
 import logging
 import time
@@ -183,6 +184,7 @@ class Trainer:
             f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {outputs} outputs"
         )
         if self.settings.mode == "graph":
+            gc.collect()  # a cell that goes later takes MindSpore's note of these shapes along: it would compile again
             with console.compiling("the training step"):
                 self.current.step.compile(ms.Tensor(images), ms.Tensor(labels))
         self.current.ready = True

@@ -1,5 +1,6 @@
 """What is frozen, thawed and slowed down: exact from the first step to the last, and after a resume."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mslab.config import load_settings
 from mslab.errors import ConfigError
 from mslab.report.show import show_network
 from mslab.training import freezing, start
+from mslab.training.trainer import Trainer
 
 TABLE = [[1, 8, 1], [1, 8, 2], [1, 8, 2]]
 
@@ -153,3 +155,23 @@ def test_freezing_from_scratch_is_refused(given, quick, inside):
     ):
         mslab.train(quick | given)
     assert not (inside / "runs").exists()
+
+
+def test_an_unfrozen_network_is_compiled_once(parent, quick, inside, monkeypatch):
+    """A cell that is collected takes MindSpore's note of its shapes along; the step would be compiled once more."""
+    compiled, batches = [], Trainer.batches
+
+    def collecting(self, epoch):
+        gc.collect()  # the step of the epochs before goes now, between compiling and the first call of the new one
+        yield from batches(self, epoch)
+        compiled.append(len(self.current.step.compile_cache))
+
+    monkeypatch.setattr(Trainer, "batches", collecting)
+    gc.disable()  # and not before
+    try:
+        mslab.transfer(
+            quick | {"freeze": "all", "unfreeze": {2: "layer3"}, "mode": "graph", "epochs": 2}, backbone=parent
+        )
+    finally:
+        gc.enable()
+    assert compiled == [1, 1]
