@@ -289,7 +289,7 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
 
 
 def result_of_all(path: Path | None) -> TrainResult:
-    """Of a run that several workers have trained; None on other machines than the first."""
+    """Of a run that several workers have trained; `run` is "" on other machines than the first."""
     if path is None:
         return TrainResult(run="", val_acc=float("nan"), best_epoch=0, linear_acc=None, seconds=0.0)
     run = RunFolder.read(path)
