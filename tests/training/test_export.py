@@ -483,5 +483,5 @@ def test_the_pages_example_sees_what_predict_sees(size, opened, graphs, inside, 
     assert np.abs((found["x"] - seen) / grey).max() < 1.01
     assert np.abs((usual["x"] - seen) / grey).max() > 5 or min(size) <= 32
     (row,) = predicting.predict(opened, [Path("photo.jpg")])
-    np.testing.assert_allclose(found["shares"], list(row["probabilities"].values()), atol=0.01)
+    np.testing.assert_allclose(found["probabilities"], list(row["probabilities"].values()), atol=0.01)
     assert row["class"] in capsys.readouterr().out
