@@ -129,7 +129,7 @@ def test_bench_check_prints_ratios_side_by_side(tmp_path, monkeypatch):
 
 def test_readmes_case_of_the_lost_class(inside):
     """The folder, plain MindSpore's labels, the message and the cure are as README shows them."""
-    section = readme.TEXT[readme.TEXT.index("## A class lost") : readme.TEXT.index("## Your own images")]
+    section = readme.TEXT.partition("## A class lost")[2].partition("\n## ")[0]
     make, cure = re.findall(r"```sh\n(.+?)\n```", section)
     (python,) = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
     message = textwrap.dedent("".join(re.findall(r"^    .*\n", section, re.MULTILINE)))
@@ -158,8 +158,8 @@ def parsed(words):
     return command.make_context(name, list(rest)).params
 
 
-@pytest.mark.parametrize("words", readme.commands(), ids=" ".join)
-def test_every_command_of_readme_is_known_with_its_options_configs_and_settings(words):
+@pytest.mark.parametrize("words", readme.all_commands(), ids=" ".join)
+def test_every_command_of_every_page_is_known_with_its_options_configs_and_settings(words):
     """Also those that take long, or are run by tests of their own."""
     values = parsed(words)
     assert all((PROJECT / word).is_file() for word in words if word.startswith("configs/"))
@@ -179,18 +179,18 @@ def shown(once):
 
 
 def test_readmes_commands_run_shrunk(shown, tmp_path):
-    """README's commands in their order, each form once, on tiny images and with a small network."""
+    """README's commands and the guides', in their order, each form once, on tiny images and with a small network."""
     folder, result = shown
     shutil.copytree(folder / "datasets", tmp_path / "datasets")
     chosen, forms = [], set()
     for words in readme.commands():
-        if readme.name_of(words) not in readme.OWN and readme.form(words) not in forms:
+        real = "animals" in " ".join(words)  # real images: a slow test's
+        if readme.name_of(words) not in readme.OWN and readme.form(words) not in forms and not real:
             chosen.append(words)
             forms.add(readme.form(words))
     names = {name for name, *_ in forms}
     assert names >= {"check", "show", "train", "transfer", "eval", "report", "predict", "suspects", "export", "watch"}
     assert names >= {"data import", "data split", "reproduce", "verify", "archive"}
-    assert not any("animals" in word for words in chosen for word in words)  # real images: a slow test's
     readme.run(chosen, tmp_path, folder / result["nine"]["run"])
 
 
