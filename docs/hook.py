@@ -1,7 +1,7 @@
-"""What the site needs beyond docs/: files of the repository that pages link to, and datasets' and contributors' pages.
+"""Adds to the site what lies outside docs/: files of the repository that pages link to, and pages of other folders.
 
-Pages are written for the repository: `../configs/rubric.yaml` leads out of docs/. Here such a file becomes a part of the
-site, and the link leads there. A link to a file that does not exist stays as it is, and `mkdocs build --strict` fails.
+Pages are written for the repository, where `../configs/rubric.yaml` leads out of docs/. The site gets a copy of such a
+file, and the link leads there. A link to a file that does not exist is left alone, so `mkdocs build --strict` fails.
 """
 
 import re

@@ -29,7 +29,7 @@ def run(name, folder):
 def test_nine_to_two(tmp_path):
     cells = run("nine-to-two", tmp_path)
     *_, (said, _) = cells.values()
-    assert said == "all came out\n"
+    assert said == "the lab worked\n"
     accuracy = {row.split()[0]: float(row.split()[1]) for row in cells["accuracy = {"][0].splitlines()}
     assert accuracy["transfer"] > accuracy["scratch"] and accuracy["transfer"] > 0.7
     assert "(1, 512, 3, 3)" in cells["from mslab.report.show import show_network"][0]
@@ -42,7 +42,7 @@ def test_nine_to_two(tmp_path):
 def test_find_what_is_wrong(tmp_path):
     cells = run("find-what-is-wrong", tmp_path)
     *_, (said, _) = cells.values()
-    assert said == "all came out\n"
+    assert said == "the lab worked\n"
     refused, _ = cells["settings = {"]
     assert all(code in refused for code in ("stray-folder", "truncated", "split-leak"))
     assert "the loss does not move" in cells['for warning in bad.manifest["warnings"]:'][0]

@@ -150,7 +150,7 @@ def test_find_what_is_wrong_comes_out_small(inside, capsys):
             page = value._repr_html_() if hasattr(value, "_repr_html_") else None
             shown[cell.splitlines()[0]] = capsys.readouterr().out, page
     *_, (said, _) = shown.values()
-    assert said == "all came out\n"
+    assert said == "the lab worked\n"
     refused, _ = shown["settings = {"]
     assert all(code in refused for code in ("stray-folder", "truncated", "split-leak"))
     warned, _ = shown['for warning in bad.manifest["warnings"]:']
