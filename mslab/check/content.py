@@ -11,7 +11,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from mslab.check.images import each
+from mslab.check.images import loaded_images
 from mslab.check.records import Finding, ImageRecord, Split
 from mslab.check.report import DatasetReport
 
@@ -26,7 +26,7 @@ def equal_images(report: DatasetReport) -> list[list[tuple[Split, ImageRecord]]]
     """Groups of images with equal pixels, two and more, each in the order of splits and names."""
     first: dict[bytes, tuple[Split, ImageRecord]] = {}
     groups: dict[bytes, list[tuple[Split, ImageRecord]]] = {}
-    for split, picture in each(report):
+    for split, picture in loaded_images(report):
         earlier = first.setdefault(picture.same, (split, picture))
         if earlier[1] is not picture:
             groups.setdefault(picture.same, [earlier]).append((split, picture))
@@ -65,12 +65,12 @@ def perceptual_hash(thumbnail: bytes) -> bytes:
 
 
 def near_pairs(report: DatasetReport) -> list[tuple[int, int, int]]:
-    """(i, j, bits), i < j: images of each(report) whose perceptual hashes differ in at most NEAR bits.
+    """(i, j, bits), i < j: images of loaded_images(report) whose perceptual hashes differ in at most NEAR bits.
 
     Two hashes that differ in NEAR bits agree in one of NEAR + 1 parts of them, so only images that share a part are
     compared. Of many equal hashes each is paired with its neighbours only, which still chains them together.
     """
-    hashes = np.frombuffer(b"".join(picture.phash for _, picture in each(report)), ">u8").astype(np.uint64)
+    hashes = np.frombuffer(b"".join(picture.phash for _, picture in loaded_images(report)), ">u8").astype(np.uint64)
     width = 64 // (NEAR + 1)
     found = [np.empty((0, 3), np.int64)]
     for part in range(NEAR + 1):
@@ -89,7 +89,7 @@ def near_pairs(report: DatasetReport) -> list[tuple[int, int, int]]:
 
 
 def near_duplicates(report: DatasetReport) -> Iterator[Finding]:
-    pictures = list(each(report))
+    pictures = list(loaded_images(report))
     closest: dict[int, tuple[int, int]] = {}
     for i, j, bits in near_pairs(report):
         if pictures[i][1].same != pictures[j][1].same and not pictures[j][1].blank:

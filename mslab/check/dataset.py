@@ -128,8 +128,8 @@ def fill(picture: ImageRecord, seen: dict[str, Any], hashed: bool) -> None:
 
 def _compare(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
     """Have the pixels digested of images whose thumbnails are equal but whose files are not. Returns those images."""
-    counts = Counter(picture.thumbnail for _, picture in images.each(report))
-    rows = [(split, p) for split, p in images.each(report) if counts[p.thumbnail] > 1]
+    counts = Counter(picture.thumbnail for _, picture in images.loaded_images(report))
+    rows = [(split, p) for split, p in images.loaded_images(report) if counts[p.thumbnail] > 1]
     files: dict[bytes, set[bytes]] = {}
     for _, picture in rows:
         files.setdefault(picture.thumbnail, set()).add(picture.sha256)

@@ -17,7 +17,7 @@ Fix = Callable[[DatasetReport, Split], str]
 STRIDE = 32  # pixels: the network's last stage sees less than one position of a smaller image
 
 
-def each(report: DatasetReport) -> Iterator[tuple[Split, ImageRecord]]:
+def loaded_images(report: DatasetReport) -> Iterator[tuple[Split, ImageRecord]]:
     """Every image that was loaded."""
     for split in report.splits.values():
         for picture in split.pictures:
@@ -29,7 +29,7 @@ def per_image(code: str, severity: str, found: Callable[[ImageRecord], str], fix
     """A rule that looks at one image at a time: `found` says what is wrong with it, or ""."""
 
     def rule(report: DatasetReport) -> Iterator[Finding]:
-        for split, picture in each(report):
+        for split, picture in loaded_images(report):
             if said := found(picture):
                 place = split.root / picture.name
                 yield Finding(code, severity, split.show(picture.name), f"({said})", fix(report, split), place)
@@ -79,7 +79,7 @@ def _blank(picture: ImageRecord) -> str:
 
 def small(report: DatasetReport) -> Iterator[Finding]:
     least = report.image_size or STRIDE
-    for split, picture in each(report):
+    for split, picture in loaded_images(report):
         if min(picture.width, picture.height) < least:
             size = f"{picture.width}x{picture.height}"
             what = f"image_size: {least}" if report.image_size else f"{least}, the network's stride"
@@ -102,7 +102,7 @@ def grey(report: DatasetReport) -> Iterator[Finding]:
 
 
 def aspect(report: DatasetReport) -> Iterator[Finding]:
-    for split, picture in each(report):
+    for split, picture in loaded_images(report):
         longer, shorter = max(picture.width, picture.height), min(picture.width, picture.height)
         if longer > 3 * shorter:
             shape = f"{picture.width}x{picture.height}"
@@ -111,9 +111,9 @@ def aspect(report: DatasetReport) -> Iterator[Finding]:
 
 
 def size(report: DatasetReport) -> Iterator[Finding]:
-    areas = sorted(picture.width * picture.height for _, picture in each(report))
+    areas = sorted(picture.width * picture.height for _, picture in loaded_images(report))
     middle = areas[len(areas) // 2] if areas else 0
-    for split, picture in each(report):
+    for split, picture in loaded_images(report):
         area = picture.width * picture.height
         if not middle / 16 <= area <= middle * 16:
             than = "smaller" if area < middle else "larger"
