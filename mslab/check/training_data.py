@@ -1,4 +1,4 @@
-"""The data that a run's settings name, checked as training will take it."""
+"""Check of the data that a run's settings name, as training will read it."""
 
 from mslab.check.dataset import Progress, check_dataset
 from mslab.check.report import DatasetReport
@@ -19,7 +19,7 @@ def report_of(settings: Settings, skip_content: bool = False, progress: Progress
     )
 
 
-def checked(
+def check_or_raise(
     settings: Settings,
     report: DatasetReport | None = None,
     skip_content: bool = False,
