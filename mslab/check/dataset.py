@@ -31,14 +31,14 @@ def check_dataset(
     skip_content: bool = False,
     cache: bool = True,
     progress: Progress | None = None,
-    whole_packs: bool = False,
+    verify_packs: bool = False,
 ) -> DatasetReport:
     """Look at every folder and load every image of the splits.
 
     A `train` alone may be one split or a parent of train, val, test. `image_size` (pixels) and `batch_size` are what
     training will use; `skip_content` leaves out the rules that compare images with each other; `progress` is called
     with (done, total). A pack's images were checked when it was written: its shards' sizes are compared, with
-    `whole_packs` their contents, too. Raises DatasetError only where there is no folder, or a pack is damaged. On
+    `verify_packs` their contents, too. Raises DatasetError only where there is no folder, or a pack is damaged. On
     Ctrl-C the KeyboardInterrupt carries the report so far as `.report`.
     """
     root, folders = find_splits({"train": train, "val": val, "test": test})
@@ -48,7 +48,7 @@ def check_dataset(
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         boundary, prefix = root if inside else folder, "" if prefix == "." else f"{prefix}/"
         if packed.is_pack(folder):
-            report.splits[name] = scan_pack(name, folder, prefix, whole_packs, progress)
+            report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, boundary)
     if val is None and test is None and "" not in folders:

@@ -118,7 +118,7 @@ def check(
     from mslab.checkpoint import write_text
 
     def look() -> Any:
-        return checked(root, class_num=classes, image_size=size, cache=not no_cache, whole_packs=True)
+        return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True)
 
     for line in quarantine.undo(Path(root)) if undo else []:
         log.info(line)

@@ -132,7 +132,7 @@ def test_every_damage_is_listed_at_once_and_changed_bytes_are_seen_by_check(copy
     assert check.check_dataset(copy).ok  # training compares sizes only
     (copy / "train" / "shard-0000.mindrecord").unlink()
     with pytest.raises(DatasetError) as caught:
-        check.check_dataset(copy, whole_packs=True)
+        check.check_dataset(copy, verify_packs=True)
     text = str(caught.value)
     assert "2 files of 6" in text and "shard-0002.mindrecord  has another content than when it was written" in text
     done = cli("check", copy)
