@@ -26,7 +26,7 @@ def quarantine_of(root: Path) -> Path:
     return root.with_name(root.name + ".quarantine")
 
 
-def planned(report: DatasetReport, convert: bool = False) -> list[Move]:
+def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
     """What is to be moved, each file once. Nothing is touched.
 
     Raises DatasetError where a class would be left without images.
@@ -64,8 +64,8 @@ def planned(report: DatasetReport, convert: bool = False) -> list[Move]:
 
 
 def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
-    """Do what planned() says; yields a line for each move. The log is written first, so that a kill is undone, too."""
-    moves = planned(report, convert)
+    """Do what plan_moves() says; yields a line for each move. The log is written first, so that a kill is undone, too."""
+    moves = plan_moves(report, convert)
     copies: dict[Path, tuple[Path, Path]] = {}
     try:
         _convert([source for source, _, _, rewritten in moves if rewritten], copies)
