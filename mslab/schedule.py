@@ -36,7 +36,7 @@ def warmup_cosine(
     return np.concatenate([rise, fall]).astype(np.float32)
 
 
-def falling(
+def step_decay(
     epochs: int,
     steps_per_epoch: int,
     warmup_epochs: float,
@@ -49,7 +49,7 @@ def falling(
 
     With nothing in `after` it is constant (PyTorch's MultiStepLR and ConstantLR).
     """
-    # falling(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) -> [1, 0.1, 0.1, 0.01]
+    # step_decay(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) -> [1, 0.1, 0.1, 0.01]
     epoch = np.arange(epochs * steps_per_epoch) // steps_per_epoch
     rates = lr_max * by ** np.searchsorted(np.asarray(after), epoch, side="right").astype(float)
     warmup = round(min(warmup_epochs, epochs) * steps_per_epoch)

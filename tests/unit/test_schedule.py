@@ -12,7 +12,7 @@ from mslab import schedule
 from mslab.config import Settings
 from mslab.schedule import (
     Phase,
-    falling,
+    step_decay,
     format_strategy,
     one_cycle,
     parse,
@@ -42,10 +42,10 @@ def test_a_cosine_of_several_waves():
 
 
 def test_steps_by_hand():
-    assert falling(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) == pytest.approx([1, 0.1, 0.1, 0.01])
-    assert falling(4, 2, 1, 0.2, 1.0, [2], 0.5) == pytest.approx([0.2, 0.6, 1, 1, 0.5, 0.5, 0.5, 0.5])
-    assert falling(3, 1, 2, 0.0, 1.0, [1], 0.5) == pytest.approx([0, 0.25, 0.5])  # it rises to what comes after
-    assert falling(2, 2, 0, 0.0, 0.3, [], 1.0) == pytest.approx([0.3] * 4)
+    assert step_decay(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert step_decay(4, 2, 1, 0.2, 1.0, [2], 0.5) == pytest.approx([0.2, 0.6, 1, 1, 0.5, 0.5, 0.5, 0.5])
+    assert step_decay(3, 1, 2, 0.0, 1.0, [1], 0.5) == pytest.approx([0, 0.25, 0.5])  # it rises to what comes after
+    assert step_decay(2, 2, 0, 0.0, 0.3, [], 1.0) == pytest.approx([0.3] * 4)
 
 
 def test_one_cycle_by_hand():
