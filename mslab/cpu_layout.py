@@ -70,7 +70,7 @@ class Unfold(nn.Cell):
         return x.reshape(groups * (rows // w), c, w, w)
 
 
-class Apart(nn.Cell):
+class PerImage(nn.Cell):
     """A convolution that looks at neighbouring pixels: image by image, between folded layers."""
 
     def __init__(self, conv: nn.Conv2d, groups: int) -> None:
@@ -92,7 +92,7 @@ class Side(nn.Cell):
         return self.unfold(self.layers(self.fold(x)))
 
 
-def fold_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: int) -> int:
+def stack_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: int) -> int:
     """Fold the backbone's last stages, those with maps of at most LARGEST. Returns how many; for square images only."""
     groups = max(g for g in range(1, min(cores, batch_size) + 1) if batch_size % g == 0)
     if groups == batch_size:
@@ -115,9 +115,9 @@ def fold_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: 
 
 
 def set_apart(stage: nn.Cell, groups: int, size: int) -> None:
-    """Put Apart around the convolutions that mix pixels, or, on maps of odd `size`, leave some out."""
+    """Put PerImage around the convolutions that mix pixels, or, on maps of odd `size`, leave some out."""
 
     def mixes(cell: nn.Cell) -> bool:
         return isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0] > 0)
 
-    replace_cells(stage, mixes, lambda conv: Apart(conv, groups))
+    replace_cells(stage, mixes, lambda conv: PerImage(conv, groups))

@@ -23,7 +23,7 @@ def build(profile: dict, folded: tuple[int, int, int] | None):
     for _, cell in network.cells_and_names():
         if isinstance(cell, nn.BatchNorm2d):
             cell.gamma.set_data(ms.ops.ones_like(cell.gamma))  # a block's last gamma begins at zero
-    count = cpu_layout.fold_small_maps(backbone, *folded) if folded else 0
+    count = cpu_layout.stack_small_maps(backbone, *folded) if folded else 0
     return network, count
 
 

@@ -25,4 +25,4 @@ def test_values_gradients_and_statistics_are_those_without_in_a_graph_too():
 @pytest.mark.parametrize("batch,size,cores", [(2, 32, 2), (8, 256, 2)])
 def test_nothing_is_folded_where_it_would_not_help(batch, size, cores):
     network, count = build({}, (batch, size, cores))
-    assert count == 0 and not any(isinstance(cell, cpu_layout.Apart) for _, cell in network.cells_and_names())
+    assert count == 0 and not any(isinstance(cell, cpu_layout.PerImage) for _, cell in network.cells_and_names())
