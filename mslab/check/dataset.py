@@ -112,7 +112,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
 
 def fill(picture: ImageRecord, seen: dict[str, Any], hashed: bool) -> None:
     """A worker's answer -> the picture."""
-    for name in ("code", "said", "format", "mode", "width", "height", "frames", "orientation", "blank"):
+    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank"):
         if name in seen:
             setattr(picture, name, shared(seen[name]))
     if "sha256" not in seen:

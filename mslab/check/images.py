@@ -43,7 +43,7 @@ def broken(report: DatasetReport) -> Iterator[Finding]:
             if picture.code:
                 place = split.root / picture.name
                 fix = report.convert(split) if picture.code == "decoder" else report.move(split)
-                yield Finding(picture.code, "error", split.show(picture.name), f"({picture.said})", fix, place)
+                yield Finding(picture.code, "error", split.show(picture.name), f"({picture.problem})", fix, place)
 
 
 def _format(picture: ImageRecord) -> str:

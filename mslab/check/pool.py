@@ -72,8 +72,8 @@ class Worker:
         """What to say of the file at which it ended."""
         code = self.process.wait()
         if self.late:
-            return {"code": "timeout", "said": f"loading it took more than {SECONDS:g} s"}
-        return {"code": "crash", "said": f"the process that loaded it died with exit code {code}"}
+            return {"code": "timeout", "problem": f"loading it took more than {SECONDS:g} s"}
+        return {"code": "crash", "problem": f"the process that loaded it died with exit code {code}"}
 
     def stop(self) -> None:
         self.process.kill()

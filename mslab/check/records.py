@@ -37,7 +37,7 @@ class ImageRecord:
     size: int  # bytes
     stamp: str  # times of its last changes, for the cache
     code: str = ""  # why it cannot be loaded: a finding's code; "" where it was
-    said: str = ""  # and in words
+    problem: str = ""  # the same as a message
     format: str = ""  # Pillow's name: JPEG, PNG …
     mode: str = ""  # Pillow's name: RGB, L …
     width: int = 0

@@ -68,7 +68,7 @@ def pictures(split: Split, class_name: str, inside: str) -> list[ImageRecord]:
             known = entry.stat()
             picture = ImageRecord(name, known.st_size, f"{known.st_mtime_ns}-{known.st_ctime_ns}")
             if not stat.S_ISREG(known.st_mode):
-                picture.code, picture.said = "unreadable", "no regular file but a pipe or a device"
+                picture.code, picture.problem = "unreadable", "no regular file but a pipe or a device"
             found.append(picture)
     return found
 

@@ -42,12 +42,12 @@ def look(path: Path) -> dict[str, Any]:
     if not content:
         raise UnusableImage("zero-byte", "the file is empty")
     image, orientation = opened(content)
-    seen = {"code": "", "said": "", "sha256": hashlib.sha256(content).hexdigest(), "orientation": orientation}
+    seen = {"code": "", "problem": "", "sha256": hashlib.sha256(content).hexdigest(), "orientation": orientation}
     with image:
         try:
             stricter_than_pillow(image, content)
         except UnusableImage as unusable:
-            seen |= {"code": unusable.args[0], "said": unusable.args[1]}
+            seen |= {"code": unusable.args[0], "problem": unusable.args[1]}
         return seen | facts(image)
 
 
@@ -272,11 +272,11 @@ def answer(request: str, path: Path) -> dict[str, Any]:
     try:
         return REQUESTS[request](path)
     except UnusableImage as unusable:
-        return {"code": unusable.args[0], "said": unusable.args[1]}
+        return {"code": unusable.args[0], "problem": unusable.args[1]}
     except MemoryError:
-        return {"code": "crash", "said": "loading it takes more memory than a worker has"}
+        return {"code": "crash", "problem": "loading it takes more memory than a worker has"}
     except Exception as error:  # one file's trouble is one answer
-        return {"code": "unreadable", "said": f"{type(error).__name__}: {error}"[:200]}
+        return {"code": "unreadable", "problem": f"{type(error).__name__}: {error}"[:200]}
 
 
 if __name__ == "__main__":
