@@ -87,7 +87,7 @@ class Pool:
         self.request, self.paths = request, paths
         self.workers: set[Worker] = set()
         self.lock, self.stopped = threading.Lock(), threading.Event()
-        self.found: queue.SimpleQueue[list[tuple[int, dict[str, Any]]] | BaseException] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[list[tuple[int, dict[str, Any]]] | BaseException] = queue.SimpleQueue()
         self.starts = iter(range(0, len(paths), BATCH))
         self.count = max(1, min(cores(), len(paths) // 8))
         self.room = threading.Semaphore(8 * self.count)  # batches that may wait: memory stays bounded
@@ -101,7 +101,7 @@ class Pool:
         try:
             left = len(self.paths)
             while left:
-                batch = self.found.get()
+                batch = self.results.get()
                 if isinstance(batch, BaseException):
                     raise batch
                 left -= len(batch)
@@ -145,9 +145,9 @@ class Pool:
                     found += zip(group, answers or [], strict=False)
                     if len(found) == len(indices):
                         break
-                self.found.put(found)
+                self.results.put(found)
         except BaseException as error:  # the other side raises it
-            self.found.put(error)
+            self.results.put(error)
         finally:
             if current:
                 self._end(current)
