@@ -73,4 +73,4 @@ def test_ctrl_c_prints_what_was_found_so_far(tmp_path):
     process.send_signal(2)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "stray-folder" in out and "stopped before all images were seen; so far: 1 error (stray-folder)" in out
+    assert "stray-folder" in out and "stopped before all images were loaded; so far: 1 error (stray-folder)" in out

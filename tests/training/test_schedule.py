@@ -3,7 +3,7 @@
 import pytest
 from mindspore import nn
 
-from mslab.schedule import step_decay, parse, strategy_rates, warmup_cosine
+from mslab.schedule import parse, step_decay, strategy_rates, warmup_cosine
 
 
 @pytest.mark.parametrize("epochs,steps", [(1, 9), (3, 5), (10, 7)])

@@ -268,7 +268,10 @@ def test_the_labs_own_case_one_error_that_names_the_folder(root):
         report.raise_errors("x.yaml says class_num: 3")
     text = str(caught.value)
     assert text.startswith(f"{root} has 4 class folders, x.yaml says class_num: 3.")
-    assert ".checkpoint/ (empty; no class of images. MindSpore would make it class 0 and shift every label" in text
+    assert (
+        ".checkpoint/ (empty; not a class of images. MindSpore would make it class 0 and shift every later label"
+        in text
+    )
     assert f"mslab check {root} --fix    moves it to {root}.quarantine/" in text and "expected" in text
 
 
@@ -287,7 +290,7 @@ def test_junk_folders_are_strays(root, name):
 def test_class_num_that_disagrees_names_the_folders(root):
     report = check_dataset(root, class_num=2)
     assert found(report) == {("class-count", ".")}
-    assert "has 3 class folders (a, b, c), class_num says 2" in report.findings[0].message
+    assert "has 3 class folders (a, b, c), class_num is 2" in report.findings[0].message
     assert report.findings[0].fix == "class_num: 3, or the folder with 2 classes"
 
 
@@ -333,7 +336,7 @@ def test_a_parent_of_splits_is_recognised_and_a_split_given_for_another_level(tm
         draw(tmp_path / "p" / split, ["a", "b"], 2, seed)
     assert set(check_dataset(tmp_path / "p").splits) == {"train", "val"}
     report = check_dataset(tmp_path / "p", tmp_path / "p" / "val")
-    assert ("wrong-level", ".") in found(report) and "holds the splits train, val" in str(report)
+    assert ("wrong-level", ".") in found(report) and "contains the splits train, val" in str(report)
     report = check_dataset(tmp_path / "p" / "train" / "a")
     assert found(report) == {("wrong-level", ".")} and "it is one class" in str(report)
     (tmp_path / "nothing").mkdir()
@@ -386,7 +389,7 @@ def test_equal_pixels_in_two_splits_are_a_leak(splits):
         image.save(splits / "test" / "a" / "x.bmp")
     report = check_dataset(splits)
     assert found(report) == {("split-leak", "test/a/x.bmp")} and not report.ok
-    assert "the same pixels as train/a/000.png: measured on what it was trained on" in str(report)
+    assert "the same pixels as train/a/000.png: training and evaluation share this image" in str(report)
 
 
 def test_equal_pixels_under_two_labels_and_in_two_splits_are_both(splits):
@@ -675,4 +678,4 @@ def test_a_worker_that_starts_while_the_check_is_stopped_is_asked_nothing(root, 
     monkeypatch.setattr(pool.Pool, "_start", late)
     monkeypatch.setattr(pool.Worker, "ask", lambda *asked: pytest.fail("it was asked"))
     looking._feed()
-    assert looking.found.empty() and started[0].process.poll() is not None
+    assert looking.results.empty() and started[0].process.poll() is not None

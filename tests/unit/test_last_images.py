@@ -23,7 +23,7 @@ def test_fix_moves_nothing_where_it_would_move_all_images_of_a_class_and_nothing
     before = broken(root, 3)
     with pytest.raises(DatasetError, match=r"set/a would be left without images: --fix would move all 3"):
         list(quarantine.fix(check_dataset(root)))
-    assert sorted(root.rglob("*")) == before and not quarantine.quarantine_of(root).exists()
+    assert sorted(root.rglob("*")) == before and not quarantine.quarantine_folder(root).exists()
 
 
 def test_fix_moves_all_images_of_a_class_but_one(root):

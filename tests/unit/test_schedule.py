@@ -12,11 +12,11 @@ from mslab import schedule
 from mslab.config import Settings
 from mslab.schedule import (
     Phase,
-    step_decay,
     format_strategy,
     one_cycle,
     parse,
     plateau_factor,
+    step_decay,
     strategy_rates,
     warmup_cosine,
 )
