@@ -182,7 +182,7 @@ MUTANTS = [
         "a changed file of the same size is looked at again",
         "mslab/check/cache.py",
         "(values[0], values[1]) == (picture.size, picture.stamp)",
-        "seen[0] == picture.size",
+        "values[0] == picture.size",
         "test_check",
         "unchanged_files",
     ),
