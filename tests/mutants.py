@@ -330,8 +330,8 @@ MUTANTS = [
     Mutant(
         "an error of MindSpore is explained where all that marks it is there, not for one word",
         "mslab/errors.py",
-        "if all(re.search(mark",
-        "if any(re.search(mark",
+        "if all(re.search(pattern",
+        "if any(re.search(pattern",
         "test_explain",
     ),
     Mutant(

@@ -42,7 +42,7 @@ class MachineFacts:
     memory: int  # available to a process; 0 if unknown
     here: str  # the folder for runs
     cache: str
-    free: dict[str, int]  # disk free_space of these two
+    free: dict[str, int]  # free disk space of these two
     unwritable: dict[str, str]  # those of the two that cannot be written to -> why
     speed: dict[str, float] = field(default_factory=dict)  # from timing.time_training()
     trouble: str = ""  # why the speed could not be measured

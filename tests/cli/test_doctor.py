@@ -24,7 +24,7 @@ def test_this_machine_can_train_and_json_is_one_document(inside):
 @pytest.mark.parametrize(
     "body,text",
     [
-        ("raise ImportError('numpy.core.multiarray failed to import')", "cannot work with the NumPy that is installed"),
+        ("raise ImportError('numpy.core.multiarray failed to import')", "cannot use the installed NumPy"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "killed by SIGILL"),
         ("raise SystemExit(3)", "ended with exit code 3"),
     ],

@@ -24,7 +24,7 @@ def test_a_job_trains_and_the_same_one_again_goes_on_where_it_stopped(inside, sq
     manifest.write_text(manifest.read_text().replace('"status": "done"', '"status": "interrupted"'))
     again = job("--data_url", squares / "three", "--train_url=out", *quick.split())
     assert again.returncode == 0, again.stderr
-    assert f"runs/{run.name} has not ended and had the same settings: it goes on" in again.stderr
+    assert f"continuing runs/{run.name}: unfinished, with the same settings" in again.stderr
     assert len(list(Path("out/runs").iterdir())) == 1
     wrong = job("--data_url", squares / "three", "--train_url=out", "--use_sync_bn=True")
     assert wrong.returncode == 1 and "'use_sync_bn' is ModelArts's name; here it is 'sync_bn'" in wrong.stderr

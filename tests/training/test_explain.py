@@ -38,9 +38,12 @@ def fewer_than_a_batch():
     "wrong,first",
     [
         (lambda: ms.set_device("Ascend"), "MindSpore could not use the device"),
-        (lambda: dataset.GeneratorDataset([1], ["a"], num_parallel_workers=10**6), "MindSpore's dataset was asked for"),
-        (lambda: dataset.config.set_num_parallel_workers(10**6), "MindSpore's dataset was asked for more workers"),
-        (fewer_than_a_batch, "The training pipeline gave no batch"),
+        (
+            lambda: dataset.GeneratorDataset([1], ["a"], num_parallel_workers=10**6),
+            "MindSpore's data pipeline was set to",
+        ),
+        (lambda: dataset.config.set_num_parallel_workers(10**6), "MindSpore's data pipeline was set to more workers"),
+        (fewer_than_a_batch, "The training pipeline produced no batch"),
         (rates_that_end, "A table was read one row past its end: most likely the learning-rate list ended"),
         (lambda: ops.ones((10**6, 10**6), ms.float32).asnumpy(), "The device ran out of memory"),
         (lambda: a_picture_in_webp(vision.Decode()), "MindSpore's decoder refused an image"),

@@ -1,10 +1,10 @@
-"""Each row of errors.KNOWN explains what MindSpore says, and not what only resembles it."""
+"""Each row of errors.EXPLANATIONS explains what MindSpore says, and not what only resembles it."""
 
 import re
 
 import pytest
 
-from mslab.errors import KNOWN, explain
+from mslab.errors import EXPLANATIONS, explain
 
 GATHER = "For 'Gather', the 'input_indices' should be in the range [0, {}), but got {}, error_code[58]"
 PIPELINE = "Exception thrown from dataset pipeline.\n[ERROR] map operation: [{}] failed. {}"
@@ -18,7 +18,7 @@ CASES = {
             ValueError("For 'set_device', the device_id must be an int"),
         ],
     ),
-    "MindSpore's dataset was asked for more workers": (
+    "MindSpore's data pipeline was set to more workers": (
         [
             ValueError("num_parallel_workers exceeds the boundary between 1 and 2!"),
             RuntimeError("Invalid Parameter, num_parallel_workers exceeds the boundary between 1 and 2, as got 1000."),
@@ -29,7 +29,7 @@ CASES = {
             RuntimeError("Crop: invalid x coordinate value for crop, it exceeds the boundary of the image, got x: 9"),
         ],
     ),
-    "The training pipeline gave no batch": (
+    "The training pipeline produced no batch": (
         [ValueError("There is no valid data in dataset, please check dataset file firstly.")],
         [RuntimeError("There is no valid data which can be written by 'write_raw_data' to mindrecord file.")],
     ),
@@ -73,7 +73,7 @@ CASES = {
             RuntimeError("map operation: [encode_jpeg] failed. Error raised by libjpeg: Bogus sampling factors"),
         ],
     ),
-    "This MindSpore cannot work with the NumPy": (
+    "This MindSpore cannot use the installed NumPy": (
         [
             ImportError("numpy.core.multiarray failed to import"),
             AttributeError("_ARRAY_API not found"),
@@ -88,7 +88,7 @@ CASES = {
 
 
 def test_every_row_has_its_cases():
-    firsts = [what for _, what, _, _ in KNOWN]
+    firsts = [what for _, what, _, _ in EXPLANATIONS]
     assert len(firsts) == len(CASES)
     for first, wanted in zip(firsts, CASES, strict=True):
         assert first.startswith(wanted)
@@ -108,7 +108,7 @@ def test_what_is_known_is_explained_and_what_is_near_keeps_its_traceback(first):
 @pytest.mark.parametrize("first", CASES)
 def test_every_mark_of_a_row_is_needed(first):
     """Without any one of its marks a row would explain one of the near misses."""
-    (marks,) = (row[0] for row in KNOWN if row[1].startswith(first))
+    (marks,) = (row[0] for row in EXPLANATIONS if row[1].startswith(first))
     texts = [f"{type(error).__name__}: {error}" for error in CASES[first][1]]
     for mark in marks if len(marks) > 1 else ():
         rest = [other for other in marks if other != mark]

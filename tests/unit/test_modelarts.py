@@ -72,8 +72,8 @@ def test_wrong_arguments_are_named_all_at_once(inside, squares):
     with pytest.raises(ConfigError) as caught:
         modelarts.translate(["--data_url=obs://bucket/d", "epochs=3", "--seed"], {})
     text = str(caught.value)
-    assert "--train_url" in text and "is missing" in text and "obs://bucket/d is no folder" in text
-    assert "epochs=3" in text and "is no --NAME=VALUE" in text and "--seed" in text
+    assert "--train_url" in text and "is missing" in text and "obs://bucket/d is not a local folder" in text
+    assert "epochs=3" in text and "is not --NAME=VALUE" in text and "--seed" in text
     with pytest.raises(DatasetError, match="has no train/ and val/"):
         modelarts.translate([f"--data_url={squares / 'two' / 'train'}", "--train_url=o"], {})
 
