@@ -20,7 +20,7 @@ OFF = {
 COUNTS = np.array([40, 5, 15])
 LOGITS = np.random.default_rng(1).standard_normal((7, 3)) * 2
 LABELS = np.array([0, 1, 2, 2, 0, 1, 0], np.int32)
-SHARES = np.random.default_rng(2).dirichlet(np.ones(3), 7).astype(np.float32)
+SOFT_LABELS = np.random.default_rng(2).dirichlet(np.ones(3), 7).astype(np.float32)
 
 
 def expected(logits, targets, asked):
