@@ -102,7 +102,7 @@ def written_once(once) -> Path:
     return once("hostile-grades", lambda folder: write(everybody(), folder))
 
 
-def shown_harmless(written: Path, names: Sequence[str], new_page):
+def check_feedback_pages(written: Path, names: Sequence[str], new_page):
     """Opens these students' feedback on a narrow screen: nothing runs, is marked up or is fetched. Returns the page."""
     page = new_page(color_scheme="dark", viewport={"width": 360, "height": 780})
     page.on("dialog", lambda dialog: pytest.fail(f"a text ran: {dialog.message}"))
