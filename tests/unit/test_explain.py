@@ -1,4 +1,4 @@
-"""Each row of errors.EXPLANATIONS explains what MindSpore says, and not what only resembles it."""
+"""Each row of errors.EXPLANATIONS explains MindSpore's messages, and not similar messages with another meaning."""
 
 import re
 
@@ -8,7 +8,7 @@ from mslab.errors import EXPLANATIONS, explain
 
 GATHER = "For 'Gather', the 'input_indices' should be in the range [0, {}), but got {}, error_code[58]"
 PIPELINE = "Exception thrown from dataset pipeline.\n[ERROR] map operation: [{}] failed. {}"
-# first words of the row: (what MindSpore 2.8 or Python says, what is near to it and means something else)
+# start of the explanation: (errors of MindSpore 2.8 or Python, similar errors with another meaning)
 CASES = {
     "MindSpore could not use the device": (
         [RuntimeError("Unsupported device target Ascend. This process only supports one of the ['CPU'].")],
@@ -88,28 +88,28 @@ CASES = {
 
 
 def test_every_row_has_its_cases():
-    firsts = [what for _, what, _, _ in EXPLANATIONS]
-    assert len(firsts) == len(CASES)
-    for first, wanted in zip(firsts, CASES, strict=True):
-        assert first.startswith(wanted)
+    starts = [what for _, what, _, _ in EXPLANATIONS]
+    assert len(starts) == len(CASES)
+    for actual, expected in zip(starts, CASES, strict=True):
+        assert actual.startswith(expected)
 
 
 @pytest.mark.parametrize("first", CASES)
-def test_what_is_known_is_explained_and_what_is_near_keeps_its_traceback(first):
-    known, near = CASES[first]
-    for error in known:
+def test_known_errors_are_explained_and_similar_ones_are_not(first):
+    known_errors, similar_errors = CASES[first]
+    for error in known_errors:
         text = str(explain(error, "runs/x/train.log"))
         assert text.startswith(first) and "runs/x/train.log" in text, error
         assert "expected" in text and "fix" in text
-    for error in near:
+    for error in similar_errors:
         assert explain(error) is None, error
 
 
 @pytest.mark.parametrize("first", CASES)
-def test_every_mark_of_a_row_is_needed(first):
-    """Without any one of its marks a row would explain one of the near misses."""
-    (marks,) = (row[0] for row in EXPLANATIONS if row[1].startswith(first))
+def test_every_pattern_of_a_row_is_needed(first):
+    """Without any one of its patterns a row would explain one of the similar errors."""
+    (patterns,) = (row[0] for row in EXPLANATIONS if row[1].startswith(first))
     texts = [f"{type(error).__name__}: {error}" for error in CASES[first][1]]
-    for mark in marks if len(marks) > 1 else ():
-        rest = [other for other in marks if other != mark]
-        assert any(all(re.search(other, text, re.MULTILINE) for other in rest) for text in texts), mark
+    for pattern in patterns if len(patterns) > 1 else ():
+        rest = [other for other in patterns if other != pattern]
+        assert any(all(re.search(other, text, re.MULTILINE) for other in rest) for text in texts), pattern
