@@ -73,7 +73,7 @@ def find_splits(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, Pa
         if not folder.is_dir():
             raise DatasetError(
                 f"There is no folder {folder} ({name} images).",
-                expected="a folder with one folder of images a class",
+                expected="a folder with one folder of images per class",
                 fix="correct the path; `mslab data make` draws the demo data, datasets/README.md describes others",
             )
     root = folders["train"]

@@ -121,7 +121,7 @@ def links(report: DatasetReport) -> Iterator[Finding]:
                 text = f"(a link to {printable(str(location.readlink()))}, which does not exist. Left out)"
                 yield Finding("broken-symlink", "warning", split.show(name), text, "restore the target, or remove it")
             else:
-                fix = f"{report.move(split)}; or replace the link by the files"
+                fix = f"{report.move(split)}; or replace the link with the files"
                 yield Finding("symlink", "error", split.show(name), messages[reason], fix, location)
 
 

@@ -8,8 +8,8 @@ from mslab.doctor.timing import PRODUCTS
 from mslab.runtime import cuda, devices, versions
 
 GIB = 2**30
-# Normally a convolution takes 1 to 2 times as long as its matrix product, and a training step as long as its five. On
-# oneDNN's scalar reference kernel it takes over 100 times as long. Ten is far from both.
+# Normally a convolution takes 1 to 2 times as long as its matrix product, and a training step 1 to 2 times as long as
+# its five. On oneDNN's scalar reference kernel they take over 100 times as long. Ten is far from both.
 CRAWLS = 10
 SAFE_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA without AVX-512
 MACHINE_CODE, PTX = ("6.0", "6.1", "7.0", "7.5", "8.0"), ("6.0", "8.6")  # capabilities in libcuda_ops.so.11, 2.8.0
