@@ -3,7 +3,7 @@
 mslab.train(config)                          mslab.transfer(config, backbone="best_backbone.ckpt")
 mslab.evaluate(run_or_ckpt, data)            mslab.check_dataset(train, val=None, test=None, class_num=None)
 mslab.load_network(run_or_ckpt)              mslab.load_config(path_or_dict)
-mslab.Run(path), to look at in a notebook
+mslab.Run(path), for notebooks
 """
 
 import importlib
@@ -24,7 +24,7 @@ PUBLIC = {  # name -> module; imported at first use, since MindSpore takes secon
 }
 __all__ = [*PUBLIC, "__version__"]
 
-versions.set_environment()  # has to come before MindSpore's first operator
+versions.set_environment()  # must come before MindSpore's first operator
 
 console.talk_to_terminal()
 

@@ -1,8 +1,8 @@
-"""Small feature maps on a CPU: several images side by side as one, so that a 1x1 convolution is one large product.
+"""Small feature maps on a CPU: several images are stacked into one, so that a 1x1 convolution is one large product.
 
-oneDNN multiplies image by image, and with 2x2 or 4x4 maps reads all weights anew for each. The layers that follow a
-stage's entry see the batch as a few tall images, one a core; values are the same but for rounding. Nothing of model.py
-changes: cells are put between, and parameters keep their names.
+oneDNN multiplies image by image, and with 2x2 or 4x4 maps it reads all weights again for each image. The layers after a
+stage's entry therefore process the batch as a few tall images, one per core; values are equal up to rounding. model.py
+does not change: cells are inserted, and parameter names are preserved.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,29 +14,29 @@ from mindspore import Tensor, nn, ops
 
 
 def overwrite(parameter: ms.Parameter, value: np.ndarray | ms.Tensor) -> None:
-    """Copy the value into the parameter where it lies.
+    """Copy the value into the parameter's memory.
 
-    Parameter.set_data gives it other memory. In PYNATIVE an optimizer that has run once goes on with the old memory, so
-    that nothing it does reaches the network any more, without a word.
+    Parameter.set_data gives the parameter other memory. In PYNATIVE an optimizer that has run once continues with the
+    old memory, so its updates no longer reach the network, and nothing reports it.
     """
     ops.assign(parameter, ms.Tensor(value, parameter.dtype))
 
 
 @contextmanager
-def names_kept(network: nn.Cell) -> Iterator[None]:
-    """What is done to the network's cells meanwhile renames no parameter. MindSpore prefixes them at each setting."""
+def preserve_names(network: nn.Cell) -> Iterator[None]:
+    """Preserve parameter names while cells are replaced: MindSpore adds a prefix each time a cell is set."""
     names = {id(parameter): parameter.name for parameter in network.get_parameters()}
     yield
     for parameter in network.get_parameters():
         parameter.name = names[id(parameter)]
 
 
-def replace_cells(network: nn.Cell, wanted: Callable[[nn.Cell], bool], make: Callable[[nn.Cell], nn.Cell]) -> None:
-    """Put make(cell) in the place of every cell inside that is wanted. `make` takes over the cell's parameters."""
-    with names_kept(network):
+def replace_cells(network: nn.Cell, matches: Callable[[nn.Cell], bool], make: Callable[[nn.Cell], nn.Cell]) -> None:
+    """Replace every inner cell that `matches` by make(cell). `make` reuses the cell's parameters."""
+    with preserve_names(network):
         for _, parent in list(network.cells_and_names()):
             for name, cell in list(parent.name_cells().items()):
-                if not wanted(cell):
+                if not matches(cell):
                     continue
                 if isinstance(parent, nn.SequentialCell):
                     parent[int(name)] = make(cell)
@@ -44,11 +44,11 @@ def replace_cells(network: nn.Cell, wanted: Callable[[nn.Cell], bool], make: Cal
                     setattr(parent, name, make(cell))
 
 
-LARGEST = 7  # pixels, side of the maps that are folded; measured: from 8x8 on it gains nothing
+LARGEST = 7  # pixels, side of the largest maps that are stacked; measured: 8x8 and larger gain nothing
 
 
-class Fold(nn.Cell):
-    """(N, C, H, W) -> (G, C, N/G * H, W): N/G images below each other in each of G. N must be a multiple of G."""
+class Stack(nn.Cell):
+    """(N, C, H, W) -> (G, C, N/G * H, W): N/G images stacked vertically in each of G. N must be a multiple of G."""
 
     def __init__(self, groups: int) -> None:
         super().__init__()
@@ -56,13 +56,13 @@ class Fold(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        each = n // self.groups
-        x = x.reshape(self.groups, each, c, h * w).transpose(0, 2, 1, 3)
-        return x.reshape(self.groups, c, each * h, w)
+        size = n // self.groups
+        x = x.reshape(self.groups, size, c, h * w).transpose(0, 2, 1, 3)
+        return x.reshape(self.groups, c, size * h, w)
 
 
-class Unfold(nn.Cell):
-    """(G, C, N/G * W, W) -> (N, C, W, W): what Fold has made of square maps."""
+class Unstack(nn.Cell):
+    """(G, C, N/G * W, W) -> (N, C, W, W): the inverse of Stack for square maps."""
 
     def construct(self, x: Tensor) -> Tensor:
         groups, c, rows, w = x.shape
@@ -70,54 +70,54 @@ class Unfold(nn.Cell):
         return x.reshape(groups * (rows // w), c, w, w)
 
 
-class Apart(nn.Cell):
-    """A convolution that looks at neighbouring pixels: image by image, between folded layers."""
+class PerImage(nn.Cell):
+    """A convolution over neighbouring pixels, applied image by image between stacked layers."""
 
     def __init__(self, conv: nn.Conv2d, groups: int) -> None:
         super().__init__(auto_prefix=False)
-        self.unfold, self.conv, self.fold = Unfold(), conv, Fold(groups)
+        self.unstack, self.conv, self.stack = Unstack(), conv, Stack(groups)
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.fold(self.conv(self.unfold(x)))
+        return self.stack(self.conv(self.unstack(x)))
 
 
-class Side(nn.Cell):
-    """Layers that work on folded maps, between two that do not. (N, C, H, W) -> (N, C', H', W')."""
+class StackedLayers(nn.Cell):
+    """Layers that process stacked maps, between layers that do not. (N, C, H, W) -> (N, C', H', W')."""
 
     def __init__(self, layers: list[nn.Cell], groups: int) -> None:
         super().__init__(auto_prefix=False)
-        self.fold, self.layers, self.unfold = Fold(groups), nn.SequentialCell(layers), Unfold()
+        self.stack, self.layers, self.unstack = Stack(groups), nn.SequentialCell(layers), Unstack()
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.unfold(self.layers(self.fold(x)))
+        return self.unstack(self.layers(self.stack(x)))
 
 
-def fold_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: int) -> int:
-    """Fold the backbone's last stages, those with maps of at most LARGEST. Returns how many; for square images only."""
+def stack_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: int) -> int:
+    """Stack the maps of the last stages, those of at most LARGEST. Returns the number of stages; square images only."""
     groups = max(g for g in range(1, min(cores, batch_size) + 1) if batch_size % g == 0)
     if groups == batch_size:
         return 0
     stages, size = (
         list(backbone.layers),
         image_size if backbone.pool is None else -(-image_size // 4),
-    )  # behind the stem
-    folded = 0
+    )  # after the stem
+    stacked = 0
     for stage in stages:
         convolutions = [cell for _, cell in stage.cells_and_names() if isinstance(cell, nn.Conv2d)]
         before, size = size, -(-size // max(conv.stride[0] for conv in convolutions))
         if size <= LARGEST:
-            set_apart(stage, groups, before)
-            folded += 1
-    if folded:
-        with names_kept(backbone):
-            backbone.layers = (*stages[:-folded], Side(stages[-folded:], groups))
-    return folded
+            wrap_spatial(stage, groups, before)
+            stacked += 1
+    if stacked:
+        with preserve_names(backbone):
+            backbone.layers = (*stages[:-stacked], StackedLayers(stages[-stacked:], groups))
+    return stacked
 
 
-def set_apart(stage: nn.Cell, groups: int, size: int) -> None:
-    """Put Apart around the convolutions that mix pixels, or, on maps of odd `size`, leave some out."""
+def wrap_spatial(stage: nn.Cell, groups: int, size: int) -> None:
+    """Wrap convolutions in PerImage if they mix pixels or, on maps of odd `size`, skip pixels."""
 
     def mixes(cell: nn.Cell) -> bool:
         return isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0] > 0)
 
-    replace_cells(stage, mixes, lambda conv: Apart(conv, groups))
+    replace_cells(stage, mixes, lambda conv: PerImage(conv, groups))

@@ -2,12 +2,12 @@
 
 MslabError              what happened and where; what was expected; how to fix it
   ConfigError           a setting is unknown, out of range or contradicts another
-  DatasetError          the images or their folders are not what training needs
-  CheckpointError       a file of weights is missing, broken or of another network
-  DeviceError           the device, MindSpore or NumPy here cannot do the job
+  DatasetError          the images or their folders are not usable for training
+  CheckpointError       a weights file is missing, broken or from another network
+  DeviceError           the device, MindSpore or NumPy on this machine cannot be used
   RunError              a run folder is missing, incomplete or finished
-  TrainingError         training cannot go on: labels out of range, another schedule than the run's
-    DivergedError       a loss that is not finite any more
+  TrainingError         training cannot continue: labels out of range, a schedule that differs from the run's
+    DivergedError       the loss is no longer finite
 """
 
 import re
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 
 class MslabError(Exception):
-    """An error with the three parts. `details` are (label, text) rows between the first line and `expected`."""
+    """An error with a three-part message. `details`: (label, text) rows between the first line and `expected`."""
 
     def __init__(
         self, what: str, *, expected: str = "", fix: str = "", details: Sequence[tuple[str, str]] = ()
@@ -32,7 +32,7 @@ class MslabError(Exception):
 
 
 class ConfigError(MslabError):
-    """Settings that cannot be used; every problem at once, one row each."""
+    """Settings that cannot be used. Lists every problem, one per row."""
 
 
 class DatasetError(MslabError):
@@ -52,31 +52,31 @@ class RunError(MslabError):
 
 
 class TrainingError(MslabError):
-    """Training that cannot go on."""
+    """Training that cannot continue."""
 
 
 class DivergedError(TrainingError):
-    """A loss that is not finite any more."""
+    """A loss that is no longer finite."""
 
 
-# what MindSpore says, as expressions that must all be found in "Type: text" -> (what happened, expected, fix). One mark
-# alone would explain another error wrongly (an AllGather that failed is no Gather), so each row is held to a near miss.
-KNOWN = [
+# (patterns that must all match "Type: text" of a MindSpore error, what happened, expected, fix). A single pattern would
+# also match other errors (a failed AllGather is not a Gather); the tests try each row on a near miss.
+EXPLANATIONS = [
     (
         (r"Unsupported device target \w+\. This process only supports",),
         "MindSpore could not use the device.",
         "a device that this machine has and this MindSpore supports",
-        "device: cpu, or device: auto to take what works",
+        "device: cpu, or device: auto to choose one that works",
     ),
     (
         ("num_parallel_workers", "exceeds the boundary"),
-        "MindSpore's dataset was asked for more workers than this machine has cores.",
-        "at most one worker a core",
+        "MindSpore's data pipeline was set to more workers than this machine has cores.",
+        "at most one worker per core",
         "lower data_workers",
     ),
     (
         (r"There is no valid data in dataset",),
-        "The training pipeline gave no batch.",
+        "The training pipeline produced no batch.",
         "at least batch_size training images, since training uses full batches only",
         "lower batch_size, or add images",
     ),
@@ -84,7 +84,7 @@ KNOWN = [
         (r"For 'Gather', the 'input_indices' should be in the range \[0, (\d+)\), but got \1\b",),
         "A table was read one row past its end: most likely the learning-rate list ended before training did.",
         "one learning rate for every step of the run",
-        "resume with the run's own config.yaml; do not change epochs or batch_size by hand",
+        "resume with the run's own config.yaml, without changes to epochs or batch_size",
     ),
     (
         (r"^\w*MemoryError:|std::bad_alloc|[Aa]llocate memory failed|Memory not enough|CUDA[^\n]*out of memory",),
@@ -103,7 +103,7 @@ KNOWN = [
     ),
     (
         (r"^ImportError: numpy\.core\.multiarray failed to import|^AttributeError: _ARRAY_API not found",),
-        "This MindSpore cannot work with the NumPy that is installed.",
+        "This MindSpore cannot use the installed NumPy.",
         "NumPy 1.x",
         "pip install 'numpy<2'",
     ),
@@ -111,12 +111,12 @@ KNOWN = [
 
 
 def explain(error: BaseException, log: str = "train.log") -> MslabError | None:
-    """The mslab error that says what a MindSpore error meant, or None where we do not know. `log` has its traceback."""
+    """The MslabError that explains a MindSpore error, or None if it is unknown. `log`: file with the traceback."""
     if isinstance(error, MslabError):
         return error
     text = f"{type(error).__name__}: {error}"
-    for marks, what, expected, fix in KNOWN:
-        if all(re.search(mark, text, re.MULTILINE) for mark in marks):
+    for patterns, what, expected, fix in EXPLANATIONS:
+        if all(re.search(pattern, text, re.MULTILINE) for pattern in patterns):
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:160]
             rows = [("MindSpore", first), ("traceback", log)]
             return MslabError(what, expected=expected, fix=fix, details=rows)

@@ -1,9 +1,9 @@
-"""The whole ResNet-50, all of it in this file: a table of stages, one block, a backbone and a head.
+"""The complete ResNet-50 in one file: a table of stages, one block, a backbone and a head.
 
-Deep Residual Learning (He et al. 2015), with the stride on the 3x3 convolution as torchvision and mindcv have it.
-Parameter names are mindcv's. Edit STAGES here, or give `stages` in a config, and show, train, transfer and eval follow.
+Deep Residual Learning (He et al. 2015), with the stride on the 3x3 convolution, as in torchvision and mindcv.
+Parameter names are mindcv's. Edit STAGES here or set `stages` in a config; show, train, transfer and eval use it.
 
-The first of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
+The first of four files to read, in this order: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ STAGES = [  # blocks, width, stride     output for (N, 3, 224, 224)
     (3, 512, 2),  #                     (N, 2048,  7,  7)
 ]
 STEM = 64  # channels after the first convolution
-PROFILE: dict[str, Any] = {  # how projects differ beyond names; a file keeps its own with it
+PROFILE: dict[str, Any] = {  # how projects differ, apart from names; a checkpoint stores its own
     "block": "bottleneck",  # or "basic": two 3x3 convolutions, ResNet-18 and 34
     "padding": "symmetric",  # of strided convolutions; "same" pads right and bottom more
-    "pool": "symmetric",  # or "same", likewise
+    "pool": "symmetric",  # or "same", as above
     "stem": "imagenet",  # or "small": one 3x3 convolution and no pooling, for small images (He et al. 2015, CIFAR-10)
     "eps": 1e-5,  # of BatchNorm in a block
     "outer_eps": 1e-5,  # of BatchNorm in stem and shortcuts
@@ -32,21 +32,21 @@ PROFILE: dict[str, Any] = {  # how projects differ beyond names; a file keeps it
 def conv(channels: int, out: int, kernel: int, stride: int = 1, padding: str = "symmetric") -> nn.Conv2d:
     """Convolution without bias. (N, channels, H, W) -> (N, out, H/stride, W/stride)."""
     init = HeNormal(mode="fan_out", nonlinearity="relu")
-    where = {"pad_mode": "same"} if padding == "same" else {"pad_mode": "pad", "padding": kernel // 2}
-    return nn.Conv2d(channels, out, kernel, stride, weight_init=init, **where)
+    pad = {"pad_mode": "same"} if padding == "same" else {"pad_mode": "pad", "padding": kernel // 2}
+    return nn.Conv2d(channels, out, kernel, stride, weight_init=init, **pad)
 
 
 def shortcut(channels: int, out: int, stride: int, profile: Mapping[str, Any]) -> nn.SequentialCell | None:
-    """1x1 convolution where a block changes the shape, else None: the input itself."""
+    """1x1 convolution if a block changes the shape, else None: the shortcut is the input itself."""
     if stride == 1 and channels == out:
         return None
     return nn.SequentialCell(conv(channels, out, 1, stride), nn.BatchNorm2d(out, profile["outer_eps"]))
 
 
 class Bottleneck(nn.Cell):
-    """1x1 narrows, 3x3 works, 1x1 widens; added to the shortcut. (N, C, H, W) -> (N, 4 * width, H/stride, W/stride)."""
+    """1x1 reduces, 3x3, 1x1 expands; added to the shortcut. (N, C, H, W) -> (N, 4 * width, H/stride, W/stride)."""
 
-    EXPANSION = 4  # it ends four times as wide as its 3x3 convolution
+    EXPANSION = 4  # the output has four times the channels of the 3x3 convolution
 
     def __init__(self, channels: int, width: int, stride: int, profile: Mapping[str, Any]) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Bottleneck(nn.Cell):
 
 
 class BasicBlock(nn.Cell):
-    """The block of ResNet-18 and 34: two 3x3 and the shortcut. (N, C, H, W) -> (N, width, H/stride, W/stride)."""
+    """Block of ResNet-18 and 34: two 3x3 convolutions, shortcut. (N, C, H, W) -> (N, width, H/stride, W/stride)."""
 
     EXPANSION = 1
 
@@ -95,8 +95,8 @@ class Backbone(nn.Cell):
         self.conv1 = conv(3, STEM, 3) if small else conv(3, STEM, 7, 2, profile["padding"])
         self.bn1, self.relu = nn.BatchNorm2d(STEM, profile["outer_eps"]), nn.ReLU()
         # padded by the pool itself: nn.ZeroPad2d before a plain pool hung in the backward pass on CPU (2.8.0)
-        where = {"pad_mode": "same"} if profile["pool"] == "same" else {"pad_mode": "pad", "padding": 1}
-        self.pool = None if small else nn.MaxPool2d(3, 2, **where)
+        pad = {"pad_mode": "same"} if profile["pool"] == "same" else {"pad_mode": "pad", "padding": 1}
+        self.pool = None if small else nn.MaxPool2d(3, 2, **pad)
         self.channels = STEM
         block, layers = BLOCKS[profile["block"]], []
         for number, (blocks, width, stride) in enumerate(stages, start=1):
@@ -119,8 +119,8 @@ class Backbone(nn.Cell):
 class Head(nn.Cell):
     """Global average pool, flatten, project. (N, C, h, w) -> logits (N, class_num).
 
-    `hidden`: width of one more layer before the last, 0 = none. `dropout`: share of what the last sees that each
-    training step leaves out (Srivastava et al. 2014).
+    `hidden`: width of one more layer before the last, 0 = none. `dropout`: fraction of the last layer's inputs that
+    each training step drops (Srivastava et al. 2014).
     """
 
     def __init__(self, class_num: int, channels: int, hidden: int = 0, dropout: float = 0.0) -> None:
@@ -140,7 +140,7 @@ class ResNet50(nn.Cell):
     """Backbone and head joined. Normalised float32 (N, 3, H, W) -> logits (N, class_num)."""
 
     def __init__(self, backbone: nn.Cell, head: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)  # else MindSpore renames the backbone's parameters to "backbone. ..."
+        super().__init__(auto_prefix=False)  # otherwise MindSpore renames the backbone's parameters to "backbone. ..."
         self.backbone = backbone
         self.head = head
 
@@ -149,10 +149,10 @@ class ResNet50(nn.Cell):
 
 
 def resnet50_backbone(stages: Sequence[Sequence[int]] = STAGES, profile: Mapping[str, Any] = PROFILE) -> Backbone:
-    """A fresh backbone of this table. 265 tensors and 23,508,032 trainable weights for the standard one."""
+    """A new backbone with these stages. The standard table gives 265 tensors and 23,508,032 trainable weights."""
     return Backbone(stages, PROFILE | dict(profile))
 
 
 def resnet50_head(class_num: int, channels: int = 2048, hidden: int = 0, dropout: float = 0.0) -> Head:
-    """A fresh head. `channels` is the backbone's `.channels`; class_num * (channels + 1) weights without `hidden`."""
+    """A new head. `channels` is the backbone's `.channels`; class_num * (channels + 1) weights without `hidden`."""
     return Head(class_num, channels, hidden, dropout)

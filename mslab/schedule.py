@@ -1,9 +1,9 @@
 """Learning rate per step: pure functions, no MindSpore.
 
-Every curve is as long as its run, float32 (epochs * steps_per_epoch,), and exact at its borders: a part that ends at
-epoch 5 has its last value at the first step of epoch 6, where the next part begins; the last one at the last step.
+Every curve is as long as its run, float32 (epochs * steps_per_epoch,), and exact at its boundaries: a phase up to
+epoch 5 reaches its last value at the first step of epoch 6, where the next one starts; the last phase at the last step.
 
-The second of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
+The second of four files to read, in this order: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 import math
@@ -25,7 +25,7 @@ def warmup_cosine(
 ) -> np.ndarray:
     """Linear from lr_init at step 0 to lr_max at the first step after warmup, then cosine to lr_end at the last step.
 
-    (Goyal et al. 2017; Loshchilov & Hutter 2017). It rises at every step: `nn.warmup_lr` stays at 0 for an epoch.
+    (Goyal et al. 2017; Loshchilov & Hutter 2017). It rises at every step; `nn.warmup_lr` stays at 0 for an epoch.
     `cycles`: waves of the cosine; 0.5 only falls, 1.5 falls, rises and falls (Azure's warmup_cosine_lr_cycles).
     """
     # warmup_cosine(3, 2, 1, 0.0, 1.0) -> [0, 0.5, 1, 0.75, 0.25, 0]
@@ -36,7 +36,7 @@ def warmup_cosine(
     return np.concatenate([rise, fall]).astype(np.float32)
 
 
-def falling(
+def step_decay(
     epochs: int,
     steps_per_epoch: int,
     warmup_epochs: float,
@@ -45,11 +45,11 @@ def falling(
     after: Sequence[int],
     by: float,
 ) -> np.ndarray:
-    """lr_max, multiplied by `by` after each of these epochs, behind a linear warmup as in warmup_cosine.
+    """lr_max, multiplied by `by` after each epoch in `after`; a linear warmup first, as in warmup_cosine.
 
-    With nothing in `after` it is constant (PyTorch's MultiStepLR and ConstantLR).
+    If `after` is empty, the rate is constant (PyTorch's MultiStepLR and ConstantLR).
     """
-    # falling(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) -> [1, 0.1, 0.1, 0.01]
+    # step_decay(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) -> [1, 0.1, 0.1, 0.01]
     epoch = np.arange(epochs * steps_per_epoch) // steps_per_epoch
     rates = lr_max * by ** np.searchsorted(np.asarray(after), epoch, side="right").astype(float)
     warmup = round(min(warmup_epochs, epochs) * steps_per_epoch)
@@ -70,9 +70,9 @@ def one_cycle(
 
 
 def plateau_factor(accuracies: Sequence[float], patience: int, factor: float) -> float:
-    """What these evaluations have multiplied the rate by: `factor` for every `patience` in a row without a better one.
+    """Product of the reductions after these evaluations: `factor` for every `patience` in a row without a new best.
 
-    NaN is no evaluation (Keras's ReduceLROnPlateau, Paddle's ReduceOnPlateau).
+    NaN is not counted as an evaluation (Keras's ReduceLROnPlateau, Paddle's ReduceOnPlateau).
     """
     # plateau_factor([0.5, 0.5, 0.4, 0.6], 2, 0.1) -> 0.1
     best, waited, total = -math.inf, 0, 1.0
@@ -91,12 +91,12 @@ def plateau_factor(accuracies: Sequence[float], patience: int, factor: float) ->
 SHAPES = {"->": "linear", "=>": "exponential", "~>": "cosine"}
 SIGNS = {shape: sign for sign, shape in SHAPES.items()}
 NUMBER = re.compile(r"\d+(\.\d*)?([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?", re.ASCII)
-HIGHEST, LATEST = 100.0, 100_000.0  # rate and epoch, as for lr_max and epochs
+HIGHEST, LATEST = 100.0, 100_000.0  # highest rate and last epoch, as for lr_max and epochs
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a strategy: from the end of the one before to epoch `end`; 0 for a bare number, which has no end."""
+    """Part of a strategy, from the end of the previous phase to epoch `end`. A bare number has no end: 0."""
 
     end: int
     first: float
@@ -107,7 +107,7 @@ class Phase:
 def parse(text: str) -> list[Phase]:
     """The phases of `5:0.1->0.4,10:0.4=>0.8,15:0.8~>0.001,20:0.001`, or of a bare number such as `0.002`.
 
-    Raises ValueError that begins with the column, counted from 1, where something else was expected.
+    Raises ValueError that starts with the column (from 1) of the first unexpected character.
     """
     # parse("5:0.1->0.4,8:0.4") -> [Phase(5, 0.1, 0.4, "linear"), Phase(8, 0.4, 0.4, "constant")]
     if NUMBER.fullmatch(text.strip()):
@@ -119,7 +119,7 @@ def parse(text: str) -> list[Phase]:
         begin = _skip(text, at)
         end, at = _number(text, at, "an epoch, as in 5:0.1->0.4", LATEST)
         if end != int(end) or end < 1:
-            raise _wrong(text, begin, "a whole epoch, 1 or later")
+            raise _wrong(text, begin, "an integer epoch, 1 or later")
         if phases and end <= phases[-1].end:
             raise _wrong(text, begin, f"an epoch after {phases[-1].end}")
         at = _sign(text, at, ":")
@@ -130,9 +130,9 @@ def parse(text: str) -> list[Phase]:
             shape = SHAPES[text[at : at + 2]]
             goal = _skip(text, at + 2)
             last, at = _number(text, at + 2, "a learning rate", HIGHEST)
-            for place, rate in ((start, first), (goal, last)):
+            for position, rate in ((start, first), (goal, last)):
                 if shape == "exponential" and rate <= 0:
-                    raise _wrong(text, place, "a rate above 0: => multiplies")
+                    raise _wrong(text, position, "a rate above 0: => multiplies")
         phases.append(Phase(int(end), first, last, shape))
         if at == len(text):
             return phases
@@ -140,14 +140,14 @@ def parse(text: str) -> list[Phase]:
 
 
 def _skip(text: str, at: int) -> int:
-    """The position of the next character that is no space."""
+    """The position of the next character that is not a space."""
     while at < len(text) and text[at] == " ":
         at += 1
     return at
 
 
 def _number(text: str, at: int, expected: str, most: float) -> tuple[float, int]:
-    """(the number there, the position behind it and its spaces)."""
+    """(the number at this position, the position after it and its spaces)."""
     at = _skip(text, at)
     match = NUMBER.match(text, at)
     if not match:
@@ -164,12 +164,12 @@ def _sign(text: str, at: int, sign: str, expected: str = "") -> int:
 
 
 def _wrong(text: str, at: int, expected: str) -> ValueError:
-    found = repr(text[at : at + 8]) if at < len(text) else "the end"
-    return ValueError(f"column {at + 1}: expected {expected}, found {found}")
+    actual = repr(text[at : at + 8]) if at < len(text) else "the end"
+    return ValueError(f"column {at + 1}: expected {expected}, found {actual}")
 
 
 def problem(text: str) -> str:
-    """What is wrong with a strategy, or ""."""
+    """The error in a strategy, or ""."""
     try:
         parse(text)
     except ValueError as error:
@@ -178,7 +178,7 @@ def problem(text: str) -> str:
 
 
 def format_strategy(phases: Sequence[Phase]) -> str:
-    """The strategy as text: what parse would read as these phases."""
+    """The strategy as text, which parse() turns into the same phases."""
     if not phases[0].end:
         return f"{phases[0].first!r}"
     return ",".join(
@@ -187,19 +187,19 @@ def format_strategy(phases: Sequence[Phase]) -> str:
 
 
 def strategy_rates(phases: Sequence[Phase], steps_per_epoch: int) -> np.ndarray:
-    """The rates of a strategy that names epochs, float64 (last end * steps_per_epoch,)."""
+    """Rate per step of a strategy with epochs, float64 (last end * steps_per_epoch,)."""
     parts, begin = [], 0
     for phase in phases:
         count = (phase.end - begin) * steps_per_epoch
-        whole = count if phase is not phases[-1] else max(count - 1, 1)  # the last one arrives at its last step
-        progress = np.arange(count) / whole if count > 1 or phase is not phases[-1] else np.ones(1)
+        span = count if phase is not phases[-1] else max(count - 1, 1)  # the last phase ends at its last step
+        progress = np.arange(count) / span if count > 1 or phase is not phases[-1] else np.ones(1)
         parts.append(_between(phase.first, phase.last, progress, phase.shape))
         begin = phase.end
     return np.concatenate(parts)
 
 
 def _between(first: float, last: float, progress: np.ndarray, shape: str) -> np.ndarray:
-    """From first, where progress is 0, to last, where it is 1."""
+    """A curve from `first` at progress 0 to `last` at progress 1."""
     curves: dict[str, Callable[[], np.ndarray]] = {
         "constant": lambda: np.full(len(progress), first),
         "linear": lambda: first + (last - first) * progress,

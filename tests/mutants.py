@@ -70,16 +70,16 @@ MUTANTS = [
     Mutant(
         "more class folders than class_num are an error, fewer too",
         "mslab/check/layout.py",
-        "found != asked",
-        "found < asked",
+        "count != expected",
+        "count < expected",
         "test_check",
         "class_num",
     ),
     Mutant(
         "a report that was made without class_num is still held against the config",
         "mslab/check/training_data.py",
-        "    if found != settings.class_num:  # a report made without class_num",
-        "    if found < settings.class_num:",
+        "    if count != settings.class_num:  # a report made without class_num",
+        "    if count < settings.class_num:",
         "test_report_and_config",
     ),
     Mutant(
@@ -93,8 +93,8 @@ MUTANTS = [
     Mutant(
         "files are in the order of their names, not in that of the disk",
         "mslab/check/scan.py",
-        "return sorted(found, key=lambda entry: entry.name)",
-        "return list(found)",
+        "return sorted(listing, key=lambda entry: entry.name)",
+        "return list(listing)",
         "test_check test_data",
         "clean_folder or order or class",
     ),
@@ -181,8 +181,8 @@ MUTANTS = [
     Mutant(
         "a changed file of the same size is looked at again",
         "mslab/check/cache.py",
-        "(seen[0], seen[1]) == (picture.size, picture.stamp)",
-        "seen[0] == picture.size",
+        "(values[0], values[1]) == (picture.size, picture.stamp)",
+        "values[0] == picture.size",
         "test_check",
         "unchanged_files",
     ),
@@ -229,8 +229,8 @@ MUTANTS = [
     Mutant(
         "--fix leaves no class empty",
         "mslab/check/quarantine.py",
-        "if places and places <= lost:",
-        "if places and places < lost:",
+        "if paths and paths <= lost:",
+        "if paths and paths < lost:",
         "test_last_images",
     ),
     Mutant(
@@ -330,8 +330,8 @@ MUTANTS = [
     Mutant(
         "an error of MindSpore is explained where all that marks it is there, not for one word",
         "mslab/errors.py",
-        "if all(re.search(mark",
-        "if any(re.search(mark",
+        "if all(re.search(pattern",
+        "if any(re.search(pattern",
         "test_explain",
     ),
     Mutant(

@@ -1,8 +1,8 @@
-"""Dataset sanity before any training: every folder is looked at, every file loaded once, in worker processes.
+"""Dataset sanity checks before training: every folder is listed, every image is loaded once in a worker process.
 
-dataset (the whole check) -> scan (what lies there) -> pool and worker (what is in each file), cache -> layout, images,
-content (the rules) -> report. A rule is a function that yields findings; adding one is adding it to the RULES of its
-module. An error stops training, a warning and an info do not. No MindSpore here.
+dataset (the complete check) -> scan (list the files) -> pool and worker (load each file), cache -> layout, images,
+content (the rules) -> report. A rule is a function that yields findings; to add one, add it to the RULES of its module.
+An error stops training; a warning or an info does not. Nothing here imports MindSpore.
 """
 
 from mslab.check.dataset import check_dataset

@@ -1,4 +1,4 @@
-"""What was seen in unchanged files, so that they are not decoded again. Losing it costs time, nothing else."""
+"""Cached results for unchanged files, so that they are not decoded again. Losing the cache costs only time."""
 
 import hashlib
 import os
@@ -11,16 +11,16 @@ from pathlib import Path
 import PIL
 
 from mslab.check import worker
-from mslab.check.records import ImageRecord, shared
+from mslab.check.records import ImageRecord, interned
 
-FRESH = 2.0  # seconds: a file changed so recently may change again within the same time stamp; it is not kept
-DAYS = 90  # a folder that was not looked at for so long is forgotten
-SEEN = [field.name for field in fields(ImageRecord)][1:]
-PASSING = ("timeout", "crash", "permission")  # may be gone next time
+FRESH = 2.0  # seconds; a file changed this recently may change again within the same time stamp, so it is not cached
+DAYS = 90  # a folder that was not checked for this long is removed from the cache
+COLUMNS = [field.name for field in fields(ImageRecord)][1:]
+TRANSIENT = ("timeout", "crash", "permission")  # may be gone next time
 
 
 def version() -> str:
-    """Another worker or another Pillow sees with other eyes."""
+    """Digest of the worker's source and Pillow's version: results depend on both."""
     source = Path(worker.__file__).read_bytes()
     return hashlib.sha256(source + PIL.__version__.encode()).hexdigest()[:16]
 
@@ -31,16 +31,16 @@ def default_path() -> Path:
 
 
 class Cache:
-    """Rows of (folder, name, size, time stamps, checker version). A cache that cannot be used is an empty one."""
+    """Rows of (folder, name, size, time stamps, checker version). A cache that cannot be used acts as an empty one."""
 
-    def __init__(self, wanted: bool = True) -> None:
+    def __init__(self, enabled: bool = True) -> None:
         self.path, self.version = default_path(), version()
         self.base: sqlite3.Connection | None = None
-        for _ in range(2 if wanted else 0):
+        for _ in range(2 if enabled else 0):
             try:
                 self.base = self._open()
                 return
-            except sqlite3.DatabaseError as error:  # not a database, or of other columns: begin anew
+            except sqlite3.DatabaseError as error:  # not a database, or with other columns: create a new one
                 if "locked" in str(error):  # another check is writing to it
                     return
                 with suppress(OSError):
@@ -51,50 +51,50 @@ class Cache:
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         base = sqlite3.connect(self.path, timeout=5)
-        columns = ", ".join(["folder BLOB", "version TEXT", "used REAL", "name BLOB", *SEEN])
+        columns = ", ".join(["folder BLOB", "version TEXT", "used REAL", "name BLOB", *COLUMNS])
         base.execute(f"CREATE TABLE IF NOT EXISTS pictures ({columns}, PRIMARY KEY (folder, name)) WITHOUT ROWID")
-        base.execute(f"SELECT {', '.join(SEEN)} FROM pictures LIMIT 1").fetchall()
+        base.execute(f"SELECT {', '.join(COLUMNS)} FROM pictures LIMIT 1").fetchall()
         return base
 
     def fill(self, folder: str, pictures: list[ImageRecord], content: bool) -> bool:
-        """Fill in what is known of these files. True where nothing is left to look at.
+        """Fill in the cached results of these files. Returns True if no file is left to load.
 
-        With `content`, a row without perceptual hash does not count.
+        With `content`, a row without a perceptual hash does not count.
         """
         if self.base is None:
             return False
-        known: dict[str, list] = {}
-        hashed, code = SEEN.index("phash"), SEEN.index("code")
+        cached: dict[str, list] = {}
+        hashed, code = COLUMNS.index("phash"), COLUMNS.index("code")
         with suppress(sqlite3.Error):
-            query = f"SELECT name, {', '.join(SEEN)} FROM pictures WHERE folder = ? AND version = ?"
-            for name, *seen in self.base.execute(query, (os.fsencode(folder), self.version)):
-                known[os.fsdecode(name)] = seen
+            query = f"SELECT name, {', '.join(COLUMNS)} FROM pictures WHERE folder = ? AND version = ?"
+            for name, *values in self.base.execute(query, (os.fsencode(folder), self.version)):
+                cached[os.fsdecode(name)] = values
         complete = True
         for picture in pictures:
-            seen = known.get(picture.name.rsplit("/", 1)[1])
-            same = seen and (seen[0], seen[1]) == (picture.size, picture.stamp)
-            if seen and same and (seen[hashed] or seen[code] or not content):
-                for name, value in zip(SEEN, seen, strict=True):
-                    setattr(picture, name, value if name == "stamp" else shared(value))
+            values = cached.get(picture.name.rsplit("/", 1)[1])
+            same = values and (values[0], values[1]) == (picture.size, picture.stamp)
+            if values and same and (values[hashed] or values[code] or not content):
+                for name, value in zip(COLUMNS, values, strict=True):
+                    setattr(picture, name, value if name == "stamp" else interned(value))
             else:
                 complete = False
         return complete
 
-    def keep(self, folder: str, pictures: list[ImageRecord]) -> None:
-        """Replace what is known of the folder."""
+    def save(self, folder: str, pictures: list[ImageRecord]) -> None:
+        """Replace the folder's rows."""
         if self.base is None:
             return
         now = time.time()
         rows = [
             (os.fsencode(folder), self.version, now, os.fsencode(picture.name.rsplit("/", 1)[1]), *astuple(picture)[1:])
             for picture in pictures
-            if (picture.sha256 or picture.code) and picture.code not in PASSING and _settled(picture, now)
+            if (picture.sha256 or picture.code) and picture.code not in TRANSIENT and _settled(picture, now)
         ]
         with suppress(sqlite3.Error), self.base:
             old = os.fsencode(folder), now - DAYS * 86400
             self.base.execute("DELETE FROM pictures WHERE folder = ? OR used < ?", old)
-            marks = ", ".join("?" * (4 + len(SEEN)))
-            self.base.executemany(f"INSERT INTO pictures VALUES ({marks})", rows)
+            placeholders = ", ".join("?" * (4 + len(COLUMNS)))
+            self.base.executemany(f"INSERT INTO pictures VALUES ({placeholders})", rows)
 
     def close(self) -> None:
         if self.base is not None:

@@ -1,4 +1,4 @@
-"""The whole check: find the splits, load every image or take it from the cache, apply every rule."""
+"""The complete check: find the splits, load every image or read its cached result, apply every rule."""
 
 import base64
 import hashlib
@@ -12,9 +12,9 @@ from typing import Any
 from mslab.check import content, images, layout, packed
 from mslab.check.cache import Cache
 from mslab.check.pool import ask
-from mslab.check.records import ImageRecord, Split, shared
+from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
-from mslab.check.scan import holds_images, is_junk, scan, scan_pack
+from mslab.check.scan import contains_images, is_junk, scan, scan_pack
 from mslab.errors import DatasetError
 
 Progress = Callable[[int, int], None]
@@ -31,24 +31,24 @@ def check_dataset(
     skip_content: bool = False,
     cache: bool = True,
     progress: Progress | None = None,
-    whole_packs: bool = False,
+    verify_packs: bool = False,
 ) -> DatasetReport:
-    """Look at every folder and load every image of the splits.
+    """Check every folder and load every image of the splits.
 
-    A `train` alone may be one split or a parent of train, val, test. `image_size` (pixels) and `batch_size` are what
-    training will use; `skip_content` leaves out the rules that compare images with each other; `progress` is called
-    with (done, total). A pack's images were checked when it was written: its shards' sizes are compared, with
-    `whole_packs` their contents, too. Raises DatasetError only where there is no folder, or a pack is damaged. On
-    Ctrl-C the KeyboardInterrupt carries the report so far as `.report`.
+    `train` alone may be one split or the parent of train, val, test. `image_size` (pixels) and `batch_size` are those
+    of the training to come; `skip_content` skips the rules that compare images; `progress` is called with (done,
+    total). A pack's images were checked when it was written: the sizes of its shards are compared, with `verify_packs`
+    their sha256, too. Raises DatasetError only if a folder is missing or a pack is damaged. On Ctrl-C the
+    KeyboardInterrupt has the incomplete report as `.report`.
     """
     root, folders = find_splits({"train": train, "val": val, "test": test})
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content)
     for name, folder in folders.items():
-        inside = folder == root / name or folder == root  # else it lies elsewhere and is a root of its own
+        inside = folder == root / name or folder == root  # otherwise the folder is its own root
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         boundary, prefix = root if inside else folder, "" if prefix == "." else f"{prefix}/"
         if packed.is_pack(folder):
-            report.splits[name] = scan_pack(name, folder, prefix, whole_packs, progress)
+            report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, boundary)
     if val is None and test is None and "" not in folders:
@@ -66,26 +66,26 @@ def check_dataset(
     return report
 
 
-def find_splits(given: dict[str, str | Path | None]) -> tuple[Path, dict[str, Path]]:
-    """(root, {split: folder}); one split alone is called ""."""
-    folders = {name: Path(folder) for name, folder in given.items() if folder is not None}
+def find_splits(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, Path]]:
+    """(root, {split: folder}); a single split has the name ""."""
+    folders = {name: Path(folder) for name, folder in paths.items() if folder is not None}
     for name, folder in folders.items():
         if not folder.is_dir():
             raise DatasetError(
                 f"There is no folder {folder} ({name} images).",
-                expected="a folder with one folder of images a class",
-                fix="correct the path; `mslab data make` draws the demo data, datasets/README.md tells of others",
+                expected="a folder with one folder of images per class",
+                fix="correct the path; `mslab data make` draws the demo data, datasets/README.md describes others",
             )
     root = folders["train"]
     if len(folders) == 1:
         inside = {name: root / name for name in layout.SPLITS if (root / name).is_dir()} if os.access(root, 5) else {}
-        return root, inside if inside and not holds_images(root) else {"": root}
+        return root, inside if inside and not contains_images(root) else {"": root}
     root = Path(os.path.commonpath([folder.absolute() for folder in folders.values()]))
     return (Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root), folders
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:
-    """Fill in what is in each file, from the cache where it has not changed."""
+    """Fill in the record of each file, from the cache if the file has not changed."""
     with closing(Cache(use_cache)) as cache:
         classes = [
             (f"{os.path.realpath(split.root)}/{name}", split, pictures)
@@ -97,28 +97,28 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
         try:
             todo = [(split, p) for _, split, pictures in changed for p in pictures if not (p.sha256 or p.code)]
             answers = ask("look", [split.root / picture.name for split, picture in todo])
-            for done, (index, seen) in enumerate(answers, 1):
-                fill(todo[index][1], seen, not report.skip_content)
+            for done, (index, answer) in enumerate(answers, 1):
+                fill(todo[index][1], answer, not report.skip_content)
                 if progress:
                     progress(done, len(todo))
             if not report.skip_content:
                 compared = {id(split.classes[p.class_name]) for split, p in _compare(report)}
-                known = {id(row[2]) for row in changed}
-                changed += [row for row in classes if id(row[2]) in compared - known]
+                saved = {id(row[2]) for row in changed}
+                changed += [row for row in classes if id(row[2]) in compared - saved]
         finally:
             for folder, _, pictures in changed:
-                cache.keep(folder, pictures)
+                cache.save(folder, pictures)
 
 
-def fill(picture: ImageRecord, seen: dict[str, Any], hashed: bool) -> None:
-    """A worker's answer -> the picture."""
-    for name in ("code", "said", "format", "mode", "width", "height", "frames", "orientation", "blank"):
-        if name in seen:
-            setattr(picture, name, shared(seen[name]))
-    if "sha256" not in seen:
+def fill(picture: ImageRecord, answer: dict[str, Any], hashed: bool) -> None:
+    """Copy a worker's answer into the record; with `hashed`, compute the perceptual hash."""
+    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank"):
+        if name in answer:
+            setattr(picture, name, interned(answer[name]))
+    if "sha256" not in answer:
         return
-    picture.sha256 = bytes.fromhex(seen["sha256"])
-    thumbnail = base64.b64decode(seen["thumbnail"])
+    picture.sha256 = bytes.fromhex(answer["sha256"])
+    thumbnail = base64.b64decode(answer["thumbnail"])
     picture.brightness = sum(thumbnail) / len(thumbnail)
     shape = f"{picture.width}x{picture.height}".encode()
     picture.thumbnail = hashlib.blake2b(shape + thumbnail, digest_size=8).digest()
@@ -127,13 +127,13 @@ def fill(picture: ImageRecord, seen: dict[str, Any], hashed: bool) -> None:
 
 
 def _compare(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
-    """Have the pixels digested of images whose thumbnails are equal but whose files are not. Returns those images."""
-    counts = Counter(picture.thumbnail for _, picture in images.each(report))
-    rows = [(split, p) for split, p in images.each(report) if counts[p.thumbnail] > 1]
+    """Digest the pixels of images with equal thumbnails but different files. Returns those images."""
+    counts = Counter(picture.thumbnail for _, picture in images.loaded_images(report))
+    rows = [(split, p) for split, p in images.loaded_images(report) if counts[p.thumbnail] > 1]
     files: dict[bytes, set[bytes]] = {}
     for _, picture in rows:
         files.setdefault(picture.thumbnail, set()).add(picture.sha256)
     rows = [(split, p) for split, p in rows if len(files[p.thumbnail]) > 1 and not p.pixels]
-    for index, seen in ask("pixels", [split.root / picture.name for split, picture in rows]):
-        rows[index][1].pixels = bytes.fromhex(seen.get("pixels", ""))
+    for index, answer in ask("pixels", [split.root / picture.name for split, picture in rows]):
+        rows[index][1].pixels = bytes.fromhex(answer.get("pixels", ""))
     return rows

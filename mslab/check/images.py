@@ -1,4 +1,4 @@
-"""Rules about single image files, from what the workers saw in them."""
+"""Rules about single image files, applied to the workers' answers."""
 
 import os
 from collections import Counter
@@ -8,31 +8,31 @@ from mslab.check import worker
 from mslab.check.records import Finding, ImageRecord, Split
 from mslab.check.report import DatasetReport
 
-GREY = ("1", "L", "P")  # nothing is lost when these become RGB
+GREY = ("1", "L", "P")  # these become RGB without loss
 LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", "LA", "PA"), "transparency")
 SUFFIX_FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",), ".bmp": ("BMP", "DIB")}
 SUFFIX_FORMATS |= {".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",), ".webp": ("WEBP",)}
 Rule = Callable[[DatasetReport], Iterator[Finding]]
 Fix = Callable[[DatasetReport, Split], str]
-STRIDE = 32  # pixels: the network's last stage sees less than one position of a smaller image
+STRIDE = 32  # pixels; a smaller image gives the network's last stage less than one position
 
 
-def each(report: DatasetReport) -> Iterator[tuple[Split, ImageRecord]]:
-    """Every image that was loaded."""
+def loaded_images(report: DatasetReport) -> Iterator[tuple[Split, ImageRecord]]:
+    """(split, record) of every image that loaded."""
     for split in report.splits.values():
         for picture in split.pictures:
             if picture.sha256:
                 yield split, picture
 
 
-def per_image(code: str, severity: str, found: Callable[[ImageRecord], str], fix: Fix) -> Rule:
-    """A rule that looks at one image at a time: `found` says what is wrong with it, or ""."""
+def per_image(code: str, severity: str, describe: Callable[[ImageRecord], str], fix: Fix) -> Rule:
+    """Rule that checks one image at a time: `describe` returns what is wrong with it, or ""."""
 
     def rule(report: DatasetReport) -> Iterator[Finding]:
-        for split, picture in each(report):
-            if said := found(picture):
-                place = split.root / picture.name
-                yield Finding(code, severity, split.show(picture.name), f"({said})", fix(report, split), place)
+        for split, picture in loaded_images(report):
+            if problem := describe(picture):
+                location = split.root / picture.name
+                yield Finding(code, severity, split.show(picture.name), f"({problem})", fix(report, split), location)
 
     return rule
 
@@ -41,84 +41,84 @@ def broken(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         for picture in split.pictures:
             if picture.code:
-                place = split.root / picture.name
+                location = split.root / picture.name
                 fix = report.convert(split) if picture.code == "decoder" else report.move(split)
-                yield Finding(picture.code, "error", split.show(picture.name), f"({picture.said})", fix, place)
+                yield Finding(picture.code, "error", split.show(picture.name), f"({picture.problem})", fix, location)
 
 
 def _format(picture: ImageRecord) -> str:
-    known = picture.format in worker.FORMATS
-    return "" if known else f"{picture.format}: MindSpore's decoder refuses it; save it as JPEG or PNG"
+    supported = picture.format in worker.FORMATS
+    return "" if supported else f"{picture.format}: MindSpore's decoder refuses it; save it as JPEG or PNG"
 
 
 def _mismatch(picture: ImageRecord) -> str:
     suffix = os.path.splitext(picture.name)[1].lower()  # noqa: PTH122
     fits = picture.format in SUFFIX_FORMATS.get(suffix, (picture.format,))
-    return "" if fits else f"a {picture.format} by its content, {suffix} by its name"
+    return "" if fits else f"the content is {picture.format}, the name ends in {suffix}"
 
 
 def _animated(picture: ImageRecord) -> str:
-    return f"{picture.frames} frames; training sees the first" if picture.frames > 1 else ""
+    return f"{picture.frames} frames; training uses the first" if picture.frames > 1 else ""
 
 
 def _mode(picture: ImageRecord) -> str:
     if picture.mode in (*GREY, "RGB"):
         return ""
     lost = LOST.get(picture.mode, "depth beyond 8 bits")
-    return f"mode {picture.mode}: MindSpore turns it into 8-bit RGB and drops {lost}"
+    return f"mode {picture.mode}: MindSpore converts it to 8-bit RGB and loses {lost}"
 
 
 def _turned(picture: ImageRecord) -> str:
     turned = 2 <= picture.orientation <= 8
-    return f"EXIF orientation {picture.orientation}: MindSpore trains on it turned or mirrored" if turned else ""
+    return f"EXIF orientation {picture.orientation}: MindSpore would train on it rotated or mirrored" if turned else ""
 
 
 def _blank(picture: ImageRecord) -> str:
-    return "to MindSpore every pixel has the same colour: nothing to learn from it" if picture.blank else ""
+    return "in MindSpore every pixel has the same colour: there is nothing to learn from it" if picture.blank else ""
 
 
 def small(report: DatasetReport) -> Iterator[Finding]:
     least = report.image_size or STRIDE
-    for split, picture in each(report):
+    for split, picture in loaded_images(report):
         if min(picture.width, picture.height) < least:
             size = f"{picture.width}x{picture.height}"
-            what = f"image_size: {least}" if report.image_size else f"{least}, the network's stride"
-            text = f"({size} pixels, below {what}: it is drawn up and blurred)"
-            fix = "a larger image, or a smaller image_size"
+            limit = f"image_size: {least}" if report.image_size else f"{least}, the network's stride"
+            text = f"({size} pixels, below {limit}: it is enlarged and blurred)"
+            fix = "use a larger image, or a smaller image_size"
             yield Finding("small", "warning", split.show(picture.name), text, fix)
 
 
 def grey(report: DatasetReport) -> Iterator[Finding]:
-    """One line a class: nothing is lost, but a class that alone is grey can be told by that."""
+    """One finding per class: nothing is lost, but the network can recognise a class that alone is grey."""
     names = {"1": "black and white (1)", "L": "grey (L)", "P": "palette (P)"}
     for split in report.splits.values():
         for class_name, pictures in split.classes.items():
             modes = Counter(picture.mode for picture in pictures if picture.sha256 and picture.mode in GREY)
             if modes:
-                told = ", ".join(f"{number} of {len(pictures)} are {names[mode]}" for mode, number in modes.items())
-                text = f"({told}; they become RGB without loss)"
-                fix = "nothing, if the other classes are alike"
+                counts = ", ".join(f"{number} of {len(pictures)} are {names[mode]}" for mode, number in modes.items())
+                text = f"({counts}; they become RGB without loss)"
+                fix = "nothing, if the other classes have the same modes"
                 yield Finding("mode", "info", f"{split.show(class_name)}/", text, fix)
 
 
 def aspect(report: DatasetReport) -> Iterator[Finding]:
-    for split, picture in each(report):
+    for split, picture in loaded_images(report):
         longer, shorter = max(picture.width, picture.height), min(picture.width, picture.height)
         if longer > 3 * shorter:
             shape = f"{picture.width}x{picture.height}"
-            text = f"({shape}: the middle square, which is measured, shows {shorter / longer:.0%} of it)"
-            yield Finding("aspect", "info", split.show(picture.name), text, "cut it to what matters")
+            text = f"({shape}: evaluation uses the middle square, {shorter / longer:.0%} of the image)"
+            yield Finding("aspect", "info", split.show(picture.name), text, "crop it to the subject")
 
 
 def size(report: DatasetReport) -> Iterator[Finding]:
-    areas = sorted(picture.width * picture.height for _, picture in each(report))
+    areas = sorted(picture.width * picture.height for _, picture in loaded_images(report))
     middle = areas[len(areas) // 2] if areas else 0
-    for split, picture in each(report):
+    for split, picture in loaded_images(report):
         area = picture.width * picture.height
         if not middle / 16 <= area <= middle * 16:
             than = "smaller" if area < middle else "larger"
             text = f"({picture.width}x{picture.height}: more than 16 times {than} in area than the median image)"
-            yield Finding("size", "info", split.show(picture.name), text, "see whether it belongs here")
+            yield Finding("size", "info", split.show(picture.name), text, "check whether it belongs here")
 
 
 RULES = [

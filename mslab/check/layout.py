@@ -11,7 +11,7 @@ from mslab.check.report import DatasetReport
 from mslab.check.scan import SUFFIXES
 
 SPLITS = ("train", "val", "test")
-LEFT_OUT = "nothing: the kit leaves it out"
+LEFT_OUT = "nothing: mslab leaves it out"
 AWKWARD = re.compile(r"[\x00-\x1f\x7f\\\"'`$&|;<>*?\[\]{}!#,\n]|^[-=+@~ ]|\s$")
 
 
@@ -19,30 +19,30 @@ def stray_folders(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         for name in split.strays:
             index = sorted([*split.classes, *split.strays]).index(name)
-            place = split.root / name
-            inside = sum(1 for _ in place.iterdir()) if os.access(place, os.R_OK) else 0
-            left = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
-            text = f"({left}; no class of images. MindSpore would make it class {index} and shift every label from "
-            text += "there on by one)"
-            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, report.move(split), place)
+            location = split.root / name
+            inside = sum(1 for _ in location.iterdir()) if os.access(location, os.R_OK) else 0
+            content = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
+            text = f"({content}; not a class of images. MindSpore would make it class {index} and shift every "
+            text += "later label by one)"
+            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, report.move(split), location)
 
 
 def empty_classes(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         for name, files in split.classes.items():
-            if not files and not wrong_shape(split) and name not in split.closed:
-                text = "(a folder without images; MindSpore would count it as a class and never see it)"
+            if not files and not wrong_shape(split) and name not in split.unreadable:
+                text = "(a folder without images; MindSpore would count it as a class without examples)"
                 fix = "put its images there, or remove the folder"
                 yield Finding("empty-class", "error", f"{split.show(name)}/", text, fix)
 
 
 def class_count(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        found, asked = len(split.classes), report.class_num
-        if asked is not None and found != asked and not wrong_shape(split):
-            names = ", ".join(printable(name) for name in list(split.classes)[:12]) + (", …" if found > 12 else "")
-            text = f"has {found} class folders ({names}), class_num says {asked}"
-            fix = f"class_num: {found}, or the folder with {asked} classes"
+        count, expected = len(split.classes), report.class_num
+        if expected is not None and count != expected and not wrong_shape(split):
+            names = ", ".join(printable(name) for name in list(split.classes)[:12]) + (", …" if count > 12 else "")
+            text = f"has {count} class folders ({names}), class_num is {expected}"
+            fix = f"class_num: {count}, or the folder with {expected} classes"
             yield Finding("class-count", "error", split.show(), text, fix)
 
 
@@ -51,37 +51,37 @@ def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
     for split in others:
         missing = sorted(first.classes.keys() - split.classes.keys())
         extra = sorted(split.classes.keys() - first.classes.keys())
-        for code, names, other, has, lacks, what in (
+        for code, names, candidates, has, lacks, effect in (
             ("class-missing", missing, extra, first, split, "every later class would get another index there"),
             ("class-extra", extra, missing, split, first, "the network has no output for it"),
         ):
             for name in names:
-                like = next((n for n in other if plain_name(n) == plain_name(name)), None)
+                like = next((n for n in candidates if plain_name(n) == plain_name(name)), None)
                 fix = f"rename {like!r} to {name!r}" if like else "give every split the same class folders"
-                text = f"(in {has.title}, not in {lacks.title}; {what})"
+                text = f"(in {has.title}, not in {lacks.title}; {effect})"
                 yield Finding(code, "error", f"{split.show(name)}/", text, fix)
 
 
 def wrong_shape(split: Split) -> str:
-    """What the split is instead of a folder of class folders, or ""."""
-    if "" in split.closed:
+    """What the split contains instead of class folders, or ""."""
+    if "" in split.unreadable:
         return "cannot be read"
     if not split.classes and any(Path(name).suffix.lower() in SUFFIXES for name in split.loose):
-        return "holds images, no class folders: it is one class, not a data set"
+        return "contains images but no class folders: it is one class, not a data set"
     inside = [name for name in split.classes if name in SPLITS]
     if len(inside) > 1 or (inside and len(split.classes) == 1):
-        return f"holds the splits {', '.join(inside)}, not classes"
-    return "" if split.classes else "holds no class folder"
+        return f"contains the splits {', '.join(inside)}, not classes"
+    return "" if split.classes else "contains no class folder"
 
 
 def wrong_level(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         problem = wrong_shape(split)
-        if problem and "" not in split.closed:
-            up = split.root.parent if problem.startswith("holds images") else split.root / "train"
-            fix = "give a folder with one folder of images a class"
-            if problem != "holds no class folder":
-                fix = f"give the folder above the classes: {up}?"
+        if problem and "" not in split.unreadable:
+            up = split.root.parent if problem.startswith("contains images") else split.root / "train"
+            fix = "name a folder that contains one folder of images per class"
+            if problem != "contains no class folder":
+                fix = f"name the folder above the classes: {up}?"
             yield Finding("wrong-level", "error", split.show(), problem, fix)
 
 
@@ -103,47 +103,47 @@ def beside_splits(report: DatasetReport) -> Iterator[Finding]:
 def nested_folders(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         if wrong_shape(split):
-            continue  # every class would be listed; wrong-level says it once
+            continue  # wrong-level reports this once, not once per class
         for name in split.nested:
             text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
             yield Finding("nested-folder", "error", f"{split.show(name)}/", text, report.move(split), split.root / name)
 
 
 def links(report: DatasetReport) -> Iterator[Finding]:
-    said = {
-        "leaves": "(a link out of the data set: another machine will not have it, and the fingerprint not see it)",
-        "loop": "(a link to a folder that holds it)",
+    messages = {
+        "leaves": "(a link out of the data set: other machines lack its target, and the fingerprint does not cover it)",
+        "loop": "(a link to a folder that contains it)",
     }
     for split in report.splits.values():
-        for name, why in split.links.items():
-            place = split.root / name
-            if why == "broken":
-                text = f"(a link to {printable(str(place.readlink()))}, which is not there. Left out)"
-                yield Finding("broken-symlink", "warning", split.show(name), text, "restore its target, or remove it")
+        for name, reason in split.links.items():
+            location = split.root / name
+            if reason == "broken":
+                text = f"(a link to {printable(str(location.readlink()))}, which does not exist. Left out)"
+                yield Finding("broken-symlink", "warning", split.show(name), text, "restore the target, or remove it")
             else:
-                fix = f"{report.move(split)}; or put the files themselves here"
-                yield Finding("symlink", "error", split.show(name), said[why], fix, place)
+                fix = f"{report.move(split)}; or replace the link with the files"
+                yield Finding("symlink", "error", split.show(name), messages[reason], fix, location)
 
 
 def closed_folders(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        for name, why in split.closed.items():
-            text = f"(the folder cannot be read: {why})"
+        for name, reason in split.unreadable.items():
+            text = f"(the folder cannot be read: {reason})"
             yield Finding("permission", "error", split.show(name), text, f"chmod u+rx {split.root / name}")
 
 
 def stray_files(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         for name in split.left_out:
-            text = "(no image by its name; MindSpore would take it for one and fail there. Left out)"
+            text = "(not named like an image; MindSpore would try to decode it and fail. Left out)"
             yield Finding("stray-file", "warning", split.show(name), text, LEFT_OUT)
         for name in split.loose if not wrong_shape(split) else []:
-            text = "(beside the class folders; belongs to no class. Left out)"
+            text = "(beside the class folders, in no class. Left out)"
             yield Finding("loose-file", "warning", split.show(name), text, LEFT_OUT)
 
 
 def plain_name(name: str) -> str:
-    """Equal for names that a Mac or Windows takes for the same."""
+    """Comparison key, equal for names that macOS or Windows treats as one name."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -156,8 +156,8 @@ def collisions(report: DatasetReport) -> Iterator[Finding]:
                 other = first.setdefault(plain_name(name), name)
                 if other != name:
                     form = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
-                    how = "Unicode form" if form else "capitals"
-                    text = f"(differs from {split.show(other)} by {how} only: a Mac or Windows takes them for one)"
+                    difference = "Unicode form" if form else "capitals"
+                    text = f"(differs from {split.show(other)} only in {difference}: macOS and Windows see one name)"
                     yield Finding("case-collision", "error", split.show(name), text, "rename or merge them")
 
 
@@ -166,8 +166,8 @@ def numeric_order(report: DatasetReport) -> Iterator[Finding]:
     natural = sorted(names, key=_numbers_apart)
     if names != natural:
         order = ", ".join(names[:4])
-        text = f"(classes are sorted by name, which gives {order} …, not by number: index and name differ)"
-        fix = f"use the class names, or name them 01, 02 …: {natural[0]} first"
+        text = f"(classes are sorted by name, which gives {order} …, not by number: indices and names differ)"
+        fix = f"use class names instead of indices, or rename the classes 01, 02 …, with {natural[0]} first"
         yield Finding("numeric-order", "warning", ".", text, fix)
 
 
@@ -177,7 +177,7 @@ def _numbers_apart(name: str) -> list[str | int]:
 
 
 def awkward_names(report: DatasetReport) -> Iterator[Finding]:
-    text = "that shells, CSV or HTML would trip over"
+    text = "that shells, CSV or HTML may misread"
     for split in report.splits.values():
         for class_name, pictures in split.classes.items():
             fix = "letters, digits, . _ and - are safe everywhere"
@@ -186,8 +186,8 @@ def awkward_names(report: DatasetReport) -> Iterator[Finding]:
             names = [picture.name for picture in pictures]
             bad = [n for n in names if AWKWARD.search(n.split("/", 1)[1]) or printable(n) != n]
             if bad:
-                many = f"({len(bad)} file name{'s' * (len(bad) > 1)} {text})"
-                yield Finding("name", "info", split.show(bad[0]), many, fix)
+                message = f"({len(bad)} file name{'s' * (len(bad) > 1)} {text})"
+                yield Finding("name", "info", split.show(bad[0]), message, fix)
 
 
 RULES = [stray_folders, empty_classes, wrong_level, class_count, class_names_differ, same_folder, nested_folders]

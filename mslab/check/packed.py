@@ -1,6 +1,6 @@
-"""A packed split: a folder with pack.json and shards, as `mslab data pack` writes it. Its images were checked then.
+"""A packed split: a folder with pack.json and shards, written by `mslab data pack`, which checked the images.
 
-Sizes are compared always, contents (sha256) where asked for, both before MindSpore opens a shard. No MindSpore here.
+Sizes are always compared, contents (sha256) on request, both before MindSpore opens a shard. No MindSpore here.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from mslab.errors import DatasetError
 
 NAME = "pack.json"
 SCHEMA = 1
-INDEX = ".db"  # MindRecord's index lies beside its shard under the shard's name with this
+INDEX = ".db"  # suffix of MindRecord's index, which is beside its shard under the same name
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class PackPart:
 
 @dataclass(frozen=True)
 class Pack:
-    """What pack.json says. The images lie in the shards one after the other, sorted by class, then by name."""
+    """Content of pack.json. The shards contain the images one after the other, sorted by class, then by name."""
 
     class_names: list[str]  # in index order
-    counts: list[int]  # images of each class; that is every image's label
-    pixels: int  # of all images together: width times height
-    fingerprint: str  # of the images: equal for another number of shards
+    counts: list[int]  # images of each class, which gives every image's label
+    pixels: int  # width times height, summed over all images
+    fingerprint: str  # of the images; the same for any number of shards
     parts: list[PackPart]  # shard, its index, the next shard …
 
     @property
@@ -49,50 +49,50 @@ def is_pack(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Pack:
-    """pack.json's content. Raises DatasetError where it cannot be used."""
+    """Read pack.json. Raises DatasetError if it cannot be used."""
     try:
         content = json.loads((folder / NAME).read_text("utf-8"))
-        found = content["schema"]
-        if found == SCHEMA:
+        schema = content["schema"]
+        if schema == SCHEMA:
             return _pack(content)
-        problem = f"has schema {found!r}"
-        if type(found) is int and found > SCHEMA:
+        problem = f"has schema {schema!r}"
+        if type(schema) is int and schema > SCHEMA:
             raise DatasetError(
-                f"{folder / NAME} has schema {found}: a newer mslab wrote it.",
+                f"{folder / NAME} has schema {schema}: a newer mslab wrote it.",
                 expected=f"schema {SCHEMA}",
                 fix=f"update mslab, or pack the images with this one: mslab data pack ROOT --out {_other(folder)}",
             )
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    except ValueError as error:  # no JSON, no UTF-8, or of other content
-        problem = f"is no JSON that mslab data pack wrote: {error}"
+    except ValueError as error:  # not JSON, not UTF-8, or wrong content
+        problem = f"is not a file that mslab data pack wrote: {error}"
     except (KeyError, TypeError, RecursionError) as error:
-        problem = f"is no JSON that mslab data pack wrote: {type(error).__name__} {error}"
+        problem = f"is not a file that mslab data pack wrote: {type(error).__name__} {error}"
     raise DatasetError(
         f"{folder / NAME} {problem}.",
-        expected="the file as mslab data pack left it",
+        expected="the unchanged file from mslab data pack",
         fix=f"restore it, or pack again: mslab data pack ROOT --out {_other(folder)}",
     )
 
 
 def _pack(content: dict[str, Any]) -> Pack:
-    """Raises ValueError, KeyError or TypeError where something is not what it must be."""
+    """Validate the content. Raises ValueError, KeyError or TypeError if an entry is missing or wrong."""
     names, counts = content["class_names"], content["counts"]
     parts = [PackPart(**part) for part in content["parts"]]
     pack = Pack(names, counts, content["pixels"], content["fingerprint"], parts)
     plain = all(type(name) is str and name == Path(name).name for name in [*names, *(p.name for p in pack.parts)])
     if not plain or names != sorted(set(names)) or len(counts) != len(names):
-        raise ValueError("its names are none, or not sorted")
+        raise ValueError("its names are not plain file names, or not sorted")
     numbers = [*counts, pack.pixels, *(part.size for part in pack.parts)]
     if any(type(number) is not int or number < 1 for number in numbers):
-        raise ValueError("a number in it is none, or below 1")
+        raise ValueError("one of its numbers is not an integer of at least 1")
     if type(pack.fingerprint) is not str or [p.name for p in pack.parts[1::2]] != [s + INDEX for s in pack.shards]:
-        raise ValueError("it names no shards with their indices")
+        raise ValueError("its parts are not shards, each with its index")
     return pack
 
 
 def verify(folder: Path, pack: Pack, deep: bool, progress: Callable[[int, int], None] | None = None) -> None:
-    """DatasetError that names every part which is missing, of another size or, where `deep`, of another content."""
+    """Raise DatasetError that names every part that is missing, has another size or, if `deep`, another content."""
     wrong: list[tuple[str, str]] = []
     for done, part in enumerate(pack.parts, 1):
         path = folder / part.name
@@ -101,9 +101,9 @@ def verify(folder: Path, pack: Pack, deep: bool, progress: Callable[[int, int], 
             if size != part.size:
                 wrong.append((part.name, f"has {size} bytes, not {part.size}: {'cut off' * (size < part.size)}"))
             elif deep and sha256(path) != part.sha256:
-                wrong.append((part.name, "has another content than when it was written"))
+                wrong.append((part.name, "has other content than when it was written"))
         except FileNotFoundError:
-            wrong.append((part.name, "is missing" + ", the index of its shard" * part.name.endswith(INDEX)))
+            wrong.append((part.name, "is missing" + " (the index of a shard)" * part.name.endswith(INDEX)))
         except OSError as error:
             wrong.append((part.name, f"cannot be read: {error.strerror}"))
         if deep and progress:
@@ -120,13 +120,13 @@ def verify(folder: Path, pack: Pack, deep: bool, progress: Callable[[int, int], 
 
 
 def _other(folder: Path) -> Path:
-    """A name for a pack in place of the one that this folder is, or is a split of."""
+    """A name for a pack that replaces this folder, or its parent if this is a split of a pack."""
     top = folder.parent if folder.name in ("train", "val", "test") else folder
     return top.with_name(f"{top.name}-again")
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, hexadecimal, read in blocks."""
+    """sha256 of a file's content, hexadecimal, read in blocks."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

@@ -1,4 +1,4 @@
-"""--fix, --convert and --undo: what is wrong is moved to ROOT.quarantine/, never deleted, and a log leads it back."""
+"""--fix, --convert and --undo: move bad files to ROOT.quarantine/, delete nothing, and log each move for --undo."""
 
 import hashlib
 import json
@@ -13,59 +13,59 @@ from mslab.check.records import Finding, printable
 from mslab.check.report import DatasetReport
 from mslab.errors import DatasetError
 
-# one line a move: {"from", "to", "why"}, and {"copy", "sha256"} where a converted copy took its place
+# one line per move: {"from", "to", "why"}, with {"copy", "sha256"} if a converted copy replaces the file
 LOG = "log.jsonl"
 MOVED = {"stray-folder", "nested-folder", "symlink", "permission", "zero-byte", "unreadable", "truncated", "bomb"}
 MOVED |= {"format", "timeout", "crash", "decoder", "split-leak", "duplicate"}
 CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation"}
 
-Move = tuple[Path, Path, Finding, bool]  # from, to, why, whether a converted copy takes its place
+Move = tuple[Path, Path, Finding, bool]  # from, to, finding, whether a converted copy replaces the file
 
 
-def quarantine_of(root: Path) -> Path:
+def quarantine_folder(root: Path) -> Path:
     return root.with_name(root.name + ".quarantine")
 
 
-def planned(report: DatasetReport, convert: bool = False) -> list[Move]:
-    """What is to be moved, each file once. Nothing is touched.
+def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
+    """The moves to make, each file once. Changes nothing.
 
-    Raises DatasetError where a class would be left without images.
+    Raises DatasetError if a class would be left without images.
     """
-    root = Path(os.path.abspath(report.root))  # noqa: PTH100  (links stay as they are)
+    root = Path(os.path.abspath(report.root))  # noqa: PTH100  (links are not resolved)
     chosen: dict[Path, tuple[Finding, bool]] = {}
     for finding in report.findings:
-        if finding.place is None or finding.severity == "info":
+        if finding.location is None or finding.severity == "info":
             continue
         rewritten = convert and finding.code in CONVERTED
         if rewritten or finding.code in MOVED:
-            place = Path(os.path.abspath(finding.place))  # noqa: PTH100
-            earlier = chosen.get(place)
-            # what cannot be loaded is moved even if something else about it could be converted
-            chosen[place] = (finding, rewritten) if earlier is None or earlier[1] > rewritten else earlier
-    lost = {place for place, (_, rewritten) in chosen.items() if not rewritten}
+            path = Path(os.path.abspath(finding.location))  # noqa: PTH100
+            earlier = chosen.get(path)
+            # a file that cannot be loaded is moved even if another finding about it asks for a conversion
+            chosen[path] = (finding, rewritten) if earlier is None or earlier[1] > rewritten else earlier
+    lost = {path for path, (_, rewritten) in chosen.items() if not rewritten}
     for split in report.splits.values():
         for name, pictures in split.classes.items():
-            places = {Path(os.path.abspath(split.root / picture.name)) for picture in pictures}  # noqa: PTH100
-            if places and places <= lost:
+            paths = {Path(os.path.abspath(split.root / picture.name)) for picture in pictures}  # noqa: PTH100
+            if paths and paths <= lost:
                 raise DatasetError(
-                    f"{split.root / name} would be left without images: --fix would move all {len(places)}.",
-                    expected="at least one good image a class",
+                    f"{split.root / name} would be left without images: --fix would move all {len(paths)}.",
+                    expected="at least one usable image per class",
                     fix="replace these images, or remove the class yourself"
                     + "; --convert may save some" * (not convert),
                 )
-    home, moves, taken = quarantine_of(root), [], set()
-    for place, (finding, rewritten) in chosen.items():
-        target = home / place.relative_to(root)
-        while target.exists() or target.is_symlink() or target in taken:
+    home, moves, reserved = quarantine_folder(root), [], set()
+    for source, (finding, rewritten) in chosen.items():
+        target = home / source.relative_to(root)
+        while target.exists() or target.is_symlink() or target in reserved:
             target = target.with_name(target.name + "_")
-        taken.add(target)
-        moves.append((place, target, finding, rewritten))
+        reserved.add(target)
+        moves.append((source, target, finding, rewritten))
     return moves
 
 
 def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
-    """Do what planned() says; yields a line for each move. The log is written first, so that a kill is undone, too."""
-    moves = planned(report, convert)
+    """Carry out plan_moves(); yields a line per move. Logs each move before making it, so --undo works after a kill."""
+    moves = plan_moves(report, convert)
     copies: dict[Path, tuple[Path, Path]] = {}
     try:
         _convert([source for source, _, _, rewritten in moves if rewritten], copies)
@@ -76,17 +76,17 @@ def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
 
 
 def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tuple[Path, Path]]) -> Iterator[str]:
-    home = quarantine_of(Path(os.path.abspath(report.root)))  # noqa: PTH100
+    home = quarantine_folder(Path(os.path.abspath(report.root)))  # noqa: PTH100
     for source, target, finding, rewritten in moves:
         entry = {"from": str(source), "to": str(target), "why": finding.code}
         copy = copies.get(source)
         if rewritten and copy is None:
-            continue  # it could not be converted after all; the next check says so
+            continue  # the conversion failed; the next check reports the file
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if copy:
-                partial, place = copy
-                entry |= {"copy": str(place), "sha256": hashlib.sha256(partial.read_bytes()).hexdigest()}
+                partial, final = copy
+                entry |= {"copy": str(final), "sha256": hashlib.sha256(partial.read_bytes()).hexdigest()}
             with (home / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
                 file.flush()
@@ -97,71 +97,71 @@ def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tupl
         except OSError as error:
             raise DatasetError(
                 f"{source} cannot be moved to {target}: {error.strerror or error}.",
-                expected="a data set, and a folder beside it, that can be written to",
-                fix=f"change the permissions of {source.parent}; what was moved already is in {home / LOG}",
+                expected="write permission for the data set and the folder beside it",
+                fix=f"change the permissions of {source.parent}; the moves made so far are in {home / LOG}",
             ) from None
-        kept = f"; converted copy: {copy[1].name}" if copy else ""
-        yield printable(f"moved {source} -> {target} ({finding.code}){kept}")
+        note = f"; converted copy: {copy[1].name}" if copy else ""
+        yield printable(f"moved {source} -> {target} ({finding.code}){note}")
 
 
 def _convert(sources: list[Path], copies: dict[Path, tuple[Path, Path]]) -> None:
-    """Fill `copies`: {file: (written copy, the name it gets)}."""
-    taken: set[Path] = set()
+    """Fill `copies`: {file: (written copy, final name)}."""
+    reserved: set[Path] = set()
     for index, answer in ask("convert", sources):
         if "copy" in answer:
             source = sources[index]
-            place, number = source.with_suffix(answer["suffix"]), 1
-            while (place.exists() and place != source) or place in taken:
+            final, number = source.with_suffix(answer["suffix"]), 1
+            while (final.exists() and final != source) or final in reserved:
                 number += 1
-                place = source.with_name(f"{source.stem}-{number}{answer['suffix']}")
-            taken.add(place)
-            copies[source] = Path(answer["copy"]), place
+                final = source.with_name(f"{source.stem}-{number}{answer['suffix']}")
+            reserved.add(final)
+            copies[source] = Path(answer["copy"]), final
 
 
 def undo(root: Path) -> Iterator[str]:
-    """Move everything in ROOT.quarantine/ back, the last first; yields a line for each.
+    """Move everything in ROOT.quarantine/ back, the last move first; yields a line per move.
 
-    Raises DatasetError where there is nothing to undo. Never overwrites: what cannot go back stays in quarantine, and
-    in its log.
+    Raises DatasetError if there is nothing to undo. Never overwrites: a file that cannot go back stays in the
+    quarantine and in its log.
     """
-    home = quarantine_of(Path(os.path.abspath(root)))  # noqa: PTH100
+    home = quarantine_folder(Path(os.path.abspath(root)))  # noqa: PTH100
     log = home / LOG
     if not log.is_file():
         raise DatasetError(
-            f"There is nothing to undo: no {log}.",
-            expected="the quarantine that mslab check ROOT --fix made beside ROOT",
-            fix="give the ROOT that --fix was called with",
+            f"There is nothing to undo: {log} does not exist.",
+            expected="the quarantine folder that mslab check ROOT --fix makes beside ROOT",
+            fix="use the same ROOT as for --fix",
         )
     entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     left = []
     for entry in reversed(entries):
-        said = _back(entry)
-        if said.startswith("left"):
+        result = _move_back(entry)
+        if result.startswith("left"):
             left.append(entry)
-        yield printable(said)
+        yield printable(result)
     if left:
         log.write_text("".join(json.dumps(entry) + "\n" for entry in reversed(left)), encoding="utf-8")
         return
     log.unlink()
     for folder, _, _ in os.walk(home, topdown=False):
-        with suppress(OSError):  # not empty: something was put there by hand
+        with suppress(OSError):  # not empty: it contains files that mslab did not move
             Path(folder).rmdir()
 
 
-def _back(entry: dict[str, str]) -> str:
-    """Undo one move. Returns what was done; it begins with "left" where nothing could be."""
+def _move_back(entry: dict[str, str]) -> str:
+    """Undo one move. Returns a message, which starts with "left" if the file could not be moved back."""
     source, target = Path(entry["from"]), Path(entry["to"])
     if not (target.exists() or target.is_symlink()):
-        return f"nothing at {target}: it had not been moved, or was taken from there"
+        return f"nothing at {target}: it was never moved, or was removed since"
     if "copy" in entry:
         copy = Path(entry["copy"])
         if copy.is_file():
             if hashlib.sha256(copy.read_bytes()).hexdigest() != entry["sha256"]:
-                return f"left {target}: its converted copy {copy} was changed since"
+                return f"left {target}: its converted copy {copy} has changed since"
             copy.unlink()
         copy.with_name(source.name + ".partial").unlink(missing_ok=True)
     if source.exists() or source.is_symlink():
-        return f"left {target}: there is another {source} now"
+        return f"left {target}: {source} exists again"
     source.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(target, source)
     return f"moved back {target} -> {source}"

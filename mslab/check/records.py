@@ -1,4 +1,4 @@
-"""What lies on disk and what is wrong with it: splits, image files, findings."""
+"""Records of the data check: findings, image files, splits."""
 
 import sys
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ SEVERITIES = ("error", "warning", "info")  # the first stops training
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or worth knowing.
+    """One problem, or one fact worth knowing.
 
-    `path` is relative to the root, with "/"; `message` says what it would have done to training; `place` is where it
-    lies, for those that --fix moves.
+    `path` is relative to the root, with "/"; `message` explains the effect on training; `location` is the path on disk
+    if --fix or --convert may act on it.
     """
 
     code: str
@@ -23,7 +23,7 @@ class Finding:
     path: str
     message: str
     fix: str
-    place: Path | None = None
+    location: Path | None = None
 
     def to_dict(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ("code", "severity", "path", "message", "fix")}
@@ -31,13 +31,13 @@ class Finding:
 
 @dataclass(slots=True)
 class ImageRecord:
-    """One image file and what a worker saw in it. A data set holds many: no dicts, no Path objects."""
+    """One image file and a worker's results for it. A data set has many, so there are no dicts or Path objects."""
 
     name: str  # relative to the split's folder, with "/": "Agaricus/0001.jpg"
     size: int  # bytes
     stamp: str  # times of its last changes, for the cache
-    code: str = ""  # why it cannot be loaded: a finding's code; "" where it was
-    said: str = ""  # and in words
+    code: str = ""  # a finding's code if it cannot be loaded, else ""
+    problem: str = ""  # the message for that code
     format: str = ""  # Pillow's name: JPEG, PNG …
     mode: str = ""  # Pillow's name: RGB, L …
     width: int = 0
@@ -48,8 +48,8 @@ class ImageRecord:
     brightness: float = 0.0  # mean grey, 0 to 255
     sha256: bytes = b""  # of the file
     thumbnail: bytes = b""  # digest of the grey thumbnail: equal pixels have equal ones
-    phash: bytes = b""  # perceptual hash, 8 bytes; empty where it was not asked for
-    pixels: bytes = b""  # digest of the decoded pixels, only where another image has the same thumbnail
+    phash: bytes = b""  # perceptual hash, 8 bytes; empty if it was not computed
+    pixels: bytes = b""  # digest of the decoded pixels, only if another image has the same thumbnail
 
     @property
     def class_name(self) -> str:
@@ -57,30 +57,30 @@ class ImageRecord:
 
     @property
     def same(self) -> bytes:
-        """Equal for equal pixels."""
+        """A digest that is equal for equal pixels."""
         return self.pixels or self.sha256
 
 
-def shared(value: Any) -> Any:
-    """The same text object for equal texts, such as "JPEG": a hundred bytes an image less."""
+def interned(value: Any) -> Any:
+    """One string object for equal strings, such as "JPEG": saves a hundred bytes per image."""
     return sys.intern(value) if type(value) is str else value
 
 
 @dataclass
 class Split:
-    """One folder of class folders, as it lies on disk."""
+    """One folder of class folders, as it is on disk."""
 
-    name: str  # train, val, test, or "" where the data set is one split
+    name: str  # train, val, test, or "" if the data set is one split
     root: Path
-    prefix: str = ""  # of its findings' paths: "train/", or "" where the split is the root
+    prefix: str = ""  # of its findings' paths: "train/", or "" if the split is the root
     classes: dict[str, list[ImageRecord]] = field(default_factory=dict)  # visible folder -> its images, sorted by name
     strays: list[str] = field(default_factory=list)  # hidden or junk folders beside the classes
     nested: list[str] = field(default_factory=list)  # folders inside class folders
     loose: list[str] = field(default_factory=list)  # files beside the class folders
-    left_out: list[str] = field(default_factory=list)  # files in class folders that are no images
-    links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> why
-    closed: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> why
-    pack: Pack | None = None  # of a packed split, whose pictures are rows of its shards: "Agaricus/17"
+    left_out: list[str] = field(default_factory=list)  # files in class folders that are not images
+    links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> reason
+    unreadable: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> reason
+    pack: Pack | None = None  # if the split is packed; its pictures are then rows of the shards: "Agaricus/17"
 
     @property
     def pictures(self) -> list[ImageRecord]:
@@ -88,11 +88,11 @@ class Split:
 
     @property
     def pixels(self) -> int:
-        """Width times height of all images together; of part of a pack, at most that."""
+        """Width times height, summed over all images; an upper bound for part of a pack."""
         return self.pack.pixels if self.pack else sum(picture.width * picture.height for picture in self.pictures)
 
     def show(self, name: str = "") -> str:
-        """A path as findings write it: always text that can be printed, whatever bytes the name has."""
+        """A path as findings show it: printable, even if the name is not valid UTF-8."""
         return printable(f"{self.prefix}{name}") or "."
 
     @property

@@ -1,4 +1,4 @@
-"""What a check found, in one object that training, packing and the command line ask; it says itself in words."""
+"""The result of a check, used by training, packing and the command line. It prints itself as text."""
 
 import hashlib
 import html
@@ -11,8 +11,8 @@ from typing import Any
 from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.errors import DatasetError
 
-SHOWN = 5  # findings of one code that a message lists
-TABLED = 100  # findings that a notebook's table lists
+MAX_LISTED = 5  # findings listed per code in a message
+MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
 
 
 def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
@@ -24,21 +24,21 @@ def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]
 
 @dataclass
 class DatasetReport:
-    """What check_dataset found. `.ok` is False where an error would stop training; print it to read it."""
+    """Result of check_dataset. `.ok` is False if an error would stop training; print the report to read it."""
 
     root: Path
     splits: dict[str, Split]
-    class_num: int | None = None  # what was asked for
-    image_size: int | None = None  # pixels, the crop that training takes
+    class_num: int | None = None  # the expected number of classes
+    image_size: int | None = None  # pixels, the crop in training
     batch_size: int | None = None
-    skip_content: bool = False  # the rules that compare images were left out
+    skip_content: bool = False  # the rules that compare images were skipped
     complete: bool = True  # False after Ctrl-C
     findings: list[Finding] = field(default_factory=list)
-    beside: list[str] = field(default_factory=list)  # folders beside train, val and test that are none of them
+    beside: list[str] = field(default_factory=list)  # other folders beside train, val and test
 
     @property
     def class_names(self) -> list[str]:
-        """Index order, fixed here: sorted by name."""
+        """In index order, which is defined here: sorted by name."""
         return sorted({name for split in self.splits.values() for name in split.classes})
 
     @property
@@ -62,7 +62,7 @@ class DatasetReport:
     def fingerprint(self) -> str:
         """sha256 over every image's path in its split, size and content; "" while there are errors.
 
-        Of a pack: over the fingerprint that its images had, and the rows that are used.
+        For a pack: over the stored fingerprint of its images and the rows in use.
         """
         if not self.ok:
             return ""
@@ -76,7 +76,7 @@ class DatasetReport:
         return digest.hexdigest()
 
     def samples(self, split: str) -> tuple[list[Path], list[int]]:
-        """The files that passed and their class indices, sorted by class, then by name.
+        """The files that passed the check and their class indices, sorted by class, then by name.
 
         A pack has no files; data.sources.images_of reads its rows.
         """
@@ -85,17 +85,17 @@ class DatasetReport:
         return [path for path, _ in rows], [label for _, label in rows]
 
     def home(self, split: Split) -> Path:
-        """The folder to name in `mslab check`: the root where it holds this split under its own name."""
+        """The folder to pass to `mslab check`: the root if it contains this split under its own name."""
         usual = len(self.splits) == 1 or split.prefix == f"{split.name}/"
         return self.root if usual else split.root
 
     def move(self, split: Split) -> str:
-        """The fix of what --fix moves."""
+        """The fix for findings that --fix moves."""
         home = self.home(split)
         return f"mslab check {shlex.quote(str(home))} --fix    moves it to {home}.quarantine/"
 
     def convert(self, split: Split) -> str:
-        """The fix of what --convert rewrites."""
+        """The fix for findings that --convert rewrites."""
         home = shlex.quote(str(self.home(split)))
         return f"mslab check {home} --convert    puts an upright RGB copy in its place"
 
@@ -113,27 +113,27 @@ class DatasetReport:
             "fingerprint": self.fingerprint,
         }
 
-    def raise_errors(self, says: str = "") -> None:
-        """DatasetError that lists every error; nothing where there is none. `says`: "x.yaml says class_num: 9"."""
+    def raise_errors(self, setting: str = "") -> None:
+        """Raise DatasetError that lists every error, if there is any. `setting`: "x.yaml says class_num: 9"."""
         if self.ok:
             return
         miscounted = {finding.path.rstrip("/") for finding in self.errors if finding.code == "class-count"}
         wrong = [s for s in self.splits.values() if s.strays or s.title in miscounted]
         what = "; ".join(f"{s.root} has {len(s.classes) + len(s.strays)} class folders" for s in wrong)
-        what = f"{what}{', ' * bool(says)}{says}" if wrong else f"{self.root} cannot be trained on"
+        what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be used for training"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
         rows = []
         for _, code, same in by_code(self.errors):
-            rows += [(code, f"{finding.path} {finding.message}") for finding in same[:SHOWN]]
-            rows += [(code, f"… and {len(same) - SHOWN} more")] * (len(same) > SHOWN)
+            rows += [(code, f"{finding.path} {finding.message}") for finding in same[:MAX_LISTED]]
+            rows += [(code, f"… and {len(same) - MAX_LISTED} more")] * (len(same) > MAX_LISTED)
         raise DatasetError(
             f"{what}.",
             details=rows,
-            expected="one folder a class, holding only image files, the same classes in every split",
+            expected="one folder per class, with only image files in it, and the same classes in every split",
             fix="\n".join(list(fixes)[:6]),
         )
 
-    # --- in words -----------------------------------------------------------------------------------------------------
+    # --- as text ------------------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
         """ "2 errors (stray-folder, format), 1 warning", or "nothing found"."""
@@ -141,15 +141,15 @@ class DatasetReport:
         for severity in SEVERITIES:
             codes = [finding.code for finding in self.findings if finding.severity == severity]
             if codes:
-                word = severity if severity == "info" or len(codes) == 1 else severity + "s"
-                parts.append(f"{len(codes)} {word} ({', '.join(dict.fromkeys(codes))})")
+                label = severity if severity == "info" or len(codes) == 1 else severity + "s"
+                parts.append(f"{len(codes)} {label} ({', '.join(dict.fromkeys(codes))})")
         text = ", ".join(parts) or "nothing found"
-        return text if self.complete else f"stopped before all images were seen; so far: {text}"
+        return text if self.complete else f"stopped before all images were loaded; so far: {text}"
 
     def brief(self) -> str:
-        """What is there and what was found, in a few lines."""
-        where = f"; mslab check {shlex.quote(str(self.root))} lists them" if self.findings else ""
-        return "\n".join([*self._contents(), f"data check: {self.summary()}{where}"])
+        """The data and the findings, in a few lines."""
+        hint = f"; mslab check {shlex.quote(str(self.root))} lists them" if self.findings else ""
+        return "\n".join([*self._contents(), f"data check: {self.summary()}{hint}"])
 
     def _contents(self) -> list[str]:
         lines = [f"{printable(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
@@ -159,12 +159,12 @@ class DatasetReport:
         return lines
 
     def __str__(self) -> str:
-        """What is there and the first findings of each code, with their fixes."""
+        """The data and the first findings of each code, with their fixes."""
         lines = self._contents()
         for severity, code, same in by_code(self.findings):
             lines += ["", f"{severity}  {code}  ({len(same)})"]
-            lines += [f"    {finding.path}  {finding.message}" for finding in same[:SHOWN]]
-            lines += [f"    … and {len(same) - SHOWN} more"] * (len(same) > SHOWN)
+            lines += [f"    {finding.path}  {finding.message}" for finding in same[:MAX_LISTED]]
+            lines += [f"    … and {len(same) - MAX_LISTED} more"] * (len(same) > MAX_LISTED)
             fixes = list(dict.fromkeys(finding.fix for finding in same))
             lines += [f"    fix  {fix}" for fix in fixes[:2]] + ["    fix  …"] * (len(fixes) > 2)
         return "\n".join([*lines, "", self.summary()])
@@ -173,9 +173,9 @@ class DatasetReport:
         """A notebook's table of the findings."""
         rows = "".join(
             "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in finding.to_dict().values()) + "</tr>"
-            for finding in self.findings[:TABLED]
+            for finding in self.findings[:MAX_TABLE_ROWS]
         )
-        more = f"<p>… and {len(self.findings) - TABLED} more</p>" if len(self.findings) > TABLED else ""
+        more = f"<p>… and {len(self.findings) - MAX_TABLE_ROWS} more</p>" if len(self.findings) > MAX_TABLE_ROWS else ""
         head = "".join(f"<th>{name}</th>" for name in ("code", "severity", "path", "message", "fix"))
         sizes = ", ".join(f"{name or 'images'} {sum(row.values())}" for name, row in self.counts.items())
         title = f"{printable(str(self.root))}: {len(self.class_names)} classes, {sizes}; {self.summary()}"

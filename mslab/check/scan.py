@@ -1,4 +1,4 @@
-"""A folder as it lies on disk -> Split. Nothing is opened here, and no folder deeper than a class is entered."""
+"""List a folder on disk -> Split. No file is opened, and no folder deeper than a class is entered."""
 
 import os
 import stat
@@ -9,19 +9,19 @@ from pathlib import Path
 from mslab.check import packed
 from mslab.check.records import ImageRecord, Split
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}  # what MindSpore's decoder takes
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}  # that MindSpore's decoder accepts
 OTHER_SUFFIXES = {".gif", ".webp", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".tga", ".ico", ".psd", ".svg"}
 JUNK = {"__macosx", "@eadir", "lost+found", "kernel_meta", "somas_meta", "__pycache__", "$recycle.bin"}
 JUNK |= {"system volume information"}
 
 
 def is_junk(name: str) -> bool:
-    """A folder that tools leave behind: hidden, or of a known name, such as MindSpore's rank_0."""
+    """Whether tools leave such a folder behind: it is hidden, or has a known name, such as MindSpore's rank_0."""
     return name.startswith(".") or name.lower() in JUNK or (name.startswith("rank_") and name[5:].isdigit())
 
 
 def is_image(name: str) -> bool:
-    """By its name; whether it can be loaded is seen later."""
+    """Whether the name is that of an image; loading it comes later."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES | OTHER_SUFFIXES  # noqa: PTH122
 
 
@@ -30,8 +30,8 @@ def scan(name: str, root: Path, prefix: str, boundary: Path) -> Split:
     split = Split(name, root, prefix)
     inside = os.path.realpath(boundary)
     for entry in entries(split, ""):
-        if entry.is_symlink() and (why := link_trouble(entry.path, inside)):
-            split.links[entry.name] = why
+        if entry.is_symlink() and (reason := link_problem(entry.path, inside)):
+            split.links[entry.name] = reason
         elif not entry.is_dir():
             split.loose.append(entry.name)
         elif is_junk(entry.name):
@@ -42,49 +42,49 @@ def scan(name: str, root: Path, prefix: str, boundary: Path) -> Split:
 
 
 def scan_pack(name: str, folder: Path, prefix: str, deep: bool, progress: Callable[[int, int], None] | None) -> Split:
-    """The packed split in `folder`; its pictures are rows of the shards. Raises DatasetError where a part is wrong."""
+    """The packed split in `folder`; its pictures are rows of the shards. Raises DatasetError if a part is wrong."""
     pack = packed.read(folder)
     packed.verify(folder, pack, deep, progress)
-    ends = list(accumulate(pack.counts))
+    stops = list(accumulate(pack.counts))
     classes = {
-        class_name: [ImageRecord(f"{class_name}/{row}", 0, "") for row in range(end - count, end)]
-        for class_name, count, end in zip(pack.class_names, pack.counts, ends, strict=True)
+        class_name: [ImageRecord(f"{class_name}/{row}", 0, "") for row in range(stop - count, stop)]
+        for class_name, count, stop in zip(pack.class_names, pack.counts, stops, strict=True)
     }
     return Split(name, folder, prefix, classes, pack=pack)
 
 
 def pictures(split: Split, class_name: str, inside: str) -> list[ImageRecord]:
-    """The class folder's images; what else lies there is noted in the split."""
-    found = []
+    """The class folder's images; everything else in it is recorded in the split."""
+    records = []
     for entry in entries(split, class_name):
         name = f"{class_name}/{entry.name}"
-        if entry.is_symlink() and (why := link_trouble(entry.path, inside)):
-            split.links[name] = why
+        if entry.is_symlink() and (reason := link_problem(entry.path, inside)):
+            split.links[name] = reason
         elif entry.is_dir():
             split.nested.append(name)
         elif not is_image(entry.name):
             split.left_out.append(name)
         else:
-            known = entry.stat()
-            picture = ImageRecord(name, known.st_size, f"{known.st_mtime_ns}-{known.st_ctime_ns}")
-            if not stat.S_ISREG(known.st_mode):
-                picture.code, picture.said = "unreadable", "no regular file but a pipe or a device"
-            found.append(picture)
-    return found
+            status = entry.stat()
+            picture = ImageRecord(name, status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
+            if not stat.S_ISREG(status.st_mode):
+                picture.code, picture.problem = "unreadable", "not a regular file but a pipe or a device"
+            records.append(picture)
+    return records
 
 
 def entries(split: Split, name: str) -> list[os.DirEntry]:
-    """What is in a folder of the split, sorted by name; a folder that cannot be read is noted."""
+    """The entries of a folder of the split, sorted by name; an unreadable folder is recorded in the split."""
     try:
-        with os.scandir(split.root / name) as found:
-            return sorted(found, key=lambda entry: entry.name)
+        with os.scandir(split.root / name) as listing:
+            return sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
-        split.closed[name] = error.strerror or str(error)
+        split.unreadable[name] = error.strerror or str(error)
         return []
 
 
-def link_trouble(path: str, inside: str) -> str:
-    """Why a symbolic link is not followed: "broken", "loop", "leaves", or ""."""
+def link_problem(path: str, inside: str) -> str:
+    """Reason not to follow a symbolic link: "broken", "loop", "leaves", or "" to follow it."""
     try:
         target = os.path.realpath(path, strict=True)
     except FileNotFoundError:
@@ -96,5 +96,5 @@ def link_trouble(path: str, inside: str) -> str:
     return "loop" if Path(os.path.realpath(Path(path).parent)).is_relative_to(target) else ""
 
 
-def holds_images(folder: Path) -> bool:
+def contains_images(folder: Path) -> bool:
     return any(is_image(path.name) for path in folder.iterdir() if path.is_file())

@@ -1,4 +1,4 @@
-"""The data that a run's settings name, checked as training will take it."""
+"""Check of the data that a run's settings name, as training will read it."""
 
 from mslab.check.dataset import Progress, check_dataset
 from mslab.check.report import DatasetReport
@@ -7,7 +7,7 @@ from mslab.errors import DatasetError
 
 
 def report_of(settings: Settings, skip_content: bool = False, progress: Progress | None = None) -> DatasetReport:
-    """The report of the data that the settings name, errors and all."""
+    """The report on the data that the settings name; it may contain errors."""
     return check_dataset(
         settings.train_data,
         settings.val_data,
@@ -19,24 +19,24 @@ def report_of(settings: Settings, skip_content: bool = False, progress: Progress
     )
 
 
-def checked(
+def check_or_raise(
     settings: Settings,
     report: DatasetReport | None = None,
     skip_content: bool = False,
-    where: str = "the config",
+    source: str = "the config",
     progress: Progress | None = None,
 ) -> DatasetReport:
-    """The data's report, without errors. Checks where the caller has not. `where`: what to call the settings.
+    """The report on the data, guaranteed to be without errors. Checks the data if `report` is None.
 
-    Raises DatasetError.
+    `source` names the settings in messages. Raises DatasetError.
     """
     report = report or report_of(settings, skip_content, progress)
-    report.raise_errors(f"{where} says class_num: {settings.class_num}")
-    found = len(report.class_names)
-    if found != settings.class_num:  # a report made without class_num
+    report.raise_errors(f"{source} says class_num: {settings.class_num}")
+    count = len(report.class_names)
+    if count != settings.class_num:  # a report made without class_num
         raise DatasetError(
-            f"{report.root} has {found} class folders, {where} says class_num: {settings.class_num}.",
+            f"{report.root} has {count} class folders, {source} says class_num: {settings.class_num}.",
             expected="class_num equal to the number of class folders",
-            fix=f"class_num: {found}, or other folders",
+            fix=f"class_num: {count}, or other folders",
         )
     return report

@@ -118,7 +118,7 @@ def check(
     from mslab.checkpoint import write_text
 
     def look() -> Any:
-        return checked(root, class_num=classes, image_size=size, cache=not no_cache, whole_packs=True)
+        return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True)
 
     for line in quarantine.undo(Path(root)) if undo else []:
         log.info(line)
@@ -128,7 +128,7 @@ def check(
         print_text(getattr(stop, "report", ""))
         raise
     if dry_run:
-        moves = quarantine.planned(report, convert)
+        moves = quarantine.plan_moves(report, convert)
         for source, target, finding, rewritten in moves:
             log.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
         log.info("%d to move; nothing was touched", len(moves))

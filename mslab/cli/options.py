@@ -141,7 +141,7 @@ def checked_data(config: str, settings: "Settings", skip_check: bool) -> "Datase
     devices.refuse(settings.device, devices.missing_driver(settings.device))  # before the data, which may take minutes
     with console.Meter(1) as meter:
         progress = meter.counted("loading images")
-        report = training_data.checked(settings, None, skip_check, config, progress)
+        report = training_data.check_or_raise(settings, None, skip_check, config, progress)
     log.info(report.brief())
     return report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mslab.check import DatasetReport, ImageRecord
 from mslab.check.content import near_pairs
-from mslab.check.images import each
+from mslab.check.images import loaded_images
 from mslab.data import seeding
 from mslab.data.placing import beside
 from mslab.errors import DatasetError
@@ -89,7 +89,7 @@ def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[s
 
 def look_alikes(report: DatasetReport) -> list[list[ImageRecord]]:
     """Every image in one group: those that are duplicates or near-duplicates of each other share it."""
-    pictures = [picture for _, picture in each(report)]
+    pictures = [picture for _, picture in loaded_images(report)]
     leader = list(range(len(pictures)))
 
     def find(index: int) -> int:

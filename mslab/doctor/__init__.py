@@ -1,1 +1,1 @@
-"""`mslab doctor`: what this machine is to mslab. Facts are gathered, a training is timed, rules judge (diagnosis)."""
+"""`mslab doctor`: whether this machine can train. Gathers facts, times a training step, applies rules (diagnosis)."""

@@ -1,6 +1,6 @@
-"""What this machine is to mslab: facts are gathered, a small training is timed, rules judge.
+"""Diagnosis of this machine: gather facts, time a small training step, apply the rules.
 
-`ok` speaks of the device that `device: auto` takes: false where training on it would fail or crawl.
+`ok` is about the device that `device: auto` chooses: false if training on it would fail or crawl.
 """
 
 from collections.abc import Callable
@@ -32,19 +32,19 @@ class Diagnosis:
         grid = empty_table("mslab doctor", ("", "", ""))
         grid.show_header = False
         for finding in self.findings:
-            told = (("expected", finding.expected), ("fix", finding.fix))
-            rows = [finding.text, *(f"{label:<8}  {text}" for label, text in told if text)]
+            parts = (("expected", finding.expected), ("fix", finding.fix))
+            rows = [finding.text, *(f"{label:<8}  {text}" for label, text in parts if text)]
             level = "" if finding.level == "ok" else finding.level
-            grid.add_row(level, finding.name, Text("\n".join(rows)))  # Text: as it is, no markup
+            grid.add_row(level, finding.name, Text("\n".join(rows)))  # Text: no markup
         counts = {level: sum(f.level == level for f in self.findings) for level in ("error", "warning")}
-        said = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
+        summary = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
         verdict = f"training works here, on the {self.facts.device}" if self.ok else "training would fail or crawl here"
-        return f"{render(grid)}\n{verdict}{f' ({said})' if said else ''}"
+        return f"{render(grid)}\n{verdict}{f' ({summary})' if summary else ''}"
 
 
 def diagnose(log: Callable[[str], None] = lambda text: None) -> Diagnosis:
-    """Look at everything; training is timed only where nothing else stands against it."""
-    log("looking at the machine, then timing a convolution and a small training step")
+    """Gather all facts. Training is timed only if no other rule reports an error."""
+    log("inspecting the machine, then timing a convolution and a small training step")
     facts = gather()
     if Diagnosis(facts, judge(facts)).ok:
         facts.speed, facts.trouble = time_training(facts.device)

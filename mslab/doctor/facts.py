@@ -1,4 +1,4 @@
-"""What this machine has, gathered in one place; nothing is judged here, and MindSpore is not imported."""
+"""Facts about this machine, gathered in one place. Nothing is judged here, and MindSpore is not imported."""
 
 import importlib.util
 import os
@@ -16,40 +16,40 @@ from mslab.runtime import cuda, devices, versions
 from mslab.runtime.versions import found, read
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
-LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in either of the two layouts
+LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in cgroup v2 and v1
 
 
 @dataclass
 class MachineFacts:
-    """What was seen; the rules look at nothing else. Sizes in bytes, times in seconds."""
+    """All that the rules read. Sizes in bytes, times in seconds."""
 
     python: str
-    mindspore: str  # "" where it is not installed
+    mindspore: str  # "" if it is not installed
     numpy: str
-    device: str  # that `device: auto` takes
-    refused: dict[str, str]  # better device -> why it is not taken
+    device: str  # that `device: auto` chooses
+    refused: dict[str, str]  # better device -> why it is not chosen
     environ: dict[str, str]  # those of VARIABLES that are set
     gpu_driver: bool
-    gpus: list[dict[str, str]]  # name, capability, driver of each, as nvidia-smi tells
-    cuda_release: str  # that CUDA_HOME's nvcc tells
+    gpus: list[dict[str, str]]  # name, capability, driver of each, from nvidia-smi
+    cuda_release: str  # that CUDA_HOME's nvcc reports
     libraries: list[cuda.Library]
-    ascend_driver: str  # its version, "?" where it is there and tells none, "" where there is none
-    cann: str  # "8.5"; "" where none is found
+    ascend_driver: str  # its version, "?" if it reports none, "" if there is no driver
+    cann: str  # "8.5"; "" if none is found
     cann_accepted: list[str]  # by this MindSpore
     cpu: str
     flags: str  # the CPU's instruction sets, as /proc/cpuinfo lists them
     cores: int
-    memory: int  # that a process can still have; 0 where that cannot be told
-    here: str  # where runs go
+    memory: int  # available to a process; 0 if unknown
+    here: str  # the folder for runs
     cache: str
-    free: dict[str, int]  # disk space of these two
-    unwritable: dict[str, str]  # of these two, those where nothing can be written -> why
-    speed: dict[str, float] = field(default_factory=dict)  # of timing.time_here()
-    trouble: str = ""  # why that could not be timed
+    free: dict[str, int]  # free disk space of these two
+    unwritable: dict[str, str]  # those of the two that cannot be written to -> why
+    speed: dict[str, float] = field(default_factory=dict)  # from timing.time_training()
+    trouble: str = ""  # why the speed could not be measured
 
 
 def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> MachineFacts:
-    """Everything but the speed. `root` is what lies above proc, sys, dev and usr."""
+    """Gather everything but the speed. `root` is the parent of proc, sys, dev and usr."""
     device, refused = devices.best_device()
     info = read(root / "proc/cpuinfo")
     folders = {"here": here or Path.cwd(), "cache": cuda.cache_folder(environ)}
@@ -73,55 +73,55 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         memory=memory(root),
         here=str(folders["here"]),
         cache=str(folders["cache"]),
-        free={str(folder): space(folder) for folder in folders.values()},
-        unwritable={str(folder): why for folder in folders.values() if (why := cannot_write(folder))},
+        free={str(folder): free_space(folder) for folder in folders.values()},
+        unwritable={str(folder): reason for folder in folders.values() if (reason := write_problem(folder))},
     )
 
 
 def gpus() -> list[dict[str, str]]:
     command = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in told.splitlines()]
+    rows = [[cell.strip() for cell in line.split(",")] for line in output.splitlines()]
     return [dict(zip(("name", "capability", "driver"), row, strict=True)) for row in rows if len(row) == 3]
 
 
 def ascend_driver(root: Path) -> str:
-    told = found(r"(?m)^Version=(.*)", read(root / "usr/local/Ascend/driver/version.info"))
-    return told or ("?" if (root / "dev/davinci_manager").exists() or (root / "dev/davinci0").exists() else "")
+    version = found(r"(?m)^Version=(.*)", read(root / "usr/local/Ascend/driver/version.info"))
+    return version or ("?" if (root / "dev/davinci_manager").exists() or (root / "dev/davinci0").exists() else "")
 
 
 def cann(environ: Mapping[str, str], root: Path) -> str:
-    """The version in the file that MindSpore reads, where CANN's set_env.sh says or in the usual folder."""
+    """CANN's version from the file that MindSpore reads, in the folder set by set_env.sh or the usual one."""
     homes = [environ[name] for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME") if environ.get(name)]
     homes.append(str(root / "usr/local/Ascend/ascend-toolkit/latest"))
     texts = (read(Path(home) / "compiler" / "version.info") for home in homes)
-    return next((told for text in texts if (told := found(r"(?m)^Version=(\d+\.\d+)", text))), "")
+    return next((version for text in texts if (version := found(r"(?m)^Version=(\d+\.\d+)", text))), "")
 
 
 def cann_accepted() -> list[str]:
-    """The versions that the installed MindSpore's own check lists; it only warns of others."""
-    spec = importlib.util.find_spec("mindspore")  # found, not imported
+    """The versions listed in the installed MindSpore's own check, which only warns about others."""
+    spec = importlib.util.find_spec("mindspore")  # located, not imported
     file = Path(str(spec.origin)).parent / "run_check" / "_check_version.py" if spec else Path("/nowhere")
     return re.findall(r"\d+\.\d+", found(r"class Ascend[\s\S]*?self\.version = \[(.*?)\]", read(file)))
 
 
 def memory(root: Path) -> int:
-    """What the machine still has, or its container may have, where that is less."""
+    """Available memory of the machine, or its container's limit if that is less."""
     sizes = [int(found(r"MemAvailable:\s*(\d+)", read(root / "proc/meminfo")) or 0) * 1024]
     sizes += [int(text) for name in LIMITS if (text := read(root / "sys/fs/cgroup" / name).strip()).isdigit()]
     return min((size for size in sizes if size), default=0)
 
 
-def space(folder: Path) -> int:
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free
+def free_space(folder: Path) -> int:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
-def cannot_write(folder: Path) -> str:
-    """Why nothing can be written there, or ""; found out by writing."""
+def write_problem(folder: Path) -> str:
+    """Try to write to the folder. Returns why that fails, or ""."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

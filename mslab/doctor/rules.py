@@ -1,4 +1,4 @@
-"""Rules about a machine. Each is a function of the facts that yields verdicts; adding one is adding it to RULES."""
+"""Rules about a machine. Each is a function of the facts that yields verdicts; to add one, add it to RULES."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from mslab.doctor.timing import PRODUCTS
 from mslab.runtime import cuda, devices, versions
 
 GIB = 2**30
-# Healthy, a convolution takes 1 to 2 times as long as its matrix product, and so does a training step, of its five. On
-# oneDNN's scalar reference kernel it takes over 100 times as long. Ten is far from both.
+# Normally a convolution takes 1 to 2 times as long as its matrix product, and a training step 1 to 2 times as long as
+# its five. On oneDNN's scalar reference kernel they take over 100 times as long. Ten is far from both.
 CRAWLS = 10
-HELD = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA that keep AVX-512 out
+SAFE_ISAS = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA without AVX-512
 MACHINE_CODE, PTX = ("6.0", "6.1", "7.0", "7.5", "8.0"), ("6.0", "8.6")  # capabilities in libcuda_ops.so.11, 2.8.0
 OLDEST_DRIVER = (450, 80)  # NVIDIA's, for programs of CUDA 11
 TOOLKIT = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
@@ -19,9 +19,9 @@ TOOLKIT = "source /usr/local/Ascend/ascend-toolkit/set_env.sh"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of the report, with what to do about it."""
+    """One line of the report, with its fix."""
 
-    level: str  # "error": training on the device taken fails or crawls; "warning"; "ok"
+    level: str  # "error": training on the chosen device fails or crawls; "warning"; "ok"
     name: str
     text: str
     expected: str = ""
@@ -29,34 +29,34 @@ class Verdict:
 
 
 def python(facts: MachineFacts) -> Iterator[Verdict]:
-    good = (3, 10) <= versions.release(facts.python)[:2] <= (3, 12)
-    fix = "" if good else "make the environment with python3.11"
-    yield Verdict("ok" if good else "error", "Python", facts.python, "" if good else "3.10 to 3.12", fix)
+    supported = (3, 10) <= versions.release(facts.python)[:2] <= (3, 12)
+    fix = "" if supported else "make the environment with python3.11"
+    yield Verdict("ok" if supported else "error", "Python", facts.python, "" if supported else "3.10 to 3.12", fix)
 
 
 def mindspore(facts: MachineFacts) -> Iterator[Verdict]:
-    expected, fix = "2.7 to 2.10; 2.8.0 is the one measured", "pip install mindspore==2.8.0"
+    expected, fix = "2.7 to 2.10; mslab is measured with 2.8.0", "pip install mindspore==2.8.0"
     if not facts.mindspore:
         yield Verdict("error", "MindSpore", "is not installed", expected, fix)
     elif not (2, 7) <= versions.release(facts.mindspore)[:2] <= (2, 10):
-        yield Verdict("error", "MindSpore", f"{facts.mindspore}: mslab was not made for it", expected, fix)
+        yield Verdict("error", "MindSpore", f"{facts.mindspore}: mslab does not support it", expected, fix)
     else:
         yield Verdict("ok", "MindSpore", facts.mindspore)
 
 
 def numpy(facts: MachineFacts) -> Iterator[Verdict]:
     if versions.release(facts.numpy) >= (2,):
-        text = f"{facts.numpy}: MindSpore's first addition dies of it, though its metadata allows it"
+        text = f"{facts.numpy}: MindSpore crashes at its first addition with it, although its metadata allows it"
         yield Verdict("error", "NumPy", text, "1.x", "pip install 'numpy<2'")
     else:
         yield Verdict("ok", "NumPy", facts.numpy)
 
 
 def device(facts: MachineFacts) -> Iterator[Verdict]:
-    yield Verdict("ok", "device", f"{facts.device}: what device: auto takes here")
+    yield Verdict("ok", "device", f"{facts.device}: chosen by device: auto")
     for name, reason in facts.refused.items():
         driver = not reason.startswith(devices.NO_DRIVER)
-        yield Verdict("warning" if driver else "ok", name, f"not taken: {reason}")
+        yield Verdict("warning" if driver else "ok", name, f"not chosen: {reason}")
 
 
 def gpu_libraries(facts: MachineFacts) -> Iterator[Verdict]:
@@ -70,12 +70,12 @@ def gpu_libraries(facts: MachineFacts) -> Iterator[Verdict]:
         text = "\n  ".join([text, *missing])
         yield Verdict("error" if facts.device == "gpu" else "warning", "CUDA", text, expected, fix)
     else:
-        yield Verdict("ok", "CUDA", f"{facts.cuda_release} in {home}, all libraries found")
+        yield Verdict("ok", "CUDA", f"{facts.cuda_release} in {home}, all libraries present")
 
 
 def gpu_kernels(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.gpu_driver and not facts.gpus:
-        yield Verdict("ok", "GPU", "there is a driver, but nvidia-smi does not tell of a GPU")
+        yield Verdict("ok", "GPU", "there is a driver, but nvidia-smi lists no GPU")
     for gpu in facts.gpus:
         level = "error" if facts.device == "gpu" else "warning"
         capability = gpu["capability"]
@@ -90,12 +90,12 @@ def gpu_kernels(facts: MachineFacts) -> Iterator[Verdict]:
             yield Verdict(level, "GPU", f"{title}: MindSpore has no kernels for it", expected, "device: cpu")
         else:
             text = f"{title}: MindSpore has no machine code for it; its driver compiles the kernels' PTX"
-            fix = "wait at the first start, which can take minutes; later ones are quick"
+            fix = "wait at the first start, which can take minutes; later starts are fast"
             yield Verdict("warning", "GPU", text, f"{', '.join(MACHINE_CODE)} to start at once", fix)
 
 
 def ascend(facts: MachineFacts) -> Iterator[Verdict]:
-    if not facts.ascend_driver or not facts.cann_accepted:  # none: MindSpore is not installed, another rule says so
+    if not facts.ascend_driver or not facts.cann_accepted:  # without MindSpore, which another rule reports
         return
     expected = f"CANN {', '.join(facts.cann_accepted)} with MindSpore {facts.mindspore}"
     level = "error" if facts.device == "ascend" else "warning"
@@ -103,7 +103,7 @@ def ascend(facts: MachineFacts) -> Iterator[Verdict]:
     if not facts.cann:
         yield Verdict(level, "CANN", f"none found{driver}", expected, f"install CANN; {TOOLKIT}")
     elif facts.cann not in facts.cann_accepted:
-        text = f"{facts.cann}{driver}: this MindSpore was not made for it, and only warns"
+        text = f"{facts.cann}{driver}: this MindSpore does not support it, and only warns"
         yield Verdict(level, "CANN", text, expected, f"install CANN {facts.cann_accepted[-1]}, or the MindSpore for it")
     elif "ASCEND_HOME_PATH" not in facts.environ:
         text = f"{facts.cann}{driver}, but its variables are not set"
@@ -115,50 +115,50 @@ def ascend(facts: MachineFacts) -> Iterator[Verdict]:
 def processor(facts: MachineFacts) -> Iterator[Verdict]:
     wide = "avx512" in facts.flags
     sets = {"avx512": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
-    known = next((name for flag, name in sets.items() if flag in facts.flags), "")
-    text = ", ".join(part for part in (facts.cpu, known) if part)
-    held = facts.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    widest = next((name for flag, name in sets.items() if flag in facts.flags), "")
+    text = ", ".join(part for part in (facts.cpu, widest) if part)
+    isa = facts.environ.get("ONEDNN_MAX_CPU_ISA", "")
     if not wide or versions.release(facts.mindspore) < (2, 9):
-        yield Verdict("ok", "CPU", f"{text}; this MindSpore's convolutions are fast on it as they are")
-    elif held.upper() in HELD:
-        yield Verdict("ok", "CPU", f"{text}; convolutions are held at {held}, else they crawl (ONEDNN_MAX_CPU_ISA)")
+        yield Verdict("ok", "CPU", f"{text}; this MindSpore's convolutions are fast on it")
+    elif isa.upper() in SAFE_ISAS:
+        yield Verdict("ok", "CPU", f"{text}; ONEDNN_MAX_CPU_ISA={isa}, without which convolutions crawl")
     else:
-        said = f"ONEDNN_MAX_CPU_ISA={held}" if held else "ONEDNN_MAX_CPU_ISA is not set"
-        text = f"{text}; {said}: MindSpore {facts.mindspore}'s convolutions run 100 times slower"
+        state = f"ONEDNN_MAX_CPU_ISA={isa}" if isa else "ONEDNN_MAX_CPU_ISA is not set"
+        text = f"{text}; {state}: MindSpore {facts.mindspore}'s convolutions run 100 times slower"
         level = "error" if facts.device == "cpu" else "warning"
-        yield Verdict(level, "CPU", text, "ONEDNN_MAX_CPU_ISA=AVX2", "unset ONEDNN_MAX_CPU_ISA: mslab sets it then")
+        yield Verdict(level, "CPU", text, "ONEDNN_MAX_CPU_ISA=AVX2", "unset ONEDNN_MAX_CPU_ISA; mslab then sets it")
 
 
 def core_count(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.cores > 1:
-        yield Verdict("ok", "cores", f"{facts.cores} may be used")
+        yield Verdict("ok", "cores", f"{facts.cores} usable")
     else:
-        text = "1 may be used: loading images and training take turns"
+        text = "1 usable: loading images and training take turns"
         yield Verdict("warning", "cores", text, "2 or more", "allow more (taskset, the container's or the job's limit)")
 
 
 def memory(facts: MachineFacts) -> Iterator[Verdict]:
-    text = f"{facts.memory / GIB:.1f} GiB to be had"
+    text = f"{facts.memory / GIB:.1f} GiB available"
     expected = "1.5 GiB for ResNet-50 at 64 px, 5 GiB for batches of 32 at 224 px"  # 1.4 and 4.1 were measured
     if not facts.memory:
-        yield Verdict("ok", "memory", "this system does not tell how much there is")
+        yield Verdict("ok", "memory", "this system does not report how much there is")
     elif facts.memory < 1.5 * GIB:
-        fix = "end other programs, or raise the container's limit"
-        yield Verdict("error", "memory", f"{text}: training ends where it runs out", expected, fix)
+        fix = "close other programs, or raise the container's limit"
+        yield Verdict("error", "memory", f"{text}: training stops when it runs out", expected, fix)
     elif facts.memory < 5 * GIB:
-        fix = "lower batch_size or image_size where training runs out of memory"
+        fix = "lower batch_size or image_size if training runs out of memory"
         yield Verdict("warning", "memory", f"{text}: enough for small images only", expected, fix)
     else:
         yield Verdict("ok", "memory", text)
 
 
 def runs_folder(facts: MachineFacts) -> Iterator[Verdict]:
-    free, why = facts.free[facts.here], facts.unwritable.get(facts.here, "")
+    free, reason = facts.free[facts.here], facts.unwritable.get(facts.here, "")
     text = f"{facts.here}: {free / GIB:.1f} GiB free"
-    expected = "2 GiB; a run of ResNet-50 keeps 0.4 to 0.5 GiB and writes 0.3 GiB more beside it"
+    expected = "2 GiB; a ResNet-50 run stores 0.4 to 0.5 GiB and writes 0.3 GiB more beside it"
     fix = "make room, or train in a folder with more"
-    if why:
-        yield Verdict("error", "runs", f"{facts.here}: {why}", "a folder to write runs/ in", "go to one of your own")
+    if reason:
+        yield Verdict("error", "runs", f"{facts.here}: {reason}", "a folder to write runs/ in", "use your own folder")
     elif free < 0.8 * GIB:
         yield Verdict("error", "runs", f"{text}: a run's checkpoints do not fit", expected, fix)
     elif free < 2 * GIB:
@@ -168,13 +168,13 @@ def runs_folder(facts: MachineFacts) -> Iterator[Verdict]:
 
 
 def cache_folder(facts: MachineFacts) -> Iterator[Verdict]:
-    free, why = facts.free[facts.cache], facts.unwritable.get(facts.cache, "")
-    lost = "checked images and cached features are not kept, so both are done anew each time"
+    free, reason = facts.free[facts.cache], facts.unwritable.get(facts.cache, "")
+    lost = "check results and features are not cached, so each run computes them again"
     fix = "XDG_CACHE_HOME=/a/folder/of/yours"
-    if why:
-        yield Verdict("warning", "cache", f"{facts.cache}: {why}; {lost}", "a folder that can be written", fix)
+    if reason:
+        yield Verdict("warning", "cache", f"{facts.cache}: {reason}; {lost}", "a folder that can be written", fix)
     elif free < GIB:
-        text = f"{facts.cache}: {free / GIB:.1f} GiB free; where it is full, {lost}"
+        text = f"{facts.cache}: {free / GIB:.1f} GiB free; when it is full, {lost}"
         yield Verdict("warning", "cache", text, "1 GiB", f"make room, or {fix}")
     else:
         yield Verdict("ok", "cache", f"{facts.cache}: {free / GIB:.1f} GiB free")
@@ -182,13 +182,13 @@ def cache_folder(facts: MachineFacts) -> Iterator[Verdict]:
 
 def speed(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.trouble:
-        fix = f"python -m mslab.doctor.timing {facts.device} shows all that MindSpore says"
+        fix = f"python -m mslab.doctor.timing {facts.device} shows MindSpore's complete output"
         yield Verdict("error", "speed", f"a small training step: {facts.trouble}", "a step in seconds", fix)
     for name, products in PRODUCTS.items() if facts.speed else ():
-        took, bare = facts.speed[name], products * facts.speed["product"]
-        text = f"{name}: {1000 * took:.0f} ms; the matrix products in it take NumPy {1000 * bare:.0f} ms"
-        if took > CRAWLS * bare:
-            fix = "pip install mindspore==2.8.0 'numpy<2'; end other programs, and try again"
+        seconds, bare = facts.speed[name], products * facts.speed["product"]
+        text = f"{name}: {1000 * seconds:.0f} ms; its matrix products take NumPy {1000 * bare:.0f} ms"
+        if seconds > CRAWLS * bare:
+            fix = "pip install mindspore==2.8.0 'numpy<2'; close other programs, and try again"
             yield Verdict("error", "speed", f"{text}: it crawls", f"at most {1000 * CRAWLS * bare:.0f} ms here", fix)
         else:
             yield Verdict("ok", "speed", text)

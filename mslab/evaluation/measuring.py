@@ -88,7 +88,7 @@ class Loaded:
     def fold(self, batch: int, device: str) -> None:
         """Fold small maps on a CPU for batches of this many images."""
         if device == "cpu":
-            cpu_layout.fold_small_maps(self.network.backbone, batch, self.info["image_size"], cores())
+            cpu_layout.stack_small_maps(self.network.backbone, batch, self.info["image_size"], cores())
 
     def preprocess(self, image: Any) -> np.ndarray:
         """A file, its bytes, or a list of either -> float32 (N, 3, S, S) as the network saw it in evaluation."""

@@ -16,7 +16,7 @@ from mindspore import nn
 
 from mslab import cpu_layout
 from mslab.check import DatasetReport, cores
-from mslab.check.training_data import checked
+from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import load_exactly
 from mslab.config import Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
@@ -48,7 +48,7 @@ def find_rate(
     where the loss does not fall at any rate. fastai calls it lr_find.
     """
     settings = load_settings(config)
-    report = checked(settings, report)
+    report = check_or_raise(settings, report)
     weights = finetuning.read_backbone(backbone) if backbone else None
     device = devices.choose_device(settings.device)
     settings, notes = resolve(settings, sum(report.counts["train"].values()), weights, Machine(device, cores()))

@@ -118,7 +118,7 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
 def problem(seen: Mapping[str, Any]) -> str:
     """Why an image that a worker looked at cannot be used, or ""."""
     if seen["code"]:
-        return f"{seen['code']}: {seen['said']}"
+        return f"{seen['code']}: {seen['problem']}"
     if seen["format"] not in FORMATS:
         return f"wrong-format: {seen['format']}, which MindSpore does not decode; save it as PNG or JPEG"
     return ""

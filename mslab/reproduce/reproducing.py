@@ -14,7 +14,7 @@ from typing import Any
 
 from mslab import checkpoint
 from mslab.check import DatasetReport, cores
-from mslab.check.training_data import checked, report_of
+from mslab.check.training_data import check_or_raise, report_of
 from mslab.config import Settings, load_settings
 from mslab.errors import DatasetError, MslabError, RunError
 from mslab.reproduce import comparing, differing, telling
@@ -221,7 +221,7 @@ def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path 
         source = finetuning.backbone_of(str(parent), told["parent"]["only"])
     elif told["kind"] == "incremental":
         source = finetuning.network_of(str(parent))
-    job = start.Job(config, checked(config, report), name, source, reproduces=origin)
+    job = start.Job(config, check_or_raise(config, report), name, source, reproduces=origin)
     cluster = launching.Cluster(told["workers"]) if told["workers"] > 1 else None
     ended = told["ended_by"]  # also where somebody else than its settings ended it
     result = start.run(job, cluster, (lambda rows: ended if len(rows) >= run.epochs_done else "") if ended else None)

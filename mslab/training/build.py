@@ -73,7 +73,7 @@ def fold(network: nn.Cell, settings: Settings, device: str) -> None:
     crop, _, measured = augment.sizes(settings)
     if device == "cpu" and settings.mode == "graph" and crop == measured:
         batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
-        cpu_layout.fold_small_maps(network.backbone, batch, crop, cores())
+        cpu_layout.stack_small_maps(network.backbone, batch, crop, cores())
 
 
 def new_network(settings: Settings) -> nn.Cell:

@@ -26,12 +26,12 @@ def rates_of(config: Settings, steps_per_epoch: int, factor: float = 1.0) -> np.
     if config.lr_scheduler == "one_cycle":
         return schedule.one_cycle(*run, config.lr_end)
     if config.lr_scheduler != "step":  # constant, and where plateau begins
-        return schedule.falling(*run, [], 1.0)
+        return schedule.step_decay(*run, [], 1.0)
     if config.lr_scheduler_step:
         steps = [int(epoch) for epoch in config.lr_scheduler_step.split(",")]
-        return schedule.falling(*run, steps, config.lr_scheduler_factor)
+        return schedule.step_decay(*run, steps, config.lr_scheduler_factor)
     size = config.step_lr_step_size
-    return schedule.falling(*run, range(size, epochs, size), config.step_lr_gamma)
+    return schedule.step_decay(*run, range(size, epochs, size), config.step_lr_gamma)
 
 
 def lr_factor(config: Settings, workers: int) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from easydict import EasyDict
 
 from mslab.check import DatasetReport, cores
-from mslab.check.training_data import checked
+from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import Checkpoint, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
@@ -74,7 +74,7 @@ def train(
     Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
     settings = load_settings(config, overrides)
-    return run(Job(settings, checked(settings, report), name or name_of(config), None, epoch_images))
+    return run(Job(settings, check_or_raise(settings, report), name or name_of(config), None, epoch_images))
 
 
 def transfer(
@@ -94,7 +94,7 @@ def transfer(
     all that `train` raises.
     """
     settings = load_settings(config, overrides)
-    report = checked(settings, report)
+    report = check_or_raise(settings, report)
     parent = finetuning.backbone_of(backbone, only)
     return run(Job(settings, report, name or name_of(config), parent, epoch_images))
 
@@ -113,7 +113,7 @@ def incremental(
     has no head or no class names, and all that `train` raises.
     """
     settings = load_settings(config, overrides)
-    report = checked(settings, report)
+    report = check_or_raise(settings, report)
     return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
 
 
@@ -251,7 +251,7 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
 def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:
     """The report of the run's images. Raises DatasetError where they are not those that it began with."""
     began = run.manifest["data"]
-    report = checked(run.settings, report, began.get("skip_check", False))
+    report = check_or_raise(run.settings, report, began.get("skip_check", False))
     if report.fingerprint != began["fingerprint"]:
         raise DatasetError(
             f"The images are not those that {run.path} began with: other files, or other contents.",

@@ -1,5 +1,5 @@
-"""The checker against damaged images: it never crashes, never hangs, and passes nothing that MindSpore then refuses or
-dies on. The decoder has a process of its own, which it may kill."""
+"""Fuzz the data check with damaged images: it never crashes, never hangs, and passes no image that MindSpore refuses or
+crashes on. The decoder runs in a separate process, which it may kill."""
 
 import pytest
 from fuzzing import QUICK, SEEDS, damaged, mindspores_decoder, nothing_bad_passes
@@ -14,8 +14,8 @@ def decoder():
 
 
 def test_undamaged_seeds_pass_and_mindspore_decodes_them(decoder):
-    passed, given_ = nothing_bad_passes([(kind, []) for kind in range(len(SEEDS))], decoder)
-    assert passed == given_  # else the fuzzing below would test nothing
+    passed, total = nothing_bad_passes([(kind, []) for kind in range(len(SEEDS))], decoder)
+    assert passed == total  # otherwise the fuzzing below would test nothing
 
 
 @settings(max_examples=25, **QUICK)

@@ -1,4 +1,4 @@
-"""mslab doctor, as it looks at this machine, and at ones whose MindSpore does not start."""
+"""mslab doctor on this machine, and on machines whose MindSpore does not start."""
 
 import json
 import re
@@ -8,27 +8,31 @@ import pytest
 from helpers import PROJECT, cli
 
 
-def test_this_machine_is_fit_and_json_is_one_document(inside):
+def test_this_machine_can_train_and_json_is_one_document(inside):
     done = cli("doctor", "--json", "-")
-    told = json.loads(done.stdout)  # exactly one document, nothing else
+    document = json.loads(done.stdout)  # exactly one document, nothing else
     assert done.returncode == 0, done.stdout
-    assert told["schema"] == 1 and told["ok"] and set(told["facts"]["speed"]) >= {"convolution", "training step"}
-    assert set(told["findings"][0]) == {"level", "name", "text", "expected", "fix"}
-    assert told["facts"]["device"] in ("cpu", "gpu", "ascend") and told["facts"]["here"] == str(Path.cwd())
+    assert (
+        document["schema"] == 1
+        and document["ok"]
+        and set(document["facts"]["speed"]) >= {"convolution", "training step"}
+    )
+    assert set(document["findings"][0]) == {"level", "name", "text", "expected", "fix"}
+    assert document["facts"]["device"] in ("cpu", "gpu", "ascend") and document["facts"]["here"] == str(Path.cwd())
 
 
 @pytest.mark.parametrize(
-    "body,told",
+    "body,text",
     [
-        ("raise ImportError('numpy.core.multiarray failed to import')", "cannot work with the NumPy that is installed"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "ended by SIGILL"),
-        ("raise SystemExit(3)", "ended with code 3"),
+        ("raise ImportError('numpy.core.multiarray failed to import')", "cannot use the installed NumPy"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "killed by SIGILL"),
+        ("raise SystemExit(3)", "ended with exit code 3"),
     ],
 )
-def test_a_mindspore_that_does_not_start_is_exit_code_1_with_the_reason(inside, body, told):
+def test_a_mindspore_that_does_not_start_is_exit_code_1_with_the_reason(inside, body, text):
     (inside / "site" / "mindspore").mkdir(parents=True)
     (inside / "site" / "mindspore" / "__init__.py").write_text(body)
     path = f"{inside / 'site'}:{PROJECT}"
     done = cli("doctor", env={"PYTHONPATH": path})
-    assert done.returncode == 1 and told in re.sub(r"\s+", " ", done.stdout) and "Traceback" not in done.stderr
+    assert done.returncode == 1 and text in re.sub(r"\s+", " ", done.stdout) and "Traceback" not in done.stderr
     assert "training would fail or crawl here (1 error" in done.stdout

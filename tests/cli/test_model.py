@@ -1,4 +1,4 @@
-"""The network, shown on the command line."""
+"""mslab show on the command line."""
 
 import json
 

@@ -50,4 +50,4 @@ def test_ctrl_c_while_packing_leaves_nothing_and_a_killed_one_is_taken_up(mixed,
     (inside / "out.partial" / "train" / "shard-0000.mindrecord").write_bytes(b"half")
     packing.pack_dataset(check.check_dataset(mixed), inside / "out")
     assert [path.name for path in inside.iterdir()] == ["out"]
-    assert check.check_dataset(inside / "out", whole_packs=True).ok
+    assert check.check_dataset(inside / "out", verify_packs=True).ok

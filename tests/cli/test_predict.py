@@ -92,7 +92,7 @@ def test_files_that_cannot_be_read_are_answered_and_the_rest_goes_on(parent, pho
         "header.jpg": "truncated: ",
         "half.png": "truncated: ",
         "empty.png": "zero-byte: the file is empty",
-        "text.bmp": "unreadable: no image that Pillow knows",
+        "text.bmp": "unreadable: not an image format that Pillow knows",
         "d.gif": "wrong-format: GIF, which MindSpore does not decode; save it as PNG or JPEG",
         "e.webp": "wrong-format: WEBP",
         "gone.png": "permission: it cannot be read: No such file or directory",

@@ -1,4 +1,4 @@
-"""The varied network on the command line."""
+"""Variants of the network on the command line."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,15 @@ from helpers import cli
 from trainings import wider_head
 
 
-def test_both_sides_of_an_image_from_the_command_line(squares, finished):
+def test_eval_with_mirrored_images_from_the_command_line(squares, finished):
     run = finished(wider_head(squares)).run
     done = [cli("eval", run, "--data", squares / "three" / "val", "--json", "-", *more) for more in ([], ["--tta"])]
-    one, both = (json.loads(d.stdout) for d in done)
-    assert both["tta"] == "mirror" and "tta" not in one
-    assert both["images"] == one["images"] == 21 and both["loss"] != one["loss"]
+    plain, both = (json.loads(d.stdout) for d in done)
+    assert both["tta"] == "mirror" and "tta" not in plain
+    assert both["images"] == plain["images"] == 21 and both["loss"] != plain["loss"]
 
 
-def test_show_draws_it(inside, squares):
+def test_show_prints_a_wider_head_and_dropout(inside, squares):
     Path("x.yaml").write_text(json.dumps(wider_head(squares)))
     done = cli("show", "x.yaml")
     assert done.returncode == 0, done.stderr

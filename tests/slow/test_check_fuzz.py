@@ -1,4 +1,4 @@
-"""The checker against random trees and damaged images, at length and other ones each time."""
+"""Fuzz the data check with random trees and damaged images, for long and with new ones each time."""
 
 import pytest
 from fuzzing import damaged, ends_in_a_report, mindspores_decoder, nothing_bad_passes, trees

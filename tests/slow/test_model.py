@@ -5,7 +5,7 @@ import sys
 
 
 def test_the_backward_pass_of_the_stem_does_not_hang():
-    """nn.ZeroPad2d before a plain pool spun for ever within ten steps (2.8.0, CPU, GRAPH)."""
+    """nn.ZeroPad2d before a plain pool hung within ten steps (2.8.0, CPU, GRAPH)."""
     script = """
 import numpy as np, mindspore as ms, sys
 from mindspore import nn

@@ -1,4 +1,4 @@
-"""What the tests of the checker share: a small data set, images as a camera takes them, what was found."""
+"""Shared by the tests of the data check: photo-like images, damaged files, the findings of a report."""
 
 import numpy as np
 from PIL import Image
@@ -18,13 +18,13 @@ def slow_jpeg(path):
     path.write_bytes(content[:-2] + 5000 * scan + content[-2:])
 
 
-def found(report):
-    """What was found beside the two infos that the small drawings always give."""
+def codes_and_paths(report):
+    """{(code, path)} of the findings, without the near-duplicates that the small drawings always give."""
     return {(finding.code, finding.path) for finding in report.findings if finding.code != "near-duplicate"}
 
 
 def bad_checksum(root):
     photo().save(root / "a" / "x.png")
     content = bytearray((root / "a" / "x.png").read_bytes())
-    content[-5] ^= 1  # of IEND, which Pillow does not look at
+    content[-5] ^= 1  # in IEND, which Pillow does not read
     (root / "a" / "x.png").write_bytes(content)

@@ -1,4 +1,4 @@
-"""Losses and optimizers beside their published formulas, written here in float64."""
+"""Losses and optimizers compared with their published formulas, in float64."""
 
 import mindspore as ms
 import numpy as np
@@ -20,51 +20,52 @@ OFF = {
 COUNTS = np.array([40, 5, 15])
 LOGITS = np.random.default_rng(1).standard_normal((7, 3)) * 2
 LABELS = np.array([0, 1, 2, 2, 0, 1, 0], np.int32)
-SHARES = np.random.default_rng(2).dirichlet(np.ones(3), 7).astype(np.float32)
+SOFT_LABELS = np.random.default_rng(2).dirichlet(np.ones(3), 7).astype(np.float32)
 
 
-def expected(logits, targets, asked):
+def expected(logits, targets, options):
     """The loss in float64, class by class and image by image."""
     balanced = COUNTS.sum() / (3 * COUNTS)
-    weight = {0: np.ones(3), 1: np.sqrt(balanced), 2: balanced}[asked.get("weighted_loss", 0)]
-    smoothing, gamma = asked.get("label_smoothing", 0.0), asked.get("focal_gamma", 0.0)
+    weight = {0: np.ones(3), 1: np.sqrt(balanced), 2: balanced}[options.get("weighted_loss", 0)]
+    smoothing, gamma = options.get("label_smoothing", 0.0), options.get("focal_gamma", 0.0)
     rows = []
     for logit, target in zip(logits, targets, strict=True):
-        share = np.eye(3)[target] if targets.ndim == 1 else target.astype(np.float64)
+        soft_label = np.eye(3)[target] if targets.ndim == 1 else target.astype(np.float64)
         shifted = logit - logit.max()
         p = np.exp(shifted) / np.exp(shifted).sum()
         logs = shifted - np.log(np.exp(shifted).sum())
-        smoothed = (1 - smoothing) * share + smoothing / 3
-        rows.append((-(weight * smoothed * (1 - p) ** gamma * logs).sum(), (weight * share).sum()))
-    kept = max(1, round(asked.get("ohem_top_ratio", 1.0) * len(rows)))
-    rows = sorted(rows, reverse=True)[:kept]
+        smoothed = (1 - smoothing) * soft_label + smoothing / 3
+        rows.append((-(weight * smoothed * (1 - p) ** gamma * logs).sum(), (weight * soft_label).sum()))
+    hardest = max(1, round(options.get("ohem_top_ratio", 1.0) * len(rows)))
+    rows = sorted(rows, reverse=True)[:hardest]
     return sum(row[0] for row in rows) / sum(row[1] for row in rows)
 
 
-def slopes(logits, targets, asked, step=1e-6):
+def slopes(logits, targets, options, step=1e-6):
     """The gradient by central differences."""
-    found = np.zeros_like(logits)
-    for place in np.ndindex(*logits.shape):
+    gradient = np.zeros_like(logits)
+    for index in np.ndindex(*logits.shape):
         shift = np.zeros_like(logits)
-        shift[place] = step
-        found[place] = (expected(logits + shift, targets, asked) - expected(logits - shift, targets, asked)) / 2 / step
-    return found
+        shift[index] = step
+        above, below = (expected(logits + sign * shift, targets, options) for sign in (1, -1))
+        gradient[index] = (above - below) / 2 / step
+    return gradient
 
 
-def measured(logits, targets, asked, kind=np.float32):
+def measured(logits, targets, options, kind=np.float32):
     """The cell's loss and gradient."""
-    value, gradient = ms.value_and_grad(losses.build(resolved(**OFF | asked), COUNTS))(
+    value, gradient = ms.value_and_grad(losses.build(resolved(**OFF | options), COUNTS))(
         ms.Tensor(logits.astype(kind)), ms.Tensor(targets)
     )
     assert value.dtype == ms.float32 and value.shape == ()
     return float(value.asnumpy()), gradient.asnumpy()
 
 
-def check_loss(asked, targets):
-    """Hold loss and gradient against the formula, and the formula against that of plain cross-entropy."""
-    value, gradient = measured(LOGITS, targets, asked | {"mixup_alpha": 0.2})
-    assert abs(value / expected(LOGITS, targets, asked) - 1) < 1e-5
-    np.testing.assert_allclose(gradient, slopes(LOGITS, targets, asked), rtol=1e-4, atol=1e-6)
+def check_loss(options, targets):
+    """Compare loss and gradient with the formula, and assert that the formula differs from plain cross-entropy."""
+    value, gradient = measured(LOGITS, targets, options | {"mixup_alpha": 0.2})
+    assert abs(value / expected(LOGITS, targets, options) - 1) < 1e-5
+    np.testing.assert_allclose(gradient, slopes(LOGITS, targets, options), rtol=1e-4, atol=1e-6)
     plain = expected(LOGITS, targets, {})
     assert abs(value - plain) > 1e-3 * plain  # the setting does something
 
@@ -104,7 +105,7 @@ SHAPES = {"conv1.weight": (2, 3), "bn1.gamma": (3,), "classifier.weight": (3, 2)
 
 
 class Weights(nn.Cell):
-    """Four tensors with names of a network's; the bias begins at 0."""
+    """Four tensors with names from a network; the bias starts at 0."""
 
     def __init__(self):
         super().__init__(auto_prefix=False)
@@ -116,7 +117,7 @@ class Weights(nn.Cell):
 
 
 class Call(nn.Cell):
-    """What MindSpore compiles: an update, called with gradients."""
+    """The cell that MindSpore compiles: an update, called with gradients."""
 
     def __init__(self, update):
         super().__init__(auto_prefix=False)
@@ -127,9 +128,9 @@ class Call(nn.Cell):
         return True
 
 
-def prepared(rates=RATES, averaged=(), **asked):
-    """Fresh weights, and the compiled update of them."""
-    config, weights = resolved(**CONFIG | asked), Weights()
+def prepared(rates=RATES, averaged=(), **options):
+    """(new weights, their compiled update, their averages)."""
+    config, weights = resolved(**CONFIG | options), Weights()
     update, averages = optimizers.build_update(
         optimizers.build(weights, rates, config), config, list(averaged) or list(weights.all)
     )
@@ -150,16 +151,16 @@ def go(call, batches):
         call(*map(ms.Tensor, batch))
 
 
-def after(batches, **asked):
+def after(batches, **options):
     """The weights after these batches."""
-    weights, call, _ = prepared(**asked)
+    weights, call, _ = prepared(**options)
     go(call, batches)
     return values(weights)
 
 
-def published(batches, rates=RATES, **asked):
+def published(batches, rates=RATES, **options):
     """The weights by PyTorch's documented algorithms (lamb: apex's, rmsprop: SageMaker's), in float64."""
-    c, found = CONFIG | asked, []
+    c, results = CONFIG | options, []
     for index, (name, start) in enumerate(zip(SHAPES, values(Weights()), strict=True)):
         part = "head" if name.startswith("classifier") else "backbone"
         decay = c["weight_decay"] if start.ndim > 1 else 0.0
@@ -171,8 +172,8 @@ def published(batches, rates=RATES, **asked):
             elif c["optimizer"] != "lamb":
                 g = g + decay * w
             w, m, v, top = STEPS[c["optimizer"]](w, g, m, v, top, t, rate, decay, c)
-        found.append(w)
-    return found
+        results.append(w)
+    return results
 
 
 def sgd(w, g, m, v, top, t, rate, decay, c):
@@ -248,33 +249,33 @@ UPDATES = [
 ]
 
 
-def check_formula(asked):
-    """Hold the weights after three updates, and after all, against the formula."""
-    weights, call, _ = prepared(**asked)
+def check_formula(options):
+    """Compare the weights after three updates, and after all of them, with the formula."""
+    weights, call, _ = prepared(**options)
     batches = gradients(len(RATES))
     for start, end in [(0, 3), (3, len(RATES))]:
         go(call, batches[start:end])
-        for found, expected in zip(values(weights), published(batches[:end], **asked), strict=True):
-            np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+        for actual, expected in zip(values(weights), published(batches[:end], **options), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-6)
 
 
 def check_still(name):
-    """Without a gradient, weights move by their decay alone, and what does not decay stays."""
-    still = [[np.zeros(shape, np.float32) for shape in SHAPES.values()]] * 2
-    for found, start in zip(after(still, optimizer=name, weight_decay=0.1), values(Weights()), strict=True):
-        assert np.isfinite(found).all() and np.array_equal(found, start) == (start.ndim == 1)
+    """Without a gradient, only weight decay changes the weights; parameters without decay stay equal."""
+    zeros = [[np.zeros(shape, np.float32) for shape in SHAPES.values()]] * 2
+    for actual, start in zip(after(zeros, optimizer=name, weight_decay=0.1), values(Weights()), strict=True):
+        assert np.isfinite(actual).all() and np.array_equal(actual, start) == (start.ndim == 1)
 
 
 WRAPPED = {"clip_grad_norm": 3.0, "grad_accumulation_step": 2, "ema_decay": 0.9}
 
 
-def check_copied(asked):
-    """What an optimizer keeps, copied into a fresh one, goes on as if there had been no stop."""
-    asked = asked | {"amsgrad": asked.get("optimizer") in ("adam", "adamw"), "weight_decay": 0.1}
+def check_copied(options):
+    """An optimizer whose state was copied into a new one continues as if there had been no stop."""
+    options = options | {"amsgrad": options.get("optimizer") in ("adam", "adamw"), "weight_decay": 0.1}
     batches = gradients(8)
-    weights, call, averages = prepared(**asked)
-    resumed, again, its_averages = prepared(**asked)
-    go(call, batches[:5])  # in the middle of two that are collected
+    weights, call, averages = prepared(**options)
+    resumed, again, its_averages = prepared(**options)
+    go(call, batches[:5])  # in the middle of two accumulated batches
     state = again.parameters_dict()
     for key, parameter in call.parameters_dict().items():
         state[key].set_data(ms.Tensor(parameter.asnumpy()))

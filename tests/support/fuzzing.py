@@ -1,5 +1,5 @@
-"""Random trees and damaged images for the checker, and MindSpore's own decoder, which must not die on any that it lets
-pass."""
+"""Random trees and damaged images for the data check, and MindSpore's own decoder, which must decode every image that
+passes."""
 
 import io
 import json
@@ -52,25 +52,25 @@ def seeds():
         ("png", wide, {}),
         *[("png", image.convert(mode), {}) for mode in ("L", "P", "1", "LA", "RGBA")],
     ]
-    made = []
+    files = []
     for suffix, picture, options in kinds:
         buffer = io.BytesIO()
         picture.save(buffer, {"jpg": "JPEG", "png": "PNG"}[suffix], **options)
-        made.append((suffix, buffer.getvalue()))
-    return made
+        files.append((suffix, buffer.getvalue()))
+    return files
 
 
 SEEDS = seeds()
 
 
-place = st.one_of(st.floats(0, 1), st.floats(0, 0.3))  # headers more often than pixels
+position = st.one_of(st.floats(0, 1), st.floats(0, 0.3))  # headers more often than pixels
 
 
 change = st.one_of(
-    st.tuples(st.just("flip"), place, st.integers(0, 7)),
-    st.tuples(st.just("set"), place, st.integers(0, 255)),
-    st.tuples(st.just("drop"), place, st.integers(1, 40)),
-    st.tuples(st.just("cut"), place, st.just(0)),
+    st.tuples(st.just("flip"), position, st.integers(0, 7)),
+    st.tuples(st.just("set"), position, st.integers(0, 255)),
+    st.tuples(st.just("drop"), position, st.integers(1, 40)),
+    st.tuples(st.just("cut"), position, st.just(0)),
 )
 
 
@@ -78,15 +78,15 @@ damaged = st.tuples(st.integers(0, len(SEEDS) - 1), st.lists(change, min_size=0,
 
 
 def damage(content, changes):
-    """The bytes, changed at these places."""
+    """The bytes after these changes: (kind, position from 0 to 1, value)."""
     data = bytearray(content)
-    for what, where, value in changes:
-        at = min(int(where * len(data)), len(data) - 1)
-        if what == "cut":
+    for kind, position, value in changes:
+        at = min(int(position * len(data)), len(data) - 1)
+        if kind == "cut":
             del data[max(at, 1) :]
-        elif what == "drop":
+        elif kind == "drop":
             del data[at : at + value]
-        elif what == "flip":
+        elif kind == "flip":
             data[at] ^= 1 << value
         else:
             data[at] = value
@@ -120,7 +120,7 @@ def mindspores_decoder():
 
 
 def nothing_bad_passes(files, decoder):
-    """What passes the check is decoded. Returns how many did, of how many."""
+    """Assert that MindSpore decodes every image that passes the check. Returns (passed, all)."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "set"
         for name in ("a", "b"):
@@ -128,7 +128,7 @@ def nothing_bad_passes(files, decoder):
         for number, (kind, changes) in enumerate(files):
             suffix, content = SEEDS[kind]
             (root / "ab"[number % 2] / f"{number}.{suffix}").write_bytes(damage(content, changes))
-        report = check_dataset(root, cache=False, skip_content=True)  # equal pixels are not the question
+        report = check_dataset(root, cache=False, skip_content=True)  # equal pixels are not tested here
         json.dumps(report.to_dict())
         bad = {finding.path for finding in report.errors}
         passed = [path for path in root.rglob("*.*") if path.relative_to(root).as_posix() not in bad]
@@ -169,15 +169,15 @@ trees = tree.filter(lambda node: isinstance(node, dict))
 
 def grow(folder, node):
     folder.mkdir()
-    for name, what in node.items():
+    for name, entry in node.items():
         path = folder / name
         try:
-            if isinstance(what, dict):
-                grow(path, what)
-            elif what[0] == "file":
-                path.write_bytes(CONTENTS[what[1]])
-            elif what[0] == "link":
-                path.symlink_to(what[1])
+            if isinstance(entry, dict):
+                grow(path, entry)
+            elif entry[0] == "file":
+                path.write_bytes(CONTENTS[entry[1]])
+            elif entry[0] == "link":
+                path.symlink_to(entry[1])
             else:
                 os.mkfifo(path)
         except FileExistsError:
@@ -185,7 +185,7 @@ def grow(folder, node):
 
 
 def ends_in_a_report(node):
-    """A tree of files, links and pipes is checked, and what is found can be shown and written."""
+    """Check a tree of files, links and pipes, and assert that the report can be printed and written."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "set"
         grow(root, node)

@@ -1,4 +1,4 @@
-"""Grades of a class in which every name, and every text of a student's, is a hostile one; and their pages."""
+"""Grades of a class with hostile names and texts, and their feedback pages."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -60,10 +60,10 @@ ITEMS = [
 RUBRIC = SimpleNamespace(title="Transfer & <i>learning</i>", total=20.0, items=ITEMS)
 
 
-def graded(name: str, share: float = 0.5, **more) -> Graded:
+def graded(name: str, fraction: float = 0.5, **more) -> Graded:
     outcomes = {
         "files": Outcome(2.0, "full", "1 of 1 files are there"),
-        "hidden": Outcome(8 * share, "part" if share else "none", "measured on the hidden images", "train longer",
+        "hidden": Outcome(8 * fraction, "part" if fraction else "none", "measured on the hidden images", "train longer",
                           {"accuracy": 0.6180339, "nan": float("nan"), "array": np.arange(3)}),
         "open": Outcome(5.0, "full", "accuracy 0.812 on the hidden images"),
         "essay": Outcome(0.0, "manual", "your teacher reads it"),
@@ -72,14 +72,14 @@ def graded(name: str, share: float = 0.5, **more) -> Graded:
 
 
 def everybody() -> list[Graded]:
-    """A submission of each hostile name, with hostile texts in each place that has one."""
-    found = [graded(name, i / len(HOSTILE)) for i, name in enumerate(HOSTILE)]
-    for g, text in zip(found, HOSTILE[1:] + HOSTILE[:1], strict=True):
+    """A submission for each hostile name, with hostile texts in every text field."""
+    students = [graded(name, i / len(HOSTILE)) for i, name in enumerate(HOSTILE)]
+    for g, text in zip(students, HOSTILE[1:] + HOSTILE[:1], strict=True):
         g.outcomes["files"] = Outcome(1.0, "part", text, text, {"text": text})
         g.deductions = [(text, 1.5), ("late", 0.5)]
         g.flags = [text, "looks like another's name"]
         g.facts = {"problems": [text]}
-    return found
+    return students
 
 
 PAIRS = [
@@ -98,12 +98,12 @@ def write(students, out, **more):
 
 
 def written_once(once) -> Path:
-    """What was written of everybody, once for all tests. Not to be changed."""
+    """The output folder for everybody(), written once for all tests. Read-only."""
     return once("hostile-grades", lambda folder: write(everybody(), folder))
 
 
-def shown_harmless(written: Path, names: Sequence[str], new_page):
-    """Opens these students' feedback on a narrow screen: nothing runs, is marked up or is fetched. Returns the page."""
+def check_feedback_pages(written: Path, names: Sequence[str], new_page):
+    """Open these students' feedback on a narrow screen: no script, markup or request results. Returns the page."""
     page = new_page(color_scheme="dark", viewport={"width": 360, "height": 780})
     page.on("dialog", lambda dialog: pytest.fail(f"a text ran: {dialog.message}"))
     for name in names:

@@ -10,7 +10,7 @@ from mslab.data import packing
 
 
 def draw_mixed(root: Path) -> None:
-    """train and val of PNGs and JPEGs of several sizes, grey ones among them."""
+    """train and val with PNGs and JPEGs of several sizes, some of them grey."""
     for seed, (split, count) in enumerate([("train", 9), ("val", 5)]):
         draw(root / split, ["a", "b", "c"], count, seed)
         for number, path in enumerate(sorted((root / split).rglob("*.png"))[::2]):
@@ -21,5 +21,5 @@ def draw_mixed(root: Path) -> None:
 
 
 def pack(root: Path, out: Path) -> None:
-    """Its images in three shards a split, as out/mixed."""
+    """Pack the images of root as out/mixed, in three shards per split."""
     packing.pack_dataset(check.check_dataset(root), out / "mixed", shards=3)

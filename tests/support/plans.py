@@ -1,4 +1,4 @@
-"""Checkpoints of any plan, as lone files, for the tests of mslab export."""
+"""Checkpoints with any stage table, as lone files, for the tests of mslab export."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ import numpy as np
 
 from mslab import checkpoint, model
 
-SIZE = 40  # even wherever there is a stride, 40, 20, 10: there padding by need and on all sides differ
+SIZE = 40  # sizes at the strides are even, 40, 20, 10: there "same" and symmetric padding differ
 STAGES = [[1, 8, 1], [2, 8, 2]]
 
 
 def write_checkpoint(path: Path, stages=STAGES, size=SIZE, hidden=0, seed=0, **profile) -> Path:
-    """A network of this plan in which no weight is as it was at the start, as a lone file."""
+    """Write a network with these stages, in which every vector differs from its initial value."""
     rng = np.random.default_rng(seed)
     backbone = model.resnet50_backbone(stages, profile)
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))

@@ -1,4 +1,4 @@
-"""Values that are put into parameters while a network trains, in both of MindSpore's modes."""
+"""Parameters overwritten while a network trains, in both of MindSpore's modes."""
 
 import mindspore as ms
 import numpy as np
@@ -12,7 +12,7 @@ ONES = np.ones(2, np.float32)
 
 
 def stepped(mode, put):
-    """A weight that three updates moved by -0.1 each, set back by `put`, and moved by one more; and the counter."""
+    """(weight, step counter) after three updates by -0.1, a reset to 1 by `put`, and one more update."""
     ms.set_context(mode=mode)
     weight = ms.Parameter(ms.Tensor(ONES), name="w")
     optimizer = nn.Momentum([weight], learning_rate=[0.1] * 8, momentum=0.0)
@@ -36,11 +36,11 @@ def test_plain_mindspore_loses_an_optimizer_by_set_data():
     assert np.array_equal(weight, ONES) and step == [1]  # the update went elsewhere
 
 
-def test_a_running_mean_of_weights_is_trained_alike_in_both_modes(three, finished):
-    """After each epoch the mean is put into the network to be measured, and the weights are put back."""
+def test_training_with_a_running_mean_of_weights_is_equal_in_both_modes(three, finished):
+    """After each epoch the mean is written into the network for evaluation, then the weights are restored."""
     graph, eager = (
         figures(finished(three | {"epochs": 3, "ema_decay": 0.5, "mode": mode}).run) for mode in ("graph", "pynative")
     )
-    for one, other in zip(graph, eager, strict=True):
+    for row, expected in zip(graph, eager, strict=True):
         for name in ("train_loss", "val_loss"):
-            assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-3), (one, other)
+            assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3), (row, expected)

@@ -1,4 +1,4 @@
-"""What plain MindSpore does with the files and folders that the checker refuses, and with those that it lets pass."""
+"""Plain MindSpore with the files and folders that the data check refuses, and with those that it passes."""
 
 import csv
 import shutil
@@ -25,7 +25,7 @@ def test_plain_mindspore_shifts_every_label_by_the_same_folder(root):
 
     assert labels() == [0, 1, 2]
     (root / ".checkpoint").mkdir()
-    assert labels() == [1, 2, 3]  # what the check is for: no error, every label moved
+    assert labels() == [1, 2, 3]  # without the check: no error, every label shifted
 
 
 def test_plain_mindspore_stops_at_a_nested_folder_in_the_middle_of_an_epoch(root):
@@ -36,7 +36,7 @@ def test_plain_mindspore_stops_at_a_nested_folder_in_the_middle_of_an_epoch(root
         list(ds.ImageFolderDataset(str(root), shuffle=False).create_tuple_iterator())
 
 
-def test_mindspore_refuses_the_png_whose_checksum_pillow_does_not_look_at(root):
+def test_mindspore_refuses_a_png_with_a_checksum_that_pillow_ignores(root):
     import mindspore.dataset.vision as vision
 
     bad_checksum(root)
@@ -46,7 +46,7 @@ def test_mindspore_refuses_the_png_whose_checksum_pillow_does_not_look_at(root):
         vision.Decode()(np.fromfile(root / "a" / "x.png", np.uint8))
 
 
-REFUSED = {"12bit.cropped.tif", "16_bit_binary_pgm.tiff", "hopper_rle8_row_overflow.bmp"}  # by MindSpore, seen below
+REFUSED = {"12bit.cropped.tif", "16_bit_binary_pgm.tiff", "hopper_rle8_row_overflow.bmp"}  # by MindSpore
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def corpus(tmp_path, test_data):
         return tmp_path / "set", {row["file"]: set(row["findings"].split(",")) for row in csv.DictReader(file)}
 
 
-def test_what_passes_of_the_corpus_mindspore_decodes(corpus):
+def test_mindspore_decodes_the_images_of_the_corpus_that_pass(corpus):
     import mindspore.dataset.vision as vision
 
     folder, expected = corpus

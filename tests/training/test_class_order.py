@@ -1,4 +1,4 @@
-"""A network and a folder of images have to agree on the order of their classes, not only on their names."""
+"""A network and a folder of images must agree on the order of their classes, not only on their names."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from mslab.errors import DatasetError
 
 @pytest.mark.parametrize("order", [["c", "b", "a"], ["b", "a", "c"]], ids="".join)
 def test_the_same_classes_in_another_order_are_refused(order, parent, squares, inside):
-    """Folders come in the order of their names; a file that was made elsewhere may have another."""
+    """Folders are sorted by name; a checkpoint from elsewhere may have another order."""
     weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
     checkpoint.save_arrays(weights.tensors, inside / "x.ckpt", weights.info | {"class_names": order})
     with pytest.raises(DatasetError) as caught:

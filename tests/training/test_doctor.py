@@ -1,4 +1,4 @@
-"""Facts for mslab doctor, read from real files, the installed MindSpore's among them."""
+"""Facts for mslab doctor, read from real files, including the installed MindSpore's."""
 
 from mslab.doctor import facts as gathering
 from mslab.doctor.diagnosis import judge
@@ -12,7 +12,7 @@ def test_the_accepted_cann_versions_are_the_installed_mindspores_own():
     assert gathering.cann_accepted()
 
 
-def test_facts_are_read_from_where_the_system_and_the_toolkits_put_them(tmp_path):
+def test_facts_are_read_from_the_files_of_the_system_and_the_toolkits(tmp_path):
     root, toolkit = tmp_path / "root", tmp_path / "toolkit"
     files = {
         root / "proc/cpuinfo": "processor : 0\nmodel name\t: A Xeon\nflags\t\t: fpu avx2 avx512f\n",

@@ -1,4 +1,4 @@
-"""Errors that MindSpore raises, provoked in it and explained."""
+"""Errors provoked in MindSpore and explained."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What MindSpore itself says when something goes wrong is what errors.explain knows."""
+"""errors.explain recognises the errors that the installed MindSpore really raises."""
 
 import io
 
@@ -35,25 +35,28 @@ def fewer_than_a_batch():
 
 
 @pytest.mark.parametrize(
-    "wrong,first",
+    "provoke,start",
     [
         (lambda: ms.set_device("Ascend"), "MindSpore could not use the device"),
-        (lambda: dataset.GeneratorDataset([1], ["a"], num_parallel_workers=10**6), "MindSpore's dataset was asked for"),
-        (lambda: dataset.config.set_num_parallel_workers(10**6), "MindSpore's dataset was asked for more workers"),
-        (fewer_than_a_batch, "The training pipeline gave no batch"),
+        (
+            lambda: dataset.GeneratorDataset([1], ["a"], num_parallel_workers=10**6),
+            "MindSpore's data pipeline was set to",
+        ),
+        (lambda: dataset.config.set_num_parallel_workers(10**6), "MindSpore's data pipeline was set to more workers"),
+        (fewer_than_a_batch, "The training pipeline produced no batch"),
         (rates_that_end, "A table was read one row past its end: most likely the learning-rate list ended"),
         (lambda: ops.ones((10**6, 10**6), ms.float32).asnumpy(), "The device ran out of memory"),
         (lambda: a_picture_in_webp(vision.Decode()), "MindSpore's decoder refused an image"),
         (lambda: a_picture_in_webp(vision.RandomCropDecodeResize(8)), "MindSpore's decoder refused an image"),
     ],
 )
-def test_what_mindspore_says_is_explained(wrong, first, inside):
+def test_mindspores_errors_are_explained(provoke, start, inside):
     with pytest.raises(Exception) as caught:
-        wrong()
-    assert str(explain(caught.value)).startswith(first), caught.value
+        provoke()
+    assert str(explain(caught.value)).startswith(start), caught.value
 
 
-def test_a_lookup_far_outside_of_a_table_is_no_learning_rate():
+def test_a_lookup_far_outside_a_table_is_not_explained_as_a_learning_rate():
     with pytest.raises(RuntimeError, match="input_indices") as caught:
         ops.gather(ms.Tensor(np.ones((3, 2), np.float32)), ms.Tensor([5], ms.int32), 0).asnumpy()
     assert explain(caught.value) is None

@@ -118,5 +118,5 @@ def test_three_folders_in_a_two_class_set(parent, inside, two, squares):
     with pytest.raises(DatasetError) as caught:
         mslab.transfer(two | {"train_data": "train"}, backbone=parent)
     text = str(caught.value)
-    assert "has 3 class folders (left, right, up), class_num says 2" in text and "class-extra" not in text
+    assert "has 3 class folders (left, right, up), class_num is 2" in text and "class-extra" not in text
     assert "expected" in text and "fix" in text

@@ -14,9 +14,9 @@ from hostile import (
     LINE,
     PAIRS,
     RUBRIC,
+    check_feedback_pages,
     everybody,
     graded,
-    shown_harmless,
     write,
     written_once,
 )
@@ -253,7 +253,7 @@ def test_what_is_asked_keeps_the_scale_of_what_is_not_public(item):
 
 def test_feedback_in_a_browser(written, new_page):
     # every text as a name or in the places of a text, script and the longest as both; all of them in tests/slow
-    page = shown_harmless(written, [*HOSTILE[::2], HOSTILE[9], HOSTILE[-1]], new_page)
+    page = check_feedback_pages(written, [*HOSTILE[::2], HOSTILE[9], HOSTILE[-1]], new_page)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", dark))) < 60
     page.goto((written / "students" / outputs.folder_of(HOSTILE[0]) / "feedback.html").as_uri())

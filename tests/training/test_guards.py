@@ -1,4 +1,4 @@
-"""Guards in a real run: each fires where its trouble is provoked, and a normal run says nothing."""
+"""Guards of the monitor in a real run: each fires on its problem, and a normal run has no warning."""
 
 import time
 
@@ -16,21 +16,21 @@ from mslab.training.monitor import Monitor
 NAMES = ["a", "b", "c"]
 
 
-def watch(warned=()):
-    said = {}
-    return Monitor(NAMES, said.__setitem__, warned), said
+def make_monitor(warned=()):
+    messages = {}
+    return Monitor(NAMES, messages.__setitem__, warned), messages
 
 
 def warnings(run):
     return {warning["code"]: warning["text"] for warning in manifest(run)["warnings"]}
 
 
-def test_a_normal_run_says_nothing(finished, three):
+def test_a_normal_run_has_no_warning(finished, three):
     run = finished(three | {"epochs": 4, "lr_max": 0.02})
     assert run.val_acc == 1 and warnings(run.run) == {}
 
 
-def test_a_loss_that_explodes_is_said_before_it_is_not_finite(inside, three):
+def test_an_exploding_loss_warns_before_it_is_not_finite(inside, three):
     try:
         run = mslab.train(three | {"lr_init": 30, "lr_max": 60, "epochs": 4, "warmup_epochs": 0.5}).run
     except mslab.errors.TrainingError:
@@ -40,16 +40,16 @@ def test_a_loss_that_explodes_is_said_before_it_is_not_finite(inside, three):
     assert "warning: the loss explodes" in log(run)
 
 
-def test_a_rate_of_nearly_nothing(inside, three):
-    """The loss does not move, and the head stays at its beginning, where one class wins everywhere."""
-    found = warnings(mslab.train(three | {"lr_init": 1e-9, "lr_max": 1e-9, "epochs": 3}).run)
-    text = found["loss-still"]
+def test_a_learning_rate_near_zero_warns(inside, three):
+    """The loss does not move, and the head stays at its initial weights, with which one class always wins."""
+    texts = warnings(mslab.train(three | {"lr_init": 1e-9, "lr_max": 1e-9, "epochs": 3}).run)
+    text = texts["loss-still"]
     assert "at most 1e-09 so far" in text and "lr-find" in text and "mslab check" in text
-    text = found["one-answer"]
+    text = texts["one-answer"]
     assert "all 21 validation images are taken for" in text and "label_balance=true" in text
 
 
-def test_overfitting_on_labels_that_mean_nothing(inside, tmp_path):
+def test_overfitting_on_random_labels_warns(inside, tmp_path):
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name in ("left", "right"):
@@ -62,37 +62,37 @@ def test_overfitting_on_labels_that_mean_nothing(inside, tmp_path):
     assert "and val_loss rises" in warnings(mslab.train(config).run)["overfitting"]
 
 
-def test_dead_channels_and_statistics_out_of_range():
+def test_dead_channels_and_statistics_out_of_range_warn():
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
-    one, said = watch()
-    one.statistics(network)
-    assert said == {}
+    guard, messages = make_monitor()
+    guard.statistics(network)
+    assert messages == {}
     parameters = network.parameters_dict()
     beta = parameters["layer2.0.bn2.beta"]
     beta.set_data(ms.Tensor(np.full(beta.shape, -4, np.float32)))
     parameters["bn1.moving_variance"].set_data(ms.Tensor(np.full(64, 1e9, np.float32)))
-    one.statistics(network)
-    assert "100% of the channels of layer2.0.bn2 are never above zero" in said["dead-relu"]
-    assert "bn1.moving_variance reaches 1e+09" in said["batchnorm"]
-    other, said = watch()
+    guard.statistics(network)
+    assert "100% of the channels of layer2.0.bn2 are never above zero" in messages["dead-relu"]
+    assert "bn1.moving_variance reaches 1e+09" in messages["batchnorm"]
+    second, messages = make_monitor()
     parameters["layer2.0.bn2.beta"].set_data(ms.Tensor(np.zeros(beta.shape, np.float32)))
     parameters["bn1.moving_variance"].set_data(ms.Tensor(np.ones(64, np.float32)))
-    last = parameters["layer1.0.bn3.beta"]  # no ReLU behind it, but an addition
+    last = parameters["layer1.0.bn3.beta"]  # an addition follows, not a ReLU
     last.set_data(ms.Tensor(np.full(last.shape, -4, np.float32)))
-    other.statistics(network)
-    assert said == {}
+    second.statistics(network)
+    assert messages == {}
 
 
-def test_an_epoch_that_waits_for_images(inside, three, monkeypatch):
+def test_an_epoch_that_waits_for_images_warns(inside, three, monkeypatch):
     train = batching.ImageFeed.train
 
     def slow(self, epoch):
         wait = 0.2
         for batch in train(self, epoch):
             time.sleep(wait)
-            given = time.perf_counter()
+            start = time.perf_counter()
             yield batch
-            wait = 3 * (time.perf_counter() - given)  # of a step, however busy this machine is
+            wait = 3 * (time.perf_counter() - start)  # of a step, however busy the machine is
 
     monkeypatch.setattr(batching.ImageFeed, "train", slow)
     monkeypatch.setattr(monitor, "LONG", 0.5)

@@ -117,7 +117,7 @@ def test_a_step_has_about_as_many_pixels_at_any_size():
 
 def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images):
     plain, folded = measuring.load_network(parent), measuring.load_network(parent)
-    assert cpu_layout.fold_small_maps(folded.network.backbone, gradcam.batch_of(32), 32, cores=16)  # in 16 groups
+    assert cpu_layout.stack_small_maps(folded.network.backbone, gradcam.batch_of(32), 32, cores=16)  # in 16 groups
     x = gradcam.as_seen(plain.info, images, [0, 8, 16])
     heat = gradcam.heat_maps(folded.network, x, [0, 1, 2])
     assert heat.shape == (3, 4, 4) and np.allclose(heat, gradcam.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)

@@ -3,7 +3,7 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from formulas import COUNTS, LABELS, LOGITS, LOSSES, OFF, SHARES, check_loss, expected, measured, slopes
+from formulas import COUNTS, LABELS, LOGITS, LOSSES, OFF, SOFT_LABELS, check_loss, expected, measured, slopes
 from helpers import resolved
 from mindspore import nn
 
@@ -17,13 +17,13 @@ def start():
 
 
 @pytest.mark.parametrize("asked", LOSSES, ids=str)
-@pytest.mark.parametrize("targets", [LABELS, SHARES], ids=["classes", "shares"])
+@pytest.mark.parametrize("targets", [LABELS, SOFT_LABELS], ids=["classes", "soft labels"])
 def test_loss_and_gradient_are_the_formulas(asked, targets):
     check_loss(asked, targets)
 
 
 @pytest.mark.parametrize("asked", [LOSSES[0], LOSSES[-1]], ids=["one", "all"])
-@pytest.mark.parametrize("targets", [LABELS, SHARES], ids=["classes", "shares"])
+@pytest.mark.parametrize("targets", [LABELS, SOFT_LABELS], ids=["classes", "soft labels"])
 def test_loss_and_gradient_are_the_formulas_in_a_graph_too(asked, targets):
     devices.start("cpu", "graph", 1)
     check_loss(asked, targets)
@@ -31,9 +31,9 @@ def test_loss_and_gradient_are_the_formulas_in_a_graph_too(asked, targets):
 
 @pytest.mark.parametrize("asked", [{"mixup_alpha": 0.2}, {"cutmix_alpha": 1.0}], ids=str)
 def test_shares_of_mixed_images_alone(asked):
-    value, gradient = measured(LOGITS, SHARES, asked)
-    assert value == pytest.approx(expected(LOGITS, SHARES, {}), rel=1e-5)
-    np.testing.assert_allclose(gradient, slopes(LOGITS, SHARES, {}), rtol=1e-4, atol=1e-6)
+    value, gradient = measured(LOGITS, SOFT_LABELS, asked)
+    assert value == pytest.approx(expected(LOGITS, SOFT_LABELS, {}), rel=1e-5)
+    np.testing.assert_allclose(gradient, slopes(LOGITS, SOFT_LABELS, {}), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0, 2])

@@ -1,4 +1,4 @@
-"""The network: counted, measured, edited."""
+"""The network: number of weights, shapes, names, initial values."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def start():
 
 @pytest.fixture(scope="module")
 def standard():
-    """The whole ResNet-50 with nine classes. Its weights are not to be changed."""
+    """The standard ResNet-50 with nine classes. Do not change its weights."""
     return model.ResNet50(model.resnet50_backbone(), model.resnet50_head(9))
 
 
@@ -51,14 +51,14 @@ def test_the_shapes_in_the_comments_are_those_of_a_forward_pass(standard):
         assert x.shape == (1, *map(int, row[3:]))
 
 
-def test_names_are_mindcvs_without_a_prefix_also_inside_the_whole(standard):
+def test_names_are_mindcvs_without_a_prefix_also_in_the_complete_network(standard):
     names = set(standard.parameters_dict())
     assert {"conv1.weight", "layer1.0.bn1.gamma", "layer1.0.down_sample.0.weight", "classifier.weight"} <= names
     assert not any(name.startswith(("backbone", "head", "layers")) for name in names)
     assert set(standard.backbone.parameters_dict()) == names - {"classifier.weight", "classifier.bias"}
 
 
-def test_auto_prefix_is_why():
+def test_without_auto_prefix_false_mindspore_adds_a_prefix():
     class Plain(ms.nn.Cell):
         def __init__(self, backbone):
             super().__init__()
@@ -67,7 +67,7 @@ def test_auto_prefix_is_why():
     assert all(name.startswith("backbone.") for name in Plain(model.resnet50_backbone(STAGES)).parameters_dict())
 
 
-def test_last_gammas_start_at_zero_and_equal_shapes_get_other_values():
+def test_last_gammas_start_at_zero_and_equal_shapes_get_different_values():
     backbone = model.resnet50_backbone([[2, 8, 1]])
     values = {name: parameter.asnumpy() for name, parameter in backbone.parameters_dict().items()}
     assert (values["layer1.0.bn3.gamma"] == 0).all() and (values["layer1.0.bn1.gamma"] == 1).all()
@@ -79,7 +79,7 @@ def test_padding_is_symmetric():
     layer = model.conv(1, 1, 3, 2)
     layer.weight.set_data(ms.Tensor(np.ones((1, 1, 3, 3), np.float32)))
     image = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
-    # padded by one on every side, the first window sees rows 0..1 and columns 0..1 only
+    # padded by one on every side, the first window covers only rows 0..1 and columns 0..1
     assert layer(ms.Tensor(image)).asnumpy()[0, 0, 0, 0] == 0 + 1 + 4 + 5
 
 

@@ -112,7 +112,7 @@ def test_a_pack_from_other_classes_than_the_folders_says_it_as_folders_do(packs,
     [
         (lambda path: os.truncate(path, path.stat().st_size - 100), "shard-0001.mindrecord  has "),
         (lambda path: path.unlink(), "shard-0001.mindrecord  is missing"),
-        (lambda path: Path(f"{path}.db").unlink(), "shard-0001.mindrecord.db  is missing, the index of its shard"),
+        (lambda path: Path(f"{path}.db").unlink(), "shard-0001.mindrecord.db  is missing (the index of a shard)"),
     ],
 )
 def test_a_damaged_shard_is_named_before_mindspore_opens_it(copy, damage, said):
@@ -132,18 +132,18 @@ def test_every_damage_is_listed_at_once_and_changed_bytes_are_seen_by_check(copy
     assert check.check_dataset(copy).ok  # training compares sizes only
     (copy / "train" / "shard-0000.mindrecord").unlink()
     with pytest.raises(DatasetError) as caught:
-        check.check_dataset(copy, whole_packs=True)
+        check.check_dataset(copy, verify_packs=True)
     text = str(caught.value)
-    assert "2 files of 6" in text and "shard-0002.mindrecord  has another content than when it was written" in text
+    assert "2 files of 6" in text and "shard-0002.mindrecord  has other content than when it was written" in text
     done = cli("check", copy)
-    assert done.returncode == 1 and "another content" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "other content" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     "text,said",
     [
-        ("{", "is no JSON that mslab data pack wrote"),
-        ("[1]", "is no JSON that mslab data pack wrote"),
+        ("{", "is not a file that mslab data pack wrote"),
+        ("[1]", "is not a file that mslab data pack wrote"),
         ('{"schema": 1}', "class_names"),
         ('{"schema": 9}', "a newer mslab wrote it"),
         ('{"schema": "x"}', "has schema 'x'"),
@@ -173,7 +173,7 @@ def test_a_pack_json_that_cannot_be_used(copy, text, said):
 def test_a_pack_json_of_other_content_is_no_traceback(copy, change):
     file = copy / "val" / "pack.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(DatasetError, match="is no JSON that mslab data pack wrote"):
+    with pytest.raises(DatasetError, match="is not a file that mslab data pack wrote"):
         packed.read(copy / "val")
 
 

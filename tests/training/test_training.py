@@ -149,7 +149,7 @@ def test_wrong_data_stops_before_a_run_folder_is_made(inside, three):
     Path("stray/.checkpoint").mkdir()
     with pytest.raises(DatasetError, match=r"stray-folder"):
         mslab.train(three | {"train_data": "stray"})
-    with pytest.raises(DatasetError, match="class_num says 9"):
+    with pytest.raises(DatasetError, match="class_num is 9"):
         mslab.train(three | {"class_num": 9})
     assert not (inside / "runs").exists()
 

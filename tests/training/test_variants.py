@@ -1,4 +1,4 @@
-"""The network as a student varies it: a small stem, a wider head, dropout; from settings to file and back."""
+"""Variants of the network: small stem, wider head, dropout; from settings to checkpoint and back."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from mslab.training import freezing, start
 
 @pytest.fixture(scope="module")
 def wider(squares, finished):
-    """A finished run of that network. Not to be changed."""
+    """A finished run of that network. Do not change it."""
     return finished(wider_head(squares)).run
 
 
@@ -34,7 +34,7 @@ def test_shapes_and_names():
     x = ms.Tensor(np.zeros((2, 3, 16, 16), np.float32))
     assert small.conv1.weight.shape == (64, 3, 3, 3) and small.pool is None
     assert small.relu(small.bn1(small.conv1(x))).shape == (2, 64, 16, 16)
-    assert small(x).shape == (2, 32, 8, 8)  # one stage of two halves it; the usual stem would by four more
+    assert small(x).shape == (2, 32, 8, 8)  # one of two stages halves it; the standard stem divides by four
     assert model.resnet50_backbone(STAGES)(x).shape == (2, 32, 2, 2)
     head = model.resnet50_head(3, 32, 12, 0.25)
     assert {name: p.shape for name, p in head.parameters_dict().items()} == {
@@ -55,7 +55,7 @@ def test_a_wider_head_by_hand():
     np.testing.assert_allclose(head(ms.Tensor(x)).asnumpy(), expected, atol=1e-5)
 
 
-def test_dropout_is_for_training_only():
+def test_dropout_is_active_in_training_only():
     head = model.resnet50_head(3, 8, 0, 0.5)
     x = ms.Tensor(np.ones((4, 8, 2, 2), np.float32))
     head.set_train(False)
@@ -64,15 +64,15 @@ def test_dropout_is_for_training_only():
     assert not np.array_equal(head(x).asnumpy(), head(x).asnumpy())
 
 
-def test_a_file_brings_its_network(wider, squares):
+def test_a_checkpoint_rebuilds_its_network(wider, squares):
     loaded = mslab.load_network(wider)
     assert loaded.info["profile"]["stem"] == "small" and loaded.network.head.hidden is not None
     written = json.loads((wider / "eval.json").read_text())
-    found = measuring.evaluate(wider, squares / "three" / "val")
-    assert found["accuracy"] == written["accuracy"] and found["loss"] == pytest.approx(written["loss"], abs=1e-5)
+    result = measuring.evaluate(wider, squares / "three" / "val")
+    assert result["accuracy"] == written["accuracy"] and result["loss"] == pytest.approx(written["loss"], abs=1e-5)
 
 
-def test_a_transfer_keeps_the_stem_and_takes_its_own_head(wider, squares, inside):
+def test_a_transfer_inherits_the_stem_and_has_its_own_head(wider, squares, inside):
     config = settings(squares / "two", 2, epochs=1, image_size=16, freeze="all")
     run = mslab.transfer(config, backbone=wider)
     weights = checkpoint.read(Path(run.run) / "checkpoints" / "best.ckpt")
@@ -85,14 +85,14 @@ def test_a_transfer_keeps_the_stem_and_takes_its_own_head(wider, squares, inside
         mslab.transfer(config | {"stem": "imagenet"}, backbone=wider)
 
 
-def test_a_fresh_wider_head_cannot_be_frozen(wider, squares, inside):
+def test_a_new_wider_head_cannot_be_frozen(wider, squares, inside):
     config = settings(squares / "two", 2, epochs=1, image_size=16, head_hidden=4, freeze_layer_pattern=r"^hidden\.")
     with pytest.raises(ConfigError, match="head would be frozen at random weights: the head is new"):
         mslab.transfer(config, backbone=wider)
     assert freezing.part_of("hidden.weight") == "head"
 
 
-def test_more_of_the_same_needs_the_same_head(wider, squares, inside):
+def test_incremental_training_needs_the_same_head(wider, squares, inside):
     config = settings(squares / "three", 3, epochs=1, image_size=16, warmup_epochs=0, lr_init=0, lr_max=1e-12)
     with pytest.raises(CheckpointError, match="has a head with head_hidden: 12, the config says 0"):
         start.incremental(config, wider)
@@ -103,9 +103,9 @@ def test_more_of_the_same_needs_the_same_head(wider, squares, inside):
         np.testing.assert_allclose(new[name], old[name], atol=1e-7, err_msg=name)
 
 
-def test_in_torchvisions_names_it_says_what_torchvision_has_not(wider, inside):
-    said = converting.convert(wider / "checkpoints" / "best.ckpt", "x.safetensors")
-    assert "stem: small, head_hidden: 12; torchvision's is not" in said[-1]
+def test_conversion_to_torchvisions_names_reports_what_torchvision_lacks(wider, inside):
+    lines = converting.convert(wider / "checkpoints" / "best.ckpt", "x.safetensors")
+    assert "stem: small, head_hidden: 12; torchvision's is not" in lines[-1]
     back = checkpoint.read("x.safetensors")
     assert back.hidden == 12 and back.profile["stem"] == "small"
     converting.convert("x.safetensors", "y.ckpt")
@@ -113,14 +113,14 @@ def test_in_torchvisions_names_it_says_what_torchvision_has_not(wider, inside):
     assert set(again) == set(first) and all(np.array_equal(again[name], first[name]) for name in first)
 
 
-def test_a_resume_says_that_dropout_draws_anew(inside, squares):
-    """On a CPU it draws from a stream that begins with the process, and can neither be read nor set."""
+def test_a_resume_reports_that_dropout_draws_again(inside, squares):
+    """On a CPU dropout draws from a stream that starts with the process and can be neither read nor set."""
     config = settings(squares / "three", 3, epochs=2, image_size=16, dropout=0.5, stages=STAGES[:1])
     with stopped_after(1):
         mslab.train(config)
     run = newest()
     start.resume(run)
     assert "note: dropout leaves out other features now" in log(run)
-    whole = Path(mslab.train(config).run)
-    last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, whole)]
+    uninterrupted = Path(mslab.train(config).run)
+    last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, uninterrupted)]
     assert not np.array_equal(*last), "once they are equal, the note can go"

@@ -1,4 +1,4 @@
-"""The checker, on real files: every code is provoked, and the lab's own case is shown beside plain MindSpore."""
+"""The data check on real files: every code is provoked, and the case of the original lab is tested."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checking import bad_checksum, found, photo, slow_jpeg
+from checking import bad_checksum, codes_and_paths, photo, slow_jpeg
 from helpers import PROJECT, cli, draw
 from PIL import Image
 
@@ -25,7 +25,7 @@ def root(tmp_path):
     return draw(tmp_path / "set", ["a", "b", "c"], 3)
 
 
-# --- one file or folder that is wrong, and the one finding it must give ----------------------------------------------
+# --- one wrong file or folder, and the one finding that it must give -------------------------------------------------
 
 
 def stray(root):
@@ -221,7 +221,7 @@ CASES = [
     ("size", "info", huge, "a/x.png"),
     ("name", "info", formula, 'a/=x"y.png'),
 ]
-ELSEWHERE = {  # codes with tests of their own below
+ELSEWHERE = {  # codes with their own tests below
     "class-count", "class-missing", "class-extra", "wrong-level", "permission", "split-leak", "timeout", "crash",
     "unused-folder", "near-duplicate",
 }  # fmt: skip
@@ -231,10 +231,10 @@ ELSEWHERE = {  # codes with tests of their own below
     ("code", "severity", "provoke", "path"), CASES, ids=lambda case: getattr(case, "__name__", None)
 )
 def test_one_thing_wrong_is_one_finding(root, code, severity, provoke, path):
-    provoke(root)  # in a folder that is clean: test_a_clean_folder_has_no_error_and_no_warning
+    provoke(root)  # the folder was clean: test_a_clean_folder_has_no_error_and_no_warning
     report = check_dataset(root)
     infos = {(f.code, f.path) for f in report.findings if f.severity == "info" != severity}
-    assert found(report) - infos == {(code, path)}
+    assert codes_and_paths(report) - infos == {(code, path)}
     finding = next(finding for finding in report.findings if finding.code == code)
     assert finding.severity == severity and len(finding.message) > 10 and finding.fix
     assert report.ok == (severity != "error")
@@ -245,8 +245,8 @@ def test_every_code_is_documented_and_provoked():
     documented = set(re.findall(r"^\| \*\*([a-z-]+)\*\*", text, re.M))
     assert documented == {case[0] for case in CASES} | ELSEWHERE
     sources = "".join(path.read_text() for path in Path(layout.__file__).parent.glob("*.py"))
-    named = set(re.findall(r'(?:Finding\(|Refused\(|"code": )\s*"([a-z-]+)"', sources))
-    assert len(named) > 20 and named <= documented
+    in_code = set(re.findall(r'(?:Finding\(|Refused\(|"code": )\s*"([a-z-]+)"', sources))
+    assert len(in_code) > 20 and in_code <= documented
 
 
 # --- the lab's own case ----------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_every_code_is_documented_and_provoked():
 
 def test_a_clean_folder_has_no_error_and_no_warning(root):
     report = check_dataset(root, class_num=3)
-    assert report.ok and found(report) == set() and report.class_names == ["a", "b", "c"]
+    assert report.ok and codes_and_paths(report) == set() and report.class_names == ["a", "b", "c"]
     assert report.counts == {"": {"a": 3, "b": 3, "c": 3}} and len(report.fingerprint) == 64
     files, labels = report.samples("")
     assert labels == [0, 0, 0, 1, 1, 1, 2, 2, 2] and files[3] == root / "b" / "000.png"
@@ -268,7 +268,10 @@ def test_the_labs_own_case_one_error_that_names_the_folder(root):
         report.raise_errors("x.yaml says class_num: 3")
     text = str(caught.value)
     assert text.startswith(f"{root} has 4 class folders, x.yaml says class_num: 3.")
-    assert ".checkpoint/ (empty; no class of images. MindSpore would make it class 0 and shift every label" in text
+    assert (
+        ".checkpoint/ (empty; not a class of images. MindSpore would make it class 0 and shift every later label"
+        in text
+    )
     assert f"mslab check {root} --fix    moves it to {root}.quarantine/" in text and "expected" in text
 
 
@@ -278,16 +281,16 @@ def test_the_labs_own_case_one_error_that_names_the_folder(root):
 def test_junk_folders_are_strays(root, name):
     (root / name).mkdir()
     (root / name / "x.txt").write_text("x")
-    assert found(check_dataset(root)) == {("stray-folder", f"{name}/")}
+    assert codes_and_paths(check_dataset(root)) == {("stray-folder", f"{name}/")}
 
 
 # --- classes, splits, levels -----------------------------------------------------------------------------------------
 
 
-def test_class_num_that_disagrees_names_the_folders(root):
+def test_a_class_num_that_disagrees_lists_the_folders(root):
     report = check_dataset(root, class_num=2)
-    assert found(report) == {("class-count", ".")}
-    assert "has 3 class folders (a, b, c), class_num says 2" in report.findings[0].message
+    assert codes_and_paths(report) == {("class-count", ".")}
+    assert "has 3 class folders (a, b, c), class_num is 2" in report.findings[0].message
     assert report.findings[0].fix == "class_num: 3, or the folder with 2 classes"
 
 
@@ -295,7 +298,7 @@ def test_train_and_val_that_disagree(tmp_path):
     draw(tmp_path / "train", ["a", "b"], 2)
     draw(tmp_path / "val", ["a", "c"], 2, seed=1)
     report = check_dataset(tmp_path / "train", tmp_path / "val")
-    assert found(report) == {("class-missing", "val/b/"), ("class-extra", "val/c/")}
+    assert codes_and_paths(report) == {("class-missing", "val/b/"), ("class-extra", "val/c/")}
 
 
 def test_classes_are_in_the_order_in_which_python_sorts_their_names(tmp_path):
@@ -304,11 +307,11 @@ def test_classes_are_in_the_order_in_which_python_sorts_their_names(tmp_path):
     assert check_dataset(tmp_path).class_names == ["A", "Z", "b", "ä"]  # as MindSpore's ImageFolderDataset has them
 
 
-def test_a_class_that_is_spelt_otherwise_in_val_is_named(tmp_path):
+def test_a_class_with_another_spelling_in_val_is_reported(tmp_path):
     draw(tmp_path / "train", ["Amanita", "b"], 2)
     draw(tmp_path / "val", ["amanita", "b"], 2, seed=1)
     report = check_dataset(tmp_path)
-    assert found(report) == {("class-missing", "val/Amanita/"), ("class-extra", "val/amanita/")}
+    assert codes_and_paths(report) == {("class-missing", "val/Amanita/"), ("class-extra", "val/amanita/")}
     assert "rename 'amanita' to 'Amanita'" in str(report)
 
 
@@ -325,25 +328,25 @@ def test_names_that_differ_by_unicode_form_only(root):
 def test_file_names_that_differ_by_capitals_only(root):
     photo().save(root / "a" / "X.png")
     photo(1).save(root / "a" / "x.PNG")
-    assert found(check_dataset(root)) == {("case-collision", "a/x.PNG")}
+    assert codes_and_paths(check_dataset(root)) == {("case-collision", "a/x.PNG")}
 
 
-def test_a_parent_of_splits_is_recognised_and_a_split_given_for_another_level(tmp_path):
+def test_a_parent_of_splits_is_recognised_and_a_folder_of_the_wrong_level_reported(tmp_path):
     for seed, split in enumerate(("train", "val")):
         draw(tmp_path / "p" / split, ["a", "b"], 2, seed)
     assert set(check_dataset(tmp_path / "p").splits) == {"train", "val"}
     report = check_dataset(tmp_path / "p", tmp_path / "p" / "val")
-    assert ("wrong-level", ".") in found(report) and "holds the splits train, val" in str(report)
+    assert ("wrong-level", ".") in codes_and_paths(report) and "contains the splits train, val" in str(report)
     report = check_dataset(tmp_path / "p" / "train" / "a")
-    assert found(report) == {("wrong-level", ".")} and "it is one class" in str(report)
+    assert codes_and_paths(report) == {("wrong-level", ".")} and "it is one class" in str(report)
     (tmp_path / "nothing").mkdir()
-    assert found(check_dataset(tmp_path / "nothing")) == {("wrong-level", ".")}
+    assert codes_and_paths(check_dataset(tmp_path / "nothing")) == {("wrong-level", ".")}
 
 
-def test_a_folder_beside_the_splits_is_named(tmp_path):
+def test_a_folder_beside_the_splits_is_reported(tmp_path):
     for seed, split in enumerate(("train", "validation", "train.quarantine", ".git")):
         draw(tmp_path / split, ["a", "b"], 2, seed)
-    assert found(check_dataset(tmp_path)) == {("unused-folder", "validation/")}
+    assert codes_and_paths(check_dataset(tmp_path)) == {("unused-folder", "validation/")}
 
 
 def test_links_that_loop_and_links_that_stay_inside(root):
@@ -354,7 +357,7 @@ def test_links_that_loop_and_links_that_stay_inside(root):
     (root / "loop").unlink()
     (root / "a" / "self").unlink()
     (root / "a" / "inside.png").symlink_to(root / "a" / "000.png")
-    assert found(check_dataset(root)) == {("duplicate", "a/inside.png")}
+    assert codes_and_paths(check_dataset(root)) == {("duplicate", "a/inside.png")}
 
 
 def test_folders_and_files_that_do_not_belong(root):
@@ -362,7 +365,11 @@ def test_folders_and_files_that_do_not_belong(root):
     (root / "b" / "._000.png").write_bytes(b"x")
     (root / ".DS_Store").write_text("x")
     report = check_dataset(root)
-    assert found(report) == {("nested-folder", "a/deep/"), ("stray-file", "b/._000.png"), ("loose-file", ".DS_Store")}
+    assert codes_and_paths(report) == {
+        ("nested-folder", "a/deep/"),
+        ("stray-file", "b/._000.png"),
+        ("loose-file", ".DS_Store"),
+    }
 
 
 def test_suffixes_in_capitals_are_images(root):
@@ -385,13 +392,13 @@ def test_equal_pixels_in_two_splits_are_a_leak(splits):
     with Image.open(splits / "train" / "a" / "000.png") as image:
         image.save(splits / "test" / "a" / "x.bmp")
     report = check_dataset(splits)
-    assert found(report) == {("split-leak", "test/a/x.bmp")} and not report.ok
-    assert "the same pixels as train/a/000.png: measured on what it was trained on" in str(report)
+    assert codes_and_paths(report) == {("split-leak", "test/a/x.bmp")} and not report.ok
+    assert "the same pixels as train/a/000.png: training and evaluation share this image" in str(report)
 
 
-def test_equal_pixels_under_two_labels_and_in_two_splits_are_both(splits):
+def test_equal_pixels_under_two_labels_and_in_two_splits_are_two_findings(splits):
     shutil.copy(splits / "train" / "a" / "000.png", splits / "val" / "b" / "x.png")
-    assert found(check_dataset(splits)) == {("label-conflict", "val/b/x.png"), ("split-leak", "val/b/x.png")}
+    assert codes_and_paths(check_dataset(splits)) == {("label-conflict", "val/b/x.png"), ("split-leak", "val/b/x.png")}
 
 
 def test_the_same_folder_twice_is_one_finding(splits):
@@ -408,7 +415,7 @@ def test_a_resized_and_recompressed_copy_is_a_near_duplicate(splits):
     assert "looks like train/a/x.png, which is in train" in findings[0].message
 
 
-def test_skipping_the_content_rules_skips_these_only(splits):
+def test_skip_content_skips_the_content_rules_and_no_others(splits):
     shutil.copy(splits / "train" / "a" / "000.png", splits / "test" / "b" / "x.png")
     (splits / "train" / "a" / "bad.png").write_text("no image")
     (splits / "val" / ".checkpoint").mkdir()
@@ -419,18 +426,18 @@ def test_skipping_the_content_rules_skips_these_only(splits):
 
 def test_a_batch_that_cannot_be_filled_and_a_crop_that_is_too_large(root):
     report = check_dataset(root, image_size=64, batch_size=16)
-    assert ("too-few", ".") in found(report) and "9 images, fewer than one batch of 16" in str(report)
-    assert sum(code == "small" for code, _ in found(report)) == 9 and "below image_size: 64" in str(report)
+    assert ("too-few", ".") in codes_and_paths(report) and "9 images, fewer than one batch of 16" in str(report)
+    assert sum(code == "small" for code, _ in codes_and_paths(report)) == 9 and "below image_size: 64" in str(report)
 
 
-# --- files that hurt -------------------------------------------------------------------------------------------------
+# --- files that harm a worker -----------------------------------------------------------------------------------------
 
 
-def test_a_file_that_takes_too_long_is_a_finding_and_the_check_goes_on(root, monkeypatch):
+def test_a_file_that_takes_too_long_is_a_finding_and_the_check_continues(root, monkeypatch):
     slow_jpeg(root / "b" / "slow.jpg")
     monkeypatch.setattr(pool, "SECONDS", 0.5)
     report = check_dataset(root)
-    assert found(report) == {("timeout", "b/slow.jpg")}
+    assert codes_and_paths(report) == {("timeout", "b/slow.jpg")}
     assert "took more than 0.5 s" in str(report) and report.counts[""]["c"] == 3
 
 
@@ -438,33 +445,33 @@ def test_a_file_that_takes_too_much_memory_is_a_finding(root, monkeypatch):
     Image.new("RGB", (7000, 7000)).save(root / "b" / "large.png")  # below Pillow's threshold, 147 MB when loaded
     monkeypatch.setattr(pool, "MEMORY", 150 << 20)
     report = check_dataset(root)
-    assert found(report) == {("crash", "b/large.png")} and "more memory than a worker has" in str(report)
+    assert codes_and_paths(report) == {("crash", "b/large.png")} and "more memory than a worker has" in str(report)
 
 
-def test_a_worker_that_dies_or_hangs_is_a_finding_and_the_check_goes_on(root, monkeypatch):
+def test_a_worker_that_dies_or_hangs_is_a_finding_and_the_check_continues(root, monkeypatch):
     monkeypatch.setattr(pool, "SECONDS", 0.5)
     for name in ("die", "hang"):
         photo(len(name)).save(root / "b" / f"{name}.png")
     patch = root.parent / "patch" / "sitecustomize.py"
     patch.parent.mkdir()
-    patch.write_text(  # a real process, made to fail on two files
+    patch.write_text(  # a real process that fails on two files
         "import os, pathlib, time\nold = pathlib.Path.read_bytes\ndef read(path):\n"
         "    if path.name == 'die.png': os.kill(os.getpid(), 11)\n"
         "    if path.name == 'hang.png': time.sleep(60)\n    return old(path)\npathlib.Path.read_bytes = read\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(patch.parent))
     report = check_dataset(root)
-    assert found(report) == {("crash", "b/die.png"), ("timeout", "b/hang.png")}
+    assert codes_and_paths(report) == {("crash", "b/die.png"), ("timeout", "b/hang.png")}
     assert "died with exit code -11" in str(report) and report.counts[""]["c"] == 3
 
 
 @pytest.fixture
-def begun(monkeypatch):
-    """Every process of a worker that is started; of those in `begun.killed` none lives to say that it is ready."""
-    processes, begin = Processes(), subprocess.Popen
+def started(monkeypatch):
+    """Every worker process that is started. The first `started.killed` of them are killed before they are ready."""
+    processes, popen = Processes(), subprocess.Popen
 
     def start(*arguments, **options):
-        processes.append(begin(*arguments, **options))
+        processes.append(popen(*arguments, **options))
         if len(processes) <= processes.killed:
             processes[-1].kill()
         return processes[-1]
@@ -474,18 +481,18 @@ def begun(monkeypatch):
 
 
 class Processes(list):
-    killed = 0  # the first so many
+    killed = 0  # how many of the first processes to kill
 
 
-def test_workers_that_are_killed_from_outside_are_replaced(tmp_path, begun, monkeypatch):
-    monkeypatch.setattr(pool, "BATCH", 2)  # few wait to be asked for, so that there is work left after each kill
+def test_workers_that_are_killed_from_outside_are_replaced(tmp_path, started, monkeypatch):
+    monkeypatch.setattr(pool, "BATCH", 2)  # small batches, so that work is left after each kill
     draw(tmp_path / "set", ["a", "b"], 100)
     killed = []
 
     def kill(done, total):
-        """One worker in every fourth of the images."""
+        """Kill a worker in each of the first three quarters of the images."""
         if len(killed) < 3 and done > len(killed) * total // 4:
-            killed.append(next(process for process in begun if process.poll() is None))
+            killed.append(next(process for process in started if process.poll() is None))
             killed[-1].kill()
 
     report = check_dataset(tmp_path / "set", cache=False, progress=kill)
@@ -493,19 +500,19 @@ def test_workers_that_are_killed_from_outside_are_replaced(tmp_path, begun, monk
     assert len([p for p in report.splits[""].pictures if p.sha256]) >= 200 - len(killed)
 
 
-def test_a_worker_that_is_killed_while_it_starts_is_started_again(root, begun):
-    begun.killed = pool.STARTS - 1
-    assert check_dataset(root, cache=False).ok and len(begun) == pool.STARTS
-    assert [process.returncode for process in begun[:-1]] == [-9] * begun.killed
+def test_a_worker_that_is_killed_while_it_starts_is_started_again(root, started):
+    started.killed = pool.STARTS - 1
+    assert check_dataset(root, cache=False).ok and len(started) == pool.STARTS
+    assert [process.returncode for process in started[:-1]] == [-9] * started.killed
 
 
 @pytest.mark.parametrize("ending, code, starts", [("sys.exit(3)", 3, 1), ("os.kill(os.getpid(), 9)", -9, pool.STARTS)])
-def test_a_worker_that_never_starts_is_told(ending, code, starts, root, begun, tmp_path, monkeypatch):
+def test_a_worker_that_never_starts_is_an_error(ending, code, starts, root, started, tmp_path, monkeypatch):
     (tmp_path / "worker.py").write_text(f"import os, sys\n{ending}\n")
     monkeypatch.setattr(pool.worker, "__file__", str(tmp_path / "worker.py"))
     with pytest.raises(DeviceError, match=rf"does not start \(exit code {code}\)"):
         check_dataset(root, cache=False)
-    assert len(begun) == starts
+    assert len(started) == starts
 
 
 def test_many_findings_stay_readable(root):
@@ -520,7 +527,7 @@ def test_a_missing_folder(tmp_path):
         check_dataset(tmp_path / "nowhere")
 
 
-# --- fingerprint, cache, ways to call it -----------------------------------------------------------------------------
+# --- fingerprint, cache, output --------------------------------------------------------------------------------------
 
 
 def test_the_fingerprint_follows_names_and_contents(root):
@@ -546,11 +553,11 @@ def test_unchanged_files_are_not_loaded_again_and_changed_ones_are(root, monkeyp
     again = check()
     assert loaded == [] and again.fingerprint != first.fingerprint
     assert check(cache=False).to_dict() == again.to_dict() and len(loaded) == 10
-    kept = (root / "a" / "x.jpg").stat()
+    before = (root / "a" / "x.jpg").stat()
     content = bytearray((root / "a" / "x.jpg").read_bytes())
     content[-20] ^= 255
     (root / "a" / "x.jpg").write_bytes(content)
-    os.utime(root / "a" / "x.jpg", ns=(kept.st_atime_ns, kept.st_mtime_ns))  # the same size and time of change
+    os.utime(root / "a" / "x.jpg", ns=(before.st_atime_ns, before.st_mtime_ns))  # same size and modification time
     assert check().fingerprint != again.fingerprint and len(loaded) == 1
 
 
@@ -563,13 +570,13 @@ def test_findings_are_the_same_from_the_cache(root, monkeypatch):
     assert check_dataset(root).to_dict() == first.to_dict()
 
 
-def test_a_cache_that_cannot_be_used_costs_nothing_but_time(root, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_used_only_costs_time(root, tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "FRESH", -1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     report = check_dataset(root)
     file = cache.default_path()
     assert file.is_file()
-    file.write_text("no database at all, and long enough to be looked at as one" * 50)
+    file.write_text("not a database, but long enough to be read as one" * 50)
     assert check_dataset(root).to_dict() == report.to_dict()
     file.unlink()
     file.parent.rmdir()
@@ -577,20 +584,20 @@ def test_a_cache_that_cannot_be_used_costs_nothing_but_time(root, tmp_path, monk
     assert check_dataset(root).to_dict() == report.to_dict()
 
 
-def test_a_file_changed_a_moment_ago_is_not_kept(root):
+def test_a_file_changed_a_moment_ago_is_not_cached(root):
     check_dataset(root)
-    seen = []
-    check_dataset(root, progress=lambda done, total: seen.append(done))
-    assert len(seen) == 9
+    loaded = []
+    check_dataset(root, progress=lambda done, total: loaded.append(done))
+    assert len(loaded) == 9
 
 
 def test_a_notebook_shows_a_table_in_which_names_are_escaped(root):
     photo().save(root / "a" / "<b>x.png")
-    shown = check_dataset(root)._repr_html_()
-    assert "<table>" in shown and "a/&lt;b&gt;x.png" in shown and "<b>" not in shown
+    page = check_dataset(root)._repr_html_()
+    assert "<table>" in page and "a/&lt;b&gt;x.png" in page and "<b>" not in page
 
 
-def test_names_that_are_no_text_are_shown_and_written(root):
+def test_names_that_are_not_utf_8_are_printed_and_written(root):
     photo().save(root / "a" / os.fsdecode(b"caf\xe9.png"))
     done = cli("check", root, "--json", "-")
     assert done.returncode == 0, done.stderr
@@ -613,7 +620,7 @@ def test_the_json_document(root):
 # --- real data -------------------------------------------------------------------------------------------------------
 
 DECODE = {"unreadable", "truncated", "bomb", "animated", "exif-orientation", "extension-mismatch", "zero-byte"}
-REFUSED = {"12bit.cropped.tif", "16_bit_binary_pgm.tiff", "hopper_rle8_row_overflow.bmp"}  # by MindSpore, seen below
+REFUSED = {"12bit.cropped.tif", "16_bit_binary_pgm.tiff", "hopper_rle8_row_overflow.bmp"}  # by MindSpore
 
 
 @pytest.fixture
@@ -623,21 +630,21 @@ def corpus(tmp_path, test_data):
         return tmp_path / "set", {row["file"]: set(row["findings"].split(",")) for row in csv.DictReader(file)}
 
 
-def test_the_decode_findings_of_the_corpus_are_met_none_missed_none_invented(corpus):
+def test_the_decode_findings_are_exactly_those_of_the_corpus(corpus):
     folder, expected = corpus
     report = check_dataset(folder)
     modes = {picture.name.removeprefix("x/"): picture.mode for picture in report.splits[""].pictures}
-    got = {name: {f"mode-{modes[name]}"} if modes[name] in ("L", "P", "1") else set() for name in expected}
+    actual = {name: {f"mode-{modes[name]}"} if modes[name] in ("L", "P", "1") else set() for name in expected}
     for finding in report.findings:
         name = finding.path.removeprefix("x/")
         if finding.code in DECODE:
-            got[name].add(finding.code)
+            actual[name].add(finding.code)
         elif finding.code == "format":
-            got[name].add(f"format-{finding.message[1:].split(':')[0]}")
+            actual[name].add(f"format-{finding.message[1:].split(':')[0]}")
         elif finding.code == "mode" and finding.severity == "warning":
-            got[name].add(re.sub(r"\(mode (\S+):.*", r"mode-\1", finding.message))
+            actual[name].add(re.sub(r"\(mode (\S+):.*", r"mode-\1", finding.message))
     assert len(expected) > 80
-    assert got == {name: codes - {"fine"} for name, codes in expected.items()}
+    assert actual == {name: codes - {"fine"} for name, codes in expected.items()}
     grey = next(finding for finding in report.findings if finding.code == "mode" and finding.severity == "info")
     for mode, text in (("1", "black and white"), ("L", "grey"), ("P", "palette")):
         assert f"{sum(m == mode for m in modes.values())} of 90 are {text}" in grey.message
@@ -655,24 +662,24 @@ def test_real_clean_data_has_no_error_and_no_warning(test_data):
 def test_contributings_example_of_a_rule_works(root, monkeypatch):
     text = (PROJECT / "CONTRIBUTING.md").read_text()
     (example,) = re.findall(r"^      def .+?(?=^  and a row)", text, re.MULTILINE | re.DOTALL)
-    known: dict = {"Finding": Finding, "DatasetReport": DatasetReport, "Iterator": Iterator}
-    exec(textwrap.dedent(example), known)
-    monkeypatch.setattr(layout, "RULES", [*layout.RULES, known["short_names"]])
-    assert found(check_dataset(root)) == {("short-name", f"{name}/") for name in "abc"}
+    namespace: dict = {"Finding": Finding, "DatasetReport": DatasetReport, "Iterator": Iterator}
+    exec(textwrap.dedent(example), namespace)
+    monkeypatch.setattr(layout, "RULES", [*layout.RULES, namespace["short_names"]])
+    assert codes_and_paths(check_dataset(root)) == {("short-name", f"{name}/") for name in "abc"}
 
 
-def test_a_worker_that_starts_while_the_check_is_stopped_is_asked_nothing(root, monkeypatch):
-    """Ctrl-C has killed the workers that it knew of; one more would load its batch to the end."""
-    looking = pool.Pool("look", [str(path) for path in sorted(root.rglob("*.png"))])
+def test_a_worker_that_starts_while_the_check_stops_gets_no_request(root, monkeypatch):
+    """Ctrl-C kills the workers that it knows; a later one would load its entire batch."""
+    images = pool.Pool("look", [str(path) for path in sorted(root.rglob("*.png"))])
     start = pool.Pool._start
-    started = []
+    workers = []
 
-    def late(self):
-        started.append(start(self))
+    def start_late(self):
+        workers.append(start(self))
         self.stopped.set()
-        return started[0]
+        return workers[0]
 
-    monkeypatch.setattr(pool.Pool, "_start", late)
-    monkeypatch.setattr(pool.Worker, "ask", lambda *asked: pytest.fail("it was asked"))
-    looking._feed()
-    assert looking.found.empty() and started[0].process.poll() is not None
+    monkeypatch.setattr(pool.Pool, "_start", start_late)
+    monkeypatch.setattr(pool.Worker, "ask", lambda *arguments: pytest.fail("it got a request"))
+    images._feed()
+    assert images.results.empty() and workers[0].process.poll() is not None

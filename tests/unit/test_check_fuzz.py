@@ -1,4 +1,4 @@
-"""The checker against random trees: it never crashes, never hangs."""
+"""Fuzz the data check with random trees: it never crashes, never hangs."""
 
 from fuzzing import QUICK, ends_in_a_report, trees
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""`mslab data import`: two names that are one file on a Mac or on Windows, in whatever order they come."""
+"""`mslab data import`: two names that are one file on macOS or Windows, in either order."""
 
 import io
 import unicodedata
@@ -25,7 +25,7 @@ Image.new("RGB", (8, 8), "red").save(IMAGE, "PNG")
     ],
     ids=ascii,
 )
-def test_two_names_of_one_file_end_it_in_either_order(tmp_path, names):
+def test_two_names_of_one_file_stop_the_import_in_either_order(tmp_path, names):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
         for name in ["b/0.png", *names]:
             file.writestr(name, IMAGE.getvalue())

@@ -1,4 +1,4 @@
-"""Messages of three parts, and MindSpore's errors in words that help."""
+"""Messages with three parts, and explanations of MindSpore's errors."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from mslab import errors
 from mslab.errors import ConfigError, MslabError, explain
 
-PASSED_ON = {  # messages of others, which have their three parts already, or are no message of the kit's
+FORWARDED = {  # messages that already have their three parts, or do not come from mslab
     "experiments/demo.py DatasetError(str(error))",
     "sweep/worker.py MslabError(f'{type(error).__name__}: {error}'[:500])",
 }
@@ -21,7 +21,7 @@ def test_a_message_has_what_expected_and_fix_in_rows():
     )
 
 
-def test_the_docstring_draws_every_error():
+def test_the_docstring_lists_every_error():
     classes = [
         name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, MslabError)
     ]
@@ -32,18 +32,18 @@ def test_the_docstring_draws_every_error():
 
 def test_every_raise_in_the_kit_has_expected_and_fix():
     names = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, MslabError)}
-    seen = 0
+    count = 0
     for path in sorted(Path(errors.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            if name not in names or f"{path.parent.name}/{path.name} {ast.unparse(node)}" in PASSED_ON:
+            if name not in names or f"{path.parent.name}/{path.name} {ast.unparse(node)}" in FORWARDED:
                 continue
-            given = {keyword.arg for keyword in node.keywords}
-            assert {"expected", "fix"} <= given, f"{path}:{node.lineno}"
-            seen += 1
-    assert seen > 150
+            arguments = {keyword.arg for keyword in node.keywords}
+            assert {"expected", "fix"} <= arguments, f"{path}:{node.lineno}"
+            count += 1
+    assert count > 150
 
 
 def test_an_unknown_error_is_not_explained():

@@ -1,14 +1,14 @@
-"""Each row of errors.KNOWN explains what MindSpore says, and not what only resembles it."""
+"""Each row of errors.EXPLANATIONS explains MindSpore's messages, and not similar messages with another meaning."""
 
 import re
 
 import pytest
 
-from mslab.errors import KNOWN, explain
+from mslab.errors import EXPLANATIONS, explain
 
 GATHER = "For 'Gather', the 'input_indices' should be in the range [0, {}), but got {}, error_code[58]"
 PIPELINE = "Exception thrown from dataset pipeline.\n[ERROR] map operation: [{}] failed. {}"
-# first words of the row: (what MindSpore 2.8 or Python says, what is near to it and means something else)
+# start of the explanation: (errors of MindSpore 2.8 or Python, similar errors with another meaning)
 CASES = {
     "MindSpore could not use the device": (
         [RuntimeError("Unsupported device target Ascend. This process only supports one of the ['CPU'].")],
@@ -18,7 +18,7 @@ CASES = {
             ValueError("For 'set_device', the device_id must be an int"),
         ],
     ),
-    "MindSpore's dataset was asked for more workers": (
+    "MindSpore's data pipeline was set to more workers": (
         [
             ValueError("num_parallel_workers exceeds the boundary between 1 and 2!"),
             RuntimeError("Invalid Parameter, num_parallel_workers exceeds the boundary between 1 and 2, as got 1000."),
@@ -29,7 +29,7 @@ CASES = {
             RuntimeError("Crop: invalid x coordinate value for crop, it exceeds the boundary of the image, got x: 9"),
         ],
     ),
-    "The training pipeline gave no batch": (
+    "The training pipeline produced no batch": (
         [ValueError("There is no valid data in dataset, please check dataset file firstly.")],
         [RuntimeError("There is no valid data which can be written by 'write_raw_data' to mindrecord file.")],
     ),
@@ -73,7 +73,7 @@ CASES = {
             RuntimeError("map operation: [encode_jpeg] failed. Error raised by libjpeg: Bogus sampling factors"),
         ],
     ),
-    "This MindSpore cannot work with the NumPy": (
+    "This MindSpore cannot use the installed NumPy": (
         [
             ImportError("numpy.core.multiarray failed to import"),
             AttributeError("_ARRAY_API not found"),
@@ -88,28 +88,28 @@ CASES = {
 
 
 def test_every_row_has_its_cases():
-    firsts = [what for _, what, _, _ in KNOWN]
-    assert len(firsts) == len(CASES)
-    for first, wanted in zip(firsts, CASES, strict=True):
-        assert first.startswith(wanted)
+    starts = [what for _, what, _, _ in EXPLANATIONS]
+    assert len(starts) == len(CASES)
+    for actual, expected in zip(starts, CASES, strict=True):
+        assert actual.startswith(expected)
 
 
 @pytest.mark.parametrize("first", CASES)
-def test_what_is_known_is_explained_and_what_is_near_keeps_its_traceback(first):
-    known, near = CASES[first]
-    for error in known:
+def test_known_errors_are_explained_and_similar_ones_are_not(first):
+    known_errors, similar_errors = CASES[first]
+    for error in known_errors:
         text = str(explain(error, "runs/x/train.log"))
         assert text.startswith(first) and "runs/x/train.log" in text, error
         assert "expected" in text and "fix" in text
-    for error in near:
+    for error in similar_errors:
         assert explain(error) is None, error
 
 
 @pytest.mark.parametrize("first", CASES)
-def test_every_mark_of_a_row_is_needed(first):
-    """Without any one of its marks a row would explain one of the near misses."""
-    (marks,) = (row[0] for row in KNOWN if row[1].startswith(first))
+def test_every_pattern_of_a_row_is_needed(first):
+    """Without any one of its patterns a row would explain one of the similar errors."""
+    (patterns,) = (row[0] for row in EXPLANATIONS if row[1].startswith(first))
     texts = [f"{type(error).__name__}: {error}" for error in CASES[first][1]]
-    for mark in marks if len(marks) > 1 else ():
-        rest = [other for other in marks if other != mark]
-        assert any(all(re.search(other, text, re.MULTILINE) for other in rest) for text in texts), mark
+    for pattern in patterns if len(patterns) > 1 else ():
+        rest = [other for other in patterns if other != pattern]
+        assert any(all(re.search(other, text, re.MULTILINE) for other in rest) for text in texts), pattern

@@ -1,4 +1,4 @@
-"""`mslab check --fix` moves no class's last image away."""
+"""`mslab check --fix` never moves the last image of a class."""
 
 import pytest
 from helpers import draw
@@ -13,17 +13,17 @@ def root(tmp_path):
 
 
 def broken(root, count):
-    """The data set's files, after so many images of class a were spoilt."""
+    """Damage `count` images of class a. Returns the data set's files."""
     for path in sorted((root / "a").iterdir())[:count]:
         path.write_text("no image")
     return sorted(root.rglob("*"))
 
 
-def test_fix_moves_nothing_where_it_would_move_all_images_of_a_class_and_nothing_else(root):
+def test_fix_moves_nothing_if_it_would_move_all_images_of_a_class_and_nothing_else(root):
     before = broken(root, 3)
     with pytest.raises(DatasetError, match=r"set/a would be left without images: --fix would move all 3"):
         list(quarantine.fix(check_dataset(root)))
-    assert sorted(root.rglob("*")) == before and not quarantine.quarantine_of(root).exists()
+    assert sorted(root.rglob("*")) == before and not quarantine.quarantine_folder(root).exists()
 
 
 def test_fix_moves_all_images_of_a_class_but_one(root):

@@ -1,4 +1,4 @@
-"""--fix, --convert, --dry-run, --undo and --html: nothing is lost, whatever is moved."""
+"""--fix, --convert, --dry-run, --undo and --html: no file is lost."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def messy(root):
-    """One of each that is moved or converted, in a data set that is fine otherwise."""
+    """A data set with one file or folder of each kind that is moved or converted, and no other problems."""
     (root / ".checkpoint").mkdir()
     (root / ".checkpoint" / "x").write_text("x")
     (root / "a" / "deep").mkdir()
@@ -49,7 +49,7 @@ def state(folder):
     }
 
 
-def test_fix_moves_to_quarantine_and_the_labs_own_case_is_cured(root):
+def test_fix_moves_the_labs_own_stray_folder_to_quarantine(root):
     (root / ".checkpoint").mkdir()
     done = cli("check", root, "--fix", "--classes", 3)
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def test_fix_moves_to_quarantine_and_the_labs_own_case_is_cured(root):
     assert root.with_name("set.quarantine").joinpath(".checkpoint").is_dir()
 
 
-def test_fix_moves_what_it_names_and_nothing_else(messy):
+def test_fix_moves_what_it_reports_and_nothing_else(messy):
     before = state(messy)
     lines = list(quarantine.fix(check_dataset(messy)))
     assert len(lines) == 7
@@ -94,34 +94,34 @@ def test_undo_brings_everything_back(messy):
 def test_two_fixes_are_undone_together(messy):
     before = state(messy)
     list(quarantine.fix(check_dataset(messy)))
-    (messy / ".checkpoint").mkdir()  # left behind by another run
+    (messy / ".checkpoint").mkdir()  # from another run
     list(quarantine.fix(check_dataset(messy)))
     assert messy.with_name("set.quarantine").joinpath(".checkpoint_").is_dir()
     lines = list(quarantine.undo(messy))
-    assert any(line.startswith("left") and ".checkpoint" in line for line in lines)  # its place is taken by the other
+    assert any(line.startswith("left") and ".checkpoint" in line for line in lines)  # the other one is there
     assert before.keys() - state(messy).keys() == {".checkpoint/x"}
     assert json.loads(messy.with_name("set.quarantine").joinpath("log.jsonl").read_text())["why"] == "stray-folder"
 
 
-def test_convert_writes_upright_rgb_copies_and_keeps_the_originals(messy):
+def test_convert_writes_upright_rgb_copies_and_saves_the_originals(messy):
     list(quarantine.fix(check_dataset(messy), convert=True))
     report = check_dataset(messy)
     assert report.ok and not {"mode", "format", "exif-orientation", "animated"} & {
         finding.code for finding in report.findings if finding.severity != "info"
     }
-    kept = state(messy.with_name("set.quarantine"))
-    assert {"c/anim.gif", "b/inks.jpg", "a/turned.jpg", "a/wide.png", "b/clear.png"} <= kept.keys()
+    originals = state(messy.with_name("set.quarantine"))
+    assert {"c/anim.gif", "b/inks.jpg", "a/turned.jpg", "a/wide.png", "b/clear.png"} <= originals.keys()
     assert (messy / "c" / "anim.png").is_file() and Image.open(messy / "a" / "turned.jpg").size == (40, 60)
-    assert np.asarray(Image.open(messy / "a" / "wide.png")).max() == 255  # the range that 16 bits had is kept
+    assert np.asarray(Image.open(messy / "a" / "wide.png")).max() == 255  # the range of the 16 bits is scaled to 255
     assert Image.open(messy / "b" / "clear.png").getpixel((50, 20)) == (255, 255, 255)
     assert not list(messy.rglob("*.partial"))
 
 
-def test_a_converted_copy_that_was_changed_is_not_thrown_away(messy):
+def test_a_changed_converted_copy_is_not_deleted(messy):
     list(quarantine.fix(check_dataset(messy), convert=True))
     (messy / "c" / "anim.png").write_bytes(b"work of an hour")
     lines = list(quarantine.undo(messy))
-    assert any("its converted copy" in line and "was changed since" in line for line in lines)
+    assert any("its converted copy" in line and "has changed since" in line for line in lines)
     assert (messy / "c" / "anim.png").read_bytes() == b"work of an hour"
     assert messy.with_name("set.quarantine").joinpath("c/anim.gif").is_file()
 
@@ -157,7 +157,7 @@ def test_fix_of_a_leak_moves_the_copy_in_train(tmp_path):
     assert {"train/a/000.png", "val/a/x.png"} <= state(tmp_path / "set.quarantine").keys()
 
 
-def test_a_disk_that_refuses_leaves_a_log_that_undo_follows(messy, monkeypatch):
+def test_after_a_failed_move_the_log_lets_undo_restore_everything(messy, monkeypatch):
     before = state(messy)
     messy.with_name("set.quarantine").mkdir()
     messy.with_name("set.quarantine").joinpath("b").write_text("a file where a folder is needed")

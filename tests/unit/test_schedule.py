@@ -1,4 +1,4 @@
-"""Learning rate per step: values worked out by hand, MindSpore's own curves, and properties of all of them."""
+"""Learning rate per step: values computed by hand, and properties of all schedules."""
 
 import itertools
 import math
@@ -12,11 +12,11 @@ from mslab import schedule
 from mslab.config import Settings
 from mslab.schedule import (
     Phase,
-    falling,
     format_strategy,
     one_cycle,
     parse,
     plateau_factor,
+    step_decay,
     strategy_rates,
     warmup_cosine,
 )
@@ -42,10 +42,10 @@ def test_a_cosine_of_several_waves():
 
 
 def test_steps_by_hand():
-    assert falling(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) == pytest.approx([1, 0.1, 0.1, 0.01])
-    assert falling(4, 2, 1, 0.2, 1.0, [2], 0.5) == pytest.approx([0.2, 0.6, 1, 1, 0.5, 0.5, 0.5, 0.5])
-    assert falling(3, 1, 2, 0.0, 1.0, [1], 0.5) == pytest.approx([0, 0.25, 0.5])  # it rises to what comes after
-    assert falling(2, 2, 0, 0.0, 0.3, [], 1.0) == pytest.approx([0.3] * 4)
+    assert step_decay(4, 1, 0, 0.0, 1.0, [1, 3], 0.1) == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert step_decay(4, 2, 1, 0.2, 1.0, [2], 0.5) == pytest.approx([0.2, 0.6, 1, 1, 0.5, 0.5, 0.5, 0.5])
+    assert step_decay(3, 1, 2, 0.0, 1.0, [1], 0.5) == pytest.approx([0, 0.25, 0.5])  # up to the decayed rate
+    assert step_decay(2, 2, 0, 0.0, 0.3, [], 1.0) == pytest.approx([0.3] * 4)
 
 
 def test_one_cycle_by_hand():
@@ -67,18 +67,18 @@ def test_one_cycle_by_hand():
     ],
 )
 def test_from_settings(settings, by_hand):
-    given = config(**({"epochs": 4, "warmup_epochs": 0, "lr_init": 0.1, "lr_max": 0.4} | settings))
-    rates = learning_rates.rates_of(given, 2)
-    assert len(rates) == given.epochs * 2 and rates.dtype == np.float32
+    resolved = config(**({"epochs": 4, "warmup_epochs": 0, "lr_init": 0.1, "lr_max": 0.4} | settings))
+    rates = learning_rates.rates_of(resolved, 2)
+    assert len(rates) == resolved.epochs * 2 and rates.dtype == np.float32
     assert rates[: len(by_hand)] == pytest.approx(by_hand, abs=1e-6)
     assert len(rates) == len(by_hand) or settings["lr_scheduler"] == "one_cycle"
 
 
-def test_several_workers_multiply_what_is_reached_and_not_where_it_begins():
-    given = config(epochs=2, warmup_epochs=1, lr_init=0.1, lr_max=0.4, lr_scheduler="constant")
-    assert learning_rates.rates_of(given, 2, 2.0) == pytest.approx([0.1, 0.45, 0.8, 0.8])
-    given = config(epochs=1, lr_scheduler="strategy", learning_rate_strategy="1:0.1->0.2")
-    assert learning_rates.rates_of(given, 2, 2.0) == pytest.approx([0.2, 0.4])
+def test_several_workers_multiply_lr_max_and_not_lr_init():
+    resolved = config(epochs=2, warmup_epochs=1, lr_init=0.1, lr_max=0.4, lr_scheduler="constant")
+    assert learning_rates.rates_of(resolved, 2, 2.0) == pytest.approx([0.1, 0.45, 0.8, 0.8])
+    resolved = config(epochs=1, lr_scheduler="strategy", learning_rate_strategy="1:0.1->0.2")
+    assert learning_rates.rates_of(resolved, 2, 2.0) == pytest.approx([0.2, 0.4])
 
 
 def test_warmup_rises_at_every_step_and_is_not_zero_for_an_epoch():
@@ -111,8 +111,8 @@ def test_a_part_of_an_epoch_is_a_warmup_too():
 )
 def test_every_schedule_is_as_long_as_its_run_and_within_its_rates(kind, epochs, steps, warmup, first, top):
     low, high = min(first, top), max(first, top)
-    made = config(lr_scheduler=kind, epochs=epochs, warmup_epochs=warmup, lr_init=first, lr_max=top)
-    rates = learning_rates.rates_of(made, steps)
+    settings = config(lr_scheduler=kind, epochs=epochs, warmup_epochs=warmup, lr_init=first, lr_max=top)
+    rates = learning_rates.rates_of(settings, steps)
     assert rates.shape == (epochs * steps,) and rates.dtype == np.float32 and np.isfinite(rates).all()
     assert rates.min() >= 0 and rates.max() <= high * (1 + 1e-6)
     if kind in ("constant", "plateau"):
@@ -121,8 +121,8 @@ def test_every_schedule_is_as_long_as_its_run_and_within_its_rates(kind, epochs,
 
 @given(st.integers(2, 30), st.integers(20, 60), st.floats(0.5, 4), st.sampled_from(["warmup_cosine", "one_cycle"]))
 def test_smooth_schedules_have_no_jump(epochs, steps, warmup, kind):
-    made = config(lr_scheduler=kind, epochs=epochs, warmup_epochs=warmup, lr_init=0.0, lr_max=1.0)
-    rates, rises = learning_rates.rates_of(made, steps), round(min(warmup, epochs) * steps)
+    settings = config(lr_scheduler=kind, epochs=epochs, warmup_epochs=warmup, lr_init=0.0, lr_max=1.0)
+    rates, rises = learning_rates.rates_of(settings, steps), round(min(warmup, epochs) * steps)
     longest = math.pi / 2 / min(rises, max(epochs * steps - rises - 1, 1))  # a cosine's steepest step
     assert np.abs(np.diff(rates)).max() <= longest + 1e-6
 
@@ -170,7 +170,7 @@ def test_the_example_of_modelarts_by_hand():
         ("2:1~>0", 2, COSINE),
         ("2:0.3", 2, [0.3] * 4),
         ("1:0.1->0.3,2:0.3->0.1", 2, [0.1, 0.2, 0.3, 0.1]),
-        ("1:0.5->1", 1, [1.0]),  # a part of one step is where it ends
+        ("1:0.5->1", 1, [1.0]),  # a phase of one step has its last value
         (" 1 : 1e-2 -> .5 , 2 : 2. ", 1, [0.01, 2.0]),
     ],
 )
@@ -179,7 +179,7 @@ def test_strategies_by_hand(text, steps, by_hand):
 
 
 @pytest.mark.parametrize(
-    "text,said",
+    "text,message",
     [
         ("", "column 1: expected an epoch, as in 5:0.1->0.4, found the end"),
         ("fast", "column 1: expected an epoch, as in 5:0.1->0.4, found 'fast'"),
@@ -192,8 +192,8 @@ def test_strategies_by_hand(text, steps, by_hand):
         ("5:0.1,", "column 7: expected an epoch, as in 5:0.1->0.4, found the end"),
         ("5:0.1,3:0.2", "column 7: expected an epoch after 5, found '3:0.2'"),
         ("5:0.1,5:0.2", "column 7: expected an epoch after 5, found '5:0.2'"),
-        ("0:0.1", "column 1: expected a whole epoch, 1 or later, found '0:0.1'"),
-        ("2.5:0.1", "column 1: expected a whole epoch, 1 or later, found '2.5:0.1'"),
+        ("0:0.1", "column 1: expected an integer epoch, 1 or later, found '0:0.1'"),
+        ("2.5:0.1", "column 1: expected an integer epoch, 1 or later, found '2.5:0.1'"),
         ("5:0=>0.4", "column 3: expected a rate above 0: => multiplies, found '0=>0.4'"),
         ("5:0.4=>0", "column 8: expected a rate above 0: => multiplies, found '0'"),
         ("5:1e9", "column 3: expected a learning rate, at most 100, found '1e9'"),
@@ -203,14 +203,14 @@ def test_strategies_by_hand(text, steps, by_hand):
         ("５:0.1", "column 1: expected an epoch, as in 5:0.1->0.4, found '５:0.1'"),
     ],
 )
-def test_errors_name_the_column(text, said):
-    if said is None:
+def test_errors_name_the_column(text, message):
+    if message is None:
         assert parse(text) == [Phase(0, 5.0, 5.0, "constant")] and schedule.problem(text) == ""
         return
     with pytest.raises(ValueError) as caught:
         parse(text)
-    assert str(caught.value) == said
-    assert schedule.problem(text) == f"{text}: {said}"
+    assert str(caught.value) == message
+    assert schedule.problem(text) == f"{text}: {message}"
 
 
 rate = st.floats(1e-6, 100, allow_subnormal=False)
@@ -226,18 +226,18 @@ def phases_of(rows):
 
 
 @given(st.lists(parts, min_size=1, max_size=6))
-def test_what_is_written_reads_back(rows):
+def test_a_formatted_strategy_parses_to_the_same_phases(rows):
     phases = phases_of(rows)
     assert parse(format_strategy(phases)) == phases
 
 
 @given(rate)
-def test_a_bare_number_reads_back(number):
+def test_a_formatted_bare_number_parses_to_the_same_number(number):
     assert parse(format_strategy([Phase(0, number, number, "constant")])) == [Phase(0, number, number, "constant")]
 
 
 @given(st.lists(parts, min_size=1, max_size=6), st.integers(1, 9))
-def test_a_strategy_is_exact_at_its_borders(rows, steps):
+def test_a_strategy_is_exact_at_its_boundaries(rows, steps):
     phases = phases_of(rows)
     rates = strategy_rates(phases, steps)
     assert len(rates) == phases[-1].end * steps and (rates > 0).all()
@@ -250,10 +250,10 @@ def test_a_strategy_is_exact_at_its_borders(rows, steps):
 
 
 @given(st.text(alphabet="0123456789.:,->=~e \t\0é", max_size=30))
-def test_any_text_is_a_strategy_or_an_error_with_a_column_in_it(text):
-    said = schedule.problem(text)
-    if said:
-        column = int(said[len(text) :].split()[2].rstrip(":"))
+def test_any_text_is_a_strategy_or_an_error_with_a_column(text):
+    message = schedule.problem(text)
+    if message:
+        column = int(message[len(text) :].split()[2].rstrip(":"))
         assert 1 <= column <= len(text) + 1
     else:
         phases = parse(text)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mslab.check import check_dataset
 from mslab.check.content import near_pairs
-from mslab.check.images import each
+from mslab.check.images import loaded_images
 from mslab.data.splitting import split_dataset
 from mslab.errors import DatasetError
 
@@ -62,7 +62,7 @@ def test_look_alikes_never_cross(root, tmp_path):
         counts = split_dataset(whole, out, 0.3, seed=seed)
         assert counts["val"] == {"a": 9, "b": 9, "c": 9}
         report = check_dataset(out)
-        rows = list(each(report))
+        rows = list(loaded_images(report))
         assert not report.errors and len(near_pairs(report)) == pairs
         assert all(rows[i][0] is rows[j][0] for i, j, _ in near_pairs(report))
 
@@ -71,7 +71,7 @@ def test_look_alikes_never_cross(root, tmp_path):
     ("change", "arguments", "text"),
     [
         (lambda root: (root / ".checkpoint").mkdir(), [], "has 4 class folders"),
-        (lambda root: (root / "b" / "x.png").write_text("no image"), [], "cannot be trained on"),
+        (lambda root: (root / "b" / "x.png").write_text("no image"), [], "cannot be used for training"),
         (
             lambda root: [path.unlink() for path in list((root / "c").iterdir())[1:]],
             [],

@@ -12,7 +12,7 @@ from typing import Any
 
 from mslab import checkpoint
 from mslab.check import DatasetReport, check_dataset
-from mslab.check.training_data import checked
+from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings, read_yaml
 from mslab.errors import CheckpointError, ConfigError, RunError, TrainingError
 from mslab.experiments import repeating
@@ -129,7 +129,7 @@ def carry_out(
     folder: Path | None = None,
 ) -> dict[str, Any]:
     """Train, measure, write. `told` is what sweep.json begins with."""
-    report = checked(settings, report, options.skip_check)
+    report = check_or_raise(settings, report, options.skip_check)
     test = check_dataset(options.test, skip_content=options.skip_check) if options.test else None
     if test:
         test.raise_errors()

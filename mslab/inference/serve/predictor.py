@@ -53,7 +53,7 @@ class Predictor:
         """Let the request at hand end soon, even where an image hangs, and no other begin."""
         self.stopping = True
         if self.pool:
-            self.pool.found.put(self.goodbye())  # raised where its answers are waited for, which ends the workers
+            self.pool.results.put(self.goodbye())  # raised where its answers are waited for, which ends the workers
 
     def goodbye(self) -> HTTPError:
         return HTTPError(

@@ -1,7 +1,7 @@
-"""Folded small maps: the same values, gradients and names as without, whatever blocks, sizes and groups."""
+"""Stacked small maps: the same values, gradients and names as without, for all blocks, sizes and groups."""
 
 import pytest
-from folds import CASES, build, check_folded
+from stacks import CASES, build, check_stacked
 
 from mslab import cpu_layout
 from mslab.runtime import devices
@@ -14,15 +14,15 @@ def start():
 
 @pytest.mark.parametrize("batch,size,cores,stages,profile", CASES)
 def test_values_gradients_and_statistics_are_those_without(batch, size, cores, stages, profile):
-    check_folded(batch, size, cores, stages, profile)
+    check_stacked(batch, size, cores, stages, profile)
 
 
 def test_values_gradients_and_statistics_are_those_without_in_a_graph_too():
     devices.start("cpu", "graph", 1)
-    check_folded(*CASES[0])
+    check_stacked(*CASES[0])
 
 
 @pytest.mark.parametrize("batch,size,cores", [(2, 32, 2), (8, 256, 2)])
-def test_nothing_is_folded_where_it_would_not_help(batch, size, cores):
+def test_nothing_is_stacked_if_it_would_not_help(batch, size, cores):
     network, count = build({}, (batch, size, cores))
-    assert count == 0 and not any(isinstance(cell, cpu_layout.Apart) for _, cell in network.cells_and_names())
+    assert count == 0 and not any(isinstance(cell, cpu_layout.PerImage) for _, cell in network.cells_and_names())
