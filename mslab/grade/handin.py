@@ -58,7 +58,9 @@ def add(members: dict[str, Path], name: str, path: Path) -> None:
     members[name] = path
 
 
-def look(submission: Path, rubric_file: str | Path, public: bool = False) -> tuple[Rubric, dict[str, Outcome | None]]:
+def preview(
+    submission: Path, rubric_file: str | Path, public: bool = False
+) -> tuple[Rubric, dict[str, Outcome | None]]:
     """What the grader finds without the hidden images: (rubric, outcome of each item, None where those are needed).
 
     `public`: the rubric's public items alone. Raises ConfigError where the rubric has mistakes.

@@ -23,10 +23,10 @@ from mslab.grade.answers import Answer, Unusable, array, checked
 from mslab.grade.contents import short
 from mslab.grade.looking import LIMITS, SKETCH
 from mslab.grade.records import Measurement
-from mslab.grade.sandbox import ALONE, STOPPED, Child, Limits, boxed
+from mslab.grade.sandbox import PREAMBLE, STOPPED, Child, Limits, boxed
 from mslab.runtime.console import escape_control
 
-START = f"{ALONE}from mslab.grade.worker import main\nmain()\n"
+START = f"{PREAMBLE}from mslab.grade.worker import main\nmain()\n"
 MEASURED = re.compile(r"need (\{.{1,200}\})")
 ANSWER = "the worker's answer cannot be used"
 IMAGES_BYTES = 8 << 30  # of one hidden set at all sizes
@@ -159,7 +159,7 @@ def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Measurem
     own |= {"file": network["file"], "class_num": classes, "pixels": pixels}
     why, held = "", None
     with Child(boxed(program(), folder, [Path(told["source"]), Path(pixels)]), folder, limits) as child:
-        child.tell(json.dumps(own))
+        child.send(json.dumps(own))
         lines = child.lines()
         if first := next(lines, ""):
             held = json.loads(first.removeprefix("held "))  # the worker's own: no code of the student's has run
@@ -182,14 +182,14 @@ def run_code(name: str, told: Mapping[str, Any], needs: "Needs", found: Measurem
 def asked(job: Mapping[str, Any], told: Mapping[str, Any], needs: "Needs", folder: Path, limits: Limits) -> Measurement:
     """What an ordinary worker finds: no line of a student's code runs in it."""
     with Child(program(), folder, limits) as child:
-        child.tell(json.dumps(told))
+        child.send(json.dumps(told))
         done = False
         for line in child.lines():
             if done := line == "done":
                 break
             start = time.monotonic()
             try:
-                child.tell(needs.reply(line))
+                child.send(needs.reply(line))
             except Unusable as error:
                 child.end(f"{ANSWER}: {error}")
                 break

@@ -215,7 +215,7 @@ def bubblewrap() -> None:
 
 # What a child's program begins with; its arguments are the paths to import from. mslab.grade's __init__ imports
 # nothing: NumPy's threads would be there before confine(), and keep their rights.
-ALONE = "import sys\nsys.path[:] = sys.argv[1:]\n"
+PREAMBLE = "import sys\nsys.path[:] = sys.argv[1:]\n"
 
 
 def lacking(held: Sequence[str]) -> str:
@@ -292,7 +292,7 @@ class Child:
                 return
             due = now + 1 if now >= due else due
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """A line for its standard input. Nothing happens where it has ended."""
         assert self.process.stdin
         with contextlib.suppress(OSError):

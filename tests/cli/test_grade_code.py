@@ -99,7 +99,7 @@ def test_good_code_is_graded_like_the_same_network_without_code(lab, bwrap, tmp_
 
 def test_guards_hold_inside_of_bubblewrap_too(lab, bwrap, tmp_path):
     (tmp_path / "own").mkdir()
-    code = sandbox.ALONE + textwrap.dedent("""
+    code = sandbox.PREAMBLE + textwrap.dedent("""
         import json
         from pathlib import Path
         from mslab.grade.sandbox import confine

@@ -27,7 +27,7 @@ MIB = 1 << 20
 def script(code: str) -> list[str]:
     """A child's program: it can import mslab, and `held = confine(folder, readable)` is its to call."""
     head = (
-        sandbox.ALONE
+        sandbox.PREAMBLE
         + "import os, json, time\nfrom pathlib import Path\nfrom mslab.grade.sandbox import Limits, confine\n"
     )
     return [sys.executable, "-I", "-c", head + textwrap.dedent(code), *filter(None, sys.path)]
@@ -283,8 +283,8 @@ def test_limits_hold_from_within(tmp_path):
 PARENT = """
 import os
 from pathlib import Path
-from mslab.grade.sandbox import ALONE, Child, Limits
-code = ALONE + "from pathlib import Path; from mslab.grade.sandbox import confine; import time; "
+from mslab.grade.sandbox import PREAMBLE, Child, Limits
+code = PREAMBLE + "from pathlib import Path; from mslab.grade.sandbox import confine; import time; "
 code += "held = confine(Path('.'), []); print('here', flush=True); time.sleep(60)"
 with Child([sys.executable, "-I", "-c", code, *sys.path], Path(os.getcwd()), Limits()) as child:
     for line in child.lines():
@@ -295,7 +295,7 @@ with Child([sys.executable, "-I", "-c", code, *sys.path], Path(os.getcwd()), Lim
 @linux
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_parent_that_is_ended_leaves_no_child(tmp_path, how):
-    command = [sys.executable, "-c", sandbox.ALONE + PARENT, *filter(None, sys.path)]
+    command = [sys.executable, "-c", sandbox.PREAMBLE + PARENT, *filter(None, sys.path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as parent:
         child = int(parent.stdout.readline())
