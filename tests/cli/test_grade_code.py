@@ -38,13 +38,15 @@ def lab(tmp_path_factory):
 
 
 def test_code_is_refused_before_anything_is_opened_unless_asked_for(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(grading, "find", lambda folder: pytest.fail("submissions were looked for"))
+    monkeypatch.setattr(grading, "find_submissions", lambda folder: pytest.fail("submissions were looked for"))
     monkeypatch.setattr(grading, "hidden_sets", lambda *a: pytest.fail("images were looked for"))
     with pytest.raises(ConfigError) as caught:
         graded(lab, tmp_path / "out")
     text = str(caught.value)
     assert "networks nine" in text and "code: model.py" in text and "nothing was opened" in text
-    assert "programs of strangers run on this machine, under your account" in text and "--run-code" in caught.value.fix
+    assert (
+        "strangers' programs then run on this machine, under your account" in text and "--run-code" in caught.value.fix
+    )
     with pytest.raises(ConfigError):  # an autograder has nobody who could say it
         gradescope.package(lab / "rubric.yaml", lab / "hidden", tmp_path / "x.zip")
     assert list(tmp_path.iterdir()) == []
@@ -54,7 +56,7 @@ def test_without_bubblewrap_nothing_is_opened(lab, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     words = ["grade", lab / "honest", "--rubric", lab / "rubric.yaml", "--data", lab / "hidden", "--out", "out"]
     result = cli(*words, "--run-code", cwd=tmp_path, env={"PATH": str(tmp_path / "empty")})
-    assert result.returncode == 1 and "bubblewrap is not here" in result.stderr, result.stderr
+    assert result.returncode == 1 and "bubblewrap is not installed" in result.stderr, result.stderr
     assert "apt install bubblewrap" in result.stderr and not (tmp_path / "out").exists()
     program = tmp_path / "empty" / "bwrap"
     program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
@@ -63,13 +65,13 @@ def test_without_bubblewrap_nothing_is_opened(lab, tmp_path, monkeypatch):
     with pytest.raises(DeviceError) as caught:
         graded(lab, tmp_path / "out", run_code=True)
     assert caught.value.what == "bubblewrap does not work here."
-    assert caught.value.details == [("it says", "bwrap: No permissions to create new namespace")]
+    assert caught.value.details == [("it reports", "bwrap: No permissions to create new namespace")]
     assert not (tmp_path / "out").exists()
 
 
 def test_code_is_a_file_of_the_submission(lab, tmp_path):
     (tmp_path / "rubric.yaml").write_text(ITEMS.replace("CODE", "code: ../model.py"))
-    with pytest.raises(ConfigError, match="is no path inside of a submission"):
+    with pytest.raises(ConfigError, match="is not a path inside a submission"):
         grading.grade(lab / "honest", tmp_path / "rubric.yaml", lab / "hidden", tmp_path / "out")
     result = cli("grade", "--rubric", "x", "--data", "x", "--gradescope-package", "x.zip", "--run-code", cwd=tmp_path)
     assert result.returncode == 2 and "no --run-code" in result.stderr
@@ -107,7 +109,7 @@ def test_guards_hold_inside_of_bubblewrap_too(lab, bwrap, tmp_path):
     """)
     plain = [sys.executable, "-I", "-c", code, *filter(None, sys.path)]
     held = []
-    for command in (plain, sandbox.boxed(plain, tmp_path / "own", [])):
+    for command in (plain, sandbox.bubblewrap_command(plain, tmp_path / "own", [])):
         with sandbox.Child(command, tmp_path / "own", Limits(seconds=20)) as child:
             held += list(child.lines())
         assert child.process.returncode == 0, child.errors
@@ -120,7 +122,9 @@ def test_bubblewrap_alone_holds_what_is_others(lab, bwrap, tmp_path, monkeypatch
     with socket.create_server(("127.0.0.1", 0)) as listening, socket_at(lab / "socket"):
         code = TRIES.replace("@LAB@", repr(str(lab))).replace("@PORT@", str(listening.getsockname()[1]))
         code = code.replace("if done:", "print(*done, sep=', ', flush=True)\nif done:").replace("-1, 9", "99999, 9")
-        command = sandbox.boxed([sys.executable, "-I", "-c", code], tmp_path / "own", [lab / "class" / "tries"])
+        command = sandbox.bubblewrap_command(
+            [sys.executable, "-I", "-c", code], tmp_path / "own", [lab / "class" / "tries"]
+        )
         command[1:1] = ["--setenv", "SECRET", "x"]  # --clearenv follows
         with sandbox.Child(command, tmp_path / "own", Limits(seconds=20)) as child:
             lines = list(child.lines())

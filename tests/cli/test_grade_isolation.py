@@ -40,7 +40,7 @@ def ran(code: str, folder: Path, limits: Limits | None = None, confined: bool = 
     head = f"held = confine(Path({str(folder)!r}), READABLE, Limits(**{vars(limits)}))\n" if confined else ""
     with Child(script("READABLE = []\n" + head + textwrap.dedent(code)), folder, limits) as child:
         lines = list(child.lines())
-        return lines, child.why()
+        return lines, child.no_answer_reason()
 
 
 ATTEMPTS = """
@@ -118,7 +118,7 @@ def guarded(tmp_path_factory):
     namespaces, works = json.loads(ran(code, tmp_path_factory.mktemp("works"), confined=False)[0][0])
     works += ["limits", "no new rights", "ends with its parent"]  # in any Linux
     assert {guard for guard in works if guard} <= {*held}, "confine() leaves out guards that work here"
-    if lacking := sandbox.lacking(held):
+    if lacking := sandbox.missing_guards(held):
         pytest.skip(lacking)
     return bool(namespaces)
 
@@ -155,9 +155,9 @@ def test_a_confined_child_reaches_nothing_but_its_folder(tmp_path, guarded):
         (tmp_path / "own").mkdir()
         with Child(script(head + textwrap.dedent(code)), tmp_path / "own", Limits(seconds=30)) as child:
             lines = [json.loads(line) for line in child.lines() if line]
-        assert child.why() == "it ended with exit code 0 and without an answer", child.errors
+        assert child.no_answer_reason() == "it ended with exit code 0 and without an answer", child.errors
     *answers, places, status, held = lines
-    assert held == list(sandbox.GUARDS) and sandbox.lacking(held) == ""
+    assert held == list(sandbox.GUARDS) and sandbox.missing_guards(held) == ""
     own = [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("net", "ipc", "user")]
     assert [ours != its for ours, its in zip(own, places, strict=True)] == [guarded] * 3
     rights = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "NoNewPrivs", "Seccomp")}
@@ -217,34 +217,32 @@ def test_confining_comes_before_any_thread(tmp_path):
     except RuntimeError as error:
         print(error)
     """
-    assert ran(code, tmp_path / "own", confined=False)[0] == [
-        "confine() has to come first, before anything starts a thread"
-    ]
+    assert ran(code, tmp_path / "own", confined=False)[0] == ["confine() must be called before any thread is started"]
 
 
 def test_missing_guards_are_said_with_what_that_means():
-    text = sandbox.lacking(["limits", "no network"])
+    text = sandbox.missing_guards(["limits", "no network"])
     assert "no guard 'own files only': files of this account could be read and written; " in text
-    assert "no network" not in text and sandbox.lacking(list(sandbox.GUARDS)) == ""
+    assert "no network" not in text and sandbox.missing_guards(list(sandbox.GUARDS)) == ""
 
 
 @linux
 @pytest.mark.parametrize(
     ("code", "limits", "reason"),
     [
-        ("time.sleep(60)", Limits(seconds=0.5), "it was ended after 0.5 s"),
-        ("while True: pass", Limits(seconds=1), "it took more than 1 s of computing time|it was ended after 1 s"),
-        ("x = b'x' * (300 << 20); time.sleep(60)", Limits(20, 200 * MIB), "it took more than 0.2 GiB of memory"),
+        ("time.sleep(60)", Limits(seconds=0.5), "it was stopped after 0.5 s"),
+        ("while True: pass", Limits(seconds=1), "it used more than 1 s of computing time|it was stopped after 1 s"),
+        ("x = b'x' * (300 << 20); time.sleep(60)", Limits(20, 200 * MIB), "it used more than 0.2 GiB of memory"),
         ("for n in range(9): Path(f'{n}').write_bytes(bytes(1 << 20))\ntime.sleep(60)",
-         Limits(20, disk=8 * MIB), "it took more than 0.0 GiB of disk"),
+         Limits(20, disk=8 * MIB), "it used more than 0.0 GiB of disk"),
         ("import threading\nfor n in range(40): threading.Thread(target=time.sleep, args=(60,)).start()",
          Limits(20, threads=30), "it started more than 30 threads"),
-        ("os.abort()", Limits(), "it ended by signal 6"),
-        ("import ctypes; ctypes.string_at(0)", Limits(), "it ended by signal 11"),
-        ("os.kill(os.getpid(), 9)", Limits(), r"it was ended from outside \(signal 9\)"),
+        ("os.abort()", Limits(), "it ended with signal 6"),
+        ("import ctypes; ctypes.string_at(0)", Limits(), "it ended with signal 11"),
+        ("os.kill(os.getpid(), 9)", Limits(), r"it was killed from outside \(signal 9\)"),
         ("sys.exit(3)", Limits(), "it ended with exit code 3 and without an answer"),
-        ("print('x' * 10_000); time.sleep(60)", Limits(20), "a line without end"),
-        ("print('x' * 10_000, end='', flush=True); time.sleep(60)", Limits(20), "a line without end"),
+        ("print('x' * 10_000); time.sleep(60)", Limits(20), "a line is unterminated or too long"),
+        ("print('x' * 10_000, end='', flush=True); time.sleep(60)", Limits(20), "a line is unterminated or too long"),
     ],
 )  # fmt: skip
 def test_an_end_has_a_plain_reason(tmp_path, code, limits, reason):
@@ -277,7 +275,7 @@ def test_limits_hold_from_within(tmp_path):
         lines = list(child.lines())
     assert lines == ["MemoryError", "File too large", "Too many open files"], child.errors
     assert child.process.returncode == -signal.SIGXCPU  # the hard limit of computing time
-    assert child.why() == "it took more than 20 s of computing time"
+    assert child.no_answer_reason() == "it used more than 20 s of computing time"
 
 
 PARENT = """

@@ -87,7 +87,7 @@ def test_the_zip_of_equal_input_has_equal_bytes(zipped, squares, tmp_path):
 
 def test_nothing_outside_the_data_goes_into_the_zip(squares, tmp_path):
     (tmp_path / "rubric.yaml").write_text(LAB.replace("data: val", "data: ../three/val"))
-    with pytest.raises(ConfigError, match="leads out of its folder"):
+    with pytest.raises(ConfigError, match="is outside its folder"):
         gradescope.package(tmp_path / "rubric.yaml", squares / "three", tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
 

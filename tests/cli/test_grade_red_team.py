@@ -33,15 +33,15 @@ def test_a_submission_on_which_measuring_fails_does_not_stop_the_class(tmp_path,
     for name in ("anna", "bob"):
         (tmp_path / "class" / f"{name}.zip").write_bytes(name.encode())
     (tmp_path / "rubric.yaml").write_text(FILES_ALONE)
-    rubric, found = load_rubric(tmp_path / "rubric.yaml"), submissions.find(tmp_path / "class")
+    rubric, found = load_rubric(tmp_path / "rubric.yaml"), submissions.find_submissions(tmp_path / "class")
 
     def failing(job, *more):
         if "anna" in job["source"]:
             raise RuntimeError("of MindSpore")
-        return Measurement(measuring.dead("").facts | {"problems": [], "files": {"a": 1}})
+        return Measurement(measuring.no_answer("").facts | {"problems": [], "files": {"a": 1}})
 
     monkeypatch.setattr(measuring, "measure", failing)
     facts = grading.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grading.GradeOptions())
     anna, bob = (grading.graded_of(each, facts[each.path], rubric, {}, {}) for each in found)
-    assert bob.points == 1 and anna.points == 0 and "gave no answer" in anna.flags[0]
+    assert bob.points == 1 and anna.points == 0 and "returned no answer" in anna.flags[0]
     assert anna.outcomes["a"].said == "the submission could not be read: measuring it failed (RuntimeError)"

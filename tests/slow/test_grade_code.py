@@ -26,23 +26,23 @@ IN_CLASS = {
     "tries": (TRIES + GOOD, ""),
 }  # fmt: skip
 ALONE = {
-    "loops": (GOOD + "while True: pass", "model.py: it was ended after 5 s|model.py: it took more than 5 s of"),
-    "sleeps": (GOOD + "import time; time.sleep(600)", "model.py: it was ended after 5 s"),
+    "loops": (GOOD + "while True: pass", "model.py: it was stopped after 5 s|model.py: it used more than 5 s of"),
+    "sleeps": (GOOD + "import time; time.sleep(600)", "model.py: it was stopped after 5 s"),
     "vanishes": ("import os; os._exit(0)", "model.py: it ended with exit code 0 and without an answer"),
-    "aborts": ("import os; os.abort()", "model.py: it ended by signal 6"),
-    "eats": (GOOD + "x = b'x' * (3 << 30)", "takes more memory than a submission may|more than 2.0 GiB of memory"),
+    "aborts": ("import os; os.abort()", "model.py: it ended with signal 6"),
+    "eats": (GOOD + "x = b'x' * (3 << 30)", "takes more memory than a submission may use|more than 2.0 GiB of memory"),
     "shares": (GOOD + "import mmap, time\nm = mmap.mmap(-1, 3 << 30)\nfor n in range(0, 3 << 30, 4096): m[n] = 1\n"
-               "time.sleep(60)", "it took more than 2.0 GiB of memory"),
+               "time.sleep(60)", "it used more than 2.0 GiB of memory"),
     "broken": ("def network(", "model.py: SyntaxError: "),
     "lacks": ("x = 1", "model.py: AttributeError: "),
-    "nocell": ("def network(class_num): return 1", "model.py: network(3) gives no mindspore.nn.Cell"),
+    "nocell": ("def network(class_num): return 1", "model.py: network(3) returns no mindspore.nn.Cell"),
     "wider": (GOOD.replace("8, 2]", "16, 2]"), "does not fit the network of model.py"),
     "shape": (GOOD.replace("return model.ResNet50(", "return Cut(") + "class Cut(model.ResNet50):\n"
-              "    def construct(self, x): return super().construct(x)[:, :2]", "are (12, 2), asked for: (12, 3)"),
+              "    def construct(self, x): return super().construct(x)[:, :2]", "are (12, 2), expected: (12, 3)"),
     "nan": (GOOD.replace("return model.ResNet50(", "return Nan(") + "class Nan(model.ResNet50):\n"
             "    def construct(self, x): return super().construct(x) / 0", "logits are not finite"),
-    "babbles": (FIND + "tell('hello\\n'); time.sleep(60)", "the worker's answer cannot be used: it said 'hello'"),
-    "streams": (FIND + "tell('x' * 9000); time.sleep(60)", "a line without end"),
+    "babbles": (FIND + "tell('hello\\n'); time.sleep(60)", "the worker's answer cannot be used: it sent 'hello'"),
+    "streams": (FIND + "tell('x' * 9000); time.sleep(60)", "a line is unterminated or too long"),
     "nothing": (FIND + "tell('done\\n'); time.sleep(60)", "logits.npy: No such file"),
     "links": (FIND + "os.symlink('/proc/self/mem', 'logits.npy'); tell('done\\n')",
               "model.py: PermissionError|logits.npy: "),
@@ -124,7 +124,7 @@ def run(lab, measured, name, code, limits) -> Measurement:
     shutil.copy(lab / "honest" / "anna" / "best.ckpt", lab / "alone" / name)
     (lab / "boxes" / name).mkdir(exist_ok=True)
     told = job | {"source": str(lab / "alone" / name), "folder": str(lab / "boxes" / name), "core": None}
-    needs = measuring.Needs(job, {"nine": images})
+    needs = measuring.ImageRequests(job, {"nine": images})
     needs.reply('need {"network": "nine", "size": 32, "resize": 32}')
     made = copy.deepcopy(found)
     made.logits.clear()

@@ -145,10 +145,10 @@ def processes(*words: str) -> list[str]:
 
 
 def need_bubblewrap() -> None:
-    """Skips a test that runs code where bubblewrap is not here."""
+    """Skips a test that runs code where bubblewrap is not installed."""
     if sys.platform != "linux" or not shutil.which("bwrap"):
         pytest.skip("there is no program bwrap; on Debian: apt-get install bubblewrap")
     try:
-        sandbox.bubblewrap()
+        sandbox.require_bubblewrap()
     except DeviceError as error:
         pytest.skip(str(error))

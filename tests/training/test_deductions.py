@@ -9,7 +9,7 @@ from mslab.grade.records import Graded, Outcome
     ("earned", "deductions", "points"),
     [
         ([4.0, 1.5], [("3 days late", 2.0)], 3.5),
-        ([4.0], [("3 days late", 3.0), ("attempt 4, 2 are free", 1.0)], 0.0),
+        ([4.0], [("3 days late", 3.0), ("attempt 4; 2 are free", 1.0)], 0.0),
         ([1.0, 0.5], [("8 days late", 5.0)], 0.0),
         ([], [("8 days late", 5.0)], 0.0),
         ([], [], 0.0),

@@ -37,19 +37,19 @@ def hostile(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
     zipped("absolute", {"/tmp/mslab-evil": "x"}, out)
     zipped("drive", {"C:\\evil": "x"}, out)
     tarred("tar-slip", [("a/../../evil", regular, b"x")], out)
-    tarred("symlink", [("a", tarfile.SYMTYPE, b"")], "a is a link, where only files are taken")
+    tarred("symlink", [("a", tarfile.SYMTYPE, b"")], "a is a link; only files are accepted")
     tarred("hardlink", [("a.txt", regular, b"x"), ("b", tarfile.LNKTYPE, b"")], "b is a link")
     tarred("device", [("null", tarfile.CHRTYPE, b""), ("pipe", tarfile.FIFOTYPE, b"")], "null is a device", "pipe is a")
-    tarred("twice", [("a.txt", regular, b"x"), ("./a.txt", regular, b"y")], "it holds a.txt twice")
-    zipped("case", {"Best.ckpt": "x", "best.ckpt": "y"}, "Best.ckpt and best.ckpt, one file on some machines")
+    tarred("twice", [("a.txt", regular, b"x"), ("./a.txt", regular, b"y")], "it contains a.txt twice")
+    zipped("case", {"Best.ckpt": "x", "best.ckpt": "y"}, "Best.ckpt and best.ckpt, one file on some systems")
     zipped("both", {"a": "x", "a/b": "y"}, "a/b both as a file and as a folder")
     zipped("bomb", {"zeros": bytes(80 * MIB)}, "unpacks to more than")
-    zipped("many", {f"{n}.txt": "" for n in range(2100)}, "it holds more than 2,000 files and folders")
+    zipped("many", {f"{n}.txt": "" for n in range(2100)}, "it contains more than 2,000 files and folders")
     zipped(
         "names", {f"{'/'.join(['x' * 200] * 5)}/{n}": "" for n in range(1200)}, "its file names take more than 1 MiB"
     )
-    zipped("long", {"x" * 300: "x"}, "x… is too long a name")
-    zipped("empty", {}, "the submission holds no files")
+    zipped("long", {"x" * 300: "x"}, "x… is too long for a file name")
+    zipped("empty", {}, "the submission contains no files")
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
     zipped("zip-link", {link: "/etc/passwd"}, "link is a link")
@@ -61,7 +61,7 @@ def hostile(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
         ("encrypted.zip", bytes(locked), "it has a password"),
         ("cut.zip", whole[: len(whole) // 2], "is no zip or tar archive"),
         ("damaged.zip", whole.replace(b"x", b"y", 1)[:40] + b"\xff" * 4 + whole[44:], "damaged"),
-        ("nameless.zip", whole.replace(b"a.txt", b"\0.txt"), "the submission holds no files"),
+        ("nameless.zip", whole.replace(b"a.txt", b"\0.txt"), "the submission contains no files"),
         ("text.zip", b"hello", "is no zip or tar archive"),
         ("nothing.zip", b"", "is no zip or tar archive"),
     ):
@@ -100,7 +100,7 @@ def test_an_archive_that_eats_memory_is_refused(tmp_path):
         member.type, member.size = tarfile.GNUTYPE_LONGNAME, 400 * MIB
         file.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(400 * MIB))
     found = look(tmp_path, path, within=Limits(seconds=30, memory=300 * MIB))
-    assert found.facts["problems"] == ["reading the archive takes more memory than a submission may"], found.log
+    assert found.facts["problems"] == ["reading the archive takes more memory than a submission may use"], found.log
 
 
 def test_a_refused_submission_is_an_answer_without_facts(tmp_path):
@@ -147,7 +147,7 @@ def test_texts_of_every_kind(tmp_path):
         "history.csv": f"{HEADER}\n1,10,0.1,1.5,0.2,1.0,0.50,99,3.5\n2,20,0.1,1.0,0.3,,,99,3.5\n",
         "b/history.csv": f"{HEADER}\n1,10,0.10,1.50,0.2,1.0,0.5,50,9.0\n2,20,0.1,1.0,0.3,,,1,1\n",
         "million/history.csv": f"{HEADER}\n" + "1,1,1,1,1,1,1,1,1\n" * 1_000_000,
-        "rows/history.csv": f"{','.join(contents.TOLD)}\n" + ",,,,,\n" * 100_001,
+        "rows/history.csv": f"{','.join(contents.DIGEST_COLUMNS)}\n" + ",,,,,\n" * 100_001,
         "columns/history.csv": "epoch,loss\n1,2\n",
         "ragged/history.csv": f"{HEADER}\n1,2\n",
         "predictions.csv": "file,class,probability,error,p(a)\na.png,a,0.9,,0.9\n'=b.png,'-b,0.8,,0.1\nc.png,,,x,\n",
@@ -176,25 +176,25 @@ def test_texts_of_every_kind(tmp_path):
     assert facts["predictions"]["predictions.csv"] == {"rows": {"a.png": "a", "=b.png": "-b", "c.png": ""}}
     assert "missing.csv" not in facts["predictions"]
     expected = {
-        "bomb.yaml": "repeats a part of itself",
+        "bomb.yaml": "uses the YAML alias",
         "deep.yaml": "nested deeper than 20 levels",
-        "code.yaml": "is no YAML, line 1",
+        "code.yaml": "is not valid YAML, line 1",
         "digits.yml": "cannot be read",
-        "broken.yaml": "is no YAML, line",
-        "list.yaml": "holds no settings; expected lines like 'epochs: 12'",
-        "long.yaml": "more than the 65,536 that are read",
-        "latin.yaml": "no text in UTF-8",
-        "deep.json": "nested without end",
+        "broken.yaml": "is not valid YAML, line",
+        "list.yaml": "contains no settings; expected lines like 'epochs: 12'",
+        "long.yaml": "at most 65,536 are read",
+        "latin.yaml": "not UTF-8 text",
+        "deep.json": "nested too deeply",
         "nested.json": "nested deeper than 20 levels",
         "many.json": "more than 20,000 values",
-        "broken.json": "is no JSON",
-        "million/history.csv": "more than the 4,194,304 that are read",
+        "broken.json": "is not valid JSON",
+        "million/history.csv": "at most 4,194,304 are read",
         "rows/history.csv": "more than 100,000 rows",
         "columns/history.csv": "has no column lr, train_loss",
-        "ragged/history.csv": "row 1 has 2 cells, the first line 9",
-        "twice.csv": "names a twice",
+        "ragged/history.csv": "row 1 has 2 cells; the first line has 9",
+        "twice.csv": "lists a twice",
         "other.csv": "has no column file, class; its first line is 'name,label'",
-        "quoted.csv": "is no CSV: field larger",
+        "quoted.csv": "is not valid CSV: field larger",
     }
     assert errors.keys() == expected.keys()
     assert not {name: errors[name] for name in expected if expected[name] not in errors[name]}
@@ -206,7 +206,7 @@ def test_facts_that_would_be_too_long_lose_their_longest_entries(tmp_path):
     members = {"a.csv": rows, "b.csv": rows.replace("y", "z"), "c.csv": "file,class\na,b\n"}
     found = look(tmp_path, zip_of(tmp_path / "x.zip", members), predictions=list(members))
     predictions = found.facts["predictions"]
-    assert "says more than is read" in json.dumps([predictions["a.csv"], predictions["b.csv"]])
+    assert "contains more than is read" in json.dumps([predictions["a.csv"], predictions["b.csv"]])
     assert predictions["c.csv"] == {"rows": {"a": "b"}}
 
 
@@ -233,11 +233,11 @@ def test_checkpoints_that_lie_are_refused_before_anything_is_built(tmp_path):
         "header": (safetensors(b"{" + b" " * 100, length=2**40), "is not a whole"),
         "blocks": (bytes_of(tmp_path, tensors, info | {"stages": [[10**9, 8, 1]]}), "has another stages.0.0"),
         "table": (bytes_of(tmp_path, tensors, info | {"stages": [[1, 8, 1], [1, 16, 2]]}), "Expected"),
-        "deep": (bytes_of(tmp_path, deep_tensors, deep_info), "1,000 blocks, at most 200 are taken"),
-        "classes": (bytes_of(tmp_path, wide, wide_info), "100,000 classes, at most 1,000 are taken"),
+        "deep": (bytes_of(tmp_path, deep_tensors, deep_info), "1,000 blocks, at most 200 are allowed"),
+        "classes": (bytes_of(tmp_path, wide, wide_info), "100,000 classes, at most 1,000 are allowed"),
         "names": (bytes_of(tmp_path, tensors, info | {"class_names": many}), "100,000 classes, at most 1,000"),
-        "pixels": (bytes_of(tmp_path, tensors, info | {"image_size": 4096}), "4,096 pixels, at most 512 are taken"),
-        "std": (bytes_of(tmp_path, tensors, info | {"std": [0.5, 0.0, 0.5]}), "would divide by 0"),
+        "pixels": (bytes_of(tmp_path, tensors, info | {"image_size": 4096}), "4,096 pixels, at most 512 are allowed"),
+        "std": (bytes_of(tmp_path, tensors, info | {"std": [0.5, 0.0, 0.5]}), "would cause a division by 0"),
         "headless": (
             bytes_of(tmp_path, {k: v for k, v in tensors.items() if "class" not in k}, info),
             "without a head",

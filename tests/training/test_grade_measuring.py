@@ -43,8 +43,8 @@ def test_a_network_is_measured_as_evaluation_would(tmp_path, hidden):
     told = found.facts["networks"]
     assert told["nine"]["class_names"] == ["a", "b", "c"] and told["nine"]["image_size"] == 32
     assert told["nine"]["weights"] == sum(value.size for value in tensors.values())
-    assert told["bad"]["error"] == "its logits are not finite: it answers images with numbers that are none"
-    assert told["unasked"]["error"] == "it was not measured: no images of its kind"
+    assert told["bad"]["error"] == "its logits are not finite: it answers some images with NaN or infinity"
+    assert told["unasked"]["error"] == "it was not measured: no hidden images for this network"
     assert told["unasked"]["tensors"] == told["nine"]["tensors"]  # compared with others all the same
     equal = found.facts["relations"]["two<nine"]
     backbone = len(tensors) - 2
@@ -73,21 +73,21 @@ def test_facts_are_kept_by_hash_and_damage_is_made_anew(tmp_path, hidden):
 
     def make():
         calls.append(1)
-        made = measuring.dead("x")
+        made = measuring.no_answer("x")
         return Measurement(made.facts, {"nine": np.ones((2, 3), np.float32)}, {"nine": np.ones(4096, np.float32)})
 
     job = {"source": "a.zip", "folder": "b", "networks": {"nine": ["x"]}, "given": None}
-    key = measuring.key_of("00", job, {"nine": images})
-    assert key == measuring.key_of("00", job | {"source": "c", "folder": "d"}, {"nine": images})
-    assert measuring.key_of("00", job, {"nine": images}, Limits(memory=1)) != key
+    key = measuring.cache_key("00", job, {"nine": images})
+    assert key == measuring.cache_key("00", job | {"source": "c", "folder": "d"}, {"nine": images})
+    assert measuring.cache_key("00", job, {"nine": images}, Limits(memory=1)) != key
     for other in (
         ("01", job, {"nine": images}),
         ("00", job | {"limits": {"classes": 3}}, {"nine": images}),
         ("00", job, {}),
     ):
-        assert measuring.key_of(*other) != key
+        assert measuring.cache_key(*other) != key
     for _ in range(2):
-        found = measuring.cached(tmp_path / "kept", key, make)
+        found = measuring.load_or_measure(tmp_path / "kept", key, make)
         assert np.array_equal(found.logits["nine"], np.ones((2, 3))) and found.facts["schema"] == 1
     assert len(calls) == 1
     path = tmp_path / "kept" / f"{key}.npz"
@@ -100,10 +100,12 @@ def test_facts_are_kept_by_hash_and_damage_is_made_anew(tmp_path, hidden):
     ):
         path.write_bytes(damaged)
         before = len(calls)
-        assert measuring.cached(tmp_path / "kept", key, make).logits.keys() == {"nine"}
+        assert measuring.load_or_measure(tmp_path / "kept", key, make).logits.keys() == {"nine"}
         assert len(calls) == before + 1 and measuring.load(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    died = measuring.cached(tmp_path / "kept", "other", lambda: measuring.dead("it was ended after 300 s"))
+    died = measuring.load_or_measure(
+        tmp_path / "kept", "other", lambda: measuring.no_answer("it was stopped after 300 s")
+    )
     assert died.died and not (tmp_path / "kept" / "other.npz").exists()
 
 
@@ -141,44 +143,44 @@ def answer(logits=lambda: npy("nine.logits.npy", (21, 3), body=bytes(252)), told
     ("code", "text"),
     [
         ("answer()", ""),
-        ("say('hello')", "it said 'hello'"),
-        ("say('need ' + 'x' * 1000)", "it said 'need xxx"),
-        ("say('need [1]'); say('need {')", "it said 'need [1]'"),
-        ("need('ten')", "it asked for images of 'ten'"),
-        ("need(); need()", "it asked for images of 'nine'"),
-        ("need(size=10**9)", "it asked for images of 1000000000 and 32 pixels"),
-        ("need(size='32')", "it asked for images of 32 and 32 pixels"),
-        ("need(size=True)", "it asked for images of True"),
-        ("need(['nine'])", "it asked for images of \"['nine']\""),
-        ("say('x' * 100_000)", "a line without end"),
+        ("say('hello')", "it sent 'hello'"),
+        ("say('need ' + 'x' * 1000)", "it sent 'need xxx"),
+        ("say('need [1]'); say('need {')", "it sent 'need [1]'"),
+        ("need('ten')", "it requested images of 'ten'"),
+        ("need(); need()", "it requested images of 'nine'"),
+        ("need(size=10**9)", "it requested images of 1000000000 and 32 pixels"),
+        ("need(size='32')", "it requested images of 32 and 32 pixels"),
+        ("need(size=True)", "it requested images of True"),
+        ("need(['nine'])", "it requested images of \"['nine']\""),
+        ("say('x' * 100_000)", "a line is unterminated or too long"),
         ("say('done')", "facts.json: No such file"),
         ("write('x' * (5 << 20)); say('done')", "facts.json has more than 4,194,304 bytes"),
-        ("write('{'); say('done')", "facts.json is no JSON"),
-        ("write('[' * 200_000); say('done')", "facts.json is no JSON"),
-        ("write('{\"schema\": NaN}'); say('done')", "facts.json is no JSON"),
-        ("write('{\"json\": 1e999}'); say('done')", "facts.json is no JSON"),
-        (r"write(json.dumps(facts | {'problems': ['\ud800']})); say('done')", "facts.json is no JSON"),
-        ("write(facts | {'schema': 2}); say('done')", "facts.json has another schema"),
-        ("write(facts | {'files': {'a': 'b'}}); say('done')", "facts.json has another files.a"),
-        ("write(facts | {'more': 1}); say('done')", "facts.json has another more"),
-        ("write(facts | {'problems': ['x' * 3000]}); say('done')", "facts.json has another problems.0"),
+        ("write('{'); say('done')", "facts.json is not valid JSON"),
+        ("write('[' * 200_000); say('done')", "facts.json is not valid JSON"),
+        ("write('{\"schema\": NaN}'); say('done')", "facts.json is not valid JSON"),
+        ("write('{\"json\": 1e999}'); say('done')", "facts.json is not valid JSON"),
+        (r"write(json.dumps(facts | {'problems': ['\ud800']})); say('done')", "facts.json is not valid JSON"),
+        ("write(facts | {'schema': 2}); say('done')", "facts.json has an unexpected value at schema"),
+        ("write(facts | {'files': {'a': 'b'}}); say('done')", "facts.json has an unexpected value at files.a"),
+        ("write(facts | {'more': 1}); say('done')", "facts.json has an unexpected value at more"),
+        ("write(facts | {'problems': ['x' * 3000]}); say('done')", "facts.json has an unexpected value at problems.0"),
         ("os.symlink('/etc/passwd', folder + '/facts.json'); say('done')", "facts.json: "),
-        ("os.mkfifo(folder + '/facts.json'); say('done')", "facts.json is no JSON"),
-        ("write(facts | {'networks': {'ten': told}}); say('done')", "tells of a network 'ten'"),
+        ("os.mkfifo(folder + '/facts.json'); say('done')", "facts.json is not valid JSON"),
+        ("write(facts | {'networks': {'ten': told}}); say('done')", "reports an unknown network 'ten'"),
         ("write(facts | {'networks': {'nine': told}}); say('done')", "it measured nine without images"),
         ("answer(lambda: None)", "nine.logits.npy: No such file"),
-        ("answer(lambda: npy('nine.logits.npy', (21, 4), body=bytes(336)))", "no float32 array of (21, 3)"),
-        ("answer(lambda: npy('nine.logits.npy', (21, 3), '<f8', bytes(504)))", "no float32 array of (21, 3)"),
-        ("answer(lambda: npy('nine.logits.npy', (10**9, 10**9)))", "nine.logits.npy is no array"),
-        ("answer(lambda: npy('nine.logits.npy', (21, 3), '|O', b'cos\\nsystem\\n(S\"true\"\\ntR.'))", "is no array"),
-        ("answer(lambda: npy('nine.logits.npy', (21, 3), body=b'\\xff' * 252))", "has numbers that are none"),
+        ("answer(lambda: npy('nine.logits.npy', (21, 4), body=bytes(336)))", "not a float32 array of shape (21, 3)"),
+        ("answer(lambda: npy('nine.logits.npy', (21, 3), '<f8', bytes(504)))", "not a float32 array of shape (21, 3)"),
+        ("answer(lambda: npy('nine.logits.npy', (10**9, 10**9)))", "nine.logits.npy is not an array"),
+        ("answer(lambda: npy('nine.logits.npy', (21, 3), '|O', b'cos\\nsystem\\n(S\"true\"\\ntR.'))", "is not an array"),
+        ("answer(lambda: npy('nine.logits.npy', (21, 3), body=b'\\xff' * 252))", "has values that are not finite"),
         ("answer(lambda: npy('nine.logits.npy', (21, 3), body=bytes(1 << 20)))", "has more than 4,348 bytes"),
-        ("answer(told=told | {'class_names': []})", "nine would have 0 classes"),
-        ("write(facts | {'networks': {'nine': {'file': 'x', 'sketch': 'b'}}}); say('done')", "another networks.nine"),
-        ("write(facts | {'histories': {'h': {}}}); say('done')", "has another histories.h"),
-        ("write(facts | {'configs': {'c': {'error': None}}}); say('done')", "has another configs.c"),
-        ("write(facts | {'json': {'j': {}}}); say('done')", "has another json.j"),
-        ("os.abort()", "it ended by signal 6"),
+        ("answer(told=told | {'class_names': []})", "nine has 0 classes"),
+        ("write(facts | {'networks': {'nine': {'file': 'x', 'sketch': 'b'}}}); say('done')", "unexpected value at networks.nine"),
+        ("write(facts | {'histories': {'h': {}}}); say('done')", "has an unexpected value at histories.h"),
+        ("write(facts | {'configs': {'c': {'error': None}}}); say('done')", "has an unexpected value at configs.c"),
+        ("write(facts | {'json': {'j': {}}}); say('done')", "has an unexpected value at json.j"),
+        ("os.abort()", "it ended with signal 6"),
     ],
 )  # fmt: skip
 def test_an_answer_that_cannot_be_used_is_said_and_nothing_else_happens(tmp_path, hidden, monkeypatch, code, text):
@@ -198,6 +200,6 @@ def test_a_worker_that_takes_too_long_is_a_reason_and_the_next_one_works(tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(measuring, "START", ANSWER + "time.sleep(60)")
         found = look(tmp_path, tmp_path / "x.zip", {"nine": ["x"]}, within=Limits(seconds=0.5))
-    assert found.facts["problems"] == ["the submission could not be read: it was ended after 0.5 s"]
+    assert found.facts["problems"] == ["the submission could not be read: it was stopped after 0.5 s"]
     source = zip_of(tmp_path / "x.zip", {"a.txt": "x"})
     assert look(tmp_path, source).facts["files"] == {"a.txt": 1}

@@ -246,9 +246,9 @@ def test_nothing_of_the_teachers_reaches_a_student(tmp_path):
     rubric.ReproducedItem(id="i", kind="reproduced", points=1.0, network="two"),
 ])  # fmt: skip
 def test_what_is_asked_keeps_the_scale_of_what_is_not_public(item):
-    assert outputs.secret(item) and not re.search("0.625|0.125|0.875", outputs.asked(item))
+    assert outputs.secret(item) and not re.search("0.625|0.125|0.875", outputs.requirement(item))
     public = item.model_copy(update={"public": True})
-    assert not outputs.secret(public) and outputs.asked(public) == rubric.described(item)
+    assert not outputs.secret(public) and outputs.requirement(public) == rubric.described(item)
 
 
 def test_feedback_in_a_browser(written, new_page):
@@ -285,7 +285,7 @@ def test_summary_in_a_browser(written, new_page):
     bars = page.eval_on_selector_all("#totals rect.bar title", "all => all.map(t => t.textContent)")
     assert sum(int(text.split(": ")[1]) for text in bars) == len(HOSTILE)
     assert page.locator("#confusion h3").all_inner_texts() == ["many", "nine"]
-    assert "210 of 220 answers are right (95.5 %)" in page.locator("#confusion").inner_text()
+    assert "210 of 220 answers are correct (95.5 %)" in page.locator("#confusion").inner_text()
     assert page.locator("#pairs tbody tr").count() == len(PAIRS)
     assert "never cost points" in page.locator("#pairs").inner_text()
     links = page.eval_on_selector_all("#submissions tbody a", "links => links.map(a => a.href)")
