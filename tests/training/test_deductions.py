@@ -1,4 +1,4 @@
-"""Deductions take points that are there, and no more."""
+"""Deductions never make a total negative."""
 
 import pytest
 
@@ -15,6 +15,6 @@ from mslab.grade.records import Graded, Outcome
         ([], [], 0.0),
     ],
 )
-def test_a_total_never_falls_below_nothing(earned, deductions, points):
+def test_a_total_is_never_negative(earned, deductions, points):
     outcomes = {f"item{n}": Outcome(value, "part", "") for n, value in enumerate(earned)}
     assert Graded("anna", "", outcomes, deductions).points == points
