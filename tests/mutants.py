@@ -1291,8 +1291,8 @@ MUTANTS = [
     Mutant(
         "a grader's worker sees nothing of the teacher's environment",
         "mslab/grade/sandbox.py",
-        "return {name: os.environ[name] for name in inherited if name in os.environ} | own",
-        "return dict(os.environ) | own",
+        "return {name: os.environ[name] for name in inherited if name in os.environ} | changed",
+        "return dict(os.environ) | changed",
         "test_grade_isolation test_grade_code",
         "environment or confined or others or inside",
     ),

@@ -221,12 +221,12 @@ class MemberCheck:
 
 def strip_top_folder(contents: Contents, expected: Iterable[str]) -> None:
     """Make names relative to the single top-level folder, which a zip of a folder has."""
-    own = [name for name in contents.files if not name.startswith(JUNK) and not name.endswith(JUNK)]
-    tops = {name.partition("/")[0] for name in own}
-    if len(tops) == 1 and all("/" in name for name in own) and not contents.files.keys() & set(expected):
+    names = [name for name in contents.files if not name.startswith(JUNK) and not name.endswith(JUNK)]
+    tops = {name.partition("/")[0] for name in names}
+    if len(tops) == 1 and all("/" in name for name in names) and not contents.files.keys() & set(expected):
         contents.top = tops.pop()
         contents.root = contents.root / contents.top
-        contents.files = {name.partition("/")[2]: contents.files[name] for name in own}
+        contents.files = {name.partition("/")[2]: contents.files[name] for name in names}
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 NEAR = 0.1  # relative distance of weights; separate runs from one seed are further apart, from two seeds about 1.4
 ALIKE = 0.999  # correlation of logits on the hidden images; for separately trained networks seldom above 0.95
 MISTAKES = 5  # equal wrong rows of predictions.csv, at least
-BEGUN = 0.5  # cosine to the given backbone; from here on the network was trained from it
+DERIVED = 0.5  # cosine to the given backbone; from here on the network was trained from it
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def weights(traces: Sequence[Traces], given_backbone: GivenBackbone) -> Iterator
     """Networks with equal tensors, or with weights nearer than those of separately trained networks."""
     for name, members in networks(traces).items():
         # by index: last year's submission may have the same id
-        own = [own_tensors(submission.facts["networks"][name], given_backbone) for submission in members]
+        tensors = [own_tensors(submission.facts["networks"][name], given_backbone) for submission in members]
         vectors = [training_sketch(submission, name, given_backbone) for submission in members]
         for (i, first), (j, second) in combinations(enumerate(members), 2):
-            a, b = own[i], own[j]
+            a, b = tensors[i], tensors[j]
             shared = sum(a[key] == b.get(key) for key in a)
             if shared and shared == len(a) == len(b):
                 yield first, second, "weights", 1.0, f"{name}: all {shared} tensors besides the given ones are equal"
@@ -110,7 +110,7 @@ def training_sketch(submission: Traces, name: str, given_backbone: GivenBackbone
     cosine = float(
         sketch @ given_backbone.sketch / max(np.linalg.norm(sketch) * np.linalg.norm(given_backbone.sketch), 1e-12)
     )
-    return sketch - given_backbone.sketch if cosine >= BEGUN else sketch
+    return sketch - given_backbone.sketch if cosine >= DERIVED else sketch
 
 
 def answers(traces: Sequence[Traces]) -> Iterator[Row]:

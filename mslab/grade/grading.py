@@ -131,7 +131,7 @@ def measure_all(
 ) -> dict[Path, Measurement]:
     """Measure every submission. Returns measurements by path. `earlier` ones are measured without the images."""
     job, measurements = job_of(rubric, backbone_file), {}
-    free_cores: queue.SimpleQueue[int] = queue.SimpleQueue()  # cores
+    free_cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     usable = usable_cores()
     count = options.jobs or len(usable)
     for number in range(count):

@@ -160,14 +160,14 @@ def predictions(item: rubrics.PredictionsItem, measurement: Measurement, hidden:
     if more or missing:
         text = f"{item.file} has {len(more)} rows too many and lacks {missing} of {len(truth.files)} images"
         return no_points(text, fix)
-    if strange := sorted({name for name in rows.values() if name not in truth.class_names})[:3]:
-        return no_points(f"{item.file} has classes that the task does not have: {', '.join(strange)}", fix)
+    if unknown := sorted({name for name in rows.values() if name not in truth.class_names})[:3]:
+        return no_points(f"{item.file} has classes that the task does not have: {', '.join(unknown)}", fix)
     answers = np.array([truth.class_names.index(rows[file]) for file in truth.files])
-    figure, own = float((answers == truth.labels).mean()), measurement.logits.get(item.network)
+    figure, network_logits = float((answers == truth.labels).mean()), measurement.logits.get(item.network)
     if item.agreement:
-        if own is None or own.shape[1] != len(truth.class_names):
+        if network_logits is None or network_logits.shape[1] != len(truth.class_names):
             return no_points(f"{item.file} cannot be compared: the network was not measured", "hand in its best.ckpt")
-        agreed = float((answers == own.argmax(axis=1)).mean())
+        agreed = float((answers == network_logits.argmax(axis=1)).mean())
         if agreed < item.agreement:
             text = f"{agreed:.0%} of {item.file} agrees with the answers of the submitted network"
             return no_points(f"{text}; required: {item.agreement:.0%}", fix, accuracy=figure, agreement=agreed)

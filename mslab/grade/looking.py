@@ -46,8 +46,10 @@ def inspect_submission(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[s
         "histories": ("/history.csv", contents.CSV_BYTES, contents.history),
     }
     for section, (suffix, most, read) in kinds.items():
-        own = [name for name in submission.files if f"/{name}".endswith(suffix) and not name.startswith(contents.JUNK)]
-        facts[section] = contents.entries(submission, own, most, read)
+        names = [
+            name for name in submission.files if f"/{name}".endswith(suffix) and not name.startswith(contents.JUNK)
+        ]
+        facts[section] = contents.entries(submission, names, most, read)
     requested = [name for name in job.get("predictions", []) if name in submission.files]
     facts["predictions"] = contents.entries(submission, requested, contents.CSV_BYTES, contents.predictions)
     networks = SubmittedNetworks(job, limits, submission, folder, ask)
@@ -234,14 +236,14 @@ class SubmittedNetworks:
         devices.set_up(devices.setup_calls("cpu", "graph", seed=0))
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
             loaded = measuring.load_network(path)
-        own, size = loaded.network.backbone, loaded.info["image_size"]
+        loaded_backbone, size = loaded.network.backbone, loaded.info["image_size"]
         batch = gradcam.batch_of(size)
         key = json.dumps([loaded.info["stages"], loaded.info["profile"], size])
         if key not in self.compiled:
             loaded.fold(batch, "cpu")
-            self.compiled[key] = own
-        elif self.compiled[key] is not own:
-            tensors = {name: value.asnumpy() for name, value in own.parameters_dict().items()}
+            self.compiled[key] = loaded_backbone
+        elif self.compiled[key] is not loaded_backbone:
+            tensors = {name: value.asnumpy() for name, value in loaded_backbone.parameters_dict().items()}
             checkpoint.load_exactly(self.compiled[key].parameters_dict(), tensors, path, "backbone")
         backbone, head = self.compiled[key], loaded.network.head
         pixels = np.load(images, mmap_mode="r", allow_pickle=False)
@@ -254,34 +256,34 @@ class SubmittedNetworks:
     def relations(self) -> dict[str, Any]:
         """Compare each pair of backbones that the job lists."""
         relations = {}
-        for own, other in self.job.get("relations", []):
-            if other == "given" and "given" not in self.weights and self.job.get("given"):
+        for child, parent in self.job.get("relations", []):
+            if parent == "given" and "given" not in self.weights and self.job.get("given"):
                 self.weights["given"] = checkpoint.read(self.job["given"]).backbone
-            missing = [name for name in (own, other) if name not in self.weights]
+            missing = [name for name in (child, parent) if name not in self.weights]
             if missing:
-                relations[f"{own}<{other}"] = {"error": f"{' and '.join(missing)} cannot be read or is not there"}
+                relations[f"{child}<{parent}"] = {"error": f"missing or unreadable: {' and '.join(missing)}"}
                 continue
-            pair = partial(relation, self.weights[own], self.weights[other])
-            relations[f"{own}<{other}"] = contents.entry(pair, self.submission.root)
+            pair = partial(relation, self.weights[child], self.weights[parent])
+            relations[f"{child}<{parent}"] = contents.entry(pair, self.submission.root)
         return relations
 
 
-def relation(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def relation(child: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
     """Count backbone tensors that are equal bit by bit; compare the direction in which training moved both.
 
     The direction is a cosine over BatchNorm's gammas and betas minus their initial values (0, or 1 for most gammas),
     which are equal for every seed. Convolutions are left out: from one seed they start equal and stay near.
     """
-    shared_names = [name for name in own if name in other and own[name].shape == other[name].shape]
-    equal = sum(own[name].tobytes() == other[name].tobytes() for name in shared_names)
+    shared_names = [name for name in child if name in parent and child[name].shape == parent[name].shape]
+    equal = sum(child[name].tobytes() == parent[name].tobytes() for name in shared_names)
     dots = np.zeros(3)
     for name in shared_names:
         if name.endswith((".gamma", ".beta")):
-            fresh = float(other[name].mean() > 0.5) if name.endswith(".gamma") else 0.0
-            a, b = (weights[name].astype(np.float64).ravel() - fresh for weights in (own, other))
+            fresh = float(parent[name].mean() > 0.5) if name.endswith(".gamma") else 0.0
+            a, b = (weights[name].astype(np.float64).ravel() - fresh for weights in (child, parent))
             dots += np.dot(a, b), np.dot(a, a), np.dot(b, b)
     cosine = dots[0] / np.sqrt(dots[1] * dots[2]) if dots[1] > 0 and dots[2] > 0 else 0.0
-    return {"tensors": max(len(own), len(other)), "equal": equal, "cosine": round(float(np.clip(cosine, -1, 1)), 6)}
+    return {"tensors": max(len(child), len(parent)), "equal": equal, "cosine": round(float(np.clip(cosine, -1, 1)), 6)}
 
 
 def sketch(tensors: Mapping[str, Any]) -> Any:

@@ -67,9 +67,9 @@ def write_all(
     for g in graded:
         for name, text in student_files(g, rubric, lang):
             write_text(out / "students" / folder_of(g.id) / name, text)
-    own = {folder_of(g.id) for g in graded}
+    written = {folder_of(g.id) for g in graded}
     existing = (out / "students").iterdir() if graded else ()
-    return sorted(path.name for path in existing if path.is_dir() and path.name not in own)
+    return sorted(path.name for path in existing if path.is_dir() and path.name not in written)
 
 
 def student_files(g: Graded, rubric: Any, lang: str = "en") -> Texts:

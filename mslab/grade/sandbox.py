@@ -167,9 +167,9 @@ SYSTEM_PATHS = [  # besides Python: libraries, and files that MindSpore reads wh
 
 def python_paths() -> list[Path]:
     """Paths of Python, its packages and this one. Other entries of sys.path are left out: they may contain data."""
-    own = [*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])]
-    own += [entry for entry in sys.path if entry.rstrip("/").endswith("-packages")]
-    return [Path(entry) for entry in dict.fromkeys(own + os.environ.get("LD_LIBRARY_PATH", "").split(":")) if entry]
+    paths = [*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, str(Path(__file__).parents[1])]
+    paths += [entry for entry in sys.path if entry.rstrip("/").endswith("-packages")]
+    return [Path(entry) for entry in dict.fromkeys(paths + os.environ.get("LD_LIBRARY_PATH", "").split(":")) if entry]
 
 
 # --- in the parent ---------------------------------------------------------------------------------------------------
@@ -367,8 +367,8 @@ def kill_all() -> None:
 def clean_environment(folder: Path) -> dict[str, str]:
     """An environment without the teacher's keys and home paths; MindSpore's library paths are included."""
     inherited = ("LD_LIBRARY_PATH", "SYSTEMROOT", "ASCEND_HOME_PATH", "ASCEND_OPP_PATH", "PATH")
-    own = {"HOME": str(folder), "TMPDIR": str(folder), "XDG_CACHE_HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    return {name: os.environ[name] for name in inherited if name in os.environ} | own | {"GLOG_v": "3"}
+    changed = {"HOME": str(folder), "TMPDIR": str(folder), "XDG_CACHE_HOME": str(folder), "LC_ALL": "C.UTF-8"}
+    return {name: os.environ[name] for name in inherited if name in os.environ} | changed | {"GLOG_v": "3"}
 
 
 def memory_and_threads(process: int) -> tuple[int, int]:

@@ -260,7 +260,7 @@ def test_forged_checkpoints_are_refused_before_anything_is_built(tmp_path):
         facts = measurement.facts["networks"][name]
         assert facts["file"] == f"{name}.ckpt" and text in facts.get("error", ""), (name, facts)
         assert str(tmp_path) not in facts["error"]
-    assert measurement.facts["relations"] == {"nan<std": {"error": "nan and std cannot be read or is not there"}}
+    assert measurement.facts["relations"] == {"nan<std": {"error": "missing or unreadable: nan and std"}}
     limited = inspect(tmp_path, source, {"pixels": ["pixels.ckpt"]}, limits={"weights": 100})
     assert "a network may have 100 weights" in limited.facts["networks"]["pixels"]["error"]
 
