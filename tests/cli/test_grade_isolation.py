@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 def script(code: str) -> list[str]:
-    """A child's program: it can import mslab and calls `held = confine(folder, readable)` itself."""
+    """A child's program: it can import mslab and calls `guards = confine(folder, readable)` itself."""
     head = (
         sandbox.PREAMBLE
         + "import os, json, time\nfrom pathlib import Path\nfrom mslab.grade.sandbox import Limits, confine\n"
@@ -37,7 +37,7 @@ def run_child(code: str, folder: Path, limits: Limits | None = None, confined: b
     """(lines that the program prints, reason why it ended)."""
     folder.mkdir(exist_ok=True)
     limits = limits or Limits(seconds=20)
-    head = f"held = confine(Path({str(folder)!r}), READABLE, Limits(**{vars(limits)}))\n" if confined else ""
+    head = f"guards = confine(Path({str(folder)!r}), READABLE, Limits(**{vars(limits)}))\n" if confined else ""
     with Child(script("READABLE = []\n" + head + textwrap.dedent(code)), folder, limits) as child:
         lines = list(child.lines())
         return lines, child.no_answer_reason()
@@ -105,8 +105,8 @@ def guarded(tmp_path_factory):
     Attempts that a missing guard lets through would do harm: if confine() leaves out a guard that works here, nothing
     is attempted.
     """
-    lines, _ = run_child("print(json.dumps(held))", tmp_path_factory.mktemp("guarded"))
-    held = json.loads(lines[0])
+    lines, _ = run_child("print(json.dumps(guards))", tmp_path_factory.mktemp("guarded"))
+    guards = json.loads(lines[0])
     code = """
     import ctypes
     from mslab.grade import sandbox
@@ -117,8 +117,8 @@ def guarded(tmp_path_factory):
     """
     namespaces, works = json.loads(run_child(code, tmp_path_factory.mktemp("works"), confined=False)[0][0])
     works += ["limits", "no new rights", "ends with its parent"]  # in any Linux
-    assert {guard for guard in works if guard} <= {*held}, "confine() leaves out guards that work here"
-    if missing := sandbox.missing_guards(held):
+    assert {guard for guard in works if guard} <= {*guards}, "confine() leaves out guards that work here"
+    if missing := sandbox.missing_guards(guards):
         pytest.skip(missing)
     return bool(namespaces)
 
@@ -148,16 +148,16 @@ def test_a_confined_child_reaches_nothing_but_its_folder(tmp_path, guarded):
         attempt("own limits", lambda: __import__("resource").setrlimit(4, (0, 0)))
         print(json.dumps([os.readlink(f"/proc/self/ns/{{name}}") for name in ("net", "ipc", "user")]))
         print(json.dumps(dict(line.split(":\\t") for line in Path("/proc/self/status").read_text().splitlines())))
-        print(json.dumps(held))
+        print(json.dumps(guards))
         """
         head = f"READABLE = [Path({str(tmp_path)!r}) / name for name in ('submission', 'images')]\n"
-        head += f"held = confine(Path({str(tmp_path / 'own')!r}), READABLE)\n"
+        head += f"guards = confine(Path({str(tmp_path / 'own')!r}), READABLE)\n"
         (tmp_path / "own").mkdir()
         with Child(script(head + textwrap.dedent(code)), tmp_path / "own", Limits(seconds=30)) as child:
             lines = [json.loads(line) for line in child.lines() if line]
         assert child.no_answer_reason() == "it ended with exit code 0 and without an answer", child.errors
-    *answers, namespaces, status, held = lines
-    assert held == list(sandbox.GUARDS) and sandbox.missing_guards(held) == ""
+    *answers, namespaces, status, guards = lines
+    assert guards == list(sandbox.GUARDS) and sandbox.missing_guards(guards) == ""
     own = [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("net", "ipc", "user")]
     assert [ours != its for ours, its in zip(own, namespaces, strict=True)] == [guarded] * 3
     rights = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "NoNewPrivs", "Seccomp")}
@@ -272,7 +272,7 @@ def test_limits_work_from_within(tmp_path):
     limits = Limits(seconds=1, memory=500 * MIB, disk=8 * MIB, files=64)
     folder = tmp_path / "own"
     folder.mkdir()
-    head = f"held = confine(Path({str(folder)!r}), [], Limits(**{vars(limits)}))\n"
+    head = f"guards = confine(Path({str(folder)!r}), [], Limits(**{vars(limits)}))\n"
     with Child(script(head + textwrap.dedent(code)), folder, Limits(seconds=20)) as child:
         lines = list(child.lines())
     assert lines == ["MemoryError", "File too large", "Too many open files"], child.errors
@@ -285,7 +285,7 @@ import os
 from pathlib import Path
 from mslab.grade.sandbox import PREAMBLE, Child, Limits
 code = PREAMBLE + "from pathlib import Path; from mslab.grade.sandbox import confine; import time; "
-code += "held = confine(Path('.'), []); print('here', flush=True); time.sleep(60)"
+code += "guards = confine(Path('.'), []); print('here', flush=True); time.sleep(60)"
 with Child([sys.executable, "-I", "-c", code, *sys.path], Path(os.getcwd()), Limits()) as child:
     for line in child.lines():
         print(child.process.pid, flush=True)
