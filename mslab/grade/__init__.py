@@ -1,5 +1,5 @@
-"""`mslab grade`: a folder of submissions, hidden images and a rubric -> grades, feedback, and nothing else.
+"""`mslab grade`: a folder of submissions, hidden images and a rubric -> grades and feedback.
 
-No line of a student's code runs, unless the rubric has `code` and the teacher says --run-code. Data goes one way:
-grading: rubric -> submissions (hashes alone) -> a sandboxed worker each (facts, logits) -> items (points) -> outputs
+No student's code runs unless the rubric has `code` and the teacher passes --run-code. Data flows in one direction:
+rubric -> submissions (hashes only) -> one sandboxed worker each (facts, logits) -> items (points) -> outputs
 """

@@ -1,4 +1,4 @@
-"""What a worker answers: facts.json and its arrays, held against what they have to be before anything believes them."""
+"""A worker's answer, facts.json and arrays: validated before the grader uses any of it."""
 
 import io
 import json
@@ -18,17 +18,17 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Entry(Strict):
-    """What is told of one thing: all of `NEEDS`, or what is wrong with it."""
+    """Facts about one file or network: all fields in `NEEDS`, or an error."""
 
     NEEDS: ClassVar[tuple[str, ...]] = ()
     error: Text | None = None
 
     @model_validator(mode="after")
-    def whole(self) -> "Entry":
+    def check_complete(self) -> "Entry":
         if "error" in self.model_fields_set and self.error is None:
-            raise ValueError("an error that says nothing")
+            raise ValueError("an error without a text")
         if self.error is None and any(getattr(self, name) is None for name in self.NEEDS):
-            raise ValueError("neither found nor wrong")
+            raise ValueError("neither complete nor an error")
         return self
 
 
@@ -38,7 +38,7 @@ class JsonAnswer(Entry):
     values: Any = None
 
     @model_validator(mode="after")
-    def told(self) -> "JsonAnswer":
+    def check_values(self) -> "JsonAnswer":
         if self.error is None and "values" not in self.model_fields_set:
             raise ValueError("no values")
         return self
@@ -81,7 +81,7 @@ class RelationAnswer(Entry):
 
 
 class Answer(Strict):
-    """facts.json, as a worker may have written it."""
+    """Schema of facts.json; validation rejects everything else."""
 
     schema_: Annotated[int, Field(alias="schema", ge=1, le=1)]
     top: Text = ""
@@ -97,47 +97,47 @@ class Answer(Strict):
 
 
 class Unusable(Exception):
-    """An answer that cannot be used: what is wrong with it."""
+    """The worker's answer cannot be used; the message is the reason."""
 
 
-def checked(path: Path) -> dict[str, Any]:
-    """facts.json, of the right size and kinds. Raises Unusable."""
-    content = bounded(path, FACTS_BYTES)
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read facts.json; its size and types are checked. Raises Unusable."""
+    content = read_bounded(path, FACTS_BYTES)
     try:
         facts = json.loads(content)
-        # neither NaN nor half a character: either would stop whoever writes the grades later
+        # no NaN and no lone surrogate: either would make writing the grades fail later
         json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()
         Answer.model_validate(facts)
     except ValidationError as error:
-        place = ".".join(str(part)[:40] for part in error.errors(include_input=False)[0]["loc"])
-        raise Unusable(f"facts.json has another {place[:200]} than a worker writes") from None
+        location = ".".join(str(part)[:40] for part in error.errors(include_input=False)[0]["loc"])
+        raise Unusable(f"facts.json has an unexpected value at {location[:200]}") from None
     except (ValueError, RecursionError):
-        raise Unusable("facts.json is no JSON") from None
+        raise Unusable("facts.json is not valid JSON") from None
     return facts  # type: ignore[no-any-return]
 
 
-def bounded(path: Path, most: int) -> bytes:
-    """A file's bytes, if it is a file and not too long. Raises Unusable."""
+def read_bounded(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of at most `max_bytes`. Raises Unusable."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(handle, "rb") as file:
-            content = file.read(most + 1)
+            content = file.read(max_bytes + 1)
     except OSError as error:
         raise Unusable(f"{path.name}: {error.strerror}") from None
-    if len(content) > most:
-        raise Unusable(f"{path.name} has more than {most:,} bytes")
+    if len(content) > max_bytes:
+        raise Unusable(f"{path.name} has more than {max_bytes:,} bytes")
     return content
 
 
-def array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A float32 array of this shape and of finite numbers, from a .npy that the worker wrote. Raises Unusable."""
-    content = bounded(path, 4 * int(np.prod(shape)) + 4096)
+def read_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Read a finite float32 array of this shape from a .npy that the worker wrote. Raises Unusable."""
+    content = read_bounded(path, 4 * int(np.prod(shape)) + 4096)
     try:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowError):
-        raise Unusable(f"{path.name} is no array") from None
+        raise Unusable(f"{path.name} is not an array") from None
     if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != np.float32:
-        raise Unusable(f"{path.name} is no float32 array of {shape}")
+        raise Unusable(f"{path.name} is not a float32 array of shape {shape}")
     if not np.isfinite(values).all():
-        raise Unusable(f"{path.name} has numbers that are none")
+        raise Unusable(f"{path.name} has values that are not finite")
     return values

@@ -1,6 +1,6 @@
-"""What a submission holds, read inside the worker: files, configs, JSON, histories, predictions. Nothing is trusted.
+"""Read a submission inside the worker: files, configs, JSON, histories, predictions. Nothing is trusted.
 
-Whatever is wrong with a file is one entry {"error": text}, in words for the student; nothing here ends the worker.
+A problem with a file becomes one entry {"error": text for the student}; no file can stop the worker.
 """
 
 import csv
@@ -25,51 +25,51 @@ from mslab.data.unpacking import CHUNK, Budget, Member, opened, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
 from mslab.runtime.console import escape_control
 
-TEXT = 2000  # most characters of a text
-PROBLEMS = 20  # most problems that are listed
-NAMES = 1 << 20  # bytes of all file names together
-MANY = 50  # files of a kind that are read
-DEPTH = 20  # of tables in tables
-FOLDERS = 100  # in folders
-VALUES = 20_000  # in one file
+TEXT = 2000  # characters of a text, at most
+PROBLEMS = 20  # listed problems, at most
+NAME_BYTES = 1 << 20  # of all file names together
+MAX_FILES = 50  # files of one kind that are read
+DEPTH = 20  # levels of nested tables
+FOLDERS = 100  # levels of nested folders
+VALUES = 20_000  # values in one file
 YAML_BYTES, JSON_BYTES, CSV_BYTES = 64 << 10, 1 << 20, 4 << 20
 ROWS, COLUMNS = 100_000, 2000
-TOLD = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc")  # of a history's digest: no times
+DIGEST_COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc")  # of history.csv, without times
 JUNK = ("__MACOSX/", ".DS_Store")
 
 
 def short(text: object, most: int = TEXT) -> str:
-    """As facts may hold it: no control characters, not longer than that."""
+    """Text as the facts may contain it: no control characters, at most `most` characters."""
     text = escape_control(str(text)[: 2 * most])
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class BadSubmission(Exception):
-    """What is wrong with a file, or with the whole submission, for the student."""
+    """A problem with a file or with the entire submission; the message is for the student."""
 
 
 def entry(read: Callable[[], dict[str, Any]], root: Path) -> dict[str, Any]:
-    """What it gives, or {"error": text}: one file's trouble is one entry."""
+    """Return read()'s result, or {"error": text} if it fails, so that a bad file is one bad entry."""
     try:
         return read()
-    except BadSubmission as refused:
-        return {"error": short(refused)}
+    except BadSubmission as error:
+        return {"error": short(error)}
     except MslabError as error:
-        return {"error": short(said(error, root))}
+        return {"error": short(error_line(error, root))}
     except MemoryError:
-        return {"error": "reading it takes more memory than a submission may"}
+        return {"error": "reading it takes more memory than a submission may use"}
     except RecursionError:
-        return {"error": "it is nested without end"}
+        return {"error": "it is nested too deeply"}
     except OSError as error:
         return {"error": f"it cannot be read: {error.strerror or type(error).__name__}"}
-    except Exception as error:  # readers of damaged files run into many kinds
-        if known := explain(error):
-            return {"error": short(known.what)}
+    except Exception as error:  # readers of damaged files raise many types
+        if explained := explain(error):
+            return {"error": short(explained.what)}
         return {"error": short(f"it cannot be read: {error or 'it is damaged'}".replace(f"{root}/", ""), 300)}
 
 
-def said(error: MslabError, root: Path) -> str:
-    """An error's first two parts in one line, with names as the student knows them."""
+def error_line(error: MslabError, root: Path) -> str:
+    """An error's message, details and expectation on one line, with paths relative to the submission."""
     rows = "; ".join(f"{label} {text}" for label, text in error.details[:5])
     text = " ".join(filter(None, [error.what, rows, f"Expected: {error.expected}." if error.expected else ""]))
     return text.replace(f"{root}/", "")
@@ -80,94 +80,94 @@ def said(error: MslabError, root: Path) -> str:
 
 @dataclass
 class Contents:
-    """The regular files of a submission, under `root`."""
+    """The regular files of a submission, below `root`."""
 
     root: Path
     files: dict[str, int] = field(default_factory=dict)  # name with "/" -> bytes
-    problems: list[str] = field(default_factory=list)  # any: nothing of it is used
-    top: str = ""  # the one folder that holds everything, where names begin below it
+    problems: list[str] = field(default_factory=list)  # if there are any, no file is used
+    top: str = ""  # the single top-level folder, if names are relative to it
 
 
-def gather(source: Path, folder: Path, limits: Mapping[str, Any], wanted: Iterable[str]) -> Contents:
-    """The submission's files: a folder's where they lie, an archive's unpacked to `folder`.
+def gather(source: Path, folder: Path, limits: Mapping[str, Any], expected: Iterable[str]) -> Contents:
+    """List the submission's files: a folder's in place, an archive's unpacked to `folder`.
 
-    Where none of the files `wanted` is there but everything lies in one folder, names begin in that folder.
+    If none of the `expected` files is there and all files are in one folder, names are relative to that folder.
     """
-    found = Contents(source if source.is_dir() else folder)
+    contents = Contents(source if source.is_dir() else folder)
     try:
         if source.is_dir():
-            walk(found, limits)
+            walk(contents, limits)
         else:
-            unpack(source, found, limits)
-    except BadSubmission as refused:
-        found.problems.append(str(refused))
-    except DatasetError as error:  # what it expects instead is a data set
-        found.problems.append(error.what.replace(str(source), "the archive"))  # equal bytes, equal facts
+            unpack(source, contents, limits)
+    except BadSubmission as error:
+        contents.problems.append(str(error))
+    except DatasetError as error:  # its `expected` part speaks of data sets
+        contents.problems.append(error.what.replace(str(source), "the archive"))  # equal bytes give equal facts
     except MemoryError:
-        found.problems.append("reading the archive takes more memory than a submission may")
+        contents.problems.append("reading the archive takes more memory than a submission may use")
     except OSError as error:
-        found.problems.append(f"the submission cannot be read: {error.strerror or error}")
-    except Exception as error:  # what readers of damaged archives run into besides
-        found.problems.append(short(f"the submission cannot be read: {error or 'it is damaged'}", 300))
-    found.problems = [short(problem) for problem in found.problems[:PROBLEMS]]
-    if found.problems:
-        found.files = {}
-    elif not found.files:
-        found.problems.append("the submission holds no files")
+        contents.problems.append(f"the submission cannot be read: {error.strerror or error}")
+    except Exception as error:  # readers of damaged archives raise other types, too
+        contents.problems.append(short(f"the submission cannot be read: {error or 'it is damaged'}", 300))
+    contents.problems = [short(problem) for problem in contents.problems[:PROBLEMS]]
+    if contents.problems:
+        contents.files = {}
+    elif not contents.files:
+        contents.problems.append("the submission contains no files")
     else:
-        begin_inside(found, wanted)
-    return found
+        strip_top_folder(contents, expected)
+    return contents
 
 
-def walk(found: Contents, limits: Mapping[str, Any]) -> None:
-    """A folder's files. Links are not followed, and refused like everything else that is no file."""
-    check, total = Checked(limits, found.problems), 0
-    for at, folders, names in os.walk(found.root, onerror=unreadable):
+def walk(contents: Contents, limits: Mapping[str, Any]) -> None:
+    """List a folder's files. Links are refused, not followed, as is everything else that is not a regular file."""
+    check, total = MemberCheck(limits, contents.problems), 0
+    for folder, folders, names in os.walk(contents.root, onerror=raise_error):
         for name in sorted([*folders, *names]):
-            path = Path(at) / name
-            status, own = path.lstat(), path.relative_to(found.root).as_posix()
+            path = Path(folder) / name
+            status, name_inside = path.lstat(), path.relative_to(contents.root).as_posix()
             if stat.S_ISDIR(status.st_mode):
-                check.member(own)
+                check.member(name_inside)
                 continue
             kind = "file" if stat.S_ISREG(status.st_mode) else "link" if stat.S_ISLNK(status.st_mode) else "device"
-            if not check.file(own, kind):
+            if not check.file(name_inside, kind):
                 continue
             total += status.st_size
-            found.files[own] = status.st_size
+            contents.files[name_inside] = status.st_size
             if total > limits["bytes"]:
-                raise BadSubmission(f"the submission holds more than {limits['bytes'] >> 20} MiB")
+                raise BadSubmission(f"the submission contains more than {limits['bytes'] >> 20} MiB")
 
 
-def unreadable(error: OSError) -> None:
-    raise error  # else os.walk leaves the folder out without a word
+def raise_error(error: OSError) -> None:
+    raise error  # otherwise os.walk skips the folder silently
 
 
-def unpack(archive: Path, found: Contents, limits: Mapping[str, Any]) -> None:
-    """Write an archive's files under found.root. What it takes is counted as it is read, whatever it says itself."""
+def unpack(archive: Path, contents: Contents, limits: Mapping[str, Any]) -> None:
+    """Write an archive's files below contents.root. Count the bytes that are read; declared sizes are not trusted."""
     budget = Budget(archive, archive.stat().st_size, limits["bytes"], limits["ratio"])
-    check = Checked(limits, found.problems)
+    check = MemberCheck(limits, contents.problems)
     with opened(archive) as members:
         for member in members:
             try:
                 parts = safe_parts(archive, member.name)
             except DatasetError as error:
-                found.problems.append(error.what.replace(str(archive), "the archive"))
+                contents.problems.append(error.what.replace(str(archive), "the archive"))
                 parts = ()
             name = "/".join(parts)
             kind = member.kind if parts else "folder"
             if kind == "folder":
                 check.member(name)
-            elif check.file(name, kind) and not found.problems:
-                found.files[name] = write(member, found.root.joinpath(*parts), budget)
+            elif check.file(name, kind) and not contents.problems:
+                contents.files[name] = write(member, contents.root.joinpath(*parts), budget)
                 continue
-            budget.spend(member.size)  # reading past it costs as much as reading it
+            budget.spend(member.size)  # skipping a member costs as much as reading it
 
 
 def write(member: Member, target: Path, budget: Budget) -> int:
-    """One member as a file. Returns its bytes."""
+    """Write one member to a file. Returns its size in bytes."""
     source, size = member.open(), 0
     if source is None:
-        raise BadSubmission(f"{short(member.name, 200)} in the archive is no file")
+        raise BadSubmission(f"{short(member.name, 200)} in the archive is not a file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with source, target.open("xb") as sink:
@@ -175,131 +175,135 @@ def write(member: Member, target: Path, budget: Budget) -> int:
                 budget.spend(len(chunk))
                 size += sink.write(chunk)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise BadSubmission(f"the archive holds {short(member.name, 200)} both as a file and as a folder") from None
+        raise BadSubmission(f"the archive contains {short(member.name, 200)} both as a file and as a folder") from None
     return size
 
 
-class Checked:
-    """Names of members, one after the other: what is wrong with them goes into `problems`."""
+class MemberCheck:
+    """Check the names of members in turn; problems are appended to `problems`."""
 
     def __init__(self, limits: Mapping[str, Any], problems: list[str]) -> None:
         self.most, self.problems = limits["members"], problems
         self.count = self.bytes = 0
-        self.seen: dict[str, str] = {}
+        self.names: dict[str, str] = {}
 
     def member(self, name: str) -> None:
-        """Count it. Raises BadSubmission for too many, and for too many problems."""
+        """Count a member. Raises BadSubmission for too many members or too many problems."""
         self.count += 1
         self.bytes += len(name)
         if self.count > self.most:
-            raise BadSubmission(f"it holds more than {self.most:,} files and folders")
-        if self.bytes > NAMES:
+            raise BadSubmission(f"it contains more than {self.most:,} files and folders")
+        if self.bytes > NAME_BYTES:
             raise BadSubmission("its file names take more than 1 MiB")
         if len(self.problems) >= PROBLEMS:
-            raise BadSubmission("and more of that kind")
-        if name.count("/") > FOLDERS:  # whatever goes through them calls itself for each
+            raise BadSubmission("further problems are not listed")
+        if name.count("/") > FOLDERS:  # functions that walk folders recurse once per level
             raise BadSubmission(f"its folders are nested deeper than {FOLDERS} levels")
 
     def file(self, name: str, kind: str) -> bool:
-        """Whether this is a file with a name of its own."""
+        """Return whether this is a regular file with a valid, unique name."""
         self.member(name)
-        key, shown = plain_name(name), short(name, 200)
+        key, shortened = plain_name(name), short(name, 200)
         if kind != "file":
-            self.problems.append(f"{shown} is a {kind}, where only files are taken")
+            self.problems.append(f"{shortened} is a {kind}; only files are accepted")
         elif any(len(os.fsencode(part)) > 255 for part in name.split("/")):
-            self.problems.append(f"{shown} is too long a name")
-        elif key in self.seen:
-            same = "it holds {} twice" if self.seen[key] == name else "it holds {} and {}, one file on some machines"
-            self.problems.append(same.format(short(self.seen[key], 200), shown))
+            self.problems.append(f"{shortened} is too long for a file name")
+        elif key in self.names:
+            template = (
+                "it contains {} twice" if self.names[key] == name else "it contains {} and {}, one file on some systems"
+            )
+            self.problems.append(template.format(short(self.names[key], 200), shortened))
         else:
-            self.seen[key] = name
+            self.names[key] = name
             return True
         return False
 
 
-def begin_inside(found: Contents, wanted: Iterable[str]) -> None:
-    """Take the one folder at the top for the submission, as zips of a folder have it."""
-    own = [name for name in found.files if not name.startswith(JUNK) and not name.endswith(JUNK)]
-    tops = {name.partition("/")[0] for name in own}
-    if len(tops) == 1 and all("/" in name for name in own) and not found.files.keys() & set(wanted):
-        found.top = tops.pop()
-        found.root = found.root / found.top
-        found.files = {name.partition("/")[2]: found.files[name] for name in own}
+def strip_top_folder(contents: Contents, expected: Iterable[str]) -> None:
+    """Make names relative to the single top-level folder, which a zip of a folder has."""
+    names = [name for name in contents.files if not name.startswith(JUNK) and not name.endswith(JUNK)]
+    tops = {name.partition("/")[0] for name in names}
+    if len(tops) == 1 and all("/" in name for name in names) and not contents.files.keys() & set(expected):
+        contents.top = tops.pop()
+        contents.root = contents.root / contents.top
+        contents.files = {name.partition("/")[2]: contents.files[name] for name in names}
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
 def entries(
-    found: Contents, names: Iterable[str], most: int, read: Callable[[str], dict[str, Any]]
+    contents: Contents, names: Iterable[str], most: int, read: Callable[[str], dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """{name: what `read` makes of the file's text, or its error}. `most`: bytes of a file."""
+    """{name: result of `read` on the file's text, or its error}. `most`: bytes of a file."""
 
-    def one(name: str) -> dict[str, Any]:
-        if found.files[name] > most:
-            raise BadSubmission(f"it has {found.files[name]:,} bytes, more than the {most:,} that are read")
-        with (found.root / name).open("rb") as file:
+    def parse_file(name: str) -> dict[str, Any]:
+        if contents.files[name] > most:
+            raise BadSubmission(f"it has {contents.files[name]:,} bytes; at most {most:,} are read")
+        with (contents.root / name).open("rb") as file:
             content = file.read(most + 1)
         try:
             return read(content.decode("utf-8-sig"))
         except UnicodeDecodeError:
-            raise BadSubmission("it is no text in UTF-8") from None
+            raise BadSubmission("it is not UTF-8 text") from None
 
     names = sorted(names)
-    made = {short(name, 300): entry(partial(one, name), found.root) for name in names[:MANY]}
-    more = {"error": f"more than {MANY} files of its kind"}
-    return made | {short(name, 300): more for name in names[MANY : 2 * MANY]}
+    parsed = {short(name, 300): entry(partial(parse_file, name), contents.root) for name in names[:MAX_FILES]}
+    too_many = {"error": f"there are more than {MAX_FILES} files of its kind"}
+    return parsed | {short(name, 300): too_many for name in names[MAX_FILES : 2 * MAX_FILES]}
 
 
 def config(text: str) -> dict[str, Any]:
-    """A YAML 1.2 file of settings: {"values": {…}}."""
+    """Read settings from YAML 1.2: {"values": {…}}."""
     try:
         check_events(text)
         content = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        raise BadSubmission(f"it is no YAML{f', line {mark.line + 1}' if mark else ''}: {problem or error}") from None
+        raise BadSubmission(
+            f"it is not valid YAML{f', line {mark.line + 1}' if mark else ''}: {problem or error}"
+        ) from None
     if not isinstance(content, dict):
-        raise BadSubmission("it holds no settings; expected lines like 'epochs: 12'")
-    return {"values": Plain().of(content)}
+        raise BadSubmission("it contains no settings; expected lines like 'epochs: 12'")
+    return {"values": PlainValues().convert(content)}
 
 
 def check_events(text: str) -> None:
-    """Raises BadSubmission, before anything is built, for what could grow: aliases, depth, sheer number."""
+    """Refuse aliases, deep nesting and too many values before any object is built. Raises BadSubmission."""
     depth = 0
     for count, event in enumerate(YAML(typ="safe", pure=True).parse(io.StringIO(text))):
         if isinstance(event, AliasEvent):
-            raise BadSubmission(f"it repeats a part of itself (*{event.anchor}), which no config needs")
+            raise BadSubmission(f"it uses the YAML alias *{event.anchor}, which no config needs")
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > DEPTH:
             raise BadSubmission(f"it is nested deeper than {DEPTH} levels")
         if count > VALUES:
-            raise BadSubmission(f"it holds more than {VALUES:,} values")
+            raise BadSubmission(f"it contains more than {VALUES:,} values")
 
 
-def table(text: str) -> dict[str, Any]:
-    """A JSON file: {"values": …}."""
+def json_values(text: str) -> dict[str, Any]:
+    """Read a JSON file: {"values": …}."""
     try:
-        return {"values": Plain().of(json.loads(text))}
+        return {"values": PlainValues().convert(json.loads(text))}
     except json.JSONDecodeError as error:
-        raise BadSubmission(f"it is no JSON: {error}") from None
+        raise BadSubmission(f"it is not valid JSON: {error}") from None
 
 
-class Plain:
-    """Values of YAML and JSON as facts hold them: short texts, numbers that JSON has, not too many, not too deep."""
+class PlainValues:
+    """Convert values of YAML and JSON to JSON with short texts and finite numbers; count and depth are limited."""
 
-    left = VALUES
+    remaining = VALUES
 
-    def of(self, value: Any, depth: int = 0) -> Any:
-        self.left -= 1
-        if self.left < 0:
-            raise BadSubmission(f"it holds more than {VALUES:,} values")
+    def convert(self, value: Any, depth: int = 0) -> Any:
+        self.remaining -= 1
+        if self.remaining < 0:
+            raise BadSubmission(f"it contains more than {VALUES:,} values")
         if depth > DEPTH:
             raise BadSubmission(f"it is nested deeper than {DEPTH} levels")
         if isinstance(value, dict):
-            return {short(key, 200): self.of(item, depth + 1) for key, item in value.items()}
+            return {short(key, 200): self.convert(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):
-            return [self.of(item, depth + 1) for item in value]
+            return [self.convert(item, depth + 1) for item in value]
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int):
@@ -310,38 +314,38 @@ class Plain:
 
 
 def rows_of(text: str, columns: Iterable[str]) -> Iterable[dict[str, str]]:
-    """Rows of CSV that has at least these columns. Raises BadSubmission."""
+    """Yield the rows of a CSV text that has at least these columns. Raises BadSubmission."""
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [cell.strip() for cell in next(reader, [])]
         if len(header) > COLUMNS:
             raise BadSubmission(f"it has more than {COLUMNS:,} columns")
-        if lacking := [name for name in columns if header.count(name) != 1]:
+        if missing := [name for name in columns if header.count(name) != 1]:
             first = short(",".join(header), 200)
-            raise BadSubmission(f"it has no column {', '.join(lacking)}; its first line is {first!r}")
+            raise BadSubmission(f"it has no column {', '.join(missing)}; its first line is {first!r}")
         for count, row in enumerate(filter(None, reader), 1):
             if count > ROWS:
                 raise BadSubmission(f"it has more than {ROWS:,} rows")
             if len(row) != len(header):
-                raise BadSubmission(f"row {count} has {len(row)} cells, the first line {len(header)}")
+                raise BadSubmission(f"row {count} has {len(row)} cells; the first line has {len(header)}")
             yield dict(zip(header, row, strict=True))
     except csv.Error as error:
-        raise BadSubmission(f"it is no CSV: {error}") from None
+        raise BadSubmission(f"it is not valid CSV: {error}") from None
 
 
 def history(text: str) -> dict[str, Any]:
-    """history.csv of a run: its rows, a digest of what was learned (equal for equal runs), its last row."""
+    """Read a run's history.csv: number of rows, digest of the training figures (equal for equal runs), last row."""
     digest, count, last = hashlib.sha256(), 0, {}
-    for row in rows_of(text, TOLD):
+    for row in rows_of(text, DIGEST_COLUMNS):
         count, last = count + 1, row
-        digest.update((",".join(figure(row[name]) for name in TOLD) + "\n").encode())
+        digest.update((",".join(figure(row[name]) for name in DIGEST_COLUMNS) + "\n").encode())
     if not count:
         raise BadSubmission("it has no rows")
     return {"rows": count, "digest": digest.hexdigest(), "last": {short(k, 200): number(v) for k, v in last.items()}}
 
 
 def figure(cell: str) -> str:
-    """A number as others would write it, too; other text as it is."""
+    """A number in one canonical form (0.10 -> 0.1); other text stripped."""
     value = number(cell)
     return cell.strip() if value is None else f"{value:.6g}"
 
@@ -355,16 +359,16 @@ def number(cell: str) -> float | None:
 
 
 def predictions(text: str) -> dict[str, Any]:
-    """A file of predictions, such as `mslab predict --csv` writes: {"rows": {file: class}}."""
-    found: dict[str, str] = {}
+    """Read predictions as `mslab predict --csv` writes them: {"rows": {file: class}}."""
+    rows: dict[str, str] = {}
     for row in rows_of(text, ("file", "class")):
-        name = short(unquoted(row["file"]), 300)
-        if name in found:
-            raise BadSubmission(f"it names {name} twice")
-        found[name] = short(unquoted(row["class"]), 200)
-    return {"rows": found}
+        name = short(strip_apostrophe(row["file"]), 300)
+        if name in rows:
+            raise BadSubmission(f"it lists {name} twice")
+        rows[name] = short(strip_apostrophe(row["class"]), 200)
+    return {"rows": rows}
 
 
-def unquoted(cell: str) -> str:
-    """Without the apostrophe that keeps a spreadsheet from taking the cell for a formula."""
+def strip_apostrophe(cell: str) -> str:
+    """Remove the apostrophe that stops a spreadsheet from reading the cell as a formula."""
     return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell

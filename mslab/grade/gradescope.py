@@ -1,8 +1,8 @@
-"""`mslab grade --gradescope-package`: the same rubric as an autograder zip for Gradescope.
+"""`mslab grade --gradescope-package`: the rubric as an autograder zip for Gradescope.
 
-Names and places are those of gradescope-autograders.readthedocs.io, "Autograder Specifications" and "Submission
+Names and paths follow gradescope-autograders.readthedocs.io, "Autograder Specifications" and "Submission
 Metadata": setup.sh and run_autograder at the zip's root, which is unpacked to /autograder/source; the student's files
-in /autograder/submission; /autograder/results/results.json is what it is for.
+in /autograder/submission; the result is /autograder/results/results.json.
 """
 
 import os
@@ -22,7 +22,7 @@ TEXT = {".py", ".html", ".css", ".js", ".txt", ".toml", ".md", ".yaml", ".yml", 
 
 SETUP = """\
 #!/usr/bin/env bash
-# Gradescope runs this once, as root, while it builds the image: mslab, in a Python that MindSpore has wheels for.
+# Gradescope runs this once, as root, while it builds the image. It installs mslab in a Python that MindSpore supports.
 set -euo pipefail
 root=${MSLAB_AUTOGRADER:-/autograder}
 
@@ -48,8 +48,8 @@ fi
 
 RUN = """\
 #!/usr/bin/env bash
-# Gradescope runs this for each submission. For a trial elsewhere: MSLAB_AUTOGRADER, a folder like /autograder; MSLAB,
-# the program. What is printed is for the teacher; students see results.json only.
+# Gradescope runs this for each submission. To try it elsewhere, set MSLAB_AUTOGRADER to a folder like /autograder and
+# MSLAB to the program. The teacher sees what is printed; students see only results.json.
 set -euo pipefail
 root=${MSLAB_AUTOGRADER:-/autograder}
 mslab=${MSLAB:-$root/mslab/bin/mslab}
@@ -62,16 +62,16 @@ files=("$root"/submission/*)
 if [ ${#files[@]} = 1 ] && [[ -f ${files[0]} && ${files[0],,} =~ \\.(zip|tar|tgz|tar\\.gz|tar\\.bz2|tar\\.xz)$ ]]; then
     cp -P "${files[0]}" "$work/in/submission.${BASH_REMATCH[1]}"
 else
-    cp -RP "$root/submission" "$work/in/submission" # links stay links: mslab does not follow them
+    cp -RP "$root/submission" "$work/in/submission" # copies links as links: mslab does not follow them
 fi
 
 times=()
 if [ -f "$root/submission_metadata.json" ]; then
     "$(dirname "$mslab")/python" - "$root/submission_metadata.json" >"$work/times.csv" <<'END'
 import csv, json, sys
-told = json.load(open(sys.argv[1], encoding="utf-8"))
-attempt = len(told.get("previous_submissions") or []) + 1
-csv.writer(sys.stdout).writerows([["id", "submitted", "attempt"], ["submission", told["created_at"], attempt]])
+metadata = json.load(open(sys.argv[1], encoding="utf-8"))
+attempt = len(metadata.get("previous_submissions") or []) + 1
+csv.writer(sys.stdout).writerows([["id", "submitted", "attempt"], ["submission", metadata["created_at"], attempt]])
 END
     times=(--times "$work/times.csv")
 fi
@@ -84,10 +84,10 @@ cp "$work"/out/students/*/results.json "$root/results/results.json"
 
 
 def package(rubric_file: str | Path, data: str | Path, out: str | Path) -> Path:
-    """Write the zip: mslab as it is here, the rubric, its hidden images. Returns its path. Equal input: equal bytes.
+    """Write the zip: this mslab, the rubric, its hidden images. Returns its path. Equal input gives equal bytes.
 
-    Everything is checked first, as mslab grade does. Raises ConfigError for the rubric and its data, MslabError where
-    mslab's own files are not there or the zip cannot be written.
+    Rubric and data are checked first, as in mslab grade. Raises ConfigError for problems in them, MslabError if mslab's
+    own files are missing or the zip cannot be written.
     """
     rubric = load_rubric(rubric_file)
     allow_code(rubric, rubric_file, False)
@@ -99,13 +99,13 @@ def package(rubric_file: str | Path, data: str | Path, out: str | Path) -> Path:
         with zipfile.ZipFile(temporary, "w") as archive:
             for name in sorted([*files, *texts]):
                 entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-                entry.create_system = 3  # Unix, on Windows too: else the mode is not read
+                entry.create_system = 3  # Unix, on Windows too: otherwise the mode is ignored
                 entry.external_attr = (0o100755 if name in SCRIPTS else 0o100644) << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED if Path(name).suffix in TEXT else zipfile.ZIP_STORED
                 if name in texts:
                     archive.writestr(entry, texts[name])
                     continue
-                entry.file_size = files[name].stat().st_size  # says whether the entry needs ZIP64
+                entry.file_size = files[name].stat().st_size  # decides whether the entry needs ZIP64
                 with files[name].open("rb") as source, archive.open(entry, "w") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
 
@@ -116,15 +116,15 @@ def package(rubric_file: str | Path, data: str | Path, out: str | Path) -> Path:
 
 
 def project_files() -> Iterator[tuple[str, Path]]:
-    """(name in the zip, file) of what setup.sh installs: the project's source and the versions it was measured with."""
+    """(name in the zip, file) for what setup.sh installs: the project's source and the tested versions."""
     home = Path(mslab.__file__).parent
     root = home.parent
-    lacking = [name for name in ("pyproject.toml", "constraints.txt") if not (root / name).is_file()]
-    if lacking:
+    missing = [name for name in ("pyproject.toml", "constraints.txt") if not (root / name).is_file()]
+    if missing:
         raise MslabError(
-            f"{root} has no {' and no '.join(lacking)}: mslab runs without the folder it was installed from.",
-            expected="the project's own folder, whose files go into the zip",
-            fix="call it from there: ./run.sh grade … --gradescope-package FILE.zip",
+            f"{root} has no {' and no '.join(missing)}: mslab runs without its source folder.",
+            expected="the project folder, whose files go into the zip",
+            fix="run it from there: ./run.sh grade … --gradescope-package FILE.zip",
         )
     yield "constraints.txt", root / "constraints.txt"
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -136,26 +136,26 @@ def project_files() -> Iterator[tuple[str, Path]]:
 
 
 def rubric_files(rubric: Rubric, file: Path, data: Path) -> Iterator[tuple[str, Path]]:
-    """(name in the zip, file) of the rubric, the backbone that everybody was given, and the images that it asks for."""
+    """(name in the zip, file) for the rubric, the backbone that every student received, and the hidden images."""
     yield "rubric.yaml", file
-    given = given_file(rubric, file)
-    if given:
-        yield within(rubric.given or "", "given"), given
+    backbone = given_file(rubric, file)
+    if backbone:
+        yield path_inside(rubric.given or "", "given"), backbone
     for name, network in rubric.networks.items():
-        below = within(network.data, f"networks {name}: data")
-        place = data / below
-        below_it = [Path(folder) / n for folder, _, names in os.walk(place, followlinks=True) for n in names]
-        for path in [place] if place.is_file() else below_it:
+        below = path_inside(network.data, f"networks {name}: data")
+        source = data / below
+        files = [Path(folder) / n for folder, _, names in os.walk(source, followlinks=True) for n in names]
+        for path in [source] if source.is_file() else files:
             yield f"data/{path.relative_to(data).as_posix()}", path
 
 
-def within(name: str, where: str) -> str:
-    """The name, where it stays within its folder: in the zip there is nothing above it."""
+def path_inside(name: str, setting: str) -> str:
+    """Return the name normalised. Raises ConfigError if it leads out of its folder, which the zip does not have."""
     plain = os.path.normpath(name)
     if Path(plain).is_absolute() or Path(plain).parts[:1] == ("..",):
         raise ConfigError(
-            f"The rubric's {where} is {name}, which leads out of its folder.",
-            expected="a name below --data, or beside the rubric",
-            fix="move it there, and write its name as it is then",
+            f"The rubric's {setting} is {name}, which is outside its folder.",
+            expected="a path below --data, or in the rubric's folder",
+            fix="move the file there and correct its path in the rubric",
         )
     return Path(plain).as_posix()

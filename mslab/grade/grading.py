@@ -1,7 +1,7 @@
-"""`mslab grade`: a folder of submissions, hidden images and a rubric -> grades, feedback, and nothing else.
+"""`mslab grade`: a folder of submissions, hidden images and a rubric -> grades and feedback.
 
-No line of a student's code runs, unless the rubric has `code` and the teacher says --run-code. Data goes one way:
-rubric -> submissions (hashes alone) -> a worker each, in a sandbox (facts, logits) -> items (points) -> outputs
+No student's code runs unless the rubric has `code` and the teacher passes --run-code. Data flows in one direction:
+rubric -> submissions (hashes only) -> one sandboxed worker each (facts, logits) -> items (points) -> outputs
 """
 
 import csv
@@ -24,14 +24,14 @@ from mslab.check.pool import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
 from mslab.grade import copies, items, measuring, outputs, sandbox
-from mslab.grade.copies import Given, Traces
+from mslab.grade.copies import GivenBackbone, Traces
 from mslab.grade.items import Hidden
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
-from mslab.grade.submissions import Submission, find
+from mslab.grade.submissions import Submission, find_submissions
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import cell, empty_table, render, shown
@@ -41,149 +41,158 @@ log = logging.getLogger("mslab")
 
 @dataclass
 class GradeOptions:
-    """How a class is graded, beyond what the rubric says."""
+    """How to grade a class, besides the rubric."""
 
-    jobs: int | None = None  # workers at a time; a core each
+    jobs: int | None = None  # workers at a time; default: one per core
     times: Path | None = None  # CSV: id, submitted, attempt
     last_year: Path | None = None  # a folder of submissions to compare with
     moodle: bool = False
     canvas: bool = False
     limits: sandbox.Limits = field(default_factory=sandbox.Limits)
-    run_code: bool = False  # students' code, where the rubric has `code`
+    run_code: bool = False  # run students' code if the rubric has `code`
 
 
 def grade(
     folder: str | Path, rubric_file: str | Path, data: str | Path, out: str | Path, options: GradeOptions | None = None
 ) -> list[Graded]:
-    """Grade every submission of a folder and write `out`. Returns them, by id.
+    """Grade every submission in a folder and write `out`. Returns them sorted by id.
 
-    Interrupted, the next call goes on: what was measured is kept in OUT/.cache. Raises ConfigError for mistakes of the
-    rubric and of the times, all at once, before a submission is opened; MslabError where there is nothing to grade.
+    Measurements are cached in OUT/.cache: after an interruption the next call continues. Raises ConfigError, before a
+    submission is opened, with every mistake in the rubric and the times; MslabError if there is nothing to grade.
     """
     options, out = options or GradeOptions(), Path(out)
     rubric = load_rubric(rubric_file)
     allow_code(rubric, rubric_file, options.run_code)
     reports = hidden_sets(rubric, rubric_file, data)
     times = read_times(options.times) if options.times else {}
-    found = find(folder)
+    submissions = find_submissions(folder)
     if options.last_year and options.last_year.resolve() == Path(folder).resolve():
         raise MslabError(
-            f"--last-year {options.last_year} is the folder that is graded.",
+            f"--last-year {options.last_year} is the folder to be graded.",
             expected="another folder of submissions",
-            fix="leave --last-year out: this year's are compared with each other anyway",
+            fix="leave --last-year out: this year's submissions are always compared with each other",
         )
-    earlier = find(options.last_year) if options.last_year else []
+    earlier = find_submissions(options.last_year) if options.last_year else []
     if (rubric.late or rubric.attempts) and not times:
-        log.info("note: no --times: nothing is taken off for lateness or attempts")
-    log.info(f"{rubric.title}: {len(found)} submissions, {len(rubric.items)} items, {rubric.total:g} points")
-    for each in [*found, *earlier]:
-        for flag in each.flags:
-            log.info(f"note: {shown(each.path.name)}: {shown(flag, 300)}")
-    cache = (out / ".cache").resolve()  # workers have a current folder of their own
+        log.info("note: without --times no points are deducted for lateness or attempts")
+    log.info(f"{rubric.title}: {len(submissions)} submissions, {len(rubric.items)} items, {rubric.total:g} points")
+    for submission in [*submissions, *earlier]:
+        for flag in submission.flags:
+            log.info(f"note: {shown(submission.path.name)}: {shown(flag, 300)}")
+    cache = (out / ".cache").resolve()  # workers run in their own folders
     cache.mkdir(parents=True, exist_ok=True)
     images = {
         name: HiddenImages(report, next(iter(report.splits)), cache / "images") for name, report in reports.items()
     }
-    devices.start("cpu", "pynative", seed=0)  # for the images alone; networks run in the workers
-    given = given_file(rubric, rubric_file)
-    measured = measure_all(found, earlier, rubric, given, images, cache, options)
+    devices.start("cpu", "pynative", seed=0)  # for loading images; networks run in the workers
+    backbone_file = given_file(rubric, rubric_file)
+    measurements = measure_all(submissions, earlier, rubric, backbone_file, images, cache, options)
     hidden = {
-        name: Hidden(each.labels, each.class_names, [Path(file).name for file in each.images.names()])
-        for name, each in images.items()
+        name: Hidden(image_set.labels, image_set.class_names, [Path(file).name for file in image_set.images.names()])
+        for name, image_set in images.items()
     }
-    graded = [graded_of(each, measured[each.path], rubric, hidden, times) for each in found]
-    traces = [traces_of(each, measured[each.path], False) for each in found]
-    traces += [traces_of(each, measured[each.path], True) for each in earlier]
-    truth = {item.file: truth_of(hidden[item.network]) for item in rubric.items if isinstance(item, PredictionsItem)}
-    pairs = copies.pairs(traces, given_of(given), truth)
-    matrices = {name: confusion(name, found, measured, hidden[name]) for name in images}
-    left = outputs.write_all(
+    graded = [graded_of(submission, measurements[submission.path], rubric, hidden, times) for submission in submissions]
+    traces = [traces_of(submission, measurements[submission.path], False) for submission in submissions]
+    traces += [traces_of(submission, measurements[submission.path], True) for submission in earlier]
+    true_classes = {
+        item.file: truth_of(hidden[item.network]) for item in rubric.items if isinstance(item, PredictionsItem)
+    }
+    pairs = copies.pairs(traces, read_given_backbone(backbone_file), true_classes)
+    matrices = {name: confusion(name, submissions, measurements, hidden[name]) for name in images}
+    leftover = outputs.write_all(
         graded, rubric, pairs, out, moodle=options.moodle, canvas=options.canvas, confusion=matrices
     )
-    if left:
-        log.info(f"note: {len(left)} folders of an earlier grading are still in {out}/students: {', '.join(left[:5])}")
-    return sorted(graded, key=lambda each: each.id)
+    if leftover:
+        log.info(f"note: {out}/students still has {len(leftover)} folders of an earlier run: {', '.join(leftover[:5])}")
+    return sorted(graded, key=lambda submission: submission.id)
 
 
-def job_of(rubric: Rubric, given: Path | None) -> dict[str, Any]:
-    """What a worker is asked for, whose submission ever it is."""
+def job_of(rubric: Rubric, backbone_file: Path | None) -> dict[str, Any]:
+    """The part of a worker's job that is the same for every submission."""
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
-    pairs += [(name, GIVEN) for name in rubric.networks] if given else []
+    pairs += [(name, GIVEN) for name in rubric.networks] if backbone_file else []
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     return ({"code": code} if code else {}) | {
         "networks": {name: network.files for name, network in rubric.networks.items()},
         "relations": [list(pair) for pair in dict.fromkeys(pairs)],
-        "given": str(given.resolve()) if given else None,
+        "given": str(backbone_file.resolve()) if backbone_file else None,
         "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
     }
 
 
 def measure_all(
-    found: Sequence[Submission],
+    submissions: Sequence[Submission],
     earlier: Sequence[Submission],
     rubric: Rubric,
-    given: Path | None,
+    backbone_file: Path | None,
     images: Mapping[str, HiddenImages],
     cache: Path,
     options: GradeOptions,
 ) -> dict[Path, Measurement]:
-    """What is found in every submission, by its path; `earlier` ones are not shown the images."""
-    job, measured = job_of(rubric, given), {}
-    free: queue.SimpleQueue[int] = queue.SimpleQueue()  # cores
+    """Measure every submission. Returns measurements by path. `earlier` ones are measured without the images."""
+    job, measurements = job_of(rubric, backbone_file), {}
+    free_cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     usable = usable_cores()
     count = options.jobs or len(usable)
     for number in range(count):
-        free.put(usable[number % len(usable)])
-    told: set[str] = set()
+        free_cores.put(usable[number % len(usable)])
+    reported: set[str] = set()
 
-    def measure(each: Submission, shown: Mapping[str, HiddenImages]) -> Measurement:
-        if each.problem:
-            return measuring.dead(each.problem)
-        core = free.get()
+    def measure(submission: Submission, visible_images: Mapping[str, HiddenImages]) -> Measurement:
+        if submission.problem:
+            return measuring.no_answer(submission.problem)
+        core = free_cores.get()
         try:
-            key = measuring.key_of(each.sha256, job, shown, options.limits)
-            return measuring.cached(cache, key, lambda: measure_one(each, job, shown, options.limits, core))
+            key = measuring.cache_key(submission.sha256, job, visible_images, options.limits)
+            return measuring.load_or_measure(
+                cache, key, lambda: measure_one(submission, job, visible_images, options.limits, core)
+            )
         finally:
-            free.put(core)
+            free_cores.put(core)
 
-    with Meter(len(found) + len(earlier)) as meter, ThreadPoolExecutor(count) as pool:
-        waiting = {pool.submit(measure, each, images): each for each in found}
-        waiting |= {pool.submit(measure, each, {}): each for each in earlier}
+    with Meter(len(submissions) + len(earlier)) as meter, ThreadPoolExecutor(count) as pool:
+        waiting = {pool.submit(measure, submission, images): submission for submission in submissions}
+        waiting |= {pool.submit(measure, submission, {}): submission for submission in earlier}
         try:
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    each = waiting.pop(future)
-                    one = measured[each.path] = future.result()
-                    meter.update(f"{len(measured)} of {len(found) + len(earlier)} submissions")
-                    if one.problem:
-                        log.info(f"{shown(each.id)}: {shown(one.problem, 300)}")  # a name is no line of its own
-                    lacking = sandbox.lacking(one.facts["sandbox"])
-                    if lacking and lacking not in told and not one.died:
-                        told.add(lacking)
-                        log.info(f"note: this machine does not let a worker be held as tightly as others: {lacking}")
-        except BaseException:  # Ctrl-C: those that wait do not begin, those that run are ended
+                    submission = waiting.pop(future)
+                    measurement = measurements[submission.path] = future.result()
+                    meter.update(f"{len(measurements)} of {len(submissions) + len(earlier)} submissions")
+                    if measurement.problem:
+                        # shown() stops a hostile name from starting a line
+                        log.info(f"{shown(submission.id)}: {shown(measurement.problem, 300)}")
+                    missing = sandbox.missing_guards(measurement.facts["sandbox"])
+                    if missing and missing not in reported and not measurement.died:
+                        reported.add(missing)
+                        log.info(f"note: this machine confines workers less tightly than others: {missing}")
+        except BaseException:  # Ctrl-C: cancel waiting submissions, kill running workers
             for future in waiting:
                 future.cancel()
-            sandbox.end_all()
+            sandbox.kill_all()
             raise
-    return measured
+    return measurements
 
 
 def measure_one(
-    each: Submission, job: Mapping[str, Any], images: Mapping[str, HiddenImages], limits: sandbox.Limits, core: int
+    submission: Submission,
+    job: Mapping[str, Any],
+    images: Mapping[str, HiddenImages],
+    limits: sandbox.Limits,
+    core: int,
 ) -> Measurement:
-    """What a worker finds in this submission, in a folder that is deleted afterwards."""
-    place = tempfile.mkdtemp(prefix="mslab-grade-")
+    """Measure this submission in a temporary folder, which is deleted afterwards."""
+    temporary = tempfile.mkdtemp(prefix="mslab-grade-")
     try:
-        own = {**job, "source": str(each.path.resolve()), "folder": str(Path(place) / "work")}
-        return measuring.measure(own, images, limits, core)
-    except (MslabError, OSError):  # the teacher's to mend: a full disk
+        own_job = {**job, "source": str(submission.path.resolve()), "folder": str(Path(temporary) / "work")}
+        return measuring.measure(own_job, images, limits, core)
+    except (MslabError, OSError):  # for the teacher to fix, such as a full disk
         raise
-    except Exception as error:  # one submission does not stop a class
-        return measuring.dead(f"measuring it failed ({type(error).__name__})")
+    except Exception as error:  # one bad submission does not stop the class
+        return measuring.no_answer(f"measuring it failed ({type(error).__name__})")
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def truth_of(hidden: Hidden) -> dict[str, str]:
@@ -191,62 +200,64 @@ def truth_of(hidden: Hidden) -> dict[str, str]:
 
 
 def graded_of(
-    each: Submission,
-    measured: Measurement,
+    submission: Submission,
+    measurement: Measurement,
     rubric: Rubric,
     hidden: Mapping[str, Hidden],
     times: Mapping[str, "SubmissionTime"],
 ) -> Graded:
-    """A submission with its points, deductions and flags."""
-    outcomes = items.score(rubric, measured, hidden)
-    flags = list(each.flags)
-    if measured.died and not each.problem:
-        flags.append(f"its worker gave no answer: {measured.problem}")
-    if times and each.id not in times and (rubric.late or rubric.attempts):
-        flags.append("the table of times does not have it: nothing is taken off for lateness or attempts")
-    deductions = deductions_of(rubric, times.get(each.id))
-    return Graded(each.id, each.sha256, outcomes, deductions, flags, measured.facts)
+    """Score a submission: points, deductions and flags."""
+    outcomes = items.score(rubric, measurement, hidden)
+    flags = list(submission.flags)
+    if measurement.died and not submission.problem:
+        flags.append(f"its worker returned no answer: {measurement.problem}")
+    if times and submission.id not in times and (rubric.late or rubric.attempts):
+        flags.append("not in the table of times: no points are deducted for lateness or attempts")
+    deductions = deductions_of(rubric, times.get(submission.id))
+    return Graded(submission.id, submission.sha256, outcomes, deductions, flags, measurement.facts)
 
 
-def traces_of(each: Submission, measured: Measurement, last_year: bool) -> Traces:
-    return Traces(each.id, measured.facts, measured.logits, measured.sketches, last_year)
+def traces_of(submission: Submission, measurement: Measurement, last_year: bool) -> Traces:
+    return Traces(submission.id, measurement.facts, measurement.logits, measurement.sketches, last_year)
 
 
-def given_of(file: Path | None) -> Given:
-    """What is known of the teacher's own backbone."""
+def read_given_backbone(file: Path | None) -> GivenBackbone:
+    """Read the teacher's backbone for the comparison of submissions."""
     if file is None:
-        return Given()
+        return GivenBackbone()
     tensors = checkpoint.read(file).backbone
-    return Given(frozenset(hashlib.sha256(value.tobytes()).hexdigest() for value in tensors.values()), sketch(tensors))
+    return GivenBackbone(
+        frozenset(hashlib.sha256(value.tobytes()).hexdigest() for value in tensors.values()), sketch(tensors)
+    )
 
 
 def confusion(
-    name: str, found: Sequence[Submission], measured: Mapping[Path, Measurement], hidden: Hidden
+    name: str, submissions: Sequence[Submission], measurements: Mapping[Path, Measurement], hidden: Hidden
 ) -> tuple[list[str], np.ndarray]:
-    """Class names, and the confusion matrix of all submissions' networks of this name together."""
+    """Class names, and the summed confusion matrix of all submissions' networks of this name."""
     count = len(hidden.class_names)
     total = np.zeros((count, count), int)
-    for each in found:
-        logits = measured[each.path].logits.get(name)
+    for submission in submissions:
+        logits = measurements[submission.path].logits.get(name)
         if logits is not None and logits.shape[1] == count:
             total += metrics.confusion(hidden.labels, logits.argmax(axis=1), count)
     return hidden.class_names, total
 
 
-# --- when it was handed in -------------------------------------------------------------------------------------------
+# --- submission times ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class SubmissionTime:
-    """When a submission was handed in, and as which attempt."""
+    """When a submission was handed in, and the number of the attempt."""
 
     submitted: datetime
     attempt: int = 1
 
 
 def read_times(path: Path) -> dict[str, SubmissionTime]:
-    """CSV with the columns id, submitted (ISO 8601 with a zone), attempt. Raises MslabError with every mistake."""
-    found: dict[str, SubmissionTime] = {}
+    """Read a CSV with columns id, submitted (ISO 8601 with a zone), attempt. Raises MslabError with every mistake."""
+    times: dict[str, SubmissionTime] = {}
     problems: list[tuple[str, str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -259,43 +270,43 @@ def read_times(path: Path) -> dict[str, SubmissionTime]:
         ) from None
     for number, row in enumerate(rows, 2):
         try:
-            when = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
-            if when.tzinfo is None:
-                raise ValueError("no zone, such as +08:00")
-            found[str(row["id"])] = SubmissionTime(when, int(row.get("attempt") or 1))
+            submitted = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
+            if submitted.tzinfo is None:
+                raise ValueError("the time has no zone, such as +08:00")
+            times[str(row["id"])] = SubmissionTime(submitted, int(row.get("attempt") or 1))
         except (KeyError, ValueError) as error:
             problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error}"))
     if problems:
         raise MslabError(
             f"{path} has {len(problems)} lines that cannot be used.",
             details=problems[:20],
-            expected="id, submitted as 2026-12-01T23:59:00+08:00, attempt as a whole number",
-            fix="mend these lines",
+            expected="id, submitted as 2026-12-01T23:59:00+08:00, attempt as an integer",
+            fix="correct these lines",
         )
-    return found
+    return times
 
 
-def deductions_of(rubric: Rubric, handed: SubmissionTime | None) -> list[tuple[str, float]]:
-    """(why, points off) for lateness and for attempts beyond those that are free."""
-    if handed is None:
+def deductions_of(rubric: Rubric, time: SubmissionTime | None) -> list[tuple[str, float]]:
+    """(reason, points off) for lateness and for attempts beyond the free ones."""
+    if time is None:
         return []
-    found = []
-    late = (handed.submitted - rubric.late.due).total_seconds() if rubric.late else 0.0
+    deductions = []
+    late = (time.submitted - rubric.late.due).total_seconds() if rubric.late else 0.0
     if rubric.late and late > 0:
         days = int(-(-late // 86_400))
         cost = min(days * rubric.late.per_day, rubric.late.at_most if rubric.late.at_most is not None else rubric.total)
-        found.append((f"{days} day{'s' * (days > 1)} late", cost))
-    if rubric.attempts and handed.attempt > rubric.attempts.at_most:
-        more = handed.attempt - rubric.attempts.at_most
-        found.append((f"attempt {handed.attempt}, {rubric.attempts.at_most} are free", more * rubric.attempts.cost))
-    return found
+        deductions.append((f"{days} day{'s' * (days > 1)} late", cost))
+    if rubric.attempts and time.attempt > rubric.attempts.at_most:
+        extra = time.attempt - rubric.attempts.at_most
+        deductions.append((f"attempt {time.attempt}; {rubric.attempts.at_most} are free", extra * rubric.attempts.cost))
+    return deductions
 
 
 def table(graded: Sequence[Graded], out: Path, most: int = 60) -> str:
-    """Points of each submission, the class's mean, and where everything is."""
+    """Table of points per submission, the class's mean, and the paths of the results."""
     grid = empty_table(None, ("submission", "points", "flags"), left=("submission", "flags"), overflow="fold")
-    for each in graded[:most]:
-        grid.add_row(cell(each.id), f"{each.points:g}", cell("; ".join(each.flags), 80))
+    for student in graded[:most]:
+        grid.add_row(cell(student.id), f"{student.points:g}", cell("; ".join(student.flags), 80))
     more = [f"… and {len(graded) - most} more"] if len(graded) > most else []
-    mean = f"{len(graded)} submissions, mean {np.mean([each.points for each in graded]):.1f} points"
+    mean = f"{len(graded)} submissions, mean {np.mean([student.points for student in graded]):.1f} points"
     return "\n".join([render(grid), *more, mean, f"{out}/summary.html, grades.csv, students/: feedback for each"])

@@ -1,4 +1,4 @@
-"""`mslab pack`: a run, or several, as a submission, looked at with the grader's own eyes before it is handed in."""
+"""`mslab pack`: make a submission from one or more runs, and check it as the grader will."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric
 from mslab.runs.folder import RunFolder
 
-TAKEN = ("config.yaml", "manifest.json", "history.csv", "eval.json", "checkpoints/best.ckpt")  # of a run
-HERE = ("files", "config", "provenance", "size")  # kinds of items that need no hidden image
+RUN_FILES = ("config.yaml", "manifest.json", "history.csv", "eval.json", "checkpoints/best.ckpt")
+LOCAL_KINDS = ("files", "config", "provenance", "size")  # kinds of items that need no hidden images
 
 
 def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path:
     """Write a zip of runs, RUN or NAME=RUN (its files go to NAME/), and of other files. Returns its path.
 
-    Raises RunError where a run has no best.ckpt yet, MslabError where two files have one name or the target is there.
+    Raises RunError if a run has no best.ckpt yet, MslabError if two files have the same name or the target exists.
     """
     out = Path(out)
     if out.exists():
-        raise MslabError(f"There is {out} already.", expected="a new file", fix="--out with another name")
+        raise MslabError(f"{out} already exists.", expected="a new file", fix="choose another name for --out")
     members: dict[str, Path] = {}
     for text in runs:
         name, _, path = text.rpartition("=")
@@ -33,10 +33,10 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
         if not (run.checkpoints / "best.ckpt").is_file():
             raise RunError(
                 f"{run.path} has no checkpoints/best.ckpt.",
-                expected="a run in which at least one epoch was measured",
+                expected="a run that has measured at least one epoch",
                 fix=f"mslab train --resume {run.path}",
             )
-        for file in (run.path / inside for inside in TAKEN):
+        for file in (run.path / name_in_run for name_in_run in RUN_FILES):
             if file.is_file():
                 add(members, f"{name}/{file.name}" if name else file.name, file)
     for text in more:
@@ -51,35 +51,39 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
 def add(members: dict[str, Path], name: str, path: Path) -> None:
     if name in members:
         raise MslabError(
-            f"{name} would be there twice: {members[name]} and {path}.",
-            expected="one file of each name",
-            fix="give each run a folder of its own: nine=RUN two=RUN",
+            f"{name} would be in the zip twice: {members[name]} and {path}.",
+            expected="each name once",
+            fix="give each run its own folder: nine=RUN two=RUN",
         )
     members[name] = path
 
 
-def look(submission: Path, rubric_file: str | Path, public: bool = False) -> tuple[Rubric, dict[str, Outcome | None]]:
-    """What the grader finds without the hidden images: (rubric, outcome of each item, None where those are needed).
+def preview(
+    submission: Path, rubric_file: str | Path, public: bool = False
+) -> tuple[Rubric, dict[str, Outcome | None]]:
+    """Grade without the hidden images: (rubric, outcome of each item, None if it needs those images).
 
-    `public`: the rubric's public items alone. Raises ConfigError where the rubric has mistakes.
+    `public`: score only the rubric's public items. Raises ConfigError if the rubric has mistakes.
     """
     rubric = load_rubric(rubric_file)
-    wanted = [item for item in rubric.items if item.public or not public]
-    if not wanted:
+    checked_items = [item for item in rubric.items if item.public or not public]
+    if not checked_items:
         raise ConfigError(
-            f"{rubric_file} has no public item.", expected="an item with public: true", fix="leave --public out"
+            f"{rubric_file} has no public item.", expected="an item with public: true", fix="leave out --public"
         )
     job = job_of(rubric, given_file(rubric, rubric_file))
-    with tempfile.TemporaryDirectory(prefix="mslab-pack-") as place:
-        own = job | {"source": str(submission.resolve()), "folder": str(Path(place) / "work")}
-        measured = measuring.measure(own, {})
-    here = rubric.model_copy(update={"items": [item for item in wanted if item.kind in (*HERE, "manual")]})
-    found = items.score(here, measured, {})
-    return rubric, {item.id: found.get(item.id) for item in wanted}
+    with tempfile.TemporaryDirectory(prefix="mslab-pack-") as temporary:
+        own_job = job | {"source": str(submission.resolve()), "folder": str(Path(temporary) / "work")}
+        measurement = measuring.measure(own_job, {})
+    local_rubric = rubric.model_copy(
+        update={"items": [item for item in checked_items if item.kind in (*LOCAL_KINDS, "manual")]}
+    )
+    outcomes = items.score(local_rubric, measurement, {})
+    return rubric, {item.id: outcomes.get(item.id) for item in checked_items}
 
 
 def table(rubric: Rubric, outcomes: Mapping[str, Outcome | None]) -> str:
-    """A line an item, what is missing below it."""
+    """One line per item; below it, how to fix what is missing."""
     lines = []
     by_id: dict[str, Any] = {item.id: item for item in rubric.items}
     signs = {"full": "✓", "part": "~", "none": "✗", "manual": "…"}

@@ -1,6 +1,6 @@
-"""What each kind of item looks at: (item, what the worker found, the hidden labels) -> Outcome.
+"""Score each kind of item: (item, measurement, hidden labels) -> Outcome.
 
-Pure functions. `said` is for the student: figures of the hidden set are in it only where the item is public.
+Pure functions. `said` is for the student: it contains figures of the hidden set only if the item is public.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,173 +15,173 @@ from mslab.grade.records import Measurement, Outcome
 
 @dataclass(frozen=True)
 class Hidden:
-    """What the grader knows of a network's hidden images, and no worker does."""
+    """Facts about a network's hidden images that the grader has and no worker gets."""
 
     labels: np.ndarray  # int (n,)
     class_names: list[str]
     files: list[str]  # each image's file name
 
 
-def score(rubric: rubrics.Rubric, found: Measurement, hidden: Mapping[str, Hidden]) -> dict[str, Outcome]:
+def score(rubric: rubrics.Rubric, measurement: Measurement, hidden: Mapping[str, Hidden]) -> dict[str, Outcome]:
     """The outcome of every item, in the rubric's order."""
     outcomes = {}
     for item in rubric.items:
         if item.kind == "manual":
-            outcomes[item.id] = Outcome(0.0, "manual", item.title or "The teacher looks at this.")
-        elif found.problem:
-            outcomes[item.id] = nothing(found.problem, "hand in again what mslab pack makes")
+            outcomes[item.id] = Outcome(0.0, "manual", item.title or "The teacher grades this item.")
+        elif measurement.problem:
+            outcomes[item.id] = no_points(measurement.problem, "hand in a file that mslab pack makes")
         else:
-            outcomes[item.id] = KINDS[item.kind](item, found, hidden)
+            outcomes[item.id] = KINDS[item.kind](item, measurement, hidden)
     return outcomes
 
 
-def nothing(said: str, fix: str = "", **figures: Any) -> Outcome:
-    return Outcome(0.0, "none", said, fix, figures)
+def no_points(text: str, fix: str = "", **figures: Any) -> Outcome:
+    return Outcome(0.0, "none", text, fix, figures)
 
 
-def given(item: Any, points: float, said: str, fix: str = "", **figures: Any) -> Outcome:
-    """So many of the item's points, with the status that says how much that is."""
+def award(item: Any, points: float, text: str, fix: str = "", **figures: Any) -> Outcome:
+    """Outcome with these points; the status is full, part or none of the item's points."""
     points = round(float(points), 4)
     status = "full" if points >= item.points else "part" if points > 0 else "none"
-    return Outcome(points, status, said, fix if status != "full" else "", figures)
+    return Outcome(points, status, text, fix if status != "full" else "", figures)
 
 
-def files(item: rubrics.FilesItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    lacking = [name for name in item.files if not found.facts["files"].get(name)]
-    share = 1 - len(lacking) / len(item.files)
-    said = f"{len(item.files) - len(lacking)} of {len(item.files)} files are there"
-    fix = f"add {', '.join(lacking)}; names are exact, upper and lower case too"
-    return given(item, item.points * share, said + (f"; missing or empty: {', '.join(lacking)}" * bool(lacking)), fix)
+def files(item: rubrics.FilesItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    missing = [name for name in item.files if not measurement.facts["files"].get(name)]
+    share = 1 - len(missing) / len(item.files)
+    text = f"{len(item.files) - len(missing)} of {len(item.files)} files are there"
+    fix = f"add {', '.join(missing)}; names must match exactly, including upper and lower case"
+    return award(item, item.points * share, text + (f"; missing or empty: {', '.join(missing)}" * bool(missing)), fix)
 
 
-def settings(item: rubrics.SettingsItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    config = found.facts["configs"].get(item.file, {"error": "is not there"})
+def settings(item: rubrics.SettingsItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    config = measurement.facts["configs"].get(item.file, {"error": "was not handed in"})
     if "error" in config:
-        return nothing(f"{item.file}: {config['error']}", "hand in the run's config.yaml")
+        return no_points(f"{item.file}: {config['error']}", "hand in the run's config.yaml")
     values = config["values"]
     broken = [
-        f"{key} is {values.get(key, 'not there')}, asked for: {rule}"
+        f"{key} is {values.get(key, 'not set')}; required: {rule}"
         for key, rule in item.rules.items()
-        if key not in values or not rule.holds(values[key])
+        if key not in values or not rule.accepts(values[key])
     ]
     share = 1 - len(broken) / len(item.rules)
-    said = f"{len(item.rules) - len(broken)} of {len(item.rules)} settings are as asked for"
-    return given(item, item.points * share, "; ".join([said, *broken]), "train again with these settings")
+    text = f"{len(item.rules) - len(broken)} of {len(item.rules)} settings are as required"
+    return award(item, item.points * share, "; ".join([text, *broken]), "train again with the required settings")
 
 
-def measured(item: Any, found: Measurement, hidden: Mapping[str, Hidden]) -> tuple[float, str]:
-    """(accuracy on the hidden images, why it could not be measured or "")."""
-    network = found.facts["networks"].get(item.network, {"error": "no such file was handed in"})
+def hidden_accuracy(item: Any, measurement: Measurement, hidden: Mapping[str, Hidden]) -> tuple[float, str]:
+    """(accuracy on the hidden images, reason why it could not be measured or "")."""
+    network = measurement.facts["networks"].get(item.network, {"error": "no such file was handed in"})
     if "error" in network:
         return 0.0, f"{network.get('file') or item.network}: {network['error']}"
-    if item.network not in found.logits:
+    if item.network not in measurement.logits:
         return 0.0, f"{network['file']} was not measured"
-    known, logits = hidden[item.network], found.logits[item.network]
+    truth, logits = hidden[item.network], measurement.logits[item.network]
     names = network.get("class_names") or []
-    if logits.shape[1] != len(known.class_names):
-        return 0.0, f"{network['file']} has {logits.shape[1]} classes, the task has {len(known.class_names)}"
-    if names and names != known.class_names and not all(name.isdigit() for name in names):
-        return 0.0, f"{network['file']} was trained on other classes, or on the same in another order"
-    return float((logits.argmax(axis=1) == known.labels).mean()), ""
+    if logits.shape[1] != len(truth.class_names):
+        return 0.0, f"{network['file']} has {logits.shape[1]} classes; the task has {len(truth.class_names)}"
+    if names and names != truth.class_names and not all(name.isdigit() for name in names):
+        return 0.0, f"{network['file']} was trained on other classes or on a different order of the classes"
+    return float((logits.argmax(axis=1) == truth.labels).mean()), ""
 
 
-def accuracy(item: rubrics.AccuracyItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    figure, why = measured(item, found, hidden)
-    if why:
-        return nothing(why, "hand in best.ckpt of a run on the task's classes")
-    said = f"measured on images that nobody has seen{f': {figure:.3f}' if item.public else ''}"
-    return given(item, item.worth(figure), said, "train longer or with other settings", accuracy=figure)
+def accuracy(item: rubrics.AccuracyItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    figure, reason = hidden_accuracy(item, measurement, hidden)
+    if reason:
+        return no_points(reason, "hand in best.ckpt of a run on the task's classes")
+    text = f"measured on the hidden images{f': {figure:.3f}' if item.public else ''}"
+    return award(item, item.worth(figure), text, "train longer or with other settings", accuracy=figure)
 
 
-def gain(item: rubrics.GainItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    figure, why = measured(item, found, hidden)
-    if why:
-        return nothing(why, "hand in best.ckpt of a run on the task's classes")
-    buys = figure - item.baseline
-    text = f"transfer buys {buys:+.3f} over {item.baseline:g} from scratch"
-    said = text if item.public else "what transfer buys over training from scratch was measured"
-    fix = "begin from the backbone of the larger task, and train long enough"
-    return given(item, item.worth(buys), said, fix, accuracy=figure, gain=buys)
+def gain(item: rubrics.GainItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    figure, reason = hidden_accuracy(item, measurement, hidden)
+    if reason:
+        return no_points(reason, "hand in best.ckpt of a run on the task's classes")
+    gained = figure - item.baseline
+    text = f"transfer gains {gained:+.3f} over {item.baseline:g} from scratch"
+    text = text if item.public else "the gain of transfer over training from scratch was measured"
+    fix = "start from the backbone of the larger task and train long enough"
+    return award(item, item.worth(gained), text, fix, accuracy=figure, gain=gained)
 
 
-def provenance(item: rubrics.ProvenanceItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    absent = {"error": f"{item.network} and {item.parent} are not both there"}
-    relation = found.facts["relations"].get(f"{item.network}<{item.parent}", absent)
+def provenance(item: rubrics.ProvenanceItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    absent = {"error": f"{item.network} and {item.parent} were not both handed in"}
+    relation = measurement.facts["relations"].get(f"{item.network}<{item.parent}", absent)
     if "error" in relation:
-        return nothing(
-            relation["error"], "hand in both networks, the second one trained by mslab transfer from the first"
+        return no_points(
+            relation["error"], "hand in both networks, the second trained from the first by mslab transfer"
         )
     equal, tensors, cosine = relation["equal"], relation["tensors"], relation["cosine"]
     frozen, near = equal == tensors, cosine >= item.nearness
-    text = f"{equal} of {tensors} tensors of the backbone are equal; what training made of BatchNorm's gamma and beta"
-    text += f" points the same way by {cosine:.3f}"
+    text = f"{equal} of {tensors} tensors of the backbone are equal; cosine between the changes that training"
+    text += f" made to BatchNorm's gamma and beta: {cosine:.3f}"
     right = {"frozen": frozen, "finetuned": near and not frozen, "either": near}[item.how]
-    asked = {"frozen": "all equal", "finetuned": "near, and trained", "either": "near or equal"}[item.how]
-    said = f"{text} (1 = the same, of a network trained afresh about 0; asked for: {asked}, from {item.nearness:g} on)"
+    required = {"frozen": "all equal", "finetuned": "near, and trained", "either": "near or equal"}[item.how]
+    text = f"{text} (1: equal, about 0: trained separately; required: {required}, at least {item.nearness:g})"
     fix = f"mslab transfer CONFIG --backbone {item.parent}'s best_backbone.ckpt"
     fix += ", with freeze=all" if item.how == "frozen" else ", without freeze" if item.how == "finetuned" else ""
-    return given(item, item.points if right else 0.0, said, fix, **relation)
+    return award(item, item.points if right else 0.0, text, fix, **relation)
 
 
-def reproduced(item: rubrics.ReproducedItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    content = found.facts["json"].get(item.file, {"error": "is not there"})
+def reproduced(item: rubrics.ReproducedItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    content = measurement.facts["json"].get(item.file, {"error": "was not handed in"})
     if "error" in content:
-        return nothing(f"{item.file}: {content['error']}", "hand in the run's own file")
+        return no_points(f"{item.file}: {content['error']}", "hand in the file that the run wrote")
     claimed: Any = content["values"]
     for part in item.key.split("."):
         claimed = claimed.get(part) if isinstance(claimed, dict) else None
     if isinstance(claimed, bool) or not isinstance(claimed, int | float):
-        return nothing(f"{item.file} has no number {item.key}", "hand in the run's own file, unchanged")
-    figure, why = measured(item, found, hidden)
-    if why:
-        return nothing(why, "hand in best.ckpt of the same run")
-    away = abs(figure - claimed)
-    said = f"{item.key} claims {claimed:.3f}"
-    said += f", measured {figure:.3f}" if item.public else ", which was measured again"
-    right = away <= item.tolerance
-    said += f"; {'within' if right else 'not within'} {item.tolerance:g}"
+        return no_points(f"{item.file} has no number {item.key}", "hand in the file that the run wrote, unchanged")
+    figure, reason = hidden_accuracy(item, measurement, hidden)
+    if reason:
+        return no_points(reason, "hand in best.ckpt of the same run")
+    difference = abs(figure - claimed)
+    text = f"{item.key}: {claimed:.3f} claimed"
+    text += f", {figure:.3f} measured" if item.public else ", measured again"
+    right = difference <= item.tolerance
+    text += f"; the difference is {'within' if right else 'above'} {item.tolerance:g}"
     fix = "hand in the files of one run together: best.ckpt and its own manifest"
-    return given(item, item.points if right else 0.0, said, fix, claimed=float(claimed), accuracy=figure)
+    return award(item, item.points if right else 0.0, text, fix, claimed=float(claimed), accuracy=figure)
 
 
-def predictions(item: rubrics.PredictionsItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    table = found.facts["predictions"].get(item.file, {"error": "is not there"})
-    fix = "mslab predict RUN FOLDER --csv predictions.csv, over exactly the images of the task"
+def predictions(item: rubrics.PredictionsItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    table = measurement.facts["predictions"].get(item.file, {"error": "was not handed in"})
+    fix = "mslab predict RUN FOLDER --csv predictions.csv, on exactly the images of the task"
     if "error" in table:
-        return nothing(f"{item.file}: {table['error']}", fix)
-    known, rows = hidden[item.network], {}
+        return no_points(f"{item.file}: {table['error']}", fix)
+    truth, rows = hidden[item.network], {}
     for file, class_name in table["rows"].items():
         name = file.replace("\\", "/").rpartition("/")[2]
         if name in rows:
-            return nothing(f"{item.file} has {name} more than once", fix)
+            return no_points(f"{item.file} has {name} more than once", fix)
         rows[name] = class_name
-    more = sorted(set(rows) - set(known.files))
-    lacking = len(set(known.files) - set(rows))
-    if more or lacking:
-        said = f"{item.file} has {len(more)} rows too many and lacks {lacking} of {len(known.files)} images"
-        return nothing(said, fix)
-    if strange := sorted({name for name in rows.values() if name not in known.class_names})[:3]:
-        return nothing(f"{item.file} has classes that the task has not: {', '.join(strange)}", fix)
-    answers = np.array([known.class_names.index(rows[file]) for file in known.files])
-    figure, own = float((answers == known.labels).mean()), found.logits.get(item.network)
+    more = sorted(set(rows) - set(truth.files))
+    missing = len(set(truth.files) - set(rows))
+    if more or missing:
+        text = f"{item.file} has {len(more)} rows too many and lacks {missing} of {len(truth.files)} images"
+        return no_points(text, fix)
+    if unknown := sorted({name for name in rows.values() if name not in truth.class_names})[:3]:
+        return no_points(f"{item.file} has classes that the task does not have: {', '.join(unknown)}", fix)
+    answers = np.array([truth.class_names.index(rows[file]) for file in truth.files])
+    figure, network_logits = float((answers == truth.labels).mean()), measurement.logits.get(item.network)
     if item.agreement:
-        if own is None or own.shape[1] != len(known.class_names):
-            return nothing(f"{item.file} cannot be compared: the network was not measured", "hand in its best.ckpt")
-        agreed = float((answers == own.argmax(axis=1)).mean())
+        if network_logits is None or network_logits.shape[1] != len(truth.class_names):
+            return no_points(f"{item.file} cannot be compared: the network was not measured", "hand in its best.ckpt")
+        agreed = float((answers == network_logits.argmax(axis=1)).mean())
         if agreed < item.agreement:
-            said = f"{agreed:.0%} of {item.file} is what the network that was handed in answers"
-            return nothing(f"{said}; asked for: {item.agreement:.0%}", fix, accuracy=figure, agreement=agreed)
-    said = f"{len(rows)} predictions{f', {figure:.3f} of them right' if item.public else ' were looked at'}"
-    return given(item, item.worth(figure), said, "train longer or with other settings", accuracy=figure)
+            text = f"{agreed:.0%} of {item.file} agrees with the answers of the submitted network"
+            return no_points(f"{text}; required: {item.agreement:.0%}", fix, accuracy=figure, agreement=agreed)
+    text = f"{len(rows)} predictions{f', {figure:.3f} of them correct' if item.public else ' were checked'}"
+    return award(item, item.worth(figure), text, "train longer or with other settings", accuracy=figure)
 
 
-def size(item: rubrics.SizeItem, found: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
-    network = found.facts["networks"].get(item.network, {"error": "no such file was handed in"})
-    if network.get("weights") is None:  # one that was not measured has been counted all the same
-        return nothing(f"{network.get('file') or item.network}: {network['error']}", "hand in the network")
+def size(item: rubrics.SizeItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:
+    network = measurement.facts["networks"].get(item.network, {"error": "no such file was handed in"})
+    if network.get("weights") is None:  # the weights are counted even if the network was not measured
+        return no_points(f"{network.get('file') or item.network}: {network['error']}", "hand in the network")
     right = network["weights"] <= item.at_most
-    said = f"{network['weights']:,} weights, at most {item.at_most:,} are asked for"
-    return given(item, item.points if right else 0.0, said, "fewer or narrower stages")
+    text = f"{network['weights']:,} weights; at most {item.at_most:,} are allowed"
+    return award(item, item.points if right else 0.0, text, "use fewer or narrower stages")
 
 
 KINDS: dict[str, Callable[[Any, Measurement, Mapping[str, Hidden]], Outcome]] = {

@@ -1,4 +1,4 @@
-"""A rubric's file, checked whole before anything is opened: its parts, the hidden images, whether code may run."""
+"""Check a rubric file, its hidden images and whether code may run, before any submission is opened."""
 
 import difflib
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from mslab.grade.rubric import GIVEN, KINDS, PredictionsItem, Rubric, ScaledItem
 
 
 def load_rubric(path: str | Path) -> Rubric:
-    """The rubric, its items validated. Raises ConfigError that lists every mistake at once."""
+    """Load a rubric and validate its items. Raises ConfigError that lists every mistake."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -31,155 +31,160 @@ def load_rubric(path: str | Path) -> Rubric:
         content = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         first = str(error).strip().splitlines()
-        raise ConfigError(f"{path} is no YAML: {' '.join(first)[:300]}", expected="YAML 1.2", fix="see there") from None
+        raise ConfigError(
+            f"{path} is not valid YAML: {' '.join(first)[:300]}", expected="YAML 1.2", fix="correct that line"
+        ) from None
     if not isinstance(content, dict):
-        raise mistaken(path, [("rubric", "is no table of title, total, networks and items")])
+        raise rubric_error(path, [("rubric", "is not a table of title, total, networks and items")])
     problems: list[tuple[str, str]] = []
-    rubric = _valid(Rubric, content, "", problems)
+    rubric = _validate(Rubric, content, "", problems)
     rows = content.get("items")
     items = [_item(row, number, problems) for number, row in enumerate(rows, 1)] if isinstance(rows, list) else []
     if not problems:
         rubric.items = items
-        problems += _mistakes(rubric, path)
+        problems += _contradictions(rubric, path)
     if problems:
-        raise mistaken(path, problems)
+        raise rubric_error(path, problems)
     return rubric
 
 
-def mistaken(path: str | Path, problems: list[tuple[str, str]]) -> ConfigError:
+def rubric_error(path: str | Path, problems: list[tuple[str, str]]) -> ConfigError:
     count = f"{len(problems)} mistake{'s' * (len(problems) != 1)}"
     return ConfigError(
         f"The rubric {path} has {count}.",
         details=problems,
         expected="a rubric as docs/grading.md describes; nothing was opened or graded",
-        fix="mend these lines; mslab grade reads it anew",
+        fix="correct these lines and run mslab grade again",
     )
 
 
-def _valid(kind: type[BaseModel], content: Any, where: str, problems: list[tuple[str, str]]) -> Any:
-    """This part as a model; None where it is none, with (place, what is wrong) in `problems`."""
+def _validate(kind: type[BaseModel], content: Any, prefix: str, problems: list[tuple[str, str]]) -> Any:
+    """Validate one part of the rubric. On errors append (location, problem) to `problems` and return None."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         for item in error.errors():
-            place = ".".join(str(part) for part in item["loc"])
-            text = {"missing": "is missing", "extra_forbidden": _near(str(item["loc"][-1]), kind.model_fields)}.get(
+            location = ".".join(str(part) for part in item["loc"])
+            text = {"missing": "is missing", "extra_forbidden": _suggest(str(item["loc"][-1]), kind.model_fields)}.get(
                 item["type"], f"{item['input']!r:.80}: {item['msg']}"
             )
-            problems.append((f"{where}{place}", text))
+            problems.append((f"{prefix}{location}", text))
     return None
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"is not known{f'; did you mean {close[0]}?' if close else f'; known: {chr(44).join(known)}'}"
+def _suggest(name: str, valid_names: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(valid_names), n=1, cutoff=0.6)
+    return f"is unknown{f'; did you mean {matches[0]}?' if matches else f'; choose one of {chr(44).join(valid_names)}'}"
 
 
 def _item(row: Any, number: int, problems: list[tuple[str, str]]) -> Any:
-    """The item of a row of the rubric; what is wrong goes to `problems`."""
+    """Validate one row of `items`; errors are appended to `problems`."""
     name = row.get("id", "") if isinstance(row, dict) else ""
-    where = f"items[{number}]{f' {name}' if isinstance(name, str) and name else ''}"
+    location = f"items[{number}]{f' {name}' if isinstance(name, str) and name else ''}"
     if not isinstance(row, dict):
-        problems.append((where, "is no table of id, kind, points …"))
+        problems.append((location, "is not a table of id, kind, points …"))
         return None
     kind = row.get("kind")
     if kind not in KINDS:
-        text = "has no kind" if kind is None else f"kind {kind!r:.40} {_near(str(kind), KINDS)}"
-        problems.append((where, text))
+        text = "has no kind" if kind is None else f"kind {kind!r:.40} {_suggest(str(kind), KINDS)}"
+        problems.append((location, text))
         return None
-    return _valid(KINDS[kind], row, f"{where} ", problems)
+    return _validate(KINDS[kind], row, f"{location} ", problems)
 
 
-def _mistakes(rubric: Rubric, path: Path) -> Iterable[tuple[str, str]]:
-    """What is wrong between the parts of a rubric whose parts are right by themselves."""
+def _contradictions(rubric: Rubric, path: Path) -> Iterable[tuple[str, str]]:
+    """Yield contradictions between parts of a rubric that are each valid."""
     total = sum(item.points for item in rubric.items)
     if abs(total - rubric.total) > 1e-9:
-        yield "total", f"is {rubric.total:g}, the items' points add up to {total:g}"
+        yield "total", f"is {rubric.total:g}, but the items' points add up to {total:g}"
     ids = [item.id for item in rubric.items]
     for name in dict.fromkeys(name for name in ids if ids.count(name) > 1):
-        yield f"items {name}", f"is there {ids.count(name)} times"
+        yield f"items {name}", f"is used {ids.count(name)} times"
     if GIVEN in rubric.networks:
-        yield f"networks {GIVEN}", "is the name of the teacher's own backbone; call the network otherwise"
+        yield f"networks {GIVEN}", "is the name of the teacher's own backbone; rename the network"
     if rubric.given and not given_file(rubric, path):
         yield "given", f"there is no file {rubric.given} beside the rubric"
     for item in rubric.items:
-        where = f"items {item.id}"
+        location = f"items {item.id}"
         for key in ("network", "parent"):
             name = getattr(item, key, None)
-            known = [*rubric.networks, *([GIVEN] if key == "parent" else [])]
-            if name is not None and name not in known:
-                yield where, f"{key} {name} {_near(name, known) if known else 'is not known: networks is empty'}"
+            valid_names = [*rubric.networks, *([GIVEN] if key == "parent" else [])]
+            if name is not None and name not in valid_names:
+                yield (
+                    location,
+                    f"{key} {name} {_suggest(name, valid_names) if valid_names else 'is unknown: networks is empty'}",
+                )
         if getattr(item, "parent", None) == GIVEN and not rubric.given:
-            yield where, "parent is given, and the rubric has no `given: FILE`"
+            yield location, "parent is given, but the rubric has no `given: FILE`"
         if isinstance(item, ScaledItem):
-            yield from ((where, text) for text in _scale(item))
+            yield from ((location, text) for text in _scale(item))
         if isinstance(item, SettingsItem):
             for key in item.rules:
                 if key not in FIELDS:
-                    yield where, f"rules {key} {_near(key, FIELDS)}"
+                    yield location, f"rules {key} {_suggest(key, FIELDS)}"
                 elif not str(item.rules[key]):
-                    yield where, f"rules {key} says nothing: equals, at_least, at_most or one_of"
+                    yield location, f"rules {key} is empty: set equals, at_least, at_most or one_of"
 
 
 def _scale(item: ScaledItem) -> Iterable[str]:
     if bool(item.bands) == bool(item.linear):
-        yield "takes either bands: [[figure, points], …] or linear: {from: …, to: …}"
+        yield "needs either bands: [[figure, points], …] or linear: {from: …, to: …}"
     elif item.linear and item.linear.low >= item.linear.high:
-        yield f"linear: from {item.linear.low:g} is not below to {item.linear.high:g}"
+        yield f"linear: from {item.linear.low:g} is not less than to {item.linear.high:g}"
     elif item.bands:
         most = max(points for _, points in item.bands)
         if most != item.points:
-            yield f"the highest of its bands gives {most:g} points, the item has {item.points:g}"
+            yield f"the highest band gives {most:g} points; the item has {item.points:g}"
         if item.bands != sorted(item.bands) or len({least for least, _ in item.bands}) < len(item.bands):
-            yield "bands are not in rising order of figure and points"
+            yield "bands must rise in both figure and points"
 
 
 def given_file(rubric: Rubric, path: str | Path) -> Path | None:
-    """The teacher's own backbone, beside the rubric; None where there is none."""
+    """Path of the teacher's backbone in the rubric's folder, or None if there is none."""
     file = Path(path).parent / rubric.given if rubric.given else None
     return file if file and file.is_file() else None
 
 
 def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str, DatasetReport]:
-    """The checked hidden images of each network. Raises ConfigError that lists every mistake at once."""
-    found: dict[str, DatasetReport] = {}
+    """Check the hidden images of each network. Raises ConfigError that lists every mistake."""
+    checked_sets: dict[str, DatasetReport] = {}
     problems: list[tuple[str, str]] = []
     reports: dict[str, DatasetReport] = {}
     for name, network in rubric.networks.items():
-        where = f"networks {name}"
+        location = f"networks {name}"
         try:
             report = reports[network.data] = reports.get(network.data) or check_dataset(Path(data) / network.data)
             report.raise_errors()
         except MslabError as error:
-            problems.append((where, f"{error.what} {error.fix}"))
+            problems.append((location, f"{error.what} {error.fix}"))
             continue
-        found[name], count = report, len(report.class_names)
+        checked_sets[name], count = report, len(report.class_names)
         if network.class_num not in (None, count):
             names = ", ".join(report.class_names[:12])
-            problems.append((where, f"class_num is {network.class_num}, {report.root} has {count}: {names}"))
+            problems.append((location, f"class_num is {network.class_num}, but {report.root} has {count}: {names}"))
         if len(report.splits) > 1:
-            problems.append((where, f"{report.root} has {', '.join(report.splits)}: name one of them in `data`"))
+            problems.append((location, f"{report.root} has {', '.join(report.splits)}: choose one of them in `data`"))
     for item in rubric.items:
-        if isinstance(item, PredictionsItem) and item.network in found:
-            report = found[item.network]
+        if isinstance(item, PredictionsItem) and item.network in checked_sets:
+            report = checked_sets[item.network]
             files = [Path(file).name for split in report.splits for file in report.samples(split)[0]]
             if len(set(files)) < len(files):
-                problems.append((f"items {item.id}", f"{report.root} has equal file names in several classes"))
+                problems.append((f"items {item.id}", f"{report.root} has the same file name in several classes"))
     if problems:
-        raise mistaken(path, problems)
-    return found
+        raise rubric_error(path, problems)
+    return checked_sets
 
 
 def allow_code(rubric: Rubric, path: str | Path, run_code: bool) -> None:
-    """Before anything is opened: ConfigError where code would run unasked, DeviceError without bubblewrap."""
+    """Raise ConfigError if code would run without --run-code, DeviceError if bubblewrap does not work."""
     rows = [(f"networks {name}", f"code: {network.code}") for name, network in rubric.networks.items() if network.code]
     if rows and not run_code:
         raise ConfigError(
-            f"The rubric {path} asks for networks that students' code defines, and that code would run here.",
+            f"The rubric {path} has networks that are defined by students' code, which would run here.",
             details=rows,
-            expected="--run-code: programs of strangers run on this machine, under your account, held by bubblewrap and"
-            " the grader's own guards, and by nothing else; nothing was opened",
-            fix="mslab grade … --run-code, best on a machine that holds nothing else; or a rubric without `code`",
+            expected="--run-code: strangers' programs then run on this machine, under your account, confined only by"
+            " bubblewrap and the grader's own guards; nothing was opened",
+            fix="mslab grade … --run-code, preferably on a machine without other data; or a rubric without `code`",
         )
     if rows:
-        sandbox.bubblewrap()
+        sandbox.require_bubblewrap()

@@ -1,7 +1,7 @@
-"""What grading leaves behind: tables, results for Gradescope and Otter, a page for each student, one for the teacher.
+"""Write the results of grading: tables, results for Gradescope and Otter, a page per student, one for the teacher.
 
-The three files in a student's folder follow from that student's record and the rubric alone. Figures, flags and pairs
-are the teacher's, in grades.json, grades.csv, copies.csv and summary.html only. No file holds a time or a path.
+The three files in a student's folder depend only on that student's record and the rubric. Figures, flags and pairs are
+for the teacher: only in grades.json, grades.csv, copies.csv and summary.html. No file contains a time or a path.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ from mslab.report.words import translator
 from mslab.runtime.console import escape_control
 from mslab.runtime.tables import shown
 
-LONGEST = 2000  # characters of a text on a page or in a result; more is cut
+LONGEST = 2000  # characters of a text on a page or in a result; longer texts are cut
 STATUSES = ("full", "part", "none", "manual")
 SYMBOLS = {"full": "✓", "part": "◐", "none": "✗", "manual": "…"}
-MEASURED = ("accuracy", "gain", "predictions", "reproduced")  # kinds whose points tell of the hidden images
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # no file on Windows can be called so
-DOWNLOADED = re.compile(r"(?P<name>.*)_(?P<number>\d+)_assignsubmission_.*", re.S)  # as Moodle names what it packs
-Texts = Iterator[tuple[str, str]]  # (a file below --out, what is in it)
+MEASURED = ("accuracy", "gain", "predictions", "reproduced")  # kinds whose points depend on the hidden images
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows does not allow
+DOWNLOADED = re.compile(r"(?P<name>.*)_(?P<number>\d+)_assignsubmission_.*", re.S)  # Moodle's names of downloads
+Texts = Iterator[tuple[str, str]]  # (file below --out, content)
 
 
 def write_all(
@@ -49,10 +49,10 @@ def write_all(
     confusion: Mapping[str, tuple[Sequence[str], np.ndarray]] | None = None,
     lang: str = "en",
 ) -> list[str]:
-    """Write everything below `out`, each file at once. Returns the folders in out/students/ that an earlier run left.
+    """Write all files below `out`, each atomically. Returns the folders in out/students/ that an earlier run left.
 
-    pairs: {"a", "b": ids, "kind", "evidence", "likeness", "last_year"}; confusion: by network, its class names and the
-    counts of the whole class, int (C, C), row = true class. The same input gives the same bytes.
+    pairs: {"a", "b": ids, "kind", "evidence", "likeness", "last_year"}; confusion: by network, class names and summed
+    counts of all submissions, int (C, C), row = true class. Equal input gives equal bytes.
     """
     graded = sorted(graded, key=lambda g: g.id)
     pairs = sorted(pairs, key=lambda p: (-p["likeness"], p["a"], p["b"], p["kind"], p["evidence"]))
@@ -60,30 +60,30 @@ def write_all(
         make_folder(folder)
     for name, text in [
         *tables(graded, rubric, pairs, moodle, canvas),
-        ("grades.json", json_text(everything(graded, rubric, pairs, confusion or {}))),
+        ("grades.json", json_text(grades_content(graded, rubric, pairs, confusion or {}))),
         ("summary.html", summary(graded, rubric, pairs, confusion or {}, lang)),
     ]:
         write_text(out / name, text)
     for g in graded:
-        for name, text in of_student(g, rubric, lang):
+        for name, text in student_files(g, rubric, lang):
             write_text(out / "students" / folder_of(g.id) / name, text)
-    own = {folder_of(g.id) for g in graded}
-    there = (out / "students").iterdir() if graded else ()
-    return sorted(path.name for path in there if path.is_dir() and path.name not in own)
+    written = {folder_of(g.id) for g in graded}
+    existing = (out / "students").iterdir() if graded else ()
+    return sorted(path.name for path in existing if path.is_dir() and path.name not in written)
 
 
-def of_student(g: Graded, rubric: Any, lang: str = "en") -> Texts:
-    """The files of one student's folder."""
+def student_files(g: Graded, rubric: Any, lang: str = "en") -> Texts:
+    """Files of one student's folder."""
     yield "results.json", json_text(gradescope(g, rubric))
     yield "otter.json", json_text(otter(g, rubric))
     yield "feedback.html", feedback(g, rubric, lang)
 
 
 def folder_of(name: str) -> str:
-    """A folder for the submission of this name that every system allows, and that no other submission has.
+    """A unique folder name for this submission that every system allows.
 
-    It follows from the name alone, so that another student changes nobody's folder. Small letters and digits stay:
-    Windows and macOS take "Anna" and "anna" for the same folder.
+    It depends only on the submission's name, not on other students. Names of lower-case letters and digits are
+    unchanged; others get a hash, because on Windows and macOS "Anna" and "anna" are the same folder.
     """
     # folder_of("s1234567") -> "s1234567"; folder_of("Anna Ö.") -> "Anna~" and 12 characters of its hash
     if re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,58}[a-z0-9])?", name) and not RESERVED.fullmatch(name):
@@ -93,7 +93,7 @@ def folder_of(name: str) -> str:
 
 
 def clean(text: Any, most: int = LONGEST) -> str:
-    """Text from outside, its lines kept: no control or direction characters, the end of a long one cut."""
+    """Clean text from a submission: no control or direction characters except newlines; a long text is cut."""
     plain = escape_control(str(text), kept="\n").strip()
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
@@ -108,12 +108,12 @@ def title_of(item: Any) -> str:
 
 
 def secret(item: Any) -> bool:
-    """Whether its points tell something of the hidden images that the rubric does not make public."""
+    """Whether the points reveal something about the hidden images that the rubric does not make public."""
     return item.kind in MEASURED and not item.public
 
 
-def asked(item: Any) -> str:
-    """What was looked at, for the student: a secret item keeps its scale, which would turn points into the figure."""
+def requirement(item: Any) -> str:
+    """The requirement for the student. For a secret item without its scale, which would turn points into the figure."""
     text: str = rubrics.described(item)
     return clean(re.split(", | above ", text)[0] if secret(item) else text, 400)
 
@@ -124,7 +124,7 @@ def asked(item: Any) -> str:
 def tables(
     graded: Sequence[Graded], rubric: Any, pairs: Sequence[Mapping[str, Any]], moodle: bool, canvas: bool
 ) -> Texts:
-    """grades.csv, copies.csv, and what course systems take in. A cell that the teacher fills in by hand is empty."""
+    """grades.csv, copies.csv and files for course systems. A cell that the teacher fills in is empty."""
     lines = [line("id", "total", *(item.id for item in rubric.items), "deductions", "flags")]
     for g in graded:
         points = ["" if o.status == "manual" else number(o.points) for _, o in by_item(g, rubric)]
@@ -142,30 +142,30 @@ def tables(
 
 
 def line(*values: Any) -> str:
-    """A line of CSV without control characters, in which no spreadsheet runs a cell."""
-    texts = [escape_control(str(value), kept="")[:32_000] for value in values]  # Excel's cells hold 32,767 characters
-    # csv_line looks at the first character; some trim spaces first, and Japanese ones take wide signs, too
+    """A line of CSV without control characters and without cells that a spreadsheet would run."""
+    texts = [escape_control(str(value), kept="")[:32_000] for value in values]  # Excel's cells have at most 32,767
+    # csv_line checks the first character; some spreadsheets trim spaces first, Japanese ones accept wide signs
     return csv_line([f"'{text}" if text.lstrip()[:1] in set("=+-@＝＋－＠") else text for text in texts])
 
 
 def moodle_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
-    """For Moodle's gradebook (Import > CSV file, "ID number") and an assignment's "Upload grading worksheet".
+    """Lines for Moodle's gradebook (Import > CSV file, "ID number") and an assignment's "Upload grading worksheet".
 
-    The worksheet's Identifier is read from the names that Moodle gives to downloaded submissions.
+    The worksheet's Identifier comes from the names that Moodle gives to downloaded submissions.
     """
     yield line("Identifier", "Full name", "ID number", "Grade", "Maximum Grade", "Last modified (grade)",
                "Feedback comments")  # fmt: skip
     for g in graded:
-        found = DOWNLOADED.fullmatch(g.id)
-        who = [f"Participant {found['number']}", found["name"], ""] if found else ["", "", g.id]
+        download = DOWNLOADED.fullmatch(g.id)
+        identity = [f"Participant {download['number']}", download["name"], ""] if download else ["", "", g.id]
         parts = [f"{title_of(item)}: {worth(item, o)}" for item, o in by_item(g, rubric)]
-        parts += [f"{shown(why, 200)}: −{number(cost)}" for why, cost in g.deductions]
-        # Moodle reads feedback as HTML; an empty time lets it warn where a grade is there already
-        yield line(*who, number(g.points), number(rubric.total), "", escape("; ".join(parts)))
+        parts += [f"{shown(reason, 200)}: −{number(cost)}" for reason, cost in g.deductions]
+        # Moodle parses feedback as HTML; with an empty time it warns if a grade exists already
+        yield line(*identity, number(g.points), number(rubric.total), "", escape("; ".join(parts)))
 
 
 def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
-    """For Canvas' gradebook (Import): a submission's name is taken for the student's login."""
+    """Lines for Canvas' gradebook (Import): a submission's name is used as the student's login."""
     yield line("Student", "ID", "SIS User ID", "SIS Login ID", "Section", shown(rubric.title, 200))
     yield line("    Points Possible", "", "", "", "", number(rubric.total))
     for g in graded:
@@ -181,7 +181,7 @@ def deducted(g: Graded) -> float:
 
 
 def worth(item: Any, outcome: Outcome) -> str:
-    # worth(…) -> "3 of 4", "open, of 4" where the teacher fills it in
+    # worth(…) -> "3 of 4", or "open, of 4" if the teacher fills it in
     return f"{'open,' if outcome.status == 'manual' else number(outcome.points)} of {number(item.points)}"
 
 
@@ -189,12 +189,12 @@ def worth(item: Any, outcome: Outcome) -> str:
 
 
 def json_text(content: Any) -> str:
-    # ASCII: a submission's name need not be valid Unicode, and this way it still comes back as it was
+    # ASCII: a submission's name may be invalid Unicode, and in ASCII it is restored unchanged
     return json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:
-    """What JSON has: NumPy's numbers and arrays as Python's, null for what is no finite number."""
+    """Convert to JSON types: NumPy's numbers and arrays to Python's, numbers that are not finite to null."""
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -206,15 +206,15 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def everything(
+def grades_content(
     graded: Sequence[Graded], rubric: Any, pairs: Sequence[Mapping[str, Any]], confusion: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """grades.json: all that was scored and why, figures included; of the facts only what was wrong with the files."""
+    """Content of grades.json: all outcomes with their figures; of the facts only the problems with files."""
     keys = ("id", "title", "kind", "points", "public")
     students = [
         {"id": g.id, "folder": folder_of(g.id), "sha256": g.sha256, "points": g.points}
         | {"outcomes": {name: vars(outcome) for name, outcome in g.outcomes.items()}}
-        | {"deductions": [{"why": why, "points": cost} for why, cost in g.deductions], "flags": g.flags}
+        | {"deductions": [{"why": reason, "points": cost} for reason, cost in g.deductions], "flags": g.flags}
         | {"problems": g.facts.get("problems", [])}
         for g in graded
     ]
@@ -230,21 +230,24 @@ def everything(
 
 
 def gradescope(g: Graded, rubric: Any) -> dict[str, Any]:
-    """results.json as Gradescope's "Autograder Specifications" have it.
+    """Content of results.json, as in Gradescope's "Autograder Specifications".
 
-    Secret items are shown when grades are published, and until then Gradescope shows no total: else a student could
-    upload again and again and learn the hidden images from the points.
+    Secret items become visible when grades are published, and until then Gradescope shows no total: otherwise a student
+    could upload repeatedly and learn about the hidden images from the points.
     """
     tests = []
     for item, outcome in by_item(g, rubric):
-        test: dict[str, Any] = {"name": title_of(item), "output": told(outcome), "output_format": "text"}
-        if outcome.status != "manual":  # a test without a score is a note; the teacher's points are Gradescope's own
+        test: dict[str, Any] = {"name": title_of(item), "output": outcome_text(outcome), "output_format": "text"}
+        if outcome.status != "manual":  # a test without a score is a note; the teacher enters its points there
             test |= {"score": round(float(outcome.points), 4), "max_score": round(float(item.points), 4)}
             test |= {"status": "passed" if outcome.status == "full" else "failed"}
         tests.append(test | {"visibility": "after_published" if secret(item) else "visible"})
-    lines = [shown(rubric.title, 200), *(f"Deduction: {clean(why)}: -{number(cost)}" for why, cost in g.deductions)]
+    lines = [
+        shown(rubric.title, 200),
+        *(f"Deduction: {clean(reason)}: -{number(cost)}" for reason, cost in g.deductions),
+    ]
     return {
-        "score": round(float(g.points), 4),  # with deductions, so it goes before the sum of the tests
+        "score": round(float(g.points), 4),  # includes deductions; Gradescope prefers it to the sum of the tests
         "output": "\n".join(lines),
         "output_format": "text",
         "visibility": "visible",
@@ -253,30 +256,30 @@ def gradescope(g: Graded, rubric: Any) -> dict[str, Any]:
     }
 
 
-def told(outcome: Outcome) -> str:
-    said, fix = clean(outcome.said), clean(outcome.fix)
-    return f"{said}\nHow to fix: {fix}" if fix else said
+def outcome_text(outcome: Outcome) -> str:
+    text, fix = clean(outcome.said), clean(outcome.fix)
+    return f"{text}\nHow to fix: {fix}" if fix else text
 
 
 def otter(g: Graded, rubric: Any) -> dict[str, Any]:
-    """What Otter's GradingResults.to_dict() gives: by name, a test file with its one test case.
+    """Content as in Otter's GradingResults.to_dict(): by name, a test file with its only test case.
 
-    Otter has no deductions; they are a test file of 0 points that takes some away, so that the sum is the total.
+    Otter has no deductions; they are a test file of 0 possible points with a negative score, so that the sum is right.
     """
     rows = [
-        (item.id, item.points, outcome.points, secret(item), outcome.status == "full", told(outcome))
+        (item.id, item.points, outcome.points, secret(item), outcome.status == "full", outcome_text(outcome))
         for item, outcome in by_item(g, rubric)
         if outcome.status != "manual"
     ]
     if g.deductions:
         lost = g.points - sum(row[2] for row in rows)
-        why = "\n".join(f"{clean(why)}: -{number(cost)}" for why, cost in g.deductions)
-        rows.append(("deductions", 0, lost, False, False, why))
-    found = {}
+        reason = "\n".join(f"{clean(reason)}: -{number(cost)}" for reason, cost in g.deductions)
+        rows.append(("deductions", 0, lost, False, False, reason))
+    test_files = {}
     for name, most, points, hidden, passed, message in rows:
         case = {"name": name, "body": "", "hidden": hidden, "points": most}
         case |= {"success_message": None, "failure_message": None}
-        found[name] = {
+        test_files[name] = {
             "score": round(float(points), 4),
             "possible": most,
             "name": name,
@@ -285,25 +288,31 @@ def otter(g: Graded, rubric: Any) -> dict[str, Any]:
             "all_or_nothing": False,
             "test_case_results": [{"test_case": case, "message": message, "passed": passed}],
         }
-    return found
+    return test_files
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 
 def page(template: str, facts: Mapping[str, Any], lang: str) -> str:
-    """The page in the report's look. Everything in `facts` is escaped, but for charts."""
-    places = [Path(__file__).parent, Path(writing.__file__).parent]
-    environment = Environment(autoescape=True, loader=FileSystemLoader(places))
+    """Render a page in the report's style. Everything in `facts` except charts is escaped."""
+    template_folders = [Path(__file__).parent, Path(writing.__file__).parent]
+    environment = Environment(autoescape=True, loader=FileSystemLoader(template_folders))
     t = translator(lang, CHINESE)
     environment.globals |= {"t": t, "short": shown, "clean": clean, "number": number, "symbols": SYMBOLS}
     return environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang)) + "\n"
 
 
 def feedback(g: Graded, rubric: Any, lang: str = "en") -> str:
-    """A student's page: what was asked, what was found, how to fix it. Neither figures nor flags."""
+    """A student's page: requirements, findings and fixes; no figures and no flags."""
     rows = [
-        {"id": item.id, "title": title_of(item), "asked": asked(item), "most": item.points, "outcome": outcome}
+        {
+            "id": item.id,
+            "title": title_of(item),
+            "checked": requirement(item),
+            "most": item.points,
+            "outcome": outcome,
+        }
         for item, outcome in by_item(g, rubric)
     ]
     facts = {"title": f"{shown(g.id)}: {shown(rubric.title)}", "g": g, "rubric": rubric, "rows": rows}
@@ -318,13 +327,13 @@ def summary(
     confusion: Mapping[str, tuple[Sequence[str], np.ndarray]],
     lang: str = "en",
 ) -> str:
-    """The teacher's page of the whole class."""
+    """The teacher's page about the entire class."""
     items = []
     for item in rubric.items:
         outcomes = [g.outcomes[item.id] for g in graded]
         counts = Counter(outcome.status for outcome in outcomes)
-        given = [outcome.points for outcome in outcomes if outcome.status != "manual"]
-        mean = float(np.mean(given)) if given else None
+        scored = [outcome.points for outcome in outcomes if outcome.status != "manual"]
+        mean = float(np.mean(scored)) if scored else None
         items.append({"item": item, "title": title_of(item), "mean": mean, "counts": [counts[s] for s in STATUSES]})
     networks = []
     for name, (classes, matrix) in sorted(confusion.items()):
@@ -342,7 +351,7 @@ def summary(
 
 
 def distribution(totals: Sequence[float], most: float, lang: str) -> dict[str, Any]:
-    """Ten bins from 0 to the rubric's total, as a chart and as rows (from, to, how many)."""
+    """Ten bins from 0 to the rubric's total, as a chart and as rows (from, to, count)."""
     t = translator(lang, CHINESE)
     edges = [float(edge) for edge in np.linspace(0, max(most, *totals, 1e-9), 11)]
     counts = [int(count) for count in np.histogram(totals, edges)[0]]

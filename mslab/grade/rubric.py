@@ -1,6 +1,6 @@
-"""A rubric: what is looked at in each submission, and what it is worth.
+"""A rubric: the items that are checked in each submission, and their points.
 
-configs/rubric.yaml is a worked example, docs/grading.md has every kind of item.
+configs/rubric.yaml is a worked example; docs/grading.md describes every kind of item.
 """
 
 from collections.abc import Mapping
@@ -12,23 +12,23 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from mslab.grade.records import Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-File = Annotated[str, AfterValidator(lambda name: _inside(name))]  # in a submission, with "/"
+File = Annotated[str, AfterValidator(lambda name: _path_inside(name))]  # path in a submission, with "/"
 Points = Annotated[float, Field(ge=0, le=10_000)]
-GIVEN = "given"  # the name of the teacher's own backbone among networks
+GIVEN = "given"  # name of the teacher's backbone among networks
 
 
-def _inside(name: str) -> str:
+def _path_inside(name: str) -> str:
     if not 0 < len(name) <= 200 or name.startswith("/") or ".." in name.split("/") or "\\" in name:
-        raise ValueError("is no path inside of a submission, such as nine/best.ckpt")
+        raise ValueError("is not a path inside a submission, such as nine/best.ckpt")
     return name
 
 
-def _moment(due: Any) -> Any:
-    """ISO 8601 with its zone, as text or as YAML reads it."""
-    moment = datetime.fromisoformat(due.replace("Z", "+00:00")) if isinstance(due, str) else due
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise ValueError("is no moment with a zone, such as 2026-12-01T23:59:00+08:00")
-    return moment
+def _time_with_zone(due: Any) -> Any:
+    """Validate a time: ISO 8601 with a zone, as text or as YAML parses it."""
+    time = datetime.fromisoformat(due.replace("Z", "+00:00")) if isinstance(due, str) else due
+    if not isinstance(time, datetime) or time.tzinfo is None:
+        raise ValueError("is not a time with a zone, such as 2026-12-01T23:59:00+08:00")
+    return time
 
 
 class Linear(Strict):
@@ -37,12 +37,12 @@ class Linear(Strict):
 
 
 class Network(Strict):
-    """A network of a submission: where its file is, and the hidden images that it is asked about."""
+    """A network of a submission: the path of its file, and the hidden images that it is measured on."""
 
-    file: File | list[File]  # the first that is there counts
+    file: File | list[File]  # the first one that exists is used
     data: str = "."  # folder below --data
-    class_num: Annotated[int, Field(ge=2)] | None = None  # of the hidden set; said here, it is compared
-    code: File | None = None  # defines network(class_num): a student's code, which runs with --run-code alone
+    class_num: Annotated[int, Field(ge=2)] | None = None  # of the hidden set; compared if set
+    code: File | None = None  # defines network(class_num): a student's code, runs only with --run-code
 
     @property
     def files(self) -> list[str]:
@@ -50,7 +50,7 @@ class Network(Strict):
 
 
 class Rule(Strict):
-    """What a setting has to be."""
+    """A requirement for one setting."""
 
     equals: Any = None
     at_least: float | None = None
@@ -63,7 +63,7 @@ class Rule(Strict):
             for key, value in self.model_dump(exclude_none=True).items()
         )
 
-    def holds(self, value: Any) -> bool:
+    def accepts(self, value: Any) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return all(
             (
@@ -76,7 +76,7 @@ class Rule(Strict):
 
 
 class Item(Strict):
-    """What all items have. `public`: the student sees the figure, and `mslab pack --public` runs it."""
+    """Fields of all items. `public`: the student sees the figure, and `mslab pack --public` runs the item."""
 
     id: Name
     points: Points
@@ -86,17 +86,17 @@ class Item(Strict):
 
 class FilesItem(Item):
     kind: Literal["files"]
-    files: Annotated[list[File], Field(min_length=1)]  # each is worth the same
+    files: Annotated[list[File], Field(min_length=1)]  # each is worth the same share
 
 
 class SettingsItem(Item):
     kind: Literal["config"]
     file: File = "config.yaml"
-    rules: Annotated[dict[str, Rule], Field(min_length=1)]  # by setting; each is worth the same
+    rules: Annotated[dict[str, Rule], Field(min_length=1)]  # by setting; each is worth the same share
 
 
 class ScaledItem(Item):
-    """A figure that becomes points: in bands of (figure, points), or in a line between two figures."""
+    """Convert a figure to points: by bands of (figure, points), or linearly between two figures."""
 
     bands: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)] | None = None
     linear: Linear | None = None
@@ -104,7 +104,7 @@ class ScaledItem(Item):
     def worth(self, figure: float) -> float:
         # bands [[0.6, 5], [0.8, 10]]: 0.7 -> 5; linear {from: 0.5, to: 0.9} of 10 points: 0.7 -> 5
         if self.bands:
-            return max([points for least, points in self.bands if figure >= least], default=0.0)
+            return max([points for minimum, points in self.bands if figure >= minimum], default=0.0)
         assert self.linear
         share = (figure - self.linear.low) / (self.linear.high - self.linear.low)
         return self.points * min(1.0, max(0.0, share))
@@ -118,7 +118,7 @@ class AccuracyItem(ScaledItem):
 class GainItem(ScaledItem):
     kind: Literal["gain"]
     network: Name
-    baseline: Annotated[float, Field(ge=0, le=1)]  # accuracy from scratch, as the teacher measured it
+    baseline: Annotated[float, Field(ge=0, le=1)]  # accuracy from scratch, measured by the teacher
 
 
 class ProvenanceItem(Item):
@@ -126,12 +126,12 @@ class ProvenanceItem(Item):
     network: Name
     parent: Name  # another network of the rubric, or "given"
     how: Literal["frozen", "finetuned", "either"] = "either"
-    nearness: Annotated[float, Field(gt=0, lt=1)] = 0.5  # least cosine of what training made of gamma and beta
+    nearness: Annotated[float, Field(gt=0, lt=1)] = 0.5  # minimum cosine between the changes of gamma and beta
 
 
 class ReproducedItem(Item):
     kind: Literal["reproduced"]
-    network: Name  # is measured on its own `data`
+    network: Name  # measured on its own `data`
     file: File = "manifest.json"
     key: str = "metrics.val_acc"
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.02
@@ -140,8 +140,8 @@ class ReproducedItem(Item):
 class PredictionsItem(ScaledItem):
     kind: Literal["predictions"]
     file: File = "predictions.csv"
-    network: Name  # whose hidden images it is about; told by file name
-    agreement: Annotated[float, Field(ge=0, le=1)] = 0.0  # least share that equals what that network really answers
+    network: Name  # whose hidden images are predicted; matched by file name
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.0  # minimum fraction that equals the network's answers
 
 
 class SizeItem(Item):
@@ -168,44 +168,44 @@ KINDS: dict[str, type[Item]] = {
 
 
 class Late(Strict):
-    due: Annotated[datetime, BeforeValidator(lambda due: _moment(due))]  # with its zone
-    per_day: Points  # points off for each day begun
+    due: Annotated[datetime, BeforeValidator(lambda due: _time_with_zone(due))]  # with its zone
+    per_day: Points  # points off per started day
     at_most: Points | None = None
 
 
 class Attempts(Strict):
     at_most: Annotated[int, Field(ge=1)]
-    cost: Points  # points off for each further one
+    cost: Points  # points off per further attempt
 
 
 class Rubric(Strict):
     title: str
     total: Points
     networks: dict[Name, Network] = Field(default_factory=dict)
-    given: str | None = None  # file of the backbone that everybody was given, beside the rubric
+    given: str | None = None  # file of the backbone that every student received, in the rubric's folder
     items: list[Any]
     late: Late | None = None
     attempts: Attempts | None = None
 
 
 def described(item: Any) -> str:
-    """What the item asks for, in a line for people."""
+    """The item's requirement as one readable line. outputs.requirement cuts it at the first ", " or " above "."""
     texts: Mapping[str, Any] = {
-        "files": lambda: f"there: {', '.join(item.files)}",
+        "files": lambda: f"files handed in: {', '.join(item.files)}",
         "config": lambda: f"{item.file}: {'; '.join(f'{key} {rule}' for key, rule in item.rules.items())}",
         "accuracy": lambda: f"accuracy of {item.network} on the hidden images, {_worth(item)}",
         "gain": lambda: f"accuracy of {item.network} above {item.baseline:g}, {_worth(item)}",
         "provenance": lambda: f"backbone of {item.network} from {item.parent}, {item.how}",
-        "reproduced": lambda: f"{item.key} of {item.file} within {item.tolerance:g} of what is measured",
-        "predictions": lambda: f"{item.file}: right answers, {_worth(item)}",
+        "reproduced": lambda: f"{item.key} of {item.file} within {item.tolerance:g} of the measured value",
+        "predictions": lambda: f"{item.file}: correct answers, {_worth(item)}",
         "size": lambda: f"{item.network} has at most {item.at_most:,} weights",
-        "manual": lambda: "by hand",
+        "manual": lambda: "graded by the teacher",
     }
     return str(texts[item.kind]())
 
 
 def _worth(item: ScaledItem) -> str:
     if item.bands:
-        return ", ".join(f"{points:g} points from {least:g}" for least, points in item.bands)
+        return ", ".join(f"{points:g} points from {minimum:g}" for minimum, points in item.bands)
     assert item.linear
-    return f"in a line from 0 points at {item.linear.low:g} to {item.points:g} at {item.linear.high:g}"
+    return f"linear from 0 points at {item.linear.low:g} to {item.points:g} at {item.linear.high:g}"

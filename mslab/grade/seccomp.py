@@ -1,7 +1,7 @@
-"""Calls to the kernel that work on a submission does not need, refused by a filter that cannot be taken off again.
+"""Refuse system calls that measuring a submission does not need, by a filter that cannot be removed.
 
-The rest of the sandbox asks for what is allowed; this lists what is not: programs, other processes, sockets, what
-Landlock does not look at. https://docs.kernel.org/userspace-api/seccomp_filter.html
+The rest of the sandbox lists allowed access; this lists refused calls: programs, other processes, sockets, and file
+operations that Landlock does not check. https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import platform
 import struct
 from typing import Any
 
-# calls by name: number on x86_64, on aarch64 (None: it has none)
+# call: number on x86_64, number on aarch64 (None: it does not exist)
 REFUSED = {
     # other programs, other processes
     "fork": (57, None),
@@ -37,11 +37,11 @@ REFUSED = {
     "setrlimit": (160, 164),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
-    # sockets; io_uring would open them behind this filter's back
+    # sockets; io_uring could open them without passing this filter
     "socket": (41, 198),
     "socketpair": (53, 199),
     "io_uring_setup": (425, 425),
-    # what Landlock does not look at: mode, owner, times, attributes of files
+    # not checked by Landlock: mode, owner, times, attributes of files
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),
@@ -62,14 +62,14 @@ REFUSED = {
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
     "removexattrat": (466, 466),
-    # memory shared with other processes, or hidden
+    # memory shared with other processes or hidden
     "shmget": (29, 194),
     "semget": (64, 190),
     "msgget": (68, 186),
     "memfd_create": (319, 279),  # memory that no limit counts
     "memfd_secret": (447, 447),
     "mq_open": (240, 180),
-    # the kernel's rarer doors
+    # rarely used interfaces of the kernel
     "unshare": (272, 97),
     "setns": (308, 268),
     "mount": (165, 40),
@@ -82,33 +82,33 @@ REFUSED = {
     "request_key": (249, 218),
     "keyctl": (250, 219),
 }
-ITSELF = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}  # allowed towards the process itself
+ONLY_SELF = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}  # allowed only on the process itself
 CLONE, CLONE3 = (56, 220), 435
-MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, the kernel's number
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # (column above, the kernel's number)
 LOAD, EQUAL, AT_LEAST, SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # instructions of the filter
 ALLOW, END, REFUSE, UNKNOWN = 0x7FFF0000, 0x80000000, 0x50000 | 1, 0x50000 | 38  # EPERM, ENOSYS
 CLONE_THREAD, PR_SET_SECCOMP = 0x10000, 22
 
 
 def refuse_calls(libc: Any) -> list[str]:
-    """A seccomp filter: no programs, no sockets, no touching of other processes. Threads are allowed."""
+    """Install a seccomp filter: no programs, no sockets, no access to other processes. Threads are allowed."""
     column, machine = MACHINES.get(platform.machine(), (0, 0))
     if not machine:
         return []
     steps = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, machine), (RETURN, 0, 0, END), (LOAD, 0, 0, 0)]
-    steps += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, REFUSE)]  # x86-64's second way to call everything
+    steps += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, REFUSE)]  # x86-64's second table of calls (x32)
     for numbers in REFUSED.values():
         if (number := numbers[column]) is not None:
             steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
-    # clone3's flags cannot be seen: the caller falls back on clone
+    # the filter cannot read clone3's flags: the caller falls back on clone
     steps += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, UNKNOWN)]
     steps += [(EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, 16), (SET, 1, 0, CLONE_THREAD)]
     steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
-    for numbers in ITSELF.values():
+    for numbers in ONLY_SELF.values():
         steps += [(EQUAL, 0, 5, numbers[column]), (LOAD, 0, 0, 16), (EQUAL, 2, 0, os.getpid()), (EQUAL, 1, 0, 0)]
         steps += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
     steps.append((RETURN, 0, 0, ALLOW))
     code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *step) for step in steps))
     program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(steps), ctypes.addressof(code)))
-    held = libc.prctl(PR_SET_SECCOMP, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) == 0
-    return ["no network", "no calls to others"] if held else []
+    installed = libc.prctl(PR_SET_SECCOMP, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) == 0
+    return ["no network", "no calls to others"] if installed else []

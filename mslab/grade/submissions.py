@@ -1,4 +1,4 @@
-"""Which submissions there are: one zip, tar or folder a student. Bytes are hashed; nothing is opened here."""
+"""Find and hash submissions: one zip, tar or folder per student. Archives are not opened here."""
 
 import hashlib
 import logging
@@ -13,15 +13,15 @@ from pathlib import Path
 from mslab.check.layout import plain_name
 from mslab.check.records import printable
 from mslab.errors import MslabError
-from mslab.grade.contents import unreadable
+from mslab.grade.contents import raise_error
 
 log = logging.getLogger("mslab")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-MOST = 8 * 2**30  # bytes of a submission that are hashed
-NAMES = 100_000  # files and folders of a submission that are hashed
-DEPTH = 100  # folders in folders
+MAX_BYTES = 8 * 2**30  # of a submission that are hashed
+MAX_NAMES = 100_000  # files and folders of a submission that are hashed
+DEPTH = 100  # levels of nested folders
 CHUNK = 1 << 20
-LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (of Unicode's confusables)
+LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (from Unicode's confusables)
     "аеорсухіјѕһԁԛԝвнкмтАВЕКМНОРСТХІЈЅαβεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧıℓ0",
     "aeopcyxijshdqwbhkmtABEKMHOPCTXIJSaveikvoptuxABEZHIKMNOPTYXilo",
 )
@@ -29,7 +29,7 @@ LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin on
 
 @dataclass
 class Submission:
-    """One student's. `problem`: why it cannot be graded, before it is opened."""
+    """One student's submission. `problem`: reason why it cannot be graded, found before it is opened."""
 
     id: str
     path: Path
@@ -38,92 +38,92 @@ class Submission:
     flags: list[str] = field(default_factory=list)
 
 
-def find(folder: str | Path) -> list[Submission]:
-    """The submissions of a folder, by id. Raises MslabError where there is none."""
+def find_submissions(folder: str | Path) -> list[Submission]:
+    """List the submissions in a folder, sorted by id. Raises MslabError if there is none."""
     folder = Path(folder)
     try:
-        every = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise MslabError(
             f"{folder} cannot be read: {error.strerror}.",
-            expected="a folder with one zip, tar or folder a student",
+            expected="a folder with one zip, tar or folder per student",
             fix="correct the path",
         ) from None
-    paths = [path for path in every if not path.name.startswith((".", "__MACOSX"))]
-    for path in sorted(set(every) - set(paths)):
-        log.info(f"note: {printable(path.name)} is hidden, and no submission")
+    paths = [path for path in entries if not path.name.startswith((".", "__MACOSX"))]
+    for path in sorted(set(entries) - set(paths)):
+        log.info(f"note: {printable(path.name)} is hidden and is not graded")
     if not paths:
         raise MslabError(
             f"{folder} has no submission.",
-            expected="one zip, tar or folder a student, named as the student is",
-            fix="put them there; mslab pack RUN makes one",
+            expected="one zip, tar or folder per student, named after the student",
+            fix="put the submissions there; mslab pack RUN makes one",
         )
-    found = [Submission(name_of(path), path, *hashed(path)) for path in paths]
+    submissions = [Submission(id_of(path), path, *hash_contents(path)) for path in paths]
     by_id: dict[str, list[Submission]] = {}
-    for each in found:
-        by_id.setdefault(each.id, []).append(each)
+    for submission in submissions:
+        by_id.setdefault(submission.id, []).append(submission)
     for same in by_id.values():
         if len(same) > 1:
-            names = ", ".join(printable(each.path.name) for each in same)
-            for each in same:
-                each.problem = f"two submissions have the id {each.id}: {names}; hand in one"
-                # so that each has a page of its own that says so
-                each.id = own_name(each, paths, set(by_id) - {each.id})
-    alike(found)
-    return sorted(found, key=lambda each: (each.id, each.path.name))
+            names = ", ".join(printable(submission.path.name) for submission in same)
+            for submission in same:
+                submission.problem = f"two submissions have the id {submission.id}: {names}; hand in one"
+                # so that each gets its own page with this problem
+                submission.id = unique_id(submission, paths, set(by_id) - {submission.id})
+    flag_lookalikes(submissions)
+    return sorted(submissions, key=lambda submission: (submission.id, submission.path.name))
 
 
-def name_of(path: Path) -> str:
-    """The id: the file's name without what says that it is an archive."""
+def id_of(path: Path) -> str:
+    """The id: the file's name without the extension of an archive."""
     lower = path.name.lower()
     end = next((end for end in ARCHIVES if lower.endswith(end) and len(lower) > len(end)), "")
     return printable(path.name[: len(path.name) - len(end)])
 
 
-def own_name(each: Submission, paths: list[Path], ids: set[str]) -> str:
-    """What a submission is called whose id another one has, too: its file's name, or one that nobody else has."""
-    name = printable(each.path.name)
-    # "anna.zip" is also the id of anna.zip.zip; a name that is no UTF-8 is written as another one may be
+def unique_id(submission: Submission, paths: list[Path], ids: set[str]) -> str:
+    """A unique id for a submission whose id is not unique: its file name, if necessary with a hash."""
+    name = printable(submission.path.name)
+    # "anna.zip" is also the id of anna.zip.zip; escaping a name that is not UTF-8 may give another file's name
     if name in ids or sum(printable(path.name) == name for path in paths) > 1:
-        return f"{name} ({hashlib.sha256(os.fsencode(each.path.name)).hexdigest()[:12]})"
+        return f"{name} ({hashlib.sha256(os.fsencode(submission.path.name)).hexdigest()[:12]})"
     return name
 
 
-def alike(found: list[Submission]) -> None:
-    """Flag ids that are one on some machines, or that look like one."""
-    seen: dict[str, list[Submission]] = {}
-    for each in found:
-        looks = unicodedata.normalize("NFKC", each.id).translate(LOOK_ALIKES)
-        bare = "".join(c for c in unicodedata.normalize("NFKD", looks) if unicodedata.category(c)[0] not in "CM")
-        seen.setdefault(plain_name(bare).replace(" ", ""), []).append(each)
-    for same in seen.values():
-        for each, other in permutations(same, 2):
-            each.flags.append(f"the id looks like that of {other.id!a}")
+def flag_lookalikes(submissions: list[Submission]) -> None:
+    """Flag ids that are equal on some systems or look equal."""
+    by_look: dict[str, list[Submission]] = {}
+    for submission in submissions:
+        latin = unicodedata.normalize("NFKC", submission.id).translate(LOOK_ALIKES)
+        bare = "".join(c for c in unicodedata.normalize("NFKD", latin) if unicodedata.category(c)[0] not in "CM")
+        by_look.setdefault(plain_name(bare).replace(" ", ""), []).append(submission)
+    for same in by_look.values():
+        for submission, similar in permutations(same, 2):
+            submission.flags.append(f"the id looks like that of {similar.id!a}")
 
 
-def hashed(path: Path) -> tuple[str, str]:
-    """(sha256 of its bytes, or of a folder's names and contents; why it cannot be used or "")."""
+def hash_contents(path: Path) -> tuple[str, str]:
+    """(sha256 of the bytes, or of a folder's names and contents; reason why it cannot be used or "")."""
     digest, total, count = hashlib.sha256(), 0, 0
     try:
         kind = kind_of(path.lstat().st_mode)
         if kind not in ("file", "folder"):
-            texts = {"link": "it is a link: put what it leads to in its place", "other": "it is no file and no folder"}
+            texts = {"link": "it is a link: replace it with its target", "other": "it is neither a file nor a folder"}
             return digest.hexdigest(), texts[kind]
         for name, file in contents(path):
             digest.update(name)
             count += 1
-            if count > NAMES:
-                return digest.hexdigest(), f"it holds more than {NAMES:,} files and folders"
+            if count > MAX_NAMES:
+                return digest.hexdigest(), f"it contains more than {MAX_NAMES:,} files and folders"
             if file is None:
                 continue
-            if total + file.lstat().st_size > MOST:  # a file with holes is as large as it likes
-                return digest.hexdigest(), f"it has more than {MOST >> 30} GiB"
+            if total + file.lstat().st_size > MAX_BYTES:  # a sparse file can have any size
+                return digest.hexdigest(), f"it has more than {MAX_BYTES >> 30} GiB"
             with file.open("rb") as source:
                 while chunk := source.read(CHUNK):
                     digest.update(chunk)
                     total += len(chunk)
-                    if total > MOST:
-                        return digest.hexdigest(), f"it has more than {MOST >> 30} GiB"
+                    if total > MAX_BYTES:
+                        return digest.hexdigest(), f"it has more than {MAX_BYTES >> 30} GiB"
     except OSError as error:
         return digest.hexdigest(), f"it cannot be read: {error.strerror}"
     except RecursionError:
@@ -138,17 +138,17 @@ def kind_of(mode: int) -> str:
 
 
 def contents(path: Path) -> Iterator[tuple[bytes, Path | None]]:
-    """(kind, name and size, the file or None for what is none), in order. Links are not followed, pipes not opened."""
+    """(kind, name and size; the file, or None if it is not one), sorted. Links are not followed, pipes not opened."""
     if not path.is_dir():
         yield b"file\0", path
         return
-    for folder, names, files in os.walk(path, onerror=unreadable):
+    for folder, names, files in os.walk(path, onerror=raise_error):
         names.sort()
-        if len(Path(folder).relative_to(path).parts) > DEPTH:  # os.walk calls itself for each
+        if len(Path(folder).relative_to(path).parts) > DEPTH:  # os.walk recurses once per level
             raise RecursionError
         for name in sorted([*files, *names]):
             file = Path(folder) / name
             status = file.lstat()
             kind = kind_of(status.st_mode)
-            size = 0 if kind == "folder" else status.st_size  # a folder's is the disk's affair
+            size = 0 if kind == "folder" else status.st_size  # a folder's size depends on the file system
             yield os.fsencode(f"{kind}\0{file.relative_to(path)}\0{size}\0"), file if kind == "file" else None

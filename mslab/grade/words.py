@@ -1,13 +1,13 @@
-"""The words of grading's pages in Chinese, besides the report's. The English ones are the keys, as in the templates.
+"""Chinese texts of grading's pages, added to the report's. The keys are the English texts in the templates.
 
-What was found in a submission, and how to fix it, stays in the language in which it was written.
+Findings and fixes are not translated.
 """
 
 from mslab.report.words import CHINESE as REPORT
 
 CHINESE = REPORT | {
     "Total: {points} of {total} points": "总分：{points} / {total} 分",
-    "{open} more points are your teacher's to give; they count nothing yet.": (
+    "Your teacher has {open} more points to award; they are not counted yet.": (
         "另有 {open} 分由教师评定，目前尚未计入。"
     ),
     "Item": "项目",
@@ -22,18 +22,18 @@ CHINESE = REPORT | {
     "{points} of {most}": "{points} / {most}",
     "open, of {most}": "待定，满分 {most}",
     "Deduction": "扣分",
-    "More cannot be taken off than there is: the total is never below 0.": "总分不会低于 0。",
-    "What was found": "检查结果",
+    "Deductions never make the total negative.": "总分不会低于 0。",
+    "Findings": "检查结果",
     "Found": "发现",
     "How to fix it": "如何改进",
     "Checked": "检查内容",
-    "The submission that was graded has the sha256 {sha}.": "所评阅提交的 sha256 为 {sha}。",
+    "SHA-256 of the graded submission: {sha}.": "所评阅提交的 sha256 为 {sha}。",
     "{n} submissions": "{n} 份提交",
     "Mean {mean}, median {median}, from {lowest} to {highest}, of {total} points.": (
         "平均 {mean}，中位数 {median}，最低 {lowest}，最高 {highest}，满分 {total} 分。"
     ),
     "Nothing was graded.": "没有评阅任何提交。",
-    "Points that you give by hand are not in it yet.": "手工评定的分数尚未计入。",
+    "Points that you award yourself are not included yet.": "手工评定的分数尚未计入。",
     "Totals": "总分",
     "How the totals are distributed": "总分分布",
     "{low} to {high} points: {n}": "{low} 至 {high} 分：{n}",
@@ -45,19 +45,19 @@ CHINESE = REPORT | {
     "Items": "评分项",
     "mean": "平均",
     "of": "满分",
-    "The class as a whole": "全班混淆矩阵",
-    "Row: the true class. Column: what the networks took it for, all submissions together. Blue is right.": (
+    "Confusion matrix of the class": "全班混淆矩阵",
+    "Row: true class. Column: predicted class, summed over all submissions. Blue: correct.": (
         "行：真实类别。列：网络判断的类别，所有提交合计。蓝色为正确。"
     ),
-    "{right} of {images} answers are right ({share} %).": "{images} 个判断中 {right} 个正确（{share} %）。",
+    "{right} of {images} answers are correct ({share} %).": "{images} 个判断中 {right} 个正确（{share} %）。",
     "Pairs to look at": "可疑的相似提交",
-    "For a person to judge: pairs never cost points by themselves.": "请人工判断：相似本身从不影响得分。",
+    "Please check these pairs yourself: they never cost points automatically.": "请人工判断：相似本身从不影响得分。",
     "No two submissions are alike.": "没有相似的提交。",
     "likeness": "相似度",
     "evidence": "依据",
     "last year": "去年",
     "Submissions": "提交",
-    "In the order of their names; each opens what the student gets.": "按名称排序；点击可打开学生看到的页面。",
+    "Sorted by name; each link opens the student's page.": "按名称排序；点击可打开学生看到的页面。",
     "submission": "提交",
     "total": "总分",
     "deductions": "扣分",

@@ -1,8 +1,8 @@
-"""The program of the process that touches one submission: unpack, read, run its networks, answer, end.
+"""Program of the process that measures one submission: unpack it, read it, run its networks, answer, exit.
 
-It gets a job as a line of JSON, confines itself before it opens anything of the submission, asks for images by
-`need {"network", "size", "resize"}`, and leaves facts.json and arrays in its folder. It never sees a label.
-A student's code runs in a process apart, which this program is too: it leaves logits.npy, and nothing else counts.
+It receives a job as one line of JSON, confines itself before it opens any part of the submission, requests images by
+`need {"network", "size", "resize"}`, and writes facts.json and arrays to its folder. It never receives a label.
+A student's code runs in a separate process of this program; its only result is logits.npy.
 """
 
 import json
@@ -15,33 +15,33 @@ from mslab.grade import sandbox
 
 
 def main() -> None:
-    """Answer the one job on standard input."""
+    """Carry out the job on standard input."""
     job = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what MindSpore prints is no answer
+    os.dup2(2, 1)  # MindSpore's own output must not become part of the answer
     if job.get("core") is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {job["core"]})
     folder = Path(job["folder"])
     readable = [Path(path) for path in (job["source"], job.get("given"), *job.get("images", [])) if path]
-    held = sandbox.confine(folder, readable, sandbox.Limits(**job["sandbox"]))
-    if os.getppid() != job["parent"]:  # it ended before this process could be made to end with it
+    guards = sandbox.confine(folder, readable, sandbox.Limits(**job["sandbox"]))
+    if os.getppid() != job["parent"]:  # the parent died before PR_SET_PDEATHSIG was set
         return
-    from mslab.grade import looking  # it imports NumPy, whose threads would be there before confine()
+    from mslab.grade import looking  # it imports NumPy, which would start threads before confine()
 
     if "code_of" in job:
-        say(out, f"held {json.dumps(held)}")  # before anything of the student's can say otherwise
-        answer = looking.coded(job, folder)
-        say(out, f"failed {answer['error'][:500]}" if "error" in answer else "done")
+        send(out, f"guards {json.dumps(guards)}")  # before the student's code can write anything
+        answer = looking.run_student_code(job, folder)
+        send(out, f"failed {answer['error'][:500]}" if "error" in answer else "done")
         return
 
-    def ask(network: str, size: int, resize: int) -> str:
-        say(out, f"need {json.dumps({'network': network, 'size': size, 'resize': resize})}")
+    def request_images(network: str, size: int, resize: int) -> str:
+        send(out, f"need {json.dumps({'network': network, 'size': size, 'resize': resize})}")
         return sys.stdin.readline().rstrip("\n")
 
-    facts = looking.look(job, folder, ask) | {"sandbox": held}
-    (folder / "facts.json").write_text(looking.fitting(facts), encoding="utf-8")
-    say(out, "done")
+    facts = looking.inspect_submission(job, folder, request_images) | {"sandbox": guards}
+    (folder / "facts.json").write_text(looking.bounded_json(facts), encoding="utf-8")
+    send(out, "done")
 
 
-def say(out: IO[str], line: str) -> None:
+def send(out: IO[str], line: str) -> None:
     print(line, file=out, flush=True)

@@ -1,4 +1,4 @@
-"""A class graded by the command line, and a submission made by it: what a teacher and a student do."""
+"""Grade a class and pack a submission by the command line, as a teacher and a student do."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def table(lab, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_points_are_what_the_rubric_says(lab, parent):
+def test_points_follow_the_rubric(lab, parent):
     rows = {row["id"]: row for row in table(lab, "grades.csv")}
     assert list(rows) == ["anna", "bob", "cem"]
     accuracy = json.loads((parent / "eval.json").read_text())["accuracy"]  # of the same images
@@ -37,8 +37,8 @@ def test_points_are_what_the_rubric_says(lab, parent):
         assert row["writeup"] == "" and row["deductions"] in ("", "0")
     points = [float(rows["bob"][item]) for item in ("files", "settings", "accuracy", "backbone", "claimed", "size")]
     assert points == [3.33, 0, 0, 0, 0, 0]
-    said = (lab / "said").read_text()
-    assert "3 submissions, mean" in said and "nothing is taken off for lateness" in said
+    output = (lab / "output.txt").read_text()
+    assert "3 submissions, mean" in output and "no points are deducted for lateness" in output
     assert (lab / "out" / "moodle.csv").is_file() and (lab / "out" / "canvas.csv").is_file()
 
 
@@ -46,24 +46,24 @@ def test_copies_are_pairs_with_their_evidence_and_cost_nothing(lab):
     rows = [(row["a"], row["b"], row["kind"]) for row in table(lab, "copies.csv")]
     assert ("anna", "cem", "weights") in rows and ("anna", "cem", "history") in rows
     text = (lab / "out" / "students" / "anna" / "feedback.html").read_text()
-    assert "cem" not in text and "equal" in text  # of the backbone; nothing of another student
+    assert "cem" not in text and "equal" in text  # equal: the backbone; nothing about another student
 
 
-def test_once_more_gives_the_same_bytes_and_measures_nothing(lab, monkeypatch):
+def test_a_second_run_gives_the_same_bytes_and_measures_nothing(lab, monkeypatch):
     before = contents(lab / "out")
     monkeypatch.setattr(measuring, "measure", lambda *a: pytest.fail("it was measured again"))
     again = graded(lab, "out", "--moodle", "--canvas")
     assert again.returncode == 0 and contents(lab / "out") == before
 
 
-def test_lateness_is_taken_off_by_the_table_of_times(lab):
+def test_lateness_is_deducted_by_the_table_of_times(lab):
     (lab / "times.csv").write_text(
         "id,submitted,attempt\nanna,2026-12-02T00:00:00+08:00,1\nbob,2026-11-30T00:00:00Z,1\n"
     )
     result = graded(lab, "out", "--times", "times.csv")
     rows = {row["id"]: row for row in table(lab, "grades.csv")}
     assert result.returncode == 0 and float(rows["anna"]["deductions"]) == 5 and rows["bob"]["flags"] == ""
-    assert "the table of times does not have it" in rows["cem"]["flags"]
+    assert "not in the table of times" in rows["cem"]["flags"]
     assert "1 day late" in (lab / "out" / "students" / "anna" / "feedback.html").read_text()
     text = (lab / "times.csv").read_text().replace("2026-11-30T00:00:00Z", "late")
     (lab / "wrong.csv").write_text(text)
@@ -78,35 +78,35 @@ def test_last_years_copy_is_found(lab):
     assert result.returncode == 0 and ("cem", "anna", "yes") in rows, rows
 
 
-def test_nothing_to_grade_and_what_is_missing_on_the_command_line(lab, tmp_path):
+def test_an_empty_folder_and_missing_options(lab, tmp_path):
     (tmp_path / "empty").mkdir()
-    words = ["--rubric", lab / "rubric.yaml", "--data", lab / "hidden"]
-    result = cli("grade", tmp_path / "empty", *words, "--out", tmp_path / "out")
+    options = ["--rubric", lab / "rubric.yaml", "--data", lab / "hidden"]
+    result = cli("grade", tmp_path / "empty", *options, "--out", tmp_path / "out")
     assert result.returncode == 1 and "has no submission" in result.stderr and "fix" in result.stderr
-    assert cli("grade", *words).returncode == 2
-    assert cli("grade", tmp_path, *words, "--out", "o", "--gradescope-package", "x.zip").returncode == 2
+    assert cli("grade", *options).returncode == 2
+    assert cli("grade", tmp_path, *options, "--out", "o", "--gradescope-package", "x.zip").returncode == 2
 
 
 # --- pack ------------------------------------------------------------------------------------------------------------
 
 
-def test_pack_says_at_once_what_is_missing(lab, parent, tmp_path):
-    words = ["pack", f"three={parent}", "--out", tmp_path / "me.zip", "--rubric", lab / "rubric.yaml"]
-    result = cli(*words)
+def test_pack_reports_what_is_missing(lab, parent, tmp_path):
+    arguments = ["pack", f"three={parent}", "--out", tmp_path / "me.zip", "--rubric", lab / "rubric.yaml"]
+    result = cli(*arguments)
     assert result.returncode == 1, result
-    assert "✗ backbone (0 of 20): two cannot be read or is not there" in result.stdout
+    assert "✗ backbone (0 of 20): missing or unreadable: two" in result.stdout
     assert "1 of 3 files are there; missing or empty: two/config.yaml, report.md" in result.stdout
     assert "… accuracy: measured on images that only the teacher has (30 points)" in result.stdout
     assert "✓ size (10 of 10)" in result.stdout
-    again = cli(*words)
-    assert again.returncode == 1 and "There is " in again.stderr and "already" in again.stderr
-    words[3] = tmp_path / "public.zip"
-    result = cli(*words, "--public")
+    again = cli(*arguments)
+    assert again.returncode == 1 and "already exists" in again.stderr
+    arguments[3] = tmp_path / "public.zip"
+    result = cli(*arguments, "--public")
     assert "accuracy" not in result.stdout and "✓ settings (10 of 10)" in result.stdout
     assert cli("pack", parent, "--out", tmp_path / "x.zip", "--public").returncode == 2
 
 
-def test_equal_runs_are_equal_submissions_and_hold_what_is_asked_for(parent, tmp_path):
+def test_equal_runs_give_equal_submissions_with_the_required_files(parent, tmp_path):
     for name in ("a.zip", "b.zip"):
         handin.pack([str(parent)], tmp_path / name)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
@@ -115,10 +115,12 @@ def test_equal_runs_are_equal_submissions_and_hold_what_is_asked_for(parent, tmp
         assert archive.read("best.ckpt") == (parent / "checkpoints" / "best.ckpt").read_bytes()
 
 
-def test_pack_of_what_cannot_be_packed(parent, tmp_path):
+def test_pack_refuses_what_cannot_be_packed(parent, tmp_path):
     copy = Path(shutil.copytree(parent, tmp_path / "run"))
     result = cli("pack", parent, copy, "--out", tmp_path / "x.zip")
-    assert result.returncode == 1 and "would be there twice" in result.stderr and "nine=RUN two=RUN" in result.stderr
+    assert (
+        result.returncode == 1 and "would be in the zip twice" in result.stderr and "nine=RUN two=RUN" in result.stderr
+    )
     result = cli("pack", parent, "--out", tmp_path / "x.zip", "--add", tmp_path / "none.md")
     assert result.returncode == 1 and "There is no file" in result.stderr
     (copy / "checkpoints" / "best.ckpt").unlink()
@@ -130,28 +132,28 @@ def test_pack_of_what_cannot_be_packed(parent, tmp_path):
 # --- ids -------------------------------------------------------------------------------------------------------------
 
 
-def test_ids_that_are_one_or_look_like_one(tmp_path):
+def test_ids_that_are_equal_or_look_equal(tmp_path):
     for name in ("anna.zip", "Anna.tar.gz", "\u0430nna.zip", "bob.zip", "bob.tar"):  # the third is Cyrillic
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / ".hidden").touch()
-    found = {each.path.name: each for each in submissions.find(tmp_path)}
-    assert len(found) == 5 and all(found[name].flags for name in ("anna.zip", "Anna.tar.gz", "\u0430nna.zip"))
-    assert "hand in one" in found["bob.zip"].problem and found["bob.zip"].id == "bob.zip"
-    assert not found["anna.zip"].problem and "\\u0430nna" in found["anna.zip"].flags[-1]
+    by_name = {submission.path.name: submission for submission in submissions.find_submissions(tmp_path)}
+    assert len(by_name) == 5 and all(by_name[name].flags for name in ("anna.zip", "Anna.tar.gz", "\u0430nna.zip"))
+    assert "hand in one" in by_name["bob.zip"].problem and by_name["bob.zip"].id == "bob.zip"
+    assert not by_name["anna.zip"].problem and "\\u0430nna" in by_name["anna.zip"].flags[-1]
 
 
-def test_a_folders_hash_is_of_names_and_contents_and_follows_no_link(tmp_path):
+def test_a_folders_hash_covers_names_and_contents_and_follows_no_link(tmp_path):
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "a").write_text("1")
-    first = submissions.hashed(folder)
+    first = submissions.hash_contents(folder)
     (folder / "a").write_text("2")
-    second = submissions.hashed(folder)
+    second = submissions.hash_contents(folder)
     (folder / "a").rename(folder / "b")
-    third = submissions.hashed(folder)
+    third = submissions.hash_contents(folder)
     (folder / "link").symlink_to("/etc")
-    os.mkfifo(folder / "pipe")  # reading it would wait for ever
-    fourth = submissions.hashed(folder)
+    os.mkfifo(folder / "pipe")  # reading it would block forever
+    fourth = submissions.hash_contents(folder)
     assert len({first, second, third, fourth}) == 4 and not any(
         problem for _, problem in (first, second, third, fourth)
     )

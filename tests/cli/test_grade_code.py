@@ -1,4 +1,4 @@
-"""grade --run-code: a student's code runs in bubblewrap, and can lie about the logits of its own network alone."""
+"""grade --run-code: a student's code runs in bubblewrap and can falsify only the logits of its own network."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ items: [{id: accuracy, kind: accuracy, points: 1, network: nine, linear: {from: 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Hidden images, two rubrics of which one takes code, and anna, once among the honest and once in a class."""
+    """Hidden images, two rubrics, of which one accepts code, and anna, once among the honest and once in a class."""
     folder = tmp_path_factory.mktemp("code")
     files = lab_in(folder)
     for name in ("anna", "tries"):
@@ -38,23 +38,25 @@ def lab(tmp_path_factory):
 
 
 def test_code_is_refused_before_anything_is_opened_unless_asked_for(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(grading, "find", lambda folder: pytest.fail("submissions were looked for"))
+    monkeypatch.setattr(grading, "find_submissions", lambda folder: pytest.fail("submissions were looked for"))
     monkeypatch.setattr(grading, "hidden_sets", lambda *a: pytest.fail("images were looked for"))
     with pytest.raises(ConfigError) as caught:
         graded(lab, tmp_path / "out")
     text = str(caught.value)
     assert "networks nine" in text and "code: model.py" in text and "nothing was opened" in text
-    assert "programs of strangers run on this machine, under your account" in text and "--run-code" in caught.value.fix
-    with pytest.raises(ConfigError):  # an autograder has nobody who could say it
+    assert (
+        "strangers' programs then run on this machine, under your account" in text and "--run-code" in caught.value.fix
+    )
+    with pytest.raises(ConfigError):  # in an autograder no one can pass --run-code
         gradescope.package(lab / "rubric.yaml", lab / "hidden", tmp_path / "x.zip")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_bubblewrap_nothing_is_opened(lab, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
-    words = ["grade", lab / "honest", "--rubric", lab / "rubric.yaml", "--data", lab / "hidden", "--out", "out"]
-    result = cli(*words, "--run-code", cwd=tmp_path, env={"PATH": str(tmp_path / "empty")})
-    assert result.returncode == 1 and "bubblewrap is not here" in result.stderr, result.stderr
+    command = ["grade", lab / "honest", "--rubric", lab / "rubric.yaml", "--data", lab / "hidden", "--out", "out"]
+    result = cli(*command, "--run-code", cwd=tmp_path, env={"PATH": str(tmp_path / "empty")})
+    assert result.returncode == 1 and "bubblewrap is not installed" in result.stderr, result.stderr
     assert "apt install bubblewrap" in result.stderr and not (tmp_path / "out").exists()
     program = tmp_path / "empty" / "bwrap"
     program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
@@ -63,13 +65,13 @@ def test_without_bubblewrap_nothing_is_opened(lab, tmp_path, monkeypatch):
     with pytest.raises(DeviceError) as caught:
         graded(lab, tmp_path / "out", run_code=True)
     assert caught.value.what == "bubblewrap does not work here."
-    assert caught.value.details == [("it says", "bwrap: No permissions to create new namespace")]
+    assert caught.value.details == [("it reports", "bwrap: No permissions to create new namespace")]
     assert not (tmp_path / "out").exists()
 
 
 def test_code_is_a_file_of_the_submission(lab, tmp_path):
     (tmp_path / "rubric.yaml").write_text(ITEMS.replace("CODE", "code: ../model.py"))
-    with pytest.raises(ConfigError, match="is no path inside of a submission"):
+    with pytest.raises(ConfigError, match="is not a path inside a submission"):
         grading.grade(lab / "honest", tmp_path / "rubric.yaml", lab / "hidden", tmp_path / "out")
     result = cli("grade", "--rubric", "x", "--data", "x", "--gradescope-package", "x.zip", "--run-code", cwd=tmp_path)
     assert result.returncode == 2 and "no --run-code" in result.stderr
@@ -80,13 +82,13 @@ def test_code_is_a_file_of_the_submission(lab, tmp_path):
 
 @pytest.fixture(scope="module")
 def bwrap():
-    """For a test that runs code."""
+    """Fixture for a test that runs code."""
     need_bubblewrap()
 
 
-def test_good_code_is_graded_like_the_same_network_without_code(lab, bwrap, tmp_path, monkeypatch):
-    words = ["grade", lab / "honest", "--rubric", lab / "rubric.yaml", "--data", lab / "hidden", "--run-code"]
-    result = cli(*words, "--out", tmp_path / "code", "--seconds", "60", "--gigabytes", "2")
+def test_valid_code_is_graded_like_the_same_network_without_code(lab, bwrap, tmp_path, monkeypatch):
+    command = ["grade", lab / "honest", "--rubric", lab / "rubric.yaml", "--data", lab / "hidden", "--run-code"]
+    result = cli(*command, "--out", tmp_path / "code", "--seconds", "60", "--gigabytes", "2")
     assert result.returncode == 0, result.stderr
     before = files_of(tmp_path / "code" / "students")
     plain = graded(lab, tmp_path / "plain", rubric="plain.yaml")
@@ -97,35 +99,37 @@ def test_good_code_is_graded_like_the_same_network_without_code(lab, bwrap, tmp_
     assert files_of(tmp_path / "code" / "students") == before
 
 
-def test_guards_hold_inside_of_bubblewrap_too(lab, bwrap, tmp_path):
+def test_guards_work_inside_of_bubblewrap_too(lab, bwrap, tmp_path):
     (tmp_path / "own").mkdir()
-    code = sandbox.ALONE + textwrap.dedent("""
+    code = sandbox.PREAMBLE + textwrap.dedent("""
         import json
         from pathlib import Path
         from mslab.grade.sandbox import confine
         print(json.dumps(confine(Path("."), [])), flush=True)
     """)
     plain = [sys.executable, "-I", "-c", code, *filter(None, sys.path)]
-    held = []
-    for command in (plain, sandbox.boxed(plain, tmp_path / "own", [])):
+    guards = []
+    for command in (plain, sandbox.bubblewrap_command(plain, tmp_path / "own", [])):
         with sandbox.Child(command, tmp_path / "own", Limits(seconds=20)) as child:
-            held += list(child.lines())
+            guards += list(child.lines())
         assert child.process.returncode == 0, child.errors
-    assert held[0] == held[1]
+    assert guards[0] == guards[1]
 
 
-def test_bubblewrap_alone_holds_what_is_others(lab, bwrap, tmp_path, monkeypatch):
+def test_bubblewrap_alone_protects_others(lab, bwrap, tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET", "of the teacher")
     (tmp_path / "own").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as listening, socket_at(lab / "socket"):
         code = TRIES.replace("@LAB@", repr(str(lab))).replace("@PORT@", str(listening.getsockname()[1]))
         code = code.replace("if done:", "print(*done, sep=', ', flush=True)\nif done:").replace("-1, 9", "99999, 9")
-        command = sandbox.boxed([sys.executable, "-I", "-c", code], tmp_path / "own", [lab / "class" / "tries"])
+        command = sandbox.bubblewrap_command(
+            [sys.executable, "-I", "-c", code], tmp_path / "own", [lab / "class" / "tries"]
+        )
         command[1:1] = ["--setenv", "SECRET", "x"]  # --clearenv follows
         with sandbox.Child(command, tmp_path / "own", Limits(seconds=20)) as child:
             lines = list(child.lines())
     done = set(lines[0].split(", "))
-    # of its own namespace: bubblewrap's first process is the parent there, and it takes no signal from inside
+    # inside its own namespace: there bubblewrap's first process is the parent, and it ignores signals from inside
     assert done <= {"beside", "fork", "program", "processes", "udp", "kill parent", "environment of parent",
                     "memory of parent", "kill all"}, child.errors  # fmt: skip
 
@@ -137,15 +141,15 @@ def test_a_grader_that_is_killed_leaves_no_code_running(lab, bwrap, tmp_path):
     (tmp_path / "class" / "sleeps" / "model.py").write_text("import time; open('begun', 'w').close(); time.sleep(600)")
     command = [*PROGRAM, "grade", "class", "--rubric", "rubric.yaml", "--run-code", "--data", lab / "hidden"]
     command += ["--out", "out"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    own = os.environ | {"TMPDIR": str(tmp_path / "tmp")}  # where its workers have their folders
-    with subprocess.Popen(command, cwd=tmp_path, env=own, **quiet) as grader:
+    no_output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}  # its workers' folders are there
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **no_output) as grader:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("tmp/*/*/begun")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        begun = processes(str(tmp_path / "class"), "--unshare-all")
+        running = processes(str(tmp_path / "class"), "--unshare-all")
         grader.kill()
     deadline = time.monotonic() + 10
     while processes(str(tmp_path / "class")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert begun and not processes(str(tmp_path / "class"))
+    assert running and not processes(str(tmp_path / "class"))

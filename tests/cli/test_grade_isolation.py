@@ -1,4 +1,4 @@
-"""grade: what a process that touches a submission can do, which is nothing. Every child here is a real one."""
+"""grade: a process that opens a submission can do no harm. Every child here is a real process."""
 
 import contextlib
 import json
@@ -25,22 +25,22 @@ MIB = 1 << 20
 
 
 def script(code: str) -> list[str]:
-    """A child's program: it can import mslab, and `held = confine(folder, readable)` is its to call."""
+    """A child's program: it can import mslab and calls `guards = confine(folder, readable)` itself."""
     head = (
-        sandbox.ALONE
+        sandbox.PREAMBLE
         + "import os, json, time\nfrom pathlib import Path\nfrom mslab.grade.sandbox import Limits, confine\n"
     )
     return [sys.executable, "-I", "-c", head + textwrap.dedent(code), *filter(None, sys.path)]
 
 
-def ran(code: str, folder: Path, limits: Limits | None = None, confined: bool = True) -> tuple[list[str], str]:
-    """(lines that the program says, why it ended)."""
+def run_child(code: str, folder: Path, limits: Limits | None = None, confined: bool = True) -> tuple[list[str], str]:
+    """(lines that the program prints, reason why it ended)."""
     folder.mkdir(exist_ok=True)
     limits = limits or Limits(seconds=20)
-    head = f"held = confine(Path({str(folder)!r}), READABLE, Limits(**{vars(limits)}))\n" if confined else ""
+    head = f"guards = confine(Path({str(folder)!r}), READABLE, Limits(**{vars(limits)}))\n" if confined else ""
     with Child(script("READABLE = []\n" + head + textwrap.dedent(code)), folder, limits) as child:
         lines = list(child.lines())
-        return lines, child.why()
+        return lines, child.no_answer_reason()
 
 
 ATTEMPTS = """
@@ -100,13 +100,13 @@ attempts = {
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """For a test that needs every guard; a container may refuse some to whom runs in it. Whether it gives namespaces.
+    """For a test that needs every guard; a container may not allow some. Returns whether namespaces work.
 
-    Attempts that a missing guard lets through would do harm: where confine() leaves out one that works here, nothing
+    Attempts that a missing guard lets through would do harm: if confine() leaves out a guard that works here, nothing
     is attempted.
     """
-    lines, _ = ran("print(json.dumps(held))", tmp_path_factory.mktemp("guarded"))
-    held = json.loads(lines[0])
+    lines, _ = run_child("print(json.dumps(guards))", tmp_path_factory.mktemp("guarded"))
+    guards = json.loads(lines[0])
     code = """
     import ctypes
     from mslab.grade import sandbox
@@ -115,11 +115,11 @@ def guarded(tmp_path_factory):
     works = [namespaces, sandbox.own_files_only(libc, Path("."), []), *sandbox.refuse_calls(libc)]
     print(json.dumps([namespaces, works]))
     """
-    namespaces, works = json.loads(ran(code, tmp_path_factory.mktemp("works"), confined=False)[0][0])
+    namespaces, works = json.loads(run_child(code, tmp_path_factory.mktemp("works"), confined=False)[0][0])
     works += ["limits", "no new rights", "ends with its parent"]  # in any Linux
-    assert {guard for guard in works if guard} <= {*held}, "confine() leaves out guards that work here"
-    if lacking := sandbox.lacking(held):
-        pytest.skip(lacking)
+    assert {guard for guard in works if guard} <= {*guards}, "confine() leaves out guards that work here"
+    if missing := sandbox.missing_guards(guards):
+        pytest.skip(missing)
     return bool(namespaces)
 
 
@@ -130,7 +130,7 @@ PROMISED = {"own file", "read submission", "read images", "thread", "own limits"
 def test_a_confined_child_reaches_nothing_but_its_folder(tmp_path, guarded):
     for name, file in (("submission", "a.txt"), ("images", "a.npy"), ("hidden", "a.png"), ("other", "a.txt")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / file).write_text("as it was")
+        (tmp_path / name / file).write_text("unchanged")
     listening, plain = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
     with listening, plain:
         os.chdir(tmp_path), plain.bind("socket"), plain.listen()
@@ -148,47 +148,47 @@ def test_a_confined_child_reaches_nothing_but_its_folder(tmp_path, guarded):
         attempt("own limits", lambda: __import__("resource").setrlimit(4, (0, 0)))
         print(json.dumps([os.readlink(f"/proc/self/ns/{{name}}") for name in ("net", "ipc", "user")]))
         print(json.dumps(dict(line.split(":\\t") for line in Path("/proc/self/status").read_text().splitlines())))
-        print(json.dumps(held))
+        print(json.dumps(guards))
         """
         head = f"READABLE = [Path({str(tmp_path)!r}) / name for name in ('submission', 'images')]\n"
-        head += f"held = confine(Path({str(tmp_path / 'own')!r}), READABLE)\n"
+        head += f"guards = confine(Path({str(tmp_path / 'own')!r}), READABLE)\n"
         (tmp_path / "own").mkdir()
         with Child(script(head + textwrap.dedent(code)), tmp_path / "own", Limits(seconds=30)) as child:
             lines = [json.loads(line) for line in child.lines() if line]
-        assert child.why() == "it ended with exit code 0 and without an answer", child.errors
-    *answers, places, status, held = lines
-    assert held == list(sandbox.GUARDS) and sandbox.lacking(held) == ""
+        assert child.no_answer_reason() == "it ended with exit code 0 and without an answer", child.errors
+    *answers, namespaces, status, guards = lines
+    assert guards == list(sandbox.GUARDS) and sandbox.missing_guards(guards) == ""
     own = [str(Path(f"/proc/self/ns/{name}").readlink()) for name in ("net", "ipc", "user")]
-    assert [ours != its for ours, its in zip(own, places, strict=True)] == [guarded] * 3
+    assert [ours != its for ours, its in zip(own, namespaces, strict=True)] == [guarded] * 3
     rights = {name: int(status[name], 16) for name in ("CapEff", "CapPrm", "NoNewPrivs", "Seccomp")}
     assert rights == {"CapEff": 0, "CapPrm": 0, "NoNewPrivs": 1, "Seccomp": 2}
-    done = {name for name, what in answers if what == "done"}
+    done = {name for name, result in answers if result == "done"}
     assert done == PROMISED, dict(answers)
     refusals = {"Permission denied", "Operation not permitted", "Invalid cross-device link"}
-    assert {what for _, what in answers} - {"done"} <= refusals, dict(answers)
+    assert {result for _, result in answers} - {"done"} <= refusals, dict(answers)
     for name, file in (("submission", "a.txt"), ("images", "a.npy"), ("hidden", "a.png"), ("other", "a.txt")):
         assert [path.name for path in (tmp_path / name).iterdir()] == [file]
-        assert (tmp_path / name / file).read_text() == "as it was"
+        assert (tmp_path / name / file).read_text() == "unchanged"
     assert not Path("/tmp/mslab-escape").exists() and not (Path.home() / "mslab-escape").exists()
 
 
 @linux
-def test_each_guard_holds_without_the_others(tmp_path):
+def test_each_guard_works_without_the_others(tmp_path):
     (tmp_path / "secret").write_text("x")
     head = "import ctypes, socket\nfrom mslab.grade import sandbox\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-    tries = f"""
-    def tell(action):
+    attempts = f"""
+    def report(action):
         try:
             print(action() or "done", flush=True)
         except OSError as error:
             print(error.strerror, flush=True)
-    tell(lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9)) and None)
-    tell(lambda: socket.socket().bind(("127.0.0.1", 0)))
-    tell(lambda: Path({str(tmp_path / "secret")!r}).read_text() and None)
-    tell(lambda: os.kill(os.getppid(), 0))
-    tell(lambda: os.execv("/bin/echo", ["echo", "done"]))
+    report(lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9)) and None)
+    report(lambda: socket.socket().bind(("127.0.0.1", 0)))
+    report(lambda: Path({str(tmp_path / "secret")!r}).read_text() and None)
+    report(lambda: os.kill(os.getppid(), 0))
+    report(lambda: os.execv("/bin/echo", ["echo", "done"]))
     """
-    seen = {}
+    results = {}
     for name, call in {
         "none": "None",
         "namespaces": "sandbox.leave_namespaces(libc)",
@@ -196,15 +196,15 @@ def test_each_guard_holds_without_the_others(tmp_path):
         "seccomp": "sandbox.no_new_rights(libc) and sandbox.refuse_calls(libc)",
     }.items():
         first = f"{head}print(bool({call}), flush=True)\n"
-        lines, _ = ran(first + textwrap.dedent(tries), tmp_path / "own", confined=False)
-        held, *seen[name] = lines
-        if name != "none" and held == "False":
+        lines, _ = run_child(first + textwrap.dedent(attempts), tmp_path / "own", confined=False)
+        works, *results[name] = lines
+        if name != "none" and works == "False":
             pytest.skip(f"this machine does not let a process of this account use {name}")
     refused = "Operation not permitted"
-    assert seen["none"] == ["done"] * 5
-    assert seen["namespaces"][0] == "Network is unreachable" and seen["namespaces"][2:] == ["done"] * 3
-    assert seen["landlock"] == ["done", "Permission denied", "Permission denied", refused, "Permission denied"]
-    assert seen["seccomp"] == [refused, refused, "done", refused, refused]
+    assert results["none"] == ["done"] * 5
+    assert results["namespaces"][0] == "Network is unreachable" and results["namespaces"][2:] == ["done"] * 3
+    assert results["landlock"] == ["done", "Permission denied", "Permission denied", refused, "Permission denied"]
+    assert results["seccomp"] == [refused, refused, "done", refused, refused]
 
 
 @linux
@@ -217,75 +217,75 @@ def test_confining_comes_before_any_thread(tmp_path):
     except RuntimeError as error:
         print(error)
     """
-    assert ran(code, tmp_path / "own", confined=False)[0] == [
-        "confine() has to come first, before anything starts a thread"
+    assert run_child(code, tmp_path / "own", confined=False)[0] == [
+        "confine() must be called before any thread is started"
     ]
 
 
-def test_missing_guards_are_said_with_what_that_means():
-    text = sandbox.lacking(["limits", "no network"])
+def test_missing_guards_are_reported_with_their_consequences():
+    text = sandbox.missing_guards(["limits", "no network"])
     assert "no guard 'own files only': files of this account could be read and written; " in text
-    assert "no network" not in text and sandbox.lacking(list(sandbox.GUARDS)) == ""
+    assert "no network" not in text and sandbox.missing_guards(list(sandbox.GUARDS)) == ""
 
 
 @linux
 @pytest.mark.parametrize(
     ("code", "limits", "reason"),
     [
-        ("time.sleep(60)", Limits(seconds=0.5), "it was ended after 0.5 s"),
-        ("while True: pass", Limits(seconds=1), "it took more than 1 s of computing time|it was ended after 1 s"),
-        ("x = b'x' * (300 << 20); time.sleep(60)", Limits(20, 200 * MIB), "it took more than 0.2 GiB of memory"),
+        ("time.sleep(60)", Limits(seconds=0.5), "it was stopped after 0.5 s"),
+        ("while True: pass", Limits(seconds=1), "it used more than 1 s of computing time|it was stopped after 1 s"),
+        ("x = b'x' * (300 << 20); time.sleep(60)", Limits(20, 200 * MIB), "it used more than 0.2 GiB of memory"),
         ("for n in range(9): Path(f'{n}').write_bytes(bytes(1 << 20))\ntime.sleep(60)",
-         Limits(20, disk=8 * MIB), "it took more than 0.0 GiB of disk"),
+         Limits(20, disk=8 * MIB), "it used more than 0.0 GiB of disk"),
         ("import threading\nfor n in range(40): threading.Thread(target=time.sleep, args=(60,)).start()",
          Limits(20, threads=30), "it started more than 30 threads"),
-        ("os.abort()", Limits(), "it ended by signal 6"),
-        ("import ctypes; ctypes.string_at(0)", Limits(), "it ended by signal 11"),
-        ("os.kill(os.getpid(), 9)", Limits(), r"it was ended from outside \(signal 9\)"),
+        ("os.abort()", Limits(), "it ended with signal 6"),
+        ("import ctypes; ctypes.string_at(0)", Limits(), "it ended with signal 11"),
+        ("os.kill(os.getpid(), 9)", Limits(), r"it was killed from outside \(signal 9\)"),
         ("sys.exit(3)", Limits(), "it ended with exit code 3 and without an answer"),
-        ("print('x' * 10_000); time.sleep(60)", Limits(20), "a line without end"),
-        ("print('x' * 10_000, end='', flush=True); time.sleep(60)", Limits(20), "a line without end"),
+        ("print('x' * 10_000); time.sleep(60)", Limits(20), "a line is unterminated or too long"),
+        ("print('x' * 10_000, end='', flush=True); time.sleep(60)", Limits(20), "a line is unterminated or too long"),
     ],
 )  # fmt: skip
-def test_an_end_has_a_plain_reason(tmp_path, code, limits, reason):
+def test_every_exit_has_a_plain_reason(tmp_path, code, limits, reason):
     start = time.monotonic()
-    # the parent's own watch: the program has not limited itself
-    _, why = ran(code, tmp_path / "own", limits, confined=False)
-    assert re.search(reason, why), why
+    # limits enforced by the parent: the program has not limited itself
+    _, reported = run_child(code, tmp_path / "own", limits, confined=False)
+    assert re.search(reason, reported), reported
     assert time.monotonic() - start < 15
 
 
 @linux
-def test_limits_hold_from_within(tmp_path):
+def test_limits_work_from_within(tmp_path):
     code = """
-    def tell(action):
+    def report(action):
         try:
             print(action() or "done", flush=True)
         except (OSError, MemoryError) as error:
             print(getattr(error, "strerror", "") or type(error).__name__, flush=True)
-    tell(lambda: bytearray(600 << 20) and None)
-    tell(lambda: Path("large").write_bytes(bytes(9 << 20)) and None)
-    tell(lambda: [open("/dev/null") for n in range(80)] and None)
+    report(lambda: bytearray(600 << 20) and None)
+    report(lambda: Path("large").write_bytes(bytes(9 << 20)) and None)
+    report(lambda: [open("/dev/null") for n in range(80)] and None)
     while True:
         pass
     """
     limits = Limits(seconds=1, memory=500 * MIB, disk=8 * MIB, files=64)
     folder = tmp_path / "own"
     folder.mkdir()
-    head = f"held = confine(Path({str(folder)!r}), [], Limits(**{vars(limits)}))\n"
+    head = f"guards = confine(Path({str(folder)!r}), [], Limits(**{vars(limits)}))\n"
     with Child(script(head + textwrap.dedent(code)), folder, Limits(seconds=20)) as child:
         lines = list(child.lines())
     assert lines == ["MemoryError", "File too large", "Too many open files"], child.errors
     assert child.process.returncode == -signal.SIGXCPU  # the hard limit of computing time
-    assert child.why() == "it took more than 20 s of computing time"
+    assert child.no_answer_reason() == "it used more than 20 s of computing time"
 
 
 PARENT = """
 import os
 from pathlib import Path
-from mslab.grade.sandbox import ALONE, Child, Limits
-code = ALONE + "from pathlib import Path; from mslab.grade.sandbox import confine; import time; "
-code += "held = confine(Path('.'), []); print('here', flush=True); time.sleep(60)"
+from mslab.grade.sandbox import PREAMBLE, Child, Limits
+code = PREAMBLE + "from pathlib import Path; from mslab.grade.sandbox import confine; import time; "
+code += "guards = confine(Path('.'), []); print('here', flush=True); time.sleep(60)"
 with Child([sys.executable, "-I", "-c", code, *sys.path], Path(os.getcwd()), Limits()) as child:
     for line in child.lines():
         print(child.process.pid, flush=True)
@@ -293,14 +293,14 @@ with Child([sys.executable, "-I", "-c", code, *sys.path], Path(os.getcwd()), Lim
 
 
 @linux
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_parent_that_is_ended_leaves_no_child(tmp_path, how):
-    command = [sys.executable, "-c", sandbox.ALONE + PARENT, *filter(None, sys.path)]
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_parent_that_is_killed_leaves_no_child(tmp_path, kind):
+    command = [sys.executable, "-c", sandbox.PREAMBLE + PARENT, *filter(None, sys.path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as parent:
         child = int(parent.stdout.readline())
         assert alive(child)
-        parent.send_signal(how)
+        parent.send_signal(kind)
         parent.wait(20)
     deadline = time.monotonic() + 10
     while alive(child) and time.monotonic() < deadline:
@@ -309,7 +309,7 @@ def test_a_parent_that_is_ended_leaves_no_child(tmp_path, how):
 
 
 def alive(process: int) -> bool:
-    """Whether it runs: one that nobody has fetched yet does not."""
+    """Whether the process is running; a zombie is not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     return False

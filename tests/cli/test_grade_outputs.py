@@ -1,4 +1,4 @@
-"""The zip for Gradescope's autograder, and its script: what is in it, and what comes of a submission."""
+"""The zip for Gradescope's autograder and its script: contents, and results for a submission."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ items:
   - {id: accuracy, kind: accuracy, points: 8.0, network: three, bands: [[0.1, 4.0], [0.9, 8.0]]}
 late: {due: "2018-07-31T23:00:00-07:00", per_day: 1.0}
 """
-METADATA = {  # of "Submission Metadata", cut
+METADATA = {  # from "Submission Metadata", shortened
     "id": 123456,
     "created_at": "2018-07-01T14:22:32.365935-07:00",
     "assignment": {"due_date": "2018-07-31T23:00:00.000000-07:00", "title": "Programming Assignment 1"},
@@ -53,13 +53,13 @@ def autograder(zipped, tmp_path):
     return root
 
 
-def run_it(root: Path, program: Path, **more) -> subprocess.CompletedProcess:
+def run_autograder(root: Path, program: Path, **more) -> subprocess.CompletedProcess:
     environment = os.environ | {"MSLAB_AUTOGRADER": str(root), "MSLAB": str(program)} | more
     command = ["bash", root / "source" / "run_autograder"]
     return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300)
 
 
-def test_the_zip_has_what_gradescope_asks_for_and_all_that_it_needs(zipped, squares):
+def test_the_zip_has_everything_that_gradescope_requires(zipped, squares):
     with zipfile.ZipFile(zipped) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         assert archive.testzip() is None and list(entries) == sorted(entries)
@@ -87,12 +87,12 @@ def test_the_zip_of_equal_input_has_equal_bytes(zipped, squares, tmp_path):
 
 def test_nothing_outside_the_data_goes_into_the_zip(squares, tmp_path):
     (tmp_path / "rubric.yaml").write_text(LAB.replace("data: val", "data: ../three/val"))
-    with pytest.raises(ConfigError, match="leads out of its folder"):
+    with pytest.raises(ConfigError, match="is outside its folder"):
         gradescope.package(tmp_path / "rubric.yaml", squares / "three", tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
 
 
-def test_without_the_projects_folder_it_says_so(squares, tmp_path, monkeypatch):
+def test_without_the_project_folder_it_is_an_error(squares, tmp_path, monkeypatch):
     (tmp_path / "rubric.yaml").write_text(LAB)
     monkeypatch.setattr(gradescope.mslab, "__file__", str(tmp_path / "site-packages" / "mslab" / "__init__.py"))
     with pytest.raises(MslabError, match="no pyproject") as caught:
@@ -101,10 +101,10 @@ def test_without_the_projects_folder_it_says_so(squares, tmp_path, monkeypatch):
 
 
 FAKE = """#!/bin/sh
-echo "$@" >"$SEEN"
-cp -RP "$2" "$SEEN.in"
+echo "$@" >"$RECORD"
+cp -RP "$2" "$RECORD.in"
 while [ "$#" -gt 0 ]; do
-    case $1 in --times) cp "$2" "$SEEN.times" ;; --out) mkdir -p "$2/students/submission"; out=$2 ;; esac
+    case $1 in --times) cp "$2" "$RECORD.times" ;; --out) mkdir -p "$2/students/submission"; out=$2 ;; esac
     shift
 done
 echo '{"score": 1}' >"$out/students/submission/results.json"
@@ -112,7 +112,7 @@ echo '{"score": 1}' >"$out/students/submission/results.json"
 
 
 @pytest.mark.parametrize("handed_in", ["folder", "archive", "nothing"])
-def test_run_autograder_with_a_stand_in_for_the_command(autograder, tmp_path, handed_in):
+def test_run_autograder_with_a_fake_command(autograder, tmp_path, handed_in):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     (tmp_path / "bin" / "mslab").write_text(FAKE)
@@ -122,36 +122,36 @@ def test_run_autograder_with_a_stand_in_for_the_command(autograder, tmp_path, ha
         (autograder / "submission" / "link").symlink_to("/etc/passwd")
     elif handed_in == "archive":
         (autograder / "submission" / "My Lab.TAR.GZ").write_bytes(b"not opened here")
-    done = run_it(autograder, tmp_path / "bin" / "mslab", SEEN=str(tmp_path / "seen"))
+    done = run_autograder(autograder, tmp_path / "bin" / "mslab", RECORD=str(tmp_path / "record"))
     assert done.returncode == 0, done.stderr
     assert json.loads((autograder / "results" / "results.json").read_text()) == {"score": 1}
-    words = (tmp_path / "seen").read_text().split()
-    assert words[0] == "grade" and words[2:6] == [
+    arguments = (tmp_path / "record").read_text().split()
+    assert arguments[0] == "grade" and arguments[2:6] == [
         "--rubric", str(autograder / "source" / "rubric.yaml"), "--data", str(autograder / "source" / "data")
     ]  # fmt: skip
-    inside = {str(path.relative_to(tmp_path / "seen.in")) for path in (tmp_path / "seen.in").rglob("*")}
+    inside = {str(path.relative_to(tmp_path / "record.in")) for path in (tmp_path / "record.in").rglob("*")}
     if handed_in == "archive":
         assert inside == {"submission.tar.gz"}
     else:
         assert inside == {"submission"} | ({"submission/config.yaml", "submission/link"} if "f" in handed_in else set())
-        assert (tmp_path / "seen.in" / "submission" / "link").is_symlink() == (handed_in == "folder")
-    with (tmp_path / "seen.times").open(newline="") as file:
+        assert (tmp_path / "record.in" / "submission" / "link").is_symlink() == (handed_in == "folder")
+    with (tmp_path / "record.times").open(newline="") as file:
         times = list(csv.reader(file))
     assert times == [["id", "submitted", "attempt"], ["submission", METADATA["created_at"], "2"]]
 
 
-def test_run_autograder_fails_where_the_command_does(autograder, tmp_path):
+def test_run_autograder_fails_if_the_command_fails(autograder, tmp_path):
     (tmp_path / "python").symlink_to(sys.executable)
     (tmp_path / "mslab").symlink_to("/bin/false")
-    done = run_it(autograder, tmp_path / "mslab")
-    assert done.returncode != 0 and not (autograder / "results").exists()  # Gradescope tells the teacher
+    done = run_autograder(autograder, tmp_path / "mslab")
+    assert done.returncode != 0 and not (autograder / "results").exists()  # Gradescope reports it to the teacher
 
 
 def test_run_autograder(autograder, parent):
     for name in ("config.yaml", "checkpoints/best.ckpt"):
         (autograder / "submission" / name).parent.mkdir(exist_ok=True)
         (autograder / "submission" / name).write_bytes((parent / name).read_bytes())
-    done = run_it(autograder, Path(*PROGRAM))
+    done = run_autograder(autograder, Path(*PROGRAM))
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((autograder / "results" / "results.json").read_text())
     fits(content, TOP)

@@ -1,13 +1,13 @@
-"""grade, as a teacher calls it, on a class of one honest student and many who attack: nobody gains, nothing breaks.
+"""grade, as a teacher runs it, on a class of one honest student and many attackers: no one gains, nothing breaks.
 
-Here attacks one of every kind; in tests/slow all of them do.
+Here one attack of every kind; tests/slow has all of them.
 """
 
 import sys
 
 import pytest
 from attacks import SAMPLE, name_of
-from siege import Holds, besieged, gains_nothing
+from siege import Guarantees, attacked_class, gains_nothing
 
 from mslab.grade import grading, measuring, submissions
 from mslab.grade.loading import load_rubric
@@ -18,30 +18,32 @@ FILES_ALONE = "title: x\ntotal: 1\nitems: [{id: a, kind: files, points: 1, files
 
 
 @linux
-class TestASampleOfAttackers(Holds):
+class TestASampleOfAttackers(Guarantees):
     @pytest.fixture(scope="class")
     def graded(self, once, squares, parent):
-        return besieged(once, "sampled-attackers", SAMPLE, squares, parent)
+        return attacked_class(once, "sampled-attackers", SAMPLE, squares, parent)
 
     @pytest.mark.parametrize("attack", SAMPLE, ids=name_of)
-    def test_an_attack_gains_nothing_and_its_student_is_told_why(self, graded, attack):
+    def test_an_attack_gains_nothing_and_its_student_gets_the_reason(self, graded, attack):
         gains_nothing(graded, attack)
 
 
-def test_a_submission_on_which_measuring_fails_does_not_stop_the_class(tmp_path, monkeypatch):
+def test_a_submission_that_makes_measuring_fail_does_not_stop_the_class(tmp_path, monkeypatch):
     (tmp_path / "class").mkdir()
     for name in ("anna", "bob"):
         (tmp_path / "class" / f"{name}.zip").write_bytes(name.encode())
     (tmp_path / "rubric.yaml").write_text(FILES_ALONE)
-    rubric, found = load_rubric(tmp_path / "rubric.yaml"), submissions.find(tmp_path / "class")
+    rubric, found_submissions = load_rubric(tmp_path / "rubric.yaml"), submissions.find_submissions(tmp_path / "class")
 
-    def failing(job, *more):
+    def failing(job, *rest):
         if "anna" in job["source"]:
             raise RuntimeError("of MindSpore")
-        return Measurement(measuring.dead("").facts | {"problems": [], "files": {"a": 1}})
+        return Measurement(measuring.no_answer("").facts | {"problems": [], "files": {"a": 1}})
 
     monkeypatch.setattr(measuring, "measure", failing)
-    facts = grading.measure_all(found, [], rubric, None, {}, tmp_path / "cache", grading.GradeOptions())
-    anna, bob = (grading.graded_of(each, facts[each.path], rubric, {}, {}) for each in found)
-    assert bob.points == 1 and anna.points == 0 and "gave no answer" in anna.flags[0]
+    facts = grading.measure_all(found_submissions, [], rubric, None, {}, tmp_path / "cache", grading.GradeOptions())
+    anna, bob = (
+        grading.graded_of(submission, facts[submission.path], rubric, {}, {}) for submission in found_submissions
+    )
+    assert bob.points == 1 and anna.points == 0 and "returned no answer" in anna.flags[0]
     assert anna.outcomes["a"].said == "the submission could not be read: measuring it failed (RuntimeError)"

@@ -21,7 +21,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the guards are Linux
 def alone(call: str) -> bool:
     """Whether a process of this account may take this one guard on here; a container may refuse it."""
     code = f"import ctypes\nfrom mslab.grade import sandbox\nprint(bool(sandbox.{call}(ctypes.CDLL(None))))"
-    words = [sys.executable, "-I", "-c", sandbox.ALONE + code, *filter(None, sys.path)]
+    words = [sys.executable, "-I", "-c", sandbox.PREAMBLE + code, *filter(None, sys.path)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
@@ -58,7 +58,7 @@ def test_a_worker_has_no_network_and_no_way_to_rights_when_it_opens_a_submission
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with Child(measuring.program(), tmp_path / "own", Limits(seconds=30)) as child:
-            child.tell(json.dumps(job))
+            child.send(json.dumps(job))
             pipe = opened(tmp_path / "submission.zip", child)
             seen, ports = status(child.process.pid), listening(child.process.pid)
             os.close(pipe)

@@ -1,4 +1,4 @@
-"""grade --run-code on a class that attacks, and every way in which code ends."""
+"""grade --run-code on a class with attackers, and every way in which code can end."""
 
 import copy
 import shutil
@@ -15,43 +15,43 @@ from mslab.grade import answers, measuring, sandbox
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
 
-# id: (model.py, what the student is told; "" where the network is graded like anybody's)
+# id: (model.py, message for the student; "" if the network is graded like any other)
 IN_CLASS = {
     "leaves": ("import sys; sys.exit(0)", "model.py: it ended with exit code 0 and without an answer"),
     "raises": (GOOD + "raise ValueError('my fault\\n and more')", "model.py: ValueError: my fault"),
-    "says": (FIND + "tell('failed \\x1b[2Jnot <b>me</b>\\n'); time.sleep(60)", "not <b>me</b>"),
+    "says": (FIND + "shout('failed \\x1b[2Jnot <b>me</b>\\n'); time.sleep(60)", "not <b>me</b>"),
     "prints": (GOOD + "print('done'); import os; os.write(1, b'x' * 100_000)", ""),
     "lies": (GOOD + "from pathlib import Path\nfor n in ('facts.json', 'logits.npy', 'two.logits.npy'): "
              "Path(n).write_text('{\"schema\": 1}')\n", ""),
     "tries": (TRIES + GOOD, ""),
 }  # fmt: skip
-ALONE = {
-    "loops": (GOOD + "while True: pass", "model.py: it was ended after 5 s|model.py: it took more than 5 s of"),
-    "sleeps": (GOOD + "import time; time.sleep(600)", "model.py: it was ended after 5 s"),
+SINGLE = {
+    "loops": (GOOD + "while True: pass", "model.py: it was stopped after 5 s|model.py: it used more than 5 s of"),
+    "sleeps": (GOOD + "import time; time.sleep(600)", "model.py: it was stopped after 5 s"),
     "vanishes": ("import os; os._exit(0)", "model.py: it ended with exit code 0 and without an answer"),
-    "aborts": ("import os; os.abort()", "model.py: it ended by signal 6"),
-    "eats": (GOOD + "x = b'x' * (3 << 30)", "takes more memory than a submission may|more than 2.0 GiB of memory"),
+    "aborts": ("import os; os.abort()", "model.py: it ended with signal 6"),
+    "eats": (GOOD + "x = b'x' * (3 << 30)", "takes more memory than a submission may use|more than 2.0 GiB of memory"),
     "shares": (GOOD + "import mmap, time\nm = mmap.mmap(-1, 3 << 30)\nfor n in range(0, 3 << 30, 4096): m[n] = 1\n"
-               "time.sleep(60)", "it took more than 2.0 GiB of memory"),
+               "time.sleep(60)", "it used more than 2.0 GiB of memory"),
     "broken": ("def network(", "model.py: SyntaxError: "),
     "lacks": ("x = 1", "model.py: AttributeError: "),
-    "nocell": ("def network(class_num): return 1", "model.py: network(3) gives no mindspore.nn.Cell"),
+    "nocell": ("def network(class_num): return 1", "model.py: network(3) returns no mindspore.nn.Cell"),
     "wider": (GOOD.replace("8, 2]", "16, 2]"), "does not fit the network of model.py"),
     "shape": (GOOD.replace("return model.ResNet50(", "return Cut(") + "class Cut(model.ResNet50):\n"
-              "    def construct(self, x): return super().construct(x)[:, :2]", "are (12, 2), asked for: (12, 3)"),
+              "    def construct(self, x): return super().construct(x)[:, :2]", "are (12, 2), expected: (12, 3)"),
     "nan": (GOOD.replace("return model.ResNet50(", "return Nan(") + "class Nan(model.ResNet50):\n"
             "    def construct(self, x): return super().construct(x) / 0", "logits are not finite"),
-    "babbles": (FIND + "tell('hello\\n'); time.sleep(60)", "the worker's answer cannot be used: it said 'hello'"),
-    "streams": (FIND + "tell('x' * 9000); time.sleep(60)", "a line without end"),
-    "nothing": (FIND + "tell('done\\n'); time.sleep(60)", "logits.npy: No such file"),
-    "links": (FIND + "os.symlink('/proc/self/mem', 'logits.npy'); tell('done\\n')",
+    "babbles": (FIND + "shout('hello\\n'); time.sleep(60)", "the worker's answer cannot be used: it sent 'hello'"),
+    "streams": (FIND + "shout('x' * 9000); time.sleep(60)", "a line is unterminated or too long"),
+    "nothing": (FIND + "shout('done\\n'); time.sleep(60)", "logits.npy: No such file"),
+    "links": (FIND + "os.symlink('/proc/self/mem', 'logits.npy'); shout('done\\n')",
               "model.py: PermissionError|logits.npy: "),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Hidden images, two rubrics of which one takes code, and a class in which only anna and bob are honest."""
+    """Hidden images, two rubrics, of which one accepts code, and a class in which only anna and bob are honest."""
     folder = tmp_path_factory.mktemp("code")
     files = lab_in(folder)
     shutil.make_archive(str(folder / "honest" / "bob"), "zip", folder / "honest" / "anna")
@@ -66,39 +66,39 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bwrap():
-    """For a test that runs code."""
+    """Fixture for a test that runs code."""
     need_bubblewrap()
 
 
 @pytest.fixture(scope="module")
-def whole(lab, bwrap):
-    """The whole class, graded once: (rows by id, its folder)."""
+def graded_class(lab, bwrap):
+    """The complete class, graded once: (rows by id, its folder)."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SECRET", "of the teacher")
-        return graded(lab, lab / "whole", "class", run_code=True, jobs=2), lab / "whole"
+        return graded(lab, lab / "graded", "class", run_code=True, jobs=2), lab / "graded"
 
 
 @pytest.mark.parametrize("name", IN_CLASS)
-def test_code_that_does_harm_costs_its_own_network_and_nothing_else(whole, name):
-    rows, out = whole
+def test_harmful_code_costs_its_own_network_and_nothing_else(graded_class, name):
+    rows, out = graded_class
     row, honest, expected = points(rows[name]), points(rows["anna"]), IN_CLASS[name][1]
-    said = rows[name].outcomes["accuracy"].said
+    message = rows[name].outcomes["accuracy"].said
     assert {**row, "accuracy": 0} == {**honest, "accuracy": 0}  # files, sizes, other networks: measured without it
     if expected:
-        assert row["accuracy"] == 0 and any(text in said for text in expected.split("|")), said
-        assert said.startswith("best.ckpt: ") and "\x1b" not in said and str(out.parent) not in said
+        assert row["accuracy"] == 0 and any(text in message for text in expected.split("|")), message
+        assert message.startswith("best.ckpt: ") and "\x1b" not in message and str(out.parent) not in message
     else:
-        assert row["accuracy"] == honest["accuracy"] > 0, said
+        assert row["accuracy"] == honest["accuracy"] > 0, message
     page = (out / "students" / name / "feedback.html").read_text()
     assert "<b>me</b>" not in page
 
 
-def test_everybody_else_gets_the_same_bytes_and_no_process_is_left(lab, whole, tmp_path):
+def test_other_students_get_the_same_bytes_and_no_process_is_left(lab, graded_class, tmp_path):
     graded(lab, tmp_path / "alone", run_code=True)
     for name in ("anna", "bob"):
-        assert files_of(tmp_path / "alone" / "students" / name) == files_of(whole[1] / "students" / name)
-    assert "there is no model.py, which defines it" in whole[0]["codeless"].outcomes["accuracy"].said
-    assert points(whole[0]["codeless"])["other"] > 0
+        assert files_of(tmp_path / "alone" / "students" / name) == files_of(graded_class[1] / "students" / name)
+    assert "there is no model.py, which defines it" in graded_class[0]["codeless"].outcomes["accuracy"].said
+    assert points(graded_class[0]["codeless"])["other"] > 0
     deadline = time.monotonic() + 10
     while (left := processes(str(lab))) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -107,46 +107,46 @@ def test_everybody_else_gets_the_same_bytes_and_no_process_is_left(lab, whole, t
 
 @pytest.fixture(scope="module")
 def measured(lab, bwrap):
-    """(job, hidden images, what an ordinary worker finds of anna's)."""
+    """(job, hidden images, an ordinary worker's measurement of anna)."""
     report = check_dataset(lab / "hidden" / "nine")
     images = measuring.HiddenImages(report, next(iter(report.splits)), lab / "images")
     job = {"source": str(lab / "honest" / "anna"), "folder": str(lab / "boxes" / "anna"), "relations": []}
     job |= {"networks": {"nine": ["best.ckpt"]}, "code": {"nine": "model.py"}}
-    found = measuring.measure(job, {"nine": images})
-    assert "error" not in found.facts["networks"]["nine"] and found.facts["sandbox"]
-    return job, images, found
+    measurement = measuring.measure(job, {"nine": images})
+    assert "error" not in measurement.facts["networks"]["nine"] and measurement.facts["sandbox"]
+    return job, images, measurement
 
 
 def run(lab, measured, name, code, limits) -> Measurement:
-    """What is found with this model.py instead."""
-    job, images, found = measured
+    """Measure anna's submission with this model.py instead."""
+    job, images, measurement = measured
     write(lab / "alone" / name, {"model.py": code.encode()})
     shutil.copy(lab / "honest" / "anna" / "best.ckpt", lab / "alone" / name)
     (lab / "boxes" / name).mkdir(exist_ok=True)
-    told = job | {"source": str(lab / "alone" / name), "folder": str(lab / "boxes" / name), "core": None}
-    needs = measuring.Needs(job, {"nine": images})
+    request = job | {"source": str(lab / "alone" / name), "folder": str(lab / "boxes" / name), "core": None}
+    needs = measuring.ImageRequests(job, {"nine": images})
     needs.reply('need {"network": "nine", "size": 32, "resize": 32}')
-    made = copy.deepcopy(found)
-    made.logits.clear()
-    measuring.run_code("nine", told | {"sandbox": vars(limits)}, needs, made, limits)
-    return made
+    result = copy.deepcopy(measurement)
+    result.logits.clear()
+    measuring.run_code("nine", request | {"sandbox": vars(limits)}, needs, result, limits)
+    return result
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_an_end_of_code_has_a_plain_reason(lab, measured, name):
-    code, expected = ALONE[name]
+@pytest.mark.parametrize("name", SINGLE)
+def test_every_end_of_code_has_a_plain_reason(lab, measured, name):
+    code, expected = SINGLE[name]
     seconds = 5 if name in ("loops", "sleeps") else 60
     start = time.monotonic()
-    made = run(lab, measured, name, code, Limits(seconds=seconds, memory=2 << 30))
-    error = made.facts["networks"]["nine"].pop("error")
-    assert any(text in error for text in expected.split("|")) and str(lab) not in error, (error, made.log)
+    result = run(lab, measured, name, code, Limits(seconds=seconds, memory=2 << 30))
+    error = result.facts["networks"]["nine"].pop("error")
+    assert any(text in error for text in expected.split("|")) and str(lab) not in error, (error, result.log)
     facts = copy.deepcopy(measured[2].facts)
-    assert made.facts == facts and made.logits == {} and not made.died  # nothing else changed
-    assert made.chance == (
+    assert result.facts == facts and result.logits == {} and not result.died  # nothing else changed
+    assert result.chance == (
         "it ended" in error or "computing" in error
-    )  # is not kept then: the system may have ended it
+    )  # not cached then: the system may have killed it
     assert time.monotonic() - start < 50 and not sandbox.RUNNING
-    answers.Answer.model_validate(made.facts)
+    answers.Answer.model_validate(result.facts)
 
 
 OWN = """
@@ -159,7 +159,7 @@ class Own(nn.Cell):
         self.first = nn.Conv2d(3, WIDTH, 3)
         self.fc = nn.Dense(WIDTH, class_num)
     def construct(self, x):
-        if float(x.asnumpy().max()) > 100:  # Python that no graph takes
+        if float(x.asnumpy().max()) > 100:  # Python that graph mode cannot compile
             return x
         return self.fc(ops.relu(self.first(x)).mean((2, 3)))
 def network(class_num):
@@ -168,7 +168,7 @@ def network(class_num):
 
 
 @pytest.mark.parametrize("info", [{}, {"image_size": 32, "class_names": ["a", "b", "c"], "std": [0.5] * 3}])
-def test_a_network_that_the_kit_does_not_know(lab, measured, tmp_path, info):
+def test_a_network_that_mslab_does_not_have(lab, measured, tmp_path, info):
     rng = np.random.default_rng(0)
     shapes = {"first.weight": (4, 3, 3, 3), "fc.weight": (3, 4), "fc.bias": (3,)}
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -178,15 +178,17 @@ def test_a_network_that_the_kit_does_not_know(lab, measured, tmp_path, info):
         (tmp_path / "own" / name).write_bytes(content)
     job, images, _ = measured
     job = job | {"source": str(tmp_path / "own"), "folder": str(tmp_path / "box"), "code": {"nine": "net/model.py"}}
-    made = measuring.measure(job, {"nine": images})
-    told = made.facts["networks"]["nine"]
-    assert "error" not in told, told
-    assert made.facts["top"] == "lab" and told["class_names"] == info.get("class_names", []) and told["weights"] == 123
-    assert made.logits["nine"].shape == (12, 3) and np.ptp(made.logits["nine"], axis=0).min() > 0
-    assert list(told["tensors"]) == list(shapes)
+    result = measuring.measure(job, {"nine": images})
+    facts = result.facts["networks"]["nine"]
+    assert "error" not in facts, facts
+    assert (
+        result.facts["top"] == "lab" and facts["class_names"] == info.get("class_names", []) and facts["weights"] == 123
+    )
+    assert result.logits["nine"].shape == (12, 3) and np.ptp(result.logits["nine"], axis=0).min() > 0
+    assert list(facts["tensors"]) == list(shapes)
 
 
-def test_forged_logits_are_of_its_own_network_alone(lab, measured):
-    made = run(lab, measured, "forger", FIND + "forged(); tell('done\\n'); time.sleep(60)", Limits(seconds=60))
-    assert made.facts == measured[2].facts and list(made.logits) == ["nine"]
-    assert (made.logits["nine"] == np.eye(3)[0]).all()
+def test_code_can_forge_only_the_logits_of_its_own_network(lab, measured):
+    result = run(lab, measured, "forger", FIND + "forged(); shout('done\\n'); time.sleep(60)", Limits(seconds=60))
+    assert result.facts == measured[2].facts and list(result.logits) == ["nine"]
+    assert (result.logits["nine"] == np.eye(3)[0]).all()

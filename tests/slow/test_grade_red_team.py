@@ -1,4 +1,4 @@
-"""Every attack on grade that is known here, in one class; and an archive of a million members."""
+"""All attacks on grade in one class; and an archive of a million members."""
 
 import json
 import re
@@ -8,20 +8,20 @@ import zipfile
 import pytest
 from attacks import ATTACKS, name_of
 from helpers import cli
-from siege import Holds, besieged, gains_nothing
+from siege import Guarantees, attacked_class, gains_nothing
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="pipes, device nodes and the guards are Linux's")
 FILES_ALONE = "title: x\ntotal: 1\nitems: [{id: a, kind: files, points: 1, files: [a]}]\n"
 
 
 @linux
-class TestAllAttackers(Holds):
+class TestAllAttackers(Guarantees):
     @pytest.fixture(scope="class")
     def graded(self, once, squares, parent):
-        return besieged(once, "all-attackers", ATTACKS, squares, parent)
+        return attacked_class(once, "all-attackers", ATTACKS, squares, parent)
 
     @pytest.mark.parametrize("attack", ATTACKS, ids=name_of)
-    def test_an_attack_gains_nothing_and_its_student_is_told_why(self, graded, attack):
+    def test_an_attack_gains_nothing_and_its_student_gets_the_reason(self, graded, attack):
         gains_nothing(graded, attack)
 
 

@@ -1,4 +1,4 @@
-"""What an attacker can make of an honest submission: archives, checkpoints, texts and folders that lie."""
+"""Make hostile submissions from an honest one: forged archives, checkpoints, texts and folders."""
 
 import csv
 import io
@@ -22,12 +22,12 @@ from mslab import checkpoint
 from mslab.checkpoint import dialects
 
 MIB = 1 << 20
-EVIL = "mslab-evil"  # in the name of whatever an attack would leave behind
+EVIL = "mslab-evil"  # in the name of everything that a successful attack would create
 
 
 @dataclass
 class Kit:
-    """What an attacker has: an honest submission, and names of what is the teacher's."""
+    """Material for an attacker: an honest submission, and paths of the teacher's files."""
 
     folder: Path  # the class
     hidden: Path
@@ -40,7 +40,7 @@ class Kit:
         return (self.folder / "honest.zip").read_bytes()
 
     def zip(self, id: str, members: dict, base: bool = False, kind: int = zipfile.ZIP_DEFLATED) -> Path:
-        """A zip of these members; `base`: besides those of the honest submission, None takes one away."""
+        """Write a zip of these members. `base`: add them to those of the honest submission; None removes one."""
         path = self.folder / f"{id}.zip"
         with zipfile.ZipFile(path, "w", kind) as file:
             for name, content in ((self.files if base else {}) | members).items():
@@ -49,7 +49,7 @@ class Kit:
         return path
 
     def tar(self, id: str, members: list[tuple[str, bytes, str]]) -> None:
-        """A tar of (name, kind, content or what it leads to)."""
+        """Write a tar of (name, kind, content or link target)."""
         with tarfile.open(self.folder / f"{id}.tar.gz", "w:gz") as file:
             for name, kind, content in members:
                 member = tarfile.TarInfo(name)
@@ -58,7 +58,7 @@ class Kit:
                 file.addfile(member, io.BytesIO(content.encode()) if regular else None)
 
     def tree(self, id: str, base: bool = True) -> Path:
-        """A folder with the honest submission's files."""
+        """Make a folder with the honest submission's files."""
         path = self.folder / id
         path.mkdir()
         for name, content in self.files.items() if base else ():
@@ -67,7 +67,7 @@ class Kit:
 
     def ckpt(self, tensors: dict | None = None, **info) -> bytes:
         """The honest checkpoint with other tensors, or another `mslab` entry."""
-        path = self.folder.parent / "made.ckpt"
+        path = self.folder.parent / "temporary.ckpt"
         checkpoint.save_arrays(self.tensors | (tensors or {}), path, self.info | info)
         content = path.read_bytes()
         path.unlink()
@@ -88,12 +88,12 @@ def network(stages: list[list[int]]) -> dict[str, np.ndarray]:
 
 
 def alone(name: str, content: bytes) -> Callable[[Kit, str], None]:
-    """A submission whose file of this name is other than the honest one's."""
+    """The honest submission with another content of this file."""
     return lambda kit, id: kit.zip(id, {name: content}, base=True)
 
 
 class Runs:
-    """A pickle that would leave a file."""
+    """A pickle that would create a file."""
 
     def __reduce__(self):
         return os.system, (f"touch /tmp/{EVIL}-pickle",)
@@ -143,11 +143,11 @@ def locked(kit: Kit, id: str) -> None:
 
 
 def holes(kit: Kit, id: str) -> None:
-    """A tar of one member that is 8 GiB of nothing (GNU's old sparse format)."""
+    """A tar with a sparse member of 8 GiB (GNU's old sparse format)."""
     member = tarfile.TarInfo("best.ckpt")
     member.type = tarfile.GNUTYPE_SPARSE
     head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    head[386:410], head[483:495] = b"0" * 11 + b"\0" + b"0" * 11 + b"\0", b"7" * 11 + b"\0"  # one piece of no bytes
+    head[386:410], head[483:495] = b"0" * 11 + b"\0" + b"0" * 11 + b"\0", b"7" * 11 + b"\0"  # one piece without bytes
     head[148:156] = b" " * 8
     head[148:156] = b"%06o\0 " % sum(head)
     (kit.folder / f"{id}.tar").write_bytes(head.ljust(10240, b"\0"))
@@ -178,7 +178,7 @@ def node(name: str, make: Callable[[Path], object]) -> Callable[[Kit, str], None
 
 
 def bound(path: Path) -> None:
-    """A socket there."""
+    """Make a socket at this path."""
     os.chdir(path.parent)  # a socket's path has at most 107 bytes
     with socket.socket(socket.AF_UNIX) as plain:
         plain.bind(path.name)
@@ -188,21 +188,21 @@ def device(path: Path) -> None:
     try:
         os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero
     except PermissionError:
-        os.mkfifo(path)  # who is not root makes no devices
+        os.mkfifo(path)  # only root can make devices
 
 
 def deep(kit: Kit, id: str) -> None:
-    place = os.open(kit.tree(id), os.O_PATH)
+    folder = os.open(kit.tree(id), os.O_PATH)
     for _ in range(1200):
-        os.mkdir("a", dir_fd=place)
-        inner = os.open("a", os.O_PATH, dir_fd=place)
-        os.close(place)
-        place = inner
-    os.close(place)
+        os.mkdir("a", dir_fd=folder)
+        inner = os.open("a", os.O_PATH, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
 
 
 def deep_zip(kit: Kit, id: str) -> None:
-    """Each member leads as much further down as can be made at once."""
+    """Each member is as much deeper as can be created at once."""
     kit.zip(id, {f"{'a/' * depth}x": "x" for depth in (*range(0, 900, 90), *range(900, 1900, 300))}, base=True)
 
 
@@ -234,18 +234,18 @@ def changed(rows: Callable[[list[list[str]]], list[list[str]]]) -> Callable[[Kit
 
 
 def shuffled(rows: list[list[str]]) -> list[list[str]]:
-    """The classes' names in a circle."""
-    other = {"a": "b", "b": "c", "c": "a"}
-    return [[row[0], other[row[1]], *row[2:]] for row in rows]
+    """Exchange the classes' names cyclically."""
+    next_class = {"a": "b", "b": "c", "c": "a"}
+    return [[row[0], next_class[row[1]], *row[2:]] for row in rows]
 
 
 def large_network(stages: list[list[int]], pixels: int) -> Callable[[Kit, str], None]:
-    """Within the limits of what a network may be, and yet much to compute."""
+    """A network within the limits that is expensive to compute."""
 
     def make(kit: Kit, id: str) -> None:
-        kit.tensors, own = network(stages), kit.tensors
+        kit.tensors, original = network(stages), kit.tensors
         content = kit.ckpt(stages=stages, image_size=pixels, resize_size=pixels)
-        kit.tensors = own
+        kit.tensors = original
         kit.zip(id, {"best.ckpt": content}, base=True, kind=zipfile.ZIP_STORED)
 
     return make
@@ -254,11 +254,11 @@ def large_network(stages: list[list[int]], pixels: int) -> Callable[[Kit, str], 
 def twins(kit: Kit, id: str) -> None:
     kit.tree("twins")
     kit.zip("twins", {}, base=True)
-    shutil.copy(kit.folder / "honest.zip", kit.folder / "twins.zip.zip")  # its id is what one of the two is renamed to
+    shutil.copy(kit.folder / "honest.zip", kit.folder / "twins.zip.zip")  # its id is the new name of one of the two
 
 
 def same_name(kit: Kit) -> None:
-    """Two names that are written alike, one of which is no UTF-8."""
+    """Two names that are printed alike, one of which is not UTF-8."""
     for name in (b"\xfe.zip", b"\\xfe.zip"):
         shutil.copy(kit.folder / "honest.zip", kit.folder / os.fsdecode(name))
 

@@ -1,4 +1,4 @@
-"""A lab whose rubric takes students' code, and what code may try."""
+"""A lab whose rubric accepts students' code, and code that attacks."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def network(class_num):
 """
 FIND = """
 import os, time
-def tell(text):  # to whoever listens: the pipe to the grader is one of these
+def shout(text):  # to every descriptor: one of them is the pipe to the grader
     for number in range(3, 40):
         try:
             os.write(number, text.encode())
@@ -85,7 +85,7 @@ if done:
 
 
 def lab_in(folder: Path) -> dict[str, bytes]:
-    """Hidden images, two rubrics of which one takes code, and honest/anna; her files."""
+    """Make hidden images, two rubrics, of which one accepts code, and honest/anna. Returns her files."""
     draw(folder / "hidden" / "nine", ["a", "b", "c"], 4, size=32)
     (folder / "rubric.yaml").write_text(ITEMS.replace("CODE", "code: model.py"))
     (folder / "plain.yaml").write_text(ITEMS.replace(", CODE", ""))
@@ -104,8 +104,8 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 @contextmanager
 def socket_at(path: Path) -> Iterator[None]:
-    """A socket there on which somebody listens."""
-    here = Path.cwd()
+    """A listening socket at this path."""
+    previous = Path.cwd()
     os.chdir(path.parent)  # a socket's path has at most 107 bytes
     try:
         with socket.socket(socket.AF_UNIX) as listening:
@@ -114,7 +114,7 @@ def socket_at(path: Path) -> Iterator[None]:
             yield
     finally:
         path.unlink()
-        os.chdir(here)
+        os.chdir(previous)
 
 
 def graded(lab, out, students="honest", rubric="rubric.yaml", **more):
@@ -131,24 +131,24 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def processes(*words: str) -> list[str]:
-    """The command lines that hold all words, of other processes than this."""
-    found = []
+def processes(*texts: str) -> list[str]:
+    """Command lines of other processes that contain all texts."""
+    commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            text = path.read_text(errors="replace").replace("\0", " ")
+            command = path.read_text(errors="replace").replace("\0", " ")
         except OSError:
             continue
-        if all(word in text for word in words) and path.parent.name != str(os.getpid()):
-            found.append(text)
-    return found
+        if all(part in command for part in texts) and path.parent.name != str(os.getpid()):
+            commands.append(command)
+    return commands
 
 
 def need_bubblewrap() -> None:
-    """Skips a test that runs code where bubblewrap is not here."""
+    """Skip a test that runs code if bubblewrap does not work here."""
     if sys.platform != "linux" or not shutil.which("bwrap"):
         pytest.skip("there is no program bwrap; on Debian: apt-get install bubblewrap")
     try:
-        sandbox.bubblewrap()
+        sandbox.require_bubblewrap()
     except DeviceError as error:
         pytest.skip(str(error))

@@ -1,6 +1,6 @@
-"""What Gradescope takes of an autograder, and whether something is of that shape."""
+"""The format that Gradescope accepts from an autograder, and a check of content against it."""
 
-# gradescope-autograders.readthedocs.io, "Autograder Specifications": what it allows, and the types
+# gradescope-autograders.readthedocs.io, "Autograder Specifications": allowed values and types
 VISIBILITIES = {"hidden", "after_due_date", "after_published", "visible"}
 FORMATS = {"text", "html", "simple_format", "md", "ansi"}
 TOP = {"score": float | int, "output": str, "output_format": FORMATS, "visibility": VISIBILITIES}

@@ -1,4 +1,4 @@
-"""A class of three that the command line has graded: hidden images, a rubric, submissions, and what came of it."""
+"""A class of three, graded by the command line: hidden images, a rubric, submissions and results."""
 
 import shutil
 import zipfile
@@ -27,10 +27,10 @@ late: {due: 2026-12-01T23:59:00+08:00, per_day: 5}
 
 
 def graded_class(once, squares: Path, parent: Path, finished) -> Path:
-    """hidden/, rubric.yaml and class/, graded into out/ once for all tests. Not to be changed.
+    """hidden/, rubric.yaml and class/, graded into out/ once for all tests. Do not change it.
 
-    anna transferred with a frozen backbone; bob handed in a report alone; cem has another backbone, and copied anna's
-    first network. `said` is what mslab said.
+    anna transferred with a frozen backbone; bob handed in only a report; cem has another backbone and copied anna's
+    first network. `output.txt` is the command's output.
     """
 
     def make(folder):
@@ -39,15 +39,15 @@ def graded_class(once, squares: Path, parent: Path, finished) -> Path:
         for network, split in (("three", "val"), ("two", "val")):
             shutil.copytree(squares / network / split, folder / "hidden" / network)
         two = settings(squares / "two", 2, epochs=1)
-        frozen, apart = finished(two | {"freeze": "all"}, parent).run, finished(two | {"seed": 5}).run
+        frozen, separate = finished(two | {"freeze": "all"}, parent).run, finished(two | {"seed": 5}).run
         for name, runs in (("anna", [f"three={parent}", f"two={frozen}"]), ("bob", [])):
             handin.pack(runs, folder / "class" / f"{name}.zip", [str(folder / "report.md")])
-        handin.pack([f"three={parent}", f"two={apart}"], folder / "cem.zip", [str(folder / "report.md")])
+        handin.pack([f"three={parent}", f"two={separate}"], folder / "cem.zip", [str(folder / "report.md")])
         with zipfile.ZipFile(folder / "cem.zip") as archive:
             archive.extractall(folder / "class" / "cem" / "my files")
-        done = graded(folder, "out", "--moodle", "--canvas")
-        assert done.returncode == 0, done.stderr
-        (folder / "said").write_text(done.stdout + done.stderr)
+        result = graded(folder, "out", "--moodle", "--canvas")
+        assert result.returncode == 0, result.stderr
+        (folder / "output.txt").write_text(result.stdout + result.stderr)
 
     return once("graded-class", make)
 

@@ -1,4 +1,4 @@
-"""Submissions made for a test, and what a real worker of the grader finds in them."""
+"""Make submissions for tests, and measure them with a real worker."""
 
 import io
 import tarfile
@@ -35,8 +35,8 @@ def bytes_of(tmp_path: Path, tensors: dict, info: dict) -> bytes:
     return (tmp_path / "made.ckpt").read_bytes()
 
 
-def look(tmp_path: Path, source: Path, networks=None, images=None, **more) -> Measurement:
-    """What a real worker finds."""
+def inspect(tmp_path: Path, source: Path, networks=None, images=None, **more) -> Measurement:
+    """Measure a submission with a real worker."""
     limits = more.pop("within", Limits(seconds=60))
     job = {"source": str(source), "folder": str(tmp_path / f"box-{time.monotonic_ns()}"), "networks": networks or {}}
     job |= {"relations": [], "given": None, "predictions": []} | more
@@ -61,6 +61,6 @@ def tar_of(path: Path, members: list, mode: str = "w:gz") -> Path:
 
 
 def hidden_images(folder: Path) -> tuple[measuring.HiddenImages, DatasetReport]:
-    """21 images of three classes, which lie there, and their report."""
+    """21 images of three classes in a new folder, and their report."""
     report = check_dataset(draw(folder / "images", ["a", "b", "c"], 7, size=50))
     return measuring.HiddenImages(report, "", folder / "pixels"), report

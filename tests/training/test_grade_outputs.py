@@ -1,4 +1,4 @@
-"""What grading writes: that it can be read back, leaks nothing, runs nothing, and depends on nobody else."""
+"""Output of grading: it can be parsed, leaks nothing, runs nothing, and does not depend on other students."""
 
 import csv
 import json
@@ -29,13 +29,13 @@ from mslab.grade.words import CHINESE
 
 @pytest.fixture
 def everyone() -> list[Graded]:
-    """everybody(), to do with as one likes."""
+    """Fresh records of everybody(), which a test may change."""
     return everybody()
 
 
 @pytest.fixture(scope="module")
 def written(once) -> Path:
-    """What was written of everybody, once for all tests. Not to be changed."""
+    """Folder with the output for everybody, written once for all tests. Do not change it."""
     return written_once(once)
 
 
@@ -51,7 +51,7 @@ def rows(path: Path) -> list[list[str]]:
 # --- names and bytes -------------------------------------------------------------------------------------------------
 
 
-def test_every_name_gets_a_folder_of_its_own_on_every_system():
+def test_every_name_gets_its_own_folder_on_every_system():
     folders = [outputs.folder_of(name) for name in HOSTILE]
     assert len({name.casefold() for name in folders}) == len(HOSTILE)
     for folder in folders:
@@ -66,7 +66,7 @@ def test_equal_input_gives_equal_bytes_in_any_order(everyone, written, tmp_path)
     few = everyone[::3]
     write(few, tmp_path / "one")
     first = tree(tmp_path / "one")
-    write(few, tmp_path / "one")  # over what is there
+    write(few, tmp_path / "one")  # over existing files
     assert tree(tmp_path / "one") == first
     write(few[::-1], tmp_path / "two")
     assert tree(tmp_path / "two") == first
@@ -77,7 +77,7 @@ def test_equal_input_gives_equal_bytes_in_any_order(everyone, written, tmp_path)
     assert not any(str(folder).encode() in content for content in first.values() for folder in (written, tmp_path))
 
 
-def test_another_student_changes_nobodys_files(everyone, written, tmp_path):
+def test_other_students_do_not_change_a_students_files(everyone, written, tmp_path):
     every = tree(written / "students")
     for g in everyone[::5]:
         write([g], tmp_path / "alone")
@@ -85,7 +85,7 @@ def test_another_student_changes_nobodys_files(everyone, written, tmp_path):
     assert len(alone) == 3 * len(everyone[::5]) and alone == {name: every[name] for name in alone}
 
 
-def test_folders_of_an_earlier_run_are_named_and_left(tmp_path):
+def test_folders_of_an_earlier_run_are_reported_and_not_deleted(tmp_path):
     assert write([graded("anna"), graded("ben")], tmp_path) == []
     before = tree(tmp_path / "students" / "ben")
     assert write([graded("anna")], tmp_path) == ["ben"]
@@ -93,7 +93,7 @@ def test_folders_of_an_earlier_run_are_named_and_left(tmp_path):
     assert "ben" not in (tmp_path / "summary.html").read_text() and len(rows(tmp_path / "grades.csv")) == 2
 
 
-def test_a_class_of_nobody_and_a_rubric_of_no_points(tmp_path):
+def test_an_empty_class_and_a_rubric_without_points(tmp_path):
     assert outputs.write_all([], RUBRIC, [], tmp_path / "none", moodle=False, canvas=False, confusion={}) == []
     assert "Nothing was graded." in (tmp_path / "none" / "summary.html").read_text()
     assert not (tmp_path / "none" / "moodle.csv").exists() and not (tmp_path / "none" / "canvas.csv").exists()
@@ -102,7 +102,7 @@ def test_a_class_of_nobody_and_a_rubric_of_no_points(tmp_path):
     assert "Total: 0 of 0 points" in (tmp_path / "zero" / "students" / "anna" / "feedback.html").read_text()
 
 
-def test_where_nothing_can_be_written_it_says_so(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MslabError, match="cannot be made") as caught:
         write([graded("anna")], tmp_path / "file" / "grades")
@@ -111,9 +111,7 @@ def test_where_nothing_can_be_written_it_says_so(tmp_path):
 
 # --- tables ----------------------------------------------------------------------------------------------------------
 
-RUN = tuple(
-    "=+-@\t\r\n＝＋－＠"
-)  # what makes a formula of a cell, in one spreadsheet or another (OWASP, "CSV Injection")
+RUN = tuple("=+-@\t\r\n＝＋－＠")  # first characters of a formula in some spreadsheets (OWASP, "CSV Injection")
 
 
 def test_tables_can_be_read_and_no_cell_runs(written):
@@ -125,7 +123,7 @@ def test_tables_can_be_read_and_no_cell_runs(written):
             assert all(character.isprintable() for character in cell)
 
 
-def test_the_grades(tmp_path):
+def test_grades_csv(tmp_path):
     late = graded("anna", deductions=[("2 days late", 3.0), ("a third attempt", 0.5)], flags=["look", "here"])
     write([graded("ben", 1 / 3), late, graded("cem", 0, deductions=[("30 days late", 100.0)])], tmp_path)
     assert rows(tmp_path / "grades.csv") == [
@@ -141,19 +139,19 @@ def test_the_grades(tmp_path):
 
 def test_moodles_columns(tmp_path):
     # docs.moodle.org, "Grade import": "ID number" is mapped to useridnumber; the worksheet of "Assignment, offline
-    # grading" is taken where Identifier, Grade and Last modified (grade) are there (importgradeslib.php)
+    # grading" is accepted if Identifier, Grade and Last modified (grade) are there (importgradeslib.php)
     write([graded("s1234567"), graded("Full Name_1234567_assignsubmission_file_")], tmp_path)
     with (tmp_path / "moodle.csv").open(newline="", encoding="utf-8") as file:
         full, plain = csv.DictReader(file)
     assert {"Identifier", "ID number", "Grade", "Last modified (grade)", "Feedback comments"} < set(plain)
     assert (full["Identifier"], full["Full name"], full["ID number"]) == ("Participant 1234567", "Full Name", "")
     assert (plain["Identifier"], plain["ID number"], plain["Grade"]) == ("", "s1234567", "11")
-    assert plain["Maximum Grade"] == "20" and "<b>" not in plain["Feedback comments"]  # Moodle reads it as HTML
+    assert plain["Maximum Grade"] == "20" and "<b>" not in plain["Feedback comments"]  # Moodle parses it as HTML
     assert "hidden: 4 of 8" in plain["Feedback comments"] and "open, of 5" in plain["Feedback comments"]
 
 
 def test_canvas_columns(tmp_path):
-    # Canvas, "How do I import grades in the Gradebook?": these five, then one column an assignment
+    # Canvas, "How do I import grades in the Gradebook?": these five, then one column per assignment
     write([graded("anna")], tmp_path)
     assert rows(tmp_path / "canvas.csv") == [
         ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", RUBRIC.title],
@@ -165,13 +163,13 @@ def test_canvas_columns(tmp_path):
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def test_all_is_in_the_teachers_json(written):
+def test_the_teachers_json_is_complete(written):
     content = json.loads((written / "grades.json").read_text())
     assert (content["mslab"], content["schema"]) == ("grades", 1)
     assert content["rubric"]["items"][1] == {
         "id": "hidden", "title": "", "kind": "accuracy", "points": 8.0, "public": False
     }  # fmt: skip
-    assert [row["id"] for row in content["students"]] == sorted(HOSTILE)  # as they are, valid Unicode or not
+    assert [row["id"] for row in content["students"]] == sorted(HOSTILE)  # unchanged, valid Unicode or not
     for row in content["students"]:
         assert (written / "students" / row["folder"] / "feedback.html").is_file()
         assert row["outcomes"]["hidden"]["figures"] == {"accuracy": 0.6180339, "nan": None, "array": [0, 1, 2]}
@@ -196,9 +194,9 @@ def test_gradescopes_results(written):
     assert "How to fix: train longer" in hidden["output"]
 
 
-def test_gradescope_tells_the_points_of_a_hidden_set_only_when_grades_are_published():
-    # the page says: "If test cases are hidden, students will not be able to see their total score"; else a student
-    # could upload until the points are high
+def test_gradescope_shows_the_points_of_a_hidden_set_only_when_grades_are_published():
+    # its documentation: "If test cases are hidden, students will not be able to see their total score"; otherwise a
+    # student could upload until the points are high
     content = outputs.gradescope(graded("anna"), RUBRIC)
     assert [test["visibility"] for test in content["tests"]] == ["visible", "after_published", "visible", "visible"]
     assert "11" not in content["output"]
@@ -212,15 +210,15 @@ def test_otters_results(written):
                         "all_or_nothing": bool, "test_case_results": list})  # fmt: skip
             case = {"name": str, "body": str, "hidden": bool, "points": float | int, "success_message": str | None}
             case |= {"failure_message": str | None}
-            (only,) = test["test_cases"]
-            fits(only, case)
+            (test_case,) = test["test_cases"]
+            fits(test_case, case)
             (result,) = test["test_case_results"]
             fits(result, {"test_case": dict, "message": str, "passed": bool})
-            assert set(only) == set(case) and result["test_case"] == only
+            assert set(test_case) == set(case) and result["test_case"] == test_case
     for cost in (3.0, 100.0):
         g = graded("anna", deductions=[("late", cost)])
         content = outputs.otter(g, RUBRIC)
-        assert list(content) == ["files", "hidden", "open", "deductions"]  # the teacher's own item is no test
+        assert list(content) == ["files", "hidden", "open", "deductions"]  # the teacher's item is not a test
         assert sum(test["score"] for test in content.values()) == pytest.approx(g.points)
         assert [test["test_cases"][0]["hidden"] for test in content.values()] == [False, True, False, False]
 
@@ -228,13 +226,13 @@ def test_otters_results(written):
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_of_the_teachers_reaches_a_student(tmp_path):
+def test_a_student_gets_nothing_that_is_only_for_the_teacher(tmp_path):
     flags = ["is the same as ben's"]
     write([graded("anna", flags=flags, facts={"problems": ["secret"]}), graded("ben")], tmp_path)
     for path in (tmp_path / "students" / "anna").iterdir():
         text = path.read_text()
-        for word in ("0.618", "ben", "secret", "0.125", "0.875", "last year"):  # figure, flag, facts, scale, pairs
-            assert word not in text, (path.name, word)
+        for secret in ("0.618", "ben", "secret", "0.125", "0.875", "last year"):  # figure, flag, facts, scale, pairs
+            assert secret not in text, (path.name, secret)
     text = (tmp_path / "students" / "anna" / "feedback.html").read_text()
     assert "1 points from 0.5, 5 points from 0.75" in text and "accuracy 0.812" in text  # this item is public
     assert "is the same as ben" in (tmp_path / "summary.html").read_text()
@@ -245,14 +243,14 @@ def test_nothing_of_the_teachers_reaches_a_student(tmp_path):
     rubric.PredictionsItem(id="i", kind="predictions", points=1.0, network="two", bands=[[0.625, 1.0]]),
     rubric.ReproducedItem(id="i", kind="reproduced", points=1.0, network="two"),
 ])  # fmt: skip
-def test_what_is_asked_keeps_the_scale_of_what_is_not_public(item):
-    assert outputs.secret(item) and not re.search("0.625|0.125|0.875", outputs.asked(item))
+def test_a_requirement_hides_the_scale_of_an_item_that_is_not_public(item):
+    assert outputs.secret(item) and not re.search("0.625|0.125|0.875", outputs.requirement(item))
     public = item.model_copy(update={"public": True})
-    assert not outputs.secret(public) and outputs.asked(public) == rubric.described(item)
+    assert not outputs.secret(public) and outputs.requirement(public) == rubric.described(item)
 
 
 def test_feedback_in_a_browser(written, new_page):
-    # every text as a name or in the places of a text, script and the longest as both; all of them in tests/slow
+    # each text once, as a name or as another text; script and the longest as both; all combinations in tests/slow
     page = check_feedback_pages(written, [*HOSTILE[::2], HOSTILE[9], HOSTILE[-1]], new_page)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", dark))) < 60
@@ -266,7 +264,7 @@ def test_feedback_in_a_browser(written, new_page):
     assert page.url.endswith("#hidden") and "train longer" in page.locator("#hidden").inner_text()
 
 
-def test_no_text_turns_the_page_around_and_a_long_one_is_cut(written):
+def test_no_text_reverses_the_page_and_a_long_text_is_cut(written):
     for path in written.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert not re.search("[\u202a-\u202e\u2066-\u2069]", text) and "x" * 2001 not in text
@@ -285,7 +283,7 @@ def test_summary_in_a_browser(written, new_page):
     bars = page.eval_on_selector_all("#totals rect.bar title", "all => all.map(t => t.textContent)")
     assert sum(int(text.split(": ")[1]) for text in bars) == len(HOSTILE)
     assert page.locator("#confusion h3").all_inner_texts() == ["many", "nine"]
-    assert "210 of 220 answers are right (95.5 %)" in page.locator("#confusion").inner_text()
+    assert "210 of 220 answers are correct (95.5 %)" in page.locator("#confusion").inner_text()
     assert page.locator("#pairs tbody tr").count() == len(PAIRS)
     assert "never cost points" in page.locator("#pairs").inner_text()
     links = page.eval_on_selector_all("#submissions tbody a", "links => links.map(a => a.href)")

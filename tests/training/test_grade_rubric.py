@@ -1,4 +1,4 @@
-"""Rubrics, and what each kind of item makes of what was found: no submission is opened here."""
+"""Rubrics, and the scores of each kind of item: no submission is opened here."""
 
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,7 +9,7 @@ from helpers import PROJECT, draw
 
 from mslab.errors import ConfigError, MslabError
 from mslab.grade import copies, grading, items, loading, rubric
-from mslab.grade.copies import Given, Traces
+from mslab.grade.copies import GivenBackbone, Traces
 from mslab.grade.items import Hidden
 from mslab.grade.records import Measurement
 
@@ -23,7 +23,7 @@ items:
 """
 
 
-def written(folder: Path, text: str) -> Path:
+def write_rubric(folder: Path, text: str) -> Path:
     path = folder / "rubric.yaml"
     path.write_text(text)
     return path
@@ -31,16 +31,19 @@ def written(folder: Path, text: str) -> Path:
 
 def mistakes(folder: Path, text: str) -> str:
     with pytest.raises(ConfigError) as error:
-        loading.load_rubric(written(folder, text))
+        loading.load_rubric(write_rubric(folder, text))
     return str(error.value)
 
 
-def test_the_example_is_good_and_says_what_it_asks_for():
-    found = loading.load_rubric(PROJECT / "configs" / "rubric.yaml")
-    assert sum(item.points for item in found.items) == found.total == 100
-    texts = {item.id: rubric.described(item) for item in found.items}
-    assert "in a line from 0 points at 0.5 to 25 at 0.9" in texts["accuracy-nine"]
-    assert "epochs at most 30" in texts["settings"] and {item.kind for item in found.items} >= {"provenance", "manual"}
+def test_the_example_is_valid_and_describes_its_items():
+    example = loading.load_rubric(PROJECT / "configs" / "rubric.yaml")
+    assert sum(item.points for item in example.items) == example.total == 100
+    texts = {item.id: rubric.described(item) for item in example.items}
+    assert "linear from 0 points at 0.5 to 25 at 0.9" in texts["accuracy-nine"]
+    assert "epochs at most 30" in texts["settings"] and {item.kind for item in example.items} >= {
+        "provenance",
+        "manual",
+    }
 
 
 def test_every_mistake_at_once(tmp_path):
@@ -61,53 +64,55 @@ late: {due: 2026-12-01, per_day: 5}
 """,
     )
     assert "has 9 mistakes" in text and "nothing was opened or graded" in text
-    for said in (
+    for message in (
         "totl",
         "did you mean total?",
-        "is no path inside of a submission",
+        "is not a path inside a submission",
         "items[1] files files",
-        "items[2] right  kind 'acuracy' is not known; did you mean accuracy?",
+        "items[2] right  kind 'acuracy' is unknown; did you mean accuracy?",
         "items[3] band points",
         "items[4]",
-        "is no moment with a zone",
+        "is not a time with a zone",
     ):
-        assert " ".join(said.split()) in " ".join(text.split()), said
+        assert " ".join(message.split()) in " ".join(text.split()), message
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (("total: 10", "total: 12"), "is 12, the items' points add up to 10"),
-        (("network: one, l", "network: two, l"), "network two is not known"),
-        (("id: right", "id: files"), "is there 2 times"),
-        (("linear: {from: 0.5, to: 0.9}", "linear: {from: 0.9, to: 0.5}"), "from 0.9 is not below to 0.5"),
-        (("linear: {from: 0.5, to: 0.9}", "bands: [[0.5, 3], [0.9, 5]]"), "gives 5 points, the item has 6"),
-        (("linear: {from: 0.5, to: 0.9}", "bands: [[0.9, 6], [0.5, 3]]"), "not in rising order"),
-        ((", linear: {from: 0.5, to: 0.9}", ""), "takes either bands"),
+        (("total: 10", "total: 12"), "is 12, but the items' points add up to 10"),
+        (("network: one, l", "network: two, l"), "network two is unknown"),
+        (("id: right", "id: files"), "is used 2 times"),
+        (("linear: {from: 0.5, to: 0.9}", "linear: {from: 0.9, to: 0.5}"), "from 0.9 is not less than to 0.5"),
+        (("linear: {from: 0.5, to: 0.9}", "bands: [[0.5, 3], [0.9, 5]]"), "gives 5 points; the item has 6"),
+        (("linear: {from: 0.5, to: 0.9}", "bands: [[0.9, 6], [0.5, 3]]"), "must rise in both"),
+        ((", linear: {from: 0.5, to: 0.9}", ""), "needs either bands"),
         (("total: 10", "total: 10\ngiven: none.ckpt"), "there is no file none.ckpt beside the rubric"),
         (("{one:", "{given:"), "is the name of the teacher's own backbone"),
         (("kind: accuracy", "kind: provenance, parent: given"), "linear"),
         (("best.ckpt, report.md", "best.ckpt"), None),
     ],
 )
-def test_a_mistake_between_parts(tmp_path, change, said):
+def test_a_mistake_between_parts(tmp_path, change, message):
     text = GOOD.replace(*change)
     assert text != GOOD
-    if said:
-        assert said in mistakes(tmp_path, text)
+    if message:
+        assert message in mistakes(tmp_path, text)
     else:
-        assert loading.load_rubric(written(tmp_path, text)).total == 10
+        assert loading.load_rubric(write_rubric(tmp_path, text)).total == 10
 
 
-@pytest.mark.parametrize(("text", "said"), [("[1", "is no YAML"), ("- a", "is no table of title"), ("", "is no table")])
-def test_what_is_no_rubric(tmp_path, text, said):
-    assert said in mistakes(tmp_path, text)
+@pytest.mark.parametrize(
+    ("text", "message"), [("[1", "is not valid YAML"), ("- a", "is not a table of title"), ("", "is not a table")]
+)
+def test_a_file_that_is_not_a_rubric_is_refused(tmp_path, text, message):
+    assert message in mistakes(tmp_path, text)
     with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
         loading.load_rubric(tmp_path / "none.yaml")
 
 
 def test_hidden_images_of_other_classes_are_found_before_anything_is_opened(tmp_path):
-    path = written(tmp_path, GOOD)
+    path = write_rubric(tmp_path, GOOD)
     draw(tmp_path / "hidden" / "one", ["a", "b"], 2)
     with pytest.raises(ConfigError) as error:
         grading.grade(tmp_path / "no submissions", path, tmp_path / "hidden", tmp_path / "out")
@@ -122,8 +127,8 @@ def test_hidden_images_of_other_classes_are_found_before_anything_is_opened(tmp_
 HIDDEN = {"one": Hidden(np.array([0, 0, 1, 1, 2]), ["a", "b", "c"], ["1.png", "2.png", "3.png", "4.png", "5.png"])}
 
 
-def found(right: int = 5, **more) -> Measurement:
-    """A submission whose network has so many of the five hidden images right."""
+def measurement(right: int = 5, **more) -> Measurement:
+    """Measurement of a submission whose network classifies `right` of the five hidden images correctly."""
     answers = [(label + (place >= right)) % 3 for place, label in enumerate(HIDDEN["one"].labels)]
     network = {"file": "best.ckpt", "class_names": ["a", "b", "c"], "weights": 1000, "tensors": {}}
     facts = {"files": {"best.ckpt": 5, "empty": 0}, "problems": [], "networks": {"one": network}}
@@ -131,57 +136,62 @@ def found(right: int = 5, **more) -> Measurement:
     return Measurement(facts, {"one": np.eye(3, dtype=np.float32)[answers]})
 
 
-def outcome(row: dict, found: Measurement):
+def outcome(row: dict, measurement: Measurement):
     kind = rubric.KINDS[row["kind"]]
-    return items.KINDS[row["kind"]](kind.model_validate({"id": "x"} | row), found, HIDDEN)
+    return items.KINDS[row["kind"]](kind.model_validate({"id": "x"} | row), measurement, HIDDEN)
 
 
 def test_accuracy_in_a_line_and_in_bands():
     line = {"kind": "accuracy", "points": 6, "network": "one", "linear": {"from": 0.5, "to": 0.9}}
-    assert [outcome(line, found(n)).points for n in (5, 4, 3, 2)] == [6, 4.5, 1.5, 0]
+    assert [outcome(line, measurement(n)).points for n in (5, 4, 3, 2)] == [6, 4.5, 1.5, 0]
     bands = {"kind": "accuracy", "points": 6, "network": "one", "bands": [[0.6, 2], [0.8, 6]]}
-    assert [outcome(bands, found(n)).points for n in (5, 4, 3, 2)] == [6, 6, 2, 0]
-    assert [outcome(line, found(n)).status for n in (5, 3, 2)] == ["full", "part", "none"]
+    assert [outcome(bands, measurement(n)).points for n in (5, 4, 3, 2)] == [6, 6, 2, 0]
+    assert [outcome(line, measurement(n)).status for n in (5, 3, 2)] == ["full", "part", "none"]
 
 
-def test_figures_of_the_hidden_set_are_said_only_where_the_item_is_public():
+def test_figures_of_the_hidden_set_are_shown_only_if_the_item_is_public():
     row = {"kind": "accuracy", "points": 6, "network": "one", "linear": {"from": 0.5, "to": 0.9}}
-    assert "0.800" not in outcome(row, found(4)).said and outcome(row, found(4)).figures["accuracy"] == 0.8
-    assert "0.800" in outcome(row | {"public": True}, found(4)).said
+    assert "0.800" not in outcome(row, measurement(4)).said and outcome(row, measurement(4)).figures["accuracy"] == 0.8
+    assert "0.800" in outcome(row | {"public": True}, measurement(4)).said
     row = {"kind": "gain", "points": 6, "network": "one", "baseline": 0.5, "linear": {"from": 0, "to": 0.3}}
-    assert "0.3" not in outcome(row, found(4)).said and "+0.300" in outcome(row | {"public": True}, found(4)).said
-    assert outcome(row, found(4)).points == pytest.approx(6)
+    assert (
+        "0.3" not in outcome(row, measurement(4)).said
+        and "+0.300" in outcome(row | {"public": True}, measurement(4)).said
+    )
+    assert outcome(row, measurement(4)).points == pytest.approx(6)
     row = {"kind": "reproduced", "points": 6, "network": "one", "file": "m.json", "key": "metrics.val_acc"}
-    told = outcome(row, found(4, json={"m.json": {"values": {"metrics": {"val_acc": 0.81}}}}))
-    assert told.points == 6 and "0.800" not in told.said and "0.810" in told.said
+    claim = outcome(row, measurement(4, json={"m.json": {"values": {"metrics": {"val_acc": 0.81}}}}))
+    assert claim.points == 6 and "0.800" not in claim.said and "0.810" in claim.said
 
 
 @pytest.mark.parametrize(
-    ("network", "said"),
+    ("network", "message"),
     [
         ({"file": "best.ckpt", "error": "its weights are not finite"}, "best.ckpt: its weights are not finite"),
         ({"file": "best.ckpt", "class_names": ["a", "c", "b"]}, "was trained on other classes"),
     ],
 )
-def test_a_network_that_cannot_be_measured_says_why(network, said):
+def test_a_network_that_cannot_be_measured_has_a_reason(network, message):
     row = {"kind": "accuracy", "points": 6, "network": "one", "linear": {"from": 0.5, "to": 0.9}}
-    assert said in outcome(row, found(5, networks={"one": network})).said
-    few = Measurement(found().facts, {"one": np.zeros((5, 2), np.float32)})
-    assert "has 2 classes, the task has 3" in outcome(row, few).said
+    assert message in outcome(row, measurement(5, networks={"one": network})).said
+    few = Measurement(measurement().facts, {"one": np.zeros((5, 2), np.float32)})
+    assert "has 2 classes; the task has 3" in outcome(row, few).said
 
 
 def test_files_and_settings():
     row = {"kind": "files", "points": 6, "files": ["best.ckpt", "Best.ckpt", "empty"]}
-    told = outcome(row, found())
-    assert told.points == 2 and told.said == "1 of 3 files are there; missing or empty: Best.ckpt, empty"
+    result = outcome(row, measurement())
+    assert result.points == 2 and result.said == "1 of 3 files are there; missing or empty: Best.ckpt, empty"
     rules = {"class_num": {"equals": 9}, "epochs": {"at_most": 30}, "optimizer": {"one_of": ["adam", "sgd"]}}
     row = {"kind": "config", "points": 6, "file": "config.yaml", "rules": rules}
-    told = outcome(row, found(configs={"config.yaml": {"values": {"class_num": 2, "epochs": 30, "optimizer": "sgd"}}}))
-    assert told.points == 4 and "class_num is 2, asked for: equals 9" in told.said
-    assert "is not there" in outcome(row, found()).said
-    assert "no YAML" in outcome(row, found(configs={"config.yaml": {"error": "no YAML"}})).said
+    result = outcome(
+        row, measurement(configs={"config.yaml": {"values": {"class_num": 2, "epochs": 30, "optimizer": "sgd"}}})
+    )
+    assert result.points == 4 and "class_num is 2; required: equals 9" in result.said
+    assert "was not handed in" in outcome(row, measurement()).said
+    assert "no YAML" in outcome(row, measurement(configs={"config.yaml": {"error": "no YAML"}})).said
     text = {"values": {"class_num": "9", "epochs": "many", "optimizer": ["sgd"]}}
-    assert outcome(row, found(configs={"config.yaml": text})).points == 0
+    assert outcome(row, measurement(configs={"config.yaml": text})).points == 0
 
 
 @pytest.mark.parametrize(
@@ -198,42 +208,43 @@ def test_files_and_settings():
 def test_provenance(relation, how, points):
     row = {"kind": "provenance", "points": 6, "network": "two", "parent": "one", "how": how}
     equal, tensors, cosine = relation
-    told = outcome(row, found(relations={"two<one": {"equal": equal, "tensors": tensors, "cosine": cosine}}))
-    assert told.points == points and f"{equal} of {tensors} tensors" in told.said and f"{cosine:.3f}" in told.said
-    assert "not both there" in outcome(row, found()).said
+    result = outcome(row, measurement(relations={"two<one": {"equal": equal, "tensors": tensors, "cosine": cosine}}))
+    assert result.points == points and f"{equal} of {tensors} tensors" in result.said and f"{cosine:.3f}" in result.said
+    assert "not both handed in" in outcome(row, measurement()).said
 
 
 def test_predictions_that_are_shuffled_repeated_or_too_many():
     row = {"kind": "predictions", "points": 6, "file": "p.csv", "network": "one", "linear": {"from": 0.2, "to": 1.0}}
     right = {f"photos/{n}.png": c for n, c in zip("12345", "aabbc", strict=True)}
 
-    def told(rows, **more):
-        return outcome(row | more, found(predictions={"p.csv": {"rows": rows}}))
+    def score(rows, **more):
+        return outcome(row | more, measurement(predictions={"p.csv": {"rows": rows}}))
 
-    assert told(right).points == 6
+    assert score(right).points == 6
     shuffled = dict(zip(right, ["b", "a", "c", "a", "b"], strict=True))
-    assert told(shuffled).points == 0 and told(shuffled, agreement=0.9).said.startswith("20% of p.csv is what")
-    assert "1 rows too many and lacks 0" in told(right | {"6.png": "a"}).said
-    assert "0 rows too many and lacks 4 of 5" in told({"1.png": "a"}).said
-    assert "more than once" in told(right | {"other/1.png": "a"}).said
-    assert "classes that the task has not: dog" in told(right | {"photos/1.png": "dog"}).said
-    assert told(right, agreement=0.9).points == 6
+    assert score(shuffled).points == 0 and score(shuffled, agreement=0.9).said.startswith("20% of p.csv agrees with")
+    assert "1 rows too many and lacks 0" in score(right | {"6.png": "a"}).said
+    assert "0 rows too many and lacks 4 of 5" in score({"1.png": "a"}).said
+    assert "more than once" in score(right | {"other/1.png": "a"}).said
+    assert "classes that the task does not have: dog" in score(right | {"photos/1.png": "dog"}).said
+    assert score(right, agreement=0.9).points == 6
 
 
-def test_size_claims_and_what_is_no_number():
+def test_size_claims_and_values_that_are_not_numbers():
     row = {"kind": "size", "points": 6, "network": "one", "at_most": 1000}
-    assert outcome(row, found()).points == 6 and outcome(row | {"at_most": 999}, found()).points == 0
+    assert outcome(row, measurement()).points == 6 and outcome(row | {"at_most": 999}, measurement()).points == 0
     row = {"kind": "reproduced", "points": 6, "network": "one", "file": "m.json", "tolerance": 0.05}
     for values in ({}, {"metrics": 3}, {"metrics": {"val_acc": "0.8"}}, {"metrics": {"val_acc": True}}, []):
-        told = outcome(row, found(json={"m.json": {"values": values}}))
-        assert told.points == 0 and "has no number metrics.val_acc" in told.said
-    assert "not within 0.05" in outcome(row, found(4, json={"m.json": {"values": {"metrics": {"val_acc": 1.0}}}})).said
+        result = outcome(row, measurement(json={"m.json": {"values": values}}))
+        assert result.points == 0 and "has no number metrics.val_acc" in result.said
+    claim = {"m.json": {"values": {"metrics": {"val_acc": 1.0}}}}
+    assert "the difference is above 0.05" in outcome(row, measurement(4, json=claim)).said
 
 
-def test_nothing_of_a_submission_that_could_not_be_read_counts():
-    path = loading.load_rubric(PROJECT / "configs" / "rubric.yaml")
-    told = items.score(path, Measurement({"problems": ["the archive is damaged"]}), {})
-    assert all(o.points == 0 and (o.status == "manual" or "damaged" in o.said) for o in told.values())
+def test_a_submission_that_could_not_be_read_gets_no_points():
+    example = loading.load_rubric(PROJECT / "configs" / "rubric.yaml")
+    outcomes = items.score(example, Measurement({"problems": ["the archive is damaged"]}), {})
+    assert all(o.points == 0 and (o.status == "manual" or "damaged" in o.said) for o in outcomes.values())
 
 
 # --- lateness --------------------------------------------------------------------------------------------------------
@@ -241,16 +252,16 @@ def test_nothing_of_a_submission_that_could_not_be_read_counts():
 
 def test_lateness_and_attempts(tmp_path):
     late = 'late: {due: "2026-12-01T20:00:00+08:00", per_day: 2, at_most: 5}\nattempts: {at_most: 2, cost: 1.5}\n'
-    found = loading.load_rubric(written(tmp_path, GOOD + late))
+    lab = loading.load_rubric(write_rubric(tmp_path, GOOD + late))
     table = tmp_path / "times.csv"
     table.write_text(
         "id,submitted,attempt\nanna,2026-12-01T12:00:00Z,2\nbob,2026-12-01T12:00:01Z,\ncem,2026-12-09T00:00:00+08:00,4\n"
     )
     times = grading.read_times(table)
     assert times["anna"].submitted == datetime(2026, 12, 1, 12, tzinfo=timezone.utc)
-    assert grading.deductions_of(found, times["anna"]) == []
-    assert grading.deductions_of(found, times["bob"]) == [("1 day late", 2.0)]
-    assert grading.deductions_of(found, times["cem"]) == [("8 days late", 5.0), ("attempt 4, 2 are free", 3.0)]
+    assert grading.deductions_of(lab, times["anna"]) == []
+    assert grading.deductions_of(lab, times["bob"]) == [("1 day late", 2.0)]
+    assert grading.deductions_of(lab, times["cem"]) == [("8 days late", 5.0), ("attempt 4; 2 are free", 3.0)]
     table.write_text("id,submitted\nanna,yesterday\nbob,2026-12-01T12:00:00\n")
     with pytest.raises(MslabError) as error:
         grading.read_times(table)
@@ -268,28 +279,29 @@ def traces(name: str, tensors: dict, sketch, logits=None, last_year=False, **fac
     )
 
 
-def test_copies_are_named_with_their_evidence_and_what_was_given_is_none():
+def test_copies_are_listed_with_evidence_and_the_given_backbone_is_no_copy():
     rng = np.random.default_rng(0)
-    given, mine, other = rng.normal(size=(3, 4096))
+    given_sketch, mine, other = rng.normal(size=(3, 4096))
     shared = {"conv1.weight": "g1", "layer1.weight": "g2"}
-    anna = traces("anna", shared | {"classifier.weight": "x"}, given + 0.1 * mine, rng.normal(size=(20, 2)))
-    bob = traces("bob", shared | {"classifier.weight": "x"}, given + 0.1 * mine, rng.normal(size=(20, 2)))
-    cem = traces("cem", shared | {"classifier.weight": "y"}, given + 0.1 * other, rng.normal(size=(20, 2)))
+    anna = traces("anna", shared | {"classifier.weight": "x"}, given_sketch + 0.1 * mine, rng.normal(size=(20, 2)))
+    bob = traces("bob", shared | {"classifier.weight": "x"}, given_sketch + 0.1 * mine, rng.normal(size=(20, 2)))
+    cem = traces("cem", shared | {"classifier.weight": "y"}, given_sketch + 0.1 * other, rng.normal(size=(20, 2)))
     dan = traces(
-        "dan", {"conv1.weight": "d", "layer1.weight": "e", "classifier.weight": "f"}, given + 0.1 * mine * 1.02
+        "dan", {"conv1.weight": "d", "layer1.weight": "e", "classifier.weight": "f"}, given_sketch + 0.1 * mine * 1.02
     )
     old = traces("old", {"conv1.weight": "d", "layer1.weight": "e", "classifier.weight": "f"}, other, last_year=True)
-    rows = copies.pairs([anna, bob, cem, dan, old], Given(frozenset({"g1", "g2"}), given.astype(np.float32)), {})
-    told = {(row["a"], row["b"], row["kind"]): row for row in rows}
-    assert set(told) == {
+    received = GivenBackbone(frozenset({"g1", "g2"}), given_sketch.astype(np.float32))
+    rows = copies.pairs([anna, bob, cem, dan, old], received, {})
+    by_pair = {(row["a"], row["b"], row["kind"]): row for row in rows}
+    assert set(by_pair) == {
         ("anna", "bob", "weights"),
         ("dan", "old", "weights"),
         ("anna", "dan", "weights"),
         ("bob", "dan", "weights"),
     }
-    assert told["anna", "bob", "weights"]["likeness"] == 1 and told["dan", "old", "weights"]["last_year"]
-    assert 0.97 < told["anna", "dan", "weights"]["likeness"] < 1
-    assert "of their length apart" in told["anna", "dan", "weights"]["evidence"]
+    assert by_pair["anna", "bob", "weights"]["likeness"] == 1 and by_pair["dan", "old", "weights"]["last_year"]
+    assert 0.97 < by_pair["anna", "dan", "weights"]["likeness"] < 1
+    assert "of their length" in by_pair["anna", "dan", "weights"]["evidence"]
 
 
 def test_equal_backbones_answers_histories_and_mistakes():
@@ -300,13 +312,13 @@ def test_equal_backbones_answers_histories_and_mistakes():
     truth = {"p.csv": {f"{n}.png": "a" for n in range(20)}}
     tables = [{"p.csv": {"rows": rows}} for rows in (wrong, {f"x/{k}": v for k, v in wrong.items()}, truth["p.csv"])]
     own = [{"conv1.weight": "1", "classifier.weight": "2"}, {"conv1.weight": "1", "classifier.weight": "3"}]
-    one, two = (rng.normal(size=4096) for _ in range(2))
-    anna = traces("anna", own[0], one, logits, predictions=tables[0], **history)
-    bob = traces("bob", own[1], two, 2 * logits + 1, predictions=tables[1], **history)
+    first, second = (rng.normal(size=4096) for _ in range(2))
+    anna = traces("anna", own[0], first, logits, predictions=tables[0], **history)
+    bob = traces("bob", own[1], second, 2 * logits + 1, predictions=tables[1], **history)
     own.append({"conv1.weight": "4", "classifier.weight": "5"})
     cem = traces("cem", own[2], rng.normal(size=4096), rng.normal(size=(20, 2)), predictions=tables[2])
-    rows = copies.pairs([cem, bob, anna], Given(), truth)
+    rows = copies.pairs([cem, bob, anna], GivenBackbone(), truth)
     assert [(row["a"], row["b"]) for row in rows] == [("anna", "bob")] * 4
     assert {row["kind"] for row in rows} == {"backbone", "answers", "history", "predictions"}
-    assert any("6 equal mistakes, 0 that differ" in row["evidence"] for row in rows)
-    assert rows == copies.pairs([anna, bob, cem], Given(), truth)  # whatever the order
+    assert any("6 mistakes are equal, 0 differ" in row["evidence"] for row in rows)
+    assert rows == copies.pairs([anna, bob, cem], GivenBackbone(), truth)  # in any order
