@@ -8,12 +8,12 @@ from pathlib import Path
 STALE = 86400  # seconds after which a half-written file has no writer any more
 
 
-def home(what: str) -> Path:
+def cache_folder(what: str) -> Path:
     """The folder of kept `what`: ~/.cache/mslab/WHAT."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mslab" / what
 
 
-def no_room(folder: Path, wanted: int, key: str, most: int) -> str:
+def space_problem(folder: Path, wanted: int, key: str, most: int) -> str:
     """Why files KEY-… of so many bytes cannot be kept there, or "". `most`: bytes that the folder may take."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def no_room(folder: Path, wanted: int, key: str, most: int) -> str:
     return ""
 
 
-def make_room(folder: Path, key: str, most: int) -> None:
+def delete_oldest(folder: Path, key: str, most: int) -> None:
     """Delete the files that were longest not used, those of `key` excepted, until all take no more than `most`."""
     for path in folder.glob(".*.tmp"):
         if time.time() - path.stat().st_mtime > STALE:

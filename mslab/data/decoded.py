@@ -21,7 +21,7 @@ log = logging.getLogger("mslab")
 MOST = 64 * 2**30  # bytes that all decoded images on disk may take; the oldest go first
 
 
-def keep(
+def cache_decoded(
     parts: dict[str, ImageSource], config: Settings, report: DatasetReport, group: Group = ALONE
 ) -> dict[str, ImageSource]:
     """{split: its images, decoded} as config.cache says; the images as they are where they would take too much room.
@@ -32,8 +32,10 @@ def keep(
         return parts
     wanted = sum(3 * report.splits[name].pixels + 8 * len(images) for name, images in parts.items())
     key = hashlib.sha256(f"{report.fingerprint} {versions.version('mindspore')}".encode()).hexdigest()[:32]
-    folder = cache.home("decoded")
-    why = no_memory(wanted * group.local) if config.cache == "memory" else cache.no_room(folder, wanted, key, MOST)
+    folder = cache.cache_folder("decoded")
+    why = (
+        no_memory(wanted * group.local) if config.cache == "memory" else cache.space_problem(folder, wanted, key, MOST)
+    )
     if why:
         log.info(f"cache: {config.cache}: decoded images are not kept: {why}; every epoch decodes them anew")
         return parts
@@ -44,7 +46,7 @@ def keep(
         else:
             with group.first_alone("decoded"):
                 pixels = {n: on_disk(folder / f"{key}-{n}.rgb", images, workers, meter) for n, images in parts.items()}
-            cache.make_room(folder, key, MOST)
+            cache.delete_oldest(folder, key, MOST)
     size = sum(image.nbytes for images in pixels.values() for image in images) / 2**20
     where = "memory" if config.cache == "memory" else str(folder)
     log.info(f"decoded images kept: {sum(map(len, pixels.values()))} images, {size:.0f} MiB in {where}")

@@ -95,7 +95,7 @@ def unpack(archive: Path, folder: Path, left_out: Counter, progress: Callable[[i
     """Write the archive's images under `folder`. Everything is counted as it is read, whatever the archive says."""
     budget, files = Budget(archive, archive.stat().st_size), 0
     seen: dict[str, str] = {}
-    with opened(archive) as members:
+    with open_archive(archive) as members:
         for member in members:
             parts = safe_parts(archive, member.name)
             if member.kind == "folder" or not parts:
@@ -149,7 +149,7 @@ def safe_parts(archive: Path, name: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def opened(archive: Path) -> Iterator[Iterator[Member]]:
+def open_archive(archive: Path) -> Iterator[Iterator[Member]]:
     """The archive's members, one after the other. Raises DatasetError for damaged ones, also in the middle."""
     try:
         if zipfile.is_zipfile(archive):

@@ -65,7 +65,7 @@ def heat_maps(
     batch, classes, rows = batch or batch_of(images.shape[3]), np.asarray(classes, np.int32), []
     for start in range(0, len(images), batch):
         x, y = images[start : start + batch], classes[start : start + batch]
-        found = cell(ms.Tensor(measuring.filled(x, batch)), ms.Tensor(measuring.filled(y, batch)))
+        found = cell(ms.Tensor(measuring.pad_batch(x, batch)), ms.Tensor(measuring.pad_batch(y, batch)))
         rows.append(found.asnumpy()[: len(x)])
     maps = np.concatenate(rows)
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
@@ -123,7 +123,7 @@ def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str =
     loaded.fold(batch, device)
     network = Seeing(loaded.network).set_train(False)
     rows = [
-        [part.asnumpy()[: len(x)] for part in network(ms.Tensor(measuring.filled(x, batch)))]
+        [part.asnumpy()[: len(x)] for part in network(ms.Tensor(measuring.pad_batch(x, batch)))]
         for x, _ in batches(loaded.info, images, batch)
     ]
     logits, features = (np.concatenate(column) for column in zip(*rows, strict=True))
@@ -136,7 +136,7 @@ def batches(info: dict[str, Any], images: sources.ImageSource, batch: int) -> It
     return batching.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize)
 
 
-def as_seen(info: dict[str, Any], images: sources.ImageSource, index: Sequence[int] | np.ndarray) -> np.ndarray:
+def network_input(info: dict[str, Any], images: sources.ImageSource, index: Sequence[int] | np.ndarray) -> np.ndarray:
     """Normalised float32 (n, 3, S, S) of the images at these positions."""
     index = np.asarray(index, int)
     return np.concatenate([x for x, _ in batches(info, images.take(index), max(2, len(index)))])

@@ -29,10 +29,10 @@ def predict_logits(
     """
     network.set_train(False)
     for x, y in batches:
-        yield network(ms.Tensor(filled(x, batch_size))).asnumpy()[: len(x)], y
+        yield network(ms.Tensor(pad_batch(x, batch_size))).asnumpy()[: len(x)], y
 
 
-def filled(x: np.ndarray, batch_size: int) -> np.ndarray:
+def pad_batch(x: np.ndarray, batch_size: int) -> np.ndarray:
     """(n, ...) -> (batch_size, ...): what is missing is zeros."""
     return np.concatenate([x, np.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)]) if len(x) < batch_size else x
 

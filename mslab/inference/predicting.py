@@ -41,7 +41,7 @@ class Model:
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Normalised float32 (n, 3, S, S), n up to `batch` -> float32 (n, C)."""
-        return self.forward(measuring.filled(x, self.batch))[: len(x)]
+        return self.forward(measuring.pad_batch(x, self.batch))[: len(x)]
 
 
 def open_model(source: str | Path, device: str = "auto", batch: int | None = None) -> Model:

@@ -55,7 +55,7 @@ def parts(root, **more):
     config = load_settings(settings(root, 2, **more))
     report = check.check_dataset(root / "train", root / "val")
     plain = {name: sources.images_of(report, name) for name in ("train", "val")}
-    return plain, decoded.keep(plain, config, report), config
+    return plain, decoded.cache_decoded(plain, config, report), config
 
 
 def epoch(images, config, number=1, drop_last=False):
@@ -155,7 +155,7 @@ def test_the_oldest_make_room_and_half_written_ones_go(tmp_path):
     for number, name in enumerate(["old-train.rgb", "mine-train.rgb", ".x.tmp"]):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (number, number))
-    cache.make_room(tmp_path, "mine", 150)
+    cache.delete_oldest(tmp_path, "mine", 150)
     assert [path.name for path in tmp_path.iterdir()] == ["mine-train.rgb"]
 
 

@@ -93,7 +93,7 @@ def test_a_class_that_nothing_spoke_for_has_an_empty_map():
 
 
 def test_pictures(loaded, images, tmp_path):
-    seen = gradcam.as_seen(loaded.info, images, [3, 0])
+    seen = gradcam.network_input(loaded.info, images, [3, 0])
     pixels = gradcam.as_pixels(loaded.info, seen)
     assert seen.shape == (2, 3, 32, 32) and pixels.dtype == np.uint8
     with Image.open(images.files[3]) as image:  # 40 x 40, seen at 32 x 32
@@ -118,7 +118,7 @@ def test_a_step_has_about_as_many_pixels_at_any_size():
 def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images):
     plain, folded = measuring.load_network(parent), measuring.load_network(parent)
     assert cpu_layout.fold_small_maps(folded.network.backbone, gradcam.batch_of(32), 32, cores=16)  # in 16 groups
-    x = gradcam.as_seen(plain.info, images, [0, 8, 16])
+    x = gradcam.network_input(plain.info, images, [0, 8, 16])
     heat = gradcam.heat_maps(folded.network, x, [0, 1, 2])
     assert heat.shape == (3, 4, 4) and np.allclose(heat, gradcam.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)
     kept = gradcam.HeatMap(folded.network)

@@ -41,13 +41,13 @@ def test_equal_seeds_give_equal_bytes_for_any_number_of_workers(drawn, tmp_path)
 
 
 def test_a_data_set_alone_is_the_one_that_is_drawn_with_the_others(drawn, tmp_path):
-    draw(tmp_path, only=("mushrooms2",))
+    draw(tmp_path, names=("mushrooms2",))
     assert contents(tmp_path / "mushrooms2") == contents(drawn / "mushrooms2")
     assert not (tmp_path / "mushrooms9").exists()
 
 
 def test_another_seed_gives_other_images(drawn, tmp_path):
-    draw(tmp_path, seed=2, only=("mushrooms2",))
+    draw(tmp_path, seed=2, names=("mushrooms2",))
     other, same = contents(tmp_path / "mushrooms2"), contents(drawn / "mushrooms2")
     assert other.keys() == same.keys()
     assert not set(other.values()) & set(same.values())
@@ -93,10 +93,10 @@ def test_a_folder_that_mslab_did_not_draw_is_refused_and_untouched(tmp_path):
 
 
 def test_a_folder_drawn_with_another_seed_is_refused_and_untouched(tmp_path):
-    draw(tmp_path, only=("mushrooms2",))
+    draw(tmp_path, names=("mushrooms2",))
     before = contents(tmp_path)
     with pytest.raises(FileExistsError, match="drawn otherwise: seed 1, now 2"):
-        draw(tmp_path, only=("mushrooms2",), seed=2)
+        draw(tmp_path, names=("mushrooms2",), seed=2)
     assert contents(tmp_path) == before
 
 
@@ -105,14 +105,14 @@ def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw(tmp_path, only=("mushrooms2",), progress=stop)
+        draw(tmp_path, names=("mushrooms2",), progress=stop)
     assert contents(tmp_path) == {}
-    draw(tmp_path, only=("mushrooms2",))  # and does not stand in the way of the next
+    draw(tmp_path, names=("mushrooms2",))  # and does not stand in the way of the next
 
 
 def test_progress_ends_with_all_images(tmp_path):
     seen = []
-    draw(tmp_path, only=("mushrooms2",), progress=lambda *step: seen.append(step))
+    draw(tmp_path, names=("mushrooms2",), progress=lambda *step: seen.append(step))
     assert seen[-1] == ("mushrooms2", 8, 8)
 
 

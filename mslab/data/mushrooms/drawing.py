@@ -49,7 +49,7 @@ def draw_datasets(
     root: Path,
     seed: int = 1,
     size: int = 96,
-    only: tuple[str, ...] = ("mushrooms9", "mushrooms2"),
+    names: tuple[str, ...] = ("mushrooms9", "mushrooms2"),
     workers: int | None = None,
     progress: Progress | None = None,
     counts: dict[str, dict[str, int]] | None = None,
@@ -69,7 +69,7 @@ def draw_datasets(
             "counts": {split: dict.fromkeys(CLASSES[name], (counts or COUNTS)[name][split]) for split in SPLITS},
             "note": "drawn, no guide to real mushrooms",
         }
-        for name in only
+        for name in names
     }
     if problems := [line for name, record in records.items() for line in in_the_way(root, name, record)]:
         raise FileExistsError("\n".join(problems))
