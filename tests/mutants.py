@@ -285,8 +285,8 @@ MUTANTS = [
     Mutant(
         "two names that are one file on a Mac or Windows end the unpacking",
         "mslab/data/unpacking.py",
-        "            seen[plain_name(name)] = name\n",
-        "            seen[name] = name\n",
+        "            written[plain_name(name)] = name\n",
+        "            written[name] = name\n",
         "test_colliding_names",
     ),
     Mutant(
@@ -300,8 +300,8 @@ MUTANTS = [
     Mutant(
         "of a package from elsewhere, only the published bytes are opened",
         "mslab/data/animals.py",
-        "    if found != SHA256:",
-        "    if not found:",
+        "    if digest != SHA256:",
+        "    if not digest:",
         "test_animals",
         "not_opened",
     ),
@@ -462,8 +462,8 @@ MUTANTS = [
     Mutant(
         "mixup mixes the labels as it mixes the images",
         "mslab/data/augment.py",
-        "images[other], own * shares + (1 - own) * shares[other]",
-        "images[other], shares",
+        "images[other], own * soft_labels + (1 - own) * soft_labels[other]",
+        "images[other], soft_labels",
         "test_augment",
         "mixup",
     ),
@@ -924,8 +924,8 @@ MUTANTS = [
     Mutant(
         "classes that lie in another order than the network's are refused",
         "mslab/evaluation/measuring.py",
-        "(known and names != loaded.class_names)",
-        "(known and set(names) != set(loaded.class_names))",
+        "(trained and names != loaded.class_names)",
+        "(trained and set(names) != set(loaded.class_names))",
         "test_class_order",
     ),
     Mutant(

@@ -199,7 +199,7 @@ def test_flips_to_either_side_are_independent(three):
     corners = np.zeros((8, 8, 3), np.uint8)
     corners[:4, :4], corners[:4, 4:], corners[4:, :4], corners[4:, 4:] = 40, 80, 120, 160
     config = loaded(three, vertical_flip=True, color_jitter=0.0, crop_scale=1.0)
-    flips = augment.whole_train_transforms(config)[2:4]
+    flips = augment.full_decode_train_transforms(config)[2:4]
     seen = Counter(int(image[0, 0, 0]) for image in augmented(flips, corners, count=1000))
     assert sorted(seen) == [40, 80, 120, 160] and min(seen.values()) > 200
     trap = [vision.RandomHorizontalFlip(0.5), vision.RandomVerticalFlip(0.5)]
