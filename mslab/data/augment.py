@@ -139,20 +139,20 @@ def mix(batch: Batch, config: Settings, rng: np.random.Generator) -> Batch:
 
 
 def mixup(images: np.ndarray, soft_labels: np.ndarray, rng: np.random.Generator, alpha: float) -> Batch:
-    """Blend each image and label with another: l * own + (1 - l) * other, l from Beta(alpha, alpha) (Zhang 2018)."""
-    own, other = np.float32(rng.beta(alpha, alpha)), rng.permutation(len(images))
-    return own * images + (1 - own) * images[other], own * soft_labels + (1 - own) * soft_labels[other]
+    """Blend each image and label with another: w * own + (1 - w) * other, w from Beta(alpha, alpha) (Zhang 2018)."""
+    w, partner = np.float32(rng.beta(alpha, alpha)), rng.permutation(len(images))
+    return w * images + (1 - w) * images[partner], w * soft_labels + (1 - w) * soft_labels[partner]
 
 
 def cutmix(images: np.ndarray, soft_labels: np.ndarray, rng: np.random.Generator, alpha: float) -> Batch:
     """Paste a rectangle of another image into each; labels are weighted by its clipped area (Yun et al. 2019)."""
-    other, (height, width) = rng.permutation(len(images)), images.shape[2:]
+    partner, (height, width) = rng.permutation(len(images)), images.shape[2:]
     side = np.sqrt(1 - rng.beta(alpha, alpha))
     rows, columns = _span(rng, height, side * height), _span(rng, width, side * width)
     mixed = images.copy()
-    mixed[:, :, rows, columns] = images[other][:, :, rows, columns]
-    own = np.float32(1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width))
-    return mixed, own * soft_labels + (1 - own) * soft_labels[other]
+    mixed[:, :, rows, columns] = images[partner][:, :, rows, columns]
+    w = np.float32(1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width))
+    return mixed, w * soft_labels + (1 - w) * soft_labels[partner]
 
 
 def _span(rng: np.random.Generator, length: int, width: float) -> slice:

@@ -48,7 +48,7 @@ def assign(report: DatasetReport, fractions: dict[str, float], seed: int) -> dic
     if list(report.splits) != [""]:
         raise DatasetError(
             f"{report.root} is already split: {', '.join(report.splits)}.",
-            expected="a folder with one folder of images a class",
+            expected="a folder with one folder of images per class",
             fix=f"split only one of them: mslab data split {report.root / 'train'}",
         )
     report.raise_errors()

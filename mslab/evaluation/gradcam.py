@@ -58,7 +58,7 @@ def heat_maps(
     """Grad-CAM of each image for its class, float32 (n, h, w), each with maximum 1, or all 0 without any evidence.
 
     images normalised float32 (n, 3, S, S). They are processed in full batches of `batch` (default: as in inspect),
-    since the CPU layout of the network may depend on it. Pass a HeatMap instead of a network to avoid another compilation.
+    since the CPU layout of the network may depend on it. Pass a HeatMap as `network` to compile only once.
     """
     cell = network if isinstance(network, HeatMap) else HeatMap(network)
     cell.set_train(False)
@@ -112,7 +112,7 @@ class Inspection:
 def batch_of(size: int) -> int:
     """Images per inference step for images of this side: about as many pixels as 32 images of 64 x 64.
 
-    With this size `./run.sh bench predict` measured the most images/s on CPUs; it also fits into an accelerator's memory.
+    The fastest size on CPUs in `./run.sh bench predict`; it also fits into an accelerator's memory.
     """
     return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
 
