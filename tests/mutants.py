@@ -919,7 +919,7 @@ MUTANTS = [
         "info = STANDARD | weights.info",
         "info = weights.info | STANDARD",
         "test_training test_predict",
-        "load_network or evaluation_sees",
+        "load_network or agrees_with_evaluation",
     ),
     Mutant(
         "classes that lie in another order than the network's are refused",
@@ -1045,7 +1045,7 @@ MUTANTS = [
         'if not difference["relative"] <= TOLERANCE:',
         'if difference["relative"] == 0:',
         "test_export",
-        "otherwise",
+        "other_logits",
     ),
     Mutant(
         "a graph that answers with numbers that are none gets no name",
@@ -1060,7 +1060,7 @@ MUTANTS = [
         "[padding // 2] * 2 + [padding - padding // 2] * 2",
         "[padding - padding // 2] * 2 + [padding // 2] * 2",
         "test_export",
-        "onnx_file_answers",
+        "onnx_file_reproduces",
     ),
     Mutant(
         "a graph whose bytes have changed is not run",
@@ -1132,7 +1132,7 @@ MUTANTS = [
         '["" if is_accepted(content) else',
         '["" if content else',
         "test_serve",
-        "other_formats or refusal or cannot_be_used",
+        "other_formats or refusal or unusable",
     ),
     # --- several workers ---
     Mutant(

@@ -148,7 +148,7 @@ def safe_parts(archive: Path, name: str) -> tuple[str, ...]:
     plain = name.replace("\\", "/")
     path = PurePosixPath(plain)
     if path.is_absolute() or ".." in path.parts or "\0" in plain or (len(plain) > 1 and plain[1] == ":"):
-        raise archive_error(archive, f"contains the path {name!r}, which is outside its folder")
+        raise archive_error(archive, f"contains the path {name!r}, which leads out of its folder")
     return path.parts
 
 

@@ -101,11 +101,11 @@ ATTACKS = [
            {"files": "missing or empty: best.ckpt, config.yaml", "right": GONE, "settings": "is not there"}),
     Attack("folder-for-file", lambda kit, id: kit.zip(id, {"best.ckpt/a": "x", "b": "x"}), {"right": GONE}),
     whole("empty", lambda kit, id: kit.zip(id, {}), "holds no files"),
-    whole("nothing", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b""), "is no zip or tar archive"),
-    whole("no-archive", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b"hello"), "is no zip or tar archive"),
+    whole("nothing", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b""), "is not a zip or tar archive"),
+    whole("no-archive", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b"hello"), "is not a zip or tar"),
     whole("locked", locked, "it has a password"),
     whole("damaged", damaged, "damaged"),
-    whole("cut", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(kit.honest[:9000]), "is no zip or tar"),
+    whole("cut", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(kit.honest[:9000]), "is not a zip or tar"),
     whole("name-long", lambda kit, id: kit.zip(id, {"x" * 10_000: "x"}, True), "too long a name"),
     Attack("names", lambda kit, id: kit.zip(id, {
         "a\r\nb=1.txt": "x", "con": "x", "aux.txt": "x", "best.ckpt.": "x", "best.ckpt ": "x", "\u202etxt": "x"}),
@@ -220,7 +220,7 @@ ATTACKS = [
     whole("dots..", lambda kit, id: kit.zip(id, {}), "holds no files"),
     whole(folder_of(SCRIPT), lambda kit, id: kit.zip(id, {}), "holds no files"),
     whole("l" * 251, lambda kit, id: kit.zip(id, {}), "holds no files"),
-    whole("\\xff", lambda kit, id: (kit.folder / os.fsdecode(b"\xff.zip")).write_bytes(b""), "is no zip or tar"),
+    whole("\\xff", lambda kit, id: (kit.folder / os.fsdecode(b"\xff.zip")).write_bytes(b""), "is not a zip or tar"),
 ]  # fmt: skip
 
 # of every kind of attack one: who does what nobody of these does attacks in tests/slow
