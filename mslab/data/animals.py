@@ -75,8 +75,8 @@ def build_animals(root: Path, wheel: Path | None = None) -> None:
         log.info(f"{root / name}: {numbers} silhouettes")
         if digests(root / name)[1] != FILES[name]:
             log.info(
-                f"note: the pixels of {name} are those of README's results, but another Pillow than 13.0.0 wrote "
-                "the files: their bytes, and therefore the data fingerprint, differ"
+                f"note: the pixels of {name} are those of README's results, but the files were not written by Pillow "
+                "13.0.0: their bytes, and therefore the data fingerprint, differ"
             )
     log.info(f"built (or already present) in {time.perf_counter() - start:.0f} s")
 
@@ -155,9 +155,8 @@ def unpack(archive: zipfile.ZipFile, member: str) -> bytes:
     if member not in archive.namelist():
         raise ValueError(f"it does not contain {member}")
     if archive.getinfo(member).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(
-            f"{member} uses a compression that wheels do not use"
-        )  # bz2 and lzma would not stop at MAX_BYTES
+        # bz2 and lzma would not stop at MAX_BYTES
+        raise ValueError(f"{member} uses a compression that wheels do not use")
     with archive.open(member) as packed:
         zipped = packed.read(MAX_BYTES + 1)
     content = gzip.GzipFile(fileobj=io.BytesIO(zipped)).read(MAX_BYTES + 1) if len(zipped) <= MAX_BYTES else b""

@@ -54,9 +54,9 @@ def full_decode_train_transforms(config: Settings) -> list:
 
 
 def eval_transforms(size: int, mean: Sequence[float], std: Sequence[float], resize: int | None = None) -> list:
-    """Evaluation operations: a file's bytes, uint8 (n,) -> normalised float32 (3, size, size). No randomness.
+    """Evaluation operations: a file's bytes, uint8 (n,) -> normalised float32 (3, size, size).
 
-    `resize`: the image's shorter side before the crop; default `size`.
+    Nothing random, only the centre crop. `resize`: the image's shorter side before the crop; default `size`.
     """
     return [vision.Decode(), vision.Resize(resize or size), vision.CenterCrop(size), *_to_network(mean, std)]
 

@@ -52,9 +52,7 @@ class Imported:
     level: str  # folder of the archive that became the root; "." for its top level
     images: int = 0
     skipped: Counter = field(default_factory=Counter)  # kind -> number of entries
-    renamed: dict[str, str] = field(
-        default_factory=dict
-    )  # folder of a split in the archive -> its name in the data set
+    renamed: dict[str, str] = field(default_factory=dict)  # folder of a split in the archive -> its new name
 
     def __str__(self) -> str:
         lines = [f"{self.root}: {self.images} images from the archive's folder {self.level}/"]

@@ -27,9 +27,7 @@ PROFILES = [
 @pytest.mark.parametrize("profile", PROFILES, ids=str)
 def test_an_onnx_file_reproduces_its_checkpoint_for_every_profile(profile, inside):
     source = write_checkpoint(inside / "x.ckpt", hidden=6 if "pool" in profile else 0, **profile)
-    assert (
-        export.export_run(source, "onnx")["relative"] < 1e-5
-    )  # against MindSpore's logits, for a batch of eight and for single images
+    assert export.export_run(source, "onnx")["relative"] < 1e-5  # MindSpore's logits, as a batch and singly
     onnx.checker.check_model(onnx.load("x.onnx"), full_check=True)
     _, info = exported.open_exported(Path("x.onnx"))
     assert info["profile"] == model.PROFILE | profile and info["class_names"] == ["a", "ü", "c"]

@@ -203,9 +203,8 @@ def test_horizontal_and_vertical_flips_are_independent(three):
     corner_counts = Counter(int(image[0, 0, 0]) for image in augmented(flips, corners, count=1000))
     assert sorted(corner_counts) == [40, 80, 120, 160] and min(corner_counts.values()) > 200
     trap = [vision.RandomHorizontalFlip(0.5), vision.RandomVerticalFlip(0.5)]
-    assert (
-        len({int(image[0, 0, 0]) for image in augmented(trap, corners)}) == 2
-    )  # the reason why RandomVerticalFlip is not used
+    # the reason why RandomVerticalFlip is not used
+    assert len({int(image[0, 0, 0]) for image in augmented(trap, corners)}) == 2
 
 
 def test_evaluation_resizes_then_crops_the_centre(squares):

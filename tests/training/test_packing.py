@@ -104,7 +104,7 @@ def test_a_pack_with_other_classes_gives_the_same_findings_as_folders(packs, tmp
     codes = {finding.code for finding in report.errors}
     assert codes == {"class-missing", "class-extra", "class-count"}
     with pytest.raises(DatasetError, match="class_num: 3"):
-        report.raise_errors("x.yaml says class_num: 4")
+        report.raise_errors("x.yaml sets class_num: 4")
 
 
 @pytest.mark.parametrize(
