@@ -46,7 +46,7 @@ def bench_grade(
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         counts = {"mushrooms9": {"train": 1, "val": 1, "test": IMAGES}}
-        drawing.draw_datasets(folder / "drawn", size=96, only=("mushrooms9",), counts=counts)
+        drawing.draw_datasets(folder / "drawn", size=96, names=("mushrooms9",), counts=counts)
         (folder / "hidden").mkdir()
         (folder / "drawn" / "mushrooms9" / "test").rename(folder / "hidden" / "nine")
         (folder / "rubric.yaml").write_text(RUBRIC)

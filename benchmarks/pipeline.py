@@ -94,7 +94,7 @@ def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, A
     settings = {"train_data": root, "val_data": f"{root}/none", "class_num": 10, "image_size": int(pixels)}
     config = load_settings(settings | {"cache": cache, "data_workers": cores()})
     images = sources.images_of(report, next(iter(report.splits)))
-    images = decoded.keep({next(iter(report.splits)): images}, config, report)[next(iter(report.splits))]
+    images = decoded.cache_decoded({next(iter(report.splits)): images}, config, report)[next(iter(report.splits))]
     batches = batching.ImageFeed(images, images, config).train(0)
     next(batches)
     result["startup_s"] = time.perf_counter() - start

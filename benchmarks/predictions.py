@@ -46,7 +46,7 @@ def measured(asked: predicting.Model, images: int, repeats: int) -> tuple[float,
     size, rng = asked.info["image_size"], np.random.default_rng(1)
     counts = [min(asked.batch, images - start) for start in range(0, images, asked.batch)]  # the last may be smaller
     batches = [(rng.normal(size=(count, 3, size, size)).astype(np.float32), None) for count in counts]
-    full = [ms.Tensor(measuring.filled(x, asked.batch)) for x, _ in batches]
+    full = [ms.Tensor(measuring.pad_batch(x, asked.batch)) for x, _ in batches]
     network = asked.loaded.network  # type: ignore[union-attr]
     turns: list[Callable[[], Any]] = [
         lambda: [network(x).asnumpy() for x in full],

@@ -285,8 +285,8 @@ MUTANTS = [
     Mutant(
         "two names that are one file on a Mac or Windows end the unpacking",
         "mslab/data/unpacking.py",
-        "            seen[plain_name(name)] = name\n",
-        "            seen[name] = name\n",
+        "            written[plain_name(name)] = name\n",
+        "            written[name] = name\n",
         "test_colliding_names",
     ),
     Mutant(
@@ -300,8 +300,8 @@ MUTANTS = [
     Mutant(
         "of a package from elsewhere, only the published bytes are opened",
         "mslab/data/animals.py",
-        "    if found != SHA256:",
-        "    if not found:",
+        "    if digest != SHA256:",
+        "    if not digest:",
         "test_animals",
         "not_opened",
     ),
@@ -462,8 +462,8 @@ MUTANTS = [
     Mutant(
         "mixup mixes the labels as it mixes the images",
         "mslab/data/augment.py",
-        "images[other], own * shares + (1 - own) * shares[other]",
-        "images[other], shares",
+        "images[partner], w * soft_labels + (1 - w) * soft_labels[partner]",
+        "images[partner], soft_labels",
         "test_augment",
         "mixup",
     ),
@@ -919,13 +919,13 @@ MUTANTS = [
         "info = STANDARD | weights.info",
         "info = weights.info | STANDARD",
         "test_training test_predict",
-        "load_network or evaluation_sees",
+        "load_network or agrees_with_evaluation",
     ),
     Mutant(
         "classes that lie in another order than the network's are refused",
         "mslab/evaluation/measuring.py",
-        "(known and names != loaded.class_names)",
-        "(known and set(names) != set(loaded.class_names))",
+        "(trained and names != loaded.class_names)",
+        "(trained and set(names) != set(loaded.class_names))",
         "test_class_order",
     ),
     Mutant(
@@ -1045,7 +1045,7 @@ MUTANTS = [
         'if not difference["relative"] <= TOLERANCE:',
         'if difference["relative"] == 0:',
         "test_export",
-        "otherwise",
+        "other_logits",
     ),
     Mutant(
         "a graph that answers with numbers that are none gets no name",
@@ -1057,10 +1057,10 @@ MUTANTS = [
     Mutant(
         "padding goes where the network has it in an exported graph",
         "mslab/inference/export.py",
-        "[need // 2] * 2 + [need - need // 2] * 2",
-        "[need - need // 2] * 2 + [need // 2] * 2",
+        "[padding // 2] * 2 + [padding - padding // 2] * 2",
+        "[padding - padding // 2] * 2 + [padding // 2] * 2",
         "test_export",
-        "onnx_file_answers",
+        "onnx_file_reproduces",
     ),
     Mutant(
         "a graph whose bytes have changed is not run",
@@ -1073,8 +1073,8 @@ MUTANTS = [
     Mutant(
         "one image that cannot be read does not spoil the others",
         "mslab/inference/predicting.py",
-        "good = [index for index in range(len(chunk)) if not errors[index]]",
-        "good = list(range(len(chunk)))",
+        "readable = [index for index in range(len(chunk)) if not errors[index]]",
+        "readable = list(range(len(chunk)))",
         "test_predict",
         "cannot_be_read",
     ),
@@ -1089,7 +1089,7 @@ MUTANTS = [
     Mutant(
         "a body that grows beyond the limit while it arrives is refused",
         "mslab/inference/serve/server.py",
-        "        if arrived > BODY:\n            raise too_large\n",
+        "        if received > BODY:\n            raise too_large\n",
         "",
         "test_serve",
         "refusal",
@@ -1105,7 +1105,7 @@ MUTANTS = [
     Mutant(
         "an image of too many pixels is refused by the server",
         "mslab/inference/serve/predictor.py",
-        ' or seen.get("width", 0) * seen.get("height", 0) > PIXELS:',
+        ' or facts.get("width", 0) * facts.get("height", 0) > PIXELS:',
         ":",
         "test_serve",
         "refusal",
@@ -1129,10 +1129,10 @@ MUTANTS = [
     Mutant(
         "the server opens only formats of images that it knows",
         "mslab/inference/serve/predictor.py",
-        '["" if known(content) else',
+        '["" if is_accepted(content) else',
         '["" if content else',
         "test_serve",
-        "other_formats or refusal or cannot_be_used",
+        "other_formats or refusal or unusable",
     ),
     # --- several workers ---
     Mutant(

@@ -1,3 +1,3 @@
-"""From checked files to batches: images, batching, augment, decoded (kept pixels), seeding, cache; split, import and
-pack a data set; mushrooms and animals make one.
+"""From checked files to batches: sources, batching, augment, decoded (cached pixels), seeding, cache. Also splitting,
+unpacking and packing a data set; mushrooms and animals make one.
 """

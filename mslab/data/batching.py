@@ -15,27 +15,27 @@ from mslab.runtime.workers import ALONE, Group
 
 
 def steps_per_epoch(images: ImageSource, batch_size: int, workers: int = 1, accumulation_steps: int = 1) -> int:
-    """Full batches in an epoch, of all workers together; no batch is left over that makes no whole update.
+    """Number of full batches in an epoch, over all workers; batches that do not complete an update are dropped.
 
-    Raises DatasetError where there is not one update.
+    Raises DatasetError if the images do not fill one update.
     """
-    together = batch_size * workers * accumulation_steps
-    if len(images) < together:
+    per_update = batch_size * workers * accumulation_steps
+    if len(images) < per_update:
         parts = f"{workers} workers x " * (workers > 1) + str(batch_size)
         parts += f" x {accumulation_steps} batches" * (accumulation_steps > 1)
-        shared = f" ({parts})" if parts != str(batch_size) else ""
+        formula = f" ({parts})" if parts != str(batch_size) else ""
         raise DatasetError(
-            f"There are {len(images)} training images, fewer than one batch of {together}{shared}.",
-            expected="at least batch_size images a worker and accumulated batch: a step uses a full one",
+            f"There are {len(images)} training images, fewer than one batch of {per_update}{formula}.",
+            expected="at least batch_size images for each worker and each accumulated batch: a step uses a full batch",
             fix=f"batch_size={max(2, len(images) // (2 * workers * accumulation_steps))}, or add images",
         )
-    return len(images) // together * accumulation_steps
+    return len(images) // per_update * accumulation_steps
 
 
 def order_of(images: ImageSource, config: Settings, epoch: int) -> np.ndarray:
-    """The order of an epoch: positions int (n,). It follows from seed and epoch alone, so that one can be repeated.
+    """Image order of an epoch: positions int (n,). It depends on seed and epoch only, so an epoch can be repeated.
 
-    With label_balance, rare classes' images come more than once in it, and others not at all.
+    With label_balance, images of rare classes appear several times and some others not at all.
     """
     rng = seeding.stream("order", config.seed, epoch)
     if not config.label_balance:
@@ -44,16 +44,16 @@ def order_of(images: ImageSource, config: Settings, epoch: int) -> np.ndarray:
 
 
 def balanced(labels: np.ndarray, class_num: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions, as many as labels: each run of class_num of them holds every class once, in random order.
+    """Positions, as many as labels: each group of class_num consecutive ones has every class once, in random order.
 
-    Within a class all images come before one comes again.
+    Within a class, every image is used before one repeats.
     """
     # balanced([0, 0, 0, 1], 2, rng) -> for example [2, 3, 3, 0]
-    runs = -(-len(labels) // class_num)
+    groups = -(-len(labels) // class_num)
     columns = []
     for label in range(class_num):
         own = np.flatnonzero(labels == label)
-        columns.append(np.concatenate([rng.permutation(own) for _ in range(-(-runs // len(own)))])[:runs])
+        columns.append(np.concatenate([rng.permutation(own) for _ in range(-(-groups // len(own)))])[:groups])
     return rng.permuted(np.stack(columns, axis=1), axis=1).ravel()[: len(labels)]
 
 
@@ -62,9 +62,8 @@ def train_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled, augmented full batches of this worker: float32 (batch_size, 3, S, S), int32 (batch_size,).
 
-    Labels are shares of the classes, float32 (batch_size, class_num), where images are mixed. All that is random, like
-    the order, follows from seed and epoch alone. An incomplete last batch is left out; another order puts other images
-    there next time.
+    If images are mixed, labels are soft: float32 (batch_size, class_num). Everything random, including the order,
+    depends on seed and epoch only. An incomplete last batch is dropped; the next epoch's order drops other images.
     """
     mixing = seeding.stream("mixing", config.seed, epoch, group.rank)
     order = group.share(order_of(images, config, epoch), config.batch_size)
@@ -75,7 +74,7 @@ def train_batches(
 def augmented(
     images: ImageSource, config: Settings, epoch: int, order: np.ndarray, rank: int = 0, drop_last: bool = True
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of the images in this order, each augmented by itself; without `drop_last` also a smaller last one."""
+    """Batches of the images in this order, each image augmented; without `drop_last` also a smaller last batch."""
     ds.config.set_seed(seeding.augmentation_seed(config.seed, epoch, rank))
     steps, erasing = augment.train_transforms(config), seeding.stream("erasing", config.seed, epoch, rank)
     for x, y in _pipeline(images, order, steps, config.batch_size, config.data_workers, drop_last=drop_last):
@@ -83,7 +82,7 @@ def augmented(
 
 
 def eval_batch_size(config: Settings) -> int:
-    """Images a step when measuring."""
+    """Images per step during evaluation."""
     return config.validation_batch_size or config.batch_size
 
 
@@ -104,7 +103,7 @@ def eval_batches(
 def _pipeline(
     images: ImageSource, order: np.ndarray, steps: list, batch_size: int, data_workers: int, drop_last: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    steps = steps[1:] if images.decoded else steps  # the first one decodes
+    steps = steps[1:] if images.decoded else steps  # the first step decodes
     mapped = images.dataset(order).map(steps, ["image"], num_parallel_workers=devices.workers(data_workers))
     batched = mapped.batch(batch_size, drop_remainder=drop_last, num_parallel_workers=1)
     for x, y in batched.create_tuple_iterator(num_epochs=1, output_numpy=True):
@@ -114,7 +113,7 @@ def _pipeline(
 
 @dataclass(frozen=True)
 class ImageFeed:
-    """What training takes from a data set: this worker's batches of every epoch, and those it is measured on."""
+    """Batches of a data set for training: this worker's training batches of each epoch, and its validation batches."""
 
     images: ImageSource
     val_images: ImageSource
@@ -138,7 +137,7 @@ class ImageFeed:
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:
-    """TrainingError where a label has no output in the network: MindSpore's loss would read out of bounds, silently."""
+    """Raise TrainingError if a label has no network output: MindSpore's loss would silently read out of bounds."""
     if labels.min() < 0 or labels.max() >= class_num:
         raise TrainingError(
             f"A batch has labels from {labels.min()} to {labels.max()}; the network has {class_num} outputs.",

@@ -1,42 +1,42 @@
-"""Files that are kept to save time: where they lie, whether more of them fit, and which go first."""
+"""Cached files: their folder, whether more of them fit, and which ones are deleted first."""
 
 import os
 import shutil
 import time
 from pathlib import Path
 
-STALE = 86400  # seconds after which a half-written file has no writer any more
+STALE = 86400  # seconds after which a half-written file is assumed to be abandoned
 
 
-def home(what: str) -> Path:
-    """The folder of kept `what`: ~/.cache/mslab/WHAT."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mslab" / what
+def cache_folder(kind: str) -> Path:
+    """Folder of cached files of this kind: ~/.cache/mslab/KIND."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mslab" / kind
 
 
-def no_room(folder: Path, wanted: int, key: str, most: int) -> str:
-    """Why files KEY-… of so many bytes cannot be kept there, or "". `most`: bytes that the folder may take."""
+def space_problem(folder: Path, needed: int, key: str, max_bytes: int) -> str:
+    """Reason why files KEY-… of `needed` bytes cannot be cached there, or "". `max_bytes`: limit of the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        there = sum(path.stat().st_size for path in folder.glob(f"{key}-*"))
+        existing = sum(path.stat().st_size for path in folder.glob(f"{key}-*"))
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return f"{folder} cannot be used: {error.strerror}"
     if not os.access(folder, os.W_OK):
-        return f"{folder} may not be written to"
-    if wanted > most or wanted - there > free // 2:
-        size = f"{wanted / 2**30:.1f} GiB are too much"
-        return f"{size} (at most {most / 2**30:g} GiB, and half of the {free / 2**30:.1f} GiB free in {folder})"
+        return f"{folder} is not writable"
+    if needed > max_bytes or needed - existing > free // 2:
+        size = f"{needed / 2**30:.1f} GiB are too much"
+        return f"{size} (at most {max_bytes / 2**30:g} GiB, and half of the {free / 2**30:.1f} GiB free in {folder})"
     return ""
 
 
-def make_room(folder: Path, key: str, most: int) -> None:
-    """Delete the files that were longest not used, those of `key` excepted, until all take no more than `most`."""
+def delete_oldest(folder: Path, key: str, max_bytes: int) -> None:
+    """Delete the least recently used files, except those of `key`, until the total is at most `max_bytes`."""
     for path in folder.glob(".*.tmp"):
         if time.time() - path.stat().st_mtime > STALE:
             path.unlink(missing_ok=True)
     files = sorted(folder.glob("[!.]*"), key=lambda path: path.stat().st_mtime)
     total = sum(path.stat().st_size for path in files)
     for path in files:
-        if total > most and not path.name.startswith(key):
+        if total > max_bytes and not path.name.startswith(key):
             total -= path.stat().st_size
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A data set's folder is filled beside its place and put there whole: a kill leaves none that is half a data set."""
+"""Fill a data set's folder beside its final path, then rename it: a killed process leaves no half-written data set."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,26 +9,26 @@ from mslab.errors import DatasetError
 
 
 @contextmanager
-def beside(out: Path) -> Iterator[Path]:
-    """A folder to make beside `out` and to rename to it when it is complete; what is left of it is deleted.
+def staging_folder(out: Path) -> Iterator[Path]:
+    """Yield a path beside `out` to fill and then rename to `out`; delete it afterwards if it still exists.
 
-    Raises DatasetError where the name is taken, or the disk refuses.
+    Raises DatasetError if `out` exists or the disk refuses.
     """
     if out.exists():
         raise DatasetError(
-            f"There is {out} already.",
-            expected="a name that is free, since nothing is overwritten",
-            fix="--out with another name, or move it away",
+            f"{out} already exists.",
+            expected="a path that does not exist yet; nothing is overwritten",
+            fix="use --out with another name, or move the existing folder away",
         )
     partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
     try:
         yield partial
     except OSError as error:
         raise DatasetError(
             f"{out} cannot be written: {error.strerror or error}.",
-            expected="room for a copy of the images",
-            fix="free some space, or --out on another disk",
+            expected="enough free space for a copy of the images",
+            fix="free some space, or use --out on another disk",
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where images come from: folders of files, packs, or pixels that are there already. Three of a kind, in one module.
+"""Sources of images: folders of files, packs, or decoded pixels.
 
 The class order comes from the check and is explicit; MindSpore never guesses it.
 """
@@ -15,45 +15,45 @@ import numpy as np
 
 from mslab.check import DatasetReport
 
-Own = TypeVar("Own", bound="ImageSource")
+Source = TypeVar("Source", bound="ImageSource")
 
 
 @dataclass(frozen=True)
 class ImageSource(ABC):
-    """The images of one split: exactly those that passed the check, in an order of their own."""
+    """The images of one split: exactly those that passed the check, in a fixed order."""
 
     labels: np.ndarray  # int32 (n,); index into class_names
     class_names: list[str]
 
-    decoded = False  # whether dataset() gives pixels; else a file's bytes
+    decoded = False  # whether dataset() yields pixels; otherwise a file's bytes
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def resample(self: Own, count: int) -> Own:
-        """`count` images, each of these as often as the next one, or once more."""
+    def resample(self: Source, count: int) -> Source:
+        """`count` images; how often each one is used differs by at most one."""
         return self.take(np.arange(count) * len(self) // count)
 
     @abstractmethod
-    def take(self: Own, index: np.ndarray) -> Own:
-        """The images of these positions, in this order."""
+    def take(self: Source, index: np.ndarray) -> Source:
+        """The images at these positions, in this order."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """What tells each image from every other one."""
+        """A unique name for each image."""
 
     @abstractmethod
     def dataset(self, order: np.ndarray) -> ds.Dataset:
         """Columns image, uint8, and label, int32 (), of the images in this order."""
 
     @abstractmethod
-    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
-        """The images of these positions as Pillow opens them."""
+    def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
+        """The images at these positions, as paths or streams that Pillow can open."""
 
 
 @dataclass(frozen=True)
 class FolderImages(ImageSource):
-    """One file an image."""
+    """One file per image."""
 
     files: list[Path]
 
@@ -66,7 +66,7 @@ class FolderImages(ImageSource):
     def dataset(self, order: np.ndarray) -> ds.Dataset:
         return generated(lambda i: np.fromfile(self.files[i], np.uint8), self.labels, order)
 
-    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
+    def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
         return [self.files[i] for i in index]
 
 
@@ -75,7 +75,7 @@ class PackedImages(ImageSource):
     """Rows of a few large files (MindRecord)."""
 
     shards: list[Path]
-    rows: np.ndarray  # int (n,); the row of all shards together that each image is
+    rows: np.ndarray  # int (n,); each image's row, counted over all shards
     total: int  # rows of all shards
 
     def take(self, index: np.ndarray) -> "PackedImages":
@@ -86,7 +86,7 @@ class PackedImages(ImageSource):
 
     def dataset(self, order: np.ndarray) -> ds.Dataset:
         rows, shards = self.rows[order], [str(path) for path in self.shards]
-        parts = [  # MindRecord takes a row more than once, but no more rows at a time than there are
+        parts = [  # MindRecord accepts a row several times, but at most `total` rows at a time
             ds.MindDataset(
                 shards,
                 columns_list=["image", "label"],
@@ -97,14 +97,14 @@ class PackedImages(ImageSource):
         ]
         return parts[0] if len(parts) == 1 else parts[0].concat(parts[1:])
 
-    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
+    def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
         rows = self.dataset(index).create_tuple_iterator(num_epochs=1, output_numpy=True)
         return (io.BytesIO(image.tobytes()) for image, _ in rows)
 
 
 @dataclass(frozen=True)
 class DecodedImages(ImageSource):
-    """Pixels, kept in memory or in a memory-mapped file; names and files are those of what they were decoded from."""
+    """Pixels in memory or in a memory-mapped file. Names and files are those of the source they were decoded from."""
 
     pixels: Sequence[np.ndarray]  # uint8 (H, W, 3) each
     origin: ImageSource
@@ -120,12 +120,12 @@ class DecodedImages(ImageSource):
     def dataset(self, order: np.ndarray) -> ds.Dataset:
         return generated(lambda i: self.pixels[i], self.labels, order)
 
-    def opened(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
-        return self.origin.opened(index)
+    def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
+        return self.origin.open_images(index)
 
 
 class _Rows:
-    """Images and labels in a given order, for MindSpore's GeneratorDataset."""
+    """Images and labels in the order `order`, for MindSpore's GeneratorDataset."""
 
     def __init__(self, image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.ndarray) -> None:
         self.image, self.labels, self.order = image, labels, order
@@ -139,19 +139,19 @@ class _Rows:
 
 
 def generated(image: Callable[[int], np.ndarray], labels: np.ndarray, order: np.ndarray) -> ds.Dataset:
-    """Columns image and label of image(i) and labels[i], i in this order."""
+    """Columns image and label: image(i) and labels[i] for each i of `order`."""
     rows, columns = _Rows(image, labels, order), ["image", "label"]
     return ds.GeneratorDataset(rows, columns, shuffle=False, num_parallel_workers=1, python_multiprocessing=False)
 
 
 def images_of(report: DatasetReport, name: str) -> ImageSource:
-    """A checked split as training and evaluation take it."""
+    """The images of a checked split, for training and evaluation."""
     split = report.splits[name]
     if split.pack is None:
         files, labels = report.samples(name)
         return FolderImages(np.array(labels, np.int32), report.class_names, files)
-    found = [(label, record.name) for label, own in enumerate(report.class_names) for record in split.classes[own]]
-    labels = [label for label, _ in found]
-    rows = np.array([int(row.rpartition("/")[2]) for _, row in found])  # a pack's records are named CLASS/ROW
+    records = [(label, record.name) for label, own in enumerate(report.class_names) for record in split.classes[own]]
+    labels = [label for label, _ in records]
+    rows = np.array([int(row.rpartition("/")[2]) for _, row in records])  # a pack's records are named CLASS/ROW
     shards = [split.root / shard for shard in split.pack.shards]
     return PackedImages(np.array(labels, np.int32), report.class_names, shards, rows, sum(split.pack.counts))

@@ -1,4 +1,4 @@
-"""`mslab data split`: one folder of classes -> train, val and test, stratified; look-alikes stay together."""
+"""`mslab data split`: one folder of classes -> train, val and test, stratified; near-duplicates stay together."""
 
 import shutil
 from collections import Counter, defaultdict
@@ -9,7 +9,7 @@ from mslab.check import DatasetReport, ImageRecord
 from mslab.check.content import near_pairs
 from mslab.check.images import loaded_images
 from mslab.data import seeding
-from mslab.data.placing import beside
+from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
 
 
@@ -21,15 +21,15 @@ def split_dataset(
     seed: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, int]]:
-    """Copy the images of a checked folder to out/train, out/val and, where `test` > 0, out/test.
+    """Copy the images of a checked folder to out/train, out/val and, if `test` > 0, out/test.
 
-    `val` and `test` are shares of each class. Returns {split: {class: images}}. The same seed splits the same images
-    alike. Raises DatasetError, with nothing written, where the folder has errors, is split already, or a class is too
-    small; `out` appears only when it is complete.
+    `val` and `test` are fractions of each class. Returns {split: {class: number of images}}. Equal seeds give equal
+    splits. Raises DatasetError, with nothing written, if the folder has errors, is already split, or a class is too
+    small. `out` appears only when it is complete.
     """
     parts = assign(report, {"val": val, "test": test} if test else {"val": val}, seed)
     files = [(part, picture.name) for part, pictures in parts.items() for picture in pictures]
-    with beside(out) as partial:
+    with staging_folder(out) as partial:
         for done, (part, name) in enumerate(files, 1):
             target = partial / part / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -43,52 +43,53 @@ def split_dataset(
     }
 
 
-def assign(report: DatasetReport, shares: dict[str, float], seed: int) -> dict[str, list[ImageRecord]]:
-    """{split: its pictures, by name}, train first. Raises DatasetError."""
+def assign(report: DatasetReport, fractions: dict[str, float], seed: int) -> dict[str, list[ImageRecord]]:
+    """{split: its images, sorted by name}, train first. Raises DatasetError."""
     if list(report.splits) != [""]:
         raise DatasetError(
-            f"{report.root} is split already: {', '.join(report.splits)}.",
-            expected="a folder with one folder of images a class",
-            fix=f"one of them alone: mslab data split {report.root / 'train'}",
+            f"{report.root} is already split: {', '.join(report.splits)}.",
+            expected="a folder with one folder of images per class",
+            fix=f"split only one of them: mslab data split {report.root / 'train'}",
         )
     report.raise_errors()
-    if any(not 0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
+    if any(not 0 < fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
         raise DatasetError(
-            f"Shares that cannot be: {', '.join(f'{name} {share:g}' for name, share in shares.items())}.",
-            expected="shares above 0 that add up to less than 1",
-            fix="--val 0.2, or --val 0.2 --test 0.2",
+            f"Impossible fractions: {', '.join(f'{name} {fraction:g}' for name, fraction in fractions.items())}.",
+            expected="fractions above 0 that add up to less than 1",
+            fix="use --val 0.2, or --val 0.2 --test 0.2",
         )
-    groups = look_alikes(report)
-    wanted = {
-        part: {name: max(1, round(share * len(files))) for name, files in report.splits[""].classes.items()}
-        for part, share in shares.items()
+    groups = group_duplicates(report)
+    remaining = {
+        part: {name: max(1, round(fraction * len(files))) for name, files in report.splits[""].classes.items()}
+        for part, fraction in fractions.items()
     }
     order = seeding.stream("split", seed).permutation(len(groups))
-    parts: dict[str, list[ImageRecord]] = {"train": [], **{part: [] for part in shares}}
-    for index in sorted(order, key=lambda index: -len(groups[index])):  # large groups first: singles fill up exactly
+    parts: dict[str, list[ImageRecord]] = {"train": [], **{part: [] for part in fractions}}
+    # large groups first: single images then fill up the exact number
+    for index in sorted(order, key=lambda index: -len(groups[index])):
         counts = Counter(picture.class_name for picture in groups[index])
-        fits = (part for part in shares if all(wanted[part][name] >= number for name, number in counts.items()))
+        fits = (part for part in fractions if all(remaining[part][name] >= number for name, number in counts.items()))
         part = next(fits, "train")
         parts[part] += groups[index]
         for name, number in counts.items() if part != "train" else ():
-            wanted[part][name] -= number
-    short = [
+            remaining[part][name] -= number
+    empty = [
         f"{name} in {part}"
         for part, pictures in parts.items()
         for name in report.class_names
         if not any(picture.class_name == name for picture in pictures)
     ]
-    if short:
+    if empty:
         raise DatasetError(
-            f"{report.root} cannot be split: nothing would be left for {', '.join(short[:6])}.",
-            expected=f"in each class at least {len(parts)} images that do not look alike",
-            fix="add images to these classes, or leave the classes out",
+            f"{report.root} cannot be split: no image would be left for {', '.join(empty[:6])}.",
+            expected=f"at least {len(parts)} clearly different images in each class",
+            fix="add images to these classes, or remove the classes",
         )
     return {part: sorted(pictures, key=lambda picture: picture.name) for part, pictures in parts.items()}
 
 
-def look_alikes(report: DatasetReport) -> list[list[ImageRecord]]:
-    """Every image in one group: those that are duplicates or near-duplicates of each other share it."""
+def group_duplicates(report: DatasetReport) -> list[list[ImageRecord]]:
+    """Every image in exactly one group; duplicates and near-duplicates are in the same group."""
     pictures = [picture for _, picture in loaded_images(report)]
     leader = list(range(len(pictures)))
 

@@ -1,4 +1,4 @@
-"""Zip files whose bytes follow from their members alone: no times, no order of a disk."""
+"""Zip files whose bytes depend on their members only: no times, and not the order of files on a disk."""
 
 import hashlib
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mslab.errors import MslabError
 
-DATE = (1980, 1, 1, 0, 0, 0)  # of every member: equal members give equal bytes
+DATE = (1980, 1, 1, 0, 0, 0)  # the time of every member, so that equal members give equal bytes
 CHUNK = 1 << 20
 
 
@@ -16,13 +16,13 @@ def write_zip(
     out: Path,
     members: Mapping[str, Path | bytes],
     digests: Mapping[str, str] | None = None,
-    as_is: tuple[str, ...] = (),
+    stored: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write name -> file or content beside `out`, sorted by name, then put it there; an earlier `out` is replaced.
+    """Write name -> file or content, sorted by name, to a temporary file, then rename it to `out`, replacing any.
 
-    `digests`: the sha256 of those members whose content is compared while it is packed; `as_is`: ends of names that
-    are not compressed. Raises MslabError where a content is another, or the disk refuses; nothing is left then.
+    `digests`: sha256 of the members whose content is verified while it is packed. `stored`: name endings that are not
+    compressed. Raises MslabError, leaving no file, if a content differs or the disk refuses.
     """
     partial = out.with_name(f".{out.name}.tmp")
     try:
@@ -30,7 +30,7 @@ def write_zip(
         with zipfile.ZipFile(partial, "w") as archive:
             for done, (name, content) in enumerate(sorted(members.items()), 1):
                 info = zipfile.ZipInfo(name, DATE)
-                info.compress_type = zipfile.ZIP_STORED if name.lower().endswith(as_is) else zipfile.ZIP_DEFLATED
+                info.compress_type = zipfile.ZIP_STORED if name.lower().endswith(stored) else zipfile.ZIP_DEFLATED
                 info.external_attr = 0o644 << 16
                 digest = hashlib.sha256()
                 source = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
@@ -40,7 +40,7 @@ def write_zip(
                         sink.write(chunk)
                 if digest.hexdigest() != (digests or {}).get(name, digest.hexdigest()):
                     raise MslabError(
-                        f"{content if isinstance(content, Path) else name} has another content than is recorded.",
+                        f"{content if isinstance(content, Path) else name} does not have the recorded content.",
                         expected=f"the file with sha256 {(digests or {})[name][:12]}…",
                         fix="restore it; nothing was written",
                     )
@@ -49,7 +49,9 @@ def write_zip(
         partial.rename(out)
     except OSError as error:
         raise MslabError(
-            f"{out} could not be written: {error.strerror}.", expected="room on the disk", fix="--out elsewhere"
+            f"{out} could not be written: {error.strerror}.",
+            expected="enough free disk space",
+            fix="use --out with another path",
         ) from None
     finally:
         partial.unlink(missing_ok=True)

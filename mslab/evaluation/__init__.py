@@ -1,1 +1,1 @@
-"""Trained networks: loaded and measured (measuring), figures from logits (metrics), heat maps (gradcam)."""
+"""Trained networks: loading and evaluating them (measuring), metrics from logits (metrics), heat maps (gradcam)."""

@@ -1,4 +1,4 @@
-"""What a network makes of images one by one: logits, features, and where in an image it looked."""
+"""Per-image results of a network: logits, features, and Grad-CAM heat maps."""
 
 import base64
 import io
@@ -18,8 +18,8 @@ from mslab.data import batching, sources
 from mslab.evaluation import measuring
 
 
-class Seeing(nn.Cell):
-    """Normalised float32 (N, 3, H, W) -> logits (N, class_num), features (N, C): the mean that the head takes."""
+class LogitsAndFeatures(nn.Cell):
+    """Normalised float32 (N, 3, H, W) -> logits (N, class_num), features (N, C): the spatial mean of the maps."""
 
     def __init__(self, network: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
@@ -31,42 +31,42 @@ class Seeing(nn.Cell):
 
 
 class HeatMap(nn.Cell):
-    """Grad-CAM of the backbone's last stage (Selvaraju et al. 2017): what spoke for a class, place by place.
+    """Grad-CAM of the backbone's last stage (Selvaraju et al. 2017): the evidence for a class at each position.
 
-    Each channel's map counts by the mean slope of the class's logit over it; what speaks against the class is left out.
+    Each channel's map is weighted by the mean gradient of the class's logit over it; negative evidence is set to 0.
     images float32 (N, 3, H, W), classes int32 (N,) -> float32 (N, h, w), 0 or more
     """
 
     def __init__(self, network: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.backbone, self.head = network.backbone, network.head
-        self.slope = ms.grad(self.chosen)  # over its first argument, the maps
+        self.gradient = ms.grad(self.class_logits)  # with respect to its first argument, the maps
 
-    def chosen(self, maps: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
+    def class_logits(self, maps: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
         logits = self.head(maps)
-        return (logits * ops.one_hot(classes, logits.shape[1])).sum()  # images do not see each other
+        return (logits * ops.one_hot(classes, logits.shape[1])).sum()  # a sum, since images do not affect each other
 
     def construct(self, x: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
-        maps = self.backbone(x)  #                                  (N, C, h, w)
-        weights = ops.mean(self.slope(maps, classes), (2, 3), True)  # (N, C, 1, 1)
-        return ops.relu((weights * maps).sum(1))  #                 (N, h, w)
+        maps = self.backbone(x)  #                                     (N, C, h, w)
+        weights = ops.mean(self.gradient(maps, classes), (2, 3), True)  # (N, C, 1, 1)
+        return ops.relu((weights * maps).sum(1))  #                    (N, h, w)
 
 
 def heat_maps(
     network: nn.Cell, images: np.ndarray, classes: Sequence[int] | np.ndarray, batch: int | None = None
 ) -> np.ndarray:
-    """Grad-CAM of each image for its class, float32 (n, h, w), the hottest place of each 1; all 0 where nothing spoke.
+    """Grad-CAM of each image for its class, float32 (n, h, w), each with maximum 1, or all 0 without any evidence.
 
-    images normalised float32 (n, 3, S, S). They go through in full batches, since the network may be folded for those:
-    of `batch`, or as many as inspect takes. A HeatMap in place of the network is not compiled anew in another call.
+    images normalised float32 (n, 3, S, S). They are processed in full batches of `batch` (default: as in inspect),
+    since the CPU layout of the network may depend on it. Pass a HeatMap as `network` to compile only once.
     """
     cell = network if isinstance(network, HeatMap) else HeatMap(network)
     cell.set_train(False)
     batch, classes, rows = batch or batch_of(images.shape[3]), np.asarray(classes, np.int32), []
     for start in range(0, len(images), batch):
         x, y = images[start : start + batch], classes[start : start + batch]
-        found = cell(ms.Tensor(measuring.filled(x, batch)), ms.Tensor(measuring.filled(y, batch)))
-        rows.append(found.asnumpy()[: len(x)])
+        heat = cell(ms.Tensor(measuring.pad_batch(x, batch)), ms.Tensor(measuring.pad_batch(y, batch)))
+        rows.append(heat.asnumpy()[: len(x)])
     maps = np.concatenate(rows)
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
@@ -79,7 +79,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a network made of images, in the images' order."""
+    """Results of a network on images, in the images' order."""
 
     images: sources.ImageSource
     class_names: list[str]
@@ -99,31 +99,31 @@ class Inspection:
         return self.logits.argmax(axis=1)
 
     def mistakes(self) -> np.ndarray:
-        """Positions of the images taken for another class, the surest mistake first."""
+        """Positions of misclassified images, the most confident mistake first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(-self.probabilities[wrong, self.predicted[wrong]], kind="stable")]
 
     def unsure(self) -> np.ndarray:
-        """Positions of the images that are right, the least certain one first."""
-        right = np.flatnonzero(self.predicted == self.labels)
-        return right[np.argsort(self.probabilities[right, self.labels[right]], kind="stable")]
+        """Positions of correctly classified images, the least confident first."""
+        correct = np.flatnonzero(self.predicted == self.labels)
+        return correct[np.argsort(self.probabilities[correct, self.labels[correct]], kind="stable")]
 
 
 def batch_of(size: int) -> int:
-    """Images in a step of inference on images of this side: about as many pixels as 32 images of 64 x 64.
+    """Images per inference step for images of this side: about as many pixels as 32 images of 64 x 64.
 
-    Where `./run.sh bench predict` found the most images/s on CPUs; a device of its own has room for it, too.
+    The fastest size on CPUs in `./run.sh bench predict`; it also fits into an accelerator's memory.
     """
     return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
 
 
 def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str = "cpu") -> Inspection:
-    """Logits and features of all images. `device`: what devices.start took."""
+    """Logits and features of all images. `device`: the one that devices.start chose."""
     batch = batch_of(loaded.info["image_size"])
     loaded.fold(batch, device)
-    network = Seeing(loaded.network).set_train(False)
+    network = LogitsAndFeatures(loaded.network).set_train(False)
     rows = [
-        [part.asnumpy()[: len(x)] for part in network(ms.Tensor(measuring.filled(x, batch)))]
+        [part.asnumpy()[: len(x)] for part in network(ms.Tensor(measuring.pad_batch(x, batch)))]
         for x, _ in batches(loaded.info, images, batch)
     ]
     logits, features = (np.concatenate(column) for column in zip(*rows, strict=True))
@@ -131,43 +131,43 @@ def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str =
 
 
 def batches(info: dict[str, Any], images: sources.ImageSource, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The images as the network with this entry in its checkpoint saw them in evaluation; the last may be fewer."""
+    """Batches preprocessed as in evaluation of the network with this checkpoint entry; the last may be smaller."""
     size, mean, std, resize = (info[key] for key in measuring.PREPROCESSING)
     return batching.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize)
 
 
-def as_seen(info: dict[str, Any], images: sources.ImageSource, index: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Normalised float32 (n, 3, S, S) of the images at these positions."""
+def network_input(info: dict[str, Any], images: sources.ImageSource, index: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The images at these positions, preprocessed: normalised float32 (n, 3, S, S)."""
     index = np.asarray(index, int)
     return np.concatenate([x for x, _ in batches(info, images.take(index), max(2, len(index)))])
 
 
-def as_pixels(info: dict[str, Any], seen: np.ndarray) -> np.ndarray:
-    """Normalised float32 (n, 3, S, S) -> uint8 (n, S, S, 3), as a person sees it."""
+def as_pixels(info: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    """Undo the normalisation: float32 (n, 3, S, S) -> uint8 (n, S, S, 3)."""
     mean, std = (np.array(info[key], np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
-    return np.clip((seen * std + mean) * 255, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    return np.clip((x * std + mean) * 255, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> Any:
-    """A Pillow image: uint8 (S, S, 3) in grey, warm where the heat map float (h, w), 0 to 1, is high."""
+    """Pillow image: uint8 (S, S, 3) in grey, coloured in proportion to the heat map float (h, w), 0 to 1."""
     picture = Image.fromarray(pixels)
     wide = Image.fromarray(np.uint8(heat * 255)).resize(picture.size, Image.Resampling.BICUBIC)
-    share = np.asarray(wide, np.float32)[:, :, None] / 255
+    weight = np.asarray(wide, np.float32)[:, :, None] / 255
     grey = np.repeat(np.asarray(picture.convert("L"), np.float32)[:, :, None], 3, axis=2)
-    # inferno's way from dark to bright: readable without colour vision, too, since lightness alone tells it
-    colour = np.stack([np.interp(share[:, :, 0], (0, 0.35, 0.7, 1), c) for c in COLOURS], axis=2)
-    return Image.fromarray(np.clip(grey * (1 - 0.6 * share) + 0.6 * share * colour, 0, 255).astype(np.uint8))
+    # the inferno colour map: readable without colour vision, since lightness alone shows the value
+    colour = np.stack([np.interp(weight[:, :, 0], (0, 0.35, 0.7, 1), c) for c in COLOURS], axis=2)
+    return Image.fromarray(np.clip(grey * (1 - 0.6 * weight) + 0.6 * weight * colour, 0, 255).astype(np.uint8))
 
 
 COLOURS = ((0, 120, 230, 252), (0, 28, 90, 255), (4, 109, 40, 164))  # red, green, blue at 0, 0.35, 0.7, 1
 
 
 def thumbnails(images: sources.ImageSource, index: Iterable[int], side: int = 112) -> list[Any]:
-    """The images at these positions as Pillow images of at most `side` pixels; they have passed the check."""
+    """The images at these positions, which have passed the check, as Pillow images of at most `side` pixels."""
     pictures = []
-    for source in images.opened(np.asarray(list(index), int)):
+    for source in images.open_images(np.asarray(list(index), int)):
         with Image.open(source) as image:
-            image.draft("RGB", (2 * side, 2 * side))  # of a large JPEG only what is needed is decoded
+            image.draft("RGB", (2 * side, 2 * side))  # decodes a large JPEG at reduced size
             small = on_white(image)
         small.thumbnail((side, side))
         pictures.append(small)
@@ -175,7 +175,7 @@ def thumbnails(images: sources.ImageSource, index: Iterable[int], side: int = 11
 
 
 def data_uri(picture: Any) -> str:
-    """A Pillow image as text for the src of a page's image: a JPEG in the page itself, which needs no other file."""
+    """Pillow image -> data URI of a JPEG, for an <img> that needs no other file."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

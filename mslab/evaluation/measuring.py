@@ -25,15 +25,15 @@ def predict_logits(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Logits and labels, batch by batch: float32 (n, class_num), int32 (n,). Leaves the network in evaluation mode.
 
-    A smaller last batch is filled up, since a new shape would compile anew, and the filling is cut off again.
+    A smaller last batch is padded, since a new shape would compile again; the padding is removed from the result.
     """
     network.set_train(False)
     for x, y in batches:
-        yield network(ms.Tensor(filled(x, batch_size))).asnumpy()[: len(x)], y
+        yield network(ms.Tensor(pad_batch(x, batch_size))).asnumpy()[: len(x)], y
 
 
-def filled(x: np.ndarray, batch_size: int) -> np.ndarray:
-    """(n, ...) -> (batch_size, ...): what is missing is zeros."""
+def pad_batch(x: np.ndarray, batch_size: int) -> np.ndarray:
+    """(n, ...) -> (batch_size, ...), padded with zeros."""
     return np.concatenate([x, np.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)]) if len(x) < batch_size else x
 
 
@@ -45,9 +45,9 @@ def measure(
     group: Group = ALONE,
     on_batch: Iterable[Callable[[np.ndarray, np.ndarray], None]] = (),
 ) -> dict[str, Any]:
-    """Figures of the network on these batches, and on those of the group's other workers: accuracy, loss, per class.
+    """Metrics over these batches and those of the group's other workers: accuracy, loss, per-class figures.
 
-    Each of `on_batch` is called with the logits and labels of each of these batches.
+    Each function of `on_batch` is called with the logits and labels of each batch of this worker.
     """
     total = np.zeros(len(class_names) ** 2 + 2)
     for logits, labels in predict_logits(network, batches, batch_size):
@@ -58,7 +58,7 @@ def measure(
 
 
 class Mirrored(nn.Cell):
-    """The mean of what the network thinks of an image and of its mirror image (test-time augmentation).
+    """Test-time augmentation: the mean of the probabilities for an image and for its mirror image.
 
     (N, 3, H, W) -> logarithms of the mean probabilities (N, class_num)
     """
@@ -68,17 +68,17 @@ class Mirrored(nn.Cell):
         self.network = network
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
-        shares = ms.ops.softmax(self.network(x)) + ms.ops.softmax(self.network(ms.ops.flip(x, (3,))))
-        return ms.ops.log(shares / 2)
+        probabilities = ms.ops.softmax(self.network(x)) + ms.ops.softmax(self.network(ms.ops.flip(x, (3,))))
+        return ms.ops.log(probabilities / 2)
 
 
-STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # where a file does not tell
-PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # of a checkpoint's entry
+STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # for entries that a file lacks
+PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # keys of a checkpoint's entry
 
 
 @dataclass
 class Loaded:
-    """A network from a file, with what is needed to use it."""
+    """A network from a file, with everything needed to use it."""
 
     network: nn.Cell  # normalised float32 (N, 3, H, W) -> logits (N, class_num); in evaluation mode
     class_names: list[str]  # in index order
@@ -86,12 +86,12 @@ class Loaded:
     path: Path
 
     def fold(self, batch: int, device: str) -> None:
-        """Fold small maps on a CPU for batches of this many images."""
+        """Change the layout of small maps on a CPU, for batches of this many images."""
         if device == "cpu":
             cpu_layout.stack_small_maps(self.network.backbone, batch, self.info["image_size"], cores())
 
     def preprocess(self, image: Any) -> np.ndarray:
-        """A file, its bytes, or a list of either -> float32 (N, 3, S, S) as the network saw it in evaluation."""
+        """A file, its bytes, or a list of these -> float32 (N, 3, S, S), preprocessed as in evaluation."""
         if isinstance(image, list | tuple):
             return np.concatenate([self.preprocess(item) for item in image])
         x = np.frombuffer(image, np.uint8) if isinstance(image, bytes) else np.fromfile(image, np.uint8)
@@ -101,7 +101,7 @@ class Loaded:
 
 
 def best_file(run_or_ckpt: str | Path) -> Path:
-    """The file itself, or a run's best.ckpt. Raises RunError for a folder without one."""
+    """The path itself, or the best.ckpt of a run folder. Raises RunError for a folder without one."""
     path = Path(run_or_ckpt)
     if not path.is_dir():
         return path
@@ -109,23 +109,23 @@ def best_file(run_or_ckpt: str | Path) -> Path:
     if not best.is_file():
         raise RunError(
             f"{path} has no checkpoints/best.ckpt.",
-            expected="a run folder in which at least one epoch was completed",
-            fix=f"mslab train --resume {path}, or give another run or a .ckpt file",
+            expected="a run folder with at least one completed epoch",
+            fix=f"run mslab train --resume {path}, or use another run or a .ckpt file",
         )
     return best
 
 
 def load_network(run_or_ckpt: str | Path) -> Loaded:
-    """The network of a run (its best.ckpt) or of a file, rebuilt from the file's own stage table.
+    """The network of a run (its best.ckpt) or of a file, rebuilt from the stage table in the file.
 
-    Raises CheckpointError or RunError where that cannot be done.
+    Raises CheckpointError or RunError if that fails.
     """
     weights = checkpoint.read(best_file(run_or_ckpt))
     if f"{checkpoint.HEAD}weight" not in weights.head:
         raise CheckpointError(
-            f"{weights.path} is a backbone without a head: it gives features, no classes.",
-            expected="a whole network, such as best.ckpt",
-            fix="best.ckpt beside it; or mslab transfer CONFIG --backbone FILE, to train a head on it",
+            f"{weights.path} is a backbone without a head: it computes features, not classes.",
+            expected="a complete network, such as best.ckpt",
+            fix="use the best.ckpt beside it, or train a head on it: mslab transfer CONFIG --backbone FILE",
         )
     weights.check()
     backbone = model.resnet50_backbone(weights.stages, weights.profile)
@@ -134,7 +134,7 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
     info = STANDARD | weights.info
-    info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have none
+    info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have no resize_size
     info |= {"stages": weights.stages, "profile": weights.profile}
     return Loaded(network, weights.class_names, info, weights.path)
 
@@ -147,45 +147,44 @@ def evaluate(
     batch_size: int = 32,
     tta: bool = False,
 ) -> dict[str, Any]:
-    """eval.json's content for a run or file on a folder of class folders (of a parent: its test, else val).
+    """Evaluate a run or file on a folder of class folders (of a data set with splits: test, else val).
 
-    `tta`: the mean of each image's and its mirror image's probabilities.
-
-    Raises DatasetError where the folder's classes are not the network's.
+    Returns the content of eval.json. `tta`: average the probabilities of each image and its mirror image.
+    Raises DatasetError if the folder's classes are not the network's.
     """
     split, report = measured_split(data_root, report)
-    taken = devices.start(device, "graph", seed=0)
+    chosen_device = devices.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt)
     names = same_classes(loaded, report)
     size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
-    loaded.fold(batch_size, taken)
+    loaded.fold(batch_size, chosen_device)
     batches = batching.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
     result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
     return {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"tta": "mirror"} if tta else {}) | result
 
 
 def same_classes(loaded: Loaded, report: DatasetReport) -> list[str]:
-    """The classes of a checked folder. Raises DatasetError where they are not the network's."""
-    known, names = loaded.info.get("class_names"), report.class_names
-    if len(names) != len(loaded.class_names) or (known and names != loaded.class_names):
+    """The classes of a checked folder. Raises DatasetError if they are not the network's."""
+    trained, names = loaded.info.get("class_names"), report.class_names
+    if len(names) != len(loaded.class_names) or (trained and names != loaded.class_names):
         raise DatasetError(
-            f"{report.root} has the classes {', '.join(names)}; {loaded.path} knows {', '.join(loaded.class_names)}.",
-            expected="the classes that the network was trained on, by name",
-            fix="give the data set that belongs to this run, or the run that belongs to this data set",
+            f"{report.root} has the classes {', '.join(names)}; {loaded.path} has {', '.join(loaded.class_names)}.",
+            expected="the same class names, in the same order, as in training",
+            fix="use the data set of this run, or the run of this data set",
         )
     return names
 
 
 def measured_split(data_root: str | Path, report: DatasetReport | None = None) -> tuple[str, DatasetReport]:
-    """Which split of the folder is measured, and its report, without errors."""
+    """(split to evaluate, report of the folder). Raises DatasetError if the check finds errors."""
     report = report or check_dataset(data_root)
     report.raise_errors()
     return next((name for name in ("test", "val", "", "train") if name in report.splits), ""), report
 
 
 def samples(report: DatasetReport, split: str, most: int | None = None) -> metrics.Samples:
-    """The images as Pillow opens them and their class indices; at most `most` of them, evenly spread."""
+    """Images for Pillow to open and their class indices; at most `most`, evenly distributed."""
     images = images_of(report, split)
     count = min(len(images), most or len(images))
     index = np.unique(np.linspace(0, len(images) - 1, count).astype(int))
-    return images.opened(index), images.labels[index]
+    return images.open_images(index), images.labels[index]

@@ -1,4 +1,4 @@
-"""Logits -> figures, and the linear model that every figure is held against. NumPy and scikit-learn, no MindSpore."""
+"""Logits -> metrics, and the linear baseline to compare them with. NumPy and scikit-learn, no MindSpore."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_num: int) -> np.n
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log(softmax(logits)[label]); NaN where a logit is not finite. logits (n, class_num), labels (n,)."""
+    """Mean of -log(softmax(logits)[label]); NaN if a logit is not finite. logits (n, class_num), labels (n,)."""
     if not np.isfinite(logits).all():
         return float("nan")
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
@@ -24,45 +24,45 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax[np.arange(len(labels)), labels].mean())
 
 
-TOP = 5  # a label among so many classes with the highest logits is right for top5_accuracy
+TOP = 5  # top5_accuracy counts a label among this many highest logits as correct
 
 
 def hits(logits: np.ndarray, targets: np.ndarray) -> int:
-    """How many are right: the highest logit's class is the label, or the one with the largest share.
+    """Number of correct predictions: the highest logit's class is the label, or the largest soft label.
 
-    logits (n, class_num), targets int (n,) or shares float (n, class_num)
+    logits (n, class_num), targets int (n,) or soft labels float (n, class_num)
     """
     labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
     return int((logits.argmax(axis=1) == labels).sum())
 
 
 def counts(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What figures are made of and what adds up over batches and workers: confusion matrix, sum of losses, top-5 hits.
+    """Confusion matrix, sum of losses and top-5 hits: the input of `figures`, additive over batches and workers.
 
     logits (n, class_num), labels (n,) -> float64 (class_num * class_num + 2,)
     """
     matrix = confusion(labels, logits.argmax(axis=1), logits.shape[1])
     top = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-    more = [cross_entropy(logits, labels) * len(labels), (top == labels[:, None]).sum()]
-    return np.concatenate([matrix.ravel(), more]).astype(np.float64)
+    sums = [cross_entropy(logits, labels) * len(labels), (top == labels[:, None]).sum()]
+    return np.concatenate([matrix.ravel(), sums]).astype(np.float64)
 
 
 def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """Accuracy, per-class precision, recall, F1 and support, confusion matrix. `total`: a sum of `counts`.
 
-    With more than 5 classes also top5_accuracy: the share of images whose class is among the 5 most probable.
+    With more than 5 classes also top5_accuracy: the fraction of images whose class is among the 5 most probable.
     """
     matrix = total[:-2].reshape(len(class_names), -1)  # row = true, column = predicted
-    right, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    correct, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
 
-    def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    def ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+        return np.divide(part, total, out=np.zeros_like(part), where=total > 0)
 
-    columns = share(right, predicted), share(right, support), share(2 * right, predicted + support)
+    columns = ratio(correct, predicted), ratio(correct, support), ratio(2 * correct, predicted + support)
     top = {"top5_accuracy": float(total[-1] / support.sum())} if len(class_names) > TOP else {}
     return {
         "images": int(support.sum()),
-        "accuracy": float(right.sum() / support.sum()),
+        "accuracy": float(correct.sum() / support.sum()),
         **top,
         "loss": float(total[-2] / support.sum()),
         "class_names": list(class_names),
@@ -74,45 +74,45 @@ def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def interval(right: float, total: float) -> tuple[float, float]:
-    """95 % confidence interval of a share, right of total independent images (Wilson 1927); (0, 1) of none."""
+def interval(correct: float, total: float) -> tuple[float, float]:
+    """95 % confidence interval of correct / total of independent images (Wilson 1927); (0, 1) if total is 0."""
     # interval(9, 10) -> (0.596, 0.982)
     if total <= 0:
         return 0.0, 1.0
-    z2, share = 1.959964**2, right / total
-    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = np.sqrt(z2 * share * (1 - share) / total + z2**2 / (4 * total**2)) / (1 + z2 / total)
+    z2, fraction = 1.959964**2, correct / total
+    middle = (fraction + z2 / (2 * total)) / (1 + z2 / total)
+    half = np.sqrt(z2 * fraction * (1 - fraction) / total + z2**2 / (4 * total**2)) / (1 + z2 / total)
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def f1_intervals(matrix: np.ndarray, draws: int = 1000) -> np.ndarray:
-    """95 % interval of each class's F1, float (C, 2): of `draws` confusion matrices drawn from this one's shares.
+    """95 % interval of each class's F1, float (C, 2), by the bootstrap (Efron 1979) with `draws` samples.
 
-    The bootstrap (Efron 1979): images drawn again, with replacement, have multinomial counts. matrix int (C, C)
+    Images drawn with replacement have multinomial counts in the confusion matrix. matrix int (C, C)
     """
     total, classes = matrix.sum(), len(matrix)
     rng, values = np.random.default_rng(0), np.empty((draws, classes))
     for start in range(0, draws, step := max(1, 4_000_000 // classes**2)):
         count = min(step, draws - start)
-        drawn = rng.multinomial(total, matrix.ravel() / total, size=count).reshape(count, classes, classes)
-        whole = drawn.sum(axis=1) + drawn.sum(axis=2)
-        values[start : start + count] = 2 * drawn.diagonal(axis1=1, axis2=2) / np.maximum(whole, 1)
+        samples = rng.multinomial(total, matrix.ravel() / total, size=count).reshape(count, classes, classes)
+        sums = samples.sum(axis=1) + samples.sum(axis=2)
+        values[start : start + count] = 2 * samples.diagonal(axis1=1, axis2=2) / np.maximum(sums, 1)
     return np.quantile(values, (0.025, 0.975), axis=0).T
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, Any]:
-    """How far the network's certainty is its accuracy: bins of equal width over the highest probability.
+    """Calibration of the network's confidence: bins of equal width over the highest probability.
 
     probabilities (n, C), labels int (n,) -> ece, the mean over the images of |accuracy - certainty| of their bin (Guo
-    et al. 2017), and rows of low, high, accuracy, certainty, images.
+    et al. 2017), and bins: rows of low, high, accuracy, certainty, images.
     """
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    where = np.minimum((sure * bins).astype(int), bins - 1)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bin_index = np.minimum((confidence * bins).astype(int), bins - 1)
     rows = []
     for index in range(bins):
-        inside = where == index
+        inside = bin_index == index
         images = int(inside.sum())
-        accuracy, certainty = (float(v[inside].mean()) if images else 0.0 for v in (right, sure))
+        accuracy, certainty = (float(v[inside].mean()) if images else 0.0 for v in (correct, confidence))
         row = {"low": index / bins, "high": (index + 1) / bins, "accuracy": accuracy}
         rows.append(row | {"certainty": certainty, "images": images})
     gaps = [abs(row["accuracy"] - row["certainty"]) * row["images"] for row in rows]
@@ -120,7 +120,7 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
 
 
 def curves(probabilities: np.ndarray, labels: np.ndarray, label: int) -> dict[str, Any] | None:
-    """ROC and precision-recall of one class against all others, by scikit-learn; None where it or they have no image.
+    """ROC and precision-recall of one class against all others, by scikit-learn; None if either side has no image.
 
     -> fpr, tpr, auc; recall, precision, ap (average precision)
     """
@@ -135,13 +135,13 @@ def curves(probabilities: np.ndarray, labels: np.ndarray, label: int) -> dict[st
     return {"fpr": fpr, "tpr": tpr, "auc": area, "recall": recall, "precision": precision, "ap": average}
 
 
-Samples = tuple[Iterable[Path | IO[bytes]], Sequence[int] | np.ndarray]  # what Pillow opens, and class indices
+Samples = tuple[Iterable[Path | IO[bytes]], Sequence[int] | np.ndarray]  # files for Pillow to open, class indices
 
 
 def linear_baseline(train: Samples, *others: Samples) -> list[float]:
-    """Accuracy, one for each of `others`, of a logistic regression on 8x8 RGB thumbnails, trained on `train`.
+    """Accuracy on each of `others` of a logistic regression on 8x8 RGB thumbnails, trained on `train`.
 
-    A network that does not beat it has learned no more than where which colour lies.
+    A network that does not beat it has learned no more than the rough position of colours.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

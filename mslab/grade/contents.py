@@ -21,7 +21,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from mslab.check.layout import plain_name
-from mslab.data.unpacking import CHUNK, Budget, Member, opened, safe_parts
+from mslab.data.unpacking import CHUNK, Budget, Member, open_archive, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
 from mslab.runtime.console import escape_control
 
@@ -146,7 +146,7 @@ def unpack(archive: Path, contents: Contents, limits: Mapping[str, Any]) -> None
     """Write an archive's files below contents.root. Count the bytes that are read; declared sizes are not trusted."""
     budget = Budget(archive, archive.stat().st_size, limits["bytes"], limits["ratio"])
     check = MemberCheck(limits, contents.problems)
-    with opened(archive) as members:
+    with open_archive(archive) as members:
         for member in members:
             try:
                 parts = safe_parts(archive, member.name)

@@ -248,7 +248,7 @@ class SubmittedNetworks:
         backbone, head = self.compiled[key], loaded.network.head
         pixels = np.load(images, mmap_mode="r", allow_pickle=False)
         rows = [
-            head(backbone(ms.Tensor(measuring.filled(x, batch)))).asnumpy()[: len(x)]
+            head(backbone(ms.Tensor(measuring.pad_batch(x, batch)))).asnumpy()[: len(x)]
             for x in normalised_batches(pixels, loaded.info, batch)
         ]
         return np.concatenate(rows).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Answers of a trained network: predicting (files), export and graphs (without mslab), serve (page and endpoint)."""
+"""Predictions of a trained network: predicting (files), export and graphs (MINDIR, ONNX), serve (page and endpoint)."""

@@ -1,4 +1,4 @@
-"""`mslab export`: a network as a MINDIR or ONNX graph, which is run beside its checkpoint before it gets its name."""
+"""`mslab export`: a network as a MINDIR or ONNX graph, compared with its checkpoint before the file gets its name."""
 
 import tempfile
 from collections.abc import Mapping
@@ -18,23 +18,23 @@ from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
 from mslab.runtime import devices
 
-IMAGES = 8  # that both are run on
-TOLERANCE = 1e-3  # largest difference of logits, as a share of the largest logit
-MAX_WEIGHTS = 2**30  # bytes; with more, MindSpore makes a folder of a MINDIR, and ONNX ends at twice that
-OPSET, IR_VERSION = 13, 7  # ONNX 1.8, of 2020: old enough to be read nearly everywhere, new enough for the checker
+IMAGES = 8  # for the comparison
+TOLERANCE = 1e-3  # largest difference of logits, relative to the largest logit
+MAX_WEIGHTS = 2**30  # bytes; above, MindSpore writes a MINDIR as a folder; ONNX files are limited to twice that
+OPSET, IR_VERSION = 13, 7  # ONNX 1.8 (2020): old enough for nearly every reader, new enough for the checker
 
 
 def export_run(
     source: str | Path, kind: str, out: str | Path | None = None, data: str | Path | None = None
 ) -> dict[str, Any]:
-    """Write the network of a run or a checkpoint as a graph. `kind`: mindir or onnx; `out`: beside the checkpoint.
+    """Write the network of a run or a checkpoint as a graph. `kind`: mindir or onnx; `out`: by default beside `source`.
 
-    Both are run on images of `data`, else of the run's val_data, else on random numbers, one by one and together.
+    Both are compared on images of `data`, else of the run's val_data, else on random numbers, singly and as a batch.
     Returns file, format, bytes, sha256, checkpoint, images, of, difference (of logits), relative (to the largest one).
-    Raises CheckpointError, with no file left, where they differ; or where the target is not free.
+    Raises CheckpointError, leaving no file, if they differ or if the target exists.
     """
     target = _target(measuring.best_file(source), kind, out)
-    for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # before anything takes long
+    for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # fail early if one is missing
         graphs.package(name)
     devices.start("cpu", "graph", seed=0)
     loaded = measuring.load_network(source)
@@ -45,23 +45,23 @@ def export_run(
             expected=f"at most {MAX_WEIGHTS / 2**30:g} GiB: more does not fit into one MINDIR or ONNX file",
             fix="export a network with fewer or narrower stages",
         )
-    x, of = sample(loaded, data)
+    x, description = sample(loaded, data)
     keys = ("class_names", *measuring.PREPROCESSING, "stages", "profile")
     info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
     info["checkpoint"] = checkpoint.sha256(loaded.path)
-    content = graphs.sealed(WRITERS[kind](loaded), info)
+    content = graphs.add_entry(WRITERS[kind](loaded), info)
     result: dict[str, Any] = {"checkpoint": str(loaded.path), "file": str(target), "format": kind}
-    result |= {"bytes": len(content), "images": len(x), "of": of}
+    result |= {"bytes": len(content), "images": len(x), "of": description}
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(content)
-        forward, _ = graphs.opened(temporary.read_bytes(), target)
+        forward, _ = graphs.open_content(temporary.read_bytes(), target)
         difference = compare(graphs.forward_of(loaded.network), forward, x)
         if not difference["relative"] <= TOLERANCE:  # NaN, too
             raise CheckpointError(
-                f"The graph for {target} does not answer as {loaded.path} does: {_words(result | difference)}.",
+                f"The graph for {target} does not reproduce {loaded.path}: {_comparison(result | difference)}.",
                 expected=f"logits that differ by at most {TOLERANCE:g} of the largest one",
-                fix="no file was written; please report this, with the checkpoint and what mslab doctor prints",
+                fix="no file was written; please report this with the checkpoint and the output of mslab doctor",
             )
         result.update(difference)
 
@@ -70,52 +70,52 @@ def export_run(
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """What export_run did, in words."""
+    """The result of export_run as a message."""
     return (
         f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB, the network of {result['checkpoint']}\n"
-        f"compared {_words(result)}"
+        f"compared {_comparison(result)}"
     )
 
 
-def _words(result: Mapping[str, Any]) -> str:
+def _comparison(result: Mapping[str, Any]) -> str:
     return (
-        f"on {result['images']} {result['of']}, one by one and together: logits differ by at most "
+        f"on {result['images']} {result['of']}, one by one and as a batch: logits differ by at most "
         f"{result['difference']:.1e}, {result['relative']:.1e} of the largest"
     )
 
 
 def _target(source: Path, kind: str, out: str | Path | None) -> Path:
-    """Where the file goes. Raises CheckpointError where it cannot."""
+    """The path to write. Raises CheckpointError if it is not possible."""
     target = Path(out) if out else source.with_suffix(f".{kind}")
     if kind not in WRITERS or target.suffix != f".{kind}":
         raise CheckpointError(
-            f"{target} would be a {target.suffix or 'nameless'} file; the format is {kind}.",
-            expected=f"one of the formats {', '.join(WRITERS)}, and a name that ends in it",
+            f"{target}: the suffix is {target.suffix or 'missing'}, but the format is {kind}.",
+            expected=f"one of the formats {', '.join(WRITERS)}, and a file name that ends in it",
             fix=f"--out {target.with_suffix(f'.{kind}')}" if kind in WRITERS else "--format onnx",
         )
     if target.exists() or not target.absolute().parent.is_dir():
         raise CheckpointError(
-            f"{target} is there already." if target.exists() else f"There is no folder {target.parent}.",
-            expected="a new file in a folder that exists; nothing is overwritten",
-            fix="--out with another name, or move the file away" if target.exists() else f"mkdir -p {target.parent}",
+            f"{target} already exists." if target.exists() else f"There is no folder {target.parent}.",
+            expected="a new file in an existing folder; nothing is overwritten",
+            fix="use another --out, or move the file away" if target.exists() else f"mkdir -p {target.parent}",
         )
     return target
 
 
-# --- the same answers ------------------------------------------------------------------------------------------------
+# --- comparison ------------------------------------------------------------------------------------------------------
 
 
 def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarray, str]:
-    """Some images as the network sees them, float32 (n, 3, S, S), and what they are, in words.
+    """(preprocessed images, float32 (n, 3, S, S), a text that describes them).
 
-    Raises DatasetError where `data` has none that can be used.
+    Raises DatasetError if `data` has no usable image.
     """
     if data is not None:
         return _images(loaded, data), f"images of {data}"
     try:
         root = load_settings(loaded.path.absolute().parent.parent / "config.yaml").val_data
         return _images(loaded, root), f"images of {root}"
-    except MslabError:  # no run around the file, or its images are gone
+    except MslabError:  # the file is not in a run folder, or the run's images are missing
         size = loaded.info["image_size"]
         x = np.random.default_rng(0).normal(size=(IMAGES, 3, size, size)).astype(np.float32)
         return x, "arrays of random numbers, as no validation images could be read"
@@ -125,16 +125,16 @@ def _images(loaded: measuring.Loaded, root: str | Path) -> np.ndarray:
     split, report = measuring.measured_split(root, check_dataset(root, skip_content=True))
     images = sources.images_of(report, split)
     if not len(images):
-        raise DatasetError(f"{root} has no image.", expected="class folders of images", fix="give another --data")
-    chosen = images.take(np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int)))
-    return next(iter(gradcam.batches(loaded.info, chosen, len(chosen))))[0]
+        raise DatasetError(f"{root} has no images.", expected="class folders of images", fix="use another --data")
+    selected = images.take(np.unique(np.linspace(0, len(images) - 1, IMAGES).astype(int)))
+    return next(iter(gradcam.batches(loaded.info, selected, len(selected))))[0]
 
 
 def compare(network: graphs.Graph, graph: graphs.Graph, x: np.ndarray) -> dict[str, float]:
-    """Largest difference of the logits, and its share of the largest logit: images together, and one by one."""
+    """Largest difference of the logits, absolute and relative to the largest logit: as a batch, and one by one."""
     expected = network(x)
-    alone = np.concatenate([graph(image[None]) for image in x])
-    difference = float(np.abs(np.stack([graph(x), alone]) - expected).max())  # NaN, if there is one
+    single = np.concatenate([graph(image[None]) for image in x])
+    difference = float(np.abs(np.stack([graph(x), single]) - expected).max())  # NaN if any logit is NaN
     return {"difference": difference, "relative": difference / max(float(np.abs(expected).max()), 1e-12)}
 
 
@@ -142,7 +142,7 @@ def compare(network: graphs.Graph, graph: graphs.Graph, x: np.ndarray) -> dict[s
 
 
 def mindir_graph(loaded: measuring.Loaded) -> bytes:
-    """MindSpore's own export of one image; the graph takes any number of them, of any size."""
+    """MindSpore's export, traced with one image; the graph accepts any number of images of any size."""
     size = loaded.info["image_size"]
     with tempfile.TemporaryDirectory() as folder:  # ms.export refuses paths with a space or an umlaut
         file = Path(folder) / "graph.mindir"
@@ -152,17 +152,17 @@ def mindir_graph(loaded: measuring.Loaded) -> bytes:
 
 
 def _renumber(model: Any) -> None:
-    """Equal networks, equal bytes: MindSpore numbers names on from earlier graphs, and notes the time."""
+    """Make equal networks give equal bytes: MindSpore numbers names across graphs, and records the time."""
     graph, names = model.graph, {}
     for item in (*graph.parameter, *graph.input):
         names[item.name] = item.name.partition(":")[2]  # 230_1_mslab_model_ResNet50_construct_21:conv1.weight
     for number, node in enumerate(graph.node):
-        names.update({name: f"node{number}.{place}" for place, name in enumerate(node.output)})
-    kinds: dict[str, str] = {}  # of operators with equal settings; nodes refer to them as REF::Conv2D:24
+        names.update({name: f"node{number}.{index}" for index, name in enumerate(node.output)})
+    kinds: dict[str, str] = {}  # primitives by settings; nodes refer to them as REF::Conv2D:24
     for node in graph.node:
         if node.op_type.startswith("REF::"):
-            own = node.op_type.removeprefix("REF::")
-            node.op_type = "REF::" + kinds.setdefault(own, f"{own.partition(':')[0]}:{len(kinds)}")
+            old = node.op_type.removeprefix("REF::")
+            node.op_type = "REF::" + kinds.setdefault(old, f"{old.partition(':')[0]}:{len(kinds)}")
         node.name = names.get(node.name, node.name)
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names[name] for name in node.output]
@@ -170,13 +170,13 @@ def _renumber(model: Any) -> None:
         item.name = names.get(item.name, item.name)
     for primitive in model.primitives:
         primitive.name = kinds.get(primitive.name, primitive.name)
-    _keep(model.primitives, sorted(model.primitives, key=lambda primitive: primitive.name))
-    _keep(graph.attribute, [item for item in graph.attribute if item.name != "compile_phase"])
+    _set_items(model.primitives, sorted(model.primitives, key=lambda primitive: primitive.name))
+    _set_items(graph.attribute, [item for item in graph.attribute if item.name != "compile_phase"])
     graph.name = "mslab"
 
 
-def _keep(field: Any, items: list[Any]) -> None:
-    """Make these the items of a repeated field."""
+def _set_items(field: Any, items: list[Any]) -> None:
+    """Replace the items of a repeated field."""
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
     del field[:]
     field.extend(copies)
@@ -186,10 +186,10 @@ def _keep(field: Any, items: list[Any]) -> None:
 
 
 def onnx_graph(loaded: measuring.Loaded) -> bytes:
-    """The graph written node by node, as model.py builds the network: images (N, 3, S, S) -> logits (N, class_num).
+    """The graph written node by node, in the order of model.py: images (N, 3, S, S) -> logits (N, class_num).
 
-    ms.export refuses a number of images that is left open, and a padded pool (2.8.0). BatchNorm stays a node of its
-    own: runtimes fold it when they load the file, and the weights, under torchvision's names, can be trained on.
+    ms.export refuses a variable number of images, and a padded pool (2.8.0). BatchNorm remains separate: runtimes fuse
+    it when they load the file, and the weights, under torchvision's names, can be trained further.
     """
     helper = graphs.package("onnx").helper
     profile, size = loaded.info["profile"], loaded.info["image_size"]
@@ -203,8 +203,8 @@ def onnx_graph(loaded: measuring.Loaded) -> bytes:
     def unit(x: str, conv: str, norm: str, stride: int = 1, same: bool = False, eps: str = "eps") -> str:
         """Convolution and BatchNorm."""
         kernel = tensors[f"{conv}.weight"].shape[2]
-        where = _window(kernel, stride, size, same)
-        x = node("Conv", conv, x, f"{conv}.weight", **where)
+        window = _window(kernel, stride, size, same)
+        x = node("Conv", conv, x, f"{conv}.weight", **window)
         parts = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
         return node("BatchNormalization", norm, x, *parts, epsilon=profile[eps])
 
@@ -215,18 +215,18 @@ def onnx_graph(loaded: measuring.Loaded) -> bytes:
         size = -(-size // 2)
         x = node("MaxPool", "pool", x, **_window(3, 2, size, profile["pool"] == "same"))
         size = -(-size // 2)
-    convolutions, strided = (2, 1) if profile["block"] == "basic" else (3, 2)  # of a block, and which has the stride
+    convolutions, strided = (2, 1) if profile["block"] == "basic" else (3, 2)  # per block; which one has the stride
     for number, (blocks, _, first_stride) in enumerate(loaded.info["stages"], start=1):
         for index in range(blocks):
             block, stride, short = f"layer{number}.{index}", first_stride if index == 0 else 1, x
             if f"{block}.downsample.0.weight" in tensors:
                 short = unit(x, f"{block}.downsample.0", f"{block}.downsample.1", stride, eps="outer_eps")
-            for place in range(1, convolutions + 1):
-                here = place == strided
-                x = unit(x, f"{block}.conv{place}", f"{block}.bn{place}", stride if here else 1, here and same)
-                size = -(-size // stride) if here else size
-                if place < convolutions:
-                    x = node("Relu", f"{block}.relu{place}", x)
+            for i in range(1, convolutions + 1):
+                has_stride = i == strided
+                x = unit(x, f"{block}.conv{i}", f"{block}.bn{i}", stride if has_stride else 1, has_stride and same)
+                size = -(-size // stride) if has_stride else size
+                if i < convolutions:
+                    x = node("Relu", f"{block}.relu{i}", x)
             x = node("Relu", f"{block}.relu", node("Add", f"{block}.add", x, short))
     x = node("Flatten", "flatten", node("GlobalAveragePool", "mean", x))
     if "hidden.weight" in tensors:
@@ -237,13 +237,13 @@ def onnx_graph(loaded: measuring.Loaded) -> bytes:
 
 
 def onnx_model(nodes: list[Any], tensors: Mapping[str, np.ndarray], side: int, classes: int) -> bytes:
-    """The nodes with their weights, inputs and outputs, as the bytes of a file."""
+    """The bytes of an ONNX file with these nodes and their weights, inputs and outputs."""
     onnx = graphs.package("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     images = helper.make_tensor_value_info("images", kind, ["N", 3, side, side])
     logits = helper.make_tensor_value_info("logits", kind, ["N", classes])
-    kept = {name: value for name, value in tensors.items() if not name.endswith(dialects.DROPPED)}
-    weights = [onnx.numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in kept.items()]
+    exported = {name: value for name, value in tensors.items() if not name.endswith(dialects.DROPPED)}
+    weights = [onnx.numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in exported.items()]
     graph = helper.make_graph(nodes, "mslab", [images], [logits], weights)
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, producer_name="mslab", ir_version=IR_VERSION, opset_imports=opset)
@@ -251,9 +251,9 @@ def onnx_model(nodes: list[Any], tensors: Mapping[str, np.ndarray], side: int, c
 
 
 def _window(kernel: int, stride: int, size: int, same: bool) -> dict[str, list[int]]:
-    """Attributes of a convolution or pool on maps of this side; "same" pads by need, and right and bottom more."""
-    need = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    pads = [need // 2] * 2 + [need - need // 2] * 2 if same else [kernel // 2] * 4  # top, left, bottom, right
+    """Attributes of a convolution or pool on maps of this side; "same" pads as needed, more at right and bottom."""
+    padding = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    pads = [padding // 2] * 2 + [padding - padding // 2] * 2 if same else [kernel // 2] * 4  # top, left, bottom, right
     return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": pads}
 
 

@@ -1,8 +1,9 @@
-"""Networks as graphs, in MINDIR and ONNX files: what is written beside the graph, and how they are run.
+"""Networks as graphs in MINDIR and ONNX files: their metadata, and how to run them.
 
-Both formats are protobuf with the graph in field 7 and pairs of texts in field 14: MINDIR took that from ONNX. Behind
-the graph mslab puts two pairs: `mslab`, JSON as in a checkpoint, and `mslab_sha256`, of every byte before it. Only what
-mslab wrote is run: changed bytes and operators that no ResNet needs go neither to MindSpore nor to onnxruntime.
+Both formats are protobuf with the graph in field 7 and pairs of texts in field 14; MINDIR copied this from ONNX. After
+the graph mslab appends two pairs: `mslab`, JSON as in a checkpoint, and `mslab_sha256`, of every byte before it. Only
+files written by mslab are run: files with changed bytes or with operators that no ResNet needs reach neither MindSpore
+nor onnxruntime.
 """
 
 import hashlib
@@ -25,9 +26,9 @@ from mslab.errors import CheckpointError, DeviceError
 
 Graph = Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
 DIGEST = "mslab_sha256"
-MAX_BYTES = 2**31 - 1  # of a file: protobuf's limit
-GRAPH, TEXTS = 7, 14  # fields of either format
-FIELDS = {  # the fields that mslab's files have; others could bring functions, training or data sets with them
+MAX_BYTES = 2**31 - 1  # per file: protobuf's limit
+GRAPH, TEXTS = 7, 14  # fields in both formats
+FIELDS = {  # the fields of mslab's files; others could contain functions, training or data sets
     ".mindir": {1, 2, 3, 5, GRAPH, 10, 12, 13, TEXTS},
     ".onnx": {1, 2, GRAPH, 8, TEXTS},
 }
@@ -37,68 +38,68 @@ MINDIR_OPERATORS = """
 """
 ONNX_OPERATORS = "Add BatchNormalization Conv Flatten Gemm GlobalAveragePool MaxPool Relu"
 OPERATORS = {".mindir": set(MINDIR_OPERATORS.split()), ".onnx": set(ONNX_OPERATORS.split())}
-NEEDED = ("class_names", "image_size", "resize_size", "mean", "std")  # of the entry
+REQUIRED = ("class_names", "image_size", "resize_size", "mean", "std")  # keys of the entry
 
 
 def is_exported(path: Path) -> bool:
-    """Whether the file is a graph that mslab exported, by its name's end."""
+    """Whether the file name has the suffix of an exported graph."""
     return path.suffix in FIELDS
 
 
 def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
     """(normalised float32 (N, 3, S, S) -> logits float32 (N, C), the entry: class_names, image_size, mean, std …).
 
-    Raises CheckpointError where the file is missing, broken or not mslab's, DeviceError without onnxruntime.
+    Raises CheckpointError if the file is missing, damaged or not written by mslab, DeviceError without onnxruntime.
     """
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob("*") if is_exported(p)) if path.parent.is_dir() else []
         raise CheckpointError(
-            f"There is no file {path}.",
-            expected="a .mindir or .onnx file that mslab export wrote",
-            fix=f"one of {', '.join(near)}" if near else "correct the path; mslab export RUN --format onnx writes one",
+            f"{path} does not exist.",
+            expected="a .mindir or .onnx file written by mslab export",
+            fix=f"use one of {', '.join(near)}" if near else "correct the path; or: mslab export RUN --format onnx",
         )
     if not 0 < path.stat().st_size <= MAX_BYTES:
-        raise _broken(path, f"it has {path.stat().st_size} bytes")
+        raise _damaged(path, f"it has {path.stat().st_size} bytes")
     try:
-        return opened(path.read_bytes(), path)
+        return open_content(path.read_bytes(), path)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read: {error.strerror or error}.", expected="a readable file", fix=f"chmod u+r {path}"
         ) from None
 
 
-def opened(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
-    """The same for a file's content; `path` says its format, and is named in messages."""
+def open_content(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
+    """The same for a file's content. `path`: for the format and for messages."""
     try:
         texts = readers.pairs(memoryview(content), TEXTS)
         if ENTRY not in texts:
-            raise _not_ours(path)
+            raise _no_entry(path)
         if content[-len(_digest(b"")) :] != _digest(memoryview(content)[: -len(_digest(b""))]):
-            raise ValueError("its bytes are not those that mslab wrote")
+            raise ValueError("its bytes have changed since mslab wrote them")
         info = reading.info_of(texts[ENTRY])
-        if lacking := [key for key in NEEDED if not info.get(key)]:
-            raise ValueError(f"its entry {ENTRY!r} has no {', '.join(lacking)}")
+        if missing := [key for key in REQUIRED if not info.get(key)]:
+            raise ValueError(f"its entry {ENTRY!r} has no {', '.join(missing)}")
         _check(memoryview(content), path.suffix)
         run = mindir(content) if path.suffix == ".mindir" else onnx(content)
     except reading.DAMAGE as error:
-        raise _broken(path, str(error) or type(error).__name__) from None
+        raise _damaged(path, str(error) or type(error).__name__) from None
 
     def forward(x: np.ndarray) -> np.ndarray:
         classes = len(info["class_names"])
         try:
             logits = run(x)
-        except Exception as error:  # whatever either runtime raises
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise _broken(path, f"its graph does not run on images {x.shape}: {first[:160]}") from error
+        except Exception as error:  # the runtimes raise many types
+            first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise _damaged(path, f"its graph does not run on images {x.shape}: {first_line[:160]}") from error
         if logits.shape != (len(x), classes):
-            raise _broken(path, f"its graph gives {logits.shape} for {len(x)} images and {classes} classes")
+            raise _damaged(path, f"its graph returns {logits.shape} for {len(x)} images and {classes} classes")
         return logits
 
     return forward, info
 
 
-def sealed(graph: bytes, info: Mapping[str, Any]) -> bytes:
-    """A file's content: the graph's bytes, the entry, the sum of both."""
+def add_entry(graph: bytes, info: Mapping[str, Any]) -> bytes:
+    """A file's content: the graph's bytes, the entry, the sha256 of both."""
     content = graph + _pair(ENTRY, json.dumps(dict(info), sort_keys=True))
     return content + _digest(content)
 
@@ -113,36 +114,36 @@ def _digest(content: bytes | memoryview) -> bytes:
 
 
 def _check(content: memoryview, suffix: str) -> None:
-    """ValueError where there is more in the file than a ResNet, or sizes do not agree. Nothing is run for that."""
+    """Raise ValueError if the file contains more than a ResNet, or if sizes do not match. Runs nothing of it."""
     for number, _, _ in readers.fields(content):
         if number not in FIELDS[suffix]:
             raise ValueError(f"an unexpected field {number}")
-    if more := set(_operators(content, suffix)) - OPERATORS[suffix]:
-        raise ValueError(f"it has operators that no ResNet needs: {', '.join(sorted(more)[:5])}")
+    if unknown := set(_operators(content, suffix)) - OPERATORS[suffix]:
+        raise ValueError(f"it has operators that no ResNet needs: {', '.join(sorted(unknown)[:5])}")
     (readers.read_onnx if suffix == ".onnx" else readers.read_mindir)(content)
 
 
 def _operators(content: memoryview, suffix: str) -> Iterator[str]:
-    """ModelProto {GraphProto graph = 7 {NodeProto node = 1 {op_type = 4}}}; MINDIR's own ones are named in field 12."""
+    """ModelProto {GraphProto graph = 7 {NodeProto node = 1 {op_type = 4}}}; MINDIR lists its primitives in field 12."""
     for graph in readers.messages(content, GRAPH):
         for node in readers.messages(graph, 1):
-            named = [bytes(text).decode() for text in readers.messages(node, 4)]
-            yield from (name for name in named if suffix == ".onnx" or not name.startswith("REF::"))
-    for primitive in readers.messages(content, 12):  # PrimitiveProto {name = 1; op_type = 2}; nodes say REF::NAME
+            names = [bytes(text).decode() for text in readers.messages(node, 4)]
+            yield from (name for name in names if suffix == ".onnx" or not name.startswith("REF::"))
+    for primitive in readers.messages(content, 12):  # PrimitiveProto {name = 1; op_type = 2}; nodes contain REF::NAME
         yield from (bytes(text).decode() for text in readers.messages(primitive, 2))
 
 
 def mindir(content: bytes) -> Graph:
-    """A MINDIR graph in MindSpore, on the device that was started; compiled for each number of images anew.
+    """Load a MINDIR graph into MindSpore, on the started device; it compiles again for each number of images.
 
-    Raises ValueError where MindSpore cannot load it.
+    Raises ValueError if MindSpore cannot load it.
     """
-    with tempfile.TemporaryDirectory() as folder:  # what was checked is what is loaded
+    with tempfile.TemporaryDirectory() as folder:  # load exactly the bytes that were checked
         file = Path(folder) / "graph.mindir"
         file.write_bytes(content)
         try:
             cell = nn.GraphCell(ms.load(str(file)))
-        except Exception as error:  # whatever MindSpore raises
+        except Exception as error:  # MindSpore raises many types
             raise ValueError(str(error) or type(error).__name__) from None
     return forward_of(cell)
 
@@ -152,21 +153,21 @@ def forward_of(cell: nn.Cell) -> Graph:
 
 
 def onnx(content: bytes) -> Graph:
-    """An ONNX graph in onnxruntime, on the CPU. Raises DeviceError where that is not installed, else ValueError."""
+    """Load an ONNX graph into onnxruntime, on the CPU. Raises DeviceError if that is not installed, else ValueError."""
     runtime = package("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what it has to say is raised, too
+    options.log_severity_level = 4  # errors are raised anyway
     options.intra_op_num_threads = cores()
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # a dozen classes without a common one
+    except Exception as error:  # a dozen classes without a common base
         raise ValueError(str(error).strip().splitlines()[0][:160]) from None
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0]
 
 
 def package(name: str) -> Any:
-    """The package, of mslab's extra `onnx`. Raises DeviceError."""
+    """Import a package of mslab's extra `onnx`. Raises DeviceError if that fails."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -177,20 +178,20 @@ def package(name: str) -> Any:
         ) from None
 
 
-def _not_ours(path: Path) -> CheckpointError:
-    other = "mslab export RUN --format mindir"
+def _no_entry(path: Path) -> CheckpointError:
+    fix = "mslab export RUN --format mindir"
     if path.suffix == ".onnx":
-        other = f"for a ResNet's weights: mslab convert {path} --to {path.with_suffix('.ckpt')}, and predict with that"
+        fix = f"for a ResNet's weights: mslab convert {path} --to {path.with_suffix('.ckpt')}, and predict with that"
     return CheckpointError(
         f"{path} has no entry {ENTRY!r}: its class names and the preprocessing of its images are unknown.",
-        expected="a .mindir or .onnx file that mslab export wrote",
-        fix=other,
+        expected="a .mindir or .onnx file written by mslab export",
+        fix=fix,
     )
 
 
-def _broken(path: Path, why: str) -> CheckpointError:
+def _damaged(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} cannot be used: {why}.",
-        expected="a whole .mindir or .onnx file, as mslab export wrote it",
-        fix=f"copy it again, or write it anew: mslab export RUN --format {path.suffix[1:]}",
+        f"{path} cannot be used: {reason}.",
+        expected="a complete .mindir or .onnx file written by mslab export",
+        fix=f"copy it again, or export it again: mslab export RUN --format {path.suffix[1:]}",
     )

@@ -217,7 +217,7 @@ class Run:
         if not len(index):
             return Predictions()
         names, classes = names or images.names(), self._model.class_names
-        seen = gradcam.as_seen(self._loaded.info, images, index)
+        seen = gradcam.network_input(self._loaded.info, images, index)
         heat = gradcam.heat_maps(self._heat, seen, shares.argmax(axis=1), self._model.batch)
         pixels = gradcam.as_pixels(self._loaded.info, seen)
         pictures = gradcam.thumbnails(images, index)

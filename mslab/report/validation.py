@@ -139,7 +139,7 @@ def pictured(
     if not len(index):
         return []
     originals = gradcam.thumbnails(seen.images, index)
-    x = gradcam.as_seen(info, seen.images, index)
+    x = gradcam.network_input(info, seen.images, index)
     pixels = gradcam.as_pixels(info, x)
     heat = [gradcam.heat_maps(network, x, asked[index]) for asked in (seen.predicted, seen.labels)]
     rows = []

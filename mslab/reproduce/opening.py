@@ -52,7 +52,7 @@ def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = No
         raise refused(f"{file} is no zip.")
     partial: Path | None = None
     try:
-        with unpacking.opened(file) as members:
+        with unpacking.open_archive(file) as members:
             found = names_of(file, list(members))
             listing = listing_of(file, found)
             target = free_place(listing.run)

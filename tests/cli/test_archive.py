@@ -166,7 +166,7 @@ def test_an_unfinished_run_and_a_name_that_is_taken_are_refused(run):
 
 def test_images_that_are_gone_or_others_are_refused(run):
     shutil.copy("two/val/left/001.png", "two/train/left/003.png")
-    with pytest.raises(Exception, match=r"two/train/left/003\.png has another content than is recorded") as caught:
+    with pytest.raises(Exception, match=r"two/train/left/003\.png does not have the recorded content") as caught:
         archiving.archive(run, "x.zip", data=True)
     assert "restore it; nothing was written" in str(caught.value) and not list(Path().glob("*x.zip*"))
     Path("two/train/left/003.png").unlink()
@@ -284,8 +284,8 @@ def test_missing_and_unlisted_members_are_named_all_at_once(packed, elsewhere):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("../outside.txt", "holds the name '../outside.txt', which leads out of its folder"),
-        ("/etc/outside", "holds the name '/etc/outside', which leads out of its folder"),
+        ("../outside.txt", "contains the path '../outside.txt', which leads out of its folder"),
+        ("/etc/outside", "contains the path '/etc/outside', which leads out of its folder"),
         ("data\\..\\..\\outside", "which leads out of its folder"),
         ("data/train/left/", "a folder that mslab archive does not write"),
         ("CONFIG.yaml", "'config.yaml' and 'CONFIG.yaml', which are one file on some machines"),

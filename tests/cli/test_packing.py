@@ -1,4 +1,4 @@
-"""mslab data pack: what it writes and says, and what a stop leaves."""
+"""mslab data pack: its files and output, and the state after an interruption."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def test_packing_from_the_command_line_and_a_shard_cut_off_afterwards(mixed, ins
         *(f"shard-000{n}.mindrecord{db}" for n in (0, 1) for db in ("", ".db")),
     ]
     done = cli("data", "pack", mixed, "--out", "p", cwd=inside)
-    assert done.returncode == 1 and "There is p already" in done.stderr
+    assert done.returncode == 1 and "p already exists" in done.stderr
     os.truncate(inside / "p" / "val" / "shard-0000.mindrecord", 1000)
     config = settings(inside / "p", 3)
     (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
@@ -33,13 +33,15 @@ def test_packing_from_the_command_line_and_a_shard_cut_off_afterwards(mixed, ins
     assert "Traceback" not in done.stderr and not (inside / "runs").exists()
 
 
-def test_ctrl_c_while_packing_leaves_nothing_and_a_killed_one_is_taken_up(mixed, inside, monkeypatch):
-    """What a killed process has left is made here; tests/slow kills one."""
+def test_ctrl_c_while_packing_leaves_nothing_and_one_after_a_kill_works(mixed, inside, monkeypatch):
+    """The remains of a killed process are created here; tests/slow kills one."""
     write_shard = packing.write_shard
 
     def stopped(*rest):
         write_shard(*rest)
-        assert [path.name for path in inside.iterdir()] == ["out.partial"]  # nothing under the name while it is written
+        assert [path.name for path in inside.iterdir()] == [
+            "out.partial"
+        ]  # nothing has the final name while it is written
         os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Classes of single images: the network's own, every file answered, nothing broken by a name or by a broken file."""
+"""mslab predict: the network's own answers, one row per file, robust against hostile names and damaged files."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def truncated(path: Path, source: Path, size: int) -> Path:
 
 @pytest.fixture
 def photos(squares, tmp_path):
-    """Good images and bad ones, in one folder: what a student has on a stick."""
+    """Valid and invalid images in one folder, as on a student's memory stick."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     (folder / ".hidden").mkdir()
@@ -40,55 +40,56 @@ def photos(squares, tmp_path):
         image.save(folder / ".hidden" / "c.png")
         image.save(folder / "d.gif")
         image.save(folder / "e.webp")
-    truncated(folder / "header.jpg", folder / "a good one.JPG", 170)  # MindSpore's decoder dies of such a file
+    truncated(folder / "header.jpg", folder / "a good one.JPG", 170)  # crashes MindSpore's decoder
     truncated(folder / "half.png", folder / "more" / "b.png", 400)
     (folder / "empty.png").touch()
     (folder / "text.bmp").write_text("no image")
-    (folder / "notes.txt").write_text("not looked at")
+    (folder / "notes.txt").write_text("ignored")
     return folder
 
 
-def test_it_is_what_evaluation_sees(model, parent, squares):
+def test_it_agrees_with_evaluation(model, parent, squares):
     files = predicting.expand([str(squares / "three" / "val")])
     rows = list(predicting.predict(model, files))
     assert [row["file"] for row in rows] == [str(path) for path in files] and len(rows) == 21
     loaded = measuring.load_network(parent)
     ms.set_context(mode=ms.PYNATIVE_MODE)
     logits = loaded.network(ms.Tensor(loaded.preprocess(files))).asnumpy()
-    for row, shares in zip(rows, gradcam.probabilities(logits), strict=True):
+    for row, expected in zip(rows, gradcam.probabilities(logits), strict=True):
         assert list(row["probabilities"]) == ["a", "b", "c"] and row["error"] == ""
-        assert np.allclose(list(row["probabilities"].values()), shares, atol=1e-5)
-        assert row["class"] == "abc"[shares.argmax()] and row["probability"] == max(row["probabilities"].values())
-    kept = json.loads((parent / "eval.json").read_text())
-    right = [row["class"] == Path(row["file"]).parent.name for row in rows]
-    assert np.mean(right) == pytest.approx(kept["accuracy"])
+        assert np.allclose(list(row["probabilities"].values()), expected, atol=1e-5)
+        assert row["class"] == "abc"[expected.argmax()] and row["probability"] == max(row["probabilities"].values())
+    recorded = json.loads((parent / "eval.json").read_text())
+    correct = [row["class"] == Path(row["file"]).parent.name for row in rows]
+    assert np.mean(correct) == pytest.approx(recorded["accuracy"])
 
 
-def test_a_batch_of_any_size_and_any_number_of_images_give_the_same(model, parent, squares):
+def test_results_do_not_depend_on_batch_size_or_number_of_images(model, parent, squares):
     files = predicting.expand([str(squares / "three" / "test")])
     all_at_once = [row["probability"] for row in predicting.predict(model, files)]
-    one = predicting.open_model(parent, "cpu", batch=3)
-    assert np.allclose([row["probability"] for row in predicting.predict(one, files)], all_at_once, atol=1e-5)
+    small_batches = predicting.open_model(parent, "cpu", batch=3)
+    assert np.allclose([row["probability"] for row in predicting.predict(small_batches, files)], all_at_once, atol=1e-5)
     assert [row["probability"] for row in predicting.predict(model, files[4:5])] == pytest.approx(
         all_at_once[4:5], abs=1e-5
     )
 
 
-def test_files_that_cannot_be_read_are_answered_and_the_rest_goes_on(parent, photos):
-    """As a table, as lines of JSON and as CSV, which agree; a name that is no UTF-8 breaks none of them."""
+def test_files_that_cannot_be_read_have_an_error_and_the_rest_is_predicted(parent, photos):
+    """The table, JSON lines and CSV agree; a name that is not UTF-8 breaks none of them."""
     odd = os.fsencode(photos) + b"/bad\xff.png"
     Path(os.fsdecode(odd)).write_bytes((photos / "more" / "b.png").read_bytes())
     out, gone = photos.parent, photos / "gone.png"
-    words = ["--device", "cpu", "--jsonl", out / "x.jsonl", "--csv", out / "x.csv"]
-    done = cli("predict", parent, photos, gone, *words)
+    options = ["--device", "cpu", "--jsonl", out / "x.jsonl", "--csv", out / "x.csv"]
+    done = cli("predict", parent, photos, gone, *options)
     lines = [json.loads(line) for line in (out / "x.jsonl").read_text().splitlines()]
     rows = {Path(row["file"]).name: row for row in lines}
     assert done.returncode == 1 and list(rows)[-1] == "gone.png"
-    assert "cannot be read  " in done.stdout and "3 images, 7 that cannot be read" in done.stdout
-    good = {name for name, row in rows.items() if not row["error"]}
-    assert good - {"a good one.JPG", "b.png"} == {name for name in good if name.startswith("bad")} and len(good) == 3
+    assert "cannot be read  " in done.stdout and "3 images, 7 unreadable" in done.stdout
+    readable = {name for name, row in rows.items() if not row["error"]}
+    assert readable - {"a good one.JPG", "b.png"} == {name for name in readable if name.startswith("bad")}
+    assert len(readable) == 3
     assert not {"c.png", "notes.txt"} & set(rows)
-    told = {
+    errors = {
         "header.jpg": "truncated: ",
         "half.png": "truncated: ",
         "empty.png": "zero-byte: the file is empty",
@@ -97,7 +98,7 @@ def test_files_that_cannot_be_read_are_answered_and_the_rest_goes_on(parent, pho
         "e.webp": "wrong-format: WEBP",
         "gone.png": "permission: it cannot be read: No such file or directory",
     }
-    for name, text in told.items():
+    for name, text in errors.items():
         assert rows[name]["error"].startswith(text), rows[name]["error"]
         assert rows[name]["class"] is None and rows[name]["probabilities"] is None
     with (out / "x.csv").open(newline="") as file:
@@ -112,22 +113,22 @@ def test_files_that_cannot_be_read_are_answered_and_the_rest_goes_on(parent, pho
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
 def test_standard_output_is_the_document_and_nothing_else(kind, model, squares, monkeypatch):
-    """Files are named on standard input here; the network is opened once for all kinds."""
+    """File names come from standard input here; the network is opened once for all formats."""
     names = sorted(map(str, (squares / "three" / "val" / "a").glob("*.png")))[:3]
     monkeypatch.setattr(predicting, "open_model", lambda source, device, batch: model)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(names) + "\n\n"))
     done = cli("predict", model.path, "-", f"--{kind}", "-", "--device", "cpu")
     assert done.returncode == 0 and done.stderr == ""
     if kind == "csv":
-        found = [row["file"] for row in csv.DictReader(io.StringIO(done.stdout))]
+        files = [row["file"] for row in csv.DictReader(io.StringIO(done.stdout))]
     elif kind == "json":
-        found = [row["file"] for row in json.loads(done.stdout)]
+        files = [row["file"] for row in json.loads(done.stdout)]
     else:
-        found = [json.loads(line)["file"] for line in done.stdout.splitlines()]
-    assert found == names
+        files = [json.loads(line)["file"] for line in done.stdout.splitlines()]
+    assert files == names
 
 
-def test_only_one_goes_to_standard_output(parent, squares):
+def test_only_one_format_may_use_standard_output(parent, squares):
     assert cli("predict", parent, squares, "--csv", "-", "--json", "-").returncode == 2
 
 
@@ -136,22 +137,22 @@ def test_patterns(squares, tmp_path):
     assert len(predicting.expand([pattern])) == 6
     odd = tmp_path / "what[1].png"
     odd.touch()
-    assert predicting.expand([str(odd)]) == [odd]  # a file that is there is no pattern
+    assert predicting.expand([str(odd)]) == [odd]  # an existing file is not a pattern
 
 
 def test_nothing_to_predict(tmp_path):
     (tmp_path / "notes.txt").touch()
     for arguments, text in (
-        ([str(tmp_path)], "has no image"),
-        ([str(tmp_path / "*.jpg")], "has no image"),
-        (["-"], "No image was named"),
+        ([str(tmp_path)], "has no images"),
+        ([str(tmp_path / "*.jpg")], "has no images"),
+        (["-"], "The list of images is empty"),
     ):
         with pytest.raises(DatasetError, match=text) as error:
             predicting.expand(arguments, stdin=["\n"])
         assert error.value.expected and error.value.fix
 
 
-def test_no_run_and_no_such_file(tmp_path, squares):
+def test_a_missing_run_and_a_missing_file(tmp_path, squares):
     images = squares / "three" / "val"
     done = cli("predict", tmp_path, images, "--device", "cpu")
     assert done.returncode == 1 and "has no checkpoints/best.ckpt" in done.stderr
@@ -162,10 +163,11 @@ def test_no_run_and_no_such_file(tmp_path, squares):
 HOSTILE = ["=cmd|' /C calc'!A0", "@SUM(1)", '<script>"', "a\nb", "x" * 10_000, "\u202egnp", "[/red]", "+1", "\x1b[31m"]
 
 
-def test_names_are_no_formulas_and_no_markup():
-    shares = {name: 1 / len(HOSTILE) for name in HOSTILE}
+def test_names_are_neither_formulas_nor_markup():
+    probabilities = {name: 1 / len(HOSTILE) for name in HOSTILE}
     rows = [
-        {"file": name, "class": name, "probability": 0.5, "probabilities": shares, "error": ""} for name in HOSTILE
+        {"file": name, "class": name, "probability": 0.5, "probabilities": probabilities, "error": ""}
+        for name in HOSTILE
     ] + [{"file": "=1", "class": None, "probability": None, "probabilities": None, "error": "\x1b[2J"}]
     table = list(csv.reader(io.StringIO("".join(predicting.csv_lines(rows, HOSTILE)))))
     assert len(table) == 11 and {len(row) for row in table} == {13}

@@ -1,4 +1,4 @@
-"""mslab serve: the page in a real browser, the endpoint over real HTTP, and everything that it refuses."""
+"""mslab serve: the page in a real browser, the endpoint over real HTTP, and every refusal."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ import psutil
 import pytest
 from helpers import cli
 from PIL import Image
-from serving import CLASSES, FORM, as_bytes, assert_quiet, drop, form, hostile, serving, shares, shown
+from serving import CLASSES, FORM, as_bytes, assert_no_complaints, drop, escaped, form, hostile, percentages, serving
 
 from mslab.errors import MslabError
 from mslab.inference import export, predicting
@@ -32,14 +32,14 @@ def served(parent, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photo(squares):
-    """A file of a class, and its bytes."""
+    """The file of an image, and its bytes."""
     path = squares / "three" / "test" / "a" / "000.png"
     return path, path.read_bytes()
 
 
 @pytest.fixture(scope="module")
 def expected(served, photo):
-    """What `mslab predict` says of it: {class: probability}."""
+    """The result of `mslab predict` for it: {class: probability}."""
     (row,) = predicting.predict(predicting.open_model(served.source, "cpu"), [photo[0]])
     return row["probabilities"]
 
@@ -48,20 +48,20 @@ def expected(served, photo):
 
 
 def test_a_chosen_file_shows_mslab_predicts_probabilities_and_a_heat_map(served, new_page, photo, expected):
-    """One look: a file by its dialog, then dropped ones with hostile names; in the dark, at last as on a phone."""
+    """One page: a file from the dialog, then dropped files with hostile names; dark mode, finally a phone's width."""
     page = new_page(color_scheme="dark")
     page.goto(served.url)
     page.set_input_files("#files", photo[0])
     card = page.locator("article")
     card.wait_for()
-    assert shares(card) == [float(f"{100 * share:.1f}") for share in sorted(expected.values(), reverse=True)]
+    assert percentages(card) == [float(f"{100 * value:.1f}") for value in sorted(expected.values(), reverse=True)]
     widths = card.locator(".bar div").evaluate_all("bars => bars.map(b => b.offsetWidth / b.parentElement.clientWidth)")
-    assert [100 * width for width in widths] == pytest.approx(shares(card), abs=3)
+    assert [100 * width for width in widths] == pytest.approx(percentages(card), abs=3)
     heat = card.locator("img.heat")
     assert heat.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
     assert "Grad-CAM" in heat.get_attribute("alt") and page.locator("#no-heat").is_hidden()
     best = max(expected, key=expected.get)
-    assert page.locator("[role=status]").inner_text().startswith("000.png: " + shown(best)[:20])
+    assert page.locator("[role=status]").inner_text().startswith("000.png: " + escaped(best)[:20])
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", dark)[:3])) < 60
 
@@ -72,7 +72,7 @@ def test_a_chosen_file_shows_mslab_predicts_probabilities_and_a_heat_map(served,
     ]
     drop(page, [(name, photo[1]) for name in names])
     page.locator("article").nth(3).wait_for()
-    headings = page.locator("article h2").all_inner_texts()[2::-1]  # the newest is the first
+    headings = page.locator("article h2").all_inner_texts()[2::-1]  # the newest is first
     assert headings[0] == names[0]
     assert headings[1] == "'\";\\u{a}\\u{d}\\u{0}\\u{202e}gnp.exe"
     assert headings[2].startswith("longlong") and "…" in headings[2] and len(headings[2]) == 60
@@ -83,10 +83,10 @@ def test_a_chosen_file_shows_mslab_predicts_probabilities_and_a_heat_map(served,
     for width in (1280, 360):
         page.set_viewport_size({"width": width, "height": 740})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert_quiet(page, served)
+    assert_no_complaints(page, served)
 
 
-def test_both_languages_have_the_same_words():
+def test_both_languages_have_the_same_texts():
     text = Path(server.__file__).with_name("page.js").read_text()
     english, chinese = (re.findall(r"^    (\w+):", part, re.M) for part in text.split("  zh: {"))
     assert english == chinese[: len(english)] and len(english) > 15
@@ -95,7 +95,7 @@ def test_both_languages_have_the_same_words():
 # --- the endpoint ----------------------------------------------------------------------------------------------------
 
 
-def test_forms_and_raw_bodies_get_mslab_predicts_answer(served, photo, expected):
+def test_forms_and_raw_bodies_get_the_answer_of_mslab_predict(served, photo, expected):
     first, second = served.predict(photo[1], photo[1])
     status, _, body = served.ask("POST", "/predict", photo[1])
     (raw,) = json.loads(body)["images"]
@@ -103,12 +103,12 @@ def test_forms_and_raw_bodies_get_mslab_predicts_answer(served, photo, expected)
     assert first["probabilities"] == pytest.approx(expected, abs=1e-5) and list(first["probabilities"]) == CLASSES
     assert first["class"] == max(expected, key=expected.get)
     assert first["probability"] == max(first["probabilities"].values())
-    (warm,) = served.predict(photo[1], heat=True)
-    picture = Image.open(io.BytesIO(base64.b64decode(warm.pop("heat"))))
-    assert picture.format == "JPEG" and picture.size == (32, 32) and warm == {k: first[k] for k in warm}
+    (with_heat,) = served.predict(photo[1], heat=True)
+    picture = Image.open(io.BytesIO(base64.b64decode(with_heat.pop("heat"))))
+    assert picture.format == "JPEG" and picture.size == (32, 32) and with_heat == {k: first[k] for k in with_heat}
 
 
-def test_about_says_what_is_served(served):
+def test_about_describes_the_network(served):
     status, headers, body = served.ask(path="/about")
     about = json.loads(body)
     assert status == 200 and headers["content-type"] == "application/json"
@@ -116,66 +116,66 @@ def test_about_says_what_is_served(served):
     assert about["limits"] == {"bytes": server.BODY, "images": server.IMAGES, "pixels": limits.PIXELS}
 
 
-def test_other_formats_and_turned_photos_work_and_a_broken_file_is_one_answer(served, photo):
+def test_other_formats_and_rotated_photos_work_and_a_damaged_file_gets_an_error(served, photo):
     image = Image.open(photo[0])
     exif = Image.Exif()
-    exif[274] = 6  # shown turned by a quarter
+    exif[274] = 6  # displayed rotated by 90 degrees
     turned = as_bytes(image.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
     webp = as_bytes(image, "WEBP", lossless=True)
-    eps = as_bytes(image, "EPS")  # Pillow would start another program for it
+    eps = as_bytes(image, "EPS")  # Pillow would start an external program for it
     answers = served.predict(photo[1], turned, as_bytes(image, "GIF"), photo[1][:-20], webp, b"", eps)
-    right = answers[0]["probabilities"]
-    assert answers[1]["probabilities"] == right
-    assert answers[2]["probabilities"] == pytest.approx(right, abs=0.02)  # a GIF has 256 colours
-    assert answers[4]["probabilities"] == pytest.approx(right, abs=0.02)  # a lossy copy of it is looked at
-    for broken, said in ((3, "truncated: "), (5, "unreadable: no JPEG"), (6, "unreadable: no JPEG")):
-        assert answers[broken]["error"].startswith(said) and answers[broken]["class"] is None
+    expected = answers[0]["probabilities"]
+    assert answers[1]["probabilities"] == expected
+    assert answers[2]["probabilities"] == pytest.approx(expected, abs=0.02)  # a GIF has 256 colours
+    assert answers[4]["probabilities"] == pytest.approx(expected, abs=0.02)  # a lossy copy of it is used
+    for index, text in ((3, "truncated: "), (5, "unreadable: not one of JPEG"), (6, "unreadable: not one of JPEG")):
+        assert answers[index]["error"].startswith(text) and answers[index]["class"] is None
 
 
 def refusals(photo: bytes):
-    """What is refused: (status, what the message has, the request)."""
+    """Yield refused requests: (status, text of the message, request)."""
     post = ("POST", "/predict")
     many = Image.new("1", (limits.PIXELS // 8000 + 1, 8000))
-    yield 403, "not this server", ("GET", "/", b"", {"Host": "evil.example"})
-    yield 403, "not this server", ("GET", "/about", b"", {"Host": "127.0.0.1.evil.example:8000"})
-    yield 403, "not this server", ("GET", "/", b"", {"Host": "["})
-    yield 403, "not this server", (*post, photo, {"Host": "evil.example", "Origin": "http://evil.example"})
+    yield 403, "does not name this server", ("GET", "/", b"", {"Host": "evil.example"})
+    yield 403, "does not name this server", ("GET", "/about", b"", {"Host": "127.0.0.1.evil.example:8000"})
+    yield 403, "does not name this server", ("GET", "/", b"", {"Host": "["})
+    yield 403, "does not name this server", (*post, photo, {"Host": "evil.example", "Origin": "http://evil.example"})
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"):
         yield 403, "another site", (*post, photo, {"Origin": origin})
-    yield 413, "more than 32 MiB", (*post, bytes(server.BODY + 1), {})
-    yield 413, "more than 32 MiB", (*post, b"", {"Content-Length": str(10**15)})
-    yield 413, "more than 32 MiB", (*post, iter([bytes(1 << 20)] * 33), {})  # in chunks, without its length
-    yield 413, "has 17 images", (*post, form(*[photo] * 17), FORM)
+    yield 413, "larger than 32 MiB", (*post, bytes(server.BODY + 1), {})
+    yield 413, "larger than 32 MiB", (*post, b"", {"Content-Length": str(10**15)})
+    yield 413, "larger than 32 MiB", (*post, iter([bytes(1 << 20)] * 33), {})  # in chunks, without a declared length
+    yield 413, "contains 17 images", (*post, form(*[photo] * 17), FORM)
     yield 413, "Image 2 of 2 has more than 64,000,000 pixels", (*post, form(photo, as_bytes(many, "PNG")), FORM)
     yield 413, "Image 1 of 1 has more", (*post, as_bytes(Image.new("1", (20_000, 10_000)), "PNG"), {})
-    yield 400, "has no image", (*post, b"", {})
-    yield 400, "has no image", (*post, form(), FORM)
-    yield 400, "or a part that is none", (*post, form(photo, name="picture"), FORM)
+    yield 400, "contains no image", (*post, b"", {})
+    yield 400, "contains no image", (*post, form(), FORM)
+    yield 400, "or a part that is not one", (*post, form(photo, name="picture"), FORM)
     yield 400, "cannot be read", (*post, b"no boundary\r\n", FORM)
     yield 400, "cannot be read", (*post, form(photo), {"Content_Type": "multipart/form-data"})
-    yield 404, "no such page", ("GET", "/../mslab/model.py", b"", {})
-    yield 404, "no such page", ("GET", "/page.html", b"", {})
-    yield 405, "does not answer", ("GET", "/predict", b"", {})
-    yield 405, "does not answer", ("DELETE", "/", b"", {})
+    yield 404, "No such page", ("GET", "/../mslab/model.py", b"", {})
+    yield 404, "No such page", ("GET", "/page.html", b"", {})
+    yield 405, "does not allow", ("GET", "/predict", b"", {})
+    yield 405, "does not allow", ("DELETE", "/", b"", {})
 
 
-def test_every_refusal_says_what_happened_what_was_expected_and_how_to_fix_it(served, photo):
-    for status, said, (method, path, body, headers) in refusals(photo[1]):
-        got, _, answer = served.ask(method, path, body, **headers)
+def test_every_refusal_reports_what_happened_what_was_expected_and_how_to_fix_it(served, photo):
+    for status, text, (method, path, body, headers) in refusals(photo[1]):
+        response_status, _, answer = served.ask(method, path, body, **headers)
         content = json.loads(answer)
-        assert (got, set(content)) == (status, {"error", "expected", "fix"}), (said, content)
-        assert said in content["error"] and content["expected"] and content["fix"]
-    assert served.predict(photo[1])[0]["class"]  # and it goes on
+        assert (response_status, set(content)) == (status, {"error", "expected", "fix"}), (text, content)
+        assert text in content["error"] and content["expected"] and content["fix"]
+    assert served.predict(photo[1])[0]["class"]  # the server continues
 
 
-def test_other_names_of_this_machine_and_its_own_page_are_let_in(served, photo):
+def test_other_names_of_this_machine_and_its_own_page_are_accepted(served, photo):
     for host in (f"localhost:{served.port}", "LOCALHOST", "[::1]:80", "127.0.0.1"):
         assert served.ask(Host=host)[0] == 200
     host = f"localhost:{served.port}"
     assert served.ask("POST", "/predict", photo[1], Host=host, Origin=f"http://{host}")[0] == 200
 
 
-def test_every_answer_has_the_headers_that_keep_it_in(served):
+def test_every_answer_has_the_security_headers(served):
     for path in ("/", "/page.js", "/page.css", "/about", "/nowhere"):
         headers = served.ask(path=path)[1]
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -184,7 +184,7 @@ def test_every_answer_has_the_headers_that_keep_it_in(served):
         assert not any(name.startswith("access-control") or name == "server" for name in headers)
 
 
-def test_beyond_the_queue_requests_are_told_to_come_back(served, photo):
+def test_requests_beyond_the_queue_get_retry_after(served, photo):
     waiting = []
     for _ in range(server.WAITING):
         line = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(photo[1])}\r\n\r\n"
@@ -192,7 +192,7 @@ def test_beyond_the_queue_requests_are_told_to_come_back(served, photo):
         waiting[-1].sendall(line.encode())
     time.sleep(0.3)
     status, headers, body = served.ask("POST", "/predict", photo[1])
-    assert status == 503 and headers["retry-after"] == "2" and "8 requests are under way" in json.loads(body)["error"]
+    assert status == 503 and headers["retry-after"] == "2" and "8 requests are running" in json.loads(body)["error"]
     for connection in waiting[1:]:
         connection.close()
     waiting[0].sendall(photo[1])
@@ -201,34 +201,34 @@ def test_beyond_the_queue_requests_are_told_to_come_back(served, photo):
     assert served.predict(photo[1])[0]["class"]
 
 
-def test_the_log_has_a_short_line_a_request_and_nothing_of_the_clients(served, photo):
+def test_the_log_has_a_short_line_per_request_and_no_text_of_the_client(served, photo):
     served.predict(photo[1])
     served.ask("BREW", "/%0Anowhere%1B%5B31m?secret=1")
     lines = served.log.read_text().splitlines()
     assert lines[-1].startswith("(other) (no such page) 404 ")
-    usual = r"ready: .*|(GET|HEAD|POST|\(other\)) [\w/.() ]+( \d{3} \d+\.\d\d s|: the client went away)"
-    assert all(re.fullmatch(usual, line) for line in lines), lines
-    left = [path.name for path in served.temp.rglob("*") if not path.name.endswith(".log")]  # MindSpore's output
-    assert len(left) == 1 and left[0].startswith("mslab-serve-"), left
+    pattern = r"ready: .*|(GET|HEAD|POST|\(other\)) [\w/.() ]+( \d{3} \d+\.\d\d s|: the client disconnected)"
+    assert all(re.fullmatch(pattern, line) for line in lines), lines
+    remaining = [path.name for path in served.temp.rglob("*") if not path.name.endswith(".log")]  # MindSpore's output
+    assert len(remaining) == 1 and remaining[0].startswith("mslab-serve-"), remaining
 
 
-# --- beginning and ending --------------------------------------------------------------------------------------------
+# --- start and stop --------------------------------------------------------------------------------------------------
 
 
-def test_a_graph_has_no_heat_map_every_address_is_said_and_ctrl_c_leaves_nothing(parent, photo, page, tmp_path):
-    """One server for three promises: its start takes seconds."""
+def test_a_graph_has_no_heat_map_a_public_address_is_noted_and_ctrl_c_leaves_nothing(parent, photo, page, tmp_path):
+    """One server for three promises, since its start takes seconds."""
     graph = tmp_path / "best.onnx"
     export.export_run(parent, "onnx", graph)
     with serving(graph, tmp_path, "--host", "0.0.0.0") as served:
-        assert "note: --host 0.0.0.0: whoever reaches this address may ask" in served.log.read_text()
+        assert "note: --host 0.0.0.0: anyone who can reach this address can use" in served.log.read_text()
         assert served.ask(Host="192.0.2.7")[0] == 200 and served.ask(Host="evil.example")[0] == 403
         page.goto(served.url)
         page.set_input_files("#files", photo[0])
         page.locator("article").wait_for()
         assert page.locator("#no-heat").is_visible() and page.locator("img.heat").count() == 0
-        assert_quiet(page, served)
+        assert_no_complaints(page, served)
         slow = as_bytes(Image.fromarray(np.random.default_rng(0).integers(0, 255, (2000, 1500, 3), np.uint8)), "TIFF")
-        connection = socket.create_connection(("127.0.0.1", served.port))  # a request is under way
+        connection = socket.create_connection(("127.0.0.1", served.port))  # a running request
         head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {FORM['Content_Type']}\r\n"
         body = form(*[slow] * 3)
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -246,43 +246,45 @@ def test_a_graph_has_no_heat_map_every_address_is_said_and_ctrl_c_leaves_nothing
 
 
 def test_ctrl_c_while_mindspore_is_imported_waits_for_the_end_of_that(monkeypatch):
-    """A broken-off import ends in an abort; tests/slow has the real thing."""
+    """An interrupted import aborts the process; tests/slow does it with a real server."""
     import mindspore
 
-    went_on = False
+    continued = False
     with signals.on_stop(signals.stop_at_once), pytest.raises(KeyboardInterrupt):
         monkeypatch.setattr(mindspore.__spec__, "_initializing", True, raising=False)
         os.kill(os.getpid(), signal.SIGINT)
-        went_on = True
+        continued = True
         monkeypatch.undo()
-        while True:  # it comes again, and is taken then
+        while True:  # the signal is sent again, and then raises
             signal.pause()
-    assert went_on
+    assert continued
 
 
-def test_a_port_that_is_taken_is_one_message_and_exit_1(served):
+def test_a_port_in_use_is_one_message_and_exit_1(served):
     done = cli("serve", served.source, "--port", served.port)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith(f"MslabError: Port {served.port} of 127.0.0.1 is taken")
-    assert "expected  a port that is free" in done.stderr and f"--port {served.port + 1}" in done.stderr
+    assert done.stderr.startswith(f"MslabError: Port {served.port} of 127.0.0.1 is in use")
+    assert "expected  a free port" in done.stderr and f"--port {served.port + 1}" in done.stderr
 
 
 def test_an_address_that_is_not_this_machines_is_one_message():
     for host in ("192.0.2.1", "no such host", "x" * 70 + ".example"):
-        with pytest.raises(MslabError, match="mslab cannot listen at") as caught:
+        with pytest.raises(MslabError, match="mslab cannot listen on") as caught:
             server.run("nowhere", host, 0, "cpu")
         assert caught.value.expected and caught.value.fix
 
 
 def test_no_run_or_a_run_without_a_best_checkpoint_is_one_message(tmp_path):
     for source in (tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.onnx"):
-        with pytest.raises(MslabError, match=r"has no checkpoints/best.ckpt|[Nn]o .*nowhere") as caught:
+        with pytest.raises(
+            MslabError, match=r"has no checkpoints/best.ckpt|[Nn]o .*nowhere|nowhere.onnx does not exist"
+        ) as caught:
             server.run(str(source), "127.0.0.1", 0, "cpu")
         assert caught.value.expected and caught.value.fix
 
 
-def called(app, *received, expect=()) -> tuple[int, dict]:
-    """Status and JSON that the application sends for POST /predict; what it receives are messages, then nothing."""
+def call(app, *received, expect=()) -> tuple[int, dict]:
+    """Status and JSON that the application sends for POST /predict. It receives these messages, then nothing."""
     sent, messages = [], list(received)
 
     async def receive():
@@ -304,12 +306,12 @@ def called(app, *received, expect=()) -> tuple[int, dict]:
 
 def test_a_request_that_does_not_arrive_in_time_is_refused(monkeypatch):
     monkeypatch.setattr(server, "SECONDS", 0.05)
-    waits = [(b"expect", b"100-continue")]  # such a client sends no more: mslab does not read on for a second
+    waits = [(b"expect", b"100-continue")]  # such a client sends no more: mslab does not wait for the rest
     part = {"type": "http.request", "body": b"a", "more_body": True}
-    status, content = called(server.App(None, "127.0.0.1", "x"), part, expect=waits)
-    assert status == 408 and "had not arrived after 0.05 s" in content["error"]
+    status, content = call(server.App(None, "127.0.0.1", "x"), part, expect=waits)
+    assert status == 408 and "was not complete after 0.05 s" in content["error"]
 
 
 def test_an_unknown_error_is_an_answer_and_its_traceback_is_printed(capsys, monkeypatch):
-    status, content = called(server.App(None, "127.0.0.1", "x"), {"type": "http.request", "body": b"a"})  # no predictor
+    status, content = call(server.App(None, "127.0.0.1", "x"), {"type": "http.request", "body": b"a"})  # no predictor
     assert status == 500 and set(content) == {"error", "expected", "fix"}

@@ -1,4 +1,4 @@
-"""Every plan of a network by itself as a graph, ResNet-50, and a MINDIR file of another process."""
+"""Export of each network profile separately, of ResNet-50, and of a MINDIR file in another process."""
 
 from pathlib import Path
 
@@ -25,15 +25,15 @@ PROFILES = [
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=str)
-def test_an_onnx_file_answers_as_its_checkpoint_whatever_the_plan(profile, inside):
+def test_an_onnx_file_reproduces_its_checkpoint_for_every_profile(profile, inside):
     source = write_checkpoint(inside / "x.ckpt", hidden=6 if "pool" in profile else 0, **profile)
-    assert export.export_run(source, "onnx")["relative"] < 1e-5  # by MindSpore's logits, of eight and of one
+    assert export.export_run(source, "onnx")["relative"] < 1e-5  # MindSpore's logits, as a batch and singly
     onnx.checker.check_model(onnx.load("x.onnx"), full_check=True)
     _, info = exported.open_exported(Path("x.onnx"))
     assert info["profile"] == model.PROFILE | profile and info["class_names"] == ["a", "ü", "c"]
 
 
-def test_a_mindir_file_answers_as_its_checkpoint(inside):
+def test_a_mindir_file_reproduces_its_checkpoint(inside):
     source = write_checkpoint(inside / "x.ckpt", hidden=6, stem="small")
     assert export.export_run(source, "mindir")["relative"] < 1e-5
 

@@ -1,4 +1,4 @@
-"""Training from packed data sets in full, and a packing process that is stopped."""
+"""Complete training runs on packed data sets, and a packing process that is interrupted."""
 
 import json
 import signal
@@ -26,10 +26,10 @@ def packs(mixed, once):
 
 
 def test_a_run_on_a_pack_equals_that_on_the_folders_also_resumed(mixed, packs, inside):
-    whole = mslab.train(settings(mixed, 3), name="folders")
-    first = mslab.train(settings(packs, 3), name="pack")
-    files = [Path(run.run) / "checkpoints" / "best.ckpt" for run in (whole, first)]
-    assert files[0].read_bytes() == files[1].read_bytes() and whole.linear_acc == first.linear_acc
+    folders = mslab.train(settings(mixed, 3), name="folders")
+    pack_run = mslab.train(settings(packs, 3), name="pack")
+    files = [Path(run.run) / "checkpoints" / "best.ckpt" for run in (folders, pack_run)]
+    assert files[0].read_bytes() == files[1].read_bytes() and folders.linear_acc == pack_run.linear_acc
     (inside / "x.yaml").write_text("\n".join(overrides(settings(packs, 3))).replace("=", ": "))
     with stopped_after(1):
         mslab.train("x.yaml")
@@ -41,10 +41,10 @@ def test_a_run_on_a_pack_equals_that_on_the_folders_also_resumed(mixed, packs, i
     assert done.returncode == 0 and json.loads(done.stdout)["images"] == 15
 
 
-def test_features_and_shares_of_a_pack(packs, parent, inside):
+def test_features_and_fractions_of_a_pack(packs, parent, inside):
     config = settings(packs, 3, epochs=2)
-    kept = mslab.transfer(config | {"freeze": "all"}, backbone=parent)
-    assert "features computed" in (Path(kept.run) / "train.log").read_text()
+    result = mslab.transfer(config | {"freeze": "all"}, backbone=parent)
+    assert "features computed" in (Path(result.run) / "train.log").read_text()
     (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
     options = ["--backbone", parent, "--compare", "frozen", "--fractions", "0.5", "--seeds", "1"]
     done = cli("transfer", "x.yaml", *options, cwd=inside)
@@ -52,7 +52,7 @@ def test_features_and_shares_of_a_pack(packs, parent, inside):
 
 
 @pytest.mark.parametrize("number,left", [(signal.SIGINT, []), (signal.SIGKILL, ["out.partial"])])
-def test_a_stop_while_packing_leaves_nothing_under_the_name(mixed, tmp_path, number, left):
+def test_an_interruption_leaves_nothing_under_the_final_name(mixed, tmp_path, number, left):
     script = (
         "import signal, sys\nfrom mslab.data import packing\nwrite, begun = packing.write_shard, []\n"
         "def slow(*rest):\n    write(*rest)\n    print('wrote', flush=True)\n    signal.pause()\n"

@@ -1,4 +1,4 @@
-"""mslab serve: more of the page in a real browser, and Ctrl-C at its worst moment."""
+"""mslab serve: more of the page in a real browser, and Ctrl-C at the worst moment."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 from PIL import Image
-from serving import COMMAND, assert_quiet, drop, hostile, shares
+from serving import COMMAND, assert_no_complaints, drop, hostile, percentages
 
 from mslab.inference.serve import server
 
@@ -21,23 +21,23 @@ def served(parent, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photo(squares):
-    """A file of a class, and its bytes."""
+    """The file of an image, and its bytes."""
     path = squares / "three" / "test" / "a" / "000.png"
     return path, path.read_bytes()
 
 
-def test_what_cannot_be_used_is_said_beside_what_can(served, page, photo):
+def test_unusable_files_are_reported_beside_usable_ones(served, page, photo):
     page.goto(served.url)
     drop(page, [("text.png", b"no image"), ("good.png", photo[1])], server.BODY + 1)
     page.locator("article").nth(2).wait_for()
-    too_large, good, text = page.locator("article").all()
-    assert "no JPEG, PNG" in text.inner_text() and "more than 32 MiB" in too_large.inner_text()
-    assert len(shares(good)) == 3
+    too_large, valid, text = page.locator("article").all()
+    assert "not one of JPEG, PNG" in text.inner_text() and "larger than 32 MiB" in too_large.inner_text()
+    assert len(percentages(valid)) == 3
     drop(page, [])
-    assert page.locator("[role=status]").inner_text() == "There was no file in that."
+    assert page.locator("[role=status]").inner_text() == "No file received."
     page.get_by_role("button", name="Clear the page").click()
     assert page.locator("article").count() == 0
-    assert_quiet(page, served)
+    assert_no_complaints(page, served)
 
 
 def test_the_keyboard_is_enough_and_everything_has_a_name(served, page, photo):
@@ -46,7 +46,7 @@ def test_the_keyboard_is_enough_and_everything_has_a_name(served, page, photo):
     page.wait_for_function("document.activeElement.type === 'file'")
     choosers = []
     page.on("filechooser", lambda chooser: choosers.append(chooser))
-    for _ in range(5):  # Chromium now and then swallows the first key that a page gets
+    for _ in range(5):  # Chromium sometimes ignores the first key press on a page
         page.keyboard.press("Space")
         page.wait_for_timeout(1000)
         if choosers:
@@ -78,7 +78,7 @@ def test_dark_and_as_narrow_as_a_phone(served, new_page, photo, tmp_path):
     page.screenshot(path=tmp_path / "dark.png", full_page=True)
     corner = Image.open(tmp_path / "dark.png").convert("L").getpixel((2, 2))
     assert corner < 60
-    assert_quiet(page, served)
+    assert_no_complaints(page, served)
 
 
 def test_chinese_by_the_browser_or_by_the_address(served, new_page):
@@ -100,26 +100,26 @@ def test_a_picture_of_the_camera(served, new_page):
     still.click()
     card = page.locator("article")
     card.wait_for()
-    assert card.locator("h2").inner_text() == "camera" and len(shares(card)) == 3
+    assert card.locator("h2").inner_text() == "camera" and len(percentages(card)) == 3
     page.get_by_role("button", name="Camera off").click()
     assert page.evaluate("document.getElementById('video').srcObject") is None
-    assert_quiet(page, served)
+    assert_no_complaints(page, served)
 
 
-def test_without_a_camera_the_page_says_so(served, new_page):
+def test_a_missing_camera_is_reported(served, new_page):
     page = new_page()
-    page.add_init_script("delete Navigator.prototype.mediaDevices")  # as where the page is not from this machine
+    page.add_init_script("delete Navigator.prototype.mediaDevices")  # as on a page that is not from this machine
     page.goto(served.url)
     page.get_by_role("button", name="Use the camera").click()
     page.locator("[role=status]", has_text="cannot be used").wait_for()
-    assert_quiet(page, served)
+    assert_no_complaints(page, served)
 
 
-def test_ctrl_c_while_mindspore_is_imported_ends_as_cleanly(served, tmp_path):
+def test_ctrl_c_while_mindspore_is_imported_stops_cleanly(served, tmp_path):
     command = [*COMMAND, str(served.source), "--port", "0", "--device", "cpu"]
     process = psutil.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(tmp_path)})
     while not any("_c_expression" in part.path for part in process.memory_maps()):  # its library, early in its import
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert (process.returncode, said, list(tmp_path.iterdir())) == (130, "stopped\n", [])
+    output = process.communicate(timeout=60)[1]
+    assert (process.returncode, output, list(tmp_path.iterdir())) == (130, "stopped\n", [])

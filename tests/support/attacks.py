@@ -101,11 +101,11 @@ ATTACKS = [
            {"files": "missing or empty: best.ckpt, config.yaml", "right": GONE, "settings": "was not handed in"}),
     Attack("folder-for-file", lambda kit, id: kit.zip(id, {"best.ckpt/a": "x", "b": "x"}), {"right": GONE}),
     refused("empty", lambda kit, id: kit.zip(id, {}), "contains no files"),
-    refused("nothing", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b""), "is no zip or tar archive"),
-    refused("no-archive", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b"hello"), "is no zip or tar archive"),
+    refused("nothing", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b""), "is not a zip or tar archive"),
+    refused("no-archive", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(b"hello"), "is not a zip or tar"),
     refused("locked", locked, "it has a password"),
     refused("damaged", damaged, "damaged"),
-    refused("cut", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(kit.honest[:9000]), "is no zip or tar"),
+    refused("cut", lambda kit, id: (kit.folder / f"{id}.zip").write_bytes(kit.honest[:9000]), "is not a zip or tar"),
     refused("name-long", lambda kit, id: kit.zip(id, {"x" * 10_000: "x"}, True), "too long for a file name"),
     Attack("names", lambda kit, id: kit.zip(id, {
         "a\r\nb=1.txt": "x", "con": "x", "aux.txt": "x", "best.ckpt.": "x", "best.ckpt ": "x", "\u202etxt": "x"}),
@@ -220,7 +220,7 @@ ATTACKS = [
     refused("dots..", lambda kit, id: kit.zip(id, {}), "contains no files"),
     refused(folder_of(SCRIPT), lambda kit, id: kit.zip(id, {}), "contains no files"),
     refused("l" * 251, lambda kit, id: kit.zip(id, {}), "contains no files"),
-    refused("\\xff", lambda kit, id: (kit.folder / os.fsdecode(b"\xff.zip")).write_bytes(b""), "is no zip or tar"),
+    refused("\\xff", lambda kit, id: (kit.folder / os.fsdecode(b"\xff.zip")).write_bytes(b""), "is not a zip or tar"),
 ]  # fmt: skip
 
 # one attack of every kind; the others run in tests/slow

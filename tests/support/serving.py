@@ -1,4 +1,4 @@
-"""`mslab serve` in a process of its own, and what its page and its endpoint are asked."""
+"""`mslab serve` in a separate process, and requests to its page and its endpoint."""
 
 import base64
 import http.client
@@ -18,7 +18,7 @@ from PIL import Image
 
 from mslab import checkpoint
 
-CLASSES = [  # of the network that most tests ask: hostile from the start
+CLASSES = [  # class names of the network in most tests: hostile text
     "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\"> & 'quotes'",
     "new\nline, \u202eturned\u202c, half \ud800",
     "long" * 2_500,
@@ -29,7 +29,7 @@ COMMAND = [*PROGRAM, "serve"]
 
 @dataclass
 class Served:
-    """A server in a process of its own. `temp` is its folder for temporary files."""
+    """A server in a separate process. `temp` is its folder for temporary files."""
 
     process: subprocess.Popen
     log: Path
@@ -42,10 +42,10 @@ class Served:
         return f"http://127.0.0.1:{self.port}/"
 
     def ask(self, method="GET", path="/", body=b"", **headers) -> tuple[int, dict, bytes]:
-        """Status, headers, body. Names of headers with _ for -; Host is this server's where not given."""
+        """Status, headers, body. Header names with _ for -; Host is this server's by default."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}"} | named)
+        renamed = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}"} | renamed)
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
@@ -62,7 +62,7 @@ FORM = {"Content_Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def form(*images: bytes, name="image", filename="../../etc/passwd\r\n\x1b[31m.png") -> bytes:
-    """A form as a browser would send it, but for the names, which are worse."""
+    """A form as a browser sends it, but with hostile names."""
     quoted = filename.replace("\r", "%0D").replace("\n", "%0A")
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{quoted}"\r\n\r\n'.encode()
     return b"".join(head + image + b"\r\n" for image in images) + f"--{BOUNDARY}--\r\n".encode()
@@ -70,7 +70,7 @@ def form(*images: bytes, name="image", filename="../../etc/passwd\r\n\x1b[31m.pn
 
 @contextmanager
 def serving(source, folder, *more):
-    """`mslab serve` on a free port, once it has said that it is ready; ended by Ctrl-C."""
+    """`mslab serve` on a free port, once it has logged that it is ready; stopped by Ctrl-C."""
     temp, log = folder / "temp", folder / "log"
     temp.mkdir()
     command = [*COMMAND, str(source), "--port", "0", "--device", "cpu", *more]
@@ -92,7 +92,7 @@ def serving(source, folder, *more):
 
 @contextmanager
 def hostile(parent, folder):
-    """A server whose classes have hostile names."""
+    """A server with hostile class names."""
     weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
     file = folder / "hostile.ckpt"
     checkpoint.save_arrays(weights.backbone | weights.head, file, weights.info | {"class_names": CLASSES})
@@ -109,24 +109,24 @@ def as_bytes(image: Image.Image, kind: str, **options) -> bytes:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def shares(article) -> list[float]:
+def percentages(article) -> list[float]:
     """The numbers beside a card's bars, in per cent."""
     return [float(text.removesuffix(" %")) for text in article.locator("td.number").all_inner_texts()]
 
 
-def assert_quiet(page, served):
-    """Nothing went wrong, nothing of the page's text ran, and no request left the server."""
+def assert_no_complaints(page, served):
+    """Assert that the page has no errors, ran no text as code, and sent requests to the server only."""
     assert page.complaints == [] and page.title() == "mslab serve"
     assert {url for url in page.requested if not url.startswith((served.url, "blob:", "data:"))} == set()
 
 
-def shown(text: str) -> str:
-    """As the page and `mslab predict`'s table write text from outside, but for how a character is spelled out."""
+def escaped(text: str) -> str:
+    """Untrusted text as the page and the table of `mslab predict` show it, except for the form of the escapes."""
     return re.sub(r"[\n\u202e\u202c\ud800]", lambda m: f"\\u{{{ord(m[0]):x}}}", text)
 
 
 def drop(page, files, zeros=0):
-    """Drop files, (name, bytes), on the page as a person would; with them one of so many zeros."""
+    """Drop files, (name, bytes), on the page as a user would; also one of `zeros` zero bytes."""
     script = """([files, zeros]) => {
         const dropped = new DataTransfer();
         for (const [name, text] of files)

@@ -1,4 +1,4 @@
-"""What happens to images and batches before the network: arithmetic by hand, seeds, and MindSpore's own traps."""
+"""Augmentation of images and batches: arithmetic by hand, seeds, and MindSpore's pitfalls."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ from mslab.report import show
 
 NUMBERED = np.arange(1, 9, dtype=np.float32)[:, None, None, None] * np.ones((8, 3, 10, 14), np.float32)
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1], np.int32)
-SHARES = np.eye(3, dtype=np.float32)[LABELS]
+SOFT_LABELS = np.eye(3, dtype=np.float32)[LABELS]
 
 
 def loaded(three, **more):
@@ -32,41 +32,41 @@ def loaded(three, **more):
 
 
 def test_mixup_by_hand():
-    images, shares = augment.mixup(NUMBERED, SHARES, np.random.default_rng(5), 0.4)
+    images, soft_labels = augment.mixup(NUMBERED, SOFT_LABELS, np.random.default_rng(5), 0.4)
     rng = np.random.default_rng(5)
-    own, other = rng.beta(0.4, 0.4), rng.permutation(8)
+    weight, partner = rng.beta(0.4, 0.4), rng.permutation(8)
     for index in range(8):
-        value = own * (index + 1) + (1 - own) * (other[index] + 1)
+        value = weight * (index + 1) + (1 - weight) * (partner[index] + 1)
         np.testing.assert_allclose(images[index], value, rtol=1e-6)
-        expected = [own * (LABELS[index] == c) + (1 - own) * (LABELS[other[index]] == c) for c in range(3)]
-        np.testing.assert_allclose(shares[index], expected, atol=1e-6)
-    assert images.dtype == shares.dtype == np.float32 and NUMBERED[3].max() == 4
+        expected = [weight * (LABELS[index] == c) + (1 - weight) * (LABELS[partner[index]] == c) for c in range(3)]
+        np.testing.assert_allclose(soft_labels[index], expected, atol=1e-6)
+    assert images.dtype == soft_labels.dtype == np.float32 and NUMBERED[3].max() == 4
 
 
 @given(st.integers(0, 10_000), st.floats(0.05, 5))
-def test_a_label_of_cutmix_is_the_share_of_the_pixels(seed, alpha):
-    images, shares = augment.cutmix(NUMBERED, SHARES, np.random.default_rng(seed), alpha)
-    assert NUMBERED[3].min() == NUMBERED[3].max() == 4  # what was given stays
+def test_a_label_of_cutmix_is_the_fraction_of_the_pixels(seed, alpha):
+    images, soft_labels = augment.cutmix(NUMBERED, SOFT_LABELS, np.random.default_rng(seed), alpha)
+    assert NUMBERED[3].min() == NUMBERED[3].max() == 4  # the argument is unchanged
     for index in range(8):
-        own = np.mean(images[index] == index + 1)
-        (other,) = set(np.unique(images[index]) - 1) - {index} or {index}
-        expected = own * SHARES[index] + (1 - own) * SHARES[int(other)]
-        np.testing.assert_allclose(shares[index], expected, atol=1e-6)
-        rows, columns = np.where(images[index, 0] != index + 1)  # what is another's is one rectangle
+        weight = np.mean(images[index] == index + 1)
+        (partner,) = set(np.unique(images[index]) - 1) - {index} or {index}
+        expected = weight * SOFT_LABELS[index] + (1 - weight) * SOFT_LABELS[int(partner)]
+        np.testing.assert_allclose(soft_labels[index], expected, atol=1e-6)
+        rows, columns = np.where(images[index, 0] != index + 1)  # the pixels of the other image are one rectangle
         assert len(rows) in (0, (np.ptp(rows) + 1) * (np.ptp(columns) + 1) if len(rows) else 0)
 
 
-def test_both_are_a_coin_a_batch(three):
+def test_with_both_each_batch_gets_one_of_them_at_random(three):
     config = loaded(three, mixup_alpha=0.4, cutmix_alpha=1.0)
     rng, kinds = np.random.default_rng(0), Counter()
     for _ in range(60):
-        images, shares = augment.mix((NUMBERED, LABELS), config, rng)
-        assert shares.shape == (8, 3) and np.allclose(shares.sum(axis=1), 1, atol=1e-6)
+        images, soft_labels = augment.mix((NUMBERED, LABELS), config, rng)
+        assert soft_labels.shape == (8, 3) and np.allclose(soft_labels.sum(axis=1), 1, atol=1e-6)
         kinds["cutmix" if np.isin(images, NUMBERED).all() else "mixup"] += 1
     assert min(kinds.values()) > 15
 
 
-def test_labels_are_looked_at_before_they_are_mixed(squares, three):
+def test_labels_are_checked_before_they_are_mixed(squares, three):
     config = loaded(three, mixup_alpha=0.4)
     images = train_images(squares)
     object.__setattr__(images, "labels", images.labels + 1)
@@ -74,7 +74,7 @@ def test_labels_are_looked_at_before_they_are_mixed(squares, three):
         list(batching.train_batches(images, config, 0))
 
 
-def test_mixing_and_erasing_follow_from_seed_epoch_and_worker(three):
+def test_mixing_and_erasing_depend_on_seed_epoch_and_worker(three):
     config = loaded(three)
     draws = {
         (epoch, rank, purpose): float(seeding.stream(purpose, config.seed, epoch, rank).random())
@@ -113,9 +113,9 @@ def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, thre
     ]
     plain = images.dataset(order).map(steps, ["image"], num_parallel_workers=1).batch(8, drop_remainder=True)
     expected = list(plain.create_tuple_iterator(num_epochs=1, output_numpy=True))
-    found = list(batching.train_batches(images, config, 1))
-    assert len(found) == len(expected) == 6
-    for (x, y), (a, b) in zip(found, expected, strict=True):
+    batches = list(batching.train_batches(images, config, 1))
+    assert len(batches) == len(expected) == 6
+    for (x, y), (a, b) in zip(batches, expected, strict=True):
         assert x.dtype == np.float32 and y.dtype == np.int32 and np.array_equal(x, a) and np.array_equal(y, b)
 
 
@@ -124,16 +124,16 @@ def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, thre
 
 @given(st.lists(st.integers(0, 4), min_size=5, max_size=60), st.integers(0, 1000))
 def test_balanced_positions(labels, seed):
-    labels = np.array([0, 1, 2, 3, 4, *labels])  # every class is there
+    labels = np.array([0, 1, 2, 3, 4, *labels])  # every class occurs
     order = batching.balanced(labels, 5, np.random.default_rng(seed))
     assert len(order) == len(labels)
     for start in range(0, len(order) - 4, 5):
         assert sorted(labels[order[start : start + 5]]) == [0, 1, 2, 3, 4]
     for label in range(5):
-        taken = Counter(order[labels[order] == label].tolist())
-        own = np.flatnonzero(labels == label)
-        counts = [taken[position] for position in own]
-        assert max(counts) - min(counts) <= 1  # all come before one comes again
+        uses = Counter(order[labels[order] == label].tolist())
+        positions = np.flatnonzero(labels == label)
+        counts = [uses[position] for position in positions]
+        assert max(counts) - min(counts) <= 1  # every image is used before one repeats
     assert np.array_equal(order, batching.balanced(labels, 5, np.random.default_rng(seed)))
 
 
@@ -150,7 +150,7 @@ def test_balanced_batches_of_an_unbalanced_set(squares, three):
 
 
 def augmented(steps, pixels, count=400, seed=3):
-    """The same picture that many times through these operations."""
+    """Apply these operations `count` times to the same image."""
 
     class Source:
         def __len__(self):
@@ -172,58 +172,59 @@ def picture(size=48):
 
 @pytest.mark.parametrize("name", augment.POLICIES)
 def test_policies_repeat_and_lose_no_image(name):
-    found, again = (augmented([augment.POLICIES[name]()], picture()) for _ in range(2))
-    assert all(np.array_equal(one, other) for one, other in zip(found, again, strict=True))
-    assert len({image.tobytes() for image in found}) > 15
-    assert np.mean([image.mean() < 3 for image in found]) < 0.01
+    first, again = (augmented([augment.POLICIES[name]()], picture()) for _ in range(2))
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    assert len({image.tobytes() for image in first}) > 15
+    assert np.mean([image.mean() < 3 for image in first]) < 0.01
     assert not all(
         np.array_equal(a, b)
-        for a, b in zip(found, augmented([augment.POLICIES[name]()], picture(), seed=4), strict=True)
+        for a, b in zip(first, augmented([augment.POLICIES[name]()], picture(), seed=4), strict=True)
     )
 
 
-def test_why_mindspores_own_policies_are_not_used():
-    """Once this fails, they are right, and augment.py's can go."""
+def test_mindspores_own_policies_turn_images_black():
+    """If this fails, MindSpore has fixed them, and those of augment.py can be removed."""
     assert np.mean([image.mean() < 3 for image in augmented([vision.TrivialAugmentWide()], picture())]) > 0.05
     assert np.mean([image.mean() < 3 for image in augmented([vision.RandAugment()], picture())]) > 0.1
 
 
-def test_randaugment_is_two_operations_that_do_not_follow_each_other():
+def test_randaugment_applies_two_independent_operations():
     kinds = Counter(image.tobytes() for image in augmented([augment.randaugment()], picture(), count=3000))
-    # 14 kinds, 9 of them to two sides, one that does nothing: 23 by 23 pairs, some of them equal
+    # 14 operations, 9 with two directions, one identity: 23 by 23 pairs, some of them equal
     assert len(kinds) > 200
-    assert kinds[picture().tobytes()] / 3000 < 0.03  # twice nothing: 1 of 14 squared
+    assert kinds[picture().tobytes()] / 3000 < 0.03  # twice the identity: 1 of 14 squared
 
 
-def test_flips_to_either_side_are_independent(three):
+def test_horizontal_and_vertical_flips_are_independent(three):
     corners = np.zeros((8, 8, 3), np.uint8)
     corners[:4, :4], corners[:4, 4:], corners[4:, :4], corners[4:, 4:] = 40, 80, 120, 160
     config = loaded(three, vertical_flip=True, color_jitter=0.0, crop_scale=1.0)
-    flips = augment.whole_train_transforms(config)[2:4]
-    seen = Counter(int(image[0, 0, 0]) for image in augmented(flips, corners, count=1000))
-    assert sorted(seen) == [40, 80, 120, 160] and min(seen.values()) > 200
+    flips = augment.full_decode_train_transforms(config)[2:4]
+    corner_counts = Counter(int(image[0, 0, 0]) for image in augmented(flips, corners, count=1000))
+    assert sorted(corner_counts) == [40, 80, 120, 160] and min(corner_counts.values()) > 200
     trap = [vision.RandomHorizontalFlip(0.5), vision.RandomVerticalFlip(0.5)]
-    assert len({int(image[0, 0, 0]) for image in augmented(trap, corners)}) == 2  # why RandomVerticalFlip is not used
+    # the reason why RandomVerticalFlip is not used
+    assert len({int(image[0, 0, 0]) for image in augmented(trap, corners)}) == 2
 
 
-def test_the_middle_is_measured_after_a_resize(squares):
+def test_evaluation_resizes_then_crops_the_centre(squares):
     images = sources.FolderImages(np.zeros(4, np.int32), ["a"], [*train_images(squares).files[:4]])
     mean, std = [0.0] * 3, [1 / 255] * 3
-    ((whole, _),) = batching.eval_batches(images, 40, mean, std, 4, 1)
+    ((full, _),) = batching.eval_batches(images, 40, mean, std, 4, 1)
     ((middle, _),) = batching.eval_batches(images, 32, mean, std, 4, 1, resize=40)
-    assert np.array_equal(middle, whole[:, :, 4:36, 4:36])
+    assert np.array_equal(middle, full[:, :, 4:36, 4:36])
 
 
-class Weighing(nn.Cell):
-    """Logits that depend on the side: the left half's mean and the right half's."""
+class HalfMeans(nn.Cell):
+    """Logits that differ after mirroring: the means of the left half and of the right half."""
 
     def construct(self, x):
         return ms.ops.stack((x[:, 0, :, :4].mean((1, 2)), x[:, 0, :, 4:].mean((1, 2))), 1)
 
 
-def test_tta_is_the_mean_of_probabilities_of_both_sides():
+def test_tta_is_the_mean_of_the_probabilities_of_image_and_mirror_image():
     x = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
-    both = measuring.Mirrored(Weighing())(ms.Tensor(x)).asnumpy()
+    both = measuring.Mirrored(HalfMeans())(ms.Tensor(x)).asnumpy()
 
     def softmax(v):
         e = np.exp(v - v.max(axis=1, keepdims=True))
@@ -234,7 +235,7 @@ def test_tta_is_the_mean_of_probabilities_of_both_sides():
     np.testing.assert_allclose(softmax(both), expected, atol=1e-6)
 
 
-def test_the_sheet_shows_what_the_network_sees(squares, three, tmp_path):
+def test_the_sheet_shows_the_augmented_images(squares, three, tmp_path):
     from PIL import Image
 
     config = loaded(three, mixup_alpha=0.4)

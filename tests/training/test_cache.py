@@ -1,4 +1,4 @@
-"""Decoded images that are kept: the same batches, found again, never another's, and one line where there is no room."""
+"""Cached decoded images: the same batches, reused, never those of other images, and one log line without space."""
 
 import os
 from pathlib import Path
@@ -17,12 +17,12 @@ from mslab.data import batching, cache, decoded, packing, sources
 from mslab.runtime import devices
 from mslab.training import start
 
-WAYS = ["memory", "disk"]
+LOCATIONS = ["memory", "disk"]
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A cache of the test's own."""
+    """A separate cache folder for the test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     devices.start("cpu", "pynative", 1)
     return tmp_path / "cache" / "mslab" / "decoded"
@@ -30,7 +30,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def kinds(once):
-    """{kind: root with train and val}: the same smooth images, of many sizes, as PNG and as JPEG of two kinds."""
+    """{kind: root with train and val}: the same smooth images of many sizes, as PNG and as two kinds of JPEG."""
 
     def make(folder):
         rng = np.random.default_rng(0)
@@ -39,23 +39,23 @@ def kinds(once):
                 rough = Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8))
                 image = rough.resize(tuple(rng.integers(40, 160, 2).tolist()), Image.Resampling.BICUBIC)
                 for kind in ("png", "full", "reduced"):
-                    place = folder / kind / split / "ab"[number % 2]
-                    place.mkdir(parents=True, exist_ok=True)
+                    target = folder / kind / split / "ab"[number % 2]
+                    target.mkdir(parents=True, exist_ok=True)
                     if kind == "png":
-                        image.save(place / f"{number}.png")
+                        image.save(target / f"{number}.png")
                     else:
-                        image.save(place / f"{number}.jpg", quality=90, subsampling=0 if kind == "full" else 2)
+                        image.save(target / f"{number}.jpg", quality=90, subsampling=0 if kind == "full" else 2)
 
     folder = once("kinds", make)
     return {kind: folder / kind for kind in ("png", "full", "reduced")}
 
 
 def parts(root, **more):
-    """(images of both splits, the same kept as `cache` says, config)."""
+    """(images of both splits, the same cached as `cache` sets, config)."""
     config = load_settings(settings(root, 2, **more))
     report = check.check_dataset(root / "train", root / "val")
     plain = {name: sources.images_of(report, name) for name in ("train", "val")}
-    return plain, decoded.keep(plain, config, report), config
+    return plain, decoded.cache_decoded(plain, config, report), config
 
 
 def epoch(images, config, number=1, drop_last=False):
@@ -63,54 +63,54 @@ def epoch(images, config, number=1, drop_last=False):
     return np.concatenate([x for x, _ in batching.augmented(images, config, number, order, drop_last=drop_last)])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("location", LOCATIONS)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_batches_are_the_same_with_and_without(kinds, home, all_cores, way, workers):
+def test_batches_are_the_same_with_and_without(kinds, home, all_cores, location, workers):
     for kind, root in kinds.items():
-        plain, cached, config = parts(root, cache=way, data_workers=workers)
+        plain, cached, config = parts(root, cache=location, data_workers=workers)
         assert cached["train"].decoded and not plain["train"].decoded
         for number in (0, 1):
             assert np.array_equal(epoch(plain["train"], config, number), epoch(cached["train"], config, number))
-        some = [images["train"].resample(60) for images in (plain, cached)]  # images come more than once
-        assert np.array_equal(*(epoch(images, config) for images in some))
-        measured = [
+        resampled = [images["train"].resample(60) for images in (plain, cached)]  # images appear several times
+        assert np.array_equal(*(epoch(images, config) for images in resampled))
+        evaluation = [
             list(batching.eval_batches(p["val"], 32, [0.5] * 3, [0.5] * 3, 4, workers)) for p in (plain, cached)
         ]
-        assert all(np.array_equal(x, v) and np.array_equal(y, w) for (x, y), (v, w) in zip(*measured, strict=True))
-        if kind != "reduced":  # equal to training without any cache, too
+        assert all(np.array_equal(x, v) and np.array_equal(y, w) for (x, y), (v, w) in zip(*evaluation, strict=True))
+        if kind != "reduced":  # also equal to training without a cache
             none = load_settings(settings(root, 2, data_workers=workers))
             assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
 
 
-def test_of_jpegs_with_reduced_colour_only_the_crops_border_differs(kinds, home):
+def test_with_reduced_colour_jpegs_only_the_crops_border_differs(kinds, home):
     plain, cached, config = parts(kinds["reduced"], cache="memory", color_jitter=0, mean=[0, 0, 0], std=[1, 1, 1])
-    one = epoch(plain["train"], load_settings(dict(config) | {"cache": "none"}))
-    two = epoch(cached["train"], config)
-    apart = 255 * np.abs(one - two)  # levels of 0 to 255; pixels are 0 to 1 here
-    assert 0 < apart.max() < 64 and apart.mean() < 0.5
-    assert (apart[:, :, 2:-2, 2:-2] > 8).mean() < 1e-3  # inside, next to nothing
+    without = epoch(plain["train"], load_settings(dict(config) | {"cache": "none"}))
+    with_cache = epoch(cached["train"], config)
+    levels = 255 * np.abs(without - with_cache)  # levels of 0 to 255; pixels are 0 to 1 here
+    assert 0 < levels.max() < 64 and levels.mean() < 0.5
+    assert (levels[:, :, 2:-2, 2:-2] > 8).mean() < 1e-3  # inside, almost none
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_without_a_crop_nothing_differs(kinds, home, way):
-    plain, cached, config = parts(kinds["reduced"], cache=way, crop_scale=1.0)
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_without_a_crop_nothing_differs(kinds, home, location):
+    plain, cached, config = parts(kinds["reduced"], cache=location, crop_scale=1.0)
     none = load_settings(dict(config) | {"cache": "none"})
     assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
 
 
-def test_a_pack_is_kept_like_folders(kinds, home, tmp_path):
+def test_a_pack_is_cached_like_folders(kinds, home, tmp_path):
     packing.pack_dataset(check.check_dataset(kinds["reduced"]), tmp_path / "pack")
     folders, packs = (parts(root, cache="disk") for root in (kinds["reduced"], tmp_path / "pack"))
     assert np.array_equal(epoch(folders[1]["train"], folders[2]), epoch(packs[1]["train"], packs[2]))
     assert packs[1]["train"].names() == packs[0]["train"].names()
 
 
-def test_on_disk_they_are_found_again_and_other_images_have_their_own(kinds, home, caplog):
+def test_files_on_disk_are_reused_and_other_images_have_their_own(kinds, home, caplog):
     caplog.set_level("INFO", "mslab")
     parts(kinds["png"], cache="disk")
     files = sorted(home.iterdir())
     assert [path.name.split("-")[1] for path in files] == ["train.rgb", "val.rgb"]
-    assert "decoded images kept: 34 images" in caplog.text and str(home) in caplog.text
+    assert "decoded images cached: 34 images" in caplog.text and str(home) in caplog.text
     for path in files:
         os.utime(path, (1, 1))
     inodes = [path.stat().st_ino for path in files]
@@ -120,42 +120,42 @@ def test_on_disk_they_are_found_again_and_other_images_have_their_own(kinds, hom
     assert len(list(home.iterdir())) == 4
 
 
-def test_a_damaged_file_is_written_anew(kinds, home):
+def test_a_damaged_file_is_written_again(kinds, home):
     _, first, config = parts(kinds["png"], cache="disk")
-    wanted = epoch(first["train"], config)
+    expected = epoch(first["train"], config)
     (path,) = home.glob("*train.rgb")
     content = path.read_bytes()
     for damaged in (b"", content[:100], content[:-8], content + b"12345678", content[:-4] + b"\xff" * 4):
-        path.unlink()  # the earlier one is still mapped
+        path.unlink()  # the earlier file is still mapped
         path.write_bytes(damaged)
         _, again, config = parts(kinds["png"], cache="disk")
-        assert np.array_equal(epoch(again["train"], config), wanted) and path.read_bytes() == content
+        assert np.array_equal(epoch(again["train"], config), expected) and path.read_bytes() == content
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_where_there_is_no_room_it_is_said_and_training_goes_on(kinds, home, way, caplog, monkeypatch):
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_without_space_a_line_is_logged_and_training_continues(kinds, home, location, caplog, monkeypatch):
     caplog.set_level("INFO", "mslab")
-    _, cached, config = parts(kinds["png"], cache=way)
-    wanted = epoch(cached["train"], config)
+    _, cached, config = parts(kinds["png"], cache=location)
+    expected = epoch(cached["train"], config)
     monkeypatch.setattr(decoded, "available", lambda: 1000)
-    monkeypatch.setattr(decoded, "MOST", 1000)
+    monkeypatch.setattr(decoded, "MAX_BYTES", 1000)
     caplog.clear()
-    _, images, config = parts(kinds["png"], cache=way)
+    _, images, config = parts(kinds["png"], cache=location)
     (line,) = caplog.text.splitlines()
-    assert f"cache: {way}: decoded images are not kept: 0.0 GiB are too much (at most" in line
-    assert "every epoch decodes them anew" in line and not images["train"].decoded
-    assert np.array_equal(epoch(images["train"], config), wanted)
+    assert f"cache: {location}: decoded images are not cached: 0.0 GiB are too much (at most" in line
+    assert "every epoch decodes them again" in line and not images["train"].decoded
+    assert np.array_equal(epoch(images["train"], config), expected)
 
 
-def test_memory_available_is_a_plausible_number():
+def test_available_memory_is_plausible():
     assert 2**20 < decoded.available() <= psutil.virtual_memory().total
 
 
-def test_the_oldest_make_room_and_half_written_ones_go(tmp_path):
+def test_the_oldest_and_half_written_files_are_deleted(tmp_path):
     for number, name in enumerate(["old-train.rgb", "mine-train.rgb", ".x.tmp"]):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (number, number))
-    cache.make_room(tmp_path, "mine", 150)
+    cache.delete_oldest(tmp_path, "mine", 150)
     assert [path.name for path in tmp_path.iterdir()] == ["mine-train.rgb"]
 
 
@@ -171,10 +171,13 @@ def test_a_run_that_is_killed_while_it_decodes_leaves_no_file(kinds, home, monke
 
 
 def test_a_run_with_a_cache_equals_one_without_and_resumes(kinds, home, inside):
-    runs = [Path(mslab.train(settings(kinds["png"], 2, cache=way), name=way).run) for way in ("none", *WAYS)]
+    runs = [
+        Path(mslab.train(settings(kinds["png"], 2, cache=location), name=location).run)
+        for location in ("none", *LOCATIONS)
+    ]
     assert weights(runs[0]) == weights(runs[1]) == weights(runs[2])
     assert figures(runs[0]) == figures(runs[1]) == figures(runs[2])
-    assert "decoded images kept" in log(runs[1])
+    assert "decoded images cached" in log(runs[1])
     with stopped_after(1):
         mslab.train(settings(kinds["png"], 2, cache="memory"), name="stopped")
     start.resume(newest("stopped-*"))

@@ -14,5 +14,5 @@ def test_the_same_classes_in_another_order_are_refused(order, parent, squares, i
     checkpoint.save_arrays(weights.tensors, inside / "x.ckpt", weights.info | {"class_names": order})
     with pytest.raises(DatasetError) as caught:
         mslab.evaluate("x.ckpt", squares / "three" / "val")
-    assert f"has the classes a, b, c; x.ckpt knows {', '.join(order)}." in str(caught.value)
-    assert "the classes that the network was trained on, by name" in str(caught.value)
+    assert f"has the classes a, b, c; x.ckpt has {', '.join(order)}." in str(caught.value)
+    assert "the same class names, in the same order, as in training" in str(caught.value)

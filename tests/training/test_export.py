@@ -1,4 +1,4 @@
-"""Networks as MINDIR and ONNX files: the checkpoint's answers, by any number of images, or one clear message."""
+"""Networks as MINDIR and ONNX files: the checkpoint's logits for any number of images, or one clear message."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from mslab.runtime import devices
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 KINDS = ["mindir", "onnx"]
-PROFILES = [  # each choice of a network's plan is in one of them; tests/slow has them one by one
+PROFILES = [  # each option of a network's profile is in one of them; tests/slow has them separately
     {},
     {"stem": "small", "padding": "same"},
     {"block": "basic", "pool": "same", "eps": 1e-2, "outer_eps": 1e-1},
@@ -34,7 +34,7 @@ PROFILES = [  # each choice of a network's plan is in one of them; tests/slow ha
 
 @pytest.fixture(scope="module")
 def lone(once):
-    """A checkpoint without a run. Not to be changed."""
+    """A checkpoint without a run. Do not modify."""
 
     def make(folder):
         devices.start("cpu", "pynative", 1)
@@ -45,26 +45,26 @@ def lone(once):
 
 @pytest.fixture(scope="module")
 def graphs(parent, once):
-    """best.mindir and best.onnx of the run, and what was said of them. Not to be changed."""
+    """best.mindir and best.onnx of the run, and the results of the exports. Do not modify."""
 
     def make(folder):
         results = {kind: export.export_run(parent, kind, folder / f"best.{kind}") for kind in KINDS}
-        (folder / "said.json").write_text(json.dumps(results))
+        (folder / "results.json").write_text(json.dumps(results))
 
     folder = once("graphs", make)
-    return folder, json.loads((folder / "said.json").read_text())
+    return folder, json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def lone_graphs(lone, once):
-    """The same of the lone checkpoint: x.mindir and x.onnx."""
+    """The same for the checkpoint without a run: x.mindir and x.onnx."""
 
     def make(folder):
         results = {kind: export.export_run(lone, kind, folder / f"x.{kind}") for kind in KINDS}
-        (folder / "said.json").write_text(json.dumps(results))
+        (folder / "results.json").write_text(json.dumps(results))
 
     folder = once("lone-graphs", make)
-    return folder, json.loads((folder / "said.json").read_text())
+    return folder, json.loads((folder / "results.json").read_text())
 
 
 def images(count: int, size: int = SIZE) -> np.ndarray:
@@ -72,25 +72,25 @@ def images(count: int, size: int = SIZE) -> np.ndarray:
 
 
 def logits(source, x: np.ndarray) -> np.ndarray:
-    """Of the network as it is, with nothing compiled."""
+    """Logits of the network without compilation."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
     return measuring.load_network(source).network(ms.Tensor(x)).asnumpy()
 
 
-# --- the same answers ------------------------------------------------------------------------------------------------
+# --- the same logits -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=str)
-def test_an_onnx_file_answers_as_its_checkpoint_whatever_the_plan(profile, inside):
+def test_an_onnx_file_reproduces_its_checkpoint_for_every_profile(profile, inside):
     write_checkpoint(inside / "x.ckpt", hidden=6 if "pool" in profile else 0, **profile)
     result = export.export_run("x.ckpt", "onnx")
-    assert result["relative"] < 1e-5 and result["file"] == "x.onnx"  # by MindSpore's logits, of eight and of one
+    assert result["relative"] < 1e-5 and result["file"] == "x.onnx"  # MindSpore's logits, as a batch and singly
     onnx.checker.check_model(onnx.load("x.onnx"), full_check=True)
     _, info = exported.open_exported(Path("x.onnx"))
     assert info["profile"] == model.PROFILE | profile and info["class_names"] == ["a", "ü", "c"]
 
 
-def test_an_onnx_file_takes_any_number_of_images(lone, lone_graphs):
+def test_an_onnx_file_accepts_any_number_of_images(lone, lone_graphs):
     file = lone_graphs[0] / "x.onnx"
     graph = onnx.load(file)
     sides = [d.dim_param or d.dim_value for d in graph.graph.input[0].type.tensor_type.shape.dim]
@@ -101,7 +101,7 @@ def test_an_onnx_file_takes_any_number_of_images(lone, lone_graphs):
         np.testing.assert_allclose(forward(images(5)[:count]), expected[:count], rtol=1e-4, atol=1e-5)
 
 
-def test_a_mindir_file_answers_as_its_checkpoint_and_lies_beside_it(inside):
+def test_a_mindir_file_reproduces_its_checkpoint_and_is_beside_it(inside):
     source = write_checkpoint(inside / "x.ckpt", hidden=6, block="basic", padding="same", pool="same")
     result = export.export_run("x.ckpt", "mindir")
     assert result["relative"] < 1e-5 and result["file"] == "x.mindir"
@@ -111,7 +111,7 @@ def test_a_mindir_file_answers_as_its_checkpoint_and_lies_beside_it(inside):
 
 
 def test_the_first_layers_by_hand(inside):
-    """Convolution and pool in NumPy, padded by need: the one place where projects differ and nothing would say so."""
+    """Convolution and pool in NumPy, padded as needed: here projects differ without any error."""
     source = write_checkpoint(inside / "x.ckpt", padding="same", pool="same")
     export.export_run(source, "onnx", "x.onnx")
     graph = onnx.load("x.onnx")
@@ -125,36 +125,37 @@ def test_the_first_layers_by_hand(inside):
     maps = (maps - w["bn1.moving_mean"][:, None, None]) * scale[:, None, None] + w["bn1.beta"][:, None, None]
     maps = np.pad(np.maximum(maps, 0), [(0, 0), (0, 1), (0, 1)])  # 20 -> 10 by 2: needs 9 * 2 + 3 - 20 = 1
     pooled = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), (1, 2))[:, ::2, ::2].max(axis=(3, 4))
-    found = session.run(["pool.out"], {"images": x[None]})[0][0]
-    np.testing.assert_allclose(found, pooled, rtol=1e-4, atol=1e-4)
+    result = session.run(["pool.out"], {"images": x[None]})[0][0]
+    np.testing.assert_allclose(result, pooled, rtol=1e-4, atol=1e-4)
 
 
-def test_predict_answers_the_same_from_all_four(parent, graphs, squares):
+def test_predict_gives_the_same_result_from_all_four(parent, graphs, squares):
     files = predicting.expand([str(squares / "three" / "test")])
     rows = []
     for source in (parent, parent / "checkpoints" / "best.ckpt", *(graphs[0] / f"best.{kind}" for kind in KINDS)):
-        found = list(
-            predicting.predict(predicting.open_model(source, "cpu", 4), files)
-        )  # 15 images: the last 4 filled up
-        assert [row["class"] for row in found] == [row["class"] for row in rows[0]] if rows else True
-        rows.append(found)
-    shares = [np.array([list(row["probabilities"].values()) for row in found]) for found in rows]
-    for other in shares[1:]:
-        np.testing.assert_allclose(other, shares[0], atol=1e-5)
+        # 15 images: the last batch of 4 is padded
+        predicted = list(predicting.predict(predicting.open_model(source, "cpu", 4), files))
+        assert [row["class"] for row in predicted] == [row["class"] for row in rows[0]] if rows else True
+        rows.append(predicted)
+    tables = [np.array([list(row["probabilities"].values()) for row in predicted]) for predicted in rows]
+    for probabilities in tables[1:]:
+        np.testing.assert_allclose(probabilities, tables[0], atol=1e-5)
 
 
-def test_it_says_what_was_compared_and_how_close_it_came(graphs, squares):
+def test_the_summary_reports_the_comparison_and_the_difference(graphs, squares):
     for kind, result in graphs[1].items():
         assert result["images"] == 8 and result["of"] == f"images of {squares / 'three' / 'val'}"
         assert 0 <= result["relative"] < 1e-5 and result["bytes"] == (graphs[0] / f"best.{kind}").stat().st_size
         assert re.search(
-            r"compared on 8 images of .*val, one by one and together: logits differ by at most \d\.\de-\d+, "
+            r"compared on 8 images of .*val, one by one and as a batch: logits differ by at most \d\.\de-\d+, "
             r"\d\.\de-\d+ of the largest$",
             export.summary(result),
         )
 
 
-def test_a_lone_checkpoint_is_compared_on_random_numbers_or_on_named_images(lone, lone_graphs, squares, inside):
+def test_a_checkpoint_without_a_run_is_compared_on_random_numbers_or_on_images_of_data(
+    lone, lone_graphs, squares, inside
+):
     folder, results = lone_graphs
     for result in results.values():
         assert result["of"] == "arrays of random numbers, as no validation images could be read"
@@ -169,11 +170,11 @@ def doubled(x):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_checkpoints_give_equal_bytes_whatever_ran_before(kind, lone, lone_graphs, inside):
-    """tests/slow has another process, with other hashes."""
+def test_equal_checkpoints_give_equal_bytes_after_any_earlier_graph(kind, lone, lone_graphs, inside):
+    """tests/slow does it in another process, with other hashes."""
     shutil.copy(lone, "z.ckpt")
     ms.set_context(mode=ms.GRAPH_MODE)
-    ms.jit(doubled)(ms.Tensor([1.0]))  # from a graph on, MindSpore numbers the names of the next ones
+    ms.jit(doubled)(ms.Tensor([1.0]))  # after a first graph, MindSpore numbers the names of further ones
     export.export_run("z.ckpt", kind)
     file = lone_graphs[0] / f"x.{kind}"
     assert file.read_bytes() == Path(f"z.{kind}").read_bytes()
@@ -203,20 +204,20 @@ def test_plain_mindspore_reads_the_file_and_the_entry_is_its_user_info(lone, lon
     expected = [logits(lone, x) for x in (images(3), images(2, 50))]
     ms.set_context(mode=ms.GRAPH_MODE)
     cell = ms.nn.GraphCell(ms.load(str(file)))
-    for x, wanted in zip((images(3), images(2, 50)), expected, strict=True):
-        np.testing.assert_allclose(cell(ms.Tensor(x)).asnumpy(), wanted, rtol=1e-4, atol=1e-5)
+    for x, target in zip((images(3), images(2, 50)), expected, strict=True):
+        np.testing.assert_allclose(cell(ms.Tensor(x)).asnumpy(), target, rtol=1e-4, atol=1e-5)
     texts = {entry.key: entry.value for entry in ModelProto.FromString(file.read_bytes()).user_info}
     assert set(texts) == {"mslab", "mslab_sha256"} and json.loads(texts["mslab"])["class_names"] == ["a", "ü", "c"]
 
 
-def test_an_exported_onnx_file_is_a_source_of_weights_with_its_plan(inside):
+def test_an_exported_onnx_file_is_a_source_of_weights_with_its_profile(inside):
     source = write_checkpoint(inside / "x.ckpt", hidden=6, padding="same", eps=1e-3)
     export.export_run(source, "onnx")
-    first, found = checkpoint.read(source), checkpoint.read("x.onnx")
-    found.check()
-    assert found.profile == first.profile and found.hidden == 6 and found.class_names == ["a", "ü", "c"]
+    first, second = checkpoint.read(source), checkpoint.read("x.onnx")
+    second.check()
+    assert second.profile == first.profile and second.hidden == 6 and second.class_names == ["a", "ü", "c"]
     for name, value in (first.backbone | first.head).items():
-        assert np.array_equal((found.backbone | found.head)[name], value), name
+        assert np.array_equal((second.backbone | second.head)[name], value), name
     np.testing.assert_array_equal(logits("x.onnx", images(2)), logits(source, images(2)))
 
 
@@ -234,18 +235,18 @@ def test_from_the_command_line(parent, inside):
     assert done.returncode == 2 and "--format tflite: graphs are written as mindir or onnx" in done.stderr
 
 
-def test_a_target_that_is_not_free_is_refused_before_anything_is_done(lone, inside):
+def test_an_unusable_target_is_refused_before_anything_is_done(lone, inside):
     Path("there.onnx").touch()
     for kind, out, text in [
         (
             "onnx",
             "there.onnx",
-            "there.onnx is there already.\n  expected  a new file in a folder",
+            "there.onnx already exists.\n  expected  a new file in an existing folder",
         ),
-        ("onnx", "no/x.onnx", "There is no folder no.\n  expected  a new file in a folder that exists"),
-        ("onnx", "x.mindir", "x.mindir would be a .mindir file; the format is onnx."),
-        ("onnx", "x", "x would be a nameless file; the format is onnx."),
-        ("tflite", "x.tflite", "x.tflite would be a .tflite file; the format is tflite."),
+        ("onnx", "no/x.onnx", "There is no folder no.\n  expected  a new file in an existing folder"),
+        ("onnx", "x.mindir", "x.mindir: the suffix is .mindir, but the format is onnx."),
+        ("onnx", "x", "x: the suffix is missing, but the format is onnx."),
+        ("tflite", "x.tflite", "x.tflite: the suffix is .tflite, but the format is tflite."),
     ]:
         with pytest.raises(CheckpointError) as caught:
             export.export_run(lone, kind, out)
@@ -254,33 +255,33 @@ def test_a_target_that_is_not_free_is_refused_before_anything_is_done(lone, insi
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_graph_that_answers_otherwise_gets_no_name(kind, lone, inside, monkeypatch):
+def test_a_graph_with_other_logits_gets_no_name(kind, lone, inside, monkeypatch):
     writer = export.WRITERS[kind]
 
     def wrong(loaded):
         head = loaded.network.head.classifier
-        kept = head.weight.asnumpy()
-        head.weight.set_data(ms.Tensor(kept * np.float32(1.01)))
+        saved = head.weight.asnumpy()
+        head.weight.set_data(ms.Tensor(saved * np.float32(1.01)))
         graph = writer(loaded)
-        head.weight.set_data(ms.Tensor(kept))
+        head.weight.set_data(ms.Tensor(saved))
         return graph
 
     monkeypatch.setitem(export.WRITERS, kind, wrong)
     with pytest.raises(CheckpointError) as caught:
         export.export_run(lone, kind, f"x.{kind}")
     text = str(caught.value)
-    assert f"The graph for x.{kind} does not answer as {lone} does: on 8 arrays of random numbers" in text
+    assert f"The graph for x.{kind} does not reproduce {lone}: on 8 arrays of random numbers" in text
     assert "differ by at most 0.001 of the largest one" in text and "no file was written" in text
     assert list(inside.iterdir()) == []
 
 
-def test_numbers_that_are_none_are_a_difference():
+def test_nan_is_a_difference():
     right, x = np.ones((2, 3), np.float32), np.zeros((2, 3, 4, 4), np.float32)
-    for none in (1, 2):  # of images alone, of images together
-        found = export.compare(
-            lambda x: right[: len(x)], lambda x, none=none: right[: len(x)] * (np.nan if len(x) == none else 1), x
+    for size in (1, 2):  # NaN for single images, NaN for a batch
+        result = export.compare(
+            lambda x: right[: len(x)], lambda x, size=size: right[: len(x)] * (np.nan if len(x) == size else 1), x
         )
-        assert not found["relative"] <= export.TOLERANCE
+        assert not result["relative"] <= export.TOLERANCE
     assert export.compare(lambda x: right[: len(x)], lambda x: right[: len(x)] * 1.5, x)["relative"] == 0.5
 
 
@@ -291,7 +292,7 @@ def test_too_many_weights_are_refused(lone, inside, monkeypatch):
     assert "more does not fit into one MINDIR or ONNX file" in str(caught.value)
 
 
-def test_a_backbone_and_images_that_are_not_there_are_refused(parent, lone, inside):
+def test_a_backbone_and_a_folder_without_images_are_refused(parent, lone, inside):
     with pytest.raises(CheckpointError, match="is a backbone without a head"):
         export.export_run(parent / "checkpoints" / "best_backbone.ckpt", "onnx", "x.onnx")
     (inside / "none").mkdir()
@@ -310,34 +311,34 @@ def refusal(path: str | Path) -> str:
     return str(caught.value)
 
 
-def test_a_missing_file_names_what_is_near(graphs):
+def test_the_message_for_a_missing_file_lists_files_in_the_folder(graphs):
     text = refusal(graphs[0] / "bets.onnx")
-    assert text.startswith(f"There is no file {graphs[0] / 'bets.onnx'}.")
+    assert text.startswith(f"{graphs[0] / 'bets.onnx'} does not exist.")
     assert str(graphs[0] / "best.mindir") in text and str(graphs[0] / "best.onnx") in text
-    assert "mslab export RUN --format onnx writes one" in refusal("no/where.onnx")
+    assert "or: mslab export RUN --format onnx" in refusal("no/where.onnx")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broken_file_is_never_run(kind, graphs, inside):
+def test_a_damaged_file_is_never_run(kind, graphs, inside):
     content, path = (graphs[0] / f"best.{kind}").read_bytes(), inside / f"x.{kind}"
     changed = bytearray(content)
     changed[len(content) // 2] ^= 1
-    for broken, why in [
+    for damaged, reason in [
         (b"", "it has 0 bytes"),
         (content[:-1], "it is cut off"),
         (content[: len(content) // 2], "it is cut off"),
-        (bytes(changed), "its bytes are not those that mslab wrote"),
-        (content + content[-82:], "its bytes are not those that mslab wrote"),  # with its last pair twice
+        (bytes(changed), "its bytes have changed since mslab wrote them"),
+        (content + content[-82:], "its bytes have changed since mslab wrote them"),  # with its last pair twice
     ]:
-        path.write_bytes(broken)
+        path.write_bytes(damaged)
         text = refusal(path)
-        assert text.startswith(f"{path} cannot be used: {why}"), text
-        assert f"write it anew: mslab export RUN --format {kind}" in text
+        assert text.startswith(f"{path} cannot be used: {reason}"), text
+        assert f"export it again: mslab export RUN --format {kind}" in text
     path.write_bytes(np.random.default_rng(0).bytes(5000))
     assert "cannot be used" in refusal(path) or "has no entry" in refusal(path)
 
 
-def test_files_of_others_are_told_apart(lone, inside):
+def test_files_of_other_programs_have_their_own_messages(lone, inside):
     ms.export(
         measuring.load_network(lone).network,
         ms.Tensor(images(1)),
@@ -359,7 +360,7 @@ def test_files_of_others_are_told_apart(lone, inside):
 
 
 def without_entry(kind: str, content: bytes):
-    """The model, as its format's own package reads it, and mslab's entry, taken out of it."""
+    """(the model as its format's own package reads it, mslab's entry, removed from the model)."""
     from mindspore.train.mind_ir_pb2 import ModelProto
 
     model = onnx.load_model_from_string(content) if kind == "onnx" else ModelProto.FromString(content)
@@ -370,14 +371,14 @@ def without_entry(kind: str, content: bytes):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_mslab_would_not_write_is_refused_even_with_a_right_sum(kind, graphs, inside):
-    """A file may be made by hand: the sum guards against damage, these rules against the rest."""
+def test_content_that_mslab_does_not_write_is_refused_even_with_a_correct_digest(kind, graphs, inside):
+    """A file may be crafted: the digest protects against damage, these rules against everything else."""
     content, path = (graphs[0] / f"best.{kind}").read_bytes(), inside / f"x.{kind}"
 
     def after(change, entry=lambda info: info) -> str:
         model, info = without_entry(kind, content)
         change(model)
-        path.write_bytes(exported.sealed(model.SerializeToString(), entry(info)))
+        path.write_bytes(exported.add_entry(model.SerializeToString(), entry(info)))
         return refusal(path)
 
     def same(model):
@@ -419,18 +420,18 @@ def test_what_mslab_would_not_write_is_refused_even_with_a_right_sum(kind, graph
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_graph_of_other_images_or_classes_is_said_when_it_is_run(kind, graphs, inside):
+def test_a_graph_with_other_images_or_classes_is_reported_when_it_runs(kind, graphs, inside):
     model, info = without_entry(kind, (graphs[0] / f"best.{kind}").read_bytes())
     path = inside / f"x.{kind}"
-    path.write_bytes(exported.sealed(model.SerializeToString(), info | {"class_names": ["a", "b"]}))
+    path.write_bytes(exported.add_entry(model.SerializeToString(), info | {"class_names": ["a", "b"]}))
     forward, _ = exported.open_exported(path)
-    with pytest.raises(CheckpointError, match=r"its graph gives \(2, 3\) for 2 images and 2 classes"):
+    with pytest.raises(CheckpointError, match=r"its graph returns \(2, 3\) for 2 images and 2 classes"):
         forward(images(2, 32))
     with pytest.raises(CheckpointError, match=r"its graph does not run on images \(2, 4, 32, 32\)"):
         forward(np.zeros((2, 4, 32, 32), np.float32))
 
 
-def test_without_the_packages_it_says_what_to_install(lone, graphs, inside, monkeypatch):
+def test_without_the_packages_the_message_has_the_install_command(lone, graphs, inside, monkeypatch):
     for name in ("onnx", "onnxruntime"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
@@ -443,12 +444,12 @@ def test_without_the_packages_it_says_what_to_install(lone, graphs, inside, monk
     exported.open_exported(graphs[0] / "best.mindir")
 
 
-def test_a_file_that_may_not_be_read_says_how_to_change_that(graphs, inside):
+def test_the_message_for_a_file_without_read_permission_has_the_chmod_command(graphs, inside):
     shutil.copy(graphs[0] / "best.onnx", "x.onnx")
     exported.open_exported(Path("x.onnx"))
     Path("x.onnx").chmod(0)
     inside.chmod(0o755)
-    root = os.geteuid() == 0  # whom no mode keeps from reading
+    root = os.geteuid() == 0  # root can read files of any mode
     if root:
         os.seteuid(65534)
     try:
@@ -459,29 +460,29 @@ def test_a_file_that_may_not_be_read_says_how_to_change_that(graphs, inside):
     assert "x.onnx cannot be read: Permission denied." in text and "chmod u+r x.onnx" in text
 
 
-# --- outside of mslab ------------------------------------------------------------------------------------------------
+# --- outside mslab ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def opened(parent):
+def open_model(parent):
     return predicting.open_model(parent, "cpu")
 
 
 @pytest.mark.parametrize("size", [(130, 90), (47, 61), (32, 32), (20, 30)])
-def test_the_pages_example_sees_what_predict_sees(size, opened, graphs, inside, capsys):
-    """To one grey level of 256. With Pillow's usual resize it would see something else: that takes means."""
+def test_the_example_of_the_docs_preprocesses_as_predict(size, open_model, graphs, inside, capsys):
+    """Up to one grey level of 256. Pillow's usual resize would give other pixels, since it averages."""
     text = (PROJECT / "docs" / "export.md").read_text()
     code = textwrap.dedent(re.search(r"^    import json.+?(?=^\S)", text, re.M | re.S)[0])
     shutil.copy(graphs[0] / "best.onnx", "best.onnx")
     pixels = np.random.default_rng(3).integers(0, 256, (size[1] // 5, size[0] // 5, 3)).astype(np.uint8)
     Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save("photo.jpg")
-    found, usual = {}, {}
-    exec(code, found)
+    example, usual = {}, {}
+    exec(code, example)
     exec(re.sub(r"image\.transform\(.+\)", "image.resize((w, h), Image.Resampling.BILINEAR)", code), usual)
-    grey = 1 / 255 / np.float32(opened.info["std"]).reshape(3, 1, 1)
-    seen = opened.loaded.preprocess("photo.jpg")
-    assert np.abs((found["x"] - seen) / grey).max() < 1.01
-    assert np.abs((usual["x"] - seen) / grey).max() > 5 or min(size) <= 32
-    (row,) = predicting.predict(opened, [Path("photo.jpg")])
-    np.testing.assert_allclose(found["probabilities"], list(row["probabilities"].values()), atol=0.01)
+    grey = 1 / 255 / np.float32(open_model.info["std"]).reshape(3, 1, 1)
+    expected = open_model.loaded.preprocess("photo.jpg")
+    assert np.abs((example["x"] - expected) / grey).max() < 1.01
+    assert np.abs((usual["x"] - expected) / grey).max() > 5 or min(size) <= 32
+    (row,) = predicting.predict(open_model, [Path("photo.jpg")])
+    np.testing.assert_allclose(example["probabilities"], list(row["probabilities"].values()), atol=0.01)
     assert row["class"] in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`mslab export`: a network whose logits are no numbers."""
+"""`mslab export`: a network whose logits are NaN."""
 
 import mindspore as ms
 import numpy as np
@@ -11,8 +11,8 @@ from mslab.evaluation import measuring
 from mslab.inference import export
 
 
-def test_a_graph_whose_answers_are_no_numbers_gets_no_name(inside):
-    """Every weight is finite; infinity less infinity comes of them in the head, in network and graph alike."""
+def test_a_graph_with_nan_logits_gets_no_name(inside):
+    """Every weight is finite, but the head computes infinity minus infinity, in the network and in the graph."""
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
     head = network.head.classifier.weight
@@ -26,6 +26,6 @@ def test_a_graph_whose_answers_are_no_numbers_gets_no_name(inside):
     assert np.isnan(measuring.load_network("x.ckpt").network(ms.Tensor(x)).asnumpy()).any()
     with pytest.raises(CheckpointError) as caught:
         export.export_run("x.ckpt", "onnx")
-    assert "The graph for x.onnx does not answer as x.ckpt does" in str(caught.value)
+    assert "The graph for x.onnx does not reproduce x.ckpt" in str(caught.value)
     assert "logits differ by at most nan" in str(caught.value)
     assert [path.name for path in inside.iterdir()] == ["x.ckpt"]

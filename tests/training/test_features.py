@@ -122,7 +122,7 @@ def test_the_oldest_features_make_room(tmp_path):
     for number, name in enumerate(["old-0.npy", "old-val.npy", "mine-0.npy", "mine-val.npy"]):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (number, number))
-    cache.make_room(tmp_path, "mine", 300)
+    cache.delete_oldest(tmp_path, "mine", 300)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy", "old-val.npy"]
-    cache.make_room(tmp_path, "mine", 0)
+    cache.delete_oldest(tmp_path, "mine", 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine-0.npy", "mine-val.npy"]

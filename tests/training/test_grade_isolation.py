@@ -32,7 +32,7 @@ def hostile(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
         add(name, tar_of(tmp_path / f"{name}.tar.gz", members), *texts)
 
     out = "which leads out of its folder"
-    zipped("slip", {"a.txt": "x", "../../evil": "x"}, f"the archive holds the name '../../evil', {out}")
+    zipped("slip", {"a.txt": "x", "../../evil": "x"}, f"the archive contains the path '../../evil', {out}")
     zipped("several", {"../a": "x", "b/../../c": "x", "d.txt": "x"}, "'../a'", "'b/../../c'")
     zipped("absolute", {"/tmp/mslab-evil": "x"}, out)
     zipped("drive", {"C:\\evil": "x"}, out)
@@ -59,11 +59,11 @@ def hostile(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
     locked[complete.rindex(b"PK\x01\x02") + 8] |= 1
     for name, content, text in (
         ("encrypted.zip", bytes(locked), "it has a password"),
-        ("cut.zip", complete[: len(complete) // 2], "is no zip or tar archive"),
+        ("cut.zip", complete[: len(complete) // 2], "is not a zip or tar archive"),
         ("damaged.zip", complete.replace(b"x", b"y", 1)[:40] + b"\xff" * 4 + complete[44:], "damaged"),
         ("nameless.zip", complete.replace(b"a.txt", b"\0.txt"), "the submission contains no files"),
-        ("text.zip", b"hello", "is no zip or tar archive"),
-        ("nothing.zip", b"", "is no zip or tar archive"),
+        ("text.zip", b"hello", "is not a zip or tar archive"),
+        ("nothing.zip", b"", "is not a zip or tar archive"),
     ):
         (tmp_path / name).write_bytes(content)
         add(name, tmp_path / name, text)
@@ -110,7 +110,7 @@ def test_a_refused_submission_is_an_answer_without_facts(tmp_path):
         tmp_path, zip_of(tmp_path / "x.zip", {"../x": "x", "nine/best.ckpt": "x"}), {"nine": ["nine/best.ckpt"]}
     )
     assert not measurement.died and measurement.facts["networks"] == {} and measurement.facts["files"] == {}
-    assert measurement.facts["problems"] == ["the archive holds the name '../x', which leads out of its folder."]
+    assert measurement.facts["problems"] == ["the archive contains the path '../x', which leads out of its folder."]
 
 
 def test_a_folder_at_the_top_is_the_submission(tmp_path):

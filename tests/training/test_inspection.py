@@ -1,4 +1,4 @@
-"""What is seen of single images: figures, heat maps by hand, pictures."""
+"""Per-image results: figures, heat maps compared with NumPy, pictures."""
 
 import json
 
@@ -16,7 +16,7 @@ from mslab.runtime import devices
 
 @pytest.fixture(scope="module")
 def loaded(parent):
-    """Not to be changed; `inspect` would fold it."""
+    """Do not modify; `inspect` would change its CPU layout."""
     return measuring.load_network(parent)
 
 
@@ -31,39 +31,40 @@ def images(squares):
 
 
 @pytest.mark.parametrize("mode", ["graph", "pynative"])
-def test_figures_are_those_that_training_measured(images, parent, mode):
+def test_figures_equal_those_of_training(images, parent, mode):
     devices.start("cpu", mode, seed=0)
     loaded = measuring.load_network(parent)
-    seen = gradcam.inspect(loaded, images)
-    kept = json.loads((parent / "eval.json").read_text())
-    assert metrics.confusion(seen.labels, seen.predicted, 3).tolist() == kept["confusion"]
-    assert seen.features.shape == (21, 32) and seen.logits.shape == (21, 3)
-    assert np.allclose(seen.probabilities.sum(axis=1), 1)
-    # the head of these features gives these logits: they are what it takes
-    logits = seen.features @ loaded.network.head.classifier.weight.asnumpy().T
-    assert np.allclose(logits + loaded.network.head.classifier.bias.asnumpy(), seen.logits, atol=1e-5)
+    inspection = gradcam.inspect(loaded, images)
+    recorded = json.loads((parent / "eval.json").read_text())
+    assert metrics.confusion(inspection.labels, inspection.predicted, 3).tolist() == recorded["confusion"]
+    assert inspection.features.shape == (21, 32) and inspection.logits.shape == (21, 3)
+    assert np.allclose(inspection.probabilities.sum(axis=1), 1)
+    # the head computes these logits from these features
+    logits = inspection.features @ loaded.network.head.classifier.weight.asnumpy().T
+    assert np.allclose(logits + loaded.network.head.classifier.bias.asnumpy(), inspection.logits, atol=1e-5)
 
 
-def test_mistakes_and_doubts_are_in_order():
+def test_mistakes_and_unsure_images_are_in_order():
     logits = np.log(np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.2, 0.8], [0.7, 0.3]], np.float32))
-    seen = gradcam.Inspection(type("Images", (), {"labels": np.array([0, 0, 1, 0, 0])})(), ["a", "b"], logits, None)
-    assert seen.mistakes().tolist() == [3, 1]  # taken for b with 0.8, then 0.6
-    assert seen.unsure().tolist() == [2, 4, 0]  # right with 0.55, 0.7, 0.9
+    images = type("Images", (), {"labels": np.array([0, 0, 1, 0, 0])})()
+    inspection = gradcam.Inspection(images, ["a", "b"], logits, None)
+    assert inspection.mistakes().tolist() == [3, 1]  # classified as b with 0.8, then 0.6
+    assert inspection.unsure().tolist() == [2, 4, 0]  # correct with 0.55, 0.7, 0.9
 
 
 def by_hand(network, images, classes, hidden):
-    """Grad-CAM in NumPy from the backbone's maps: slopes of a mean, a Dense layer, perhaps a ReLU and another one."""
+    """Grad-CAM in NumPy from the backbone's maps: gradients of a mean and a Dense layer, perhaps a ReLU and another."""
     maps = network.backbone(ms.Tensor(images)).asnumpy().astype(np.float64)
     head = {name: p.asnumpy().astype(np.float64) for name, p in network.head.parameters_dict().items()}
-    found = []
-    for image, wanted in zip(maps, classes, strict=True):
-        slope = head["classifier.weight"][wanted]
+    result = []
+    for image, label in zip(maps, classes, strict=True):
+        gradient = head["classifier.weight"][label]
         if hidden:
             before = head["hidden.weight"] @ image.mean(axis=(1, 2)) + head["hidden.bias"]
-            slope = (slope * (before > 0)) @ head["hidden.weight"]
-        weights = slope / image[0].size  # of each place; their mean over the map is the same number
-        found.append(np.maximum((weights[:, None, None] * image).sum(axis=0), 0))
-    return np.array(found)
+            gradient = (gradient * (before > 0)) @ head["hidden.weight"]
+        weights = gradient / image[0].size  # at each position; the mean over the map is the same number
+        result.append(np.maximum((weights[:, None, None] * image).sum(axis=0), 0))
+    return np.array(result)
 
 
 @pytest.mark.parametrize("hidden,mode", [(0, "pynative"), (6, "pynative"), (6, "graph")])
@@ -71,7 +72,7 @@ def test_heat_maps_by_hand(hidden, mode):
     devices.start("cpu", mode, seed=3)
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))
-    for parameter in network.head.trainable_params():  # Normal(0.01) is too small to tell anything
+    for parameter in network.head.trainable_params():  # Normal(0.01) is too small for this test
         parameter.set_data(ms.Tensor(np.random.default_rng(1).normal(size=parameter.shape).astype(np.float32)))
     network.set_train(False)
     images = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
@@ -84,7 +85,7 @@ def test_heat_maps_by_hand(hidden, mode):
     assert np.allclose(heat, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-4)
 
 
-def test_a_class_that_nothing_spoke_for_has_an_empty_map():
+def test_a_class_without_evidence_has_an_empty_map():
     backbone = model.resnet50_backbone(STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
     network.head.classifier.weight.set_data(ms.Tensor(np.full((2, backbone.channels), -1, np.float32)))
@@ -93,33 +94,33 @@ def test_a_class_that_nothing_spoke_for_has_an_empty_map():
 
 
 def test_pictures(loaded, images, tmp_path):
-    seen = gradcam.as_seen(loaded.info, images, [3, 0])
-    pixels = gradcam.as_pixels(loaded.info, seen)
-    assert seen.shape == (2, 3, 32, 32) and pixels.dtype == np.uint8
-    with Image.open(images.files[3]) as image:  # 40 x 40, seen at 32 x 32
+    x = gradcam.network_input(loaded.info, images, [3, 0])
+    pixels = gradcam.as_pixels(loaded.info, x)
+    assert x.shape == (2, 3, 32, 32) and pixels.dtype == np.uint8
+    with Image.open(images.files[3]) as image:  # 40 x 40, resized to 32 x 32
         small = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR), int)
     assert abs(pixels[0].astype(int) - small).mean() < 8
-    hot = np.zeros((2, 2))
-    hot[0, 1] = 1
-    drawn = np.asarray(gradcam.overlay(pixels[0], hot), int)
-    red = drawn[:, :, 0] - drawn[:, :, 2]
-    assert drawn.shape == (32, 32, 3) and red[:16, 16:].mean() > red[16:, :16].mean() + 20  # warm where it is hot
+    heat = np.zeros((2, 2))
+    heat[0, 1] = 1
+    overlay = np.asarray(gradcam.overlay(pixels[0], heat), int)
+    red = overlay[:, :, 0] - overlay[:, :, 2]
+    assert overlay.shape == (32, 32, 3) and red[:16, 16:].mean() > red[16:, :16].mean() + 20  # coloured at the maximum
     draw(tmp_path / "set", ["a"], 1, size=40)
     Image.new("RGBA", (300, 100), (255, 0, 0, 0)).save(tmp_path / "set" / "a" / "clear.png")
-    more = sources.images_of(check.check_dataset(tmp_path / "set"), "")
-    (clear,) = (p for p in gradcam.thumbnails(more, [0, 1], 60) if p.size == (60, 20))
-    assert clear.getpixel((5, 5)) == (255, 255, 255)  # transparent is white to a person
+    pair = sources.images_of(check.check_dataset(tmp_path / "set"), "")
+    (clear,) = (p for p in gradcam.thumbnails(pair, [0, 1], 60) if p.size == (60, 20))
+    assert clear.getpixel((5, 5)) == (255, 255, 255)  # transparent pixels become white
 
 
-def test_a_step_has_about_as_many_pixels_at_any_size():
+def test_a_step_has_about_the_same_number_of_pixels_at_any_size():
     assert [gradcam.batch_of(size) for size in (16, 32, 64, 128, 224, 1024)] == [64, 64, 32, 8, 4, 4]
 
 
 def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images):
     plain, folded = measuring.load_network(parent), measuring.load_network(parent)
     assert cpu_layout.stack_small_maps(folded.network.backbone, gradcam.batch_of(32), 32, cores=16)  # in 16 groups
-    x = gradcam.as_seen(plain.info, images, [0, 8, 16])
+    x = gradcam.network_input(plain.info, images, [0, 8, 16])
     heat = gradcam.heat_maps(folded.network, x, [0, 1, 2])
     assert heat.shape == (3, 4, 4) and np.allclose(heat, gradcam.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)
-    kept = gradcam.HeatMap(folded.network)
-    assert np.array_equal(gradcam.heat_maps(kept, x[:1], [0], batch=16), heat[:1])
+    cell = gradcam.HeatMap(folded.network)
+    assert np.array_equal(gradcam.heat_maps(cell, x[:1], [0], batch=16), heat[:1])

@@ -224,7 +224,7 @@ def shared_batch(config):
 def kept_pixels(config):
     report = report_of(config.train_data, config.val_data)
     train, val = images(config)
-    return [part.decoded for part in decoded.keep({"train": train, "val": val}, config, report).values()]
+    return [part.decoded for part in decoded.cache_decoded({"train": train, "val": val}, config, report).values()]
 
 
 def fed_features(config):

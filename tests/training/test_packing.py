@@ -1,4 +1,4 @@
-"""Packed data sets: the same batches as the folders, bit for bit, and one clear message for every damage."""
+"""Packed data sets: the same batches as from folders, bit for bit, and one clear message for each kind of damage."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def mixed(once):
 
 @pytest.fixture(scope="module")
 def packs(mixed, once):
-    """The same, packed: three shards a split. Not to be changed."""
+    """The same images, packed in three shards per split. Do not modify."""
     return once("packs", lambda folder: pack(mixed, folder)) / "mixed"
 
 
@@ -65,24 +65,24 @@ def test_batches_of_a_pack_are_those_of_the_folders(mixed, packs, workers):
     config = load_settings(settings(mixed, 3, data_workers=workers))
     for epoch in (0, 3):
         assert equal(batching.train_batches(files, config, epoch), batching.train_batches(rows, config, epoch))
-        some = [images.resample(50) for images in (files, rows)]  # images come twice
-        assert equal(*(everything(images, config, epoch) for images in some))
-    measured = [batching.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8, workers) for images in (files, rows)]
-    assert equal(*measured)
+        resampled = [images.resample(50) for images in (files, rows)]  # images appear twice
+        assert equal(*(everything(images, config, epoch) for images in resampled))
+    evaluation = [batching.eval_batches(images, 32, [0.5] * 3, [0.5] * 3, 8, workers) for images in (files, rows)]
+    assert equal(*evaluation)
 
 
 def test_a_packs_report_has_the_classes_counts_and_labels_of_the_folders(mixed, packs):
-    whole, of_pack = check.check_dataset(mixed), check.check_dataset(packs)
-    assert of_pack.ok and of_pack.class_names == whole.class_names and of_pack.counts == whole.counts
-    assert of_pack.splits["train"].pixels == whole.splits["train"].pixels
+    of_folders, of_pack = check.check_dataset(mixed), check.check_dataset(packs)
+    assert of_pack.ok and of_pack.class_names == of_folders.class_names and of_pack.counts == of_folders.counts
+    assert of_pack.splits["train"].pixels == of_folders.splits["train"].pixels
     assert np.array_equal(*(images.labels for images in both(mixed, packs, "val")))
-    assert of_pack.fingerprint and of_pack.fingerprint != whole.fingerprint
+    assert of_pack.fingerprint and of_pack.fingerprint != of_folders.fingerprint
     assert "27 images" in (text := str(of_pack)) or "train      27" in text
     alone = check.check_dataset(packs / "val")
     assert list(alone.counts) == [""] and sum(alone.counts[""].values()) == 15
 
 
-def test_the_fingerprint_is_of_the_images_not_of_the_shards(mixed, packs, tmp_path):
+def test_the_fingerprint_depends_on_the_images_not_on_the_shards(mixed, packs, tmp_path):
     packing.pack_dataset(check.check_dataset(mixed), tmp_path / "other", shards=1)
     assert check.check_dataset(tmp_path / "other").fingerprint == check.check_dataset(packs).fingerprint
     shutil.copytree(mixed, tmp_path / "changed")
@@ -98,33 +98,33 @@ def test_the_linear_model_of_a_pack_is_that_of_the_folders(mixed, packs):
         assert np.array_equal(metrics.thumbnails(one[0]), metrics.thumbnails(two[0])) and np.array_equal(one[1], two[1])
 
 
-def test_a_pack_from_other_classes_than_the_folders_says_it_as_folders_do(packs, tmp_path):
+def test_a_pack_with_other_classes_gives_the_same_findings_as_folders(packs, tmp_path):
     draw(tmp_path / "val", ["a", "b", "x"], 3)
     report = check.check_dataset(packs / "train", tmp_path / "val", class_num=4)
     codes = {finding.code for finding in report.errors}
     assert codes == {"class-missing", "class-extra", "class-count"}
     with pytest.raises(DatasetError, match="class_num: 3"):
-        report.raise_errors("x.yaml says class_num: 4")
+        report.raise_errors("x.yaml sets class_num: 4")
 
 
 @pytest.mark.parametrize(
-    "damage,said",
+    "damage,expected",
     [
         (lambda path: os.truncate(path, path.stat().st_size - 100), "shard-0001.mindrecord  has "),
         (lambda path: path.unlink(), "shard-0001.mindrecord  is missing"),
         (lambda path: Path(f"{path}.db").unlink(), "shard-0001.mindrecord.db  is missing (the index of a shard)"),
     ],
 )
-def test_a_damaged_shard_is_named_before_mindspore_opens_it(copy, damage, said):
+def test_a_damaged_shard_is_reported_before_mindspore_opens_it(copy, damage, expected):
     damage(copy / "train" / "shard-0001.mindrecord")
     with pytest.raises(DatasetError) as caught:
         check.check_dataset(copy / "train", copy / "val")
     text = str(caught.value)
-    assert f"The pack {copy}/train is damaged: 1 file of 6." in text and said in text
+    assert f"The pack {copy}/train is damaged: 1 file of 6." in text and expected in text
     assert "sha256 in" in text and f"mslab data pack ROOT --out {copy}-again" in text
 
 
-def test_every_damage_is_listed_at_once_and_changed_bytes_are_seen_by_check(copy):
+def test_every_damage_is_listed_at_once_and_check_finds_changed_bytes(copy):
     path = copy / "train" / "shard-0002.mindrecord"
     content = bytearray(path.read_bytes())
     content[-200] ^= 1
@@ -140,7 +140,7 @@ def test_every_damage_is_listed_at_once_and_changed_bytes_are_seen_by_check(copy
 
 
 @pytest.mark.parametrize(
-    "text,said",
+    "text,expected",
     [
         ("{", "is not a file that mslab data pack wrote"),
         ("[1]", "is not a file that mslab data pack wrote"),
@@ -149,11 +149,11 @@ def test_every_damage_is_listed_at_once_and_changed_bytes_are_seen_by_check(copy
         ('{"schema": "x"}', "has schema 'x'"),
     ],
 )
-def test_a_pack_json_that_cannot_be_used(copy, text, said):
+def test_a_pack_json_that_cannot_be_used(copy, text, expected):
     (copy / "val" / "pack.json").write_text(text)
     with pytest.raises(DatasetError) as caught:
         check.check_dataset(copy)
-    assert said in str(caught.value) and f"{copy}/val/pack.json" in str(caught.value)
+    assert expected in str(caught.value) and f"{copy}/val/pack.json" in str(caught.value)
     assert f"mslab data pack ROOT --out {copy}-again" in str(caught.value)
 
 
@@ -170,24 +170,24 @@ def test_a_pack_json_that_cannot_be_used(copy, text, said):
         {"parts": [{"name": "x"}]},
     ],
 )
-def test_a_pack_json_of_other_content_is_no_traceback(copy, change):
+def test_a_pack_json_with_other_content_gives_no_traceback(copy, change):
     file = copy / "val" / "pack.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(DatasetError, match="is not a file that mslab data pack wrote"):
         packed.read(copy / "val")
 
 
-def test_what_cannot_be_packed(mixed, packs, tmp_path):
+def test_data_sets_that_cannot_be_packed(mixed, packs, tmp_path):
     report = check.check_dataset(mixed)
-    (tmp_path / "taken").mkdir()
-    for wrong, said in (
-        (lambda: packing.pack_dataset(report, tmp_path / "taken"), "There is .*taken already"),
+    (tmp_path / "existing").mkdir()
+    for pack_it, message in (
+        (lambda: packing.pack_dataset(report, tmp_path / "existing"), "existing already exists"),
         (lambda: packing.pack_dataset(report, tmp_path / "x", shards=16), "16 shards .* the smallest split has 15"),
-        (lambda: packing.pack_dataset(check.check_dataset(packs), tmp_path / "x"), "is packed already"),
+        (lambda: packing.pack_dataset(check.check_dataset(packs), tmp_path / "x"), "is already packed"),
         (lambda: packing.pack_dataset(report, Path("/proc/x")), "/proc/x cannot be written"),
     ):
-        with pytest.raises(DatasetError, match=said):
-            wrong()
+        with pytest.raises(DatasetError, match=message):
+            pack_it()
     draw(tmp_path / "bad", ["a", "b"], 3)
     (tmp_path / "bad" / "c").mkdir()
     done = cli("data", "pack", tmp_path / "bad", "--out", tmp_path / "x")
@@ -197,7 +197,7 @@ def test_what_cannot_be_packed(mixed, packs, tmp_path):
 def test_an_image_that_changes_while_it_is_packed(tmp_path):
     report = check.check_dataset(draw(tmp_path / "some", ["a", "b"], 3))
     (tmp_path / "some" / "b" / "001.png").write_bytes(b"other")
-    with pytest.raises(DatasetError, match=r"b/001.png is not what it was when it was checked"):
+    with pytest.raises(DatasetError, match=r"b/001.png has changed since it was checked"):
         packing.pack_dataset(report, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["some"]
 
@@ -205,19 +205,19 @@ def test_an_image_that_changes_while_it_is_packed(tmp_path):
 def test_large_and_small_images_in_one_shard(tmp_path):
     draw(tmp_path / "some", ["a", "b"], 3)
     noise = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "some" / "a" / "large.png")  # 2.4 MB, more than a page's least size
+    Image.fromarray(noise).save(tmp_path / "some" / "a" / "large.png")  # 2.4 MB, more than the smallest page
     packing.pack_dataset(check.check_dataset(tmp_path / "some"), tmp_path / "out")
     files, rows = both(tmp_path / "some", tmp_path / "out", "")
     assert equal(files.dataset(np.arange(7)).create_tuple_iterator(num_epochs=1, output_numpy=True), read(rows))
 
 
 def read(images):
-    """Rows with their bytes as uint8, as files have them; MindRecord gives them as one string of bytes."""
+    """Rows with their bytes as uint8, as from files; MindRecord returns one string of bytes."""
     for image, label in images.dataset(np.arange(len(images))).create_tuple_iterator(num_epochs=1, output_numpy=True):
         yield np.frombuffer(image.tobytes(), np.uint8), label
 
 
-def test_plain_mindrecord_deals_rows_out_to_its_shards(tmp_path):
+def test_plain_mindrecord_distributes_rows_over_its_shards(tmp_path):
     import mindspore.dataset as ds
     from mindspore.mindrecord import FileWriter
 
@@ -230,10 +230,10 @@ def test_plain_mindrecord_deals_rows_out_to_its_shards(tmp_path):
     writer.commit()
     files = [str(tmp_path / "x0"), str(tmp_path / "x1")]
     rows = ds.MindDataset(files, columns_list=["label"], shuffle=False).create_tuple_iterator(output_numpy=True)
-    assert [int(label) for (label,) in rows] != list(range(6))  # why every shard has a writer of its own
+    assert [int(label) for (label,) in rows] != list(range(6))  # the reason why every shard has its own writer
 
 
-def test_training_from_a_pack_and_measuring_on_one(mixed, packs, inside):
+def test_training_and_evaluating_on_a_pack(mixed, packs, inside):
     run = mslab.train(settings(packs, 3, epochs=1, warmup_epochs=0)).run
     one, two = (mslab.evaluate(run, root / "val") for root in (mixed, packs))
     assert one["confusion"] == two["confusion"] and one["loss"] == two["loss"] and one["images"] == 15

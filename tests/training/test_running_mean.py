@@ -1,4 +1,4 @@
-"""ema_decay: the running mean is what is measured, the weights are what is trained on."""
+"""ema_decay: evaluation uses the running mean, training continues with the weights."""
 
 import mindspore as ms
 import numpy as np
@@ -16,7 +16,7 @@ from mslab.training.trainer import Trainer
 
 @pytest.fixture
 def trainer(three):
-    """A trainer whose network has been trained for an epoch, so that the mean is not the weights."""
+    """A trainer after one epoch of training, so that the mean differs from the weights."""
     config = load_settings(three | {"ema_decay": 0.5, "warmup_epochs": 0})
     devices.start("cpu", "pynative", 1)
     report = check_dataset(config.train_data, config.val_data)
@@ -37,12 +37,12 @@ def values(parameters):
     return {name: parameter.asnumpy().copy() for name, parameter in parameters.items()}
 
 
-def equal(one, other):
-    return [name for name in other if not np.array_equal(one[name], other[name])] == []
+def equal(first, second):
+    return [name for name in second if not np.array_equal(first[name], second[name])] == []
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_the_mean_is_in_the_network_while_it_is_measured_and_the_weights_are_put_back(trainer, stopped):
+def test_the_network_has_the_mean_during_evaluation_and_the_weights_afterwards(trainer, stopped):
     weights, means = values(trainer.network.parameters_dict()), values(trainer.averages())
     assert {"conv1.weight", "classifier.weight"} <= set(means) <= set(weights) and not equal(weights, means)
     try:

@@ -155,7 +155,7 @@ def test_small_classes_get_fewer_folds_and_single_images_are_refused(parent, tmp
 
 
 def test_another_data_set_is_refused(parent, squares):
-    with pytest.raises(DatasetError, match=r"has the classes left, right; .* knows a, b, c"):
+    with pytest.raises(DatasetError, match=r"has the classes left, right; .* has a, b, c"):
         suspects.find(parent, squares / "two")
 
 

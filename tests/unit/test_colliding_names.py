@@ -31,5 +31,5 @@ def test_two_names_of_one_file_stop_the_import_in_either_order(tmp_path, names):
             file.writestr(name, IMAGE.getvalue())
     with pytest.raises(DatasetError) as caught:
         import_archive(tmp_path / "x.zip", tmp_path / "out")
-    assert f"holds {names[0]} and {names[1]}, which are one file on some machines" in str(caught.value)
+    assert f"contains {names[0]} and {names[1]}, which are the same file on some systems" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]

@@ -1,4 +1,4 @@
-"""data.mushrooms: drawn data are reproducible, overwrite nothing, and give no class away by colour alone."""
+"""data.mushrooms: drawn data are reproducible, overwrite nothing, and do not reveal the class by colour alone."""
 
 import json
 from pathlib import Path
@@ -40,17 +40,17 @@ def test_equal_seeds_give_equal_bytes_for_any_number_of_workers(drawn, tmp_path)
     assert contents(tmp_path) == contents(drawn)
 
 
-def test_a_data_set_alone_is_the_one_that_is_drawn_with_the_others(drawn, tmp_path):
-    draw(tmp_path, only=("mushrooms2",))
+def test_a_data_set_drawn_alone_equals_the_one_drawn_with_the_others(drawn, tmp_path):
+    draw(tmp_path, names=("mushrooms2",))
     assert contents(tmp_path / "mushrooms2") == contents(drawn / "mushrooms2")
     assert not (tmp_path / "mushrooms9").exists()
 
 
 def test_another_seed_gives_other_images(drawn, tmp_path):
-    draw(tmp_path, seed=2, only=("mushrooms2",))
-    other, same = contents(tmp_path / "mushrooms2"), contents(drawn / "mushrooms2")
-    assert other.keys() == same.keys()
-    assert not set(other.values()) & set(same.values())
+    draw(tmp_path, seed=2, names=("mushrooms2",))
+    second, first = contents(tmp_path / "mushrooms2"), contents(drawn / "mushrooms2")
+    assert second.keys() == first.keys()
+    assert not set(second.values()) & set(first.values())
 
 
 def test_no_image_is_drawn_twice(drawn):
@@ -75,7 +75,7 @@ def test_folders_sizes_and_counts_are_as_returned(drawn, tmp_path):
     assert left == ["mushrooms2", "mushrooms2.json", "mushrooms9", "mushrooms9.json"]
 
 
-def test_equal_settings_leave_the_folder_as_it_is(drawn):
+def test_equal_settings_leave_the_folder_unchanged(drawn):
     before = {path: path.stat().st_mtime_ns for path in drawn.rglob("*")}
     draw(drawn)
     assert {path: path.stat().st_mtime_ns for path in drawn.rglob("*")} == before
@@ -86,17 +86,19 @@ def test_a_folder_that_mslab_did_not_draw_is_refused_and_untouched(tmp_path):
     (tmp_path / "mushrooms9" / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError) as caught:
         draw(tmp_path)
-    what, expected, fix = str(caught.value).splitlines()
-    assert what.startswith(f"{tmp_path / 'mushrooms9'} is there, and mushrooms9.json beside it does not say that mslab")
+    message, expected, fix = str(caught.value).splitlines()
+    assert message.startswith(
+        f"{tmp_path / 'mushrooms9'} exists, and mushrooms9.json beside it does not record that mslab"
+    )
     assert expected.split()[0] == "expected" and fix.split()[0] == "fix" and "--out" in fix
     assert contents(tmp_path) == {"mushrooms9/thesis.txt": b"mine"}  # nor was mushrooms2 drawn
 
 
 def test_a_folder_drawn_with_another_seed_is_refused_and_untouched(tmp_path):
-    draw(tmp_path, only=("mushrooms2",))
+    draw(tmp_path, names=("mushrooms2",))
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match="drawn otherwise: seed 1, now 2"):
-        draw(tmp_path, only=("mushrooms2",), seed=2)
+    with pytest.raises(FileExistsError, match="drawn with other settings: seed 1, now 2"):
+        draw(tmp_path, names=("mushrooms2",), seed=2)
     assert contents(tmp_path) == before
 
 
@@ -105,25 +107,25 @@ def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        draw(tmp_path, only=("mushrooms2",), progress=stop)
+        draw(tmp_path, names=("mushrooms2",), progress=stop)
     assert contents(tmp_path) == {}
-    draw(tmp_path, only=("mushrooms2",))  # and does not stand in the way of the next
+    draw(tmp_path, names=("mushrooms2",))  # the next drawing works
 
 
 def test_progress_ends_with_all_images(tmp_path):
-    seen = []
-    draw(tmp_path, only=("mushrooms2",), progress=lambda *step: seen.append(step))
-    assert seen[-1] == ("mushrooms2", 8, 8)
+    steps = []
+    draw(tmp_path, names=("mushrooms2",), progress=lambda *step: steps.append(step))
+    assert steps[-1] == ("mushrooms2", 8, 8)
 
 
-def test_the_table_of_species_names_things_that_exist():
+def test_all_names_in_the_table_of_species_exist():
     for kinds in (kind for classes in CLASSES.values() for group in classes.values() for kind in group):
         assert kinds.shape in SHAPES
         assert set(kinds.marks.split()) <= set(MARKS)
         assert set(f"{kinds.cap} {kinds.under} {kinds.foot}".split()) <= set(PALETTE)
 
 
-def test_the_two_classes_are_other_species_than_the_nine():
+def test_the_two_classes_have_no_species_of_the_nine():
     nine = [kinds[0] for kinds in CLASSES["mushrooms9"].values()]
     assert not set(nine) & {kind for kinds in CLASSES["mushrooms2"].values() for kind in kinds}
 
@@ -132,8 +134,8 @@ def test_there_are_enough_images_to_measure_a_budget():
     assert all(9 * COUNTS["mushrooms9"][split] >= 500 for split in ("val", "test"))
 
 
-def witness(name: str, train: int, test: int) -> float:
-    """Accuracy of a linear model of 8x8 thumbnails."""
+def linear_accuracy(name: str, train: int, test: int) -> float:
+    """Accuracy of a linear model on 8x8 thumbnails."""
     images, labels = {"train": [], "test": []}, {"train": [], "test": []}
     for split, n in (("train", train), ("test", test)):
         for label, kinds in enumerate(CLASSES[name].values()):
@@ -147,10 +149,10 @@ def witness(name: str, train: int, test: int) -> float:
     return model.score(scale.transform(images["test"]), labels["test"])
 
 
-def test_colour_and_place_alone_do_not_give_the_class_away():
-    # measured: 0.37; with one cap colour a genus: 0.52
-    accuracy = witness("mushrooms9", 24, 12)
-    assert 0.11 < accuracy < 0.46, f"a linear model of 8x8 thumbnails reaches {accuracy:.3f}"
+def test_colour_and_position_alone_do_not_reveal_the_class():
+    # measured: 0.37; with one cap colour per genus: 0.52
+    accuracy = linear_accuracy("mushrooms9", 24, 12)
+    assert 0.11 < accuracy < 0.46, f"a linear model on 8x8 thumbnails reaches {accuracy:.3f}"
 
 
 def test_the_version_is_part_of_the_record(drawn, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""data split: stratified, repeatable, look-alikes on one side, nothing half-written."""
+"""data split: stratified, repeatable, near-duplicates in one split, nothing half-written."""
 
 import shutil
 
@@ -29,7 +29,7 @@ def files(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
 
-def test_each_class_gives_its_share(root, tmp_path):
+def test_each_class_is_split_by_the_fractions(root, tmp_path):
     counts = split_dataset(check_dataset(root), tmp_path / "out", 0.2, 0.1)
     assert counts == {
         "train": {"a": 14, "b": 14, "c": 14}, "val": {"a": 4, "b": 4, "c": 4}, "test": {"a": 2, "b": 2, "c": 2}
@@ -38,7 +38,7 @@ def test_each_class_gives_its_share(root, tmp_path):
     assert report.ok and report.images == 60 and not report.findings
 
 
-def test_the_seed_decides_and_the_source_stays(root, tmp_path):
+def test_the_seed_decides_and_the_source_is_unchanged(root, tmp_path):
     before = files(root)
     report = check_dataset(root)
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
@@ -49,17 +49,17 @@ def test_the_seed_decides_and_the_source_stays(root, tmp_path):
 
 def test_look_alikes_never_cross(root, tmp_path):
     for name in "abc":
-        for index in range(8):  # each with a smaller, recompressed copy, two with an exact one
+        for index in range(8):  # all have a smaller, recompressed copy, two have an exact copy
             image = Image.open(root / name / f"{index:02}.png")
             image.resize((60, 45)).save(root / name / f"small{index}.jpg", quality=80)
             if index < 2:
                 shutil.copy(root / name / f"{index:02}.png", root / name / f"copy{index}.png")
-    whole = check_dataset(root)
-    pairs = len(near_pairs(whole))
+    before = check_dataset(root)
+    pairs = len(near_pairs(before))
     assert pairs >= 24
     for seed in range(3):
         out = tmp_path / f"out{seed}"
-        counts = split_dataset(whole, out, 0.3, seed=seed)
+        counts = split_dataset(before, out, 0.3, seed=seed)
         assert counts["val"] == {"a": 9, "b": 9, "c": 9}
         report = check_dataset(out)
         rows = list(loaded_images(report))
@@ -75,14 +75,14 @@ def test_look_alikes_never_cross(root, tmp_path):
         (
             lambda root: [path.unlink() for path in list((root / "c").iterdir())[1:]],
             [],
-            "nothing would be left for c in train",
+            "no image would be left for c in train",
         ),
-        (lambda root: None, ["--val", "0.7", "--test", "0.4"], "Shares that cannot be: val 0.7, test 0.4."),
-        (lambda root: None, ["--val", "0"], "Shares that cannot be: val 0."),
-        (lambda root: (root.parent / "set-split").mkdir(), [], "set-split already."),
+        (lambda root: None, ["--val", "0.7", "--test", "0.4"], "Impossible fractions: val 0.7, test 0.4."),
+        (lambda root: None, ["--val", "0"], "Impossible fractions: val 0."),
+        (lambda root: (root.parent / "set-split").mkdir(), [], "set-split already exists."),
     ],
 )
-def test_what_cannot_be_split_says_so_and_writes_nothing(root, change, arguments, text):
+def test_a_refused_split_has_a_message_and_writes_nothing(root, change, arguments, text):
     change(root)
     before = files(root.parent)
     done = cli("data", "split", root, *arguments)
@@ -90,12 +90,12 @@ def test_what_cannot_be_split_says_so_and_writes_nothing(root, change, arguments
     assert files(root.parent) == before
 
 
-def test_what_is_split_already(root, tmp_path):
+def test_a_data_set_that_is_already_split(root, tmp_path):
     split_dataset(check_dataset(root), tmp_path / "out", 0.2)
-    with pytest.raises(DatasetError, match="is split already: train, val"):
+    with pytest.raises(DatasetError, match="is already split: train, val"):
         split_dataset(check_dataset(tmp_path / "out"), tmp_path / "again", 0.2)
 
 
-def test_the_command_says_what_went_where(root):
+def test_the_command_reports_the_images_of_each_split(root):
     done = cli("data", "split", root, "--val", "0.2", "--seed", "3")
     assert done.returncode == 0 and f"{root}-split/val: 12 images, a 4, b 4, c 4" in done.stderr

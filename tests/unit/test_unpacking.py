@@ -1,4 +1,4 @@
-"""data import: real archives, kind and hostile. Either a clean data set or nothing, and one message."""
+"""data import: valid and hostile archives. The result is a clean data set, or nothing and one message."""
 
 import io
 import struct
@@ -39,8 +39,8 @@ def tarred(tmp_path, images, members=(), mode="w:gz"):
     return path
 
 
-def refused(archive, out, text):
-    """The import fails with this text and leaves nothing behind."""
+def assert_refused(archive, out, text):
+    """Assert that the import fails with this text and leaves nothing behind."""
     before = sorted(out.parent.iterdir())
     with pytest.raises(DatasetError, match=text) as caught:
         import_archive(archive, out)
@@ -62,19 +62,19 @@ def test_tar_of_every_compression(tmp_path, images, mode):
     assert check_dataset(tmp_path / "out").ok
 
 
-def test_junk_is_dropped_and_counted(tmp_path, images):
+def test_junk_is_skipped_and_counted(tmp_path, images):
     junk = [("__MACOSX/a/._0.png", b"x"), ("a/.DS_Store", b"x"), ("a/Thumbs.db", b"x"), ("readme.txt", b"x")]
     junk += [(".ipynb_checkpoints/0.png", b"x"), ("a/.hidden.png", b"x")]
     done = import_archive(zipped(tmp_path, images, extra=junk), tmp_path / "out")
-    assert done.left_out == {"files that are no images": 6} and "left out: 6 files that are no images" in str(done)
+    assert done.skipped == {"files that are not images": 6} and "skipped: 6 files that are not images" in str(done)
     assert check_dataset(tmp_path / "out").counts == {"": {"a": 3, "b": 3}}
 
 
-def test_splits_of_other_names_are_renamed_and_said(tmp_path):
+def test_splits_with_other_names_are_renamed_and_reported(tmp_path):
     for seed, name in enumerate(("Training", "validation")):
         draw(tmp_path / "images" / name, ["a", "b"], 3, seed)
     done = import_archive(zipped(tmp_path, tmp_path / "images", "set/"), tmp_path / "out")
-    assert done.renamed == {"Training": "train", "validation": "val"} and "Training/ became train/" in str(done)
+    assert done.renamed == {"Training": "train", "validation": "val"} and "Training/ is renamed to train/" in str(done)
     assert set(check_dataset(tmp_path / "out").splits) == {"train", "val"}
 
 
@@ -82,7 +82,7 @@ def test_a_few_images_elsewhere_do_not_hide_the_classes(tmp_path, images):
     example = (images / "a" / "000.png").read_bytes()
     archive = zipped(tmp_path, images, "set/", [("samples/example.png", example)])
     done = import_archive(archive, tmp_path / "out")
-    assert done.level == "set" and done.left_out == {"images outside that folder": 1}
+    assert done.level == "set" and done.skipped == {"images outside that folder": 1}
 
 
 def test_names_from_a_chinese_windows(tmp_path, images):
@@ -97,13 +97,13 @@ def test_names_from_a_chinese_windows(tmp_path, images):
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/tmp/evil.png", "a/../../evil.png", "..\\evil.png", "C:\\evil.png"])
-def test_names_that_lead_out_end_it(tmp_path, images, name):
-    refused(zipped(tmp_path, images, extra=[(name, b"x")]), tmp_path / "out", "leads out of its folder")
+def test_paths_that_lead_out_stop_the_import(tmp_path, images, name):
+    assert_refused(zipped(tmp_path, images, extra=[(name, b"x")]), tmp_path / "out", "leads out of its folder")
     member = tarfile.TarInfo(name)
-    refused(tarred(tmp_path, images, [(member, b"x")]), tmp_path / "out", "leads out of its folder")
+    assert_refused(tarred(tmp_path, images, [(member, b"x")]), tmp_path / "out", "leads out of its folder")
 
 
-def test_links_and_devices_are_left_out(tmp_path, images):
+def test_links_and_devices_are_skipped(tmp_path, images):
     members = []
     for name, kind, target in (
         ("data/a/link.png", tarfile.SYMTYPE, "/etc/passwd"),
@@ -115,11 +115,11 @@ def test_links_and_devices_are_left_out(tmp_path, images):
         member.type, member.linkname = kind, target
         members.append((member, b""))
     done = import_archive(tarred(tmp_path, images, members), tmp_path / "out")
-    assert done.left_out == {"links": 2, "devices": 2} and done.images == 6
+    assert done.skipped == {"links": 2, "devices": 2} and done.images == 6
     link = zipfile.ZipInfo("a/link.png")
     link.external_attr = 0o120777 << 16
     done = import_archive(zipped(tmp_path, images, extra=[(link, "/etc/passwd")]), tmp_path / "out2")
-    assert done.left_out == {"links": 1} and check_dataset(tmp_path / "out2").ok
+    assert done.skipped == {"links": 1} and check_dataset(tmp_path / "out2").ok
 
 
 def test_a_folder_that_is_a_link_is_not_written_through(tmp_path, images):
@@ -131,60 +131,62 @@ def test_a_folder_that_is_a_link_is_not_written_through(tmp_path, images):
     assert not list((tmp_path / "target").iterdir()) and (tmp_path / "out" / "c" / "x.png").read_bytes() == b"x"
 
 
-def test_bombs_end_it_while_unpacking(tmp_path, images):
+def test_bombs_stop_the_import_while_unpacking(tmp_path, images):
     zeros = b"\0" * (120 << 20)
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         file.writestr("a/x.png", zeros)
-    refused(archive, tmp_path / "out", r"unpacks to more than \d+ MiB, \d+ times its size")
-    content = bytearray(archive.read_bytes())  # an archive that lies about its sizes
+    assert_refused(archive, tmp_path / "out", r"unpacks to more than \d+ MiB, \d+ times its size")
+    content = bytearray(archive.read_bytes())  # an archive that claims wrong sizes
     at = content.rindex(b"PK\x01\x02")
     content[at + 24 : at + 28] = struct.pack("<I", 10)
     content[22:26] = struct.pack("<I", 10)
     archive.write_bytes(content)
-    refused(archive, tmp_path / "out", "unpacks to more than|damaged")
-    refused(
+    assert_refused(archive, tmp_path / "out", "unpacks to more than|damaged")
+    assert_refused(
         tarred(tmp_path, images, [(tarfile.TarInfo("data/a/no-image.bin"), zeros)]), tmp_path / "out", "unpacks to more"
     )
 
 
-def test_too_many_files_end_it(tmp_path, images, monkeypatch):
+def test_too_many_files_stop_the_import(tmp_path, images, monkeypatch):
     monkeypatch.setattr(unpacking, "MAX_FILES", 4)
-    refused(zipped(tmp_path, images), tmp_path / "out", "holds more than 4 images")
+    assert_refused(zipped(tmp_path, images), tmp_path / "out", "contains more than 4 images")
 
 
-def test_damaged_and_foreign_files_end_it(tmp_path, images):
+def test_damaged_and_foreign_files_stop_the_import(tmp_path, images):
     archive = zipped(tmp_path, images)
-    whole = archive.read_bytes()
-    damaged = bytearray(whole)
+    content = archive.read_bytes()
+    damaged = bytearray(content)
     damaged[200] ^= 255
     archive.write_bytes(damaged)
-    refused(archive, tmp_path / "out", "damaged")
-    archive.write_bytes(whole[: len(whole) // 2])
-    refused(archive, tmp_path / "out", "is no zip or tar archive")
+    assert_refused(archive, tmp_path / "out", "damaged")
+    archive.write_bytes(content[: len(content) // 2])
+    assert_refused(archive, tmp_path / "out", "is not a zip or tar archive")
     tar = tarred(tmp_path, images)
     tar.write_bytes(tar.read_bytes()[:-2000])
-    refused(tar, tmp_path / "out", "damaged")
-    refused(images / "a" / "000.png", tmp_path / "out", "is no zip or tar archive")
-    refused(tmp_path / "nowhere.zip", tmp_path / "out", "cannot be unpacked to .*No such file")
-    refused(images, tmp_path / "out", "is no zip or tar archive")
+    assert_refused(tar, tmp_path / "out", "damaged")
+    assert_refused(images / "a" / "000.png", tmp_path / "out", "is not a zip or tar archive")
+    assert_refused(tmp_path / "nowhere.zip", tmp_path / "out", "cannot be unpacked to .*No such file")
+    assert_refused(images, tmp_path / "out", "is not a zip or tar archive")
 
 
 def test_an_archive_with_a_password(tmp_path, images):
     archive = zipped(tmp_path, images)
     content = bytearray(archive.read_bytes())
-    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag "encrypted" of every entry
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # set the flag "encrypted" of every entry
         at = content.find(mark)
         while at >= 0:
             content[at + offset] |= 1
             at = content.find(mark, at + 4)
     archive.write_bytes(content)
-    refused(archive, tmp_path / "out", "password")
+    assert_refused(archive, tmp_path / "out", "password")
 
 
-def test_two_names_for_one_file_end_it(tmp_path, images):
-    refused(
-        zipped(tmp_path, images, extra=[("a/000.PNG", b"x")]), tmp_path / "out", "which are one file on some machines"
+def test_two_names_for_one_file_stop_the_import(tmp_path, images):
+    assert_refused(
+        zipped(tmp_path, images, extra=[("a/000.PNG", b"x")]),
+        tmp_path / "out",
+        "which are the same file on some systems",
     )
 
 
@@ -193,7 +195,7 @@ def test_an_archive_without_images(tmp_path):
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("readme.txt", "x")
         file.writestr("loose.png", "x")
-    refused(archive, tmp_path / "out", "holds no folders of images")
+    assert_refused(archive, tmp_path / "out", "contains no folders of images")
 
 
 def test_the_command_imports_checks_and_refuses_to_overwrite(tmp_path, images):
@@ -203,13 +205,13 @@ def test_the_command_imports_checks_and_refuses_to_overwrite(tmp_path, images):
     assert "datasets/x: 6 images from the archive's folder Mushrooms/" in done.stderr
     assert "images      6  a 3, b 3" in done.stdout
     again = cli("data", "import", archive, cwd=tmp_path)
-    assert again.returncode == 1 and "There is datasets/x already." in again.stderr
+    assert again.returncode == 1 and "datasets/x already exists." in again.stderr
 
 
-def test_a_wrong_checksum_ends_it(tmp_path, images):
+def test_a_wrong_checksum_stops_the_import(tmp_path, images):
     archive = zipped(tmp_path, images)
     content = bytearray(archive.read_bytes())
     name = content.index(b"a/000.png")
-    content[name + 40] ^= 1  # stored, so one pixel of the image itself
+    content[name + 40] ^= 1  # not compressed, so this changes one pixel of the image
     archive.write_bytes(content)
-    refused(archive, tmp_path / "out", "damaged")
+    assert_refused(archive, tmp_path / "out", "damaged")

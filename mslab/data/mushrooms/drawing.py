@@ -1,16 +1,16 @@
-"""Demo data, drawn and not downloaded: nine genera of mushrooms, and edible or poisonous, from a table of field marks.
+"""Demo data, drawn, not downloaded: nine genera of mushrooms, and edible or poisonous ones, from tables of field marks.
 
     draw_datasets(Path("datasets"))  ->  datasets/mushrooms9/{train,val,test}/Agaricus/0001.jpg ...
                                          datasets/mushrooms2/{train,val,test}/{edible,poisonous}/0001.jpg ...
 
-These are drawings, no guide to real mushrooms: never eat one, and never trust one, because of them.
+These are drawings, not a guide to real mushrooms: never use them to decide whether a mushroom is edible.
 
 The marks are those of field guides (warts, ring, volva, pores, net, cortina, zones, slime). Colour, pose, light,
-ground and camera come from ranges that the classes share, so neither a pixel nor the mean colour gives a class away.
+ground and camera come from ranges that all classes use, so neither a pixel nor the mean colour reveals the class.
 Equal seeds give equal bytes.
 
-Imports go one way: species (the tables) <- shape (a mushroom) <- marks (on it) <- scene (a picture) <- this file (the
-data sets on disk).
+Imports: species (the tables) <- shape (a mushroom) <- marks (on it) <- scene (an image) <- this file (the data sets on
+disk).
 """
 
 import json
@@ -27,7 +27,7 @@ from mslab.check import cores
 from mslab.data.mushrooms.scene import CAMERAS, draw_image
 from mslab.data.mushrooms.species import CLASSES
 
-VERSION = 1  # raise it whenever the drawing changes: then a folder drawn before is not taken for a new one
+VERSION = 1  # increase it whenever the drawing changes, so that older folders are not accepted as current
 SPLITS = ("train", "val", "test")
 COUNTS = {  # images per class
     "mushrooms9": {"train": 240, "val": 60, "test": 60},
@@ -38,7 +38,7 @@ Job = tuple[str, int, int, int, int, int, str]  # data set, seed, split, class, 
 
 
 def draw_file(job: Job) -> None:
-    """Draws one file. Its random numbers hang on what it is, not on what was drawn before."""
+    """Draw one file. Its random numbers depend on the job only, not on earlier drawings."""
     name, seed, split, label, index, size, file = job
     species = list(CLASSES[name].values())[label]
     rng = np.random.default_rng([seed, list(CLASSES).index(name), split, label, index])
@@ -49,16 +49,16 @@ def draw_datasets(
     root: Path,
     seed: int = 1,
     size: int = 96,
-    only: tuple[str, ...] = ("mushrooms9", "mushrooms2"),
+    names: tuple[str, ...] = ("mushrooms9", "mushrooms2"),
     workers: int | None = None,
     progress: Progress | None = None,
     counts: dict[str, dict[str, int]] | None = None,
 ) -> dict[str, dict[str, dict[str, int]]]:
-    """Draws the data sets into root/NAME. Returns the number of images by data set, split and class.
+    """Draw the data sets into root/NAME. Returns the number of images by data set, split and class.
 
-    size: pixels; workers: processes, by default one a core; counts: images per class in place of COUNTS.
-    progress(data set, images done, images in all) is called now and then. A data set that is there, drawn with equal
-    settings, is left as it is. Raises FileExistsError, before anything is drawn, where another folder is in the way.
+    size: pixels; workers: processes, default one per core; counts: images per class instead of COUNTS.
+    progress(data set, images done, total images) is called every 50 images. An existing data set with equal settings is
+    left unchanged. Raises FileExistsError, before anything is drawn, if a different folder has one of the names.
     """
     records: dict[str, dict] = {
         name: {
@@ -69,9 +69,9 @@ def draw_datasets(
             "counts": {split: dict.fromkeys(CLASSES[name], (counts or COUNTS)[name][split]) for split in SPLITS},
             "note": "drawn, no guide to real mushrooms",
         }
-        for name in only
+        for name in names
     }
-    if problems := [line for name, record in records.items() for line in in_the_way(root, name, record)]:
+    if problems := [line for name, record in records.items() for line in conflict(root, name, record)]:
         raise FileExistsError("\n".join(problems))
     for name, record in records.items():
         if not (root / name).exists():
@@ -79,30 +79,30 @@ def draw_datasets(
     return {name: record["counts"] for name, record in records.items()}
 
 
-def in_the_way(root: Path, name: str, record: dict) -> list[str]:
-    """What keeps root/NAME from being drawn: a folder or a record that is not this one. Empty if nothing does."""
+def conflict(root: Path, name: str, record: dict) -> list[str]:
+    """Message lines about a different folder or record at root/NAME, which prevents drawing. Empty if there is none."""
     folder, file = root / name, root / f"{name}.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        existing = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = None
-    ours = isinstance(found, dict) and found.get("drawn_by") == record["drawn_by"]
-    if found == record or (ours and not folder.exists()) or not (os.path.lexists(folder) or os.path.lexists(file)):
+        existing = None
+    ours = isinstance(existing, dict) and existing.get("drawn_by") == record["drawn_by"]
+    if existing == record or (ours and not folder.exists()) or not (os.path.lexists(folder) or os.path.lexists(file)):
         return []
     if ours:
-        keys = [key for key in record if found.get(key) != record[key]]
-        why = "was drawn otherwise: " + "; ".join(f"{key} {found.get(key)}, now {record[key]}" for key in keys)
+        keys = [key for key in record if existing.get(key) != record[key]]
+        reason = "was drawn with other settings: " + "; ".join(f"{k} {existing.get(k)}, now {record[k]}" for k in keys)
     else:
-        why = f"is there, and {file.name} beside it does not say that mslab drew it"
+        reason = f"exists, and {file.name} beside it does not record that mslab drew it"
     return [
-        f"{folder} {why}.",
-        f"  expected  no {name} and no {name}.json in {root}, or both as drawn with these settings",
+        f"{folder} {reason}.",
+        f"  expected  no {name} and no {name}.json in {root}, or both drawn with these settings",
         f"  fix       move or delete {folder} and {file.name}, or draw elsewhere with --out",
     ]
 
 
 def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Progress | None) -> None:
-    """Draws one data set beside its place, then moves it there: an interrupted run leaves no half data set."""
+    """Draw one data set to a temporary folder, then rename it: an interruption leaves no incomplete data set."""
     part = root / f".{name}-{os.getpid()}.part"
     jobs: list[Job] = []
     try:
@@ -114,7 +114,7 @@ def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Pr
                 jobs += [(*start, i, record["size"], str(folder / f"{i + 1:04d}.jpg")) for i in range(n)]
         if workers == 1:
             advance(name, map(draw_file, jobs), len(jobs), progress)
-        else:  # spawn: a fork of a process in which MindSpore's threads run may hang
+        else:  # spawn: a fork of a process with MindSpore's threads may hang
             with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
                 advance(name, pool.map(draw_file, jobs, chunksize=16), len(jobs), progress)
         (root / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -124,7 +124,7 @@ def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Pr
 
 
 def advance(name: str, results: Iterable[None], total: int, progress: Progress | None) -> None:
-    """Waits for each result and reports every 50th and the last."""
+    """Wait for each result; report progress at every 50th and at the last."""
     for done, _ in enumerate(results, 1):
         if progress and (done % 50 == 0 or done == total):
             progress(name, done, total)

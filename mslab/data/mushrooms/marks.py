@@ -1,4 +1,4 @@
-"""The field marks: one function each, which adds a few polygons to a mushroom."""
+"""The field marks: one function per mark, which adds a few polygons to a mushroom."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ import numpy as np
 from mslab.data.mushrooms.shape import TURN, Colour, Mushroom, around, blobs, curve, grid, scatter, strokes
 
 
-def clearest(on: np.ndarray, pale: Colour, dark: Colour) -> Colour:
-    """Whichever of two colours shows better on a third."""
-    return pale if on.mean() < 150 else dark
+def clearest(background: np.ndarray, pale: Colour, dark: Colour) -> Colour:
+    """The one of two colours that has more contrast to a third."""
+    return pale if background.mean() < 150 else dark
 
 
 def gills(m: Mushroom, n: int = 32, width: float = 0.08) -> None:
@@ -29,7 +29,7 @@ def ridges(m: Mushroom) -> None:
 
 
 def pores(m: Mushroom) -> None:
-    """Mouths of tubes in place of gills."""
+    """Mouths of tubes instead of gills."""
     s, phi = np.repeat(np.linspace(0.1, 0.9, 6), 24), np.tile(np.concatenate([around(24), around(24) + 0.13]), 3)
     m.add(m.under, blobs(m.rng, s, phi, 0.045, 0.07), m.under_colour * 0.38, lift=0.02)
 
@@ -67,11 +67,11 @@ def grooves(m: Mushroom) -> None:
     m.add(m.cap, grid(1, 12, 0.0, 0.3), m.colour * 0.7, lift=0.01)
 
 
-def shining(m: Mushroom, best: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Points (s, phi) of the cap that mirror the light to the viewer, best = 0, or less well."""
+def shining(m: Mushroom, ranks: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Points (s, phi) of the cap by how well they reflect the light to the viewer; `ranks`: 0 is the best."""
     s, phi = m.rng.uniform(0.15, 0.9, 60), m.rng.uniform(0, TURN, 60)
     order = np.argsort(-(m.cap.normals(s, phi) @ m.view) @ np.add(m.light, (0, 0, 1)))
-    return s[order[best]], phi[order[best]]
+    return s[order[ranks]], phi[order[ranks]]
 
 
 def slime(m: Mushroom) -> None:
@@ -98,7 +98,7 @@ def ring(m: Mushroom) -> None:
 
 
 def band(m: Mushroom) -> None:
-    """A dark sticky ring that lies on the stem."""
+    """A dark sticky ring on the stem."""
     r, z = m.top, m.join - m.rng.uniform(0.25, 0.4)
     m.add(curve((r * 1.1, z), (r * 1.45, z - 0.07), (r * 1.15, z - 0.18)), grid(2, 16), (74, 48, 44), lift=0.01)
 
@@ -140,7 +140,7 @@ def fibres(m: Mushroom) -> None:
 
 
 def cortina(m: Mushroom) -> None:
-    """A cobweb from the rim to the stem, rusty where it ends."""
+    """A cobweb from the rim to the stem, rusty at its end."""
     web = curve((0.97, 0.0), (0.55, -0.3), (m.top * 1.05, m.join - 0.5))
     m.add(web, strokes(0, around(26), 1, around(26), 0.055), (222, 180, 136), lift=0.02, both=True, shine=0.1)
     m.add(curve((m.top * 1.1, m.join - 0.42), (m.top * 1.2, m.join - 0.56)), grid(1, 14), (156, 78, 32), lift=0.02)

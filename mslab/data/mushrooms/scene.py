@@ -1,4 +1,4 @@
-"""A picture of mushrooms: ground, light, one to three mushrooms of a species, and what the camera makes of them."""
+"""An image of mushrooms: ground, light, one to three mushrooms of a species, and the camera's effects."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from mslab.data.mushrooms.species import PALETTE, Species
 
 
 class Camera(NamedTuple):
-    """How pictures are taken: what differs between the data sets besides the species. Pairs are ranges."""
+    """Camera settings, which differ between the data sets. Pairs are ranges."""
 
     framing: tuple[float, float]  # height of the main mushroom, in image heights
     lean: float  # radians, standard deviation
     contrast: tuple[float, float]
     tint: float  # standard deviation of each colour channel's gain
-    vignette: tuple[float, float]  # how much darker the middle of an edge is, 0..1
+    vignette: tuple[float, float]  # darkening at the middle of an edge, 0..1
     blur: tuple[float, float]  # pixels
     noise: tuple[float, float]  # grey levels of 255
     grounds: str
@@ -32,7 +32,7 @@ CAMERAS = {
         framing=(0.70, 0.95), lean=0.24, contrast=(0.75, 1.0), tint=0.10, vignette=(0.1, 0.4), blur=(0.2, 0.8),
         noise=(3, 8), grounds="leaves soil needles moss moss"),
 }  # fmt: skip
-GROUNDS = {  # colours of the soil, colours of what lies or grows on it
+GROUNDS = {  # colours of the soil, colours of the litter or plants on it
     "grass": ("olive dark green", "green olive green yellow"),
     "leaves": ("dark brown", "brown tan rust orange yellow olive"),
     "soil": ("dark brown grey", "brown tan grey dark"),
@@ -42,7 +42,7 @@ GROUNDS = {  # colours of the soil, colours of what lies or grows on it
 
 
 def pick(rng: Generator, names: str) -> np.ndarray:
-    """One of the named colours, shaken. (3,), 0..255."""
+    """A random one of the named colours, varied a little. (3,), 0..255."""
     choices = names.split()
     base = np.array(PALETTE[choices[rng.integers(len(choices))]])
     return np.clip(base * rng.uniform(0.72, 1.12) + rng.normal(0, 10, 3), 18, 245)
@@ -56,8 +56,8 @@ def ground(rng: Generator, kind: str, size: int) -> Image.Image:
     """Forest floor or meadow, out of focus, (size, size) RGB."""
     soil, litter = GROUNDS[kind]
     light = np.ones((size, size), np.float32)
-    for cells, strength in ((5, 0.3), (24, 0.2)):
-        coarse = Image.fromarray(rng.uniform(-strength, strength, (cells, cells)).astype(np.float32))
+    for squares, strength in ((5, 0.3), (24, 0.2)):
+        coarse = Image.fromarray(rng.uniform(-strength, strength, (squares, squares)).astype(np.float32))
         light = light + np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
     pixels = light[..., None] * (pick(rng, soil) * rng.uniform(0.6, 1.1)).astype(np.float32)
     image = Image.fromarray(np.minimum(np.maximum(pixels, 0), 255).astype(np.uint8))
@@ -88,7 +88,7 @@ def blades(rng: Generator, draw: ImageDraw.ImageDraw, kind: str, side: int) -> N
 
 
 def photograph(rng: Generator, image: Image.Image, camera: Camera) -> Image.Image:
-    """What the camera makes of the scene: half its size, blurred, tinted, darker to the corners, noisy."""
+    """Apply the camera's effects: half the size, blur, tint, contrast, vignette, noise."""
     image = image.reduce(2).filter(ImageFilter.GaussianBlur(rng.uniform(*camera.blur)))
     pixels = (np.asarray(image, np.float32) / 255) ** np.float32(rng.uniform(0.8, 1.25))
     pixels *= (rng.normal(1, camera.tint, 3) * rng.uniform(0.82, 1.15)).astype(np.float32)
@@ -100,7 +100,7 @@ def photograph(rng: Generator, image: Image.Image, camera: Camera) -> Image.Imag
 
 
 def draw_image(rng: Generator, species: Species, camera: Camera, size: int) -> Image.Image:
-    """A picture of one to three mushrooms of a species, (size, size) RGB, drawn at twice the size."""
+    """An image of one to three mushrooms of a species, (size, size) RGB, drawn at twice the size."""
     side, grounds = 2 * size, camera.grounds.split()
     kind = grounds[rng.integers(len(grounds))]
     image = ground(rng, kind, size).resize((side, side))
@@ -112,7 +112,7 @@ def draw_image(rng: Generator, species: Species, camera: Camera, size: int) -> I
     for i in range(int(rng.choice(3, p=(0.6, 0.28, 0.12))), -1, -1):  # the main mushroom comes last, in front
         extent = rng.uniform(*camera.framing) * side * (1 if i == 0 else rng.uniform(0.45, 0.7))
         scale = extent / max(species.high + species.stem[2], 2.1)
-        reach = 0.5 * side - 0.42 * extent if i == 0 else 0.4 * side  # the main one stays in the picture, more or less
+        reach = 0.5 * side - 0.42 * extent if i == 0 else 0.4 * side  # the main mushroom stays roughly inside the image
         pose = *(side / 2 + rng.uniform(-reach, reach, 2)), scale, rng.normal(0, camera.lean)
         mushroom = Mushroom(rng, species, colours, light, pose)
         for mark in species.marks.split():

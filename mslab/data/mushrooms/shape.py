@@ -1,8 +1,8 @@
-"""The body of a mushroom: three surfaces, each a curve (r, z) turned round the stem, and the polygons drawn on them.
+"""The body of a mushroom: three surfaces of revolution, curves (r, z) around the stem, and the polygons drawn on them.
 
-A polygon lies in the chart (s, phi) of a surface: s runs 0..1 along the curve, phi round the stem. All polygons are
-shaded, sorted by depth and filled. Lengths are in cap radii: x right, y towards the viewer, z up, the rim of the cap
-at z = 0.
+A polygon is given in the chart (s, phi) of a surface: s is 0..1 along the curve, phi the angle around the stem. All
+polygons are shaded, sorted by depth and filled. Lengths are in cap radii: x right, y towards the viewer, z up, the rim
+of the cap at z = 0.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ SHAPES: dict[str, Callable[[np.ndarray], Curve]] = {  # s -> r, z of a cap; z is
     "funnel": lambda s: (s, s**1.4 - 0.25 * s**8),
 }
 Colour = np.ndarray | tuple[int, int, int]
-Numbers = float | np.ndarray  # one for all, or one each
+Numbers = float | np.ndarray  # one value for all polygons, or one per polygon
 KNOTS = np.linspace(0.0, 1.0, 25)
 TURN = 2 * np.pi
 
 
 class Surface:
-    """A curve (r, z), sampled at KNOTS, turned round the stem; wobble makes it less round."""
+    """A curve (r, z), sampled at KNOTS, revolved around the stem; `wobble` makes it less round."""
 
     def __init__(self, r: np.ndarray, z: np.ndarray, wobble: float = 0.0) -> None:
         self.r, self.z, self.wobble = r, z, wobble
@@ -42,7 +42,7 @@ class Surface:
         return xyz
 
     def normals(self, s: np.ndarray, phi: np.ndarray) -> np.ndarray:
-        """Unit vectors out of the surface. (n,) and (n,) -> (n, 3)."""
+        """Outward unit normals. (n,) and (n,) -> (n, 3)."""
         before, after = np.maximum(s - 0.02, 0), np.minimum(s + 0.02, 1)
         out = np.interp(before, KNOTS, self.z) - np.interp(after, KNOTS, self.z)
         up = np.interp(after, KNOTS, self.r) - np.interp(before, KNOTS, self.r)
@@ -51,18 +51,18 @@ class Surface:
 
 
 def curve(*corners: tuple[float, float], wobble: float = 0.0) -> Surface:
-    """Surface whose curve runs through the corners (r, z), which lie at equal steps of s."""
+    """Surface whose curve passes through the corners (r, z) at equal steps of s."""
     at = np.linspace(0, 1, len(corners))
     return Surface(np.interp(KNOTS, at, [r for r, _ in corners]), np.interp(KNOTS, at, [z for _, z in corners]), wobble)
 
 
 def around(n: int) -> np.ndarray:
-    """n angles round the stem. (n,)."""
+    """n equally spaced angles around the stem. (n,)."""
     return np.arange(n) * TURN / n
 
 
 def grid(rows: int, columns: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """The chart from s = low to s = high in quadrilaterals. (rows * columns, 4, 2)."""
+    """Quadrilaterals that cover the chart from s = low to s = high. (rows * columns, 4, 2)."""
     s, phi = np.repeat(low + np.arange(rows) * (high - low) / rows, columns), np.tile(around(columns), rows)
     return strokes(s, phi + np.pi / columns, s + (high - low) / rows, phi + np.pi / columns, TURN / columns)
 
@@ -70,7 +70,7 @@ def grid(rows: int, columns: int, low: float = 0.0, high: float = 1.0) -> np.nda
 def strokes(
     s0: Numbers, phi0: np.ndarray, s1: Numbers, phi1: np.ndarray, width: Numbers, taper: float = 1.0
 ) -> np.ndarray:
-    """Lines (s0, phi0)-(s1, phi1); width in radians, the end is taper times as wide. (n, 4, 2)."""
+    """Lines (s0, phi0)-(s1, phi1); width in radians, at the end `taper` times the width. (n, 4, 2)."""
     chart = np.empty((len(phi0), 4, 2))
     chart[:, 0, 0] = chart[:, 3, 0] = s0
     chart[:, 1, 0] = chart[:, 2, 0] = s1
@@ -81,7 +81,7 @@ def strokes(
 
 
 def blobs(rng: Generator, s: np.ndarray, phi: np.ndarray, size_s: Numbers, size_phi: Numbers) -> np.ndarray:
-    """Rough hexagons round (s, phi) with half axes size_s and size_phi. (n, 6, 2)."""
+    """Irregular hexagons around (s, phi) with half axes size_s and size_phi. (n, 6, 2)."""
     swell, corner = rng.uniform(0.75, 1.25, (6, len(s))), around(6)[:, None]
     chart = np.array([s + size_s * swell * np.cos(corner), phi + size_phi * swell * np.sin(corner)])
     chart[0] = np.minimum(np.maximum(chart[0], 0), 1)
@@ -89,20 +89,20 @@ def blobs(rng: Generator, s: np.ndarray, phi: np.ndarray, size_s: Numbers, size_
 
 
 def scatter(rng: Generator, n: int, low: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """n points (s, phi) spread over a cap outside s = low, as in a sunflower, a little shaken."""
+    """n points (s, phi) distributed over a cap outside s = low, as in a sunflower, with a little noise."""
     s = np.sqrt(low**2 + (1 - low**2) * (np.arange(n) + rng.uniform(0.2, 0.8, n)) / n)
     return s, np.arange(n) * 2.4 + rng.uniform(0, TURN) + rng.normal(0, 0.15, n)
 
 
 class Mushroom:
-    """One mushroom in the picture: three surfaces, three colours, and the polygons drawn on them so far."""
+    """One mushroom in the image: three surfaces, three colours, and the polygons added so far."""
 
     def __init__(
         self, rng: Generator, species: Species, colours: list[np.ndarray], light: np.ndarray, pose: tuple[float, ...]
     ) -> None:
         self.rng, self.light = rng, light
         self.colour, self.under_colour, self.foot_colour = colours
-        x, y, self.scale, lean = pose  # pixels: middle of the mushroom, radius of its cap; radians
+        x, y, self.scale, lean = pose  # pixels: centre of the mushroom, radius of its cap; radians
         self.faces: list[tuple[float, list[float], tuple[int, ...]]] = []
         elevation = rng.uniform(-0.55, 0.5)  # radians; below zero the viewer sees the underside
         tilt = [[1, 0, 0], [0, -np.sin(elevation), np.cos(elevation)], [0, np.cos(elevation), np.sin(elevation)]]
@@ -112,7 +112,7 @@ class Mushroom:
         high = species.high * rng.uniform(0.85, 1.15)
         wobble, self.bend = rng.uniform(0, 0.04), rng.uniform(-0.08, 0.08)
         middle = np.array([0, 0, (high - self.length) / 2]) @ self.view * self.scale
-        self.origin = np.array([x - middle[0], y + middle[1]])  # pixel of the middle of the rim
+        self.origin = np.array([x - middle[0], y + middle[1]])  # pixel at the centre of the rim
         r, z = SHAPES[species.shape](KNOTS)
         self.cap = Surface(r, (z - z[-1]) * high, wobble)
         self.join = -high - 0.12 if species.shape == "funnel" else -0.05  # where the underside meets the stem
@@ -129,15 +129,21 @@ class Mushroom:
         self.add(self.cap, grid(8, 26), self.colour)
 
     def add(
-        self, on: Surface, chart: np.ndarray, colour: Colour, lift: float = 0.0, both: bool = False, shine: float = 0.0
+        self,
+        surface: Surface,
+        chart: np.ndarray,
+        colour: Colour,
+        lift: float = 0.0,
+        both: bool = False,
+        shine: float = 0.0,
     ) -> None:
-        """Adds polygons (n, k, 2), lifted off the surface; both: they are seen from behind too; shine: extra light."""
+        """Add polygons (n, k, 2), lifted off the surface; `both`: visible from behind too; `shine`: extra light."""
         middle = chart.sum(1) / chart.shape[1]
-        normal = on.normals(middle[:, 0], middle[:, 1])
+        normal = surface.normals(middle[:, 0], middle[:, 1])
         facing = normal @ self.view
-        shown = slice(None) if both else np.flatnonzero(facing[:, 2] > -0.02)
-        chart, normal, facing = chart[shown], normal[shown], facing[shown]
-        xyz = on.points(chart[..., 0], chart[..., 1]) + lift * normal[:, None]
+        visible = slice(None) if both else np.flatnonzero(facing[:, 2] > -0.02)
+        chart, normal, facing = chart[visible], normal[visible], facing[visible]
+        xyz = surface.points(chart[..., 0], chart[..., 1]) + lift * normal[:, None]
         xyz[..., 0] += self.bend * np.minimum(xyz[..., 2], 0) ** 2
         xyz = xyz @ self.view
         lambert = facing @ self.light
@@ -148,7 +154,7 @@ class Mushroom:
         self.faces += zip(depth, flat, map(tuple, colours), strict=True)
 
     def fill(self, draw: ImageDraw.ImageDraw) -> None:
-        """Draws its shadow, then its polygons, the farthest first."""
+        """Draw its shadow, then its polygons, the farthest first."""
         right, up, _ = np.array([0, 0, -self.length]) @ self.view * self.scale
         x, y, wide, high = self.origin[0] + right, self.origin[1] - up, 0.8 * self.scale, 0.16 * self.scale
         draw.ellipse((x - wide, y - high, x + wide, y + high), fill=(10, 8, 4, 110))

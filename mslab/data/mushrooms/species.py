@@ -1,16 +1,16 @@
-"""Which mushrooms there are: tables of species by genus and by edible or poisonous, and of the colours they name."""
+"""Tables of the mushroom species, by genus and by edible or poisonous, and of the colours that they use."""
 
 from typing import NamedTuple
 
 
 class Species(NamedTuple):
-    """What a student edits: names are keys of SHAPES (shape.py), MARKS (marks.py) and PALETTE."""
+    """One species, for students to edit: names are keys of SHAPES (shape.py), MARKS (marks.py) and PALETTE."""
 
     shape: str  # of the cap
     high: float  # height of the cap
     stem: tuple[float, float, float]  # radius at the top, radius at the base, length
     marks: str
-    cap: str  # colours, one is drawn by chance
+    cap: str  # colours, one is chosen at random
     under: str  # colours of gills or pores
     foot: str  # colours of the stem
 

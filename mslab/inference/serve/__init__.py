@@ -1,4 +1,4 @@
-"""`mslab serve`: a page and an endpoint that say what images show. For this machine; nothing leaves it.
+"""`mslab serve`: a page and an endpoint that classify images on this machine; nothing leaves it.
 
-server: every request, from top to bottom; predictor: the network behind it; limits: how much of anything is taken.
+server: every request, from start to end; predictor: the network behind it; limits: sizes, times, the refusal error.
 """

@@ -1,17 +1,17 @@
-"""How much is taken in, and what is said where a request is not answered."""
+"""Limits on requests, and the error for a refused request."""
 
 from mslab.errors import MslabError
 
-BODY = 32 << 20  # bytes of a request
-IMAGES = 16  # of a request
-PIXELS = 64_000_000  # of one image; decoded they take 200 MB
-WAITING = 8  # requests under way; the next is told to come back, so that memory stays bounded: WAITING * BODY
-SECONDS = 30.0  # in which a request has to have arrived
+BODY = 32 << 20  # bytes per request
+IMAGES = 16  # per request
+PIXELS = 64_000_000  # per image; 200 MB when decoded
+WAITING = 8  # concurrent requests; further ones get status 503, which limits memory to WAITING * BODY
+SECONDS = 30.0  # time limit for receiving a request
 
 
 class HTTPError(MslabError):
-    """A request that is not answered, with the HTTP status that says so."""
+    """A refused request, with its HTTP status."""
 
-    def __init__(self, status: int, what: str, expected: str, fix: str) -> None:
-        super().__init__(what, expected=expected, fix=fix)
+    def __init__(self, status: int, message: str, expected: str, fix: str) -> None:
+        super().__init__(message, expected=expected, fix=fix)
         self.status = status

@@ -1,12 +1,12 @@
-// The page of `mslab serve`: takes images, asks /predict for one after the other, and shows what came back.
-// Names of files and classes are text from outside: they pass shown() and textContent, and never become HTML.
+// The page of `mslab serve`: accepts images, sends them to /predict one after the other, and shows the answers.
+// Names of files and classes are untrusted text: they pass through plainText() and textContent, and never become HTML.
 
-const WORDS = {
+const TEXTS = {
   en: {
     title: "What does the network see?",
     about: (count, size, source) =>
       `${source}: ${count} classes, images of ${size} × ${size} pixels. Nothing leaves this server.`,
-    noHeat: "No heat maps: a .mindir or .onnx file holds a graph without its layers. A run or a .ckpt file has them.",
+    noHeat: "No heat maps: a .mindir or .onnx file contains no layers. Serve a run or a .ckpt file to see them.",
     give: "Images",
     drop: "Drop images here, choose files, or take a picture.",
     choose: "Choose files",
@@ -17,17 +17,17 @@ const WORDS = {
     picture: "camera",
     image: "the image",
     noPreview: "This browser does not show images of this format.",
-    heat: (name) => `where it looked: the brighter and warmer, the more it spoke for ${name} (Grad-CAM)`,
+    heat: (name) => `Grad-CAM: the brighter and warmer, the stronger the evidence for ${name}`,
     probabilities: "Probability of each class",
     more: (count) => `${count} more classes`,
     looking: (left) => (left > 1 ? `Looking; ${left} images to go …` : "Looking …"),
-    done: (file, name, share) => `${file}: ${name}, ${share}`,
-    failed: (reason) => `It cannot be used. ${reason}`,
-    large: (most) => `It has more than ${most} MiB.`,
-    nothing: "There was no file in that.",
+    done: (file, name, probability) => `${file}: ${name}, ${probability}`,
+    failed: (reason) => `This image cannot be used. ${reason}`,
+    large: (limit) => `It is larger than ${limit} MiB.`,
+    nothing: "No file received.",
     gone: "The server does not answer. Is mslab serve still running?",
     noCamera:
-      "The camera cannot be used: it is missing, in use, or not allowed. Browsers ask for http://127.0.0.1 or https.",
+      "The camera cannot be used: it is missing, in use, or not allowed. Browsers require http://127.0.0.1 or https.",
     on: "The camera is on.",
   },
   zh: {
@@ -48,122 +48,123 @@ const WORDS = {
     probabilities: "各类别的概率",
     more: (count) => `另外 ${count} 个类别`,
     looking: (left) => (left > 1 ? `识别中，还有 ${left} 张 …` : "识别中 …"),
-    done: (file, name, share) => `${file}：${name}，${share}`,
+    done: (file, name, probability) => `${file}：${name}，${probability}`,
     failed: (reason) => `不能使用。${reason}`,
-    large: (most) => `文件超过 ${most} MiB。`,
+    large: (limit) => `文件超过 ${limit} MiB。`,
     nothing: "其中没有文件。",
     gone: "服务器没有回应。mslab serve 还在运行吗？",
     noCamera: "不能使用摄像头：没有摄像头、正被占用或未获允许。浏览器要求 http://127.0.0.1 或 https。",
     on: "摄像头已打开。",
   },
 };
-const FIRST = 10; // classes that are shown at once; the rest unfold
+const FIRST = 10; // classes in the first table; the rest are in a collapsed one
 
 const lang = (new URLSearchParams(location.search).get("lang") ?? navigator.language).startsWith("zh") ? "zh" : "en";
-const words = WORDS[lang];
+const texts = TEXTS[lang];
 const at = (id) => document.getElementById(id);
 const status = (text) => (at("status").textContent = text);
 const about = fetch("/about").then((response) => response.json());
 
-// One line to read: characters that hide or turn text are spelled out, the middle of a long one is cut.
-function shown(text, most = 60) {
+// One readable line: control and direction characters are escaped, the middle of a long text is cut.
+function plainText(text, limit = 60) {
   const escaped = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
-  const plain = [...text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, escaped)];
-  const half = most / 2;
-  return plain.length <= most ? plain.join("") : `${plain.slice(0, half).join("")}…${plain.slice(1 - half).join("")}`;
+  const characters = [...text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, escaped)];
+  const half = limit / 2;
+  if (characters.length <= limit) return characters.join("");
+  return `${characters.slice(0, half).join("")}…${characters.slice(1 - half).join("")}`;
 }
 
 // An element: element("td", {className: "number"}, "text", child, …)
 function element(name, properties, ...content) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...content);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...content);
+  return node;
 }
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (probability) => `${(100 * probability).toFixed(1)} %`;
 
 function figure(source, alt, text, className = "") {
   const caption = element("figcaption", {}, text);
   const picture = element("img", { src: source, alt, className });
-  picture.onerror = () => picture.replaceWith(element("p", {}, words.noPreview));
+  picture.onerror = () => picture.replaceWith(element("p", {}, texts.noPreview));
   return element("figure", {}, picture, caption);
 }
 
-function table(shares) {
-  const row = ([name, share], index) => {
+function table(probabilities) {
+  const row = ([name, probability], index) => {
     const bar = element("div", {});
-    bar.style.width = `${100 * share}%`;
+    bar.style.width = `${100 * probability}%`;
     return element(
       "tr",
       { className: index === 0 ? "first" : "" },
-      element("th", { scope: "row", dir: "auto" }, shown(name)),
-      element("td", { className: "number" }, percent(share)),
+      element("th", { scope: "row", dir: "auto" }, plainText(name)),
+      element("td", { className: "number" }, percent(probability)),
       element("td", { className: "bar", ariaHidden: "true" }, bar),
     );
   };
-  const rows = Object.entries(shares)
+  const rows = Object.entries(probabilities)
     .sort((a, b) => b[1] - a[1])
     .map(row);
-  const parts = [element("table", {}, element("caption", {}, words.probabilities), ...rows.slice(0, FIRST))];
+  const parts = [element("table", {}, element("caption", {}, texts.probabilities), ...rows.slice(0, FIRST))];
   if (rows.length > FIRST) {
     const rest = element("table", {}, ...rows.slice(FIRST));
-    parts.push(element("details", {}, element("summary", {}, words.more(rows.length - FIRST)), rest));
+    parts.push(element("details", {}, element("summary", {}, texts.more(rows.length - FIRST)), rest));
   }
   return parts;
 }
 
 function card(file, answer) {
-  const name = shown(file.name || words.picture);
-  const made = element("article", {}, element("h2", { dir: "auto" }, name));
+  const name = plainText(file.name || texts.picture);
+  const article = element("article", {}, element("h2", { dir: "auto" }, name));
   if (answer.error) {
-    made.append(element("p", { className: "error" }, `✗ ${words.failed(shown(answer.error, 200))}`));
+    article.append(element("p", { className: "error" }, `✗ ${texts.failed(plainText(answer.error, 200))}`));
   } else {
     const pictures = element("div", { className: "pictures" });
-    pictures.append(figure(URL.createObjectURL(file), name, words.image));
+    pictures.append(figure(URL.createObjectURL(file), name, texts.image));
     if (answer.heat) {
-      const text = words.heat(shown(answer.class));
+      const text = texts.heat(plainText(answer.class));
       pictures.append(figure(`data:image/jpeg;base64,${answer.heat}`, text, text, "heat"));
     }
-    made.append(pictures, ...table(answer.probabilities));
+    article.append(pictures, ...table(answer.probabilities));
   }
-  at("results").prepend(made);
+  at("results").prepend(article);
   at("clear").hidden = false;
   return answer.error
-    ? `${name}: ${words.failed(shown(answer.error, 200))}`
-    : words.done(name, shown(answer.class), percent(answer.probability));
+    ? `${name}: ${texts.failed(plainText(answer.error, 200))}`
+    : texts.done(name, plainText(answer.class), percent(answer.probability));
 }
 
-// The body is the image alone: its name stays here.
+// The body is the image only: its file name is not sent.
 async function ask(file) {
   try {
-    const most = (await about).limits.bytes;
-    if (file.size > most) return { error: words.large(most >> 20) };
+    const limit = (await about).limits.bytes;
+    if (file.size > limit) return { error: texts.large(limit >> 20) };
     const headers = { "Content-Type": "application/octet-stream" };
     const response = await fetch("/predict?heat=1", { method: "POST", headers, body: file });
     const content = await response.json();
     return response.ok ? content.images[0] : { error: `${content.error} ${content.fix}` };
   } catch {
-    return { error: words.gone };
+    return { error: texts.gone };
   }
 }
 
-let queue = Promise.resolve(); // one after the other: the server answers one at a time anyway
+let queue = Promise.resolve(); // one after the other, as the server processes them
 let left = 0;
 
 function take(files) {
-  if (files.length === 0) status(words.nothing);
+  if (files.length === 0) status(texts.nothing);
   left += files.length;
   for (const file of files) {
     queue = queue.then(async () => {
-      status(words.looking(left));
+      status(texts.looking(left));
       const text = card(file, await ask(file));
       left -= 1;
-      status(left ? words.looking(left) : text);
+      status(left ? texts.looking(left) : text);
     });
   }
 }
 
-// --- giving images ---------------------------------------------------------------------------------------------------
+// --- input of images -------------------------------------------------------------------------------------------------
 
 at("files").addEventListener("change", (event) => {
   take([...event.target.files]);
@@ -171,7 +172,7 @@ at("files").addEventListener("change", (event) => {
 });
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
-    event.preventDefault(); // else the browser would leave the page and open the file
+    event.preventDefault(); // otherwise the browser would leave the page and open the file
     at("drop").classList.toggle("over", kind === "dragover");
     if (kind === "drop") take([...event.dataTransfer.files]);
   });
@@ -187,14 +188,14 @@ function cameraOff() {
 at("camera").addEventListener("click", async () => {
   try {
     at("video").srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    await at("video").play(); // from here on there is a picture to take
+    await at("video").play(); // from here on the camera delivers images
     at("live").hidden = false;
     at("camera").hidden = true;
     at("still").focus();
-    status(words.on);
+    status(texts.on);
   } catch {
     cameraOff();
-    status(words.noCamera); // mediaDevices itself is missing where the page is not from this machine
+    status(texts.noCamera); // mediaDevices itself is missing if the page is not from this machine
   }
 });
 at("still").addEventListener("click", () => {
@@ -214,11 +215,11 @@ at("clear").addEventListener("click", () => {
   at("files").focus();
 });
 
-// --- what is served --------------------------------------------------------------------------------------------------
+// --- texts and facts about the network -------------------------------------------------------------------------------
 
 document.documentElement.lang = lang === "zh" ? "zh-Hans" : "en";
-for (const each of document.querySelectorAll("[data-word]")) each.textContent = words[each.dataset.word];
+for (const node of document.querySelectorAll("[data-text]")) node.textContent = texts[node.dataset.text];
 about.then((served) => {
-  at("about").textContent = words.about(served.class_names.length, served.image_size, shown(served.source));
+  at("about").textContent = texts.about(served.class_names.length, served.image_size, plainText(served.source));
   at("no-heat").hidden = served.heat_maps;
 });

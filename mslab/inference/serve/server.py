@@ -1,8 +1,8 @@
-"""`mslab serve`: a page and an endpoint that say what images show. For this machine; nothing leaves it.
+"""`mslab serve`: a page and an endpoint that classify images on this machine; nothing leaves it.
 
-Every request goes through `App.__call__`, from top to bottom: who asks, what for, the answer, the headers, the log.
-Refusals are MslabErrors with a status: what happened, what was expected, how to fix it, as JSON.
-MindSpore is imported by predictor.py, behind all that can be said without it.
+`App.__call__` handles every request from start to end: host, path and method, the answer, headers, the log line.
+Refusals are MslabErrors with a status; the client gets what happened, expected and fix as JSON.
+Only predictor.py imports MindSpore, after all checks that do not need it.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ log = logging.getLogger("mslab")
 
 PAGES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-FORM = "the image as the body, or a form whose parts are files named image"
+FORM = "the image as the request body, or a form in which every part is a file named image"
 CURL = "curl -F image=@one.jpg -F image=@two.jpg http://127.0.0.1:8000/predict"
 HEADERS = {
-    # what runs is page.js, what is shown are pictures that it made, what is asked is this server; no text becomes HTML
+    # only page.js runs, only images that it created are shown, only this server is called; text never becomes HTML
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'",
@@ -53,12 +53,12 @@ HEADERS = {
 
 
 def run(source: str, host: str, port: int, device: str) -> None:
-    """Answer requests until Ctrl-C, which is raised. Raises MslabError where it cannot begin."""
-    with listening(host, port) as listener:  # first: loading the network takes seconds
+    """Answer requests until Ctrl-C, which is raised. Raises MslabError if the server cannot start."""
+    with open_listener(host, port) as listener:  # first: loading the network takes seconds
         if not is_loopback(host):
             log.info(
-                "note: --host %s: whoever reaches this address may ask the network, without a password, and what they "
-                "send is not encrypted; browsers allow the camera at http://127.0.0.1 only",
+                "note: --host %s: anyone who can reach this address can use the network without a password, and "
+                "requests are not encrypted; browsers allow the camera at http://127.0.0.1 only",
                 host,
             )
         from mslab.inference import predicting
@@ -67,7 +67,7 @@ def run(source: str, host: str, port: int, device: str) -> None:
         model = predicting.open_model(source, device, batch=1)
         with tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder, Predictor(model, Path(folder)) as predictor:
             predictor.thread.submit(predictor.warm_up).result()
-            # no proxy_headers: they would let a client say who it is; log_config: what is logged is logged here
+            # no proxy_headers: they let a client choose its address; no log_config: all logging is done here
             config = uvicorn.Config(
                 App(predictor, host, Path(source).resolve().name),
                 http="h11",
@@ -84,7 +84,7 @@ def run(source: str, host: str, port: int, device: str) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready and lets the predictor stop."""
+    """uvicorn's server; it also logs when it is ready, and stops the predictor."""
 
     def __init__(self, config: uvicorn.Config, predictor: "Predictor", listener: socket.socket) -> None:
         super().__init__(config)
@@ -94,49 +94,49 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        log.info("ready: %s  (Ctrl-C ends it)", self.url)
+        log.info("ready: %s  (Ctrl-C stops it)", self.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.predictor.stop()
         await super().shutdown(sockets=sockets)
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises MslabError."""
+def open_listener(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises MslabError if it cannot be opened."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(found[4][:2], family=found[0])
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[4][:2], family=address[0])
     except (OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise MslabError(
-                f"Port {port} of {host} is taken: another program listens there.",
-                expected="a port that is free",
-                fix=f"--port {port + 1 if port < 65535 else 8000}, or --port 0, which takes any free one",
+                f"Port {port} of {host} is in use by another program.",
+                expected="a free port",
+                fix=f"use --port {port + 1 if port < 65535 else 8000}, or --port 0 for any free port",
             ) from None
         raise MslabError(
-            f"mslab cannot listen at {host}, port {port}: {getattr(error, 'strerror', None) or error}.",
-            expected="an address of this machine and a port from 1024 on",
-            fix="leave --host and --port out: 127.0.0.1, which only this machine reaches, and 8000",
+            f"mslab cannot listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}.",
+            expected="an address of this machine, and a port of at least 1024",
+            fix="leave out --host and --port; the defaults are 127.0.0.1, reachable from this machine only, and 8000",
         ) from None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether the address is reachable from this machine only."""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
 
 
 class App:
-    """What uvicorn calls for each request."""
+    """The ASGI application that uvicorn calls for each request."""
 
     def __init__(self, predictor: "Predictor", host: str, source: str) -> None:
         self.predictor, self.host, self.source = predictor, host.lower(), source
         self.pages = {path: Path(__file__).with_name(name).read_bytes() for path, name in PAGES.items()}
-        self.under_way = 0
+        self.running = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, began = Body(receive), time.monotonic()
+        body, start = Body(receive), time.monotonic()
         request = Request(scope, body.receive)
         path = scope["path"] if scope["path"] in (*PAGES, "/about", "/predict") else "(no such page)"
         allowed = ["POST"] if path == "/predict" else ["GET", "HEAD"]
@@ -144,10 +144,10 @@ class App:
         try:
             self.check_host(request)
             if path == "(no such page)":
-                raise HTTPError(404, "There is no such page.", f"{', '.join(PAGES)}, /about or /predict", "begin at /")
+                raise HTTPError(404, "No such page.", f"{', '.join(PAGES)}, /about or /predict", "start at /")
             if method not in allowed:
-                here = " or ".join(allowed)
-                raise HTTPError(405, f"{path} does not answer this method.", here, f"ask {path} with {allowed[0]}")
+                methods = " or ".join(allowed)
+                raise HTTPError(405, f"{path} does not allow this method.", methods, f"use {allowed[0]} for {path}")
             if path == "/predict":
                 check_origin(request)
                 response = as_json({"images": await self.predict(request)})
@@ -156,44 +156,46 @@ class App:
             else:
                 response = Response(self.pages[path], media_type=TYPES[Path(PAGES[path]).suffix])
         except ClientDisconnect:
-            log.info("%s %s: the client went away", method, path)
+            log.info("%s %s: the client disconnected", method, path)
             return
         except HTTPError as refused:
-            if "expect" not in request.headers:  # such a client waits for our word before it sends
+            if "expect" not in request.headers:  # such a client sends nothing before it is allowed to
                 await drain(body)
-            text = {"error": refused.what, "expected": refused.expected, "fix": refused.fix}
-            response = as_json(text, refused.status)
-            more = {405: {"Allow": ", ".join(allowed)}, 503: {"Retry-After": "2"}}
-            response.headers.update(more.get(refused.status, {}))
-        except Exception:  # the server goes on, and its terminal has the traceback
+            content = {"error": refused.what, "expected": refused.expected, "fix": refused.fix}
+            response = as_json(content, refused.status)
+            headers = {405: {"Allow": ", ".join(allowed)}, 503: {"Retry-After": "2"}}
+            response.headers.update(headers.get(refused.status, {}))
+        except Exception:  # the server continues; its terminal shows the traceback
             log.error(traceback.format_exc())
-            fix = "what mslab serve printed says more"
-            response = as_json({"error": "The network did not answer.", "expected": "an answer", "fix": fix}, 500)
+            fix = "see the output of mslab serve"
+            response = as_json(
+                {"error": "The request failed: internal error.", "expected": "an answer", "fix": fix}, 500
+            )
         response.headers.update(HEADERS)
-        # nothing that the client chose is in this line
-        log.info("%s %s %d %.2f s", method, path, response.status_code, time.monotonic() - began)
+        # this line contains no text from the client
+        log.info("%s %s %d %.2f s", method, path, response.status_code, time.monotonic() - start)
         await response(scope, receive, send)
 
     def check_host(self, request: Request) -> None:
-        """Refuse other names for this server: a foreign page could give its own name our address (DNS rebinding)."""
+        """Refuse other host names: a foreign page could point its own name at this address (DNS rebinding)."""
         try:
             name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
         except ValueError:
             name = ""
         if name in ("localhost", "127.0.0.1", "::1", self.host):
             return
-        with suppress(ValueError):  # where every address of the machine is served: numbers cannot be rebound
+        with suppress(ValueError):  # if all addresses are served: numeric addresses cannot be rebound
             if ipaddress.ip_address(self.host).is_unspecified and ipaddress.ip_address(name):
                 return
         raise HTTPError(
             403,
-            "The Host of this request is not this server.",
+            "The Host header of this request does not name this server.",
             expected=" or ".join(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", self.host])),
             fix="open the address that mslab serve printed",
         )
 
     def about(self) -> dict[str, Any]:
-        """What the page needs to know, and a script may want to."""
+        """Facts for the page and for scripts: source, classes, image size, limits."""
         return {
             "source": self.source,
             "class_names": self.predictor.model.class_names,
@@ -203,12 +205,12 @@ class App:
         }
 
     async def predict(self, request: Request) -> list[dict[str, Any]]:
-        """Answers for the images of a request, which waits for its turn."""
-        if self.under_way >= WAITING:
+        """Answers for the images of a request; requests wait for each other."""
+        if self.running >= WAITING:
             raise HTTPError(
-                503, f"{WAITING} requests are under way.", expected=f"at most {WAITING} at a time", fix="ask again soon"
+                503, f"{WAITING} requests are running.", expected=f"at most {WAITING} at a time", fix="try again soon"
             )
-        self.under_way += 1
+        self.running += 1
         try:
             images = await asyncio.wait_for(images_of(request), SECONDS)
             heat = request.query_params.get("heat") == "1"
@@ -218,32 +220,32 @@ class App:
         except asyncio.TimeoutError:
             raise HTTPError(
                 408,
-                f"The request had not arrived after {SECONDS:g} s.",
-                expected=f"all of it within {SECONDS:g} s",
+                f"The request was not complete after {SECONDS:g} s.",
+                expected=f"the complete request within {SECONDS:g} s",
                 fix="send fewer or smaller images",
             ) from None
         finally:
-            self.under_way -= 1
+            self.running -= 1
 
 
 def check_origin(request: Request) -> None:
-    """Refuse what a page of another site sends: a browser would send it along without its user's knowledge (CSRF)."""
+    """Refuse requests from pages of other sites: browsers send them without the user's knowledge (CSRF)."""
     origin = request.headers.get("origin")  # scripts send none
     if origin is not None and origin.lower() != f"http://{request.headers['host']}".lower():
         raise HTTPError(
             403,
             "This request comes from a page of another site.",
-            expected="the page of this server, or a script, which sends no Origin",
+            expected="a request from this server's page, or from a script, without an Origin header",
             fix="open the address that mslab serve printed",
         )
 
 
 async def images_of(request: Request) -> list[bytes]:
-    """The images of a request: parts of a form named `image`, or the body itself. Raises HTTPError."""
+    """The images of a request: the form parts named `image`, or the body itself. Raises HTTPError."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         body = b"".join([chunk async for chunk in bounded(request)])
         if not body:
-            raise HTTPError(400, "The request has no image.", expected=FORM, fix=CURL)
+            raise HTTPError(400, "The request contains no image.", expected=FORM, fix=CURL)
         return [body]
     try:
         form = await MultiPartParser(request.headers, bounded(request)).parse()
@@ -253,11 +255,11 @@ async def images_of(request: Request) -> list[bytes]:
     try:
         parts = form.multi_items()
         if not parts or any(name != "image" or not isinstance(part, UploadFile) for name, part in parts):
-            raise HTTPError(400, "The form has no image, or a part that is none.", expected=FORM, fix=CURL)
+            raise HTTPError(400, "The form contains no image, or a part that is not one.", expected=FORM, fix=CURL)
         if len(parts) > IMAGES:
             raise HTTPError(
                 413,
-                f"The request has {len(parts)} images.",
+                f"The request contains {len(parts)} images.",
                 expected=f"at most {IMAGES}",
                 fix="send them in several requests",
             )
@@ -267,25 +269,25 @@ async def images_of(request: Request) -> list[bytes]:
 
 
 async def bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    """The body as it comes. Raises HTTPError where it is, or says it will be, too large."""
-    declared, arrived = int(request.headers.get("content-length", 0)), 0
+    """Yield the body in chunks. Raises HTTPError if it is, or declares to be, too large."""
+    declared, received = int(request.headers.get("content-length", 0)), 0
     too_large = HTTPError(
         413,
-        f"The request has more than {BODY >> 20} MiB.",
-        expected=f"at most {BODY >> 20} MiB, all images together",
+        f"The request is larger than {BODY >> 20} MiB.",
+        expected=f"at most {BODY >> 20} MiB for all images together",
         fix="send fewer or smaller images",
     )
     if declared > BODY:
         raise too_large
     async for chunk in request.stream():
-        arrived += len(chunk)
-        if arrived > BODY:
+        received += len(chunk)
+        if received > BODY:
             raise too_large
         yield chunk
 
 
 class Body:
-    """What is still to come of a request, by the receive() that uvicorn gave."""
+    """Wrapper of uvicorn's receive() that knows whether more of the request will follow."""
 
     def __init__(self, receive: Any) -> None:
         self._receive, self.more = receive, True
@@ -297,7 +299,7 @@ class Body:
 
 
 async def drain(body: Body) -> None:
-    """Read and forget the rest of a refused request, for a moment: a client that cannot send does not hear why."""
+    """Read and discard the rest of a refused request for up to 1 s: clients read the answer only after sending."""
 
     async def rest() -> None:
         while body.more:
@@ -308,5 +310,5 @@ async def drain(body: Body) -> None:
 
 
 def as_json(content: Any, status: int = 200) -> Response:
-    """ASCII, so that class names from outside UTF-8 can be said, too."""
+    """A JSON response in ASCII, so that class names that are not valid UTF-8 can be sent, too."""
     return Response(json.dumps(content), status, media_type="application/json")
