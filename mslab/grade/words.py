@@ -3,7 +3,7 @@
 What was found in a submission, and how to fix it, stays in the language in which it was written.
 """
 
-from mslab.report.words import CHINESE as REPORT
+from mslab.report.translation import CHINESE as REPORT
 
 CHINESE = REPORT | {
     "Total: {points} of {total} points": "总分：{points} / {total} 分",

@@ -1,6 +1,6 @@
 """`mslab report`: what runs learned and where they fail, one HTML file without a script or a request.
 
-single.py: one run, validation.py: its images; several.py: runs side by side; charts.py: pictures; words.py: Chinese.
+single.py: one run, validation.py: its images; several.py: runs side by side; charts.py: pictures; translation.py: Chinese.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from mslab.checkpoint import make_folder, write_text
 from mslab.report import charts, several, single
-from mslab.report.words import translator
+from mslab.report.translation import translator
 from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import shown
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 import mslab
 from mslab.errors import RunError
-from mslab.report import charts, words, writing
+from mslab.report import charts, translation, writing
 
 HOSTILE = ['<img src=x onerror=alert(1)>"', "'; </script><b>\n&amp;", "\u202egnp.\u05d0 {{ 7 * 7 }} [red]"]
 HOSTILE = [name.replace("/", "\u2215") for name in HOSTILE]  # a folder's name has no slash
@@ -175,8 +175,8 @@ def test_every_word_has_its_chinese_with_the_same_figures():
     for file in [*folder.glob("*.html"), *folder.glob("*.py")]:
         if file.name != "suspects.html":
             used |= {a or b for a, b in re.findall(r"""\bt\((?:"([^"]+)"|'([^']+)')\)""", file.read_text())}
-    assert len(used) > 60 and used <= set(words.CHINESE)
-    for english, chinese in words.CHINESE.items():
+    assert len(used) > 60 and used <= set(translation.CHINESE)
+    for english, chinese in translation.CHINESE.items():
         assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
         assert english == "F1" or re.search(r"[\u4e00-\u9fff]", chinese), english
 

@@ -1,4 +1,4 @@
-"""The report's words in Chinese. The English ones are the keys, as they stand in the template and in facts.py."""
+"""The report's texts in Chinese. Keys are the English texts, exactly as in the templates and in the Python modules."""
 
 from collections.abc import Callable, Mapping
 
