@@ -55,13 +55,13 @@ class Axes:
         return " ".join(f"{self.x(a)},{self.y(b)}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
 
 
-def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
+def ticks(low: float, high: float, count: int = 5, integers: bool = False) -> list[float]:
     """About `count` round numbers that span low to high, 1, 2, 2.5 or 5 times a power of ten apart."""
     # ticks(0.31, 0.86) -> [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     rough = max(high - low, 1e-12) / count
     power = 10.0 ** np.floor(np.log10(rough))
     step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.75)
-    step = max(1.0, np.ceil(step)) if whole else step
+    step = max(1.0, np.ceil(step)) if integers else step
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
     return [round(float(n * step), 12) for n in np.arange(first, last + 1)]
 
@@ -97,7 +97,7 @@ def line_chart(
     steps = ticks(low, high if high > low else low + 1)
     low_x, high_x = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
     axes = Axes((low_x, min(steps[0], low)), (high_x, max(steps[-1], high)))
-    parts = frame(axes, [t for t in ticks(low_x, high_x, 8, whole=True) if low_x <= t <= high_x], steps, xlabel)
+    parts = frame(axes, [t for t in ticks(low_x, high_x, 8, integers=True) if low_x <= t <= high_x], steps, xlabel)
     for at, text in marks:
         x = axes.x(at)
         anchor, place = ("end", x - 4) if x > WIDTH / 2 else ("start", x + 4)
@@ -194,7 +194,7 @@ def reliability_chart(
 
 def histogram(counts: Sequence[int], edges: Sequence[float], title: str, xlabel: str, tips: Sequence[str]) -> Markup:
     """How many values lie in each bin. counts (n,), edges (n + 1,) rising, a tooltip for each bin."""
-    steps = ticks(0, max(*counts, 1), whole=True)
+    steps = ticks(0, max(*counts, 1), integers=True)
     axes = Axes((edges[0], 0), (edges[-1], steps[-1]))
     parts = frame(axes, edges, steps, xlabel)
     for count, low, high, tip in zip(counts, edges, edges[1:], tips, strict=False):
