@@ -12,44 +12,56 @@ from mslab.data.mushrooms import drawing
 TEXT = (PROJECT / "README.md").read_text(encoding="utf-8")
 SMALL = [f"stages={STAGES}", "image_size=32", "epochs=1", "batch_size=4", "device=cpu", "mode=pynative"]
 COUNTS = {name: {"train": 6, "val": 3, "test": 2} for name in drawing.COUNTS}  # images a class
-# are run by tests of their own
-OWN = {"demo", "bench", "lr-find", "tune-batch", "serve", "pack", "grade", "sweep", "repeat", "reproduce-all", "doctor"}
-OWN |= {"data make", "data animals"}
-FEW = {"0.1,0.3,1.0": "1.0", "scratch,frozen,finetune": "frozen", "3": "1"}  # --compare's values
+# commands with separate tests
+SEPARATE = {
+    "demo",
+    "bench",
+    "lr-find",
+    "tune-batch",
+    "serve",
+    "pack",
+    "grade",
+    "sweep",
+    "repeat",
+    "reproduce-all",
+    "doctor",
+}
+SEPARATE |= {"data make", "data animals"}
+SHORTER = {"0.1,0.3,1.0": "1.0", "scratch,frozen,finetune": "frozen", "3": "1"}  # values of --compare
 
 
 def commands() -> list[list[str]]:
-    """Every ./run.sh command in README's code blocks, as arguments of mslab, in their order."""
+    """Every ./run.sh command in README's code blocks, as arguments of mslab, in order."""
     lines = re.findall(r"^ +(?:[A-Z_]+=\S+ )?\./run\.sh (.+)$", TEXT, re.MULTILINE)
-    return [words for words in map(shlex.split, lines) if words != ["test"]]
+    return [arguments for arguments in map(shlex.split, lines) if arguments != ["test"]]
 
 
-def name_of(words: list[str]) -> str:
-    return " ".join(words[:2] if words[0] == "data" else words[:1])
+def name_of(arguments: list[str]) -> str:
+    return " ".join(arguments[:2] if arguments[0] == "data" else arguments[:1])
 
 
-def form(words: list[str]) -> tuple[str, ...]:
-    """The command and its options, without their values: two commands of one form go the same way."""
-    return name_of(words), *(word for word in words if word.startswith("--"))
+def form(arguments: list[str]) -> tuple[str, ...]:
+    """The command and its options without their values: commands of one form run the same code."""
+    return name_of(arguments), *(text for text in arguments if text.startswith("--"))
 
 
-def run(chosen: list[list[str]], folder: Path, newest: Path) -> None:
-    """Run the commands in the folder. `runs/…` is the run that was trained last, at first `newest`."""
+def run(commands: list[list[str]], folder: Path, newest: Path) -> None:
+    """Run the commands in the folder. `runs/…` stands for the newest run, at first `newest`."""
     shutil.make_archive(str(folder / "mushrooms"), "zip", folder / "datasets" / "mushrooms9" / "train")
     written = False
-    for words in chosen:
-        words = [str(newest / word.partition("…/")[2]) if word.startswith("runs/…") else word for word in words]
-        words = [str(PROJECT / word) if word.startswith("configs/") else word for word in words]
-        trains = words[0] in ("train", "transfer")
-        if "--compare" in words:
-            words = [FEW.get(word, word) for word in words]
+    for command in commands:
+        arguments = [str(newest / a.partition("…/")[2]) if a.startswith("runs/…") else a for a in command]
+        arguments = [str(PROJECT / a) if a.startswith("configs/") else a for a in arguments]
+        trains = arguments[0] in ("train", "transfer")
+        if "--compare" in arguments:
+            arguments = [SHORTER.get(a, a) for a in arguments]
         if trains:
-            words += SMALL
-        if written and words[0] in ("train", "transfer", "reproduce"):  # one report is enough
-            words.append("--no-report")
-        done = cli(*words, cwd=folder)
-        assert done.returncode == 0, (words, done.stderr[-2000:])
-        if trains and "--compare" not in words:
+            arguments += SMALL
+        if written and arguments[0] in ("train", "transfer", "reproduce"):  # one report is enough
+            arguments.append("--no-report")
+        done = cli(*arguments, cwd=folder)
+        assert done.returncode == 0, (arguments, done.stderr[-2000:])
+        if trains and "--compare" not in arguments:
             newest = max((folder / "runs").iterdir(), key=lambda path: path.stat().st_ctime_ns)
             assert written or (newest / "report.html").is_file()
             written = True
