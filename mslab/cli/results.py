@@ -73,7 +73,7 @@ def reproduce(
         str | None, Option("--from", metavar="ARCHIVE", help="unpack this zip of mslab archive and use it as RUN")
     ] = None,
     backbone: Annotated[str | None, Option(metavar="FILE|RUN", help="the parent checkpoint, if it has moved")] = None,
-    other: Annotated[
+    other_run: Annotated[
         str | None, Option("--with", metavar="OTHER_RUN", help="compare with this run instead of training")
     ] = None,
     tolerance: options.Tolerance = 0.02,
@@ -92,7 +92,7 @@ def reproduce(
         settings, run = [run, *settings], None
     if (run is None) == (archive is None):
         raise BadParameter("name a RUN, or --from ARCHIVE")
-    if install and other is not None:
+    if install and other_run is not None:
         raise BadParameter("--with trains nothing: leave out --install")
     from mslab.reproduce import installing, opening, reproducing
 
@@ -100,7 +100,7 @@ def reproduce(
         with console.Meter(1) as meter:
             run = str(opening.unpack(archive, meter.counted("unpacking")))
         log.info("%s: unpacked to %s", archive, run)
-    request = reproducing.ReproduceOptions(settings, backbone, other, tolerance, dry_run)
+    request = reproducing.ReproduceOptions(settings, backbone, other_run, tolerance, dry_run)
     if install:
         return installing.run_in_environment(str(run), request, json_file, no_report)
     result = reproducing.reproduce(str(run), request, log.info if json_file == "-" else print_text)

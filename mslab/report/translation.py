@@ -54,7 +54,7 @@ CHINESE = {
     "close": "关闭",
     "… and {n} more": "……另有 {n} 项",
     "Figures per class": "各类别",
-    "Precision: the fraction of correct images among those predicted as the class. Recall: the fraction of the "
+    "Precision: the fraction of the images predicted as the class that belong to it. Recall: the fraction of the "
     "class's images that are predicted as the class. In brackets: the 95 % interval.": (
         "精确率：被判为该类的图像中确属该类的比例。召回率：该类图像中被找出的比例。括号内为 95 % 置信区间。"
     ),
@@ -131,7 +131,7 @@ CHINESE = {
     "device": "设备",
     "To repeat this run": "重复本次运行",
     "A click selects the complete line.": "单击可选中整行。",
-    "Settings that are not the default": "非默认设置",
+    "Settings that differ from the default": "非默认设置",
     "default": "默认",
     "Sections that need the images or the network are left out.": "需要图像或网络的部分已省略。",
     "runs": "次运行",

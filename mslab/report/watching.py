@@ -1,4 +1,4 @@
-"""Draw the curves of a run in the terminal, while it trains or afterwards. Reads files only; the run does not notice."""
+"""Draw the curves of a run in the terminal, while it trains or afterwards. It only reads files of the run."""
 
 import functools
 import operator

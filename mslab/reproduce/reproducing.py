@@ -34,7 +34,7 @@ class ReproduceOptions:
 
     overrides: Sequence[str] = ()
     backbone: str | None = None  # a file or run that replaces the recorded parent
-    other: str | None = None  # an existing run to compare with, instead of training
+    other_run: str | None = None  # an existing run to compare with, instead of training
     tolerance: float = 0.02
     dry_run: bool = False
     # for recipes: accept a backbone and drawn images from the recipe's own repetition, which may differ in last digits
@@ -82,8 +82,8 @@ def reproduce(path: str | Path, options: ReproduceOptions, show: Callable[[str],
     """
     run = RunFolder.read(path)
     refuse_unfinished(run)
-    if options.other is not None:
-        return compare_existing(run, RunFolder.read(options.other), options, show)
+    if options.other_run is not None:
+        return compare_existing(run, RunFolder.read(options.other_run), options, show)
     refuse_partial(run)
     config = settings(run, options)
     report = check_images(run, config)

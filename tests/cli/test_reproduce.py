@@ -369,7 +369,7 @@ def rehash(path):
 
 
 def test_equal_runs_are_identical_without_training(run, copy):
-    result, text = reproduce(run, other=str(copy))
+    result, text = reproduce(run, other_run=str(copy))
     assert result.ok and not result.trained and "identical: every epoch's figures" in text
 
 
@@ -377,7 +377,7 @@ def test_the_first_different_epoch_and_step_are_reported(run, copy):
     change_row(copy / "steps.csv", 8, loss="0.5")
     change_row(copy / "history.csv", 1, train_loss="0.9", images_per_s="1", seconds="1")
     rehash(copy)
-    result, text = reproduce(run, other=str(copy), tolerance=0.9)
+    result, text = reproduce(run, other_run=str(copy), tolerance=0.9)
     assert result.comparison.first_difference == {"epoch": 2, "step": 9}
     assert result.comparison.verdict == "within tolerance"
     with (run / "steps.csv").open() as file:
@@ -392,10 +392,10 @@ def test_the_tolerance_of_losses_is_five_times_that_of_accuracies(run, copy):
     rows = RunFolder.read(run).history
     change_row(copy / "history.csv", 1, train_loss=f"{rows[1]['train_loss'] * 1.08:.6g}")
     rehash(copy)
-    result, text = reproduce(run, other=str(copy))
+    result, text = reproduce(run, other_run=str(copy))
     assert result.ok and "within tolerance: accuracies differ by at most 0, losses by 8 %" in text
     assert "(accuracies may differ by 0.02, losses by 10 %)" in text
-    result, text = reproduce(run, other=str(copy), tolerance=0.01)
+    result, text = reproduce(run, other_run=str(copy), tolerance=0.01)
     assert not result.ok
     assert "different: train_loss of the last epoch (accuracies may differ by 0.01, losses by 5 %)" in text
     assert comparing.verdict_of("accuracy", 0.90, 0.88, 0.02) == "within"
@@ -405,7 +405,7 @@ def test_the_tolerance_of_losses_is_five_times_that_of_accuracies(run, copy):
 
 def test_different_weights_with_equal_figures_are_not_identical(run, copy):
     edit(copy, lambda content: content["artifacts"].update({"checkpoints/best.ckpt": "0" * 64}))
-    result, text = reproduce(run, other=str(copy))
+    result, text = reproduce(run, other_run=str(copy))
     assert result.comparison.verdict == "within tolerance" and result.comparison.first_difference is None
     assert "different weights" in text
 
@@ -415,7 +415,7 @@ def test_fewer_epochs_and_no_steps(run, copy):
     (copy / "history.csv").write_text("\n".join(lines[:2]) + "\n")
     (copy / "steps.csv").unlink()
     edit(copy, lambda content: (content.update(ended_by="enough"), content["artifacts"].pop("steps.csv")))
-    result, text = reproduce(run, other=str(copy))
+    result, text = reproduce(run, other_run=str(copy))
     assert result.comparison.first_difference == {"epoch": 2, "step": None} and "every step's loss" not in text
     if RunFolder.read(run).best["epoch"] == 2:
         assert "note: the best epoch was 2 then, 1 now" in text
@@ -427,7 +427,7 @@ def test_runs_with_different_images_are_different_experiments_even_if_equal(run,
     edit(copy, lambda content: content["data"].update(fingerprint="0" * 64))
     change_row(copy / "images.csv", 4, sha256="0" * 64)
     rehash(copy)
-    result, text = reproduce(run, other=str(copy))
+    result, text = reproduce(run, other_run=str(copy))
     assert result.comparison.verdict == "identical" and not result.ok
     assert check(result, "images").level == "stops" and "has different contents" in text
 
@@ -435,11 +435,11 @@ def test_runs_with_different_images_are_different_experiments_even_if_equal(run,
 def test_a_damaged_file_is_reported(run, copy):
     (copy / "eval.json").write_text('{"accuracy": "much"}')
     with pytest.raises(RunError, match=r"eval\.json cannot be read"):
-        reproduce(run, other=str(copy))
+        reproduce(run, other_run=str(copy))
     shutil.copy(run / "eval.json", copy)
     (copy / "steps.csv").write_text("step,loss\nfirst,0.1\n")
     with pytest.raises(RunError, match=r"steps\.csv cannot be read") as caught:
-        reproduce(run, other=str(copy))
+        reproduce(run, other_run=str(copy))
     assert "expected  the columns step and loss" in str(caught.value)
 
 
@@ -453,7 +453,7 @@ def test_a_run_that_cannot_be_repeated_is_refused_with_the_reason(run, copy):
     assert str(caught.value).startswith(f"{run} is not finished: 2 of 2 epochs, its status is interrupted.")
     assert f"fix       mslab train --resume {run}" in str(caught.value)
     with pytest.raises(RunError, match="is not finished"):
-        reproduce(copy, other=str(run))
+        reproduce(copy, other_run=str(run))
     (copy / "history.csv").rename("history.csv")
     with pytest.raises(RunError, match=r"has ended, but its history\.csv contains 0 of 2 epochs"):
         reproduce(copy)
@@ -469,7 +469,7 @@ def test_options_that_do_not_fit(run, copy):
     with pytest.raises(RunError, match=r"started from random weights: it cannot use --backbone x\.ckpt"):
         reproduce(run, backbone="x.ckpt", dry_run=True)
     with pytest.raises(RunError, match="--with compares two finished runs and trains nothing"):
-        reproduce(run, other=str(copy), overrides=["seed=2"])
+        reproduce(run, other_run=str(copy), overrides=["seed=2"])
     with pytest.raises(MslabError, match="'sead' is not a setting; did you mean 'seed'"):
         reproduce(run, overrides=["sead=2"])
     with pytest.raises(RunError, match=r"nowhere has no config.yaml"):
