@@ -1177,7 +1177,7 @@ MUTANTS = [
     ),
     # --- again, elsewhere ---
     Mutant(
-        "reproduce judges by the tolerance that it is given",
+        "reproduce uses the tolerance of the command line",
         "mslab/reproduce/comparing.py",
         "    allowed = tolerance * (",
         "    allowed = 0.02 * (",
@@ -1185,15 +1185,15 @@ MUTANTS = [
         "tolerance",
     ),
     Mutant(
-        "equal figures of other weights are not identical",
+        "equal figures with different weights are not identical",
         "mslab/reproduce/comparing.py",
         " and self.weights[0] == self.weights[1]",
         "",
         "test_reproduce",
-        "other_weights",
+        "different_weights",
     ),
     Mutant(
-        "a member of an archive with another content than is listed is refused",
+        "an archive member whose sha256 is not the listed one is refused",
         "mslab/reproduce/opening.py",
         "        if hashed.hexdigest() != digest:",
         "        if not hashed.hexdigest():",
@@ -1203,10 +1203,10 @@ MUTANTS = [
     Mutant(
         "a file that changed after the run is not archived",
         "mslab/reproduce/archiving.py",
-        '        if found["status"] != "same":',
-        '        if found["status"] == "missing":',
+        '        if check["status"] != "same":',
+        '        if check["status"] == "missing":',
         "test_archive",
-        "not_as_it_was",
+        "changed_run",
     ),
     # --- grading: what a submission may do ---
     # with a guard taken away, only tests whose attempts do no harm where they succeed: others would write, and kill

@@ -1,6 +1,7 @@
-"""The command line: parses, calls one function, prints what comes back. MindSpore is imported inside commands only.
+"""The command line: each command parses its arguments, calls one function and prints the result.
 
-options has what commands share; data, train, results, experiments and grading have a topic's commands each.
+MindSpore is imported only inside commands. options: shared by all commands; data, train, results, experiments,
+grading: the commands of one topic each.
 """
 
 from mslab.cli import data, experiments, grading, results, train

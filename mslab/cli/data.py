@@ -1,4 +1,4 @@
-"""Images: draw, build, split, import or pack a data set, and check one."""
+"""Commands for data sets: draw, build, split, import, pack and check them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,16 +8,16 @@ from typer import Argument, BadParameter, Option, Typer
 from mslab.cli.options import PLAIN, DataSets, Json, Root, app, checked, emit, job, log, print_text
 from mslab.runtime.console import Meter
 
-data_app = Typer(help="Data sets: draw, build, split, import or pack one.", **PLAIN)
+data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
 
 
 @job(data_app, "make")
 def make(
     out: DataSets = "datasets",
-    seed: Annotated[int, Option(help="another seed draws other images")] = 1,
-    size: Annotated[int, Option(help="pixels, side of an image", min=32, max=1024)] = 96,
+    seed: Annotated[int, Option(help="each seed draws different images")] = 1,
+    size: Annotated[int, Option(help="width and height of an image in pixels", min=32, max=1024)] = 96,
 ) -> None:
-    """Draw mushrooms9 and mushrooms2: no download; one seed draws the same images on one kind of processor."""
+    """Draw mushrooms9 and mushrooms2 without a download. The same seed gives the same images on one kind of CPU."""
     from mslab.experiments.demo import draw
 
     draw(Path(out), seed=seed, size=size)
@@ -27,10 +27,10 @@ def make(
 def animals(
     out: DataSets = "datasets",
     wheel: Annotated[
-        str | None, Option(metavar="FILE", help="animal-mnist 0.4 as fetched elsewhere, instead of by pip")
+        str | None, Option(metavar="FILE", help="a downloaded animal-mnist 0.4 wheel, instead of pip's download")
     ] = None,
 ) -> None:
-    """Build animals9 and animals2, the silhouettes of README's results, from a package that pip fetches."""
+    """Build animals9 and animals2, the silhouettes of the README's results, from a package that pip downloads."""
     from mslab.data.animals import build_animals
 
     build_animals(Path(out), Path(wheel) if wheel else None)
@@ -39,12 +39,12 @@ def animals(
 @job(data_app, "split")
 def split(
     root: Annotated[str, Argument(metavar="ROOT", help="a folder of class folders")],
-    val: Annotated[float, Option(metavar="SHARE", help="of each class, for validation")] = 0.2,
-    test: Annotated[float, Option(metavar="SHARE", help="of each class, for the test")] = 0.0,
-    seed: Annotated[int, Option(help="another seed splits otherwise")] = 1,
-    out: Annotated[str | None, Option(metavar="FOLDER", help="ROOT-split where not given")] = None,
+    val: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for validation")] = 0.2,
+    test: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for testing")] = 0.0,
+    seed: Annotated[int, Option(help="each seed gives a different split")] = 1,
+    out: Annotated[str | None, Option(metavar="FOLDER", help="target folder (default: ROOT-split)")] = None,
 ) -> None:
-    """Copy a folder of classes to train, val and test; images that look alike stay together."""
+    """Copy a folder of classes into train, val and test. Images that look alike go into the same split."""
     from mslab.data.splitting import split_dataset
 
     report = checked(root)
@@ -52,16 +52,16 @@ def split(
     with Meter(1) as meter:
         counts = split_dataset(report, target, val, test, seed, meter.counted("copying"))
     for part, classes in counts.items():
-        each = ", ".join(f"{name} {count}" for name, count in classes.items())
-        log.info(f"{target / part}: {sum(classes.values())} images, {each}")
+        class_counts = ", ".join(f"{name} {count}" for name, count in classes.items())
+        log.info(f"{target / part}: {sum(classes.values())} images, {class_counts}")
 
 
 @job(data_app, "import")
 def import_data(
-    archive: Annotated[str, Argument(metavar="ARCHIVE", help="a zip or tar of folders of images")],
-    out: Annotated[str | None, Option(metavar="FOLDER", help="datasets/NAME where not given")] = None,
+    archive: Annotated[str, Argument(metavar="ARCHIVE", help="a zip or tar file with folders of images")],
+    out: Annotated[str | None, Option(metavar="FOLDER", help="target folder (default: datasets/NAME)")] = None,
 ) -> int:
-    """Unpack an archive safely, from the level on where the classes are, and check what came out."""
+    """Unpack an archive safely, starting at the folder that contains the classes, and check the result."""
     from mslab.data.unpacking import import_archive
 
     target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
@@ -75,12 +75,12 @@ def import_data(
 @job(data_app, "pack")
 def pack(
     root: Root,
-    out: Annotated[str, Option(metavar="FOLDER", help="where the packed data set goes")],
+    out: Annotated[str, Option(metavar="FOLDER", help="target folder for the packed data set")],
     shards: Annotated[
-        int | None, Option(metavar="N", help="files a split; one for each GiB where not given", min=1)
+        int | None, Option(metavar="N", help="number of files per split (default: one per GiB)", min=1)
     ] = None,
 ) -> None:
-    """Check a data set and write it as a few large files (MindRecord), to train on where small files are slow."""
+    """Check a data set and write it as a few large files (MindRecord), for storage on which small files are slow."""
     report = checked(root)
     report.raise_errors()
     log.info(report.brief())
@@ -97,33 +97,33 @@ def pack(
 @job(app, "check")
 def check(
     root: Root,
-    classes: Annotated[int | None, Option(metavar="N", help="how many classes there must be")] = None,
+    classes: Annotated[int | None, Option(metavar="N", help="required number of classes")] = None,
     size: Annotated[
-        int | None, Option(metavar="PIXELS", help="image_size of training; smaller images are named")
+        int | None, Option(metavar="PIXELS", help="image_size of training; smaller images are reported")
     ] = None,
     json_file: Json = None,
-    html: Annotated[str | None, Option(metavar="FILE", help="write a page with thumbnails, for people")] = None,
-    fix: Annotated[bool, Option("--fix", help="move what is wrong to ROOT.quarantine/; nothing is deleted")] = False,
+    html: Annotated[str | None, Option(metavar="FILE", help="also write an HTML page with thumbnails")] = None,
+    fix: Annotated[bool, Option("--fix", help="move faulty files to ROOT.quarantine/; nothing is deleted")] = False,
     convert: Annotated[
-        bool, Option("--convert", help="like --fix, and put an upright RGB copy in place of what can be read")
+        bool, Option("--convert", help="like --fix, and replace each readable file by an upright RGB copy")
     ] = False,
-    dry_run: Annotated[bool, Option("--dry-run", help="only say what --fix or --convert would do")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="only print what --fix or --convert would do")] = False,
     undo: Annotated[bool, Option("--undo", help="move everything back from ROOT.quarantine/")] = False,
-    no_cache: Annotated[bool, Option("--no-cache", help="load unchanged files again, too")] = False,
+    no_cache: Annotated[bool, Option("--no-cache", help="decode unchanged files again too")] = False,
 ) -> int:
-    """Look for what would go wrong in training: stray folders, broken images, classes that differ, leaks."""
+    """Find problems that would spoil training: stray folders, broken images, mismatched classes, leaks."""
     if undo and (fix or convert or dry_run):
-        raise BadParameter("--undo stands alone: it takes back what an earlier --fix or --convert did")
+        raise BadParameter("--undo cannot be combined with --fix, --convert or --dry-run: it reverses an earlier call")
     from mslab.check import page, quarantine
     from mslab.checkpoint import write_text
 
-    def look() -> Any:
+    def run_check() -> Any:
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True)
 
     for line in quarantine.undo(Path(root)) if undo else []:
         log.info(line)
     try:
-        report = look()
+        report = run_check()
     except KeyboardInterrupt as stop:
         print_text(getattr(stop, "report", ""))
         raise
@@ -139,9 +139,9 @@ def check(
             moved = True
         if moved:
             log.info("mslab check %s --undo moves everything back", root)
-            report = look()
+            report = run_check()
     emit(report.to_dict(), json_file, lambda: report)
     if html:
         write_text(Path(html), page.page(report))
-        log.info("%s: the findings with thumbnails", html)
+        log.info("%s: findings with thumbnails", html)
     return 0 if report.ok else 1

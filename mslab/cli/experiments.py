@@ -1,4 +1,4 @@
-"""Many runs, or trials that keep no weights: the demo, sweeps, repetitions, the learning rate, the batch size."""
+"""Commands that train several times: demo, lr-find, tune-batch, sweep, repeat and reproduce-all."""
 
 import functools
 from pathlib import Path
@@ -12,7 +12,7 @@ from mslab.cli.options import app, checked, checked_config, checked_data, emit, 
 
 @job(app, "demo")
 def demo(overrides: options.Overrides = None, json_file: options.Json = None) -> None:
-    """Draw the demo data, check it, train nine classes, transfer to two, and say what transfer bought."""
+    """Draw the demo data, check it, train nine classes, transfer to two classes and report the gain from transfer."""
     from mslab.experiments import demo
 
     result = demo.run_demo(overrides=overrides or [])
@@ -24,13 +24,17 @@ def lr_find(
     config: options.Config,
     overrides: options.Overrides = None,
     backbone: options.Backbone = None,
-    steps: Annotated[int, Option(help="of the trial", min=10)] = 100,
+    steps: Annotated[int, Option(help="number of training steps", min=10)] = 100,
     lowest: Annotated[float, Option(help="learning rate of the first step", min=1e-12)] = 1e-6,
-    highest: Annotated[float, Option(help="of the last, if the loss has not exploded before", max=1000)] = 10.0,
-    out: Annotated[str | None, Option(metavar="FILE.png", help="CONFIG-lr-find.png")] = None,
+    highest: Annotated[
+        float, Option(help="learning rate of the last step, unless the loss diverges earlier", max=1000)
+    ] = 10.0,
+    out: Annotated[
+        str | None, Option(metavar="FILE.png", help="picture of the curve (default: CONFIG-lr-find.png)")
+    ] = None,
     json_file: options.Json = None,
 ) -> None:
-    """Suggest lr_max: a short trial in which the learning rate grows until the loss explodes. Keeps no weights."""
+    """Suggest lr_max from a short trial that raises the learning rate until the loss diverges. Saves no weights."""
     if not lowest < highest:
         raise BadParameter("--lowest must be below --highest")
     target = picture(config, "lr-find", out)
@@ -45,10 +49,10 @@ def lr_find(
 def tune_batch(
     config: options.Config,
     overrides: options.Overrides = None,
-    most: Annotated[int, Option(help="the largest batch to try", min=2, max=65536)] = 1024,
+    most: Annotated[int, Option(help="largest batch size to try", min=2, max=65536)] = 1024,
     json_file: options.Json = None,
 ) -> None:
-    """Find the largest batch_size that fits into memory, by real training steps, and from which on none is faster."""
+    """Find the largest batch_size that fits into memory, and the size above which training gets no faster."""
     from mslab.config import load_settings
     from mslab.experiments import batch_tuner
 
@@ -115,7 +119,7 @@ def repeat(
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
 ) -> None:
-    """Train with several seeds: mean, standard deviation and 95 % interval of every figure."""
+    """Train with several seeds and report mean, standard deviation and 95 % interval of every figure."""
     settings, report = checked_config(config, overrides, skip_check)
     images = None
     if test is not None:
@@ -129,19 +133,21 @@ def repeat(
 
 @job(app, "reproduce-all")
 def reproduce_all(
-    names: Annotated[list[str] | None, Argument(metavar="[RECIPE]...", help="all small ones if none")] = None,
-    fastest: Annotated[bool, Option("--fastest", help="only the fastest one")] = False,
+    names: Annotated[
+        list[str] | None, Argument(metavar="[RECIPE]...", help="recipes to run (default: all small ones)")
+    ] = None,
+    fastest: Annotated[bool, Option("--fastest", help="run the fastest recipe only")] = False,
     record: Annotated[
-        bool, Option("--record", help="train them and keep what they leave as what was measured")
+        bool, Option("--record", help="train the recipes and save the results in configs/measured/")
     ] = False,
     tolerance: options.Tolerance = 0.05,
     json_file: options.Json = None,
 ) -> int:
-    """Run the small recipes of configs/ again and compare with what was measured; exit 1 where one does not hold."""
+    """Repeat the small recipes of configs/ and compare with the recorded figures; exit 1 if one differs."""
     if names and fastest:
-        raise BadParameter("--fastest is one recipe; name recipes, or ask for the fastest")
+        raise BadParameter("--fastest selects one recipe: give recipe names or --fastest, not both")
     if record and (fastest or json_file):
-        raise BadParameter("--record trains and keeps; --fastest and --json are of a comparison")
+        raise BadParameter("--record trains and saves without comparing: leave out --fastest and --json")
     from mslab.reproduce import recipes
 
     if record:

@@ -1,4 +1,4 @@
-"""What the commands share: the app, exit codes, options that stand more than once, and how a result is printed."""
+"""Shared by all commands: the app, exit codes, common options, and how a result is printed."""
 
 import functools
 import json
@@ -25,67 +25,73 @@ PLAIN["rich_markup_mode"] = None
 app = Typer(help="mslab: a transfer-learning lab kit on MindSpore.", **PLAIN)
 
 # arguments
-Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file of settings; configs/ has some")]
-MaybeConfig = Annotated[str | None, Argument(metavar="CONFIG", help="a YAML file of settings")]
-Overrides = Annotated[list[str] | None, Argument(metavar="[KEY=VALUE]...", help="settings on top of CONFIG's")]
+Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file with settings, such as those in configs/")]
+MaybeConfig = Annotated[str | None, Argument(metavar="CONFIG", help="a YAML file with settings")]
+Overrides = Annotated[
+    list[str] | None, Argument(metavar="[KEY=VALUE]...", help="settings that replace those of the config")
+]
 Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a .ckpt file")]
-AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run, or a .ckpt, .mindir or .onnx file")]
-Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or of train, val, test")]
+AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, or a .ckpt, .mindir or .onnx file")]
+Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")]
 
 # data and weights
-DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="where the data sets go")]
+DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets")]
 SkipCheck = Annotated[
     bool,
-    Option("--skip-check", help="do not compare images (duplicates, leaks, …); folders and files are checked always"),
+    Option("--skip-check", help="do not compare images (duplicates, leaks, …); folders and files are still checked"),
 ]
 Test = Annotated[
-    str | None, Option(metavar="ROOT", help="test images, measured when training is over; nothing is chosen by them")
+    str | None, Option(metavar="ROOT", help="test images, measured after training and never used to choose a network")
 ]
-Parent = Annotated[str, Option("--backbone", metavar="FILE|RUN", help=".ckpt, .safetensors, .pth or .onnx, or a run")]
-Backbone = Annotated[str | None, Option(metavar="FILE|RUN", help="for a transfer: the backbone to begin from")]
+Parent = Annotated[
+    str, Option("--backbone", metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a run folder")
+]
+Backbone = Annotated[str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer)")]
 
-# how a run is made
-Seeds = Annotated[int, Option(help="runs, with the config's seed and those after it", min=1)]
+# training
+Seeds = Annotated[int, Option(help="number of runs: the config's seed and the seeds that follow it", min=1)]
 Device = Annotated[str, Option(help="auto, cpu, gpu or ascend")]
-Workers = Annotated[int | None, Option(metavar="N", help="train with N processes, one a device", min=1)]
-Nodes = Annotated[int, Option(metavar="N", help="machines that share the workers evenly", min=1)]
-NodeRank = Annotated[int, Option(metavar="I", help="which of them this is, from 0", min=0)]
-Master = Annotated[str, Option(metavar="HOST[:PORT]", help="the machine with --node-rank 0")]
-DryRun = Annotated[bool, Option("--dry-run", help="print what would be called and launched; no device is needed")]
+Workers = Annotated[int | None, Option(metavar="N", help="train with N processes, one per device", min=1)]
+Nodes = Annotated[int, Option(metavar="N", help="number of machines; each runs the same number of workers", min=1)]
+NodeRank = Annotated[int, Option(metavar="I", help="number of this machine, from 0", min=0)]
+Master = Annotated[str, Option(metavar="HOST[:PORT]", help="address of the machine with --node-rank 0")]
+DryRun = Annotated[bool, Option("--dry-run", help="print the setup calls and the launch command; needs no device")]
 
-# what comes of it
+# output
 Json = Annotated[str | None, Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output")]
-NoReport = Annotated[bool, Option("--no-report", help="leave out report.html, which takes some seconds")]
-Tolerance = Annotated[float, Option(help="of accuracies; of losses five times as much, relative", min=0, max=1)]
+NoReport = Annotated[bool, Option("--no-report", help="do not write report.html, which takes some seconds")]
+Tolerance = Annotated[
+    float, Option(help="allowed difference of accuracies; losses may differ by 5 times this fraction", min=0, max=1)
+]
 
 
 @app.callback(invoke_without_command=True)
-def options(version: Annotated[bool, Option("--version", help="print the version and leave")] = False) -> None:
+def options(version: Annotated[bool, Option("--version", help="print the version and exit")] = False) -> None:
     if version:
         print(f"mslab {__version__}")
         raise Exit
 
 
 def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callable[..., None]]:
-    """Register a command. Exit codes: 0 done, 1 not done (one message), 2 wrong command line, 130 after Ctrl-C."""
+    """Register a command. Exit codes: 0 done, 1 failed (one message), 2 wrong command line, 130 after Ctrl-C."""
 
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
-            with console.capture_stderr() as noise, signals.on_stop(signals.stop_at_once):
+            with console.capture_stderr() as captured, signals.on_stop(signals.stop_at_once):
                 try:
                     code = function(*arguments, **options) or 0
                 except KeyboardInterrupt:
                     log.info("stopped by Ctrl-C; mslab train --resume RUN continues a training run")
                     code = 130
-                except BadParameter:  # a wrong command line: typer says so and exits with 2
+                except BadParameter:  # a wrong command line: typer prints it and exits with 2
                     raise
                 except Exception as error:
-                    known = explain(error, str(noise.file))
-                    if known is None:
-                        print(traceback.format_exc(), file=noise.screen)
+                    problem = explain(error, str(captured.file))
+                    if problem is None:
+                        print(traceback.format_exc(), file=captured.screen)
                     else:
-                        print(console.escape_control(f"{type(known).__name__}: {known}"), file=noise.screen)
+                        print(console.escape_control(f"{type(problem).__name__}: {problem}"), file=captured.screen)
                     code = 1
             raise Exit(code)
 
@@ -95,15 +101,15 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
 
 
 def emit(result: Any, json_file: str | None, table: Callable[[], object]) -> None:
-    """Write the result as --json says, and print its table unless the JSON went to standard output."""
+    """Write the result to the --json target, and print its table unless the JSON went to standard output."""
     write_json(result, json_file)
-    text = table()  # after the JSON, and in any case: a table may leave a picture, too
+    text = table()  # after the JSON, and always: table() may also write a picture
     if json_file != "-":
         print_text(text)
 
 
 def write_json(result: Any, json_file: str | None) -> None:
-    """`--json`: to a file, or as the only thing on standard output."""
+    """Write the result to the --json file, or for "-" to standard output, where nothing else is printed then."""
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     if json_file == "-":
         sys.stdout.write(text)
@@ -114,12 +120,12 @@ def write_json(result: Any, json_file: str | None) -> None:
 
 
 def print_text(text: object) -> None:
-    """Print a result. Names of files and classes in it do not steer the terminal."""
+    """Print a result with control characters escaped, so that names of files and classes cannot steer the terminal."""
     print(console.escape_control(str(text)))
 
 
 def checked(train: str, val: str | None = None, **options: Any) -> "DatasetReport":
-    """The data's report, looked at with a progress bar, before MindSpore is imported. Options: check_dataset's."""
+    """Check the data with a progress bar, before MindSpore is imported. Takes the options of check_dataset."""
     from mslab.check import check_dataset
 
     with console.Meter(1) as meter:
@@ -127,7 +133,7 @@ def checked(train: str, val: str | None = None, **options: Any) -> "DatasetRepor
 
 
 def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -> "tuple[Settings, DatasetReport]":
-    """(settings, report of the data they name)."""
+    """Load the settings and check their data. Returns (settings, report)."""
     from mslab.config import load_settings
 
     settings = load_settings(config, overrides or [])
@@ -135,7 +141,7 @@ def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -
 
 
 def checked_data(config: str, settings: "Settings", skip_check: bool) -> "DatasetReport":
-    """The report of the data that the settings name."""
+    """Check the data that the settings name. Returns the report."""
     from mslab.check import training_data
 
     devices.refuse(settings.device, devices.missing_driver(settings.device))  # before the data, which may take minutes
@@ -147,21 +153,25 @@ def checked_data(config: str, settings: "Settings", skip_check: bool) -> "Datase
 
 
 def report_run(run: str | Path | None, no_report: bool) -> None:
-    """Write a trained run's report. What goes wrong there is said, and the run stays done."""
+    """Write a trained run's report. An error in it is only printed: the run itself is finished."""
     if not run or no_report:
         return
     from mslab.report.writing import write_report
 
     try:
-        log.info("%s: what it learned and where it fails; open it in a browser", write_report([run]))
+        log.info("%s: what the network learned and where it fails; open it in a browser", write_report([run]))
     except Exception as error:
-        known = explain(error)
-        log.info("note: no report: %s mslab report %s tries again", known.what if known else f"{error!r};", run)
+        problem = explain(error)
+        log.info(
+            "note: no report was written: %s Try again: mslab report %s",
+            problem.what if problem else f"{error!r}.",
+            run,
+        )
 
 
-def picture(config: str | None, what: str, out: str | None) -> Path:
-    """Where a picture goes. Raises BadParameter where its name says another format."""
-    path = Path(out or f"{Path(str(config)).stem}-{what}.png")
+def picture(config: str | None, subject: str, out: str | None) -> Path:
+    """The path of a picture: `out`, or CONFIG-subject.png. Raises BadParameter unless it ends in .png."""
+    path = Path(out or f"{Path(str(config)).stem}-{subject}.png")
     if path.suffix != ".png":
-        raise BadParameter(f"--out {path}: pictures are written as .png")
+        raise BadParameter(f"--out {path}: pictures are written as .png files")
     return path

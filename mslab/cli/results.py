@@ -1,4 +1,4 @@
-"""What a run is good for: watch, measure, report, predict, serve, export it; verify, archive and reproduce it."""
+"""Commands for a finished or running run: watch, eval, report, predict, serve, export, verify, archive, reproduce."""
 
 import sys
 from pathlib import Path
@@ -13,10 +13,10 @@ from mslab.runtime import console, devices
 
 @job(app, "watch")
 def watch(
-    run: Annotated[str, Argument(metavar="RUN", help="a run folder, of a run that trains or has ended")],
-    once: Annotated[bool, Option("--once", help="draw it as it is now, and leave")] = False,
+    run: Annotated[str, Argument(metavar="RUN", help="the folder of a running or finished run")],
+    once: Annotated[bool, Option("--once", help="draw the current state once and exit")] = False,
 ) -> int:
-    """Draw the curves of a run in the terminal while it trains; ends with it, Ctrl-C does not stop the run."""
+    """Draw the curves of a run in the terminal until it ends. Ctrl-C ends the display, not the run."""
     from mslab.report import watching
 
     return watching.watch(run, once)
@@ -25,13 +25,13 @@ def watch(
 @job(app, "eval")
 def evaluate(
     source: options.Source,
-    data: Annotated[str, Option(metavar="ROOT", help="class folders; of a parent, its test or val")],
+    data: Annotated[str, Option(metavar="ROOT", help="class folders, or a folder with test or val inside")],
     json_file: options.Json = None,
     device: options.Device = "auto",
-    tta: Annotated[bool, Option("--tta", help="the mean of each image's and its mirror image's prediction")] = False,
+    tta: Annotated[bool, Option("--tta", help="average the predictions for each image and its mirror image")] = False,
     skip_check: options.SkipCheck = False,
 ) -> None:
-    """Measure a trained network on a folder of images."""
+    """Measure a trained network on a folder of images: accuracy, figures per class, confusion matrix."""
     devices.refuse(device, devices.missing_driver(device))
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
@@ -48,7 +48,7 @@ def verify(
     run: Annotated[str, Argument(metavar="RUN", help="a run folder")],
     json_file: options.Json = None,
 ) -> int:
-    """Compare each file of a run, and the checkpoint it began from, with the sha256 that its manifest noted."""
+    """Compare each file of a run, and the checkpoint it started from, with the sha256 in its manifest."""
     from mslab.runs import manifest
 
     rows = manifest.verify(Path(run))
@@ -57,8 +57,8 @@ def verify(
     def table() -> str:
         width = max(len(row["file"]) for row in rows)
         lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
-        lines = [console.escape_control(line, kept="") for line in lines]  # a file's name stays on its line
-        verdict = f"all {len(rows)} files are as the run left them" if ok else "not as the run left it"
+        lines = [console.escape_control(line, kept="") for line in lines]  # no line breaks in a name
+        verdict = f"all {len(rows)} files are as the run left them" if ok else "not all files are as the run left them"
         return "\n".join([*lines, f"{run}: {verdict}"])
 
     emit({"schema": 1, "run": run, "ok": ok, "files": rows}, json_file, table)
@@ -70,70 +70,74 @@ def reproduce(
     run: Annotated[str | None, Argument(metavar="RUN", help="a finished run folder")] = None,
     overrides: options.Overrides = None,
     archive: Annotated[
-        str | None, Option("--from", metavar="ARCHIVE", help="unpack what mslab archive wrote, in RUN's place")
+        str | None, Option("--from", metavar="ARCHIVE", help="unpack this zip of mslab archive and use it as RUN")
     ] = None,
-    backbone: Annotated[str | None, Option(metavar="FILE|RUN", help="where the parent checkpoint lies now")] = None,
-    other: Annotated[
-        str | None, Option("--with", metavar="OTHER_RUN", help="compare with this run; trains nothing")
+    backbone: Annotated[str | None, Option(metavar="FILE|RUN", help="the parent checkpoint, if it has moved")] = None,
+    other_run: Annotated[
+        str | None, Option("--with", metavar="OTHER_RUN", help="compare with this run instead of training")
     ] = None,
     tolerance: options.Tolerance = 0.02,
     install: Annotated[
-        bool, Option("--install", help="in a virtual environment of the recorded packages, removed afterwards")
+        bool, Option("--install", help="train in a temporary virtual environment with the recorded packages")
     ] = False,
-    dry_run: Annotated[bool, Option("--dry-run", help="only say what differs now; exit 1 where that stops")] = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="only report what differs now; exit 1 if that prevents a repetition")
+    ] = False,
     json_file: options.Json = None,
     no_report: options.NoReport = False,
 ) -> int:
-    """Run a run again from what it recorded, and say whether its figures hold; exit 1 where they do not."""
-    given = list(overrides or [])
-    if archive and run and "=" in run:  # without RUN, the first setting is in its place
-        given, run = [run, *given], None
+    """Repeat a run from its records and compare the figures; exit 1 if they differ."""
+    settings = list(overrides or [])
+    if archive and run and "=" in run:  # without RUN, the first setting is parsed as RUN
+        settings, run = [run, *settings], None
     if (run is None) == (archive is None):
         raise BadParameter("name a RUN, or --from ARCHIVE")
-    if install and other is not None:
-        raise BadParameter("--with trains nothing: there is nothing to --install for")
+    if install and other_run is not None:
+        raise BadParameter("--with trains nothing: leave out --install")
     from mslab.reproduce import installing, opening, reproducing
 
     if archive is not None:
         with console.Meter(1) as meter:
             run = str(opening.unpack(archive, meter.counted("unpacking")))
         log.info("%s: unpacked to %s", archive, run)
-    wish = reproducing.Wish(given, backbone, other, tolerance, dry_run)
+    request = reproducing.ReproduceOptions(settings, backbone, other_run, tolerance, dry_run)
     if install:
-        return installing.run_in_own(str(run), wish, json_file, no_report)
-    result = reproducing.reproduce(str(run), wish, log.info if json_file == "-" else print_text)
+        return installing.run_in_environment(str(run), request, json_file, no_report)
+    result = reproducing.reproduce(str(run), request, log.info if json_file == "-" else print_text)
     write_json(result.to_dict(), json_file)
     if result.error:
         raise result.error
     report_run(result.again if result.trained else None, no_report)
-    return 0 if result.held else 1
+    return 0 if result.ok else 1
 
 
 @job(app, "archive")
 def archive(
     run: Annotated[str, Argument(metavar="RUN", help="a finished run folder")],
-    data: Annotated[bool, Option("--data", help="with the images it was trained and measured on")] = False,
-    no_weights: Annotated[bool, Option("--no-weights", help="without best.ckpt and best_backbone.ckpt")] = False,
-    out: Annotated[str | None, Option(metavar="FILE.zip", help="RUN.zip where not given")] = None,
+    data: Annotated[bool, Option("--data", help="include the training and validation images")] = False,
+    no_weights: Annotated[bool, Option("--no-weights", help="leave out best.ckpt and best_backbone.ckpt")] = False,
+    out: Annotated[str | None, Option(metavar="FILE.zip", help="target file (default: RUN.zip)")] = None,
 ) -> None:
-    """Pack a run with all that repeating it elsewhere needs: mslab reproduce --from FILE.zip."""
+    """Pack everything that is needed to repeat a run elsewhere with mslab reproduce --from FILE.zip."""
     from mslab.reproduce import archiving
 
     with console.Meter(1) as meter:
         packed = archiving.archive(run, out, data, not no_weights, meter.counted("packing"))
-    log.info("%s; mslab reproduce --from %s repeats it", packed, packed.file)
+    log.info("%s; to repeat the run: mslab reproduce --from %s", packed, packed.file)
 
 
 @job(app, "report")
 def report(
-    runs: Annotated[list[str], Argument(metavar="RUN...", help="one run with its images, or several compared")],
-    out: Annotated[str | None, Option(metavar="FILE.html", help="RUN/report.html; of several, report.html")] = None,
+    runs: Annotated[list[str], Argument(metavar="RUN...", help="one run to report in detail, or several to compare")],
+    out: Annotated[
+        str | None, Option(metavar="FILE.html", help="target file (default: RUN/report.html; of several: report.html)")
+    ] = None,
     lang: Annotated[str, Option(help="en or zh")] = "en",
     device: options.Device = "auto",
 ) -> None:
-    """Write what runs learned and where they fail as one HTML file: curves, mistakes, heat maps, figures."""
+    """Write one HTML file that shows what a network learned and where it fails: curves, mistakes and heat maps."""
     if lang not in ("en", "zh"):
-        raise BadParameter(f"--lang {lang}: the report speaks en and zh")
+        raise BadParameter(f"--lang {lang}: reports are written in en or zh")
     devices.refuse(device, devices.missing_driver(device))
     from mslab.report.writing import write_report
 
@@ -144,17 +148,20 @@ def report(
 def predict(
     source: options.AnySource,
     images: Annotated[
-        list[str], Argument(metavar="IMAGE|FOLDER|PATTERN|-...", help="- is standard input, a file a line")
+        list[str],
+        Argument(
+            metavar="IMAGE|FOLDER|PATTERN|-...", help="images; - reads file names from standard input, one a line"
+        ),
     ],
     json_file: options.Json = None,
-    jsonl: Annotated[str | None, Option(metavar="FILE|-", help="one JSON object an image and line")] = None,
-    csv: Annotated[str | None, Option(metavar="FILE|-", help="a row an image, a column a class")] = None,
+    jsonl: Annotated[str | None, Option(metavar="FILE|-", help="write one JSON object per line and image")] = None,
+    csv: Annotated[str | None, Option(metavar="FILE|-", help="write one row per image, one column per class")] = None,
     device: options.Device = "auto",
     batch_size: Annotated[
-        int | None, Option(metavar="N", help="images a step; by the image size where not given", min=1, max=4096)
+        int | None, Option(metavar="N", help="images per step (default: depends on the image size)", min=1, max=4096)
     ] = None,
 ) -> int:
-    """Say what images show, with the probability of every class; exit 1 where some could not be read."""
+    """Predict the class of images, with the probability of every class; exit 1 if an image cannot be read."""
     targets = {"json": json_file, "jsonl": jsonl, "csv": csv}
     if list(targets.values()).count("-") > 1:
         raise BadParameter("only one of --json, --jsonl and --csv can go to standard output")
@@ -173,17 +180,19 @@ def predict(
 @job(app, "serve")
 def serve(
     source: options.AnySource,
-    host: Annotated[str, Option(metavar="ADDRESS", help="another one lets other machines ask")] = "127.0.0.1",
-    port: Annotated[int, Option(help="0 takes any free one", min=0, max=65535)] = 8000,
+    host: Annotated[
+        str, Option(metavar="ADDRESS", help="address to listen on; 0.0.0.0 also accepts other machines")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(help="port to listen on; 0 takes any free one", min=0, max=65535)] = 8000,
     device: options.Device = "auto",
 ) -> int:
-    """Answer images with classes and heat maps: a page to drop them on, and POST /predict for scripts."""
+    """Serve a network: a web page that classifies dropped images with heat maps, and POST /predict for scripts."""
     devices.refuse(device, devices.missing_driver(device))
     from mslab.inference.serve import server
 
     try:
         server.run(source, host, port, device)
-    except KeyboardInterrupt:  # how it is meant to end
+    except KeyboardInterrupt:  # the normal way to stop a server
         log.info("stopped")
     return 130
 
@@ -191,14 +200,16 @@ def serve(
 @job(app, "export")
 def export(
     source: options.Source,
-    kind: Annotated[str, Option("--format", metavar="mindir|onnx", help="MindSpore's graphs, or everybody's")],
-    out: Annotated[str | None, Option(metavar="FILE", help="beside the checkpoint where not given")] = None,
-    data: Annotated[str | None, Option(metavar="ROOT", help="images to compare on; the run's val_data")] = None,
+    kind: Annotated[str, Option("--format", metavar="mindir|onnx", help="MindSpore's graph format, or ONNX")],
+    out: Annotated[str | None, Option(metavar="FILE", help="target file (default: beside the checkpoint)")] = None,
+    data: Annotated[
+        str | None, Option(metavar="ROOT", help="images for the comparison (default: the run's val_data)")
+    ] = None,
     json_file: options.Json = None,
 ) -> None:
-    """Write a network as a graph that runs without mslab, and compare its answers with the checkpoint's."""
+    """Write a network as a graph that runs without mslab, and compare its outputs with the checkpoint's."""
     if kind not in ("mindir", "onnx"):
-        raise BadParameter(f"--format {kind}: graphs are written as mindir or onnx")
+        raise BadParameter(f"--format {kind}: expected mindir or onnx")
     from mslab.inference import export
 
     result = export.export_run(source, kind, out, data)
@@ -207,23 +218,23 @@ def export(
 
 @job(app, "suspects")
 def suspects(
-    source: Annotated[str, Argument(metavar="RUN|CKPT", help="whose features tell the classes apart")],
-    data: Annotated[str, Option(metavar="ROOT", help="class folders, or train, val and test of them")],
+    source: Annotated[str, Argument(metavar="RUN|CKPT", help="the network whose features are compared")],
+    data: Annotated[str, Option(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")],
     out: Annotated[
-        str | None, Option(metavar="FOLDER", help="for suspects.csv and suspects.html; the run's own")
+        str | None, Option(metavar="FOLDER", help="target folder of suspects.csv and suspects.html (default: RUN)")
     ] = None,
-    folds: Annotated[int, Option(help="of a split; each is judged by what the others show", min=2)] = 5,
+    folds: Annotated[int, Option(help="folds per split; each is judged by a model fitted on the others", min=2)] = 5,
     json_file: options.Json = None,
     device: options.Device = "auto",
     skip_check: options.SkipCheck = False,
 ) -> None:
-    """List images whose label is probably wrong, for a person to look at; changes nothing."""
+    """List images whose label is probably wrong, for a person to review. Changes no file of the data set."""
     devices.refuse(device, devices.missing_driver(device))
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
     from mslab.report import suspects
 
-    found = suspects.find(source, data, report, folds, device)
-    for path in suspects.write(found, Path(out or (source if Path(source).is_dir() else "."))):
+    result = suspects.find(source, data, report, folds, device)
+    for path in suspects.write(result, Path(out or (source if Path(source).is_dir() else "."))):
         log.info("%s", path)
-    emit(found.to_dict(), json_file, lambda: str(found))
+    emit(result.to_dict(), json_file, lambda: str(result))

@@ -1,4 +1,4 @@
-"""Training: from scratch, on from saved weights, alone or with several workers; and what can be known before it."""
+"""Commands that train a network, from scratch or from saved weights, and those used before: doctor, show, convert."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @job(app, "doctor")
 def doctor(json_file: options.Json = None) -> int:
-    """Look whether training works on this machine, and how fast; exit 1 where it would fail or crawl."""
+    """Check whether training works on this machine, and how fast; exit 1 if it would fail or be very slow."""
     from mslab.doctor.diagnosis import diagnose
 
     diagnosis = diagnose(log.info)
@@ -26,23 +26,25 @@ def doctor(json_file: options.Json = None) -> int:
 
 @job(app, "show")
 def show(
-    config: Annotated[str | None, Argument(metavar="[CONFIG]", help="a YAML file; without it, ResNet-50")] = None,
+    config: Annotated[
+        str | None, Argument(metavar="[CONFIG]", help="a YAML file with settings (default: ResNet-50)")
+    ] = None,
     overrides: options.Overrides = None,
-    schedule: Annotated[bool, Option("--schedule", help="the learning rate over the epochs, as a picture")] = False,
+    schedule: Annotated[bool, Option("--schedule", help="draw the learning rate over the epochs instead")] = False,
     augment: Annotated[
-        bool, Option("--augment", help="training images as the network sees them, with labels, as a picture")
+        bool, Option("--augment", help="draw training images as the network sees them, with labels, instead")
     ] = False,
     out: Annotated[
-        str | None, Option(metavar="FILE.png", help="where the picture goes; CONFIG-schedule.png, …")
+        str | None, Option(metavar="FILE.png", help="target file of the picture (default: CONFIG-schedule.png, …)")
     ] = None,
 ) -> None:
-    """Print the network stage by stage: output shape, parameters, what is frozen, from a real forward pass."""
+    """Print the network stage by stage, from a real forward pass: output shapes, parameters, frozen parts."""
     if schedule and augment:
-        raise BadParameter("--schedule and --augment are two pictures; ask for one")
+        raise BadParameter("--schedule and --augment draw one picture each: give one of them")
     if (schedule or augment) and config is None:
-        raise BadParameter("--schedule and --augment are of a CONFIG")
+        raise BadParameter("--schedule and --augment need a CONFIG")
     if out is not None and not (schedule or augment):
-        raise BadParameter("--out belongs to --schedule or --augment")
+        raise BadParameter("--out needs --schedule or --augment")
     from mslab.config import load_settings
 
     if schedule:
@@ -67,7 +69,9 @@ def train(
     resume: Annotated[str | None, Option(metavar="RUN", help="continue this run in its folder")] = None,
     source: Annotated[
         str | None,
-        Option("--from", metavar="RUN|FILE", help="incremental: begin from this network, classes kept by name"),
+        Option(
+            "--from", metavar="RUN|FILE", help="incremental training: start from this network, match classes by name"
+        ),
     ] = None,
     skip_check: options.SkipCheck = False,
     workers: options.Workers = None,
@@ -77,16 +81,16 @@ def train(
     dry_run: options.DryRun = False,
     no_report: options.NoReport = False,
 ) -> None:
-    """Train from scratch, or on from a network; leaves a run folder under runs/."""
+    """Train from scratch, or continue from a trained network. Writes a run folder under runs/."""
     if (config is None) == (resume is None) or (resume and source):
         raise ConfigError(
-            "mslab train takes a CONFIG (--from RUN with it, if it is to go on from there) or --resume RUN.",
+            "mslab train takes either a CONFIG, with --from RUN to start from a trained network, or --resume RUN.",
             expected="mslab train configs/mushrooms9.yaml, or mslab train --resume runs/…",
-            fix="a resumed run goes on with its own config" if config else "name one",
+            fix="leave CONFIG out: a resumed run uses its own config" if config else "give one of the two",
         )
     cluster = cluster_of(workers, nodes, node_rank, master)
     if dry_run and resume:
-        raise BadParameter("--dry-run is of a CONFIG, such as the run's config.yaml")
+        raise BadParameter("--dry-run takes a CONFIG, such as the run's config.yaml, not --resume")
     if dry_run:
         print_launch(str(config), overrides, cluster)
         return
@@ -111,15 +115,18 @@ def transfer(
     backbone: options.Parent,
     overrides: options.Overrides = None,
     only: Annotated[
-        str | None, Option(metavar="REGEX", help="load only the parameters whose names it finds, the rest fresh")
+        str | None,
+        Option(metavar="REGEX", help="load the parameters whose names match; initialize the others at random"),
     ] = None,
     compare: Annotated[
-        str | None, Option(metavar="WAYS", help="train each of scratch,frozen,finetune, and draw what they give")
+        str | None,
+        Option(metavar="METHODS", help="train with scratch,frozen,finetune or some of them and draw the results"),
     ] = None,
     fractions: Annotated[
-        str | None, Option(metavar="SHARES", help="with --compare: of the training images, such as 0.1,0.3,1.0")
+        str | None,
+        Option(metavar="FRACTIONS", help="with --compare: fractions of the training images, such as 0.1,0.3,1.0"),
     ] = None,
-    seeds: Annotated[int | None, Option(help="with --compare: seeds of each; 3 where not given", min=1)] = None,
+    seeds: Annotated[int | None, Option(help="with --compare: seeds per method (default: 3)", min=1)] = None,
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
     workers: options.Workers = None,
@@ -129,15 +136,15 @@ def transfer(
     dry_run: options.DryRun = False,
     no_report: options.NoReport = False,
 ) -> None:
-    """Train a fresh head on a saved backbone; leaves a run folder under runs/."""
+    """Train a new head on a saved backbone (transfer learning). Writes a run folder under runs/."""
     cluster = cluster_of(workers, nodes, node_rank, master)
     if compare is not None and (cluster is not None or dry_run):
-        raise BadParameter("--compare trains many small runs in this process: no --workers, no --dry-run")
+        raise BadParameter("--compare trains many small runs in this process: leave out --workers and --dry-run")
     for name, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
         if value is not None and compare is None:
-            raise BadParameter(f"{name} belongs to --compare")
+            raise BadParameter(f"{name} needs --compare")
     if compare is not None and only is not None:
-        raise BadParameter("--only and --compare do not go together")
+        raise BadParameter("--only and --compare cannot be combined")
     if dry_run:
         print_launch(config, overrides, cluster)
         return
@@ -146,8 +153,8 @@ def transfer(
     if compare is not None:
         from mslab.experiments import comparison
 
-        ways, shares = comparison.parse(compare, fractions or "0.1,0.3,1.0")
-        result = comparison.compare(settings, backbone, ways, shares, seeds or 3, report, stem)
+        methods, image_fractions = comparison.parse(compare, fractions or "0.1,0.3,1.0")
+        result = comparison.compare(settings, backbone, methods, image_fractions, seeds or 3, report, stem)
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)
@@ -159,26 +166,26 @@ def transfer(
 
 @job(app, "convert")
 def convert(
-    file: Annotated[str, Argument(metavar="FILE", help="a ResNet's weights: .ckpt, .safetensors, .pth, .onnx")],
-    to: Annotated[str, Option(metavar="FILE", help=".ckpt for mslab, .safetensors for PyTorch")],
+    file: Annotated[str, Argument(metavar="FILE", help="weights of a ResNet: .ckpt, .safetensors, .pth or .onnx")],
+    to: Annotated[str, Option(metavar="FILE", help="target file: .ckpt for mslab, .safetensors for PyTorch")],
     dialect: Annotated[
-        str | None, Option(metavar="NAME", help="whose names they are, where that cannot be told from them")
+        str | None, Option(metavar="NAME", help="project whose parameter names FILE uses, if it is not recognized")
     ] = None,
 ) -> None:
-    """Translate a ResNet's weights between projects, exactly; says whose they were and what was left out."""
+    """Convert a ResNet's weights between projects without loss; prints their origin and what was left out."""
     from mslab.checkpoint import converting
 
     for line in converting.convert(file, to, dialect):
         log.info(line)
 
 
-# --- alone, or with several workers ----------------------------------------------------------------------------------
+# --- one worker or several -------------------------------------------------------------------------------------------
 
 
 def cluster_of(workers: int | None, nodes: int, node_rank: int, master: str) -> "Cluster | None":
-    """The workers that the command line asks for, checked; None for this process alone."""
+    """Return the checked workers that the command line requests, or None if this process trains alone."""
     if workers is None and (nodes, node_rank, master) != (1, 0, ""):
-        raise BadParameter("--nodes, --node-rank and --master belong to --workers")
+        raise BadParameter("--nodes, --node-rank and --master need --workers")
     if workers is None:
         return None
     from mslab.training.launching import Cluster
@@ -189,7 +196,7 @@ def cluster_of(workers: int | None, nodes: int, node_rank: int, master: str) -> 
 
 
 def refuse_idle(settings: "Settings", overrides: list[str] | None, cluster: "Cluster | None") -> None:
-    """Say that a setting for several workers does nothing with one; ConfigError where it was just asked for."""
+    """Log that a setting for several workers does nothing with one. Raises ConfigError if it is an override."""
     for name, idle in (("sync_bn", False), ("lr_scaling", "none")):
         value = getattr(settings, name)
         if cluster is not None or value == idle:
@@ -197,14 +204,14 @@ def refuse_idle(settings: "Settings", overrides: list[str] | None, cluster: "Clu
         if any(text.startswith(f"{name}=") for text in overrides or []):
             raise ConfigError(
                 f"{name}={value} does nothing here: one worker trains.",
-                expected="several workers, whose images or learning rates it is about",
-                fix="--workers 2, or leave it out",
+                expected="several workers",
+                fix=f"add --workers 2, or leave {name} out",
             )
         log.info(f"note: {name}: {value} does nothing here: one worker trains")
 
 
 def print_launch(config: str, overrides: list[str] | None, cluster: "Cluster | None") -> None:
-    """--dry-run: what would be called and launched."""
+    """Print the setup calls and the launch command of a run (--dry-run)."""
     from mslab.config import load_settings
     from mslab.training import launching
 

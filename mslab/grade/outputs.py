@@ -25,7 +25,7 @@ from mslab.grade.words import CHINESE
 from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
 from mslab.report.single import table_of
-from mslab.report.words import translator
+from mslab.report.translation import translator
 from mslab.runtime.console import escape_control
 from mslab.runtime.tables import shown
 

@@ -3,7 +3,7 @@
 Findings and fixes are not translated.
 """
 
-from mslab.report.words import CHINESE as REPORT
+from mslab.report.translation import CHINESE as REPORT
 
 CHINESE = REPORT | {
     "Total: {points} of {total} points": "总分：{points} / {total} 分",

@@ -1,6 +1,6 @@
-"""Charts as SVG text for the report: no script; values show on hover, series differ by dash and marker, too.
+"""Charts for the report as SVG without scripts: tooltips show values; series also differ in dash and marker.
 
-Colours are CSS classes (c0, c1, …) that the page defines for light and dark. Everything from outside is escaped.
+Colours are CSS classes (c0, c1, …) that the page defines for light and dark mode. Names and texts are escaped.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 640, 260  # of a line chart, in the units of its viewBox
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
 DASHES = ("", "6 4", "2 3", "10 3 2 3")
 COLOURS = 8
-SHAPES = (  # around 0, 0; filled
+SHAPES = (  # SVG paths around 0, 0; filled
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0",  # disc
     "M-3.5,-3.5h7v7h-7z",  # square
     "M0,-4.5L4.5,3.5H-4.5z",  # triangle
@@ -34,7 +34,7 @@ class Series:
 
 @dataclass
 class Axes:
-    """From values to places in the picture."""
+    """Convert values to coordinates in the picture."""
 
     low: tuple[float, float]
     high: tuple[float, float]
@@ -51,17 +51,17 @@ class Axes:
         return round(top + (self.high[1] - value) / (self.high[1] - self.low[1]) * inside, 1)
 
     def path(self, x: Sequence[float], y: Sequence[float]) -> str:
-        """A line through the points that are numbers."""
+        """The `points` of a line; NaN and infinite values are left out."""
         return " ".join(f"{self.x(a)},{self.y(b)}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
 
 
-def ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
-    """About `count` round numbers that span low to high, 1, 2, 2.5 or 5 times a power of ten apart."""
+def ticks(low: float, high: float, count: int = 5, integers: bool = False) -> list[float]:
+    """About `count` round numbers that span low to high. Steps are 1, 2, 2.5 or 5 times a power of ten."""
     # ticks(0.31, 0.86) -> [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     rough = max(high - low, 1e-12) / count
     power = 10.0 ** np.floor(np.log10(rough))
     step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.75)
-    step = max(1.0, np.ceil(step)) if whole else step
+    step = max(1.0, np.ceil(step)) if integers else step
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
     return [round(float(n * step), 12) for n in np.arange(first, last + 1)]
 
@@ -71,7 +71,7 @@ def number(value: float) -> str:
 
 
 def svg(size: tuple[int, int], title: str, parts: Sequence[str], css: str = "chart") -> Markup:
-    """A picture that a screen reader reads as its title; tables beside it have the numbers."""
+    """A picture. Screen readers read its title; tables beside it contain the numbers."""
     return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         css, *size, title, Markup("\n".join(parts))
     )
@@ -87,22 +87,22 @@ def line_chart(
 ) -> Markup:
     """Lines over epochs. `marks`: (x, text) of vertical lines; `bounds`: lowest and highest y.
 
-    `hover`: all values of an epoch in one tooltip.
+    `hover`: show all values of an epoch in one tooltip.
     """
-    every = [v for s in series for v in s.y if np.isfinite(v)]
-    if not every:
+    values = [v for s in series for v in s.y if np.isfinite(v)]
+    if not values:
         return Markup("")
     xs = sorted({x for s in series for x in s.x})
-    low, high = bounds or (min(every), max(every))
+    low, high = bounds or (min(values), max(values))
     steps = ticks(low, high if high > low else low + 1)
     low_x, high_x = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
     axes = Axes((low_x, min(steps[0], low)), (high_x, max(steps[-1], high)))
-    parts = frame(axes, [t for t in ticks(low_x, high_x, 8, whole=True) if low_x <= t <= high_x], steps, xlabel)
-    for at, text in marks:
-        x = axes.x(at)
-        anchor, place = ("end", x - 4) if x > WIDTH / 2 else ("start", x + 4)
+    parts = frame(axes, [t for t in ticks(low_x, high_x, 8, integers=True) if low_x <= t <= high_x], steps, xlabel)
+    for value, text in marks:
+        x = axes.x(value)
+        anchor, text_x = ("end", x - 4) if x > WIDTH / 2 else ("start", x + 4)
         parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text class="mark" x="{place}" y="{TOP + 10}" text-anchor="{anchor}">{escape(text)}</text>')
+        parts.append(f'<text class="mark" x="{text_x}" y="{TOP + 10}" text-anchor="{anchor}">{escape(text)}</text>')
     for s in series:
         colour, dash = s.style % COLOURS, DASHES[s.style // COLOURS % len(DASHES)] or DASHES[s.style % len(DASHES)]
         points = axes.path(s.x, s.y)
@@ -121,7 +121,7 @@ def line_chart(
 
 
 def columns(axes: Axes, xs: Sequence[float], series: Sequence[Series], xlabel: str) -> list[str]:
-    """An invisible column over every x, whose tooltip has the values of all series there."""
+    """An invisible column over every x, whose tooltip lists the values of all series at x."""
     tables = [dict(zip(s.x, s.y, strict=True)) for s in series]
     half = (axes.x(xs[1]) - axes.x(xs[0])) / 2 if len(xs) > 1 else 40
     parts = []
@@ -138,7 +138,7 @@ def columns(axes: Axes, xs: Sequence[float], series: Sequence[Series], xlabel: s
 
 
 def frame(axes: Axes, x_ticks: Sequence[float], y_ticks: Sequence[float], xlabel: str) -> list[str]:
-    """Grid lines with their numbers, and the name of the x axis."""
+    """Grid lines with tick labels, and the label of the x axis."""
     width, height = axes.size
     left, right, _, bottom = axes.margins
     parts = []
@@ -166,18 +166,18 @@ def sample(style: int) -> Markup:
 def square_chart(x: np.ndarray, y: np.ndarray, title: str, diagonal: bool) -> Markup:
     """A small curve in the unit square: ROC, or precision over recall. At most 80 points are drawn."""
     axes = Axes((0, 0), (1, 1), (150, 150), (26, 6, 6, 22))
-    keep = np.unique(np.linspace(0, len(x) - 1, 80).round().astype(int))
+    drawn = np.unique(np.linspace(0, len(x) - 1, 80).round().astype(int))
     parts = frame(axes, [0, 1], [0, 0.5, 1], "")
     if diagonal:
         parts.append(f'<polyline class="guide" points="{axes.path([0, 1], [0, 1])}"/>')
-    parts.append(f'<g class="line c0"><polyline points="{axes.path(x[keep].tolist(), y[keep].tolist())}"/></g>')
+    parts.append(f'<g class="line c0"><polyline points="{axes.path(x[drawn].tolist(), y[drawn].tolist())}"/></g>')
     return svg(axes.size, title, parts, "small")
 
 
 def reliability_chart(
     bins: Sequence[tuple[float, float, float, int]], title: str, xlabel: str, tips: Sequence[str]
 ) -> Markup:
-    """Accuracy of the images of each bin of certainty. bins: (low, high, accuracy, images); the diagonal is perfect."""
+    """Accuracy per bin of certainty. bins: (low, high, accuracy, images). Perfect calibration is on the diagonal."""
     axes = Axes((0, 0), (1, 1), (300, 260), (LEFT, RIGHT, TOP, BOTTOM))
     fifths = [0, 0.2, 0.4, 0.6, 0.8, 1]
     parts = frame(axes, fifths, fifths, xlabel)
@@ -193,8 +193,8 @@ def reliability_chart(
 
 
 def histogram(counts: Sequence[int], edges: Sequence[float], title: str, xlabel: str, tips: Sequence[str]) -> Markup:
-    """How many values lie in each bin. counts (n,), edges (n + 1,) rising, a tooltip for each bin."""
-    steps = ticks(0, max(*counts, 1), whole=True)
+    """Number of values per bin. counts (n,), edges (n + 1,) increasing, tips (n,): a tooltip per bin."""
+    steps = ticks(0, max(*counts, 1), integers=True)
     axes = Axes((edges[0], 0), (edges[-1], steps[-1]))
     parts = frame(axes, edges, steps, xlabel)
     for count, low, high, tip in zip(counts, edges, edges[1:], tips, strict=False):
@@ -207,7 +207,7 @@ def histogram(counts: Sequence[int], edges: Sequence[float], title: str, xlabel:
 
 
 def scatter(points: np.ndarray, styles: Sequence[int], tips: Sequence[str], title: str) -> Markup:
-    """Points float (n, 2), each with the marker of its class and a tooltip."""
+    """Scatter plot of points, float (n, 2), each with the marker of its class and a tooltip."""
     low, high = points.min(axis=0), points.max(axis=0)
     span = np.where(high > low, high - low, 1)
     axes = Axes(tuple(low - 0.04 * span), tuple(high + 0.04 * span), (420, 360), (4, 4, 4, 4))

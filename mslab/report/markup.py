@@ -1,4 +1,4 @@
-"""What pages are made of: tables in HTML, and a run's figures as JSON for scripts that read the page."""
+"""Parts of pages: HTML tables, and a run's figures as JSON for scripts that read the page."""
 
 import json
 import math
@@ -12,14 +12,14 @@ from mslab.errors import MslabError
 from mslab.runs.folder import RunFolder
 
 
-def shaded(count: int, share: float) -> Markup:
-    """A number on a ground that is the deeper the larger its share; nothing for 0."""
+def shaded(count: int, strength: float) -> Markup:
+    """A number on a coloured background. `strength`: 0 to 1, the depth of the colour. The number 0 is left empty."""
     style = "display:block;text-align:right;padding:0 .4em;background:rgba(53,132,228,{:.2f})"
-    return Markup(f'<span style="{style}">{{}}</span>').format(0.7 * share, count or "")
+    return Markup(f'<span style="{style}">{{}}</span>').format(0.7 * strength, count or "")
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
-    """An HTML table; texts are escaped, Markup is taken as it is."""
+    """An HTML table. Texts are escaped, Markup is not."""
 
     def line(tag: str, cells: Iterable[str]) -> Markup:
         inside = Markup("").join(Markup("<{0}>{1}</{0}>").format(Markup(tag), text) for text in cells)
@@ -32,28 +32,28 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The file's content, {} where it is not there. Raises MslabError where it is no JSON."""
+    """Read a JSON file; {} if there is none. Raises MslabError if it is not JSON."""
     if not path.is_file():
         return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError:
-        raise MslabError(f"{path} is no JSON.", expected="the file that mslab wrote", fix="restore it") from None
+        raise MslabError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
 
 
-def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same with null in place of NaN, which JSON has not."""
+def without_nan(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with None instead of NaN, which JSON does not have."""
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
 
 
 def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page's JSON says of a run; `result` is its eval.json."""
+    """A run's entry in the page's JSON. `result`: the content of its eval.json."""
     content = {"path": str(run.path), "config": run.settings.model_dump(), "manifest": run.manifest}
-    return content | {"history": plain(run.history), "eval": result}
+    return content | {"history": without_nan(run.history), "eval": result}
 
 
 def embedded(content: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the element it stands in, for scripts that read the page."""
+    """JSON for scripts that read the page, escaped so that it cannot end the element that contains it."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,9 +1,9 @@
-"""A run, to look at in a notebook: curves, confusion matrix, mistakes with heat maps, predictions; each shows itself.
+"""A run in a notebook: curves, confusion matrix, mistakes with heat maps, predictions. Each result has an HTML view.
 
-    run = mslab.Run("runs/mushrooms9-20250301-101500")    # reads files only; MindSpore starts when images are asked for
+    run = mslab.Run("runs/mushrooms9-20250301-101500")    # reads files only; MindSpore starts when images are needed
     run.history    run.confusion    run.mistakes(6)    run.predict("photo.jpg")    run.suspects()    run.report()
 
-In a terminal each is a line or a small table. HTML holds everything it shows, and every name in it is escaped.
+In a terminal each result is a line or a small table. The HTML needs no other files, and names in it are escaped.
 """
 
 import base64
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from mslab.evaluation import gradcam
     from mslab.inference.predicting import Model
 
-COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # of history that are shown
-SHOWN = 12  # its last rows that are
-BARS = 5  # most probable classes of a prediction that are drawn
+COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # shown columns of the history
+SHOWN = 12  # shown rows of the history, the last ones
+BARS = 5  # shown classes of a prediction, the most probable ones
 
 
 class Run:
-    """A run folder as it was when this was made, also of a run that still trains. Raises RunError where it is none."""
+    """A run folder as it is when this object is made, even while it trains. Raises RunError for other folders."""
 
     def __init__(self, path: str | Path, device: str = "auto") -> None:
         self._run = RunFolder.read(path)
@@ -60,12 +60,12 @@ class Run:
 
     @property
     def class_names(self) -> list[str]:
-        """In index order."""
+        """The class names in index order."""
         return list(self.manifest["class_names"])
 
     @property
     def history(self) -> "History":
-        """One row an epoch, as in history.csv."""
+        """One row per epoch, as in history.csv."""
         return History(self._run.history)
 
     @property
@@ -86,17 +86,19 @@ class Run:
         return matrix
 
     def mistakes(self, n: int = 12, data: str | Path | None = None) -> "Predictions":
-        """The n surest mistakes on the validation images, or on another folder's (of a parent: its test, else val)."""
-        seen = self._inspect(data)
-        wrong = seen.mistakes()
-        found = self._predictions(seen.images, wrong[:n], seen.probabilities[wrong[:n]], labelled=True)
-        found.title = f"{len(found)} of {len(wrong)} mistakes on {len(seen.images)} images, the surest first"
-        return found
+        """The n most confident mistakes on the validation images, or on a folder (if it has splits: test, else val)."""
+        inspection = self._inspect(data)
+        wrong = inspection.mistakes()
+        mistakes = self._predictions(inspection.images, wrong[:n], inspection.probabilities[wrong[:n]], labelled=True)
+        mistakes.title = (
+            f"{len(mistakes)} of {len(wrong)} mistakes on {len(inspection.images)} images, the most confident first"
+        )
+        return mistakes
 
     def predict(self, images: Any) -> "Prediction | Predictions":
-        """What an image shows: a path, a file's bytes or a Pillow image; of a list of them, a list of predictions.
+        """Predict the class of an image: a path, a file's bytes or a Pillow image. A list of images gives a list.
 
-        Raises DatasetError, with every reason, where some cannot be read.
+        Raises DatasetError, with all reasons, if some images cannot be read.
         """
         from mslab.data import sources
         from mslab.inference import predicting
@@ -106,26 +108,26 @@ class Run:
             files = [as_file(item, Path(folder) / f"image-{number}") for number, item in enumerate(items)]
             names = [str(item) if isinstance(item, str | Path) else f"image {i}" for i, item in enumerate(items)]
             rows = list(predicting.predict(self._model, files))
-            if bad := [(shown(name), row["error"]) for name, row in zip(names, rows, strict=True) if row["error"]]:
+            if errors := [(shown(name), row["error"]) for name, row in zip(names, rows, strict=True) if row["error"]]:
                 raise DatasetError(
-                    f"{len(bad)} of {len(rows)} images cannot be read.",
-                    details=bad,
+                    f"{len(errors)} of {len(rows)} images cannot be read.",
+                    details=errors,
                     expected="files that MindSpore decodes, such as PNG and JPEG",
                     fix="save them again as PNG, or leave them out",
                 )
-            shares = np.array([list(row["probabilities"].values()) for row in rows])
-            known = sources.FolderImages(np.zeros(len(files), np.int32), self._model.class_names, files)
-            found = self._predictions(known, np.arange(len(files)), shares, names=names)
-        return found if isinstance(images, list | tuple) else found[0]
+            probabilities = np.array([list(row["probabilities"].values()) for row in rows])
+            source = sources.FolderImages(np.zeros(len(files), np.int32), self._model.class_names, files)
+            predictions = self._predictions(source, np.arange(len(files)), probabilities, names=names)
+        return predictions if isinstance(images, list | tuple) else predictions[0]
 
     def suspects(self, data: str | Path | None = None, folds: int = 5) -> Suspects:
-        """Images whose label is probably wrong, in the run's own data or a folder's; also written into the run."""
+        """Images whose label is probably wrong, of the run's data or of a folder. Also written to the run folder."""
         from mslab.report import suspects
 
         report = check_dataset(data) if data else self._images()
-        found = suspects.find(self.path, report.root, report, folds, self.device)
-        suspects.write(found, self.path)
-        return found
+        result = suspects.find(self.path, report.root, report, folds, self.device)
+        suspects.write(result, self.path)
+        return result
 
     def report(self, lang: str = "en") -> Path:
         """Write report.html into the run's folder, in en or zh. Returns its path."""
@@ -154,11 +156,11 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{self.path} has no readable eval.json: {getattr(error, 'strerror', None) or error}.",
-                expected="a run in which at least one epoch was measured",
-                fix=f"mslab train --resume {self.path}, or look at another run",
+                expected="a run with at least one measured epoch",
+                fix=f"mslab train --resume {self.path}, or choose another run",
             ) from None
 
-    # --- what needs the network -----------------------------------------------------------------------------------
+    # --- methods that need the network ----------------------------------------------------------------------------
 
     @cached_property
     def _model(self) -> "Model":
@@ -171,24 +173,24 @@ class Run:
         return self._model.loaded
 
     @cached_property
-    def _heat(self) -> Any:
-        """Compiled once, for all images that are asked for."""
+    def _heat_map(self) -> Any:
+        """Compiled once for all images."""
         from mslab.evaluation import gradcam
 
         return gradcam.HeatMap(self._loaded.network)
 
     def _images(self) -> DatasetReport:
-        """The run's own images, checked. Paths in its config are seen from where it began: the folder above runs/."""
+        """Check the run's own images. Paths in its config are relative to the folder above runs/, where it started."""
         from mslab.report import validation
 
         settings, home = self._run.settings, self.path.resolve().parent.parent
         for key in ("train_data", "val_data") if home != Path.cwd() else ():
-            if (place := home / getattr(settings, key)).exists():
-                settings = settings.replace(**{key: str(place)})
+            if (folder := home / getattr(settings, key)).exists():
+                settings = settings.replace(**{key: str(folder)})
         return validation.images_of(RunFolder(self.path, settings, self.manifest))
 
     def _inspect(self, root: str | Path | None) -> "gradcam.Inspection":
-        """What the network makes of the validation images or of a folder's; kept."""
+        """The network's results on the validation images or on a folder of images. Cached."""
         import mindspore as ms
 
         from mslab.data import sources
@@ -207,32 +209,32 @@ class Run:
         self,
         images: "ImageSource",
         index: np.ndarray,
-        shares: np.ndarray,
+        probabilities: np.ndarray,
         names: Sequence[str] = (),
         labelled: bool = False,
     ) -> "Predictions":
-        """Of the images at these positions; shares float (n, class_num) are theirs. `names`: of all images."""
+        """Predictions of the images at `index`, with probabilities float (n, class_num). `names`: of all images."""
         from mslab.evaluation import gradcam
 
         if not len(index):
             return Predictions()
         names, classes = names or images.names(), self._model.class_names
-        seen = gradcam.network_input(self._loaded.info, images, index)
-        heat = gradcam.heat_maps(self._heat, seen, shares.argmax(axis=1), self._model.batch)
-        pixels = gradcam.as_pixels(self._loaded.info, seen)
+        x = gradcam.network_input(self._loaded.info, images, index)
+        heat = gradcam.heat_maps(self._heat_map, x, probabilities.argmax(axis=1), self._model.batch)
+        pixels = gradcam.as_pixels(self._loaded.info, x)
         pictures = gradcam.thumbnails(images, index)
-        found = Predictions()
+        result = Predictions()
         for row, i in enumerate(index):
-            best = int(shares[row].argmax())
-            every = dict(zip(classes, map(float, shares[row]), strict=True))
+            best = int(probabilities[row].argmax())
+            p = dict(zip(classes, map(float, probabilities[row]), strict=True))
             overlay = gradcam.overlay(pixels[row], heat[row])
             true = classes[images.labels[i]] if labelled else None
-            found.append(Prediction(names[i], classes[best], every[classes[best]], every, pictures[row], overlay, true))
-        return found
+            result.append(Prediction(names[i], classes[best], p[classes[best]], p, pictures[row], overlay, true))
+        return result
 
 
 def as_file(image: Any, path: Path) -> Path:
-    """The file itself; bytes and Pillow images are written to `path`."""
+    """Return the image's file. Bytes and Pillow images are written to `path` first."""
     if isinstance(image, str | Path):
         return Path(image)
     if isinstance(image, bytes | bytearray):
@@ -240,9 +242,9 @@ def as_file(image: Any, path: Path) -> Path:
         return path
     if not hasattr(image, "convert"):
         raise DatasetError(
-            f"{type(image).__name__} is no image.",
+            f"An object of type {type(image).__name__} is not an image.",
             expected="a path, a file's bytes, a Pillow image, or a list of them",
-            fix="of an array: PIL.Image.fromarray(pixels), uint8 (height, width, 3)",
+            fix="for an array: PIL.Image.fromarray(pixels), uint8 (height, width, 3)",
         )
     from mslab.check.worker import on_white
 
@@ -250,11 +252,11 @@ def as_file(image: Any, path: Path) -> Path:
     return path
 
 
-# --- what shows itself ------------------------------------------------------------------------------------------------
+# --- results with an HTML view ----------------------------------------------------------------------------------------
 
 
 class History(list[dict[str, Any]]):
-    """Rows of epochs."""
+    """One row per epoch."""
 
     def __repr__(self) -> str:
         if not self:
@@ -273,7 +275,7 @@ class History(list[dict[str, Any]]):
 
 
 class Confusion(np.ndarray):
-    """Counts, row = true class, column = predicted: an array like any other, which a notebook shows with names."""
+    """Counts, row = true class, column = predicted: an array that a notebook shows as a table with class names."""
 
     class_names: Sequence[str] = ()
 
@@ -282,28 +284,28 @@ class Confusion(np.ndarray):
 
     def _repr_html_(self) -> str | None:
         if self.shape != (len(self.class_names),) * 2:
-            return None  # a part of it
+            return None  # a slice of the matrix
         names = [shown(name, 24) for name in self.class_names]
         counts = np.asarray(self)
-        shares = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))  # so that a rare mistake is seen
+        depths = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))  # so that a rare mistake is visible
         rows = [
-            [name, *(shaded(n, share) for n, share in zip(*both, strict=True))]
-            for name, *both in zip(names, counts.tolist(), shares.tolist(), strict=True)
+            [name, *(shaded(n, depth) for n, depth in zip(*both, strict=True))]
+            for name, *both in zip(names, counts.tolist(), depths.tolist(), strict=True)
         ]
         return str(table(["true \\ predicted", *names], rows))
 
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """What the network made of one image."""
+    """The network's result for one image."""
 
-    file: str  # "image 0" where it came as bytes or a Pillow image
+    file: str  # "image 0" for bytes and Pillow images
     class_name: str
     probability: float
     probabilities: dict[str, float]  # of every class
     picture: Any  # a Pillow image of at most 112 pixels
-    heat_map: Any  # as the network saw it, warm where it saw what spoke for class_name (Grad-CAM)
-    true_name: str | None = None  # its label, where it has one
+    heat_map: Any  # the network's input, with warm colours on the parts that support class_name (Grad-CAM)
+    true_name: str | None = None  # its label, if it has one
 
     def __repr__(self) -> str:
         true = f", labelled {shown(self.true_name)}" if self.true_name is not None else ""
@@ -319,16 +321,16 @@ class Prediction:
             Markup(
                 '<div style="display:grid;grid-template-columns:8em 5em 3em;gap:.4em;line-height:1.3">'
                 '<span>{}</span><span style="background:#3584e4;width:{:.0f}%"></span><span>{:.3f}</span></div>'
-            ).format(shown(name, 24), 100 * share, share)
-            for name, share in most
+            ).format(shown(name, 24), 100 * p, p)
+            for name, p in most
         )
         true = Markup(", labelled <strong>{}</strong>").format(self.true_name) if self.true_name is not None else ""
         card = Markup(
             '<div style="width:17em;overflow-wrap:anywhere"><div style="display:flex;gap:4px">{}</div>'
             "<strong>{}</strong> {:.3f}{}<div><small>{}</small></div>{}</div>"
         )
-        words = shown(self.class_name), self.probability, true, shown(self.file, 40)
-        return str(card.format(Markup("").join(pictures), *words, bars))
+        texts = shown(self.class_name), self.probability, true, shown(self.file, 40)
+        return str(card.format(Markup("").join(pictures), *texts, bars))
 
 
 class Predictions(list[Prediction]):
@@ -348,14 +350,14 @@ def number(value: float) -> str:
 
 
 def curves(rows: Sequence[dict[str, Any]]) -> Markup:
-    """Loss and accuracy over the epochs, as a picture."""
+    """A picture of loss and accuracy over the epochs."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 2.6), layout="constrained")
-    for axes, what in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
         for part, style in (("train", "o--"), ("val", "o-")):
-            measured = [(row["epoch"], row[f"{part}_{what}"]) for row in rows if not math.isnan(row[f"{part}_{what}"])]
-            axes.plot(*zip(*measured, strict=True), style, markersize=3, label=f"{part}_{what}")
+            measured = [(row["epoch"], row[f"{part}_{name}"]) for row in rows if not math.isnan(row[f"{part}_{name}"])]
+            axes.plot(*zip(*measured, strict=True), style, markersize=3, label=f"{part}_{name}")
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Curves, as a picture and as text for the terminal."""
+"""Curves as a picture, and as text for the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from mslab.config import Settings
 from mslab.training.learning_rates import rates_of
 
 BLANK = 0x2800  # the Braille character without a dot
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a Braille character: four rows of two
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # bits of a Braille character: four rows of two dots
 
 
 def curve(
@@ -32,8 +32,8 @@ def curve(
     axes.plot(x, y)
     if log_x:
         axes.set_xscale("log")
-    for number, (place, text) in enumerate(marks):
-        axes.axvline(place, color=f"C{number + 1}", linestyle="--", label=text)
+    for number, (position, text) in enumerate(marks):
+        axes.axvline(position, color=f"C{number + 1}", linestyle="--", label=text)
     if marks:
         axes.legend()
     axes.set_xlabel(xlabel)
@@ -46,47 +46,49 @@ def curve(
 def terminal(
     x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, width: int = 64, height: int = 12
 ) -> str:
-    """The same as lines of text, in Braille dots: the highest and lowest y on the left, the first and last x below."""
+    """Draw y over x as text in Braille dots: highest and lowest y on the left, first and last x below."""
     x, y = np.asarray(x, float), np.asarray(y, float)
-    across, low, high = np.linspace(x[0], x[-1], 2 * width), y.min(), y.max()
-    cells = braille(np.interp(across, x, y), low, high, height)
+    columns, low, high = np.linspace(x[0], x[-1], 2 * width), y.min(), y.max()
+    codes = braille(np.interp(columns, x, y), low, high, height)
     labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
     margin = max(map(len, labels))
-    lines = [f"{label:>{margin}} ┤{''.join(map(chr, row))}" for label, row in zip(labels, cells, strict=True)]
+    lines = [f"{label:>{margin}} ┤{''.join(map(chr, row))}" for label, row in zip(labels, codes, strict=True)]
     first, last = f"{x[0]:.4g}", f"{x[-1]:.4g}"
     return "\n".join([*lines, f"{'':>{margin}} └{'─' * width}", f"{'':>{margin}}  {first}{last:>{width - len(first)}}"])
 
 
 def braille(y: np.ndarray, low: float, high: float, height: int, dashed: bool = False) -> np.ndarray:
-    """Characters, int (height, width), of a line through y, float (2 * width,), on a scale from low to high.
+    """Draw a line through y, float (2 * width,), scaled from low to high. Returns character codes, int (height, width).
 
-    NaN is a gap, and every second character is one where it is `dashed`.
+    NaN makes a gap. `dashed`: every second character is a gap.
     """
     rows = np.round((high - y) / ((high - low) or 1) * (4 * height - 1))
-    cells = np.full((height, len(y) // 2), BLANK)
+    codes = np.full((height, len(y) // 2), BLANK)
     for column, row in enumerate(rows):
         if np.isnan(row) or (dashed and column // 2 % 2):
             continue
         before = rows[max(0, column - 1)]
         row, before = int(row), int(row if np.isnan(before) else before)
-        for dot in range(min(row, before + (before < row)), max(row, before - (before > row)) + 1):  # joined up
-            cells[dot // 4, column // 2] |= DOTS[dot % 4][column % 2]
-    return cells
+        for dot in range(
+            min(row, before + (before < row)), max(row, before - (before > row)) + 1
+        ):  # without gaps between columns
+            codes[dot // 4, column // 2] |= DOTS[dot % 4][column % 2]
+    return codes
 
 
 def draw_schedule(config: Settings, out: Path, steps_per_epoch: int = 100) -> str:
-    """Write the picture of a config's learning rate over the epochs. Returns it as text, with what it is in words."""
+    """Write a picture of a config's learning rate over the epochs. Returns the curve and its description as text."""
     rates = rates_of(config, steps_per_epoch)
     epochs = np.arange(len(rates)) / steps_per_epoch
-    ends = [int(e) for e in str(config.lr_scheduler_step or "").split(",") if e]
-    marks: list[tuple[float, Any]] = [(end, f"after epoch {end}") for end in ends]
+    steps = [int(e) for e in str(config.lr_scheduler_step or "").split(",") if e]
+    marks: list[tuple[float, Any]] = [(step, f"after epoch {step}") for step in steps]
     curve(epochs, rates, "epoch", "learning rate", out, marks=marks)
-    drawn = f"{out}: the picture; drawn with {steps_per_epoch} steps an epoch"
-    return "\n".join([*described(config), terminal(epochs, rates), "learning rate over epochs", drawn])
+    note = f"{out}: the picture; drawn with {steps_per_epoch} steps per epoch"
+    return "\n".join([*describe_schedule(config), terminal(epochs, rates), "learning rate over epochs", note])
 
 
-def described(config: Settings) -> list[str]:
-    """The schedule in words."""
+def describe_schedule(config: Settings) -> list[str]:
+    """Describe the schedule in lines of text."""
     if config.lr_scheduler == "strategy" and config.learning_rate_strategy:
         phases, lines, begin = schedule.parse(config.learning_rate_strategy), [], 0
         for phase in phases:
@@ -98,6 +100,6 @@ def described(config: Settings) -> list[str]:
     text = f"lr_scheduler {config.lr_scheduler}: {config.epochs} epochs, from {rates[0]:.4g}, at most {rates.max():.4g}"
     lines = [f"{text}, {rates[-1]:.4g} in the last step"]
     if config.lr_scheduler == "plateau":
-        fall = f"times {config.lr_scheduler_factor:g} after {config.plateau_patience} evaluations"
-        lines.append(f"  it falls while training, {fall} without a better val_acc; the highest it can be is drawn")
+        change = f"multiplied by {config.lr_scheduler_factor:g} after {config.plateau_patience} evaluations"
+        lines.append(f"  during training it is {change} without a better val_acc; the curve shows its upper limit")
     return lines

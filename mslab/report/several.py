@@ -1,4 +1,4 @@
-"""Several runs side by side: curves on top of each other, figures and settings in tables. Needs no network."""
+"""The page of several runs: their curves in shared charts, figures and settings in tables. Needs no network."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ from mslab.runs.folder import RunFolder
 
 
 def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
-    """All that the page shows, the highest validation accuracy first."""
+    """The page's content, runs with the highest validation accuracy first."""
     runs = sorted(runs, key=lambda run: -(run.best or {"val_acc": -1.0})["val_acc"])
     rows = [row_of(run, style) for style, run in enumerate(runs)]
     configs = [run.settings.model_dump() for run in runs]
     differing = [key for key in FIELDS if len({json.dumps(settings[key]) for settings in configs}) > 1]
     names = [tuple(run.manifest["class_names"]) for run in runs]
-    numbers = [figures_of(run, row["eval"]) for run, row in zip(runs, rows, strict=True)]
+    figures = [figures_of(run, row["eval"]) for run, row in zip(runs, rows, strict=True)]
     return {
         "title": f"{len(runs)} {t('runs')} · mslab",
         "rows": rows,
@@ -27,45 +27,45 @@ def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
         "classes": names[0] if len(set(names)) == 1 else (),
         "same_data": len({run.manifest["data"]["fingerprint"] for run in runs}) == 1,
         "curves": curves(runs, rows, t),
-        "embedded": embedded({"mslab": "report", "schema": 1, "runs": numbers}),
+        "embedded": embedded({"mslab": "report", "schema": 1, "runs": figures}),
     }
 
 
 def row_of(run: RunFolder, style: int) -> dict[str, Any]:
     """The figures of one run, for the table."""
-    found, best = read_json(run.path / "eval.json"), run.best
-    right = sum(row[i] for i, row in enumerate(found["confusion"])) if found else 0
+    result, best = read_json(run.path / "eval.json"), run.best
+    right = sum(row[i] for i, row in enumerate(result["confusion"])) if result else 0
     return {
         "name": run.path.name,
         "style": style,
         "kind": run.manifest["kind"],
         "status": run.manifest["status"],
         "accuracy": best["val_acc"] if best else None,
-        "interval": metrics.interval(right, found["images"]) if found else None,
+        "interval": metrics.interval(right, result["images"]) if result else None,
         "best_epoch": best["epoch"] if best else None,
         "epochs": run.epochs_done,
         "seconds": sum(row["seconds"] for row in run.history),
         "linear": run.manifest["metrics"].get("linear_acc"),
         "warnings": [warning["code"] for warning in run.manifest["warnings"]],
-        "eval": found,
+        "eval": result,
     }
 
 
 def curves(runs: Sequence[RunFolder], rows: Sequence[dict[str, Any]], t: Callable[[str], str]) -> list[dict[str, Any]]:
-    """A chart a column of history.csv, with a line a run."""
-    wanted = [
+    """One chart per column of history.csv, with one line per run."""
+    columns = [
         ("val_acc", "Validation accuracy", (0.0, 1.0)),
         ("val_loss", "Validation loss", None),
         ("train_loss", "Training loss", None),
         ("lr", "Learning rate at the end of the epoch", None),
     ]
-    charts_of = []
-    for key, title, bounds in wanted:
+    drawn = []
+    for key, title, bounds in columns:
         series = [
             charts.Series(row["name"], [r["epoch"] for r in run.history], [r[key] for r in run.history], row["style"])
             for run, row in zip(runs, rows, strict=True)
             if run.history
         ]
         svg = charts.line_chart(series, t(title), t("epoch"), bounds=bounds, hover=len(runs) <= 8) if series else ""
-        charts_of.append({"title": t(title), "svg": svg})
-    return charts_of
+        drawn.append({"title": t(title), "svg": svg})
+    return drawn

@@ -1,4 +1,4 @@
-"""What a person looks at: the network stage by stage, an evaluation's figures, images with what was seen in them."""
+"""Tables and pictures: the network stage by stage, the figures of an evaluation, sheets of images with captions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_d
 
 
 def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str] = ()) -> str:
-    """The network of a config, with shapes from a real forward pass of one image."""
+    """Table of a config's network, with the shapes of a real forward pass of one image."""
     import mindspore as ms
 
     from mslab import model
@@ -32,19 +32,19 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     backbone = model.resnet50_backbone(stages, profile)
     head = model.resnet50_head(settings.class_num, backbone.channels, hidden, dropout)
     backbone.set_train(False)
-    names = [parameter.name for cell in (backbone, head) for parameter in cell.get_parameters()]
+    names = [parameter.name for part in (backbone, head) for parameter in part.get_parameters()]
     freezing.check(names, settings)
     frozen = freezing.frozen(names, settings)
 
     names = ["part", "what", "output", "tensors", "weights", "frozen" if frozen else ""]
     table = empty_table(f"input (1, 3, {size}, {size})", names, left=("part", "what", "frozen", ""))
 
-    def row(part: str, what: str, x: ms.Tensor, cells: Sequence[Any]) -> None:
-        tensors = [parameter for cell in cells for parameter in cell.get_parameters()]
-        weights = sum(p.size for cell in cells for p in cell.trainable_params())
-        fixed = sum(parameter.name in frozen for parameter in tensors)
-        mark = f"{fixed} of {len(tensors)} frozen" if fixed else ""
-        table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", mark)
+    def row(part: str, what: str, x: ms.Tensor, layers: Sequence[Any]) -> None:
+        tensors = [parameter for layer in layers for parameter in layer.get_parameters()]
+        weights = sum(p.size for layer in layers for p in layer.trainable_params())
+        count = sum(parameter.name in frozen for parameter in tensors)
+        frozen_text = f"{count} of {len(tensors)} frozen" if count else ""
+        table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", frozen_text)
 
     x = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
     x = backbone.relu(backbone.bn1(backbone.conv1(x)))
@@ -58,24 +58,24 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
         x = layer(x)
         what = f"{blocks} blocks, {width} -> {width * expansion}, stride {stride}"
         row(f"layer{number}", what, x, [layer])
-    row("backbone", "the above", x, [backbone])
+    row("backbone", "all of the above", x, [backbone])
     table.add_section()
     steps = ["mean", f"{hidden} wide" if hidden else "", f"dropout {dropout:g}" if dropout else "", "project"]
     row("head", ", ".join(filter(None, steps)), head(x), [head])
     table.add_section()
     row("network", "backbone and head", head(x), [backbone, head])
-    later = [f"epoch {epoch}: {part} unfrozen" for epoch, part in settings.unfreeze.items()]
+    unfreezing = [f"epoch {epoch}: {part} unfrozen" for epoch, part in settings.unfreeze.items()]
     rates = [f"learning rate of {part}: x {factor:g}" for part, factor in settings.lr_scale.items()]
-    return "\n".join([render(table), *later, *rates])
+    return "\n".join([render(table), *unfreezing, *rates])
 
 
 def figures_table(result: Mapping[str, Any]) -> str:
-    """Accuracy, per-class figures and confusion matrix of an evaluation."""
+    """Accuracy, figures per class and confusion matrix of an evaluation, as text."""
     title = cell(f"{result['checkpoint']} on {result['data']}", 200)
     table = empty_table(title, ("class", "precision", "recall", "F1", "images"), left=("class",))
     for name, row in result["per_class"].items():
-        shares = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
-        table.add_row(cell(name), *shares, str(row["support"]))
+        scores = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        table.add_row(cell(name), *scores, str(row["support"]))
     names = result["class_names"]
     columns: list[str | Text] = ["", *(cell(name, 8) for name in names)]
     matrix = empty_table("confusion matrix: row = true class, column = predicted", columns)
@@ -86,37 +86,37 @@ def figures_table(result: Mapping[str, Any]) -> str:
 
 
 def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int = 36) -> str:
-    """Write the first training images of epoch 1 as the network sees them, with labels. Returns what was drawn."""
+    """Write the first training images of epoch 1 as the network sees them, with labels. Returns a description."""
     from mslab.data import augment, batching, sources
 
     config = load_settings(source)
     devices.set_up([("dataset.config.set_seed", {"seed": config.seed})])
     images = sources.images_of(report, "train")
-    batching.steps_per_epoch(images, config.batch_size)  # refuses where there is not one batch
-    seen, labels = [], []
+    batching.steps_per_epoch(images, config.batch_size)  # raises if there are too few images for a batch
+    inputs, labels = [], []
     for x, y in batching.train_batches(images, config, 0):
-        seen.append(x)
+        inputs.append(x)
         labels += [caption(label, report.class_names) for label in y]
         if len(labels) >= count:
             break
-    batch = np.concatenate(seen)[:count]
+    batch = np.concatenate(inputs)[:count]
     mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in augment.scale(config))
     pixels = np.clip((batch * std + mean) * 255, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
     pictures = [Image.fromarray(image) for image in pixels]
     sheet = tiles(pictures, labels[:count], [True] * len(pictures), columns=6, side=max(112, batch.shape[2]))
     replace_atomically(out, lambda temporary: sheet.save(temporary, "PNG"))
-    words = {"RandomChoice": config.auto_augment, "RandomSelectSubpolicy": "RandomVerticalFlip"}
-    steps = [words.get(type(step).__name__, type(step).__name__) for step in augment.train_transforms(config)]
+    names = {"RandomChoice": config.auto_augment, "RandomSelectSubpolicy": "RandomVerticalFlip"}
+    steps = [names.get(type(step).__name__, type(step).__name__) for step in augment.train_transforms(config)]
     steps += ["mixup"] * bool(config.mixup_alpha) + ["cutmix"] * bool(config.cutmix_alpha)
     steps += ["random erasing"] * bool(config.random_erasing)
     size = batch.shape[2]
-    drawn = f"{out}: {len(pictures)} training images of epoch 1 as the network sees them, {size}x{size} pixels"
+    title = f"{out}: {len(pictures)} training images of epoch 1 as the network sees them, {size}x{size} pixels"
     values = f"values      from {batch.min():.2f} to {batch.max():.2f}, mean {batch.mean():.2f}"
-    return f"{drawn}\noperations  {', '.join(steps)}\n{values}"
+    return f"{title}\noperations  {', '.join(steps)}\n{values}"
 
 
 def caption(label: Any, names: Sequence[str]) -> str:
-    """The class's name, or of a mixed label the names with their shares: "a 0.7 + b 0.3"."""
+    """The class name; for a soft label the names with their weights: "a 0.7 + b 0.3"."""
     if np.ndim(label) == 0:
         return names[int(label)]
     order = [index for index in np.argsort(-label) if label[index] > 0.005]
@@ -124,7 +124,7 @@ def caption(label: Any, names: Sequence[str]) -> str:
 
 
 def contact_sheet(files: Sequence[Path], captions: Sequence[str], right: Sequence[bool], columns: int = 9) -> Any:
-    """A Pillow image of all `files`, each with its caption below: dark where right, red and crossed where wrong."""
+    """A Pillow image of all `files` with captions below: dark if `right`, else red, with a red frame and an x."""
     pictures = []
     for path in files:
         with Image.open(path) as image:
@@ -136,15 +136,20 @@ def tiles(
     pictures: Sequence[Any], captions: Sequence[str], right: Sequence[bool], columns: int, side: int = 112
 ) -> Any:
     """Pillow images side by side, each enlarged to `side` pixels without smoothing, with its caption below."""
-    text = 18
+    text_height = 18
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (side + 4), rows * (side + text + 4)), "white")
+    sheet = Image.new("RGB", (columns * (side + 4), rows * (side + text_height + 4)), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (picture, words, good) in enumerate(zip(pictures, captions, right, strict=True)):
-        x, y = number % columns * (side + 4) + 2, number // columns * (side + text + 4) + 2
+    for number, (picture, text, is_right) in enumerate(zip(pictures, captions, right, strict=True)):
+        x, y = number % columns * (side + 4) + 2, number // columns * (side + text_height + 4) + 2
         sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x, y))
-        if not good:
+        if not is_right:
             draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red", width=3)
-        size = int(13 * side / max(side, draw.textlength(words, font_size=13)))  # long ones are written smaller
-        draw.text((x, y + side + 1), words if good else f"x {words}", fill="black" if good else "red", font_size=size)
+        size = int(13 * side / max(side, draw.textlength(text, font_size=13)))  # long captions in smaller type
+        draw.text(
+            (x, y + side + 1),
+            text if is_right else f"x {text}",
+            fill="black" if is_right else "red",
+            font_size=size,
+        )
     return sheet

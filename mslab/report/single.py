@@ -1,4 +1,4 @@
-"""One run's page: what its folder says. What its network makes of the validation images is in validation.py."""
+"""The page of one run: the facts of its folder. validation.py adds the network's results on the validation images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ from mslab.training import freezing
 
 
 def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
-    """All that the page shows. What cannot be had, such as moved images, is said in `notes` and left out."""
+    """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`."""
     result, notes = read_json(run.path / "eval.json"), []
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if result:
         try:
-            found = validation.look(run, t, device)
+            results = validation.inspect_run(run, t, device)
         except MslabError as error:
-            notes.append(f"{t('What needs the images or the network is left out.')} {error.what} {error.fix}")
+            notes.append(f"{t('Sections that need the images or the network are left out.')} {error.what} {error.fix}")
             log.info(f"note: {notes[-1]}")
     classes, config, manifest = run.manifest["class_names"], run.settings, run.manifest
-    chosen = config.model_dump()
+    settings = config.model_dump()
     page = {
         "title": f"{run.path.name} · mslab",
         "name": run.path.name,
@@ -48,11 +48,11 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
         "groups": [],
         "findings": None,
         "origin": origin(manifest, t),
-        "frozen": freezing.describe(found.get("tensors") or freezing.outline(config.stages or model.STAGES), config),
+        "frozen": freezing.describe(results.get("tensors") or freezing.outline(config.stages or model.STAGES), config),
         "changed": [
-            (key, chosen[key], field.default)
+            (key, settings[key], field.default)
             for key, field in FIELDS.items()
-            if not field.is_required() and chosen[key] not in (field.default, None)
+            if not field.is_required() and settings[key] not in (field.default, None)
         ],
         "config_text": (run.path / "config.yaml").read_text(encoding="utf-8"),
         "manifest_text": json.dumps(manifest, indent=2, ensure_ascii=False),
@@ -62,20 +62,20 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
         right = int(matrix.diagonal().sum())
         page |= {"right": right, "interval": metrics.interval(right, result["images"])}
         page |= {"matrix": table_of(matrix, classes), "per_class": per_class(result, matrix)}
-    page |= found
-    numbers = figures_of(run, result) | {"predictions": found.get("predictions")}
-    page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [numbers]})
+    page |= results
+    figures = figures_of(run, result) | {"predictions": results.get("predictions")}
+    page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [figures]})
     page["contents"] = contents(page)
     return page
 
 
 def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(anchor, title) of the sections that are there."""
-    every = [
+    """(anchor, title) of each section on the page."""
+    sections = [
         ("warnings", "Warnings", page["manifest"]["warnings"] or page["manifest"]["rollbacks"]),
         ("curves", "Learning curves", True),
         ("confusion", "Confusion matrix", page.get("matrix")),
-        ("classes", "Class by class", page.get("per_class")),
+        ("classes", "Figures per class", page.get("per_class")),
         ("roc", "ROC and precision-recall", page.get("roc")),
         ("calibration", "Calibration", page.get("calibration")),
         *((group["anchor"], group["title"], True) for group in page["groups"]),
@@ -85,11 +85,11 @@ def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("network", "Network", True),
         ("repeat", "To repeat this run", True),
     ]
-    return [(anchor, title) for anchor, title, there in every if there]
+    return [(anchor, title) for anchor, title, present in sections if present]
 
 
 def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
-    """Loss, accuracy and learning rate over the epochs, with marks for what happened."""
+    """Loss, accuracy and learning rate over the epochs, with marks for the best epoch and for other events."""
     epochs = [row["epoch"] for row in run.history]
     marks: list[tuple[float, str]] = [(run.best["epoch"], t("best"))] if run.best else []
     marks += [
@@ -117,23 +117,23 @@ def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
 
 
 def table_of(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """The confusion matrix as rows of cells, each with a depth of colour; of many classes, the commonest mistakes."""
+    """The confusion matrix as rows of cells with a depth of colour; with many classes, the commonest mistakes."""
     if len(classes) <= CLASSES:
-        whole = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        shares = np.sqrt(matrix / whole)  # the root, so that a rare mistake has a colour, too
+        totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        depths = np.sqrt(matrix / totals)  # the root, so that a rare mistake has a visible colour
         rows = [
-            [{"n": int(n), "share": float(s)} for n, s in zip(*both, strict=True)]
-            for both in zip(matrix, shares, strict=True)
+            [{"n": int(n), "share": float(depth)} for n, depth in zip(*both, strict=True)]
+            for both in zip(matrix, depths, strict=True)
         ]
         return {"rows": rows}
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:30]
-    places = [divmod(int(place), len(classes)) for place in order]
-    return {"pairs": [(classes[i], classes[j], int(wrong[i, j])) for i, j in places if wrong[i, j]]}
+    indices = [divmod(int(index), len(classes)) for index in order]
+    return {"pairs": [(classes[i], classes[j], int(wrong[i, j])) for i, j in indices if wrong[i, j]]}
 
 
 def per_class(result: Mapping[str, Any], matrix: np.ndarray) -> list[dict[str, Any]]:
-    """A row a class: precision, recall, F1, images, each share with its 95 % interval."""
+    """One row per class: precision, recall and F1 with their 95 % intervals, and the number of images."""
     f1 = metrics.f1_intervals(matrix)
     rows = []
     for index, (name, figures) in enumerate(result["per_class"].items()):
@@ -145,8 +145,8 @@ def per_class(result: Mapping[str, Any], matrix: np.ndarray) -> list[dict[str, A
 
 
 def origin(manifest: Mapping[str, Any], t: Translate) -> str:
-    """Where the weights come from."""
+    """A sentence on the origin of the initial weights."""
     parent = manifest["parent"]
     if not parent:
         return t("Trained from random weights.")
-    return t("Begun from {file} (sha256 {sha}…).").format(file=parent["file"], sha=parent["sha256"][:12])
+    return t("Started from {file} (sha256 {sha}…).").format(file=parent["file"], sha=parent["sha256"][:12])

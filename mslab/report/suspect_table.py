@@ -1,4 +1,4 @@
-"""Images whose label is probably wrong, to look at: in a terminal, in a notebook, on a page. Needs no MindSpore."""
+"""Show images whose label is probably wrong: in a terminal, in a notebook, on a page. Needs no MindSpore."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mslab.data import sources
 
 COLUMNS = ["file", "split", "label", "suggested", "p_label", "p_suggested", "rank"]  # of suspects.csv
-PICTURED = 200  # suspects that the page shows; a thumbnail has about 3 kB
-LISTED = 20  # and the terminal
-ADVICE = "suspects are for a person to look at; nothing was changed"
+PICTURED = 200  # suspects on the page; a thumbnail has about 3 kB
+LISTED = 20  # suspects in the terminal
+ADVICE = "suspects are for a person to review; nothing was changed"
 
 
 class Suspects(list[dict[str, Any]]):
-    """Rows with the keys of COLUMNS, the least credible label first, and what was looked at; shows itself."""
+    """Rows with the keys of COLUMNS, the least credible label first, with their images. Has a text and an HTML view."""
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class Suspects(list[dict[str, Any]]):
         checkpoint: str,
         folds: dict[str, int],  # of each split
         images: "dict[str, sources.ImageSource]",  # of each split
-        places: list[int],  # of each row: the position of its image in its split
+        positions: list[int],  # of each row: the position of its image in its split
     ) -> None:
         super().__init__(rows)
-        self.root, self.checkpoint, self.folds, self.images, self.places = root, checkpoint, folds, images, places
+        self.root, self.checkpoint, self.folds, self.images, self.positions = root, checkpoint, folds, images, positions
 
     @property
     def total(self) -> int:
@@ -50,9 +50,9 @@ class Suspects(list[dict[str, Any]]):
         }
 
     def summary(self) -> str:
-        """How many of how many, of which labels."""
+        """One sentence: number of suspects and of images, and the most frequent labels."""
         if not self:
-            return f"no suspects among {self.total} images: every label is as credible as the others of its class"
+            return f"no suspects among {self.total} images: no label is less credible than the others of its class"
         labels = Counter(row["label"] for row in self)
         most = ", ".join(f"{shown(name)} {count}" for name, count in labels.most_common(5))
         return f"{len(self)} suspects among {self.total} images ({most}{', …' if len(labels) > 5 else ''})"
@@ -65,23 +65,23 @@ class Suspects(list[dict[str, Any]]):
         texts = [""] * len(rows)
         for name, images in self.images.items():
             own = [i for i, row in enumerate(rows) if row["split"] == name]
-            for i, thumbnail in zip(own, gradcam.thumbnails(images, [self.places[i] for i in own]), strict=True):
+            for i, thumbnail in zip(own, gradcam.thumbnails(images, [self.positions[i] for i in own]), strict=True):
                 texts[i] = gradcam.data_uri(thumbnail)
         return texts
 
     def page(self) -> str:
-        """The page's HTML: thumbnails with label, suggestion and probabilities. Every name in it is escaped."""
+        """The page's HTML: thumbnails with label, suggestion and probabilities. Names are escaped."""
         rows = list(zip(self, self.pictures(PICTURED), strict=False))
         file = Path(__file__).with_name("suspects.html")
         template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
-        return template.render(found=self, rows=rows, more=len(self) - len(rows), summary=self.summary())
+        return template.render(suspects=self, rows=rows, more=len(self) - len(rows), summary=self.summary())
 
     def __repr__(self) -> str:
-        """The first suspects as a table, how many there are, and what that means."""
-        words = ("file", "label", "suggested")
-        grid = empty_table(None, [*words, "p(label)", "p(suggested)"], left=words, overflow="fold")
+        """The first suspects as a table, with a summary."""
+        names = ("file", "label", "suggested")
+        grid = empty_table(None, [*names, "p(label)", "p(suggested)"], left=names, overflow="fold")
         for row in self[:LISTED]:
-            grid.add_row(*(cell(row[key]) for key in words), f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
+            grid.add_row(*(cell(row[key]) for key in names), f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
         if not self:
             return self.summary()
         more = [f"… and {len(self) - LISTED} more in suspects.csv"] * (len(self) > LISTED)

@@ -1,10 +1,10 @@
 """Images whose label is probably wrong: confident learning (Northcutt, Jiang & Chuang 2021) on a network's features.
 
-features of the run's network -> heads, each fitted without the images that it is asked about -> suspects, in the order
-in which a person looks at them. The library cleanlab has much more of this, under the AGPL; these lines are our own.
+features of the run's network -> heads, each fitted without the images that it judges -> suspects, in the order in
+which a person should review them. cleanlab offers much more of this, under the AGPL; this code is independent of it.
 
-A network has learned the labels of the images that it was trained on, the wrong ones too, and its features hide some of
-them: one that never saw the images finds more.
+A network has learned the labels of its training images, including wrong ones, so its features hide some of them. A
+network that never saw the images finds more.
 """
 
 import csv
@@ -36,66 +36,66 @@ def find(
     folds: int = 5,
     device: str = "auto",
 ) -> Suspects:
-    """The suspects in every split of a folder, by the features of a run's or checkpoint's network.
+    """Find the suspects in every split of a folder, with the features of a run's or checkpoint's network.
 
-    `folds`: so many heads a split, each asked about the images that it was not fitted to; fewer where a class has
-    fewer images. Raises DatasetError where the folder's classes are not the network's, or a class has one image.
+    `folds`: number of heads per split, each of which judges the images that it was not fitted to; reduced to the
+    images of the smallest class. Raises DatasetError if the classes are not the network's, or a class has one image.
     """
     report = report or check_dataset(data_root)
     report.raise_errors()
     counts = possible_folds(report, folds)
-    taken = devices.start(device, "graph", seed=0)
+    device_target = devices.start(device, "graph", seed=0)
     loaded = measuring.load_network(source)
     names = measuring.same_classes(loaded, report)
     images = {name: sources.images_of(report, name) for name in report.splits}
-    found: list[tuple[dict[str, Any], int]] = []
+    suspects: list[tuple[dict[str, Any], int]] = []
     for name, split in report.splits.items():
         labels = images[name].labels
         log.info(f"{shown(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
-        features = gradcam.inspect(loaded, images[name], taken).features
-        shares = out_of_sample(features, labels, counts[name])
-        classes = confident(shares, labels)
+        features = gradcam.inspect(loaded, images[name], device_target).features
+        probabilities = out_of_sample(features, labels, counts[name])
+        classes = confident(probabilities, labels)
         files = [split.show(picture.name) for c in names for picture in split.classes[c]]  # in the order of `images`
         for i in np.flatnonzero((classes >= 0) & (classes != labels)):
-            label, other = labels[i], classes[i]
-            words = [files[i], name, printable(names[label]), printable(names[other])]
-            values = [*words, float(shares[i, label]), float(shares[i, other]), 0]
-            found.append((dict(zip(COLUMNS, values, strict=True)), int(i)))
-    # by the label's own probability, lowest first: one figure that a person can read; where labels were swapped on
-    # purpose, the margin between both probabilities was no better an order
-    found.sort(key=lambda row: (row[0]["p_label"], row[0]["file"]))
-    rows = [row | {"rank": rank} for rank, (row, _) in enumerate(found, 1)]
-    places = [place for _, place in found]
-    return Suspects(rows, printable(str(report.root)), printable(str(loaded.path)), counts, images, places)
+            label, suggested = labels[i], classes[i]
+            texts = [files[i], name, printable(names[label]), printable(names[suggested])]
+            values = [*texts, float(probabilities[i, label]), float(probabilities[i, suggested]), 0]
+            suspects.append((dict(zip(COLUMNS, values, strict=True)), int(i)))
+    # by the label's own probability, lowest first: a single figure that people understand. In tests with swapped
+    # labels, sorting by the margin between both probabilities was not better
+    suspects.sort(key=lambda row: (row[0]["p_label"], row[0]["file"]))
+    rows = [row | {"rank": rank} for rank, (row, _) in enumerate(suspects, 1)]
+    positions = [position for _, position in suspects]
+    return Suspects(rows, printable(str(report.root)), printable(str(loaded.path)), counts, images, positions)
 
 
 def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:
-    """How many folds each split allows: every class in each of them. Says where that is fewer than was asked for."""
+    """Number of folds per split, with every class in each fold. Logs a note if it is less than `folds`."""
     if folds < 2:
-        raise ConfigError(f"folds: {folds} is too few.", expected="2 or more", fix="5, where nothing speaks against it")
-    possible, alone = {}, []
+        raise ConfigError(f"folds: {folds} is too few.", expected="2 or more", fix="use 5, the default")
+    possible, single = {}, []
     for name, classes in report.counts.items():
         smallest = min(classes, key=lambda c: (classes[c], c))
         possible[name] = min(folds, classes[smallest])
         title = shown(name or report.root)
-        alone += [(shown(c), f"{n} image in {title}") for c, n in classes.items() if n < 2]
+        single += [(shown(c), f"{n} image in {title}") for c, n in classes.items() if n < 2]
         if 2 <= possible[name] < folds:
-            few = f"{shown(smallest)} in {title} has {classes[smallest]} images"
-            log.info(f"note: {possible[name]} folds instead of {folds}: {few}")
-    if alone:
+            reason = f"{shown(smallest)} in {title} has {classes[smallest]} images"
+            log.info(f"note: {possible[name]} folds instead of {folds}: {reason}")
+    if single:
         raise DatasetError(
-            f"{report.root} has classes of a single image: nothing is left to compare it with.",
-            details=alone[:10],
-            expected="2 images or more of each class in each split, better 5 and more",
-            fix="add images, or look at one split alone, such as ROOT/train",
+            f"{report.root} has classes with a single image, which cannot be compared with others of its class.",
+            details=single[:10],
+            expected="at least 2 images of each class in each split, better 5 or more",
+            fix="add images, or check one split only, such as ROOT/train",
         )
     return possible
 
 
 def out_of_sample(features: np.ndarray, labels: np.ndarray, folds: int) -> np.ndarray:
-    """Probabilities float (n, class_num) of every image by a logistic regression fitted without it.
+    """Probabilities float (n, class_num) of every image, from a logistic regression fitted without that image.
 
-    features float32 (n, C), labels int (n,); every class has at least `folds` images. The same input, the same output.
+    features float32 (n, C), labels int (n,); every class has at least `folds` images. Deterministic.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -106,35 +106,35 @@ def out_of_sample(features: np.ndarray, labels: np.ndarray, folds: int) -> np.nd
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
     cut = StratifiedKFold(folds, shuffle=True, random_state=SEED)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a head that is nearly there orders images as well
-        shares = cross_val_predict(head, features.astype(np.float64), labels, cv=cut, method="predict_proba")
-    return np.asarray(shares)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a nearly converged head ranks images well too
+        probabilities = cross_val_predict(head, features.astype(np.float64), labels, cv=cut, method="predict_proba")
+    return np.asarray(probabilities)
 
 
-def confident(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The class that each image confidently is, int (n,); -1 where it is none.
+def confident(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The class of each image that is predicted with confidence, int (n,); -1 if there is none.
 
-    A class counts from its threshold on: the mean probability that images with this label have of it. Of several, the
-    most probable counts. shares float (n, class_num), labels int (n,) in which every class occurs
+    A class must reach its threshold: its mean probability over the images with this label. Of several such classes the
+    most probable is chosen. probabilities float (n, class_num), labels int (n,) in which every class occurs.
     """
-    # shares [[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.1, 0.9]], labels [0, 0, 1, 1] -> [0, -1, 0, 1]
-    thresholds = np.array([shares[labels == j, j].mean() for j in range(shares.shape[1])])
-    above = shares >= thresholds
-    return np.where(above.any(axis=1), np.where(above, shares, -1).argmax(axis=1), -1)
+    # probabilities [[0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.1, 0.9]], labels [0, 0, 1, 1] -> [0, -1, 0, 1]
+    thresholds = np.array([probabilities[labels == j, j].mean() for j in range(probabilities.shape[1])])
+    above = probabilities >= thresholds
+    return np.where(above.any(axis=1), np.where(above, probabilities, -1).argmax(axis=1), -1)
 
 
-def write(found: Suspects, out: Path) -> tuple[Path, Path]:
-    """Write out/suspects.csv and out/suspects.html. Returns their paths. Raises MslabError where that cannot be."""
+def write(suspects: Suspects, out: Path) -> tuple[Path, Path]:
+    """Write out/suspects.csv and out/suspects.html. Returns their paths. Raises MslabError if that fails."""
     make_folder(out)
-    cells = ([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()] for row in found)
+    cells = ([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()] for row in suspects)
     table, page_file = out / "suspects.csv", out / "suspects.html"
     write_text(table, "".join(map(csv_line, [COLUMNS, *cells])))
-    write_text(page_file, found.page())
+    write_text(page_file, suspects.page())
     return table, page_file
 
 
 def load(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of a folder's suspects.csv, as `find` had them; [] where there is none. Raises RunError for others."""
+    """Read the rows of a folder's suspects.csv; [] without it. Raises RunError if mslab did not write the file."""
     path = Path(folder) / "suspects.csv"
     if not path.is_file():
         return []
@@ -142,18 +142,18 @@ def load(folder: str | Path) -> list[dict[str, Any]]:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file, strict=True))
         if lines[:1] != [COLUMNS]:
-            raise ValueError("other columns")
-        rows: list[dict[str, Any]] = [dict(zip(COLUMNS, map(plain, line), strict=True)) for line in lines[1:]]
+            raise ValueError("it has other columns")
+        rows: list[dict[str, Any]] = [dict(zip(COLUMNS, map(unescape, line), strict=True)) for line in lines[1:]]
         kinds = {"p_label": float, "p_suggested": float, "rank": int}
         return [row | {key: kind(row[key]) for key, kind in kinds.items()} for row in rows]
     except (ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {error}.",
             expected=f"the columns {', '.join(COLUMNS)}, as mslab suspects writes them",
-            fix="call mslab suspects again, or delete it",
+            fix="run mslab suspects again, or delete the file",
         ) from None
 
 
-def plain(text: str) -> str:
-    """A cell as it was before csv_line kept spreadsheets from taking it for a formula."""
+def unescape(text: str) -> str:
+    """A cell without the apostrophe that csv_line puts before a formula, so that no spreadsheet runs it."""
     return text[1:] if csv_line([text[1:]]) == csv_line([text]) and text[1:] else text

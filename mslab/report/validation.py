@@ -1,4 +1,4 @@
-"""What a run's network makes of its validation images: mistakes, heat maps, ROC, calibration, a map of the features."""
+"""Results of a run's network on its validation images: mistakes, heat maps, ROC, calibration, a map of the features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,53 +18,53 @@ from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.training import freezing
 
-SHOWN = 12  # mistakes, and right answers, that are pictured
+SHOWN = 12  # mistakes, and correct predictions, with pictures
 PICTURES = 360  # thumbnails in all cells of the confusion matrix; about 3 kB each
-CLASSES = 40  # up to so many the matrix is a table
+CLASSES = 40  # with more classes the matrix is a list of pairs, not a table
 CURVES = 24  # classes whose ROC is drawn
 MAPPED = 1200  # images on the map of the features
 PREDICTED = 200_000  # probabilities in the page's JSON
 Translate = Callable[[str], str]
 
 
-def look(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
-    """Everything that needs the validation images and best.ckpt. Raises MslabError where they are not as they were."""
+def inspect_run(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
+    """All sections that need the validation images and best.ckpt. Raises MslabError if they are missing or changed."""
     report = images_of(run)
-    taken = devices.start(device, "graph", seed=0)
+    device_target = devices.start(device, "graph", seed=0)
     loaded = measuring.load_network(run.path)
-    seen = gradcam.inspect(loaded, sources.images_of(report, "val"), taken)
-    names = ["/".join(Path(name).parts[-2:]) for name in seen.images.names()]
-    heat = gradcam.HeatMap(loaded.network)  # once, so that it is compiled once
-    wrong, unsure = seen.mistakes()[:SHOWN], seen.unsure()[:SHOWN]
+    inspection = gradcam.inspect(loaded, sources.images_of(report, "val"), device_target)
+    names = ["/".join(Path(name).parts[-2:]) for name in inspection.images.names()]
+    heat_map = gradcam.HeatMap(loaded.network)  # one for all images, so that it is compiled once
+    wrong, unsure = inspection.mistakes()[:SHOWN], inspection.unsure()[:SHOWN]
     return {
         "findings": report.findings,
         "tensors": [parameter.name for parameter in loaded.network.get_parameters()],
-        "cells": cells(seen, names),
-        "roc": roc(seen, t),
-        "calibration": calibration(seen, t),
+        "cells": cells(inspection, names),
+        "roc": roc(inspection, t),
+        "calibration": calibration(inspection, t),
         "groups": [
             {
                 "anchor": "mistakes",
-                "title": "The surest mistakes",
-                "text": "Wrong with the highest probability first. Heat maps (Grad-CAM) show where the network saw "
-                "what spoke for a class: bright is much.",
-                "images": pictured(seen, heat, loaded.info, wrong, names),
+                "title": "The most confident mistakes",
+                "text": "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the "
+                "image support a class: the brighter, the more.",
+                "images": image_rows(inspection, heat_map, loaded.info, wrong, names),
             },
             {
                 "anchor": "unsure",
-                "title": "Right, but least certain",
-                "text": "The lowest probability of the true class first.",
-                "images": pictured(seen, heat, loaded.info, unsure, names),
+                "title": "Correct, but least confident",
+                "text": "Images with the lowest probability of the true class first.",
+                "images": image_rows(inspection, heat_map, loaded.info, unsure, names),
             },
         ],
-        "maps": feature_maps(run, seen, loaded, names, taken, t),
-        "suspects": suspicious(run, report),
-        "predictions": predictions(seen, names),
+        "maps": feature_maps(run, inspection, loaded, names, device_target, t),
+        "suspects": suspects_of(run, report),
+        "predictions": predictions(inspection, names),
     }
 
 
 def images_of(run: RunFolder) -> DatasetReport:
-    """The report of the run's images. Raises DatasetError where they are not those that it was trained on."""
+    """Check the run's images. Returns the report. Raises DatasetError unless the run was trained on these images."""
     config, data = run.settings, run.manifest["data"]
     report = report_of(config, data.get("skip_check", False))
     report.raise_errors()
@@ -77,44 +77,47 @@ def images_of(run: RunFolder) -> DatasetReport:
     return report
 
 
-def cells(seen: gradcam.Inspection, names: Sequence[str]) -> dict[tuple[int, int], dict[str, Any]]:
-    """(true, taken for) -> n and images: jpeg, name, p of the class it was taken for. The surest mistakes first."""
-    if len(seen.class_names) > CLASSES:
+def cells(inspection: gradcam.Inspection, names: Sequence[str]) -> dict[tuple[int, int], dict[str, Any]]:
+    """{(true, predicted): {n, images}}; images: jpeg, name, p of the predicted class. Most confident mistakes first."""
+    if len(inspection.class_names) > CLASSES:
         return {}
-    sure = seen.probabilities.max(axis=1)
-    places: dict[tuple[int, int], list[int]] = {}
-    for index in [*seen.mistakes(), *seen.unsure()]:  # mistakes first: they have the first claim on the room
-        places.setdefault((int(seen.labels[index]), int(seen.predicted[index])), []).append(int(index))
-    kept = dict(list(places.items())[:PICTURES])
-    each = max(1, min(SHOWN, PICTURES // max(1, len(kept))))
-    chosen = [index for members in kept.values() for index in members[:each]]
-    pictures = dict(zip(chosen, map(gradcam.data_uri, gradcam.thumbnails(seen.images, chosen, 96)), strict=True))
+    confidence = inspection.probabilities.max(axis=1)
+    members_of: dict[tuple[int, int], list[int]] = {}
+    for index in [*inspection.mistakes(), *inspection.unsure()]:  # mistakes first: the number of pictures is limited
+        members_of.setdefault((int(inspection.labels[index]), int(inspection.predicted[index])), []).append(int(index))
+    pictured = dict(list(members_of.items())[:PICTURES])
+    most = max(1, min(SHOWN, PICTURES // max(1, len(pictured))))
+    chosen = [index for members in pictured.values() for index in members[:most]]
+    pictures = dict(zip(chosen, map(gradcam.data_uri, gradcam.thumbnails(inspection.images, chosen, 96)), strict=True))
     return {
-        place: {
+        cell: {
             "n": len(members),
-            "images": [{"jpeg": pictures[i], "name": names[i], "p": float(sure[i])} for i in members[:each]],
+            "images": [{"jpeg": pictures[i], "name": names[i], "p": float(confidence[i])} for i in members[:most]],
         }
-        for place, members in kept.items()
+        for cell, members in pictured.items()
     }
 
 
-def suspicious(run: RunFolder, report: DatasetReport) -> list[dict[str, Any]]:
-    """The first rows of RUN/suspects.csv, with thumbnails where they are of the run's images."""
+def suspects_of(run: RunFolder, report: DatasetReport) -> list[dict[str, Any]]:
+    """The first rows of RUN/suspects.csv, with thumbnails for the run's own images."""
     rows = suspects.load(run.path)[: 2 * SHOWN]
     for name in report.splits:
         images = sources.images_of(report, name)
-        place = {"/".join(Path(file).parts[-2:]): index for index, file in enumerate(images.names())}
-        own = [row for row in rows if row["split"] == name and row["file"].removeprefix(f"{name}/") in place]
-        index = [place[row["file"].removeprefix(f"{name}/")] for row in own]
+        index_of = {"/".join(Path(file).parts[-2:]): index for index, file in enumerate(images.names())}
+        own = [row for row in rows if row["split"] == name and row["file"].removeprefix(f"{name}/") in index_of]
+        index = [index_of[row["file"].removeprefix(f"{name}/")] for row in own]
         for row, thumbnail in zip(own, gradcam.thumbnails(images, index), strict=True):
             row["jpeg"] = gradcam.data_uri(thumbnail)
     return rows
 
 
-def roc(seen: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
-    """ROC and precision-recall of each class; of many, of those with the lowest average precision."""
-    found = {name: metrics.curves(seen.probabilities, seen.labels, i) for i, name in enumerate(seen.class_names)}
-    rows = [curves | {"name": name} for name, curves in found.items() if curves]
+def roc(inspection: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
+    """ROC and precision-recall curves of each class, or of the classes with the lowest average precision."""
+    all_curves = {
+        name: metrics.curves(inspection.probabilities, inspection.labels, i)
+        for i, name in enumerate(inspection.class_names)
+    }
+    rows = [curves | {"name": name} for name, curves in all_curves.items() if curves]
     rows = sorted(rows, key=lambda row: row["ap"])[:CURVES] if len(rows) > CURVES else rows
     for row in rows:
         row["roc_svg"] = charts.square_chart(row["fpr"], row["tpr"], f"ROC, AUC {row['auc']:.3f}", diagonal=True)
@@ -123,42 +126,46 @@ def roc(seen: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
     return rows
 
 
-def calibration(seen: gradcam.Inspection, t: Translate) -> dict[str, Any]:
-    """metrics.calibration with its picture."""
-    found = metrics.calibration(seen.probabilities, seen.labels)
-    bins = [(row["low"], row["high"], row["accuracy"], row["images"]) for row in found["bins"]]
+def calibration(inspection: gradcam.Inspection, t: Translate) -> dict[str, Any]:
+    """The result of metrics.calibration with its chart."""
+    result = metrics.calibration(inspection.probabilities, inspection.labels)
+    bins = [(row["low"], row["high"], row["accuracy"], row["images"]) for row in result["bins"]]
     tips = [f"{low:.1f}–{high:.1f}: {accuracy:.3f} ({n})" for low, high, accuracy, n in bins]
-    title = t("accuracy over certainty")
-    return found | {"svg": charts.reliability_chart(bins, title, t("certainty"), tips)}
+    title = t("accuracy over confidence")
+    return result | {"svg": charts.reliability_chart(bins, title, t("confidence"), tips)}
 
 
-def pictured(
-    seen: gradcam.Inspection, network: gradcam.HeatMap, info: dict[str, Any], index: np.ndarray, names: Sequence[str]
+def image_rows(
+    inspection: gradcam.Inspection,
+    heat_map: gradcam.HeatMap,
+    info: dict[str, Any],
+    index: np.ndarray,
+    names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """The image, what the network saw of it, and heat maps: for the class it was taken for, and for the true one."""
+    """Per image of `index`: original, network input, heat maps of the predicted and the true class, top classes."""
     if not len(index):
         return []
-    originals = gradcam.thumbnails(seen.images, index)
-    x = gradcam.network_input(info, seen.images, index)
+    originals = gradcam.thumbnails(inspection.images, index)
+    x = gradcam.network_input(info, inspection.images, index)
     pixels = gradcam.as_pixels(info, x)
-    heat = [gradcam.heat_maps(network, x, asked[index]) for asked in (seen.predicted, seen.labels)]
+    heat = [gradcam.heat_maps(heat_map, x, c[index]) for c in (inspection.predicted, inspection.labels)]
     rows = []
     for row, i in enumerate(index):
-        taken, true = int(seen.predicted[i]), int(seen.labels[i])
-        maps = [(taken, heat[0][row])] + ([(true, heat[1][row])] if true != taken else [])
-        top = np.argsort(-seen.probabilities[i], kind="stable")[:3]
+        predicted, true = int(inspection.predicted[i]), int(inspection.labels[i])
+        maps = [(predicted, heat[0][row])] + ([(true, heat[1][row])] if true != predicted else [])
+        top = np.argsort(-inspection.probabilities[i], kind="stable")[:3]
         rows.append(
             {
                 "original": gradcam.data_uri(originals[row]),
-                "seen": gradcam.data_uri(Image.fromarray(pixels[row])),
+                "input": gradcam.data_uri(Image.fromarray(pixels[row])),
                 "maps": [
-                    {"name": seen.class_names[c], "jpeg": gradcam.data_uri(gradcam.overlay(pixels[row], h))}
+                    {"name": inspection.class_names[c], "jpeg": gradcam.data_uri(gradcam.overlay(pixels[row], h))}
                     for c, h in maps
                 ],
                 "name": names[i],
-                "true": seen.class_names[true],
-                "taken": seen.class_names[taken],
-                "top": [(seen.class_names[c], float(seen.probabilities[i, c])) for c in top],
+                "true": inspection.class_names[true],
+                "predicted": inspection.class_names[predicted],
+                "top": [(inspection.class_names[c], float(inspection.probabilities[i, c])) for c in top],
             }
         )
     return rows
@@ -166,37 +173,37 @@ def pictured(
 
 def feature_maps(
     run: RunFolder,
-    seen: gradcam.Inspection,
+    inspection: gradcam.Inspection,
     loaded: measuring.Loaded,
     names: Sequence[str],
     device: str,
     t: Translate,
 ) -> dict[str, Any]:
-    """The features of the images in two dimensions: of the trained network, and of the backbone that it began from."""
+    """The images' features in two dimensions: of the trained network, and of the backbone it started from."""
     chosen = np.unique(np.linspace(0, len(names) - 1, min(MAPPED, len(names))).round().astype(int))
-    images = seen.images.take(chosen)
-    found = [("after training", seen.features[chosen])]
+    images = inspection.images.take(chosen)
+    features_of = [("after training", inspection.features[chosen])]
     note = "" if len(chosen) == len(names) else "Not all images are drawn."
     if run.manifest["parent"]:
         all_names = [parameter.name for parameter in loaded.network.get_parameters()]
         if freezing.is_frozen_throughout(all_names, run.settings):
-            note = "The backbone was frozen: before and after transfer its features are the same."
+            note = "The backbone was frozen: its features are the same before and after transfer."
         elif before := before_transfer(run.manifest["parent"], loaded):
-            found.insert(0, ("before transfer", gradcam.inspect(before, images, device).features))
+            features_of.insert(0, ("before transfer", gradcam.inspect(before, images, device).features))
         else:
-            note = "What the run began from is not shown: its file is not there any more, or only part of it was taken."
-    tips = [f"{names[i]}: {seen.class_names[seen.predicted[i]]}" for i in chosen]
+            note = "Features before transfer are missing: the parent's file is gone, or only part of it was loaded."
+    tips = [f"{names[i]}: {inspection.class_names[inspection.predicted[i]]}" for i in chosen]
     styles = images.labels.tolist()
     rows = []
-    for title, features in found:
-        points, method = flattened(features)
+    for title, features in features_of:
+        points, method = project(features)
         svg = charts.scatter(points, styles, tips, t(title))
         rows.append({"title": title, "svg": svg, "purity": purity(features, images.labels)})
     return {"charts": rows, "method": method, "note": note}
 
 
 def before_transfer(parent: Mapping[str, Any], loaded: measuring.Loaded) -> measuring.Loaded | None:
-    """The network as it began: the parent's backbone under the run's head. None where that file is not there."""
+    """The parent's backbone with the run's head. None if the parent's file is missing, changed or partly loaded."""
     file = Path(parent["file"])
     if parent.get("only") or not file.is_file() or checkpoint.sha256(file) != parent["sha256"]:
         return None
@@ -208,8 +215,8 @@ def before_transfer(parent: Mapping[str, Any], loaded: measuring.Loaded) -> meas
     return measuring.Loaded(network, loaded.class_names, loaded.info, file)
 
 
-def flattened(features: np.ndarray) -> tuple[np.ndarray, str]:
-    """Features float (n, C) -> places float (n, 2), by t-SNE (van der Maaten & Hinton 2008) or, of few, PCA; which."""
+def project(features: np.ndarray) -> tuple[np.ndarray, str]:
+    """Features float (n, C) -> (points float (n, 2), method): t-SNE (van der Maaten & Hinton 2008); PCA if n < 30."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -221,7 +228,7 @@ def flattened(features: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def purity(features: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the images whose nearest neighbour in all dimensions is of their class."""
+    """Fraction of the images whose nearest neighbour, in all dimensions, has the same class."""
     from sklearn.neighbors import NearestNeighbors
 
     if len(labels) < 2:
@@ -230,11 +237,11 @@ def purity(features: np.ndarray, labels: np.ndarray) -> float:
     return float((labels[near[:, 0]] == labels).mean())
 
 
-def predictions(seen: gradcam.Inspection, names: Sequence[str]) -> list[dict[str, Any]]:
-    """For the page's JSON: file, label, predicted, and every class's probability where there is room for them."""
-    every = seen.probabilities.size <= PREDICTED
-    shares = seen.probabilities if every else seen.probabilities.max(axis=1, keepdims=True)
-    rows = zip(names, seen.labels.tolist(), seen.predicted.tolist(), shares.tolist(), strict=True)
+def predictions(inspection: gradcam.Inspection, names: Sequence[str]) -> list[dict[str, Any]]:
+    """For the page's JSON: file, label, predicted, and the probability of every class, or of many only the highest."""
+    complete = inspection.probabilities.size <= PREDICTED
+    values = inspection.probabilities if complete else inspection.probabilities.max(axis=1, keepdims=True)
+    rows = zip(names, inspection.labels.tolist(), inspection.predicted.tolist(), values.tolist(), strict=True)
     return [
         {"file": name, "label": label, "predicted": predicted, "probabilities": [round(p, 5) for p in row]}
         for name, label, predicted, row in rows

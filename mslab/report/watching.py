@@ -1,4 +1,4 @@
-"""The curves of a run in the terminal, while it trains or after it. Reads files only: the run need not know."""
+"""Draw the curves of a run in the terminal, while it trains or afterwards. It only reads files of the run."""
 
 import functools
 import operator
@@ -20,22 +20,22 @@ from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
 from mslab.runtime.tables import shown
 
-PAUSE = 0.5  # seconds from one look at the files to the next
-WIDEST = 100  # characters of a chart
+PAUSE = 0.5  # seconds between two reads of the files
+MAX_WIDTH = 100  # characters of a chart
 SHAPES = (("val", "yellow", False), ("train", "cyan", True))  # series, colour, whether it is dashed
-AGAIN = "mslab train --resume RUN goes on"
-WORDS = {  # status -> what it means to somebody who watches
-    "failed": "failed: train.log says why",
-    "interrupted": f"interrupted; {AGAIN}",
-    "paused": f"paused; {AGAIN}",
-    "gone": f"killed: its process is gone; {AGAIN}",
+RESUME = "mslab train --resume RUN continues it"
+STATUS_TEXTS = {  # status -> text on the screen
+    "failed": "failed: see train.log for the reason",
+    "interrupted": f"interrupted; {RESUME}",
+    "paused": f"paused; {RESUME}",
+    "gone": f"killed: its process is gone; {RESUME}",
 }
 
 
 def watch(path: str | Path, once: bool = False) -> int:
-    """Draw a run's curves until it has ended; once only where asked, or where standard output is no terminal.
+    """Draw a run's curves until it ends; `once`, or without a terminal as standard output, draw them once.
 
-    Returns the exit code: 0, or 130 after Ctrl-C, which the run does not notice. Raises what Run.read raises.
+    Returns the exit code: 0, or 130 after Ctrl-C, which does not reach the run. Raises what RunFolder.read raises.
     """
     run, console = RunFolder.read(path), Console(file=sys.stdout)
     stopped = False
@@ -44,20 +44,20 @@ def watch(path: str | Path, once: bool = False) -> int:
             follow(run, console)
         except KeyboardInterrupt:
             stopped = True
-            log.info("stopped watching; the run goes on as it is")
+            log.info("stopped watching; the run continues")
     console.print(picture(run, status_of(run), console), soft_wrap=True)  # every line fits
     return 130 if stopped else 0
 
 
 def follow(run: RunFolder, console: Console) -> None:
-    """Keep the whole screen up to date until the run has ended. What was on it comes back."""
-    seen = drawn = None
+    """Update the full screen until the run ends. Restores the screen afterwards."""
+    read = drawn = None
     with Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while True:
             status = status_of(run)
-            if (now := changed(run.path)) != seen:
-                run.history, seen = folder.read_history(run.path / "history.csv"), now
-            if (new := (seen, console.size, line(run, status, 1000))) != drawn:
+            if (version := history_version(run.path)) != read:
+                run.history, read = folder.read_history(run.path / "history.csv"), version
+            if (new := (read, console.size, status_line(run, status, 1000))) != drawn:
                 live.update(picture(run, status, console), refresh=True)
                 drawn = new
             if status != "running":
@@ -65,20 +65,20 @@ def follow(run: RunFolder, console: Console) -> None:
             time.sleep(PAUSE)
 
 
-def changed(folder: Path) -> tuple[int, int]:
-    """Something that differs once history.csv has been written anew; it is put in place whole."""
+def history_version(folder: Path) -> tuple[int, int]:
+    """A value that changes whenever history.csv is replaced, which is done atomically."""
     try:
-        found = (folder / "history.csv").stat()
+        file = (folder / "history.csv").stat()
     except OSError:
         return 0, 0
-    return found.st_ino, found.st_mtime_ns
+    return file.st_ino, file.st_mtime_ns
 
 
 def status_of(run: RunFolder) -> str:
-    """manifest.json's status, read now; "gone" where it says running, and no process does.
+    """Read manifest.json and return its status; "gone" if it is running but no process trains the run.
 
-    A process that trains holds a lock on train.log. It lets go after it has written how it ended, so that the file has
-    to be read after the lock was found open.
+    A training process has a lock on train.log and releases it after it has written its final status. So the manifest
+    has to be read after the lock is tested.
     """
     gone = is_free(run.path / "train.log")
     run.manifest = manifest.load(run.path)
@@ -87,7 +87,7 @@ def status_of(run: RunFolder) -> str:
 
 
 def is_free(log: Path) -> bool:
-    """Whether no process has a lock on this file, twice, since one that begins has made it just before it locks it."""
+    """Whether no process has a lock on this file. Tested twice: a new run creates the file just before it locks it."""
     try:
         import fcntl  # Windows has none
 
@@ -95,16 +95,16 @@ def is_free(log: Path) -> bool:
             with log.open() as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             time.sleep(pause)
-    except (OSError, ImportError):  # there is none yet, somebody has it, or the disk has no locks
+    except (OSError, ImportError):  # no such file yet, locked by a process, or a file system without locks
         return False
     return True
 
 
 def picture(run: RunFolder, status: str, console: Console) -> Text:
-    """The run's name, one line in words, and two charts as large as the terminal lets them be."""
-    words = line(run, status, console.width if sys.stdout.isatty() else 1000)
-    parts = [Text(shown(run.path, console.width), "bold"), Text(words)]
-    width, height = min(WIDEST, console.width), min(12, max(3, (console.height - 10) // 2))
+    """The run's name, a status line, and two charts that fill the terminal."""
+    summary = status_line(run, status, console.width if sys.stdout.isatty() else 1000)
+    parts = [Text(shown(run.path, console.width), "bold"), Text(summary)]
+    width, height = min(MAX_WIDTH, console.width), min(12, max(3, (console.height - 10) // 2))
     if run.history:
         for name, key in (("loss", "loss"), ("accuracy", "acc")):
             series = {part: np.array([row[f"{part}_{key}"] for row in run.history]) for part, _, _ in SHAPES}
@@ -113,58 +113,58 @@ def picture(run: RunFolder, status: str, console: Console) -> Text:
 
 
 def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) -> list[Text]:
-    """Lines of a terminal: what is drawn how and where it is now, the curves over the epochs, the first and last epoch.
+    """Lines of text: a legend with the latest values, the curves over the epochs, the first and the last epoch.
 
-    `series`: floats (epochs,) by the names in SHAPES, NaN where an epoch was not measured.
+    `series`: floats (epochs,) by the names in SHAPES, NaN for epochs that were not measured.
     """
-    known = {part: np.where(np.abs(y) < 1e30, y, np.nan) for part, y in series.items()}  # such as Braille can show
-    values = np.concatenate(list(known.values()))
+    drawable = {part: np.where(np.abs(y) < 1e30, y, np.nan) for part, y in series.items()}  # what dots can show
+    values = np.concatenate(list(drawable.values()))
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
     labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
     margin = max(map(len, labels))
-    inside, epochs = max(8, width - margin - 2), len(values) // len(known)
-    across = np.linspace(1, max(2, epochs), 2 * inside)
+    inside, epochs = max(8, width - margin - 2), len(values) // len(drawable)
+    columns = np.linspace(1, max(2, epochs), 2 * inside)
     title, layers = Text(f"{name:<10}"), []
     for part, colour, dashed in SHAPES:
-        there = np.isfinite(known[part])
-        if not there.any():
+        measured = np.isfinite(drawable[part])
+        if not measured.any():
             continue
-        x, y = np.flatnonzero(there) + 1, known[part][there]
-        drawn = np.interp(across, x, y, left=np.nan, right=np.nan)
-        drawn[np.abs(across - x[0]).argmin()] = y[0]  # a single epoch is a dot
-        layers.append((plots.braille(drawn, low, high, height, dashed), colour))
+        x, y = np.flatnonzero(measured) + 1, drawable[part][measured]
+        line = np.interp(columns, x, y, left=np.nan, right=np.nan)
+        line[np.abs(columns - x[0]).argmin()] = y[0]  # a single epoch is a dot
+        layers.append((plots.braille(line, low, high, height, dashed), colour))
         title.append(f"{'- -' if dashed else '───'} {part} {y[-1]:.4g}   ", colour)
     title.truncate(width)
     lines = [title]
     for number, label in enumerate(labels):
         row = Text(f"{label:>{margin}} ┤")
         for column in range(inside):
-            here = [(cells[number, column], colour) for cells, colour in layers if cells[number, column] > plots.BLANK]
-            dots = functools.reduce(operator.or_, (int(code) for code, _ in here), plots.BLANK)
-            row.append(chr(dots), here[0][1] if len(here) == 1 else "")  # no colour where both are
+            drawn = [(codes[number, column], colour) for codes, colour in layers if codes[number, column] > plots.BLANK]
+            dots = functools.reduce(operator.or_, (int(code) for code, _ in drawn), plots.BLANK)
+            row.append(chr(dots), drawn[0][1] if len(drawn) == 1 else "")  # no colour where both curves meet
         lines.append(row)
     return [*lines, Text(f"{'':>{margin}} └1{f' epoch {epochs}':─>{inside - 1}}")]
 
 
-def line(run: RunFolder, status: str, width: int) -> str:
-    """Where the run is, in words; two lines where it is wider, and none of its parts on both."""
-    rows, warnings, why = run.history, run.manifest["warnings"], run.manifest["ended_by"]
+def status_line(run: RunFolder, status: str, width: int) -> str:
+    """Epoch, status, time left, best accuracy, speed and warnings; wrapped at `width`, but never inside a part."""
+    rows, warnings, reason = run.history, run.manifest["warnings"], run.manifest["ended_by"]
     parts = [f"epoch {len(rows)}/{run.settings.epochs}" if rows else "no epoch yet"]
-    parts.append(WORDS.get(status, status) + (f" ({why})" if why else ""))
+    parts.append(STATUS_TEXTS.get(status, status) + (f" ({reason})" if reason else ""))
     if rows and status == "running":
-        parts.append(f"about {left(run)} left")
+        parts.append(f"about {time_left(run)} left")
     if best := run.best:
         parts.append(f"best val_acc {best['val_acc']:.3f} in epoch {best['epoch']}")
     if rows:
         parts += [f"lr {rows[-1]['lr']:.3g}", f"{rows[-1]['images_per_s']:.0f} images/s"]
-    if codes := [str(one.get("code")) for one in warnings if isinstance(one, dict)]:
+    if codes := [str(warning.get("code")) for warning in warnings if isinstance(warning, dict)]:
         parts.append(f"warnings: {', '.join(codes)}")
-    whole = "  ".join(shown(part, 120).replace(" ", "\0") for part in parts)
-    return textwrap.fill(whole, width, break_on_hyphens=False).replace("\0", " ")
+    text = "  ".join(shown(part, 120).replace(" ", "\0") for part in parts)
+    return textwrap.fill(text, width, break_on_hyphens=False).replace("\0", " ")
 
 
-def left(run: RunFolder) -> str:
-    """The time until the last epoch ends, if the next ones take as long as the last five did."""
+def time_left(run: RunFolder) -> str:
+    """Time until the last epoch ends, if each epoch takes as long as the median of the last five."""
     typical = statistics.median(row["seconds"] for row in run.history[-5:])
     try:
         since = time.time() - (run.path / "history.csv").stat().st_mtime

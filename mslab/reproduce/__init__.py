@@ -1,6 +1,6 @@
-"""`mslab reproduce`: a run once more, from what it recorded, and whether its figures hold.
+"""`mslab reproduce`: repeat a run from its records and compare the figures.
 
-reproducing: differing (what is other than it was, before anything trains) -> the same functions that made the run ->
-comparing (figures, epochs, steps, weights) -> telling (all of it in words). archiving packs what a run needs to be
-repeated elsewhere, opening unpacks it, installing makes the environment it was made in; recipes: reproduce-all.
+reproducing: differing (differences found before training) -> the functions that made the run -> comparing (figures,
+epochs, steps, weights) -> rendering (tables and verdict). archiving packs everything that is needed to repeat a run
+elsewhere, opening unpacks it, installing builds the run's Python environment; recipes: reproduce-all.
 """

@@ -1,4 +1,4 @@
-"""Two run folders, figure by figure: identical, within tolerance, or different; and where they part."""
+"""Compare two run folders figure by figure: identical, within tolerance or different; and where they first differ."""
 
 import csv
 import json
@@ -13,14 +13,14 @@ from mslab.errors import RunError
 from mslab.runs import folder
 from mslab.runs.folder import RunFolder
 
-TIMES = ("images_per_s", "seconds")  # of history.csv: what no repetition repeats
-LOSS_FACTOR = 5  # a tolerance of 0.02 on accuracies is one of 10 % on losses
+TIMES = ("images_per_s", "seconds")  # columns of history.csv that differ in every repetition
+LOSS_FACTOR = 5  # a tolerance of 0.02 for accuracies means 10 % for losses
 BEST = "checkpoints/best.ckpt"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of both runs. `verdict`: same, within, outside; missing where one run has none."""
+    """One figure of both runs. `verdict`: same, within, outside, or missing if a run does not have it."""
 
     name: str
     then: float | None
@@ -30,7 +30,7 @@ class Metric:
 
     @property
     def difference(self) -> float | None:
-        """Of accuracies as it is, of losses relative to what it was."""
+        """Absolute difference of an accuracy, relative difference of a loss."""
         if self.then is None or self.now is None:
             return None
         return differ(self.kind, self.then, self.now)
@@ -41,15 +41,15 @@ class Metric:
 
 @dataclass
 class Comparison:
-    """What came of it. `verdict`: identical, within tolerance, different."""
+    """The comparison of two runs. `verdict`: identical, within tolerance, different."""
 
     tolerance: float
     metrics: list[Metric] = field(default_factory=list)
     columns: list[tuple[str, int, float, float]] = field(default_factory=list)  # name, first epoch, then, now
-    epoch: int | None = None  # the first that differs
+    epoch: int | None = None  # the first one that differs
     step: int | None = None
     losses: tuple[str, str] = ("", "")  # of that step
-    has_steps: bool = True  # both runs noted each step's loss
+    has_steps: bool = True  # both runs recorded each step's loss
     notes: list[str] = field(default_factory=list)
     weights: tuple[str | None, str | None] = (None, None)  # sha256 of best.ckpt
 
@@ -64,25 +64,25 @@ class Comparison:
         return "within tolerance" if all(m.verdict in ("same", "within") for m in self.metrics) else "different"
 
     @property
-    def parts(self) -> dict[str, int | None] | None:
+    def first_difference(self) -> dict[str, int | None] | None:
         return None if self.epoch is None and self.step is None else {"epoch": self.epoch, "step": self.step}
 
 
 def compare(run: RunFolder, again: RunFolder, tolerance: float) -> Comparison:
-    """`again` held against `run`. Raises RunError where a file of theirs is damaged."""
-    found = Comparison(tolerance)
-    one, two = figures(run), figures(again)
+    """Compare `again` with `run`. Raises RunError if one of their files is damaged."""
+    comparison = Comparison(tolerance)
+    before, after = figures(run), figures(again)
     for name, kind in KINDS.items():
-        then, now = one[name], two[name]
+        then, now = before[name], after[name]
         if then is not None or now is not None:
-            found.metrics.append(Metric(name, then, now, judged(kind, then, now, tolerance), kind))
-    compare_histories(found, run.history, again.history)
-    best = [one.best["epoch"] if one.best else 0 for one in (run, again)]
+            comparison.metrics.append(Metric(name, then, now, verdict_of(kind, then, now, tolerance), kind))
+    compare_histories(comparison, run.history, again.history)
+    best = [r.best["epoch"] if r.best else 0 for r in (run, again)]
     if best[0] != best[1]:
-        found.notes.append(f"the best epoch was {best[0]} then, {best[1]} now")
-    compare_steps(found, run, again)
-    found.weights = (run.manifest["artifacts"].get(BEST), again.manifest["artifacts"].get(BEST))
-    return found
+        comparison.notes.append(f"the best epoch was {best[0]} then, {best[1]} now")
+    compare_steps(comparison, run, again)
+    comparison.weights = (run.manifest["artifacts"].get(BEST), again.manifest["artifacts"].get(BEST))
+    return comparison
 
 
 KINDS = {
@@ -96,7 +96,7 @@ KINDS = {
 
 
 def figures(run: RunFolder) -> dict[str, float | None]:
-    """The final ones; None where a run has none."""
+    """Final figures of a run, None for those it does not have."""
     best, last, measured = run.best or {}, run.history[-1] if run.history else {}, evaluation(run.path / "eval.json")
     values = (best.get("val_acc"), best.get("val_loss"), *measured, last.get("train_loss"))
     linear = run.manifest["metrics"].get("linear_acc")
@@ -104,7 +104,7 @@ def figures(run: RunFolder) -> dict[str, float | None]:
 
 
 def evaluation(file: Path) -> tuple[Any, Any]:
-    """(accuracy, mean F1 of the classes). Raises RunError."""
+    """Read eval.json. Returns (accuracy, mean F1 of the classes), Nones without the file. Raises RunError."""
     if not file.is_file():
         return None, None
     try:
@@ -126,7 +126,7 @@ def differ(kind: str, then: float, now: float) -> float:
     return abs(now - then) / (max(abs(then), 1e-12) if kind == "loss" else 1)
 
 
-def judged(kind: str, then: float | None, now: float | None, tolerance: float) -> str:
+def verdict_of(kind: str, then: float | None, now: float | None, tolerance: float) -> str:
     if then is None or now is None:
         return "missing"
     if then == now:
@@ -135,34 +135,35 @@ def judged(kind: str, then: float | None, now: float | None, tolerance: float) -
     return "within" if differ(kind, then, now) <= allowed + 1e-12 else "outside"
 
 
-def compare_histories(found: Comparison, then: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
+def compare_histories(comparison: Comparison, then: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
     for name in [name for name in folder.COLUMNS if name not in TIMES]:
-        for one, two in zip(then, now, strict=False):
-            if one[name] != two[name] and not (math.isnan(one[name]) and math.isnan(two[name])):
-                found.columns.append((name, one["epoch"], one[name], two[name]))
+        for old, new in zip(then, now, strict=False):
+            if old[name] != new[name] and not (math.isnan(old[name]) and math.isnan(new[name])):
+                comparison.columns.append((name, old["epoch"], old[name], new[name]))
                 break
-    epochs = [epoch for _, epoch, _, _ in found.columns]
+    epochs = [epoch for _, epoch, _, _ in comparison.columns]
     if len(then) != len(now):
         epochs.append(min(len(then), len(now)) + 1)
-        found.notes.append(f"{counted(len(then), 'epoch')} then, {len(now)} now")
-    found.epoch = min(epochs, default=None)
+        comparison.notes.append(f"{plural(len(then), 'epoch')} then, {len(now)} now")
+    comparison.epoch = min(epochs, default=None)
 
 
-def compare_steps(found: Comparison, run: RunFolder, again: RunFolder) -> None:
-    lacking = [one.path for one in (run, again) if not (one.path / "steps.csv").is_file()]
-    for path in lacking:
-        found.notes.append(f"{path} is older: it has no steps.csv, so single steps cannot be compared")
-    if lacking:
-        found.has_steps = False
+def compare_steps(comparison: Comparison, run: RunFolder, again: RunFolder) -> None:
+    without_steps = [r.path for r in (run, again) if not (r.path / "steps.csv").is_file()]
+    for path in without_steps:
+        comparison.notes.append(f"{path} is older and has no steps.csv, so single steps cannot be compared")
+    if without_steps:
+        comparison.has_steps = False
         return
-    for one, two in zip_longest(steps(run.path / "steps.csv"), steps(again.path / "steps.csv")):
-        if one != two:
-            found.step = (one or two)[0]
-            found.losses = (one[1] if one else "none", two[1] if two else "none")
+    for old, new in zip_longest(steps(run.path / "steps.csv"), steps(again.path / "steps.csv")):
+        if old != new:
+            comparison.step = (old or new)[0]
+            comparison.losses = (old[1] if old else "none", new[1] if new else "none")
             return
 
 
 def steps(file: Path) -> Iterator[tuple[int, str]]:
+    """Read steps.csv: (step, loss) of each row. Raises RunError."""
     try:
         with file.open(newline="", encoding="utf-8") as rows:
             for row in csv.DictReader(rows):
@@ -175,8 +176,8 @@ def steps(file: Path) -> Iterator[tuple[int, str]]:
         ) from None
 
 
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def largest(metrics: list[Metric]) -> Mapping[str, float]:

@@ -1,6 +1,6 @@
-"""What differs between a run as it was and as it would be now, and whether that matters: known before anything trains.
+"""What differs between a recorded run and its repetition here, and whether that matters. Needs no training.
 
-Levels: "stops" makes it another experiment; "matters" may change figures; "bits" may change their last digits; "no".
+Levels: "stops": a different experiment; "matters": may change figures; "bits": may change their last digits; "no".
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,22 +17,22 @@ from mslab.runs import folder, manifest
 from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
 
-# settings that change no figure, or whose effect is told by a check of its own
-PLACES = ("train_data", "val_data")
-HARMLESS = {
-    **dict.fromkeys(PLACES, "the images themselves are compared"),
-    "cache": "where decoded images are kept",
-    "log_to": "what is written besides",
-    "max_to_keep": "which checkpoints are kept",
-    "checkpoint_frequency": "how often last.ckpt is written",
+# settings that change no figure, or that have a separate check
+PATHS = ("train_data", "val_data")
+NO_EFFECT = {
+    **dict.fromkeys(PATHS, "only the path differs: the images themselves are compared"),
+    "cache": "it sets where decoded images are cached",
+    "log_to": "it sets which additional logs are written",
+    "max_to_keep": "it sets which checkpoints are retained",
+    "checkpoint_frequency": "it sets how often last.ckpt is written",
     "validation_batch_size": "it changes no figure",
-    "max_training_time": "when a call pauses",
-    "max_device_memory": "how much memory is taken",
+    "max_training_time": "it sets when a call pauses",
+    "max_device_memory": "it sets how much memory is used",
 }
-OWN = ("seed", "device", "data_workers")  # checks of their own
+SEPARATE = ("seed", "device", "data_workers")  # settings with a separate check
 COMPUTES = {"mindspore": "MindSpore", "numpy": "NumPy", "pillow": "Pillow", "scikit-learn": "scikit-learn"}
-WHY = {
-    "mindspore": "it computes everything",
+REASONS = {
+    "mindspore": "it does all computation",
     "numpy": "it draws the order of the images",
     "pillow": "it decodes images for the linear model",
     "scikit-learn": "it fits the linear model",
@@ -42,7 +42,7 @@ UNKNOWN = "not recorded"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing, then and now. `level` is "no" where they are equal."""
+    """One property of the run, then and now. `level` is "no" if they are equal."""
 
     what: str
     then: str
@@ -57,7 +57,7 @@ class Check:
         return self.then != self.now
 
     def cause(self) -> str:
-        """ "MindSpore: 2.8.0 then, 2.10.0 now: it computes everything" """
+        """ "MindSpore: 2.8.0 then, 2.10.0 now: it does all computation" """
         text = f"{self.what}: {self.then} then, {self.now} now" if self.differs else self.what
         return f"{text}: {self.why}" if self.why else text
 
@@ -68,62 +68,69 @@ class Check:
 
 @dataclass
 class State:
-    """A run's circumstances: as it noted them, or as they are here and now."""
+    """The conditions of a run: recorded in its folder, or those of this machine now."""
 
     config: Settings
     seed: int
     device: str
     git: Mapping[str, Any] | None
     versions: Mapping[str, str]
-    environment: Mapping[str, Any] | None  # None in a run that is older than it
+    environment: Mapping[str, Any] | None  # None in older runs
     workers: int = 1
     code: str | None = None  # a digest of mslab's source files
 
 
-def of_run(run: RunFolder) -> State:
-    told = run.manifest
-    versions = dict(told["versions"])
-    if told["environment"]:
-        versions |= {name: told["environment"]["packages"].get(name, versions.get(name, "")) for name in COMPUTES}
-    own = (told["seed"], str(told["device"] or ""), told["git"], versions, told["environment"], told["workers"])
-    return State(run.settings, *own, told["code"])
+def recorded_state(run: RunFolder) -> State:
+    record = run.manifest
+    versions = dict(record["versions"])
+    if record["environment"]:
+        versions |= {name: record["environment"]["packages"].get(name, versions.get(name, "")) for name in COMPUTES}
+    own = (
+        record["seed"],
+        str(record["device"] or ""),
+        record["git"],
+        versions,
+        record["environment"],
+        record["workers"],
+    )
+    return State(run.settings, *own, record["code"])
 
 
-def here(config: Settings, device: str, workers: int) -> State:
-    """What training this config on this machine would note."""
-    around = manifest.environment(device)
-    own = (folder.git_state(), versions.versions(), around, workers, manifest.code())
+def current_state(config: Settings, device: str, workers: int) -> State:
+    """What training this config on this machine would record."""
+    environment = manifest.environment(device)
+    own = (folder.git_state(), versions.versions(), environment, workers, manifest.code())
     return State(config, config.seed, device, *own)
 
 
 def circumstances(then: State, now: State) -> list[Check]:
-    """Everything but images, parent and files."""
+    """Compare everything but images, parent and files."""
     checks = [seed(then, now), *settings(then.config.model_dump(), now.config.model_dump()), code(then, now)]
     checks += [version(name, then, now) for name in COMPUTES]
     checks += [python(then, now), *packages(then, now), *machine(then, now), device(then, now), threads(then, now)]
     if then.workers != now.workers:
-        why = "each worker has a share of the images"
+        why = "each worker trains on its part of the images"
         checks.append(Check("workers", str(then.workers), str(now.workers), "matters", why))
     return checks
 
 
-def compared(what: str, then: str, now: str, level: str, why: str) -> Check:
-    """The check, with its level and reason where the two differ."""
+def make_check(what: str, then: str, now: str, level: str, why: str) -> Check:
+    """Return a check that has the level and the reason only if the two values differ."""
     return Check(what, then, now, level, why) if then != now else Check(what, then, now)
 
 
 def seed(then: State, now: State) -> Check:
-    why = "other weights, order and augmentation from the start"
+    why = "different weights, order and augmentation from the start"
     if then.config.seed != then.seed and then.config.seed == now.seed:
         why = f"config.yaml was changed after the run; {why}"
-    return compared("seed", str(then.seed), str(now.seed), "matters", why)
+    return make_check("seed", str(then.seed), str(now.seed), "matters", why)
 
 
 def settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Check]:
     for name, value in then.items():
-        if name not in OWN and value != now.get(name):
-            level = "no" if name in HARMLESS else "bits" if name in ("deterministic", "jit_level") else "matters"
-            yield Check(name, str(value), str(now.get(name)), level, HARMLESS.get(name, "another setting"))
+        if name not in SEPARATE and value != now.get(name):
+            level = "no" if name in NO_EFFECT else "bits" if name in ("deterministic", "jit_level") else "matters"
+            yield Check(name, str(value), str(now.get(name)), level, NO_EFFECT.get(name, "a different setting"))
 
 
 def code(then: State, now: State) -> Check:
@@ -131,11 +138,11 @@ def code(then: State, now: State) -> Check:
     if then.code and now.code:
         if then.code == now.code:
             return Check("mslab", before, after, "no", "" if before == after else "the same source files")
-        return Check("mslab", f"{before}, files {then.code}", f"{after}, files {now.code}", "matters", "other code")
+        return Check("mslab", f"{before}, files {then.code}", f"{after}, files {now.code}", "matters", "different code")
     dirty = any(state.git and state.git["dirty"] for state in (then, now))
     if dirty or before == UNKNOWN or not (then.git and now.git):
-        return Check("mslab", before, after, "matters", "whether it is the same code is not recorded")
-    return compared("mslab", before, after, "matters", "other code")
+        return Check("mslab", before, after, "matters", "the records do not show whether the code is the same")
+    return make_check("mslab", before, after, "matters", "different code")
 
 
 def mslab(version: str, git: Mapping[str, Any] | None) -> str:
@@ -148,17 +155,19 @@ def mslab(version: str, git: Mapping[str, Any] | None) -> str:
 
 def version(name: str, then: State, now: State) -> Check:
     before, after = (state.versions.get(name, "") or UNKNOWN for state in (then, now))
-    return compared(COMPUTES[name], before, after, "matters", WHY[name])
+    return make_check(COMPUTES[name], before, after, "matters", REASONS[name])
 
 
 def python(then: State, now: State) -> Check:
     before, after = (state.versions.get("python", "") or UNKNOWN for state in (then, now))
     minor = before.split(".")[:2] != after.split(".")[:2]
-    return Check("Python", before, after, *(("bits", "packages are built for each Python") if minor else ()))
+    return Check(
+        "Python", before, after, *(("bits", "each Python has its own builds of the packages") if minor else ())
+    )
 
 
 def packages(then: State, now: State) -> Iterator[Check]:
-    """The other ones, in one row."""
+    """All other packages, in one row."""
     if not then.environment or not now.environment:
         return
     before, after = ({**state.environment["packages"]} for state in (then, now) if state.environment)
@@ -168,56 +177,58 @@ def packages(then: State, now: State) -> Iterator[Check]:
     names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     details = tuple(f"{name}: {before.get(name, 'none')} then, {after.get(name, 'none')} now" for name in names[:8])
     details += (f"… and {len(names) - 8} more",) * (len(names) > 8)
-    unlike = f"{len(after)}, {len(names)} differ" if names else str(len(before))
-    why = "they have no part in training" if names else ""
-    yield Check("other packages", str(len(before)), unlike, "no", why, details=details)
+    summary = f"{len(after)}, {len(names)} differ" if names else str(len(before))
+    why = "training does not use them" if names else ""
+    yield Check("other packages", str(len(before)), summary, "no", why, details=details)
 
 
 def machine(then: State, now: State) -> Iterator[Check]:
-    """The processor, and the environment variables that change what it computes."""
+    """The processor, and the environment variables that change its results."""
     if not then.environment or not now.environment:
         texts = [state.environment["cpu"]["model"] if state.environment else UNKNOWN for state in (then, now)]
-        why = "a run that is older than this record does not tell its machine"
+        why = "older runs do not record their machine"
         yield Check("CPU", texts[0], texts[1], "bits", why)
         return
     before, after = then.environment, now.environment
     rows = {
-        "model": ("CPU", "kernels are chosen by it"),
-        "instruction_set": ("instruction set", "sums are added in another order"),
-        "cores": ("cores", "sums are shared between them"),
+        "model": ("CPU", "it determines which kernels are used"),
+        "instruction_set": ("instruction set", "sums are added in a different order"),
+        "cores": ("cores", "sums are divided between them"),
     }
     for key, (what, why) in rows.items():
-        one, two = str(before["cpu"][key]), str(after["cpu"][key])
-        yield compared(what, one, two, "bits", why)
+        old, new = str(before["cpu"][key]), str(after["cpu"][key])
+        yield make_check(what, old, new, "bits", why)
     if before["driver"] != after["driver"]:
-        one, two = (state["driver"] or "none" for state in (before, after))
-        yield Check("driver", one, two, "bits", "it brings its own kernels")
+        old, new = (state["driver"] or "none" for state in (before, after))
+        yield Check("driver", old, new, "bits", "it contains its own kernels")
     for name in sorted({*before["guards"], *after["guards"]}):
-        one, two = (state["guards"].get(name, "not set") for state in (before, after))
-        yield compared(name, one, two, "bits", "it chooses between kernels")
+        old, new = (state["guards"].get(name, "not set") for state in (before, after))
+        yield make_check(name, old, new, "bits", "it selects between kernels")
 
 
 def device(then: State, now: State) -> Check:
-    was = then.device or UNKNOWN
-    return compared("device", was, now.device, "matters", "it rounds otherwise, from the first step on")
+    recorded = then.device or UNKNOWN
+    return make_check("device", recorded, now.device, "matters", "it rounds differently, from the first step on")
 
 
 def threads(then: State, now: State) -> Check:
     before, after = (str(state.config.data_workers) for state in (then, now))
-    return compared("data_workers", before, after, "matters", "another number draws other augmentation")
+    return make_check(
+        "data_workers", before, after, "matters", "another number of workers draws different augmentation"
+    )
 
 
 # --- images, parent, files -------------------------------------------------------------------------------------------
 
 
 def data(run: RunFolder, report: DatasetReport | MslabError, chained: bool = False) -> Check:
-    """Whether the images are the same, and which are not. `report`: an error where the folders cannot be read.
+    """Check whether the images are the same, and list those that differ. `report`: an error for unreadable folders.
 
-    `chained`: images that a recipe has drawn anew may be others, as long as there are as many of each class.
+    `chained`: accept different images that a recipe has drawn again, if their number per class is the same.
     """
     then = run.manifest["data"]["fingerprint"]
     fix = (
-        "restore the images, or train_data=FOLDER val_data=FOLDER where they lie elsewhere\n"
+        "restore the images, or give their new location: train_data=FOLDER val_data=FOLDER\n"
         f"for a new experiment: mslab train {run.path}/config.yaml"
     )
     if isinstance(report, MslabError):
@@ -225,115 +236,115 @@ def data(run: RunFolder, report: DatasetReport | MslabError, chained: bool = Fal
     if report.fingerprint == then:
         return Check("images", short(then), short(then))
     if chained and report.counts == run.manifest["data"]["counts"] and not report.errors:
-        why = "as many of each class; another kind of processor rounds single pixels otherwise when it draws"
+        why = "the same number per class; another kind of processor rounds some pixels differently when it draws"
         return Check("images", short(then), short(report.fingerprint), "matters", why)
     before, after = images.recorded(run.path), images.present(report)
     if before is None:
-        lines = images.counted_differences(run.manifest["data"]["counts"], report.counts)
+        lines = images.count_differences(run.manifest["data"]["counts"], report.counts)
     else:
         lines = images.differences(before, after) if before != after or not report.errors else []
-    why = "other images" if lines else "the same images, which cannot be trained on like this"
+    why = "different images" if lines else "the same images, but they do not pass the data check with these settings"
     lines += [f"{finding.path}  {finding.message}" for finding in report.errors[:3]]
     now = short(report.fingerprint) if report.fingerprint else "has errors"
     return Check("images", short(then), now, "stops", why, fix, tuple(lines))
 
 
 def same_images(run: RunFolder, other: RunFolder) -> Check:
-    """The same between two runs."""
-    then, now = (one.manifest["data"]["fingerprint"] for one in (run, other))
+    """Check whether two runs used the same images."""
+    then, now = (r.manifest["data"]["fingerprint"] for r in (run, other))
     if then == now:
         return Check("images", short(then), short(now))
     before, after = images.recorded(run.path), images.recorded(other.path)
     if before is None or after is None:
-        lines = images.counted_differences(*(one.manifest["data"]["counts"] for one in (run, other)))
+        lines = images.count_differences(*(r.manifest["data"]["counts"] for r in (run, other)))
     else:
         lines = images.differences(before, after)
-    return Check("images", short(then), short(now), "stops", "other images", details=tuple(lines))
+    return Check("images", short(then), short(now), "stops", "different images", details=tuple(lines))
 
 
-def parent(run: RunFolder, given: str | None, chained: bool = False) -> tuple[Check | None, Path | None]:
-    """(the check, the file to begin from): `given`, the one that was recorded, or a copy in RUN/parent/.
+def parent(run: RunFolder, backbone: str | None, chained: bool = False) -> tuple[Check | None, Path | None]:
+    """(check, file to start from): `backbone`, else the recorded file, else a copy in RUN/parent/.
 
-    None, None for a run that began from nothing. `chained`: another file is taken, too.
+    Returns (None, None) for a run that started from random weights. `chained`: accept a different file too.
     """
-    told = run.manifest["parent"]
-    if not told:
-        if given:
+    record = run.manifest["parent"]
+    if not record:
+        if backbone:
             raise RunError(
-                f"{run.path} began from random weights: --backbone {given} has no place in it.",
+                f"{run.path} started from random weights: it cannot use --backbone {backbone}.",
                 expected="--backbone with a run of mslab transfer or train --from",
                 fix="leave --backbone out",
             )
         return None, None
     name = "best.ckpt" if run.manifest["kind"] == "incremental" else "best_backbone.ckpt"
-    recorded = Path(told["file"])
-    places = [Path(given)] if given else [recorded, *sorted((run.path / "parent").glob("*"))]
-    places = [place / "checkpoints" / name if place.is_dir() else place for place in places]
-    digests = {place: checkpoint.sha256(place) for place in places if place.is_file()}
-    for place, digest in digests.items():
-        if digest == told["sha256"]:
-            return Check("parent", short(digest), short(digest)), place
-    fix = f"--backbone FILE with the sha256 {told['sha256']}"
-    if told["run"]:
-        fix += f"\nit came from {told['run']['path']}, made by: {told['run']['command']}"
+    recorded = Path(record["file"])
+    paths = [Path(backbone)] if backbone else [recorded, *sorted((run.path / "parent").glob("*"))]
+    paths = [path / "checkpoints" / name if path.is_dir() else path for path in paths]
+    digests = {path: checkpoint.sha256(path) for path in paths if path.is_file()}
+    for path, digest in digests.items():
+        if digest == record["sha256"]:
+            return Check("parent", short(digest), short(digest)), path
+    fix = f"--backbone FILE with the sha256 {record['sha256']}"
+    if record["run"]:
+        fix += f"\nit came from {record['run']['path']}, made by: {record['run']['command']}"
     if not digests:
-        why = f"{places[0]} is not there (seen from {Path.cwd()})"
-        return Check("parent", short(told["sha256"]), "none", "stops", why, fix), None
-    place, digest = next(iter(digests.items()))
+        why = f"{paths[0]} does not exist (relative to {Path.cwd()})"
+        return Check("parent", short(record["sha256"]), "none", "stops", why, fix), None
+    path, digest = next(iter(digests.items()))
     if chained:
-        why = f"{place} is of the parent's own repetition"
-        return Check("parent", short(told["sha256"]), short(digest), "matters", why), place
-    return Check("parent", short(told["sha256"]), short(digest), "stops", f"{place} is another file now", fix), None
+        why = f"{path} comes from the repetition of the parent"
+        return Check("parent", short(record["sha256"]), short(digest), "matters", why), path
+    return Check("parent", short(record["sha256"]), short(digest), "stops", f"{path} has different contents", fix), None
 
 
 def same_parent(run: RunFolder, other: RunFolder) -> Check | None:
-    then, now = (short(one.manifest["parent"]["sha256"]) if one.manifest["parent"] else "none" for one in (run, other))
+    then, now = (short(r.manifest["parent"]["sha256"]) if r.manifest["parent"] else "none" for r in (run, other))
     if then == now:
         return Check("parent", then, now) if then != "none" else None
-    return Check("parent", then, now, "stops", "they began from other weights")
+    return Check("parent", then, now, "stops", "they started from different weights")
 
 
 def files(run: RunFolder) -> Iterator[Check]:
-    """The run's own small files, which settings and figures are read from: those that are not as it left them."""
-    reads = {
-        "config.yaml": "its settings are what would be trained",
-        "history.csv": "its figures are what is compared",
-        "steps.csv": "its losses are what is compared",
-        "eval.json": "its figures are what is compared",
-        "images.csv": "it is what images are held against",
+    """The run's small files that settings and figures are read from, if they have changed since the run."""
+    uses = {
+        "config.yaml": "the repetition uses its settings",
+        "history.csv": "its figures are compared",
+        "steps.csv": "its losses are compared",
+        "eval.json": "its figures are compared",
+        "images.csv": "the images are compared with it",
     }
-    for name, why in reads.items():
-        told, file = run.manifest["artifacts"].get(name), run.path / name
+    for name, why in uses.items():
+        recorded, file = run.manifest["artifacts"].get(name), run.path / name
         now = checkpoint.sha256(file) if file.is_file() else None
-        if told and told != now:
-            text = "it was changed after the run" if now else "it was taken away after the run"
-            yield Check(name, short(told), short(now) if now else "none", "matters", f"{text}; {why}")
+        if recorded and recorded != now:
+            text = "it was changed after the run" if now else "it was removed after the run"
+            yield Check(name, short(recorded), short(now) if now else "none", "matters", f"{text}; {why}")
 
 
-def noted(run: RunFolder) -> Iterator[Check]:
-    """What the run says about itself that limits how far it can be repeated."""
-    told = run.manifest["determinism"]
-    if told and not told["bit_identical"]:
-        yield Check("the device does not repeat its last bits", "", "", "bits", told["remains"])
+def limits(run: RunFolder) -> Iterator[Check]:
+    """Recorded facts that limit how exactly the run can be repeated."""
+    determinism = run.manifest["determinism"]
+    if determinism and not determinism["bit_identical"]:
+        yield Check("the device does not repeat its last bits", "", "", "bits", determinism["remains"])
     for resumed in run.manifest["resumed"]:
-        where = f"resumed after epoch {resumed['epoch']}"
+        then = f"resumed after epoch {resumed['epoch']}"
         if run.settings.dropout:
-            yield Check("resume", where, "in one go", "matters", "dropout leaves out other features after a resume")
+            yield Check("resume", then, "in one go", "matters", "dropout leaves out different features after a resume")
         elif resumed["environment"]:
-            why = "it went on in another environment, which is not compared"
-            yield Check("resume", where, "in one go", "matters", why)
+            why = "it continued in another environment, which is not compared"
+            yield Check("resume", then, "in one go", "matters", why)
 
 
-def stopped(run: RunFolder, checks: Sequence[Check]) -> RunError | None:
-    """The error of those that stop, all of them."""
+def error_of(run: RunFolder, checks: Sequence[Check]) -> RunError | None:
+    """The error for all checks that stop the repetition, None if none does."""
     stops = [check for check in checks if check.level == "stops"]
     if not stops:
         return None
     rows = [(check.what, "\n".join([check.why, *check.details])) for check in stops]
     names = " and ".join(dict.fromkeys(check.what for check in stops))
-    is_are = "are" if len(stops) > 1 or names.endswith("s") else "is"
+    verb = "differ" if len(stops) > 1 or names.endswith("s") else "differs"
     return RunError(
-        f"{run.path} cannot be repeated: its {names} {is_are} not what it was made from.",
+        f"{run.path} cannot be repeated: its {names} {verb} from the record.",
         details=rows,
         expected="; ".join(f"{check.what} {check.then}" for check in stops),
         fix="\n".join(dict.fromkeys(check.fix for check in stops if check.fix)),

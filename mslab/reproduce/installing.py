@@ -1,4 +1,4 @@
-"""`mslab reproduce --install`: the recorded packages in a virtual environment that is thrown away afterwards."""
+"""`mslab reproduce --install`: repeat a run in a temporary virtual environment with the recorded packages."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import mslab
 from mslab.errors import DeviceError, RunError
 from mslab.reproduce import archiving
-from mslab.reproduce.reproducing import Wish
+from mslab.reproduce.reproducing import ReproduceOptions
 from mslab.runs.folder import RunFolder
 from mslab.runtime import console
 
@@ -21,81 +21,85 @@ log = logging.getLogger("mslab")
 START = "import sys; sys.argv[0] = 'mslab'; from mslab.cli import app; app()"
 
 
-def run_in_own(path: str | Path, wish: Wish, json_file: str | None = None, no_report: bool = False) -> int:
-    """`mslab reproduce` with the packages that the run was made with. Returns its exit code.
+def run_in_environment(
+    path: str | Path, options: ReproduceOptions, json_file: str | None = None, no_report: bool = False
+) -> int:
+    """Run `mslab reproduce` with the run's recorded packages. Returns its exit code.
 
-    Raises RunError where they are not recorded, DeviceError where the Python is not here or pip cannot install them.
+    Raises RunError if they are not recorded, DeviceError if that Python is missing or pip cannot install them.
     """
     run = RunFolder.read(path)
     if not run.manifest["environment"]:
         raise RunError(
-            f"{run.path} is older: it did not note its packages, so they cannot be installed.",
+            f"{run.path} is older and does not record its packages, so they cannot be installed.",
             expected="a run with `environment` in its manifest.json",
-            fix="leave --install out: the checks name what versions are known to differ",
+            fix="leave --install out: the checks list the versions that differ, as far as they are recorded",
         )
     lock = archiving.requirements(run.manifest)
     python = find_python(run.manifest["environment"]["python"])
     with tempfile.TemporaryDirectory(prefix="mslab-install-") as folder:
-        place = Path(folder)
-        own = install(python, lock, place)
-        environment = os.environ | {"PYTHONPATH": str(linked(place / "source"))}
+        root = Path(folder)
+        own_python = install(python, lock, root)
+        environment = os.environ | {"PYTHONPATH": str(link_package(root / "source"))}
         environment.pop("PYTHONHOME", None)
-        return child([str(own), "-c", START, *command_line(path, wish, json_file, no_report)], environment)
+        return run_child(
+            [str(own_python), "-c", START, *command_line(path, options, json_file, no_report)], environment
+        )
 
 
-def command_line(path: str | Path, wish: Wish, json_file: str | None, no_report: bool) -> list[str]:
-    """The words after `mslab` that ask for the same, without --install."""
-    # command_line("runs/x", Wish(["seed=2"], dry_run=True), None, False)
+def command_line(path: str | Path, options: ReproduceOptions, json_file: str | None, no_report: bool) -> list[str]:
+    """Arguments of `mslab` for the same repetition without --install."""
+    # command_line("runs/x", ReproduceOptions(["seed=2"], dry_run=True), None, False)
     #   -> ["reproduce", "runs/x", "seed=2", "--tolerance", "0.02", "--dry-run"]
-    options = {"--backbone": wish.backbone, "--tolerance": wish.tolerance, "--json": json_file}
-    named = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
-    flags = [flag for flag, asked in (("--dry-run", wish.dry_run), ("--no-report", no_report)) if asked]
-    return ["reproduce", str(path), *wish.overrides, *named, *flags]
+    values = {"--backbone": options.backbone, "--tolerance": options.tolerance, "--json": json_file}
+    pairs = [str(part) for name, value in values.items() if value is not None for part in (name, value)]
+    flags = [flag for flag, on in (("--dry-run", options.dry_run), ("--no-report", no_report)) if on]
+    return ["reproduce", str(path), *options.overrides, *pairs, *flags]
 
 
 def find_python(version: str) -> str:
-    """A Python of the same minor version: the running one, or pythonX.Y on PATH. Raises DeviceError."""
+    """Find a Python of the same minor version: this one, or pythonX.Y on PATH. Raises DeviceError."""
     minor = ".".join(version.split(".")[:2])
     if minor == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
-    if all(part.isdigit() for part in minor.split(".")) and (there := shutil.which(f"python{minor}")):
-        return there
+    if all(part.isdigit() for part in minor.split(".")) and (program := shutil.which(f"python{minor}")):
+        return program
     raise DeviceError(
         f"The run was made with Python {version}; there is no python{minor} on PATH.",
-        expected=f"Python {minor}, which its packages were built for",
+        expected=f"Python {minor}, for which its packages were built",
         fix=f"install python{minor}, or leave --install out",
     )
 
 
-def install(python: str, lock: str, place: Path) -> Path:
-    """The new environment's Python, with the packages of `lock` in it. Raises DeviceError with pip's last words."""
+def install(python: str, lock: str, folder: Path) -> Path:
+    """Install the packages of `lock` in a new environment. Returns its Python. Raises DeviceError."""
     packages = sum(not line.startswith("#") for line in lock.splitlines())
-    log.info("installing %d packages into %s, which is removed afterwards …", packages, place)
-    (place / archiving.ENVIRONMENT).write_text(lock, encoding="utf-8")
-    tried = subprocess.run([python, "-m", "venv", str(place / "venv")], capture_output=True, text=True)
-    if tried.returncode:
-        raise failed(f"{python} cannot make a virtual environment", tried.stdout + tried.stderr)
-    own = place / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    command = [str(own), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-    tried = subprocess.run([*command, "-r", str(place / archiving.ENVIRONMENT)], capture_output=True, text=True)
-    if tried.returncode:
-        raise failed("pip could not install what the run was made with", tried.stdout + tried.stderr)
-    return own
+    log.info("installing %d packages into %s, which is removed afterwards …", packages, folder)
+    (folder / archiving.ENVIRONMENT).write_text(lock, encoding="utf-8")
+    done = subprocess.run([python, "-m", "venv", str(folder / "venv")], capture_output=True, text=True)
+    if done.returncode:
+        raise install_error(f"{python} cannot create a virtual environment", done.stdout + done.stderr)
+    own_python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    command = [str(own_python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    done = subprocess.run([*command, "-r", str(folder / archiving.ENVIRONMENT)], capture_output=True, text=True)
+    if done.returncode:
+        raise install_error("pip could not install the run's packages", done.stdout + done.stderr)
+    return own_python
 
 
-def failed(what: str, output: str) -> DeviceError:
+def install_error(what: str, output: str) -> DeviceError:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
     return DeviceError(
         f"{what}.",
-        details=[("pip" if "pip" in what else "said", line[:300]) for line in errors[-3:]],
-        expected="the recorded versions in the package index that pip is set up with",
-        fix="the package index within reach, 3 GB of disk; or leave --install out",
+        details=[("pip" if "pip" in what else "output", line[:300]) for line in errors[-3:]],
+        expected="the recorded versions in the package index that pip is configured for",
+        fix="check that pip can reach its package index and that 3 GB of disk are free; or leave --install out",
     )
 
 
-def linked(folder: Path) -> Path:
-    """A folder with this very mslab in it and nothing else: beside an installed one lie all other packages."""
+def link_package(folder: Path) -> Path:
+    """Make a folder that contains this mslab and nothing else: an installed one is beside all other packages."""
     package = Path(mslab.__file__).resolve().parent
     folder.mkdir()
     for source in (package, *package.parent.glob("mslab*.egg-info"), *package.parent.glob("mslab-*.dist-info")):
@@ -103,9 +107,9 @@ def linked(folder: Path) -> Path:
     return folder
 
 
-def child(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run it on this terminal; Ctrl-C reaches it too, and it is waited for."""
-    stream: Any = console.terminal.stream  # the terminal: file descriptor 2 keeps MindSpore's output
+def run_child(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command on this terminal and wait for it, also after Ctrl-C, which reaches it too."""
+    stream: Any = console.terminal.stream  # the terminal: file descriptor 2 captures MindSpore's output
     with subprocess.Popen(command, env=dict(environment), stderr=stream) as process:
         try:
             return process.wait()

@@ -1,5 +1,5 @@
-"""An archive of `mslab archive` -> a run folder. Nothing in it is trusted: names, sizes and contents are compared
-with its archive.json, and archive.json itself with what mslab writes.
+"""Unpack an archive of `mslab archive` into a run folder. Nothing in it is trusted: names, sizes and contents are
+compared with its archive.json, and archive.json itself with the format that mslab writes.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from mslab.errors import DatasetError, RunError
 from mslab.reproduce.archiving import ENVIRONMENT, FILES, LISTING, SPLITS, WEIGHTS
 from mslab.runs import manifest
 
-LISTING_BYTES = 2**28  # some 200 bytes an image
-FIXED = (*FILES, *WEIGHTS, ENVIRONMENT)
-NEEDED = ("config.yaml", "manifest.json")
+LISTING_BYTES = 2**28  # about 200 bytes per image
+ALLOWED = (*FILES, *WEIGHTS, ENVIRONMENT)
+REQUIRED = ("config.yaml", "manifest.json")
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Listing(BaseModel):
-    """archive.json."""
+    """The content of archive.json."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     schema_: Literal[1] = Field(alias="schema")
@@ -39,38 +39,38 @@ class Listing(BaseModel):
 
 
 def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Write the archive's members to runs/NAME-from-archive. Returns that folder, which is there only when whole.
+    """Write the archive's members to runs/NAME-from-archive. Returns that folder; it exists only when it is complete.
 
-    Raises RunError, and leaves nothing behind, where the archive is not what `mslab archive` writes.
+    Raises RunError, and leaves nothing behind, if `mslab archive` did not write the archive.
     """
     file = Path(archive)
     if not file.is_file():
         raise RunError(
-            f"There is no archive {file}.", expected="a zip that mslab archive RUN has written", fix="correct the path"
+            f"There is no archive {file}.", expected="a zip file of mslab archive RUN", fix="correct the path"
         )
     if not zipfile.is_zipfile(file):
-        raise refused(f"{file} is no zip.")
+        raise archive_error(f"{file} is not a zip file.")
     partial: Path | None = None
     try:
-        with unpacking.open_archive(file) as members:
-            found = names_of(file, list(members))
-            listing = listing_of(file, found)
-            target = free_place(listing.run)
+        with unpacking.open_archive(file) as entries:
+            members = read_names(file, list(entries))
+            listing = read_listing(file, members)
+            target = free_folder(listing.run)
             partial = target.with_name(f".{target.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
-            write(file, partial, found, listing, progress)
+            write(file, partial, members, listing, progress)
         try:
             manifest.load(partial)
         except RunError as error:
-            raise refused(f"{file}: {error.what.replace(f'{partial}/', '')}", error.details) from None
+            raise archive_error(f"{file}: {error.what.replace(f'{partial}/', '')}", error.details) from None
         (partial / "checkpoints").mkdir(exist_ok=True)
         partial.rename(target)
-    except DatasetError as error:  # unpacking's: names that lead out, bombs, damage
-        raise refused(error.what) from None
+    except DatasetError as error:  # from unpacking: names outside the folder, zip bombs, damage
+        raise archive_error(error.what) from None
     except OSError as error:
         raise RunError(
             f"{file} cannot be unpacked under {Path('runs').absolute()}: {error.strerror or error}.",
-            expected="room on the disk, and a folder that can be written to",
+            expected="free disk space, and a folder that can be written to",
             fix="free some space, or cd elsewhere",
         ) from None
     finally:
@@ -79,26 +79,30 @@ def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = No
     return target
 
 
-def names_of(archive: Path, members: list[Member]) -> dict[str, Member]:
-    """{name: member}, each a plain file inside, none twice."""
-    found: dict[str, Member] = {}
+def read_names(archive: Path, entries: list[Member]) -> dict[str, Member]:
+    """Return {name: member}. Raises RunError unless each is a plain file inside the folder and no name is repeated."""
+    members: dict[str, Member] = {}
     plain: dict[str, str] = {}
-    for member in members:
-        name = "/".join(unpacking.safe_parts(archive, member.name))
-        if member.kind != "file" or name != member.name:
-            raise refused(f"{archive} holds {member.name[:200]!r}, a {member.kind} that mslab archive does not write.")
+    for entry in entries:
+        name = "/".join(unpacking.safe_parts(archive, entry.name))
+        if entry.kind != "file" or name != entry.name:
+            raise archive_error(
+                f"{archive} contains {entry.name[:200]!r}, a {entry.kind} that mslab archive does not write."
+            )
         if earlier := plain.get(plain_name(name)):
-            raise refused(f"{archive} holds {earlier[:200]!r} and {name[:200]!r}, which are one file on some machines.")
+            raise archive_error(
+                f"{archive} contains {earlier[:200]!r} and {name[:200]!r}, which are one file on some machines."
+            )
         plain[plain_name(name)] = name
-        found[name] = member
-    return found
+        members[name] = entry
+    return members
 
 
-def listing_of(archive: Path, found: dict[str, Member]) -> Listing:
-    """archive.json, when it lists exactly the members that are there, and none that a run has not."""
-    if LISTING not in found:
-        raise refused(f"{archive} has no {LISTING}.")
-    with found[LISTING].open() as source:  # type: ignore[union-attr]
+def read_listing(archive: Path, members: dict[str, Member]) -> Listing:
+    """Read archive.json. Raises RunError unless it lists exactly the members, all of them files of a run."""
+    if LISTING not in members:
+        raise archive_error(f"{archive} has no {LISTING}.")
+    with members[LISTING].open() as source:  # type: ignore[union-attr]
         text = source.read(LISTING_BYTES + 1)
     try:
         if len(text) > LISTING_BYTES:
@@ -112,65 +116,72 @@ def listing_of(archive: Path, found: dict[str, Member]) -> Listing:
         listing = Listing.model_validate(content)
     except (ValidationError, ValueError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
-        raise refused(f"{archive} has a {LISTING} that mslab archive did not write: {why[:200]}.") from None
-    there = set(found) - {LISTING}
-    rows = [(name, "listed, but not there") for name in sorted(set(listing.members) - there)]
-    rows += [(name, "there, but not listed") for name in sorted(there - set(listing.members))]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+        raise archive_error(f"{archive} has a {LISTING} that mslab archive did not write: {reason[:200]}.") from None
+    present = set(members) - {LISTING}
+    rows = [(name, "is listed, but missing") for name in sorted(set(listing.members) - present)]
+    rows += [(name, "is not listed") for name in sorted(present - set(listing.members))]
     rows += [(name, "has no size") for name in sorted(set(listing.members) ^ set(listing.sizes))]
-    rows += [(name, "is no file of a run") for name in sorted(listing.members) if not belongs(name)]
-    rows += [(name, "listed by no archive without it") for name in NEEDED if name not in listing.members]
+    rows += [(name, "is not a file of a run") for name in sorted(listing.members) if not is_run_file(name)]
+    rows += [(name, "is not listed, but every archive contains it") for name in REQUIRED if name not in listing.members]
     if rows:
-        raise refused(f"{archive} and its {LISTING} do not agree.", rows)
+        raise archive_error(f"{archive} does not match its {LISTING}.", rows)
     return listing
 
 
-def belongs(name: str) -> bool:
-    """Whether mslab archive writes such a member."""
+def is_run_file(name: str) -> bool:
+    """Whether mslab archive writes a member of this name."""
     parts = PurePosixPath(name).parts
     if parts[0] == "data":
         return len(parts) == 4 and parts[1] in SPLITS and is_image(parts[3])
-    return name in FIXED or (parts[0] == "parent" and len(parts) == 2)
+    return name in ALLOWED or (parts[0] == "parent" and len(parts) == 2)
 
 
 def write(
-    archive: Path, folder: Path, found: dict[str, Member], listing: Listing, progress: Callable[[int, int], None] | None
+    archive: Path,
+    folder: Path,
+    members: dict[str, Member],
+    listing: Listing,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Each member, up to its listed size, with its listed sha256."""
+    """Write each member. Raises RunError if one exceeds its listed size or does not have its listed sha256."""
     budget = Budget(archive, archive.stat().st_size)
     for done, (name, digest) in enumerate(listing.members.items(), 1):
         target = folder.joinpath(*name.split("/"))
         target.parent.mkdir(parents=True, exist_ok=True)
         hashed, size = hashlib.sha256(), 0
-        with found[name].open() as source, target.open("xb") as sink:  # type: ignore[union-attr]
+        with members[name].open() as source, target.open("xb") as sink:  # type: ignore[union-attr]
             while chunk := source.read(unpacking.CHUNK):
                 size += len(chunk)
                 budget.spend(len(chunk))
                 if size > listing.sizes[name]:
-                    raise refused(f"{archive}: {name} is larger than {LISTING} says ({listing.sizes[name]} bytes).")
+                    raise archive_error(
+                        f"{archive}: {name} is larger than the {listing.sizes[name]} bytes listed in {LISTING}."
+                    )
                 hashed.update(chunk)
                 sink.write(chunk)
         if hashed.hexdigest() != digest:
-            row = (name, f"sha256 {hashed.hexdigest()[:12]}…, {LISTING} says {digest[:12]}…")
-            raise refused(f"{archive}: {name} has another content than {LISTING} says.", [row])
+            row = (name, f"sha256 {hashed.hexdigest()[:12]}…, but {digest[:12]}… in {LISTING}")
+            raise archive_error(f"{archive}: {name} does not have the sha256 that {LISTING} lists.", [row])
         if progress:
             progress(done, len(listing.members))
 
 
-def free_place(name: str) -> Path:
+def free_folder(name: str) -> Path:
+    """The first of runs/NAME-from-archive, -2, -3, … that does not exist."""
     stem = f"{re.sub(r'-from-archive(-[0-9]+)?$', '', name)}-from-archive"
     number = 1
-    while (place := Path("runs") / (stem if number == 1 else f"{stem}-{number}")).exists():
+    while (folder := Path("runs") / (stem if number == 1 else f"{stem}-{number}")).exists():
         number += 1
-    return place
+    return folder
 
 
-def refused(what: str, rows: list[tuple[str, str]] | None = None) -> RunError:
+def archive_error(what: str, rows: list[tuple[str, str]] | None = None) -> RunError:
     rows = [(name[:200], text) for name, text in rows or []]
     more = [("…", f"and {len(rows) - 8} more")] * (len(rows) > 8)
     return RunError(
         what,
         details=rows[:8] + more,
-        expected="an archive as mslab archive RUN wrote it, whole",
-        fix="copy it again, or have it made anew; nothing was written",
+        expected="a complete, unchanged archive of mslab archive RUN",
+        fix="copy it again, or have it packed again; nothing was written",
     )

@@ -1,7 +1,7 @@
-"""`mslab reproduce-all`: every small recipe of configs/ once more, held against what was measured and committed.
+"""`mslab reproduce-all`: repeat every small recipe of configs/ and compare with the committed figures.
 
-configs/measured/NAME/ is what a run of configs/NAME.yaml left, without its checkpoints: settings, manifest, epochs,
-steps, figures. --record writes it.
+configs/measured/NAME/ contains the files of a run of configs/NAME.yaml without its checkpoints: settings, manifest,
+epochs, steps, figures. --record writes it.
 """
 
 import json
@@ -16,19 +16,19 @@ from typing import Any
 from mslab.data.animals import build_animals
 from mslab.errors import MslabError
 from mslab.experiments.demo import CONFIGS, draw
-from mslab.reproduce.reproducing import Wish, reproduce
+from mslab.reproduce.reproducing import ReproduceOptions, reproduce
 from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
 MEASURED = CONFIGS / "measured"
 FILES = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "eval.json")
-TOLERANCE = 0.05  # another CPU rounds otherwise, and small networks on few images then spread as other seeds do
+TOLERANCE = 0.05  # another CPU rounds differently; small networks on few images then vary as much as between seeds
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One config, what it is trained on, and the recipe whose backbone it begins from."""
+    """One config, its data set, and the recipe whose backbone it starts from."""
 
     data: str
     parent: str | None = None
@@ -45,20 +45,20 @@ RECIPES = {  # fastest first, a parent before its children
 }
 
 
-def chosen(names: Sequence[str], fastest: bool) -> list[str]:
-    """The recipes to run, parents before children, with the parents that they need. Raises MslabError."""
+def select_recipes(names: Sequence[str], fastest: bool) -> list[str]:
+    """Return the recipes to run and the parents that they need, parents first. Raises MslabError."""
     unknown = [name for name in names if name not in RECIPES]
     if unknown or not MEASURED.is_dir():
-        what = f"no recipe: {', '.join(unknown)}." if unknown else f"There is no {MEASURED}."
+        what = f"There is no recipe {', '.join(unknown)}." if unknown else f"There is no {MEASURED}."
         fix = "mslab reproduce-all --fastest" if unknown else "clone the project and call ./run.sh reproduce-all there"
-        raise MslabError(what, expected=f"of {', '.join(RECIPES)}", fix=fix)
-    wanted = set(names or RECIPES) if not fastest else {next(iter(RECIPES))}
-    wanted |= {parent for name in wanted if (parent := RECIPES[name].parent)}
-    return [name for name in RECIPES if name in wanted]
+        raise MslabError(what, expected=f"one or more of {', '.join(RECIPES)}", fix=fix)
+    selected = set(names or RECIPES) if not fastest else {next(iter(RECIPES))}
+    selected |= {parent for name in selected if (parent := RECIPES[name].parent)}
+    return [name for name in RECIPES if name in selected]
 
 
 def build(data: set[str], root: Path) -> None:
-    """The data sets; what is there already stays."""
+    """Make the data sets; existing ones are left unchanged."""
     if "mushrooms" in data:
         draw(root)
     if "animals" in data:
@@ -68,8 +68,8 @@ def build(data: set[str], root: Path) -> None:
 def reproduce_all(
     names: Sequence[str], fastest: bool = False, tolerance: float = TOLERANCE, root: Path = Path("datasets")
 ) -> list[dict[str, Any]]:
-    """Rows of {recipe, verdict, then, now, seconds_then, seconds, run}; accuracies are the best val_acc."""
-    recipes = chosen(names, fastest)
+    """Repeat recipes. Return rows {recipe, verdict, then, now, seconds_then, seconds, run}; then, now: best val_acc."""
+    recipes = select_recipes(names, fastest)
     build({RECIPES[name].data for name in recipes}, root)
     rows: list[dict[str, Any]] = []
     runs: dict[str, str] = {}
@@ -77,8 +77,8 @@ def reproduce_all(
         measured, start = RunFolder.read(MEASURED / name), time.perf_counter()
         log.info("%d/%d  %s", len(rows) + 1, len(recipes), name)
         parent = RECIPES[name].parent
-        wish = Wish(backbone=runs[parent] if parent else None, tolerance=tolerance, chained=True)
-        result = reproduce(MEASURED / name, wish, log.info)
+        options = ReproduceOptions(backbone=runs[parent] if parent else None, tolerance=tolerance, chained=True)
+        result = reproduce(MEASURED / name, options, log.info)
         if result.error:
             raise result.error
         again = RunFolder.read(str(result.again))
@@ -94,37 +94,37 @@ def best(run: RunFolder) -> float:
     return run.best["val_acc"] if run.best else float("nan")
 
 
-def record(names: Sequence[str], root: Path = Path("datasets"), tell: Callable[[str], None] = log.info) -> None:
-    """Train the recipes and keep what they left in configs/measured/."""
+def record(names: Sequence[str], root: Path = Path("datasets"), show: Callable[[str], None] = log.info) -> None:
+    """Train the recipes and save their results in configs/measured/."""
     from mslab.training import start
 
     MEASURED.mkdir(exist_ok=True)
-    recipes = chosen(names, False)
+    recipes = select_recipes(names, False)
     build({RECIPES[name].data for name in recipes}, root)
     runs: dict[str, str] = {}
     for name in recipes:
         config, parent = CONFIGS / f"{name}.yaml", RECIPES[name].parent
         done = start.transfer(config, runs[parent]) if parent else start.train(config)
         runs[name] = done.run
-        keep(Path(done.run), MEASURED / name)
-        tell(f"{MEASURED / name}: val_acc {done.val_acc:.3f}, linear model {done.linear_acc:.3f}, {done.seconds:.0f} s")
+        save_results(Path(done.run), MEASURED / name)
+        show(f"{MEASURED / name}: val_acc {done.val_acc:.3f}, linear model {done.linear_acc:.3f}, {done.seconds:.0f} s")
 
 
-def keep(run: Path, target: Path) -> None:
-    """The files of a run that tell what it did, with a manifest that lists no others but checkpoints."""
+def save_results(run: Path, target: Path) -> None:
+    """Copy a run's text files to `target`, and limit the artifacts in the manifest to these files and checkpoints."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for name in FILES:
         shutil.copyfile(run / name, target / name)
     manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
-    kept = {n: d for n, d in manifest["artifacts"].items() if n in FILES or n.startswith("checkpoints/")}
-    text = json.dumps(manifest | {"artifacts": kept}, indent=2, ensure_ascii=False) + "\n"
+    artifacts = {n: d for n, d in manifest["artifacts"].items() if n in FILES or n.startswith("checkpoints/")}
+    text = json.dumps(manifest | {"artifacts": artifacts}, indent=2, ensure_ascii=False) + "\n"
     (target / "manifest.json").write_text(text, encoding="utf-8")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     names = ("", "measured", "now", "", "seconds", "run")
-    grid = empty_table("recipes run again: best validation accuracy", names, left=("", "run"))
+    grid = empty_table("repeated recipes: best validation accuracy", names, left=("", "run"))
     for row in rows:
         now = f"{row['then']:.3f}", f"{row['now']:.3f}", str(row["verdict"]), f"{row['seconds']:.0f}"
         grid.add_row(row["recipe"], *now, row["run"])

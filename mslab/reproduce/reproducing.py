@@ -1,8 +1,8 @@
-"""`mslab reproduce`: a run once more, from what it recorded, and whether its figures hold.
+"""`mslab reproduce`: repeat a run from its records and compare the figures.
 
-differing (what is other than it was, before anything trains) -> the same functions that made the run -> comparing
-(figures, epochs, steps, weights) -> telling (all of it in words). archiving packs what a run needs to be repeated
-elsewhere, opening unpacks it, installing makes the environment it was made in.
+differing (differences found before training) -> the functions that made the run -> comparing (figures, epochs, steps,
+weights) -> rendering (tables and verdict). archiving packs everything that is needed to repeat a run elsewhere,
+opening unpacks it, installing builds the run's Python environment.
 """
 
 import functools
@@ -17,7 +17,7 @@ from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise, report_of
 from mslab.config import Settings, load_settings
 from mslab.errors import DatasetError, MslabError, RunError
-from mslab.reproduce import comparing, differing, telling
+from mslab.reproduce import comparing, differing, rendering
 from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
 from mslab.runs.folder import RunFolder
@@ -29,102 +29,106 @@ STAMP = re.compile(r"(-again)?-\d{8}-\d{6}(-\d+)?$")
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How a run is to be repeated: what `mslab reproduce` takes besides the run."""
+class ReproduceOptions:
+    """How to repeat a run: the options of `mslab reproduce`."""
 
     overrides: Sequence[str] = ()
-    backbone: str | None = None  # a file, or a run, in the recorded parent's place
-    other: str | None = None  # a run that exists, to compare with; trains nothing
+    backbone: str | None = None  # a file or run that replaces the recorded parent
+    other_run: str | None = None  # an existing run to compare with, instead of training
     tolerance: float = 0.02
     dry_run: bool = False
-    # a recipe: backbone and drawn images are its own repetition's, and may have other last digits
+    # for recipes: accept a backbone and drawn images from the recipe's own repetition, which may differ in last digits
     chained: bool = False
 
 
 @dataclass
 class Result:
-    """What came of it."""
+    """Checks, new run and comparison of one repetition."""
 
     run: str
     checks: list[Check]
-    error: MslabError | None = None  # why it was not run again
-    again: str | None = None
+    error: MslabError | None = None  # the reason why it was not repeated
+    again: str | None = None  # the new run
     comparison: Comparison | None = None
     trained: bool = False
     dry_run: bool = field(default=False, repr=False)
 
     @property
-    def held(self) -> bool:
-        """What the exit code says."""
+    def ok(self) -> bool:
+        """Whether the command exits with 0: the run can be repeated, and its figures do not differ."""
         if self.error or any(check.level == "stops" for check in self.checks):
             return False
         return self.dry_run if self.comparison is None else self.comparison.verdict != "different"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `mslab reproduce --json`."""
-        found = self.comparison
+        comparison = self.comparison
         return {
             "schema": SCHEMA,
             "run": self.run,
             "again": self.again,
-            "verdict": found.verdict if found else None,
+            "verdict": comparison.verdict if comparison else None,
             "checks": [check.to_dict() for check in self.checks],
-            "metrics": [metric.to_dict() for metric in found.metrics] if found else [],
-            "parts": found.parts if found else None,
+            "metrics": [metric.to_dict() for metric in comparison.metrics] if comparison else [],
+            "parts": comparison.first_difference if comparison else None,
         }
 
 
-def reproduce(path: str | Path, wish: Wish, tell: Callable[[str], None] = print) -> Result:
-    """Check, run again, compare. `tell` gets the tables and the verdict, each when it is known.
+def reproduce(path: str | Path, options: ReproduceOptions, show: Callable[[str], None] = print) -> Result:
+    """Check, train again, compare. Calls `show` with each table and with the verdict as soon as it exists.
 
-    Raises RunError for a run that cannot be repeated by itself, and all that training raises; what stops it because
-    images or parent are others is Result.error.
+    Raises RunError for a run that cannot be repeated on its own, and everything that training raises. If other images
+    or another parent prevent the repetition, the error is in Result.error instead.
     """
     run = RunFolder.read(path)
     refuse_unfinished(run)
-    if wish.other is not None:
-        return beside(run, RunFolder.read(wish.other), wish, tell)
-    refuse_parts(run)
-    config = settings(run, wish)
-    report = look(run, config)
-    origin, parent = differing.parent(run, wish.backbone, wish.chained)
-    checks = [differing.data(run, report, wish.chained), *([origin] if origin else []), *differing.files(run)]
-    checks += [*differing.noted(run), *surroundings(run, config)]
-    result = Result(str(run.path), checks, differing.stopped(run, checks), dry_run=wish.dry_run)
-    tell(telling.checks_table(checks))
-    if result.error or wish.dry_run or isinstance(report, MslabError):
+    if options.other_run is not None:
+        return compare_existing(run, RunFolder.read(options.other_run), options, show)
+    refuse_partial(run)
+    config = settings(run, options)
+    report = check_images(run, config)
+    origin, parent = differing.parent(run, options.backbone, options.chained)
+    checks = [differing.data(run, report, options.chained), *([origin] if origin else []), *differing.files(run)]
+    checks += [*differing.limits(run), *environment_checks(run, config)]
+    result = Result(str(run.path), checks, differing.error_of(run, checks), dry_run=options.dry_run)
+    show(rendering.checks_table(checks))
+    if result.error or options.dry_run or isinstance(report, MslabError):
         return result
     again = rerun(run, config, report, parent)
     result.trained = True
-    return compared(result, run, RunFolder.read(again), wish, tell)
+    return add_comparison(result, run, RunFolder.read(again), options, show)
 
 
-def beside(run: RunFolder, other: RunFolder, wish: Wish, tell: Callable[[str], None]) -> Result:
-    """Two runs that exist."""
-    if wish.overrides or wish.backbone or wish.dry_run:
+def compare_existing(
+    run: RunFolder, other: RunFolder, options: ReproduceOptions, show: Callable[[str], None]
+) -> Result:
+    """Compare two finished runs without training (--with)."""
+    if options.overrides or options.backbone or options.dry_run:
         raise RunError(
-            "--with compares two runs that exist: there is nothing to set and nothing to try.",
+            "--with compares two finished runs and trains nothing: KEY=VALUE, --backbone and --dry-run have no effect.",
             expected="mslab reproduce RUN --with OTHER_RUN",
             fix="leave KEY=VALUE, --backbone and --dry-run out",
         )
     refuse_unfinished(other)
     parents = differing.same_parent(run, other)
     checks = [differing.same_images(run, other), *([parents] if parents else []), *differing.files(run)]
-    checks += [*differing.files(other), *differing.noted(run)]
-    checks += differing.circumstances(differing.of_run(run), differing.of_run(other))
-    tell(telling.checks_table(checks))
-    return compared(Result(str(run.path), checks), run, other, wish, tell)
+    checks += [*differing.files(other), *differing.limits(run)]
+    checks += differing.circumstances(differing.recorded_state(run), differing.recorded_state(other))
+    show(rendering.checks_table(checks))
+    return add_comparison(Result(str(run.path), checks), run, other, options, show)
 
 
-def compared(result: Result, run: RunFolder, again: RunFolder, wish: Wish, tell: Callable[[str], None]) -> Result:
+def add_comparison(
+    result: Result, run: RunFolder, again: RunFolder, options: ReproduceOptions, show: Callable[[str], None]
+) -> Result:
     result.again = str(again.path)
-    result.comparison = comparing.compare(run, again, wish.tolerance)
-    tell(telling.comparison_table(result.comparison))
-    tell(telling.conclusion(result.comparison, result.checks))
+    result.comparison = comparing.compare(run, again, options.tolerance)
+    show(rendering.comparison_table(result.comparison))
+    show(rendering.conclusion(result.comparison, result.checks))
     return result
 
 
-# --- what is repeated ------------------------------------------------------------------------------------------------
+# --- the run to repeat -----------------------------------------------------------------------------------------------
 
 
 def refuse_unfinished(run: RunFolder) -> None:
@@ -133,54 +137,59 @@ def refuse_unfinished(run: RunFolder) -> None:
     status, epochs = run.manifest["status"], f"{run.epochs_done} of {run.settings.epochs} epochs"
     if status == "done":
         raise RunError(
-            f"{run.path} has ended, but its history.csv tells of {epochs}.",
+            f"{run.path} has ended, but its history.csv contains {epochs}.",
             expected="a row for every epoch, as mslab wrote them",
             fix="restore history.csv",
         )
     raise RunError(
         f"{run.path} is not finished: {epochs}, its status is {status}.",
-        expected="a run that has ended, whose figures can be held against others",
+        expected="a finished run, whose figures can be compared",
         fix=f"mslab train --resume {run.path}" + "; or wait until it has ended" * (status == "running"),
     )
 
 
-def refuse_parts(run: RunFolder) -> None:
-    """RunError for a run that another command trained on a part of the images."""
+def refuse_partial(run: RunFolder) -> None:
+    """Raise RunError for a run that another command trained on part of the images."""
     if run.manifest["epoch_images"] is not None:
         raise RunError(
-            f"{run.path} is one of several runs of one command, on a part of the training images: it is not repeated "
-            "by itself.",
+            f"{run.path} is one of several runs of one command, trained on part of the training images: it cannot be "
+            "repeated on its own.",
             expected="a run of mslab train or mslab transfer",
-            fix=f"run the command again that made it: {run.manifest['command']}",
+            fix=f"repeat the command that made it: {run.manifest['command']}",
         )
 
 
-def settings(run: RunFolder, wish: Wish) -> Settings:
-    """The run's own, with the overrides, on its own device and with the images that came with it.
+def settings(run: RunFolder, options: ReproduceOptions) -> Settings:
+    """The run's settings with the overrides, on the run's device if it works here, and with an archive's own images.
 
-    Raises ConfigError where an override is none.
+    Raises ConfigError if an override is not a setting.
     """
-    config = load_settings(run.path / "config.yaml", wish.overrides) if wish.overrides else run.settings
-    given = {text.partition("=")[0].strip() for text in wish.overrides}
+    config = load_settings(run.path / "config.yaml", options.overrides) if options.overrides else run.settings
+    overridden = {text.partition("=")[0].strip() for text in options.overrides}
     changes: dict[str, Any] = {}
     for split, name in (("train", "train_data"), ("val", "val_data")):
-        own = run.path / "data" / split  # an archive's
-        if own.is_dir() and name not in given:
-            changes[name] = str(own)
-    was = run.manifest["device"]
-    if config.device == "auto" and "device" not in given and was in devices.NAMES and not available(was):
-        changes["device"] = was
+        archived = run.path / "data" / split
+        if archived.is_dir() and name not in overridden:
+            changes[name] = str(archived)
+    device = run.manifest["device"]
+    if (
+        config.device == "auto"
+        and "device" not in overridden
+        and device in devices.NAMES
+        and not device_problem(device)
+    ):
+        changes["device"] = device
     return config.replace(**changes)
 
 
 @functools.cache
-def available(device: str) -> str:
-    """Why a device cannot be used, or "". A CPU always can."""
+def device_problem(device: str) -> str:
+    """The reason why a device cannot be used, or "". A CPU always works."""
     return "" if device == "cpu" else devices.device_problem(device)
 
 
-def look(run: RunFolder, config: Settings) -> DatasetReport | MslabError:
-    """The report of the images as they are now; the error where the folders cannot be read at all."""
+def check_images(run: RunFolder, config: Settings) -> DatasetReport | MslabError:
+    """Check the images as they are now. Returns the report, or the error if the folders cannot be read."""
     try:
         with Meter(1) as meter:
             return report_of(config, run.manifest["data"]["skip_check"], meter.counted("loading images"))
@@ -188,41 +197,41 @@ def look(run: RunFolder, config: Settings) -> DatasetReport | MslabError:
         return error
 
 
-def surroundings(run: RunFolder, config: Settings) -> list[Check]:
-    """Settings, versions, machine: then and now."""
+def environment_checks(run: RunFolder, config: Settings) -> list[Check]:
+    """Compare settings, versions and machine of the run with those of today."""
     device: str = config.device
-    reason = available(device) if device != "auto" else ""
+    reason = device_problem(device) if device != "auto" else ""
     if device == "auto":
         device = devices.choose_device("auto")
     threads = devices.workers(config.data_workers)
-    now = differing.here(config.replace(data_workers=threads), device, run.manifest["workers"])
-    checks = differing.circumstances(differing.of_run(run), now)
-    if (wanted := run.manifest["workers"]) > cores():
+    now = differing.current_state(config.replace(data_workers=threads), device, run.manifest["workers"])
+    checks = differing.circumstances(differing.recorded_state(run), now)
+    if (workers := run.manifest["workers"]) > cores():
         fix = f"a machine with more cores; for a new experiment: mslab train {run.path}/config.yaml --workers {cores()}"
         why = "each worker is a process that needs a core"
-        checks.append(Check("workers", str(wanted), f"{cores()} cores", "stops", why, fix))
+        checks.append(Check("workers", str(workers), f"{cores()} cores", "stops", why, fix))
     if reason:
-        fix = "device=cpu, or device=auto to take what works here"
-        was = str(run.manifest["device"] or differing.UNKNOWN)
-        lacks = Check("device", was, f"no {device}", "stops", reason, fix)
-        checks = [lacks if check.what == "device" else check for check in checks]
+        fix = "device=cpu, or device=auto to use a device that works here"
+        recorded = str(run.manifest["device"] or differing.UNKNOWN)
+        missing = Check("device", recorded, f"no {device}", "stops", reason, fix)
+        checks = [missing if check.what == "device" else check for check in checks]
     return checks
 
 
 def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path | None) -> Path:
-    """The run once more, through the functions that made it. Returns the new run's folder."""
-    from mslab.training import finetuning, launching, start  # only here: they bring MindSpore
+    """Repeat the run through the functions that made it. Returns the new run's folder."""
+    from mslab.training import finetuning, launching, start  # here, because they import MindSpore
 
-    told = run.manifest
+    manifest = run.manifest
     name = STAMP.sub("", run.path.resolve().name) + "-again"
     origin = {"run": str(run.path), "manifest_sha256": checkpoint.sha256(run.path / "manifest.json")}
     source: finetuning.Pretrained | None = None
-    if told["kind"] == "transfer":
-        source = finetuning.backbone_of(str(parent), told["parent"]["only"])
-    elif told["kind"] == "incremental":
+    if manifest["kind"] == "transfer":
+        source = finetuning.backbone_of(str(parent), manifest["parent"]["only"])
+    elif manifest["kind"] == "incremental":
         source = finetuning.network_of(str(parent))
     job = start.Job(config, check_or_raise(config, report), name, source, reproduces=origin)
-    cluster = launching.Cluster(told["workers"]) if told["workers"] > 1 else None
-    ended = told["ended_by"]  # also where somebody else than its settings ended it
-    result = start.run(job, cluster, (lambda rows: ended if len(rows) >= run.epochs_done else "") if ended else None)
+    cluster = launching.Cluster(manifest["workers"]) if manifest["workers"] > 1 else None
+    reason = manifest["ended_by"]  # stop at the same epoch, even if it was not the settings that ended the run
+    result = start.run(job, cluster, (lambda rows: reason if len(rows) >= run.epochs_done else "") if reason else None)
     return Path(result.run)

@@ -42,15 +42,15 @@ def test_exit_codes(tmp_path):
 
 def test_check_prints_and_writes_json(tmp_path):
     draw(tmp_path / "set", ["a", "b"], 2)
-    good = cli("check", tmp_path / "set", "--json", "-", "--classes", 2)
-    content = json.loads(good.stdout)  # exactly one document, nothing else
-    assert good.returncode == 0 and content["ok"] and content["schema"] == 1 and content["class_num"] == 2
+    done = cli("check", tmp_path / "set", "--json", "-", "--classes", 2)
+    content = json.loads(done.stdout)  # exactly one document, nothing else
+    assert done.returncode == 0 and content["ok"] and content["schema"] == 1 and content["class_num"] == 2
     assert content["classes"] == ["a", "b"] and content["counts"] == {"": {"a": 2, "b": 2}} and content["images"] == 4
     (tmp_path / "set" / ".checkpoint").mkdir()
-    bad = cli("check", tmp_path / "set", "--json", tmp_path / "out.json")
+    failed = cli("check", tmp_path / "set", "--json", tmp_path / "out.json")
     finding = json.loads((tmp_path / "out.json").read_text())["findings"][0]
-    assert bad.returncode == 1 and set(finding) == {"code", "severity", "path", "message", "fix"}
-    assert "stray-folder" in bad.stdout and "\n1 error (stray-folder)\n" in bad.stdout
+    assert failed.returncode == 1 and set(finding) == {"code", "severity", "path", "message", "fix"}
+    assert "stray-folder" in failed.stdout and "\n1 error (stray-folder)\n" in failed.stdout
 
 
 def test_every_problem_of_a_config_is_listed_and_nothing_is_written(tmp_path):
@@ -60,17 +60,17 @@ def test_every_problem_of_a_config_is_listed_and_nothing_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
 
 
-def test_an_unknown_error_keeps_its_traceback(monkeypatch):
-    def boom(*arguments):
-        raise RuntimeError("unheard of")
+def test_an_unknown_error_is_printed_with_its_traceback(monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("an unknown error")
 
-    monkeypatch.setattr("mslab.config.load_settings", boom)
+    monkeypatch.setattr("mslab.config.load_settings", fail)
     done = cli("train", "x.yaml")
-    assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: unheard of" in done.stderr
+    assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: an unknown error" in done.stderr
 
 
 def test_wrong_data_stops_before_mindspore_starts(tmp_path, three):
-    """One process for all commands that train or measure: in it, importing MindSpore fails."""
+    """One process runs all commands that train or measure; in it, importing MindSpore fails."""
     shutil.copytree(three["train_data"], tmp_path / "set")
     (tmp_path / "set" / ".checkpoint").mkdir()
     (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "set"}))
@@ -82,30 +82,30 @@ def test_wrong_data_stops_before_mindspore_starts(tmp_path, three):
     ]
     script = (
         "import sys\nsys.modules['mindspore'] = None\nfrom mslab.cli import app\n"
-        f"for words in {commands}:\n"
-        "    try:\n        app(words)\n    except SystemExit as leaving:\n        print(words[0], leaving.code)\n"
+        f"for arguments in {commands}:\n"
+        "    try:\n        app(arguments)\n    except SystemExit as stop:\n        print(arguments[0], stop.code)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.splitlines() == [f"{words[0]} 1" for words in commands], done.stderr
+    assert done.stdout.splitlines() == [f"{command[0]} 1" for command in commands], done.stderr
     assert done.stderr.count("DatasetError: set") == done.stderr.count("stray-folder") == len(commands), done.stderr
     assert not (tmp_path / "runs").exists()
 
 
-def test_skip_check_skips_comparisons_and_is_written_down(tmp_path, three):
+def test_skip_check_skips_comparisons_and_is_recorded(tmp_path, three):
     shutil.copytree(three["train_data"], tmp_path / "train")
     shutil.copyfile(tmp_path / "train" / "a" / "000.png", tmp_path / "train" / "b" / "copy.png")
-    words = ["train", "x.yaml", "epochs=1", "warmup_epochs=0", "--no-report"]
+    command = ["train", "x.yaml", "epochs=1", "warmup_epochs=0", "--no-report"]
     (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "train"}))
-    done = cli(*words, cwd=tmp_path)
+    done = cli(*command, cwd=tmp_path)
     assert done.returncode == 1 and "label-conflict" in done.stderr
-    done = cli(*words, "--skip-check", cwd=tmp_path)
+    done = cli(*command, "--skip-check", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = next((tmp_path / "runs").iterdir())
     assert manifest(run)["data"]["skip_check"] is True
-    resumed = cli("train", "--resume", run, "--no-report", cwd=tmp_path)  # begins with the check that the run had
+    resumed = cli("train", "--resume", run, "--no-report", cwd=tmp_path)  # with the same check as the run
     assert resumed.returncode == 0 and "label-conflict" not in resumed.stderr, resumed.stderr
     (tmp_path / "train" / ".checkpoint").mkdir()
-    assert "stray-folder" in cli(*words, "--skip-check", cwd=tmp_path).stderr  # folders are checked always
+    assert "stray-folder" in cli(*command, "--skip-check", cwd=tmp_path).stderr  # folders are always checked
 
 
 def test_bench_check_prints_ratios_side_by_side(tmp_path, monkeypatch):
@@ -116,10 +116,10 @@ def test_bench_check_prints_ratios_side_by_side(tmp_path, monkeypatch):
         assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(20 / row["seconds"])
         assert row["ratio"] == pytest.approx(rows[0]["seconds"] / row["seconds"])
         assert row["own_mib"] > 5
-    assert max(row["worker_mib"] for row in rows) > 5  # a worker that is gone before anybody looks has none
+    assert max(row["worker_mib"] for row in rows) > 5  # a worker that ends before it is measured has none
     assert [row["contender"] for row in rows] == ["decode", "images", "first", "again"]
     assert "bare Pillow decode" in done.stdout and "1.00x" in done.stdout
-    monkeypatch.setattr(check, "CONTENDERS", {"cleanvision": "CleanVision"})  # the others have been seen
+    monkeypatch.setattr(check, "CONTENDERS", {"cleanvision": "CleanVision"})  # the other contenders are tested above
     failed = bench("check", "--images", 8, "--repeats", 1, "--peers", sys.executable)
     assert failed.returncode == 1 and "CleanVision did not finish: ModuleNotFoundError" in failed.stderr
 
@@ -128,29 +128,29 @@ def test_bench_check_prints_ratios_side_by_side(tmp_path, monkeypatch):
 
 
 def test_readmes_case_of_the_lost_class(inside):
-    """The folder, plain MindSpore's labels, the message and the cure are as README shows them."""
+    """The folder, plain MindSpore's labels, the message and the fix are as README shows them."""
     section = readme.TEXT.partition("## A class lost")[2].partition("\n## ")[0]
-    make, cure = re.findall(r"```sh\n(.+?)\n```", section)
+    make, fix = re.findall(r"```sh\n(.+?)\n```", section)
     (python,) = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
     message = textwrap.dedent("".join(re.findall(r"^    .*\n", section, re.MULTILINE)))
-    (said,) = re.findall(r"print\(.+\)  # (.+)", python)
+    (printed,) = re.findall(r"print\(.+\)  # (.+)", python)
     train = re.findall(r"`\./run\.sh (train .+?)`", section)[0].split()
     drawing.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
     subprocess.run(shlex.split(make), check=True)
-    with contextlib.redirect_stdout(io.StringIO()) as plain:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(python, {})
-    assert plain.getvalue().strip() == said == str(list(range(1, 10)))
+    assert output.getvalue().strip() == printed == str(list(range(1, 10)))
     (inside / "configs").symlink_to(PROJECT / "configs")
     stopped = cli(*train)
     assert stopped.returncode == 1 and message in stopped.stderr
-    cured = cli(*shlex.split(cure)[1:])
-    assert cured.returncode == 0 and "nothing found" in cured.stdout
+    fixed = cli(*shlex.split(fix)[1:])
+    assert fixed.returncode == 0 and "nothing found" in fixed.stdout
     assert not (inside / "datasets" / "mushrooms9" / "train" / ".checkpoint").exists()
 
 
-def parsed(words):
-    """What the command line hands over to the command. Raises for a word that it does not know."""
-    name, command, rest = "mslab", get_command(app), list(words)
+def parse(arguments):
+    """The parameters that the command receives. Raises for an unknown argument."""
+    name, command, rest = "mslab", get_command(app), list(arguments)
     if rest[0] == "bench":
         name, command, rest = "bench", get_command(benchmarks.app), rest[1:]
     while hasattr(command, "resolve_command"):
@@ -158,17 +158,17 @@ def parsed(words):
     return command.make_context(name, list(rest)).params
 
 
-@pytest.mark.parametrize("words", readme.all_commands(), ids=" ".join)
-def test_every_command_of_every_page_is_known_with_its_options_configs_and_settings(words):
-    """Also those that take long, or are run by tests of their own."""
-    values = parsed(words)
-    assert all((PROJECT / word).is_file() for word in words if word.startswith("configs/"))
+@pytest.mark.parametrize("arguments", readme.all_commands(), ids=" ".join)
+def test_every_command_of_every_page_is_valid_with_its_options_configs_and_settings(arguments):
+    """Also those that take long or have a separate test."""
+    values = parse(arguments)
+    assert all((PROJECT / text).is_file() for text in arguments if text.startswith("configs/"))
     assert {text.partition("=")[0] for text in values.get("overrides") or ()} <= set(FIELDS)
 
 
 @pytest.fixture(scope="module")
-def shown(once):
-    """The demo on tiny images, in a folder of its own: (the folder, what run_demo returned). Not to be changed."""
+def demo_run(once):
+    """The demo on tiny images: (its folder, the result of run_demo). Do not change the folder."""
 
     def make(folder):
         result = demo.run_demo(overrides=[*readme.SMALL, "epochs=2", "lr_max=0.01"], counts=readme.COUNTS, size=48)
@@ -178,40 +178,40 @@ def shown(once):
     return folder, json.loads((folder / "result.json").read_text())
 
 
-def test_readmes_commands_run_shrunk(shown, tmp_path):
-    """README's commands and the guides', in their order, each form once, on tiny images and with a small network."""
-    folder, result = shown
+def test_readmes_commands_run_shrunk(demo_run, tmp_path):
+    """The commands of README and of the guides in order, each form once, on tiny images and with a small network."""
+    folder, result = demo_run
     shutil.copytree(folder / "datasets", tmp_path / "datasets")
-    chosen, forms = [], set()
-    for words in readme.commands():
-        real = "animals" in " ".join(words)  # real images: a slow test's
-        if readme.name_of(words) not in readme.OWN and readme.form(words) not in forms and not real:
-            chosen.append(words)
-            forms.add(readme.form(words))
+    commands, forms = [], set()
+    for arguments in readme.commands():
+        real = "animals" in " ".join(arguments)  # real images: in a slow test
+        if readme.name_of(arguments) not in readme.SEPARATE and readme.form(arguments) not in forms and not real:
+            commands.append(arguments)
+            forms.add(readme.form(arguments))
     names = {name for name, *_ in forms}
     assert names >= {"check", "show", "train", "transfer", "eval", "report", "predict", "suspects", "export", "watch"}
     assert names >= {"data import", "data split", "reproduce", "verify", "archive"}
-    readme.run(chosen, tmp_path, folder / result["nine"]["run"])
+    readme.run(commands, tmp_path, folder / result["nine"]["run"])
 
 
-def test_the_demo_end_to_end_small(shown, monkeypatch):
-    folder, result = shown
+def test_the_demo_end_to_end_small(demo_run, monkeypatch):
+    folder, result = demo_run
     monkeypatch.chdir(folder)
     devices.start("cpu", "pynative", 1)
     assert set(result) == {"nine", "transfer", "scratch", "seconds"}
     for key, name in (("nine", "mushrooms9"), ("transfer", "mushrooms2"), ("scratch", "mushrooms2")):
-        told = result[key]
-        assert set(told) == {"test_acc", "val_acc", "linear_acc", "seconds", "run"}
-        loaded = measuring.load_network(told["run"])
+        figures = result[key]
+        assert set(figures) == {"test_acc", "val_acc", "linear_acc", "seconds", "run"}
+        loaded = measuring.load_network(figures["run"])
         samples = {
             split: check_dataset(Path("datasets", name, split)).samples("") for split in ("train", "val", "test")
         }
         for split in ("val", "test"):
             files, labels = samples[split]
-            seen = loaded.network(ms.Tensor(loaded.preprocess(files))).asnumpy().argmax(axis=1)
-            assert told[f"{split}_acc"] == pytest.approx(np.mean(seen == np.array(labels)), abs=1e-6)
-        assert told["linear_acc"] == metrics.linear_baseline(samples["train"], samples["test"])[0]
-        assert (folder / told["run"] / "report.html").is_file()
+            predicted = loaded.network(ms.Tensor(loaded.preprocess(files))).asnumpy().argmax(axis=1)
+            assert figures[f"{split}_acc"] == pytest.approx(np.mean(predicted == np.array(labels)), abs=1e-6)
+        assert figures["linear_acc"] == metrics.linear_baseline(samples["train"], samples["test"])[0]
+        assert (folder / figures["run"] / "report.html").is_file()
     text = demo.table(result)
     assert "two classes, by transfer" in text and f"{result['nine']['test_acc']:.3f}" in text
     gain = result["transfer"]["test_acc"] - result["scratch"]["test_acc"]
@@ -220,10 +220,10 @@ def test_the_demo_end_to_end_small(shown, monkeypatch):
     assert (folder / result["nine"]["run"] / "examples.png").is_file()
 
 
-def test_the_demos_transfer_and_scratch_differ_in_the_backbone_only(shown):
-    folder, result = shown
+def test_the_demos_transfer_and_scratch_differ_in_the_backbone_only(demo_run):
+    folder, result = demo_run
     transfer, scratch = (folder / result[key]["run"] for key in ("transfer", "scratch"))
-    for same in ("config.yaml", "images.csv"):
-        assert filecmp.cmp(transfer / same, scratch / same, shallow=False), same
-    one, other = manifest(transfer), manifest(scratch)
-    assert one["parent"] and not other["parent"] and (one["kind"], other["kind"]) == ("transfer", "train")
+    for name in ("config.yaml", "images.csv"):
+        assert filecmp.cmp(transfer / name, scratch / name, shallow=False), name
+    first, second = manifest(transfer), manifest(scratch)
+    assert first["parent"] and not second["parent"] and (first["kind"], second["kind"]) == ("transfer", "train")

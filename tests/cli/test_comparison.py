@@ -61,6 +61,6 @@ def test_what_cannot_be_compared():
     assert "'thawed' is none of scratch, frozen, finetune" in text and "'much' is no number" in text
     assert "0 is no share" in text and "2 is no share" in text
     both = cli("transfer", "x.yaml", "--backbone", "y", "--compare", "frozen", "--only", "z")
-    assert both.returncode == 2 and "do not go together" in both.stderr
+    assert both.returncode == 2 and "cannot be combined" in both.stderr
     alone = cli("transfer", "x.yaml", "--backbone", "y", "--seeds", 2)
-    assert alone.returncode == 2 and "--seeds belongs to --compare" in alone.stderr
+    assert alone.returncode == 2 and "--seeds needs --compare" in alone.stderr

@@ -74,7 +74,7 @@ def test_code_is_a_file_of_the_submission(lab, tmp_path):
     with pytest.raises(ConfigError, match="is not a path inside a submission"):
         grading.grade(lab / "honest", tmp_path / "rubric.yaml", lab / "hidden", tmp_path / "out")
     result = cli("grade", "--rubric", "x", "--data", "x", "--gradescope-package", "x.zip", "--run-code", cwd=tmp_path)
-    assert result.returncode == 2 and "no --run-code" in result.stderr
+    assert result.returncode == 2 and "leave out SUBMISSIONS, --out and --run-code" in result.stderr
 
 
 # --- run -------------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def test_verify_names_what_was_changed_and_what_is_missing(copy):
     (copy / "history.csv").unlink()
     (copy / "config.yaml").write_text((copy / "config.yaml").read_text().replace("seed: 1", "seed: 2"))
     done = cli("verify", copy)
-    assert done.returncode == 1 and "not as the run left it" in done.stdout
+    assert done.returncode == 1 and "not all files are as the run left them" in done.stdout
     for status, name in (("changed", "checkpoints/best.ckpt"), ("missing", "history.csv"), ("changed", "config.yaml")):
         assert any(line.startswith(f"{status:<8}  {name} ") for line in done.stdout.splitlines()), done.stdout
     assert "the manifest says" in done.stdout

@@ -1,4 +1,4 @@
-"""Recipes that are run again: reproduce-all, on two small ones of the tests' own."""
+"""mslab reproduce-all, with two small recipes that the tests define."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from mslab.runs.folder import RunFolder
 
 @pytest.fixture
 def kit(squares, inside, monkeypatch):
-    """Two recipes of the tests' own, with what was measured."""
+    """Two small recipes and their recorded results."""
     (inside / "configs").mkdir()
     for name, data, classes in (("one", "three", 3), ("child", "two", 2)):
         shutil.copytree(squares / data, inside / data)
@@ -31,7 +31,7 @@ def kit(squares, inside, monkeypatch):
     return inside
 
 
-def test_recipes_are_run_again_and_held_against_what_was_measured(kit):
+def test_recipes_are_repeated_and_compared_with_the_recorded_figures(kit):
     rows = recipes.reproduce_all([])
     assert [(row["recipe"], row["verdict"], row["then"]) for row in rows] == [
         (row["recipe"], "identical", row["now"]) for row in rows
@@ -47,7 +47,7 @@ def test_recipes_are_run_again_and_held_against_what_was_measured(kit):
     assert done.returncode == 1 and row["recipe"] == "one" and row["verdict"] == "different" and row["then"] == 0.123
 
 
-def test_images_drawn_with_other_last_digits_do_not_stop_a_recipe_and_missing_ones_do(kit, caplog):
+def test_drawn_images_that_differ_slightly_do_not_stop_a_recipe_but_missing_ones_do(kit, caplog):
     """On another kind of processor a few of the drawn images differ in single pixels."""
     file = kit / "three" / "train" / "a" / "000.png"
     image = Image.open(file).convert("RGB")
@@ -55,17 +55,17 @@ def test_images_drawn_with_other_last_digits_do_not_stop_a_recipe_and_missing_on
     image.save(file)
     (row,) = recipes.reproduce_all(["one"])
     assert row["verdict"] in ("within tolerance", "different") and Path(row["run"]).is_dir()
-    assert re.search(r"images +.*yes: +other|as many of each class", " ".join(caplog.text.split()))
+    assert re.search(r"images +.*yes: +figures may|the same number per class", " ".join(caplog.text.split()))
     file.unlink()
-    with pytest.raises(MslabError, match=r"its images are not what it was made from"):
+    with pytest.raises(MslabError, match=r"its images differ from the record"):
         recipes.reproduce_all(["one"])
 
 
-def test_the_command_line_says_what_it_does_not_know(inside):
+def test_the_command_refuses_unknown_recipes_and_contradictory_options(inside):
     done = cli("reproduce-all", "tiny_ten")
-    assert done.returncode == 1 and "no recipe: tiny_ten." in done.stderr
+    assert done.returncode == 1 and "There is no recipe tiny_ten." in done.stderr
     done = cli("reproduce-all", "tiny_two", "--fastest")
-    assert done.returncode == 2 and "--fastest is one recipe" in done.stderr
-    for more in (["--fastest"], ["--json", "-"]):
-        done = cli("reproduce-all", "--record", *more)
-        assert done.returncode == 2 and "--record trains and keeps" in done.stderr
+    assert done.returncode == 2 and "--fastest selects one recipe" in done.stderr
+    for option in (["--fastest"], ["--json", "-"]):
+        done = cli("reproduce-all", "--record", *option)
+        assert done.returncode == 2 and "--record trains and saves" in done.stderr

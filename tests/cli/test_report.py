@@ -1,4 +1,4 @@
-"""The report, in a real browser: what it shows, that nothing leaves it, that no name breaks it."""
+"""The report in a real browser: its content, that it sends no request, that no name breaks it."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from PIL import Image
 
 import mslab
 from mslab.errors import RunError
-from mslab.report import charts, words, writing
+from mslab.report import charts, translation, writing
 
 HOSTILE = ['<img src=x onerror=alert(1)>"', "'; </script><b>\n&amp;", "\u202egnp.\u05d0 {{ 7 * 7 }} [red]"]
 HOSTILE = [name.replace("/", "\u2215") for name in HOSTILE]  # a folder's name has no slash
@@ -23,19 +23,19 @@ HOSTILE = [name.replace("/", "\u2215") for name in HOSTILE]  # a folder's name h
 def lab(once):
     """A folder with a run on classes and files with hostile names, poorly trained, so that it makes mistakes.
 
-    Its report is written by the command; said.json has what that said. Not to be changed.
+    The command writes its report; output.json contains the command's exit code and output. Do not change the folder.
     """
 
     def make(folder):
         for seed, (split, count) in enumerate([("train", 12), ("val", 12)]):
             draw(folder / "data" / split, HOSTILE, count, seed)
             for name in HOSTILE:
-                place = folder / "data" / split / name
-                (place / "000.png").rename(place / ("<svg onload=alert(2)>" + "\u202e\n" + "x" * 200 + ".png"))
+                images = folder / "data" / split / name
+                (images / "000.png").rename(images / ("<svg onload=alert(2)>" + "\u202e\n" + "x" * 200 + ".png"))
         config = settings(Path("data"), 3, lr_init=1e-4, lr_max=1e-3, early_stopping=True, early_stopping_patience=2)
         run = mslab.train(config | {"epochs": 3}).run
         done = cli("report", run)
-        (folder / "said.json").write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
+        (folder / "output.json").write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
 
     return once("hostile", make)
 
@@ -52,21 +52,21 @@ def written(run):
 
 
 LONG = "y" * 10_000
-ENDS = "</script><script>alert(3)</script><!--"  # the element in which the JSON stands
+ENDS = "</script><script>alert(3)</script><!--"  # tries to end the element that contains the JSON
 
 
 @pytest.fixture(scope="module")
 def marked(lab, run, once):
-    """The report of a copy that was told more: a name of 10,000 characters, what happened to it, suspects."""
+    """The report of a copy with more in it: a name of 10,000 characters, a warning, a rollback, suspects."""
 
     def make(folder):
         copy = Path(shutil.copytree(run, folder / "run"))
         for name in ("manifest.json", "eval.json"):
             (copy / name).write_text((copy / name).read_text().replace("<img src=x", LONG))
-        told = manifest(copy)
-        told |= {"ended_by": "early stopping: no better", "rollbacks": [{"epoch": 2, "why": ENDS}]}
-        told["warnings"] = [{"code": "loss-still", "epoch": 2, "text": "the loss does not move"}]
-        (copy / "manifest.json").write_text(json.dumps(told))
+        content = manifest(copy)
+        content |= {"ended_by": "early stopping: no better", "rollbacks": [{"epoch": 2, "why": ENDS}]}
+        content["warnings"] = [{"code": "loss-still", "epoch": 2, "text": "the loss does not move"}]
+        (copy / "manifest.json").write_text(json.dumps(content))
         config = (copy / "config.yaml").read_text()
         (copy / "config.yaml").write_text(config.replace("unfreeze: {}", "unfreeze: {3: layer2}"))
         name = sorted(HOSTILE)[0]
@@ -83,33 +83,33 @@ def embedded(text):
     return json.loads(re.search(r'<script type="application/json" id="mslab">(.*?)</script>', text, re.S)[1])
 
 
-def test_it_opens_by_itself_asks_for_nothing_and_names_in_it_are_text(written, run, new_page):
-    """One look, as on a phone in the dark."""
+def test_the_page_needs_no_other_file_and_names_in_it_are_text(written, run, new_page):
+    """In one page view, on a phone in dark mode."""
     page = new_page(color_scheme="dark", viewport={"width": 390, "height": 800})
     page.on("dialog", lambda dialog: pytest.fail(f"a name ran: {dialog.message}"))
     page.goto(written.resolve().as_uri())
     assert page.complaints == [] and [url for url in page.requested if not url.startswith("data:")] == [page.url]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out on a phone
     assert page.locator("h2").count() >= 9 and page.locator("svg[role=img]").count() >= 10
-    dead = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).length"
-    assert page.locator("img").count() > 10 and page.evaluate(dead) == 0
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert max(map(int, re.findall(r"\d+", dark))) < 60
+    broken = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).length"
+    assert page.locator("img").count() > 10 and page.evaluate(broken) == 0
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", background))) < 60
     assert page.locator("img[src=x], [onerror], [onload]").count() == 0
-    seen = page.locator("#data").inner_text()
-    assert '<img src=x onerror=alert(1)>"' in seen and "{{ 7 * 7 }} [red]" in seen
-    assert "\u202e" not in page.locator("body").inner_text()  # no name turns what follows around
+    text = page.locator("#data").inner_text()
+    assert '<img src=x onerror=alert(1)>"' in text and "{{ 7 * 7 }} [red]" in text
+    assert "\u202e" not in page.locator("body").inner_text()  # no name reverses the text after it
     anchors = page.eval_on_selector_all("nav a", "links => links.map(a => a.getAttribute('href').slice(1))")
     assert anchors == page.eval_on_selector_all("section", "parts => parts.map(p => p.id)")
     parts = {"curves", "confusion", "classes", "roc", "calibration", "mistakes", "unsure", "features", "data"}
     assert parts < set(anchors)
-    # a cell opens the images behind it, with the keyboard, too
+    # a cell opens its images, with the keyboard too
     matrix = json.loads((run / "eval.json").read_text())["confusion"]
-    wanted = {f"cell-{i}-{j}": n for i, row in enumerate(matrix) for j, n in enumerate(row) if n}
-    found = page.eval_on_selector_all(
+    expected = {f"cell-{i}-{j}": n for i, row in enumerate(matrix) for j, n in enumerate(row) if n}
+    buttons = page.eval_on_selector_all(
         "button.cell", "all => all.map(b => [b.getAttribute('popovertarget'), b.innerText])"
     )
-    assert {name: int(number) for name, number in found} == wanted
+    assert {name: int(number) for name, number in buttons} == expected
     first = page.locator("button.cell").first
     box = page.locator(f"#{first.get_attribute('popovertarget')}")
     assert not box.is_visible()
@@ -126,40 +126,40 @@ def test_it_is_one_small_file_that_may_fetch_nothing(written):
     assert "default-src 'none'" in text and text.count("<script") == 1 and written.stat().st_size < 3e6
 
 
-def test_names_are_in_the_json_as_they_are(written, marked):
+def test_names_in_the_json_are_unchanged(written, marked):
     content = embedded(written.read_text())
     assert content["runs"][0]["manifest"]["class_names"] == sorted(HOSTILE)
     assert any("\u202e" in row["file"] for row in content["runs"][0]["predictions"])
     assert embedded(marked)["runs"][0]["manifest"]["rollbacks"][0]["why"] == ENDS and marked.count("<script") == 1
 
 
-def test_a_name_of_ten_thousand_characters_is_cut(marked):
-    page = marked[: marked.index('<section id="repeat">')]  # behind it the manifest, in full
+def test_a_name_of_ten_thousand_characters_is_shortened(marked):
+    page = marked[: marked.index('<section id="repeat">')]  # the complete manifest comes after it
     assert "yyyyyyyy" in page and LONG not in page and LONG in marked
 
 
-def test_the_json_has_the_run_and_its_predictions(written, run):
+def test_the_json_contains_the_run_and_its_predictions(written, run):
     content = embedded(written.read_text())
     assert (content["mslab"], content["schema"]) == ("report", 1)
-    (only,) = content["runs"]
-    assert only["eval"] == json.loads((run / "eval.json").read_text()) and only["config"]["class_num"] == 3
-    assert [row["epoch"] for row in only["history"]] == list(range(1, len(only["history"]) + 1))
-    right = sum(row["label"] == row["predicted"] for row in only["predictions"])
-    assert right / len(only["predictions"]) == pytest.approx(only["eval"]["accuracy"])
+    (entry,) = content["runs"]
+    assert entry["eval"] == json.loads((run / "eval.json").read_text()) and entry["config"]["class_num"] == 3
+    assert [row["epoch"] for row in entry["history"]] == list(range(1, len(entry["history"]) + 1))
+    right = sum(row["label"] == row["predicted"] for row in entry["predictions"])
+    assert right / len(entry["predictions"]) == pytest.approx(entry["eval"]["accuracy"])
 
 
-def test_pictures_are_of_the_images(written, run):
+def test_thumbnails_show_the_images(written, run):
     text = written.read_text()
     (section,) = re.findall(r'<section id="unsure">(.*?)</section>', text, re.S)
     first = re.search(r'src="data:image/jpeg;base64,([^"]+)"', section)[1]
     with Image.open(io.BytesIO(base64.b64decode(first))) as image:
         assert image.size == (40, 40)
-    assert len(re.findall("<li>", section)) <= 12 and "heat map of what spoke for" in section
+    assert len(re.findall("<li>", section)) <= 12 and 'alt="heat map for ' in section
 
 
 def test_both_languages(lab, run, written, tmp_path):
-    assert json.loads((lab / "said.json").read_text())[:2] == [0, ""]
-    assert f"{written.relative_to(lab)}" in json.loads((lab / "said.json").read_text())[2]
+    assert json.loads((lab / "output.json").read_text())[:2] == [0, ""]
+    assert f"{written.relative_to(lab)}" in json.loads((lab / "output.json").read_text())[2]
     out = tmp_path / "new" / "zh.html"
     done = cli("report", run, "--out", out, "--lang", "zh", cwd=tmp_path)  # without its images: that is quicker
     assert done.returncode == 0 and str(out) in done.stderr and done.stdout == ""
@@ -169,28 +169,28 @@ def test_both_languages(lab, run, written, tmp_path):
         assert re.search(r'<section id="confusion"><h2>(.*?)</h2>', text)[1] == heading
 
 
-def test_every_word_has_its_chinese_with_the_same_figures():
+def test_every_text_has_a_translation_with_the_same_placeholders():
     folder = Path(writing.__file__).parent
     used = set()
     for file in [*folder.glob("*.html"), *folder.glob("*.py")]:
         if file.name != "suspects.html":
             used |= {a or b for a, b in re.findall(r"""\bt\((?:"([^"]+)"|'([^']+)')\)""", file.read_text())}
-    assert len(used) > 60 and used <= set(words.CHINESE)
-    for english, chinese in words.CHINESE.items():
+    assert len(used) > 60 and used <= set(translation.CHINESE)
+    for english, chinese in translation.CHINESE.items():
         assert sorted(re.findall(r"{\w+}", english)) == sorted(re.findall(r"{\w+}", chinese)), english
         assert english == "F1" or re.search(r"[\u4e00-\u9fff]", chinese), english
 
 
-def test_what_happened_is_marked_on_the_curves(marked):
-    for said in (">best<", ">rollback<", ">layer2 unfrozen<", ">ended early<"):
-        assert said in marked, said
+def test_events_are_marked_on_the_curves(marked):
+    for text in (">best<", ">rollback<", ">layer2 unfrozen<", ">ended early<"):
+        assert text in marked, text
     assert "the loss does not move" in marked and "early stopping: no" in marked
 
 
 def test_a_transfer_shows_features_before_and_after(parent, two, trained, inside):
     done = trained(two | {"epochs": 1}, parent)
     text = writing.write_report([done.run]).read_text()
-    assert "before transfer;" in text and "after training;" in text and "Begun from" in text
+    assert "before transfer;" in text and "after training;" in text and "Started from" in text
 
 
 def test_a_frozen_backbone_has_one_map_of_features(parent, two, trained, inside):
@@ -200,13 +200,11 @@ def test_a_frozen_backbone_has_one_map_of_features(parent, two, trained, inside)
     assert "The backbone was frozen" in text and "tensors (stem, layer1, layer2)" in text
 
 
-def test_images_that_are_not_there_any_more_or_others_are_said_and_the_rest_is_shown(lab, run, tmp_path, monkeypatch):
+def test_missing_and_changed_images_are_noted_and_the_rest_is_shown(lab, run, tmp_path, monkeypatch):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     done = cli("report", copy, cwd=tmp_path)  # the data's path is relative to the lab
-    assert (
-        done.returncode == 0
-        and "What needs the images or the network is left out. There is no folder data" in done.stderr
-    )
+    note = "Sections that need the images or the network are left out. There is no folder data"
+    assert done.returncode == 0 and note in done.stderr
     text = (copy / "report.html").read_text()
     assert "There is no folder data" in text and 'id="confusion"' in text and 'id="mistakes"' not in text
     shutil.copytree(lab / "data", tmp_path / "data")
@@ -220,16 +218,16 @@ def test_images_that_are_not_there_any_more_or_others_are_said_and_the_rest_is_s
     assert "best.ckpt" in re.search(r'<p class="warning">(.*?)</p>', writing.write_report([copy]).read_text())[1]
 
 
-def test_a_run_that_was_stopped_at_once(lab, run, tmp_path):
+def test_a_run_that_was_stopped_before_its_first_epoch(lab, run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     for name in ("history.csv", "eval.json", "report.html"):
         (copy / name).unlink(missing_ok=True)
     shutil.rmtree(copy / "checkpoints")
     text = writing.write_report([copy]).read_text()
-    assert "No epoch was measured yet." in text and "No epoch was completed yet." in text
+    assert "No epoch has been measured yet." in text and "No epoch has been completed yet." in text
 
 
-def test_what_is_no_run(tmp_path, run):
+def test_a_folder_that_is_not_a_run(tmp_path, run):
     done = cli("report", tmp_path, cwd=tmp_path)
     assert (
         done.returncode == 1 and "has no config.yaml." in done.stderr and "a run folder, as mslab train" in done.stderr
@@ -243,17 +241,17 @@ def test_what_is_no_run(tmp_path, run):
         (copy / name).unlink(missing_ok=True)
     (copy / "eval.json").write_text("{")
     done = cli("report", copy)
-    assert done.returncode == 1 and "eval.json is no JSON." in done.stderr and not (copy / "report.html").exists()
+    assert done.returncode == 1 and "eval.json is not JSON." in done.stderr and not (copy / "report.html").exists()
 
 
-def test_a_folder_that_cannot_be_made(run, tmp_path):
+def test_a_folder_that_cannot_be_created(run, tmp_path):
     (tmp_path / "file").write_text("")
     done = cli("report", run, "--out", tmp_path / "file" / "new" / "x.html")
     assert done.returncode == 1 and "new cannot be made: Not a directory" in done.stderr, done.stderr
     assert "--out with another name" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_thirty_runs_at_a_glance(run, parent, inside, new_page):
+def test_thirty_runs_on_one_page(run, parent, inside, new_page):
     copies = [
         Path(shutil.copytree(run, inside / f"run-{n}", ignore=shutil.ignore_patterns("checkpoints"))) for n in range(29)
     ]
@@ -276,7 +274,7 @@ def test_thirty_runs_at_a_glance(run, parent, inside, new_page):
     assert len(embedded((inside / "report.html").read_text())["runs"]) == 30
 
 
-def test_of_many_classes_the_commonest_mistakes_are_listed():
+def test_with_many_classes_the_commonest_mistakes_are_listed():
     import numpy as np
 
     from mslab.report.single import table_of
@@ -286,7 +284,7 @@ def test_of_many_classes_the_commonest_mistakes_are_listed():
     assert table_of(matrix, [f"c{n}" for n in range(50)])["pairs"] == [("c8", "c2", 6), ("c3", "c7", 5)]
 
 
-def test_labels_that_may_be_wrong_are_shown_where_suspects_were_looked_for(written, marked):
+def test_suspects_are_shown_if_the_run_folder_has_any(written, marked):
     assert "Labels that may be wrong" not in written.read_text()
     section = re.search(r'<section id="suspects">(.*?)</section>', marked, re.S)[1]
     assert section.count("data:image/jpeg") == 1 and "0.010" in section and 'href="#suspects"' in marked

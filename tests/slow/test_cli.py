@@ -1,4 +1,4 @@
-"""README's commands on real images, and with every form of them; the checker's benchmark over several sizes."""
+"""All of README's commands, on real images too; the checker's benchmark with several sizes."""
 
 import json
 
@@ -12,14 +12,14 @@ from mslab.data.mushrooms import drawing
 def test_readmes_commands_run_shrunk_on_real_images_too(test_data, inside, parent):
     """README's commands in their order, all of them."""
     drawing.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
-    for name in ("animals9", "animals2"):  # what `data animals` builds
+    for name in ("animals9", "animals2"):  # as `data animals` builds them
         (inside / "datasets" / name).symlink_to(test_data / "animals" / name)
-    chosen = [words for words in readme.commands() if readme.name_of(words) not in readme.OWN]
-    assert any("animals" in word for words in chosen for word in words)
-    readme.run(chosen, inside, parent)
+    commands = [arguments for arguments in readme.commands() if readme.name_of(arguments) not in readme.SEPARATE]
+    assert any("animals" in argument for arguments in commands for argument in arguments)
+    readme.run(commands, inside, parent)
 
 
-def test_bench_check_goes_through_all_sizes(tmp_path):
+def test_bench_check_measures_all_sizes(tmp_path):
     done = bench("check", "--images", 20, "--images", 40, "--repeats", 1, "--json", tmp_path / "rows.json")
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert done.returncode == 0 and [row["images"] for row in rows] == [20] * 4 + [40] * 4

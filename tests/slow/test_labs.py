@@ -1,4 +1,4 @@
-"""The labs' notebooks run from top to bottom in an empty folder, as they are."""
+"""The labs' notebooks run unchanged from top to bottom in an empty folder."""
 
 import os
 import re
@@ -11,25 +11,25 @@ LABS = PROJECT / "docs" / "labs"
 
 
 def run(name, folder):
-    """{first line of a code cell: (its text, its HTML)}, after all have run. A cell that fails is an error."""
+    """{first line of a code cell: (its text, its HTML)}, after all cells have run. A failing cell is an error."""
     notebook = nbformat.read(LABS / f"{name}.ipynb", as_version=4)
     client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
     client.execute(env=os.environ | {"IPYTHONDIR": str(folder / ".ipython")})
-    found = {}
+    outputs = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
             text = "".join(o.get("text", "") for o in cell.outputs)
-            found[cell.source.splitlines()[0]] = (
+            outputs[cell.source.splitlines()[0]] = (
                 text,
                 "".join(o.get("data", {}).get("text/html", "") for o in cell.outputs),
             )
-    return found
+    return outputs
 
 
 def test_nine_to_two(tmp_path):
     cells = run("nine-to-two", tmp_path)
-    *_, (said, _) = cells.values()
-    assert said == "the lab worked\n"
+    *_, (output, _) = cells.values()
+    assert output == "the lab worked\n"
     accuracy = {row.split()[0]: float(row.split()[1]) for row in cells["accuracy = {"][0].splitlines()}
     assert accuracy["transfer"] > accuracy["scratch"] and accuracy["transfer"] > 0.7
     assert "(1, 512, 3, 3)" in cells["from mslab.report.show import show_network"][0]
@@ -41,14 +41,14 @@ def test_nine_to_two(tmp_path):
 
 def test_find_what_is_wrong(tmp_path):
     cells = run("find-what-is-wrong", tmp_path)
-    *_, (said, _) = cells.values()
-    assert said == "the lab worked\n"
-    refused, _ = cells["settings = {"]
-    assert all(code in refused for code in ("stray-folder", "truncated", "split-leak"))
+    *_, (output, _) = cells.values()
+    assert output == "the lab worked\n"
+    errors, _ = cells["settings = {"]
+    assert all(code in errors for code in ("stray-folder", "truncated", "split-leak"))
     assert "the loss does not move" in cells['for warning in bad.manifest["warnings"]:'][0]
-    assert "suspects are for a person to look at" in cells["suspects = good.suspects()"][1]
-    named, all_swapped = map(
+    assert "suspects are for a person to review" in cells["suspects = good.suspects()"][1]
+    found, all_swapped = map(
         int, re.match(r"(\d+) of (\d+)", cells['named = {row["file"] for row in suspects}'][0]).groups()
     )
-    assert all_swapped == 40 and named >= 24
+    assert all_swapped == 40 and found >= 24
     assert (tmp_path / "shapes.quarantine" / "train" / ".ipynb_checkpoints").is_dir()

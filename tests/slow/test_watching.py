@@ -1,4 +1,4 @@
-"""mslab watch beside a training process that is killed."""
+"""mslab watch while its training process is killed."""
 
 import signal
 import subprocess
@@ -6,8 +6,8 @@ import subprocess
 from helpers import PROGRAM, cli, overrides
 
 
-def test_a_killed_training_process_lets_go_of_the_lock(inside, three):
-    """With the worker processes that it began."""
+def test_a_killed_training_process_releases_the_lock(inside, three):
+    """With the worker processes that it started."""
     (inside / "x.yaml").write_text("\n".join(overrides(three | {"epochs": 400})).replace("=", ": "))
     with subprocess.Popen([*PROGRAM, "train", "x.yaml"], stderr=subprocess.PIPE, text=True) as training:
         for line in training.stderr:

@@ -1,4 +1,4 @@
-"""The JSON that a report's page carries for scripts."""
+"""The JSON in a report's page, for scripts."""
 
 import json
 from html.parser import HTMLParser
@@ -8,7 +8,7 @@ import pytest
 from mslab.report.markup import embedded
 
 
-class Seen(HTMLParser):
+class Parsed(HTMLParser):
     """The elements of a page, and the text of its script."""
 
     def __init__(self, page):
@@ -29,17 +29,17 @@ class Seen(HTMLParser):
     [
         "</script><img src=x onerror=alert(1)>",
         "</SCRIPT >",
-        "<!-- <script>",  # after this the next </script> ends nothing
+        "<!-- <script>",  # after it, the next </script> does not end the element
         "-->",
         "]]> &lt; &amp;",
         "\u2028\u2029",
     ],
     ids=ascii,
 )
-def test_no_name_ends_the_element_that_the_json_stands_in(name):
+def test_no_name_ends_the_element_that_contains_the_json(name):
     content = {"class_names": [name, "plain"], name: 1}
     text = embedded(content)
     assert json.loads(text) == content
     assert [c for c in "<>&\u2028\u2029" if c in text] == []
-    seen = Seen(f'<script type="application/json">{text}</script><p></p>')
-    assert seen.elements == ["script", "p"] and json.loads(seen.text) == content
+    parsed = Parsed(f'<script type="application/json">{text}</script><p></p>')
+    assert parsed.elements == ["script", "p"] and json.loads(parsed.text) == content

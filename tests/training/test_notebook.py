@@ -1,4 +1,4 @@
-"""A run in a notebook: it reads files only, shows itself without anything from elsewhere, and escapes what it shows."""
+"""A run in a notebook: it only reads files; its HTML needs no other files and escapes all names."""
 
 import io
 import json
@@ -24,18 +24,18 @@ def run(parent):
 
 
 def test_figures_are_those_of_the_folder(run, parent):
-    kept = json.loads((parent / "eval.json").read_text())
+    saved = json.loads((parent / "eval.json").read_text())
     assert run.path == parent and run.class_names == ["a", "b", "c"] and run.config.class_num == 3
     assert run.manifest["status"] == "done"
     assert isinstance(run.history, list) and run.history[0]["epoch"] == 1
-    assert run.metrics["val_acc"] == pytest.approx(kept["accuracy"], abs=1e-5)
-    assert run.metrics["per_class"] == kept["per_class"] and run.metrics["best_epoch"] == 1
+    assert run.metrics["val_acc"] == pytest.approx(saved["accuracy"], abs=1e-5)
+    assert run.metrics["per_class"] == saved["per_class"] and run.metrics["best_epoch"] == 1
     matrix = run.confusion
-    assert matrix.dtype.kind == "i" and matrix.tolist() == kept["confusion"] and matrix.sum() == 21
-    assert matrix[:2]._repr_html_() is None  # a part has other names
+    assert matrix.dtype.kind == "i" and matrix.tolist() == saved["confusion"] and matrix.sum() == 21
+    assert matrix[:2]._repr_html_() is None  # a slice has other names
 
 
-def test_curves_and_tables_show_themselves(run):
+def test_curves_and_tables_have_html_views(run):
     page = Strict(run.history._repr_html_())
     assert "val_loss" in page.text and f"{run.history[0]['val_loss']:.4g}" in page.text
     assert "train_loss" in repr(run.history) and "epoch" in repr(run.history)
@@ -48,22 +48,20 @@ def test_curves_and_tables_show_themselves(run):
 
 
 def test_mistakes_are_shown_with_heat_maps(run, parent):
-    seen = run._inspect(None)
-    wrong = int((seen.predicted != seen.labels).sum())
-    found = run.mistakes(3)
-    assert (
-        len(found) == min(3, wrong)
-        and found.title == f"{len(found)} of {wrong} mistakes on 21 images, the surest first"
-    )
+    inspection = run._inspect(None)
+    wrong = int((inspection.predicted != inspection.labels).sum())
+    mistakes = run.mistakes(3)
+    assert len(mistakes) == min(3, wrong)
+    assert mistakes.title == f"{len(mistakes)} of {wrong} mistakes on 21 images, the most confident first"
     assert wrong == 21 - run.confusion.trace()
-    for mistake in found:
+    for mistake in mistakes:
         assert mistake.true_name != mistake.class_name and mistake.true_name == mistake.file.split("/")[-2]
         assert mistake.probability == max(mistake.probabilities.values())
         assert mistake.picture.size == (40, 40) and mistake.heat_map.size == (32, 32)
-    assert [m.probability for m in found] == sorted((m.probability for m in found), reverse=True)
-    page = Strict(found._repr_html_())
-    assert found.title in page.text and all(mistake.true_name in page.text for mistake in found)
-    assert repr(found).count("\n") == len(found)
+    assert [m.probability for m in mistakes] == sorted((m.probability for m in mistakes), reverse=True)
+    page = Strict(mistakes._repr_html_())
+    assert mistakes.title in page.text and all(mistake.true_name in page.text for mistake in mistakes)
+    assert repr(mistakes).count("\n") == len(mistakes)
 
 
 def test_predictions_of_a_path_bytes_and_a_picture_are_equal(run, squares):
@@ -88,7 +86,7 @@ def test_predictions_of_a_path_bytes_and_a_picture_are_equal(run, squares):
     assert run.predict([]) == []
 
 
-def test_images_that_cannot_be_read_are_all_named(run, tmp_path):
+def test_unreadable_images_are_all_listed(run, tmp_path):
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
     animated = io.BytesIO()
     Image.new("RGB", (40, 40)).save(animated, "GIF")
@@ -97,12 +95,12 @@ def test_images_that_cannot_be_read_are_all_named(run, tmp_path):
     text = str(caught.value)
     assert text.startswith("3 of 3 images cannot be read.") and "cut.jpg" in text and "none.png" in text
     assert "image 1" in text and "GIF" in text and "fix " in text
-    with pytest.raises(DatasetError, match="int is no image"):
+    with pytest.raises(DatasetError, match="An object of type int is not an image"):
         run.predict(3)
 
 
 def test_names_are_escaped_everywhere(parent, tmp_path):
-    """What a network says of real images with such names is a slow test."""
+    """Predictions for real images with such names: a slow test."""
     names, picture = ["<b>x", "a&b", "c"], Image.new("RGB", (8, 8))
     copy = shutil.copytree(parent, tmp_path / "<i>&")
     for file in ("manifest.json", "eval.json"):
@@ -112,11 +110,11 @@ def test_names_are_escaped_everywhere(parent, tmp_path):
         (copy / file).write_text(text)
     run = mslab.Run(copy)
     assert run.class_names == run.confusion.class_names == names
-    shares = dict(zip(names, (0.5, 0.3, 0.2), strict=True))
-    seen = notebook.Prediction("<i>&.png", "<b>x", 0.5, shares, picture, picture, "a&b")
-    mistakes = notebook.Predictions([seen])
+    probabilities = dict(zip(names, (0.5, 0.3, 0.2), strict=True))
+    prediction = notebook.Prediction("<i>&.png", "<b>x", 0.5, probabilities, picture, picture, "a&b")
+    mistakes = notebook.Predictions([prediction])
     mistakes.title = "1 of 1 mistakes"
-    pages = [part._repr_html_() for part in (run.confusion, seen, mistakes, run.history, run)]
+    pages = [part._repr_html_() for part in (run.confusion, prediction, mistakes, run.history, run)]
     for text in pages:
         assert "<b>" not in text and "<i>" not in text and "&b<" not in text
         Strict(text)
@@ -124,7 +122,7 @@ def test_names_are_escaped_everywhere(parent, tmp_path):
 
 
 def test_a_run_is_read_from_another_folder(parent, squares, tmp_path, monkeypatch):
-    """Paths in a config are seen from where the run began."""
+    """Paths in a config are relative to the folder in which the run started."""
     path = tmp_path / "lab" / "runs" / "one"
     shutil.copytree(parent, path)
     shutil.copytree(squares / "three", tmp_path / "lab" / "three")
@@ -144,16 +142,17 @@ def test_suspects_and_report_are_written_into_the_run(parent, tmp_path):
     run = mslab.Run(tmp_path / "run")
     draw(tmp_path / "set", ["a", "b", "c"], 20, seed=3)
     shutil.move(tmp_path / "set" / "a" / "000.png", tmp_path / "set" / "b" / "<odd>.png")
-    found = run.suspects(tmp_path / "set")
-    assert found[0]["file"] == "b/<odd>.png" and found[0]["suggested"] == "a" and (run.path / "suspects.csv").is_file()
-    page = found._repr_html_()
-    assert "<odd>" not in page and "b/<odd>.png" in Strict(page).text and "nothing was changed" in repr(found)
-    shutil.rmtree(run.path / "checkpoints")  # with its network the report takes longer; test_report has that
+    result = run.suspects(tmp_path / "set")
+    assert result[0]["file"] == "b/<odd>.png" and result[0]["suggested"] == "a"
+    assert (run.path / "suspects.csv").is_file()
+    page = result._repr_html_()
+    assert "<odd>" not in page and "b/<odd>.png" in Strict(page).text and "nothing was changed" in repr(result)
+    shutil.rmtree(run.path / "checkpoints")  # with its network the report takes longer; test_report tests that
     path = run.report(lang="zh")
     assert path == run.path / "report.html" and '<html lang="zh-Hans">' in path.read_text()
 
 
-def test_a_folder_that_is_no_run_and_a_run_without_an_epoch(parent, tmp_path):
+def test_a_folder_that_is_not_a_run_and_a_run_without_an_epoch(parent, tmp_path):
     with pytest.raises(RunError, match=r"has no config.yaml\.\n  expected .*\n  fix "):
         mslab.Run(tmp_path)
     shutil.copytree(parent, tmp_path / "run")

@@ -171,7 +171,7 @@ def test_undo_without_a_quarantine_and_undo_together_with_fix(root):
     done = cli("check", root, "--undo")
     assert done.returncode == 1 and "There is nothing to undo" in done.stderr and "fix " in done.stderr
     done = cli("check", root, "--undo", "--fix")
-    assert done.returncode == 2 and "--undo stands alone" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "--undo cannot be combined" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_page_is_one_file_with_thumbnails_and_escapes_names(messy, tmp_path):

@@ -6,53 +6,53 @@ from itertools import zip_longest
 from helpers import PROJECT
 
 ENGLISH, CHINESE = ((PROJECT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
-LANGUAGES = 1  # the second block of either: the link to the other language, and what the Chinese one says about it
+LANGUAGES = 1  # the second block of each file: the link to the other language
 
 
 def blocks(text):
-    """Headings, paragraphs, list items, tables and code, each one string; they are parted by blank lines."""
-    found, fenced = [[]], False
+    """Headings, paragraphs, list items, tables and code, each as one string; they are separated by blank lines."""
+    parts, fenced = [[]], False
     for line in text.splitlines():
         if line.strip() or fenced:
-            found[-1].append(line)
-        elif found[-1]:
-            found.append([])
+            parts[-1].append(line)
+        elif parts[-1]:
+            parts.append([])
         fenced ^= line.startswith("```")
-    return ["\n".join(lines) for lines in found if lines]
+    return ["\n".join(lines) for lines in parts if lines]
 
 
-def kept(text):
-    """What no translation changes: inline code, images, links, figures. Sorted, since word order is the language's."""
+def untranslated(text):
+    """Inline code, images, links and figures, which no translation changes. Sorted, because word order may differ."""
     code, text = re.findall(r"`([^`]+)`", text), re.sub(r"`[^`]+`", "", text)
     links, text = re.findall(r"(!?)\[[^]]*\]\(([^)]+)\)", text), re.sub(r"\]\([^)]+\)", "", text)
     return sorted(code), sorted(links), sorted(re.findall(r"[+-]?\d+(?:[.,]\d+)*", text))
 
 
 def shape(block):
-    """What the block of the other language must have as well."""
+    """The properties that a block and its translation have in common."""
     if not block:  # the other language has no such block
         return "nothing", ""
     if block.startswith(("```", "    ")):
         return "code", block
     if block.startswith("#"):
-        return "heading", block.index(" "), kept(block)
+        return "heading", block.index(" "), untranslated(block)
     if block.startswith("|"):
         rows = [line.strip().removeprefix("|").removesuffix("|").split("|") for line in block.splitlines()]
-        return "table", [[("**" in cell, kept(cell)) for cell in row] for row in rows]
-    return "text", kept(block)
+        return "table", [[("**" in cell, untranslated(cell)) for cell in row] for row in rows]
+    return "text", untranslated(block)
 
 
 def difference(english, chinese):
-    """The first blocks that do not agree, or ""."""
+    """The first pair of blocks that differ, or ""."""
     pairs = zip_longest(blocks(english), blocks(chinese), fillvalue="")
-    for number, (ours, theirs) in enumerate(pairs):
-        if number != LANGUAGES and shape(ours) != shape(theirs):
-            return f"README.md:\n{ours or 'nothing'}\n\nREADME.zh-CN.md:\n{theirs or 'nothing'}"
+    for number, (block, translation) in enumerate(pairs):
+        if number != LANGUAGES and shape(block) != shape(translation):
+            return f"README.md:\n{block or 'nothing'}\n\nREADME.zh-CN.md:\n{translation or 'nothing'}"
     return ""
 
 
 def test_both_readmes_have_the_same_code_tables_figures_links_and_images():
-    assert not (found := difference(ENGLISH, CHINESE)), found
+    assert not (pair := difference(ENGLISH, CHINESE)), pair
 
 
 def test_each_readme_links_to_the_other():

@@ -1,4 +1,4 @@
-"""Recipes: each small one has its figures beside it, which its config's comment repeats; the lab's own are marked."""
+"""Recipes: each small one has recorded figures, which its config's comment repeats; the lab's own are marked."""
 
 import pytest
 from helpers import PROJECT
@@ -16,10 +16,10 @@ def comment(name):
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
-def test_a_small_recipe_has_what_was_measured_beside_it(name):
+def test_a_small_recipe_has_recorded_figures(name):
     measured = RunFolder.read(recipes.MEASURED / name)
-    asked, then = load_settings(PROJECT / "configs" / f"{name}.yaml").model_dump(), measured.settings.model_dump()
-    changed = {key for key in asked if asked[key] != then[key]}
+    config, recorded = load_settings(PROJECT / "configs" / f"{name}.yaml").model_dump(), measured.settings.model_dump()
+    changed = {key for key in config if config[key] != recorded[key]}
     assert changed <= {"stages", "profile", "stem", "amp_level", "mean", "std"}, "the recipe has changed since"
     assert measured.finished and measured.manifest["git"]["dirty"] is False
     kinds = {False: "train", True: "transfer"}
@@ -30,7 +30,7 @@ def test_a_small_recipe_has_what_was_measured_beside_it(name):
     assert figure > linear
 
 
-def test_a_child_began_from_what_its_parent_left():
+def test_a_child_started_from_the_backbone_of_its_parent():
     for name, recipe in recipes.RECIPES.items():
         if recipe.parent:
             parent = RunFolder.read(recipes.MEASURED / recipe.parent).manifest["artifacts"]
@@ -39,23 +39,23 @@ def test_a_child_began_from_what_its_parent_left():
 
 
 @pytest.mark.parametrize("name", ["paper_nine", "paper_two"])
-def test_the_labs_own_settings_are_kept_and_not_said_to_be_measured(name):
+def test_the_labs_own_settings_are_unchanged_and_marked_as_not_measured(name):
     config = load_settings(PROJECT / "configs" / f"{name}.yaml")
     assert config.model_dump(include=set(PAPER)) == PAPER and config.weight_decay == 1e-4
     assert comment(name)[1].startswith("# not measured here") and "94 %" in comment(name)[1]
 
 
-def test_parents_come_before_children_and_are_brought_along():
-    assert recipes.chosen([], True) == ["tiny_nine"]
-    assert recipes.chosen(["tiny_two"], False) == ["tiny_nine", "tiny_two"]
-    assert recipes.chosen([], False) == list(recipes.RECIPES)
-    with pytest.raises(MslabError, match=r"no recipe: tiny_ten\.") as caught:
-        recipes.chosen(["tiny_ten"], False)
-    assert "of tiny_nine, tiny_two" in str(caught.value) and "fix" in str(caught.value)
+def test_parents_are_selected_too_and_come_before_children():
+    assert recipes.select_recipes([], True) == ["tiny_nine"]
+    assert recipes.select_recipes(["tiny_two"], False) == ["tiny_nine", "tiny_two"]
+    assert recipes.select_recipes([], False) == list(recipes.RECIPES)
+    with pytest.raises(MslabError, match=r"There is no recipe tiny_ten\.") as caught:
+        recipes.select_recipes(["tiny_ten"], False)
+    assert "one or more of tiny_nine, tiny_two" in str(caught.value) and "fix" in str(caught.value)
 
 
-def test_where_there_are_no_recipes_it_is_said(inside, monkeypatch):
+def test_missing_recipes_are_reported(inside, monkeypatch):
     monkeypatch.setattr(recipes, "MEASURED", inside / "measured")
     with pytest.raises(MslabError, match=r"There is no .*measured\.") as caught:
-        recipes.chosen([], False)
+        recipes.select_recipes([], False)
     assert "clone the project" in str(caught.value)

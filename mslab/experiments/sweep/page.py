@@ -107,7 +107,7 @@ def history(shown: Sequence[Mapping[str, Any]]) -> Markup:
     steps = charts.ticks(min(values), max(values) if max(values) > min(values) else min(values) + 0.1)
     last = max(row["trial"] for row in shown)
     axes = charts.Axes((-0.5, min(steps[0], *values)), (last + 0.5, max(steps[-1], *values)))
-    whole = [t for t in charts.ticks(0, max(last, 1), 8, whole=True) if 0 <= t <= last]
+    whole = [t for t in charts.ticks(0, max(last, 1), 8, integers=True) if 0 <= t <= last]
     parts = charts.frame(axes, whole, steps, "trial")
     completed = (row["val_acc"] if row["state"] == "complete" else -math.inf for row in shown)
     points = axes.path([row["trial"] for row in shown], list(accumulate(completed, max)))

@@ -1,0 +1,164 @@
+"""The report's texts in Chinese. Keys are the English texts, exactly as in the templates and in the Python modules."""
+
+from collections.abc import Callable, Mapping
+
+CHINESE = {
+    "train": "从头训练",
+    "transfer": "迁移学习",
+    "incremental": "增量训练",
+    "running": "运行中",
+    "done": "已完成",
+    "failed": "失败",
+    "interrupted": "已中断",
+    "paused": "已暂停",
+    "epoch": "轮次",
+    "best": "最佳",
+    "ended early": "提前结束",
+    "training": "训练",
+    "validation": "验证",
+    "learning rate": "学习率",
+    "Loss": "损失",
+    "Accuracy": "准确率",
+    "Learning rate at the end of the epoch": "每轮结束时的学习率",
+    "{part} unfrozen": "解冻 {part}",
+    "{right} of {images} validation images are classified correctly: accuracy {accuracy} (95 % interval {low} to "
+    "{high}).": ("{images} 张验证图像中 {right} 张判断正确：准确率 {accuracy}（95 % 置信区间 {low} 至 {high}）。"),
+    "A linear model of 8×8 thumbnails has {linear}.": "8×8 缩略图上的线性模型为 {linear}。",
+    "The network is not better.": "网络没有胜过它。",
+    "No epoch has been measured yet.": "还没有评估过任何一轮。",
+    "Status: {status}; {done} of {epochs} epochs.": "状态：{status}；完成 {done}/{epochs} 轮。",
+    "Best epoch: {best}.": "最佳轮次：{best}。",
+    "Ended by": "结束原因",
+    "Contents": "目录",
+    "Warnings": "警告",
+    "Problems during training": "训练中的异常",
+    "Learning curves": "学习曲线",
+    "Point at a chart to read the values of an epoch.": "将指针移到图上可读取该轮的数值。",
+    "Values of every epoch": "每一轮的数值",
+    "No epoch has been completed yet.": "还没有完成任何一轮。",
+    "Confusion matrix": "混淆矩阵",
+    "Row: true class. Column: predicted class. Blue cells on the diagonal are correct.": (
+        "行：真实类别。列：网络判断的类别。对角线上的蓝色为正确。"
+    ),
+    "Click a cell to see its images.": "点击单元格可查看其中的图像。",
+    "There are too many classes for a table; these are the pairs most often confused.": (
+        "类别太多，无法列成表格；以下是最常混淆的类别对。"
+    ),
+    "true class": "真实类别",
+    "predicted as": "被判为",
+    "taken for": "被判为",  # of the grading pages
+    "images": "图像数",
+    "validation images": "验证图像",
+    "training images": "训练图像",
+    "true class {true}, predicted class {predicted}: {n} images": "真实类别 {true}，被判为 {predicted}：{n} 张图像",
+    "close": "关闭",
+    "… and {n} more": "……另有 {n} 项",
+    "Figures per class": "各类别",
+    "Precision: the fraction of the images predicted as the class that belong to it. Recall: the fraction of the "
+    "class's images that are predicted as the class. In brackets: the 95 % interval.": (
+        "精确率：被判为该类的图像中确属该类的比例。召回率：该类图像中被找出的比例。括号内为 95 % 置信区间。"
+    ),
+    "class": "类别",
+    "precision": "精确率",
+    "recall": "召回率",
+    "F1": "F1",
+    "ROC and precision-recall": "ROC 与精确率-召回率",
+    "Each class against all others. Left: true positive rate over false positive rate (ROC; the diagonal is "
+    "guessing). Right: precision over recall. AUC and average precision are 1 for a perfect network.": (
+        "每个类别对其余所有类别。左：真正率对假正率（ROC；对角线为随机猜测）。右：精确率对召回率。"
+        "网络完美时 AUC 与平均精确率均为 1。"
+    ),
+    "The {n} classes with the lowest average precision are shown.": "仅显示平均精确率最低的 {n} 个类别。",
+    "average precision": "平均精确率",
+    "precision over recall": "精确率对召回率",
+    "Calibration": "校准",
+    "How reliable the network's confidence is": "其置信度有多可信",
+    "Bars: accuracy of the images with this confidence. On the diagonal, confidence equals accuracy; below it, "
+    "the network is overconfident. Expected calibration error: {ece}.": (
+        "柱：网络具有该置信度的图像的准确率；在对角线上，置信度等于准确率；低于对角线表示网络过于自信。"
+        "期望校准误差：{ece}。"
+    ),
+    "accuracy over confidence": "准确率对置信度",
+    "confidence": "置信度",
+    "accuracy": "准确率",
+    "The most confident mistakes": "最自信的错误",
+    "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the image support a "
+    "class: the brighter, the more.": (
+        "误判，概率最高者在前。热力图（Grad-CAM）显示图像的哪些部分支持某类别：越亮越多。"
+    ),
+    "Correct, but least confident": "正确但最不确定",
+    "Images with the lowest probability of the true class first.": "真实类别概率最低者在前。",
+    "There are none.": "没有。",
+    "the image": "图像",
+    "the image as the network's input": "网络看到的图像",
+    "network input": "网络的输入",
+    "heat map for {name}": "支持 {name} 的热力图",
+    "for {name}": "支持 {name}",
+    "Map of the features": "特征分布图",
+    "Each mark is a validation image; images with similar features are close together ({method}). The axes have "
+    "no unit.": ("每个标记是一张验证图像；特征相似的图像彼此靠近（{method}）。坐标轴没有单位。"),
+    "Not all images are drawn.": "并未画出全部图像。",
+    "The backbone was frozen: its features are the same before and after transfer.": (
+        "骨干网络被冻结：迁移前后特征相同。"
+    ),
+    "Features before transfer are missing: the parent's file is gone, or only part of it was loaded.": (
+        "未显示迁移前的特征：起始权重文件已不存在，或只加载了其中一部分。"
+    ),
+    "images whose nearest neighbour has the same class: {fraction}": "最近邻为同一类别：{fraction}",
+    "after training": "训练后",
+    "before transfer": "迁移前",
+    "Labels that may be wrong": "可能有误的标签",
+    "Found by mslab suspects: classifiers that were fitted without these images predict another class. Review "
+    "the images yourself; nothing was changed.": (
+        "由 mslab suspects 找出：未用这些图像拟合的分类器认为它们属于其他类别。请人工查看；没有改动任何内容。"
+    ),
+    "Data": "数据",
+    "images per class, in the order of the class indices": "各类别的图像数，按类别序号排列",
+    "index": "序号",
+    "fingerprint": "指纹",
+    "Data check": "数据检查",
+    "No problems found.": "没有发现问题。",
+    "kind": "类型",
+    "location": "位置",
+    "message": "内容",
+    "fix": "处理",
+    "Network": "网络",
+    "Trained from random weights.": "从随机权重开始训练。",
+    "Started from {file} (sha256 {sha}…).": "从 {file} 开始（sha256 {sha}…）。",
+    "frozen": "冻结",
+    "stages (blocks, width, stride)": "阶段（块数、宽度、步幅）",
+    "image size": "图像尺寸",
+    "device": "设备",
+    "To repeat this run": "重复本次运行",
+    "A click selects the complete line.": "单击可选中整行。",
+    "Settings that differ from the default": "非默认设置",
+    "default": "默认",
+    "Sections that need the images or the network are left out.": "需要图像或网络的部分已省略。",
+    "runs": "次运行",
+    "Comparison of {n} runs": "{n} 次运行对比",
+    "The runs were not measured on the same images: their accuracies cannot be compared.": (
+        "这些运行不是在相同图像上评估的：准确率不可比较。"
+    ),
+    "Figures": "指标",
+    "Runs with the highest validation accuracy first; in brackets the 95 % interval. Runs whose intervals "
+    "overlap may differ by chance.": (
+        "验证准确率最高者在前；括号内为 95 % 置信区间。区间重叠的运行之间的差异可能只是偶然。"
+    ),
+    "run": "运行",
+    "validation accuracy": "验证准确率",
+    "Validation accuracy": "验证准确率",
+    "Validation loss": "验证损失",
+    "Training loss": "训练损失",
+    "linear model": "线性模型",
+    "best epoch": "最佳轮次",
+    "seconds": "秒",
+    "status": "状态",
+    "Settings that differ": "不同的设置",
+    "None: the runs have the same settings.": "没有：这些运行的设置相同。",
+    "F1 of each class.": "各类别的 F1。",
+}
+
+
+def translator(lang: str, chinese: Mapping[str, str] = CHINESE) -> Callable[[str], str]:
+    """Return a function that translates English text. Messages of the data check and of MindSpore remain English."""
+    return (lambda text: chinese[text]) if lang == "zh" else (lambda text: text)
