@@ -309,7 +309,7 @@ MUTANTS = [
     Mutant(
         "an unknown setting is an error",
         "mslab/config/loading.py",
-        "{str(name): unknown(str(name)) for name in given if name not in FIELDS}",
+        "{str(name): unknown(str(name)) for name in values if name not in FIELDS}",
         "{}",
         "test_config",
     ),
@@ -324,7 +324,7 @@ MUTANTS = [
         "a setting that does nothing is refused on the command line",
         "mslab/config/loading.py",
         "        if name in overridden:",
-        "        if name in overridden - set(given):",
+        "        if name in overridden - set(values):",
         "test_config",
     ),
     Mutant(
@@ -970,12 +970,12 @@ MUTANTS = [
         "test_resolve",
     ),
     Mutant(
-        "the workers of a resume share the images of a step as the run began with them",
+        "the workers of a resume divide as many images a step as at the start of the run",
         "mslab/config/resolve.py",
         "    return together // machine.workers\n",
         "    return batch\n",
         "test_resolve",
-        "share",
+        "divide",
     ),
     Mutant(
         "a transfer takes the backbone's own stages",

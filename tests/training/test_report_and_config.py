@@ -1,4 +1,4 @@
-"""A report that the caller has made is held against the config before anything is trained."""
+"""A report that the caller passes is compared with the config before training starts."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mslab.errors import DatasetError
 
 
 @pytest.mark.parametrize("class_num", [2, 4])
-def test_a_report_made_without_class_num_is_held_against_the_config(class_num, three, inside):
+def test_a_report_without_class_num_is_compared_with_the_config(class_num, three, inside):
     report = check_dataset(three["train_data"], three["val_data"])
     assert report.ok and report.class_num is None
     with pytest.raises(DatasetError) as caught:
