@@ -862,7 +862,7 @@ MUTANTS = [
     Mutant(
         "a pickle names nothing but tensors",
         "mslab/checkpoint/pth.py",
-        '            raise ValueError(f"it holds {module}.{name}, and only tensors are read")',
+        '            raise ValueError(f"it contains {module}.{name}, and only tensors are read")',
         "            return super().find_class(module, name)",
         "test_broken_checkpoints",
         "pth and class",

@@ -1,9 +1,9 @@
-"""Weights in files: bounded readers, other projects' dialects, exact loading, atomic writing.
+"""Files of weights: bounded readers, other projects' dialects, exact loading, atomic writing.
 
-reading (any file) -> readers and pth (one format each) -> dialects (whose names) -> loading (into a network); writing;
-converting (mslab convert). A file of the kit's is MindSpore's protobuf: one entry a tensor, plus one text entry named
-`mslab`: JSON with class names, image size, normalisation, stage table and profile, so that a lone file can be
-evaluated. Reading needs no MindSpore, and nothing unchecked is handed to it.
+reading (any file) -> readers and pth (one format each) -> dialects (parameter names) -> loading (into a network);
+writing; converting (mslab convert). A .ckpt of mslab is MindSpore's protobuf: one entry per tensor, plus one text entry
+named `mslab`: JSON with class names, image size, normalisation, stage table and profile, so that a single file can be
+evaluated. Reading needs no MindSpore, and MindSpore receives only checked data.
 """
 
 from mslab.checkpoint.dialects import HEAD

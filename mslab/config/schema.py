@@ -171,7 +171,7 @@ class Settings(BaseModel):
     )
     lr_scale: dict[Part, Annotated[float, Field(gt=0, le=1000)]] = Field(
         {},
-        description="part: factor on its learning rate, such as {backbone: 0.1}; 0 is an error: it would not "
+        description="part: factor on its learning rate, such as {backbone: 0.1}; 0 is refused: it would not "
         "freeze the part",
     )
     feature_views: int = Field(

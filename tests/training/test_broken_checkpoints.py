@@ -18,6 +18,6 @@ def test_numbers_that_are_not_finite_leave_the_network_as_it_is(tmp_path):
     tensors["layer2.0.conv2.weight"][0, 0, 0, 0] = np.nan
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load_exactly(network.parameters_dict(), tensors, tmp_path / "x.ckpt", "network")
-    assert "not finite" in str(caught.value) and "layer2.0.conv2.weight holds NaN or infinity" in str(caught.value)
-    assert "from before the loss exploded" in str(caught.value)
+    assert "not finite" in str(caught.value) and "layer2.0.conv2.weight contains NaN or infinity" in str(caught.value)
+    assert "from before the loss diverged" in str(caught.value)
     assert all(np.array_equal(before[name], p.asnumpy()) for name, p in network.parameters_dict().items())

@@ -185,7 +185,7 @@ def test_the_five_tables_are_named():
         for blocks, name in table.items():
             stages = [[n, 64 * 2**i, 1 if i == 0 else 2] for i, n in enumerate(blocks)]
             assert dialects.title(stages, {"block": block}) == name
-    assert dialects.title([[1, 8, 1]], {"block": "basic"}) == "a ResNet of [[1, 8, 1]]"
+    assert dialects.title([[1, 8, 1]], {"block": "basic"}) == "a ResNet with stages [[1, 8, 1]]"
 
 
 @pytest.mark.parametrize("profile", [{}, {"block": "basic"}])
@@ -221,7 +221,7 @@ def own_file(path, stages=NARROW, profile=None, classes=3):
 def test_to_safetensors_and_back_is_bit_exact(tmp_path):
     network = own_file(tmp_path / "own.ckpt")
     done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "torch.safetensors")
-    assert done.returncode == 0 and "in torchvision's names" in done.stderr
+    assert done.returncode == 0 and "with torchvision's names" in done.stderr
     from safetensors.numpy import load_file
 
     theirs = load_file(tmp_path / "torch.safetensors")
@@ -266,17 +266,17 @@ def test_onnx_initialisers(tmp_path):
     fused = {n: v for n, v in theirs.items() if "bn" not in n and "downsample.1" not in n}
     rows = [onnx.numpy_helper.from_array(v, n) for n, v in fused.items()]
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], rows)), str(tmp_path / "fused.onnx"))
-    with pytest.raises(CheckpointError, match="BatchNorm was folded into the convolutions"):
+    with pytest.raises(CheckpointError, match="BatchNorm was merged into the convolutions"):
         checkpoint.read(tmp_path / "fused.onnx")
 
 
 def test_what_convert_refuses(tmp_path):
     own_file(tmp_path / "own.ckpt")
     for arguments, text in (
-        ([tmp_path / "own.ckpt", "--to", tmp_path / "own.ckpt"], "is there already"),
-        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.pth"], "would be a .pth file"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "own.ckpt"], "already exists"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.pth"], ".pth is not one of its formats"),
         ([tmp_path / "own.ckpt", "--to", tmp_path / "no" / "x.ckpt"], "There is no folder"),
-        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.ckpt", "--dialect", "keras"], "'keras' is no known project"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.ckpt", "--dialect", "keras"], "'keras' is not a known project"),
     ):
         done = cli("convert", *arguments)
         assert done.returncode == 1 and text in done.stderr and "fix" in done.stderr

@@ -28,7 +28,7 @@ def test_a_text_that_cannot_be_written_whole_leaves_the_earlier_one(tmp_path):
     assert file.read_text() == "epoch\n1\n" and list(tmp_path.iterdir()) == [file]
     assert isinstance(caught.value, MslabError)
     assert f"{file} could not be written: File too large." in str(caught.value)
-    assert "the earlier file is as it was" in str(caught.value)
+    assert "the earlier file is unchanged" in str(caught.value)
 
 
 def test_who_has_opened_a_text_reads_the_earlier_one_to_its_end(tmp_path):
