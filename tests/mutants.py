@@ -744,8 +744,8 @@ MUTANTS = [
     Mutant(
         "a resume writes the steps of a killed epoch once",
         "mslab/runs/folder.py",
-        'kept = [line for line in kept if int(line.partition(",")[0]) <= first]',
-        "kept = kept[:]",
+        'rows = [line for line in rows if int(line.partition(",")[0]) <= first]',
+        "rows = rows[:]",
         "test_manifest",
         "resumed",
     ),

@@ -250,7 +250,7 @@ IDLE: list[tuple[str, str, Callable[[Settings], bool], str]] = [
         "only the last epoch is evaluated",
     ),
     ("std", "transform_normalize", lambda s: not s.transform_normalize, "images are not divided by it"),
-    ("deterministic", "device", lambda s: s.device == "cpu", "a run always repeats bit for bit"),
+    ("deterministic", "device", lambda s: s.device == "cpu", "a run repeats bit for bit anyway"),
     (
         "image_size",
         "train_crop_size",

@@ -358,7 +358,7 @@ def test_a_manifest_that_is_none_is_refused(packed, elsewhere):
     elsewhere()
     rewrite(packed, lambda content: content.update({"manifest.json": b'{"schema": 2, "kind": "sabotage"}'}))
     text = refusal(packed)
-    assert f"{packed}: manifest.json is no manifest of a run." in text and ".partial" not in text
+    assert f"{packed}: manifest.json is not the manifest of a run." in text and ".partial" not in text
 
 
 def test_a_damaged_archive_is_refused(packed, elsewhere):
@@ -374,4 +374,4 @@ def test_verify_of_an_unpacked_archive_knows_what_was_left_out(packed, elsewhere
     elsewhere()
     done = cli("verify", opening.unpack(packed))
     assert done.returncode == 0, done.stdout
-    assert "left out  checkpoints/last.ckpt" in done.stdout and "the checkpoint it began from; sha256" in done.stdout
+    assert "left out  checkpoints/last.ckpt" in done.stdout and "the checkpoint it started from; sha256" in done.stdout

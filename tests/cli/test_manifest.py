@@ -32,7 +32,7 @@ def test_verify_names_what_was_changed_and_what_is_missing(copy):
     assert done.returncode == 1 and "not as the run left it" in done.stdout
     for status, name in (("changed", "checkpoints/best.ckpt"), ("missing", "history.csv"), ("changed", "config.yaml")):
         assert any(line.startswith(f"{status:<8}  {name} ") for line in done.stdout.splitlines()), done.stdout
-    assert "the manifest says" in done.stdout
+    assert "the manifest has" in done.stdout
 
 
 def test_verify_looks_at_the_parent_too(copy, squares):
@@ -40,7 +40,7 @@ def test_verify_looks_at_the_parent_too(copy, squares):
     assert cli("verify", run).returncode == 0
     shutil.move(copy, "elsewhere")
     done = cli("verify", run)
-    assert done.returncode == 1 and "the checkpoint it began from; not there" in done.stdout
+    assert done.returncode == 1 and "the checkpoint it started from; not there" in done.stdout
 
 
 def test_verify_of_a_run_that_has_not_ended(copy):
@@ -48,4 +48,4 @@ def test_verify_of_a_run_that_has_not_ended(copy):
     done = cli("verify", copy)
     assert done.returncode == 1 and "lists no files yet: its status is running." in done.stderr and "fix" in done.stderr
     done = cli("verify", "nowhere")
-    assert done.returncode == 1 and "nowhere/manifest.json is no JSON." in done.stderr
+    assert done.returncode == 1 and "nowhere/manifest.json is not JSON." in done.stderr

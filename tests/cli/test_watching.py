@@ -356,6 +356,6 @@ def test_the_time_that_is_left(run):
 
 def test_a_run_that_is_taken_away_meanwhile_is_said(run):
     code, after, _ = watch(run, then=[("epoch 3/40", (run / "manifest.json").unlink)])
-    assert code == 1 and "RunError" in after and "manifest.json is no JSON" in after
+    assert code == 1 and "RunError" in after and "manifest.json is not JSON" in after
     with pytest.raises(RunError):
         watching.watch(run)

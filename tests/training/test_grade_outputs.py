@@ -104,7 +104,7 @@ def test_a_class_of_nobody_and_a_rubric_of_no_points(tmp_path):
 
 def test_where_nothing_can_be_written_it_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MslabError, match="cannot be made") as caught:
+    with pytest.raises(MslabError, match="cannot be created") as caught:
         write([graded("anna")], tmp_path / "file" / "grades")
     assert "--out with another name" in str(caught.value)
 

@@ -131,7 +131,7 @@ def test_a_manifest_of_schema_1_is_read_as_one_of_today(copy):
 @pytest.mark.parametrize(
     "change,said",
     [
-        ({"schema": 99}, "has schema 99, made by a newer mslab"),
+        ({"schema": 99}, "has schema 99, written by a newer mslab"),
         ({"seed": "one"}, "seed  Input should be a valid integer"),
         ({"status": "well"}, "status  Input should be"),
         ({"colour": 1}, "colour  Extra inputs are not permitted"),

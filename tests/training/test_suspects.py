@@ -161,7 +161,7 @@ def test_another_data_set_is_refused(parent, squares):
 
 def test_a_folder_that_cannot_be_made(found, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MslabError, match=r"file/new cannot be made: Not a directory"):
+    with pytest.raises(MslabError, match=r"file/new cannot be created: Not a directory"):
         suspects.write(found, tmp_path / "file" / "new")
 
 

@@ -98,8 +98,8 @@ def test_each_library_is_told_with_its_place_or_with_what_brings_it(wheels):
         (["libcuda.so.1"], "11.6", "/c", "libcuda.so.1 cannot be loaded install the NVIDIA driver"),
         (["libz.so.1"], "11.6", "/c", "libz.so.1 is missing, which cuDNN loads apt install zlib1g"),
         ([], "", "", "CUDA_HOME is not set"),
-        ([], "12.4", "/usr/local/cuda", "CUDA_HOME=/usr/local/cuda has CUDA 12.4; MindSpore takes 11.1 to 11.8"),
-        ([], "", "/c", "CUDA_HOME=/c has no bin/nvcc that tells its release"),
+        ([], "12.4", "/usr/local/cuda", "CUDA_HOME=/usr/local/cuda has CUDA 12.4; MindSpore accepts 11.1 to 11.8"),
+        ([], "", "/c", "CUDA_HOME=/c has no bin/nvcc that prints its release"),
         ([], "11.8", "/c", " "),
     ],
 )

@@ -87,7 +87,7 @@ def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monke
     monkeypatch.setattr(devices.log, "info", lambda text, *parts: told.append(text % parts))
     monkeypatch.setattr(devices, "device_problem", {"ascend": "no driver (…)", "gpu": "it does not answer"}.get)
     assert devices.choose_device("auto") == "cpu"
-    assert told == ["device: gpu not taken: it does not answer"]
+    assert told == ["device: gpu is not used: it does not answer"]
     assert devices.best_device() == ("cpu", {"ascend": "no driver (…)", "gpu": "it does not answer"})
     monkeypatch.setattr(devices, "device_problem", {"ascend": "no driver (…)", "gpu": ""}.get)
     assert devices.best_device() == ("gpu", {"ascend": "no driver (…)"})
@@ -114,7 +114,7 @@ def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monke
     ],
 )
 def test_of_mindspores_pages_the_line_that_tells_is_taken(device, said, told):
-    assert devices.complaint(said, device) == told
+    assert devices.error_line(said, device) == told
 
 
 def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
