@@ -309,7 +309,7 @@ MUTANTS = [
     Mutant(
         "an unknown setting is an error",
         "mslab/config/loading.py",
-        "{str(name): unknown(str(name)) for name in values if name not in FIELDS}",
+        "{str(name): unknown_setting(str(name)) for name in values if name not in FIELDS}",
         "{}",
         "test_config",
     ),

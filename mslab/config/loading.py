@@ -84,7 +84,7 @@ def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[set[str
             continue
         if values[key] is None and key != "seed":  # key=null removes a setting; seed=null draws one
             if key not in FIELDS:
-                problems.append((key, unknown(key)))
+                problems.append((key, unknown_setting(key)))
             del values[key]
     return keys, problems
 
@@ -138,7 +138,7 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
-def unknown(name: str) -> str:
+def unknown_setting(name: str) -> str:
     """Return the message about a name that is not a setting, with the likely name here."""
     if name in FOREIGN_NAMES:
         project, ours = FOREIGN_NAMES[name]
@@ -152,7 +152,7 @@ def unknown(name: str) -> str:
 
 def _validate(values: dict[str, Any]) -> tuple[Settings, list[Problem]]:
     """Return (the settings without missing and invalid ones, every problem)."""
-    problems: dict[str, str] = {str(name): unknown(str(name)) for name in values if name not in FIELDS}
+    problems: dict[str, str] = {str(name): unknown_setting(str(name)) for name in values if name not in FIELDS}
     recognised = {name: value for name, value in values.items() if name in FIELDS}
     try:
         config = Settings(**recognised).model_dump()
