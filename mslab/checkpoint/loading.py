@@ -28,7 +28,7 @@ def load_exactly(
     """
     from mindspore import Tensor
 
-    selected = check_only(parameters, include_pattern, part)
+    selected = select_names(parameters, include_pattern, part)
     values = {name: value for name, value in tensors.items() if include_pattern is None or name in selected}
     compare({name: tuple(parameters[name].shape) for name in selected}, values, path, part)
     for name in selected:
@@ -59,7 +59,7 @@ def compare(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndar
         )
 
 
-def check_only(names: Iterable[str], include_pattern: str | None, part: str) -> set[str]:
+def select_names(names: Iterable[str], include_pattern: str | None, part: str) -> set[str]:
     """Return the names that the pattern matches, or all. Raises CheckpointError if it is invalid or matches none."""
     try:
         matches, problem = (
