@@ -64,14 +64,14 @@ class AllowedName(NamedTuple):
         raise ValueError(f"it calls {self.name} differently from a state_dict")
 
 
-def only(opcodes: str) -> dict[int, Any]:
+def restrict_opcodes(opcodes: str) -> dict[int, Any]:
     """Return an unpickler's dispatch table with these opcodes only."""
     codes = {getattr(pickle, name)[0] for name in opcodes.split()}
     return {code: f for code, f in pickle._Unpickler.dispatch.items() if code in codes}  # type: ignore[attr-defined]
 
 
 class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be removed
-    dispatch = only(OPCODES)
+    dispatch = restrict_opcodes(OPCODES)
     stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
@@ -102,7 +102,7 @@ def refuse_tuples(keys: list[Any]) -> None:
         raise ValueError("one of its names is not text")
 
 
-def unpickled(reader: type, content: bytes, does: str) -> Any:
+def load_pickle(reader: type, content: bytes, does: str) -> Any:
     """Return the content of the pickle. Raises ValueError if the bytes make pickle fail, but lets our own bugs through.
 
     `does`: what such a pickle does, for the message about an opcode that the reader does not support.
@@ -137,7 +137,7 @@ def read_pth(content: bytes) -> TensorsAndTexts:
         order = archive.read(f"{root}byteorder") if f"{root}byteorder" in members else b"little"
         if order != b"little":
             raise ValueError("its numbers are big-endian, and only little-endian ones can be read")
-        root_object = unpickled(Reader, archive.read(pickles[0]), "list tensors")
+        root_object = load_pickle(Reader, archive.read(pickles[0]), "list tensors")
         storages: dict[str, np.ndarray] = {}
 
         def storage(kind: str, key: str) -> np.ndarray:

@@ -28,7 +28,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from mslab.checkpoint.pth import only, unpickled
+from mslab.checkpoint.pth import load_pickle, restrict_opcodes
 from mslab.errors import DatasetError
 from mslab.runtime.console import Meter, log
 
@@ -216,7 +216,7 @@ NAMES: dict[tuple[str, str], Any] = {
 
 
 class ArrayReader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be taken away
-    dispatch = only(OPCODES)
+    dispatch = restrict_opcodes(OPCODES)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
@@ -226,7 +226,7 @@ class ArrayReader(pickle._Unpickler):  # type: ignore[name-defined]  # the Pytho
 
 def read_array(content: bytes) -> np.ndarray:
     """The one array of numbers in a pickle. Nothing of NumPy is called by it, nor anything else. Raises ValueError."""
-    held = unpickled(ArrayReader, content, "hold an array of numbers")
+    held = load_pickle(ArrayReader, content, "hold an array of numbers")
     if not isinstance(held, Array):
         raise ValueError("its pickle holds something else than an array")
     if not hasattr(held, "values"):
