@@ -42,7 +42,9 @@ def convert(source: str | Path, target: str | Path, dialect: str | None = None) 
     renamed = dialects.to_torch(tensors)
     writing.save_safetensors(renamed, target, info)
     lines.append(f"{target}: {len(renamed)} tensors with torchvision's names")
-    differs = {key: value for key, value in weights.profile.items() if key != "block" and value != dialects.OWN[key]}
+    differs = {
+        key: value for key, value in weights.profile.items() if key != "block" and value != dialects.PROFILE[key]
+    }
     differs |= {"head_hidden": weights.hidden} if weights.hidden else {}
     if differs:
         lines.append(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-OWN = {  # of mslab's network
+PROFILE = {  # of mslab's network
     "block": "bottleneck",
     "padding": "symmetric",
     "pool": "symmetric",
@@ -45,7 +45,7 @@ class Dialect:
     name: str
     mark: str  # a regular expression that matches one of its names, and no name of the dialects below
     rules: tuple[tuple[str, str], ...] = ()  # its names -> mslab's: pattern, replacement
-    profile: tuple[tuple[str, Any], ...] = ()  # what differs from OWN
+    profile: tuple[tuple[str, Any], ...] = ()  # what differs from PROFILE
     basic_profile: tuple[tuple[str, Any], ...] | None = None  # the same for ResNet-18 and 34, if different
 
 
@@ -144,7 +144,7 @@ def profile_of(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str,
     basic = "layer1.0.conv1.weight" in tensors and "layer1.0.conv3.weight" not in tensors
     differs = dialect.basic_profile if basic and dialect.basic_profile is not None else dialect.profile
     stem = "small" if tensors.get("conv1.weight", np.empty(0)).shape[2:] == (3, 3) else "imagenet"
-    return OWN | {"block": "basic" if basic else "bottleneck", "stem": stem} | dict(differs)
+    return PROFILE | {"block": "basic" if basic else "bottleneck", "stem": stem} | dict(differs)
 
 
 def layout(stages: list[list[int]], profile: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

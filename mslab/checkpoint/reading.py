@@ -97,7 +97,7 @@ class Checkpoint:
     def profile(self) -> dict[str, Any]:
         """How the network is built beyond what its names show."""
         recorded = self.info.get("profile")
-        return dialects.OWN | recorded if recorded else dialects.profile_of(self.backbone, self.dialect)
+        return dialects.PROFILE | recorded if recorded else dialects.profile_of(self.backbone, self.dialect)
 
     def check(self) -> None:
         """Raise CheckpointError unless the tensors are exactly those of its network, with or without a head."""
@@ -118,7 +118,7 @@ class Checkpoint:
         """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
         classes = f"{self.outputs} classes" if self.head else "no head"
         project = "mslab, or plain MindSpore with its network" if self.dialect.name == "mslab" else self.dialect.name
-        differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.OWN[key]]
+        differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.PROFILE[key]]
         parts = [f"{dialects.title(self.stages, self.profile)} of {project}, {classes}"]
         return "; ".join([*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes])
 

@@ -195,7 +195,7 @@ def test_the_layout_is_that_of_the_network(stages, profile):
     real = {name: tuple(parameter.shape) for name, parameter in backbone.parameters_dict().items()}
     assert dialects.layout([list(row) for row in stages], model.PROFILE | profile) == real
     assert list(dialects.layout([list(row) for row in stages], model.PROFILE | profile)) == list(real)
-    assert dialects.OWN == model.PROFILE and dialects.STEM == model.STEM
+    assert dialects.PROFILE == model.PROFILE and dialects.STEM == model.STEM
 
 
 def test_a_part_of_a_network_is_not_converted(tmp_path):
