@@ -63,7 +63,7 @@ def gpu_libraries(facts: MachineFacts) -> Iterator[Verdict]:
     if not facts.gpu_driver:
         return
     home = facts.environ.get("CUDA_HOME", "")
-    text, fix = cuda.lacking(facts.libraries, facts.cuda_release, home)
+    text, fix = cuda.gpu_problem(facts.libraries, facts.cuda_release, home)
     expected = f"CUDA {cuda.ACCEPTED} with cuDNN 8, for MindSpore {facts.mindspore}"
     missing = [f"{library.soname} of {library.package}" for library in facts.libraries if not library.place]
     if text:

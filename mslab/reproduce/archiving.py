@@ -87,7 +87,7 @@ def refuse_changed(run: RunFolder, told: Mapping[str, str]) -> None:
     """RunError that lists every file which is not as the run left it."""
     rows = []
     for name, digest in told.items():
-        found = manifest.held(run.path / name, name, digest)
+        found = manifest.compare_file(run.path / name, name, digest)
         if found["status"] != "same":
             rows.append((name, found["text"]))
     if rows:

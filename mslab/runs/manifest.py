@@ -305,7 +305,7 @@ def verify(run: Path) -> list[dict[str, str]]:
             expected="a run that has ended: its manifest lists the sha256 of each file",
             fix=f"mslab train --resume {run}, or wait until it has ended",
         )
-    rows = [held(run / name, name, digest) for name, digest in content["artifacts"].items()]
+    rows = [compare_file(run / name, name, digest) for name, digest in content["artifacts"].items()]
     parent, unpacked = content["parent"], (run / "environment.txt").is_file()  # a file that only archives contain
     for row in rows if unpacked else ():
         if row["status"] == "missing" and row["file"].startswith("checkpoints/"):
@@ -313,11 +313,11 @@ def verify(run: Path) -> list[dict[str, str]]:
     if parent:
         paths = [*sorted((run / "parent").glob("*")), Path(parent["file"])]  # an archive contains it
         file = next((path for path in paths if path.is_file()), Path(parent["file"]))
-        rows.append(held(file, str(file), parent["sha256"], "the checkpoint it started from; "))
+        rows.append(compare_file(file, str(file), parent["sha256"], "the checkpoint it started from; "))
     return rows
 
 
-def held(path: Path, name: str, digest: str, prefix: str = "") -> dict[str, str]:
+def compare_file(path: Path, name: str, digest: str, prefix: str = "") -> dict[str, str]:
     """Compare one file with its recorded sha256; `prefix` begins the text."""
     if not path.is_file():
         return {"file": name, "status": "missing", "text": f"{prefix}not there"}

@@ -20,7 +20,7 @@ log = logging.getLogger("mslab")
 terminal = logging.StreamHandler(sys.stderr)
 
 
-def talk_to_terminal() -> None:
+def log_to_terminal() -> None:
     """Send mslab's messages to standard error as plain text, in scripts and notebooks too."""
     terminal.setFormatter(EscapedFormatter("%(message)s"))
     log.addHandler(terminal)

@@ -73,7 +73,7 @@ def libraries(folders: Sequence[Path] | None = None) -> list[Library]:
     return rows
 
 
-def lacking(rows: Sequence[Library], release: str, home: str) -> tuple[str, str]:
+def gpu_problem(rows: Sequence[Library], release: str, home: str) -> tuple[str, str]:
     """Return (what MindSpore's GPU plugin is missing, fix), or ("", ""). `release` is that of CUDA_HOME, `home`."""
     missing = [library for library in rows if not library.place]
     wheels = [library.soname for library in missing if library.soname in LIBRARIES]

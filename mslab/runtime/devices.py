@@ -157,7 +157,7 @@ def missing_driver(device: str) -> str:
     if not any(cuda.exists(mark) for mark in DRIVERS[device]):
         return f"{NO_DRIVER} ({', '.join(DRIVERS[device])}: none exists)"
     if device == "gpu" and "CUDA_HOME" not in os.environ:  # MindSpore then does not look for a GPU at all
-        return "; ".join(cuda.lacking(cuda.libraries(), "", ""))
+        return "; ".join(cuda.gpu_problem(cuda.libraries(), "", ""))
     return ""
 
 
@@ -172,7 +172,9 @@ def device_problem(device: str) -> str:
         return "a first addition on it took more than 120 s"
     if tried.returncode == 0 and "works: 2.0" in tried.stdout:
         return ""
-    if device == "gpu" and any(reasons := cuda.lacking(cuda.libraries(), cuda.nvcc_release(), os.environ["CUDA_HOME"])):
+    if device == "gpu" and any(
+        reasons := cuda.gpu_problem(cuda.libraries(), cuda.nvcc_release(), os.environ["CUDA_HOME"])
+    ):
         return "; ".join(reasons)
     return error_line(tried.stderr, device) or f"the process that tried it ended with exit code {tried.returncode}"
 

@@ -106,7 +106,7 @@ def test_each_library_is_told_with_its_place_or_with_what_brings_it(wheels):
 def test_what_is_lacking_comes_with_how_to_get_it(missing, release, home, expected):
     packages = cuda.LIBRARIES | cuda.SYSTEM
     found = [cuda.Library(name, package, "" if name in missing else "/l") for name, package in packages.items()]
-    assert expected in " ".join(cuda.lacking(found, release, home))
+    assert expected in " ".join(cuda.gpu_problem(found, release, home))
 
 
 # --- with the wheels: MSLAB_GPU_PYTHON names a Python that has mslab[gpu] installed -----------------------------------
