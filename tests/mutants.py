@@ -383,8 +383,8 @@ MUTANTS = [
     Mutant(
         "a direction character in a name does not reach the terminal",
         "mslab/runtime/console.py",
-        "c if c in kept or c.isprintable() else",
-        'c if c in kept or c >= " " else',
+        "c if c in safe or c.isprintable() else",
+        'c if c in safe or c >= " " else',
         "test_runtime",
         "terminal",
     ),

@@ -57,7 +57,7 @@ def verify(
     def table() -> str:
         width = max(len(row["file"]) for row in rows)
         lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
-        lines = [console.escape_control(line, kept="") for line in lines]  # a file's name stays on its line
+        lines = [console.escape_control(line, safe="") for line in lines]  # a file's name stays on its line
         verdict = f"all {len(rows)} files are as the run left them" if ok else "not as the run left it"
         return "\n".join([*lines, f"{run}: {verdict}"])
 

@@ -94,7 +94,7 @@ def folder_of(name: str) -> str:
 
 def clean(text: Any, most: int = LONGEST) -> str:
     """Text from outside, its lines kept: no control or direction characters, the end of a long one cut."""
-    plain = escape_control(str(text), kept="\n").strip()
+    plain = escape_control(str(text), safe="\n").strip()
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
@@ -143,7 +143,7 @@ def tables(
 
 def line(*values: Any) -> str:
     """A line of CSV without control characters, in which no spreadsheet runs a cell."""
-    texts = [escape_control(str(value), kept="")[:32_000] for value in values]  # Excel's cells hold 32,767 characters
+    texts = [escape_control(str(value), safe="")[:32_000] for value in values]  # Excel's cells hold 32,767 characters
     # csv_line looks at the first character; some trim spaces first, and Japanese ones take wide signs, too
     return csv_line([f"'{text}" if text.lstrip()[:1] in set("=+-@＝＋－＠") else text for text in texts])
 

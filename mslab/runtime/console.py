@@ -35,13 +35,13 @@ class EscapedFormatter(logging.Formatter):
         return escape_control(super().format(record))
 
 
-def escape_control(text: str, kept: str = "\n\t") -> str:
+def escape_control(text: str, safe: str = "\n\t") -> str:
     """Escape control and direction characters, so that none moves the cursor or reverses a line."""
     # escape_control("a\x1b[2Jb") -> "a\\x1b[2Jb"
     if text.isprintable():
         return text
     return "".join(
-        c if c in kept or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+        c if c in safe or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
 
 

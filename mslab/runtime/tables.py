@@ -37,7 +37,7 @@ def render(table: Table) -> str:
 
 def shown(text: Any, most: int = 60) -> str:
     """Return any text as one line of a terminal: control characters are escaped, the middle of a long text is cut."""
-    plain = console.escape_control(str(text), kept="")
+    plain = console.escape_control(str(text), safe="")
     return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
 
 
