@@ -20,7 +20,7 @@ from mslab import checkpoint
 from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
-from mslab.runtime.versions import found, read
+from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
 FILE = Path(__file__).with_name("manifest.schema.json")
@@ -198,14 +198,14 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
 def environment(device: str = "") -> dict[str, Any]:
     """Describe the present environment; `device` is the one that was started."""
     packages = {str(package.metadata["Name"]).lower(): package.version for package in metadata.distributions()}
-    info = read(Path("/proc/cpuinfo"))
-    flags = set((found(r"(?m)^(?:flags|Features)\s*: (.*)", info)).split())
+    info = read_text(Path("/proc/cpuinfo"))
+    flags = set((first_group(r"(?m)^(?:flags|Features)\s*: (.*)", info)).split())
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": dict(sorted(packages.items())),
         "cpu": {
-            "model": found(r"model name\s*: (.*)", info) or platform.machine(),
+            "model": first_group(r"model name\s*: (.*)", info) or platform.machine(),
             "instruction_set": next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine()),
             "cores": cores(),
         },
@@ -226,9 +226,9 @@ def code() -> str:
 
 def driver(device: str) -> str:
     if device == "gpu":
-        return found(r"(\d+\.\d+[\d.]*)", read(Path("/proc/driver/nvidia/version")))
+        return first_group(r"(\d+\.\d+[\d.]*)", read_text(Path("/proc/driver/nvidia/version")))
     return (
-        found(r"(?m)^Version=(.*)", read(Path("/usr/local/Ascend/driver/version.info"))) if device == "ascend" else ""
+        first_group(r"(?m)^Version=(.*)", read_text(Path("/usr/local/Ascend/driver/version.info"))) if device == "ascend" else ""
     )
 
 

@@ -29,7 +29,7 @@ def set_environment(environ: MutableMapping[str, str] = os.environ, mindspore: s
     """Set variables that MindSpore needs before its first operator; the user's own values stay."""
     mindspore = mindspore or version("mindspore")
     # on a CPU with AVX-512, oneDNN 3 runs k x k convolutions on its scalar reference kernel: 100 times slower
-    if release(mindspore) >= (2, 9) and "avx512" in (cpu_flags or read(Path("/proc/cpuinfo"))):
+    if release(mindspore) >= (2, 9) and "avx512" in (cpu_flags or read_text(Path("/proc/cpuinfo"))):
         environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     # MindSpore's compile cache silently runs graphs of other settings
     if environ.get("MS_COMPILER_CACHE_ENABLE", "0") not in ("", "0"):
@@ -52,7 +52,7 @@ def refuse_numpy2(numpy: str = "", mindspore: str = "") -> None:
         )
 
 
-def read(file: Path) -> str:
+def read_text(file: Path) -> str:
     """Return the text of a system file, or "" if it cannot be read."""
     try:
         return file.read_text(errors="replace")
@@ -60,7 +60,7 @@ def read(file: Path) -> str:
         return ""
 
 
-def found(pattern: str, text: str) -> str:
+def first_group(pattern: str, text: str) -> str:
     """Return the first match's group, or ""."""
     match = re.search(pattern, text)
     return match[1].strip() if match else ""
