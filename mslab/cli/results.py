@@ -96,7 +96,7 @@ def reproduce(
 
     if archive is not None:
         with console.Meter(1) as meter:
-            run = str(opening.unpack(archive, meter.counted("unpacking")))
+            run = str(opening.unpack(archive, meter.callback("unpacking")))
         log.info("%s: unpacked to %s", archive, run)
     wish = reproducing.Wish(given, backbone, other, tolerance, dry_run)
     if install:
@@ -120,7 +120,7 @@ def archive(
     from mslab.reproduce import archiving
 
     with console.Meter(1) as meter:
-        packed = archiving.archive(run, out, data, not no_weights, meter.counted("packing"))
+        packed = archiving.archive(run, out, data, not no_weights, meter.callback("packing"))
     log.info("%s; mslab reproduce --from %s repeats it", packed, packed.file)
 
 

@@ -271,7 +271,7 @@ def write(root: Path, name: str, files: dict[str, int], images: np.ndarray) -> N
     part = root / f".{name}-{os.getpid()}.part"
     try:
         with Meter(len(files)) as meter:
-            show = meter.counted(f"writing {name}")
+            show = meter.callback(f"writing {name}")
             for done, (file, place) in enumerate(files.items(), 1):
                 target = part / file
                 target.parent.mkdir(parents=True, exist_ok=True)

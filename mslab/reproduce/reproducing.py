@@ -183,7 +183,7 @@ def look(run: RunFolder, config: Settings) -> DatasetReport | MslabError:
     """The report of the images as they are now; the error where the folders cannot be read at all."""
     try:
         with Meter(1) as meter:
-            return report_of(config, run.manifest["data"]["skip_check"], meter.counted("loading images"))
+            return report_of(config, run.manifest["data"]["skip_check"], meter.callback("loading images"))
     except DatasetError as error:
         return error
 

@@ -148,7 +148,7 @@ class Meter:
         if self.bar:
             self.bar.update(self.task, description=text, advance=advance)
 
-    def counted(self, text: str) -> Callable[[int, int], None]:
+    def callback(self, text: str) -> Callable[[int, int], None]:
         """Return a callback of (done, total) that moves the bar."""
 
         def show(done: int, total: int) -> None:
