@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from helpers import cli
-from others import agree, images, mindcv_both_ways
+from others import agree, images, mindcv_in_both_directions
 
 from mslab import checkpoint, model
 from mslab.evaluation import measuring
@@ -20,7 +20,7 @@ def eager():
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet101", "resnet152"])
 def test_mindcv_in_both_directions(name, tmp_path):
-    mindcv_both_ways(name, tmp_path)
+    mindcv_in_both_directions(name, tmp_path)
 
 
 SCRIPT = """

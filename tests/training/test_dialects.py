@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import PROJECT, cli
 from mindspore import nn, ops
-from others import agree, images, mindcv_both_ways, restless
+from others import agree, images, mindcv_in_both_directions, randomised
 
 from mslab import checkpoint, model
 from mslab.checkpoint import dialects
@@ -147,7 +147,7 @@ def eager():
 )
 def test_a_network_of_another_project_gives_the_same_logits_here(name, p, stages, rename, tmp_path):
     classes = 1001 if name == "official" else 7
-    theirs = restless(Theirs(p, stages, classes))
+    theirs = randomised(Theirs(p, stages, classes))
 
     path = saved(theirs, tmp_path / "theirs.ckpt", lambda n: rename(original_name(n, p)))
     weights = checkpoint.read(path)
@@ -163,7 +163,7 @@ def test_a_network_of_another_project_gives_the_same_logits_here(name, p, stages
 
 def test_the_profile_matters_and_is_carried(tmp_path):
     """Without it the same weights give other logits: translating only the names would silently lose it."""
-    theirs = restless(Theirs(TUTORIAL, NARROW, 7))
+    theirs = randomised(Theirs(TUTORIAL, NARROW, 7))
     path = saved(theirs, tmp_path / "t.ckpt", lambda n: original_name(n, TUTORIAL).replace("head.", "fc."))
     tensors = checkpoint.read(path)
     plain = model.ResNet50(model.resnet50_backbone(NARROW), model.resnet50_head(7, 64)).set_train(False)
@@ -177,7 +177,7 @@ def test_the_profile_matters_and_is_carried(tmp_path):
 
 
 def test_mindcv_in_both_directions(tmp_path):
-    mindcv_both_ways("resnet18", tmp_path)
+    mindcv_in_both_directions("resnet18", tmp_path)
 
 
 def test_the_five_tables_are_named():
@@ -210,7 +210,7 @@ def test_a_part_of_a_network_is_not_converted(tmp_path):
 
 def own_file(path, stages=NARROW, profile=None, classes=3):
     backbone = model.resnet50_backbone(stages, profile or {})
-    network = restless(model.ResNet50(backbone, model.resnet50_head(classes, backbone.channels)))
+    network = randomised(model.ResNet50(backbone, model.resnet50_head(classes, backbone.channels)))
     info = {"class_names": ["a", "b", "c"][:classes], "stages": stages, "profile": model.PROFILE | (profile or {})}
     checkpoint.save(
         list(network.get_parameters()), path, info | {"image_size": 64, "mean": [0.5] * 3, "std": [1.0] * 3}
