@@ -50,7 +50,7 @@ class Stored(NamedTuple):
 
 
 class AllowedName(NamedTuple):
-    """A name that a pickle may call: it replaces a function of PyTorch, and returns its arguments."""
+    """A name that a pickle may call: it replaces a function of PyTorch, and only records its arguments."""
 
     name: str
 

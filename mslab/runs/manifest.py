@@ -150,7 +150,7 @@ class Manifest(Part):
     rollbacks: list[Rollback]
     warnings: list[Warned]
     metrics: dict[str, float | None]
-    artifacts: dict[str, str] = Field(description="sha256 of each file that holds results")
+    artifacts: dict[str, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
 
 

@@ -68,8 +68,8 @@ def libraries(folders: Sequence[Path] | None = None) -> list[Library]:
     folders = wheel_folders() if folders is None else folders
     rows = []
     for soname, package in (LIBRARIES | SYSTEM).items():
-        place = next((str(folder) for folder in folders if (folder / soname).exists()), "")
-        rows.append(Library(soname, package, place or ("the loader's path" if loads(soname) else "")))
+        folder = next((str(folder) for folder in folders if (folder / soname).exists()), "")
+        rows.append(Library(soname, package, folder or ("the loader's path" if loads(soname) else "")))
     return rows
 
 

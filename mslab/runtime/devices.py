@@ -66,7 +66,7 @@ def setup_calls(
         calls.append(("set_deterministic", {"deterministic": True}))
     if workers > 1:
         calls.append(("communication.init", {}))
-    # every random source that training touches: MindSpore's, NumPy's global one with it, and the dataset pipeline's
+    # every random source that training uses: MindSpore's, NumPy's global one with it, and the dataset pipeline's
     return [*calls, ("set_seed", {"seed": seed}), ("dataset.config.set_seed", {"seed": seed})]
 
 
