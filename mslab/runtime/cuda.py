@@ -38,7 +38,7 @@ RUNTIME = "libcudart.so.11.6.55"  # MindSpore reads the release from the name of
 class Library:
     soname: str
     package: str  # that contains it
-    place: str  # its folder, "the loader's path", or "" if it is missing
+    location: str  # its folder, "the loader's path", or "" if it is missing
 
 
 def exists(mark: str) -> bool:
@@ -75,7 +75,7 @@ def libraries(folders: Sequence[Path] | None = None) -> list[Library]:
 
 def gpu_problem(rows: Sequence[Library], release: str, home: str) -> tuple[str, str]:
     """Return (what MindSpore's GPU plugin is missing, fix), or ("", ""). `release` is that of CUDA_HOME, `home`."""
-    missing = [library for library in rows if not library.place]
+    missing = [library for library in rows if not library.location]
     wheels = [library.soname for library in missing if library.soname in LIBRARIES]
     if wheels:
         return f"CUDA libraries that MindSpore loads are missing ({len(wheels)}, such as {wheels[0]})", INSTALL

@@ -87,7 +87,7 @@ def test_each_library_is_listed_with_its_location_or_its_package(wheels):
     (wheels / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").unlink()
     rows = {library.soname: library for library in cuda.libraries(folders)}
     assert set(rows) == {*cuda.LIBRARIES, *cuda.SYSTEM}
-    assert rows["libcufft.so.10"].place == str(wheels / "nvidia" / "cufft" / "lib")
+    assert rows["libcufft.so.10"].location == str(wheels / "nvidia" / "cufft" / "lib")
     assert rows["libcudnn.so.8"] == cuda.Library("libcudnn.so.8", "nvidia-cudnn-cu11", "")
 
 

@@ -72,7 +72,7 @@ def test_without_a_driver_a_command_ends_before_it_reads_data_or_imports_mindspo
 
 
 def test_a_driver_without_the_libraries_names_the_package_and_mindspore_is_not_started(monkeypatch):
-    if all(library.place for library in devices.cuda.libraries() if library.soname in devices.cuda.LIBRARIES):
+    if all(library.location for library in devices.cuda.libraries() if library.soname in devices.cuda.LIBRARIES):
         pytest.skip("this Python has the CUDA libraries")
     monkeypatch.setitem(devices.DRIVERS, "gpu", ("/",))
     monkeypatch.delenv("CUDA_HOME", raising=False)
