@@ -26,7 +26,7 @@ __all__ = [*PUBLIC, "__version__"]
 
 versions.set_environment()  # must come before MindSpore's first operator
 
-console.talk_to_terminal()
+console.log_to_terminal()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What is made once for all tests, the tiers and what each may import, and a browser."""
+"""Fixtures that are created once for all tests, the tiers and what each may import, and a browser."""
 
 import asyncio
 import fcntl
@@ -17,7 +17,7 @@ import pytest
 from easydict import EasyDict
 from helpers import draw, settings
 
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a cache of the tests' own
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a separate cache for the tests
 
 import mslab  # sets the environment before MindSpore is imported anywhere
 
@@ -26,9 +26,9 @@ pytest.register_assert_rewrite(*(path.stem for path in (TESTS / "support").glob(
 
 
 def pytest_configure(config):
-    """Several processes of pytest share the cores, one each: MindSpore's threads, which spin, would slow the others.
+    """Give each process of pytest one core: MindSpore's spinning threads would slow the other processes.
 
-    A shell lets what it starts in the background ignore Ctrl-C; what tests press it for must hear it all the same.
+    A shell's background jobs ignore Ctrl-C, but tests press it, so the default handler is restored.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,7 +41,7 @@ def pytest_configure(config):
 
 
 def tier(path: Path) -> str:
-    """The folder under tests/ that a test file lies in: unit, training, cli or slow."""
+    """Return the folder under tests/ that contains a test file: unit, training, cli or slow."""
     return path.relative_to(TESTS).parts[0]
 
 
@@ -50,7 +50,7 @@ def pytest_collectstart(collector):
 
 
 def pytest_itemcollected(item):
-    """tests/slow is slow; a unit test file that imports MindSpore is an error, as is a slow test elsewhere."""
+    """Mark tests/slow as slow; raise an error for a unit test file that imports MindSpore, and for other slow tests."""
     folder = tier(item.path)
     if folder == "slow":
         item.add_marker(pytest.mark.slow)
@@ -65,7 +65,7 @@ LOADED = pytest.StashKey[bool]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Let PYNATIVE run each operator in the thread that asks: on one core, handing it over takes 3 ms."""
+    """Let PYNATIVE run each operator in the calling thread: on one core, another thread costs 3 ms per operator."""
     if tier(item.path) != "unit":
         import mindspore as ms
 
@@ -74,7 +74,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def imports_of_the_tier(request):
-    """In tests/unit importing MindSpore fails, whatever other tests have imported before."""
+    """Make the import of MindSpore fail in tests/unit, even if other tests have imported it before."""
     if tier(request.path) != "unit":
         yield
         return
@@ -91,9 +91,9 @@ def imports_of_the_tier(request):
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """once("name", make) -> a folder that make(folder) has filled, once for all processes of pytest. Not to be changed.
+    """once("name", make) -> a folder that make(folder) has filled, once for all processes of pytest. Do not change it.
 
-    Whoever comes first makes it, in that folder as the current one; the others wait.
+    The first process calls make with that folder as the current one; the others wait.
     """
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
@@ -129,19 +129,19 @@ def squares(once):
 
 @pytest.fixture(scope="session")
 def finished(once) -> Callable[..., EasyDict]:
-    """finished(config, backbone=None) -> what mslab.train or mslab.transfer returned, trained once for all tests.
+    """finished(config, backbone=None) -> the result of mslab.train or mslab.transfer, trained once for all tests.
 
-    `run` is the folder's absolute path. Not to be changed; take `trained` for that.
+    `run` is the folder's absolute path. Do not change the folder; use `trained` for that.
     """
 
     def finished(config: dict, backbone: Path | None = None) -> EasyDict:
-        wish = json.dumps([config, str(backbone)], sort_keys=True)
+        key = json.dumps([config, str(backbone)], sort_keys=True)
 
         def make(folder):
             result = mslab.transfer(config, backbone=backbone) if backbone else mslab.train(config)
             (folder / "result.json").write_text(json.dumps(result))
 
-        folder = once(f"run-{hashlib.sha256(wish.encode()).hexdigest()[:16]}", make)
+        folder = once(f"run-{hashlib.sha256(key.encode()).hexdigest()[:16]}", make)
         result = EasyDict(json.loads((folder / "result.json").read_text()))
         return EasyDict(result | {"run": folder / result.run})
 
@@ -150,7 +150,7 @@ def finished(once) -> Callable[..., EasyDict]:
 
 @pytest.fixture
 def trained(finished) -> Callable[..., EasyDict]:
-    """As `finished`, with a copy of the folder under runs/ of the current folder, to do with as one likes."""
+    """Like `finished`, with a copy of the folder under runs/ of the current folder, which the test may change."""
 
     def trained(config: dict, backbone: Path | None = None) -> EasyDict:
         result = finished(config, backbone)
@@ -165,7 +165,7 @@ def trained(finished) -> Callable[..., EasyDict]:
 
 @pytest.fixture(scope="session")
 def parent(squares, finished) -> Path:
-    """A finished run on three classes, to transfer from. Not to be changed."""
+    """A finished run on three classes, to transfer from. Do not change it."""
     return finished(settings(squares / "three", 3, epochs=1)).run
 
 
@@ -181,7 +181,7 @@ def two(squares):
     return settings(squares / "two", 2)
 
 
-# --- one test's own --------------------------------------------------------------------------------------------------
+# --- for one test ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def inside(tmp_path, monkeypatch):
 
 @pytest.fixture
 def all_cores():
-    """For a test whose processes share the work."""
+    """Let a test with several processes use all cores."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, range(os.cpu_count()))
     yield
@@ -202,7 +202,7 @@ def all_cores():
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """Real images, where MSLAB_TEST_DATA names their folder."""
+    """The folder of real images that MSLAB_TEST_DATA names; skips the test without it."""
     folder = os.environ.get("MSLAB_TEST_DATA")
     if not folder:
         pytest.skip("MSLAB_TEST_DATA does not name the folder of real images")
@@ -215,12 +215,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_FLAGS = """
     --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync
     --use-fake-device-for-media-stream --use-fake-ui-for-media-stream
-"""  # the last two: a camera that shows a test picture, and a yes to the question whether a page may use it
+"""  # the last two: a camera with a test picture, and the permission to use it
 
 
 @contextmanager
 def marked_as_running(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Playwright's event loop counts as running in this thread meanwhile; other tests may run one of their own."""
+    """Mark Playwright's event loop as running in this thread during the block; other tests may run their own loop."""
     asyncio._set_running_loop(loop)
     try:
         yield
@@ -230,7 +230,7 @@ def marked_as_running(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def browser():
-    """Chromium, driven by Playwright, once for all tests. Take `page` or `new_page`, not this."""
+    """Chromium, driven by Playwright, once for all tests. Use `page` or `new_page` instead of this."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed; on Debian: apt-get install chromium")
@@ -247,10 +247,10 @@ def browser():
 
 @pytest.fixture
 def new_page(browser) -> Iterator[Callable]:
-    """new_page(locale="zh-CN", color_scheme="dark", …) -> a page of its own; options: Playwright's new_context.
+    """new_page(locale="zh-CN", color_scheme="dark", …) -> a separate page; options: Playwright's new_context.
 
-    It notes what went wrong in `page.complaints` (errors and warnings of the console, exceptions), and in
-    `page.requested` every URL that it asked for, so that a test can hold both against what it expects.
+    `page.complaints` records errors and warnings of the console and exceptions, `page.requested` every requested URL,
+    so that a test can compare both with what it expects.
     """
     contexts = []
 

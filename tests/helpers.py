@@ -1,5 +1,5 @@
-"""What tests share: small real image folders, quick settings, the command line in this process and in one of its own,
-and what a run has left."""
+"""Shared by all tests: small real image folders, quick settings, the command line in this process or a separate one,
+and readers of a run's files."""
 
 import csv
 import ctypes
@@ -19,14 +19,14 @@ from PIL import Image
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAGES = [[1, 8, 1], [1, 8, 2]]
-TIMING = ("images_per_s", "seconds")  # columns of history.csv that no two runs have in common
+TIMING = ("images_per_s", "seconds")  # columns of history.csv that differ between equal runs
 
 
 # --- images and settings ---------------------------------------------------------------------------------------------
 
 
 def draw(folder: Path, classes: list[str], count: int, seed: int = 0, size: int = 40) -> Path:
-    """Class folders of noisy squares whose place and colour tell the class."""
+    """Create class folders of noisy squares; position and colour of the square depend on the class."""
     rng = np.random.default_rng(seed)
     for index, name in enumerate(classes):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def draw(folder: Path, classes: list[str], count: int, seed: int = 0, size: int 
 
 
 def settings(root: Path, class_num: int, **more) -> dict:
-    """Settings of a run of a second or two. Nothing is compiled; `mode="graph"` where the graph is the subject."""
+    """Return settings of a run of a second or two. Nothing is compiled, unless a test of graphs sets `mode="graph"`."""
     return {
         "train_data": str(root / "train"),
         "val_data": str(root / "val"),
@@ -58,7 +58,7 @@ def settings(root: Path, class_num: int, **more) -> dict:
 
 
 def resolved(**more):
-    """The whole of a three-class run's settings, validated and resolved for one CPU; its images are not looked at."""
+    """Return complete settings of a three-class run, validated and resolved for one CPU, without reading its images."""
     from mslab.config import load_settings
     from mslab.config.resolve import Machine, resolve
 
@@ -67,7 +67,7 @@ def resolved(**more):
 
 
 def overrides(config: dict) -> list[str]:
-    """The settings as key=value arguments."""
+    """Return the settings as key=value arguments."""
     return [f"{key}={value}" for key, value in config.items()]
 
 
@@ -75,43 +75,43 @@ def overrides(config: dict) -> list[str]:
 
 
 def cli(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
-    """`mslab …` in this process: its exit code, and what standard output and standard error would have got."""
+    """Run `mslab …` in this process. Returns its exit code, standard output and standard error."""
     from mslab.cli import app
 
-    return _called(app, "mslab", arguments, cwd, env)
+    return _run_app(app, "mslab", arguments, cwd, env)
 
 
 def bench(*arguments, cwd=None, env=None) -> subprocess.CompletedProcess:
-    """`./run.sh bench …` likewise."""
+    """Run `./run.sh bench …` in the same way."""
     from benchmarks.__main__ import app
 
-    return _called(app, "./run.sh bench", arguments, cwd, env)
+    return _run_app(app, "./run.sh bench", arguments, cwd, env)
 
 
-def _called(app, program: str, arguments, cwd, env) -> subprocess.CompletedProcess:
-    words = [str(argument) for argument in arguments]
+def _run_app(app, program: str, arguments, cwd, env) -> subprocess.CompletedProcess:
+    texts = [str(argument) for argument in arguments]
     with ExitStack() as stack:
-        here = Path.cwd()
-        stack.callback(os.chdir, here)
-        os.chdir(cwd or here)
+        folder = Path.cwd()
+        stack.callback(os.chdir, folder)
+        os.chdir(cwd or folder)
         stack.enter_context(mock.patch.dict(os.environ, {"COLUMNS": "120"} | (env or {})))
-        stack.enter_context(mock.patch.object(sys, "argv", [*program.split(), *words]))
+        stack.enter_context(mock.patch.object(sys, "argv", [*program.split(), *texts]))
         output = stack.enter_context(_captured("stdout"))
         errors = stack.enter_context(_captured("stderr"))
         try:
-            app(words, prog_name=program)
+            app(texts, prog_name=program)
             code = 0
-        except SystemExit as leaving:
-            code = leaving.code
+        except SystemExit as end:
+            code = end.code
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         output.seek(0), errors.seek(0)
-        return subprocess.CompletedProcess([program, *words], code, output.read(), errors.read())
+        return subprocess.CompletedProcess([program, *texts], code, output.read(), errors.read())
 
 
 @contextmanager
 def _captured(name: str) -> Iterator:
-    """A file that gets what is written to the stream meanwhile, by Python and by MindSpore's own code."""
+    """Yield a file that receives the stream during the block, from Python and from MindSpore's own code."""
     number = {"stdout": 1, "stderr": 2}[name]
     getattr(sys, name).flush()
     saved = os.dup(number)
@@ -128,7 +128,7 @@ def _captured(name: str) -> Iterator:
 
 
 def process(*arguments, cwd=None, env=None, timeout=300) -> subprocess.CompletedProcess:
-    """`mslab …` in a process of its own, for what only one shows: signals, what it imports, what a kill leaves."""
+    """Run `mslab …` in a separate process, for tests of signals, imports and kills."""
     environment = os.environ | {"COLUMNS": "120"} | (env or {})
     return subprocess.run(
         [*PROGRAM, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
@@ -139,7 +139,7 @@ PROGRAM = [str(Path(sys.executable).with_name("mslab"))]  # for Popen
 
 
 def without_roots_rights():
-    """For preexec_fn: let root, too, be refused what a file's mode forbids (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)."""
+    """For preexec_fn: make file modes apply to root, too (drops CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in (1, 2):
         libc.prctl(24, capability, 0, 0, 0)
@@ -149,47 +149,47 @@ def without_roots_rights():
 
 
 def history(run: str | Path) -> list[dict[str, str]]:
-    """The rows of history.csv as they are written."""
+    """Return the rows of history.csv as text."""
     with (Path(run) / "history.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def figures(run: str | Path) -> list[dict[str, str]]:
-    """The rows of history.csv without what the clock says: equal for equal runs."""
+    """Return the rows of history.csv without TIMING: equal for equal runs."""
     return [{key: value for key, value in row.items() if key not in TIMING} for row in history(run)]
 
 
 def manifest(run: str | Path) -> dict:
-    """manifest.json as it is written."""
+    """Return the content of manifest.json."""
     return json.loads((Path(run) / "manifest.json").read_text(encoding="utf-8"))
 
 
 def log(run: str | Path) -> str:
-    """train.log."""
+    """Return the text of train.log."""
     return (Path(run) / "train.log").read_text(encoding="utf-8")
 
 
 def weights(run: str | Path, name: str = "best.ckpt") -> bytes:
-    """A checkpoint's bytes: equal for equal runs."""
+    """Return a checkpoint's bytes: equal for equal runs."""
     return (Path(run) / "checkpoints" / name).read_bytes()
 
 
 def newest(pattern: str = "*") -> Path:
-    """The run folder under runs/ that was begun last."""
+    """Return the newest run folder under runs/."""
     return max(Path("runs").glob(pattern), key=lambda path: path.stat().st_ctime_ns)
 
 
 @contextmanager
 def stopped_after(epochs: int = 1) -> Iterator[None]:
-    """Ctrl-C comes after so many epochs of any run in this block, and is expected to end it."""
+    """Press Ctrl-C after this number of epochs of any run in the block, and expect it to end the run."""
     from mslab.runs.folder import RunFolder
 
     commit = RunFolder.commit
 
-    def ending(self, *rest):
+    def commit_and_stop(self, *rest):
         commit(self, *rest)
         if self.epochs_done == epochs:
             raise KeyboardInterrupt
 
-    with mock.patch.object(RunFolder, "commit", ending), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(RunFolder, "commit", commit_and_stop), pytest.raises(KeyboardInterrupt):
         yield

@@ -1,12 +1,12 @@
-"""One small breakage of mslab's source for each promise of the kit, and which of them the quick tests notice.
+"""One small breakage of mslab's source for each promise, to see whether the quick tests notice it.
 
-    ./run.sh test --mutants               all of them; a quarter of an hour of one core, shared by those there are
+    ./run.sh test --mutants               all of them; a quarter of an hour on one core, less on several
     ./run.sh test --mutants 3 41          by number
-    ./run.sh test --mutants seed unpack   by words: in the promise, the file or the tests
+    ./run.sh test --mutants seed unpack   by text in the promise, the file or the tests
 
-Every mutant is applied to a copy of the project, and only the tests that should notice it run there. "killed": one of
-them failed, and which. "lived": none did, so the promise is held by nobody. "broken": the entry itself does not fit any
-more, since no test ran, or the copy could not even be imported.
+Every mutant is applied to a copy of the project, and only the tests that should notice it run there. "killed": the
+named test failed. "lived": none failed, so no test covers the promise. "broken": the entry itself is out of date,
+since no test ran, or the copy could not be imported.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-SECONDS = 300  # that the tests of one mutant may take; what hangs is noticed, too
+SECONDS = 300  # limit for the tests of one mutant; a test that hangs has noticed it, too
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`code` stands exactly once in `file`, and `broken` takes its place: what a developer might do by mistake."""
+    """`code` occurs exactly once in `file`; `broken` replaces it: a mistake that a developer might make."""
 
     promise: str
     file: str  # below the project's folder
@@ -107,7 +107,7 @@ MUTANTS = [
         "disagree",
     ),
     Mutant(
-        "a photo that EXIF turns is named",
+        "a photo that EXIF rotates is reported",
         "mslab/check/images.py",
         '    per_image("exif-orientation", "warning", _turned, DatasetReport.convert),\n',
         "",
@@ -298,7 +298,7 @@ MUTANTS = [
         "every_damage",
     ),
     Mutant(
-        "of a package from elsewhere, only the published bytes are opened",
+        "a downloaded package is opened only if its bytes are the published ones",
         "mslab/data/animals.py",
         "    if digest != SHA256:",
         "    if not digest:",
@@ -309,12 +309,12 @@ MUTANTS = [
     Mutant(
         "an unknown setting is an error",
         "mslab/config/loading.py",
-        "{str(name): unknown(str(name)) for name in given if name not in FIELDS}",
+        "{str(name): unknown_setting(str(name)) for name in values if name not in FIELDS}",
         "{}",
         "test_config",
     ),
     Mutant(
-        "every problem of a config is said at once",
+        "every problem of a config is reported at once",
         "mslab/config/loading.py",
         "details=problems,",
         "details=problems[:1],",
@@ -324,11 +324,11 @@ MUTANTS = [
         "a setting that does nothing is refused on the command line",
         "mslab/config/loading.py",
         "        if name in overridden:",
-        "        if name in overridden - set(given):",
+        "        if name in overridden - set(values):",
         "test_config",
     ),
     Mutant(
-        "an error of MindSpore is explained where all that marks it is there, not for one word",
+        "an error of MindSpore is explained only if all of its marks are present",
         "mslab/errors.py",
         "if all(re.search(pattern",
         "if any(re.search(pattern",
@@ -383,8 +383,8 @@ MUTANTS = [
     Mutant(
         "a direction character in a name does not reach the terminal",
         "mslab/runtime/console.py",
-        "c if c in kept or c.isprintable() else",
-        'c if c in kept or c >= " " else',
+        "c if c in safe or c.isprintable() else",
+        'c if c in safe or c >= " " else',
         "test_runtime",
         "terminal",
     ),
@@ -421,7 +421,7 @@ MUTANTS = [
         "evaluation",
     ),
     Mutant(
-        "what fills up a last batch is cut off again",
+        "images that fill up the last batch do not count",
         "mslab/evaluation/measuring.py",
         ".asnumpy()[: len(x)], y",
         ".asnumpy(), y",
@@ -468,7 +468,7 @@ MUTANTS = [
         "mixup",
     ),
     Mutant(
-        "cutmix shares labels by the area that is left inside the image",
+        "cutmix mixes labels in proportion to the area that is left inside the image",
         "mslab/data/augment.py",
         "np.float32(1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width))",
         "np.float32(1 - side**2)",
@@ -484,7 +484,7 @@ MUTANTS = [
         "erasing",
     ),
     Mutant(
-        "decoded images of another data set are not taken",
+        "decoded images of another data set are not used",
         "mslab/data/decoded.py",
         "f\"{report.fingerprint} {versions.version('mindspore')}\"",
         "versions.version('mindspore')",
@@ -525,7 +525,7 @@ MUTANTS = [
         "warmup or hand",
     ),
     Mutant(
-        "warmup arrives at lr_max in the first step behind it",
+        "the first step after warmup has lr_max",
         "mslab/schedule.py",
         "    rise = lr_init + (lr_max - lr_init) * np.arange(warmup) / max(warmup, 1)",
         "    rise = lr_init + (lr_max - lr_init) * np.arange(warmup) / max(warmup - 1, 1)",
@@ -533,7 +533,7 @@ MUTANTS = [
         "warmup or hand",
     ),
     Mutant(
-        "a step falls right after its epoch",
+        "a step schedule lowers the rate right after its epoch",
         "mslab/schedule.py",
         'epoch, side="right")',
         'epoch, side="left")',
@@ -659,7 +659,7 @@ MUTANTS = [
         "test_stopping",
     ),
     Mutant(
-        "an equal accuracy is no better one to early stopping",
+        "early stopping does not count an equal accuracy as better",
         "mslab/training/stopping.py",
         'if row["val_acc"] > best_acc',
         'if row["val_acc"] >= best_acc',
@@ -705,7 +705,7 @@ MUTANTS = [
         "rollback",
     ),
     Mutant(
-        "a warning is said once",
+        "a warning is logged once",
         "mslab/training/monitor.py",
         "if code not in self.warned:",
         "if code:",
@@ -744,8 +744,8 @@ MUTANTS = [
     Mutant(
         "a resume writes the steps of a killed epoch once",
         "mslab/runs/folder.py",
-        'kept = [line for line in kept if int(line.partition(",")[0]) <= first]',
-        "kept = kept[:]",
+        'rows = [line for line in rows if int(line.partition(",")[0]) <= first]',
+        "rows = rows[:]",
         "test_manifest",
         "resumed",
     ),
@@ -766,7 +766,7 @@ MUTANTS = [
         "another_file",
     ),
     Mutant(
-        "a file takes its place at once, when it is whole",
+        "a file is replaced atomically, once it is complete",
         "mslab/checkpoint/writing.py",
         "        write(temporary)\n        temporary.chmod(0o644)\n"
         '        with temporary.open("rb") as written:\n            os.fsync(written.fileno())\n'
@@ -776,7 +776,7 @@ MUTANTS = [
         "kill or failed or disk",
     ),
     Mutant(
-        "text files take their place at once, too",
+        "text files are replaced atomically, too",
         "mslab/checkpoint/writing.py",
         '    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))',
         '    path.write_text(text, encoding="utf-8")',
@@ -853,16 +853,16 @@ MUTANTS = [
         "test_broken_checkpoints",
     ),
     Mutant(
-        "tensors in a .safetensors lie behind each other, none over another",
+        "tensors in a .safetensors follow each other without overlap",
         "mslab/checkpoint/readers.py",
         "        if start != at:\n",
         "        if start > at:\n",
         "test_broken_checkpoints test_checkpoint",
     ),
     Mutant(
-        "a pickle names nothing but tensors",
+        "a pickle can name nothing but tensors",
         "mslab/checkpoint/pth.py",
-        '            raise ValueError(f"it holds {module}.{name}, and only tensors are read")',
+        '            raise ValueError(f"it contains {module}.{name}, and only tensors are read")',
         "            return super().find_class(module, name)",
         "test_broken_checkpoints",
         "pth and class",
@@ -875,7 +875,7 @@ MUTANTS = [
         "test_broken_checkpoints",
     ),
     Mutant(
-        "a bug of a reader is not told as a damaged file",
+        "a bug of a reader is not reported as a damaged file",
         "mslab/checkpoint/pth.py",
         "        if frame.f_globals is not vars(pickle):\n",
         "        if not frame:\n",
@@ -883,7 +883,7 @@ MUTANTS = [
         "bug",
     ),
     Mutant(
-        "what a pickle uses as a name has no depth",
+        "names in a pickle are not nested",
         "mslab/checkpoint/pth.py",
         "    if any(isinstance(key, tuple) for key in keys):\n",
         "    if any(key == () for key in keys):\n",
@@ -937,7 +937,7 @@ MUTANTS = [
         "row",
     ),
     Mutant(
-        "features of another backbone are not taken",
+        "features of another backbone are not used",
         "mslab/training/features.py",
         "    for parameter in network.backbone.get_parameters():\n"
         "        digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())\n",
@@ -946,7 +946,7 @@ MUTANTS = [
         "other_",
     ),
     Mutant(
-        "features of another normalisation are not taken",
+        "features of another normalisation are not used",
         "mslab/training/features.py",
         ', "scale": augment.scale(source.config)}',
         "}",
@@ -963,19 +963,19 @@ MUTANTS = [
         "confusion",
     ),
     Mutant(
-        "no more data_workers than cores, and config.yaml says how many",
+        "there are no more data_workers than cores, and config.yaml records the number",
         "mslab/config/resolve.py",
         "threads = min(settings.data_workers, machine.cores)",
         "threads = settings.data_workers",
         "test_resolve",
     ),
     Mutant(
-        "the workers of a resume share the images of a step as the run began with them",
+        "the workers of a resume divide as many images a step as at the start of the run",
         "mslab/config/resolve.py",
         "    return together // machine.workers\n",
         "    return batch\n",
         "test_resolve",
-        "share",
+        "divide",
     ),
     Mutant(
         "a transfer takes the backbone's own stages",
@@ -1001,7 +1001,7 @@ MUTANTS = [
         "interval or figures",
     ),
     Mutant(
-        "a smaller share of the training images lies inside a larger one",
+        "a smaller fraction of the training images is a subset of a larger one",
         "mslab/experiments/comparison.py",
         "np.random.default_rng([seed, number])",
         "np.random.default_rng([seed, number, round(100 * share)])",
@@ -1160,7 +1160,7 @@ MUTANTS = [
         "what_one_does",
     ),
     Mutant(
-        "workers' gradients are brought together at all",
+        "workers' gradients are averaged at all",
         "mslab/training/train_step.py",
         "        if self.mean is not None:\n            gradients = self.mean(gradients)\n        self.update",
         "        self.update",
@@ -1361,7 +1361,7 @@ MUTANTS = [
         "copies or equal",
     ),
     Mutant(
-        "what everybody was given is no copy",
+        "a file that all students received is not a copy",
         "mslab/grade/copies.py",
         ".items() if value not in given_backbone.tensors}",
         ".items()}",
@@ -1416,130 +1416,134 @@ RUNNING: set[subprocess.Popen] = set()
 
 
 def main() -> int:
-    """Break, test, put back, for every mutant that was asked for. 1 where one lived or is broken itself."""
+    """Break, test and restore, for every selected mutant. Returns 1 if one lived or is broken itself."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="NUMBER|WORD", help="which mutants; all where none is given")
+    parser.add_argument("words", nargs="*", metavar="NUMBER|WORD", help="which mutants; all by default")
     counts = range(1, len(CORES) + 1)
     parser.add_argument("--jobs", type=int, choices=counts, default=len(CORES), help="mutants at a time, a core each")
     parser.add_argument("--unbroken", action="store_true", help="break nothing: do the tests pass in a copy at all?")
-    asked = parser.parse_args()
-    chosen = [n for n, mutant in enumerate(MUTANTS, 1) if wanted(n, mutant, asked.words)]
-    found: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory(prefix="mslab-mutants-") as place, ThreadPoolExecutor(asked.jobs) as pool:
+    options = parser.parse_args()
+    chosen = [n for n, mutant in enumerate(MUTANTS, 1) if is_selected(n, mutant, options.words)]
+    counts_by_verdict: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="mslab-mutants-") as folder, ThreadPoolExecutor(options.jobs) as pool:
         copies: queue.SimpleQueue[tuple[Path, int]] = queue.SimpleQueue()
-        for core in CORES[: asked.jobs]:
-            copies.put((copy_of_project(Path(place) / str(core), core), core))
-        waiting = {pool.submit(tried, MUTANTS[n - 1], copies, asked.unbroken): n for n in chosen}
+        for core in CORES[: options.jobs]:
+            copies.put((copy_of_project(Path(folder) / str(core), core), core))
+        waiting = {pool.submit(run_tests_on, MUTANTS[n - 1], copies, options.unbroken): n for n in chosen}
         try:
             for future in as_completed(waiting):
-                number, (verdict, seconds, why) = waiting[future], future.result()
-                found[verdict] += 1
-                print(f"{verdict:<6} {number:>4} {seconds:>4.0f} s  {MUTANTS[number - 1].promise}  [{why}]", flush=True)
-        except BaseException:  # Ctrl-C: what waits does not begin, what runs is ended
+                number, (verdict, seconds, reason) = waiting[future], future.result()
+                counts_by_verdict[verdict] += 1
+                line = f"{verdict:<6} {number:>4} {seconds:>4.0f} s  {MUTANTS[number - 1].promise}  [{reason}]"
+                print(line, flush=True)
+        except BaseException:  # Ctrl-C: waiting mutants do not start, running ones are killed
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(RUNNING):
                 end(process)
             raise
-    print(f"{found['killed']} killed, {found['lived']} lived, {found['broken']} broken")
-    return 0 if found["lived" if asked.unbroken else "killed"] == len(chosen) else 1
+    total = counts_by_verdict
+    print(f"{total['killed']} killed, {total['lived']} lived, {total['broken']} broken")
+    return 0 if total["lived" if options.unbroken else "killed"] == len(chosen) else 1
 
 
-def wanted(number: int, mutant: Mutant, words: list[str]) -> bool:
-    told = f"{mutant.promise} {mutant.file} {mutant.tests}".lower()
-    return not words or any(int(w) == number if w.isdigit() else w.lower() in told for w in words)
+def is_selected(number: int, mutant: Mutant, words: list[str]) -> bool:
+    text = f"{mutant.promise} {mutant.file} {mutant.tests}".lower()
+    return not words or any(int(w) == number if w.isdigit() else w.lower() in text for w in words)
 
 
 def copy_of_project(folder: Path, core: int) -> Path:
-    """What git tracks and what is new, as it lies there now."""
+    """Copy the files that git tracks and new files, in their present state."""
     listed = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split("\0"):
         if name and (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
-    _, where = run(["-c", "import mslab; print(mslab.__file__)"], folder, core)
-    if Path(where.strip()).parent != folder / "mslab":
-        raise SystemExit(f"The tests would see {where.strip()}, not the copy in {folder}.")
+    _, output = run(["-c", "import mslab; print(mslab.__file__)"], folder, core)
+    if Path(output.strip()).parent != folder / "mslab":
+        raise SystemExit(f"The tests would import {output.strip()}, not the copy in {folder}.")
     return folder
 
 
-def tried(mutant: Mutant, copies: "queue.SimpleQueue[tuple[Path, int]]", unbroken: bool) -> tuple[str, float, str]:
-    """(killed, lived or broken; seconds; what says so), in a copy that is free."""
+def run_tests_on(
+    mutant: Mutant, copies: "queue.SimpleQueue[tuple[Path, int]]", unbroken: bool
+) -> tuple[str, float, str]:
+    """Test a mutant in a free copy. Returns (killed, lived or broken; seconds; reason)."""
     folder, core = copies.get()
     start, file = time.monotonic(), folder / mutant.file
-    whole = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     try:
-        file.write_text(whole if unbroken else broken(mutant, whole), encoding="utf-8")
-        words = ["-m", "pytest", "-m", "not slow", "-x", "-p", "no:cacheprovider", *map(str, modules(mutant, folder))]
-        verdict, why = judged(*run([*words, *(["-k", mutant.only] if mutant.only else [])], folder, core))
+        file.write_text(text if unbroken else broken(mutant, text), encoding="utf-8")
+        command = ["-m", "pytest", "-m", "not slow", "-x", "-p", "no:cacheprovider", *map(str, modules(mutant, folder))]
+        verdict, reason = judge(*run([*command, *(["-k", mutant.only] if mutant.only else [])], folder, core))
     except ValueError as error:
-        verdict, why = "broken", str(error)
+        verdict, reason = "broken", str(error)
     finally:
-        file.write_text(whole, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
         copies.put((folder, core))
-    line = whole[: whole.find(mutant.code)].count("\n") + 1
-    where = f"{mutant.file}:{line} {why}".rstrip()
-    return verdict, time.monotonic() - start, where if verdict == "lived" else why
+    line = text[: text.find(mutant.code)].count("\n") + 1
+    location = f"{mutant.file}:{line} {reason}".rstrip()
+    return verdict, time.monotonic() - start, location if verdict == "lived" else reason
 
 
-def broken(mutant: Mutant, whole: str) -> str:
-    """The file's text with the mistake in it. Raises ValueError where its place is not clear."""
-    if (count := whole.count(mutant.code)) != 1:
-        raise ValueError(f"its code stands {count} times in {mutant.file}")
-    return whole.replace(mutant.code, mutant.broken)
+def broken(mutant: Mutant, text: str) -> str:
+    """Return the file's text with the mistake. Raises ValueError unless the code occurs exactly once."""
+    if (count := text.count(mutant.code)) != 1:
+        raise ValueError(f"its code occurs {count} times in {mutant.file}")
+    return text.replace(mutant.code, mutant.broken)
 
 
 def modules(mutant: Mutant, folder: Path) -> list[Path]:
-    """The test modules, wherever below tests/ they lie. Raises ValueError where one is not there."""
+    """Return the paths of the mutant's test modules, anywhere below tests/. Raises ValueError if one is missing."""
     quick = [path for path in sorted((folder / "tests").rglob("*.py")) if path.parent.name != "slow"]
     chosen = [path for path in quick if path.stem in mutant.tests.split()]
-    if lacking := set(mutant.tests.split()) - {path.stem for path in chosen}:
-        raise ValueError(f"there is no {', '.join(sorted(lacking))} below tests/")
+    if missing := set(mutant.tests.split()) - {path.stem for path in chosen}:
+        raise ValueError(f"there is no {', '.join(sorted(missing))} below tests/")
     return chosen
 
 
-def run(words: list[str], folder: Path, core: int) -> tuple[int | None, str]:
-    """(Python's exit code, None where it took too long; what it said), on one core, with the copy as `mslab`."""
+def run(arguments: list[str], folder: Path, core: int) -> tuple[int | None, str]:
+    """Run Python on one core with the copy as `mslab`. Returns (exit code, None after a timeout; output)."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    # Python tells a file's versions apart by second and size only, so no compiled one is kept
+    # Python distinguishes versions of a file by second and size only, so no bytecode is saved
     environment |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-        own = {"cwd": folder, "env": environment, "stdout": said, "stderr": subprocess.STDOUT}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        options = {"cwd": folder, "env": environment, "stdout": output, "stderr": subprocess.STDOUT}
 
-        def settle() -> None:
+        def prepare() -> None:
             os.sched_setaffinity(0, {core})
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it; tests press Ctrl-C
 
-        process = subprocess.Popen([sys.executable, *words], start_new_session=True, preexec_fn=settle, **own)
+        process = subprocess.Popen([sys.executable, *arguments], start_new_session=True, preexec_fn=prepare, **options)
         RUNNING.add(process)
         code = None
         with suppress(subprocess.TimeoutExpired):
             code = process.wait(SECONDS)
         end(process)
         RUNNING.discard(process)
-        said.seek(0)
-        return code, said.read()
+        output.seek(0)
+        return code, output.read()
 
 
 def end(process: subprocess.Popen) -> None:
-    """Kill it with all that it started and left: they are of one session."""
+    """Kill the process and all of its session: everything that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def judged(code: int | None, said: str) -> tuple[str, str]:
-    """What pytest's end says of a mutant. A module that cannot be imported has noticed nothing."""
-    failed = re.findall(r"(?m)^(?:FAILED|ERROR) (\S+)", said)
+def judge(code: int | None, output: str) -> tuple[str, str]:
+    """Return (verdict, reason) from pytest's exit code and output. A module that cannot be imported notices nothing."""
+    failed = re.findall(r"(?m)^(?:FAILED|ERROR) (\S+)", output)
     if code is None:
         return "killed", f"its tests had not ended after {SECONDS} s"
     if code < 0:
         return "killed", f"signal {-code} ended its tests"
-    if code == 0:  # a test that was skipped may be the one that would have noticed
-        return "lived", " ".join(re.findall(r"\d+ skipped", said))
+    if code == 0:  # a skipped test might have noticed it
+        return "lived", " ".join(re.findall(r"\d+ skipped", output))
     if code == 1 and failed and all("::" in name for name in failed):
         return "killed", failed[0]
-    told = [line for line in said.splitlines() if line.startswith("E ")] or said.strip().splitlines() or [""]
-    return "broken", f"pytest ended with {code}: {told[-1][:160]}"
+    lines = [line for line in output.splitlines() if line.startswith("E ")] or output.strip().splitlines() or [""]
+    return "broken", f"pytest ended with {code}: {lines[-1][:160]}"
 
 
 if __name__ == "__main__":

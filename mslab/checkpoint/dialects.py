@@ -1,7 +1,7 @@
-"""Whose file it is: names of other projects' ResNets, told apart, translated to the kit's and back.
+"""Recognise which project named a file's parameters, and translate its names to mslab's and back.
 
-What names do not tell (padding, pooling, epsilon) comes with the dialect as a profile; without it, accuracy would drop
-without a word. The kit's own names are mindcv's.
+Names do not show padding, pooling and epsilon, so a dialect brings them as a profile; without it, accuracy would drop
+silently. mslab's own names are mindcv's.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-OWN = {
+PROFILE = {  # of mslab's network
     "block": "bottleneck",
     "padding": "symmetric",
     "pool": "symmetric",
@@ -20,7 +20,7 @@ OWN = {
     "outer_eps": 1e-5,
 }
 HEAD = "classifier."  # the last layer
-HEADS = (HEAD, "hidden.")  # all of the head: also the layer before the last, where there is one
+HEADS = (HEAD, "hidden.")  # the complete head: also the layer before the last, if there is one
 STEM = 64  # channels after the first convolution
 SLOTS = (  # optimizers' tensors
     *("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.", "vhat.", "mean_square."),
@@ -40,13 +40,13 @@ BOTTLENECK_STAGES: dict[tuple[int, ...], str] = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """One project's way to name and build a ResNet."""
+    """How one project names and builds a ResNet."""
 
     name: str
-    mark: str  # a regular expression that one of its names matches, and none of the dialects below it
-    rules: tuple[tuple[str, str], ...] = ()  # its names -> the kit's: pattern, replacement
-    profile: tuple[tuple[str, Any], ...] = ()  # what differs from OWN
-    basic_profile: tuple[tuple[str, Any], ...] | None = None  # the same for ResNet-18 and 34, where that is another
+    mark: str  # a regular expression that matches one of its names, and no name of the dialects below
+    rules: tuple[tuple[str, str], ...] = ()  # its names -> mslab's: pattern, replacement
+    profile: tuple[tuple[str, Any], ...] = ()  # what differs from PROFILE
+    basic_profile: tuple[tuple[str, Any], ...] | None = None  # the same for ResNet-18 and 34, if different
 
 
 TORCH_RULES = (
@@ -92,7 +92,7 @@ NAMES = [dialect.name for dialect in DIALECTS]
 
 
 def detect(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Dialect:
-    """By names, and where these are equal (mindcv's are the kit's) by the head: 1,000 outputs and no `mslab` entry."""
+    """Recognise the dialect by names; mindcv's equal mslab's, so its sign is 1,000 outputs without a `mslab` entry."""
     for dialect in DIALECTS:
         if dialect.name == "mindcv":
             if not info and tensors.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1000,):
@@ -103,7 +103,7 @@ def detect(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Dialec
 
 
 def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(tensors under the kit's names, what was left out and why). Raises ValueError where two names become one."""
+    """Return (tensors under mslab's names, notes on dropped tensors). Raises ValueError if two names become one."""
     renamed: dict[str, np.ndarray] = {}
     dropped = {"the optimizer's": 0, f"{DROPPED}": 0}
     for name, value in tensors.items():
@@ -118,9 +118,9 @@ def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict
             own = re.sub(pattern, replacement, own)
         if own in renamed:
             raise ValueError(f"two of its names mean {own}")
-        with np.errstate(over="ignore"):  # too large for float32 is infinity, which no network takes
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which `compare` refuses
             renamed[own] = value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
-    notes = [f"{count} tensors left out ({why})" for why, count in dropped.items() if count]
+    notes = [f"{count} tensors left out ({kind})" for kind, count in dropped.items() if count]
     if dialect.name == "official" and renamed.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1001,):
         for name in (f"{HEAD}weight", f"{HEAD}bias"):
             if name in renamed and renamed[name].ndim:
@@ -130,7 +130,7 @@ def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict
 
 
 def stages_of(tensors: Mapping[str, np.ndarray]) -> list[list[int]]:
-    """Rows of blocks, width, stride from names and shapes; strides as ResNet has them. [] where it is no ResNet."""
+    """Derive rows of blocks, width, stride from names and shapes; strides are ResNet's. [] if it is not a ResNet."""
     stages: list[list[int]] = []
     while (first := tensors.get(f"layer{len(stages) + 1}.0.conv1.weight")) is not None and first.size and first.ndim:
         number = len(stages) + 1
@@ -140,15 +140,15 @@ def stages_of(tensors: Mapping[str, np.ndarray]) -> list[list[int]]:
 
 
 def profile_of(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str, Any]:
-    """How a network of this dialect is built."""
+    """Return how a network of this dialect is built."""
     basic = "layer1.0.conv1.weight" in tensors and "layer1.0.conv3.weight" not in tensors
     differs = dialect.basic_profile if basic and dialect.basic_profile is not None else dialect.profile
     stem = "small" if tensors.get("conv1.weight", np.empty(0)).shape[2:] == (3, 3) else "imagenet"
-    return OWN | {"block": "basic" if basic else "bottleneck", "stem": stem} | dict(differs)
+    return PROFILE | {"block": "basic" if basic else "bottleneck", "stem": stem} | dict(differs)
 
 
 def layout(stages: list[list[int]], profile: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of a backbone of this table and profile, as model.py builds it."""
+    """Return {name: shape} of a backbone with this table and profile, as model.py builds it."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def unit(conv: str, norm: str, channels: int, out: int, kernel: int) -> None:
@@ -161,9 +161,9 @@ def layout(stages: list[list[int]], profile: Mapping[str, Any]) -> dict[str, tup
         out = width if basic else 4 * width
         for index in range(blocks):
             name, last = f"layer{number}.{index}", channels
-            for place, kernel in enumerate((3, 3) if basic else (1, 3, 1), start=1):
-                size = out if place == 3 else width
-                unit(f"{name}.conv{place}", f"{name}.bn{place}", last, size, kernel)
+            for position, kernel in enumerate((3, 3) if basic else (1, 3, 1), start=1):
+                size = out if position == 3 else width
+                unit(f"{name}.conv{position}", f"{name}.bn{position}", last, size, kernel)
                 last = size
             if channels != out or (index == 0 and stride != 1):
                 unit(f"{name}.down_sample.0", f"{name}.down_sample.1", channels, out, 1)
@@ -172,15 +172,15 @@ def layout(stages: list[list[int]], profile: Mapping[str, Any]) -> dict[str, tup
 
 
 def title(stages: list[list[int]], profile: Mapping[str, Any]) -> str:
-    """ "ResNet-50", or the table where it is none of the five."""
+    """Return a name such as "ResNet-50", or the table if it is none of the five."""
     table: dict[tuple[int, ...], str] = BASIC_STAGES if profile["block"] == "basic" else BOTTLENECK_STAGES
     if [row[1] for row in stages] == [64, 128, 256, 512]:
-        return table.get(tuple(row[0] for row in stages), f"a ResNet of {stages}")
-    return f"a ResNet of {stages}"
+        return table.get(tuple(row[0] for row in stages), f"a ResNet with stages {stages}")
+    return f"a ResNet with stages {stages}"
 
 
 def to_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The kit's names -> those of torchvision and timm, with the batch counters that PyTorch expects."""
+    """Translate mslab's names to those of torchvision and timm, and add the batch counters that PyTorch expects."""
     renamed = {}
     for name, value in tensors.items():
         own = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))

@@ -1,4 +1,4 @@
-"""Tensors -> parameters: names and shapes are compared both ways before anything is assigned."""
+"""Load tensors into parameters: names and shapes are compared in both directions before anything is assigned."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,81 +10,88 @@ import numpy as np
 from mslab.checkpoint.dialects import COUNTERS, HEAD, SLOTS
 from mslab.errors import CheckpointError
 
-SHOWN = 8  # differences that a message lists
+MAX_ROWS = 8  # differences that a message lists
 
 
 def load_exactly(
-    wanted: Mapping[str, Any], tensors: Mapping[str, np.ndarray], path: Path, what: str, only: str | None = None
+    parameters: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    path: Path,
+    part: str,
+    include_pattern: str | None = None,
 ) -> str:
-    """Put the tensors into the parameters of the same names (`cell.parameters_dict()`).
+    """Load the tensors into the parameters of the same names (`cell.parameters_dict()`).
 
-    strict_load alone does not notice a missing one, so both sides are compared first. `only`, a regular expression,
-    names the parameters to load; the others stay as they are. Returns "backbone: 265 of 265 tensors from FILE". Raises
-    CheckpointError, with nothing assigned, where names, shapes or numbers are not what they should be.
+    strict_load alone does not notice a missing tensor, so both sides are compared first. `include_pattern`, a regular
+    expression, selects the parameters to load; the others stay unchanged. Returns "backbone: 265 of 265 tensors from
+    FILE". Raises CheckpointError, before anything is assigned, if names, shapes or values are wrong.
     """
     from mindspore import Tensor
 
-    asked = check_only(wanted, only, what)
-    given = {name: value for name, value in tensors.items() if only is None or name in asked}
-    compare({name: tuple(wanted[name].shape) for name in asked}, given, path, what)
-    for name in asked:
-        wanted[name].set_data(Tensor(np.array(given[name]), wanted[name].dtype))
-    text = f"{what}: {len(asked)} of {len(wanted)} tensors from {path}"
-    if len(asked) == len(wanted):
+    selected = select_names(parameters, include_pattern, part)
+    values = {name: value for name, value in tensors.items() if include_pattern is None or name in selected}
+    compare({name: tuple(parameters[name].shape) for name in selected}, values, path, part)
+    for name in selected:
+        parameters[name].set_data(Tensor(np.array(values[name]), parameters[name].dtype))
+    text = f"{part}: {len(selected)} of {len(parameters)} tensors from {path}"
+    if len(selected) == len(parameters):
         return text
-    parts = {re.match(r"layer\d+|[a-z]+\d*", name)[0] for name in wanted.keys() - asked}  # type: ignore[index]
-    return f"{text}; fresh: {len(wanted) - len(asked)} in {', '.join(sorted(parts))}"
+    fresh = {re.match(r"layer\d+|[a-z]+\d*", name)[0] for name in parameters.keys() - selected}  # type: ignore[index]
+    return f"{text}; fresh: {len(parameters) - len(selected)} in {', '.join(sorted(fresh))}"
 
 
-def compare(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray], path: Path, what: str) -> None:
-    """CheckpointError that lists what is missing, unknown, of another shape or not finite."""
+def compare(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray], path: Path, part: str) -> None:
+    """Raise CheckpointError that lists tensors that are missing, unknown, of another shape or not finite."""
     rows = [("missing", f"{name} {shapes[name]}") for name in shapes.keys() - tensors.keys()]
     rows += [("unknown", f"{name} {value.shape}") for name, value in tensors.items() if name not in shapes]
     for name in shapes.keys() & tensors.keys():
         if shapes[name] != tensors[name].shape:
             rows.append(("shape", f"{name} is {tensors[name].shape} in the file, {shapes[name]} in the network"))
         elif not np.isfinite(tensors[name]).all():
-            rows.append(("not finite", f"{name} holds NaN or infinity: the run that wrote it had exploded"))
+            rows.append(("not finite", f"{name} contains NaN or infinity: the run that wrote it had diverged"))
     if rows:
-        hidden = len(rows) - SHOWN
+        hidden = len(rows) - MAX_ROWS
         raise CheckpointError(
-            f"{path} does not fit the {what}: {len(shapes.keys() & tensors.keys())} of {len(shapes)} names agree.",
-            details=sorted(rows)[:SHOWN] + ([("…", f"and {hidden} more")] if hidden > 0 else []),
-            expected=f"exactly the {len(shapes)} tensors of this {what}, each with its shape and finite",
+            f"{path} does not fit the {part}: {len(shapes.keys() & tensors.keys())} of {len(shapes)} names agree.",
+            details=sorted(rows)[:MAX_ROWS] + ([("…", f"and {hidden} more")] if hidden > 0 else []),
+            expected=f"exactly the {len(shapes)} tensors of this {part}, with the same shapes and finite values",
             fix=_guess(shapes, tensors),
         )
 
 
-def check_only(names: Iterable[str], only: str | None, what: str) -> set[str]:
-    """The names that `only` finds, all without it. Raises CheckpointError where it finds none, or is no expression."""
+def select_names(names: Iterable[str], include_pattern: str | None, part: str) -> set[str]:
+    """Return the names that the pattern matches, or all. Raises CheckpointError if it is invalid or matches none."""
     try:
-        asked, why = {name for name in names if only is None or re.search(only, name)}, "matches no parameter of the"
+        matches, problem = (
+            {name for name in names if include_pattern is None or re.search(include_pattern, name)},
+            "matches no parameter of the",
+        )
     except re.error:
-        asked, why = set(), "is no regular expression for the"
-    if not asked:
+        matches, problem = set(), "is not a regular expression for the"
+    if not matches:
         raise CheckpointError(
-            f"{only!r} {why} {what}.",
+            f"{include_pattern!r} {problem} {part}.",
             expected=f"a regular expression for names such as {', '.join(list(names)[:3])}",
             fix="for example '^(conv1|bn1|layer1)\\.'; mslab show lists the parts",
         )
-    return asked
+    return matches
 
 
 def _guess(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> str:
-    """What probably happened, from the most telling sign on."""
+    """Return the most likely cause and its fix; the strongest sign comes first."""
     names = tensors.keys()
     head = f"{HEAD}weight"
     other_head = head in shapes and head in names and shapes[head] != tensors[head].shape
     same = [name for name in shapes.keys() & names if shapes[name] == tensors[name].shape]
     if any(not np.isfinite(value).all() for value in tensors.values()):
-        return "take a checkpoint from before the loss exploded; best.ckpt is always of a finite epoch"
+        return "use a checkpoint from before the loss diverged; best.ckpt is always from a finite epoch"
     if other_head and len(same) >= len(shapes) - 2:
         return (
             f"its head has {len(tensors[head])} classes, the network {shapes[head][0]}: mslab transfer puts a new head "
-            "on the backbone, mslab train --from keeps the rows of known classes"
+            "on the backbone, mslab train --from preserves the rows of classes that both have"
         )
     if any(name in COUNTERS or name.startswith(SLOTS) for name in names) and not same:
-        return "it holds an optimizer's tensors only; take best.ckpt or best_backbone.ckpt beside it"
+        return "the file contains only an optimizer's tensors; use best.ckpt or best_backbone.ckpt beside it"
     if any(name.startswith("layer") for name in names):
-        return "it is a ResNet of another plan (wide, ResNeXt, squeeze-and-excitation …), or not whole; take another"
-    return "it is another network's file; take best_backbone.ckpt of a mslab run, or a ResNet of another project"
+        return "the file is another kind of ResNet (wide, ResNeXt, squeeze-and-excitation …) or incomplete; use another"
+    return "the file is of another network; use best_backbone.ckpt of a mslab run, or a ResNet of another project"

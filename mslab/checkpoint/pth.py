@@ -1,7 +1,7 @@
-"""PyTorch's .pth without PyTorch: a pickle reader that knows tensors and nothing else, so that no code can run.
+"""Read PyTorch's .pth without PyTorch: a pickle reader that supports tensors and nothing else, so no code can run.
 
-The file is a zip with data.pkl and one file a storage. Only the opcodes and the few names that a saved state_dict needs
-are understood; whatever else a pickle asks for ends the reading. What damaged or hostile bytes cause is a ValueError.
+The file is a zip with data.pkl and one file per storage. The reader supports the opcodes and the few names that a saved
+state_dict needs; anything else in a pickle stops it. Damaged or hostile bytes raise ValueError.
 """
 
 import collections
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, Found, numbers
+from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, TensorsAndTexts, numbers
 
 MAX_PICKLE = 64 * 2**20  # bytes of data.pkl: names and shapes only
 STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"}
@@ -29,19 +29,19 @@ PROTO FRAME STOP MARK POP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BIN
 EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
 BINPUT LONG_BINPUT BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID
 """
-CODED = 0x61  # flags of a zip's files that are encrypted or patched
-WHERE = ("state_dict", "model_state_dict", "model", "net", "network")  # where training scripts put the weights
+ENCRYPTED = 0x61  # zip flags of files that are encrypted or patched
+STATE_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")  # keys under which scripts store weights
 
 
 class Storage(NamedTuple):
-    """The numbers in one file of the zip. Only persistent_load makes one: a pickle has no name for it."""
+    """The numbers in one file of the zip. Only persistent_load creates it: a pickle cannot name it."""
 
     kind: str  # one of STORAGES
     key: str
 
 
 class Stored(NamedTuple):
-    """A tensor as the pickle tells of it; nothing is checked yet."""
+    """A tensor as the pickle describes it; nothing is checked yet."""
 
     storage: Any
     offset: Any
@@ -49,8 +49,8 @@ class Stored(NamedTuple):
     strides: Any
 
 
-class Known(NamedTuple):
-    """A name that a pickle may call: it stands for a function of PyTorch, and only notes what it was called with."""
+class AllowedName(NamedTuple):
+    """A name that a pickle may call: it replaces a function of PyTorch, and only records its arguments."""
 
     name: str
 
@@ -61,51 +61,51 @@ class Known(NamedTuple):
             return arguments[0]
         if self.name == "_rebuild_tensor_v2" and len(arguments) >= 4:
             return Stored(*arguments[:4])
-        raise ValueError(f"it calls {self.name} otherwise than a state_dict does")
+        raise ValueError(f"it calls {self.name} differently from a state_dict")
 
 
-def only(opcodes: str) -> dict[int, Any]:
-    """What an unpickler knows to do, without all but these opcodes."""
+def restrict_opcodes(opcodes: str) -> dict[int, Any]:
+    """Return an unpickler's dispatch table with these opcodes only."""
     codes = {getattr(pickle, name)[0] for name in opcodes.split()}
     return {code: f for code, f in pickle._Unpickler.dispatch.items() if code in codes}  # type: ignore[attr-defined]
 
 
-class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be taken away
-    dispatch = only(OPCODES)
+class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one: its opcodes can be removed
+    dispatch = restrict_opcodes(OPCODES)
     stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
-            raise ValueError(f"it holds {module}.{name}, and only tensors are read")
-        return Known(name)
+            raise ValueError(f"it contains {module}.{name}, and only tensors are read")
+        return AllowedName(name)
 
     def persistent_load(self, pid: Any) -> Any:
-        known = pid[1] if type(pid) is tuple and len(pid) == 5 and pid[0] == "storage" else None
-        if not isinstance(known, Known) or known.name not in STORAGES:
-            raise ValueError("a storage of an unknown kind")
-        return Storage(known.name, str(pid[2]))
+        kind = pid[1] if type(pid) is tuple and len(pid) == 5 and pid[0] == "storage" else None
+        if not isinstance(kind, AllowedName) or kind.name not in STORAGES:
+            raise ValueError("one of its storages is of an unknown kind")
+        return Storage(kind.name, str(pid[2]))
 
     def load_setitem(self) -> None:
-        no_tuples(self.stack[-2:-1])
+        refuse_tuples(self.stack[-2:-1])
         super().load_setitem()  # type: ignore[misc]
 
     def load_setitems(self) -> None:
-        no_tuples(self.stack[::2])
+        refuse_tuples(self.stack[::2])
         super().load_setitems()  # type: ignore[misc]
 
     dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
 
 
-def no_tuples(keys: list[Any]) -> None:
-    """ValueError for a dict's key that is a tuple: of tuples in tuples without end, Python's hash ends the process."""
+def refuse_tuples(keys: list[Any]) -> None:
+    """Raise ValueError if a dict's key is a tuple: hashing deeply nested tuples crashes Python."""
     if any(isinstance(key, tuple) for key in keys):
-        raise ValueError("a name that is no text")
+        raise ValueError("one of its names is not text")
 
 
-def unpickled(reader: type, content: bytes, does: str) -> Any:
-    """What the pickle holds. ValueError where the bytes make pickle's own code fail; a bug of ours stays what it is.
+def load_pickle(reader: type, content: bytes, does: str) -> Any:
+    """Return the content of the pickle. Raises ValueError if the bytes make pickle fail, but lets our own bugs through.
 
-    `does`: what such a pickle does, for the message about an opcode that the reader does not know.
+    `does`: what such a pickle does, for the message about an opcode that the reader does not support.
     """
     try:
         return reader(io.BytesIO(content)).load()
@@ -120,55 +120,55 @@ def unpickled(reader: type, content: bytes, does: str) -> Any:
         raise ValueError(f"its pickle is damaged: {str(error) or 'it ends too early'}") from None
 
 
-def read_pth(content: bytes) -> Found:
-    """The tensors of a saved state_dict, or of a training script's dict that holds one. Raises ValueError."""
+def read_pth(content: bytes) -> TensorsAndTexts:
+    """Read the tensors of a saved state_dict, or of a training script's dict that contains one. Raises ValueError."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1 or len(members) > MAX_TENSORS or len(members) < len(archive.infolist()):
-            raise ValueError("a zip, but none that torch.save wrote")
-        if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & CODED for info in members.values()):
+            raise ValueError("it is a zip file that torch.save did not write")
+        if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED for info in members.values()):
             raise ValueError("it is compressed or encrypted, which torch.save does not do")
         if sum(info.file_size for info in members.values()) > len(content):
-            raise ValueError("its parts would lie over each other")
+            raise ValueError("its parts overlap")
         if members[pickles[0]].file_size > MAX_PICKLE:
             raise ValueError("its list of tensors is too long")
         root = pickles[0].removesuffix("data.pkl")
         order = archive.read(f"{root}byteorder") if f"{root}byteorder" in members else b"little"
         if order != b"little":
-            raise ValueError("its numbers are stored the other way round (big endian)")
-        held = unpickled(Reader, archive.read(pickles[0]), "list tensors")
+            raise ValueError("its numbers are big-endian, and only little-endian ones can be read")
+        root_object = load_pickle(Reader, archive.read(pickles[0]), "list tensors")
         storages: dict[str, np.ndarray] = {}
 
         def storage(kind: str, key: str) -> np.ndarray:
             if key not in storages:
                 name = f"{root}data/{key}"
                 if name not in members:
-                    raise ValueError(f"the storage {key} is not there")
+                    raise ValueError(f"the storage {key} is missing")
                 storages[key] = numbers(archive.read(name), STORAGES[kind])
             return storages[key]
 
         tensors, total = {}, 0
-        for name, stored in state_of(held).items():
+        for name, stored in find_state_dict(root_object).items():
             tensors[name] = tensor(name, stored, storage)
             total += tensors[name].nbytes
             if total > 4 * len(content):  # many tensors over one storage
-                raise ValueError("its tensors claim many times the bytes that are there")
+                raise ValueError("its tensors claim many times the bytes in the file")
         return tensors, {}
 
 
-def state_of(held: Any) -> dict[str, Stored]:
-    """The dict of tensors, at the top or where training scripts put it."""
-    for place in (held, *(held[name] for name in WHERE if isinstance(held, dict) and name in held)):
-        if isinstance(place, dict) and place:
-            rows = dict.items(place)  # its own method: a pickle can give a dict another one
+def find_state_dict(root: Any) -> dict[str, Stored]:
+    """Return the dict of tensors, at the top level or under one of STATE_KEYS."""
+    for candidate in (root, *(root[name] for name in STATE_KEYS if isinstance(root, dict) and name in root)):
+        if isinstance(candidate, dict) and candidate:
+            rows = dict.items(candidate)  # dict's own method: a pickle can replace an object's
             if all(isinstance(value, Stored) for _, value in rows):
                 return {str(name): value for name, value in rows}
-    raise ValueError("no state_dict in it")
+    raise ValueError("it contains no state_dict")
 
 
 def tensor(name: str, stored: Stored, storage: Any) -> np.ndarray:
-    """The array, after shape and strides were found to stay inside the storage."""
+    """Return the array. Raises ValueError if its shape and strides reach beyond the storage."""
     fits = type(stored.shape) is type(stored.strides) is tuple and len(stored.shape) == len(stored.strides) <= 32
     sizes = (stored.offset, *stored.shape, *stored.strides) if fits else ()  # 32: NumPy's limit
     if not sizes or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in sizes):

@@ -1,7 +1,7 @@
-"""Bounded readers of .ckpt, MINDIR, safetensors and ONNX. A file's own sizes are checked before they are used.
+"""Bounded readers of .ckpt, MINDIR, safetensors and ONNX. Sizes that a file claims are checked before they are used.
 
-Every reader takes a file's bytes and gives (tensors as NumPy arrays, texts). Whatever damaged or hostile bytes can
-cause, it raises as ValueError with a few words; any other error is a bug of ours.
+Every reader takes a file's bytes and returns (tensors as NumPy arrays, texts). Damaged or hostile bytes raise
+ValueError with a short message; any other error is a bug of ours.
 """
 
 import json
@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 MAX_TENSORS = 100_000
-MAX_BYTES = 16 * 2**30  # of a file, and of what a tensor may claim
+MAX_BYTES = 16 * 2**30  # of a file, and of a tensor's claimed size
 MAX_HEADER = 100 * 2**20  # bytes of a safetensors header, safetensors' own limit
 CKPT_TYPES = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "bf16", "Bool": "?"}
 CKPT_TYPES |= {"Int8": "<i1", "UInt8": "<u1", "Int16": "<i2", "Int32": "<i4", "Int64": "<i8"}
 CKPT_TYPES |= {"UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8"}
 EMPTY = memoryview(b"")
-CRC = (b"crc_num", 17)  # what save_checkpoint(crc_check=True) appends: the word and ten bytes
+CRC = (b"crc_num", 17)  # what save_checkpoint(crc_check=True) appends: this text and ten bytes
 SAFE_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "bf16", "BOOL": "?"}
 SAFE_TYPES |= {"I8": "<i1", "U8": "<u1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 ONNX_TYPES = {1: "<f4", 10: "<f2", 11: "<f8", 16: "bf16", 2: "<u1", 3: "<i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?"}
-Found = tuple[dict[str, np.ndarray], dict[str, str]]
+TensorsAndTexts = tuple[dict[str, np.ndarray], dict[str, str]]
 
 
 def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]) -> np.ndarray:
-    """The pieces as one array, after its shape and type were found to need just as many bytes."""
+    """Join the pieces into one array. Raises ValueError unless its shape and type need exactly as many bytes."""
     if len(shape) > 32:  # NumPy's limit
         raise ValueError(f"{name} has {len(shape)} dimensions")
     needed = np.dtype("<u2" if kind == "bf16" else kind).itemsize
@@ -33,19 +33,19 @@ def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]
         if not 0 <= size <= MAX_BYTES:
             raise ValueError(f"{name} has a dimension of {size}")
         needed *= size
-    found = sum(len(piece) for piece in pieces)
-    if found != needed:
-        raise ValueError(f"{name} {shape} {kind.strip('<')} needs {needed} bytes and has {found}")
+    length = sum(len(piece) for piece in pieces)
+    if length != needed:
+        raise ValueError(f"{name} {shape} {kind.strip('<')} needs {needed} bytes and has {length}")
     return numbers(pieces[0] if len(pieces) == 1 else b"".join(pieces), kind).reshape(shape)
 
 
 def numbers(raw: bytes | memoryview, kind: str) -> np.ndarray:
-    """The bytes as numbers. NumPy has no bfloat16: it is the upper half of a float32."""
+    """Convert bytes to numbers. NumPy has no bfloat16: it is the upper half of a float32."""
     values = np.frombuffer(raw, "<u2" if kind == "bf16" else kind)
     return (values.astype("<u4") << 16).view("<f4") if kind == "bf16" else values
 
 
-def known(types: dict, kind: Any, name: str) -> str:
+def dtype_of(types: dict, kind: Any, name: str) -> str:
     if kind not in types:
         raise ValueError(f"{name} has the unknown type {kind!r}")
     return str(types[kind])
@@ -54,72 +54,72 @@ def known(types: dict, kind: Any, name: str) -> str:
 # --- MindSpore -------------------------------------------------------------------------------------------------------
 
 
-def read_ckpt(content: memoryview) -> Found:
+def read_ckpt(content: memoryview) -> TensorsAndTexts:
     """Checkpoint {Value {tag = 1; TensorProto tensor = 2 {dims = 1; type = 2; content = 3}} = 1}.
 
-    A large tensor comes in several entries of one name; text is stored as NumPy's U, that is UTF-32.
+    A large tensor is split into several entries with the same name; text is stored as NumPy's U, that is UTF-32.
     """
-    word, length = CRC
-    if bytes(content[-length : len(word) - length]) == word:
+    marker, length = CRC
+    if bytes(content[-length : len(marker) - length]) == marker:
         content = content[:-length]
     slices: dict[str, tuple[tuple[int, ...], str, list[memoryview]]] = {}
     texts: dict[str, str] = {}
     for number, kind, entry in fields(content):
         if (number, kind) != (1, 2):
-            raise ValueError(f"an unexpected field {number}")
+            raise ValueError(f"it has an unexpected field {number}")
         name, dims, type_name, payload = _entry(entry)
         if type_name == "str":
             texts[name] = bytes(payload).decode("utf-32-le")
             continue
         if name in slices and slices[name][:2] != (dims, type_name):
-            raise ValueError(f"{name} is there twice")
+            raise ValueError(f"it contains {name} twice")
         slices.setdefault(name, (dims, type_name, []))[2].append(payload)
         if len(slices) > MAX_TENSORS:
-            raise ValueError(f"more than {MAX_TENSORS} tensors")
+            raise ValueError(f"it has more than {MAX_TENSORS} tensors")
     tensors = {
-        name: array(name, dims, known(CKPT_TYPES, type_name, name), pieces)
+        name: array(name, dims, dtype_of(CKPT_TYPES, type_name, name), pieces)
         for name, (dims, type_name, pieces) in slices.items()
     }
     return tensors, texts
 
 
 def _entry(data: memoryview) -> tuple[str, tuple[int, ...], str, memoryview]:
-    """(name, dims, type, bytes) of one Value."""
+    """Return (name, dims, type, bytes) of one Value."""
     parts = by_field(data)
     name, tensor = parts.get((1, 2), b""), parts.get((2, 2))
     if not name or tensor is None:
-        raise ValueError("an entry without name or tensor")
-    inside = by_field(tensor)
-    return text(name), integers(tensor, 1), text(inside.get((2, 2), b"")), inside.get((3, 2), EMPTY)
+        raise ValueError("one of its entries has no name or no tensor")
+    content = by_field(tensor)
+    return text(name), integers(tensor, 1), text(content.get((2, 2), b"")), content.get((3, 2), EMPTY)
 
 
 # --- safetensors -----------------------------------------------------------------------------------------------------
 
 
-def read_safetensors(content: memoryview) -> Found:
-    """Eight bytes of header length, a JSON header {name: {dtype, shape, data_offsets}}, the tensors without gaps."""
+def read_safetensors(content: memoryview) -> TensorsAndTexts:
+    """Read eight bytes of header length, the JSON header {name: {dtype, shape, data_offsets}}, tensors without gaps."""
     length = int.from_bytes(content[:8], "little")
     if not 2 <= length <= min(MAX_HEADER, len(content) - 8):
-        raise ValueError(f"its header would have {length} bytes")
+        raise ValueError(f"its header claims {length} bytes")
     try:
         header = json.loads(bytes(content[8 : 8 + length]), object_pairs_hook=_no_repeats)
     except RecursionError:
-        raise ValueError("its header is nested without end") from None
+        raise ValueError("its header is nested too deeply") from None
     if not isinstance(header, dict):
-        raise ValueError("its header is no table")
+        raise ValueError("its header is not a table")
     texts = header.pop("__metadata__", {})
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError("its metadata are no texts")
+        raise ValueError("its metadata is not text")
     if len(header) > MAX_TENSORS:
-        raise ValueError(f"more than {MAX_TENSORS} tensors")
+        raise ValueError(f"it has more than {MAX_TENSORS} tensors")
     body = content[8 + length :]
     tensors, ranges = {}, []
     for name, entry in header.items():
-        shape, (start, end) = _place(name, entry)
+        shape, (start, end) = _shape_and_range(name, entry)
         if not 0 <= start <= end <= len(body):
-            raise ValueError(f"{name} would lie outside of the file")
+            raise ValueError(f"{name} claims bytes outside the file")
         ranges.append((start, end, name))
-        tensors[name] = array(name, shape, known(SAFE_TYPES, entry["dtype"], name), [body[start:end]])
+        tensors[name] = array(name, shape, dtype_of(SAFE_TYPES, entry["dtype"], name), [body[start:end]])
     at = 0
     for start, end, name in sorted(ranges):
         if start != at:
@@ -130,12 +130,13 @@ def read_safetensors(content: memoryview) -> Found:
     return tensors, texts
 
 
-def _place(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, int]]:
-    whole = isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
-    lists = [entry.get(key) for key in ("shape", "data_offsets")] if whole else []
-    numbers = whole and all(isinstance(row, list) and all(type(n) is int for n in row) for row in lists)
-    if not numbers or len(lists[1]) != 2:
-        raise ValueError(f"{name} is not described")
+def _shape_and_range(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Return (shape, (start, end)) of a tensor in the header."""
+    has_dtype = isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
+    lists = [entry.get(key) for key in ("shape", "data_offsets")] if has_dtype else []
+    valid = has_dtype and all(isinstance(row, list) and all(type(n) is int for n in row) for row in lists)
+    if not valid or len(lists[1]) != 2:
+        raise ValueError(f"its header does not describe {name} correctly")
     shape, (start, end) = lists
     return tuple(shape), (start, end)
 
@@ -144,30 +145,30 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+        raise ValueError(f"it contains {next(name for name in names if names.count(name) > 1)} twice")
     return table
 
 
 # --- ONNX ------------------------------------------------------------------------------------------------------------
 
 
-def read_onnx(content: memoryview) -> Found:
+def read_onnx(content: memoryview) -> TensorsAndTexts:
     """ModelProto {GraphProto graph = 7 {TensorProto initializer = 5}; StringStringEntryProto metadata_props = 14}."""
     return _initialisers(content, 5, _initialiser), pairs(content, 14)
 
 
-def read_mindir(content: memoryview) -> Found:
+def read_mindir(content: memoryview) -> TensorsAndTexts:
     """ModelProto {GraphProto graph = 7 {TensorProto parameter = 3}; UserInfoEntry user_info = 14}."""
     return _initialisers(content, 3, _parameter), pairs(content, 14)
 
 
 def pairs(message: memoryview, field: int) -> dict[str, str]:
-    """Texts by name: the entries {key = 1; value = 2} of this field."""
-    found: dict[str, str] = {}
+    """Return {name: text} from the entries {key = 1; value = 2} of this field."""
+    texts: dict[str, str] = {}
     for entry in messages(message, field):
         parts = by_field(entry)
-        found[text(parts.get((1, 2), b""))] = text(parts.get((2, 2), b""))
-    return found
+        texts[text(parts.get((1, 2), b""))] = text(parts.get((2, 2), b""))
+    return texts
 
 
 def _initialisers(content: memoryview, field: int, reader: Callable[[Any], tuple[str, np.ndarray]]) -> dict:
@@ -176,10 +177,10 @@ def _initialisers(content: memoryview, field: int, reader: Callable[[Any], tuple
         for message in messages(graph, field):
             name, values = reader(message)
             if name in tensors:
-                raise ValueError(f"{name} is there twice")
+                raise ValueError(f"it contains {name} twice")
             tensors[name] = values
             if len(tensors) > MAX_TENSORS:
-                raise ValueError(f"more than {MAX_TENSORS} tensors")
+                raise ValueError(f"it has more than {MAX_TENSORS} tensors")
     return tensors
 
 
@@ -188,27 +189,27 @@ def _parameter(data: memoryview) -> tuple[str, np.ndarray]:
     parts = by_field(data)
     name = text(parts.get((7, 2), b""))
     if any(number == 12 for number, _ in parts):
-        raise ValueError(f"{name or 'a tensor'} lies in another file")
-    kind = known({1: "<f4"}, parts.get((2, 0), 0), name)
+        raise ValueError(f"{name or 'a tensor'} is stored in another file")
+    kind = dtype_of({1: "<f4"}, parts.get((2, 0), 0), name)
     return name, array(name, integers(data, 1), kind, [parts.get((9, 2), EMPTY)])
 
 
 def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
     """TensorProto {dims 1; data_type 2; float_data 4; int64_data 7; name 8; raw_data 9; data_location 14}."""
     parts = by_field(data)
-    name, counted = text(parts.get((8, 2), b"")), integers(data, 7)
+    name, int64_data = text(parts.get((8, 2), b"")), integers(data, 7)
     if parts.get((14, 0)) == 1:
-        raise ValueError(f"{name or 'a tensor'} lies in another file")
-    raw = parts.get((9, 2), parts.get((4, 2), EMPTY))  # packed floats are laid out as raw bytes
-    raw = memoryview(np.array(counted, "<u8").tobytes()) if counted else raw
-    return name, array(name, integers(data, 1), known(ONNX_TYPES, parts.get((2, 0), 0), name), [raw])
+        raise ValueError(f"{name or 'a tensor'} is stored in another file")
+    raw = parts.get((9, 2), parts.get((4, 2), EMPTY))  # packed floats have the layout of raw bytes
+    raw = memoryview(np.array(int64_data, "<u8").tobytes()) if int64_data else raw
+    return name, array(name, integers(data, 1), dtype_of(ONNX_TYPES, parts.get((2, 0), 0), name), [raw])
 
 
 # --- protobuf --------------------------------------------------------------------------------------------------------
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
-    """The fields of one protobuf message: (number, wire type, value)."""
+    """Yield the fields of one protobuf message: (number, wire type, value)."""
     at = 0
     value: Any
     while at < len(data):
@@ -222,12 +223,12 @@ def fields(data: memoryview) -> Iterator[tuple[int, int, Any]]:
                 raise ValueError("it is cut off")
             value, at = data[at : at + length], at + length
         else:
-            raise ValueError(f"byte {at} belongs to no such file")
+            raise ValueError(f"byte {at} is not valid in such a file")
         yield number, kind, value
 
 
 def messages(data: memoryview, field: int) -> Iterator[memoryview]:
-    """What a message holds in this field: messages, texts or bytes."""
+    """Return the values of this field of a message: messages, texts or bytes."""
     return (value for number, kind, value in fields(data) if (number, kind) == (field, 2))
 
 
@@ -241,28 +242,28 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
         at += 1
         if byte < 128 and value < 2**64:
             return value, at
-    raise ValueError(f"byte {at} belongs to no such file")
+    raise ValueError(f"byte {at} is not valid in such a file")
 
 
 def by_field(data: memoryview) -> dict[tuple[int, int], Any]:
-    """{(number, wire type): value} of a message, of a repeated field the last one."""
+    """Return {(number, wire type): value} of a message; of a repeated field, the last value."""
     return {(number, kind): value for number, kind, value in fields(data)}
 
 
 def integers(data: memoryview, field: int) -> tuple[int, ...]:
-    """A repeated integer field of a message, one by one or packed."""
-    found: list[int] = []
+    """Read a repeated integer field of a message, packed or not."""
+    numbers: list[int] = []
     for number, kind, value in fields(data):
         if number == field and kind == 0:
-            found.append(value)
+            numbers.append(value)
         elif number == field and kind == 2:
             at = 0
             while at < len(value):
-                one, at = varint(value, at)
-                found.append(one)
+                integer, at = varint(value, at)
+                numbers.append(integer)
         elif number == field:
-            raise ValueError("a number of an unexpected kind")
-    return tuple(found)
+            raise ValueError("one of its integers has an unexpected wire type")
+    return tuple(numbers)
 
 
 def text(value: bytes | memoryview) -> str:

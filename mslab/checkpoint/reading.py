@@ -1,4 +1,4 @@
-"""Any file of weights -> Checkpoint: what is in it, whose names these are, of which network."""
+"""Read any file of weights into a Checkpoint: its tensors, the dialect of their names, and the network they fit."""
 
 import json
 import struct
@@ -20,13 +20,13 @@ from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
-# what damaged bytes cause: our readers raise ValueError, the standard library the others too; all else is a bug of ours
+# errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
 DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
-DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a version to come
+DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a newer version
 
 
 class Info(BaseModel):
-    """The `mslab` entry: what the kit relies on in it is of the right kind."""
+    """The `mslab` entry, with the types that mslab relies on."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
     class_names: list[str] | None = None
@@ -40,35 +40,35 @@ class Info(BaseModel):
 
 
 def info_of(text: str) -> dict[str, Any]:
-    """The `mslab` entry. Raises ValueError where mslab did not write it so."""
+    """Parse the `mslab` entry. Raises ValueError if mslab cannot have written it."""
     info = json.loads(text)
     if not isinstance(info, dict):
-        raise ValueError(f"its entry {ENTRY!r} is no table")
+        raise ValueError(f"its entry {ENTRY!r} is not a table")
     try:
         Info(**info)
     except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ValueError(f"its entry {ENTRY!r} has another {place} than mslab writes") from None
+        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ValueError(f"its entry {ENTRY!r} has an invalid value of {key}") from None
     return info
 
 
 @dataclass
 class Checkpoint:
-    """What a file holds. `info` is its `mslab` entry, {} where another program wrote it."""
+    """The content of a file of weights. `info` is its `mslab` entry, {} if another program wrote it."""
 
     path: Path
     tensors: dict[str, np.ndarray]  # under the file's own names
     info: dict[str, Any] = field(default_factory=dict)
     dialect: dialects.Dialect = dialects.DIALECTS[-1]
-    backbone: dict[str, np.ndarray] = field(default_factory=dict)  # under the kit's names, as head
+    backbone: dict[str, np.ndarray] = field(default_factory=dict)  # under mslab's names, like head
     head: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what was left out
 
     @property
     def class_names(self) -> list[str]:
-        """Of the head, in index order; "0", "1", … where the file does not tell; [] for a backbone alone."""
-        told = self.info.get("class_names")
-        return list(told) if told and self.head else [str(index) for index in range(self.outputs)]
+        """Classes of the head, in index order; "0", "1", … if the file does not name them; [] without a head."""
+        recorded = self.info.get("class_names")
+        return list(recorded) if recorded and self.head else [str(index) for index in range(self.outputs)]
 
     @property
     def outputs(self) -> int:
@@ -82,27 +82,27 @@ class Checkpoint:
 
     @cached_property
     def stages(self) -> list[list[int]]:
-        """The table of the network it belongs to: its own, or from names and shapes. Raises CheckpointError."""
+        """The network's stage table, recorded or derived from names and shapes. Raises CheckpointError."""
         table = self.info.get("stages") or dialects.stages_of(self.backbone)
         if not table:
-            few = ", ".join(list(self.tensors)[:4])
+            examples = ", ".join(list(self.tensors)[:4])
             raise CheckpointError(
-                f"{self.path} holds no ResNet: {len(self.tensors)} tensors, such as {few}.",
+                f"{self.path} does not contain a ResNet: it has {len(self.tensors)} tensors, such as {examples}.",
                 expected=f"a ResNet with the names of {', '.join(dialects.NAMES)}",
-                fix="take best_backbone.ckpt of a mslab run, or a ResNet-18, 34, 50, 101 or 152 of one of these",
+                fix="use best_backbone.ckpt of a mslab run, or a ResNet-18, 34, 50, 101 or 152 of these projects",
             )
         return [list(row) for row in table]
 
     @cached_property
     def profile(self) -> dict[str, Any]:
-        """How that network is built, which names do not tell."""
-        told = self.info.get("profile")
-        return dialects.OWN | told if told else dialects.profile_of(self.backbone, self.dialect)
+        """How the network is built beyond what its names show."""
+        recorded = self.info.get("profile")
+        return dialects.PROFILE | recorded if recorded else dialects.profile_of(self.backbone, self.dialect)
 
     def check(self) -> None:
-        """CheckpointError unless this is exactly a network of its table and profile, with or without a head."""
+        """Raise CheckpointError unless the tensors are exactly those of its network, with or without a head."""
         title = dialects.title(self.stages, self.profile).removeprefix("a ")
-        what = f"{title} ({self.dialect.name}'s names)"
+        network = f"{title} ({self.dialect.name}'s names)"
         blocks = sum(row[0] for row in self.stages)
         shapes = dialects.layout(self.stages, self.profile) if blocks <= len(self.tensors) else {}
         if self.head:
@@ -112,29 +112,29 @@ class Checkpoint:
             if self.hidden:
                 shapes |= {"hidden.weight": (self.hidden, channels), "hidden.bias": (self.hidden,)}
             shapes |= {f"{HEAD}weight": (rows, self.hidden or channels), f"{HEAD}bias": (rows,)}
-        compare(shapes, self.backbone | self.head, self.path, what)
+        compare(shapes, self.backbone | self.head, self.path, network)
 
     def describe(self) -> str:
-        """ "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)" """
+        """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
         classes = f"{self.outputs} classes" if self.head else "no head"
-        whose = "mslab, or plain MindSpore with its network" if self.dialect.name == "mslab" else self.dialect.name
-        differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.OWN[key]]
-        parts = [f"{dialects.title(self.stages, self.profile)} of {whose}, {classes}"]
+        project = "mslab, or plain MindSpore with its network" if self.dialect.name == "mslab" else self.dialect.name
+        differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.PROFILE[key]]
+        parts = [f"{dialects.title(self.stages, self.profile)} of {project}, {classes}"]
         return "; ".join([*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes])
 
 
 def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
-    """Every tensor of a .ckpt, .safetensors, .pth or .onnx file, each checked for type, shape and byte count.
+    """Read every tensor of a .ckpt, .safetensors, .pth or .onnx file, and check its type, shape and byte count.
 
-    What a file is, its content tells, not its name. `dialect` names the project where names alone do not. Raises
-    CheckpointError where the file is missing, of no such kind, cut off, or tells sizes that do not agree.
+    The content decides the format, not the file's name. `dialect` names the project if parameter names alone do not
+    show it. Raises CheckpointError if the file is missing, of another format, truncated or inconsistent.
     """
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(
             f"{path} is a folder.",
             expected=f"a file ending in {', '.join(SUFFIXES)}",
-            fix=f"{path / 'checkpoints' / 'best_backbone.ckpt'}?",
+            fix=f"is {path / 'checkpoints' / 'best_backbone.ckpt'} the file you mean?",
         )
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in SUFFIXES) if path.parent.is_dir() else []
@@ -149,31 +149,31 @@ def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
     try:
         content = path.read_bytes()
     except (OSError, MemoryError) as error:
-        why = getattr(error, "strerror", None) or f"{size / 2**30:.1f} GiB do not fit into memory"
+        reason = getattr(error, "strerror", None) or f"{size / 2**30:.1f} GiB do not fit into memory"
         raise CheckpointError(
-            f"{path} cannot be read: {why}.",
+            f"{path} cannot be read: {reason}.",
             expected="a readable file",
-            fix=f"chmod u+r {path}, or take a smaller file",
+            fix=f"chmod u+r {path}, or use a smaller file",
         ) from None
     kind, reader = _kind(path, content)
     try:
         tensors, texts = reader(content)
         info = info_of(texts.get(ENTRY, "{}"))
         if not tensors:
-            raise ValueError("no tensors in it")
+            raise ValueError("it contains no tensors")
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
-            raise ValueError("its BatchNorm was folded into the convolutions, which cannot be undone")
-        whose = next((d for d in dialects.DIALECTS if d.name == dialect), None) or dialects.detect(tensors, info)
-        renamed, notes = dialects.translate(tensors, whose)
+            raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
+        source = next((d for d in dialects.DIALECTS if d.name == dialect), None) or dialects.detect(tensors, info)
+        renamed, notes = dialects.translate(tensors, source)
     except DAMAGE as error:
         raise _broken(path, kind, str(error) or type(error).__name__) from None
     head = {name: value for name, value in renamed.items() if name.startswith(HEADS)}
     backbone = {name: value for name, value in renamed.items() if name not in head}
-    return Checkpoint(path, tensors, info, whose, backbone, head, notes)
+    return Checkpoint(path, tensors, info, source, backbone, head, notes)
 
 
-def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.Found]]:
-    """What the content is, and what reads it. Raises CheckpointError for a kind that is not read."""
+def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.TensorsAndTexts]]:
+    """Return the format of the content and its reader. Raises CheckpointError if no reader is safe for it."""
     header = int.from_bytes(content[:8], "little")
     if content[8:9] == b"{" and header <= len(content):
         return "safetensors file", lambda data: readers.read_safetensors(memoryview(data))
@@ -183,16 +183,16 @@ def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.Foun
         return "ONNX file", lambda data: readers.read_onnx(memoryview(data))
     if content[:1] == b"\x80":
         raise CheckpointError(
-            f"{path} is a bare pickle, as PyTorch before 1.6 wrote: reading it could run its code.",
+            f"{path} is a bare pickle, as PyTorch before 1.6 wrote them: reading it could run code from the file.",
             expected=f"tensors in a file ending in {', '.join(SUFFIXES)}",
             fix="in PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW), or safetensors.torch.save_file",
         )
     return "MindSpore checkpoint", lambda data: readers.read_ckpt(memoryview(data))
 
 
-def _broken(path: Path, kind: str, why: str) -> CheckpointError:
+def _broken(path: Path, kind: str, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is not a whole {kind}: {why}.",
+        f"{path} is not a complete {kind}: {reason}.",
         expected=f"weights in a file ending in {', '.join(SUFFIXES)}, as mslab, MindSpore and others write them",
-        fix="copy it again, or take another file; mslab writes them under runs/…/checkpoints/",
+        fix="copy it again, or use another file; mslab writes such files under runs/…/checkpoints/",
     )

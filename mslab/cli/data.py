@@ -50,7 +50,7 @@ def split(
     report = checked(root)
     target = Path(out) if out else Path(root).with_name(f"{Path(root).name}-split")
     with Meter(1) as meter:
-        counts = split_dataset(report, target, val, test, seed, meter.counted("copying"))
+        counts = split_dataset(report, target, val, test, seed, meter.callback("copying"))
     for part, classes in counts.items():
         class_counts = ", ".join(f"{name} {count}" for name, count in classes.items())
         log.info(f"{target / part}: {sum(classes.values())} images, {class_counts}")
@@ -66,7 +66,7 @@ def import_data(
 
     target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
     with Meter(1) as meter:
-        log.info(str(import_archive(Path(archive), target, meter.counted("unpacking"))))
+        log.info(str(import_archive(Path(archive), target, meter.callback("unpacking"))))
     report = checked(str(target))
     print_text(report)
     return 0 if report.ok else 1
@@ -87,7 +87,7 @@ def pack(
     from mslab.data.packing import pack_dataset
 
     with Meter(report.images) as meter:
-        packs = pack_dataset(report, Path(out), shards, meter.counted("packing"))
+        packs = pack_dataset(report, Path(out), shards, meter.callback("packing"))
     for name, pack in packs.items():
         size = sum(part.size for part in pack.parts) / 2**20
         files = f"{len(pack.shards)} shard{'s' * (len(pack.shards) > 1)}"

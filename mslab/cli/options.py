@@ -129,7 +129,7 @@ def checked(train: str, val: str | None = None, **options: Any) -> "DatasetRepor
     from mslab.check import check_dataset
 
     with console.Meter(1) as meter:
-        return check_dataset(train, val, progress=meter.counted("loading images"), **options)
+        return check_dataset(train, val, progress=meter.callback("loading images"), **options)
 
 
 def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -> "tuple[Settings, DatasetReport]":
@@ -146,7 +146,7 @@ def checked_data(config: str, settings: "Settings", skip_check: bool) -> "Datase
 
     devices.refuse(settings.device, devices.missing_driver(settings.device))  # before the data, which may take minutes
     with console.Meter(1) as meter:
-        progress = meter.counted("loading images")
+        progress = meter.callback("loading images")
         report = training_data.check_or_raise(settings, None, skip_check, config, progress)
     log.info(report.brief())
     return report

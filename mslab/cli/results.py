@@ -57,7 +57,7 @@ def verify(
     def table() -> str:
         width = max(len(row["file"]) for row in rows)
         lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
-        lines = [console.escape_control(line, kept="") for line in lines]  # no line breaks in a name
+        lines = [console.escape_control(line, safe="") for line in lines]  # no line breaks in a name
         verdict = f"all {len(rows)} files are as the run left them" if ok else "not all files are as the run left them"
         return "\n".join([*lines, f"{run}: {verdict}"])
 
@@ -98,7 +98,7 @@ def reproduce(
 
     if archive is not None:
         with console.Meter(1) as meter:
-            run = str(opening.unpack(archive, meter.counted("unpacking")))
+            run = str(opening.unpack(archive, meter.callback("unpacking")))
         log.info("%s: unpacked to %s", archive, run)
     request = reproducing.ReproduceOptions(settings, backbone, other_run, tolerance, dry_run)
     if install:
@@ -122,7 +122,7 @@ def archive(
     from mslab.reproduce import archiving
 
     with console.Meter(1) as meter:
-        packed = archiving.archive(run, out, data, not no_weights, meter.counted("packing"))
+        packed = archiving.archive(run, out, data, not no_weights, meter.callback("packing"))
     log.info("%s; to repeat the run: mslab reproduce --from %s", packed, packed.file)
 
 

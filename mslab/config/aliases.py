@@ -1,7 +1,7 @@
-"""What others call it: names that mean the same here are in SAME, others in NEIGHBOURS; docs/settings.md shows both."""
+"""Names of settings in other projects: SHARED_NAMES have the same name and meaning here, FOREIGN_NAMES do not."""
 
-# theirs -> (whose, ours); an unknown setting is answered with it, never translated in silence
-NEIGHBOURS = {
+# foreign name -> (project, name here); the message about an unknown setting quotes it, nothing is translated silently
+FOREIGN_NAMES = {
     # ModelArts
     "train_url": ("ModelArts", "the run folder, always a fresh one under runs/"),
     "data_url": ("ModelArts", "train_data"),
@@ -11,7 +11,7 @@ NEIGHBOURS = {
     "use_cutmix": ("ModelArts", "cutmix_alpha: 1.0, with 0 for off"),
     "use_sync_bn": ("ModelArts", "sync_bn"),
     "gpu_memory_fraction": ("ModelArts", "max_device_memory, in GB"),
-    "allow_growth": ("ModelArts", "max_device_memory: what is not needed is not taken"),
+    "allow_growth": ("ModelArts", "max_device_memory: memory that is not needed is not allocated"),
     # Azure AutoML for images
     "number_of_epochs": ("Azure AutoML", "epochs"),
     "training_batch_size": ("Azure AutoML", "batch_size"),
@@ -23,7 +23,7 @@ NEIGHBOURS = {
     "checkpoint_filename": ("Azure AutoML", "--backbone FILE"),
     # SageMaker
     "num_classes": ("SageMaker", "class_num"),
-    "num_training_samples": ("SageMaker", "nothing: the images are counted"),
+    "num_training_samples": ("SageMaker", "no setting: mslab counts the images"),
     "base_network": ("SageMaker", "--backbone FILE"),
     "use_pretrained_model": ("SageMaker", "--backbone FILE"),
     "mini_batch_size": ("SageMaker", "batch_size"),
@@ -36,8 +36,8 @@ NEIGHBOURS = {
     "num_workers": ("Paddle", "data_workers"),
 }
 
-# whose -> names, with spaces between, that mean the same here
-SAME = {
+# project -> names, separated by spaces, with the same meaning here
+SHARED_NAMES = {
     "ModelArts": "do_eval_along_train label_balance label_smoothing learning_rate_strategy max_to_keep "
     "max_training_time momentum ohem_top_ratio optimizer rescale_train_batch_size_factor transform_normalize "
     "mixup_alpha weight_decay",

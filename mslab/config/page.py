@@ -1,4 +1,4 @@
-"""docs/settings.md: every setting with default, range and effect, and what others call it, from the schema itself.
+"""Write docs/settings.md from the schema: every setting's default, range and effect, and its names elsewhere.
 
 python -m mslab.config.page > docs/settings.md
 """
@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mslab.config import schema as source
-from mslab.config.aliases import NEIGHBOURS, SAME
+from mslab.config.aliases import FOREIGN_NAMES, SHARED_NAMES
 from mslab.config.schema import FIELDS
 
 INTRO = """# Settings
 
-A config is a flat YAML file, or a dict, of these settings; any can be given on the command line as `key=value`, and
-`key=null` takes one away. Unknown names, values out of range and contradictions are refused before anything starts, all
-at once. A setting that does nothing beside another one (momentum under adam) is said, and refused where it was given on
-the command line. `mslab show CONFIG --schedule` draws the learning rate, `--augment` what the network sees.
+A config is a flat YAML file, or a dict, of these settings. `key=value` on the command line sets one, `key=null` removes
+one. Unknown names, values out of range and contradictions are reported together, before anything starts. A setting that
+does nothing beside another one (momentum under adam) is logged; on the command line it is an error.
+`mslab show CONFIG --schedule` draws the learning rate, `--augment` the images that the network sees.
 
-This page is made by `python -m mslab.config.page` from mslab/config/schema.py.
+`python -m mslab.config.page` generates this page from mslab/config/schema.py.
 """
-NAMES = """## What others call it
+ALIASES = """## Names in other projects
 
-Their names are recognised and answered with ours, never translated in silence. Where the name is the same, so is the
-meaning; defaults differ where theirs would change what is trained (ohem_top_ratio is 1 here, 0.9 at ModelArts;
-rescale_train_batch_size_factor, label_balance, mixup and cutmix are off).
+mslab recognises these names and answers with its own; it never translates them silently. A name that is the same has
+the same meaning. Defaults differ if the other project's default would change what is trained (ohem_top_ratio is 1
+here, 0.9 in ModelArts; rescale_train_batch_size_factor, label_balance, mixup and cutmix are off).
 """
 
 
@@ -35,29 +35,30 @@ def page() -> str:
         parts.append(f"## {title.capitalize()}\n\n| setting | default | values | effect |\n|---|---|---|---|")
         parts += [f"| `{name}` | {default(name)} | {values(name)} | {escaped(effect(name))} |" for name in names]
         parts.append("")
-    parts.append(f"{NAMES}\n| theirs | whose | mslab |\n|---|---|---|")
+    parts.append(f"{ALIASES}\n| name | project | mslab |\n|---|---|---|")
     parts += [
-        f"| `{theirs}` | {whose} | {ours if ' ' in ours else f'`{ours}`'} |"
-        for theirs, (whose, ours) in NEIGHBOURS.items()
+        f"| `{name}` | {project} | {ours if ' ' in ours else f'`{ours}`'} |"
+        for name, (project, ours) in FOREIGN_NAMES.items()
     ]
-    parts += ["", "The same name, the same meaning:", ""]
+    parts += ["", "Same name, same meaning:", ""]
     parts += [
-        f"- **{whose}**: {', '.join(f'`{name}`' for name in sorted(names.split()))}" for whose, names in SAME.items()
+        f"- **{project}**: {', '.join(f'`{name}`' for name in sorted(names.split()))}"
+        for project, names in SHARED_NAMES.items()
     ]
     return "\n".join(parts) + "\n"
 
 
 def groups() -> list[tuple[str, list[str]]]:
-    """(title, settings) of each part of the schema: what its comments say."""
+    """Return (title, settings) of each section of the schema; its comments are the titles."""
     text = Path(source.__file__).read_text(encoding="utf-8")
     text = text[text.index("class Settings") : text.index("FIELDS =")]
-    found: list[tuple[str, list[str]]] = []
+    sections: list[tuple[str, list[str]]] = []
     for comment, name in re.findall(r"^    # (.*)$|^    (\w+): ", text, re.MULTILINE):
         if comment:
-            found.append((comment, []))
+            sections.append((comment, []))
         elif name in FIELDS:
-            found[-1][1].append(name)
-    return found
+            sections[-1][1].append(name)
+    return sections
 
 
 def default(name: str) -> str:
@@ -73,10 +74,12 @@ def effect(name: str) -> str:
 
 
 def values(name: str) -> str:
-    """The words or the range of numbers that a setting takes."""
-    words = [word for kind in kinds(FIELDS[name].annotation) if get_origin(kind) is Literal for word in get_args(kind)]
-    if words:
-        return ", ".join(map(str, words))
+    """Return the choices or the range that a setting accepts."""
+    choices = [
+        choice for kind in kinds(FIELDS[name].annotation) if get_origin(kind) is Literal for choice in get_args(kind)
+    ]
+    if choices:
+        return ", ".join(map(str, choices))
     if FIELDS[name].annotation is bool:
         return "true, false"
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -87,7 +90,7 @@ def values(name: str) -> str:
 
 
 def constraints(name: str) -> list[Any]:
-    """Of the field itself, or of the type that it may be null beside."""
+    """Return the constraints of the field, or of the type that is its alternative to null."""
     inner = [item for kind in kinds(FIELDS[name].annotation) for item in getattr(kind, "__metadata__", ())]
     return [*FIELDS[name].metadata, *(limit for item in inner for limit in getattr(item, "metadata", [item]))]
 

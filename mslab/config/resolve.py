@@ -1,7 +1,7 @@
-"""The one place where settings are completed: what a file leaves to data, backbone and machine is filled in.
+"""Complete the settings: fill in what a config leaves to data, backbone and machine. Nothing else changes settings.
 
-config.yaml is what comes out, and nothing is changed afterwards. Resolved settings stay as they are when they are
-resolved again, but for the batch, which the workers of a resume share anew.
+config.yaml contains the result. Resolving resolved settings again changes nothing but the batch, which a resume divides
+among its workers.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mslab.errors import CheckpointError, ConfigError
 
 
 class SavedNetwork(Protocol):
-    """What a checkpoint says of the network that it holds; mslab.checkpoint.Checkpoint is one."""
+    """The network that a checkpoint describes; implemented by mslab.checkpoint.Checkpoint."""
 
     path: Path
     info: dict[str, Any]  # its `mslab` entry
@@ -27,27 +27,28 @@ class SavedNetwork(Protocol):
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains: a device ("cpu", "gpu" or "ascend"), its machine's cores, and the workers that share a step."""
+    """Where a run trains: device ("cpu", "gpu" or "ascend"), cores of its machine, workers that divide each step."""
 
     device: str
     cores: int
     workers: int = 1
-    began: int = 1  # workers that the run began with: batch_size of its config.yaml is each one's
+    initial_workers: int = 1  # at the start of the run: batch_size in its config.yaml is per worker
 
 
 def resolve(
     settings: Settings, images: int, backbone: SavedNetwork | None, machine: Machine
 ) -> tuple[Settings, list[str]]:
-    """Settings with nothing left open, and a line for each that became another one than was given.
+    """Return the completed settings, and a line for each value in the config that another one replaces.
 
-    `images`: for training. Stages, profile and normalisation are the backbone's own where there is one. Raises
-    ConfigError or CheckpointError where they do not go together.
+    `images`: number of training images. A backbone brings its own stages, profile and normalisation. Raises ConfigError
+    or CheckpointError if the arguments contradict each other.
     """
     notes: list[str] = []
-    network = _of_the_backbone(settings, backbone, notes) if backbone else _of_the_network(settings)
-    threads = min(settings.data_workers, machine.cores)  # another number draws other random numbers: it is kept
+    network = _backbone_settings(settings, backbone, notes) if backbone else _network_settings(settings)
+    # recorded in config.yaml, since the number of threads decides which random numbers augmentation draws
+    threads = min(settings.data_workers, machine.cores)
     if threads < settings.data_workers:
-        notes.append(f"data_workers: {settings.data_workers} becomes {threads}, as many as this machine has cores")
+        notes.append(f"data_workers: {settings.data_workers} becomes {threads}, the number of cores of this machine")
     changes = network | {
         "batch_size": _batch(settings, images, machine, notes),
         "data_workers": threads,
@@ -57,12 +58,12 @@ def resolve(
 
 
 def precision(amp_level: str, device: str) -> str:
-    """The level itself; for "auto" O2, but O0 on a CPU, where float16 only costs time."""
+    """Return the level; "auto" is O2, or O0 on a CPU, which float16 only slows down."""
     return amp_level if amp_level != "auto" else "O0" if device == "cpu" else "O2"
 
 
-def _of_the_network(settings: Settings) -> dict[str, Any]:
-    """model.py's own table and profile, where the settings do not say others."""
+def _network_settings(settings: Settings) -> dict[str, Any]:
+    """Return stages, profile and stem: model.py's, unless the settings contain others."""
     from mslab import model  # only here: it brings MindSpore
 
     profile = model.PROFILE | settings.network_profile() | ({"stem": settings.stem} if settings.stem else {})
@@ -70,22 +71,22 @@ def _of_the_network(settings: Settings) -> dict[str, Any]:
     return {"stages": stages, "profile": profile, "stem": profile["stem"]}
 
 
-def _of_the_backbone(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
-    """The file's own normalisation, stage table and profile."""
+def _backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
+    """Return normalisation, stage table and profile of the backbone's file."""
     changes: dict[str, Any] = {}
-    given = settings.model_dump()
+    values = settings.model_dump()
     for key in ("mean", "std"):
-        own, asked = backbone.info.get(key), given[key]
-        if own and own != asked:
-            notes.append(f"note: {key}: the backbone was trained with {own}; used instead of the config's {asked}")
+        own, requested = backbone.info.get(key), values[key]
+        if own and own != requested:
+            notes.append(f"note: {key}: the backbone was trained with {own}; this replaces the config's {requested}")
             changes[key] = own
     own_network = {"stages": backbone.stages, "profile": backbone.profile, "stem": backbone.profile["stem"]}
     for key, own in own_network.items():
-        if (asked := given[key]) and asked != own:
+        if (requested := values[key]) and requested != own:
             raise CheckpointError(
-                f"{backbone.path} was trained with {key} {own}, the config has {asked}.",
-                expected="one and the same network",
-                fix=f"take `{key}` out of the config ({key}=null): the backbone brings its own",
+                f"{backbone.path} was trained with {key} {own}, the config sets {requested}.",
+                expected="the same network in both",
+                fix=f"remove `{key}` from the config ({key}=null): the backbone brings its own",
             )
     size = backbone.info.get("image_size")
     if size and size != settings.image_size:
@@ -94,27 +95,27 @@ def _of_the_backbone(settings: Settings, backbone: SavedNetwork, notes: list[str
 
 
 def _batch(settings: Settings, images: int, machine: Machine, notes: list[str]) -> int:
-    """batch_size of each worker, so that all together take as many images a step as the run began with."""
+    """Return batch_size per worker, such that all workers together take as many images a step as at the run's start."""
     if settings.on_nan == "rollback" and machine.workers > 1:
         raise ConfigError(
-            f"on_nan: rollback with {machine.workers} workers: one may see a loss that is not finite, and the others "
-            "not.",
+            f"on_nan: rollback does not work with {machine.workers} workers: the loss may become non-finite in one of "
+            "them and not in the others.",
             expected="on_nan: stop with several workers",
-            fix="on_nan=stop, or one worker",
+            fix="set on_nan=stop, or use one worker",
         )
     batch, factor = settings.batch_size, settings.rescale_train_batch_size_factor
-    if factor and batch * machine.began * factor > images:
-        batch = max(2, images // (factor * machine.began))
+    if factor and batch * machine.initial_workers * factor > images:
+        batch = max(2, images // (factor * machine.initial_workers))
     if batch != settings.batch_size:
         notes.append(
             f"batch_size: {settings.batch_size} becomes {batch}: rescale_train_batch_size_factor: {factor} allows "
             f"{images // (factor or 1)} of {images} images a step"
         )
-    together = batch * machine.began
+    together = batch * machine.initial_workers
     if together % machine.workers or together == machine.workers:
         raise ConfigError(
-            f"The run takes {together} images a step; {machine.workers} workers cannot share them evenly.",
-            expected="a number of workers that divides them, with 2 or more images each",
+            f"The run takes {together} images a step; {machine.workers} workers cannot divide them evenly.",
+            expected="a number of workers that divides them, with 2 or more images for each worker",
             fix=f"--workers {', '.join(str(n) for n in range(1, together // 2 + 1) if together % n == 0)}",
         )
     return together // machine.workers

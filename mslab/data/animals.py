@@ -28,7 +28,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from mslab.checkpoint.pth import only, unpickled
+from mslab.checkpoint.pth import load_pickle, restrict_opcodes
 from mslab.errors import DatasetError
 from mslab.runtime.console import Meter, log
 
@@ -221,7 +221,7 @@ NAMES: dict[tuple[str, str], Any] = {
 
 
 class ArrayReader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python class: its opcodes can be removed
-    dispatch = only(OPCODES)
+    dispatch = restrict_opcodes(OPCODES)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
@@ -231,7 +231,7 @@ class ArrayReader(pickle._Unpickler):  # type: ignore[name-defined]  # the Pytho
 
 def read_array(content: bytes) -> np.ndarray:
     """The numeric array in a pickle. The pickle can call neither NumPy nor anything else. Raises ValueError."""
-    array = unpickled(ArrayReader, content, "hold an array of numbers")
+    array = load_pickle(ArrayReader, content, "contain an array of numbers")
     if not isinstance(array, SafeArray):
         raise ValueError("its pickle contains something other than an array")
     if not hasattr(array, "values"):
@@ -276,7 +276,7 @@ def write(root: Path, name: str, files: dict[str, int], images: np.ndarray) -> N
     part = root / f".{name}-{os.getpid()}.part"
     try:
         with Meter(len(files)) as meter:
-            show = meter.counted(f"writing {name}")
+            show = meter.callback(f"writing {name}")
             for done, (file, index) in enumerate(files.items(), 1):
                 target = part / file
                 target.parent.mkdir(parents=True, exist_ok=True)

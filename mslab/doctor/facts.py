@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mslab.check import cores
 from mslab.runtime import cuda, devices, versions
-from mslab.runtime.versions import found, read
+from mslab.runtime.versions import first_group, read_text
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in cgroup v2 and v1
@@ -51,7 +51,7 @@ class MachineFacts:
 def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> MachineFacts:
     """Gather everything but the speed. `root` is the parent of proc, sys, dev and usr."""
     device, refused = devices.best_device()
-    info = read(root / "proc/cpuinfo")
+    info = read_text(root / "proc/cpuinfo")
     folders = {"here": here or Path.cwd(), "cache": cuda.cache_folder(environ)}
     return MachineFacts(
         python=platform.python_version(),
@@ -67,8 +67,8 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         ascend_driver=ascend_driver(root),
         cann=cann(environ, root),
         cann_accepted=cann_accepted(),
-        cpu=found(r"model name\s*: (.*)", info) or platform.machine(),
-        flags=found(r"flags\s*: (.*)", info),
+        cpu=first_group(r"model name\s*: (.*)", info) or platform.machine(),
+        flags=first_group(r"flags\s*: (.*)", info),
         cores=cores(),
         memory=memory(root),
         here=str(folders["here"]),
@@ -89,7 +89,7 @@ def gpus() -> list[dict[str, str]]:
 
 
 def ascend_driver(root: Path) -> str:
-    version = found(r"(?m)^Version=(.*)", read(root / "usr/local/Ascend/driver/version.info"))
+    version = first_group(r"(?m)^Version=(.*)", read_text(root / "usr/local/Ascend/driver/version.info"))
     return version or ("?" if (root / "dev/davinci_manager").exists() or (root / "dev/davinci0").exists() else "")
 
 
@@ -97,21 +97,21 @@ def cann(environ: Mapping[str, str], root: Path) -> str:
     """CANN's version from the file that MindSpore reads, in the folder set by set_env.sh or the usual one."""
     homes = [environ[name] for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME") if environ.get(name)]
     homes.append(str(root / "usr/local/Ascend/ascend-toolkit/latest"))
-    texts = (read(Path(home) / "compiler" / "version.info") for home in homes)
-    return next((version for text in texts if (version := found(r"(?m)^Version=(\d+\.\d+)", text))), "")
+    texts = (read_text(Path(home) / "compiler" / "version.info") for home in homes)
+    return next((version for text in texts if (version := first_group(r"(?m)^Version=(\d+\.\d+)", text))), "")
 
 
 def cann_accepted() -> list[str]:
     """The versions listed in the installed MindSpore's own check, which only warns about others."""
     spec = importlib.util.find_spec("mindspore")  # located, not imported
     file = Path(str(spec.origin)).parent / "run_check" / "_check_version.py" if spec else Path("/nowhere")
-    return re.findall(r"\d+\.\d+", found(r"class Ascend[\s\S]*?self\.version = \[(.*?)\]", read(file)))
+    return re.findall(r"\d+\.\d+", first_group(r"class Ascend[\s\S]*?self\.version = \[(.*?)\]", read_text(file)))
 
 
 def memory(root: Path) -> int:
     """Available memory of the machine, or its container's limit if that is less."""
-    sizes = [int(found(r"MemAvailable:\s*(\d+)", read(root / "proc/meminfo")) or 0) * 1024]
-    sizes += [int(text) for name in LIMITS if (text := read(root / "sys/fs/cgroup" / name).strip()).isdigit()]
+    sizes = [int(first_group(r"MemAvailable:\s*(\d+)", read_text(root / "proc/meminfo")) or 0) * 1024]
+    sizes += [int(text) for name in LIMITS if (text := read_text(root / "sys/fs/cgroup" / name).strip()).isdigit()]
     return min((size for size in sizes if size), default=0)
 
 

@@ -63,9 +63,9 @@ def gpu_libraries(facts: MachineFacts) -> Iterator[Verdict]:
     if not facts.gpu_driver:
         return
     home = facts.environ.get("CUDA_HOME", "")
-    text, fix = cuda.lacking(facts.libraries, facts.cuda_release, home)
+    text, fix = cuda.gpu_problem(facts.libraries, facts.cuda_release, home)
     expected = f"CUDA {cuda.ACCEPTED} with cuDNN 8, for MindSpore {facts.mindspore}"
-    missing = [f"{library.soname} of {library.package}" for library in facts.libraries if not library.place]
+    missing = [f"{library.soname} of {library.package}" for library in facts.libraries if not library.location]
     if text:
         text = "\n  ".join([text, *missing])
         yield Verdict("error" if facts.device == "gpu" else "warning", "CUDA", text, expected, fix)

@@ -22,7 +22,7 @@ def draw(root: Path, **settings: Any) -> None:
     try:
         with Meter(1) as meter:
             counts = drawing.draw_datasets(
-                root, progress=lambda name, done, total: meter.counted(f"drawing {name}")(done, total), **settings
+                root, progress=lambda name, done, total: meter.callback(f"drawing {name}")(done, total), **settings
             )
     except FileExistsError as error:
         raise DatasetError(str(error)) from None

@@ -94,7 +94,7 @@ def folder_of(name: str) -> str:
 
 def clean(text: Any, most: int = LONGEST) -> str:
     """Clean text from a submission: no control or direction characters except newlines; a long text is cut."""
-    plain = escape_control(str(text), kept="\n").strip()
+    plain = escape_control(str(text), safe="\n").strip()
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
@@ -143,7 +143,7 @@ def tables(
 
 def line(*values: Any) -> str:
     """A line of CSV without control characters and without cells that a spreadsheet would run."""
-    texts = [escape_control(str(value), kept="")[:32_000] for value in values]  # Excel's cells have at most 32,767
+    texts = [escape_control(str(value), safe="")[:32_000] for value in values]  # Excel's cells have at most 32,767
     # csv_line checks the first character; some spreadsheets trim spaces first, Japanese ones accept wide signs
     return csv_line([f"'{text}" if text.lstrip()[:1] in set("=+-@＝＋－＠") else text for text in texts])
 

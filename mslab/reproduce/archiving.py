@@ -87,7 +87,7 @@ def refuse_changed(run: RunFolder, recorded: Mapping[str, str]) -> None:
     """Raise RunError with every file that is missing or has changed since the run."""
     rows = []
     for name, digest in recorded.items():
-        check = manifest.held(run.path / name, name, digest)
+        check = manifest.compare_file(run.path / name, name, digest)
         if check["status"] != "same":
             rows.append((name, check["text"]))
     if rows:

@@ -192,7 +192,7 @@ def check_images(run: RunFolder, config: Settings) -> DatasetReport | MslabError
     """Check the images as they are now. Returns the report, or the error if the folders cannot be read."""
     try:
         with Meter(1) as meter:
-            return report_of(config, run.manifest["data"]["skip_check"], meter.counted("loading images"))
+            return report_of(config, run.manifest["data"]["skip_check"], meter.callback("loading images"))
     except DatasetError as error:
         return error
 

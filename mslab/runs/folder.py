@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves behind, written so that a kill at any moment leaves a folder that can go on."""
+"""The run folder: all files of a run, written so that a run can be resumed after a kill at any moment."""
 
 import contextlib
 import csv
@@ -30,18 +30,18 @@ COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_ac
 
 
 class RunFolder:
-    """One run's folder, with its settings, its manifest, and its history: the rows of history.csv.
+    """The folder of one run, with its settings, its manifest, and its history: the rows of history.csv.
 
-    Of several workers only the first `writes`; the others know what is in the folder, and leave it alone.
+    Of several workers only the first `writes`; the others read the folder and change nothing.
     """
 
     def __init__(self, path: Path, settings: Settings, manifest: dict[str, Any], writes: bool = True) -> None:
         self.path, self.settings, self.manifest, self.writes = path, settings, manifest, writes
         self.history: list[dict[str, Any]] = []
-        self.notes: list[str] = []  # to be said, and kept in train.log, when training begins
-        self.paused = False  # left in time, to go on another time
-        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # asked after each epoch: why to end now
-        self.device = ""  # that training starts on, where it has been chosen
+        self.notes: list[str] = []  # messages to log at the start of training
+        self.paused = False  # stopped by max_training_time, to be resumed
+        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # after each epoch: reason to stop, or ""
+        self.device = ""  # of the training, once it is chosen
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
     @classmethod
@@ -55,9 +55,9 @@ class RunFolder:
         epoch_images: int | None = None,
         workers: int = 1,
     ) -> "RunFolder":
-        """A fresh folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental.
+        """Create a folder under runs/ with config.yaml and manifest.json. `kind`: train, transfer or incremental.
 
-        The settings are resolved ones, and are written as they are.
+        The settings have to be resolved; they are written unchanged.
         """
         path = fresh_folder(name)
         (path / "checkpoints").mkdir()
@@ -75,22 +75,22 @@ class RunFolder:
             "data": {
                 "fingerprint": report.fingerprint,
                 "counts": report.counts,
-                "skip_check": report.skip_content,  # whether images were not compared with each other
+                "skip_check": report.skip_content,  # true if images were not compared with each other
                 "classes": manifest.class_digests(report),
             },
             "class_names": report.class_names,
             "parent": parent,
             "reproduces": None,  # the run that this one repeats
-            "epoch_images": epoch_images,  # training images an epoch, where that is not all of them once
-            "workers": workers,  # with batch_size each; a resume with another number keeps the product
+            "epoch_images": epoch_images,  # training images per epoch, if not exactly all of them
+            "workers": workers,  # batch_size is per worker; a resume with another number preserves the product
             "start": _now(),
             "end": None,
             "resumed": [],
             "status": "running",
             "exit_status": None,
-            "ended_by": None,  # why the run ended before its last epoch
-            "rollbacks": [],  # epochs that began again at a tenth of the rate (on_nan: rollback)
-            "warnings": [],  # what was noticed while it trained, once each
+            "ended_by": None,  # reason why the run stopped before its last epoch
+            "rollbacks": [],  # epochs that were repeated at a tenth of the rate (on_nan: rollback)
+            "warnings": [],  # of the monitor during training, each once
             "metrics": {},
             "artifacts": {},
         }
@@ -102,7 +102,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """A run folder to continue; what a kill while writing has left is cleared away. Raises what read raises."""
+        """Read a run folder to continue it, and delete temporary files that a kill has left. Raises what read raises."""
         run = cls.read(path)
         for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
             leftover.unlink()
@@ -110,13 +110,13 @@ class RunFolder:
 
     @classmethod
     def read(cls, path: str | Path) -> "RunFolder":
-        """A run folder as it is, also while it is being written. Raises RunError where it is none."""
+        """Read a run folder without changing it, even while a run writes it. Raises RunError if it is not one."""
         path = Path(path)
         for name in ("config.yaml", "manifest.json"):
             if not (path / name).is_file():
                 raise RunError(
                     f"{path} has no {name}.",
-                    expected="a run folder, as mslab train leaves it under runs/",
+                    expected="a run folder, as mslab train creates it under runs/",
                     fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
                 )
         run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
@@ -138,12 +138,12 @@ class RunFolder:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The row with the highest val_acc, the earliest on ties. Epochs that were not measured do not count."""
+        """The row with the highest val_acc, the earliest on ties; None if no epoch was evaluated."""
         rows = [row for row in self.history if not math.isnan(row["val_acc"])]
         return max(rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
 
     def record_epoch(self, row: dict[str, Any], figures: Mapping[str, Any] | None, network: Any) -> None:
-        """Add an epoch's row, with its figures where it was measured; best.ckpt where it is the best, now as it is."""
+        """Add an epoch's row, with its figures if it was evaluated, and save the best epochs' checkpoints."""
         row |= {
             "val_loss": figures["loss"] if figures else math.nan,
             "val_acc": figures["accuracy"] if figures else math.nan,
@@ -160,23 +160,23 @@ class RunFolder:
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
             source = {"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt"}
             self.write_json("eval.json", source | dict(figures))
-        self._keep_top(row, network)
+        self._save_top(row, network)
 
     def record_device(self, device: str) -> None:
-        """Note the device that was started, and with what it goes on where this is a resume."""
-        began = self.manifest["environment"]
+        """Record the device that was started and, for a resume, the environment if it changed."""
+        initial = self.manifest["environment"]
         if self.epochs_done:
-            here = manifest.environment(device)
-            other = {"epoch": self.epochs_done, "start": _now(), "environment": None if here == began else here}
-            self.manifest["resumed"].append(other)
+            present = manifest.environment(device)
+            resume = {"epoch": self.epochs_done, "start": _now(), "environment": None if present == initial else present}
+            self.manifest["resumed"].append(resume)
         else:
-            began |= {"device": device, "driver": manifest.driver(device)}
+            initial |= {"device": device, "driver": manifest.driver(device)}
         self.manifest["device"] = device
         self.manifest["determinism"] = manifest.determinism(device, self.settings.deterministic)
         self.write_manifest()
 
     def commit(self, state: Mapping[str, Any] | None, losses: Sequence[float] = ()) -> None:
-        """Write the epoch's rows, then last.ckpt of this state, which makes the epoch count; None = another time."""
+        """Write the epoch's rows, then last.ckpt with `state`, which completes the epoch; None skips last.ckpt."""
         if not self.writes:
             return
         self.write_steps(losses)
@@ -185,21 +185,22 @@ class RunFolder:
             checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
 
     def warn(self, code: str, text: str) -> None:
-        """Say that something looks wrong, and keep it in the manifest."""
+        """Log a warning and record it in the manifest."""
         log.info(f"warning: {text}")
         self.manifest["warnings"].append({"code": code, "epoch": self.epochs_done, "text": text})
         self.write_manifest()
 
-    def _keep_top(self, row: dict[str, Any], network: Any) -> None:
-        measured = [r for r in self.history if not math.isnan(r["val_acc"])]
-        ranked = sorted(measured, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.settings.max_to_keep]
+    def _save_top(self, row: dict[str, Any], network: Any) -> None:
+        """Save the epoch if it is among the max_to_keep best, and delete checkpoints that no longer are."""
+        evaluated = [r for r in self.history if not math.isnan(r["val_acc"])]
+        ranked = sorted(evaluated, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.settings.max_to_keep]
         if row in ranked:
             checkpoint.save(
                 list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info
             )
-        keep = {f"epoch-{r['epoch']:04}.ckpt" for r in ranked}
+        retained = {f"epoch-{r['epoch']:04}.ckpt" for r in ranked}
         for path in self.checkpoints.glob("epoch-*.ckpt"):
-            if path.name not in keep:
+            if path.name not in retained:
                 path.unlink()
 
     def write_history(self) -> None:
@@ -213,13 +214,13 @@ class RunFolder:
         checkpoint.write_text(self.path / "history.csv", text.getvalue())
 
     def write_steps(self, losses: Sequence[float]) -> None:
-        """steps.csv: the loss of each step of the epochs so far. A float32 needs no more digits than are written."""
+        """Write steps.csv: the loss of each step so far, with all digits that a float32 has."""
         file, last = self.path / "steps.csv", self.history[-1]["step"]
         first = last - len(losses)
-        kept = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
-        kept = [line for line in kept if int(line.partition(",")[0]) <= first]  # a killed epoch's begin again
+        rows = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
+        rows = [line for line in rows if int(line.partition(",")[0]) <= first]  # steps of a killed epoch are repeated
         new = [f"{first + number},{np.float32(loss)!s}" for number, loss in enumerate(losses, 1)]
-        checkpoint.write_text(file, "\n".join(["step,loss", *kept, *new]) + "\n")
+        checkpoint.write_text(file, "\n".join(["step,loss", *rows, *new]) + "\n")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         if self.writes:
@@ -230,18 +231,18 @@ class RunFolder:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Write train.log meanwhile, and how it ended into the manifest, whichever way that is."""
+        """Write train.log during the block, and record in the manifest how the run ended, also after an error."""
         if not self.writes:
             yield
             return
         file = self.path / "train.log"
         handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        with contextlib.suppress(OSError, ImportError):  # not every disk and system has locks
+        with contextlib.suppress(OSError, ImportError):  # some disks and systems have no locks
             import fcntl
 
-            fcntl.flock(handler.stream, fcntl.LOCK_SH)  # type: ignore[arg-type]  # until it ends; mslab watch looks
-        console.keep_stderr(file)
+            fcntl.flock(handler.stream, fcntl.LOCK_SH)  # type: ignore[arg-type]  # until the process ends; mslab watch checks it
+        console.redirect_stderr(file)
         log.addHandler(handler)
         self.manifest |= {"status": "running", "exit_status": None, "end": None}
         self.write_manifest()
@@ -267,7 +268,7 @@ class RunFolder:
             handler.close()
 
     def finalize(self, status: str, code: int) -> None:
-        """Note how the run ended, and what it has left."""
+        """Record how the run ended, and the sha256 of its files."""
         names = ("config.yaml", "images.csv", "steps.csv", "history.csv", "eval.json")
         paths = [*sorted(self.checkpoints.glob("*.ckpt")), *(self.path / name for name in names)]
         artifacts = {p.relative_to(self.path).as_posix(): checkpoint.sha256(p) for p in paths if p.is_file()}
@@ -280,7 +281,7 @@ class RunFolder:
 
 
 def fresh_folder(name: str) -> Path:
-    """runs/NAME-YYYYMMDD-HHMMSS/; a second one in the same second gets -2. Raises RunError where it cannot be made."""
+    """Create runs/NAME-YYYYMMDD-HHMMSS/; a second one in the same second gets -2. Raises RunError if that fails."""
     stem, number = f"{name}-{datetime.now():%Y%m%d-%H%M%S}", 1
     while True:
         path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
@@ -291,12 +292,12 @@ def fresh_folder(name: str) -> Path:
             number += 1
         except OSError as error:
             raise RunError(
-                f"{path} cannot be made: {error.strerror}.", expected="a folder that can be written to", fix="cd to one"
+                f"{path} cannot be created: {error.strerror}.", expected="a writable folder", fix="cd to a writable folder"
             ) from None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of history.csv, NaN where an epoch was not measured; none where there is no file. Raises RunError."""
+    """Read history.csv; val_loss and val_acc of an epoch without evaluation are NaN. [] without a file. Raises RunError."""
     if not path.is_file():
         return []
     try:
@@ -308,13 +309,13 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {repr(error)[:200]}.",
-            expected=f"the columns {', '.join(COLUMNS)}, a number in each",
+            expected=f"the columns {', '.join(COLUMNS)}, with a number in each",
             fix="restore the file that mslab wrote",
         ) from None
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the mslab that runs and whether it was changed since; None where it is no checkout."""
+    """Return commit and uncommitted changes of the running mslab; None if it is not a git checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]

@@ -1,6 +1,6 @@
-"""manifest.json: what a run was made from, with what, and what it left; its schema, older ones, and whether it holds.
+"""manifest.json: inputs, environment and results of a run; its schema, migration of older ones, and verification.
 
-`python -m mslab.runs.manifest` writes manifest.schema.json, which belongs to SCHEMA.
+`python -m mslab.runs.manifest` writes manifest.schema.json, the JSON schema of version SCHEMA.
 """
 
 import csv
@@ -20,22 +20,22 @@ from mslab import checkpoint
 from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
-from mslab.runtime.versions import found, read
+from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
 FILE = Path(__file__).with_name("manifest.schema.json")
-# what changes what MindSpore computes, or with what
+# environment variables that change MindSpore's results, or the libraries it uses
 VARIABLES = (
     *("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS", "MS_COMPILER_CACHE_ENABLE"),
     *("HCCL_DETERMINISTIC", "TE_PARALLEL_COMPILER", "CUDA_HOME", "ASCEND_HOME_PATH"),
 )
-SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # flag -> the widest set that it means
+INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # CPU flag -> name, widest first
 REMAINS = {
     "cpu": "nothing, on a CPU with the same instruction set and number of cores, the same versions and data_workers; "
-    "dropout draws anew after a resume",
-    "on": "deterministic mode is on: what MindSpore covers repeats on the same device and driver",
-    "off": "operators that add in another order each time may change last bits; deterministic: true switches on what "
-    "MindSpore has against it",
+    "dropout draws other random numbers after a resume",
+    "on": "deterministic mode is on: operators that MindSpore covers repeat on the same device and driver",
+    "off": "operators that add in another order each time may change last bits; deterministic: true selects "
+    "MindSpore's operators that do not",
 }
 Hash = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -46,20 +46,20 @@ class Part(BaseModel):
 
 class Processor(Part):
     model: str
-    instruction_set: str = Field(description="the widest that the CPU has: avx512, avx2, neon …")
-    cores: int = Field(description="that this process may use")
+    instruction_set: str = Field(description="the widest of the CPU: avx512, avx2, neon …")
+    cores: int = Field(description="number of cores that this process may use")
 
 
 class Environment(Part):
-    """With what a run was made."""
+    """Software and hardware of a run."""
 
     python: str
     platform: str
     packages: dict[str, str] = Field(description="every installed distribution and its version")
     cpu: Processor
-    device: str = Field(description="cpu, gpu or ascend; empty until it was started")
-    driver: str = Field(description="of the device; empty for a CPU")
-    guards: dict[str, str] = Field(description="environment variables in force that change what is computed")
+    device: str = Field(description="cpu, gpu or ascend; empty until it is started")
+    driver: str = Field(description="driver version of the device; empty for a CPU")
+    guards: dict[str, str] = Field(description="environment variables that were set and change results")
 
 
 class Git(Part):
@@ -71,11 +71,11 @@ class Data(Part):
     fingerprint: str = Hash
     counts: dict[str, dict[str, int]] = Field(description="images of each class of each split")
     skip_check: bool
-    classes: dict[str, dict[str, str]] = Field(description="a digest of each class of each split; images.csv has all")
+    classes: dict[str, dict[str, str]] = Field(description="a digest of each class of each split; images.csv lists images")
 
 
 class Origin(Part):
-    """The run that left a parent checkpoint, as its own manifest tells."""
+    """The run that wrote a parent checkpoint, according to its own manifest."""
 
     path: str
     kind: str
@@ -87,12 +87,12 @@ class Origin(Part):
 
 
 class Parent(Part):
-    """The checkpoint that a run began from."""
+    """The checkpoint that a run started from."""
 
     file: str
     sha256: str = Hash
-    only: str | None = Field(description="--only's regular expression")
-    run: Origin | None = Field(description="null where the file is none that a run's manifest lists")
+    only: str | None = Field(description="regular expression of the option --only")
+    run: Origin | None = Field(description="null if no run's manifest lists the file")
 
 
 class Determinism(Part):
@@ -101,9 +101,9 @@ class Determinism(Part):
 
 
 class Resumed(Part):
-    epoch: int = Field(description="completed epochs, after which it went on")
+    epoch: int = Field(description="number of epochs completed before the resume")
     start: str
-    environment: Environment | None = Field(description="null where it is the one that the run began in")
+    environment: Environment | None = Field(description="null if it is unchanged since the start of the run")
 
 
 class Reproduces(Part):
@@ -129,9 +129,9 @@ class Manifest(Part):
     command: str
     kind: Literal["train", "transfer", "incremental"]
     versions: dict[str, str]
-    git: Git | None = Field(description="commit of the mslab that ran; null where it was no checkout")
-    code: str | None = Field(description="a digest of mslab's own source files; null in runs that are older than it")
-    environment: Environment | None = Field(description="null in runs that are older than it")
+    git: Git | None = Field(description="commit of the mslab that ran; null if it was not a git checkout")
+    code: str | None = Field(description="a digest of mslab's source files; null in runs older than this field")
+    environment: Environment | None = Field(description="null in runs older than this field")
     determinism: Determinism | None
     device: str | None
     seed: int
@@ -139,27 +139,27 @@ class Manifest(Part):
     class_names: list[str] = Field(description="in index order")
     parent: Parent | None
     reproduces: Reproduces | None
-    epoch_images: int | None = Field(description="training images an epoch, where that is not all of them once")
+    epoch_images: int | None = Field(description="training images per epoch, if not exactly all of them")
     workers: int
     start: str
     end: str | None
     resumed: list[Resumed]
     status: Literal["running", "done", "paused", "interrupted", "failed"]
     exit_status: int | None
-    ended_by: str | None = Field(description="why it ended before its last epoch")
+    ended_by: str | None = Field(description="reason why the run stopped before its last epoch")
     rollbacks: list[Rollback]
     warnings: list[Warned]
     metrics: dict[str, float | None]
-    artifacts: dict[str, str] = Field(description="sha256 of each file that holds results")
+    artifacts: dict[str, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
 
 
 def validated(content: Any, path: Path) -> dict[str, Any]:
-    """A manifest of any version, as one of this version. Raises RunError that lists what is wrong with it."""
+    """Validate a manifest of any version and return it in the current one. Raises RunError that lists its problems."""
     version = content.get("schema") if isinstance(content, dict) else None
     if type(version) is int and version > SCHEMA:
         raise RunError(
-            f"{path} has schema {version}, made by a newer mslab.",
+            f"{path} has schema {version}, written by a newer mslab.",
             expected=f"schema {SCHEMA} or older",
             fix="update mslab",
         )
@@ -169,11 +169,11 @@ def validated(content: Any, path: Path) -> dict[str, Any]:
     except ValidationError as error:
         rows = [(".".join(map(str, item["loc"])), item["msg"]) for item in error.errors()[:5]]
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        rows = [("what", repr(error)[:200])]
+        rows = [("problem", repr(error)[:200])]
     else:
         return content  # type: ignore[no-any-return]
     raise RunError(
-        f"{path} is no manifest of a run.",
+        f"{path} is not the manifest of a run.",
         details=rows,
         expected="the file that mslab wrote (mslab/runs/manifest.schema.json)",
         fix="restore it",
@@ -181,7 +181,7 @@ def validated(content: Any, path: Path) -> dict[str, Any]:
 
 
 def migrated(content: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 -> 2: what was not recorded then is null or empty."""
+    """Migrate schema 1 to 2: facts that schema 1 did not record are null or empty."""
     if content["schema"] != 1:
         return content
     new: dict[str, Any] = {"code": None, "environment": None, "determinism": None, "reproduces": None, "resumed": []}
@@ -192,21 +192,21 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-# --- what is recorded ------------------------------------------------------------------------------------------------
+# --- recording -------------------------------------------------------------------------------------------------------
 
 
 def environment(device: str = "") -> dict[str, Any]:
-    """The present one; `device` as it was started."""
-    packages = {str(found.metadata["Name"]).lower(): found.version for found in metadata.distributions()}
-    info = read(Path("/proc/cpuinfo"))
-    flags = set((found(r"(?m)^(?:flags|Features)\s*: (.*)", info)).split())
+    """Describe the present environment; `device` is the one that was started."""
+    packages = {str(package.metadata["Name"]).lower(): package.version for package in metadata.distributions()}
+    info = read_text(Path("/proc/cpuinfo"))
+    flags = set((first_group(r"(?m)^(?:flags|Features)\s*: (.*)", info)).split())
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": dict(sorted(packages.items())),
         "cpu": {
-            "model": found(r"model name\s*: (.*)", info) or platform.machine(),
-            "instruction_set": next((name for flag, name in SETS.items() if flag in flags), platform.machine()),
+            "model": first_group(r"model name\s*: (.*)", info) or platform.machine(),
+            "instruction_set": next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine()),
             "cores": cores(),
         },
         "device": device,
@@ -216,7 +216,7 @@ def environment(device: str = "") -> dict[str, Any]:
 
 
 def code() -> str:
-    """16 hex digits over mslab's own source files: equal where the same code runs, whatever git says."""
+    """Return 16 hex digits over mslab's source files: equal if the same code runs, independent of git."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[1]
     for file in sorted(package.rglob("*.py")):
@@ -226,9 +226,9 @@ def code() -> str:
 
 def driver(device: str) -> str:
     if device == "gpu":
-        return found(r"(\d+\.\d+[\d.]*)", read(Path("/proc/driver/nvidia/version")))
+        return first_group(r"(\d+\.\d+[\d.]*)", read_text(Path("/proc/driver/nvidia/version")))
     return (
-        found(r"(?m)^Version=(.*)", read(Path("/usr/local/Ascend/driver/version.info"))) if device == "ascend" else ""
+        first_group(r"(?m)^Version=(.*)", read_text(Path("/usr/local/Ascend/driver/version.info"))) if device == "ascend" else ""
     )
 
 
@@ -238,10 +238,10 @@ def determinism(device: str, deterministic: bool) -> dict[str, Any]:
 
 
 def image_rows(report: DatasetReport) -> Iterator[tuple[str, str, str]]:
-    """(split, CLASS/FILE, sha256 of the file) of every image, sorted; of a pack's rows there is no sha256."""
+    """Yield (split, CLASS/FILE, sha256 of the file) of every image, sorted; images of a pack have no sha256."""
     for name, split in report.splits.items():
-        for picture in sorted(split.pictures, key=lambda picture: picture.name):
-            yield name, printable(picture.name), picture.sha256.hex()
+        for image in sorted(split.pictures, key=lambda image: image.name):
+            yield name, printable(image.name), image.sha256.hex()
 
 
 def images_csv(report: DatasetReport) -> str:
@@ -252,7 +252,7 @@ def images_csv(report: DatasetReport) -> str:
 
 
 def class_digests(report: DatasetReport) -> dict[str, dict[str, str]]:
-    """{split: {class: 16 hex digits over its images' names and contents}}."""
+    """Return {split: {class: 16 hex digits over its images' names and contents}}."""
     digests: dict[str, dict[str, Any]] = {}
     for split, image, sha256 in image_rows(report):
         digest = digests.setdefault(split, {}).setdefault(image.split("/", 1)[0], hashlib.sha256())
@@ -260,74 +260,75 @@ def class_digests(report: DatasetReport) -> dict[str, dict[str, str]]:
     return {split: {name: d.hexdigest()[:16] for name, d in classes.items()} for split, classes in digests.items()}
 
 
-def parent(file: Path, only: str | None) -> dict[str, Any]:
-    """What a run that begins from this checkpoint records of it, and of the runs before."""
+def parent(file: Path, include_pattern: str | None) -> dict[str, Any]:
+    """Return the manifest entry of a run that starts from this checkpoint, with the runs before it."""
     digest = checkpoint.sha256(file)
-    return {"file": str(file), "sha256": digest, "only": only, "run": origin(file, digest)}
+    return {"file": str(file), "sha256": digest, "only": include_pattern, "run": origin(file, digest)}
 
 
 def origin(file: Path, digest: str) -> dict[str, Any] | None:
-    """The run whose manifest lists this very file, or None."""
+    """Return the run whose manifest lists exactly this file, or None."""
     run = file.parent.parent
     try:
-        of_run = load(run)
+        content = load(run)
     except RunError:
         return None
-    if of_run["artifacts"].get(f"{file.parent.name}/{file.name}") != digest:
+    if content["artifacts"].get(f"{file.parent.name}/{file.name}") != digest:
         return None
-    told = {key: of_run[key] for key in ("kind", "command", "seed", "class_names", "parent")}
-    return told | {"path": str(run), "fingerprint": of_run["data"]["fingerprint"]}
+    facts = {key: content[key] for key in ("kind", "command", "seed", "class_names", "parent")}
+    return facts | {"path": str(run), "fingerprint": content["data"]["fingerprint"]}
 
 
 def load(run: Path) -> dict[str, Any]:
-    """A run folder's manifest. Raises RunError where it cannot be read."""
+    """Read a run folder's manifest. Raises RunError if it cannot be read."""
     path = run / "manifest.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        raise RunError(f"{path} is no JSON.", expected="the file that mslab wrote", fix="restore it") from None
+        raise RunError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
     return validated(content, path)
 
 
-# --- whether it holds ------------------------------------------------------------------------------------------------
+# --- verifying -------------------------------------------------------------------------------------------------------
 
 
 def verify(run: Path) -> list[dict[str, str]]:
-    """Each file that the manifest lists, and the parent: {"file", "status", "text"}.
+    """Compare each file that the manifest lists, and the parent, with its sha256: {"file", "status", "text"}.
 
-    `status`: same, changed, missing, or left out: a checkpoint that mslab archive does not take. Raises RunError where
-    the manifest lists none yet.
+    `status`: same, changed, missing, or left out: a checkpoint that mslab archive omits. Raises RunError if the
+    manifest lists no files yet.
     """
     content = load(run)
     if not content["artifacts"]:
         raise RunError(
-            f"{run} lists no files yet: its status is {content['status']}.",
-            expected="a run that has ended, which notes a sha256 of each file it leaves",
+            f"The manifest of {run} lists no files yet: its status is {content['status']}.",
+            expected="a run that has ended: its manifest lists the sha256 of each file",
             fix=f"mslab train --resume {run}, or wait until it has ended",
         )
-    rows = [held(run / name, name, digest) for name, digest in content["artifacts"].items()]
-    above, unpacked = content["parent"], (run / "environment.txt").is_file()  # which archives hold
+    rows = [compare_file(run / name, name, digest) for name, digest in content["artifacts"].items()]
+    parent, unpacked = content["parent"], (run / "environment.txt").is_file()  # a file that only archives contain
     for row in rows if unpacked else ():
         if row["status"] == "missing" and row["file"].startswith("checkpoints/"):
-            row |= {"status": "left out", "text": "the archive holds no such checkpoint"}
-    if above:
-        places = [*sorted((run / "parent").glob("*")), Path(above["file"])]  # an archive brings it
-        file = next((place for place in places if place.is_file()), Path(above["file"]))
-        rows.append(held(file, str(file), above["sha256"], "the checkpoint it began from; "))
+            row |= {"status": "left out", "text": "the archive does not contain this checkpoint"}
+    if parent:
+        paths = [*sorted((run / "parent").glob("*")), Path(parent["file"])]  # an archive contains it
+        file = next((path for path in paths if path.is_file()), Path(parent["file"]))
+        rows.append(compare_file(file, str(file), parent["sha256"], "the checkpoint it started from; "))
     return rows
 
 
-def held(path: Path, name: str, digest: str, what: str = "") -> dict[str, str]:
+def compare_file(path: Path, name: str, digest: str, prefix: str = "") -> dict[str, str]:
+    """Compare one file with its recorded sha256; `prefix` begins the text."""
     if not path.is_file():
-        return {"file": name, "status": "missing", "text": f"{what}not there"}
+        return {"file": name, "status": "missing", "text": f"{prefix}not there"}
     now = checkpoint.sha256(path)
     if now == digest:
-        return {"file": name, "status": "same", "text": f"{what}sha256 {digest[:12]}…"}
-    return {"file": name, "status": "changed", "text": f"{what}sha256 {now[:12]}…, the manifest says {digest[:12]}…"}
+        return {"file": name, "status": "same", "text": f"{prefix}sha256 {digest[:12]}…"}
+    return {"file": name, "status": "changed", "text": f"{prefix}sha256 {now[:12]}…, the manifest has {digest[:12]}…"}
 
 
 def schema() -> str:
-    """manifest.schema.json."""
+    """Return the text of manifest.schema.json."""
     head: Mapping[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps({**head, **Manifest.model_json_schema(by_alias=True)}, indent=1) + "\n"
 

@@ -1,4 +1,4 @@
-"""The machine under a run: versions, devices, CUDA's libraries, the terminal, signals, workers of one training.
+"""The machine that runs mslab: versions, devices, CUDA's libraries, the terminal, signals, workers of one training.
 
-Importing this room does not import MindSpore; only workers does.
+Importing this package does not import MindSpore; only the module workers does.
 """

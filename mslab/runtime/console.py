@@ -1,4 +1,4 @@
-"""What reaches the terminal: the kit's messages, a progress bar, and what becomes of MindSpore's own output."""
+"""Output to the terminal: mslab's messages, a progress bar, and a capture of MindSpore's own output."""
 
 import logging
 import os
@@ -20,8 +20,8 @@ log = logging.getLogger("mslab")
 terminal = logging.StreamHandler(sys.stderr)
 
 
-def talk_to_terminal() -> None:
-    """Let the kit's messages appear on standard error, plain, in scripts and notebooks too."""
+def log_to_terminal() -> None:
+    """Send mslab's messages to standard error as plain text, in scripts and notebooks too."""
     terminal.setFormatter(EscapedFormatter("%(message)s"))
     log.addHandler(terminal)
     log.setLevel(logging.INFO)
@@ -29,98 +29,98 @@ def talk_to_terminal() -> None:
 
 
 class EscapedFormatter(logging.Formatter):
-    """Messages as a terminal may show them, whatever names of files and classes are in them."""
+    """Escape control characters in messages, which may contain names of files and classes."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_control(super().format(record))
 
 
-def escape_control(text: str, kept: str = "\n\t") -> str:
-    """The text with control and direction characters written out: none moves the cursor or turns a line around."""
+def escape_control(text: str, safe: str = "\n\t") -> str:
+    """Escape control and direction characters, so that none moves the cursor or reverses a line."""
     # escape_control("a\x1b[2Jb") -> "a\\x1b[2Jb"
     if text.isprintable():
         return text
     return "".join(
-        c if c in kept or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+        c if c in safe or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
 
 
 class StderrCapture:
-    """File descriptor 2 during a command: MindSpore's C++ and Python log, kept in a file, counted, shown as one line.
+    """Capture of file descriptor 2 during a command: MindSpore's C++ and Python log goes to a file, with a summary.
 
-    `screen` is the standard error the user sees. `move_to(path)` names the file to keep; without it, it is deleted.
+    `screen` is the standard error that the user sees. `move_to(path)` saves the file; without it, it is deleted.
     """
 
     MARK = re.compile(r"^\[(WARNING|ERROR|CRITICAL)\]")
-    # MindSpore's own calls, and how workers find each other: nothing a student can act on
-    HARMLESS = re.compile(r"^\[WARNING\].*(deprecated|cluster/|[Cc]ollective|[Cc]ommunication group)")
+    # from MindSpore's own calls, and from workers that connect: a student cannot act on these
+    KNOWN_WARNINGS = re.compile(r"^\[WARNING\].*(deprecated|cluster/|[Cc]ollective|[Cc]ommunication group)")
 
     def __init__(self, file: Path, screen: IO[str]) -> None:
-        self.file, self.screen, self.kept = file, screen, False
+        self.file, self.screen, self.saved = file, screen, False
 
     def move_to(self, path: Path) -> None:
-        """Keep the log at `path` from now on, with what it holds of the time before the first run."""
+        """Write the log to `path` from now on, beginning with its earlier content if this is the first call."""
         with path.open("ab") as file:
-            if not self.kept:
+            if not self.saved:
                 file.write(self.file.read_bytes())
             os.dup2(file.fileno(), 2)
-        if not self.kept:
+        if not self.saved:
             self.file.unlink()
-        self.file, self.kept = path, True
+        self.file, self.saved = path, True
 
     def problems(self) -> list[str]:
-        """Warnings and errors of MindSpore that are not known to be harmless, each as its first line's message."""
+        """Return MindSpore's warnings and errors except KNOWN_WARNINGS, the first line of each."""
         text = self.file.read_text(errors="replace")
-        lines = [line for line in text.splitlines() if self.MARK.match(line) and not self.HARMLESS.search(line)]
+        lines = [line for line in text.splitlines() if self.MARK.match(line) and not self.KNOWN_WARNINGS.search(line)]
         return [line.rpartition("] ")[2][:120] for line in lines]
 
     def summary(self) -> str:
-        """One line, or "" where MindSpore said nothing of weight."""
-        found = self.problems()
-        if not found:
+        """Return one line, or "" without problems."""
+        problems = self.problems()
+        if not problems:
             return ""
-        count = "1 runtime warning" if len(found) == 1 else f"{len(found)} runtime warnings, the last"
-        return f"{count}: {found[-1]} — {self.file if self.kept else 'train.log of the run'}"
+        count = "1 runtime warning" if len(problems) == 1 else f"{len(problems)} runtime warnings, the last"
+        return f"{count}: {problems[-1]} — {self.file if self.saved else 'train.log of the run'}"
 
 
-_captures: list[StderrCapture] = []  # the one in force, innermost last
+_captures: list[StderrCapture] = []  # active ones, innermost last
 
 
-def keep_stderr(path: Path) -> None:
-    """Let MindSpore's output go into this file from now on, where it is kept away from the terminal at all."""
-    for noise in _captures[-1:]:
-        noise.move_to(path)
+def redirect_stderr(path: Path) -> None:
+    """Send MindSpore's output to this file from now on, if it is captured at all."""
+    for capture in _captures[-1:]:
+        capture.move_to(path)
 
 
 @contextmanager
 def capture_stderr() -> Iterator[StderrCapture]:
-    """Keep MindSpore's output away from the terminal; the kit's own messages go on to it."""
+    """Hide MindSpore's output from the terminal during the block; mslab's own messages still reach it."""
     sys.stderr.flush()
     saved = os.dup(2)
     screen = os.fdopen(os.dup(saved), "w", buffering=1)
     handle, name = tempfile.mkstemp(prefix="mslab-", suffix=".log")
     os.dup2(handle, 2)
     os.close(handle)
-    noise = StderrCapture(Path(name), screen)
+    capture = StderrCapture(Path(name), screen)
     before = terminal.setStream(screen)
-    _captures.append(noise)
+    _captures.append(capture)
     try:
-        yield noise
+        yield capture
     finally:
         _captures.pop()
         sys.stderr.flush()
         os.dup2(saved, 2)
         os.close(saved)
         terminal.setStream(before or sys.stderr)
-        if line := noise.summary():
+        if line := capture.summary():
             print(line, file=screen)
-        if not noise.kept:
-            noise.file.unlink(missing_ok=True)
+        if not capture.saved:
+            capture.file.unlink(missing_ok=True)
         screen.close()
 
 
 class Meter:
-    """A bar with text. `total` steps; on a terminal it moves, elsewhere only log.info() lines appear."""
+    """A progress bar of `total` steps with text; without a terminal, only log.info() lines appear."""
 
     def __init__(self, total: int, start: int = 0) -> None:
         self.stream: Any = terminal.stream
@@ -148,8 +148,8 @@ class Meter:
         if self.bar:
             self.bar.update(self.task, description=text, advance=advance)
 
-    def counted(self, text: str) -> Callable[[int, int], None]:
-        """A callback of (done, total) that moves the bar."""
+    def callback(self, text: str) -> Callable[[int, int], None]:
+        """Return a callback of (done, total) that moves the bar."""
 
         def show(done: int, total: int) -> None:
             if self.bar:
@@ -158,16 +158,16 @@ class Meter:
         return show
 
 
-_meters: list[Meter] = []  # those in force, innermost last
+_meters: list[Meter] = []  # active ones, innermost last
 
 
 @contextmanager
-def compiling(what: str) -> Iterator[None]:
-    """Say that MindSpore compiles, while it does, and how long it took."""
+def compiling(subject: str) -> Iterator[None]:
+    """Log that MindSpore compiles during the block, and the time it needed."""
     if _meters and _meters[-1].bar:
-        _meters[-1].update(f"compiling {what} …", advance=0)
+        _meters[-1].update(f"compiling {subject} …", advance=0)
     else:
-        log.info("compiling %s …", what)
+        log.info("compiling %s …", subject)
     start = time.perf_counter()
     yield
-    log.info("compiled %s in %.1f s", what, time.perf_counter() - start)
+    log.info("compiled %s in %.1f s", subject, time.perf_counter() - start)

@@ -1,8 +1,8 @@
-"""The CUDA libraries that MindSpore's GPU plugin wants: where they are, and how it is made to find pip's.
+"""Find the CUDA libraries that MindSpore's GPU plugin needs, and make it find those that pip has installed.
 
-MindSpore loads its plugin while it is imported, and only where `$CUDA_HOME/bin/nvcc --version` tells of CUDA 11. pip's
-nvidia-*-cu11 wheels bring the libraries, but no nvcc, and lie where the loader does not look. So prepare(), before
-MindSpore is imported, makes a CUDA_HOME of an nvcc of two lines and links to the libraries, and loads them.
+MindSpore loads its plugin during its import, and only if `$CUDA_HOME/bin/nvcc --version` prints CUDA 11. pip's
+nvidia-*-cu11 wheels bring the libraries, but no nvcc, in folders that the loader does not search. So prepare(), before
+MindSpore is imported, creates a CUDA_HOME with an nvcc of two lines and links to the libraries, and loads them.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DRIVER = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia/version", "libcuda.so.1")
-LIBRARIES = {  # soname -> pip's package; a library comes after those it needs
+LIBRARIES = {  # soname -> pip's package; a library follows those it depends on
     "libcudart.so.11.0": "nvidia-cuda-runtime-cu11",
     "libnvrtc.so.11.2": "nvidia-cuda-nvrtc-cu11",
     "libcublasLt.so.11": "nvidia-cublas-cu11",
@@ -27,7 +27,7 @@ LIBRARIES = {  # soname -> pip's package; a library comes after those it needs
     "libcusparse.so.11": "nvidia-cusparse-cu11",
     "libcusolver.so.11": "nvidia-cusolver-cu11",
 }
-SYSTEM = {"libcuda.so.1": "the NVIDIA driver", "libz.so.1": "zlib1g, of the system"}  # cuDNN needs zlib
+SYSTEM = {"libcuda.so.1": "the NVIDIA driver", "libz.so.1": "zlib1g, of the system"}  # cuDNN depends on zlib
 INSTALL = "pip install 'mslab[gpu]'"
 ACCEPTED = "11.1 to 11.8"  # releases of CUDA; the plugin for 12 was never built
 NVCC = '#!/bin/sh\necho "Cuda compilation tools, release 11.6, V11.6.124"\n'
@@ -37,12 +37,12 @@ RUNTIME = "libcudart.so.11.6.55"  # MindSpore reads the release from the name of
 @dataclass(frozen=True)
 class Library:
     soname: str
-    package: str  # what brings it
-    place: str  # the folder it was found in, "the loader's path", or "" where it is missing
+    package: str  # that contains it
+    location: str  # its folder, "the loader's path", or "" if it is missing
 
 
-def there(mark: str) -> bool:
-    """Is there such a file, or, of a bare name, does the loader find such a library?"""
+def exists(mark: str) -> bool:
+    """Return whether the file exists or, for a name without a path, whether the loader finds that library."""
     return Path(mark).exists() if mark.startswith("/") else loads(mark)
 
 
@@ -55,27 +55,27 @@ def loads(library: str) -> bool:
 
 
 def has_driver() -> bool:
-    return any(there(mark) for mark in DRIVER)
+    return any(exists(mark) for mark in DRIVER)
 
 
 def wheel_folders() -> list[Path]:
-    """The lib folders of pip's nvidia packages, wherever Python looks for packages."""
+    """Return the lib folders of pip's nvidia packages in all of sys.path."""
     return [folder for path in sys.path if path for folder in sorted(Path(path).glob("nvidia/*/lib"))]
 
 
 def libraries(folders: Sequence[Path] | None = None) -> list[Library]:
-    """Each library the plugin needs, with where it was found: in pip's `folders`, or by the loader."""
+    """Return each library that the plugin needs with its location: in pip's `folders`, or on the loader's path."""
     folders = wheel_folders() if folders is None else folders
-    found = []
+    rows = []
     for soname, package in (LIBRARIES | SYSTEM).items():
-        place = next((str(folder) for folder in folders if (folder / soname).exists()), "")
-        found.append(Library(soname, package, place or ("the loader's path" if loads(soname) else "")))
-    return found
+        folder = next((str(folder) for folder in folders if (folder / soname).exists()), "")
+        rows.append(Library(soname, package, folder or ("the loader's path" if loads(soname) else "")))
+    return rows
 
 
-def lacking(found: Sequence[Library], release: str, home: str) -> tuple[str, str]:
-    """(what MindSpore's GPU plugin lacks, how to get it), or ("", ""), of `found`, and of CUDA_HOME and its release."""
-    missing = [library for library in found if not library.place]
+def gpu_problem(rows: Sequence[Library], release: str, home: str) -> tuple[str, str]:
+    """Return (what MindSpore's GPU plugin is missing, fix), or ("", ""). `release` is that of CUDA_HOME, `home`."""
+    missing = [library for library in rows if not library.location]
     wheels = [library.soname for library in missing if library.soname in LIBRARIES]
     if wheels:
         return f"CUDA libraries that MindSpore loads are missing ({len(wheels)}, such as {wheels[0]})", INSTALL
@@ -86,55 +86,55 @@ def lacking(found: Sequence[Library], release: str, home: str) -> tuple[str, str
         return f"{missing[0].soname} is missing, which cuDNN loads", "apt install zlib1g"
     if not home:
         return "CUDA_HOME is not set, so MindSpore does not look for a GPU", (
-            f"{INSTALL}; where that was done, see that ~/.cache/mslab can be written. "
-            "Or name an installed CUDA 11.8, with its bin/nvcc, in CUDA_HOME"
+            f"{INSTALL}; if it is installed, make sure that ~/.cache/mslab is writable. "
+            "Or set CUDA_HOME to an installed CUDA 11.8 that contains bin/nvcc"
         )
-    if not accepted(release):
-        told = f"CUDA {release}" if release else "no bin/nvcc that tells its release"
-        return f"CUDA_HOME={home} has {told}; MindSpore takes {ACCEPTED}", (
-            f"{INSTALL} and unset CUDA_HOME, which mslab then sets; or name CUDA 11.8's"
+    if not is_accepted(release):
+        content = f"CUDA {release}" if release else "no bin/nvcc that prints its release"
+        return f"CUDA_HOME={home} has {content}; MindSpore accepts {ACCEPTED}", (
+            f"{INSTALL} and unset CUDA_HOME, which mslab then sets; or set it to a CUDA 11.8"
         )
     return "", ""
 
 
-def accepted(release: str) -> bool:
-    """accepted("11.8") -> True, accepted("12.1") -> False"""
+def is_accepted(release: str) -> bool:
+    """is_accepted("11.8") -> True, is_accepted("12.1") -> False"""
     return release.startswith("11.") and release != "11.0"
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where mslab keeps what it can make again."""
+    """Return the folder for files that mslab can recreate."""
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mslab"
 
 
 def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Let a MindSpore that is imported later find pip's CUDA libraries. Silent; does nothing where they are no use:
+    """Make MindSpore, which is imported later, find pip's CUDA libraries. Logs nothing.
 
-    without a driver, without the wheels, or where the user's own CUDA_HOME says which CUDA to take.
+    Does nothing without a driver, without the wheels, or if the user's own CUDA_HOME selects another CUDA.
     """
     files = wheel_files()
     if len(files) < len(LIBRARIES) or not has_driver():
         return
-    with suppress(OSError, RuntimeError):  # no cache to write to: the GPU is not taken, and doctor says why
+    with suppress(OSError, RuntimeError):  # without a writable cache the GPU is not used, and doctor reports why
         home = cache_folder(environ) / "cuda-11.6"
         if environ.get("CUDA_HOME", str(home)) != str(home) or not all(loads(str(file)) for file in files):
             return
         make_home(home, files)
         environ["CUDA_HOME"] = str(home)
         paths = [path for path in environ.get("LD_LIBRARY_PATH", "").split(":") if path]
-        if str(home / "lib64") not in paths:  # for the ldd with which MindSpore looks whether it has its libraries
+        if str(home / "lib64") not in paths:  # MindSpore checks its libraries with ldd
             environ["LD_LIBRARY_PATH"] = ":".join([str(home / "lib64"), *paths])
 
 
 def wheel_files() -> list[Path]:
-    """Those of LIBRARIES that pip's packages brought, in the order in which they have to be loaded."""
+    """Return the files of LIBRARIES that pip has installed, in the order in which they have to be loaded."""
     folders = wheel_folders()
-    places = (next((folder / name for folder in folders if (folder / name).exists()), None) for name in LIBRARIES)
-    return [place for place in places if place]
+    files = (next((folder / name for folder in folders if (folder / name).exists()), None) for name in LIBRARIES)
+    return [file for file in files if file]
 
 
 def make_home(home: Path, files: Sequence[Path]) -> None:
-    """bin/nvcc and lib64/ with links to `files`. Each is put in place at once: other processes may be using it."""
+    """Create bin/nvcc and lib64/ with links to `files`, each atomically: other processes may be using it."""
     nvcc = home / "bin" / "nvcc"
     links = {home / "lib64" / file.name: file for file in files}
     links[home / "lib64" / RUNTIME] = files[0]
@@ -153,11 +153,11 @@ def make_home(home: Path, files: Sequence[Path]) -> None:
 
 
 def nvcc_release(environ: Mapping[str, str] = os.environ) -> str:
-    """The CUDA release that MindSpore would read from $CUDA_HOME/bin/nvcc, or "" where it finds none."""
+    """Return the CUDA release that MindSpore would read from $CUDA_HOME/bin/nvcc, or ""."""
     try:
         command = [f"{environ['CUDA_HOME']}/bin/nvcc", "--version"]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
     except (KeyError, OSError, subprocess.TimeoutExpired):
         return ""
-    said = re.search(r"release (\d+\.\d+)", told)
-    return said[1] if said else ""
+    match = re.search(r"release (\d+\.\d+)", output)
+    return match[1] if match else ""

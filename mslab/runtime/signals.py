@@ -1,4 +1,4 @@
-"""Ctrl-C, and the SIGTERM that MindSpore makes of it."""
+"""Handle Ctrl-C, and the SIGTERM that MindSpore makes of it."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # while a graph runs, MindSpore 
 
 @contextmanager
 def on_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM call `handler` meanwhile; does nothing outside the main thread, where none arrives."""
+    """Let Ctrl-C and SIGTERM call `handler` during the block. Does nothing in other threads, which get no signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -29,7 +29,7 @@ def on_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def stop_at_once(number: int, frame: Any) -> None:
-    """Raise KeyboardInterrupt; while MindSpore is imported, after that: a broken-off import ends in an abort."""
+    """Raise KeyboardInterrupt, but not before MindSpore's import ends: interrupting it would abort the process."""
     spec = getattr(sys.modules.get("mindspore"), "__spec__", None)
     if getattr(spec, "_initializing", False):
         again = threading.Timer(0.1, os.kill, (os.getpid(), number))
@@ -41,17 +41,17 @@ def stop_at_once(number: int, frame: Any) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C only raises a flag, which the loop asks for after each step; a second one stops at once."""
-    asked: list[float] = []
+    """Let Ctrl-C set a flag, which the loop checks after each step; a second Ctrl-C stops at once."""
+    times: list[float] = []
 
     def raise_flag(number: int, frame: Any) -> None:
-        if asked and time.monotonic() - asked[0] > 0.5:  # one key press may arrive as both signals
+        if times and time.monotonic() - times[0] > 0.5:  # one key press may arrive as both signals
             raise KeyboardInterrupt
-        if not asked:
-            asked.append(time.monotonic())
-            # in a thread, since the signal may have come in the middle of another message
+        if not times:
+            times.append(time.monotonic())
+            # in a thread, since the signal may interrupt another message
             text = "stopping after this step (Ctrl-C again stops at once)"
             threading.Thread(target=log.info, args=(text,), daemon=True).start()
 
     with on_stop(raise_flag):
-        yield lambda: bool(asked)
+        yield lambda: bool(times)

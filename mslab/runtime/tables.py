@@ -1,4 +1,4 @@
-"""Tables as a terminal shows them, whatever is in their cells."""
+"""Tables for a terminal, with cells of any text."""
 
 import io
 import shutil
@@ -16,9 +16,9 @@ from mslab.runtime import console
 def empty_table(
     title: str | Text | None, names: Sequence[str | Text], left: Container[str | Text] = ("",), **columns: Any
 ) -> Table:
-    """A table of these columns without rows. Columns named in `left` hold words, the others numbers.
+    """Return a table with these columns and no rows. Columns named in `left` contain text, the others numbers.
 
-    `columns`: what else Rich is told of each, such as no_wrap.
+    `columns`: further options of Rich for each column, such as no_wrap.
     """
     table = Table(box=box.SIMPLE, title=title)
     for name in names:
@@ -27,20 +27,20 @@ def empty_table(
 
 
 def render(table: Table) -> str:
-    """The table as text, plain where standard output is no terminal."""
+    """Return the table as plain text, as wide as the terminal allows."""
     width = max(80, min(120, shutil.get_terminal_size((100, 24)).columns))
-    # a notebook's kernel says that it is a terminal with colours, and Rich would show the table there by itself
+    # a notebook's kernel claims to be a terminal with colours, and Rich would display the table there
     console = Console(file=io.StringIO(), width=width, force_jupyter=False, force_terminal=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
 def shown(text: Any, most: int = 60) -> str:
-    """Text from outside on one line of a terminal: no control or direction characters, the middle of a long one cut."""
-    plain = console.escape_control(str(text), kept="")
+    """Return any text as one line of a terminal: control characters are escaped, the middle of a long text is cut."""
+    plain = console.escape_control(str(text), safe="")
     return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
 
 
 def cell(text: Any, most: int = 60) -> Text:
-    """The same in a table, where [brackets] would else be markup."""
+    """Return the same for a table cell, in which Rich would read [brackets] as markup."""
     return Text(shown(text, most))

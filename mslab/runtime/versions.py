@@ -1,4 +1,4 @@
-"""What is installed, and what has to be set before MindSpore starts. Imports no MindSpore."""
+"""Installed versions, and environment variables that have to be set before MindSpore starts. Imports no MindSpore."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from mslab.runtime.console import log
 
 
 def version(package: str) -> str:
-    """The installed version, or "" where it is not installed. Imports nothing."""
+    """Return the installed version, or "" if the package is not installed. Imports nothing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -26,47 +26,47 @@ def release(text: str) -> tuple[int, ...]:
 
 
 def set_environment(environ: MutableMapping[str, str] = os.environ, mindspore: str = "", cpu_flags: str = "") -> None:
-    """Variables that have to be set before MindSpore's first operator; what the user has set stays."""
+    """Set variables that MindSpore needs before its first operator; the user's own values stay."""
     mindspore = mindspore or version("mindspore")
-    # oneDNN 3 runs every k x k convolution on its scalar reference kernel where the CPU has AVX-512: 100 times slower
-    if release(mindspore) >= (2, 9) and "avx512" in (cpu_flags or read(Path("/proc/cpuinfo"))):
+    # on a CPU with AVX-512, oneDNN 3 runs k x k convolutions on its scalar reference kernel: 100 times slower
+    if release(mindspore) >= (2, 9) and "avx512" in (cpu_flags or read_text(Path("/proc/cpuinfo"))):
         environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-    # MindSpore's compile cache runs the graph of another setting without a word
+    # MindSpore's compile cache silently runs graphs of other settings
     if environ.get("MS_COMPILER_CACHE_ENABLE", "0") not in ("", "0"):
-        log.warning("note: MS_COMPILER_CACHE_ENABLE is set; mslab turns it off, the cache runs outdated graphs")
+        log.warning("note: MS_COMPILER_CACHE_ENABLE is set; mslab turns it off, because the cache runs outdated graphs")
     environ["MS_COMPILER_CACHE_ENABLE"] = "0"
-    # MindSpore cannot be imported after tensorboardX or onnx where these have taken protobuf's fast code
-    environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.32 would tell its maker what it runs; nothing leaves here
+    # MindSpore cannot be imported after tensorboardX or onnx if these have loaded protobuf's fast code
+    environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime 1.32 would send usage data to its maker
     environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
     cuda.prepare(environ)
 
 
 def refuse_numpy2(numpy: str = "", mindspore: str = "") -> None:
-    """DeviceError where the first addition would die of NumPy 2."""
+    """Raise DeviceError if NumPy 2 is installed, with which MindSpore's first addition crashes."""
     numpy, mindspore = numpy or version("numpy"), mindspore or version("mindspore")
     if release(numpy) >= (2,):
         raise DeviceError(
-            f"NumPy {numpy} is installed; MindSpore {mindspore} allows it and then dies in its first addition.",
+            f"NumPy {numpy} is installed; MindSpore {mindspore} accepts it, but crashes in its first addition.",
             expected="NumPy 1.x",
             fix="pip install 'numpy<2'",
         )
 
 
-def read(file: Path) -> str:
-    """What the system tells in a file, or "" where it has none."""
+def read_text(file: Path) -> str:
+    """Return the text of a system file, or "" if it cannot be read."""
     try:
         return file.read_text(errors="replace")
     except OSError:
         return ""
 
 
-def found(pattern: str, text: str) -> str:
-    """The pattern's group, or ""."""
+def first_group(pattern: str, text: str) -> str:
+    """Return the first match's group, or ""."""
     match = re.search(pattern, text)
     return match[1].strip() if match else ""
 
 
 def versions() -> dict[str, str]:
-    """What the manifest notes of the installation."""
+    """Return the versions that the manifest records."""
     packages = ("mslab", "mindspore", "numpy", "pillow", "scikit-learn", "pydantic")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -88,7 +88,7 @@ def check_fit(settings: Settings, parent: Pretrained) -> None:
     layout = dialects.layout(weights.stages, weights.profile)
     names = [*layout, *head[: 4 if settings.head_hidden else 2]]
     freezing.check(names, settings)
-    loaded = checkpoint.check_only(weights.backbone, parent.only, "backbone") | set(weights.head if whole else ())
+    loaded = checkpoint.select_names(weights.backbone, parent.only, "backbone") | set(weights.head if whole else ())
     if lost := freezing.frozen(names, settings) - loaded:
         parts = ", ".join(sorted({freezing.part_of(name) for name in lost}))
         why = f"--only {parent.only} leaves it fresh" if parent.only else "the head is new"

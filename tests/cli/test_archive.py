@@ -359,7 +359,7 @@ def test_an_invalid_manifest_is_refused(packed, elsewhere):
     elsewhere()
     rewrite(packed, lambda content: content.update({"manifest.json": b'{"schema": 2, "kind": "sabotage"}'}))
     text = refusal(packed)
-    assert f"{packed}: manifest.json is no manifest of a run." in text and ".partial" not in text
+    assert f"{packed}: manifest.json is not the manifest of a run." in text and ".partial" not in text
 
 
 def test_a_damaged_archive_is_refused(packed, elsewhere):
@@ -375,4 +375,4 @@ def test_verify_of_an_unpacked_archive_reports_what_was_left_out(packed, elsewhe
     elsewhere()
     done = cli("verify", opening.unpack(packed))
     assert done.returncode == 0, done.stdout
-    assert "left out  checkpoints/last.ckpt" in done.stdout and "the checkpoint it began from; sha256" in done.stdout
+    assert "left out  checkpoints/last.ckpt" in done.stdout and "the checkpoint it started from; sha256" in done.stdout

@@ -1,4 +1,4 @@
-"""mslab verify finds what was changed since a run ended."""
+"""mslab verify finds files that were changed after a run ended."""
 
 import json
 import shutil
@@ -12,18 +12,18 @@ import mslab
 
 @pytest.fixture
 def copy(parent, inside):
-    """A finished run that may be changed."""
+    """A finished run that the test may change."""
     return Path(shutil.copytree(parent, "copy"))
 
 
-def test_verify_finds_every_file_as_it_was(parent):
+def test_verify_finds_every_file_unchanged(parent):
     done = cli("verify", parent)
     assert done.returncode == 0 and "all 8 files are as the run left them" in done.stdout, done.stdout + done.stderr
-    told = json.loads(cli("verify", parent, "--json", "-").stdout)
-    assert told["ok"] and {row["status"] for row in told["files"]} == {"same"}
+    result = json.loads(cli("verify", parent, "--json", "-").stdout)
+    assert result["ok"] and {row["status"] for row in result["files"]} == {"same"}
 
 
-def test_verify_names_what_was_changed_and_what_is_missing(copy):
+def test_verify_lists_changed_and_missing_files(copy):
     best = copy / "checkpoints" / "best.ckpt"
     best.write_bytes(best.read_bytes()[:-1] + b"x")
     (copy / "history.csv").unlink()
@@ -32,15 +32,15 @@ def test_verify_names_what_was_changed_and_what_is_missing(copy):
     assert done.returncode == 1 and "not all files are as the run left them" in done.stdout
     for status, name in (("changed", "checkpoints/best.ckpt"), ("missing", "history.csv"), ("changed", "config.yaml")):
         assert any(line.startswith(f"{status:<8}  {name} ") for line in done.stdout.splitlines()), done.stdout
-    assert "the manifest says" in done.stdout
+    assert "the manifest has" in done.stdout
 
 
-def test_verify_looks_at_the_parent_too(copy, squares):
+def test_verify_checks_the_parent_too(copy, squares):
     run = mslab.transfer(settings(squares / "two", 2, epochs=1), copy).run
     assert cli("verify", run).returncode == 0
     shutil.move(copy, "elsewhere")
     done = cli("verify", run)
-    assert done.returncode == 1 and "the checkpoint it began from; not there" in done.stdout
+    assert done.returncode == 1 and "the checkpoint it started from; not there" in done.stdout
 
 
 def test_verify_of_a_run_that_has_not_ended(copy):
@@ -48,4 +48,4 @@ def test_verify_of_a_run_that_has_not_ended(copy):
     done = cli("verify", copy)
     assert done.returncode == 1 and "lists no files yet: its status is running." in done.stderr and "fix" in done.stderr
     done = cli("verify", "nowhere")
-    assert done.returncode == 1 and "nowhere/manifest.json is no JSON." in done.stderr
+    assert done.returncode == 1 and "nowhere/manifest.json is not JSON." in done.stderr

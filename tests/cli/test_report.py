@@ -247,7 +247,7 @@ def test_a_folder_that_is_not_a_run(tmp_path, run):
 def test_a_folder_that_cannot_be_created(run, tmp_path):
     (tmp_path / "file").write_text("")
     done = cli("report", run, "--out", tmp_path / "file" / "new" / "x.html")
-    assert done.returncode == 1 and "new cannot be made: Not a directory" in done.stderr, done.stderr
+    assert done.returncode == 1 and "new cannot be created: Not a directory" in done.stderr, done.stderr
     assert "--out with another name" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""A device that is tried in a child process, what a process imports, and Ctrl-C while it imports."""
+"""A device is tried in a child process; imports of a process; Ctrl-C during an import."""
 
 import subprocess
 import sys
@@ -8,22 +8,22 @@ from helpers import draw
 from mslab.runtime import devices
 
 
-def test_a_driver_that_does_not_work_is_tried_in_a_child_and_auto_takes_the_cpu(monkeypatch, capfd):
+def test_a_broken_driver_is_tried_in_a_child_process_and_auto_chooses_the_cpu(monkeypatch, capfd):
     for device in ("gpu", "ascend"):
-        monkeypatch.setitem(devices.DRIVERS, device, ("/",))  # a "driver" is there; the device is not
+        monkeypatch.setitem(devices.DRIVERS, device, ("/",))  # a "driver" exists; the device does not
     device, refused = devices.best_device()
     assert device == "cpu" and list(refused) == ["ascend", "gpu"]
     assert all(reason and not reason.startswith(devices.NO_DRIVER) for reason in refused.values()), refused
-    assert "".join(capfd.readouterr()) == ""  # MindSpore's pages stay in the child
+    assert "".join(capfd.readouterr()) == ""  # MindSpore's output stays in the child
 
 
 def test_help_and_check_do_not_import_mindspore(tmp_path):
     draw(tmp_path / "set", ["a", "b"], 3)
     script = """
 import sys, mslab.cli
-for words in (["--help"], ["check", "set"]):
+for arguments in (["--help"], ["check", "set"]):
     try:
-        mslab.cli.app(words)
+        mslab.cli.app(arguments)
     except SystemExit as leaving:
         assert not leaving.code, leaving
 print({"mindspore", "sklearn"} & set(sys.modules))
@@ -33,7 +33,7 @@ print({"mindspore", "sklearn"} & set(sys.modules))
     assert done.returncode == 0 and done.stdout.endswith("\nset()\n"), done.stdout + done.stderr
 
 
-def test_ctrl_c_while_mindspore_is_imported_waits_for_its_end():
+def test_ctrl_c_during_mindspores_import_waits_for_its_end():
     script = """
 import os, signal, sys, threading, time
 from mslab.runtime import signals

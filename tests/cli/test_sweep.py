@@ -45,7 +45,10 @@ def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trial
     for lr in (0.001, 0.1, 100):
         assert trial[lr, 5]["state"] == "failed" and "has 1 problem" in trial[lr, 5]["message"]
         assert "warmup_epochs" in trial[lr, 5]["message"]
-    assert "note: warmup_epochs: 5.0 is above epochs: 4; lr_max would never come near; trials with such" in caplog.text
+    assert (
+        "note: warmup_epochs: 5.0 is above epochs: 4; the rate would never reach lr_max; trials with such"
+        in caplog.text
+    )
 
     kept = {file.parent.parent.name for file in folder.glob("trial-*/checkpoints/*.ckpt")}
     best = Path(trial[0.1, 1]["run"])  # the default's rate is too small to learn anything

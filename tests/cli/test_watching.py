@@ -365,6 +365,6 @@ def test_the_remaining_time(run):
 
 def test_a_run_that_is_removed_meanwhile_is_reported(run):
     code, after, _ = watch(run, then=[("epoch 3/40", (run / "manifest.json").unlink)])
-    assert code == 1 and "RunError" in after and "manifest.json is no JSON" in after
+    assert code == 1 and "RunError" in after and "manifest.json is not JSON" in after
     with pytest.raises(RunError):
         watching.watch(run)

@@ -1,4 +1,4 @@
-"""What must answer at once: the command line, watching, and a run that is looked at, none of which starts MindSpore."""
+"""The command line, `mslab watch` and a run in a notebook respond at once: none of them imports MindSpore."""
 
 import re
 import subprocess

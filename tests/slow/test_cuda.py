@@ -12,11 +12,7 @@ from helpers import PROJECT
 from mslab.runtime import cuda
 
 DRIVERS_CALLS = "cuDeviceGetAttribute cuGetErrorName cuLaunchKernel cuModuleGetFunction cuModuleLoadDataEx "
-
-
-DRIVERS_CALLS += "cuModuleUnload cuStreamSynchronize"  # what the plugin itself calls of libcuda.so.1
-
-
+DRIVERS_CALLS += "cuModuleUnload cuStreamSynchronize"  # functions of libcuda.so.1 that the plugin itself calls
 ON_A_GPU = """
 import mslab
 import mindspore as ms
@@ -42,16 +38,16 @@ def test_the_plugin_finds_all_but_the_driver_in_the_wheels(gpu_python):
     folders = ":".join(str(folder) for folder in sorted((site / "nvidia").glob("*/lib")))
 
     def missing(environ):
-        told = subprocess.run(["ldd", str(plugin)], env=os.environ | environ, capture_output=True, text=True).stdout
-        return set(re.findall(r"(\S+) => not found", told))
+        output = subprocess.run(["ldd", str(plugin)], env=os.environ | environ, capture_output=True, text=True).stdout
+        return set(re.findall(r"(\S+) => not found", output))
 
     assert missing({"LD_LIBRARY_PATH": folders}) <= {"libcuda.so.1"}
-    needed = set(cuda.LIBRARIES) - {"libcublasLt.so.11"}  # which libcublas.so.11 needs
+    needed = set(cuda.LIBRARIES) - {"libcublasLt.so.11"}  # libcublas.so.11 loads it
     assert missing({}) - {"libcuda.so.1"} == needed
 
 
 def test_mindspore_loads_the_plugin_and_only_misses_a_gpu(gpu_python, tmp_path):
-    """The driver's library is one of the test's own, whose every call fails: so does MindSpore's first operator."""
+    """The test builds its own driver library, in which every call fails, and so MindSpore's first operator fails."""
     if not shutil.which("gcc") or cuda.has_driver():
         pytest.skip("needs gcc, and a machine without an NVIDIA driver")
     calls = "".join(f"int {name}(void) {{ return 100; }}\n" for name in DRIVERS_CALLS.split())
@@ -63,5 +59,5 @@ def test_mindspore_loads_the_plugin_and_only_misses_a_gpu(gpu_python, tmp_path):
     done = subprocess.run([gpu_python, "-c", ON_A_GPU], env=environ, capture_output=True, text=True, timeout=300)
     for soname in ["libmindspore_gpu.so.11.6", *cuda.LIBRARIES]:
         assert f"/{soname}'" in done.stdout, f"{soname} is not loaded"
-    assert "device set" in done.stdout and done.stderr.startswith("Traceback"), "nothing was said before"
+    assert "device set" in done.stdout and done.stderr.startswith("Traceback"), "nothing was printed before"
     assert "CUDA driver version is insufficient" in done.stderr

@@ -1,4 +1,4 @@
-"""Whole networks of mindcv, torchvision and timm, both ways."""
+"""Complete networks of mindcv, torchvision and timm, in both directions."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from helpers import cli
-from others import agree, images, mindcv_both_ways
+from others import agree, images, mindcv_in_both_directions
 
 from mslab import checkpoint, model
 from mslab.evaluation import measuring
@@ -19,8 +19,8 @@ def eager():
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50", "resnet101", "resnet152"])
-def test_mindcv_both_ways(name, tmp_path):
-    mindcv_both_ways(name, tmp_path)
+def test_mindcv_in_both_directions(name, tmp_path):
+    mindcv_in_both_directions(name, tmp_path)
 
 
 SCRIPT = """
@@ -52,7 +52,7 @@ np.save(f"{folder}/back.npy", net.eval()(torch.from_numpy(np.load(f"{folder}/x.n
 @pytest.mark.parametrize(
     "kind,name", [("torchvision", f"resnet{depth}") for depth in (18, 34, 50, 101, 152)] + [("timm", "resnet50")]
 )
-def test_torchvision_and_timm_both_ways(kind, name, tmp_path):
+def test_torchvision_and_timm_in_both_directions(kind, name, tmp_path):
     python = os.environ.get("MSLAB_PEERS")
     if not python:
         pytest.skip("MSLAB_PEERS names no Python with torch, torchvision, timm and safetensors")
@@ -67,5 +67,5 @@ def test_torchvision_and_timm_both_ways(kind, name, tmp_path):
     assert done.returncode == 0, done.stderr
     subprocess.run([python, "-c", LOAD, name, str(tmp_path / "back.safetensors"), str(tmp_path)], check=True)
     assert np.array_equal(np.load(tmp_path / "back.npy"), expected)  # bit for bit through mslab and back
-    told = checkpoint.read(tmp_path / "own.ckpt").info
-    assert told["profile"] == model.PROFILE | ({"block": "basic"} if name in ("resnet18", "resnet34") else {})
+    info = checkpoint.read(tmp_path / "own.ckpt").info
+    assert info["profile"] == model.PROFILE | ({"block": "basic"} if name in ("resnet18", "resnet34") else {})

@@ -82,7 +82,7 @@ class Kit:
 
 def network(stages: list[list[int]]) -> dict[str, np.ndarray]:
     """Weights of a network of this table and three classes."""
-    shapes = dialects.layout(stages, dialects.OWN)
+    shapes = dialects.layout(stages, dialects.PROFILE)
     shapes |= {"classifier.weight": (3, 4 * stages[-1][1]), "classifier.bias": (3,)}
     return {name: np.full(shape, 0.01, np.float32) for name, shape in shapes.items()}
 

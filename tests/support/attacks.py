@@ -112,7 +112,7 @@ ATTACKS = [
         {"files": "0 of 5", "right": GONE}),
     # networks
     network_refused("ckpt-sizes", lambda kit, id: kit.zip(id, {
-        "best.ckpt": kit.files["best.ckpt"].replace(b"Float32", b"Float64")}, True), "is not a whole.*needs"),
+        "best.ckpt": kit.files["best.ckpt"].replace(b"Float32", b"Float64")}, True), "is not a complete.*needs"),
     network_refused("ckpt-cut", lambda kit, id: kit.zip(id, {
         "best.ckpt": kit.files["best.ckpt"][:-999]}, True), "cut off"),
     network_refused("nan", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt({
@@ -121,7 +121,7 @@ ATTACKS = [
         "classifier.bias": np.full(3, np.inf, np.float32)})}, True), "weights that are not finite: classifier.bias"),
     network_refused("pickle", alone("best.ckpt", pickle.dumps(Runs())), "is a bare pickle"),
     network_refused("torch", torch_zip, "only tensors are read"),
-    network_refused("ckpt-text", alone("best.ckpt", b"hello"), "is not a whole"),
+    network_refused("ckpt-text", alone("best.ckpt", b"hello"), "is not a complete"),
     network_refused("ckpt-names", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt({
         "<script>alert(2)</script>\x1b[2J": np.zeros(1, np.float32)})}, True), r"<script>alert\(2\)</script>"),
     network_refused("blocks", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
@@ -135,7 +135,7 @@ ATTACKS = [
     Attack("overlap", with_safetensors(safetensors({"a": ONE, "b": ONE}, bytes(4))),
            {"right": "begins at byte 0 instead of 4"}, gains=("files", "settings")),
     Attack("header", with_safetensors(safetensors({"a": ONE}, bytes(4), 2**40)),
-           {"right": "is not a whole"}, gains=("files", "settings")),
+           {"right": "is not a complete"}, gains=("files", "settings")),
     Attack("classes-other", lambda kit, id: kit.zip(id, {"best.ckpt": kit.headed(["x", "y", "z"])}, True),
            {"right": "was trained on other classes"}, gains=("files", "settings", "table", "small")),
     Attack("classes-two", lambda kit, id: kit.zip(id, {"best.ckpt": kit.headed(["a", "b"])}, True),

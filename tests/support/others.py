@@ -1,4 +1,4 @@
-"""Networks of other projects, with weights as after training."""
+"""Networks of other projects, with weights like those of a trained network."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from mslab import checkpoint
 from mslab.evaluation import measuring
 
 
-def restless(network: nn.Cell, seed: int = 1) -> nn.Cell:
-    """Weights as after training: gammas, betas and statistics of BatchNorm away from 1 and 0, small variances too."""
+def randomised(network: nn.Cell, seed: int = 1) -> nn.Cell:
+    """Set weights as after training: gammas, betas and statistics of BatchNorm differ from 1 and 0, some are small."""
     rng = np.random.default_rng(seed)
     for parameter in network.get_parameters():
         shape = parameter.shape
@@ -35,12 +35,12 @@ def agree(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-3) -> None
     assert ours.shape == theirs.shape and np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
-def mindcv_both_ways(name: str, folder: Path) -> None:
-    """mindcv's network gives the same logits here, and mslab's file of it goes back into mindcv's, bit for bit."""
+def mindcv_in_both_directions(name: str, folder: Path) -> None:
+    """mindcv's network gives the same logits in mslab, and mslab's file of it loads into mindcv's, bit for bit."""
     pytest.importorskip("mindcv", reason="the test extra mindcv is not installed")
     from mindcv.models import create_model
 
-    theirs = restless(create_model(name))
+    theirs = randomised(create_model(name))
     ms.save_checkpoint(theirs, str(folder / "mindcv.ckpt"))
     weights = checkpoint.read(folder / "mindcv.ckpt")
     assert weights.dialect.name == "mindcv" and weights.describe().startswith(f"ResNet-{name[6:]} of mindcv, 1000 ")
@@ -48,7 +48,7 @@ def mindcv_both_ways(name: str, folder: Path) -> None:
     expected = theirs(ms.Tensor(images())).asnumpy()
     agree(loaded.network(ms.Tensor(images())).asnumpy(), expected, 1e-5)
     assert cli("convert", folder / "mindcv.ckpt", "--to", folder / "own.ckpt").returncode == 0
-    back = restless(create_model(name), seed=2)
+    back = randomised(create_model(name), seed=2)
     param_dict = ms.load_checkpoint(str(folder / "own.ckpt"))
     param_dict.pop("mslab", None)
     assert ms.load_param_into_net(back, param_dict, strict_load=True) == ([], [])

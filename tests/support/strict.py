@@ -1,10 +1,10 @@
-"""What HTML in a notebook has to be."""
+"""A check of HTML for notebooks."""
 
 from html.parser import HTMLParser
 
 
 class Strict(HTMLParser):
-    """Every element is closed, nothing is fetched, nothing runs."""
+    """Parse HTML and assert that every element is closed, nothing is fetched, and no script runs."""
 
     def __init__(self, text):
         super().__init__()

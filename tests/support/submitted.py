@@ -20,14 +20,14 @@ from mslab.grade.sandbox import Limits
 def network(class_names=("a", "b", "c"), stages=STAGES, seed=0) -> tuple[dict, dict]:
     """(tensors, entry) of a small network."""
     rng = np.random.default_rng(seed)
-    shapes = dialects.layout(stages, dialects.OWN)
+    shapes = dialects.layout(stages, dialects.PROFILE)
     shapes |= {"classifier.weight": (len(class_names), 4 * stages[-1][1]), "classifier.bias": (len(class_names),)}
     tensors = {}
     for name, shape in shapes.items():
         ones = name.endswith(("gamma", "moving_variance"))
         tensors[name] = (np.ones(shape) if ones else rng.normal(0, 0.3, shape)).astype(np.float32)
     info = {"class_names": list(class_names), "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
-    return tensors, info | {"stages": [list(row) for row in stages], "profile": dialects.OWN}
+    return tensors, info | {"stages": [list(row) for row in stages], "profile": dialects.PROFILE}
 
 
 def bytes_of(tmp_path: Path, tensors: dict, info: dict) -> bytes:

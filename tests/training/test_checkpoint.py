@@ -1,4 +1,4 @@
-"""Weights in files: compatible with plain MindSpore both ways, exact, bounded, atomic."""
+"""Files of weights: compatible with plain MindSpore in both directions, exact, bounded, atomic."""
 
 import resource
 import struct
@@ -30,11 +30,11 @@ def values(cell):
     return {name: parameter.asnumpy() for name, parameter in cell.parameters_dict().items()}
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+def same(first, second):
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_what_was_written_is_read(network, file):
+def test_a_file_is_read_as_written(network, file):
     weights = checkpoint.read(file)
     assert same(weights.tensors, values(network)) and weights.class_names == ["a", "b", "ç"]
     assert file.stat().st_mode & 0o777 == 0o644  # MindSpore itself writes 0400
@@ -65,7 +65,7 @@ def test_a_file_of_plain_mindspore_loads_here(network, tmp_path):
 def test_every_type_and_a_tensor_in_several_pieces(tmp_path, monkeypatch):
     import mindspore.train.serialization as serialization
 
-    monkeypatch.setattr(serialization, "SLICE_SIZE", 1)  # KiB; a piece is 512 MiB in earnest
+    monkeypatch.setattr(serialization, "SLICE_SIZE", 1)  # KiB; outside of tests a piece is 512 MiB
     types = ["float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool"]
     expected = {name: np.arange(6).reshape(2, 3).astype(name) for name in types}
     expected |= {"scalar": np.array(3, np.int32), "large": np.arange(3000, dtype=np.float32).reshape(30, 100)}
@@ -81,8 +81,8 @@ def test_a_file_of_the_oldest_and_the_newest_mindspore():
     expected = {name: np.arange(6).reshape(2, 3).astype(name) for name in types}
     expected |= {"bfloat16": np.arange(6, dtype=np.float32).reshape(2, 3), "scalar": np.array(3, np.int32)}
     expected["large"] = np.arange(3000, dtype=np.float32).reshape(30, 100)
-    found = {name: value for name, value in weights.tensors.items() if name != "epoch"}
-    assert same(found, expected) and all(found[name].dtype == expected[name].dtype for name in expected)
+    tensors = {name: value for name, value in weights.tensors.items() if name != "epoch"}
+    assert same(tensors, expected) and all(tensors[name].dtype == expected[name].dtype for name in expected)
     assert weights.info == {"schema": 1} and weights.tensors["epoch"] == 3
 
 
@@ -98,14 +98,14 @@ def test_loading_reports_its_count(network, file):
     assert text == f"network: 47 of 47 tensors from {file}" and same(values(fresh), values(network))
 
 
-def test_the_original_labs_prefix_is_taken_off(network, tmp_path):
+def test_the_original_labs_prefix_is_removed(network, tmp_path):
     entries = [{"name": f"backbone.{p.name}", "data": p} for p in network.backbone.get_parameters()]
     ms.save_checkpoint(entries, str(tmp_path / "lab.ckpt"))
     weights = checkpoint.read(tmp_path / "lab.ckpt")
     assert same(weights.backbone, values(network.backbone)) and weights.head == {} and weights.stages == STAGES
 
 
-def test_a_mismatch_names_each_tensor_and_assigns_nothing(network, file):
+def test_a_mismatch_lists_each_tensor_and_assigns_nothing(network, file):
     tensors = dict(checkpoint.read(file).tensors)
     tensors["layer1.0.conv9.weight"] = tensors.pop("layer1.0.conv1.weight")
     tensors["classifier.weight"] = np.zeros((9, 32), np.float32)
@@ -120,21 +120,21 @@ def test_a_mismatch_names_each_tensor_and_assigns_nothing(network, file):
     assert same(values(network), before)
 
 
-def test_plain_mindspore_accepts_a_file_of_which_no_name_matches(network):
+def test_plain_mindspore_accepts_a_file_with_no_matching_name(network):
     param = {"nothing.like.it": ms.Parameter(ms.Tensor(np.zeros(3, np.float32)), name="nothing.like.it")}
-    missing, _ = ms.load_param_into_net(network, param)  # no exception: why names are compared here
+    missing, _ = ms.load_param_into_net(network, param)  # no exception, so mslab compares the names
     assert len(missing) == 47
 
 
 @pytest.mark.parametrize(
     "name,text",
     [
-        ("layer1.0.norm1.gamma", "a ResNet of another plan"),
-        ("layer9.0.conv1.weight", "a ResNet of another plan"),
-        ("features.0", "another network's"),
+        ("layer1.0.norm1.gamma", "another kind of ResNet"),
+        ("layer9.0.conv1.weight", "another kind of ResNet"),
+        ("features.0", "of another network"),
     ],
 )
-def test_a_mismatch_says_what_probably_happened(network, name, text):
+def test_a_mismatch_reports_the_likely_cause(network, name, text):
     with pytest.raises(CheckpointError, match=text):
         checkpoint.load_exactly(network.parameters_dict(), {name: np.zeros(1, np.float32)}, Path("x.ckpt"), "network")
 
@@ -148,16 +148,16 @@ def test_a_nine_class_head_is_recognised(network, file, tmp_path):
         )
     text = str(caught.value)
     assert "classifier.weight is (9, 32) in the file, (3, 32) in the network" in text
-    assert "its head has 9 classes, the network 3" in text and "mslab train --from keeps the rows" in text
+    assert "its head has 9 classes, the network 3" in text and "mslab train --from preserves the rows" in text
 
 
 def test_an_optimizers_file_is_recognised(network, tmp_path):
     tensors = {f"moments.{name}": value for name, value in values(network).items()}
-    with pytest.raises(CheckpointError, match=r"an optimizer's tensors only; take best\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"only an optimizer's tensors; use best\.ckpt"):
         checkpoint.load_exactly(network.parameters_dict(), tensors, tmp_path / "x.ckpt", "network")
 
 
-def test_files_that_are_none(tmp_path):
+def test_files_that_are_not_checkpoints(tmp_path):
     for content in (
         b"",
         b"text, not weights",
@@ -166,7 +166,7 @@ def test_files_that_are_none(tmp_path):
         b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
     ):
         (tmp_path / "x.ckpt").write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"is not a whole|is a bare pickle"):
+        with pytest.raises(CheckpointError, match=r"is not a complete|is a bare pickle"):
             checkpoint.read(tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match="is a folder"):
         checkpoint.read(tmp_path)
@@ -175,13 +175,13 @@ def test_files_that_are_none(tmp_path):
     assert "x.ckpt" in str(caught.value)
 
 
-def test_a_file_cut_anywhere_is_refused(file, tmp_path):
-    whole, cut = file.read_bytes(), tmp_path / "cut.ckpt"
+def test_a_file_truncated_anywhere_is_refused(file, tmp_path):
+    content, cut = file.read_bytes(), tmp_path / "cut.ckpt"
     complete = set(checkpoint.read(file).tensors)
-    for end in range(1, len(whole), 1000):
-        cut.write_bytes(whole[:end])
+    for end in range(1, len(content), 1000):
+        cut.write_bytes(content[:end])
         try:
-            read = checkpoint.read(cut).tensors  # cut exactly between two entries: whole, but fewer
+            read = checkpoint.read(cut).tensors  # truncated exactly between two entries: valid, with fewer tensors
         except CheckpointError:
             continue
         assert set(read) < complete
@@ -202,12 +202,12 @@ def test_sizes_that_disagree_with_the_bytes_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="needs 64516 bytes and has 8"):
         checkpoint.read(path)
     path.write_bytes(entry([2], struct.pack("<2f", 1, 2)) + entry([1], struct.pack("<f", 1)))
-    with pytest.raises(CheckpointError, match="w is there twice"):
+    with pytest.raises(CheckpointError, match="it contains w twice"):
         checkpoint.read(path)
 
 
-def test_a_full_disk_leaves_the_earlier_file_and_says_so(file, tmp_path):
-    """A limit on the size of files, which the system enforces in the middle of the write."""
+def test_a_full_disk_leaves_the_earlier_file_and_the_message_says_so(file, tmp_path):
+    """A limit on the size of files acts as a full disk: the system enforces it in the middle of the write."""
     table = tmp_path / "history.csv"
     table.write_text("epoch\n")
     before, (soft, hard) = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -221,12 +221,12 @@ def test_a_full_disk_leaves_the_earlier_file_and_says_so(file, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     for path, caught in ((file, weights), (table, text)):
         assert f"{path} could not be written: File too large" in str(caught.value)
-        assert "the earlier file is as it was" in str(caught.value)
+        assert "the earlier file is unchanged" in str(caught.value)
     assert file.read_bytes() == before and table.read_text() == "epoch\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "net.ckpt"]
 
 
-def test_who_has_the_earlier_file_open_goes_on_reading_it(network, file):
+def test_a_reader_with_the_earlier_file_open_can_still_read_it(network, file):
     before = file.read_bytes()
     with file.open("rb") as reader:
         checkpoint.save(list(network.get_parameters()), file, {"class_names": ["x", "y", "z"], "stages": STAGES})

@@ -49,7 +49,7 @@ def test_the_number_of_threads_is_kept_as_it_really_was(squares, inside, caplog)
         run = mslab.train(settings(squares / "three", 3, epochs=1, data_workers=2)).run
     finally:
         os.sched_setaffinity(0, own)
-    assert "data_workers: 2 becomes 1, as many as this machine has cores" in caplog.text
+    assert "data_workers: 2 becomes 1, the number of cores of this machine" in caplog.text
     assert load_settings(Path(run) / "config.yaml").data_workers == 1
     assert manifest.load(Path(run))["environment"]["cpu"]["cores"] == 1
 

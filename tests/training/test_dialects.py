@@ -1,11 +1,11 @@
-"""Other projects' ResNets: told apart, built as they were built, equal logits; and back, bit for bit."""
+"""Other projects' ResNets: recognised, built as they were built, equal logits; and converted back bit for bit."""
 
 import mindspore as ms
 import numpy as np
 import pytest
 from helpers import PROJECT, cli
 from mindspore import nn, ops
-from others import agree, images, mindcv_both_ways, restless
+from others import agree, images, mindcv_in_both_directions, randomised
 
 from mslab import checkpoint, model
 from mslab.checkpoint import dialects
@@ -17,7 +17,7 @@ NARROW = [[2, 8, 1], [1, 16, 2]]
 
 
 class Block(nn.Cell):
-    """A block as other projects have it: `p` says how it is named and built."""
+    """A block as other projects have it: `p` contains its names and how it is built."""
 
     def __init__(self, channels, width, stride, p):
         super().__init__()
@@ -107,7 +107,7 @@ MINDVISION = PLAIN | {"same": False, "pool": "pad", "fused": True, "down": "down
 
 
 def saved(network, path, rename=lambda name: name):
-    """As ms.save_checkpoint writes it: one entry a parameter, under the name that the program has for it."""
+    """Save as ms.save_checkpoint does: one entry per parameter, under the name in the program."""
     seen, entries = set(), []
     for name, parameter in network.parameters_and_names():
         if id(parameter) not in seen:
@@ -117,8 +117,8 @@ def saved(network, path, rename=lambda name: name):
     return path
 
 
-def told(name, p):
-    """The name that the first attribute would have given; the head is called head."""
+def original_name(name, p):
+    """Return the name in the original project; the head is called head."""
     pairs = [("stem.0.", "conv1."), ("stem.1.", f"{p['stem_bn']}."), ("stem.features", "conv1.features")]
     pairs += [("short.", f"{p['down']}."), ("end_point.", "head."), ("fc.", "head."), ("dense.", "head.")]
     for part, right in pairs:
@@ -147,9 +147,9 @@ def eager():
 )
 def test_a_network_of_another_project_gives_the_same_logits_here(name, p, stages, rename, tmp_path):
     classes = 1001 if name == "official" else 7
-    theirs = restless(Theirs(p, stages, classes))
+    theirs = randomised(Theirs(p, stages, classes))
 
-    path = saved(theirs, tmp_path / "theirs.ckpt", lambda n: rename(told(n, p)))
+    path = saved(theirs, tmp_path / "theirs.ckpt", lambda n: rename(original_name(n, p)))
     weights = checkpoint.read(path)
     assert weights.dialect.name == name and weights.stages == stages
     assert name in weights.describe()
@@ -162,9 +162,9 @@ def test_a_network_of_another_project_gives_the_same_logits_here(name, p, stages
 
 
 def test_the_profile_matters_and_is_carried(tmp_path):
-    """Without it the same weights give other logits: what a translation of names alone would lose in silence."""
-    theirs = restless(Theirs(TUTORIAL, NARROW, 7))
-    path = saved(theirs, tmp_path / "t.ckpt", lambda n: told(n, TUTORIAL).replace("head.", "fc."))
+    """Without it the same weights give other logits: translating only the names would silently lose it."""
+    theirs = randomised(Theirs(TUTORIAL, NARROW, 7))
+    path = saved(theirs, tmp_path / "t.ckpt", lambda n: original_name(n, TUTORIAL).replace("head.", "fc."))
     tensors = checkpoint.read(path)
     plain = model.ResNet50(model.resnet50_backbone(NARROW), model.resnet50_head(7, 64)).set_train(False)
     checkpoint.load_exactly(plain.parameters_dict(), tensors.backbone | tensors.head, path, "network")
@@ -176,8 +176,8 @@ def test_the_profile_matters_and_is_carried(tmp_path):
     agree(own.network(ms.Tensor(images())).asnumpy(), expected)
 
 
-def test_mindcv_both_ways(tmp_path):
-    mindcv_both_ways("resnet18", tmp_path)
+def test_mindcv_in_both_directions(tmp_path):
+    mindcv_in_both_directions("resnet18", tmp_path)
 
 
 def test_the_five_tables_are_named():
@@ -185,17 +185,17 @@ def test_the_five_tables_are_named():
         for blocks, name in table.items():
             stages = [[n, 64 * 2**i, 1 if i == 0 else 2] for i, n in enumerate(blocks)]
             assert dialects.title(stages, {"block": block}) == name
-    assert dialects.title([[1, 8, 1]], {"block": "basic"}) == "a ResNet of [[1, 8, 1]]"
+    assert dialects.title([[1, 8, 1]], {"block": "basic"}) == "a ResNet with stages [[1, 8, 1]]"
 
 
 @pytest.mark.parametrize("profile", [{}, {"block": "basic"}])
 @pytest.mark.parametrize("stages", [model.STAGES, NARROW, [[1, 64, 1]], [[1, 64, 2], [3, 16, 1]]])
-def test_the_layout_is_that_of_the_network(stages, profile):
+def test_the_layout_matches_the_network(stages, profile):
     backbone = model.resnet50_backbone(stages, profile)
     real = {name: tuple(parameter.shape) for name, parameter in backbone.parameters_dict().items()}
     assert dialects.layout([list(row) for row in stages], model.PROFILE | profile) == real
     assert list(dialects.layout([list(row) for row in stages], model.PROFILE | profile)) == list(real)
-    assert dialects.OWN == model.PROFILE and dialects.STEM == model.STEM
+    assert dialects.PROFILE == model.PROFILE and dialects.STEM == model.STEM
 
 
 def test_a_part_of_a_network_is_not_converted(tmp_path):
@@ -210,7 +210,7 @@ def test_a_part_of_a_network_is_not_converted(tmp_path):
 
 def own_file(path, stages=NARROW, profile=None, classes=3):
     backbone = model.resnet50_backbone(stages, profile or {})
-    network = restless(model.ResNet50(backbone, model.resnet50_head(classes, backbone.channels)))
+    network = randomised(model.ResNet50(backbone, model.resnet50_head(classes, backbone.channels)))
     info = {"class_names": ["a", "b", "c"][:classes], "stages": stages, "profile": model.PROFILE | (profile or {})}
     checkpoint.save(
         list(network.get_parameters()), path, info | {"image_size": 64, "mean": [0.5] * 3, "std": [1.0] * 3}
@@ -221,7 +221,7 @@ def own_file(path, stages=NARROW, profile=None, classes=3):
 def test_to_safetensors_and_back_is_bit_exact(tmp_path):
     network = own_file(tmp_path / "own.ckpt")
     done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "torch.safetensors")
-    assert done.returncode == 0 and "in torchvision's names" in done.stderr
+    assert done.returncode == 0 and "with torchvision's names" in done.stderr
     from safetensors.numpy import load_file
 
     theirs = load_file(tmp_path / "torch.safetensors")
@@ -238,7 +238,7 @@ def test_to_safetensors_and_back_is_bit_exact(tmp_path):
     assert np.array_equal(loaded.network(x).asnumpy(), network(x).asnumpy())
 
 
-def test_a_profile_that_torchvision_has_not_is_said(tmp_path):
+def test_a_profile_that_torchvision_does_not_have_is_reported(tmp_path):
     own_file(tmp_path / "own.ckpt", profile={"pool": "same", "eps": 1e-4})
     done = cli("convert", tmp_path / "own.ckpt", "--to", tmp_path / "torch.safetensors")
     assert "note: this network is built with pool: same, eps: 0.0001; torchvision's is not" in done.stderr
@@ -266,17 +266,17 @@ def test_onnx_initialisers(tmp_path):
     fused = {n: v for n, v in theirs.items() if "bn" not in n and "downsample.1" not in n}
     rows = [onnx.numpy_helper.from_array(v, n) for n, v in fused.items()]
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], rows)), str(tmp_path / "fused.onnx"))
-    with pytest.raises(CheckpointError, match="BatchNorm was folded into the convolutions"):
+    with pytest.raises(CheckpointError, match="BatchNorm was merged into the convolutions"):
         checkpoint.read(tmp_path / "fused.onnx")
 
 
 def test_what_convert_refuses(tmp_path):
     own_file(tmp_path / "own.ckpt")
     for arguments, text in (
-        ([tmp_path / "own.ckpt", "--to", tmp_path / "own.ckpt"], "is there already"),
-        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.pth"], "would be a .pth file"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "own.ckpt"], "already exists"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.pth"], ".pth is not one of its formats"),
         ([tmp_path / "own.ckpt", "--to", tmp_path / "no" / "x.ckpt"], "There is no folder"),
-        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.ckpt", "--dialect", "keras"], "'keras' is no known project"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "x.ckpt", "--dialect", "keras"], "'keras' is not a known project"),
     ):
         done = cli("convert", *arguments)
         assert done.returncode == 1 and text in done.stderr and "fix" in done.stderr

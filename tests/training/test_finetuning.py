@@ -65,7 +65,7 @@ def test_the_backbones_own_normalisation_is_used_and_said(parent, inside, two):
     config = load_settings(Path(result.run) / "config.yaml")
     assert config.mean == [0.485, 0.456, 0.406] and config.image_size == 48
     said = log(result.run)
-    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; used instead of the config's [0.5" in said
+    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; this replaces the config's [0.5" in said
     assert "the backbone was trained on 32 pixels, this run on 48" in said
     assert checkpoint.read(Path(result.run) / "checkpoints" / "best.ckpt").info["mean"] == [0.485, 0.456, 0.406]
 
@@ -90,7 +90,7 @@ def test_the_labs_prefixed_file_and_a_plain_one_work(parent, inside, two):
 def test_another_stage_table_than_the_files_is_refused(parent, inside, two):
     with pytest.raises(CheckpointError) as caught:
         mslab.transfer(two | {"stages": [[1, 8, 1]]}, backbone=parent)
-    assert "was trained with stages [[1, 8, 1], [1, 8, 2]], the config has [[1, 8, 1]]" in str(caught.value)
+    assert "was trained with stages [[1, 8, 1], [1, 8, 2]], the config sets [[1, 8, 1]]" in str(caught.value)
     assert "stages=null" in str(caught.value) and not (inside / "runs").exists()
 
 
@@ -101,10 +101,12 @@ def test_files_that_are_no_backbone(parent, inside, two):
     with pytest.raises(CheckpointError, match="has no backbone: 1 head"):
         mslab.transfer(two, backbone="head.ckpt")
     Path("text.ckpt").write_text("no weights")
-    with pytest.raises(CheckpointError, match="not a whole MindSpore checkpoint"):
+    with pytest.raises(CheckpointError, match="not a complete MindSpore checkpoint"):
         mslab.transfer(two, backbone="text.ckpt")
     ms.save_checkpoint([{"name": "features.0.weight", "data": ms.Tensor(np.zeros(3, np.float32))}], "other.ckpt")
-    with pytest.raises(CheckpointError, match=r"other\.ckpt holds no ResNet: 1 tensors, such as features\.0\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"other\.ckpt does not contain a ResNet: it has 1 tensors, such as features\.0\.weight"
+    ):
         mslab.transfer(two | {"stages": None}, backbone="other.ckpt")
 
 

@@ -231,13 +231,13 @@ def test_forged_checkpoints_are_refused_before_anything_is_built(tmp_path):
     deep_tensors, deep_info = network(stages=deep)
     infinite = {"layer1.0.conv1.weight": np.full_like(tensors["layer1.0.conv1.weight"], np.nan)}
     cases = {
-        "forged": (good[:5000], "is not a whole MindSpore checkpoint"),
+        "forged": (good[:5000], "is not a complete MindSpore checkpoint"),
         "sizes": (good.replace(b"Float32", b"Float64"), "needs"),
         "nan": (bytes_of(tmp_path, tensors | infinite, info), "weights that are not finite: layer1.0.conv1.weight"),
         "pickle": (pickle.dumps({"a": 1}), "is a bare pickle"),
         "overlap": (safetensors({"a": entry, "b": entry}, bytes(4)), "begins at byte 0 instead of 4"),
-        "header": (safetensors(b"{" + b" " * 100, length=2**40), "is not a whole"),
-        "blocks": (bytes_of(tmp_path, tensors, info | {"stages": [[10**9, 8, 1]]}), "has another stages.0.0"),
+        "header": (safetensors(b"{" + b" " * 100, length=2**40), "is not a complete"),
+        "blocks": (bytes_of(tmp_path, tensors, info | {"stages": [[10**9, 8, 1]]}), "invalid value of stages.0.0"),
         "table": (bytes_of(tmp_path, tensors, info | {"stages": [[1, 8, 1], [1, 16, 2]]}), "Expected"),
         "deep": (bytes_of(tmp_path, deep_tensors, deep_info), "1,000 blocks, at most 200 are allowed"),
         "classes": (bytes_of(tmp_path, wide, wide_info), "100,000 classes, at most 1,000 are allowed"),
@@ -249,7 +249,7 @@ def test_forged_checkpoints_are_refused_before_anything_is_built(tmp_path):
             "without a head",
         ),
         "empty": (b"", "it has 0 bytes"),
-        "text": (b"hello", "is not a whole"),
+        "text": (b"hello", "is not a complete"),
     }
     source = zip_of(tmp_path / "x.zip", {f"{name}.ckpt": content for name, (content, _) in cases.items()})
     measurement = inspect(

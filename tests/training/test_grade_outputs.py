@@ -104,7 +104,7 @@ def test_an_empty_class_and_a_rubric_without_points(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MslabError, match="cannot be made") as caught:
+    with pytest.raises(MslabError, match="cannot be created") as caught:
         write([graded("anna")], tmp_path / "file" / "grades")
     assert "--out with another name" in str(caught.value)
 

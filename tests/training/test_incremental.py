@@ -63,7 +63,7 @@ def test_partial_loading_is_explicit_and_listed(parent, squares, inside):
     assert not np.allclose(after["layer2.0.conv2.weight"], before["layer2.0.conv2.weight"])
     with pytest.raises(CheckpointError, match=r"'\^features' matches no parameter of the backbone"):
         mslab.transfer(config, backbone=parent, only="^features")
-    with pytest.raises(CheckpointError, match=r"'\(\(' is no regular expression"):
+    with pytest.raises(CheckpointError, match=r"'\(\(' is not a regular expression"):
         mslab.transfer(config, backbone=parent, only="((")
     with pytest.raises(ConfigError, match=r"layer2 would be frozen at random weights: --only"):
         mslab.transfer(config | {"freeze": "all"}, backbone=parent, only=r"^(conv1|bn1|layer1)\.")

@@ -1,4 +1,4 @@
-"""The manifest of a run: whole, of one schema, older ones read as new; and lineage."""
+"""The manifest of a run: complete, of one schema, with migration of older ones; and lineage."""
 
 import csv
 import json
@@ -25,11 +25,11 @@ SCHEMA = json.loads(manifest.FILE.read_text())
 
 @pytest.fixture
 def copy(parent, inside):
-    """A finished run that may be changed."""
+    """A finished run that the test may change."""
     return Path(shutil.copytree(parent, "copy"))
 
 
-def test_a_run_writes_what_the_schema_says(parent):
+def test_a_run_writes_a_manifest_of_the_schema(parent):
     content = raw(parent)
     jsonschema.validate(content, SCHEMA)
     assert content["schema"] == manifest.SCHEMA and content["status"] == "done" and content["exit_status"] == 0
@@ -46,7 +46,7 @@ def test_a_run_writes_what_the_schema_says(parent):
     }
 
 
-def test_runs_that_end_otherwise_write_it_too(squares, inside):
+def test_a_failed_run_writes_it_too(squares, inside):
     with pytest.raises(mslab.errors.DivergedError):
         mslab.train(settings(squares / "three", 3, epochs=2, lr_max=100.0, lr_init=50.0, weight_decay=1.0))
     (failed,) = Path("runs").iterdir()
@@ -65,7 +65,7 @@ def test_every_image_is_listed_with_its_sha256(parent, squares):
     assert raw(parent)["data"]["classes"] == manifest.class_digests(report)
 
 
-def test_steps_hold_each_loss_exactly(parent):
+def test_steps_contain_each_loss_exactly(parent):
     with (parent / "steps.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     epoch = RunFolder.read(parent).history[-1]
@@ -76,17 +76,17 @@ def test_steps_hold_each_loss_exactly(parent):
     assert struct.unpack("f", struct.pack("f", float(rows[0]["loss"])))[0] == losses[0]
 
 
-def test_steps_of_a_resumed_run_are_those_of_one_that_was_not_stopped(squares, inside, finished):
+def test_steps_of_a_resumed_run_equal_those_of_a_run_without_a_stop(squares, inside, finished):
     config = settings(squares / "three", 3)
-    whole = finished(config).run
+    complete = finished(config).run
     with stopped_after(1):
         mslab.train(config)
     half = newest()
     with (half / "steps.csv").open("a") as file:
-        file.write("7,9.5\n8,9.5\n")  # of the epoch in which it was killed
+        file.write("7,9.5\n8,9.5\n")  # of an epoch during which the run was killed
     start.resume(half)
-    assert (half / "steps.csv").read_text() == (whole / "steps.csv").read_text()
-    assert figures(half) == figures(whole) and weights(half, "last.ckpt") == weights(whole, "last.ckpt")
+    assert (half / "steps.csv").read_text() == (complete / "steps.csv").read_text()
+    assert figures(half) == figures(complete) and weights(half, "last.ckpt") == weights(complete, "last.ckpt")
     (resumed,) = raw(half)["resumed"]
     assert resumed["epoch"] == 1 and resumed["environment"] is None
     jsonschema.validate(raw(half), SCHEMA)
@@ -97,25 +97,25 @@ def test_lineage_goes_back_to_the_first_run(parent, squares, inside, finished):
     third = mslab.transfer(settings(squares / "three", 3, epochs=1), second).run
     content = raw(third)
     jsonschema.validate(content, SCHEMA)
-    one = content["parent"]["run"]
-    assert one["kind"] == "transfer" and one["class_names"] == ["left", "right"] and one["path"] == second
-    two = one["parent"]["run"]
-    assert two["kind"] == "train" and two["class_names"] == ["a", "b", "c"] and two["parent"] is None
-    assert two["fingerprint"] == raw(parent)["data"]["fingerprint"]
+    origin = content["parent"]["run"]
+    assert origin["kind"] == "transfer" and origin["class_names"] == ["left", "right"] and origin["path"] == second
+    first = origin["parent"]["run"]
+    assert first["kind"] == "train" and first["class_names"] == ["a", "b", "c"] and first["parent"] is None
+    assert first["fingerprint"] == raw(parent)["data"]["fingerprint"]
 
 
 def test_a_file_that_no_run_lists_has_no_lineage(parent, copy):
     lone = shutil.copy(parent / "checkpoints" / "best.ckpt", "lone.ckpt")
     assert manifest.parent(Path(lone), None)["run"] is None
     other = copy / "checkpoints" / "best.ckpt"
-    other.write_bytes(other.read_bytes()[:-1] + b"x")  # no longer what that run left
+    other.write_bytes(other.read_bytes()[:-1] + b"x")  # no longer the run's file
     assert manifest.parent(other, None)["run"] is None
 
 
 # --- older and broken ones -------------------------------------------------------------------------------------------
 
 
-def test_a_manifest_of_schema_1_is_read_as_one_of_today(copy):
+def test_a_manifest_of_schema_1_is_migrated(copy):
     content = raw(copy)
     for name in ("code", "environment", "determinism", "reproduces", "resumed", "rollbacks", "warnings", "ended_by"):
         del content[name]
@@ -129,9 +129,9 @@ def test_a_manifest_of_schema_1_is_read_as_one_of_today(copy):
 
 
 @pytest.mark.parametrize(
-    "change,said",
+    "change,message",
     [
-        ({"schema": 99}, "has schema 99, made by a newer mslab"),
+        ({"schema": 99}, "has schema 99, written by a newer mslab"),
         ({"seed": "one"}, "seed  Input should be a valid integer"),
         ({"status": "well"}, "status  Input should be"),
         ({"colour": 1}, "colour  Extra inputs are not permitted"),
@@ -139,9 +139,9 @@ def test_a_manifest_of_schema_1_is_read_as_one_of_today(copy):
         ({"schema": "1"}, "schema  Input should be 2"),
     ],
 )
-def test_a_manifest_that_is_none_is_said_with_what_is_wrong(change, said, copy):
+def test_an_invalid_manifest_is_reported_with_its_problem(change, message, copy):
     (copy / "manifest.json").write_text(json.dumps(raw(copy) | change))
     with pytest.raises(RunError) as caught:
         RunFolder.read(copy)
     text = " ".join(str(caught.value).split(" "))
-    assert said.replace("  ", " ") in " ".join(text.split()) and "expected" in text and "fix" in text
+    assert message.replace("  ", " ") in " ".join(text.split()) and "expected" in text and "fix" in text

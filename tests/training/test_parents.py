@@ -1,4 +1,4 @@
-"""What a run takes from its parent, and that it is the parent that it was."""
+"""The head rows that a run takes from its parent, and the check that the parent is unchanged."""
 
 import shutil
 
@@ -14,8 +14,8 @@ from mslab.training import finetuning, start
 
 
 @pytest.mark.parametrize("names", [["aa", "ab", "b", "c"], ["b", "c"], ["0", "a", "c", "d"]], ids=" ".join)
-def test_a_known_class_keeps_its_row_wherever_it_has_moved(parent, names):
-    """The parent knows a, b, c."""
+def test_a_class_of_the_parent_keeps_its_row_at_a_new_index(parent, names):
+    """The parent has the classes a, b, c."""
     weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
     assert weights.class_names == ["a", "b", "c"]
     backbone = model.resnet50_backbone(weights.stages, weights.profile)
@@ -23,18 +23,18 @@ def test_a_known_class_keeps_its_row_wherever_it_has_moved(parent, names):
     network.head.classifier.bias.set_data(ms.Tensor(np.arange(7, 7 + len(names)), ms.float32))
     fresh = {part: p.asnumpy().copy() for part, p in network.head.parameters_dict().items()}
     manifest = {"kind": "incremental", "class_names": names, "parent": {}}
-    said = finetuning.load_parent(network, weights, manifest)
-    kept = [name for name in names if name in weights.class_names]
-    assert f"{len(kept)} of {len(names)} classes kept by name" in said
+    message = finetuning.load_parent(network, weights, manifest)
+    shared = [name for name in names if name in weights.class_names]
+    assert f"{len(shared)} of {len(names)} classes kept by name" in message
     for part, parameter in network.head.parameters_dict().items():
         for row, name in enumerate(names):
-            source = weights.head[part][weights.class_names.index(name)] if name in kept else fresh[part][row]
+            source = weights.head[part][weights.class_names.index(name)] if name in shared else fresh[part][row]
             assert np.array_equal(parameter.asnumpy()[row], source), (part, name)
 
 
 @pytest.fixture
 def stopped(parent, squares, inside, monkeypatch):
-    """A transfer that ended before its first epoch, and the file that it began from."""
+    """A transfer that was stopped before its first epoch, and the file that it started from."""
     file = inside / "best_backbone.ckpt"
     shutil.copy(parent / "checkpoints" / file.name, file)
 
@@ -48,7 +48,7 @@ def stopped(parent, squares, inside, monkeypatch):
     return newest(), file
 
 
-def test_a_resume_before_the_first_epoch_refuses_a_parent_that_is_another_file_now(stopped):
+def test_a_resume_before_the_first_epoch_refuses_another_file_as_parent(stopped):
     run, file = stopped
     weights = checkpoint.read(file)
     other = {name: value * np.float32(1.5) for name, value in weights.tensors.items()}

@@ -1,4 +1,4 @@
-"""A report from the caller is compared with the config before training starts."""
+"""A report that the caller passes is compared with the config before training starts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What MindSpore itself does of which mslab.runtime takes care."""
+"""MindSpore's behaviour that mslab.runtime guards against."""
 
 import pytest
 

@@ -164,7 +164,7 @@ def test_another_data_set_is_refused(parent, squares):
 
 def test_a_folder_that_cannot_be_created(result, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MslabError, match=r"file/new cannot be made: Not a directory"):
+    with pytest.raises(MslabError, match=r"file/new cannot be created: Not a directory"):
         suspects.write(result, tmp_path / "file" / "new")
 
 

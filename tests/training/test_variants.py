@@ -81,7 +81,7 @@ def test_a_transfer_inherits_the_stem_and_has_its_own_head(wider, squares, insid
         weights.backbone["conv1.weight"],
         checkpoint.read(wider / "checkpoints" / "best_backbone.ckpt").backbone["conv1.weight"],
     )
-    with pytest.raises(CheckpointError, match="was trained with stem small, the config has imagenet"):
+    with pytest.raises(CheckpointError, match="was trained with stem small, the config sets imagenet"):
         mslab.transfer(config | {"stem": "imagenet"}, backbone=wider)
 
 

@@ -1,4 +1,4 @@
-"""Broken and hostile checkpoints: each ends in one clear message, in this process, without much memory or MindSpore."""
+"""Broken and hostile checkpoints: each gives one clear message, in this process, without much memory or MindSpore."""
 
 import io
 import json
@@ -26,8 +26,8 @@ from mslab.errors import CheckpointError
 DATA = PROJECT / "tests" / "data"  # torch.pth is PyTorch's own file, mindspore.ckpt MindSpore's
 
 
-def whole_files(folder):
-    """A file in every format, the first three of one small network: {format: bytes}."""
+def intact_files(folder):
+    """Return a file in every format, the first three of one small network: {format: bytes}."""
     weights = checkpoint.read(DATA / "torch.pth")
     tensors = weights.backbone | weights.head
     checkpoint.save_arrays(tensors, folder / "x.ckpt", {"class_names": ["a", "b", "c"]})
@@ -38,12 +38,12 @@ def whole_files(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return whole_files(tmp_path_factory.mktemp("whole"))
+def intact(tmp_path_factory):
+    return intact_files(tmp_path_factory.mktemp("intact"))
 
 
-def refused(path, content):
-    """The message; no other exception, and no more memory than a small multiple of the file."""
+def refusal(path, content):
+    """Return the message; assert that there is no other exception, and little memory beside the file's size."""
     path.write_bytes(content)
     tracemalloc.start()
     try:
@@ -58,32 +58,34 @@ def refused(path, content):
     return text
 
 
-def sized(tag, data):
+def with_size(tag, data):
     return bytes([tag]) + varint(len(data)) + data
 
 
 def ckpt(*entries):
-    """A .ckpt of (name, dims, type, bytes)."""
+    """Return a .ckpt of (name, dims, type, bytes)."""
     content = b""
     for name, dims, kind, payload in entries:
-        tensor = b"".join(b"\x08" + varint(dim) for dim in dims) + sized(0x12, kind.encode()) + sized(0x1A, payload)
-        content += sized(0x0A, sized(0x0A, name.encode()) + sized(0x12, tensor))
+        tensor = (
+            b"".join(b"\x08" + varint(dim) for dim in dims) + with_size(0x12, kind.encode()) + with_size(0x1A, payload)
+        )
+        content += with_size(0x0A, with_size(0x0A, name.encode()) + with_size(0x12, tensor))
     return content
 
 
 def entry_of(text):
-    """A .ckpt with this in its `mslab` entry."""
+    """Return a .ckpt with this text in its `mslab` entry."""
     return ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", text.encode("utf-32-le")))
 
 
 def onnx(tensors):
-    """An .onnx file of float32 tensors."""
+    """Return an .onnx file of float32 tensors."""
     graph = b""
     for name, value in tensors.items():
         dims = b"".join(b"\x08" + varint(dim) for dim in value.shape)
-        row = dims + b"\x10\x01" + sized(0x42, name.encode()) + sized(0x4A, value.astype("<f4").tobytes())
-        graph += sized(0x2A, row)
-    return b"\x08\x08" + sized(0x3A, graph)
+        row = dims + b"\x10\x01" + with_size(0x42, name.encode()) + with_size(0x4A, value.astype("<f4").tobytes())
+        graph += with_size(0x2A, row)
+    return b"\x08\x08" + with_size(0x3A, graph)
 
 
 def safetensors(header, body=b""):
@@ -91,18 +93,18 @@ def safetensors(header, body=b""):
     return struct.pack("<Q", len(text)) + text + body
 
 
-def pth(held, **members):
-    """A zip as torch.save writes it, with this object, pickled as it is."""
+def pth(content, **members):
+    """Return a zip as torch.save writes it, with this object or these bytes of a pickle."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("x/data.pkl", held if isinstance(held, bytes) else pickle.dumps(held, 2))
-        for name, content in members.items():
-            archive.writestr(f"x/data/{name}", content)
+        archive.writestr("x/data.pkl", content if isinstance(content, bytes) else pickle.dumps(content, 2))
+        for name, data in members.items():
+            archive.writestr(f"x/data/{name}", data)
     return buffer.getvalue()
 
 
-class Runs:
-    """Pickles as a call that makes this file."""
+class RunsCode:
+    """An object whose pickle, when loaded, creates this file."""
 
     def __init__(self, file):
         self.file = file
@@ -116,26 +118,29 @@ TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n
 TENSOR += b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
 BROKEN = {
     "empty": (b"", "it has 0 bytes"),
-    "text": (b"these are no weights at all", "is not a whole MindSpore checkpoint"),
+    "text": (b"these are no weights at all", "is not a complete MindSpore checkpoint"),
     "a bare pickle": (pickle.dumps({"a": 1}), "is a bare pickle"),
-    "a zip of something else": (pth({"a": 1}).replace(b"data.pkl", b"data.txt"), "none that torch.save wrote"),
+    "a zip of something else": (
+        pth({"a": 1}).replace(b"data.pkl", b"data.txt"),
+        "a zip file that torch.save did not write",
+    ),
     "size above the bytes": (ckpt(("w", [127, 127], "Float32", b"12345678")), "needs 64516 bytes and has 8"),
     "size below the bytes": (ckpt(("w", [1], "Float32", b"12345678")), "needs 4 bytes and has 8"),
-    "a name twice": (ckpt(("w", [1], "Float32", b"1234"), ("w", [2], "Float32", b"12345678")), "w is there twice"),
+    "a name twice": (ckpt(("w", [1], "Float32", b"1234"), ("w", [2], "Float32", b"12345678")), "it contains w twice"),
     "a huge dimension": (ckpt(("w", [2**62, 4], "Float32", b"1234")), "w has a dimension of 4611686018427387904"),
     "a huge product": (ckpt(("w", [2**33, 2**33], "Float32", b"1234")), "needs .* bytes and has 4"),
     "a negative dimension": (ckpt(("w", [2**64 - 1], "Float32", b"1234")), "w has a dimension of 18446744073709551615"),
     "an unknown type": (ckpt(("w", [1], "Complex64", b"12345678")), "unknown type 'Complex64'"),
-    "no name": (ckpt(("", [1], "Float32", b"1234")), "an entry without name or tensor"),
-    "no tensors": (ckpt(("mslab", [], "str", "{}".encode("utf-32-le"))), "no tensors in it"),
-    "info that is no table": (
+    "no name": (ckpt(("", [1], "Float32", b"1234")), "no name or no tensor"),
+    "no tensors": (ckpt(("mslab", [], "str", "{}".encode("utf-32-le"))), "it contains no tensors"),
+    "info that is not a table": (
         entry_of("[1]"),
-        "its entry 'mslab' is no table",
+        "its entry 'mslab' is not a table",
     ),
     **{
         f"info with another {key}": (
             entry_of(json.dumps({key: v})),
-            f"its entry 'mslab' has another {key}",
+            f"its entry 'mslab' has an invalid value of {key}",
         )
         for key, v in [
             ("stages", 5),
@@ -146,27 +151,27 @@ BROKEN = {
         ]
     },
     "too many dimensions": (ckpt(("w", [2**34] * 20_000, "Float32", b"1234")), "w has 20000 dimensions"),
-    "info that is no JSON": (
+    "info that is not JSON": (
         entry_of("{"),
-        "is not a whole MindSpore checkpoint",
+        "is not a complete MindSpore checkpoint",
     ),
     "safetensors: a gap": (safetensors({"w": ENTRY | {"data_offsets": [4, 8]}}, bytes(8)), "begins at byte 4 instead"),
     "safetensors: overlap": (safetensors({"a": ENTRY, "b": ENTRY}, bytes(4)), "begins at byte 0 instead of 4"),
     "safetensors: left over": (safetensors({"w": ENTRY}, bytes(9)), "5 bytes belong to no tensor"),
-    "safetensors: outside": (safetensors({"w": ENTRY}, b""), "w would lie outside"),
+    "safetensors: outside": (safetensors({"w": ENTRY}, b""), "w claims bytes outside"),
     "safetensors: a name twice": (
         safetensors(b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":1}', bytes(4)),
-        "w is there twice",
+        "it contains w twice",
     ),
-    "safetensors: no shape": (safetensors({"w": {"dtype": "F32"}}), "w is not described"),
-    "safetensors: a shape of words": (safetensors({"w": ENTRY | {"shape": ["1"]}}, bytes(4)), "w is not described"),
+    "safetensors: no shape": (safetensors({"w": {"dtype": "F32"}}), "does not describe w"),
+    "safetensors: a shape of text": (safetensors({"w": ENTRY | {"shape": ["1"]}}, bytes(4)), "does not describe w"),
     "safetensors: unknown type": (safetensors({"w": ENTRY | {"dtype": "F8_E4M3"}}, bytes(4)), "unknown type 'F8_E4M3'"),
-    "safetensors: nested without end": (safetensors(b"{" + b'"a":{' * 50_000), "is not a whole safetensors file"),
+    "safetensors: nested too deeply": (safetensors(b"{" + b'"a":{' * 50_000), "is not a complete safetensors file"),
     "pth: a class": (pth({"w": np.float32(1)}), "only tensors are read"),
-    "pth: no tensors": (pth({"epoch": 3}), "no state_dict in it"),
-    "pth: a storage that is not there": (
+    "pth: no tensors": (pth({"epoch": 3}), "it contains no state_dict"),
+    "pth: a missing storage": (
         pth(b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."),
-        "the storage 0 is not there",
+        "the storage 0 is missing",
     ),
     "pth: a tensor larger than its storage": (
         pth(
@@ -175,14 +180,14 @@ BROKEN = {
         ),
         r"w \(9,\) needs more than its storage has",
     ),
-    "pth: strides that lead out of the storage": (
+    "pth: strides beyond the storage": (
         pth(
             b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x02\x85K\x09\x85\x89ccollections\nOrderedDict\n)RtRs.",
             **{"0": bytes(16)},
         ),
         r"w \(2,\) needs more than its storage has",
     ),
-    "pth: a tensor that begins behind its storage": (
+    "pth: a tensor that begins after its storage": (
         pth(
             b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x07K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs.",
             **{"0": bytes(16)},
@@ -190,8 +195,8 @@ BROKEN = {
         r"w \(1,\) needs more than its storage has",
     ),
     "pth: tuples in tuples for a name": (
-        pth(b"\x80\x02})" + b"\x85" * 1000 + b"K\x01s."),  # Python's hash of three million ends the process
-        "a name that is no text",
+        pth(b"\x80\x02})" + b"\x85" * 1000 + b"K\x01s."),  # hashing three million crashes Python
+        "one of its names is not text",
     ),
     "pth: tuples in tuples for a name, in a call": (
         pth(b"\x80\x02ccollections\nOrderedDict\n](]()" + b"\x85" * 1000 + b"K\x01e\x85e\x85R."),
@@ -207,10 +212,10 @@ BROKEN = {
     ),
     "pth: a call without a tensor": (
         pth(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R."),
-        "it calls _rebuild_tensor_v2 otherwise than",
+        "it calls _rebuild_tensor_v2 differently from",
     ),
-    "pth: a pickle cut off": (pth(b"\x80\x02J\x01"), "is not a whole PyTorch file"),
-    "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "no state_dict in it"),
+    "pth: a pickle cut off": (pth(b"\x80\x02J\x01"), "is not a complete PyTorch file"),
+    "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "it contains no state_dict"),
     "pth: bytes as large as all memory": (
         pth(b"\x80\x05\x96" + b"\xff" * 7 + b"\x00."),
         r"does more than list tensors",
@@ -219,10 +224,10 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_ends_in_one_message(case, tmp_path):
-    content, text = BROKEN[case]
-    said = refused(tmp_path / "x.ckpt", content)
-    assert re.search(text, said), said
+def test_a_broken_file_gives_one_message(case, tmp_path):
+    content, pattern = BROKEN[case]
+    message = refusal(tmp_path / "x.ckpt", content)
+    assert re.search(pattern, message), message
 
 
 @pytest.mark.parametrize(
@@ -234,24 +239,24 @@ def test_a_broken_file_ends_in_one_message(case, tmp_path):
         {"conv1.weight": np.zeros((64, 3, 7, 7)), "layer1.0.conv1.weight": np.zeros((64, 64, 1, 1))},
     ],
 )
-def test_sizes_that_make_no_network_are_refused_before_one_is_built(tensors, tmp_path):
+def test_sizes_of_no_network_are_refused_before_one_is_built(tensors, tmp_path):
     path = tmp_path / "x.safetensors"
     writing.save_safetensors({name: value.astype(np.float32) for name, value in tensors.items()}, path, {})
-    with pytest.raises(CheckpointError, match=r"holds no ResNet|does not fit the"):
+    with pytest.raises(CheckpointError, match=r"does not contain a ResNet|does not fit the"):
         checkpoint.read(path).check()
     done = cli("convert", path, "--to", tmp_path / "y.ckpt")
     assert done.returncode == 1 and "Traceback" not in done.stderr and not (tmp_path / "y.ckpt").exists()
 
 
 def test_a_pickle_runs_nothing(tmp_path):
-    content = pickle.dumps(Runs(tmp_path / "was-here"), 2)
+    content = pickle.dumps(RunsCode(tmp_path / "was-here"), 2)
     pickle.loads(content)
-    (tmp_path / "was-here").unlink()  # so the call works where a pickle may call
-    assert "it holds posix.system, and only tensors are read" in refused(tmp_path / "x.pth", pth(content))
+    (tmp_path / "was-here").unlink()  # plain pickle does execute the call
+    assert "it contains posix.system, and only tensors are read" in refusal(tmp_path / "x.pth", pth(content))
     assert not (tmp_path / "was-here").exists()
 
 
-def test_a_dict_whose_methods_a_pickle_hides_is_read_all_the_same(tmp_path):
+def test_a_dict_whose_methods_a_pickle_hides_is_read(tmp_path):
     hidden = b"}X\x05\x00\x00\x00itemsK\x01sb"  # an attribute of the dict
     tensor = b"X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."
     content = pth(b"\x80\x02ccollections\nOrderedDict\n)R" + hidden + tensor, **{"0": np.float32([1, 2]).tobytes()})
@@ -263,16 +268,16 @@ def test_a_compressed_or_overlapping_zip(tmp_path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x/data.pkl", bytes(10**6))
-    assert "it is compressed" in refused(tmp_path / "x.pth", buffer.getvalue())
+    assert "it is compressed" in refusal(tmp_path / "x.pth", buffer.getvalue())
     content = pth({"a": 1}, **{"0": bytes(2000), "1": bytes(2000)})
-    second = content.rindex(b"PK\x01\x02")  # what the list of files says of data/1: it begins where data/0 begins
+    second = content.rindex(b"PK\x01\x02")  # the directory entry of data/1 shall point to data/0
     first = content.index(b"x/data/0") - 30
     content = content[: second + 42] + struct.pack("<I", first) + content[second + 46 :]
     content = content[: second + 20] + struct.pack("<II", 4000, 4000) + content[second + 28 :]
-    assert "its parts would lie over each other" in refused(tmp_path / "x.pth", content)
+    assert "its parts overlap" in refusal(tmp_path / "x.pth", content)
 
 
-def test_a_folder_a_missing_file_and_one_that_may_not_be_read(tmp_path):
+def test_a_folder_a_missing_file_and_a_file_without_read_permission(tmp_path):
     with pytest.raises(CheckpointError, match="is a folder"):
         checkpoint.read(tmp_path)
     (tmp_path / "near.safetensors").write_bytes(b"x")
@@ -288,54 +293,55 @@ def test_a_folder_a_missing_file_and_one_that_may_not_be_read(tmp_path):
 
 def test_a_file_larger_than_allowed_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_BYTES", 1000)
-    assert "it has 1001 bytes" in refused(tmp_path / "x.ckpt", bytes(1001))
+    assert "it has 1001 bytes" in refusal(tmp_path / "x.ckpt", bytes(1001))
 
 
 @pytest.mark.parametrize("kind", ["ckpt", "plain", "safetensors", "pth"])
-def test_a_file_cut_anywhere(kind, tmp_path, whole):
-    content, path = whole[kind], tmp_path / "cut"
+def test_a_file_truncated_anywhere(kind, tmp_path, intact):
+    content, path = intact[kind], tmp_path / "cut"
     path.write_bytes(content)
     complete = set(checkpoint.read(path).tensors)
     for end in range(1, len(content), len(content) // 80):
         path.write_bytes(content[:end])
         try:
-            found = set(checkpoint.read(path).tensors)
+            names = set(checkpoint.read(path).tensors)
         except CheckpointError as error:
             assert "expected" in str(error)
             continue
-        assert kind in ("ckpt", "plain") and found < complete  # cut just between two entries
+        assert kind in ("ckpt", "plain") and names < complete  # truncated exactly between two entries
 
 
-def parts_of(whole):
-    """What is damaged, and how it becomes a file: whole files, and what lies behind a checksum or a length."""
-    parts = {kind: (content, bytes) for kind, content in whole.items()}
-    with zipfile.ZipFile(io.BytesIO(whole["pth"])) as archive:
+def parts_of(intact):
+    """Return {name: (bytes to damage, function that makes a file of them)}: files, and parts that a checksum covers."""
+    parts = {kind: (content, bytes) for kind, content in intact.items()}
+    with zipfile.ZipFile(io.BytesIO(intact["pth"])) as archive:
         files = {name.rpartition("/")[2]: archive.read(name) for name in archive.namelist()}
-    held, text = files.pop("data.pkl"), b'{"class_names": ["a", "b"], "mean": [0.5, 0.5, 0.5], "stages": [[1, 64, 1]]}'
-    end = 8 + int.from_bytes(whole["safetensors"][:8], "little")
-    head, body = whole["safetensors"][8:end], whole["safetensors"][end:]
+    pickled = files.pop("data.pkl")
+    text = b'{"class_names": ["a", "b"], "mean": [0.5, 0.5, 0.5], "stages": [[1, 64, 1]]}'
+    end = 8 + int.from_bytes(intact["safetensors"][:8], "little")
+    head, body = intact["safetensors"][8:end], intact["safetensors"][end:]
     return parts | {
-        "pickle": (held, lambda content: pth(content, **files)),
+        "pickle": (pickled, lambda content: pth(content, **files)),
         "header": (head, lambda content: safetensors(content, body)),
         "entry": (text, lambda content: entry_of(content.decode("latin-1"))),
     }
 
 
 def damaged(content, changes):
-    """The bytes after these changes; a splice puts what stands elsewhere in between."""
-    for what, where, value in changes:
-        if what == "splice":
-            at = int(where * len(content))
+    """Return the bytes after these changes; a splice inserts bytes from another position."""
+    for kind, position, value in changes:
+        if kind == "splice":
+            at = int(position * len(content))
             content = content[:at] + content[at // 2 :][:value] + content[at:]
         elif content:
-            content = damage(content, [(what, where, value % 8 if what == "flip" else value)])
+            content = damage(content, [(kind, position, value % 8 if kind == "flip" else value)])
     return content
 
 
-def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
-    path, parts = tmp_path / "damaged", parts_of(whole)
-    place = st.one_of(st.floats(0, 1), st.floats(0, 0.02))
-    change = st.tuples(st.sampled_from(["set", "flip", "drop", "cut", "splice"]), place, st.integers(0, 255))
+def test_damage_gives_nothing_but_a_message(tmp_path, intact):
+    path, parts = tmp_path / "damaged", parts_of(intact)
+    position = st.one_of(st.floats(0, 1), st.floats(0, 0.02))
+    change = st.tuples(st.sampled_from(["set", "flip", "drop", "cut", "splice"]), position, st.integers(0, 255))
 
     @settings(max_examples=400, deadline=None, database=None, derandomize=True)
     @given(st.sampled_from(sorted(parts)), st.lists(change, min_size=1, max_size=4))
@@ -353,10 +359,10 @@ def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
 
 @pytest.mark.parametrize("bug", [AttributeError, TypeError, KeyError, IndexError])
 @pytest.mark.parametrize(
-    "kind, place",
+    "kind, function",
     [
         ("ckpt", "readers.array"),
-        ("safetensors", "readers._place"),
+        ("safetensors", "readers._shape_and_range"),
         ("onnx", "readers.integers"),
         ("pth", "pth.tensor"),
         ("pth", "pth.Stored"),
@@ -365,13 +371,13 @@ def test_damage_never_ends_in_anything_but_a_message(tmp_path, whole):
         ("ckpt", "reading.info_of"),
     ],
 )
-def test_a_bug_of_ours_is_not_told_as_damage(kind, place, bug, whole, tmp_path, monkeypatch):
+def test_a_bug_of_ours_is_not_reported_as_damage(kind, function, bug, intact, tmp_path, monkeypatch):
     def broken(*_):
         raise bug("of ours")
 
-    (tmp_path / "x").write_bytes(whole[kind])
+    (tmp_path / "x").write_bytes(intact[kind])
     checkpoint.read(tmp_path / "x")
-    monkeypatch.setattr(f"mslab.checkpoint.{place}", broken)
+    monkeypatch.setattr(f"mslab.checkpoint.{function}", broken)
     with pytest.raises(bug, match="of ours"):
         checkpoint.read(tmp_path / "x")
 
@@ -379,10 +385,10 @@ def test_a_bug_of_ours_is_not_told_as_damage(kind, place, bug, whole, tmp_path, 
 def test_more_tensors_than_allowed(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_TENSORS", 2)
     rows = [(f"w{n}", [1], "Float32", b"1234") for n in range(3)]
-    assert "more than 2 tensors" in refused(tmp_path / "x.ckpt", ckpt(*rows))
+    assert "more than 2 tensors" in refusal(tmp_path / "x.ckpt", ckpt(*rows))
 
 
-def test_the_command_line_says_it_in_one_message(tmp_path):
+def test_the_command_line_prints_one_message(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(b"no weights")
     done = cli("convert", tmp_path / "x.ckpt", "--to", tmp_path / "y.ckpt")
     assert done.returncode == 1 and done.stderr.startswith("CheckpointError: ") and "Traceback" not in done.stderr

@@ -1,11 +1,11 @@
-"""Files that are replaced while the process is killed."""
+"""Files are replaced atomically, even if the process is killed."""
 
 import subprocess
 import sys
 
 
 def test_a_kill_at_any_byte_leaves_the_earlier_file(tmp_path):
-    """One process, whose children are killed while they write."""
+    """One process; its children are killed while they write."""
     file = tmp_path / "net.ckpt"
     file.write_bytes(b"the earlier one" * 1000)
     script = f"""

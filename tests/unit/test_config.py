@@ -1,4 +1,4 @@
-"""Settings: every problem at once, names suggested and never applied, YAML 1.2."""
+"""Settings: every problem is reported at once, names are suggested and never applied, YAML is 1.2."""
 
 import logging
 
@@ -9,8 +9,8 @@ from helpers import PROJECT
 from pydantic import ValidationError
 
 import mslab
-from mslab.config import FIELDS, NEIGHBOURS, SAME, dump_config, load_settings
-from mslab.config.page import page as made
+from mslab.config import FIELDS, FOREIGN_NAMES, SHARED_NAMES, dump_config, load_settings
+from mslab.config.page import page as render_page
 from mslab.errors import ConfigError
 from mslab.experiments.sweep.space import read_space
 
@@ -33,13 +33,13 @@ def test_a_dict_an_easydict_and_a_file_give_the_same(tmp_path):
         == load_settings(str(tmp_path / "x.yaml"))
     )
     assert expected.batch_size == 32 and vars(expected).keys() == FIELDS.keys()
-    given_back = mslab.load_config(GOOD)
-    assert isinstance(given_back, ed) and given_back == expected.model_dump() and load_settings(given_back) == expected
+    loaded = mslab.load_config(GOOD)
+    assert isinstance(loaded, ed) and loaded == expected.model_dump() and load_settings(loaded) == expected
     with pytest.raises(ValidationError, match="frozen"):
         expected.batch_size = 8
 
 
-def test_yaml_1_2_numbers_and_words(tmp_path):
+def test_yaml_1_2_numbers_and_text(tmp_path):
     (tmp_path / "x.yaml").write_text("train_data: no\nval_data: b\nclass_num: 9\nweight_decay: 1e-4\n")
     config = load_settings(tmp_path / "x.yaml")
     assert config.weight_decay == 1e-4 and config.train_data == "no"
@@ -64,19 +64,19 @@ def test_a_close_name_is_suggested_and_not_applied():
     assert rows["zzz"] == "'zzz' is not a setting"
 
 
-def test_the_neighbours_names_are_recognised():
+def test_other_projects_names_are_recognised():
     rows, _ = problems(GOOD | {"mini_batch_size": 8})
     assert rows["mini_batch_size"] == "'mini_batch_size' is SageMaker's name; here it is 'batch_size'"
-    for _, ours in NEIGHBOURS.values():
+    for _, ours in FOREIGN_NAMES.values():
         assert ours in FIELDS or " " in ours
 
 
-def test_missing_settings_say_what_they_are():
+def test_missing_settings_are_described():
     rows, _ = problems({})
     assert set(rows) == {"train_data", "val_data", "class_num"} and "number of classes" in rows["class_num"]
 
 
-def test_overrides_set_and_take_away():
+def test_overrides_set_and_remove():
     config = load_settings(GOOD | {"epochs": 5}, ["epochs=null", "lr_max=5e-2", "stages=[[1,8,1]]", "train_data=x=y"])
     assert config.epochs == FIELDS["epochs"].default and config.lr_max == 0.05
     assert config.stages == [[1, 8, 1]] and config.train_data == "x=y"
@@ -84,15 +84,15 @@ def test_overrides_set_and_take_away():
     assert "is missing" in rows["class_num"]
 
 
-def test_an_override_that_is_none_is_named():
+def test_an_override_that_is_not_key_value_is_reported():
     rows, _ = problems(GOOD, ["epochs", "learning_rate=1", "nothing=null"])
-    assert "is no key=value" in rows["epochs"] and "lr_max" in rows["learning_rate"] and "nothing" in rows
+    assert "is not key=value" in rows["epochs"] and "lr_max" in rows["learning_rate"] and "nothing" in rows
 
 
-def test_a_setting_that_does_nothing_is_said_and_refused_on_the_command_line(caplog, monkeypatch):
+def test_a_setting_that_does_nothing_is_logged_and_refused_on_the_command_line(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("mslab"), "propagate", True)
     with caplog.at_level(logging.INFO, "mslab"):
-        load_settings(load_settings(GOOD | {"warmup_epochs": 0}))  # every default written out: nobody chose them
+        load_settings(load_settings(GOOD | {"warmup_epochs": 0}))  # every default, none of them chosen by a user
         assert caplog.text == ""
         load_settings(GOOD | {"lr_init": 0.02, "warmup_epochs": 0})
     assert "lr_init" in caplog.text and "does nothing here" in caplog.text
@@ -122,7 +122,7 @@ def test_numpy_numbers_from_a_notebook_are_numbers():
     assert load_settings(GOOD | {"epochs": np.int64(3), "warmup_epochs": 1, "lr_max": np.float32(0.5)}).epochs == 3
 
 
-def test_the_dump_holds_every_setting_and_reads_back(tmp_path):
+def test_the_dump_contains_every_setting_and_reads_back(tmp_path):
     config = load_settings(GOOD | {"lr_max": 1e-5, "lr_init": 1e-6, "stages": [[1, 8, 1], [2, 16, 2]]})
     (tmp_path / "config.yaml").write_text(dump_config(config))
     assert load_settings(tmp_path / "config.yaml") == config
@@ -133,19 +133,19 @@ def test_the_dump_holds_every_setting_and_reads_back(tmp_path):
 @pytest.mark.parametrize(
     "text,message",
     [
-        ("", "holds no settings"),
-        ("- 1\n", "holds no settings"),
-        ("a: [1\n", "line 2 is no YAML"),
+        ("", "contains no settings"),
+        ("- 1\n", "contains no settings"),
+        ("a: [1\n", "line 2 is not YAML"),
         ("a: 1\na: 2\n", "line 2"),
     ],
 )
-def test_a_file_that_is_no_config(tmp_path, text, message):
+def test_a_file_that_is_not_a_config(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_settings(tmp_path / "x.yaml")
 
 
-def test_a_missing_file_names_those_beside_it(tmp_path):
+def test_the_message_about_a_missing_file_lists_its_neighbours(tmp_path):
     (tmp_path / "there.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"no config file .*nine.yaml") as caught:
         load_settings(tmp_path / "nine.yaml")
@@ -153,7 +153,7 @@ def test_a_missing_file_names_those_beside_it(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_config_parses_and_says_its_command(path):
+def test_every_shipped_config_parses_and_starts_with_its_command(path):
     if path.name == "space.yaml":
         assert read_space(path, load_settings(path.with_name("knobs.yaml")))
     elif path.name != "rubric.yaml":  # tests/training/test_config.py, since it needs MindSpore
@@ -162,14 +162,14 @@ def test_every_shipped_config_parses_and_says_its_command(path):
     assert first.startswith("# ./run.sh ") and path.name in first and second.startswith("# ")
 
 
-def test_the_page_of_settings_is_that_of_the_schema():
+def test_the_page_of_settings_matches_the_schema():
     page = (PROJECT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert page == made(), "python -m mslab.config.page > docs/settings.md"
+    assert page == render_page(), "python -m mslab.config.page > docs/settings.md"
     for name in FIELDS:
-        assert page.count(f"\n| `{name}` | ") == 1 + sum(theirs == name for theirs in NEIGHBOURS), name
+        assert page.count(f"\n| `{name}` | ") == 1 + sum(foreign == name for foreign in FOREIGN_NAMES), name
 
 
-def test_a_name_is_ours_or_theirs_or_means_the_same():
-    for whose, names in SAME.items():
-        assert set(names.split()) <= set(FIELDS), whose
-    assert not set(NEIGHBOURS) & set(FIELDS)
+def test_shared_names_are_settings_and_foreign_names_are_not():
+    for project, names in SHARED_NAMES.items():
+        assert set(names.split()) <= set(FIELDS), project
+    assert not set(FOREIGN_NAMES) & set(FIELDS)

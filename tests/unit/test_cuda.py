@@ -1,4 +1,4 @@
-"""pip's CUDA libraries: nothing is touched where they are no use; elsewhere MindSpore's GPU plugin finds them."""
+"""pip's CUDA libraries: MindSpore's GPU plugin finds them, and nothing changes if they are of no use."""
 
 import os
 import re
@@ -25,7 +25,7 @@ print(environ.get("CUDA_HOME"), environ.get("LD_LIBRARY_PATH"), cuda.nvcc_releas
 
 @pytest.fixture
 def wheels(tmp_path):
-    """A folder for PYTHONPATH in which every library lies where pip's packages put it; some shared library in each."""
+    """A folder for PYTHONPATH with every library where pip installs it; each is some shared library."""
     for soname, package in cuda.LIBRARIES.items():
         folder = tmp_path / "site" / "nvidia" / package.removeprefix("nvidia-").removesuffix("-cu11") / "lib"
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def wheels(tmp_path):
 
 
 def prepared(cache: Path, driver: str, path: Path | str = "", rights: bool = True, **environ: str) -> list[str]:
-    """[CUDA_HOME, LD_LIBRARY_PATH, release], as prepare() leaves them in a process of its own."""
+    """Return [CUDA_HOME, LD_LIBRARY_PATH, release] after prepare() in a separate process."""
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_HOME"} | environ
     environment |= {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(PROJECT)}
     command = [sys.executable, "-c", PREPARED, driver, str(path)]
@@ -44,14 +44,14 @@ def prepared(cache: Path, driver: str, path: Path | str = "", rights: bool = Tru
     return done.stdout.rstrip("\n").split(" ")
 
 
-def test_the_extra_pins_exactly_the_packages_that_bring_the_libraries():
+def test_the_extra_pins_exactly_the_packages_that_contain_the_libraries():
     text = (PROJECT / "pyproject.toml").read_text()
     extra = re.findall(r'"(.*)"', re.search(r"^gpu = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1])
     assert {pin.split("==")[0] for pin in extra} == set(cuda.LIBRARIES.values())
     assert all(re.fullmatch(r"[a-z0-9-]+==[\d.]+", pin) for pin in extra)
 
 
-def test_nothing_is_touched_without_the_wheels_or_without_a_driver(tmp_path, wheels):
+def test_nothing_changes_without_the_wheels_or_without_a_driver(tmp_path, wheels):
     assert prepared(tmp_path / "cache", driver="/") == ["None", "None", ""]
     assert prepared(tmp_path / "cache", driver="/nowhere", path=wheels) == ["None", "None", ""]
     (wheels / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").unlink()
@@ -59,9 +59,9 @@ def test_nothing_is_touched_without_the_wheels_or_without_a_driver(tmp_path, whe
     assert not (tmp_path / "cache").exists()
 
 
-def test_with_both_a_cuda_home_is_made_that_mindspore_accepts(tmp_path, wheels):
+def test_with_both_a_cuda_home_is_created_that_mindspore_accepts(tmp_path, wheels):
     home = tmp_path / "cache" / "mslab" / "cuda-11.6"
-    for _ in range(2):  # the second time it is there already
+    for _ in range(2):  # the second time it exists already
         assert prepared(tmp_path / "cache", driver="/", path=wheels) == [str(home), f"{home}/lib64", "11.6"]
     assert {file.name for file in (home / "lib64").iterdir()} == {*cuda.LIBRARIES, cuda.RUNTIME}
     assert all(file.resolve().is_relative_to(wheels) for file in (home / "lib64").iterdir())
@@ -70,25 +70,25 @@ def test_with_both_a_cuda_home_is_made_that_mindspore_accepts(tmp_path, wheels):
     assert all(file.resolve().is_relative_to(moved) for file in (home / "lib64").iterdir())
 
 
-def test_a_process_started_by_mslab_takes_the_same_home_and_the_users_own_stays(tmp_path, wheels):
+def test_a_process_started_by_mslab_uses_the_same_home_and_the_users_own_stays(tmp_path, wheels):
     home = str(tmp_path / "cache" / "mslab" / "cuda-11.6")
     assert prepared(tmp_path / "cache", driver="/", path=wheels, CUDA_HOME=home)[0] == home
     assert prepared(tmp_path / "other", driver="/", path=wheels, CUDA_HOME="/opt/cuda") == ["/opt/cuda", "None", ""]
     assert not (tmp_path / "other").exists()
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, wheels):
+def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path, wheels):
     (tmp_path / "cache").mkdir(mode=0o555)
     assert prepared(tmp_path / "cache", driver="/", path=wheels, rights=False) == ["None", "None", ""]
 
 
-def test_each_library_is_told_with_its_place_or_with_what_brings_it(wheels):
+def test_each_library_is_listed_with_its_location_or_its_package(wheels):
     folders = sorted((wheels / "nvidia").glob("*/lib"))
     (wheels / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").unlink()
-    found = {library.soname: library for library in cuda.libraries(folders)}
-    assert set(found) == {*cuda.LIBRARIES, *cuda.SYSTEM}
-    assert found["libcufft.so.10"].place == str(wheels / "nvidia" / "cufft" / "lib")
-    assert found["libcudnn.so.8"] == cuda.Library("libcudnn.so.8", "nvidia-cudnn-cu11", "")
+    rows = {library.soname: library for library in cuda.libraries(folders)}
+    assert set(rows) == {*cuda.LIBRARIES, *cuda.SYSTEM}
+    assert rows["libcufft.so.10"].location == str(wheels / "nvidia" / "cufft" / "lib")
+    assert rows["libcudnn.so.8"] == cuda.Library("libcudnn.so.8", "nvidia-cudnn-cu11", "")
 
 
 @pytest.mark.parametrize(
@@ -98,15 +98,15 @@ def test_each_library_is_told_with_its_place_or_with_what_brings_it(wheels):
         (["libcuda.so.1"], "11.6", "/c", "libcuda.so.1 cannot be loaded install the NVIDIA driver"),
         (["libz.so.1"], "11.6", "/c", "libz.so.1 is missing, which cuDNN loads apt install zlib1g"),
         ([], "", "", "CUDA_HOME is not set"),
-        ([], "12.4", "/usr/local/cuda", "CUDA_HOME=/usr/local/cuda has CUDA 12.4; MindSpore takes 11.1 to 11.8"),
-        ([], "", "/c", "CUDA_HOME=/c has no bin/nvcc that tells its release"),
+        ([], "12.4", "/usr/local/cuda", "CUDA_HOME=/usr/local/cuda has CUDA 12.4; MindSpore accepts 11.1 to 11.8"),
+        ([], "", "/c", "CUDA_HOME=/c has no bin/nvcc that prints its release"),
         ([], "11.8", "/c", " "),
     ],
 )
-def test_what_is_lacking_comes_with_how_to_get_it(missing, release, home, expected):
+def test_a_gpu_problem_comes_with_its_fix(missing, release, home, expected):
     packages = cuda.LIBRARIES | cuda.SYSTEM
-    found = [cuda.Library(name, package, "" if name in missing else "/l") for name, package in packages.items()]
-    assert expected in " ".join(cuda.lacking(found, release, home))
+    rows = [cuda.Library(name, package, "" if name in missing else "/l") for name, package in packages.items()]
+    assert expected in " ".join(cuda.gpu_problem(rows, release, home))
 
 
 # --- with the wheels: MSLAB_GPU_PYTHON names a Python that has mslab[gpu] installed -----------------------------------

@@ -15,7 +15,7 @@ from mslab.runtime import cuda
 
 GIB = 2**30
 FOUND = [cuda.Library(name, package, "/lib") for name, package in (cuda.LIBRARIES | cuda.SYSTEM).items()]
-WITHOUT_CUDNN = [replace(library, place="" if "cudnn" in library.soname else "/lib") for library in FOUND]
+WITHOUT_CUDNN = [replace(library, location="" if "cudnn" in library.soname else "/lib") for library in FOUND]
 NO_DRIVER = {"ascend": "no driver (/dev/davinci0: none is there)", "gpu": "no driver (/dev/nvidia0: none is there)"}
 ADA = {"name": "NVIDIA L4", "capability": "8.9", "driver": "550.54"}
 GPU = {"device": "gpu", "refused": {}, "gpu_driver": True, "gpus": [ADA], "cuda_release": "11.6"}

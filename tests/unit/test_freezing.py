@@ -20,8 +20,8 @@ def quick(squares):
         ({"lr_scale": {"backbone": 0.0}}, "0 is refused: it would not freeze"),
         ({"lr_scale": {"trunk": 0.1}}, "lr_scale"),
         ({"unfreeze": {1: "layer1"}}, "unfreeze"),
-        ({"freeze_layer_pattern": "(("}, "'((' is no regular expression"),
-        ({"freeze": "all", "layers_to_freeze": 2}, "are three ways to say one thing; give one"),
+        ({"freeze_layer_pattern": "(("}, "'((' is not a regular expression"),
+        ({"freeze": "all", "layers_to_freeze": 2}, "are three ways to freeze layers; set only one"),
     ],
 )
 def test_settings_that_never_fit(given, text, quick):

@@ -1,4 +1,4 @@
-"""The rooms of mslab/: imports go down one list, and nothing in them has outgrown its place."""
+"""The packages of mslab/: imports go down one list, and no module or function grows beyond its limit."""
 
 import ast
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(file: Path) -> Iterator[list[str]]:
-    """What a file imports of mslab, at its top or later: ["data", "batching", "Images"]."""
+def imports_of(file: Path) -> Iterator[list[str]]:
+    """Yield a file's imports, at its top or later: ["mslab", "data", "batching", "Images"]."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{file} imports relative to itself; name mslab in full"
+            assert not node.level, f"{file} has a relative import; write mslab in full"
             for alias in node.names:
                 yield f"{node.module}.{alias.name}".split(".")
         elif isinstance(node, ast.Import):
@@ -38,8 +38,8 @@ def imported(file: Path) -> Iterator[list[str]]:
 
 
 def test_mslab_is_twenty_rooms():
-    found = {room_of(file) for file in FILES} - {"__init__"}
-    assert found == set(ROOMS) and len(found) <= 24
+    rooms = {room_of(file) for file in FILES} - {"__init__"}
+    assert rooms == set(ROOMS) and len(rooms) <= 24
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -48,33 +48,33 @@ def test_imports_go_down_the_list_of_rooms(room):
     for file in FILES:
         if room_of(file) != room:
             continue
-        for first, *rest in imported(file):
+        for first, *rest in imports_of(file):
             assert first != "benchmarks", f"{file} imports a tool of the project"
             if first == "mslab" and rest and rest[0] in ROOMS and rest[0] != room:
                 assert rest[0] in below, f"{file} imports {rest[0]}, which is above it"
-                assert room not in ("model", "schedule"), f"{file} reads alone: it imports nothing of mslab"
+                assert room not in ("model", "schedule"), f"{file} has to stand alone: it imports nothing of mslab"
 
 
-def test_no_module_and_no_function_has_outgrown_a_readers_screen():
-    grown = []
+def test_no_module_and_no_function_is_too_long():
+    too_long = []
     for file in FILES:
         text, name = file.read_text(encoding="utf-8"), file.relative_to(PACKAGE).as_posix()
         if text.count("\n") > MOST["__init__" if file.stem == "__init__" else "module"]:
-            grown.append(name)
+            too_long.append(name)
         for node in ast.walk(ast.parse(text)):
             function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             if function and (node.end_lineno or 0) - node.lineno >= MOST["function"]:
-                grown.append(f"{name} {node.name}")
-    assert grown == []
+                too_long.append(f"{name} {node.name}")
+    assert too_long == []
 
 
 def test_no_two_public_classes_share_a_name():
-    places: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
     for file in FILES:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append(file.relative_to(PACKAGE).as_posix())
-    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+                files.setdefault(node.name, []).append(file.relative_to(PACKAGE).as_posix())
+    assert {name: paths for name, paths in files.items() if len(paths) > 1} == {}
 
 
 def test_no_room_hides_a_public_function():
@@ -86,9 +86,9 @@ def test_within_a_room_no_two_modules_import_each_other():
         modules = {".".join(f.relative_to(PROJECT).with_suffix("").parts): f for f in FILES if room_of(f) == room}
         graph = {}
         for name, file in modules.items():
-            graph[name] = {other for names in imported(file) for other in matching(names, modules)}
+            graph[name] = {other for names in imports_of(file) for other in matching(names, modules)}
         for name in graph:
-            assert name not in reachable(graph, name), f"{name} imports itself by way of {sorted(graph[name])}"
+            assert name not in reachable(graph, name), f"{name} imports itself through {sorted(graph[name])}"
 
 
 def matching(names: list[str], modules: dict[str, Path]) -> list[str]:
@@ -96,11 +96,11 @@ def matching(names: list[str], modules: dict[str, Path]) -> list[str]:
 
 
 def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     todo = list(graph[start])
     while todo:
         name = todo.pop()
-        if name not in found:
-            found.add(name)
+        if name not in names:
+            names.add(name)
             todo += graph[name]
-    return found
+    return names

@@ -1,4 +1,4 @@
-"""The manifest's schema is that of the code; digests of classes."""
+"""The manifest's schema in the package matches the code; digests of classes."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from mslab import check
 from mslab.runs import manifest
 
 
-def test_the_schema_in_the_package_is_that_of_the_code():
+def test_the_schema_in_the_package_matches_the_code():
     assert manifest.FILE.read_text() == manifest.schema(), "python -m mslab.runs.manifest writes it"
     jsonschema.Draft202012Validator.check_schema(json.loads(manifest.FILE.read_text()))
 

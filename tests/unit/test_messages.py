@@ -1,4 +1,4 @@
-"""What the kit says while it works, as it reaches the terminal."""
+"""mslab's messages as they reach the terminal."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ from mslab.runtime import console
 
 @pytest.fixture
 def screen():
-    """What the terminal gets of the kit's messages."""
+    """The stream that receives mslab's messages for the terminal."""
     stream = io.StringIO()
     before = console.terminal.setStream(stream)
     yield stream
@@ -18,20 +18,20 @@ def screen():
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "escaped"),
     [
         ("\x1b[2J", "\\x1b[2J"),  # clears the screen
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),  # names the window
         ("\x9b31m", "\\x9b31m"),  # colours, in one character
-        ("a\rb\bc", "a\\rb\\x08c"),  # writes over what stands there
-        ("\u202eback", "\\u202eback"),  # turns the line around
+        ("a\rb\bc", "a\\rb\\x08c"),  # overwrites the line
+        ("\u202eback", "\\u202eback"),  # reverses the line
     ],
     ids=ascii,
 )
-def test_no_name_in_a_message_commands_the_terminal(screen, name, shown):
+def test_no_name_in_a_message_commands_the_terminal(screen, name, escaped):
     logging.getLogger("mslab").info("class %s", name)
     logging.getLogger("mslab").warning(f"note: {name}\n\tsecond line")
-    assert screen.getvalue() == f"class {shown}\nnote: {shown}\n\tsecond line\n"
+    assert screen.getvalue() == f"class {escaped}\nnote: {escaped}\n\tsecond line\n"
 
 
 def test_a_message_with_an_error_does_not_either(screen):

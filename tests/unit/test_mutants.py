@@ -1,11 +1,11 @@
-"""The list of mutants: every entry still has its place in the source, and tests that could notice it."""
+"""The list of mutants: the code of every entry still exists in the source, and so do its tests."""
 
 import ast
 from collections import Counter
 
 import pytest
 from helpers import PROJECT
-from mutants import MUTANTS, broken, judged, modules, wanted
+from mutants import MUTANTS, broken, is_selected, judge, modules
 
 
 def test_there_are_enough_and_each_promise_is_there_once():
@@ -14,23 +14,24 @@ def test_there_are_enough_and_each_promise_is_there_once():
 
 
 @pytest.mark.parametrize("number", range(1, len(MUTANTS) + 1))
-def test_an_entry_breaks_one_place_and_compiles_and_its_tests_are_there(number):
+def test_an_entry_breaks_one_line_and_compiles_and_its_tests_exist(number):
     mutant = MUTANTS[number - 1]
-    whole = (PROJECT / mutant.file).read_text(encoding="utf-8")
-    assert whole.count(mutant.code) == 1, mutant.promise
-    made = broken(mutant, whole)
-    assert ast.dump(ast.parse(made)) != ast.dump(ast.parse(whole)), mutant.promise
+    text = (PROJECT / mutant.file).read_text(encoding="utf-8")
+    assert text.count(mutant.code) == 1, mutant.promise
+    changed = broken(mutant, text)
+    assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(text)), mutant.promise
     assert modules(mutant, PROJECT)
 
 
-def test_mutants_are_chosen_by_number_and_by_word():
-    assert [n for n, m in enumerate(MUTANTS, 1) if wanted(n, m, ["3", "5"])] == [3, 5]
-    assert all("unpacking" in f"{m.file} {m.tests}" for n, m in enumerate(MUTANTS, 1) if wanted(n, m, ["UNPACKING"]))
-    assert all(wanted(n, m, []) for n, m in enumerate(MUTANTS, 1))
+def test_mutants_are_selected_by_number_and_by_text():
+    assert [n for n, m in enumerate(MUTANTS, 1) if is_selected(n, m, ["3", "5"])] == [3, 5]
+    selected = [m for n, m in enumerate(MUTANTS, 1) if is_selected(n, m, ["UNPACKING"])]
+    assert all("unpacking" in f"{mutant.file} {mutant.tests}" for mutant in selected)
+    assert all(is_selected(n, m, []) for n, m in enumerate(MUTANTS, 1))
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "verdict", "why"),
+    ("code", "output", "verdict", "reason"),
     [
         (0, "5 passed", "lived", ""),
         (0, "2 passed, 3 skipped in 1.2s", "lived", "3 skipped"),
@@ -43,6 +44,6 @@ def test_mutants_are_chosen_by_number_and_by_word():
         (None, "", "killed", "its tests had not ended after 300 s"),
     ],
 )
-def test_only_a_test_that_failed_has_noticed_a_mutant(code, said, verdict, why):
-    found = judged(code, said)
-    assert found[0] == verdict and found[1].startswith(why)
+def test_only_a_failed_test_has_noticed_a_mutant(code, output, verdict, reason):
+    result = judge(code, output)
+    assert result[0] == verdict and result[1].startswith(reason)

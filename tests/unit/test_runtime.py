@@ -1,4 +1,4 @@
-"""Guards before MindSpore starts, devices that are not there, and what becomes of MindSpore's output."""
+"""Guards before MindSpore starts, missing devices, and the capture of MindSpore's output."""
 
 import os
 from pathlib import Path
@@ -21,13 +21,13 @@ AVX512 = "flags : fpu avx2 avx512f avx512bw"
         ("2.10.0", "flags : fpu avx2", None),
     ],
 )
-def test_onednn_is_held_at_avx2_where_it_would_crawl(mindspore, flags, expected):
+def test_onednn_is_limited_to_avx2_if_it_would_be_slow(mindspore, flags, expected):
     environ = {}
     versions.set_environment(environ, mindspore, flags)
     assert environ.get("ONEDNN_MAX_CPU_ISA") == expected
 
 
-def test_what_the_user_set_stays():
+def test_the_users_own_value_stays():
     environ = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
     versions.set_environment(environ, "2.10.0", AVX512)
     assert environ["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
@@ -53,7 +53,7 @@ def test_workers_are_at_most_the_cores():
 
 
 @pytest.mark.parametrize("device", ["gpu", "ascend"])
-def test_a_device_that_is_not_there_is_one_clear_message(device, monkeypatch):
+def test_a_missing_device_gives_one_clear_message(device, monkeypatch):
     monkeypatch.setitem(devices.DRIVERS, device, ("/nowhere/driver",))
     with pytest.raises(DeviceError) as caught:
         devices.choose_device(device)
@@ -62,7 +62,7 @@ def test_a_device_that_is_not_there_is_one_clear_message(device, monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["gpu", "ascend"])
-def test_without_a_driver_a_command_ends_before_data_or_mindspore_are_looked_at(device, inside, monkeypatch):
+def test_without_a_driver_a_command_ends_before_it_reads_data_or_imports_mindspore(device, inside, monkeypatch):
     monkeypatch.setitem(devices.DRIVERS, device, ("/nowhere/driver",))
     Path("x.yaml").write_text(f"train_data: no\nval_data: none\nclass_num: 2\ndevice: {device}\n")
     for command in (["train", "x.yaml"], ["eval", "no.ckpt", "--data", "no", "--device", device]):
@@ -71,8 +71,8 @@ def test_without_a_driver_a_command_ends_before_data_or_mindspore_are_looked_at(
         assert "no driver" in done.stderr and "Traceback" not in done.stderr and not done.stdout
 
 
-def test_a_driver_without_the_libraries_is_told_what_to_install_and_mindspore_is_not_started(monkeypatch):
-    if all(library.place for library in devices.cuda.libraries() if library.soname in devices.cuda.LIBRARIES):
+def test_a_driver_without_the_libraries_names_the_package_and_mindspore_is_not_started(monkeypatch):
+    if all(library.location for library in devices.cuda.libraries() if library.soname in devices.cuda.LIBRARIES):
         pytest.skip("this Python has the CUDA libraries")
     monkeypatch.setitem(devices.DRIVERS, "gpu", ("/",))
     monkeypatch.delenv("CUDA_HOME", raising=False)
@@ -82,19 +82,19 @@ def test_a_driver_without_the_libraries_is_told_what_to_install_and_mindspore_is
     assert "pip install 'mslab[gpu]'" in str(caught.value)
 
 
-def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monkeypatch):
-    told = []
-    monkeypatch.setattr(devices.log, "info", lambda text, *parts: told.append(text % parts))
+def test_auto_logs_why_a_device_is_not_used_but_nothing_about_missing_drivers(monkeypatch):
+    messages = []
+    monkeypatch.setattr(devices.log, "info", lambda text, *parts: messages.append(text % parts))
     monkeypatch.setattr(devices, "device_problem", {"ascend": "no driver (…)", "gpu": "it does not answer"}.get)
     assert devices.choose_device("auto") == "cpu"
-    assert told == ["device: gpu not taken: it does not answer"]
+    assert messages == ["device: gpu is not used: it does not answer"]
     assert devices.best_device() == ("cpu", {"ascend": "no driver (…)", "gpu": "it does not answer"})
     monkeypatch.setattr(devices, "device_problem", {"ascend": "no driver (…)", "gpu": ""}.get)
     assert devices.best_device() == ("gpu", {"ascend": "no driver (…)"})
 
 
 @pytest.mark.parametrize(
-    "device,said,told",
+    "device,output,expected",
     [
         (
             "ascend",
@@ -113,44 +113,44 @@ def test_auto_is_silent_about_devices_without_a_driver_and_tells_of_others(monke
         ("gpu", "", ""),
     ],
 )
-def test_of_mindspores_pages_the_line_that_tells_is_taken(device, said, told):
-    assert devices.complaint(said, device) == told
+def test_the_line_of_mindspores_output_that_names_the_problem_is_chosen(device, output, expected):
+    assert devices.error_line(output, device) == expected
 
 
 def test_mindspores_output_goes_to_the_file_and_is_counted(tmp_path, capfd):
-    with console.capture_stderr() as noise:
+    with console.capture_stderr() as capture:
         os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Something is off\n  a stack line\n")
         os.write(2, b"[WARNING] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] foo is deprecated from 2.0\n")
         os.write(2, b"[ERROR] CORE(1,7f,python):2026 [mindspore/x.cc:1] F] Now it broke\n")
-        noise.move_to(tmp_path / "train.log")
-        devices.log.info("a message of the kit")
-    shown = capfd.readouterr().err
-    assert shown.splitlines() == [
-        "a message of the kit",
+        capture.move_to(tmp_path / "train.log")
+        devices.log.info("a message of mslab")
+    screen = capfd.readouterr().err
+    assert screen.splitlines() == [
+        "a message of mslab",
         f"2 runtime warnings, the last: Now it broke — {tmp_path}/train.log",
     ]
     assert "a stack line" in (tmp_path / "train.log").read_text()
 
 
-def test_silence_prints_nothing_and_leaves_no_file(capfd):
-    with console.capture_stderr() as noise:
-        file = noise.file
+def test_a_capture_without_output_prints_nothing_and_leaves_no_file(capfd):
+    with console.capture_stderr() as capture:
+        file = capture.file
     assert capfd.readouterr().err == "" and not file.exists()
 
 
-def test_ctrl_c_raises_a_flag_also_as_the_sigterm_that_mindspore_makes_of_it():
+def test_ctrl_c_sets_a_flag_also_as_the_sigterm_that_mindspore_makes_of_it():
     import signal
 
     before = signal.getsignal(signal.SIGINT)  # a background job starts with it ignored
     for number in (signal.SIGINT, signal.SIGTERM):
-        with signals.interruptible() as asked:
-            assert not asked()
+        with signals.interruptible() as stop_requested:
+            assert not stop_requested()
             os.kill(os.getpid(), number)
-            assert asked()
+            assert stop_requested()
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_no_name_commands_the_terminal(tmp_path, squares):
+def test_no_name_controls_the_terminal(tmp_path, squares):
     assert console.escape_control("a\x1b[2Jb\u202e\udcff\nc") == "a\\x1b[2Jb\\u202e\\udcff\nc"
     for name in ("\x1b]0;title\x07red\x1b[31m", "\u202eright to left", "[/bold] [red]"):
         folder = tmp_path / "set" / name

@@ -108,7 +108,10 @@ def test_what_makes_no_sense_to_search():
         and "trials on other images do not compare" in told["train_data"]
     )
     assert "set up once" in told["device"] and "changes no figure" in told["data_workers"] and "class_num" in told
-    assert told["momentum"] == "does nothing here: with optimizer: adam it is SGD with momentum's; leave it out"
+    assert (
+        told["momentum"]
+        == "does nothing here: with optimizer: adam it is unused (it belongs to momentum); leave it out"
+    )
     assert parse({"momentum": [0.8], "optimizer": ["adam", "momentum"]}, load_settings(minimal()), "tpe", False, "s")
     assert "too many; give a step" in problems({"lr_max": {"low": 0.1, "high": 0.2}}, "grid")["lr_max"]
     assert "the backbone brings its own" in problems({"stages": [[[1, 8, 1]]]}, backbone=True)["stages"]

@@ -1,4 +1,4 @@
-"""Text files of a run folder take their place at once: what was there stays whole until then."""
+"""Text files of a run folder are replaced atomically: until then the earlier file stays intact."""
 
 import resource
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from mslab.errors import MslabError
 
 @contextmanager
 def full_after(size):
-    """The system lets no file grow beyond so many bytes meanwhile, as a full disk would."""
+    """Let no file grow beyond this number of bytes during the block, as a full disk would."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -20,7 +20,7 @@ def full_after(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_text_that_cannot_be_written_whole_leaves_the_earlier_one(tmp_path):
+def test_a_text_that_cannot_be_written_completely_leaves_the_earlier_one(tmp_path):
     file = tmp_path / "history.csv"
     write_text(file, "epoch\n1\n")
     with full_after(20_000), pytest.raises((MslabError, OSError)) as caught:
@@ -28,10 +28,10 @@ def test_a_text_that_cannot_be_written_whole_leaves_the_earlier_one(tmp_path):
     assert file.read_text() == "epoch\n1\n" and list(tmp_path.iterdir()) == [file]
     assert isinstance(caught.value, MslabError)
     assert f"{file} could not be written: File too large." in str(caught.value)
-    assert "the earlier file is as it was" in str(caught.value)
+    assert "the earlier file is unchanged" in str(caught.value)
 
 
-def test_who_has_opened_a_text_reads_the_earlier_one_to_its_end(tmp_path):
+def test_a_reader_with_an_open_text_reads_the_earlier_one_to_its_end(tmp_path):
     file = tmp_path / "history.csv"
     write_text(file, "earlier\n")
     with file.open() as opened:

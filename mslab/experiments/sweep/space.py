@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mslab.config import FIELDS, Settings, read_yaml, rules
-from mslab.config.loading import unknown
+from mslab.config.loading import unknown_setting
 from mslab.errors import ConfigError
 
 # settings in which trials may not differ -> why
@@ -180,7 +180,7 @@ def contradicting(space: list[Knob], settings: Settings) -> list[str]:
 def read_line(name: str, line: Any) -> tuple[Knob | None, str | None]:
     """(the knob, None) or (None, what is wrong with its line)."""
     if name not in FIELDS:
-        return None, unknown(name)
+        return None, unknown_setting(name)
     if name in FIXED:
         return None, f"is not searched: {FIXED[name]}; leave it out"
     if isinstance(line, str) and (call := re.match(r"\s*(?:\w+\.)*(\w+)\s*\(", line)) and call[1] in CALLS:
