@@ -59,7 +59,7 @@ def test_what_cannot_be_compared():
         comparison.parse("scratch,thawed", "0.1,much,0,2")
     text = str(caught.value)
     assert "'thawed' is none of scratch, frozen, finetune" in text and "'much' is no number" in text
-    assert "0 is no share" in text and "2 is no share" in text
+    assert "0 is out of range" in text and "2 is out of range" in text
     both = cli("transfer", "x.yaml", "--backbone", "y", "--compare", "frozen", "--only", "z")
     assert both.returncode == 2 and "do not go together" in both.stderr
     alone = cli("transfer", "x.yaml", "--backbone", "y", "--seeds", 2)

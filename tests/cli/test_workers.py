@@ -39,9 +39,9 @@ def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, par
 @pytest.mark.parametrize(
     "arguments,text",
     [
-        ("--workers 3 --nodes 2 --master host", "3 workers do not share 2 machines evenly"),
-        ("--workers 4 --nodes 2", "the machine with --node-rank 0 is not named"),
-        ("--workers 4 --nodes 2 --node-rank 2 --master host", "2: it is 0 to 1 with --nodes 2"),
+        ("--workers 3 --nodes 2 --master host", "3 is not a multiple of --nodes 2"),
+        ("--workers 4 --nodes 2", "missing: the host name of the machine with --node-rank 0"),
+        ("--workers 4 --nodes 2 --node-rank 2 --master host", "2: must be 0 to 1 with --nodes 2"),
         ("--workers 4 --nodes 2 --master host:80", "80 is no port"),
     ],
 )

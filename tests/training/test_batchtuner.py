@@ -58,7 +58,7 @@ def test_from_which_batch_on_it_is_hardly_faster():
 def test_a_process_that_takes_too_much_is_ended_and_named(config, monkeypatch):
     monkeypatch.setattr(batch_tuner, "SHARE", 1e-3)
     row = batch_tuner.attempt(config)
-    assert not row["fits"] and "takes more than 0.0 GiB, 0% of the memory that is free" in row["why"]
+    assert not row["fits"] and "uses more than 0.0 GiB, 0% of the free memory" in row["why"]
     assert row["memory"] > 10 * 2**20
 
 

@@ -60,7 +60,7 @@ def test_a_target_ends_the_run(inside, three):
 def test_time_that_is_up_leaves_a_run_to_go_on_with(inside, squares, finished):
     run = Path(mslab.train(plain(squares) | {"max_training_time": 1e-6}).run)
     assert len(history(run)) == 1 and manifest(run)["status"] == "paused" and manifest(run)["exit_status"] == 0
-    assert "max_training_time: 1e-06 h has no room for another epoch" in log(run) and f"--resume {run}" in log(run)
+    assert "max_training_time: 1e-06 h leaves no time for another epoch" in log(run) and f"--resume {run}" in log(run)
     for epochs in (2, 3):  # at least one more each time
         start.resume(run)
         assert len(history(run)) == epochs

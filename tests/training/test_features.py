@@ -94,26 +94,26 @@ def test_a_resume_is_exact(parent, frozen, inside):
 
 
 def test_where_there_is_no_room_images_are_used_and_it_is_said(parent, frozen, inside, monkeypatch):
-    monkeypatch.setattr(features, "MOST", 1000)
+    monkeypatch.setattr(features, "MAX_BYTES", 1000)
     run = mslab.transfer(frozen | {"epochs": 1, "warmup_epochs": 0}, backbone=parent).run
-    assert "features are not kept" in log(run)
+    assert "features are not cached" in log(run)
     assert list((inside / "cache" / "mslab" / "features").iterdir()) == []
 
 
 def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkeypatch):
     def stopped(name, most):
         with monkeypatch.context() as patch, stopped_after(1):
-            patch.setattr(features, "MOST", most)
+            patch.setattr(features, "MAX_BYTES", most)
             mslab.transfer(frozen | {"epochs": 2}, backbone=parent, name=name)
         return newest(f"{name}-*")
 
     without = stopped("without", 1000)
     start.resume(without)
     assert "features computed" not in log(without)
-    run = stopped("with", features.MOST)
+    run = stopped("with", features.MAX_BYTES)
     with monkeypatch.context() as patch:
-        patch.setattr(features, "MOST", 1000)
-        with pytest.raises(RunError, match="This run began with kept features, and they cannot be kept now"):
+        patch.setattr(features, "MAX_BYTES", 1000)
+        with pytest.raises(RunError, match="This run began with cached features, and they cannot be cached now"):
             start.resume(run)
     start.resume(run)
 

@@ -73,7 +73,7 @@ def test_the_backbones_own_normalisation_is_used_and_said(parent, inside, two):
 def test_a_whole_network_is_taken_and_said(parent, inside, two):
     whole = parent / "checkpoints" / "best.ckpt"
     run = mslab.transfer(two | {"epochs": 1, "warmup_epochs": 0}, backbone=whole).run
-    assert "is a whole network (3 classes): its head is left out" in log(run)
+    assert "is a complete network (3 classes): its head is left out" in log(run)
 
 
 def test_the_labs_prefixed_file_and_a_plain_one_work(parent, inside, two):

@@ -128,13 +128,13 @@ def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
 @pytest.mark.parametrize(
     "given,text",
     [
-        ({"freeze_layer_pattern": "^features"}, "'^features' finds none of conv1.weight"),
-        ({"freeze_layer_pattern": "moving_"}, "'moving_' finds none of conv1.weight"),
-        ({"freeze_layer_pattern": "."}, "finds everything: nothing would be trained"),
-        ({"layers_to_freeze": 5}, "5: there are 4: stem, layer1, layer2, layer3"),
+        ({"freeze_layer_pattern": "^features"}, "'^features' matches none of conv1.weight"),
+        ({"freeze_layer_pattern": "moving_"}, "'moving_' matches none of conv1.weight"),
+        ({"freeze_layer_pattern": "."}, "matches everything: nothing would be trained"),
+        ({"layers_to_freeze": 5}, "5: at most 4 are possible: stem, layer1, layer2, layer3"),
         ({"unfreeze": {2: "layer1"}}, "layer1 is not frozen: there is nothing to unfreeze"),
         ({"freeze": "all", "unfreeze": {2: "layer4"}}, "layer4: this network has stem, layer1, layer2, layer3, head"),
-        ({"freeze": "all", "unfreeze": {9: "layer1"}}, "epoch 9 never comes: epochs is 4"),
+        ({"freeze": "all", "unfreeze": {9: "layer1"}}, "epoch 9 is never reached: epochs is 4"),
         ({"lr_scale": {"layer4": 0.1}}, "layer4: this network has"),
         ({"freeze": "all", "lr_scale": {"backbone": 0.1}}, "backbone is frozen throughout"),
     ],
@@ -151,7 +151,7 @@ def test_settings_that_do_not_fit_the_network(given, text, parent, quick, inside
 @pytest.mark.parametrize("given", [{"freeze": "all"}, {"layers_to_freeze": 1}, {"freeze_layer_pattern": "bn"}])
 def test_freezing_from_scratch_is_refused(given, quick, inside):
     with pytest.raises(
-        ConfigError, match=f"{next(iter(given))}: .* in training from scratch would keep random weights"
+        ConfigError, match=f"{next(iter(given))}: .* in training from scratch would freeze random weights"
     ):
         mslab.train(quick | given)
     assert not (inside / "runs").exists()
@@ -164,7 +164,7 @@ def test_an_unfrozen_network_is_compiled_once(parent, quick, inside, monkeypatch
     def collecting(self, epoch):
         gc.collect()  # the step of the epochs before goes now, between compiling and the first call of the new one
         yield from batches(self, epoch)
-        compiled.append(len(self.current.step.compile_cache))
+        compiled.append(len(self.compiled.step.compile_cache))
 
     monkeypatch.setattr(Trainer, "batches", collecting)
     gc.disable()  # and not before

@@ -31,7 +31,7 @@ def test_rows_of_known_classes_are_kept_by_name(parent, four, inside):
     old, new = head(parent, "best.ckpt")["classifier.weight"], head(result.run)["classifier.weight"]
     assert np.allclose(new[2], old[1]) and np.allclose(new[3], old[2])  # b and c
     assert not np.allclose(new[0], old[0]) and not np.allclose(new[1], old[1])
-    assert "head: 2 of 4 classes kept by name; new: aa, ab; left out: a" in log(result.run)
+    assert "head: 2 of 4 classes reused by name; new: aa, ab; left out: a" in log(result.run)
     told = manifest(result.run)
     assert told["kind"] == "incremental" and told["class_names"] == ["aa", "ab", "b", "c"]
     assert told["parent"]["sha256"] == checkpoint.sha256(parent / "checkpoints" / "best.ckpt")
@@ -40,12 +40,12 @@ def test_rows_of_known_classes_are_kept_by_name(parent, four, inside):
 def test_the_same_classes_with_more_images_start_where_it_stood(parent, squares, inside):
     config = settings(squares / "three", 3, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
     result = start.incremental(config, parent)
-    assert "head: 3 of 3 classes kept by name" in log(result.run)
+    assert "head: 3 of 3 classes reused by name" in log(result.run)
     assert np.allclose(head(result.run)["classifier.weight"], head(parent, "best.ckpt")["classifier.weight"])
 
 
 def test_what_it_cannot_go_on_from(parent, four, inside):
-    with pytest.raises(CheckpointError, match="has no head, so no row of it can be kept by name"):
+    with pytest.raises(CheckpointError, match="has no head, so no row of the head can be reused by name"):
         start.incremental(four, parent / "checkpoints" / "best_backbone.ckpt")
     weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
     checkpoint.save_arrays(weights.tensors, inside / "plain.ckpt", {})
@@ -102,5 +102,5 @@ def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(kind, stopp
 def test_a_parent_that_is_gone_is_named(stopped_at_once):
     run, parent, _ = stopped_at_once("transfer", whole=False)
     (parent / "checkpoints" / "best_backbone.ckpt").unlink()
-    with pytest.raises(RunError, match=r"which is not there \(seen from"):
+    with pytest.raises(RunError, match=r"which is missing \(looked up from"):
         start.resume(run)

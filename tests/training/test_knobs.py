@@ -168,7 +168,7 @@ def decided(config):
     return [
         (
             stopping.is_measured(epoch, config),
-            stopping.is_kept(epoch, config),
+            stopping.is_saved(epoch, config),
             stopping.reason(rows[: epoch + 1], config, 0.1),
             stopping.rate_factor(rows[: epoch + 1], config),
         )
@@ -248,7 +248,7 @@ def time_left(config):
 
 
 def precision(config):
-    return type(trainer_of(config).current.step).__name__
+    return type(trainer_of(config).compiled.step).__name__
 
 
 def files_kept(config):

@@ -25,7 +25,7 @@ def test_a_known_class_keeps_its_row_wherever_it_has_moved(parent, names):
     manifest = {"kind": "incremental", "class_names": names, "parent": {}}
     said = finetuning.load_parent(network, weights, manifest)
     kept = [name for name in names if name in weights.class_names]
-    assert f"{len(kept)} of {len(names)} classes kept by name" in said
+    assert f"{len(kept)} of {len(names)} classes reused by name" in said
     for part, parameter in network.head.parameters_dict().items():
         for row, name in enumerate(names):
             source = weights.head[part][weights.class_names.index(name)] if name in kept else fresh[part][row]
@@ -56,6 +56,6 @@ def test_a_resume_before_the_first_epoch_refuses_a_parent_that_is_another_file_n
     with pytest.raises(RunError) as caught:
         start.resume(run)
     text = str(caught.value)
-    assert f"{run} began from {file}, which is not there" in text and "or is another now" in text
+    assert f"{run} began from {file}, which is missing" in text and "or has changed" in text
     assert "restore the file, or begin a new run" in text
     assert not list((run / "checkpoints").iterdir())

@@ -51,7 +51,7 @@ def test_the_longest_fall():
 def test_weights_are_put_back_whatever_happens():
     network = model.ResNet50(model.resnet50_backbone([[1, 8, 1]]), model.resnet50_head(2, 32))
     before = {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
-    with pytest.raises(KeyboardInterrupt), lr_find.weights_kept(network):
+    with pytest.raises(KeyboardInterrupt), lr_find.restored_weights(network):
         for parameter in network.get_parameters():
             parameter.set_data(parameter + 1)
         raise KeyboardInterrupt

@@ -281,5 +281,5 @@ def test_resume_with_other_images_is_refused(trained, inside, squares):
     (inside / "data/train/a/000.png").write_bytes((inside / "data/train/a/001.png").read_bytes())
     text = (copy / "config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 3", "epochs: 9")
     (copy / "config.yaml").write_text(text)
-    with pytest.raises(DatasetError, match=r"The images are not those"):
+    with pytest.raises(DatasetError, match=r"The images differ from those"):
         start.resume(copy)

@@ -61,7 +61,9 @@ def test_one_answer_twice_in_a_row_and_not_once():
         one.one_answer(figures)
     assert said == {}
     one.one_answer(one_class)
-    assert "all 9 validation images are taken for b, twice now: val_acc 0.400" in said["one-answer"]
+    assert (
+        "all 9 validation images are classified as b, in two evaluations in a row: val_acc 0.400" in said["one-answer"]
+    )
 
 
 def test_an_epoch_that_waits_for_images_and_not_one_that_waits_little():
@@ -70,7 +72,7 @@ def test_an_epoch_that_waits_for_images_and_not_one_that_waits_little():
         one.data(row(1, seconds=seconds), waited)
     assert said == {}
     one.data(row(3, seconds=10.0), 7.0)
-    assert "7 of 10 s of epoch 3 went into waiting for images" in said["waiting-for-data"]
+    assert "7 of 10 s of epoch 3 were spent waiting for images" in said["waiting-for-data"]
     assert "cache=memory" in said["waiting-for-data"]
 
 

@@ -67,7 +67,7 @@ def test_plateau_lowers_the_rate_and_ends_at_the_floor():
 def test_which_epochs_are_measured_and_kept():
     config = load_settings(GOOD | {"epochs": 5, "evaluation_frequency": 2, "checkpoint_frequency": 3})
     assert [epoch for epoch in range(5) if stopping.is_measured(epoch, config)] == [1, 3, 4]
-    assert [epoch for epoch in range(5) if stopping.is_kept(epoch, config)] == [2, 4]
+    assert [epoch for epoch in range(5) if stopping.is_saved(epoch, config)] == [2, 4]
     config = load_settings(GOOD | {"epochs": 5, "do_eval_along_train": False})
     assert [epoch for epoch in range(5) if stopping.is_measured(epoch, config)] == [4]
 
