@@ -101,6 +101,6 @@ def table(result: Mapping[str, Any]) -> str:
         row = result[key]
         grid.add_row(title, f"{row['test_acc']:.3f}", f"{row['linear_acc']:.3f}", f"{row['seconds']:.0f}")
     gain = result["transfer"]["test_acc"] - result["scratch"]["test_acc"]
-    lines = [render(grid), "", f"transfer gains {gain:+.3f} over training from scratch with the same images and steps;"]
+    lines = [render(grid), "", f"transfer buys {gain:+.3f} over training from scratch with the same images and steps;"]
     lines.append(f"{result['seconds']:.0f} s in all. Runs: " + ", ".join(result[key]["run"] for key in titles))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What happens to an image follows from the seed and the epoch, as its place in the order does."""
+"""The augmentation of an image follows from the seed and the epoch, as does its position in the order."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from mslab.data import batching, sources
 
 
 def test_the_seed_and_the_epoch_decide_what_happens_to_each_image(three):
-    """The order is given: only cutting, turning and colouring are left to chance."""
+    """The order is the same: only cropping, flipping and colours are random."""
     images = sources.images_of(check_dataset(three["train_data"]), "")
 
     def pixels(seed, epoch=0, rank=0):
@@ -19,6 +19,6 @@ def test_the_seed_and_the_epoch_decide_what_happens_to_each_image(three):
 
     first = pixels(1)
     assert np.array_equal(first, pixels(1))
-    for other in (pixels(2), pixels(1, epoch=1), pixels(1, rank=1)):
-        changed = np.abs(first - other).reshape(16, -1).max(axis=1) > 0.1
+    for different in (pixels(2), pixels(1, epoch=1), pixels(1, rank=1)):
+        changed = np.abs(first - different).reshape(16, -1).max(axis=1) > 0.1
         assert changed.sum() >= 12  # of 16: nearly every image is another one
