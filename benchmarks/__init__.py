@@ -1,14 +1,14 @@
-"""Speed and memory beside others, measured side by side in one run. Figures are ratios: machines and days differ.
+"""Speed and memory beside other projects, measured side by side in one run. Figures are ratios: machines differ.
 
 check       the dataset checker beside a bare parallel Pillow decode, CleanVision and imagededup
-pipeline    loading and augmenting images with no network: folders, packs, caches, and how all that grows
+pipeline    loading and augmenting images without a network: folders, packs, caches, over numbers of images
 transfer    head-only transfer with cached features beside the same job without
-bookkeeping what a run's manifest, hashes, tables and log cost
-predictions answering images beside the network's forward pass alone
+bookkeeping the cost of a run's manifest, hashes, tables and log
+predictions mslab predict beside the network's forward pass alone
 speed       ResNet-50, training and inference, beside PyTorch and mindcv
 grading     a generated class of submissions, graded twice
-knobs       what the knobs of training are worth, over several seeds
-steptime    where the time of a training step goes
-contenders  what runs inside a contender's process, for the last two
-processes   how such a process is started
+knobs       the effect of training settings, over several seeds
+steptime    the time of a training step by kind of operator
+contenders  the code inside a contender's process, for speed and steptime
+processes   runs a benchmark in a process and reads its result
 """

@@ -1,4 +1,4 @@
-"""`./run.sh bench NAME …`: what each benchmark is called with. Figures are printed, and written with --json."""
+"""`./run.sh bench NAME …`: the command line of the benchmarks. Figures are printed, and written with --json."""
 
 import logging
 import sys
@@ -10,16 +10,16 @@ from typer import Argument, Option, Typer
 from mslab.cli.options import PLAIN, Config, Json, Overrides, Parent, Seeds, checked, checked_config, emit, job
 
 log = logging.getLogger("mslab")
-app = Typer(help="Speed beside others, as ratios.", **PLAIN)
+app = Typer(help="Speed beside other projects, as ratios.", **PLAIN)
 Size = Annotated[int, Option(help="pixels of an image's side", min=8)]
 Batch = Annotated[int | None, Option(help="images in a step; 32, from 224 pixels on 8", min=1)]
-Repeats = Annotated[int, Option(help="turns of each; the median counts", min=1)]
-Folder = Annotated[str | None, Option(metavar="FOLDER", help="keep the drawn images here for another time")]
+Repeats = Annotated[int, Option(help="turns of each; the median is reported", min=1)]
+Folder = Annotated[str | None, Option(metavar="FOLDER", help="store the drawn images here for reuse")]
 
 
 @job(app, "transfer")
 def transfer(config: Config, backbone: Parent, overrides: Overrides = None, json_file: Json = None) -> None:
-    """Head-only transfer with cached features beside the same job without; each in a fresh process."""
+    """Head-only transfer with cached features beside the same job without; each in a separate process."""
     from benchmarks import transfer
 
     rows = transfer.bench_transfer(config, backbone, overrides or [], log.info)
@@ -28,7 +28,7 @@ def transfer(config: Config, backbone: Parent, overrides: Overrides = None, json
 
 @job(app, "bookkeeping")
 def bookkeeping(config: Config, overrides: Overrides = None, repeats: Repeats = 3, json_file: Json = None) -> None:
-    """A training run with and without its manifest, hashes, tables and log, turn by turn."""
+    """A training run with and without its manifest, hashes, tables and log, interleaved."""
     from benchmarks import bookkeeping
 
     settings, report = checked_config(config, overrides, skip_check=True)
@@ -38,12 +38,12 @@ def bookkeeping(config: Config, overrides: Overrides = None, repeats: Repeats = 
 
 @job(app, "data")
 def data(
-    images: Annotated[list[int], Option(metavar="N", help="how many, from 100; may be given again", min=100)] = [1000],  # noqa: B006
+    images: Annotated[list[int], Option(metavar="N", help="number of images, from 100; repeatable", min=100)] = [1000],  # noqa: B006
     size: Size = 64,
     folder: Folder = None,
     json_file: Json = None,
 ) -> None:
-    """The data pipeline with no network: folders, packs and caches, start-up and memory, as images grow in number."""
+    """The data pipeline without a network: folders, packs and caches, start-up and memory, over numbers of images."""
     from benchmarks import pipeline
 
     rows = pipeline.bench_data(images, size, Path(folder) if folder else None, log.info)
@@ -54,7 +54,7 @@ def data(
 
 @job(app, "check")
 def check(
-    images: Annotated[list[int], Option(metavar="N", help="how many; may be given again")] = [1000],  # noqa: B006
+    images: Annotated[list[int], Option(metavar="N", help="number of images; repeatable")] = [1000],  # noqa: B006
     peers: Annotated[str | None, Option(metavar="PYTHON", help="a Python with cleanvision and imagededup")] = None,
     repeats: Repeats = 3,
     folder: Folder = None,
@@ -75,7 +75,7 @@ def train(
     peers: Annotated[str | None, Option(metavar="PYTHON", help="a Python with torch and torchvision")] = None,
     json_file: Json = None,
 ) -> None:
-    """ResNet-50 beside PyTorch and mindcv, training and inference, blocks of steps going round among them."""
+    """ResNet-50 beside PyTorch and mindcv, training and inference, in interleaved blocks of steps."""
     from benchmarks import speed
 
     rows = speed.bench_train(size, batch or (8 if size >= 224 else 32), repeats, peers, progress=log.info)
@@ -84,7 +84,7 @@ def train(
 
 @job(app, "knobs")
 def knobs(config: Config, overrides: Overrides = None, seeds: Seeds = 3, json_file: Json = None) -> None:
-    """What label smoothing, mixup, cutmix, a mean of the weights, balance … are worth: each alone, on test images."""
+    """The effect of label smoothing, mixup, cutmix, averaged weights, balance …: each alone, on test images."""
     settings, report = checked_config(config, overrides, skip_check=False)
     test = checked(str(Path(settings.train_data).with_name("test")))
     test.raise_errors()
@@ -102,7 +102,7 @@ def predict(
     repeats: Repeats = 7,
     json_file: Json = None,
 ) -> None:
-    """Answering images as mslab predict does beside the bare forward pass, over batch sizes."""
+    """mslab predict beside the bare forward pass, over batch sizes."""
     from benchmarks import predictions
 
     rows = predictions.bench_predict(source, size, images, repeats, progress=log.info)
@@ -112,20 +112,20 @@ def predict(
 @job(app, "grade")
 def grade(
     students: Annotated[int, Option(help="submissions", min=1)] = 200,
-    large: Annotated[int, Option(help="of them with a ResNet-50; the rest are small", min=0)] = 20,
-    jobs: Annotated[int | None, Option(help="at a time; one a core", min=1)] = None,
+    large: Annotated[int, Option(help="of these, with a ResNet-50; the rest are small", min=0)] = 20,
+    jobs: Annotated[int | None, Option(help="submissions at a time; one per core", min=1)] = None,
     json_file: Json = None,
 ) -> None:
-    """A generated class, graded twice: time, memory, and what a second grading costs."""
+    """A generated class, graded twice: time, memory, and the cost of a second grading."""
     from benchmarks import grading
 
-    found = grading.bench_grade(students, large, jobs, log.info)
-    emit(found, json_file, lambda: grading.table(found))
+    result = grading.bench_grade(students, large, jobs, log.info)
+    emit(result, json_file, lambda: grading.table(result))
 
 
 @job(app, "profile")
 def profile(size: Size = 64, batch: Batch = None, json_file: Json = None) -> None:
-    """Where the time of a training step on a CPU goes, by kind of operator and by size of feature map."""
+    """The time of a training step on a CPU, by kind of operator and by size of feature map."""
     from benchmarks import steptime
 
     batch = batch or (8 if size >= 224 else 32)
@@ -134,5 +134,5 @@ def profile(size: Size = 64, batch: Batch = None, json_file: Json = None) -> Non
 
 
 if __name__ == "__main__":
-    words, sys.argv[:1] = sys.argv[1:], ["run.sh", "bench"]  # what the manifests of its runs call their command
-    app(words, prog_name="./run.sh bench")
+    arguments, sys.argv[:1] = sys.argv[1:], ["run.sh", "bench"]  # the command that the manifests of its runs record
+    app(arguments, prog_name="./run.sh bench")

@@ -1,6 +1,6 @@
-"""What a run's manifest, hashes, tables and log cost: the same run with and without them, turn by turn.
+"""The cost of a run's manifest, hashes, tables and log: the same run with and without them, interleaved.
 
-The difference of two runs drowns in a machine's noise, so the time inside of the bookkeeping is measured as well.
+The difference of two runs is smaller than a machine's noise, so the time inside the bookkeeping is measured as well.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.runtime.tables import empty_table, render
 
-# RunFolder.create is measured as a whole
-KEPT = ("record_device", "write_manifest", "write_history", "write_steps", "write_json", "finalize")
+# RunFolder.create is measured in bench_bookkeeping
+MEASURED = ("record_device", "write_manifest", "write_history", "write_steps", "write_json", "finalize")
 
 
 class Bare(RunFolder):
@@ -46,14 +46,14 @@ class Bare(RunFolder):
 
 
 class Timed(RunFolder):
-    """A run as it always is, with the seconds that its bookkeeping took."""
+    """A normal run that counts the seconds of its bookkeeping."""
 
     spent = 0.0
-    depth = 0  # calls inside of each other count once
+    depth = 0  # nested calls count once
 
 
 def timed(name: str) -> Callable:
-    """The method of RunFolder, its time added to `spent`."""
+    """The method of RunFolder, with its time added to `spent`."""
     method = getattr(RunFolder, name)
 
     def wrapped(self: Timed, *arguments: Any) -> Any:
@@ -67,50 +67,50 @@ def timed(name: str) -> Callable:
     return wrapped
 
 
-for _name in KEPT:
+for _name in MEASURED:
     setattr(Timed, _name, timed(_name))
 
 
 def bench_bookkeeping(
     config: Settings, report: DatasetReport, repeats: int, folder: Path, progress: Callable[[str], Any]
 ) -> list[dict[str, Any]]:
-    """Rows of {kept, seconds, inside}: `inside` are the seconds spent on it, None without. Leaves runs in `folder`."""
+    """Rows of {kept (with bookkeeping), seconds, inside (seconds spent on it, or None)}. Leaves runs in `folder`."""
     from mslab.training import start
 
     machine = Machine(devices.choose_device(config.device), cores())
     settings, _ = resolve(config, sum(report.counts["train"].values()), None, machine)
     rows: list[dict[str, Any]] = []
     for turn in range(repeats):
-        for kept in (True, False) if turn % 2 == 0 else (False, True):
+        for recorded in (True, False) if turn % 2 == 0 else (False, True):
             began = time.perf_counter()
             run: RunFolder
-            if kept:
+            if recorded:
                 run = Timed.create(f"bookkeeping-{turn}", settings, report)
                 begun = time.perf_counter() - began
             else:
                 run = Bare.begin(folder / f"bare-{turn}", settings, report)
             start.carry_out(run, report)
-            rows.append({"kept": kept, "seconds": time.perf_counter() - began})
+            rows.append({"kept": recorded, "seconds": time.perf_counter() - began})
             rows[-1]["inside"] = begun + run.spent if isinstance(run, Timed) else None
             for file in run.checkpoints.iterdir():
                 file.unlink()
-            progress(f"{len(rows)}/{2 * repeats}  {'with' if kept else 'without'}: {rows[-1]['seconds']:.1f} s")
+            progress(f"{len(rows)}/{2 * repeats}  {'with' if recorded else 'without'}: {rows[-1]['seconds']:.1f} s")
     return rows
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Medians: seconds with and without, their ratio, seconds inside and their share of a run."""
-    with_it, without = ([row["seconds"] for row in rows if row["kept"] is kept] for kept in (True, False))
+    """Medians: seconds with and without, their ratio, seconds inside and their fraction of a run."""
+    with_it, without = ([row["seconds"] for row in rows if row["kept"] is recorded] for recorded in (True, False))
     inside = statistics.median(row["inside"] for row in rows if row["kept"])
     medians = {"with": statistics.median(with_it), "without": statistics.median(without), "inside": inside}
-    share = inside / medians["with"]
-    return medians | {"ratio": medians["with"] / medians["without"], "share": share}
+    fraction = inside / medians["with"]
+    return medians | {"ratio": medians["with"] / medians["without"], "share": fraction}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    found = summary(rows)
+    figures = summary(rows)
     grid = empty_table("manifest, hashes, tables and log of a run", ("", "seconds", "ratio"))
-    grid.add_row("without them", f"{found['without']:.1f}", "1.000")
-    grid.add_row("with them", f"{found['with']:.1f}", f"{found['ratio']:.3f}")
-    grid.add_row("inside of them", f"{found['inside']:.2f}", f"{found['share']:.4f}")
+    grid.add_row("without them", f"{figures['without']:.1f}", "1.000")
+    grid.add_row("with them", f"{figures['with']:.1f}", f"{figures['ratio']:.3f}")
+    grid.add_row("inside them", f"{figures['inside']:.2f}", f"{figures['share']:.4f}")
     return render(grid)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.processes import told
+from benchmarks.processes import read_result
 from mslab.check import check_dataset, cores
 from mslab.runtime.tables import empty_table, render
 
@@ -38,17 +38,17 @@ hasher = PHash(verbose=False)
 codes = hasher.encode_images(image_dir=sys.argv[1], recursive=True, num_enc_workers=int(sys.argv[2]))
 hasher.find_duplicates(encoding_map=codes, max_distance_threshold=3, num_dist_workers=int(sys.argv[2]))
 """
-TOLD = """
+PRINT_RESULT = """
 seconds = time.perf_counter() - start
-own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+own, children = (resource.getrusage(scope).ru_maxrss for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 print("bench", json.dumps({"seconds": seconds, "own_kib": own, "worker_kib": children}))
 """
 
 
 def draw_photos(images: int, root: Path, progress: Any) -> Path:
-    """JPEGs of 500x375 with the smooth and noisy parts of photographs, in class folders of a folder, which is returned.
+    """Draw JPEGs of 500x375 with the smooth and noisy parts of photographs. Returns the folder of their class folders.
 
-    They are the same ones each time; those that are there stay.
+    The images are the same each time; those that exist are reused.
     """
     folder = root / f"photos{images}"
     progress(f"drawing {images} images in {folder}")
@@ -83,7 +83,7 @@ def decode(path: str) -> None:
 
 
 def contend(name: str, folder: str) -> None:
-    """One contender in this process; prints what TOLD prints."""
+    """Run one contender in this process, and PRINT_RESULT."""
     start = time.perf_counter()
     if name == "decode":
         paths = sorted(os.path.join(at, file) for at, _, files in os.walk(folder) for file in files)  # noqa: PTH118
@@ -92,7 +92,7 @@ def contend(name: str, folder: str) -> None:
                 pass
     else:
         check_dataset(folder, cache=name in ("first", "again"), skip_content=name == "images")
-    exec(TOLD, {"time": time, "resource": resource, "json": json, "start": start})
+    exec(PRINT_RESULT, {"time": time, "resource": resource, "json": json, "start": start})
 
 
 CONTENDERS = {
@@ -110,19 +110,19 @@ def bench_check(
 ) -> list[dict[str, Any]]:
     """Rows of {images, contender, seconds, images_per_s, ratio (of decoding), own_mib, worker_mib}; medians.
 
-    `peers`: a Python that has cleanvision and imagededup. `folder`: where the images are kept for another time.
+    `peers`: a Python that has cleanvision and imagededup. `folder`: stores the images for reuse.
     """
     names = [name for name in CONTENDERS if peers or name not in ("cleanvision", "imagededup")]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for images in sizes:
-            place = draw_photos(images, folder or Path(scratch), progress)
+            photos = draw_photos(images, folder or Path(scratch), progress)
             runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
             for number in range(repeats):
                 for name in names:
                     if name == "first":
                         (Path(scratch) / "mslab" / "check.sqlite").unlink(missing_ok=True)
-                    runs[name].append(_run(name, place, scratch, peers))
+                    runs[name].append(_run(name, photos, scratch, peers))
                     progress(f"{images} images, run {number + 1}: {name} {runs[name][-1]['seconds']:.2f} s")
             bare = statistics.median(run["seconds"] for run in runs["decode"])
             for name in names:
@@ -133,12 +133,12 @@ def bench_check(
     return rows
 
 
-def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.check", name, str(place)]
+def _run(name: str, photos: Path, scratch: str, peers: str | None) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.check", name, str(photos)]
     if name in ("cleanvision", "imagededup"):
-        script = {"cleanvision": CLEANVISION, "imagededup": IMAGEDEDUP}[name] + TOLD
-        command = [str(peers), "-c", script, str(place), str(cores())]
-    return told(
+        script = {"cleanvision": CLEANVISION, "imagededup": IMAGEDEDUP}[name] + PRINT_RESULT
+        command = [str(peers), "-c", script, str(photos), str(cores())]
+    return read_result(
         command,
         os.environ | {"XDG_CACHE_HOME": scratch},
         CONTENDERS[name],
@@ -150,13 +150,13 @@ def _run(name: str, place: Path, scratch: str, peers: str | None) -> dict[str, f
 def table(rows: Sequence[dict[str, Any]]) -> str:
     names = ("images", "", "images/s", "of decode", "MiB", "bytes each")
     grid = empty_table(f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores", names, no_wrap=True)
-    least = {row["contender"]: row for row in reversed(rows)}  # the smallest size, from which memory is counted
+    least = {row["contender"]: row for row in reversed(rows)}  # the smallest size: memory grows from there
     for row in rows:
         more = row["images"] - least[row["contender"]]["images"]
         grown = (row["own_mib"] - least[row["contender"]]["own_mib"]) * 2**20
-        each = f"{grown / more:.0f}" if more else ""
+        growth = f"{grown / more:.0f}" if more else ""
         speed, ratio = f"{row['images_per_s']:,.0f}", f"{row['ratio']:.2f}x"
-        grid.add_row(f"{row['images']:,}", CONTENDERS[row["contender"]], speed, ratio, f"{row['own_mib']:.0f}", each)
+        grid.add_row(f"{row['images']:,}", CONTENDERS[row["contender"]], speed, ratio, f"{row['own_mib']:.0f}", growth)
     return render(grid)
 
 

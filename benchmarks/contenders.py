@@ -1,8 +1,8 @@
-"""What runs in the process of one contender: ResNet-50 on one batch in memory, a block of steps whenever a line asks.
+"""The process of one contender: ResNet-50 on one batch in memory; each line of input requests a block of steps.
 
 PYTHON contenders.py JOB     a line in: "train 5"; a line out: "bench " and {"seconds": […], "values": […]} of each step
 
-train: batch in, loss out, weights changed. infer: batch in, logits out. update: the optimizer alone (mslab's only).
+train: batch in, loss out, weights changed. infer: batch in, logits out. update: the optimizer alone (of mslab).
 The file imports nothing of mslab at its top, since PyTorch's contender runs in a Python that has no mslab.
 """
 
@@ -19,18 +19,18 @@ import numpy as np
 
 CLASSES = 1000
 RATE, MOMENTUM, DECAY = 0.01, 0.9, 1e-4
-LONGEST = 10_000  # steps that the kit's list of learning rates is made for
+LONGEST = 10_000  # steps for which mslab's list of learning rates is long enough
 
 
 @dataclass
 class Contender:
     weights: int  # trainable ones
     set_train: Callable[[bool], Any]
-    steps: dict[str, Callable[[], float]]  # what a line can ask for -> one step: the loss, or the logits' mean
+    steps: dict[str, Callable[[], float]]  # kind of step -> a step, which returns the loss, or the logits' mean
 
 
 def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
-    """The kit's own network, training step and optimizer, as `mslab train` runs them."""
+    """mslab's network, training step and optimizer, as `mslab train` runs them."""
     import mindspore as ms
     from mindspore import nn
 
@@ -87,7 +87,7 @@ def mindcv(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conte
 
 
 def pytorch(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
-    """torchvision's network, or timm's where that is not installed, in one memory format."""
+    """torchvision's network, or timm's if that is not installed, in one memory format."""
     import torch
 
     try:
@@ -135,12 +135,12 @@ def main(job: dict[str, Any]) -> None:
     contender = {"mslab": mslab, "mindcv": mindcv, "pytorch": pytorch}[job["maker"]](job, images, labels)
     answer(weights=contender.weights)
     for line in sys.stdin:
-        what, steps = line.split()
-        contender.set_train(what != "infer")
+        kind, steps = line.split()
+        contender.set_train(kind != "infer")
         seconds, values = [], []
         for _ in range(int(steps)):
             start = time.perf_counter()
-            values.append(contender.steps[what]())
+            values.append(contender.steps[kind]())
             seconds.append(time.perf_counter() - start)
         answer(seconds=seconds, values=values)
 

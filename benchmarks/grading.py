@@ -1,6 +1,6 @@
-"""A generated class graded twice: how long it takes, how much memory, and what a second grading costs.
+"""A generated class graded twice: time, memory, and the cost of a second grading.
 
-Every submission is real: a network of its own in a checkpoint of the kit's, config, history and manifest, in a zip.
+Every submission is a real zip: its own network in an mslab checkpoint, config, history and manifest.
 """
 
 import json
@@ -35,16 +35,16 @@ items:
 def bench_grade(
     students: int, large: int, jobs: int | None, progress: Callable[[str], Any] = lambda text: None
 ) -> dict[str, Any]:
-    """Grade `students` generated submissions, `large` of them ResNet-50, in a process of its own; then once more.
+    """Grade `students` generated submissions, `large` of them ResNet-50, in a separate process; then again.
 
     Returns students, large, seconds and again (of the second grading), peak and worker (MiB: the grader's own, and the
     largest worker's).
     """
-    from benchmarks.processes import told
+    from benchmarks.processes import read_result
     from mslab.data.mushrooms import drawing
 
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         counts = {"mushrooms9": {"train": 1, "val": 1, "test": IMAGES}}
         drawing.draw_datasets(folder / "drawn", size=96, names=("mushrooms9",), counts=counts)
         (folder / "hidden").mkdir()
@@ -53,19 +53,19 @@ def bench_grade(
         (folder / "class").mkdir()
         progress(f"making {students} submissions, {large} of them ResNet-50")
         for number in range(students):
-            hand_in(folder / "class" / f"student{number:03}.zip", number, number < large)
-        found: dict[str, Any] = {"students": students, "large": large}
+            make_submission(folder / "class" / f"student{number:03}.zip", number, number < large)
+        result: dict[str, Any] = {"students": students, "large": large}
         for key in ("seconds", "again"):
-            progress("grading" if key == "seconds" else "grading once more, with everything kept")
+            progress("grading" if key == "seconds" else "grading again, with everything cached")
             command = [sys.executable, "-m", __name__, str(folder), json.dumps(jobs)]
-            answer = told(command, dict(os.environ), "the grader", "a class that is graded", "report this")
-            found[key] = answer["seconds"]
-            found |= {"peak": answer["peak"], "worker": answer["worker"]} if key == "seconds" else {}
-    return found
+            answer = read_result(command, dict(os.environ), "the grader", "a graded class", "report this as a bug")
+            result[key] = answer["seconds"]
+            result |= {"peak": answer["peak"], "worker": answer["worker"]} if key == "seconds" else {}
+    return result
 
 
-def hand_in(path: Path, seed: int, large: bool) -> None:
-    """A submission with a network of its own; its weights are random, for no figure here depends on them."""
+def make_submission(path: Path, seed: int, large: bool) -> None:
+    """Write a submission with its own network; its weights are random, since no figure here depends on them."""
     import mindspore as ms
 
     from mslab import checkpoint, model
@@ -91,15 +91,15 @@ def hand_in(path: Path, seed: int, large: bool) -> None:
         archive.writestr("manifest.json", json.dumps({"metrics": {"val_acc": 0.11}}))
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """What was measured, a line each."""
-    grid = empty_table(f"{found['students']} submissions, {found['large']} of them ResNet-50", ("", " "))
-    grid.add_row("graded", f"{found['seconds']:.0f} s")
-    grid.add_row("a submission", f"{found['seconds'] / found['students']:.2f} s")
-    grid.add_row("graded again, everything kept", f"{found['again']:.1f} s")
-    grid.add_row("times as fast", f"{found['seconds'] / found['again']:.0f}x")
-    grid.add_row("memory of the grader at its most", f"{found['peak']:.0f} MiB")
-    grid.add_row("of the largest worker", f"{found['worker']:.0f} MiB")
+def table(result: Mapping[str, Any]) -> str:
+    """One line per figure."""
+    grid = empty_table(f"{result['students']} submissions, {result['large']} of them ResNet-50", ("", " "))
+    grid.add_row("graded", f"{result['seconds']:.0f} s")
+    grid.add_row("a submission", f"{result['seconds'] / result['students']:.2f} s")
+    grid.add_row("graded again, everything cached", f"{result['again']:.1f} s")
+    grid.add_row("times as fast", f"{result['seconds'] / result['again']:.0f}x")
+    grid.add_row("peak memory of the grader", f"{result['peak']:.0f} MiB")
+    grid.add_row("of the largest worker", f"{result['worker']:.0f} MiB")
     return render(grid)
 
 
@@ -113,6 +113,6 @@ if __name__ == "__main__":
     begun = time.perf_counter()
     grading.grade(root / "class", root / "rubric.yaml", root / "hidden", root / "out", grading.GradeOptions(jobs=jobs))
     own, workers = (
-        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        resource.getrusage(scope).ru_maxrss / 1024 for scope in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     print("bench " + json.dumps({"seconds": time.perf_counter() - begun, "peak": own, "worker": workers}))

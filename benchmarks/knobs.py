@@ -1,7 +1,7 @@
-"""What the knobs of training are worth: each alone against the baseline, over several seeds, on test images.
+"""The effect of training settings (knobs): each alone against the baseline, over several seeds, on test images.
 
-The imbalanced copy has all images of the first class, a tenth of the last's, and shares in between; its test images are
-the same, every class as often as the next.
+The imbalanced copy has all images of the first class, a tenth of the last class, and fractions in between; its test
+images are the same, equally many of every class.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from mslab.config import Settings
 from mslab.experiments import comparison, repeating
 from mslab.runtime.tables import empty_table, render
 
-RAREST = 0.1  # share of the last class's images in the imbalanced copy
+RAREST = 0.1  # fraction of the last class's images in the imbalanced copy
 KNOBS: dict[str, dict[str, Any]] = {
     "baseline": {},
     "label_smoothing=0.1": {"label_smoothing": 0.1},
@@ -42,11 +42,11 @@ def bench_knobs(
     test: DatasetReport,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Rows of {knob, imbalanced, seed, test_acc, seconds}; each run has equally many steps. Leaves runs/knobs-…/."""
+    """Rows of {knob, imbalanced, seed, test_acc, seconds}; all runs have equally many steps. Writes runs/knobs-…/."""
     from mslab.evaluation import measuring
     from mslab.training import start
 
-    every = sum(report.counts["train"].values())
+    count = sum(report.counts["train"].values())
     folder = f"knobs-{datetime.now():%Y%m%d-%H%M%S}"
     rows: list[dict[str, Any]] = []
     total = seeds * (len(KNOBS) + len(FOR_RARE))
@@ -54,7 +54,7 @@ def bench_knobs(
         for data, knobs in ((report, KNOBS), (imbalanced(report, seed), FOR_RARE)):
             for knob, settings in knobs.items():
                 name = f"{folder}/{len(rows) + 1:02}"
-                done = start.train(config.replace(**settings, seed=seed), report=data, name=name, epoch_images=every)
+                done = start.train(config.replace(**settings, seed=seed), report=data, name=name, epoch_images=count)
                 accuracy = measuring.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
                 repeating.clear(Path(done.run))
                 rows.append({"knob": knob, "imbalanced": knobs is FOR_RARE, "seed": seed, "test_acc": accuracy})
@@ -66,13 +66,13 @@ def bench_knobs(
 
 
 def imbalanced(report: DatasetReport, seed: int) -> DatasetReport:
-    """The report with all training images of the first class, RAREST of the last one's, evenly (as powers) between."""
+    """The report with all training images of the first class, RAREST of the last one's, geometric steps between."""
     return comparison.subset(report, RAREST ** np.linspace(0, 1, len(report.splits["train"].classes)), seed)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean and standard deviation over the seeds, and the mean difference to the same seed without the knob."""
-    names = ("", "accuracy", "beside the one without", "seeds", "seconds")
+    names = ("", "accuracy", "gain over the baseline", "seeds", "seconds")
     grid = empty_table("test accuracy: mean ± standard deviation over the seeds", names)
     for imbalance in (False, True):
         plain: list[float] = []
@@ -81,9 +81,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             accuracies = [row["test_acc"] for row in mine]
             plain = plain or accuracies
             gains = np.subtract(accuracies, plain[: len(accuracies)])
-            spread = np.std(accuracies, ddof=1) if len(mine) > 1 else 0.0
-            beside = f"{gains.mean():+.3f}" if knob not in ("baseline", "imbalanced copy") else ""
+            deviation = np.std(accuracies, ddof=1) if len(mine) > 1 else 0.0
+            gain = f"{gains.mean():+.3f}" if knob not in ("baseline", "imbalanced copy") else ""
             seconds = f"{np.mean([row['seconds'] for row in mine]):.0f}"
-            grid.add_row(knob, f"{np.mean(accuracies):.3f} ± {spread:.3f}", beside, str(len(mine)), seconds)
+            grid.add_row(knob, f"{np.mean(accuracies):.3f} ± {deviation:.3f}", gain, str(len(mine)), seconds)
         grid.add_section()
     return render(grid)

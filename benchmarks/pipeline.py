@@ -1,6 +1,6 @@
-"""The data pipeline by itself, with no network: how fast it gives images, and how start-up and memory grow with them.
+"""The data pipeline alone, without a network: its speed, and how start-up and memory grow with the number of images.
 
-Each variant runs in a process of its own: check, start-up to the first batch, then one whole epoch.
+Each variant runs in a separate process: check, start-up to the first batch, then one full epoch.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.check import SHAPE, draw_photos
-from benchmarks.processes import told
+from benchmarks.processes import read_result
 from benchmarks.speed import CONTENDERS, Child
 from mslab.check import check_dataset, cores
 from mslab.runtime.tables import empty_table, render
@@ -32,18 +32,18 @@ def bench_data(
 ) -> list[dict[str, Any]]:
     """Rows of {images, variant, first_check_s, startup_s, images_per_s, epoch_s, mib, ratio}; ratio is to folders'.
 
-    `pixels`: image_size of training. `folder`: where drawn images are kept for another time. first_check_s is of
-    images that no check has seen, startup_s of a start with that check's cache, MindSpore's import in it.
+    `pixels`: image_size of training. `folder`: stores the drawn images for reuse. first_check_s is of images that were
+    never checked before, startup_s of a start with that check's cache, MindSpore's import included.
     """
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         environ = os.environ | {"XDG_CACHE_HOME": scratch}
         for images in sizes:
-            place = draw_photos(images, folder or Path(scratch), progress)
+            photos = draw_photos(images, folder or Path(scratch), progress)
             for name, (packed, cache) in VARIANTS.items():
-                root: Path = Path(scratch) / f"pack{images}" if packed else place
+                root: Path = Path(scratch) / f"pack{images}" if packed else photos
                 if packed and not root.exists():
-                    _run("pack", "packing", [str(place), str(root)], environ)
+                    _run("pack", "packing", [str(photos), str(root)], environ)
                 row: dict[str, Any] = {"images": images, "variant": name}
                 row |= _run("contend", name, [str(root), str(pixels), cache, str(name == "folders")], environ)
                 base = next((r for r in rows if r["images"] == images), row)
@@ -53,7 +53,7 @@ def bench_data(
 
 
 def training_speed(pixels: int) -> float:
-    """Images per second that ResNet-50 takes in training here: what the pipeline has to keep up with."""
+    """Images per second of ResNet-50's training on this machine: the speed that the pipeline has to reach."""
     batch = 32 if pixels < 224 else 8
     name = "mslab, GRAPH"
     with Child(name, CONTENDERS[name] | {"size": pixels, "batch": batch, "stages": None}) as child:
@@ -62,12 +62,12 @@ def training_speed(pixels: int) -> float:
 
 
 def _run(job: str, name: str, arguments: list[str], environ: Mapping[str, str]) -> dict[str, Any]:
-    """What contend() or pack() prints in a process of its own. Raises MslabError where it does not end well."""
-    return told(
+    """The result of contend() or pack() in a separate process. Raises MslabError if it fails."""
+    return read_result(
         [sys.executable, "-m", "benchmarks.pipeline", job, *arguments],
         environ,
         name,
-        expected="room for drawn images, their pack and their decoded pixels (3 bytes a pixel) on disk",
+        expected="disk space for drawn images, their pack and their decoded pixels (3 bytes a pixel)",
         fix="fewer --images, or --folder on another disk",
     )
 
@@ -80,7 +80,7 @@ def pack(root: str, out: str) -> dict[str, Any]:
 
 
 def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, Any]:
-    """One variant in this process."""
+    """Measure one variant in this process."""
     result: dict[str, Any] = {"first_check_s": None}
     if check_first == "True":
         start = time.perf_counter()
@@ -98,28 +98,28 @@ def contend(root: str, pixels: str, cache: str, check_first: str) -> dict[str, A
     batches = batching.ImageFeed(images, images, config).train(0)
     next(batches)
     result["startup_s"] = time.perf_counter() - start
-    start, seen = time.perf_counter(), 0
+    start, count = time.perf_counter(), 0
     for _, labels in batches:
-        seen += len(labels)
+        count += len(labels)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return result | {"images_per_s": seen / seconds, "epoch_s": len(images) * seconds / seen, "mib": peak}
+    return result | {"images_per_s": count / seconds, "epoch_s": len(images) * seconds / count, "mib": peak}
 
 
 def table(rows: Sequence[dict[str, Any]], pixels: int, training: float) -> str:
-    """The rows, and which is the limit: the slowest pipeline, or a network that takes `training` images per second."""
+    """The rows, and the limit: the slowest pipeline, or a network that trains on `training` images per second."""
     title = f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores"
     names = ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB")
     grid = empty_table(title, names, no_wrap=True)
     for row in rows:
         check = f"{row['first_check_s']:.1f}" if row["first_check_s"] else ""
-        cells = [f"{row['ratio']:.2f}x", f"{row['images_per_s']:,.0f}", check, f"{row['startup_s']:.1f}"]
-        grid.add_row(f"{row['images']:,}", row["variant"], *cells, f"{row['epoch_s']:.1f}", f"{row['mib']:,.0f}")
-    note = "check: the first of these images; start: to the first batch, checked before; all in seconds; MiB: peak"
+        figures = [f"{row['ratio']:.2f}x", f"{row['images_per_s']:,.0f}", check, f"{row['startup_s']:.1f}"]
+        grid.add_row(f"{row['images']:,}", row["variant"], *figures, f"{row['epoch_s']:.1f}", f"{row['mib']:,.0f}")
+    note = "check: the first check; start: to the first batch, images checked before; all in seconds; MiB: peak"
     slowest = min(row["images_per_s"] for row in rows)
     limit = "network" if training < slowest else "pipeline"
-    said = f"ResNet-50 takes {training:.1f} images/s in training here, the slowest pipeline gives {slowest:,.0f}"
-    return f"{render(grid)}\n{note}\n{said}: the {limit} is the limit"
+    speeds = f"ResNet-50 trains on {training:.1f} images/s here, the slowest pipeline delivers {slowest:,.0f}"
+    return f"{render(grid)}\n{note}\n{speeds}: the {limit} is the limit"
 
 
 if __name__ == "__main__":

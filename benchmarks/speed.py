@@ -1,7 +1,7 @@
 """ResNet-50 beside PyTorch and mindcv: images/s of training and of inference, start, compilation, memory.
 
-Each contender lives in a process of its own from beginning to end. Blocks of steps go round among them (A B C A B C …),
-so that a slow minute of the machine hits all; those that wait are stopped (SIGSTOP) and use no CPU.
+Each contender has its own process from beginning to end. Blocks of steps are interleaved (A B C A B C …), so that a
+slow minute of the machine affects all; processes that wait are stopped (SIGSTOP) and use no CPU.
 """
 
 import json
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders
-from benchmarks.processes import last_word
+from benchmarks.processes import last_error
 from mslab.check import cores
 from mslab.errors import MslabError
 from mslab.runtime.tables import empty_table, render
@@ -32,7 +32,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "PyTorch, contiguous": {"maker": "pytorch", "format": "contiguous_format"},
     "mindcv, GRAPH": {"maker": "mindcv"},
 }
-FIXES = {  # maker -> what it needs, how to get it
+FIXES = {  # maker -> expected, fix
     "mslab": ("a training step that works here", "a smaller --batch or --size, if memory ran out"),
     "pytorch": (
         "a Python with torch and torchvision, for --peers",
@@ -41,11 +41,11 @@ FIXES = {  # maker -> what it needs, how to get it
     "mindcv": ("mindcv beside mslab", "pip install mindcv==0.3.0"),
 }
 BLOCK = 5  # steps in a block
-WARM = 2  # steps before the first block, beside the one that compiles
+WARM = 2  # steps before the first block, after the one that compiles
 
 
 class Child:
-    """A contender's process: runs when asked, is stopped between. Raises MslabError where it ends by itself."""
+    """A contender's process: runs on request, is stopped in between. Raises MslabError if it ends on its own."""
 
     def __init__(self, name: str, job: Mapping[str, Any], peers: str | None = None, **environ: str) -> None:
         self.name, self.maker = name, job["maker"]
@@ -72,11 +72,11 @@ class Child:
             raise
         self.startup = time.perf_counter() - started  # seconds
 
-    def run(self, what: str, steps: int) -> dict[str, Any]:
-        """A block: {"seconds" and "values" of each step, "lines": other lines of standard output meanwhile}."""
+    def run(self, kind: str, steps: int) -> dict[str, Any]:
+        """Run a block: {"seconds" and "values" of each step, "lines": other lines of standard output meanwhile}."""
         self.process.send_signal(signal.SIGCONT)
-        with suppress(BrokenPipeError):  # it has ended: answer() says why
-            self.process.stdin.write(f"{what} {steps}\n")  # type: ignore[union-attr]
+        with suppress(BrokenPipeError):  # it has ended: answer() raises the reason
+            self.process.stdin.write(f"{kind} {steps}\n")  # type: ignore[union-attr]
             self.process.stdin.flush()  # type: ignore[union-attr]
         return self.answer()
 
@@ -90,19 +90,19 @@ class Child:
             lines.append(line.rstrip())
         code = self.process.wait()
         self.errors.seek(0)
-        raise self.failed(last_word(self.errors.read()) + (f" (signal {-code})" if code < 0 else ""))
+        raise self.failed(last_error(self.errors.read()) + (f" (signal {-code})" if code < 0 else ""))
 
     def failed(self, reason: str) -> MslabError:
         expected, fix = FIXES[self.maker]
         return MslabError(f"{self.name} did not finish: {reason}", expected=expected, fix=fix)
 
     def peak(self) -> float:
-        """MiB of memory that the whole process has had at most, or NaN where the system does not tell."""
+        """The peak memory of the process in MiB, or NaN if the system does not report it."""
         try:
-            found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+            match = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
         except OSError:
-            found = None
-        return int(found[1]) / 1024 if found else math.nan
+            match = None
+        return int(match[1]) / 1024 if match else math.nan
 
     def __enter__(self) -> "Child":
         return self
@@ -126,7 +126,7 @@ def bench_train(
     """Rows of summarise(), first of training, then of inference, on float32 images of `size` pixels.
 
     `repeats`: blocks of each contender. `peers`: a Python with torch; without it PyTorch is left out. `stages`: another
-    table than ResNet-50's; mslab alone then, since the others' networks have their own.
+    table than ResNet-50's; then only mslab runs, since the others' networks have their own.
     """
     left_out = {"pytorch", "mindcv"} if stages else set() if peers else {"pytorch"}
     names = [name for name, job in CONTENDERS.items() if job["maker"] not in left_out]
@@ -138,77 +138,77 @@ def bench_train(
             progress(f"{name}: {children[-1].weights:,} weights, started in {children[-1].startup:.1f} s")
         check_weights({child.name: child.weights for child in children})
         rows = []
-        for what in ("train", "infer"):
-            rows += _measure(what, children, batch, repeats, progress)
+        for kind in ("train", "infer"):
+            rows += _measure(kind, children, batch, repeats, progress)
     return [{"size": size, "batch": batch} | row for row in rows]
 
 
 def _measure(
-    what: str, children: Sequence[Child], batch: int, repeats: int, progress: Callable[[str], Any]
+    kind: str, children: Sequence[Child], batch: int, repeats: int, progress: Callable[[str], Any]
 ) -> list[dict[str, Any]]:
     """Rows of one kind of step: a first step and warm ones, then the rounds."""
     values: dict[str, list[float]] = {}
     more: dict[str, dict[str, Any]] = {}
     blocks: dict[str, list[float]] = {child.name: [] for child in children}
     for child in children:
-        first = child.run(what, 1 + WARM)
+        first = child.run(kind, 1 + WARM)
         values[child.name] = first["values"]
         compiling = first["seconds"][0] - statistics.median(first["seconds"][1:])
         more[child.name] = {"weights": child.weights, "startup_s": child.startup, "compile_s": compiling, "turns": []}
-        progress(f"{what}, first step: {child.name} {first['seconds'][0]:.1f} s")
+        progress(f"{kind}, first step: {child.name} {first['seconds'][0]:.1f} s")
     for turn, child in enumerate([*children] * repeats):
-        block = child.run(what, BLOCK)
+        block = child.run(kind, BLOCK)
         values[child.name] += block["values"]
         blocks[child.name].append(sum(block["seconds"]))
         more[child.name]["turns"].append(turn)
-        progress(f"{what}, turn {turn + 1}: {child.name} {batch * BLOCK / blocks[child.name][-1]:.1f} images/s")
+        progress(f"{kind}, turn {turn + 1}: {child.name} {batch * BLOCK / blocks[child.name][-1]:.1f} images/s")
     for child in children:
-        check_values(child.name, what, values[child.name])
+        check_values(child.name, kind, values[child.name])
         more[child.name] |= {"first": values[child.name][0], "last": values[child.name][-1]}
-        if what == "train":  # later the process still holds what training needed
+        if kind == "train":  # later the peak still contains that of training
             more[child.name]["peak_mib"] = child.peak()
-    return [row | more[row["contender"]] for row in summarise(what, blocks, batch * BLOCK)]
+    return [row | more[row["contender"]] for row in summarise(kind, blocks, batch * BLOCK)]
 
 
-def summarise(what: str, blocks: Mapping[str, Sequence[float]], images: int) -> list[dict[str, Any]]:
-    """Rows of {job, contender, ratio, images_per_s, least, most} from the seconds of each one's blocks of `images`.
+def summarise(kind: str, blocks: Mapping[str, Sequence[float]], images: int) -> list[dict[str, Any]]:
+    """Rows of {job, contender, ratio, images_per_s, least, most} from the seconds of a contender's blocks of `images`.
 
     images_per_s is the median, ratio is to the best of PyTorch's rows: None without one.
     """
-    speeds = {name: [images / seconds for seconds in each] for name, each in blocks.items()}
-    medians = {name: statistics.median(each) for name, each in speeds.items()}
+    speeds = {name: [images / seconds for seconds in times] for name, times in blocks.items()}
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
     best = max((speed for name, speed in medians.items() if name.startswith("PyTorch")), default=None)
     return [
         {
-            "job": what,
+            "job": kind,
             "contender": name,
             "ratio": medians[name] / best if best else None,
             "images_per_s": medians[name],
-            "least": min(each),
-            "most": max(each),
+            "least": min(values),
+            "most": max(values),
         }
-        for name, each in speeds.items()
+        for name, values in speeds.items()
     ]
 
 
 def check_weights(weights: Mapping[str, int]) -> None:
-    """MslabError where the networks have not the same number of trainable weights."""
+    """Raise MslabError if the networks differ in their number of trainable weights."""
     if len(set(weights.values())) > 1:
         raise MslabError(
-            "The contenders' networks differ: their speeds say nothing.",
+            "The contenders' networks differ: their speeds cannot be compared.",
             details=[(name, f"{number:,} trainable weights") for name, number in weights.items()],
             expected="the same number of trainable weights in each, 25,557,032 in ResNet-50",
             fix="versions of torchvision and mindcv whose resnet50 is the standard one",
         )
 
 
-def check_values(name: str, what: str, values: Sequence[float]) -> None:
-    """MslabError where a step gave no number, or where training on one batch never lowered its loss."""
+def check_values(name: str, kind: str, values: Sequence[float]) -> None:
+    """Raise MslabError if a step gave no finite number, or if training on one batch never lowered its loss."""
     text = ", ".join(f"{value:.4g}" for value in values[:8])
-    if not all(map(math.isfinite, values)) or (what == "train" and min(values) >= values[0]):
+    if not all(map(math.isfinite, values)) or (kind == "train" and min(values) >= values[0]):
         raise MslabError(
-            f"{name} did no real work: the {'losses' if what == 'train' else 'mean logits'} were {text} …",
-            expected="finite numbers" + (", and a loss that falls on one repeated batch" if what == "train" else ""),
+            f"{name} did no real work: the {'losses' if kind == 'train' else 'mean logits'} were {text} …",
+            expected="finite numbers" + (", and a loss that falls on one repeated batch" if kind == "train" else ""),
             fix="another --size or --batch; if that does not help, this installation computes wrong results",
         )
 
@@ -220,10 +220,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     title = f"{rows[0]['weights']:,} weights, batch {batch} at {size}x{size}, float32, {cores()} cores"
     grid = empty_table(title, ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"), no_wrap=True)
     grid.pad_edge, grid.collapse_padding = False, True
-    for what, heading in (("train", "training"), ("infer", "inference")):
+    for kind, heading in (("train", "training"), ("infer", "inference")):
         grid.add_section()
         grid.add_row(heading)
-        for row in (row for row in rows if row["job"] == what):
+        for row in (row for row in rows if row["job"] == kind):
             grid.add_row(
                 row["contender"],
                 f"{row['ratio']:.2f}x" if row["ratio"] else "",

@@ -1,4 +1,4 @@
-"""Where the time of a training step on a CPU goes, by kind of operator and by size of feature map.
+"""The time of a training step on a CPU, by kind of operator and by size of feature map.
 
 oneDNN prints each of its calls (ONEDNN_VERBOSE); the optimizer is timed alone; "elsewhere" is the rest of the step:
 ReLU, additions, pooling, loss, and what MindSpore does between operators. So the rows add up to the step.
@@ -34,9 +34,9 @@ def bench_profile(
     stages: Sequence[Sequence[int]] | None = None,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Rows of {kind, map, ms, share}; map: pixels a row that comes out, None where that has no meaning.
+    """Rows of {kind, map, ms, share}; map: the output's width in pixels, None if there is no such width.
 
-    The last row is "elsewhere". All milliseconds add up to the median step of mslab's GRAPH mode, all shares to 1.
+    The last row is "elsewhere". All milliseconds add up to the median step of mslab's GRAPH mode, all fractions to 1.
     """
     job = CONTENDERS[OURS] | {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
     # the second name is that of oneDNN 2.2, in MindSpore 2.8
@@ -75,7 +75,7 @@ def split_step(total: float, lines: Iterable[str], optimizer: float) -> list[dic
 
 
 def table(rows: Sequence[Mapping[str, Any]], size: int, batch: int) -> str:
-    """One line a kind, one column a size of feature map."""
+    """One line per kind, one column per size of feature map."""
     maps = sorted({row["map"] for row in rows if row["map"]}, reverse=True)
     total = sum(row["ms"] for row in rows)
     title = f"milliseconds of a training step of {total:.0f}: batch {batch} at {size}x{size}, {cores()} cores"
@@ -83,7 +83,7 @@ def table(rows: Sequence[Mapping[str, Any]], size: int, batch: int) -> str:
     grid.pad_edge, grid.collapse_padding = False, True
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = {row["map"]: row["ms"] for row in rows if row["kind"] == kind}
-        cells = [f"{mine[rows]:.1f}" if rows in mine else "" for rows in maps]
-        grid.add_row(kind, *cells, f"{sum(mine.values()):.1f}", f"{sum(mine.values()) / total:.1%}")
+        figures = [f"{mine[rows]:.1f}" if rows in mine else "" for rows in maps]
+        grid.add_row(kind, *figures, f"{sum(mine.values()):.1f}", f"{sum(mine.values()) / total:.1%}")
     note = "\nelsewhere is below zero: operators ran at the same time" if rows[-1]["ms"] < 0 else ""
     return render(grid) + note

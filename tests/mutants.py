@@ -630,15 +630,15 @@ MUTANTS = [
     Mutant(
         "frozen BatchNorm does not move",
         "mslab/training/freezing.py",
-        "cell.moving_mean.name in fixed:\n            cell.set_train(False)",
-        "cell.moving_mean.name in fixed:\n            cell.set_train(True)",
+        "cell.moving_mean.name in frozen_names:\n            cell.set_train(False)",
+        "cell.moving_mean.name in frozen_names:\n            cell.set_train(True)",
         "test_freezing test_finetuning",
         "frozen",
     ),
     Mutant(
         "frozen weights get no gradient",
         "mslab/training/freezing.py",
-        "parameter.requires_grad = parameter.name not in fixed",
+        "parameter.requires_grad = parameter.name not in frozen_names",
         "parameter.requires_grad = True",
         "test_freezing test_finetuning",
         "frozen",
@@ -752,7 +752,7 @@ MUTANTS = [
     Mutant(
         "a resume refuses other images",
         "mslab/training/start.py",
-        'if report.fingerprint != began["fingerprint"]:',
+        'if report.fingerprint != original["fingerprint"]:',
         "if not report.fingerprint:",
         "test_training",
         "other_images",
@@ -931,8 +931,8 @@ MUTANTS = [
     Mutant(
         "incremental training keeps the rows of classes by name",
         "mslab/training/finetuning.py",
-        "[known.index(name)]",
-        "[min(index, len(known) - 1)]",
+        "[parent_names.index(name)]",
+        "[min(index, len(parent_names) - 1)]",
         "test_parents",
         "row",
     ),

@@ -1,3 +1,3 @@
-"""Several runs with one question: demo, comparison (scratch, frozen, fine-tuned), repeating (seeds), lr_find,
+"""Experiments of several runs: demo, comparison (scratch, frozen, fine-tuned), repeating (seeds), lr_find,
 batch_tuner, sweep.
 """

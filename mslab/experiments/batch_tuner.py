@@ -1,4 +1,4 @@
-"""Finding the largest batch that fits: real training steps in a process of its own, which may die of it.
+"""Find the largest batch that fits into memory: real training steps in a separate process, which may be killed.
 
 PYTHON -m mslab.experiments.batch_tuner JOB
     one batch size: builds the network, trains three steps, prints {"seconds": …}
@@ -21,14 +21,14 @@ from mslab.runtime import devices
 from mslab.runtime.tables import empty_table, render
 
 STEPS = 3
-SHARE = 0.9  # of the memory that is free at the start: a process that takes more is ended, before the system is
+MEMORY_FRACTION = 0.9  # of the free memory at the start: a process that uses more is killed, before the system fails
 
 
 def tune_batch(config: Settings, most: int, progress: Callable[[str], Any] = lambda text: None) -> dict[str, Any]:
-    """Try 8, 16, 32 … up to `most`, then halve the gap to the first that fails twice.
+    """Try 8, 16, 32 … up to `most`, then halve the gap to the first failure twice.
 
     Returns tried, rows of {batch_size, fits, why, images_per_s, memory (bytes)}, and largest. On an accelerator the
-    device's memory is what runs out, on a CPU the machine's. Raises MslabError where not even the smallest fits.
+    device's memory is the limit, on a CPU the machine's. Raises MslabError if not even the smallest fits.
     """
     settings = config.replace(device=devices.choose_device(config.device))
     tried: list[dict[str, Any]] = []
@@ -44,32 +44,32 @@ def tune_batch(config: Settings, most: int, progress: Callable[[str], Any] = lam
         return row["fits"]
 
     batch = min(8, most)
-    good, bad = 0, None
-    while batch <= most and bad is None:
+    largest, failing = 0, None
+    while batch <= most and failing is None:
         if fits(batch):
-            good, batch = batch, batch * 2 if batch == most else min(batch * 2, most)
+            largest, batch = batch, batch * 2 if batch == most else min(batch * 2, most)
         else:
-            bad = batch
-    for _ in range(2 if bad and good else 0):
-        middle = (good + bad) // 2  # type: ignore[operator]
-        good, bad = (middle, bad) if fits(middle) else (good, middle)
-    if not good:
+            failing = batch
+    for _ in range(2 if failing and largest else 0):
+        middle = (largest + failing) // 2  # type: ignore[operator]
+        largest, failing = (middle, failing) if fits(middle) else (largest, middle)
+    if not largest:
         raise MslabError(
             f"Not even batch_size {tried[0]['batch_size']} fits: {tried[0]['why']}.",
             expected="a batch that fits into memory",
             fix="a smaller image_size, or fewer stages; mslab doctor shows the memory",
         )
-    return {"tried": sorted(tried, key=lambda row: row["batch_size"]), "largest": good}
+    return {"tried": sorted(tried, key=lambda row: row["batch_size"]), "largest": largest}
 
 
 def attempt(settings: Settings) -> dict[str, Any]:
-    """Train a few steps of this batch size in a process of its own. {fits, why, images_per_s, memory}."""
+    """Train a few steps with this batch size in a separate process. Returns {fits, why, images_per_s, memory}."""
     import psutil
 
-    limit = SHARE * psutil.virtual_memory().available
+    limit = MEMORY_FRACTION * psutil.virtual_memory().available
     command = [sys.executable, "-m", "mslab.experiments.batch_tuner", settings.model_dump_json()]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    memory, why = 0, ""
+    memory, reason = 0, ""
     try:
         while child.poll() is None:
             try:
@@ -77,34 +77,36 @@ def attempt(settings: Settings) -> dict[str, Any]:
             except psutil.NoSuchProcess:
                 break
             if memory > limit:
-                why = f"takes more than {limit / 2**30:.1f} GiB, {SHARE:.0%} of the memory that is free"
+                reason = f"uses more than {limit / 2**30:.1f} GiB, {MEMORY_FRACTION:.0%} of the free memory"
                 child.kill()
             time.sleep(0.05)
         out, err = child.communicate()
     finally:
         child.kill()
     lines = [line for line in out.splitlines() if line.startswith("tune ")]
-    if not why and not lines:
-        told = [line.strip() for line in err.splitlines() if "emory" in line or "Error" in line]
-        why = f"killed by signal {-child.returncode}" if child.returncode < 0 else (told or ["no message"])[-1][:200]
-    if why:
-        return {"fits": False, "why": why, "images_per_s": 0.0, "memory": memory}
+    if not reason and not lines:
+        errors = [line.strip() for line in err.splitlines() if "emory" in line or "Error" in line]
+        reason = (
+            f"killed by signal {-child.returncode}" if child.returncode < 0 else (errors or ["no message"])[-1][:200]
+        )
+    if reason:
+        return {"fits": False, "why": reason, "images_per_s": 0.0, "memory": memory}
     seconds = json.loads(lines[-1][5:])["seconds"]
     return {"fits": True, "why": "", "images_per_s": settings.batch_size / min(seconds), "memory": memory}
 
 
 def work(settings: Settings) -> list[float]:
-    """Seconds of each of a few steps on random images, after one that compiles."""
+    """Seconds of each of a few steps on random images, after a first one that compiles."""
     import mindspore as ms
 
     from mslab.data import augment
     from mslab.training import build, freezing, losses, optimizers, train_step
 
-    config = settings.replace(rescale_train_batch_size_factor=None)  # the batch as it is
+    config = settings.replace(rescale_train_batch_size_factor=None)  # leaves the batch size unchanged
     config, _ = resolve(config, settings.batch_size, None, Machine(settings.device, cores()))
     devices.start_chosen(**devices.setup_of(config, config.device))
     network = build.new_network(config)
-    build.fold(network, config, config.device)
+    build.apply_cpu_layout(network, config, config.device)
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     rng, size = np.random.default_rng(0), augment.sizes(config)[0]
     images = ms.Tensor(rng.normal(size=(config.batch_size, 3, size, size)).astype(np.float32))
@@ -123,7 +125,7 @@ def work(settings: Settings) -> list[float]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """One line a batch size."""
+    """One line per batch size."""
     grid = empty_table("a training step, images of random pixels", ("batch_size", "images/s", "memory", ""))
     for row in result["tried"]:
         figures = (f"{row['images_per_s']:.1f}", f"{row['memory'] / 2**30:.1f} GiB") if row["fits"] else ("", "")
@@ -132,7 +134,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def fastest(tried: Sequence[Mapping[str, Any]]) -> str:
-    """The smallest batch that is within a twentieth of the best speed: larger ones gain nothing but memory's use."""
+    """The smallest batch within a twentieth of the best speed: larger ones only use more memory."""
     best = max(row["images_per_s"] for row in tried)
     enough = min(row["batch_size"] for row in tried if row["images_per_s"] >= 0.95 * best)
     return f"; from batch_size={enough} on it is hardly faster"

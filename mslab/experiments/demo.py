@@ -1,4 +1,4 @@
-"""The whole lab in one go: draw, check, train nine classes, transfer to two, compare with training from scratch."""
+"""The entire lab in one command: draw, check, train nine classes, transfer to two, compare with scratch."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def draw(root: Path, **settings: Any) -> None:
-    """Draw mushrooms9 and mushrooms2 under `root`; what is already there from the same settings stays."""
+    """Draw mushrooms9 and mushrooms2 under `root`; images that exist from the same settings are reused."""
     start = time.perf_counter()
     try:
         with Meter(1) as meter:
@@ -29,18 +29,18 @@ def draw(root: Path, **settings: Any) -> None:
     for name, splits in counts.items():
         numbers = ", ".join(f"{split} {sum(classes.values())}" for split, classes in splits.items())
         log.info(f"{root / name}: {numbers} drawn images")
-    log.info(f"drawn (or found as drawn before) in {time.perf_counter() - start:.0f} s; no guide to real mushrooms")
+    log.info(f"drawn or reused in {time.perf_counter() - start:.0f} s; not a guide to real mushrooms")
 
 
 def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **drawing: Any) -> dict[str, Any]:
-    """All of it. Returns "seconds" and, for nine, transfer and scratch: test_acc, val_acc, linear_acc, seconds, run."""
+    """Run the lab. Returns seconds and, for nine, transfer and scratch: test_acc, val_acc, linear_acc, seconds, run."""
     began = time.perf_counter()
     for name in ("mushrooms9.yaml", "mushrooms2.yaml"):
         if not (CONFIGS / name).is_file():
             raise MslabError(
                 f"There is no {CONFIGS / name}: the demo runs from a checkout of the project.",
                 expected="mslab installed with pip install -e, as run.sh does",
-                fix="clone the project and call ./run.sh demo there",
+                fix="clone the project and run ./run.sh demo there",
             )
     log.info("1/4  the images")
     draw(root, **drawing)
@@ -53,25 +53,25 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         begun = time.perf_counter()
         data = root / name
         report, test = check_dataset(data / "train", data / "val"), check_dataset(data / "test")
-        places = [f"train_data={data / 'train'}", f"val_data={data / 'val'}", *overrides]
-        work = start.transfer if options else start.train
-        outcome = work(CONFIGS / f"{name}.yaml", overrides=places, report=report, name=f"demo-{kind}", **options)
-        accuracy = measuring.evaluate(outcome.run, data / "test", report=test)["accuracy"]
+        paths = [f"train_data={data / 'train'}", f"val_data={data / 'val'}", *overrides]
+        train = start.transfer if options else start.train
+        result = train(CONFIGS / f"{name}.yaml", overrides=paths, report=report, name=f"demo-{kind}", **options)
+        accuracy = measuring.evaluate(result.run, data / "test", report=test)["accuracy"]
         linear = metrics.linear_baseline(report.samples("train"), test.samples(""))[0]
-        figures = {"test_acc": accuracy, "val_acc": outcome.val_acc, "linear_acc": linear}
-        return figures | {"seconds": time.perf_counter() - begun, "run": outcome.run}
+        figures = {"test_acc": accuracy, "val_acc": result.val_acc, "linear_acc": linear}
+        return figures | {"seconds": time.perf_counter() - begun, "run": result.run}
 
     nine = job("nine", "mushrooms9", "2/4  nine classes, from scratch")
-    log.info("test images with what the network took them for: %s", picture(nine["run"], root / "mushrooms9" / "test"))
+    log.info("test images with the network's predictions: %s", picture(nine["run"], root / "mushrooms9" / "test"))
     transfer = job("transfer", "mushrooms2", "3/4  two classes, by transfer from the nine", backbone=nine["run"])
     scratch = job("scratch", "mushrooms2", "4/4  two classes, from scratch with the same images and steps")
     pages = [write_report([run["run"]]) for run in (nine, transfer, scratch)]
-    log.info("what was learned, and where it fails, to open in a browser: %s", ", ".join(map(str, pages)))
+    log.info("reports of what was learned and where it fails, for a browser: %s", ", ".join(map(str, pages)))
     return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - began}
 
 
-def picture(run: str, data: Path, each: int = 4) -> Path:
-    """RUN/examples.png: `each` test images of every class, with the class that the run's network saw in them."""
+def picture(run: str, data: Path, per_class: int = 4) -> Path:
+    """Write RUN/examples.png: `per_class` test images of every class, with the predictions of the run's network."""
     import mindspore as ms
 
     from mslab.evaluation.measuring import load_network
@@ -80,12 +80,12 @@ def picture(run: str, data: Path, each: int = 4) -> Path:
     loaded, report = load_network(run), check_dataset(data)
     files, labels = report.samples("")
     by_class = [[path for path, y in zip(files, labels, strict=True) if y == label] for label in sorted(set(labels))]
-    rows = list(zip(*by_class, strict=False))[:each]  # an image of each class
-    shown = [path for row in rows for path in row]
-    seen = loaded.network(ms.Tensor(loaded.preprocess(shown))).asnumpy().argmax(axis=1)
-    right = [index == label for index, label in zip(seen, list(range(len(by_class))) * len(rows), strict=True)]
+    rows = list(zip(*by_class, strict=False))[:per_class]  # an image of each class
+    paths = [path for row in rows for path in row]
+    predicted = loaded.network(ms.Tensor(loaded.preprocess(paths))).asnumpy().argmax(axis=1)
+    correct = [index == label for index, label in zip(predicted, list(range(len(by_class))) * len(rows), strict=True)]
     file = Path(run) / "examples.png"
-    contact_sheet(shown, [loaded.class_names[index] for index in seen], right, columns=len(by_class)).save(file)
+    contact_sheet(paths, [loaded.class_names[index] for index in predicted], correct, columns=len(by_class)).save(file)
     return file
 
 

@@ -1,6 +1,6 @@
-"""Finding the learning rate: a short trial in which it grows step by step, and what the losses say (Smith 2017).
+"""Find a learning rate: a short trial in which it grows step by step, and suggestions from its losses (Smith 2017).
 
-Nothing is kept of the trial: the network's weights are put back, and no run folder is made.
+The trial saves nothing: the network's weights are restored, and no run folder is made.
 """
 
 import itertools
@@ -30,7 +30,7 @@ from mslab.training.losses import build as build_loss
 from mslab.training.train_step import TrainStep
 
 log = logging.getLogger("mslab")
-SMOOTHING = 0.9  # share of the running mean of losses that the next one keeps
+SMOOTHING = 0.9  # weight of the running mean of losses so far in the next one
 DIVERGED = 4.0  # times the lowest running mean: the trial ends
 
 
@@ -45,7 +45,7 @@ def find_rate(
     """Train for `steps` steps, the rate rising evenly in its logarithm from lowest to highest.
 
     Returns rates, losses (running means), and two suggestions for lr_max: steepest and valley. Raises TrainingError
-    where the loss does not fall at any rate. fastai calls it lr_find.
+    if the loss falls at no rate. fastai calls it lr_find.
     """
     settings = load_settings(config)
     report = check_or_raise(settings, report)
@@ -59,19 +59,19 @@ def find_rate(
     if weights:
         load_exactly(network.backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
     images = sources.images_of(report, "train")
-    batching.steps_per_epoch(images, settings.batch_size)  # refuses where there is not one
+    batching.steps_per_epoch(images, settings.batch_size)  # raises if there are too few images for one step
     feed = batching.ImageFeed(images, sources.images_of(report, "val"), settings)
     criterion = build_loss(settings, np.bincount(images.labels, minlength=settings.class_num))
     rates = np.geomspace(lowest, highest, steps).astype(np.float32)
-    with weights_kept(network):
+    with restored_weights(network):
         losses = trial(network, criterion, feed, rates, settings)
     rates = rates[: len(losses)]
     return {"rates": rates.tolist(), "losses": losses} | suggestions(rates, losses)
 
 
 @contextmanager
-def weights_kept(network: nn.Cell) -> Iterator[None]:
-    """Whatever is done to the network's parameters meanwhile, BatchNorm's statistics among them, is undone."""
+def restored_weights(network: nn.Cell) -> Iterator[None]:
+    """Restore all parameters of the network, BatchNorm's statistics included, after the block."""
     before = {name: parameter.asnumpy().copy() for name, parameter in network.parameters_dict().items()}
     try:
         yield
@@ -83,7 +83,7 @@ def weights_kept(network: nn.Cell) -> Iterator[None]:
 def trial(
     network: nn.Cell, criterion: nn.Cell, feed: batching.ImageFeed, rates: np.ndarray, config: Settings
 ) -> list[float]:
-    """One step at each rate. Returns the running means of the losses, to where they leave DIVERGED times the lowest."""
+    """Train one step at each rate. Returns the running means of the losses, until one is above DIVERGED * min."""
     freezing.apply(network, freezing.frozen([p.name for p in network.get_parameters()], config))
     optimizer = optimizers.build(network, rates, config)
     update, _ = optimizers.build_update(optimizer, config.replace(grad_accumulation_step=1, ema_decay=0.0), [])
@@ -104,16 +104,16 @@ def trial(
 
 
 def suggestions(rates: np.ndarray, losses: Sequence[float]) -> dict[str, float]:
-    """steepest: where the loss falls fastest over log rate, on the way to its minimum. valley: two thirds along its
-    longest fall, as fastai has it, but from where a tenth of the fall is done: what is flat before is no fall.
+    """steepest: where the loss falls fastest over log rate, before its minimum. valley: two thirds along its longest
+    fall, as in fastai, but counted from where a tenth of the fall is done: the flat part before does not belong to it.
 
-    Raises TrainingError where the loss falls nowhere.
+    Raises TrainingError if the loss falls nowhere.
     """
     first, last = longest_fall(losses)
     if len(losses) < 3 or losses[first] - losses[last] < 0.01 * losses[first]:
         raise TrainingError(
             f"The loss falls at no rate from {rates[0]:.2g} to {rates[-1]:.2g} ({len(losses)} steps).",
-            expected="a loss that falls by a hundredth at least somewhere on the way",
+            expected="a loss that falls by at least a hundredth somewhere in this range",
             fix="more --steps, or look at the data: mslab check, mslab show --augment CONFIG",
         )
     slopes = np.gradient(losses, np.log(rates))[: max(int(np.argmin(losses)), last) + 1]
@@ -137,9 +137,9 @@ def longest_fall(losses: Sequence[float]) -> tuple[int, int]:
 
 
 def draw(result: Mapping[str, Any], out: Path) -> str:
-    """Write the picture; returns the same for the terminal, with what is suggested."""
+    """Write the plot; returns the same for the terminal, with the suggestions."""
     losses = np.array(result["losses"])
-    high = (np.arange(len(losses)) > losses.argmin()) & (losses > 1.25 * losses[0])  # nobody looks for a rate there
+    high = (np.arange(len(losses)) > losses.argmin()) & (losses > 1.25 * losses[0])  # useless rates, not plotted
     losses = losses[: high.argmax() + 1] if high.any() else losses
     rates = result["rates"][: len(losses)]
     marks = [(result[name], f"{name} {result[name]:.2g}") for name in ("steepest", "valley")]
@@ -150,6 +150,6 @@ def draw(result: Mapping[str, Any], out: Path) -> str:
             "loss over log10 of the learning rate",
             f"steepest {result['steepest']:.2g}    where the loss falls fastest",
             f"valley   {result['valley']:.2g}    two thirds along its longest fall",
-            f"{out}: the picture; lr_max={result['valley']:.2g} is a good first try",
+            f"{out}: the plot; lr_max={result['valley']:.2g} is a good first try",
         ]
     )

@@ -1,4 +1,4 @@
-"""The same training with several seeds: what a figure is worth, as mean, standard deviation and interval."""
+"""The same training with several seeds: mean, standard deviation and confidence interval of every figure."""
 
 import json
 import logging
@@ -38,9 +38,9 @@ def repeat(
 ) -> dict[str, Any]:
     """Train with the seeds config.seed, config.seed + 1, …; with a backbone, each is a transfer.
 
-    Leaves runs/NAME-repeat-…/ with repeat.json, which grows run by run, and the runs without their checkpoints: they
-    cannot be resumed. Returns the JSON's content. A run whose loss explodes is noted and left out of the figures;
-    raises DivergedError where all are.
+    Writes runs/NAME-repeat-…/ with repeat.json, which grows run by run, and the runs without their checkpoints: they
+    cannot be resumed. Returns the JSON's content. A run that diverges is recorded and left out of the figures; raises
+    DivergedError if all do.
     """
     from mslab.evaluation import measuring
     from mslab.training import start
@@ -77,7 +77,7 @@ def repeat(
 
 
 def begin(config: Settings, report: DatasetReport, backbone: str | Path | None, path: Path) -> RunFolder:
-    """A fresh run folder at exactly this path; of a transfer, where there is a backbone."""
+    """Make a run folder at exactly this path; for a transfer, if there is a backbone."""
     from mslab.training import finetuning, start
 
     parent = finetuning.backbone_of(backbone) if backbone else None
@@ -87,22 +87,22 @@ def begin(config: Settings, report: DatasetReport, backbone: str | Path | None, 
     return run
 
 
-def in_the_middle(what: str, hours: float) -> ConfigError:
+def in_the_middle(experiment: str, hours: float) -> ConfigError:
     return ConfigError(
-        f"max_training_time: {hours} would leave {what} in the middle.",
+        f"max_training_time: {hours} would leave {experiment} in the middle.",
         expected="runs that are trained to their end",
         fix="max_training_time=null",
     )
 
 
 def clear(run: Path) -> None:
-    """Take a run's checkpoints away: 280 MB of a ResNet-50."""
+    """Delete a run's checkpoints: 280 MB for a ResNet-50."""
     for file in (run / "checkpoints").glob("*"):
         file.unlink()
 
 
 def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:
-    """A finished run's figures, by METRICS' names."""
+    """A finished run's figures, by the names in METRICS."""
     best, last = run.best, run.history[-1]
     row: dict[str, Any] = {"val_acc": best["val_acc"], "val_loss": best["val_loss"]} if best else {}
     if (run.path / "eval.json").is_file():
@@ -112,8 +112,8 @@ def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:
     return row | {"epochs": run.epochs_done, "seconds": done["seconds"]}
 
 
-def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:
-    """Mean, standard deviation and Student's interval of the mean; null where one value, or none, has no such thing."""
+def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
+    """Mean, standard deviation and Student's interval of the mean; null if there are too few values for one of them."""
     # interval([0.8, 0.9]) -> {"n": 2, "mean": 0.85, "std": 0.0707, "low": 0.215, "high": 1.485}
     from scipy import stats
 
@@ -121,9 +121,9 @@ def interval(values: Sequence[float], share: float = 0.95) -> dict[str, Any]:
     mean = float(np.mean(values)) if n else None
     if mean is None or n == 1:
         return {"n": n, "mean": mean, "std": None, "low": None, "high": None}
-    spread = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + share) / 2, n - 1)) * spread / math.sqrt(n)
-    return {"n": n, "mean": mean, "std": spread, "low": mean - half, "high": mean + half}
+    deviation = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    return {"n": n, "mean": mean, "std": deviation, "low": mean - half, "high": mean + half}
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -131,9 +131,9 @@ def table(result: Mapping[str, Any]) -> str:
     title = f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)"
     grid = empty_table(title, ("", "mean", "standard deviation", "95 % interval"))
     for key, title in METRICS.items():
-        found = result["metrics"][key]
-        if found["n"]:
-            spread = "–" if found["std"] is None else f"{found['std']:.4f}"
-            around = "–" if found["std"] is None else f"{found['low']:.4f} to {found['high']:.4f}"
-            grid.add_row(title, f"{found['mean']:.4f}", spread, around)
+        metric = result["metrics"][key]
+        if metric["n"]:
+            deviation = "–" if metric["std"] is None else f"{metric['std']:.4f}"
+            limits = "–" if metric["std"] is None else f"{metric['low']:.4f} to {metric['high']:.4f}"
+            grid.add_row(title, f"{metric['mean']:.4f}", deviation, limits)
     return render(grid)

@@ -1,4 +1,4 @@
-"""What the loop is given: settings as this process trains by them, network, feed, trainer, callbacks."""
+"""Build the parts of a training: this process's settings, network, feed, trainer, callbacks."""
 
 import logging
 import math
@@ -26,27 +26,27 @@ from mslab.training.trainer import Trainer
 log = logging.getLogger("mslab")
 
 
-def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settings:
-    """Start the device. The run's settings as this process trains by them: workers share a step anew in a resume."""
-    began = run.manifest.get("workers", 1)
+def local_settings(run: RunFolder, report: DatasetReport, group: Group) -> Settings:
+    """Start the device, and resolve the run's settings for this process: a resume divides the batch anew."""
+    workers_before = run.manifest.get("workers", 1)
     run.device = run.device or devices.choose_device(run.settings.device)
-    machine = Machine(run.device, cores(), group.size, began)
+    machine = Machine(run.device, cores(), group.size, workers_before)
     settings, _ = resolve(run.settings, sum(report.counts["train"].values()), None, machine)
     if run.epochs_done:
         log.info("resuming %s after epoch %d of %d", run.path, run.epochs_done, settings.epochs)
         if settings.data_workers < run.settings.data_workers:
             log.info(
                 f"note: data_workers: {run.settings.data_workers}, but {settings.data_workers} cores here: images are "
-                "augmented otherwise than without the stop"
+                "augmented differently than in an uninterrupted run"
             )
         if settings.dropout:
-            log.info("note: dropout leaves out other features now than it would have without the stop")
-    if began > 1 or group.size > 1:
-        together, factor = settings.batch_size * group.size, learning_rates.lr_factor(settings, began)
+            log.info("note: dropout now leaves out other features than in an uninterrupted run")
+    if workers_before > 1 or group.size > 1:
+        together, factor = settings.batch_size * group.size, learning_rates.lr_factor(settings, workers_before)
         scaled = f"x {factor:.3g} = {settings.lr_max * factor:.4g} (lr_scaling: {settings.lr_scaling})"
         log.info(
             f"{group.size} workers x {settings.batch_size} = {together} images a step; lr_max: {settings.lr_max:g} "
-            + (scaled if factor != 1 else f"as it is (lr_scaling=linear would multiply it by {began})")
+            + (scaled if factor != 1 else f"unchanged (lr_scaling=linear would multiply it by {workers_before})")
         )
     if group.size == 1:  # msrun's workers have started their device
         devices.start_chosen(**devices.setup_of(settings, run.device))
@@ -55,9 +55,9 @@ def settings_here(run: RunFolder, report: DatasetReport, group: Group) -> Settin
 
 
 def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, group: Group) -> nn.Cell:
-    """The network with the weights that it begins with, or goes on with; equal in all workers."""
+    """The network with its initial or resumed weights, equal in all workers."""
     network = new_network(settings)
-    fold(network, settings, run.device)
+    apply_cpu_layout(network, settings, run.device)
     if settings.sync_bn and group.size > 1:
         workers.synchronise(network, group)
     if last and group.rank == 0:  # the optimizer comes later; features of a frozen backbone need its weights now
@@ -68,10 +68,10 @@ def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, g
     return network
 
 
-def fold(network: nn.Cell, settings: Settings, device: str) -> None:
-    """Fold small maps on a CPU, where training and measuring see images of one size."""
-    crop, _, measured = augment.sizes(settings)
-    if device == "cpu" and settings.mode == "graph" and crop == measured:
+def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
+    """On a CPU, compute small feature maps side by side, if training and evaluation use images of one size."""
+    crop, _, eval_crop = augment.sizes(settings)
+    if device == "cpu" and settings.mode == "graph" and crop == eval_crop:
         batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
         cpu_layout.stack_small_maps(network.backbone, batch, crop, cores())
 
@@ -86,20 +86,22 @@ def new_network(settings: Settings) -> nn.Cell:
 def build_feed(
     run: RunFolder, settings: Settings, report: DatasetReport, network: nn.Cell, group: Group
 ) -> tuple[batching.ImageFeed, nn.Cell]:
-    """The batches, and the part of the network that they go through: its head, where a backbone's features are kept."""
+    """The batches, and the part of the network that they go through: its head if the backbone's features are cached."""
     parts: dict[str, ImageSource] = {name: images_of(report, name) for name in ("train", "val")}
     parts = decoded.cache_decoded(parts, settings, report, group)
     images = parts["train"].resample(run.manifest.get("epoch_images") or len(parts["train"]))
     feed = batching.ImageFeed(images, parts["val"], settings, group)
     names = [parameter.name for parameter in network.get_parameters()]
-    before = run.manifest.get("features")  # whether they were used; None in a run that begins
-    wanted = freezing.is_frozen_throughout(names, settings) and settings.feature_views and not augment.mixes(settings)
-    found: tuple[batching.ImageFeed, nn.Cell] = (feed, network)
-    if wanted and before is not False:
-        found = features.feed(network, feed, report.fingerprint, required=bool(before))
-    run.manifest["features"] = found[1] is not network  # a resume goes the same way
+    used_before = run.manifest.get("features")  # None in a new run
+    use_features = (
+        freezing.is_frozen_throughout(names, settings) and settings.feature_views and not augment.mixes(settings)
+    )
+    fed: tuple[batching.ImageFeed, nn.Cell] = (feed, network)
+    if use_features and used_before is not False:
+        fed = features.feed(network, feed, report.fingerprint, required=bool(used_before))
+    run.manifest["features"] = fed[1] is not network  # a resume does the same
     run.write_manifest()
-    return found
+    return fed
 
 
 def build_trainer(
@@ -111,7 +113,7 @@ def build_trainer(
     last: Checkpoint | None,
     group: Group,
 ) -> Trainer:
-    """The trainer, where the run is: with the optimizer of `last` in a resume."""
+    """The trainer at the run's current epoch; in a resume with the optimizer of `last`."""
     images = feed.images
     steps = batching.steps_per_epoch(images, settings.batch_size, group.size, settings.grad_accumulation_step)
     curve = learning_rates.rates_of(settings, steps, learning_rates.lr_factor(settings, run.manifest.get("workers", 1)))
@@ -122,17 +124,17 @@ def build_trainer(
     trainer = Trainer(network, trained, feed, curve, criterion, settings, group, run.manifest["rollbacks"])
     if run.epochs_done:
         log.info(trainer.resume(last, run.epochs_done))
-    counted = sum(parameter.size for parameter in trained.trainable_params())
+    trainable = sum(parameter.size for parameter in trained.trainable_params())
     log.info(
         f"{run.path}: {len(images)} training and {len(feed.val_images)} validation images, "
-        f"{len(images.class_names)} classes, {counted:,} weights to train, "
+        f"{len(images.class_names)} classes, {trainable:,} weights to train, "
         f"frozen: {freezing.describe(trainer.names, settings)}, {settings.epochs} epochs of {steps} steps"
     )
     return trainer
 
 
 def network_info(settings: Settings, report: DatasetReport) -> dict[str, Any]:
-    """The `mslab` entry of the run's checkpoints: what a lone file is evaluated with."""
+    """The `mslab` entry of the run's checkpoints: what it takes to evaluate a lone file."""
     mean, std = augment.scale(settings)
     _, resize, crop = augment.sizes(settings)
     return {
@@ -148,11 +150,11 @@ def network_info(settings: Settings, report: DatasetReport) -> dict[str, Any]:
 
 
 def make_callbacks(run: RunFolder, group: Group) -> list[Callback]:
-    """The monitor, and what log_to asks for besides."""
+    """The monitor, and the event log if log_to asks for it."""
     warned = [warning["code"] for warning in run.manifest["warnings"]]
-    found: list[Callback] = [Monitor(run.manifest["class_names"], run.warn, warned)]
+    callbacks: list[Callback] = [Monitor(run.manifest["class_names"], run.warn, warned)]
     if run.settings.log_to != "none":
-        from mslab.training.eventlog import EventLog  # only here: it brings tensorboardX
+        from mslab.training.eventlog import EventLog  # imported here: it brings tensorboardX
 
-        found.append(EventLog(run, group))
-    return found
+        callbacks.append(EventLog(run, group))
+    return callbacks

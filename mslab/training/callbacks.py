@@ -1,4 +1,4 @@
-"""What looks at a run while it trains, and changes nothing of what is trained: a list of objects with three methods."""
+"""Callbacks observe a run while it trains and change nothing in it: a list of objects with three methods."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ History = Sequence[Mapping[str, Any]]  # rows of history.csv
 
 @dataclass
 class Totals:
-    """What an epoch has come to so far, of this worker."""
+    """This worker's totals of an epoch so far."""
 
     losses: list[float] = field(default_factory=list)  # of each step, the mean over its images
     images: int = 0
@@ -37,18 +37,18 @@ class Totals:
 
 @dataclass(frozen=True)
 class Step:
-    """One step that was made."""
+    """A completed step."""
 
     number: int  # counted from 0, over all epochs
     loss: float
     images: np.ndarray  # float32 (N, 3, H, W), or features of a frozen backbone
-    labels: np.ndarray  # int (N,), or shares of the classes (N, class_num)
+    labels: np.ndarray  # int (N,), or soft labels (N, class_num)
     rate: float  # the learning rate
-    totals: Totals  # of its epoch, with it
+    totals: Totals  # of its epoch so far, this step included
 
 
 class Callback:
-    """Each method does nothing here."""
+    """Base class; every method does nothing."""
 
     def step_end(self, step: Step) -> None:
         """After a step. Ctrl-C raises KeyboardInterrupt here."""
@@ -63,11 +63,11 @@ class Callback:
         network: "nn.Cell",
         totals: Totals,
     ) -> None:
-        """After an epoch, whose row is the last one; `figures` are its evaluation's, None where there was none."""
+        """After an epoch; its row is history's last. `figures`: of its evaluation, None if there was none."""
 
 
 class ProgressBar(Callback):
-    """The bar of a terminal, and Ctrl-C: a run stops after the step in which it was pressed."""
+    """The terminal's progress bar, and Ctrl-C: the run stops after the step during which it was pressed."""
 
     def __init__(self, meter: Meter, epochs: int, steps: int, interrupted: Callable[[], bool]) -> None:
         self.meter, self.epochs, self.steps, self.interrupted = meter, epochs, steps, interrupted

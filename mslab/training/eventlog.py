@@ -1,7 +1,7 @@
-"""TensorBoard's event files, where `log_to: tensorboard` asks for them: a callback that writes down what it sees.
+"""TensorBoard's event files (`log_to: tensorboard`): a callback that records every epoch.
 
-RUN/tensorboard/ holds one file of each call, numbered, and at the end one with the settings beside the figures. A step
-is an epoch, and an epoch is one record, written at its end: a kill leaves all of it or nothing that counts.
+RUN/tensorboard/ contains one numbered file per call, and at the end one with the settings and final figures. A step is
+an epoch, and an epoch is one record, written at its end: after a kill it is complete or it is ignored.
 """
 
 import math
@@ -26,7 +26,7 @@ from mslab.training import freezing
 from mslab.training.callbacks import Callback, Step, Totals
 
 STEM = "events.out.tfevents."  # TensorBoard reads files with tfevents in their names, in the order of the names
-SCALARS = {  # column of history.csv -> tag; what stands before a / is one group of charts
+SCALARS = {  # column of history.csv -> tag; the part before a / is a group of charts
     "train_loss": "loss/train",
     "val_loss": "loss/val",
     "train_acc": "accuracy/train",
@@ -39,22 +39,22 @@ CHARTS = {  # train and val in one chart, under TensorBoard's "custom scalars"
 }
 IMAGES = 32  # of an epoch's first batch, at most
 CLASSES = 100  # that get a precision-recall curve, at most: one is 3 KB an epoch
-THRESHOLDS = 127  # of such a curve, 0, 1/126 … 1; TensorBoard's plugin takes no more
+THRESHOLDS = 127  # of such a curve, 0, 1/126 … 1; the maximum of TensorBoard's plugin
 
 
 class EventLog(Callback):
-    """Of several workers all count what is measured, each its own images; the first one writes."""
+    """Writes the event files. Every worker counts the evaluation of its own images; the first worker writes."""
 
     def __init__(self, run: RunFolder, group: Group) -> None:
         self.run, self.group, self.class_names = run, group, run.manifest["class_names"]
         self.pixels: np.ndarray | None = None  # uint8 (n, S, S, 3): this epoch's first batch
         count = min(CLASSES, len(self.class_names))
-        self.counts = np.zeros((2, count, THRESHOLDS))  # images of a class, and others, by the probability it got
+        self.counts = np.zeros((2, count, THRESHOLDS))  # images of a class, and of others, by predicted probability
         self.file = begin(run.path / "tensorboard", run.epochs_done) if run.writes else None
         if self.file:
-            log.info(f"log_to: {self.file} (tensorboard --logdir {run.path.parent} shows it)")
+            log.info(f"log_to: {self.file} (view with tensorboard --logdir {run.path.parent})")
             if run.manifest.get("features"):
-                log.info("log_to: no images: what is fed are features of the frozen backbone")
+                log.info("log_to: no images: the batches are features of the frozen backbone")
             if count < len(self.class_names):
                 log.info(f"log_to: precision-recall curves of the first {count} of {len(self.class_names)} classes")
 
@@ -65,11 +65,11 @@ class EventLog(Callback):
                 self.pixels = gradcam.as_pixels(self.run.info, step.images[:IMAGES])
 
     def batch_evaluated(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        if not np.isfinite(logits).all():  # the loop will say so
+        if not np.isfinite(logits).all():  # the loop reports it
             return
         count = self.counts.shape[1]
-        shares = gradcam.probabilities(logits)[:, :count]
-        reached = np.floor(shares * (THRESHOLDS - 1)).astype(int)  # (n, count): the highest threshold
+        probabilities = gradcam.probabilities(logits)[:, :count]
+        reached = np.floor(probabilities * (THRESHOLDS - 1)).astype(int)  # (n, count): the highest threshold
         others = (labels[:, None] != np.arange(count)).astype(int)
         np.add.at(self.counts, (others, np.arange(count), reached), 1)
 
@@ -78,51 +78,51 @@ class EventLog(Callback):
     ) -> None:
         counts = self.group.sum(self.counts.ravel()).reshape(self.counts.shape) if figures else None
         if self.file:
-            found = [*scalars(history[-1]), *histograms(network)]
+            summaries = [*scalars(history[-1]), *histograms(network)]
             if self.pixels is not None:
-                found.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
+                summaries.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
             if counts is not None:
-                found += curves(counts, self.class_names)
-            put(self.file, [event(history[-1]["epoch"], found)], "ab")
+                summaries += curves(counts, self.class_names)
+            put(self.file, [event(history[-1]["epoch"], summaries)], "ab")
 
 
 def scalars(row: Mapping[str, Any]) -> list[Any]:
-    """A row of history.csv, without what was not measured."""
+    """The summaries of a row of history.csv, without the columns that were not measured."""
     return [summary.scalar(tag, row[key]) for key, tag in SCALARS.items() if not math.isnan(row[key])]
 
 
 def histograms(network: Any) -> list[Any]:
-    """The weights of each layer that is trained, those that are finite."""
-    found = []
+    """The finite weights of each trainable layer."""
+    summaries = []
     for parameter in network.trainable_params():
         values = parameter.asnumpy()
         values = values[np.isfinite(values)]
         if values.size:
-            found.append(summary.histogram(f"{freezing.part_of(parameter.name)}/{parameter.name}", values, bins=64))
-    return found
+            summaries.append(summary.histogram(f"{freezing.part_of(parameter.name)}/{parameter.name}", values, bins=64))
+    return summaries
 
 
 def curves(counts: np.ndarray, class_names: Sequence[str]) -> list[Any]:
     """Precision and recall of each class at each threshold; counts (2, C, THRESHOLDS), as EventLog adds them up.
 
-    Where nothing reaches a threshold, precision is 0, as in TensorBoard's own.
+    If nothing reaches a threshold, precision is 0, as in TensorBoard's own.
     """
-    found = []
+    summaries = []
     for number, (own, others) in enumerate(counts.transpose(1, 0, 2)):
-        tp, fp = own[::-1].cumsum()[::-1], others[::-1].cumsum()[::-1]  # whose probability reaches the threshold
+        tp, fp = own[::-1].cumsum()[::-1], others[::-1].cumsum()[::-1]  # probability at or above the threshold
         precision, recall = tp / np.maximum(tp + fp, 1), tp / np.maximum(tp[0], 1)
-        tag = f"precision_recall/{number:03} {tagged(class_names[number])}"
-        found.append(summary.pr_curve_raw(tag, tp, fp, fp[0] - fp, tp[0] - tp, precision, recall, THRESHOLDS))
-    return found
+        tag = f"precision_recall/{number:03} {safe_tag(class_names[number])}"
+        summaries.append(summary.pr_curve_raw(tag, tp, fp, fp[0] - fp, tp[0] - tp, precision, recall, THRESHOLDS))
+    return summaries
 
 
-def tagged(name: str) -> str:
-    """A class's name as a part of a tag: letters, digits, - and ., at most 60; the rest becomes _."""
+def safe_tag(name: str) -> str:
+    """A class name as part of a tag: letters, digits, - and ., at most 60; the rest becomes _."""
     return re.sub(r"[^-\w.]", "_", name)[:60]
 
 
 def finish(run: RunFolder) -> None:
-    """The settings beside the figures of the whole run, once it is done: TensorBoard's page to compare runs by."""
+    """Write a finished run's settings and final figures, for TensorBoard's page that compares runs."""
     best = run.best
     if best is None:
         return
@@ -134,28 +134,28 @@ def finish(run: RunFolder) -> None:
         for key, value in run.settings
         if value is not None
     }
-    found = [*summary.hparams(settings, figures), *(summary.scalar(tag, value) for tag, value in figures.items())]
-    put(run.path / "tensorboard" / f"{STEM}end", [version(), event(run.epochs_done, found)], "wb")
+    summaries = [*summary.hparams(settings, figures), *(summary.scalar(tag, value) for tag, value in figures.items())]
+    put(run.path / "tensorboard" / f"{STEM}end", [version(), event(run.epochs_done, summaries)], "wb")
 
 
 # --- the files -------------------------------------------------------------------------------------------------------
 
 
 def begin(folder: Path, epoch: int) -> Path:
-    """A fresh file for the epochs after this one; what earlier files have of them, or half, is cut off."""
+    """Begin a new file for the epochs after `epoch`; cut later or incomplete records off the earlier files."""
     earlier = sorted(folder.glob(f"{STEM}[0-9][0-9][0-9][0-9]"))
     for path in earlier:
         with path.open("r+b") as file:
             file.truncate(length_until(file.read(), epoch))
     path = folder / f"{STEM}{int(earlier[-1].name[-4:]) + 1 if earlier else 1:04}"
-    # a TensorBoard that is open has read what was cut off: it forgets these steps where a session starts
+    # a running TensorBoard has read the removed records: a session start makes it forget these steps
     start = Event(wall_time=time.time(), step=epoch + 1, session_log=SessionLog(status=SessionLog.START))
     put(path, [version(), start, event(0, [summary.custom_scalars(CHARTS)])], "wb")
     return path
 
 
 def length_until(content: bytes, epoch: int) -> int:
-    """Bytes of an event file up to the first record of a later epoch, or to one that is not whole."""
+    """Bytes of an event file before the first record that is of a later epoch or incomplete."""
     at = 0
     while len(content) >= at + 12:
         length, check = struct.unpack_from("<QI", content, at)
@@ -170,23 +170,23 @@ def length_until(content: bytes, epoch: int) -> int:
 
 def event(step: int, summaries: Iterable[Any]) -> Any:
     """One event of this step with all these summaries."""
-    values = [value for one in summaries for value in one.value]
+    values = [value for part in summaries for value in part.value]
     return Event(wall_time=time.time(), step=step, summary=summary.Summary(value=values))
 
 
 def version() -> Any:
-    """What every event file begins with."""
+    """The first event of every file."""
     return Event(wall_time=time.time(), file_version="brain.Event:2")
 
 
 def put(path: Path, events: Iterable[Any], mode: str) -> None:
-    """Write events, each as length, checksum, record, checksum. tensorboardX's own writer hangs where a disk is full.
+    """Write events, each as length, checksum, record, checksum. tensorboardX's own writer hangs if the disk is full.
 
-    Raises RunError where the disk refuses.
+    Raises RunError if the file cannot be written.
     """
     content = b""
-    for one in events:
-        data = one.SerializeToString()
+    for record in events:
+        data = record.SerializeToString()
         length = struct.pack("<Q", len(data))
         content += length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
     try:
@@ -196,6 +196,6 @@ def put(path: Path, events: Iterable[Any], mode: str) -> None:
     except OSError as error:
         raise RunError(
             f"{path} could not be written: {error.strerror or error}.",
-            expected="room on the disk, and a folder that may be written to",
-            fix="free some space; mslab train --resume RUN goes on after the last completed epoch",
+            expected="free space on the disk, and a writable folder",
+            fix="free some space; mslab train --resume RUN continues after the last completed epoch",
         ) from error

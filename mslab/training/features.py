@@ -1,4 +1,4 @@
-"""A frozen backbone's features, computed once for each image and view, kept in files, and fed to the head.
+"""A frozen backbone's features, computed once per image and view, cached in files, and fed to the head.
 
 A file belongs to exactly one backbone, set of images and preprocessing: its name is a hash of all of them.
 """
@@ -23,7 +23,7 @@ from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE
 
 log = logging.getLogger("mslab")
-MOST = 8 * 2**30  # bytes that all kept features may take; the oldest go first
+MAX_BYTES = 8 * 2**30  # of all cached features; the oldest are removed first
 KEY = [
     "crop_scale",
     "flip",
@@ -77,26 +77,26 @@ class _Pooled(nn.Cell):
 def feed(
     network: nn.Cell, source: batching.ImageFeed, fingerprint: str, required: bool = False
 ) -> tuple[batching.ImageFeed, nn.Cell]:
-    """(feed of features, the head), or (the images, the network) where there is no room. `fingerprint`: of the data.
+    """(feed of features, the head), or (the images, the network) if the cache has no space. `fingerprint`: of the data.
 
-    `required`: a resumed run began with features, so it goes on with them or raises RunError.
+    `required`: a resumed run began with features, so it continues with them or raises RunError.
     Epoch e sees view e modulo feature_views, augmented as epoch e of the images would be: with as many views as epochs
     nothing differs from training on the images.
     """
     config, backbone = source.config, network.backbone
     count = min(config.feature_views, config.epochs)
-    wanted = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))
+    size = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))  # bytes
     folder, key = cache.cache_folder("features"), key_of(network, source, fingerprint)
-    why = cache.space_problem(folder, wanted, key, MOST)
-    if source.group.sum([bool(why)])[0]:  # all workers go the same way
-        why = why or "another worker has no room"
+    reason = cache.space_problem(folder, size, key, MAX_BYTES)
+    if source.group.sum([bool(reason)])[0]:  # all workers do the same
+        reason = reason or "another worker has no space"
         if required:
             raise RunError(
-                f"This run began with kept features, and they cannot be kept now: {why}.",
-                expected="the same way to the end: training on images would give another result",
-                fix=f"make room in {folder}, then resume again",
+                f"This run began with cached features, and they cannot be cached now: {reason}.",
+                expected="cached features to the end: training on images would give another result",
+                fix=f"free space in {folder}, then resume again",
             )
-        log.info(f"features are not kept: {why}; fewer feature_views would need less")
+        log.info(f"features are not cached: {reason}; fewer feature_views would need less space")
         return source, network
     forward, group = _Pooled(backbone).set_train(False), source.group
     source = dataclasses.replace(source, group=ALONE)
@@ -109,16 +109,16 @@ def feed(
             batches = batching.augmented(source.images, config, view, order, drop_last=False)
             views.append(store.rows(folder / f"{key}-{view}.npy", batches, order))
         val_rows = store.rows(folder / f"{key}-val.npy", source.val(), np.arange(len(source.val_images)))
-        cache.delete_oldest(folder, key, MOST)
-    how = "computed" if store.computed else "found"
-    size = f"{wanted / 2**20:.0f} MiB in {folder}"
-    log.info(f"features {how}: {count} views of {len(source.images)} images, {size}")
+        cache.delete_oldest(folder, key, MAX_BYTES)
+    origin = "computed" if store.computed else "loaded"
+    space = f"{size / 2**20:.0f} MiB in {folder}"
+    log.info(f"features {origin}: {count} views of {len(source.images)} images, {space}")
     fed = FeatureFeed(source.images, source.val_images, config, group, views=views, val_rows=val_rows)
     return fed, network.head
 
 
 def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> str:
-    """One hash of backbone, images in their order, preprocessing, and what else decides about random views."""
+    """Hash of the backbone, the images in order, preprocessing, and all else that determines the random views."""
     digest = hashlib.sha256(fingerprint.encode())
     for images in (source.images, source.val_images):
         digest.update(json.dumps([images.names(), images.labels.tolist()]).encode())
@@ -126,7 +126,7 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> st
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
     settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": versions.version("mindspore")}
     settings |= {"device": ms.get_context("device_target"), "mode": source.config.mode}
-    settings |= {"whole": source.config.cache != "none"}  # cropped from the decoded image
+    settings |= {"whole": source.config.cache != "none"}  # True: cropped from the decoded image
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for module in (model, augment):  # students edit them
         digest.update(Path(str(module.__file__)).read_bytes())
@@ -137,31 +137,31 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> st
 
 @dataclass
 class Store:
-    """Computes features, or finds them."""
+    """Computes features, or loads them from files."""
 
     forward: nn.Cell
     channels: int
     batch_size: int
     meter: Meter
-    computed: int = 0  # files that were not there, or damaged
+    computed: int = 0  # files that were missing or damaged
 
     def rows(self, path: Path, batches: Iterator[tuple[np.ndarray, np.ndarray]], order: np.ndarray) -> np.ndarray:
-        """The features in this file, float32 (n, channels), memory-mapped. `order`: which image comes when."""
+        """The features in this file, float32 (n, channels), memory-mapped. `order`: the batches' image numbers."""
         rows: np.ndarray
         try:
             rows = np.load(path, mmap_mode="r")
             if rows.shape == (len(order), self.channels) and rows.dtype == np.float32:
-                path.touch()  # used just now
+                path.touch()  # marks it as recently used
                 return rows
         except (OSError, ValueError, EOFError):
-            pass  # none yet, or damaged: it is written anew
+            pass  # missing or damaged: write it again
         self.computed += 1
 
         def compute(temporary: Path) -> None:
             written = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(order), self.channels))
             at = 0
             for images, _ in batches:
-                full = np.zeros((self.batch_size, *images.shape[1:]), images.dtype)  # another shape would compile anew
+                full = np.zeros((self.batch_size, *images.shape[1:]), images.dtype)  # another shape compiles again
                 full[: len(images)] = images
                 written[order[at : at + len(images)]] = self.forward(ms.Tensor(full)).asnumpy()[: len(images)]
                 at += len(images)

@@ -1,4 +1,4 @@
-"""What is kept fixed, and when: pure functions of parameter names and settings, and how a network is told."""
+"""Which parameters are frozen, and when: pure functions of names and settings, and their application to a network."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from mslab.config import Settings
 from mslab.errors import ConfigError
 
-STATISTICS = ("moving_mean", "moving_variance")  # of BatchNorm: never trained, but moved in training mode
+STATISTICS = ("moving_mean", "moving_variance")  # of BatchNorm: never trained, but updated in training mode
 
 
 def part_of(name: str) -> str:
@@ -23,65 +23,67 @@ def belongs(name: str, part: str) -> bool:
 
 
 def frozen(names: Iterable[str], config: Settings, epoch: int = 0) -> frozenset[str]:
-    """The parameters that stay as they are in this epoch, counted from 0; BatchNorm's statistics among them.
+    """The parameters that are frozen in this epoch, counted from 0, BatchNorm's statistics included.
 
-    `freeze` is the kit's, `layers_to_freeze` Azure AutoML's, `freeze_layer_pattern` SageMaker's.
+    `freeze` is mslab's own setting, `layers_to_freeze` Azure AutoML's, `freeze_layer_pattern` SageMaker's.
     """
     names = list(names)
-    fixed: set[str] = set()
+    frozen_names: set[str] = set()
     if config.freeze == "all":
-        fixed = {name for name in names if belongs(name, "backbone")}
+        frozen_names = {name for name in names if belongs(name, "backbone")}
     elif config.layers_to_freeze:
         groups = list(dict.fromkeys(part_of(name) for name in names))[: config.layers_to_freeze]
-        fixed = {name for name in names if part_of(name) in groups}
+        frozen_names = {name for name in names if part_of(name) in groups}
     elif config.freeze_layer_pattern:
-        fixed = {name for name in names if re.search(config.freeze_layer_pattern, name)}
-    # BatchNorm's statistics stay where a weight of it does, and only there
-    norms = {name.rpartition(".")[0] for name in fixed if name.endswith((".gamma", ".beta"))}
-    fixed = {name for name in fixed if not name.endswith(STATISTICS)}
-    fixed |= {name for name in names if name.endswith(STATISTICS) and name.rpartition(".")[0] in norms}
-    thawed = [part for start, part in config.unfreeze.items() if epoch + 1 >= int(start)]
-    return frozenset(name for name in fixed if not any(belongs(name, part) for part in thawed))
+        frozen_names = {name for name in names if re.search(config.freeze_layer_pattern, name)}
+    # BatchNorm's statistics are frozen if one of its weights is, and only then
+    norms = {name.rpartition(".")[0] for name in frozen_names if name.endswith((".gamma", ".beta"))}
+    frozen_names = {name for name in frozen_names if not name.endswith(STATISTICS)}
+    frozen_names |= {name for name in names if name.endswith(STATISTICS) and name.rpartition(".")[0] in norms}
+    unfrozen = [part for start, part in config.unfreeze.items() if epoch + 1 >= int(start)]
+    return frozenset(name for name in frozen_names if not any(belongs(name, part) for part in unfrozen))
 
 
-def is_asked(config: Settings) -> bool:
+def is_requested(config: Settings) -> bool:
     return bool(config.freeze == "all" or config.layers_to_freeze or config.freeze_layer_pattern)
 
 
 def is_frozen_throughout(names: Sequence[str], config: Settings) -> bool:
-    """Whether the whole backbone stays fixed to the end, so that its features of an image never change."""
+    """Whether the entire backbone stays frozen to the end, so that its features of an image never change."""
     last = frozen(names, config, config.epochs)
     return all((name in last) == belongs(name, "backbone") for name in names)
 
 
 def check(names: Sequence[str], config: Settings) -> None:
-    """ConfigError that lists every setting of freezing and rates that does not fit this network."""
+    """Raise ConfigError listing every setting of freezing and lr_scale that does not fit this network."""
     parts = list(dict.fromkeys(part_of(name) for name in names))
     problems = []
     if config.layers_to_freeze >= len(parts):
         groups = ", ".join(parts[:-1])
-        problems.append(("layers_to_freeze", f"{config.layers_to_freeze}: there are {len(parts) - 1}: {groups}"))
+        problems.append(
+            ("layers_to_freeze", f"{config.layers_to_freeze}: at most {len(parts) - 1} are possible: {groups}")
+        )
     pattern = config.freeze_layer_pattern
-    fixed, last = frozen(names, config), frozen(names, config, config.epochs)
-    if pattern and not fixed:
-        problems.append(("freeze_layer_pattern", f"{pattern!r} finds none of {', '.join(names[:4])} …"))
-    elif pattern and all(name in fixed for name in names):
-        problems.append(("freeze_layer_pattern", f"{pattern!r} finds everything: nothing would be trained"))
+    frozen_names, last = frozen(names, config), frozen(names, config, config.epochs)
+    if pattern and not frozen_names:
+        problems.append(("freeze_layer_pattern", f"{pattern!r} matches none of {', '.join(names[:4])} …"))
+    elif pattern and all(name in frozen_names for name in names):
+        problems.append(("freeze_layer_pattern", f"{pattern!r} matches everything: nothing would be trained"))
     for epoch, part in config.unfreeze.items():
         if part not in (*parts, "backbone"):
             problems.append(("unfreeze", f"{part}: this network has {', '.join(parts)}"))
-        elif not any(belongs(name, part) for name in fixed):
+        elif not any(belongs(name, part) for name in frozen_names):
             problems.append(("unfreeze", f"{part} is not frozen: there is nothing to unfreeze"))
         if int(epoch) > config.epochs:
-            problems.append(("unfreeze", f"epoch {epoch} never comes: epochs is {config.epochs}"))
+            problems.append(("unfreeze", f"epoch {epoch} is never reached: epochs is {config.epochs}"))
     for part in config.lr_scale:
         if part not in (*parts, "backbone"):
             problems.append(("lr_scale", f"{part}: this network has {', '.join(parts)}"))
         elif all(name in last for name in names if belongs(name, part)):
-            problems.append(("lr_scale", f"{part} is frozen throughout: a learning rate for it does nothing"))
+            problems.append(("lr_scale", f"{part} is frozen throughout: its learning rate has no effect"))
     if problems:
         raise ConfigError(
-            "The settings of what is frozen do not fit the network.",
+            "The freezing settings do not fit the network.",
             details=problems,
             expected=f"parts of this network: {', '.join(parts)}",
             fix="mslab show CONFIG marks what is frozen",
@@ -89,7 +91,7 @@ def check(names: Sequence[str], config: Settings) -> None:
 
 
 def outline(stages: Sequence[Sequence[int]]) -> list[str]:
-    """A parameter's name of each part: enough to check the settings before a network is built."""
+    """One parameter name per part: enough to check the settings before a network is built."""
     return [
         "conv1.weight",
         *(f"layer{number}.0.conv1.weight" for number in range(1, len(stages) + 1)),
@@ -103,27 +105,27 @@ def scale_of(name: str, config: Settings) -> float:
     return float(scales.get(part_of(name), scales.get("backbone", 1.0) if belongs(name, "backbone") else 1.0))
 
 
-def apply(network: Any, fixed: frozenset[str]) -> None:
-    """Training mode for all but `fixed`: no gradients, and BatchNorm there in evaluation mode.
+def apply(network: Any, frozen_names: frozenset[str]) -> None:
+    """Set training mode for all but `frozen_names`: no gradients there, and BatchNorm in evaluation mode.
 
-    requires_grad alone would let BatchNorm's statistics move.
+    requires_grad alone would let BatchNorm's statistics change.
     """
     from mindspore import nn
 
     network.set_train()
     for name, parameter in network.parameters_and_names():
         if not name.endswith(STATISTICS):
-            parameter.requires_grad = parameter.name not in fixed
+            parameter.requires_grad = parameter.name not in frozen_names
     for _, cell in network.cells_and_names():
-        if isinstance(cell, nn.BatchNorm2d) and cell.moving_mean.name in fixed:
+        if isinstance(cell, nn.BatchNorm2d) and cell.moving_mean.name in frozen_names:
             cell.set_train(False)
 
 
 def describe(names: Sequence[str], config: Settings) -> str:
     """For a log: "none", or "55 of 267 tensors (stem, layer1); from epoch 3 on layer1 is trained"."""
-    fixed = frozen(names, config)
-    if not fixed:
+    frozen_names = frozen(names, config)
+    if not frozen_names:
         return "none"
-    parts = ", ".join(dict.fromkeys(part_of(name) for name in names if name in fixed))
+    parts = ", ".join(dict.fromkeys(part_of(name) for name in names if name in frozen_names))
     later = "".join(f"; from epoch {epoch} on {part} is trained" for epoch, part in config.unfreeze.items())
-    return f"{len(fixed)} of {len(names)} tensors ({parts}){later}"
+    return f"{len(frozen_names)} of {len(names)} tensors ({parts}){later}"

@@ -1,4 +1,4 @@
-"""The learning rates of a run: which of schedule.py's curves its settings ask for, and how long it is."""
+"""The learning rates of a run: the curve of schedule.py that its settings choose, and its length."""
 
 import math
 
@@ -10,9 +10,9 @@ from mslab.errors import TrainingError
 
 
 def rates_of(config: Settings, steps_per_epoch: int, factor: float = 1.0) -> np.ndarray:
-    """The whole run's rates, float32 (epochs * steps_per_epoch,), before plateau lowers them.
+    """The learning rates of the entire run, float32 (epochs * steps_per_epoch,), before plateau lowers them.
 
-    `factor` multiplies lr_max, or all of a strategy: several workers share a step.
+    `factor` multiplies lr_max, or all rates of a strategy: several workers share a step.
     """
     epochs = config.epochs
     if config.learning_rate_strategy:
@@ -25,7 +25,7 @@ def rates_of(config: Settings, steps_per_epoch: int, factor: float = 1.0) -> np.
         return schedule.warmup_cosine(*run, config.lr_end, config.cosine_cycles)
     if config.lr_scheduler == "one_cycle":
         return schedule.one_cycle(*run, config.lr_end)
-    if config.lr_scheduler != "step":  # constant, and where plateau begins
+    if config.lr_scheduler != "step":  # constant, and the start of plateau
         return schedule.step_decay(*run, [], 1.0)
     if config.lr_scheduler_step:
         steps = [int(epoch) for epoch in config.lr_scheduler_step.split(",")]
@@ -35,12 +35,12 @@ def rates_of(config: Settings, steps_per_epoch: int, factor: float = 1.0) -> np.
 
 
 def lr_factor(config: Settings, workers: int) -> float:
-    """The factor on lr_max where so many workers share a step (linear: Goyal et al. 2017; sqrt: Krizhevsky 2014)."""
+    """The factor on lr_max for workers that share a step (linear: Goyal et al. 2017; sqrt: Krizhevsky 2014)."""
     return {"none": 1.0, "linear": float(workers), "sqrt": math.sqrt(workers)}[config.lr_scaling]
 
 
 def check_rates(rates: np.ndarray, steps: int) -> None:
-    """TrainingError where the schedule is not exactly as long as the run: MindSpore would fail in its last epochs."""
+    """Raise TrainingError if the schedule and the run differ in length: MindSpore would fail in the last epochs."""
     if len(rates) != steps or not np.isfinite(rates).all():
         raise TrainingError(
             f"The schedule has {len(rates)} learning rates, the run {steps} steps.",

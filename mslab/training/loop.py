@@ -1,10 +1,10 @@
-"""The training loop, all of it: epochs, steps, evaluation, saving, stopping. To be read from top to bottom.
+"""The complete training loop: epochs, steps, evaluation, saving, stopping. Read it from top to bottom.
 
-trainer (trainer.py) holds the network and makes its step, run (runs/folder.py) writes what is left behind, callbacks
-(callbacks.py) look on. history.csv is written before last.ckpt, and last.ckpt makes an epoch count: a run that is
-killed at any moment goes on after the last epoch that counts.
+trainer (trainer.py) holds the network and makes its step, run (runs/folder.py) writes the run folder, callbacks
+(callbacks.py) observe. history.csv is written before last.ckpt, and last.ckpt makes an epoch count: a run that is
+killed at any moment continues after the last epoch that counts.
 
-The third of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
+The third of four files to read, each on its own: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 import logging
@@ -26,33 +26,33 @@ log = logging.getLogger("mslab")
 
 
 def fit(trainer: Trainer, run: RunFolder, callbacks: Sequence[Callback]) -> str:
-    """Train from where the run is to its end. Returns why it ended before its last epoch, or "".
+    """Train from the run's next epoch to its end. Returns the reason for ending before the last epoch, or "".
 
-    Raises DivergedError where a loss is not finite, and KeyboardInterrupt after the step in which Ctrl-C was pressed.
+    Raises DivergedError if a loss is not finite, and KeyboardInterrupt after the step during which Ctrl-C was pressed.
     """
-    reason = trainer.stop_reason(run.history)  # there is one where a run was killed just as it ended
+    reason = trainer.stop_reason(run.history)  # there is one if the run was killed just as it ended
     while not reason and run.epochs_done < trainer.epochs:
         epoch = run.epochs_done
         trainer.begin_epoch(epoch, run.history)  # unfreeze, learning rates, a snapshot for a rollback
         row, totals = train_epoch(trainer, run, epoch, callbacks)
-        with trainer.ema_weights():  # the network's own come back, whatever happens inside
-            figures = trainer.evaluate(epoch, callbacks)  # None where no evaluation is due
+        with trainer.ema_weights():  # the network's own are restored, even after an error
+            figures = trainer.evaluate(epoch, callbacks)  # None if no evaluation is due
             if figures and not np.isfinite(figures["loss"]):
                 raise diverged(figures["loss"], row["step"] - 1, trainer, run)
             run.record_epoch(row | {"seconds": totals.seconds}, figures, trainer.network)  # best.ckpt, eval.json
-        log.info(described(run))
+        log.info(epoch_line(run))
         for callback in callbacks:
             callback.epoch_end(run.history, figures, trainer.network, totals)
         reason = trainer.stop_reason(run.history) or trainer.out_of_time(run.history) or run.should_stop(run.history)
-        kept = reason or stopping.is_kept(epoch, trainer.settings)
-        run.commit(trainer.state() if kept else None, totals.losses)  # history.csv, then last.ckpt
+        save = reason or stopping.is_saved(epoch, trainer.settings)
+        run.commit(trainer.state() if save else None, totals.losses)  # history.csv, then last.ckpt
     return reason
 
 
 def train_epoch(
     trainer: Trainer, run: RunFolder, epoch: int, callbacks: Sequence[Callback]
 ) -> tuple[dict[str, Any], Totals]:
-    """One pass over the training images. Returns its row of history.csv, without figures, and what led to it."""
+    """Train one pass over the images. Returns its row of history.csv, without validation figures, and its totals."""
     totals = Totals()
     for number, (images, labels) in enumerate(timed(trainer.batches(epoch), totals), start=epoch * trainer.steps):
         loss, logits = trainer.step(ms.Tensor(images), ms.Tensor(labels))  # forward, backward, update
@@ -64,15 +64,15 @@ def train_epoch(
         for callback in callbacks:
             callback.step_end(Step(number, loss, images, labels, rate, totals))
 
-    seen, correct, loss = trainer.group.sum([totals.images, totals.correct, totals.loss])  # of all workers
-    row = {"epoch": epoch + 1, "step": number + 1, "lr": rate, "train_loss": loss / seen, "train_acc": correct / seen}
-    row["images_per_s"] = seen / totals.seconds
+    count, correct, loss = trainer.group.sum([totals.images, totals.correct, totals.loss])  # of all workers
+    row = {"epoch": epoch + 1, "step": number + 1, "lr": rate, "train_loss": loss / count, "train_acc": correct / count}
+    row["images_per_s"] = count / totals.seconds
     trainer.share_statistics()
     return row, totals
 
 
 def timed(batches: Iterator[Any], totals: Totals) -> Iterator[Any]:
-    """The same batches; the time that the loop waits for them is counted."""
+    """Yield the same batches, and add the time that the loop waits for them to `totals`."""
     while True:
         start = time.perf_counter()
         batch = next(batches, None)
@@ -82,25 +82,25 @@ def timed(batches: Iterator[Any], totals: Totals) -> Iterator[Any]:
         yield batch
 
 
-def described(run: RunFolder) -> str:
-    """The line of the last epoch. A star marks the best so far."""
+def epoch_line(run: RunFolder) -> str:
+    """The log line of the last epoch. A star marks the best so far."""
     row = run.history[-1]
-    measured = f"val_loss {row['val_loss']:.3f}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
+    validation = f"val_loss {row['val_loss']:.3f}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
     return (
         f"epoch {row['epoch']:>3}/{run.settings.epochs}  loss {row['train_loss']:.3f}  acc {row['train_acc']:.3f}  "
-        f"{measured if run.best and not np.isnan(row['val_acc']) else ''}"
+        f"{validation if run.best and not np.isnan(row['val_acc']) else ''}"
         f"lr {row['lr']:.4f}  {row['images_per_s']:.0f} images/s  {row['seconds']:.0f} s"
     )
 
 
 def diverged(loss: float, number: int, trainer: Trainer, run: RunFolder) -> DivergedError:
-    """The error of a loss that is not finite, after step `number`, counted from 0."""
+    """The error for a loss that is not finite, after step `number`, counted from 0."""
     rates, best = trainer.rates, run.best
-    kept = f"{run.checkpoints}/best.ckpt, of epoch {best['epoch']}" if best else "none: no epoch was completed"
+    saved = f"{run.checkpoints}/best.ckpt, of epoch {best['epoch']}" if best else "none: no epoch was completed"
     return DivergedError(
         f"The loss became {loss} in epoch {number // trainer.steps + 1}, step {number + 1} of {len(rates)} "
         f"(lr {rates[number]:.4g}).",
-        details=[("kept", kept)],
+        details=[("saved", saved)],
         expected="a finite loss at every step",
         fix=f"lower lr_max (now {max(rates):.4g}) to a tenth, or raise warmup_epochs; or on_nan=rollback",
     )

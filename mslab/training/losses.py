@@ -1,4 +1,4 @@
-"""The loss: cross-entropy, with smoothed or mixed labels, weighed classes, and more regard for what is hard."""
+"""The loss: cross-entropy, with smoothed or mixed labels, class weights, and emphasis on hard images."""
 
 import mindspore as ms
 import numpy as np
@@ -8,9 +8,9 @@ from mslab.config import Settings
 
 
 def build(config: Settings, class_counts: np.ndarray) -> nn.Cell:
-    """config's loss; class_counts int (class_num,): training images of each class.
+    """The config's loss; class_counts int (class_num,): training images of each class.
 
-    MindSpore's own where nothing else is asked for. It also lacks the shares that mixup and cutmix make of labels.
+    MindSpore's own unless a setting needs more. MindSpore's has no soft labels, which mixup and cutmix make.
     """
     names = ("label_smoothing", "weighted_loss", "focal_gamma", "mixup_alpha", "cutmix_alpha")
     if not any(getattr(config, name) for name in names) and config.ohem_top_ratio == 1:
@@ -20,10 +20,10 @@ def build(config: Settings, class_counts: np.ndarray) -> nn.Cell:
 
 
 def class_weights(counts: np.ndarray, weighted_loss: int) -> np.ndarray:
-    """What an image of each class counts, float32 (class_num,); 1 on average over the images where weighted_loss is 2.
+    """The weight of an image of each class, float32 (class_num,); 1 on average over the images if weighted_loss is 2.
 
     2: images / (classes * images of the class) (King & Zeng 2001, scikit-learn's "balanced"); 1: its square root;
-    0: ones. The counts are above 0: the checker lets no empty class pass.
+    0: ones. The counts are above 0: the checker rejects an empty class.
     """
     # class_weights([30, 10], 2) -> [0.667, 2.0]
     counts = np.asarray(counts, np.float64)
@@ -33,13 +33,13 @@ def class_weights(counts: np.ndarray, weighted_loss: int) -> np.ndarray:
 
 
 class CrossEntropy(nn.Cell):
-    """Mean over the images of sum_c weight_c target_c (1 - p_c)^gamma (-log p_c), weighed by the images' classes.
+    """Mean over the images of sum_c weight_c target_c (1 - p_c)^gamma (-log p_c), weighted by the images' classes.
 
     With gamma 0 that is PyTorch's CrossEntropyLoss(weight, label_smoothing); gamma: focal loss (Lin et al. 2017).
-    top_ratio: only this share of the images counts, at least one, those with the largest such sum (Shrivastava et al.
-    2016, online hard example mining); which they are is chosen anew for each batch, and has no gradient.
+    top_ratio: only this fraction of the images counts, at least one: those with the largest such sum (Shrivastava et
+    al. 2016, online hard example mining). They are selected in each batch, and the selection has no gradient.
 
-    logits float16 or float32 (N, C), targets int32 (N,) classes or float32 (N, C) shares of classes -> float32 ()
+    logits float16 or float32 (N, C), targets int32 (N,) classes or float32 (N, C) soft labels -> float32 ()
     """
 
     def __init__(self, weights: np.ndarray, smoothing: float, gamma: float, top_ratio: float) -> None:
@@ -50,14 +50,14 @@ class CrossEntropy(nn.Cell):
     def construct(self, logits: ms.Tensor, targets: ms.Tensor) -> ms.Tensor:
         count, classes = logits.shape
         logs = ops.log_softmax(logits.astype(ms.float32), -1)  # (N, C)
-        shares = ops.one_hot(targets, classes) if targets.ndim == 1 else targets
-        shares = shares.astype(ms.float32) * self.weights  # (N, C)
-        parts = (1 - self.smoothing) * shares + self.smoothing / classes * self.weights
+        soft_labels = ops.one_hot(targets, classes) if targets.ndim == 1 else targets
+        soft_labels = soft_labels.astype(ms.float32) * self.weights  # (N, C)
+        parts = (1 - self.smoothing) * soft_labels + self.smoothing / classes * self.weights
         parts = -parts * logs
         if self.gamma:
-            # not 0, where a gamma below 1 has an infinite slope
+            # above 0: at 0 a gamma below 1 has an infinite slope
             parts = parts * ops.maximum(1 - ops.exp(logs), 1e-30) ** self.gamma
-        losses, weights = parts.sum(1), shares.sum(1)  # (N,), (N,)
+        losses, weights = parts.sum(1), soft_labels.sum(1)  # (N,), (N,)
         if self.top_ratio < 1:
             _, hardest = ops.topk(losses, max(1, round(self.top_ratio * count)))
             losses, weights = losses[hardest], weights[hardest]

@@ -1,6 +1,6 @@
-"""What goes wrong while it trains, said once, early and in words: what is seen, what it mostly means, what helps.
+"""Warnings about a training that goes wrong: once, early, with the symptom, its usual cause and a remedy.
 
-A callback: nothing here changes what is trained.
+A callback: nothing here changes the training.
 """
 
 import math
@@ -12,17 +12,17 @@ import numpy as np
 
 from mslab.training.callbacks import Callback, Step, Totals
 
-EXPLODES = 3.0  # times the loss of a guess, or of the first steps: a mean of RECENT steps above it explodes
+EXPLODES = 3.0  # the loss explodes if the mean of RECENT steps is above this times the loss of a guess or at the start
 RECENT = 10
-STARVED, LONG = 0.6, 5.0  # share of an epoch that waits for images, and seconds of it, from which on that is said
-DEAD = 0.5  # share of a layer's channels that are never above zero, from which on that is said
+STARVED, LONG = 0.6, 5.0  # warn if more than this fraction of an epoch, and these seconds, are spent waiting for images
+DEAD = 0.5  # warn if more than this fraction of a layer's channels is never above zero
 WIDEST = 1e8  # of BatchNorm's variances; float32 loses the differences between images there
 
 
 class Monitor(Callback):
-    """Looks at steps, epochs and evaluations. `on_warning(code, text)` is called once a kind of trouble.
+    """Checks steps, epochs and evaluations. Calls `on_warning(code, text)` once for each kind of problem.
 
-    `warned`: the codes of what was said before.
+    `warned`: the codes of earlier warnings.
     """
 
     def __init__(
@@ -31,8 +31,8 @@ class Monitor(Callback):
         self.class_names, self.on_warning, self.warned = list(class_names), on_warning, set(warned)
         self.losses: list[float] = []  # of the first RECENT steps
         self.recent: list[float] = []
-        self.seen: set[int] = set()  # labels
-        self.one_class = 0  # evaluations in a row in which everything was taken for one class
+        self.label_set: set[int] = set()  # the labels so far, until there are two
+        self.one_class = 0  # evaluations in a row in which every image was classified as the same class
 
     def warn(self, code: str, text: str) -> None:
         if code not in self.warned:
@@ -44,8 +44,8 @@ class Monitor(Callback):
         if len(self.losses) < RECENT:
             self.losses.append(step.loss)
         self.recent = [*self.recent[1 - RECENT :], step.loss]
-        if len(self.seen) < 2:
-            self.seen |= set((labels if labels.ndim == 1 else labels.argmax(axis=1)).tolist())
+        if len(self.label_set) < 2:
+            self.label_set |= set((labels if labels.ndim == 1 else labels.argmax(axis=1)).tolist())
         limit = EXPLODES * max(math.log(len(self.class_names)), float(np.mean(self.losses)))
         if len(self.recent) == RECENT and np.mean(self.recent) > limit:
             self.warn(
@@ -71,17 +71,17 @@ class Monitor(Callback):
         if waited > LONG and waited > STARVED * row["seconds"]:
             self.warn(
                 "waiting-for-data",
-                f"{waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} went into waiting for images; "
+                f"{waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} were spent waiting for images; try "
                 "more data_workers, cache=memory, smaller files, or mslab data pack",
             )
 
     def labels(self) -> None:
-        if len(self.seen) == 1:
-            name = self.class_names[next(iter(self.seen))]
-            self.warn("one-label", f"every label of this epoch was {name}: there is nothing to tell apart; mslab check")
+        if len(self.label_set) == 1:
+            name = self.class_names[next(iter(self.label_set))]
+            self.warn("one-label", f"every label of this epoch was {name}: there is nothing to learn; run mslab check")
 
     def still(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The loss has not moved since the run began: within 1 % over two epochs, and little is right."""
+        """The loss has not changed since the run began: within 1 % over two epochs, and accuracy is low."""
         first, last = rows[0], rows[-1]
         moved = abs(last["train_loss"] - first["train_loss"]) / first["train_loss"] if first["train_loss"] else 1.0
         if 2 <= len(rows) <= 4 and moved < 0.01 and last["train_acc"] < 0.9:
@@ -89,53 +89,54 @@ class Monitor(Callback):
             self.warn(
                 "loss-still",
                 f"the loss does not move: {first['train_loss']:.4g} in epoch 1, {last['train_loss']:.4g} in epoch "
-                f"{last['epoch']}; the rate may be too small (at most {rate:.3g} so far: lr_max times 10, or "
-                "mslab lr-find), too much frozen (mslab show CONFIG), or labels may be of other images (mslab check)",
+                f"{last['epoch']}; the learning rate may be too small (at most {rate:.3g} so far: lr_max times 10, or "
+                "mslab lr-find), too much may be frozen (mslab show CONFIG), or labels may belong to other images "
+                "(mslab check)",
             )
 
     def one_answer(self, figures: Mapping[str, Any]) -> None:
-        """Everything is taken for one class: accuracy is that class's share of the images, often the majority's."""
+        """All images are classified as one class: accuracy is the fraction of that class, often the largest one."""
         predicted = np.sum(figures["confusion"], axis=0)
         self.one_class = self.one_class + 1 if np.count_nonzero(predicted) == 1 else 0
         if self.one_class == 2:
             name = self.class_names[int(predicted.argmax())]
             self.warn(
                 "one-answer",
-                f"all {figures['images']} validation images are taken for {name}, twice now: val_acc "
-                f"{figures['accuracy']:.3f} is its share of them; lower lr_max, train longer, or, where one class has "
-                "most images, label_balance=true or weighted_loss=2",
+                f"all {figures['images']} validation images are classified as {name}, in two evaluations in a row: "
+                f"val_acc {figures['accuracy']:.3f} is that class's fraction of them; lower lr_max, train longer, or, "
+                "if one class has most images, set label_balance=true or weighted_loss=2",
             )
 
     def chance(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Three evaluations in a row near 1 / number of classes, in training as well."""
-        share = 1 / len(self.class_names)
+        guess = 1 / len(self.class_names)
         last = [row for row in rows if not math.isnan(row["val_acc"])][-3:]
         if len(last) == 3 and all(
-            abs(row[key] - share) < 0.1 * share for row in last for key in ("val_acc", "train_acc")
+            abs(row[key] - guess) < 0.1 * guess for row in last for key in ("val_acc", "train_acc")
         ):
             self.warn(
                 "chance",
-                f"val_acc stays at {share:.3f}, which is what guessing among {len(self.class_names)} classes gives; "
+                f"val_acc stays at {guess:.3f}, which is what guessing among {len(self.class_names)} classes gives; "
                 "mslab lr-find CONFIG suggests a rate, mslab show --augment CONFIG shows what the network sees",
             )
 
     def overfitting(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Training far above validation, twice, and the validation's loss rising again."""
-        seen = [row for row in rows if not math.isnan(row["val_acc"])]
-        lowest = min(row["val_loss"] for row in seen)
-        far = [row["train_acc"] - row["val_acc"] > 0.2 and row["val_loss"] > 1.1 * lowest for row in seen[-2:]]
+        """Training accuracy far above validation accuracy, twice in a row, and the validation loss rises again."""
+        measured = [row for row in rows if not math.isnan(row["val_acc"])]
+        lowest = min(row["val_loss"] for row in measured)
+        far = [row["train_acc"] - row["val_acc"] > 0.2 and row["val_loss"] > 1.1 * lowest for row in measured[-2:]]
         if len(far) == 2 and all(far):
-            row = seen[-1]
+            row = measured[-1]
             self.warn(
                 "overfitting",
                 f"overfitting: train_acc {row['train_acc']:.3f}, val_acc {row['val_acc']:.3f}, and val_loss rises "
-                f"({lowest:.3g} at its lowest, now {row['val_loss']:.3g}); more images, mixup_alpha=0.2, "
+                f"({lowest:.3g} at its lowest, now {row['val_loss']:.3g}); try more images, mixup_alpha=0.2, "
                 "auto_augment=randaugment, weight_decay, dropout, fewer epochs (early_stopping=true), or a backbone "
                 "(mslab transfer)",
             )
 
     def statistics(self, network: Any) -> None:
-        """BatchNorm's statistics out of range, and channels that the ReLU behind it never lets through."""
+        """BatchNorm's statistics out of range, and channels that the ReLU after it always sets to zero."""
         values = {parameter.name: parameter for parameter in network.get_parameters()}
         for name in values:
             if name.endswith("moving_variance"):
@@ -152,13 +153,13 @@ class Monitor(Callback):
                 if dead > DEAD:
                     self.warn(
                         "dead-relu",
-                        f"{dead:.0%} of the channels of {name[:-6]} are never above zero, so the ReLU behind it lets "
-                        "nothing through, and they learn no more; lower lr_max and begin anew",
+                        f"{dead:.0%} of the channels of {name[:-6]} are never above zero: the ReLU after it sets them "
+                        "to zero, and they stop learning; lower lr_max and start again",
                     )
 
 
 def _before_relu(name: str, names: Mapping[str, Any]) -> bool:
-    """Whether a ReLU follows this BatchNorm at once: all but the last of a block and the shortcut's."""
+    """Whether a ReLU follows this BatchNorm directly: true except for a block's last one and the shortcut's."""
     block, _, norm = name.removesuffix(".gamma").rpartition(".")
     last = "bn3" if f"{block}.bn3.gamma" in names else "bn2"
     return bool(re.fullmatch(r"bn\d", norm)) and (not block or norm != last)

@@ -1,7 +1,7 @@
-"""Optimizers, and what stands before them: gradients are clipped, collected over batches, weights averaged.
+"""Optimizers and their wrappers: gradient clipping, gradient accumulation, averaged weights.
 
-All take one tuple of gradients in the order of the optimizer's parameters. What they keep between updates are
-Parameters whose names checkpoint/dialects.py knows, so that last.ckpt holds them and no network is mistaken for them.
+All take one tuple of gradients in the order of the optimizer's parameters. Their state between updates is in
+Parameters whose names checkpoint/dialects.py lists: last.ckpt contains them, and no reader takes them for weights.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ from mindspore import nn, ops
 from mslab.config import Settings
 from mslab.training import freezing
 
-TINY = 1e-30  # in place of a beta of 0, which MindSpore refuses; in float32 the two are the same
+TINY = 1e-30  # replaces a beta of 0, which MindSpore rejects; in float32 the result is the same
 
 
 def build(trained: nn.Cell, rates: np.ndarray, config: Settings) -> nn.Optimizer:
-    """config's optimizer for `trained`, one learning rate an update; rates float32 (updates,).
+    """The config's optimizer for `trained`, one learning rate per update; rates float32 (updates,).
 
-    Weights alone (more than one dimension) decay, not BatchNorm and biases. Decay is added to the gradient (L2), but in
-    adamw and lamb, which take it off the weights.
+    Only weights (more than one dimension) decay, not BatchNorm and biases. Decay is added to the gradient (L2), except
+    in adamw and lamb, which subtract it from the weights.
     """
     name, rows, steps = config.optimizer, groups(trained, rates, config), rates.tolist()
     if name == "momentum" and config.nesterov and config.momentum:  # nn.Momentum ignores use_nesterov on a CPU
         return nn.SGD(rows, steps, momentum=config.momentum, nesterov=True)
-    if name in ("momentum", "sgd"):  # nn.SGD keeps two tensors a weight, this keeps one
+    if name in ("momentum", "sgd"):  # nn.SGD stores two tensors per weight, this stores one
         return nn.Momentum(rows, steps, momentum=config.momentum if name == "momentum" else 0.0)
     if name == "rmsprop":
         return rmsprop(rows, steps)
@@ -38,7 +38,7 @@ def build(trained: nn.Cell, rates: np.ndarray, config: Settings) -> nn.Optimizer
 
 
 def groups(trained: nn.Cell, rates: np.ndarray, config: Settings) -> list[dict[str, Any]]:
-    """What nn.Optimizer takes for parameters: those of one decay and one factor of `lr_scale` together."""
+    """The parameter groups for nn.Optimizer: one for each pair of weight decay and `lr_scale` factor."""
     trainable = trained.trainable_params()
     members: dict[tuple[float, bool], list[ms.Parameter]] = {}
     for parameter in trainable:
@@ -55,21 +55,21 @@ def groups(trained: nn.Cell, rates: np.ndarray, config: Settings) -> list[dict[s
 
 
 def rmsprop(rows: list[dict[str, Any]], rates: list[float]) -> nn.Optimizer:
-    """RMSProp (Tieleman & Hinton 2012) as SageMaker has it: w -= lr g / sqrt(s + 1e-8), s = 0.9 s + 0.1 g², from 0."""
+    """RMSProp (Tieleman & Hinton 2012) as in SageMaker: w -= lr g / sqrt(s + 1e-8), s = 0.9 s + 0.1 g², from 0."""
     optimizer = nn.RMSProp(rows, rates, decay=0.9, epsilon=1e-8)
-    for square in optimizer.ms:  # MindSpore begins at 1, as if all gradients before had been of that size
+    for square in optimizer.ms:  # MindSpore starts at 1, as if all gradients before had been of that size
         square.set_data(ops.zeros_like(square))
     return optimizer
 
 
 class AdamW(nn.Adam):
-    """Adam whose decay does not go through the moments: w -= lr decay w, then Adam (Loshchilov & Hutter 2019).
+    """Adam with decoupled weight decay: w -= lr decay w, then Adam (Loshchilov & Hutter 2019).
 
     nn.AdamWeightDecay has no bias correction, which makes its first updates too large.
     """
 
     def decay_weight(self, gradients: tuple[ms.Tensor, ...]) -> tuple[ms.Tensor, ...]:
-        """Shrink the weights; nn.Adam calls it before its update and goes on with the gradients it returns."""
+        """Shrink the weights; nn.Adam calls it before its update and continues with the gradients it returns."""
         self.map_(shrink, rate_of_each(self), self.weight_decay, self.decay_flags, self.parameters)
         return gradients
 
@@ -81,10 +81,10 @@ def shrink(rate: ms.Tensor, decay: ms.Tensor, decayed: bool, weight: ms.Paramete
 
 
 class RAdam(nn.Optimizer):
-    """Adam that begins as momentum and turns adaptive as it learns the gradients' variance (Liu et al. 2020).
+    """RAdam: momentum at first, adaptive once the gradients' variance can be estimated (Liu et al. 2020).
 
-    As PyTorch has it, weight decay and eps included. Both kinds of update are MindSpore's one fused Adam: while the
-    variance is unknown, with an eps so large that the root beside it does not count.
+    As in PyTorch, weight decay and eps included. Both kinds of update use MindSpore's fused Adam: while the variance
+    is unknown, with an eps so large that the root beside it is negligible.
     """
 
     def __init__(self, rows: list[dict[str, Any]], rates: list[float], beta1: float, beta2: float) -> None:
@@ -101,19 +101,19 @@ class RAdam(nn.Optimizer):
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         factor, eps = self.factors[self.updates], self.floors[self.updates]
         ops.assign_add(self.updates, 1)
-        one = ops.partial(self.update, factor, eps)
-        self.map_(one, rates, self.parameters, self.moment1, self.moment2, gradients)
+        update = ops.partial(self.update, factor, eps)
+        self.map_(update, rates, self.parameters, self.moment1, self.moment2, gradients)
         return True
 
     def update(self, factor, eps, rate, weight, mean, square, gradient):  # type: ignore[no-untyped-def]
-        # powers of 0: the bias correction is in the factor
+        # powers of 0: `factor` contains the bias correction
         return self.adam(
             weight, mean, square, self.zero, self.zero, factor * rate, self.beta1, self.beta2, eps, gradient
         )
 
 
 def rectified(beta1: float, beta2: float, updates: int) -> tuple[np.ndarray, np.ndarray]:
-    """RAdam's factor on the rate, and its eps, at each update: float32 (updates,) twice.
+    """RAdam's factor on the rate, and its eps, at each update: two arrays, float32 (updates,).
 
     Computed here, in float64: rho is the small difference of two large numbers.
     """
@@ -121,21 +121,21 @@ def rectified(beta1: float, beta2: float, updates: int) -> tuple[np.ndarray, np.
     first, second = 1 - beta1**t, 1 - beta2**t  # Adam's bias corrections
     most = 2 / (1 - beta2) - 1
     rho = most - 2 * t * beta2**t / second
-    known = rho > 5
-    eps = np.where(known, 1e-8, 1e12)
+    adaptive = rho > 5
+    eps = np.where(adaptive, 1e-8, 1e12)
     factor = eps / first  # (eps / first) m / (root + eps) = m / first
-    rho, root = rho[known], np.sqrt(second[known])
-    factor[known] = root / first[known] * np.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
+    rho, root = rho[adaptive], np.sqrt(second[adaptive])
+    factor[adaptive] = root / first[adaptive] * np.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
     return factor.astype(np.float32), eps.astype(np.float32)
 
 
 class Lamb(nn.Optimizer):
-    """Adam whose update of a weight tensor is made as long as the tensor, times the rate (You et al. 2020).
+    """LAMB: Adam's update of a weight tensor, scaled to the tensor's norm times the rate (You et al. 2020).
 
-    w -= lr |w| / |u| u with u = m^ / (sqrt(v^) + 1e-6) + decay w. As NVIDIA's apex and timm have it, biases and
-    BatchNorm take Adam's update as it is (one that begins at 0 would hardly move), where the paper treats all alike.
-    nn.Lamb also treats all alike, runs on no CPU, and corrects the bias by the step of the schedule: after something is
-    unfrozen, and the moments begin anew, that is wrong.
+    w -= lr |w| / |u| u with u = m^ / (sqrt(v^) + 1e-6) + decay w. As in NVIDIA's apex and timm, biases and BatchNorm
+    use Adam's update unchanged (one that begins at 0 would hardly move); the paper treats all alike. nn.Lamb also
+    treats all alike, does not run on a CPU, and corrects the bias by the step of the schedule, which is wrong after
+    something is unfrozen and the moments start again.
     """
 
     def __init__(self, rows: list[dict[str, Any]], rates: list[float], beta1: float, beta2: float) -> None:
@@ -152,9 +152,9 @@ class Lamb(nn.Optimizer):
         self.assignadd(self.global_step, self.global_step_increase_tensor)
         first, second = self.firsts[self.updates], self.seconds[self.updates]
         ops.assign_add(self.updates, 1)
-        one = ops.partial(self.update, first, second)
+        update = ops.partial(self.update, first, second)
         self.map_(
-            one, rates, self.weight_decay, self.decay_flags, self.parameters, self.moment1, self.moment2, gradients
+            update, rates, self.weight_decay, self.decay_flags, self.parameters, self.moment1, self.moment2, gradients
         )
         return True
 
@@ -181,16 +181,16 @@ def rate_of_each(optimizer: nn.Optimizer) -> tuple[ms.Tensor, ...]:
     return rates if optimizer.is_group_lr else (rates,) * len(optimizer.parameters)
 
 
-# --- what stands before an optimizer ---------------------------------------------------------------------------------
+# --- wrappers of an optimizer ----------------------------------------------------------------------------------------
 
 
 def build_update(
     optimizer: nn.Optimizer, config: Settings, averaged: list[ms.Parameter]
 ) -> tuple[nn.Cell, "EMA | None"]:
-    """(what to call with a batch's gradients, the averages of `averaged` where ema_decay asks for them).
+    """(the cell to call with a batch's gradients, the averages of `averaged` or None without ema_decay).
 
-    What is not asked for is left out; where nothing is, the optimizer itself is called. Clipping and averaging happen
-    once an update.
+    Wrappers that no setting needs are left out; without any, the cell is the optimizer itself. Clipping and averaging
+    happen once per update.
     """
     update: nn.Cell = optimizer
     averages, batches = None, None
@@ -205,7 +205,7 @@ def build_update(
 
 
 class Clipped(nn.Cell):
-    """Gradients that are longer than `norm`, all together, are shortened to it (Pascanu et al. 2013)."""
+    """Scales gradients down if their global norm is above `norm` (Pascanu et al. 2013)."""
 
     def __init__(self, update: nn.Cell, norm: float) -> None:
         super().__init__(auto_prefix=False)
@@ -225,10 +225,10 @@ def times(factor: ms.Tensor, x: ms.Tensor) -> ms.Tensor:
 class EMA(nn.Cell):
     """After each update, average += (1 - decay) (parameter - average) (Polyak & Juditsky 1992).
 
-    The decay rises as TensorFlow's does, min(decay, (1 + t) / (10 + t)) at update t = 1, 2, ...: early averages would
-    else be those of the first weights. BatchNorm's statistics enter as the last batch left them. `batches`, of
-    Accumulated, is 0 where an update was made; a factor and no `if`, inside which the statistics of SyncBatchNorm2d
-    are old ones (2.8.0).
+    The decay rises as in TensorFlow, min(decay, (1 + t) / (10 + t)) at update t = 1, 2, ...: otherwise early averages
+    would be mostly the initial weights. BatchNorm's statistics enter as the last batch left them. `batches`, of
+    Accumulated, is 0 after an update; it is used as a factor, because inside an `if` the statistics of SyncBatchNorm2d
+    are outdated (2.8.0).
     """
 
     def __init__(
@@ -244,25 +244,25 @@ class EMA(nn.Cell):
         self.updates, self.batches = counter("ema_updates"), batches
 
     def averages(self) -> dict[str, ms.Parameter]:
-        """{parameter's name: its average}."""
+        """{parameter name: its average}."""
         return {source.name: mean for source, mean in zip(self.sources, self.means, strict=True)}
 
     def construct(self, gradients: tuple[ms.Tensor, ...]) -> bool:
         self.update(gradients)
-        made = 1 if self.batches is None else (self.batches == 0).astype(ms.int32)
-        ops.assign_add(self.updates, made)
+        updated = 1 if self.batches is None else (self.batches == 0).astype(ms.int32)
+        ops.assign_add(self.updates, updated)
         t = self.updates.astype(ms.float32)
-        share = (1 - ops.minimum((1 + t) / (10 + t), self.decay)) * made
-        self.map(ops.partial(approach, share), self.means, self.sources)
+        weight = (1 - ops.minimum((1 + t) / (10 + t), self.decay)) * updated
+        self.map(ops.partial(approach, weight), self.means, self.sources)
         return True
 
 
-def approach(share: ms.Tensor, mean: ms.Parameter, source: ms.Parameter) -> ms.Tensor:
-    return ops.assign_add(mean, share * (source - mean))
+def approach(weight: ms.Tensor, mean: ms.Parameter, source: ms.Parameter) -> ms.Tensor:
+    return ops.assign_add(mean, weight * (source - mean))
 
 
 class Accumulated(nn.Cell):
-    """Gradients of `count` calls become one update with their mean."""
+    """Accumulates the gradients of `count` calls and makes one update with their mean."""
 
     def __init__(self, update: nn.Cell, parameters: ms.ParameterTuple, count: int) -> None:
         super().__init__(auto_prefix=False)

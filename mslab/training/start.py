@@ -1,4 +1,4 @@
-"""How a training begins, alone or with several workers: one way for train, transfer, incremental and resume.
+"""The entry to every training, alone or with several workers: train, transfer, incremental and resume.
 
 start(Job) -> prepare (settings resolved, run folder made) -> carry_out (network, feed, trainer) -> loop.fit
 resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fit
@@ -32,15 +32,15 @@ from mslab.training.loop import fit
 from mslab.training.trainer import Trainer
 
 log = logging.getLogger("mslab")
-StopRule = Callable[[list[dict[str, Any]]], str]  # history -> why to end now, or ""
+StopRule = Callable[[list[dict[str, Any]]], str]  # history -> the reason to stop now, or ""
 FREEZERS = ("freeze", "layers_to_freeze", "freeze_layer_pattern")
 
 
 class TrainResult(EasyDict):
-    """What came of a training."""
+    """The result of a training."""
 
     run: str  # the run folder; "" on other machines of a cluster than the first
-    val_acc: float  # the best one; NaN where nothing was measured
+    val_acc: float  # the best one; NaN if nothing was measured
     best_epoch: int
     linear_acc: float | None  # of a linear model of 8x8 thumbnails
     seconds: float
@@ -48,17 +48,17 @@ class TrainResult(EasyDict):
 
 @dataclass(frozen=True)
 class Job:
-    """A training that is to begin."""
+    """A training to start."""
 
     settings: Settings
     report: DatasetReport  # of its images, checked
     name: str  # of the run folder, before the date
     parent: Pretrained | None = None  # the checkpoint it begins from
-    epoch_images: int | None = None  # training images an epoch, where that is not all of them once
+    epoch_images: int | None = None  # training images per epoch, if not all of them once
     reproduces: dict[str, Any] | None = None  # the run that it repeats, for the manifest
 
 
-# --- what users call -------------------------------------------------------------------------------------------------
+# --- the public functions --------------------------------------------------------------------------------------------
 
 
 def train(
@@ -68,9 +68,9 @@ def train(
     name: str | None = None,
     epoch_images: int | None = None,
 ) -> TrainResult:
-    """Check the data, train from scratch, leave a run folder. Returns run (its path), val_acc, linear_acc, seconds …
+    """Check the data, train from scratch, write a run folder. Returns run (its path), val_acc, linear_acc, seconds …
 
-    `config` is a YAML file or a dict; `epoch_images`: training images an epoch, where that is not all of them once.
+    `config` is a YAML file or a dict; `epoch_images`: training images per epoch, if not all of them once.
     Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
     settings = load_settings(config, overrides)
@@ -86,12 +86,12 @@ def transfer(
     only: str | None = None,
     epoch_images: int | None = None,
 ) -> TrainResult:
-    """Train a fresh head on a saved backbone, frozen or not as the config says. Returns what `train` returns.
+    """Train a fresh head on a saved backbone, which the config may freeze. Returns what `train` returns.
 
-    `backbone` is a file (a whole network's too, its head is left out; other projects' as well) or a run. Its own
-    normalisation, stage table and profile are used. `only`, a regular expression, names the parameters to load; the
-    rest begins fresh. `epoch_images`: as in `train`. Raises CheckpointError where the file does not fit exactly, and
-    all that `train` raises.
+    `backbone` is a run or a file, also of a complete network (its head is left out) or of another project. Its own
+    normalisation, stage table and profile are used. `only`: a regular expression of the parameters to load; the rest
+    stay random. `epoch_images`: as in `train`. Raises CheckpointError if the file does not fit exactly, and all that
+    `train` raises.
     """
     settings = load_settings(config, overrides)
     report = check_or_raise(settings, report)
@@ -106,10 +106,10 @@ def incremental(
     report: DatasetReport | None = None,
     name: str | None = None,
 ) -> TrainResult:
-    """Train a whole network on, with more images, or with more or fewer classes. Returns what `train` returns.
+    """Train a complete network further, with more images, or with more or fewer classes. Returns what `train` returns.
 
-    `source` is a run (its best.ckpt) or a file with a head and class names. The head's rows of known classes are kept,
-    by name; new classes begin fresh (ModelArts calls this incremental training). Raises CheckpointError where the file
+    `source` is a run (its best.ckpt) or a file with a head and class names. The head's rows are reused by class name;
+    new classes begin at random values (ModelArts calls this incremental training). Raises CheckpointError if the file
     has no head or no class names, and all that `train` raises.
     """
     settings = load_settings(config, overrides)
@@ -118,28 +118,28 @@ def incremental(
 
 
 def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult:
-    """Continue a run in its folder with its own config, after its last completed epoch; a finished one stays as it is.
+    """Continue a run in its folder with its own config, after its last completed epoch; a finished one is unchanged.
 
-    With as many workers as before, or not.
+    The number of workers may differ from before.
     """
     run, last = reopen(path)
     if cluster is None or run.finished:
         return continue_run(run, last)
 
     def ready() -> RunFolder:
-        same_images(run)  # here once, so that all workers find it checked
+        same_images(run)  # here once, so that all workers find the result of the check
         return run
 
     return result_of_all(launching.begin(ready, run.settings, cluster))
 
 
-# --- the one way -----------------------------------------------------------------------------------------------------
+# --- the common path -------------------------------------------------------------------------------------------------
 
 
 def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult:
-    """Train from the beginning: here, or with the workers of a cluster.
+    """Train from the beginning: in this process, or with the workers of a cluster.
 
-    `should_stop` is asked after each epoch, with its history: why to end now, or "".
+    `should_stop` is called after each epoch with the history: the reason to stop now, or "".
     """
     if cluster is None:
         run = prepare(job)
@@ -149,19 +149,19 @@ def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None =
 
 
 def prepare(job: Job, count: int = 1) -> RunFolder:
-    """A fresh run folder for so many workers, made after settings, checkpoint and device have been checked."""
+    """Make a run folder for `count` workers, after checking settings, checkpoint and device."""
     settings, parent, report = job.settings, job.parent, job.report
-    if parent is None and freezing.is_asked(settings):
-        asked = [f"{key}: {value}" for key in FREEZERS if (value := getattr(settings, key)) != FIELDS[key].default]
+    if parent is None and freezing.is_requested(settings):
+        options = [f"{key}: {value}" for key in FREEZERS if (value := getattr(settings, key)) != FIELDS[key].default]
         raise ConfigError(
-            f"{', '.join(asked)} in training from scratch would keep random weights.",
-            expected="nothing frozen, or a backbone to keep",
-            fix="mslab transfer CONFIG --backbone FILE, or take that out of the config",
+            f"{', '.join(options)} in training from scratch would freeze random weights.",
+            expected="nothing frozen, or a pretrained backbone",
+            fix="mslab transfer CONFIG --backbone FILE, or remove it from the config",
         )
     machine = Machine(devices.choose_device(settings.device), cores(), count, count)
     images = sum(report.counts["train"].values())
     settings, notes = resolve(settings, images, parent.checkpoint if parent else None, machine)
-    devices.setup_calls(**devices.setup_of(settings, machine.device))  # refuses what the device cannot do
+    devices.setup_calls(**devices.setup_of(settings, machine.device))  # raises if the device does not support them
     if parent:
         finetuning.check_fit(settings, parent)
     else:
@@ -178,19 +178,21 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
 
 
 def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
-    """A run to continue and its last.ckpt, None before its first epoch. Raises RunError where they do not match."""
+    """Open a run and its last.ckpt, None before its first epoch. Raises RunError if they do not match."""
     run = RunFolder.open(path)
     file = run.checkpoints / "last.ckpt"
     last = read(file) if file.is_file() else None
     completed = last.info.get("epoch") if last else 0
     if completed is None:
         raise RunError(
-            f"{file} tells no epoch.", expected="the last.ckpt that mslab wrote", fix="restore it, or begin a new run"
+            f"{file} has no epoch number.",
+            expected="the last.ckpt that mslab wrote",
+            fix="restore it, or begin a new run",
         )
     if len(run.history) < completed:
         raise RunError(
             f"{run.path}/history.csv has {len(run.history)} epochs, last.ckpt is of epoch {completed}.",
-            expected="a row for every completed epoch, as mslab writes them",
+            expected="a row for every completed epoch",
             fix="restore history.csv, or begin a new run",
         )
     run.history = run.history[:completed]
@@ -200,10 +202,10 @@ def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
 def continue_run(
     run: RunFolder, last: Checkpoint | None, report: DatasetReport | None = None, group: Group = ALONE
 ) -> TrainResult:
-    """Go on where the run is: check that its images are the same, then train the rest, alone or in a group."""
+    """Continue a run: check that its images are the same, then train the remaining epochs, alone or in a group."""
     if run.finished:
-        why = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
-        log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{why}; nothing to do")
+        reason = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
+        log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{reason}; nothing to do")
         return result_of(run)
     return carry_out(run, same_images(run, report), last, group)
 
@@ -211,35 +213,35 @@ def continue_run(
 def carry_out(
     run: RunFolder, report: DatasetReport, last: Checkpoint | None = None, group: Group = ALONE
 ) -> TrainResult:
-    """Build what the loop is given, and train to the end. `last`: the last.ckpt of a run that is resumed."""
+    """Build the network, feed and trainer, and train to the end. `last`: the last.ckpt of a resumed run."""
     began = time.perf_counter()
     with run.recording():
-        if run.epochs_done < run.settings.epochs:  # else it was killed after its last epoch, before its end
-            settings = build.settings_here(run, report, group)
+        if run.epochs_done < run.settings.epochs:  # otherwise it was killed between its last epoch and its end
+            settings = build.local_settings(run, report, group)
             network = build.build_network(run, settings, last, group)
             feed, trained = build.build_feed(run, settings, report, network, group)
             run.info = build.network_info(settings, report)
             trainer = build.build_trainer(run, settings, network, trained, feed, last, group)
             run.manifest["ended_by"] = fit_with_rollback(trainer, run, group) or None
             if run.manifest["ended_by"]:
-                ended = run.manifest["ended_by"]
-                log.info(f"ended after epoch {run.epochs_done} of {settings.epochs}: {ended}")
+                reason = run.manifest["ended_by"]
+                log.info(f"ended after epoch {run.epochs_done} of {settings.epochs}: {reason}")
             if trainer.paused:
                 run.paused = True
-                log.info(f"mslab train --resume {run.path}    goes on")
+                log.info(f"mslab train --resume {run.path}    continues the run")
                 return result_of(run, time.perf_counter() - began)
         return finish(run, report, began)
 
 
 def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
     """Run fit; after a divergence restore the last good epoch and retry (on_nan: rollback). Raises what fit raises."""
-    watching = build.make_callbacks(run, group)
+    callbacks = build.make_callbacks(run, group)
     while True:
         done = trainer.steps * run.epochs_done
         try:
             with Meter(len(trainer.rates), done) as meter, signals.interruptible() as interrupted:
                 bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
-                return fit(trainer, run, [*watching, bar])
+                return fit(trainer, run, [*callbacks, bar])
         except DivergedError as error:
             trainer.roll_back(error, run.epochs_done)
             run.write_manifest()
@@ -249,13 +251,13 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
 
 
 def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:
-    """The report of the run's images. Raises DatasetError where they are not those that it began with."""
-    began = run.manifest["data"]
-    report = check_or_raise(run.settings, report, began.get("skip_check", False))
-    if report.fingerprint != began["fingerprint"]:
+    """The report of the run's images. Raises DatasetError if they differ from those that it began with."""
+    original = run.manifest["data"]
+    report = check_or_raise(run.settings, report, original.get("skip_check", False))
+    if report.fingerprint != original["fingerprint"]:
         raise DatasetError(
-            f"The images are not those that {run.path} began with: other files, or other contents.",
-            expected=f"the data set with the fingerprint {began['fingerprint'][:12]}…",
+            f"The images differ from those that {run.path} began with: other files, or other contents.",
+            expected=f"the data set with the fingerprint {original['fingerprint'][:12]}…",
             fix="restore the images, or begin a new run with mslab train",
         )
     return report
@@ -269,7 +271,7 @@ def name_of(config: Source) -> str:
 
 
 def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
-    """After the last epoch: the linear model, and what came of it all."""
+    """Finish a run after its last epoch: fit the linear model, log the result."""
     if not run.writes:
         return result_of(run, time.perf_counter() - began)
     train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
@@ -289,7 +291,7 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
 
 
 def result_of_all(path: Path | None) -> TrainResult:
-    """Of a run that several workers have trained; `run` is "" on other machines than the first."""
+    """The result of a run with several workers; `run` is "" on all machines except the first."""
     if path is None:
         return TrainResult(run="", val_acc=float("nan"), best_epoch=0, linear_acc=None, seconds=0.0)
     run = RunFolder.read(path)
@@ -297,7 +299,7 @@ def result_of_all(path: Path | None) -> TrainResult:
 
 
 def result_of(run: RunFolder, seconds: float = 0.0) -> TrainResult:
-    """`seconds`: 0 where nothing was trained now."""
+    """The result of a run. `seconds`: 0 if this call trained nothing."""
     best = run.best or {"epoch": 0, "val_acc": float("nan")}
     linear = run.manifest["metrics"].get("linear_acc")
     return TrainResult(

@@ -1,6 +1,6 @@
-"""When an epoch is measured, when a run ends, and how far its rate has fallen: pure functions of settings and history.
+"""When to evaluate, when to stop, and how far the rate has fallen: pure functions of settings and history.
 
-`rows` are those of history.csv, with NaN where an epoch was not measured; so a resumed run decides as it would have.
+`rows` are those of history.csv, with NaN in epochs that were not measured; so a resumed run decides the same.
 """
 
 import math
@@ -19,7 +19,7 @@ def is_measured(epoch: int, config: Settings) -> bool:
     return due or epoch + 1 == config.epochs
 
 
-def is_kept(epoch: int, config: Settings) -> bool:
+def is_saved(epoch: int, config: Settings) -> bool:
     """Whether last.ckpt is written after this epoch, counted from 0."""
     return (epoch + 1) % config.checkpoint_frequency == 0 or epoch + 1 == config.epochs
 
@@ -29,7 +29,7 @@ def measured(rows: Rows) -> list[Mapping[str, Any]]:
 
 
 def rate_factor(rows: Rows, config: Settings) -> float:
-    """What plateau has multiplied the rate by after these epochs; 1 with any other schedule."""
+    """Plateau's factor on the learning rate after these epochs; 1 with any other schedule."""
     if config.lr_scheduler != "plateau":
         return 1.0
     accuracies = [row["val_acc"] for row in measured(rows)]
@@ -37,7 +37,7 @@ def rate_factor(rows: Rows, config: Settings) -> float:
 
 
 def reason(rows: Rows, config: Settings, highest: float) -> str:
-    """Why the run ends after these epochs, before its last one, or "". `highest`: its schedule's highest rate."""
+    """The reason to stop after these epochs, before the last one, or "". `highest`: the schedule's highest rate."""
     if not rows or len(rows) >= config.epochs or not measured(rows):
         return ""
     last = rows[-1]
@@ -48,7 +48,7 @@ def reason(rows: Rows, config: Settings, highest: float) -> str:
         return f"val_loss {last['val_loss']:.4g} has reached target_loss: {loss:g}"
     rate, floor = highest * rate_factor(rows, config), config.lr_floor or highest / 1024
     if rate < floor:
-        return f"the rate would fall to {rate:.4g}, below lr_floor: {floor:.4g}; val_acc does not rise any more"
+        return f"the learning rate would fall to {rate:.4g}, below lr_floor: {floor:.4g}; val_acc no longer rises"
     return _early(rows, config) if config.early_stopping else ""
 
 

@@ -1,6 +1,6 @@
-"""What a training run does in each step: forward, loss, gradients, update. MindSpore compiles it into one graph.
+"""One training step: forward, loss, gradients, update. MindSpore compiles it into one graph.
 
-The last of four files to read, each by itself: model.py, schedule.py, training/loop.py, training/train_step.py.
+The last of four files to read, each on its own: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from mindspore import nn
 class TrainStep(nn.Cell):
     """Forward, loss, gradients, update.
 
-    `mean`, with several workers, makes their gradients one; `update` is what takes them, the optimizer or what stands
-    before it. images float32 (N, 3, H, W), labels int32 (N,) or shares of the classes float32 (N, class_num) -> mean
-    loss float32 (), logits float32 (N, class_num)
+    `mean` averages the gradients of several workers; `update` takes them, the optimizer or its wrappers. images float32
+    (N, 3, H, W), labels int32 (N,) or soft labels float32 (N, class_num) -> mean loss float32 (), logits float32
+    (N, class_num)
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class TrainStep(nn.Cell):
 
 
 class ScaledTrainStep(TrainStep):
-    """The same in float16: small gradients are lifted above its smallest number, and overflown ones change nothing.
+    """The same in float16, with loss scaling: small gradients do not vanish, and a step that overflows is skipped.
 
     The scale halves after an overflow and doubles after 1000 steps without (Micikevicius et al. 2018).
     """
@@ -52,7 +52,7 @@ class ScaledTrainStep(TrainStep):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.scaler = ms.amp.DynamicLossScaler(2.0**16, 2, 1000)
-        self.scale, self.good_steps = self.scaler.scale_value, self.scaler.counter  # so that last.ckpt holds them
+        self.scale, self.good_steps = self.scaler.scale_value, self.scaler.counter  # so that last.ckpt contains them
 
     def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         logits = self.network(images)

@@ -1,4 +1,4 @@
-"""The trainer: what the loop is given. It holds network, feed and rates, and makes the training step of every epoch."""
+"""The trainer: the state of the loop. It has network, feed and rates, and builds the training step of every epoch."""
 
 import contextlib
 import gc
@@ -26,29 +26,29 @@ from mslab.training.callbacks import Callback
 from mslab.training.train_step import ScaledTrainStep, TrainStep
 
 log = logging.getLogger("mslab")
-ROLLBACKS, TENTH = 3, 0.1  # how often on_nan: rollback begins an epoch again, and the factor on the rate each time
+ROLLBACKS, TENTH = 3, 0.1  # how often on_nan: rollback repeats an epoch, and the factor on the rate each time
 
 
 @dataclass
 class Compiled:
-    """A training step, and what belongs to it alone: it is made anew where parameters are unfrozen.
+    """A training step and its own state; it is built again when parameters are unfrozen.
 
-    A new cell, since MindSpore keeps what was frozen when a cell was first compiled, and would not notice.
+    A new cell, since MindSpore does not notice a change of what was frozen when a cell was first compiled.
     """
 
     step: TrainStep
     frozen: frozenset[str]
     ema: optimizers.EMA | None
-    rates: list[tuple[ms.Parameter, np.ndarray]]  # the optimizer's, and their values by the schedule
-    ready: bool = False  # for its first batch
+    rates: list[tuple[ms.Parameter, np.ndarray]]  # the optimizer's, and their scheduled values
+    ready: bool = False  # compiled for its first batch
 
 
 class Trainer:
-    """What the loop is given: the feed, the rates, and the training step of every epoch.
+    """The state of the loop: the feed, the rates, and the training step of every epoch.
 
-    `trained` is the part that the feed's batches go through: the network, or its head where features are fed. `rates`
-    are the schedule's, float32 (epochs * steps,); plateau and rollbacks lower what is left of them. `rollbacks` are the
-    manifest's: it grows with each.
+    `trained` is the part that the feed's batches go through: the network, or its head if features are fed. `rates` are
+    the schedule's, float32 (epochs * steps,); plateau and rollbacks lower the remaining ones. `rollbacks` is the
+    manifest's list, which grows with each rollback.
     """
 
     def __init__(
@@ -68,50 +68,50 @@ class Trainer:
         self.names = [parameter.name for parameter in network.get_parameters()]
         self.schedule, self.rates, self.factor = rates, rates, 1.0  # rates: the schedule times the factors so far
         self.rollbacks = [] if rollbacks is None else rollbacks
-        self.snapshot: dict[str, np.ndarray] = {}  # what on_nan: rollback goes back to
-        self.began, self.paused = time.perf_counter(), False  # paused: left in time, by max_training_time
-        self.current = self.build(0, {})
+        self.snapshot: dict[str, np.ndarray] = {}  # what on_nan: rollback restores
+        self.began, self.paused = time.perf_counter(), False  # paused: stopped in time by max_training_time
+        self.compiled = self.build(0, {})
 
     # --- an epoch -----------------------------------------------------------------------------------------------------
 
     def begin_epoch(self, epoch: int, history: stopping.Rows) -> None:
-        """Unfreeze, lower the rate as the history asks, note what a rollback goes back to, compile where it is due."""
+        """Unfreeze, lower the rate as the history requires, take a snapshot for a rollback, compile if necessary."""
         frozen = freezing.frozen(self.names, self.settings, epoch)
-        if frozen != self.current.frozen:
-            thawed = len(self.current.frozen - frozen)
-            log.info(f"epoch {epoch + 1}: {thawed} tensors unfrozen, {len(frozen)} still frozen")
-            self.current = self.build(epoch, self.averages())
+        if frozen != self.compiled.frozen:
+            count = len(self.compiled.frozen - frozen)
+            log.info(f"epoch {epoch + 1}: {count} tensors unfrozen, {len(frozen)} still frozen")
+            self.compiled = self.build(epoch, self.averages())
         self.lower_rates(epoch, stopping.rate_factor(history, self.settings) * TENTH ** len(self.rollbacks))
         if self.settings.on_nan == "rollback":
             self.snapshot = {name: parameter.asnumpy().copy() for name, parameter in self.state().items()}
         freezing.apply(self.network, frozen)
-        if not self.current.ready:
+        if not self.compiled.ready:
             self.compile(epoch)
 
     def batches(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The epoch's batches: those of the feed, but for what is left over at its end and makes no whole update."""
+        """The epoch's batches: those of the feed, without the last ones if they do not make a complete update."""
         return itertools.islice(self.feed.train(epoch), self.steps)
 
     def step(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
         """One update: mean loss float32 (), logits float32 (N, class_num)."""
-        return self.current.step(images, labels)  # type: ignore[no-any-return]
+        return self.compiled.step(images, labels)  # type: ignore[no-any-return]
 
     def share_statistics(self) -> None:
-        """BatchNorm's statistics become their mean over the workers, where they are not frozen."""
+        """Replace BatchNorm's statistics, unless they are frozen, by their mean over the workers."""
         parameters = [*self.network.get_parameters(), *self.averages().values()]
-        self.group.average_statistics(parameters, self.current.frozen)
+        self.group.average_statistics(parameters, self.compiled.frozen)
 
     def evaluate(self, epoch: int, callbacks: Sequence[Callback]) -> dict[str, Any] | None:
-        """The figures of the validation images, or None where this epoch is not measured."""
+        """The figures of the validation images, or None if this epoch is not measured."""
         if not stopping.is_measured(epoch, self.settings):
             return None
         size, names = batching.eval_batch_size(self.settings), self.feed.class_names
         on_batch = [callback.batch_evaluated for callback in callbacks]
-        return measuring.measure(self.current.step.network, self.feed.val(), size, names, self.group, on_batch)
+        return measuring.measure(self.compiled.step.network, self.feed.val(), size, names, self.group, on_batch)
 
     @contextlib.contextmanager
     def ema_weights(self) -> Iterator[None]:
-        """The network holds the running means of its weights meanwhile, where there are any."""
+        """Use the running means of the network's weights, if there are any, inside the block."""
         own = self.network.parameters_dict()
         raw = {name: own[name].asnumpy().copy() for name in self.averages()}
         for name, mean in self.averages().items():
@@ -124,38 +124,38 @@ class Trainer:
 
     def averages(self) -> dict[str, ms.Parameter]:
         """The running mean of each weight by the weight's name; nothing without ema_decay."""
-        return self.current.ema.averages() if self.current.ema else {}
+        return self.compiled.ema.averages() if self.compiled.ema else {}
 
     # --- when to stop -------------------------------------------------------------------------------------------------
 
     def stop_reason(self, history: stopping.Rows) -> str:
-        """Why the run ends after these epochs, before its last one, or ""."""
+        """The reason to stop after these epochs, before the last one, or ""."""
         return stopping.reason(history, self.settings, float(self.schedule.max()))
 
     def out_of_time(self, history: stopping.Rows) -> str:
-        """That no further epoch fits into max_training_time, or ""; then `paused` is set."""
+        """The reason, if no further epoch fits into max_training_time, or ""; then `paused` is set."""
         hours = self.settings.max_training_time
         if hours is None or len(history) >= self.epochs:
             return ""
         spent = time.perf_counter() - self.began + history[-1]["seconds"]
         self.paused = self.group.broadcast(spent > 3600 * hours)  # the first worker's clock counts
-        return f"max_training_time: {hours:g} h has no room for another epoch" if self.paused else ""
+        return f"max_training_time: {hours:g} h leaves no time for another epoch" if self.paused else ""
 
     def roll_back(self, error: TrainingError, epoch: int) -> None:
-        """Back to how this epoch began; the rate goes on at a tenth. Raises `error` where that was done often."""
+        """Restore the epoch's initial state, at a tenth of the rate. Raises `error` after ROLLBACKS rollbacks."""
         if not self.snapshot or len(self.rollbacks) >= ROLLBACKS:
             raise error
         for name, parameter in self.state().items():
             cpu_layout.overwrite(parameter, self.snapshot[name])
         self.rollbacks.append({"epoch": epoch + 1, "why": error.what})
-        log.info(f"{error.what} Rolled back to the end of epoch {epoch}; {len(self.rollbacks)} of {ROLLBACKS} times")
+        log.info(f"{error.what} Rolled back to the end of epoch {epoch}; rollback {len(self.rollbacks)} of {ROLLBACKS}")
 
     # --- the step -----------------------------------------------------------------------------------------------------
 
     def build(self, epoch: int, averages: Mapping[str, ms.Parameter]) -> Compiled:
-        """A fresh step for this epoch: learning rates go on where the run is, the optimizer's moments begin anew.
+        """Build the step for this epoch: learning rates continue at this epoch, the optimizer's moments start again.
 
-        `averages`: running means of weights, which go on.
+        `averages`: running means of weights, which continue.
         """
         frozen, settings = freezing.frozen(self.names, self.settings, epoch), self.settings
         freezing.apply(self.network, frozen)
@@ -175,7 +175,7 @@ class Trainer:
         return Compiled(step, frozen, ema, [(parameter, parameter.asnumpy().copy()) for parameter in rates])
 
     def compile(self, epoch: int) -> None:
-        """Look at the first batch, say what it is, and compile the step for it."""
+        """Check and log the first batch, and compile the step for it."""
         images, labels = next(iter(self.feed.train(epoch)))
         outputs = self.settings.class_num
         batching.check_labels(labels, outputs)
@@ -184,10 +184,10 @@ class Trainer:
             f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {outputs} outputs"
         )
         if self.settings.mode == "graph":
-            gc.collect()  # a cell that goes later takes MindSpore's note of these shapes along: it would compile again
+            gc.collect()  # a cell collected later would remove MindSpore's record of these shapes: it would recompile
             with console.compiling("the training step"):
-                self.current.step.compile(ms.Tensor(images), ms.Tensor(labels))
-        self.current.ready = True
+                self.compiled.step.compile(ms.Tensor(images), ms.Tensor(labels))
+        self.compiled.ready = True
 
     def lower_rates(self, epoch: int, factor: float) -> None:
         """Multiply the schedule by `factor` from this epoch on."""
@@ -196,30 +196,30 @@ class Trainer:
         self.factor = factor
         self.rates = np.concatenate([self.rates[: epoch * self.steps], self.schedule[epoch * self.steps :] * factor])
         self.rates = self.rates.astype(np.float32)
-        for parameter, scheduled in self.current.rates:
+        for parameter, scheduled in self.compiled.rates:
             cpu_layout.overwrite(parameter, (scheduled * factor).astype(np.float32))
-        log.info(f"epoch {epoch + 1}: the learning rate goes on at {factor:.3g} of its schedule")
+        log.info(f"epoch {epoch + 1}: the learning rate continues at {factor:.3g} of its schedule")
 
     # --- last.ckpt ----------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, ms.Parameter]:
-        """What last.ckpt holds: weights, moments, the step counter. The learning rates follow from the settings."""
-        found: dict[str, ms.Parameter] = self.network.parameters_dict()
-        found |= {n: p for n, p in self.current.step.parameters_dict().items() if not n.startswith("learning_rate")}
-        return found
+        """The content of last.ckpt: weights, moments, the step counter. The learning rates follow from the settings."""
+        state: dict[str, ms.Parameter] = self.network.parameters_dict()
+        state |= {n: p for n, p in self.compiled.step.parameters_dict().items() if not n.startswith("learning_rate")}
+        return state
 
     def resume(self, last: Checkpoint | None, epoch: int) -> str:
-        """Take up the optimizer from last.ckpt, unless something is unfrozen just now. The weights are there.
+        """Restore the optimizer from last.ckpt, unless this epoch unfreezes something. The weights are already loaded.
 
-        Only the first of several workers has `last`; the others get what it holds.
+        Only the first of several workers has `last`; the others receive its content.
         """
-        self.current = self.build(epoch, self.averages())
-        if freezing.frozen(self.names, self.settings, epoch - 1) != self.current.frozen:
+        self.compiled = self.build(epoch, self.averages())
+        if freezing.frozen(self.names, self.settings, epoch - 1) != self.compiled.frozen:
             if last:
                 for mean in self.averages().values():
                     mean.set_data(ms.Tensor(last.tensors[mean.name]))
             self.group.broadcast_parameters(self.averages().values())
-            return "the optimizer begins anew: something is unfrozen just now"
+            return "the optimizer starts again: this epoch unfreezes something"
         text = "optimizer state: received from worker 0"
         if last:
             text = load_exactly(self.state(), last.tensors, last.path, "training state")

@@ -1,6 +1,6 @@
-"""One of several workers that train one run: what msrun starts, from joining the others to the end of the run.
+"""One of several workers that train one run; msrun starts it. It joins the others and trains to the end of the run.
 
-python -m mslab.training.worker ORDER    ORDER is launching's, as JSON
+python -m mslab.training.worker TASK    TASK is launching's, as JSON
 """
 
 import json
@@ -21,9 +21,9 @@ from mslab.runtime import console, devices
 log = logging.getLogger("mslab")
 
 
-def work(order: dict[str, Any]) -> None:
-    """One worker, from joining the others to the end of the run; also msrun's scheduler, which only joins."""
-    setup, count = order["setup"], int(os.environ["MS_WORKER_NUM"])
+def work(task: dict[str, Any]) -> None:
+    """Join the other workers and train to the end of the run; msrun's scheduler also runs this, and only joins."""
+    setup, count = task["setup"], int(os.environ["MS_WORKER_NUM"])
     devices.set_up(devices.setup_calls(**setup, workers=count))
     if os.environ["MS_ROLE"] == "MS_SCHED":
         return
@@ -32,27 +32,27 @@ def work(order: dict[str, Any]) -> None:
 
     group = workers.join()
     log.info("worker %d of %d: process %d", group.rank, group.size, os.getpid())
-    told, last = None, None
+    state, last = None, None
     if group.rank == 0:
-        run, last = start.reopen(order["run"])
-        run.notes = order["notes"]
+        run, last = start.reopen(task["run"])
+        run.notes = task["notes"]
         run.record_device(setup["device"])
-        told = {
+        state = {
             "path": str(run.path),
             "settings": run.settings.model_dump(),
             "manifest": run.manifest,
             "history": run.history,
         }
-    told = group.broadcast(told)
+    state = group.broadcast(state)
     if group.rank:
-        run = RunFolder(Path(told["path"]), Settings(**told["settings"]), told["manifest"], writes=False)
-        run.history = told["history"]
+        run = RunFolder(Path(state["path"]), Settings(**state["settings"]), state["manifest"], writes=False)
+        run.history = state["history"]
     run.device = setup["device"]
     start.continue_run(run, last, group=group)
 
 
 def main(text: str) -> int:
-    """`work`, with what goes wrong written where the launching process looks for it. Returns the exit code."""
+    """Run `work`, and write its error to a file that the launching process reads. Returns the exit code."""
     logs = Path(os.environ["MSLAB_LOGS"])
     name = "scheduler" if os.environ["MS_ROLE"] == "MS_SCHED" else os.environ["RANK_ID"]
     with console.capture_stderr() as noise:
@@ -61,14 +61,16 @@ def main(text: str) -> int:
         try:
             work(json.loads(text))
         except BaseException as error:
-            traceback.print_exc()  # into what is kept of MindSpore's own output
-            known = explain(error, str(noise.file))
-            said = f"{type(known or error).__name__}: {known.what if known else str(error).strip()[:2000]}"
+            traceback.print_exc()  # into the captured output of MindSpore
+            explained = explain(error, str(noise.file))
+            message = (
+                f"{type(explained or error).__name__}: {explained.what if explained else str(error).strip()[:2000]}"
+            )
             if name != "scheduler":
-                note = {"rank": int(name), "known": bool(known), "text": said, "time": time.time()}
-                if known:
-                    note |= {"details": known.details, "expected": known.expected, "fix": known.fix}
-                write_text(logs / f"worker_{name}.failed", json.dumps(note))
+                record = {"rank": int(name), "known": bool(explained), "text": message, "time": time.time()}
+                if explained:
+                    record |= {"details": explained.details, "expected": explained.expected, "fix": explained.fix}
+                write_text(logs / f"worker_{name}.failed", json.dumps(record))
             return 1
     return 0
 

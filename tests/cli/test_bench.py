@@ -1,4 +1,4 @@
-"""A contender in a process of its own, and bench predict beside the bare pass. No speed is asserted."""
+"""A contender in a separate process, and bench predict beside the bare pass. No speed is asserted."""
 
 import importlib.util
 import json
@@ -26,15 +26,15 @@ def test_a_contender_that_waits_is_stopped_and_one_that_ends_is_named():
 
 
 @pytest.mark.parametrize(
-    "peers,said", [(sys.executable, "No module named 'torch'"), ("/nowhere/python", "No such file or directory")]
+    "peers,reason", [(sys.executable, "No module named 'torch'"), ("/nowhere/python", "No such file or directory")]
 )
-def test_peers_without_pytorch_are_one_message(peers, said):
+def test_peers_without_pytorch_are_one_message(peers, reason):
     if peers == sys.executable and importlib.util.find_spec("torch"):
         pytest.skip("this Python has torch")
     with pytest.raises(MslabError) as caught:
         speed.Child("PyTorch, contiguous", speed.CONTENDERS["PyTorch, contiguous"] | TINY, peers)
     text = str(caught.value)
-    assert text.startswith("PyTorch, contiguous did not finish: ") and said in text.splitlines()[0]
+    assert text.startswith("PyTorch, contiguous did not finish: ") and reason in text.splitlines()[0]
     assert "--peers" in text and "pip install torch torchvision" in text
 
 

@@ -1,4 +1,4 @@
-"""The picture of what transfer buys: every way on every share, with the same steps, from nested subsets."""
+"""transfer --compare: every method on every fraction, with the same steps, from nested subsets."""
 
 import json
 from pathlib import Path
@@ -24,10 +24,10 @@ def test_subsets_are_stratified_and_nested(squares):
 
 
 def test_a_grid_on_the_command_line(parent, squares, inside):
-    """Of the smallest; all three ways are a slow test."""
+    """The smallest grid; a slow test has all three methods."""
     (inside / "x.yaml").write_text("\n".join(overrides(settings(squares / "two", 2))).replace("=", ": "))
-    words = ["--backbone", parent, "--compare", "frozen", "--fractions", "0.25", "--seeds", 1]
-    done = cli("transfer", "x.yaml", *words, "--json", "result.json")
+    arguments = ["--backbone", parent, "--compare", "frozen", "--fractions", "0.25", "--seeds", 1]
+    done = cli("transfer", "x.yaml", *arguments, "--json", "result.json")
     assert done.returncode == 0, done.stderr
     assert "1/1  frozen backbone, new head, 8 images" in done.stderr
     (row,) = json.loads(Path("result.json").read_text())["rows"]
@@ -53,13 +53,13 @@ def test_figures_are_means_over_seeds():
     }
 
 
-def test_what_cannot_be_compared():
+def test_wrong_options_of_a_comparison_are_listed():
     assert comparison.parse("frozen, scratch", "1,0.1") == (["frozen", "scratch"], [0.1, 1.0])
     with pytest.raises(ConfigError) as caught:
         comparison.parse("scratch,thawed", "0.1,much,0,2")
     text = str(caught.value)
-    assert "'thawed' is none of scratch, frozen, finetune" in text and "'much' is no number" in text
-    assert "0 is no share" in text and "2 is no share" in text
+    assert "'thawed' is none of scratch, frozen, finetune" in text and "'much' is not a number" in text
+    assert "0 is out of range" in text and "2 is out of range" in text
     both = cli("transfer", "x.yaml", "--backbone", "y", "--compare", "frozen", "--only", "z")
     assert both.returncode == 2 and "cannot be combined" in both.stderr
     alone = cli("transfer", "x.yaml", "--backbone", "y", "--seeds", 2)

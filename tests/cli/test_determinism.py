@@ -1,4 +1,4 @@
-"""What MindSpore allows once in a process."""
+"""Calls that MindSpore allows only once in a process."""
 
 import subprocess
 import sys

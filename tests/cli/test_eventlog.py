@@ -1,4 +1,4 @@
-"""What needs a process of its own: in which order tensorboardX is imported, and that training imports none."""
+"""Tests that need a separate process: the order of imports with tensorboardX, and that training does not import it."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 
 @pytest.mark.parametrize("first,text", [("sys", "Descriptors cannot be created directly"), ("mslab", "")])
-def test_tensorboardx_before_mindspore_ends_mindspores_import_but_for_mslab(first, text):
+def test_tensorboardx_before_mindspore_breaks_mindspores_import_unless_mslab_is_first(first, text):
     script = f"import {first}, tensorboardX, mindspore, mslab.training.loop as loop, sys; "
     script += "print('mslab.training.eventlog' in sys.modules)"
     environment = {k: v for k, v in os.environ.items() if k != "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"}

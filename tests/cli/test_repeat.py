@@ -1,4 +1,4 @@
-"""The same training over several seeds: figures, and what is left on disk."""
+"""The same training over several seeds: figures, and files on disk."""
 
 import json
 
@@ -14,16 +14,16 @@ from mslab.experiments import repeating
 EXPLODES = {"lr_max": 100, "momentum": 0.99, "weight_decay": 1, "warmup_epochs": 2, "lr_init": 0.001, "epochs": 3}
 
 
-def test_figures_are_mean_spread_and_students_interval():
-    found = repeating.interval([0.80, 0.84, 0.82])
-    assert found["n"] == 3 and found["mean"] == pytest.approx(0.82) and found["std"] == pytest.approx(0.02)
+def test_figures_are_mean_deviation_and_students_interval():
+    result = repeating.interval([0.80, 0.84, 0.82])
+    assert result["n"] == 3 and result["mean"] == pytest.approx(0.82) and result["std"] == pytest.approx(0.02)
     half = 4.302653 * 0.02 / 3**0.5  # t of 2 degrees of freedom, 97.5 %
-    assert found["low"] == pytest.approx(0.82 - half, abs=1e-6) and found["high"] == pytest.approx(
+    assert result["low"] == pytest.approx(0.82 - half, abs=1e-6) and result["high"] == pytest.approx(
         0.82 + half, abs=1e-6
     )
 
 
-def test_one_value_has_no_spread_and_none_has_no_mean():
+def test_one_value_has_no_deviation_and_no_value_has_no_mean():
     assert repeating.interval([0.9]) == {"n": 1, "mean": 0.9, "std": None, "low": None, "high": None}
     assert repeating.interval([]) == {"n": 0, "mean": None, "std": None, "low": None, "high": None}
     metrics = {key: repeating.interval([0.9] if key == "val_acc" else []) for key in repeating.METRICS}
@@ -45,31 +45,31 @@ def test_two_seeds_of_a_transfer_are_two_runs_and_their_mean(parent, squares, in
     rows = result["runs"]
     assert [row["seed"] for row in rows] == [3, 4]
     for row in rows:
-        told = manifest(inside / row["run"])
-        assert told["seed"] == row["seed"] and told["kind"] == "transfer" and told["status"] == "done"
-        assert told["metrics"]["val_acc"] == row["val_acc"]
+        recorded = manifest(inside / row["run"])
+        assert recorded["seed"] == row["seed"] and recorded["kind"] == "transfer" and recorded["status"] == "done"
+        assert recorded["metrics"]["val_acc"] == row["val_acc"]
         last = history(inside / row["run"])[-1]
         assert (float(last["train_loss"]), float(last["train_acc"])) == (row["train_loss"], row["train_acc"])
         assert row["test_acc"] == pytest.approx(row["val_acc"], abs=1e-6)  # the same images
-        measured = json.loads((inside / row["run"] / "eval.json").read_text())  # on those images, too
+        measured = json.loads((inside / row["run"] / "eval.json").read_text())  # also of those images
         assert row["macro_f1"] == pytest.approx(
-            np.mean([one["f1"] for one in measured["per_class"].values()]), abs=1e-6
+            np.mean([scores["f1"] for scores in measured["per_class"].values()]), abs=1e-6
         )
-        assert row["linear_acc"] == told["metrics"]["linear_acc"]
+        assert row["linear_acc"] == recorded["metrics"]["linear_acc"]
     for key in repeating.METRICS:
         assert result["metrics"][key]["n"] == 2 and result["metrics"][key]["std"] is not None
         assert result["metrics"][key]["mean"] == pytest.approx(sum(row[key] for row in rows) / 2)
     assert "2 seeds; the interval is of the mean" in repeating.table(result)
 
 
-def test_a_seed_that_diverges_is_said_and_left_out(squares, inside):
+def test_a_seed_that_diverges_is_reported_and_left_out(squares, inside):
     config = load_settings(settings(squares / "three", 3, **EXPLODES))
     report = check_dataset(config.train_data, config.val_data)
     with pytest.raises(DivergedError, match="The loss became"):
         repeating.repeat(config, 1, report, "x")
     (folder,) = (inside / "runs").iterdir()
-    found = json.loads((folder / "repeat.json").read_text())
-    assert "The loss became" in found["runs"][0]["failed"] and found["metrics"]["val_acc"]["n"] == 0
+    result = json.loads((folder / "repeat.json").read_text())
+    assert "The loss became" in result["runs"][0]["failed"] and result["metrics"]["val_acc"]["n"] == 0
 
 
 def test_a_run_may_not_stop_in_the_middle(squares, inside):

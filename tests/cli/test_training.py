@@ -1,4 +1,4 @@
-"""Training as a user calls it: what a terminal shows, what Ctrl-C leaves, and equal bytes in another process."""
+"""Training on the command line: the terminal's output, Ctrl-C, and equal bytes in another process."""
 
 import json
 import signal
@@ -18,9 +18,9 @@ def test_equal_runs_give_equal_bytes_also_in_another_process(squares, finished, 
     (inside / "run.yaml").write_text(json.dumps(compiled(squares)))  # JSON is YAML
     done = process("train", "run.yaml", "--no-report")
     assert done.returncode == 0, done.stderr
-    run, other = finished(compiled(squares)).run, newest()
-    same_training(other, run)
-    # plain lines where standard output is no terminal, and none of MindSpore's noise
+    run, repeated = finished(compiled(squares)).run, newest()
+    same_training(repeated, run)
+    # plain lines if standard output is not a terminal, without MindSpore's own output
     assert "compiling the training step" in done.stderr and "first batch: images float32 (8, 3, 32, 32)" in done.stderr
     assert "[WARNING]" not in done.stderr and "Cell.__del__" not in done.stderr and "\x1b" not in done.stderr
     assert "labels float32 (8, 3)" in done.stderr and "a linear model of 8x8 thumbnails has 1.000" in done.stderr
@@ -36,7 +36,7 @@ def test_resume_of_a_finished_run_and_of_no_run(trained, inside, squares):
         start.resume(inside)
 
 
-def test_ctrl_c_stops_after_the_step_leaves_a_whole_folder_and_resume_goes_on(inside, three):
+def test_ctrl_c_stops_after_the_step_leaves_a_complete_folder_and_resume_continues(inside, three):
     """In graph mode, where MindSpore may turn Ctrl-C into another signal."""
     config = three | {"epochs": 300, "mode": "graph", "stages": [[1, 8, 1]], "image_size": 16}
     (inside / "x.yaml").write_text(json.dumps(config))

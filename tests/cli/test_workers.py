@@ -1,4 +1,4 @@
-"""Several workers as a user calls for them: two that train what one does, and what is said before any starts."""
+"""Several workers on the command line: two that train what one does, and errors before any starts."""
 
 import re
 from pathlib import Path
@@ -11,41 +11,47 @@ from several import config_file, same_training
 def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, parent, all_cores):
     for seed, (split, count) in enumerate([("train", 8), ("val", 3)]):
         draw(inside / "images" / split, ["a", "b", "c"], count, seed)
-    # only the first worker opens the backbone: the other one has to get its weights
-    words = ["transfer", config_file(inside, inside / "images", 3, stages=None), "--backbone", parent, "--no-report"]
-    alone = cli(*words, "mode=pynative")  # nothing is compiled, and the sums are the same
+    # only the first worker opens the backbone: the second has to receive its weights
+    arguments = [
+        "transfer",
+        config_file(inside, inside / "images", 3, stages=None),
+        "--backbone",
+        parent,
+        "--no-report",
+    ]
+    alone = cli(*arguments, "mode=pynative")  # nothing is compiled, and the sums are the same
     assert alone.returncode == 0, alone.stderr
-    one = newest("c-*")
-    two = cli(*words, "batch_size=4", "sync_bn=true", "--workers", "2")
+    single = newest("c-*")
+    two = cli(*arguments, "batch_size=4", "sync_bn=true", "--workers", "2")
     assert two.returncode == 0, two.stderr
     run = newest("c-*")
-    assert run != one
+    assert run != single
     assert (
-        "2 workers x 4 = 8 images a step; lr_max: 0.05 as it is (lr_scaling=linear would multiply it by 2)"
+        "2 workers x 4 = 8 images a step; lr_max: 0.05 unchanged (lr_scaling=linear would multiply it by 2)"
         in two.stderr
     )
     assert "[INFO]" not in two.stderr and "runtime warnings" not in two.stderr
-    same_training(one, run)
-    told = manifest(run)
-    assert told["status"] == "done" and told["workers"] == 2 and told["device"] == "cpu"
+    same_training(single, run)
+    recorded = manifest(run)
+    assert recorded["status"] == "done" and recorded["workers"] == 2 and recorded["device"] == "cpu"
     logs = {path.name for path in (run / "workers").iterdir()}
     assert {"worker_0.log", "worker_1.log", "scheduler.log", "msrun.log", "mindspore_1.log"} <= logs
     assert not list(run.glob(".*")) and len(history(run)) == 2
 
 
-# --- what is said before anything starts -----------------------------------------------------------------------------
+# --- errors before anything starts -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "arguments,text",
     [
-        ("--workers 3 --nodes 2 --master host", "3 workers do not share 2 machines evenly"),
-        ("--workers 4 --nodes 2", "the machine with --node-rank 0 is not named"),
-        ("--workers 4 --nodes 2 --node-rank 2 --master host", "2: it is 0 to 1 with --nodes 2"),
+        ("--workers 3 --nodes 2 --master host", "3 is not a multiple of --nodes 2"),
+        ("--workers 4 --nodes 2", "missing: the host name of the machine with --node-rank 0"),
+        ("--workers 4 --nodes 2 --node-rank 2 --master host", "2: must be 0 to 1 with --nodes 2"),
         ("--workers 4 --nodes 2 --master host:80", "80 is no port"),
     ],
 )
-def test_workers_that_cannot_be_placed(inside, squares, arguments, text):
+def test_workers_that_cannot_be_distributed(inside, squares, arguments, text):
     done = cli("train", config_file(inside, squares / "three", 3), *arguments.split())
     assert done.returncode == 1 and text in done.stderr and "expected" in done.stderr and "fix" in done.stderr
     assert not Path("runs").exists()
@@ -56,9 +62,11 @@ def test_options_of_workers_alone_are_a_wrong_command_line(inside, squares):
     assert done.returncode == 2 and "need --workers" in done.stderr
 
 
-def test_a_dry_run_prints_the_plan_for_a_device_that_is_not_here(inside, squares):
-    asked = "device=ascend amp_level=O2 jit_level=O1 max_device_memory=28GB --workers 16 --nodes 2 --master node0:9000"
-    done = cli("train", config_file(inside, squares / "three", 3), *asked.split(), "--dry-run")
+def test_a_dry_run_prints_the_calls_for_a_device_that_is_not_here(inside, squares):
+    options = (
+        "device=ascend amp_level=O2 jit_level=O1 max_device_memory=28GB --workers 16 --nodes 2 --master node0:9000"
+    )
+    done = cli("train", config_file(inside, squares / "three", 3), *options.split(), "--dry-run")
     assert done.returncode == 0, done.stderr
     calls = re.findall(r"^calls +mindspore\.(.*)$", done.stdout, re.M)
     assert calls == [
@@ -91,6 +99,6 @@ def test_settings_of_several_workers_are_refused_with_one(inside, squares, setti
     assert "--workers 2, or leave" in done.stderr and not Path("runs").exists()
 
 
-def test_what_the_device_cannot_do_is_said_before_a_run_folder_is_made(inside, squares):
+def test_what_the_device_cannot_do_is_reported_before_a_run_folder_is_made(inside, squares):
     done = cli("train", config_file(inside, squares / "three", 3), "amp_level=O2", "--workers", "2")
     assert done.returncode == 1 and "amp_level: O2 on a CPU" in done.stderr and not Path("runs").exists()

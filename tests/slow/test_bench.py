@@ -1,4 +1,4 @@
-"""Benches that take longer: who ran when, on equal work, and the profile of a real step. No speed is asserted."""
+"""Benches that take longer: the order of blocks, equal work, and the profile of a real step. No speed is asserted."""
 
 import json
 import os
@@ -11,16 +11,16 @@ from benchmarks import speed, steptime
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
 
-def test_blocks_go_round_and_both_modes_do_equal_work():
-    said = []
-    rows = speed.bench_train(**TINY, repeats=2, progress=said.append)
+def test_blocks_are_interleaved_and_both_modes_do_equal_work():
+    messages = []
+    rows = speed.bench_train(**TINY, repeats=2, progress=messages.append)
     assert [(row["job"], row["contender"], row["turns"]) for row in rows] == [
         ("train", "mslab, GRAPH", [0, 2]),
         ("train", "mslab, PYNATIVE", [1, 3]),
         ("infer", "mslab, GRAPH", [0, 2]),
         ("infer", "mslab, PYNATIVE", [1, 3]),
     ]
-    assert [line.split(": ")[1].split(" ")[1] for line in said if "turn" in line] == ["GRAPH", "PYNATIVE"] * 4
+    assert [line.split(": ")[1].split(" ")[1] for line in messages if "turn" in line] == ["GRAPH", "PYNATIVE"] * 4
     for row in rows:
         assert row["size"] == 32 and row["batch"] == 4 and row["ratio"] is None
         assert 0 < row["least"] <= row["images_per_s"] <= row["most"] and row["startup_s"] > 0
@@ -31,10 +31,10 @@ def test_blocks_go_round_and_both_modes_do_equal_work():
     assert "PyTorch left out: --peers" in text and "mslab, PYNATIVE" in text
 
 
-def test_the_profile_of_a_real_step_knows_every_convolution():
+def test_the_profile_of_a_real_step_has_every_convolution():
     rows = steptime.bench_profile(**TINY)
     kinds = {row["kind"] for row in rows}
-    assert {f"convolution {way}" for way in ("forward", "backward data", "backward weights")} <= kinds
+    assert {f"convolution {direction}" for direction in ("forward", "backward data", "backward weights")} <= kinds
     assert {"BatchNorm forward", "BatchNorm backward", "optimizer"} <= kinds and rows[-1]["kind"] == "elsewhere"
     assert {row["map"] for row in rows if row["kind"] == "convolution forward"} == {16, 8, 4}
 
@@ -44,8 +44,8 @@ def test_bench_train_beside_pytorch_and_mindcv(tmp_path):
     if not peers:
         pytest.skip("MSLAB_PEERS does not name a Python with torch and torchvision")
     file = tmp_path / "rows.json"
-    words = ["--size", 32, "--batch", 2, "--repeats", 1, "--peers", peers, "--json", file]
-    done = bench("train", *words)
+    arguments = ["--size", 32, "--batch", 2, "--repeats", 1, "--peers", peers, "--json", file]
+    done = bench("train", *arguments)
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())
     assert [row["contender"] for row in rows] == [*speed.CONTENDERS] * 2
@@ -56,7 +56,7 @@ def test_bench_train_beside_pytorch_and_mindcv(tmp_path):
     assert "1.00x" in done.stdout and "mindcv, GRAPH" in done.stdout and "left out" not in done.stdout
 
 
-def test_bench_data_says_which_is_the_limit(tmp_path):
+def test_bench_data_reports_which_is_the_limit(tmp_path):
     from benchmarks import pipeline
 
     rows = pipeline.bench_data([100], 32, tmp_path)

@@ -1,4 +1,4 @@
-"""The picture of what transfer buys, with all three ways."""
+"""transfer --compare with all three methods."""
 
 import json
 
@@ -10,8 +10,8 @@ from PIL import Image
 def test_the_grid_on_the_command_line(parent, squares, inside):
     config = settings(squares / "two", 2, epochs=2)
     (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
-    words = ["--backbone", parent, "--compare", "scratch,frozen,finetune", "--fractions", "0.25", "--seeds", 1]
-    done = cli("transfer", "x.yaml", *words, "--json", "result.json", cwd=inside)
+    arguments = ["--backbone", parent, "--compare", "scratch,frozen,finetune", "--fractions", "0.25", "--seeds", 1]
+    done = cli("transfer", "x.yaml", *arguments, "--json", "result.json", cwd=inside)
     assert done.returncode == 0, done.stderr
     rows = json.loads((inside / "result.json").read_text())["rows"]
     assert [(row["way"], row["images"]) for row in rows] == [("scratch", 8), ("frozen", 8), ("finetune", 8)]

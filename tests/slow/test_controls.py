@@ -1,4 +1,4 @@
-"""Lower rates in graph mode, which keeps what it took for a constant when it was compiled."""
+"""Lower rates in graph mode, where a compiled graph may contain a rate as a constant."""
 
 from steering import SMALL, begins_exactly, plateau_changes
 

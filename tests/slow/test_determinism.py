@@ -1,4 +1,4 @@
-"""Equal bytes of two workers, and of the whole ResNet-50."""
+"""Equal bytes of two workers, and of the full ResNet-50."""
 
 import json
 from pathlib import Path

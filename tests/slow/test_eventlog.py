@@ -22,7 +22,7 @@ def test_a_kill_and_a_resume_leave_each_epoch_once(inside, three):
             break
     job.communicate()
     (folder,) = (inside / "runs").iterdir()
-    kept = checkpoint.read(folder / "checkpoints" / "last.ckpt").info["epoch"]
+    saved = checkpoint.read(folder / "checkpoints" / "last.ckpt").info["epoch"]
     (first,) = (folder / "tensorboard").iterdir()
     with first.open("ab") as file:
         file.write(struct.pack("<Q", 999) + b"torn")  # as if it had been killed while it wrote the next one
@@ -31,17 +31,17 @@ def test_a_kill_and_a_resume_leave_each_epoch_once(inside, three):
     done = cli("train", "--resume", folder)
     assert done.returncode == 0, done.stderr
     last = len(history(folder))
-    assert last == max(9, kept)
+    assert last == max(9, saved)
     for tag in ("loss/train", "accuracy/val", "head/classifier.weight", "first_batch", "precision_recall/002 c"):
         assert epochs_of(folder, tag) == list(range(1, last + 1)), tag
     for step, value in series(folder)["loss/train"]:
         assert f"{value.simple_value:.6g}" == history(folder)[step - 1]["train_loss"]
     starts = [event.step for event in events(folder) if event.HasField("session_log")]
-    assert starts == [1, kept + 1]  # where a TensorBoard that was open forgets what it has read
+    assert starts == [1, saved + 1]  # here a running TensorBoard forgets the later steps
     assert len(series(folder)["final/val_acc"]) == 1
 
 
-def test_of_two_workers_one_writes_what_both_have_measured(inside, squares):
+def test_the_first_of_two_workers_writes_what_both_have_measured(inside, squares):
     config = settings(squares / "three", 3, batch_size=4, epochs=3, log_to="tensorboard", mode="graph")
     (inside / "x.yaml").write_text(json.dumps(config))
     done = cli("train", "x.yaml", "--workers", "2")

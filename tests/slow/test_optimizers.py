@@ -1,4 +1,4 @@
-"""Every optimizer in graph mode, with all that is asked of it."""
+"""Every optimizer in graph mode, with all its settings."""
 
 import pytest
 from formulas import NAMES, UPDATES, check_copied, check_formula, check_still
@@ -11,9 +11,9 @@ def graph():
     devices.start("cpu", "graph", 1)
 
 
-@pytest.mark.parametrize("asked", UPDATES, ids=str)
-def test_updates_are_the_published_formula_in_a_graph(asked):
-    check_formula(asked)
+@pytest.mark.parametrize("options", UPDATES, ids=str)
+def test_updates_are_the_published_formula_in_a_graph(options):
+    check_formula(options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,5 +22,5 @@ def test_weights_that_get_no_gradient_move_by_decay_alone_in_a_graph(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_state_copied_into_a_fresh_optimizer_goes_on_in_a_graph(name):
+def test_state_copied_into_a_fresh_optimizer_continues_in_a_graph(name):
     check_copied({"optimizer": name})

@@ -1,4 +1,4 @@
-"""Runs that are killed go on and lose nothing."""
+"""Runs that are killed continue and lose nothing."""
 
 import json
 import subprocess
@@ -33,11 +33,11 @@ def test_twenty_kills_at_random_moments_lose_nothing(inside, squares):
     """Kill -9 in training and while a checkpoint is written; the run ends in the bytes of an uninterrupted one."""
     config = settings(squares / "three", 3, epochs=150, max_to_keep=2, mode="graph")
     (inside / "x.yaml").write_text(json.dumps(config))
-    whole = Path(mslab.train(config, name="whole").run)
-    rng, run, kept, in_writing = np.random.default_rng(0), None, [], 0
+    uninterrupted = Path(mslab.train(config, name="uninterrupted").run)
+    rng, run, committed, in_writing = np.random.default_rng(0), None, [], 0
     for number in range(20):
-        words = ["train", "--resume", str(run)] if run else ["train", "x.yaml"]
-        process = subprocess.Popen([*PROGRAM, *words], stderr=subprocess.PIPE, text=True)
+        arguments = ["train", "--resume", str(run)] if run else ["train", "x.yaml"]
+        process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
         for line in process.stderr:
             if line.startswith("epoch"):
                 break
@@ -51,16 +51,16 @@ def test_twenty_kills_at_random_moments_lose_nothing(inside, squares):
         process.kill()
         process.communicate()
         rows = (run / "history.csv").read_text().splitlines()
-        assert rows[: len(kept)] == kept  # what was written before is there to the byte
-        last = run / "checkpoints" / "last.ckpt"  # none where it was killed while it wrote the first one
-        kept = rows[: 1 + checkpoint.read(last).info["epoch"]] if last.is_file() else rows[:1]
+        assert rows[: len(committed)] == committed  # what was written before is there to the byte
+        last = run / "checkpoints" / "last.ckpt"  # none if it was killed while it wrote the first one
+        committed = rows[: 1 + checkpoint.read(last).info["epoch"]] if last.is_file() else rows[:1]
         checkpoint.read(run / "checkpoints" / "best.ckpt")
     assert in_writing >= 8
     done = cli("train", "--resume", run)
     assert done.returncode == 0, done.stderr
-    names = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    names = sorted(path.name for path in (uninterrupted / "checkpoints").iterdir())
     assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name[0] != ".") == names
     for name in names:
-        assert weights(run, name) == weights(whole, name), name
-    assert figures(run) == figures(whole)
-    assert (run / "steps.csv").read_bytes() == (whole / "steps.csv").read_bytes()
+        assert weights(run, name) == weights(uninterrupted, name), name
+    assert figures(run) == figures(uninterrupted)
+    assert (run / "steps.csv").read_bytes() == (uninterrupted / "steps.csv").read_bytes()

@@ -1,4 +1,4 @@
-"""Several workers on this machine, started by msrun as a user would: what they share, and how they end."""
+"""Several workers on this machine, started by msrun as a user would: equal training, failures, resumes."""
 
 import json
 import os
@@ -22,12 +22,12 @@ def test_two_workers_train_what_one_does_from_the_beginning(inside, squares):
     file = config_file(inside, squares / "three", 3)
     alone = cli("train", file)
     assert alone.returncode == 0, alone.stderr
-    one = newest("c-*")
+    single = newest("c-*")
     two = cli("train", file, "batch_size=4", "sync_bn=true", "--workers", "2")
     assert two.returncode == 0, two.stderr
     run = newest("c-*")
-    assert run != one and manifest(run)["workers"] == 2 and len(history(run)) == 2
-    same_training(one, run)
+    assert run != single and manifest(run)["workers"] == 2 and len(history(run)) == 2
+    same_training(single, run)
 
 
 def test_two_workers_with_every_control_train_what_one_does(inside, squares):
@@ -37,58 +37,58 @@ def test_two_workers_with_every_control_train_what_one_does(inside, squares):
     file = config_file(inside, squares / "three", 3, **controls)
     alone = cli("train", file)
     assert alone.returncode == 0, alone.stderr
-    one = newest("c-*")
+    single = newest("c-*")
     two = cli("train", file, "sync_bn=true", "--workers", "2")
     assert two.returncode == 0, two.stderr
     assert "batch_size: 8 becomes 4" in alone.stderr and "batch_size: 8 becomes 2" in two.stderr
     assert history(newest("c-*"))[0]["step"] == "12"
-    same_training(one, newest("c-*"))
+    same_training(single, newest("c-*"))
     refused = cli("train", file, "sync_bn=true", "on_nan=rollback", "--workers", "2")
     assert refused.returncode == 1 and "on_nan: rollback does not work with 2 workers" in refused.stderr
 
 
-def test_a_killed_worker_ends_the_job_with_its_name_and_the_run_goes_on_with_another_number(inside, squares):
+def test_a_killed_worker_ends_the_job_with_its_name_and_the_run_continues_with_another_number(inside, squares):
     file = config_file(inside, squares / "three", 3, epochs=6, sync_bn=True)
     assert cli("train", file).returncode == 0
-    whole = newest("c-*")
+    uninterrupted = newest("c-*")
     job = subprocess.Popen(
         [*PROGRAM, *f"train {file} batch_size=4 --workers 2".split()],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "120"},
     )
-    run = after_first_epoch(job, whole)
+    run = after_first_epoch(job, uninterrupted)
     process = int(re.search(r"worker 1 of 2: process (\d+)", (run / "workers" / "worker_1.log").read_text())[1])
     os.kill(process, signal.SIGKILL)
-    told = job.communicate(timeout=30)[1]
+    output = job.communicate(timeout=30)[1]
     assert job.returncode == 1
-    assert f"RunError: worker 1 of 2 (process {process}) was killed by signal 9 (SIGKILL)." in told
-    assert f"mslab train --resume {run} --workers 2" in told
+    assert f"RunError: worker 1 of 2 (process {process}) was killed by signal 9 (SIGKILL)." in output
+    assert f"mslab train --resume {run} --workers 2" in output
     assert manifest(run)["status"] == "failed"
     done = len(history(run))
     assert 1 <= done < 6
-    again = cli("train", "--resume", run)  # with one worker, which takes all images of a step
+    again = cli("train", "--resume", run)  # with one worker, which trains on all images of a step
     assert again.returncode == 0, again.stderr
     assert "1 workers x 8 = 8 images a step" in again.stderr
     assert len(history(run)) == 6 and manifest(run)["status"] == "done"
-    same_training(whole, run)
+    same_training(uninterrupted, run)
     finished = cli("train", "--resume", run, "--workers", "2")
     assert finished.returncode == 0 and "is finished: 6 of 6 epochs" in finished.stderr
 
 
-def test_a_run_of_one_worker_goes_on_with_two(inside, squares):
+def test_a_run_of_one_worker_continues_with_two(inside, squares):
     file = config_file(inside, squares / "three", 3, epochs=4, sync_bn=True)
     assert cli("train", file).returncode == 0
-    whole = newest("c-*")
+    uninterrupted = newest("c-*")
     job = subprocess.Popen([*PROGRAM, "train", str(file)], stderr=subprocess.DEVNULL)
-    run = after_first_epoch(job, whole)
+    run = after_first_epoch(job, uninterrupted)
     job.send_signal(signal.SIGINT)
     job.wait(60)
     assert len(history(run)) < 4
     again = cli("train", "--resume", run, "--workers", "2")
     assert again.returncode == 0, again.stderr
     assert "2 workers x 4 = 8 images a step" in again.stderr
-    same_training(whole, run)
+    same_training(uninterrupted, run)
     odd = cli("train", "--resume", config_of(run, status="failed", epochs=9), "--workers", "3")
     assert odd.returncode == 1, odd.stderr
     assert (
@@ -97,14 +97,14 @@ def test_a_run_of_one_worker_goes_on_with_two(inside, squares):
 
 
 def config_of(run: Path, status: str, epochs: int) -> Path:
-    """Let the run have more epochs to go."""
+    """Give the run more epochs and another status."""
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(re.sub(r"(?m)^epochs: \d+", f"epochs: {epochs}", text))
     (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": status}))
     return run
 
 
-def test_what_goes_wrong_in_a_worker_is_said_as_if_there_were_one(inside, squares):
+def test_an_error_in_a_worker_is_reported_as_in_a_single_process(inside, squares):
     file = config_file(inside, squares / "three", 3)
     done = cli("train", file, "lr_max=100", "epochs=40", "warmup_epochs=0", "--workers", "2")
     assert done.returncode == 1
@@ -133,10 +133,10 @@ print("sum", float(add(ms.Tensor(np.ones(3, np.float32))).asnumpy()[0]))
 @pytest.mark.parametrize("guarded", [True, False])
 def test_a_worker_waits_longer_than_mindspores_thirty_seconds(inside, guarded):
     (inside / "late.py").write_text(LATE)
-    crew = Cluster(2)
-    words = crew.command(inside, {})
-    command = [*words[: words.index("python")], "late.py"]
-    environ = os.environ | crew.environment(inside)
+    cluster = Cluster(2)
+    arguments = cluster.command(inside, {})
+    command = [*arguments[: arguments.index("python")], "late.py"]
+    environ = os.environ | cluster.environment(inside)
     if not guarded:
         environ.pop("MS_NODE_TIMEOUT")
     job = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -145,7 +145,7 @@ def test_a_worker_waits_longer_than_mindspores_thirty_seconds(inside, guarded):
     assert ("sum 2.0" in second) == guarded and ("AllReduce" in second) == (not guarded)
 
 
-def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(inside, squares):
+def test_ctrl_c_ends_all_workers_and_the_run_can_continue(inside, squares):
     file = config_file(inside, squares / "three", 3, epochs=300)
     command = [*PROGRAM, *f"train {file} batch_size=4 --workers 2".split()]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -153,8 +153,8 @@ def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(inside, squares):
         assert job.poll() is None
         time.sleep(0.05)
     job.send_signal(signal.SIGINT)
-    told = job.communicate(timeout=30)[1]
-    assert job.returncode == 130 and "stopped by Ctrl-C" in told
+    output = job.communicate(timeout=30)[1]
+    assert job.returncode == 130 and "stopped by Ctrl-C" in output
     run = newest("c-*")
     assert manifest(run)["status"] == "interrupted"
     logs = list((run / "workers").glob("worker_*.log"))
@@ -168,10 +168,10 @@ def test_ctrl_c_ends_all_workers_and_the_run_can_go_on(inside, squares):
     assert not left
 
 
-def test_transfer_with_two_workers_and_kept_features(inside, squares, parent):
+def test_transfer_with_two_workers_and_cached_features(inside, squares, parent):
     file = config_file(inside, squares / "two", 2, freeze="all", stages=None)
-    one = cli("transfer", file, "--backbone", parent)
-    assert one.returncode == 0, one.stderr
+    single = cli("transfer", file, "--backbone", parent)
+    assert single.returncode == 0, single.stderr
     first = newest("c-*")
     two = cli("transfer", file, "--backbone", parent, "batch_size=4", "--workers", "2")
     assert two.returncode == 0, two.stderr
@@ -187,5 +187,5 @@ def test_batchnorm_of_each_worker_ends_in_one_set_of_statistics(inside, squares)
     run = newest("c-*")
     assert float(history(run)[0]["lr"]) > 0.05
     measured = cli("eval", run, "--data", squares / "three" / "val", "--json", "-")
-    kept, again = json.loads((run / "eval.json").read_text()), json.loads(measured.stdout)
-    assert again["confusion"] == kept["confusion"] and again["loss"] == pytest.approx(kept["loss"], rel=1e-4)
+    recorded, again = json.loads((run / "eval.json").read_text()), json.loads(measured.stdout)
+    assert again["confusion"] == recorded["confusion"] and again["loss"] == pytest.approx(recorded["loss"], rel=1e-4)

@@ -9,8 +9,8 @@ from tensorboardX.record_writer import masked_crc32c
 
 
 def events(run):
-    """Every event of a run's files, in their order. Both checksums of each record are right, and nothing is left."""
-    found = []
+    """Every event of a run's files, in order. Asserts that both checksums of each record are right."""
+    result = []
     for path in sorted((Path(run) / "tensorboard").iterdir()):
         file = io.BytesIO(path.read_bytes())
         while head := file.read(12):
@@ -18,17 +18,17 @@ def events(run):
             record = file.read(length)
             assert check == masked_crc32c(head[:8])
             assert struct.unpack("<I", file.read(4)) == (masked_crc32c(record),)
-            found.append(Event.FromString(record))
-    return found
+            result.append(Event.FromString(record))
+    return result
 
 
 def series(run):
     """tag -> [(step, value), ...] in the order of the files."""
-    found = {}
+    result = {}
     for event in events(run):
         for value in event.summary.value:
-            found.setdefault(value.tag, []).append((event.step, value))
-    return found
+            result.setdefault(value.tag, []).append((event.step, value))
+    return result
 
 
 def epochs_of(run, tag="loss/train"):

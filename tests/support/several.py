@@ -1,4 +1,4 @@
-"""Several workers on this machine, started by msrun: their config, and what one worker's training has to equal."""
+"""Several workers on this machine, started by msrun: their config, and the comparison with one worker."""
 
 import json
 import subprocess
@@ -20,22 +20,22 @@ def config_file(folder: Path, root: Path, class_num: int, **more) -> Path:
     return folder / "c.yaml"
 
 
-def after_first_epoch(job: subprocess.Popen, whole: Path) -> Path:
-    """The run that this process trains, once its first epoch is kept; `whole` is an earlier one."""
-    while not (newest("c-*") != whole and (newest("c-*") / "history.csv").exists()):
+def after_first_epoch(job: subprocess.Popen, earlier: Path) -> Path:
+    """The run that this process trains, after its first epoch; `earlier` is an older run."""
+    while not (newest("c-*") != earlier and (newest("c-*") / "history.csv").exists()):
         assert job.poll() is None
         time.sleep(0.02)
     return newest("c-*")
 
 
-def same_training(one: Path, other: Path) -> None:
+def same_training(run_a: Path, run_b: Path) -> None:
     """Equal weights and figures within float tolerance."""
-    first, second = (checkpoint.read(run / "checkpoints" / "last.ckpt") for run in (one, other))
+    first, second = (checkpoint.read(run / "checkpoints" / "last.ckpt") for run in (run_a, run_b))
     assert first.tensors.keys() == second.tensors.keys()
     for name, value in first.tensors.items():
         assert np.allclose(value, second.tensors[name], rtol=1e-3, atol=1e-4), name
-    for left, right in zip(history(one), history(other), strict=True):
+    for left, right in zip(history(run_a), history(run_b), strict=True):
         for key in ("epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc"):
             assert float(left[key]) == pytest.approx(float(right[key]), rel=2e-3), key
-    left, right = (json.loads((run / "eval.json").read_text()) for run in (one, other))
+    left, right = (json.loads((run / "eval.json").read_text()) for run in (run_a, run_b))
     assert left["images"] == right["images"] and left["confusion"] == right["confusion"]

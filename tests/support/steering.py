@@ -1,4 +1,4 @@
-"""What lowers the rate of a run, tried line by line in quick tests and in graph mode in slow ones."""
+"""Settings that lower the rate of a run: in PYNATIVE mode in quick tests, in graph mode in slow ones."""
 
 from pathlib import Path
 
@@ -20,27 +20,27 @@ def last(run):
 
 
 def loss_becomes(value, step, monkeypatch):
-    """Let the loss of this step, counted from 1 over all epochs, be another one, once."""
+    """Replace the loss of this step, counted from 1 over all epochs, once."""
     call, steps = nn.Cell.__call__, iter(range(1, 10_000))
 
-    def called(self, images, labels):
+    def replaced(self, images, labels):
         loss, logits = call(self, images, labels)
         return (ms.Tensor(np.float32(value)) if next(steps) == step else loss), logits
 
-    monkeypatch.setattr(TrainStep, "__call__", called)
+    monkeypatch.setattr(TrainStep, "__call__", replaced)
 
 
-def plateau_changes(settled):
-    """Hold two runs against each other that differ in how far plateau lowers the rate."""
-    config = settled | {"epochs": 3, "lr_scheduler": "plateau", "plateau_patience": 1, "warmup_epochs": 0}
+def plateau_changes(base):
+    """Compare two runs that differ in how far plateau lowers the rate."""
+    config = base | {"epochs": 3, "lr_scheduler": "plateau", "plateau_patience": 1, "warmup_epochs": 0}
     config |= {"optimizer": "sgd", "lr_max": 1e-7, "weight_decay": 0.0}
-    one, other = (last(mslab.train(config | {"lr_scheduler_factor": factor}).run) for factor in (0.9, 1e-6))
-    assert not np.array_equal(one["conv1.weight"], other["conv1.weight"])
+    first, second = (last(mslab.train(config | {"lr_scheduler_factor": factor}).run) for factor in (0.9, 1e-6))
+    assert not np.array_equal(first["conv1.weight"], second["conv1.weight"])
 
 
-def begins_exactly(settled, monkeypatch):
-    """Hold a rollback against a run whose rate is a tenth from that epoch on, by its schedule."""
-    common = settled | {"epochs": 2, "on_nan": "rollback", "optimizer": "adam", "ema_decay": 0.5}
+def begins_exactly(base, monkeypatch):
+    """Compare a rollback with a run whose schedule has a tenth of the rate from that epoch on."""
+    common = base | {"epochs": 2, "on_nan": "rollback", "optimizer": "adam", "ema_decay": 0.5}
     expected = last(mslab.train(common | {"learning_rate_strategy": "1:0.01,2:0.001"}).run)
     loss_becomes("inf", 10, monkeypatch)
     run = mslab.train(common | {"learning_rate_strategy": "2:0.01"}).run

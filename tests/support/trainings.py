@@ -1,10 +1,10 @@
-"""Settings that several test files train, so that they share the finished runs; a comparison of two runs."""
+"""Settings that several test files train, so that they share the finished runs; the comparison of two runs."""
 
 from pathlib import Path
 
 from helpers import figures, settings, weights
 
-RANDOM = {  # everything that draws random numbers except dropout, which no resume repeats
+RANDOM = {  # all that draws random numbers except dropout, which no resume repeats
     "mixup_alpha": 0.2,
     "random_erasing": 0.3,
     "color_jitter": 0.3,
@@ -14,17 +14,17 @@ RANDOM = {  # everything that draws random numbers except dropout, which no resu
 
 
 def plain(squares: Path) -> dict:
-    """Return settings of three epochs in PYNATIVE."""
+    """Three epochs in PYNATIVE mode."""
     return settings(squares / "three", 3, epochs=3, max_to_keep=2)
 
 
 def compiled(squares: Path) -> dict:
-    """Return settings of three epochs in graph mode, as users train, with all random augmentation."""
+    """Three epochs as users train: in graph mode, with all random augmentations."""
     return plain(squares) | {"mode": "graph"} | RANDOM
 
 
 def wider_head(squares: Path) -> dict:
-    """Return settings of a network as a student may vary it: a small stem, a head of two layers, dropout."""
+    """A network that a student has changed: a small stem, a head of two layers, dropout."""
     return settings(squares / "three", 3, epochs=1, image_size=16, head_hidden=12, dropout=0.25, stem="small")
 
 
@@ -33,13 +33,13 @@ def logged(squares: Path) -> dict:
     return settings(squares / "three", 3, epochs=3, evaluation_frequency=2, log_to="tensorboard")
 
 
-def same_training(first: str | Path, second: str | Path) -> None:
-    """Assert that the files of two runs are equal except for times; the AssertionError names the first difference."""
-    names = sorted(path.name for path in (Path(first) / "checkpoints").iterdir())
-    assert names == sorted(path.name for path in (Path(second) / "checkpoints").iterdir()), names
+def same_training(run_a: str | Path, run_b: str | Path) -> None:
+    """Assert that two runs have written the same files and figures, except for times."""
+    names = sorted(path.name for path in (Path(run_a) / "checkpoints").iterdir())
+    assert names == sorted(path.name for path in (Path(run_b) / "checkpoints").iterdir()), names
     for name in names:
-        assert weights(first, name) == weights(second, name), name
+        assert weights(run_a, name) == weights(run_b, name), name
     for name in ("config.yaml", "images.csv", "steps.csv", "eval.json"):
-        assert (Path(first) / name).read_bytes() == (Path(second) / name).read_bytes(), name
-    for row, expected in zip(figures(first), figures(second), strict=True):
-        assert row == expected, (row, expected)
+        assert (Path(run_a) / name).read_bytes() == (Path(run_b) / name).read_bytes(), name
+    for first, second in zip(figures(run_a), figures(run_b), strict=True):
+        assert first == second, (first, second)

@@ -1,4 +1,4 @@
-"""The augmentation of an image depends on seed and epoch, as the order does."""
+"""The augmentation of an image follows from the seed and the epoch, as does its position in the order."""
 
 import numpy as np
 
@@ -7,8 +7,8 @@ from mslab.config import load_settings
 from mslab.data import batching, sources
 
 
-def test_the_seed_and_the_epoch_decide_the_augmentation_of_each_image(three):
-    """The order is fixed here: only crops, flips and colours are random."""
+def test_the_seed_and_the_epoch_decide_what_happens_to_each_image(three):
+    """The order is the same: only cropping, flipping and colours are random."""
     images = sources.images_of(check_dataset(three["train_data"]), "")
 
     def pixels(seed, epoch=0, rank=0):
@@ -19,6 +19,6 @@ def test_the_seed_and_the_epoch_decide_the_augmentation_of_each_image(three):
 
     first = pixels(1)
     assert np.array_equal(first, pixels(1))
-    for other in (pixels(2), pixels(1, epoch=1), pixels(1, rank=1)):
-        changed = np.abs(first - other).reshape(16, -1).max(axis=1) > 0.1
-        assert changed.sum() >= 12  # of 16: nearly every image differs
+    for different in (pixels(2), pixels(1, epoch=1), pixels(1, rank=1)):
+        changed = np.abs(first - different).reshape(16, -1).max(axis=1) > 0.1
+        assert changed.sum() >= 12  # of 16: nearly every image is another one

@@ -1,4 +1,4 @@
-"""The largest batch that fits: real steps in processes of their own, and what becomes of one that takes too much."""
+"""The largest batch that fits: real steps in separate processes, and a process that uses too much memory."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def config(three):
 
 
 def pretend(most):
-    """attempt(), where batches above `most` do not fit."""
+    """attempt(), with batches above `most` that do not fit."""
 
     def attempt(settings):
         fits = settings.batch_size <= most
@@ -24,7 +24,7 @@ def pretend(most):
 
 
 @pytest.mark.parametrize(
-    "room,most,tried,largest",
+    "limit,most,tried,largest",
     [
         (1000, 64, [8, 16, 32, 64], 64),
         (1000, 50, [8, 16, 32, 50], 50),
@@ -34,17 +34,17 @@ def pretend(most):
         (4, 4, [4], 4),
     ],
 )
-def test_how_it_searches(config, monkeypatch, room, most, tried, largest):
-    monkeypatch.setattr(batch_tuner, "attempt", pretend(room))
-    seen = []
-    result = batch_tuner.tune_batch(config, most, seen.append)
-    assert [int(line.split()[1].rstrip(":")) for line in seen] == tried and result["largest"] == largest
+def test_the_search(config, monkeypatch, limit, most, tried, largest):
+    monkeypatch.setattr(batch_tuner, "attempt", pretend(limit))
+    messages = []
+    result = batch_tuner.tune_batch(config, most, messages.append)
+    assert [int(line.split()[1].rstrip(":")) for line in messages] == tried and result["largest"] == largest
     assert [row["batch_size"] for row in result["tried"]] == sorted(tried)
     text = batch_tuner.table(result)
-    assert f"largest that fits: batch_size={largest}" in text and ("too much" in text) == (room < max(tried))
+    assert f"largest that fits: batch_size={largest}" in text and ("too much" in text) == (limit < max(tried))
 
 
-def test_nothing_fits_is_said(config, monkeypatch):
+def test_it_is_an_error_if_nothing_fits(config, monkeypatch):
     monkeypatch.setattr(batch_tuner, "attempt", pretend(1))
     with pytest.raises(MslabError, match=r"Not even batch_size 8 fits: too much(?s:.*)a smaller image_size"):
         batch_tuner.tune_batch(config, 64)
@@ -55,13 +55,13 @@ def test_from_which_batch_on_it_is_hardly_faster():
     assert "from batch_size=16 on" in batch_tuner.fastest(rows)
 
 
-def test_a_process_that_takes_too_much_is_ended_and_named(config, monkeypatch):
-    monkeypatch.setattr(batch_tuner, "SHARE", 1e-3)
+def test_a_process_that_uses_too_much_is_killed_and_reported(config, monkeypatch):
+    monkeypatch.setattr(batch_tuner, "MEMORY_FRACTION", 1e-3)
     row = batch_tuner.attempt(config)
-    assert not row["fits"] and "takes more than 0.0 GiB, 0% of the memory that is free" in row["why"]
+    assert not row["fits"] and "uses more than 0.0 GiB, 0% of the free memory" in row["why"]
     assert row["memory"] > 10 * 2**20
 
 
-def test_a_process_that_dies_is_told(config):
+def test_a_process_that_dies_is_reported(config):
     row = batch_tuner.attempt(config.model_copy(update={"optimizer": "none such"}))
     assert not row["fits"] and "Error" in row["why"] and row["images_per_s"] == 0

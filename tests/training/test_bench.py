@@ -11,23 +11,23 @@ from mslab.training import start
 def test_bench_bookkeeping_trains_the_same_with_and_without(squares, inside, monkeypatch):
     config = load_settings(settings(squares / "three", 3, epochs=1))
     report = check_dataset(squares / "three" / "train", squares / "three" / "val", skip_content=True)
-    go, trained, said = start.carry_out, [], []
+    carry_out, trained, messages = start.carry_out, [], []
 
-    def going(run, report):
-        go(run, report)
+    def recording(run, report):
+        carry_out(run, report)
         rows = [{key: value for key, value in row.items() if key not in TIMING} for row in run.history]
         trained.append((weights(run.path), rows))
 
-    monkeypatch.setattr(start, "carry_out", going)
-    rows = bookkeeping.bench_bookkeeping(config, report, 1, inside / "bare", said.append)
+    monkeypatch.setattr(start, "carry_out", recording)
+    rows = bookkeeping.bench_bookkeeping(config, report, 1, inside / "bare", messages.append)
     assert len(trained) == 2 and trained[0] == trained[1] and len(trained[0][1]) == 1
-    assert [row["kept"] for row in rows] == [True, False] and len(said) == 2
+    assert [row["kept"] for row in rows] == [True, False] and len(messages) == 2
     assert 0 < rows[0]["inside"] < rows[0]["seconds"] and rows[1]["inside"] is None
-    (kept,) = (inside / "runs").iterdir()
-    assert (kept / "manifest.json").is_file() and (kept / "steps.csv").is_file()
+    (folder,) = (inside / "runs").iterdir()
+    assert (folder / "manifest.json").is_file() and (folder / "steps.csv").is_file()
     (bare,) = (inside / "bare").iterdir()
     assert [path.name for path in bare.iterdir()] == ["checkpoints"]
-    found = bookkeeping.summary(rows)
-    assert found["share"] == rows[0]["inside"] / rows[0]["seconds"]
-    assert found["ratio"] == rows[0]["seconds"] / rows[1]["seconds"]
-    assert "inside of them" in bookkeeping.table(rows)
+    summary = bookkeeping.summary(rows)
+    assert summary["share"] == rows[0]["inside"] / rows[0]["seconds"]
+    assert summary["ratio"] == rows[0]["seconds"] / rows[1]["seconds"]
+    assert "inside them" in bookkeeping.table(rows)

@@ -19,14 +19,14 @@ from mslab.training import build, start
 
 @pytest.fixture(autouse=True)
 def device():
-    """Whatever mode the test before has left."""
+    """Reset the mode that the previous test has set."""
     devices.start("cpu", "pynative", 1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_two_runs_are_equal_to_the_bit_also_after_another_one(threads, squares, finished, inside, request):
     config = compiled(squares)
-    if threads == 2:  # on one core there is no second one
+    if threads == 2:  # which needs two cores
         request.getfixturevalue("all_cores")
         config |= {"data_workers": 2, "stages": STAGES[:1]}
     first = finished(config).run
@@ -35,14 +35,14 @@ def test_two_runs_are_equal_to_the_bit_also_after_another_one(threads, squares, 
 
 
 def test_another_seed_is_another_run(parent, squares, inside):
-    other = mslab.train(settings(squares / "three", 3, epochs=1, seed=2)).run
-    assert weights(parent) != weights(other)
-    assert (parent / "steps.csv").read_bytes() != (Path(other) / "steps.csv").read_bytes()
-    assert history(parent)[0]["train_loss"] != history(other)[0]["train_loss"]
+    different = mslab.train(settings(squares / "three", 3, epochs=1, seed=2)).run
+    assert weights(parent) != weights(different)
+    assert (parent / "steps.csv").read_bytes() != (Path(different) / "steps.csv").read_bytes()
+    assert history(parent)[0]["train_loss"] != history(different)[0]["train_loss"]
 
 
-def test_the_number_of_threads_is_kept_as_it_really_was(squares, inside, caplog):
-    """MindSpore draws other augmentation with another number; what a machine cannot give must not look like it did."""
+def test_the_number_of_threads_is_recorded_as_it_was(squares, inside, caplog):
+    """MindSpore augments differently with another number of threads: the config must have the number that was used."""
     own = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(own)})
@@ -54,9 +54,9 @@ def test_the_number_of_threads_is_kept_as_it_really_was(squares, inside, caplog)
     assert manifest.load(Path(run))["environment"]["cpu"]["cores"] == 1
 
 
-def test_a_resume_on_fewer_cores_says_that_it_augments_otherwise(squares, inside, all_cores, caplog):
+def test_a_resume_on_fewer_cores_reports_that_it_augments_differently(squares, inside, all_cores, caplog):
     run = mslab.train(settings(squares / "three", 3, epochs=2, data_workers=2, max_training_time=1e-9)).run
-    assert "images are augmented otherwise" not in caplog.text
+    assert "images are augmented differently" not in caplog.text
     own = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(own)})
@@ -64,26 +64,27 @@ def test_a_resume_on_fewer_cores_says_that_it_augments_otherwise(squares, inside
     finally:
         os.sched_setaffinity(0, own)
     assert (
-        "note: data_workers: 2, but 1 cores here: images are augmented otherwise than without the stop" in caplog.text
+        "note: data_workers: 2, but 1 cores here: images are augmented differently than in an uninterrupted run"
+        in caplog.text
     )
     assert manifest.load(Path(run))["resumed"][0]["environment"]["cpu"]["cores"] == 1
 
 
-def test_plain_mindspore_draws_otherwise_with_another_number_of_threads(squares, all_cores):
+def test_plain_mindspore_draws_differently_with_another_number_of_threads(squares, all_cores):
     images = sources.images_of(check.check_dataset(squares / "three" / "train"), "")
     config = load_settings(settings(squares / "three", 3, crop_scale=0.3, color_jitter=0.5))
-    one, again, two = (
+    first, again, second = (
         np.concatenate([x for x, _ in batching.train_batches(images, config.replace(data_workers=n), 0)])
         for n in (1, 1, 2)
     )
-    assert np.array_equal(one, again) and not np.array_equal(one, two)
+    assert np.array_equal(first, again) and not np.array_equal(first, second)
 
 
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("more", [{"random_erasing": 0.5}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 1.0}])
-def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
+def test_adding_one_purpose_leaves_the_others_unchanged(more, squares):
     images = sources.images_of(check.check_dataset(squares / "three" / "train"), "")
     config = load_settings(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4))
     order = batching.order_of(images, config, 3)
@@ -92,7 +93,7 @@ def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
     touched = dict(zip(range(99), batching.train_batches(images, config.replace(**more), 3), strict=False))
     for number, (x, y) in touched.items():
         before, labels = plain[number]
-        if "random_erasing" in more:  # what was not erased is what it was
+        if "random_erasing" in more:  # the rest is unchanged
             assert ((x == before) | (x == 0)).all() and (x != before).any() and np.array_equal(y, labels)
     mixed = load_settings(settings(squares / "three", 3, crop_scale=0.4, color_jitter=0.4, **more))
     again = list(batching.augmented(images, mixed, 3, order))
@@ -100,7 +101,7 @@ def test_adding_one_purpose_leaves_the_others_as_they_were(more, squares):
         assert all(np.array_equal(x, plain[number][0]) for number, (x, _) in enumerate(again))
 
 
-def test_weights_begin_alike_whatever_else_is_set(squares, inside):
+def test_weights_begin_alike_with_any_other_settings(squares, inside):
     values = []
     for more in ({}, RANDOM, {"batch_size": 4, "optimizer": "adam", "lr_max": 0.01, "data_workers": 1}):
         config = resolved(**settings(squares / "three", 3, **more))
@@ -113,11 +114,11 @@ def test_weights_begin_alike_whatever_else_is_set(squares, inside):
 # --- seed: null, deterministic ---------------------------------------------------------------------------------------
 
 
-def test_no_seed_draws_one_says_it_and_keeps_it(squares, inside, caplog):
+def test_without_a_seed_one_is_drawn_reported_and_recorded(squares, inside, caplog):
     run = mslab.train(settings(squares / "three", 3, epochs=1, seed=None)).run
     seed = load_settings(Path(run) / "config.yaml").seed
-    said = caplog.text
-    assert isinstance(seed, int) and f"seed: null drew {seed}; seed={seed} repeats this" in said
+    log = caplog.text
+    assert isinstance(seed, int) and f"seed: null drew {seed}; seed={seed} repeats this" in log
     assert manifest.load(Path(run))["seed"] == seed
     same_weights = weights(mslab.train(settings(squares / "three", 3, epochs=1, seed=seed)).run)
     assert same_weights == weights(run)

@@ -1,4 +1,4 @@
-"""Event files read back record by record: what is in them is what happened, each epoch once; nothing else changes."""
+"""Event files read back record by record: they contain what happened, each epoch once; nothing else changes."""
 
 import io
 import json
@@ -38,40 +38,40 @@ def run(squares, finished):
 
 @pytest.fixture(autouse=True)
 def device():
-    """Whatever mode the test before has left."""
+    """Reset the mode that the previous test has set."""
     devices.start("cpu", "pynative", 1)
 
 
 def test_the_scalars_are_those_of_history_csv(run):
-    found = series(run)
+    records = series(run)
     for column, tag in eventlog.SCALARS.items():
         rows = [(int(row["epoch"]), row[column]) for row in history(run) if row[column]]
-        assert [(step, f"{value.simple_value:.6g}") for step, value in found[tag]] == rows
+        assert [(step, f"{value.simple_value:.6g}") for step, value in records[tag]] == rows
     assert epochs_of(run, "loss/val") == [2, 3] and epochs_of(run) == [1, 2, 3]
 
 
 def test_the_first_batch_is_what_the_network_sees(run):
     config = load_settings(run / "config.yaml")
     images = sources.images_of(check_dataset(config.train_data, config.val_data), "train")
-    found = series(run)["first_batch"]
-    assert [step for step, _ in found] == [1, 2, 3]
-    for step, value in found:
+    records = series(run)["first_batch"]
+    assert [step for step, _ in records] == [1, 2, 3]
+    for step, value in records:
         picture = np.asarray(Image.open(io.BytesIO(value.image.encoded_image_string)))
         x, _ = next(batching.train_batches(images, config, step - 1))
-        seen = np.clip((x * np.reshape(config.std, (3, 1, 1)) + np.reshape(config.mean, (3, 1, 1))) * 255, 0, 255)
+        pixels = np.clip((x * np.reshape(config.std, (3, 1, 1)) + np.reshape(config.mean, (3, 1, 1))) * 255, 0, 255)
         assert picture.shape == (32, 8 * 32, 3)  # eight images side by side
-        assert np.abs(picture - np.hstack(seen.transpose(0, 2, 3, 1))).max() <= 0.51
+        assert np.abs(picture - np.hstack(pixels.transpose(0, 2, 3, 1))).max() <= 0.51
 
 
 def test_the_histograms_count_every_weight_that_is_trained(run):
-    last, found = checkpoint.read(run / "checkpoints" / "last.ckpt"), series(run)
+    last, records = checkpoint.read(run / "checkpoints" / "last.ckpt"), series(run)
     weights = {
         k: v for k, v in (last.backbone | last.head).items() if not k.endswith(("moving_mean", "moving_variance"))
     }
-    tags = {tag.partition("/")[2]: tag for tag, rows in found.items() if rows[0][1].HasField("histo")}
+    tags = {tag.partition("/")[2]: tag for tag, rows in records.items() if rows[0][1].HasField("histo")}
     assert set(tags) == set(weights) and tags["conv1.weight"] == "stem/conv1.weight"
     for name, value in weights.items():
-        rows = found[tags[name]]
+        rows = records[tags[name]]
         assert [step for step, _ in rows] == [1, 2, 3]
         histogram = rows[-1][1].histo
         assert histogram.num == sum(histogram.bucket) == value.size
@@ -86,37 +86,39 @@ def test_precision_and_recall_are_scikit_learns_on_the_runs_own_predictions(run)
     images = sources.images_of(check_dataset(config.train_data, config.val_data), "val")
     batches = batching.eval_batches(images, 32, config.mean, config.std, 8)
     pairs = list(measuring.predict_logits(loaded.network, batches, 8))
-    shares = gradcam.probabilities(np.concatenate([logits for logits, _ in pairs]))
+    probabilities = gradcam.probabilities(np.concatenate([logits for logits, _ in pairs]))
     labels, thresholds = np.concatenate([y for _, y in pairs]), np.arange(127) / 126
     for label, name in enumerate("abc"):
         rows = dict(series(run)[f"precision_recall/{label:03} {name}"])
         assert list(rows) == [2, 3]
         tp, fp, tn, fn, precision, recall = np.reshape(rows[int(best["epoch"])].tensor.float_val, (6, 127))
         assert (tp + fn == 7).all() and (fp + tn == 14).all()
-        expected, found, steps = precision_recall_curve(labels == label, shares[:, label])
+        precisions, recalls, steps = precision_recall_curve(labels == label, probabilities[:, label])
         compared = 0
         for number, threshold in enumerate(thresholds):
             if (
-                np.abs(shares[:, label] - threshold).min() > 1e-4 and (steps >= threshold).any()
+                np.abs(probabilities[:, label] - threshold).min() > 1e-4 and (steps >= threshold).any()
             ):  # no matter of rounding
-                place = np.argmax(steps >= threshold)
-                assert (precision[number], recall[number]) == pytest.approx((expected[place], found[place]), abs=1e-6)
+                position = np.argmax(steps >= threshold)
+                assert (precision[number], recall[number]) == pytest.approx(
+                    (precisions[position], recalls[position]), abs=1e-6
+                )
                 compared += 1
         assert compared > 30
 
 
-def test_settings_stand_beside_the_figures_at_the_end(run):
-    found = series(run)
-    (_, start), (_, experiment) = found["_hparams_/session_start_info"][0], found["_hparams_/experiment"][0]
+def test_settings_are_beside_the_figures_at_the_end(run):
+    records = series(run)
+    (_, start), (_, experiment) = records["_hparams_/session_start_info"][0], records["_hparams_/experiment"][0]
     plugin = [HParamsPluginData.FromString(value.metadata.plugin_data.content) for value in (start, experiment)]
-    told = plugin[0].session_start_info.hparams
-    assert told["lr_max"].number_value == 0.05 and told["log_to"].string_value == "tensorboard"
-    assert told["flip"].bool_value is True and told["stages"].string_value == "[[1, 8, 1], [1, 8, 2]]"
+    hparams = plugin[0].session_start_info.hparams
+    assert hparams["lr_max"].number_value == 0.05 and hparams["log_to"].string_value == "tensorboard"
+    assert hparams["flip"].bool_value is True and hparams["stages"].string_value == "[[1, 8, 1], [1, 8, 2]]"
     assert [info.name.tag for info in plugin[1].experiment.metric_infos] == [
         f"final/{key}" for key in ("val_acc", "val_loss", "best_epoch", "linear_acc")
     ]
     for key, value in manifest(run)["metrics"].items():
-        assert found[f"final/{key}"][0][1].simple_value == pytest.approx(value, rel=1e-6)
+        assert records[f"final/{key}"][0][1].simple_value == pytest.approx(value, rel=1e-6)
 
 
 def test_nothing_else_changes(run, squares, finished):
@@ -154,7 +156,7 @@ def test_a_stop_and_a_resume_leave_each_epoch_once(three, inside):
     for step, value in series(run)["loss/train"]:
         assert f"{value.simple_value:.6g}" == history(run)[step - 1]["train_loss"]
     starts = [event.step for event in events(run) if event.HasField("session_log")]
-    assert starts == [1, 3]  # where a TensorBoard that was open forgets what it has read
+    assert starts == [1, 3]  # here a running TensorBoard forgets the later steps
 
 
 def test_a_run_killed_between_its_figures_and_its_end_has_them_once(trained, squares, inside):
@@ -165,13 +167,13 @@ def test_a_run_killed_between_its_figures_and_its_end_has_them_once(trained, squ
 
 
 def test_an_epoch_that_is_rolled_back_is_there_once(inside, three, monkeypatch):
-    """The network measures as not finite once; what was counted before that does not count twice."""
-    measure, bad = measuring.measure, {"call": 2}
+    """The network's loss is not finite once; what was counted before that does not count twice."""
+    measure, evaluations = measuring.measure, {"call": 2}
 
     def once(*arguments):
         figures = measure(*arguments)
-        bad["call"] -= 1
-        return figures | {"loss": float("nan")} if bad["call"] == 0 else figures
+        evaluations["call"] -= 1
+        return figures | {"loss": float("nan")} if evaluations["call"] == 0 else figures
 
     monkeypatch.setattr(measuring, "measure", once)
     run = mslab.train(three | LOGGED | {"on_nan": "rollback"}).run
@@ -183,21 +185,25 @@ def test_an_epoch_that_is_rolled_back_is_there_once(inside, three, monkeypatch):
 
 def test_features_have_no_images_and_frozen_layers_no_histogram(inside, two, parent, capsys):
     run = mslab.transfer(two | LOGGED | {"freeze": "all"}, backbone=parent).run
-    found = series(run)
-    assert "first_batch" not in found and "stem/conv1.weight" not in found and len(found["head/classifier.bias"]) == 3
-    assert log(run).count("no images: what is fed are features of the frozen backbone") == 1
+    records = series(run)
+    assert (
+        "first_batch" not in records
+        and "stem/conv1.weight" not in records
+        and len(records["head/classifier.bias"]) == 3
+    )
+    assert log(run).count("no images: the batches are features of the frozen backbone") == 1
     assert epochs_of(run, "precision_recall/001 right") == [1, 2, 3]
 
 
 HOSTILE = ["a\nb", "[red]x[/red]", "\x1b[2Jc", "…" * 60, "名前 d", "e\u202ef", "g/h", "\udcff"]
 
 
-def test_names_from_outside_are_harmless_in_tags():
+def test_names_from_outside_are_safe_in_tags():
     counts = np.zeros((2, len(HOSTILE), 127))
-    tags = [one.value[0].tag for one in eventlog.curves(counts, HOSTILE)]
+    tags = [summary.value[0].tag for summary in eventlog.curves(counts, HOSTILE)]
     assert tags[0] == "precision_recall/000 a_b" and tags[4] == "precision_recall/004 名前_d"
     assert len(set(tags)) == len(HOSTILE) and all(tag.isprintable() and len(tag) < 90 for tag in tags)
-    assert len(eventlog.tagged("x" * 10_000)) == 60
+    assert len(eventlog.safe_tag("x" * 10_000)) == 60
 
 
 def test_a_class_with_a_hostile_name_is_trained_and_logged(inside):
@@ -212,22 +218,22 @@ def test_a_class_with_a_hostile_name_is_trained_and_logged(inside):
 
 def test_of_many_classes_the_first_have_curves(inside, three, capsys):
     config = load_settings(three | LOGGED)
-    made = RunFolder.create("many", config, check_dataset(config.train_data, config.val_data))
-    made.manifest["class_names"] = [f"class {number}" for number in range(1000)]
-    told = eventlog.EventLog(made, ALONE)
+    folder = RunFolder.create("many", config, check_dataset(config.train_data, config.val_data))
+    folder.manifest["class_names"] = [f"class {number}" for number in range(1000)]
+    event_log = eventlog.EventLog(folder, ALONE)
     rng = np.random.default_rng(0)
-    told.batch_evaluated(rng.normal(size=(64, 1000)).astype(np.float32), rng.integers(0, 1000, 64))
-    assert told.counts.shape == (2, 100, 127) and told.counts.sum() == 64 * 100
-    told.batch_evaluated(
+    event_log.batch_evaluated(rng.normal(size=(64, 1000)).astype(np.float32), rng.integers(0, 1000, 64))
+    assert event_log.counts.shape == (2, 100, 127) and event_log.counts.sum() == 64 * 100
+    event_log.batch_evaluated(
         np.full((2, 1000), np.nan, np.float32), np.array([0, 1])
-    )  # the loop stops there, in words of its own
-    assert told.counts.sum() == 64 * 100
+    )  # the loop stops there with its own message
+    assert event_log.counts.sum() == 64 * 100
 
 
-def test_a_full_disk_is_said():
+def test_a_full_disk_is_reported():
     with pytest.raises(RunError, match=r"/dev/full could not be written: No space left on device") as caught:
         eventlog.put(Path("/dev/full"), [eventlog.version()], "ab")
-    assert "mslab train --resume RUN goes on" in str(caught.value)
+    assert "mslab train --resume RUN continues" in str(caught.value)
 
 
 def test_weights_that_are_not_finite_are_left_out_of_a_histogram():
@@ -237,5 +243,5 @@ def test_weights_that_are_not_finite_are_left_out_of_a_histogram():
     layer = nn.Dense(2, 2)
     layer.weight.set_data(ms.Tensor(np.array([[1, np.nan], [np.inf, 2]], np.float32)))
     layer.bias.set_data(ms.Tensor(np.full(2, np.nan, np.float32)))
-    (found,) = eventlog.histograms(layer)
-    assert found.value[0].histo.num == 2 and found.value[0].histo.max == 2
+    (records,) = eventlog.histograms(layer)
+    assert records.value[0].histo.num == 2 and records.value[0].histo.max == 2

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once: the same answers, found again, and never another's."""
+"""Features of a frozen backbone, computed once: the same results, loaded again, and never those of other settings."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from mslab.training import features, start
 
 @pytest.fixture
 def frozen(squares, tmp_path, monkeypatch):
-    """Settings of a frozen run, with a cache of its own."""
+    """Settings of a frozen run, with its own cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return settings(squares / "two", 2, epochs=4, freeze="all", feature_views=4)
 
@@ -33,14 +33,14 @@ def test_with_a_view_an_epoch_nothing_differs_from_training_on_images(parent, fr
     views, plain = (mslab.transfer(frozen | {"feature_views": n}, backbone=parent).run for n in (4, 0))
     assert np.allclose(numbers(views), numbers(plain), atol=1e-4)
     for name in ("best.ckpt", "last.ckpt"):
-        one, two = (checkpoint.read(Path(run) / "checkpoints" / name).tensors for run in (views, plain))
-        assert one.keys() == two.keys()
-        assert all(np.allclose(one[key], two[key], atol=1e-4) for key in one)
+        first, second = (checkpoint.read(Path(run) / "checkpoints" / name).tensors for run in (views, plain))
+        assert first.keys() == second.keys()
+        assert all(np.allclose(first[key], second[key], atol=1e-4) for key in first)
     evaluated = mslab.evaluate(views, frozen["val_data"])
     assert evaluated["accuracy"] == json.loads((Path(views) / "eval.json").read_text())["accuracy"]
 
 
-def test_they_are_found_again_and_said(parent, frozen, inside):
+def test_they_are_loaded_again_and_reported(parent, frozen, inside):
     config = frozen | {"feature_views": 2, "epochs": 2}
     first = mslab.transfer(config, backbone=parent).run
     folder = inside / "cache" / "mslab" / "features"
@@ -51,7 +51,7 @@ def test_they_are_found_again_and_said(parent, frozen, inside):
         os.utime(path, (1, 1))
     inodes = [path.stat().st_ino for path in files]
     again = mslab.transfer(config | {"lr_max": 0.02}, backbone=parent).run  # another head, same features
-    assert "features found" in log(again) and sorted(folder.iterdir()) == files
+    assert "features loaded" in log(again) and sorted(folder.iterdir()) == files
     assert [path.stat().st_ino for path in files] == inodes and files[0].stat().st_mtime > 1
     assert np.load(files[0], mmap_mode="r").shape == (32, 32)
 
@@ -75,7 +75,7 @@ def test_other_preprocessing_has_other_features(change, parent, frozen):
     assert key(frozen) != before
 
 
-def test_a_damaged_file_is_written_anew(parent, frozen, inside):
+def test_a_damaged_file_is_written_again(parent, frozen, inside):
     first = mslab.transfer(frozen | {"feature_views": 2}, backbone=parent).run
     for number, path in enumerate(sorted((inside / "cache" / "mslab" / "features").iterdir())):
         path.write_bytes(path.read_bytes()[: 100 * number])
@@ -86,34 +86,34 @@ def test_a_damaged_file_is_written_anew(parent, frozen, inside):
 
 def test_a_resume_is_exact(parent, frozen, inside):
     config = frozen | {"feature_views": 2}
-    whole = mslab.transfer(config, backbone=parent).run
+    uninterrupted = mslab.transfer(config, backbone=parent).run
     with stopped_after(1):
         mslab.transfer(config, backbone=parent, name="stopped")
     start.resume(newest("stopped-*"))
-    same_training(newest("stopped-*"), whole)
+    same_training(newest("stopped-*"), uninterrupted)
 
 
-def test_where_there_is_no_room_images_are_used_and_it_is_said(parent, frozen, inside, monkeypatch):
-    monkeypatch.setattr(features, "MOST", 1000)
+def test_without_space_images_are_used_and_it_is_reported(parent, frozen, inside, monkeypatch):
+    monkeypatch.setattr(features, "MAX_BYTES", 1000)
     run = mslab.transfer(frozen | {"epochs": 1, "warmup_epochs": 0}, backbone=parent).run
-    assert "features are not kept" in log(run)
+    assert "features are not cached" in log(run)
     assert list((inside / "cache" / "mslab" / "features").iterdir()) == []
 
 
-def test_a_resume_goes_the_way_that_the_run_began(parent, frozen, inside, monkeypatch):
+def test_a_resume_uses_features_only_if_the_run_began_with_them(parent, frozen, inside, monkeypatch):
     def stopped(name, most):
         with monkeypatch.context() as patch, stopped_after(1):
-            patch.setattr(features, "MOST", most)
+            patch.setattr(features, "MAX_BYTES", most)
             mslab.transfer(frozen | {"epochs": 2}, backbone=parent, name=name)
         return newest(f"{name}-*")
 
     without = stopped("without", 1000)
     start.resume(without)
     assert "features computed" not in log(without)
-    run = stopped("with", features.MOST)
+    run = stopped("with", features.MAX_BYTES)
     with monkeypatch.context() as patch:
-        patch.setattr(features, "MOST", 1000)
-        with pytest.raises(RunError, match="This run began with kept features, and they cannot be kept now"):
+        patch.setattr(features, "MAX_BYTES", 1000)
+        with pytest.raises(RunError, match="This run began with cached features, and they cannot be cached now"):
             start.resume(run)
     start.resume(run)
 

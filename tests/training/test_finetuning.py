@@ -1,4 +1,4 @@
-"""Transfer: the right weights in the right place, frozen where they should be, and clear words where not."""
+"""Transfer: the right weights in the right places, frozen if they should be, and clear messages otherwise."""
 
 from pathlib import Path
 
@@ -22,17 +22,17 @@ def backbone_of(run):
 def test_a_fresh_head_on_the_saved_backbone(parent, inside, two, caplog, capfd):
     result = mslab.transfer(two | {"epochs": 1}, backbone=parent / "checkpoints" / "best_backbone.ckpt")
     file = parent / "checkpoints" / "best_backbone.ckpt"
-    told = manifest(result.run)
-    assert told["kind"] == "transfer" and told["parent"]["sha256"] == checkpoint.sha256(file)
-    said = log(result.run)
-    assert f"backbone: 45 of 45 tensors from {file}; head: new (2 classes)" in said and "frozen: none" in said
+    recorded = manifest(result.run)
+    assert recorded["kind"] == "transfer" and recorded["parent"]["sha256"] == checkpoint.sha256(file)
+    text = log(result.run)
+    assert f"backbone: 45 of 45 tensors from {file}; head: new (2 classes)" in text and "frozen: none" in text
     before, after = backbone_of(parent), backbone_of(result.run)
     assert not np.array_equal(before["conv1.weight"], after["conv1.weight"])
     assert mslab.load_network(result.run).class_names == ["left", "right"]
 
 
 def test_frozen_means_that_nothing_in_the_backbone_moves(parent, inside, two):
-    """Also where images and not their features are fed, through BatchNorm in the backbone."""
+    """Also if images and not their features are fed, through BatchNorm in the backbone."""
     for views in (1, 0):
         run = Path(mslab.transfer(two | {"freeze": "all", "feature_views": views}, backbone=parent).run)
         before, after = backbone_of(parent), backbone_of(run)
@@ -44,13 +44,13 @@ def test_frozen_means_that_nothing_in_the_backbone_moves(parent, inside, two):
 
 
 def test_requires_grad_alone_would_let_batchnorm_move(two):
-    ms.set_context(mode=ms.PYNATIVE_MODE)  # a compiled network keeps the flags that it was compiled with
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # a compiled network has the flags that it was compiled with
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(2, 32))
     for parameter in network.backbone.get_parameters():
         parameter.requires_grad = False
     x = ms.Tensor(np.random.default_rng(0).normal(3, 1, (8, 3, 32, 32)).astype(np.float32))
     mean = network.backbone.bn1.moving_mean
-    network.set_train()  # the guard is freezing.apply, which takes the backbone out again
+    network.set_train()  # the guard is freezing.apply, which excludes the backbone again
     network(x)
     moved = mean.asnumpy().copy()
     assert np.abs(moved).max() > 0
@@ -60,20 +60,20 @@ def test_requires_grad_alone_would_let_batchnorm_move(two):
     assert np.array_equal(mean.asnumpy(), moved)
 
 
-def test_the_backbones_own_normalisation_is_used_and_said(parent, inside, two):
+def test_the_backbones_own_normalisation_is_used_and_reported(parent, inside, two):
     result = mslab.transfer(two | {"epochs": 1, "mean": [0.5, 0.5, 0.5], "image_size": 48}, backbone=parent)
     config = load_settings(Path(result.run) / "config.yaml")
     assert config.mean == [0.485, 0.456, 0.406] and config.image_size == 48
-    said = log(result.run)
-    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; this replaces the config's [0.5" in said
-    assert "the backbone was trained on 32 pixels, this run on 48" in said
+    text = log(result.run)
+    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; used instead of the config's [0.5" in text
+    assert "the backbone was trained on 32 pixels, this run on 48" in text
     assert checkpoint.read(Path(result.run) / "checkpoints" / "best.ckpt").info["mean"] == [0.485, 0.456, 0.406]
 
 
-def test_a_whole_network_is_taken_and_said(parent, inside, two):
-    whole = parent / "checkpoints" / "best.ckpt"
-    run = mslab.transfer(two | {"epochs": 1, "warmup_epochs": 0}, backbone=whole).run
-    assert "is a whole network (3 classes): its head is left out" in log(run)
+def test_a_complete_network_is_used_and_reported(parent, inside, two):
+    complete = parent / "checkpoints" / "best.ckpt"
+    run = mslab.transfer(two | {"epochs": 1, "warmup_epochs": 0}, backbone=complete).run
+    assert "is a complete network (3 classes): its head is left out" in log(run)
 
 
 def test_the_labs_prefixed_file_and_a_plain_one_work(parent, inside, two):

@@ -1,4 +1,4 @@
-"""What is frozen, thawed and slowed down: exact from the first step to the last, and after a resume."""
+"""Freezing, unfreezing and lr_scale: exact from the first step to the last, and after a resume."""
 
 import gc
 import re
@@ -49,18 +49,18 @@ def test_parts_and_groups(names, quick):
     assert freezing.part_of("layer2.0.down_sample.1.moving_mean") == "layer2"
     assert freezing.part_of("classifier.bias") == "head"
 
-    def parts(**given):
-        fixed = freezing.frozen(names, load_settings(quick | given))
-        return sorted({freezing.part_of(name) for name in fixed})
+    def parts(**options):
+        frozen_names = freezing.frozen(names, load_settings(quick | options))
+        return sorted({freezing.part_of(name) for name in frozen_names})
 
     assert parts() == [] and parts(freeze="all") == ["layer1", "layer2", "layer3", "stem"]
     assert parts(layers_to_freeze=2) == ["layer1", "stem"]  # Azure's count: (conv1, bn1) is the first group
     assert parts(freeze_layer_pattern=r"^(conv1|bn1|layer1)\.") == ["layer1", "stem"]
     assert parts(freeze_layer_pattern="^layer2") == ["layer2"]
     betas = freezing.frozen(names, load_settings(quick | {"freeze_layer_pattern": r"^bn1\.beta"}))
-    assert betas == {"bn1.beta", "bn1.moving_mean", "bn1.moving_variance"}  # statistics stay with what they belong to
-    whole = [load_settings(quick | given) for given in ({"freeze": "all"}, {"layers_to_freeze": 4})]
-    assert all(freezing.is_frozen_throughout(names, config) for config in whole)
+    assert betas == {"bn1.beta", "bn1.moving_mean", "bn1.moving_variance"}  # statistics are frozen with their weights
+    configs = [load_settings(quick | options) for options in ({"freeze": "all"}, {"layers_to_freeze": 4})]
+    assert all(freezing.is_frozen_throughout(names, config) for config in configs)
     assert not freezing.is_frozen_throughout(names, load_settings(quick | {"layers_to_freeze": 3}))
     assert not freezing.is_frozen_throughout(names, load_settings(quick | {"freeze": "all", "unfreeze": {4: "layer3"}}))
 
@@ -77,22 +77,22 @@ def test_unfreezing_by_epoch(names, quick):
 
 
 @pytest.mark.parametrize(
-    "given,expected",
+    "options,expected",
     [
         ({"layers_to_freeze": 2}, {"layer2", "layer3"}),
         ({"freeze": "all", "feature_views": 0}, set()),
         ({"freeze": "all", "unfreeze": {2: "layer3"}}, {"layer3"}),
-        ({"freeze": "all", "unfreeze": {2: "layer3"}, "mode": "graph"}, {"layer3"}),  # each graph keeps what is frozen
+        ({"freeze": "all", "unfreeze": {2: "layer3"}, "mode": "graph"}, {"layer3"}),  # of each graph
     ],
 )
-def test_what_is_frozen_does_not_move_statistics_included(given, expected, parent, quick, inside):
+def test_what_is_frozen_does_not_move_statistics_included(options, expected, parent, quick, inside):
     """Through evaluation after each epoch."""
-    result = mslab.transfer(quick | given | {"epochs": 2}, backbone=parent)
+    result = mslab.transfer(quick | options | {"epochs": 2}, backbone=parent)
     assert moved(parent, result.run) == expected
 
 
 def test_a_pattern_on_single_parameters(parent, quick, inside):
-    """Convolutions train, BatchNorm stays, with its statistics."""
+    """Convolutions train; BatchNorm and its statistics are frozen."""
     result = mslab.transfer(quick | {"freeze_layer_pattern": r"(bn\d|down_sample\.1)\."}, backbone=parent)
     before = checkpoint.read(parent / "checkpoints" / "best_backbone.ckpt").backbone
     after = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt").backbone
@@ -106,19 +106,19 @@ def test_unfreezing_is_exact_on_resume(stop, parent, quick, finished, inside):
     """Stopped before, at and after the epoch in which something is unfrozen."""
     config = quick | {"freeze": "all", "unfreeze": {3: "layer3"}, "lr_scale": {"backbone": 0.1}, "optimizer": "adam"}
     config |= {"lr_max": 0.01, "lr_init": 0.001}
-    whole = finished(config, parent).run
-    assert "epoch 3: 20 tensors unfrozen, 45 still frozen" in log(whole)
-    assert moved(parent, whole) == {"layer3"}
+    uninterrupted = finished(config, parent).run
+    assert "epoch 3: 20 tensors unfrozen, 45 still frozen" in log(uninterrupted)
+    assert moved(parent, uninterrupted) == {"layer3"}
     with stopped_after(stop):
         mslab.transfer(config, backbone=parent)
     start.resume(newest())
-    assert weights(newest(), "last.ckpt") == weights(whole, "last.ckpt")
-    assert figures(newest()) == figures(whole) and len(figures(whole)) == 4
+    assert weights(newest(), "last.ckpt") == weights(uninterrupted, "last.ckpt")
+    assert figures(newest()) == figures(uninterrupted) and len(figures(uninterrupted)) == 4
 
 
 def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
-    given = {"epochs": 1, "warmup_epochs": 0, "lr_scale": {"backbone": 0.01, "layer1": 1.0}}
-    result = mslab.transfer(quick | given, backbone=parent)
+    options = {"epochs": 1, "warmup_epochs": 0, "lr_scale": {"backbone": 0.01, "layer1": 1.0}}
+    result = mslab.transfer(quick | options, backbone=parent)
     before = checkpoint.read(parent / "checkpoints" / "best_backbone.ckpt").backbone
     after = checkpoint.read(Path(result.run) / "checkpoints" / "last.ckpt").backbone
     far = {n: float(np.abs(after[n] - before[n]).mean()) for n in before if n.endswith("down_sample.0.weight")}
@@ -126,45 +126,45 @@ def test_a_part_with_a_smaller_rate_moves_less(parent, quick, inside):
 
 
 @pytest.mark.parametrize(
-    "given,text",
+    "options,text",
     [
-        ({"freeze_layer_pattern": "^features"}, "'^features' finds none of conv1.weight"),
-        ({"freeze_layer_pattern": "moving_"}, "'moving_' finds none of conv1.weight"),
-        ({"freeze_layer_pattern": "."}, "finds everything: nothing would be trained"),
-        ({"layers_to_freeze": 5}, "5: there are 4: stem, layer1, layer2, layer3"),
+        ({"freeze_layer_pattern": "^features"}, "'^features' matches none of conv1.weight"),
+        ({"freeze_layer_pattern": "moving_"}, "'moving_' matches none of conv1.weight"),
+        ({"freeze_layer_pattern": "."}, "matches everything: nothing would be trained"),
+        ({"layers_to_freeze": 5}, "5: at most 4 are possible: stem, layer1, layer2, layer3"),
         ({"unfreeze": {2: "layer1"}}, "layer1 is not frozen: there is nothing to unfreeze"),
         ({"freeze": "all", "unfreeze": {2: "layer4"}}, "layer4: this network has stem, layer1, layer2, layer3, head"),
-        ({"freeze": "all", "unfreeze": {9: "layer1"}}, "epoch 9 never comes: epochs is 4"),
+        ({"freeze": "all", "unfreeze": {9: "layer1"}}, "epoch 9 is never reached: epochs is 4"),
         ({"lr_scale": {"layer4": 0.1}}, "layer4: this network has"),
         ({"freeze": "all", "lr_scale": {"backbone": 0.1}}, "backbone is frozen throughout"),
     ],
 )
-def test_settings_that_do_not_fit_the_network(given, text, parent, quick, inside):
+def test_settings_that_do_not_fit_the_network(options, text, parent, quick, inside):
     with pytest.raises(ConfigError) as caught:
-        mslab.transfer(quick | given, backbone=parent)
+        mslab.transfer(quick | options, backbone=parent)
     assert text in str(caught.value) and "parts of this network: stem" in str(caught.value)
     assert not (inside / "runs").exists()
     with pytest.raises(ConfigError, match=re.escape(text)):
-        show_network(quick | given | {"stages": TABLE})
+        show_network(quick | options | {"stages": TABLE})
 
 
-@pytest.mark.parametrize("given", [{"freeze": "all"}, {"layers_to_freeze": 1}, {"freeze_layer_pattern": "bn"}])
-def test_freezing_from_scratch_is_refused(given, quick, inside):
+@pytest.mark.parametrize("options", [{"freeze": "all"}, {"layers_to_freeze": 1}, {"freeze_layer_pattern": "bn"}])
+def test_freezing_from_scratch_is_refused(options, quick, inside):
     with pytest.raises(
-        ConfigError, match=f"{next(iter(given))}: .* in training from scratch would keep random weights"
+        ConfigError, match=f"{next(iter(options))}: .* in training from scratch would freeze random weights"
     ):
-        mslab.train(quick | given)
+        mslab.train(quick | options)
     assert not (inside / "runs").exists()
 
 
 def test_an_unfrozen_network_is_compiled_once(parent, quick, inside, monkeypatch):
-    """A cell that is collected takes MindSpore's note of its shapes along; the step would be compiled once more."""
+    """A cell that is collected removes MindSpore's record of its shapes; the step would be compiled once more."""
     compiled, batches = [], Trainer.batches
 
     def collecting(self, epoch):
         gc.collect()  # the step of the epochs before goes now, between compiling and the first call of the new one
         yield from batches(self, epoch)
-        compiled.append(len(self.current.step.compile_cache))
+        compiled.append(len(self.compiled.step.compile_cache))
 
     monkeypatch.setattr(Trainer, "batches", collecting)
     gc.disable()  # and not before

@@ -46,7 +46,7 @@ def test_a_learning_rate_near_zero_warns(inside, three):
     text = texts["loss-still"]
     assert "at most 1e-09 so far" in text and "lr-find" in text and "mslab check" in text
     text = texts["one-answer"]
-    assert "all 21 validation images are taken for" in text and "label_balance=true" in text
+    assert "all 21 validation images are classified as" in text and "label_balance=true" in text
 
 
 def test_overfitting_on_random_labels_warns(inside, tmp_path):
@@ -97,4 +97,4 @@ def test_an_epoch_that_waits_for_images_warns(inside, three, monkeypatch):
     monkeypatch.setattr(batching.ImageFeed, "train", slow)
     monkeypatch.setattr(monitor, "LONG", 0.5)
     text = warnings(mslab.train(three | {"epochs": 1}).run)["waiting-for-data"]
-    assert "went into waiting for images" in text and "cache=memory" in text
+    assert "were spent waiting for images" in text and "cache=memory" in text

@@ -1,4 +1,4 @@
-"""Incremental training: the whole network goes on, with the head's rows of known classes kept by name."""
+"""Incremental training: the complete network is trained further, with the head's rows reused by class name."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from mslab.training import start
 
 @pytest.fixture
 def four(tmp_path):
-    """Four classes, of which b and c were known: they have moved to other indices."""
+    """Four classes, of which the parent has b and c, at other indices."""
     for seed, split in enumerate(("train", "val")):
         draw(tmp_path / "four" / split, ["aa", "ab", "b", "c"], 8, seed + 40)
     return settings(tmp_path / "four", 4, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
@@ -25,27 +25,27 @@ def head(run, file="last.ckpt"):
     return checkpoint.read(Path(run) / "checkpoints" / file).head
 
 
-def test_rows_of_known_classes_are_kept_by_name(parent, four, inside):
-    """With next to no learning rate the rows can be compared."""
+def test_rows_of_the_parents_classes_are_reused_by_name(parent, four, inside):
+    """With almost no learning rate the rows can be compared."""
     result = start.incremental(four, parent)
     old, new = head(parent, "best.ckpt")["classifier.weight"], head(result.run)["classifier.weight"]
     assert np.allclose(new[2], old[1]) and np.allclose(new[3], old[2])  # b and c
     assert not np.allclose(new[0], old[0]) and not np.allclose(new[1], old[1])
-    assert "head: 2 of 4 classes kept by name; new: aa, ab; left out: a" in log(result.run)
-    told = manifest(result.run)
-    assert told["kind"] == "incremental" and told["class_names"] == ["aa", "ab", "b", "c"]
-    assert told["parent"]["sha256"] == checkpoint.sha256(parent / "checkpoints" / "best.ckpt")
+    assert "head: 2 of 4 classes reused by name; new: aa, ab; left out: a" in log(result.run)
+    recorded = manifest(result.run)
+    assert recorded["kind"] == "incremental" and recorded["class_names"] == ["aa", "ab", "b", "c"]
+    assert recorded["parent"]["sha256"] == checkpoint.sha256(parent / "checkpoints" / "best.ckpt")
 
 
-def test_the_same_classes_with_more_images_start_where_it_stood(parent, squares, inside):
+def test_the_same_classes_with_more_images_start_from_the_parents_head(parent, squares, inside):
     config = settings(squares / "three", 3, epochs=1, warmup_epochs=0, lr_max=1e-12, lr_init=0)
     result = start.incremental(config, parent)
-    assert "head: 3 of 3 classes kept by name" in log(result.run)
+    assert "head: 3 of 3 classes reused by name" in log(result.run)
     assert np.allclose(head(result.run)["classifier.weight"], head(parent, "best.ckpt")["classifier.weight"])
 
 
-def test_what_it_cannot_go_on_from(parent, four, inside):
-    with pytest.raises(CheckpointError, match="has no head, so no row of it can be kept by name"):
+def test_files_that_it_cannot_begin_from(parent, four, inside):
+    with pytest.raises(CheckpointError, match="has no head, so no row of the head can be reused by name"):
         start.incremental(four, parent / "checkpoints" / "best_backbone.ckpt")
     weights = checkpoint.read(parent / "checkpoints" / "best.ckpt")
     checkpoint.save_arrays(weights.tensors, inside / "plain.ckpt", {})
@@ -74,15 +74,15 @@ def test_partial_loading_is_explicit_and_listed(parent, squares, inside):
 
 @pytest.fixture
 def stopped_at_once(parent, four, inside, monkeypatch):
-    """A run of that kind that ended before its first epoch, its parent, and the whole run where it is wanted."""
+    """A run of that kind that ended before its first epoch, its parent, and on request an uninterrupted run."""
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    def begin(kind, whole=True):
+    def begin(kind, uninterrupted=True):
         copy = Path(shutil.copytree(parent, inside / "parent"))
         work = start.incremental if kind == "incremental" else start.transfer
-        complete = work(four, copy, name="whole") if whole else None
+        complete = work(four, copy, name="uninterrupted") if uninterrupted else None
         with monkeypatch.context() as patch:
             patch.setattr(start, "fit", stop)
             with pytest.raises(KeyboardInterrupt):
@@ -94,13 +94,15 @@ def stopped_at_once(parent, four, inside, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["incremental", "transfer"])
 def test_a_resume_before_the_first_epoch_begins_from_the_same_parent(kind, stopped_at_once):
-    run, _, whole = stopped_at_once(kind)
+    run, _, uninterrupted = stopped_at_once(kind)
     start.resume(run)
-    assert weights(run, "last.ckpt") == weights(whole.run, "last.ckpt") and figures(run) == figures(whole.run)
+    assert weights(run, "last.ckpt") == weights(uninterrupted.run, "last.ckpt") and figures(run) == figures(
+        uninterrupted.run
+    )
 
 
 def test_a_parent_that_is_gone_is_named(stopped_at_once):
-    run, parent, _ = stopped_at_once("transfer", whole=False)
+    run, parent, _ = stopped_at_once("transfer", uninterrupted=False)
     (parent / "checkpoints" / "best_backbone.ckpt").unlink()
-    with pytest.raises(RunError, match=r"which is not there \(seen from"):
+    with pytest.raises(RunError, match=r"which is missing \(looked up from"):
         start.resume(run)

@@ -1,4 +1,4 @@
-"""A kill between any two files that end an epoch leaves a folder that goes on to the same end."""
+"""A kill between any two files that end an epoch leaves a folder that resumes to the same end."""
 
 import shutil
 from pathlib import Path
@@ -12,14 +12,14 @@ from mslab.training import start
 
 
 def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, monkeypatch):
-    """last.ckpt makes an epoch count. It comes last: a row more is dropped, a row less could not be made up."""
+    """last.ckpt makes an epoch count. It is written last: an extra row is dropped, a missing one is lost."""
     left, commit = {}, RunFolder.commit
 
     def watched(write):
         def then_copied(*arguments):
             write(*arguments)
             file = next(Path(part).name for part in arguments if isinstance(part, Path))
-            left[file] = Path(shutil.copytree(next(Path("runs").glob("whole-*")), f"left-{file}"))
+            left[file] = Path(shutil.copytree(next(Path("runs").glob("uninterrupted-*")), f"left-{file}"))
 
         return then_copied
 
@@ -32,12 +32,12 @@ def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "commit", ending)
-        whole = Path(mslab.train(settings(squares / "three", 3, epochs=3), name="whole").run)
+        uninterrupted = Path(mslab.train(settings(squares / "three", 3, epochs=3), name="uninterrupted").run)
     assert sorted(left) == ["history.csv", "last.ckpt", "steps.csv"]
     completed = {name: start.reopen(folder)[0].epochs_done for name, folder in left.items()}
     assert completed == {"steps.csv": 1, "history.csv": 1, "last.ckpt": 2}
     start.resume(left["history.csv"])
-    assert figures(left["history.csv"]) == figures(whole)
+    assert figures(left["history.csv"]) == figures(uninterrupted)
     for name in ("last.ckpt", "best.ckpt"):
-        assert weights(left["history.csv"], name) == weights(whole, name)
-    assert (left["history.csv"] / "steps.csv").read_bytes() == (whole / "steps.csv").read_bytes()
+        assert weights(left["history.csv"], name) == weights(uninterrupted, name)
+    assert (left["history.csv"] / "steps.csv").read_bytes() == (uninterrupted / "steps.csv").read_bytes()

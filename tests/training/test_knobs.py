@@ -1,4 +1,4 @@
-"""No setting is accepted and ignored: another value of each is set here, and what it is for comes out differently."""
+"""No setting is accepted and ignored: each is set to another value here, and its effect differs."""
 
 import hashlib
 import math
@@ -21,7 +21,7 @@ from mslab.training.trainer import Trainer
 
 BASE = {"stages": STAGES[:1], "epochs": 3, "warmup_epochs": 1, "image_size": 16, "batch_size": 6}
 
-# Each function takes a config and returns what the settings of its table change.
+# Each probe takes a config and returns the thing that the settings of its table change.
 
 
 def rates(config):
@@ -29,7 +29,7 @@ def rates(config):
     return learning_rates.rates_of(config, 5, learning_rates.lr_factor(config, 2)).tolist()
 
 
-RATES = {  # setting: (another value, what it is set beside)
+RATES = {  # setting: (another value, settings that it needs)
     "epochs": (4, {}),
     "lr_scheduler": ("constant", {}),
     "warmup_epochs": (2, {}),
@@ -57,10 +57,10 @@ def images(config):
 
 
 def digest(batches):
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for x, y in batches:
-        found.update(x.tobytes() + y.tobytes())
-    return found.hexdigest()
+        sha256.update(x.tobytes() + y.tobytes())
+    return sha256.hexdigest()
 
 
 def batches(config):
@@ -103,7 +103,7 @@ MEASURED = {
 
 
 def trainer_of(config):
-    """What the loop is given, two steps an epoch."""
+    """A trainer with two steps per epoch."""
     config, _ = resolve(config, 1000, None, Machine("cpu", 2))
     devices.start("cpu", "pynative", seed=1)
     network = build.new_network(config)
@@ -114,16 +114,16 @@ def trainer_of(config):
 
 def weights(config):
     """sha256 of a network's parameters and of their averages after four steps, in two epochs."""
-    key = config.model_dump_json()  # what is compared with is the same for most settings
+    key = config.model_dump_json()  # the baseline is the same for most settings
     if key not in WEIGHED:
-        trainer, found = trainer_of(config), hashlib.sha256()
+        trainer, sha256 = trainer_of(config), hashlib.sha256()
         for epoch in range(2):
             trainer.begin_epoch(epoch, [])
             for x, y in trainer.batches(epoch):
                 trainer.step(ms.Tensor(x), ms.Tensor(y))
         for parameter in [*trainer.network.get_parameters(), *trainer.averages().values()]:
-            found.update(parameter.asnumpy().tobytes())
-        WEIGHED[key] = found.hexdigest()
+            sha256.update(parameter.asnumpy().tobytes())
+        WEIGHED[key] = sha256.hexdigest()
     return WEIGHED[key]
 
 
@@ -159,7 +159,7 @@ WEIGHTS = {
 
 
 def decided(config):
-    """What is decided after each epoch of a history that gets no better: measured, kept, ended, and the rate."""
+    """The decisions after each epoch of a history that does not improve: measured, saved, stopped, and the rate."""
     accuracies = [0.5, 0.52, 0.53, *[0.53] * 7]
     rows = [{"epoch": n, "val_acc": acc, "val_loss": 1 - n / 20} for n, acc in enumerate(accuracies, 1)]
     for epoch, row in enumerate(rows):
@@ -168,7 +168,7 @@ def decided(config):
     return [
         (
             stopping.is_measured(epoch, config),
-            stopping.is_kept(epoch, config),
+            stopping.is_saved(epoch, config),
             stopping.reason(rows[: epoch + 1], config, 0.1),
             stopping.rate_factor(rows[: epoch + 1], config),
         )
@@ -194,7 +194,7 @@ DECIDED = {
 }
 
 
-def called(config):
+def setup_calls(config):
     """The calls that set MindSpore up."""
     return devices.setup_calls(**devices.setup_of(config, config.device))
 
@@ -208,27 +208,27 @@ CALLED = {
     "mode": ("graph", {}),
 }
 
-# --- settings that have a place of their own -------------------------------------------------------------------------
+# --- settings with their own probe -----------------------------------------------------------------------------------
 
 
-def begun(config):
+def new_run(config):
     """A run's folder, and its report."""
     report = check.check_dataset(config.train_data, config.val_data, class_num=config.class_num)
     return start.prepare(start.Job(config, report, "knobs")), report
 
 
 def shared_batch(config):
-    return begun(config)[0].settings.batch_size
+    return new_run(config)[0].settings.batch_size
 
 
-def kept_pixels(config):
+def cached_pixels(config):
     report = report_of(config.train_data, config.val_data)
     train, val = images(config)
     return [part.decoded for part in decoded.cache_decoded({"train": train, "val": val}, config, report).values()]
 
 
 def fed_features(config):
-    """What a head is fed in the third epoch."""
+    """The features that a head is fed in the third epoch."""
     feed, _ = features.feed(trainer_of(config).network, batching.ImageFeed(*images(config), config), "knobs")
     return digest(feed.train(2))
 
@@ -248,19 +248,19 @@ def time_left(config):
 
 
 def precision(config):
-    return type(trainer_of(config).current.step).__name__
+    return type(trainer_of(config).compiled.step).__name__
 
 
-def files_kept(config):
-    run, _ = begun(config)
+def saved_files(config):
+    run, _ = new_run(config)
     network = trainer_of(config).network
     row = {"epoch": 1, "step": 1, "lr": 0.1}
     run.record_epoch(row, {"loss": 1.0, "accuracy": 0.5}, network)
     return sorted(path.name for path in run.checkpoints.iterdir())
 
 
-def watching(config):
-    return [type(callback).__name__ for callback in build.make_callbacks(begun(config)[0], ALONE)]
+def callbacks(config):
+    return [type(callback).__name__ for callback in build.make_callbacks(new_run(config)[0], ALONE)]
 
 
 def norms_of_two_workers(config):
@@ -270,7 +270,7 @@ def norms_of_two_workers(config):
         def broadcast_parameters(self, parameters):
             pass
 
-    run, _ = begun(config)
+    run, _ = new_run(config)
     network = build.build_network(run, run.settings, None, Two(0, 2))
     return {type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, ms.nn.BatchNorm2d)}
 
@@ -281,42 +281,42 @@ CHANGED = {
     measured: MEASURED,
     weights: WEIGHTS,
     decided: DECIDED,
-    called: CALLED,
+    setup_calls: CALLED,
     shared_batch: {"rescale_train_batch_size_factor": (10, {})},
-    kept_pixels: {"cache": ("memory", {})},
+    cached_pixels: {"cache": ("memory", {})},
     fed_features: {"feature_views": (2, {"freeze": "all", "feature_views": 3})},
     after_a_loss_that_is_not_finite: {"on_nan": ("rollback", {})},
     time_left: {"max_training_time": (1e-9, {})},
     precision: {"amp_level": ("O2", {})},
-    files_kept: {"max_to_keep": (1, {})},
-    watching: {"log_to": ("tensorboard", {})},
+    saved_files: {"max_to_keep": (1, {})},
+    callbacks: {"log_to": ("tensorboard", {})},
     norms_of_two_workers: {"sync_bn": (True, {})},
 }
-ROWS = [pytest.param(what, name, id=f"{what.__name__}-{name}") for what, table in CHANGED.items() for name in table]
+ROWS = [pytest.param(probe, name, id=f"{probe.__name__}-{name}") for probe, table in CHANGED.items() for name in table]
 
 
 def test_every_setting_is_in_one_of_these_tables():
     assert sorted(name for table in CHANGED.values() for name in table) == sorted(FIELDS)
 
 
-@pytest.mark.parametrize("what", CHANGED, ids=lambda what: what.__name__)
-def test_equal_settings_make_none(what, squares, inside):
-    _, beside = next(iter(CHANGED[what].values()))
-    found = []
+@pytest.mark.parametrize("probe", CHANGED, ids=lambda probe: probe.__name__)
+def test_equal_settings_make_no_difference(probe, squares, inside):
+    _, more = next(iter(CHANGED[probe].values()))
+    results = []
     for _ in range(2):
         WEIGHED.clear()
         devices.start("cpu", "pynative", 1)
-        found.append(what(load_settings(settings(squares / "three", 3) | BASE | beside)))
-    assert found[0] == found[1]
+        results.append(probe(load_settings(settings(squares / "three", 3) | BASE | more)))
+    assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("what,name", ROWS)
-def test_another_value_makes_a_difference(what, name, squares, inside, all_cores):
-    value, beside = CHANGED[what][name]
+@pytest.mark.parametrize("probe,name", ROWS)
+def test_another_value_makes_a_difference(probe, name, squares, inside, all_cores):
+    value, more = CHANGED[probe][name]
     root = squares / "three"
     value = str(root / value) if name.endswith("_data") else value
-    plain = settings(root, 3) | BASE | beside
+    plain = settings(root, 3) | BASE | more
     assert plain.get(name, FIELDS[name].default) != value
     devices.start("cpu", "pynative", 1)
-    before, after = (what(load_settings(config)) for config in (plain, plain | {name: value}))
+    before, after = (probe(load_settings(config)) for config in (plain, plain | {name: value}))
     assert before != after

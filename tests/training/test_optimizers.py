@@ -1,4 +1,4 @@
-"""Optimizers beside their published formulas, written here in float64; clipping, accumulation and averages as well."""
+"""Optimizers compared with their published formulas in float64; clipping, accumulation and averages as well."""
 
 import mindspore as ms
 import numpy as np
@@ -51,12 +51,12 @@ def mode(request):
 # --- the formulas ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", UPDATES, ids=str)
-def test_updates_are_the_published_formula_with_decay_on_weights_only(asked):
-    check_formula(asked)
+@pytest.mark.parametrize("options", UPDATES, ids=str)
+def test_updates_are_the_published_formula_with_decay_on_weights_only(options):
+    check_formula(options)
 
 
-@pytest.mark.parametrize("name", ["momentum", "adamw", "radam", "lamb"])  # one of MindSpore's, and the kit's own
+@pytest.mark.parametrize("name", ["momentum", "adamw", "radam", "lamb"])  # one of MindSpore's, and mslab's own
 def test_updates_are_the_published_formula_in_a_graph_too(name, graph):
     check_formula({"optimizer": name} | SCALED)
 
@@ -69,7 +69,7 @@ def test_weights_that_get_no_gradient_move_by_decay_alone(name):
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 @pytest.mark.parametrize("scale", [{}, {"backbone": 0.1}], ids=["alike", "scaled"])
 def test_momentum_and_adam_are_mindspores_to_the_last_bit(name, scale):
-    asked = {"optimizer": name, "weight_decay": 0.01, "lr_scale": scale}
+    options = {"optimizer": name, "weight_decay": 0.01, "lr_scale": scale}
     weights = Weights()
     rows = [
         {"params": [weights.all[0]], "weight_decay": 0.01},
@@ -83,18 +83,18 @@ def test_momentum_and_adam_are_mindspores_to_the_last_bit(name, scale):
     rows.append({"order_params": list(weights.all)})
     theirs = nn.Adam(rows, RATES.tolist()) if name == "adam" else nn.Momentum(rows, RATES.tolist(), momentum=0.9)
     go(Call(theirs), gradients(8))
-    for found, expected in zip(after(gradients(8), **asked), values(weights), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in zip(after(gradients(8), **options), values(weights), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_plain_mindspore_ignores_nesterov_and_begins_rmsprop_at_one():
-    """Why optimizers.py does not take what has the name. Where this fails, MindSpore has changed."""
-    found = []
+    """Why optimizers.py does not use MindSpore's own. If this fails, MindSpore has changed."""
+    actual = []
     for nesterov in (False, True):
         weights = Weights()
         go(Call(nn.Momentum(list(weights.all), 0.1, 0.9, use_nesterov=nesterov)), gradients(3))
-        found.append(values(weights)[0])
-    np.testing.assert_array_equal(*found)
+        actual.append(values(weights)[0])
+    np.testing.assert_array_equal(*actual)
     assert nn.RMSProp(list(Weights().all)).ms[0].asnumpy().all()
     with pytest.raises((RuntimeError, TypeError, ValueError)):
         go(Call(nn.Lamb(list(Weights().all), 0.1)), gradients(1))
@@ -119,14 +119,14 @@ ADAMS = ("adam", "adamw", "radam", "lamb")
 )
 def test_no_setting_is_ignored(name, setting):
     batches = [[g / number for g in batch] for number, batch in enumerate(gradients(8), start=1)]
-    asked = {"optimizer": name, "beta2": 0.5}  # so that the mean square falls with the gradients: amsgrad shows
-    assert np.abs(after(batches, **asked | setting)[0] - published(batches, **asked)[0]).max() > 1e-3
+    options = {"optimizer": name, "beta2": 0.5}  # so that the mean square falls with the gradients: amsgrad shows
+    assert np.abs(after(batches, **options | setting)[0] - published(batches, **options)[0]).max() > 1e-3
 
 
-# --- what stands before an optimizer ---------------------------------------------------------------------------------
+# --- wrappers of an optimizer ----------------------------------------------------------------------------------------
 
 
-def test_nothing_asked_is_the_optimizer_itself():
+def test_without_settings_it_is_the_optimizer_itself():
     weights = Weights()
     optimizer = optimizers.build(weights, RATES, resolved(**CONFIG))
     assert optimizers.build_update(optimizer, resolved(**CONFIG), list(weights.all)) == (optimizer, None)
@@ -136,12 +136,12 @@ def test_gradients_are_clipped_together(mode):
     batch = gradients(1)[0]
     length = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in batch))
     for norm, scale in [(0.5, 0.5 / length), (2 * length, 1.0)]:
-        found = after([batch], optimizer="sgd", clip_grad_norm=float(norm))
-        for new, start, g in zip(found, values(Weights()), batch, strict=True):
+        actual = after([batch], optimizer="sgd", clip_grad_norm=float(norm))
+        for new, start, g in zip(actual, values(Weights()), batch, strict=True):
             np.testing.assert_allclose(new, start - RATES[0] * scale * g, rtol=1e-5, atol=1e-6)
 
 
-def test_clipping_leaves_gradients_of_of_zero_at_zero():
+def test_clipping_leaves_gradients_of_zero_at_zero():
     still = [[np.zeros(shape, np.float32) for shape in SHAPES.values()]]
     for new, start in zip(after(still, clip_grad_norm=1.0), values(Weights()), strict=True):
         np.testing.assert_array_equal(new, start)
@@ -171,9 +171,9 @@ def test_batches_collected_are_one_update_with_their_mean(name, mode):
 
 def test_what_is_clipped_is_the_mean_of_the_batches():
     batches = gradients(2)
-    mean = [(one + two) / 2 for one, two in zip(*batches, strict=True)]
-    found = after(batches, clip_grad_norm=0.3, grad_accumulation_step=2)
-    for new, expected in zip(found, after([mean], clip_grad_norm=0.3), strict=True):
+    mean = [(first + second) / 2 for first, second in zip(*batches, strict=True)]
+    actual = after(batches, clip_grad_norm=0.3, grad_accumulation_step=2)
+    for new, expected in zip(actual, after([mean], clip_grad_norm=0.3), strict=True):
         np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -214,32 +214,32 @@ def test_averages_of_batchnorms_statistics_are_of_the_step_just_done(mode):
         np.testing.assert_allclose(mean.asnumpy(), expected[name], rtol=1e-5, atol=1e-6)
 
 
-# --- what is kept between updates ------------------------------------------------------------------------------------
+# --- state between updates -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", [*({"optimizer": name} for name in NAMES), WRAPPED], ids=str)
-def test_state_copied_into_a_fresh_optimizer_goes_on_as_if_never_stopped(asked):
-    check_copied(asked)
+@pytest.mark.parametrize("options", [*({"optimizer": name} for name in NAMES), WRAPPED], ids=str)
+def test_state_copied_into_a_fresh_optimizer_continues_as_if_never_stopped(options):
+    check_copied(options)
 
 
-def test_state_copied_goes_on_in_a_graph_too(graph):
+def test_state_copied_continues_in_a_graph_too(graph):
     check_copied(WRAPPED)
 
 
-def is_known(name):
+def is_state(name):
     return name in COUNTERS or name.startswith((*SLOTS, "learning_rate"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_an_optimizer_keeps_is_told_from_a_network_by_name(name):
+def test_an_optimizers_state_is_distinguished_from_a_network_by_name(name):
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     own = {parameter.name for parameter in network.get_parameters()}
-    asked = {"optimizer": name, "amsgrad": True, "lr_scale": {"backbone": 0.1}}
-    config = resolved(**CONFIG | WRAPPED | asked)
+    options = {"optimizer": name, "amsgrad": True, "lr_scale": {"backbone": 0.1}}
+    config = resolved(**CONFIG | WRAPPED | options)
     optimizer = optimizers.build(network, RATES, config)
     update, _ = optimizers.build_update(optimizer, config, list(network.get_parameters()))
-    kept = {parameter.name for parameter in update.get_parameters()} - own
-    assert {"ema_updates", "accumulated_batches", "ema.conv1.weight", "accumulated.conv1.weight"} <= kept
-    assert {parameter for parameter in kept if not is_known(parameter)} == set()
-    assert not any(is_known(parameter) for parameter in own)
+    state_names = {parameter.name for parameter in update.get_parameters()} - own
+    assert {"ema_updates", "accumulated_batches", "ema.conv1.weight", "accumulated.conv1.weight"} <= state_names
+    assert {parameter for parameter in state_names if not is_state(parameter)} == set()
+    assert not any(is_state(parameter) for parameter in own)
     assert own == {parameter.name for parameter in network.get_parameters()}  # none was renamed

@@ -25,7 +25,7 @@ def test_a_class_of_the_parent_keeps_its_row_at_a_new_index(parent, names):
     manifest = {"kind": "incremental", "class_names": names, "parent": {}}
     message = finetuning.load_parent(network, weights, manifest)
     shared = [name for name in names if name in weights.class_names]
-    assert f"{len(shared)} of {len(names)} classes kept by name" in message
+    assert f"{len(shared)} of {len(names)} classes reused by name" in message
     for part, parameter in network.head.parameters_dict().items():
         for row, name in enumerate(names):
             source = weights.head[part][weights.class_names.index(name)] if name in shared else fresh[part][row]
@@ -56,6 +56,6 @@ def test_a_resume_before_the_first_epoch_refuses_another_file_as_parent(stopped)
     with pytest.raises(RunError) as caught:
         start.resume(run)
     text = str(caught.value)
-    assert f"{run} began from {file}, which is not there" in text and "or is another now" in text
+    assert f"{run} began from {file}, which is missing" in text and "or has changed" in text
     assert "restore the file, or begin a new run" in text
     assert not list((run / "checkpoints").iterdir())

@@ -1,4 +1,4 @@
-"""The rate finder: what it suggests of curves that are known, a real trial, and a network that it leaves as it was."""
+"""The rate finder: its suggestions for known curves, a real trial, and a network that it leaves unchanged."""
 
 from pathlib import Path
 
@@ -23,21 +23,21 @@ def curve(bottom, low=0.5, high=2.0):
     return [float(value) for value in fall + np.where(at > bottom, (at - bottom) ** 2 * 0.05, 0)]
 
 
-def test_suggestions_of_a_curve_that_is_known():
-    found = lr_find.suggestions(RATES, curve(30))
-    assert found["steepest"] == pytest.approx(RATES[15])
-    assert found["valley"] == pytest.approx(RATES[23])  # a tenth is done at 10, all at 30
+def test_suggestions_for_a_known_curve():
+    result = lr_find.suggestions(RATES, curve(30))
+    assert result["steepest"] == pytest.approx(RATES[15])
+    assert result["valley"] == pytest.approx(RATES[23])  # a tenth is done at 10, all at 30
     flat = [2.0 - at * 1e-6 for at in range(20)]  # falls, if only just
     assert lr_find.suggestions(RATES, flat + curve(30)[:31])["valley"] == pytest.approx(RATES[43])
 
 
-def test_a_fall_behind_the_minimum_is_none():
+def test_a_fall_after_the_minimum_does_not_count():
     losses = [2.0, 1.9, 1.6, 1.5, 2.5, 5.0, 3.0, 2.9, 6.0]
     assert lr_find.suggestions(RATES[:9], losses)["steepest"] <= RATES[3]
 
 
 @pytest.mark.parametrize("losses", [[1.0] * 20, [1.0, 1.1, 1.2, 1.3], [1.0, 0.999, 0.998, 1.5], [2.0]])
-def test_a_loss_that_falls_nowhere_is_said(losses):
+def test_a_loss_that_falls_nowhere_is_an_error(losses):
     with pytest.raises(TrainingError, match=r"(?s)The loss falls at no rate from 1e-05 to .*more --steps"):
         lr_find.suggestions(RATES[: len(losses)], losses)
 
@@ -48,10 +48,10 @@ def test_the_longest_fall():
     assert lr_find.longest_fall([5, 1, 4, 3, 2]) == (0, 4)
 
 
-def test_weights_are_put_back_whatever_happens():
+def test_weights_are_put_back_even_after_an_error():
     network = model.ResNet50(model.resnet50_backbone([[1, 8, 1]]), model.resnet50_head(2, 32))
     before = {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
-    with pytest.raises(KeyboardInterrupt), lr_find.weights_kept(network):
+    with pytest.raises(KeyboardInterrupt), lr_find.restored_weights(network):
         for parameter in network.get_parameters():
             parameter.set_data(parameter + 1)
         raise KeyboardInterrupt
@@ -70,15 +70,15 @@ def test_a_trial_finds_a_rate_with_which_it_learns(inside, squares, monkeypatch)
 
     monkeypatch.setattr(build, "new_network", noted)
     report = check.check_dataset(config["train_data"], config["val_data"])
-    found = lr_find.find_rate(load_settings(config), report, steps=60)
-    assert len(found["rates"]) == len(found["losses"]) <= 60 and found["rates"][0] == pytest.approx(1e-6)
-    assert 1e-4 < found["valley"] < 1 and 1e-4 < found["steepest"] < 1
+    result = lr_find.find_rate(load_settings(config), report, steps=60)
+    assert len(result["rates"]) == len(result["losses"]) <= 60 and result["rates"][0] == pytest.approx(1e-6)
+    assert 1e-4 < result["valley"] < 1 and 1e-4 < result["steepest"] < 1
     assert not Path("runs").exists()
     ((used, fresh),) = networks
     for name, parameter in used.parameters_dict().items():
         assert np.array_equal(parameter.asnumpy(), fresh[name]), name
-    drawn = lr_find.draw(found, Path("found.png"))
-    assert f"valley   {found['valley']:.2g}" in drawn and Path("found.png").stat().st_size > 5000
+    drawn = lr_find.draw(result, Path("found.png"))
+    assert f"valley   {result['valley']:.2g}" in drawn and Path("found.png").stat().st_size > 5000
 
 
 def test_the_terminals_curve_shows_ends_and_extremes():

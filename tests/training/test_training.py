@@ -1,4 +1,4 @@
-"""The loop and the run folder, for real on small images."""
+"""The loop and the run folder, in real runs on small images."""
 
 import json
 import shutil
@@ -29,19 +29,19 @@ def run(squares, finished):
 
 @pytest.fixture(autouse=True)
 def device():
-    """Whatever mode the test before has left."""
+    """Reset the mode that the previous test has set."""
     devices.start("cpu", "pynative", 1)
 
 
 @pytest.mark.parametrize("settled", [plain, compiled])
-def test_the_run_folder_holds_what_design_says(settled, squares, finished):
+def test_the_run_folder_has_the_documented_files(settled, squares, finished):
     result = finished(settled(squares))
     folder = result.run
     assert folder.parent.name == "runs" and folder.name.startswith("run-20")
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    kept = {name for name in names if "epoch-" in name}
-    assert len(kept) == 2
-    assert names - kept == {
+    saved = {name for name in names if "epoch-" in name}
+    assert len(saved) == 2
+    assert names - saved == {
         *("config.yaml", "manifest.json", "images.csv", "steps.csv", "history.csv", "eval.json", "train.log"),
         *(f"checkpoints/{name}.ckpt" for name in ("best", "last", "best_backbone")),
     }
@@ -69,7 +69,7 @@ def test_pynative_learns_what_a_graph_does(squares, finished):
     assert float(graph[0]["train_loss"]) == pytest.approx(float(lines[0]["train_loss"]), rel=1e-3)
 
 
-def test_best_is_the_highest_val_acc_and_eval_json_tells_of_it(run):
+def test_best_is_the_highest_val_acc_and_eval_json_is_of_it(run):
     best = max(history(run.run), key=lambda row: float(row["val_acc"]))
     content = json.loads((run.run / "eval.json").read_text())
     assert run.best_epoch == int(best["epoch"]) and content["accuracy"] == pytest.approx(run.val_acc)
@@ -78,7 +78,7 @@ def test_best_is_the_highest_val_acc_and_eval_json_tells_of_it(run):
     assert set(content) >= {"data", "checkpoint", "images", "accuracy", "class_names", "per_class", "confusion"}
 
 
-def test_checkpoints_tell_classes_table_and_normalisation(run):
+def test_checkpoints_have_classes_table_and_normalisation(run):
     info = checkpoint.read(run.run / "checkpoints" / "best.ckpt").info
     assert info["class_names"] == ["a", "b", "c"] and info["stages"] == STAGES and info["image_size"] == 32
     assert info["profile"] == model.PROFILE and info["mean"] == [0.485, 0.456, 0.406]
@@ -86,12 +86,12 @@ def test_checkpoints_tell_classes_table_and_normalisation(run):
     assert b"/\0\0\0t\0\0\0m\0\0\0p" not in text and b"2\0\0\0" + b"0\0\0\0" + b"2\0\0\0" + b"6" not in text
 
 
-def test_the_log_tells_of_the_first_batch_and_of_what_a_linear_model_has(run):
+def test_the_log_has_the_first_batch_and_the_linear_models_accuracy(run):
     assert "first batch: images float32 (8, 3, 32, 32)" in log(run.run) and "labels int32 (8,)" in log(run.run)
     assert "a linear model of 8x8 thumbnails has 1.000" in log(run.run)
 
 
-def test_weight_decay_is_kept_off_batchnorm_and_biases():
+def test_weight_decay_excludes_batchnorm_and_biases():
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     settings = {"train_data": "a", "val_data": "b", "class_num": 3, "weight_decay": 0.5, "momentum": 0.0}
     optimizer = optimizers.build(network, np.full(4, 0.1, np.float32), load_settings(settings))
@@ -107,28 +107,28 @@ def test_weight_decay_is_kept_off_batchnorm_and_biases():
 
 
 @pytest.mark.parametrize(
-    "rates,kept",
+    "rates,saved",
     [
         ({"warmup_epochs": 3, "lr_init": 0.001, "lr_max": 100}, "none: no epoch was completed"),
         ({"learning_rate_strategy": "1:0.001,4:100"}, "best.ckpt, of epoch 1"),
     ],
 )
-def test_a_loss_that_explodes_stops_with_step_rate_and_fix_and_keeps_the_last_good(inside, three, rates, kept):
+def test_a_loss_that_explodes_stops_with_step_rate_and_fix_and_has_saved_the_best(inside, three, rates, saved):
     with pytest.raises(TrainingError) as caught:
         mslab.train(three | {"epochs": 4, "momentum": 0.99, "weight_decay": 1} | rates)
     text = str(caught.value)
     assert "The loss became" in text and "step" in text and "(lr " in text and "lower lr_max (now 100)" in text
-    assert kept in text
+    assert saved in text
     folder = newest()
     assert manifest(folder)["status"] == "failed" and manifest(folder)["exit_status"] == 1
     assert "Traceback" in log(folder)
     best = folder / "checkpoints/best.ckpt"
-    assert best.exists() == (folder / "history.csv").exists() == kept.startswith("best")
+    assert best.exists() == (folder / "history.csv").exists() == saved.startswith("best")
     if best.exists():
         assert all(np.isfinite(v).all() for v in checkpoint.read(best).tensors.values())
 
 
-def test_adam_learns_too_and_momentum_beside_it_is_said(inside, three):
+def test_adam_learns_too_and_momentum_beside_it_is_reported(inside, three):
     with pytest.raises(ConfigError, match=r"momentum .*does nothing here"):
         load_settings(three | {"optimizer": "adam"}, ["momentum=0.5"])
     run = Path(mslab.train(three | {"optimizer": "adam", "lr_init": 1e-4, "lr_max": 1e-3}).run)
@@ -185,8 +185,8 @@ def test_the_last_batch_of_evaluation_is_counted_and_compiles_nothing(run, squar
     batches = batching.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 10)
     logits, labels = map(np.concatenate, zip(*measuring.predict_logits(Watched(), batches, 10), strict=True))
     assert set(shapes) == {(10, 3, 32, 32)} and logits.shape == (48, 3) and len(labels) == 48
-    one = batching.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 48)
-    assert np.allclose(next(measuring.predict_logits(network, one, 48))[0], logits, atol=1e-4)
+    full_batch = batching.eval_batches(images, 32, loaded.info["mean"], loaded.info["std"], 48)
+    assert np.allclose(next(measuring.predict_logits(network, full_batch, 48))[0], logits, atol=1e-4)
 
 
 def test_load_network_gives_what_is_needed_to_use_it(run, squares):
@@ -205,7 +205,7 @@ def test_load_network_gives_what_is_needed_to_use_it(run, squares):
     ]  # optimizer left out
 
 
-def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_keeps_its_own(
+def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_has_its_own(
     inside, three, two, monkeypatch
 ):
     table = [[1, 8, 1], [1, 12, 2], [1, 16, 2]]
@@ -246,33 +246,33 @@ def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
 
 def test_a_run_killed_after_its_last_epoch_is_completed(run, trained, inside, squares):
     folder = trained(plain(squares)).run
-    whole = manifest(folder)
+    original = manifest(folder)
     (folder / "manifest.json").write_text(
-        json.dumps(whole | {"status": "running", "exit_status": None, "end": None, "metrics": {}, "artifacts": {}})
+        json.dumps(original | {"status": "running", "exit_status": None, "end": None, "metrics": {}, "artifacts": {}})
     )
     result = start.resume(folder)
     after = manifest(folder)
-    assert after["status"] == "done" and after["metrics"] == whole["metrics"]
-    assert after["artifacts"] == whole["artifacts"]
+    assert after["status"] == "done" and after["metrics"] == original["metrics"]
+    assert after["artifacts"] == original["artifacts"]
     assert result.val_acc == run.val_acc and result.linear_acc == run.linear_acc
 
 
 def test_a_tie_has_the_same_best_epoch_after_a_resume(inside, squares):
-    """history.csv keeps six digits: what is compared before a stop is what is compared after it."""
+    """history.csv has six digits: the same figures are compared before and after a stop."""
     from mslab.runs import folder
 
     config = load_settings(settings(squares / "three", 3))
-    whole = folder.RunFolder(inside / "a", config, {"artifacts": {}})
+    original = folder.RunFolder(inside / "a", config, {"artifacts": {}})
     (inside / "a" / "checkpoints").mkdir(parents=True)
     network = model.ResNet50(model.resnet50_backbone(STAGES), model.resnet50_head(3, 32))
     for epoch, accuracy in enumerate([20 / 24, 0.5, 20 / 24], 1):
         row = dict.fromkeys(folder.COLUMNS, 0.0) | {"epoch": epoch, "step": epoch, "val_acc": accuracy}
-        whole.record_epoch(row, {"loss": 1.0, "accuracy": accuracy}, network)
-        whole.commit(network.parameters_dict())
+        original.record_epoch(row, {"loss": 1.0, "accuracy": accuracy}, network)
+        original.commit(network.parameters_dict())
     resumed = folder.RunFolder(inside / "a", config, {"artifacts": {}})
     resumed.history = folder.read_history(inside / "a" / "history.csv")
-    assert resumed.history[0]["val_acc"] == resumed.history[2]["val_acc"] == whole.best["val_acc"]
-    assert resumed.best["epoch"] == whole.best["epoch"] == 1
+    assert resumed.history[0]["val_acc"] == resumed.history[2]["val_acc"] == original.best["val_acc"]
+    assert resumed.best["epoch"] == original.best["epoch"] == 1
 
 
 def test_resume_with_other_images_is_refused(trained, inside, squares):
@@ -281,5 +281,5 @@ def test_resume_with_other_images_is_refused(trained, inside, squares):
     (inside / "data/train/a/000.png").write_bytes((inside / "data/train/a/001.png").read_bytes())
     text = (copy / "config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 3", "epochs: 9")
     (copy / "config.yaml").write_text(text)
-    with pytest.raises(DatasetError, match=r"The images are not those"):
+    with pytest.raises(DatasetError, match=r"The images differ from those"):
         start.resume(copy)

@@ -94,7 +94,7 @@ def test_a_new_wider_head_cannot_be_frozen(wider, squares, inside):
 
 def test_incremental_training_needs_the_same_head(wider, squares, inside):
     config = settings(squares / "three", 3, epochs=1, image_size=16, warmup_epochs=0, lr_init=0, lr_max=1e-12)
-    with pytest.raises(CheckpointError, match="has a head with head_hidden: 12, the config says 0"):
+    with pytest.raises(CheckpointError, match="has a head with head_hidden: 12, the config sets 0"):
         start.incremental(config, wider)
     run = start.incremental(config | {"head_hidden": 12, "batch_size": 8}, wider)
     old = checkpoint.read(wider / "checkpoints" / "best.ckpt").head
@@ -120,7 +120,7 @@ def test_a_resume_reports_that_dropout_draws_again(inside, squares):
         mslab.train(config)
     run = newest()
     start.resume(run)
-    assert "note: dropout leaves out other features now" in log(run)
+    assert "note: dropout now leaves out other features" in log(run)
     uninterrupted = Path(mslab.train(config).run)
     last = [checkpoint.read(p / "checkpoints" / "last.ckpt").tensors["classifier.weight"] for p in (run, uninterrupted)]
     assert not np.array_equal(*last), "once they are equal, the note can go"

@@ -1,4 +1,4 @@
-"""Several workers, seen from within one: which images are whose, what they share, and how they are started."""
+"""Several workers, tested in one process: the division of images, shared state, and the launch command."""
 
 import sys
 import time
@@ -15,19 +15,19 @@ from mslab.data import batching, sources
 from mslab.runtime import devices, workers
 from mslab.training.launching import Cluster
 
-# --- who takes what --------------------------------------------------------------------------------------------------
+# --- the division of images ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count,batch,size", [(48, 4, 2), (50, 4, 3), (9, 2, 2), (7, 2, 4)])
 def test_every_sample_is_one_workers_once_an_epoch(count, batch, size):
     order = np.random.default_rng(0).permutation(count)
-    shares = [workers.Group(rank, size).share(order, batch) for rank in range(size)]
+    parts = [workers.Group(rank, size).share(order, batch) for rank in range(size)]
     together = batch * size
-    whole = order[: count // together * together]
-    assert sorted(np.concatenate(shares)) == sorted(whole)
-    for step in range(count // together):  # and the same ones in the same step as one worker with the whole batch has
-        taken = np.concatenate([share[step * batch : (step + 1) * batch] for share in shares])
-        assert taken.tolist() == whole[step * together : (step + 1) * together].tolist()
+    used = order[: count // together * together]
+    assert sorted(np.concatenate(parts)) == sorted(used)
+    for step in range(count // together):  # the same images in the same step as a single worker with the full batch
+        numbers = np.concatenate([share[step * batch : (step + 1) * batch] for share in parts])
+        assert numbers.tolist() == used[step * together : (step + 1) * together].tolist()
 
 
 @pytest.mark.parametrize("count,size", [(21, 2), (3, 4), (8, 8)])
@@ -41,13 +41,13 @@ def test_a_worker_without_an_image_to_measure_measures_nothing(three):
     assert list(batching.ImageFeed(images, images, load_settings(three), workers.Group(1, 2)).val()) == []
 
 
-def test_alone_everything_stays_as_it_is():
+def test_alone_everything_is_unchanged():
     order = np.arange(7)
     assert workers.ALONE.share(order, 2) is order and workers.ALONE.broadcast({"a": 1}) == {"a": 1}
     assert workers.ALONE.sum([1, 2]).tolist() == [1, 2] and workers.ALONE.gradient_mean([]) is None
 
 
-def test_synchronised_batchnorm_keeps_parameters_and_names():
+def test_synchronised_batchnorm_preserves_parameters_and_names():
     backbone = model.resnet50_backbone([[1, 8, 1], [1, 8, 2]])
     network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels))
     before = {p.name: id(p) for p in network.get_parameters()}
@@ -64,29 +64,29 @@ def test_synchronised_batchnorm_keeps_parameters_and_names():
     assert np.allclose(plain.set_train(False)(x).asnumpy(), backbone.set_train(False)(x).asnumpy(), atol=1e-5)
 
 
-def test_fixed_statistics_stay_and_the_first_of_a_machine_goes_alone(tmp_path, monkeypatch):
+def test_frozen_statistics_are_unchanged_and_the_first_of_a_machine_goes_alone(tmp_path, monkeypatch):
     import threading
 
     backbone = model.resnet50_backbone([[1, 8, 1]])
     names = [p.name for p in backbone.get_parameters() if p.name.endswith("moving_mean")]
     workers.Group(0, 3).average_statistics(
         list(backbone.get_parameters()), [p.name for p in backbone.get_parameters()]
-    )  # asks nobody
+    )  # contacts no other worker
     assert len(names) == 5
     monkeypatch.setenv("MSLAB_LOGS", str(tmp_path))
-    said = []
+    order = []
 
     def second():
         with workers.Group(3, 4, local=2).first_alone("x"):
-            said.append("second")
+            order.append("second")
 
     thread = threading.Thread(target=second)
     thread.start()
     with workers.Group(2, 4, local=2).first_alone("x"):
         time.sleep(0.5)
-        said.append("first")
+        order.append("first")
     thread.join(10)
-    assert said == ["first", "second"]
+    assert order == ["first", "second"]
 
 
 def test_the_command_is_one_that_msrun_reads(monkeypatch):
@@ -120,9 +120,9 @@ def test_loss_scaling_learns_and_skips_an_overflow():
     images, labels = ms.Tensor(rng.normal(size=(8, 3, 32, 32)), ms.float32), ms.Tensor(np.arange(8) % 3, ms.int32)
     losses = [float(step(images, labels)[0].asnumpy()) for _ in range(10)]
     assert losses[0] == pytest.approx(np.log(3), abs=0.1) and losses[-1] < losses[0] / 1.5
-    kept = step.parameters_dict()
-    assert {"scale_value", "counter"} <= {name.rpartition(".")[2] for name in kept}, (
-        "last.ckpt would not hold the scale"
+    state = step.parameters_dict()
+    assert {"scale_value", "counter"} <= {name.rpartition(".")[2] for name in state}, (
+        "last.ckpt would not contain the scale"
     )
     before = network.head.classifier.weight.asnumpy().copy()
     step.scaler.scale_value.set_data(ms.Tensor(3e38, ms.float32))

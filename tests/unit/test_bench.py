@@ -1,9 +1,9 @@
-"""Speed beside others: how ratios, shares and tables come about, and what stops a bench. No speed is asserted."""
+"""Benchmarks: how ratios, fractions and tables are computed, and what stops a bench. No speed is asserted."""
 
 import pytest
 
 from benchmarks import speed, steptime
-from benchmarks.processes import last_word
+from benchmarks.processes import last_error
 from mslab.check import check_dataset
 from mslab.errors import MslabError
 
@@ -31,14 +31,14 @@ def test_unequal_work_stops_the_bench():
         speed.check_weights({"a": 7, "b": 8})
     speed.check_values("a", "train", [6.9, 7.1, 6.5])
     speed.check_values("a", "infer", [0.1, 0.1])
-    for what, values in (("train", [6.9, 6.9]), ("train", [6.9, float("nan")]), ("infer", [float("inf")])):
+    for kind, values in (("train", [6.9, 6.9]), ("train", [6.9, float("nan")]), ("infer", [float("inf")])):
         with pytest.raises(MslabError, match=r"a did no real work: the .+ were"):
-            speed.check_values("a", what, values)
+            speed.check_values("a", kind, values)
 
 
 def test_the_reason_is_the_last_line_that_names_an_error():
-    assert last_word("Traceback\nValueError: no\n\n- C++ Call Stack\nx.cc:1\n") == "ValueError: no"
-    assert last_word("one\ntwo\n") == "two" and last_word("") == "no message"
+    assert last_error("Traceback\nValueError: no\n\n- C++ Call Stack\nx.cc:1\n") == "ValueError: no"
+    assert last_error("one\ntwo\n") == "two" and last_error("") == "no message"
 
 
 CONV = (

@@ -1,4 +1,4 @@
-"""Settings of what ends, pauses or changes a run: what contradicts, what does nothing, what a neighbour calls it."""
+"""Settings that end, pause or change a run: contradictions, settings without effect, other projects' names."""
 
 import pytest
 from helpers import overrides
@@ -7,7 +7,7 @@ import mslab
 from mslab.errors import ConfigError
 
 
-def test_mixed_precision_takes_what_the_device_has(three):
+def test_mixed_precision_follows_the_device(three):
     from mslab.config import resolve
     from mslab.runtime import devices
 
@@ -41,7 +41,7 @@ def test_contradictions_are_named(three, change, text):
 
 
 @pytest.mark.parametrize(
-    "given,beside",
+    "option,more",
     [
         ("momentum=0.5", {"optimizer": "adam"}),
         ("nesterov=true", {"optimizer": "sgd"}),
@@ -59,12 +59,12 @@ def test_contradictions_are_named(three, change, text):
         ("image_size=32", {"train_crop_size": 32, "valid_resize_size": 32, "valid_crop_size": 32}),
     ],
 )
-def test_what_does_nothing_is_refused_on_the_command_line(three, given, beside):
+def test_what_does_nothing_is_refused_on_the_command_line(three, option, more):
     with pytest.raises(ConfigError, match="does nothing here: with"):
-        mslab.load_config(three | beside, [given])
+        mslab.load_config(three | more, [option])
 
 
-def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
+def test_a_resolved_config_reads_back_without_a_message(three, tmp_path, capfd):
     from mslab.config import dump_config, load_settings
 
     for more in (
@@ -76,10 +76,10 @@ def test_a_resolved_config_reads_back_without_a_word(three, tmp_path, capfd):
         (tmp_path / "config.yaml").write_text(dump_config(config))
         capfd.readouterr()
         assert load_settings(tmp_path / "config.yaml") == config and capfd.readouterr().err == ""
-    assert config.epochs == 7  # the strategy says so
+    assert config.epochs == 7  # set by the strategy
 
 
-def test_overrides_of_the_neighbours_are_answered(three):
+def test_overrides_with_other_projects_names_are_recognised(three):
     with pytest.raises(ConfigError) as caught:
         mslab.load_config(three, [*overrides({"use_mixup": True, "eval_freq": 2, "warmup_cosine_lr_cycles": 0.45})])
     text = str(caught.value)

@@ -1,4 +1,4 @@
-"""Each purpose has a stream of its own; what a device needs to repeat itself is asked for, and what remains is said."""
+"""Each purpose has its own random stream; devices are made deterministic, and the remaining differences recorded."""
 
 import pytest
 from helpers import settings
@@ -26,26 +26,26 @@ def test_streams_of_all_purposes_and_epochs_differ():
     assert len(seeds) == 2 * 300 * 8
 
 
-def test_a_split_has_a_stream_of_its_own(squares, inside):
+def test_a_split_has_its_own_stream(squares, inside):
     report = check.check_dataset(squares / "three" / "train")
-    one, again, other = (splitting.assign(report, {"val": 0.25}, seed) for seed in (1, 1, 2))
-    names = [[p.name for p in parts["val"]] for parts in (one, again, other)]
+    first, again, different = (splitting.assign(report, {"val": 0.25}, seed) for seed in (1, 1, 2))
+    names = [[p.name for p in parts["val"]] for parts in (first, again, different)]
     assert names[0] == names[1] != names[2]
 
 
 @pytest.mark.parametrize("device,calls", [("cpu", 0), ("gpu", 1), ("ascend", 1)])
-def test_deterministic_asks_a_device_for_what_mindspore_has(device, calls):
-    plan = devices.setup_calls(device, "graph", 1, deterministic=True, workers=2)
-    names = [name for name, _ in plan]
+def test_deterministic_sets_what_mindspore_has_for_a_device(device, calls):
+    setup = devices.setup_calls(device, "graph", 1, deterministic=True, workers=2)
+    names = [name for name, _ in setup]
     assert names.count("set_deterministic") == calls
     if calls:
-        assert ("set_deterministic", {"deterministic": True}) in plan
-        # MindSpore: before the workers find each other
+        assert ("set_deterministic", {"deterministic": True}) in setup
+        # MindSpore: before the workers connect
         assert names.index("set_device") < names.index("set_deterministic") < names.index("communication.init")
     assert "set_deterministic" not in [name for name, _ in devices.setup_calls(device, "graph", 1)]
 
 
-def test_deterministic_does_nothing_on_a_cpu_and_that_is_said(squares):
+def test_deterministic_does_nothing_on_a_cpu_and_that_is_reported(squares):
     with pytest.raises(
         ConfigError, match=r"deterministic +does nothing here: with device: cpu a run repeats bit for bit"
     ):
@@ -53,8 +53,8 @@ def test_deterministic_does_nothing_on_a_cpu_and_that_is_said(squares):
 
 
 @pytest.mark.parametrize(
-    "device,on,said", [("cpu", False, "nothing"), ("gpu", True, "is on"), ("ascend", False, "true")]
+    "device,on,text", [("cpu", False, "nothing"), ("gpu", True, "is on"), ("ascend", False, "true")]
 )
-def test_the_manifest_says_what_remains(device, on, said):
-    told = manifest.determinism(device, on)
-    assert told["bit_identical"] is (device == "cpu") and said in told["remains"]
+def test_the_manifest_records_what_remains(device, on, text):
+    recorded = manifest.determinism(device, on)
+    assert recorded["bit_identical"] is (device == "cpu") and text in recorded["remains"]

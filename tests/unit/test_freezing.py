@@ -1,4 +1,4 @@
-"""Settings of what is frozen that fit no network at all."""
+"""Freezing settings that fit no network."""
 
 import re
 
@@ -15,7 +15,7 @@ def quick(squares):
 
 
 @pytest.mark.parametrize(
-    "given,text",
+    "options,text",
     [
         ({"lr_scale": {"backbone": 0.0}}, "0 is refused: it would not freeze"),
         ({"lr_scale": {"trunk": 0.1}}, "lr_scale"),
@@ -24,6 +24,6 @@ def quick(squares):
         ({"freeze": "all", "layers_to_freeze": 2}, "are three ways to freeze layers; set only one"),
     ],
 )
-def test_settings_that_never_fit(given, text, quick):
+def test_settings_that_never_fit(options, text, quick):
     with pytest.raises(ConfigError, match=re.escape(text)):
-        load_settings(quick | given)
+        load_settings(quick | options)

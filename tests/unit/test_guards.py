@@ -63,7 +63,8 @@ def test_one_class_for_all_images_warns_at_the_second_time_in_a_row():
         guard.one_answer(figures)
     assert messages == {}
     guard.one_answer(one_class)
-    assert "all 9 validation images are taken for b, twice now: val_acc 0.400" in messages["one-answer"]
+    text = messages["one-answer"]
+    assert "all 9 validation images are classified as b, in two evaluations in a row: val_acc 0.400" in text
 
 
 def test_an_epoch_that_waits_for_images_warns_and_one_that_waits_little_does_not():
@@ -72,7 +73,7 @@ def test_an_epoch_that_waits_for_images_warns_and_one_that_waits_little_does_not
         guard.data(row(1, seconds=seconds), waited)
     assert messages == {}
     guard.data(row(3, seconds=10.0), 7.0)
-    assert "7 of 10 s of epoch 3 went into waiting for images" in messages["waiting-for-data"]
+    assert "7 of 10 s of epoch 3 were spent waiting for images" in messages["waiting-for-data"]
     assert "cache=memory" in messages["waiting-for-data"]
 
 

@@ -1,4 +1,4 @@
-"""When a run is measured and ended: decided from its history alone, so that a resumed run decides alike."""
+"""When a run is evaluated and stopped: decided from its history alone, so that a resumed run decides the same."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mslab.config import load_settings
 from mslab.training import stopping
 
-GOOD = {"train_data": "a", "val_data": "b", "class_num": 9, "epochs": 20}
+BASE = {"train_data": "a", "val_data": "b", "class_num": 9, "epochs": 20}
 
 
 def rows(*accuracies, losses=None):
@@ -19,7 +19,7 @@ def rows(*accuracies, losses=None):
 
 
 def reason(history, **more):
-    return stopping.reason(history, load_settings(GOOD | more), 0.1)
+    return stopping.reason(history, load_settings(BASE | more), 0.1)
 
 
 def test_nothing_ends_a_run_that_asks_for_nothing():
@@ -36,7 +36,7 @@ def test_early_stopping_counts_evaluations_without_a_better_one():
     assert reason(rows(0.1, 0.5, 0.5, 0.4, 0.6), **settings) == ""
 
 
-def test_delay_min_epochs_and_tolerance_hold_it_back_or_bring_it_on():
+def test_delay_min_epochs_and_tolerance_delay_or_hasten_the_stop():
     settings, history = {"early_stopping": True, "early_stopping_patience": 2}, rows(0.5, 0.4, 0.4)
     assert "epoch 1 in 2 evaluations" in reason(history, **settings)
     assert reason(history, early_stopping_delay=1, **settings) == ""
@@ -55,28 +55,28 @@ def test_targets_end_it():
 
 
 def test_plateau_lowers_the_rate_and_ends_at_the_floor():
-    config = load_settings(GOOD | {"lr_scheduler": "plateau", "plateau_patience": 2, "lr_floor": 0.002})
+    config = load_settings(BASE | {"lr_scheduler": "plateau", "plateau_patience": 2, "lr_floor": 0.002})
     history = rows(0.5, 0.5, 0.5)
     assert stopping.rate_factor(history, config) == pytest.approx(0.1) and stopping.reason(history, config, 0.1) == ""
     history = rows(0.5, 0.5, 0.5, 0.4, 0.4)
     assert stopping.rate_factor(history, config) == pytest.approx(0.01)
     assert "would fall to 0.001, below lr_floor: 0.002" in stopping.reason(history, config, 0.1)
-    assert stopping.rate_factor(history, load_settings(GOOD)) == 1
+    assert stopping.rate_factor(history, load_settings(BASE)) == 1
 
 
-def test_which_epochs_are_measured_and_kept():
-    config = load_settings(GOOD | {"epochs": 5, "evaluation_frequency": 2, "checkpoint_frequency": 3})
+def test_which_epochs_are_measured_and_saved():
+    config = load_settings(BASE | {"epochs": 5, "evaluation_frequency": 2, "checkpoint_frequency": 3})
     assert [epoch for epoch in range(5) if stopping.is_measured(epoch, config)] == [1, 3, 4]
-    assert [epoch for epoch in range(5) if stopping.is_kept(epoch, config)] == [2, 4]
-    config = load_settings(GOOD | {"epochs": 5, "do_eval_along_train": False})
+    assert [epoch for epoch in range(5) if stopping.is_saved(epoch, config)] == [2, 4]
+    config = load_settings(BASE | {"epochs": 5, "do_eval_along_train": False})
     assert [epoch for epoch in range(5) if stopping.is_measured(epoch, config)] == [4]
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=19), st.integers(1, 5), st.integers(0, 5))
 def test_early_stopping_never_comes_before_patience_and_delay(accuracies, patience, delay):
-    ended = reason(rows(*accuracies), early_stopping=True, early_stopping_patience=patience, early_stopping_delay=delay)
+    stop = reason(rows(*accuracies), early_stopping=True, early_stopping_patience=patience, early_stopping_delay=delay)
     measured = [a for a in accuracies if a is not None]
-    if ended:
+    if stop:
         assert len(measured) > patience + delay
     if len(measured) > patience + delay and len(set(measured[delay:])) == 1:
-        assert ended
+        assert stop
