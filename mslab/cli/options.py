@@ -25,7 +25,7 @@ PLAIN["rich_markup_mode"] = None
 app = Typer(help="mslab: a transfer-learning lab kit on MindSpore.", **PLAIN)
 
 # arguments
-Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file of settings; configs/ has some")]
+Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file of settings; mslab new FOLDER writes some")]
 MaybeConfig = Annotated[str | None, Argument(metavar="CONFIG", help="a YAML file of settings")]
 Overrides = Annotated[list[str] | None, Argument(metavar="[KEY=VALUE]...", help="settings on top of CONFIG's")]
 Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a .ckpt file")]
