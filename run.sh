@@ -75,24 +75,31 @@ make_environment() {
     if [ -n "$2" ]; then # --seed: pip is in it too, for `data animals` and for whoever wants to install something
         exact=3.11 # which uv looks for where it keeps its own, and fetches where it has none
         [ -z "$1" ] || exact=$("$1" -c 'import sys; print(sys.executable)')
-        "$2" venv --quiet --seed --python "$exact" "$venv" >&2 && return
+        "$2" venv --quiet --seed --python "$exact" ${index:+--default-index "$index"} "$venv" >&2 && return
         [ -n "$1" ] || fail "uv could not make an environment with Python 3.11; its message is above" \
-            "github.com within reach, from where uv fetches Python" "try again, or one of these, then $0 again:$(ways)"
+            "github.com within reach, from where uv fetches Python, and the package index" "try again, or one of these, then $0 again:$(ways)"
         rm -rf "$venv"
     fi
     "$1" -m venv ${MSLAB_SYSTEM:+--system-site-packages} "$venv" ||
         fail "$1 cannot make a virtual environment" "the venv module" "on Debian and Ubuntu: apt install python3-venv"
 }
 
-# the package index that pip is set up with: uv does not read pip's settings
-pip_index() {
-    "$venv/bin/python" -m pip config get global.index-url 2>/dev/null || true
+# the package index that pip is set up with, as a mirror near by: uv does not read pip's settings
+find_index() {
+    if [ -n "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
+        return # uv reads these
+    elif [ -n "${PIP_INDEX_URL:-}" ]; then
+        printf '%s' "$PIP_INDEX_URL"
+    else
+        sed -n 's/^[[:space:]]*index[-_]url[[:space:]]*=[[:space:]]*//p' "${PIP_CONFIG_FILE:-/dev/null}" \
+            "${XDG_CONFIG_HOME:-${HOME:-}/.config}/pip/pip.conf" "${HOME:-}/.pip/pip.conf" /etc/pip.conf 2>/dev/null |
+            sed 1q
+    fi
 }
 
 # $1: the pinned versions; $2: uv, or nothing
 install_packages() {
     if [ -n "$2" ]; then
-        index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(pip_index)}}}
         "$2" pip install --quiet --compile-bytecode --python "$venv/bin/python" ${index:+--default-index "$index"} \
             -c "$1" -e "${here}[dev]" >&2 && return
         note "uv could not install the packages; its message is above. Trying pip"
@@ -111,6 +118,7 @@ install() {
     fi
     note "making $venv with $(if [ -n "$python" ]; then "$python" --version 2>&1; else echo "uv and Python 3.11"; fi);" \
         "downloads about 1 GB, once"
+    index=$(find_index)
     make_environment "$python" "$uv"
     pins=$venv/constraints.txt
     if [ -n "${MSLAB_SYSTEM:-}" ]; then # what the machine brings stays as it is; only what it lacks is installed

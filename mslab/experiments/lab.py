@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from mslab.errors import MslabError
@@ -101,9 +101,10 @@ def refuse_taken(target: Path) -> None:
 
 def free(target: Path) -> Path:
     """A name nearby that is not taken: lab-2 beside lab, lab in the current folder."""
-    named = target.name not in ("", "..")
-    names = (target.with_name(f"{target.name}-{n}") if named else target / f"lab{f'-{n}' * (n > 2)}" for n in count(2))
-    return next(path for path in names if not os.path.lexists(path))
+    if target.name in ("", ".."):
+        first, names = target / "lab", (target / f"lab-{n}" for n in count(2))
+        return next(path for path in chain([first], names) if not os.path.lexists(path))
+    return next(path for n in count(2) if not os.path.lexists(path := target.with_name(f"{target.name}-{n}")))
 
 
 def quoted(path: Path) -> str:
