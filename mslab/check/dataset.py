@@ -74,7 +74,7 @@ def find_splits(given: dict[str, str | Path | None]) -> tuple[Path, dict[str, Pa
             raise DatasetError(
                 f"There is no folder {folder} ({name} images).",
                 expected="a folder with one folder of images a class",
-                fix="correct the path; `mslab data make` draws the demo data, datasets/README.md tells of others",
+                fix="correct the path; `mslab data make` draws the demo data, `mslab data import` unpacks an archive",
             )
     root = folders["train"]
     if len(folders) == 1:

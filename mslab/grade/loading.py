@@ -51,7 +51,7 @@ def mistaken(path: str | Path, problems: list[tuple[str, str]]) -> ConfigError:
     return ConfigError(
         f"The rubric {path} has {count}.",
         details=problems,
-        expected="a rubric as docs/grading.md describes; nothing was opened or graded",
+        expected="a rubric as the project's docs/grading.md describes; nothing was opened or graded",
         fix="mend these lines; mslab grade reads it anew",
     )
 

@@ -145,7 +145,7 @@ def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone
             f"{where} has {count}.",
             details=problems,
             expected=f"a setting a line, such as lr_max: {LINE}",
-            fix="correct the file; docs/settings.md has the settings and their ranges, docs/sweep.md an example",
+            fix="correct the file; the project's docs/sweep.md has an example, docs/settings.md each range",
         )
     return knobs
 
