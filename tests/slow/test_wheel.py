@@ -31,7 +31,8 @@ TEST_ONLY = {
     "jsonschema",
 }
 TEST_ONLY |= {"mindcv", "onnx", "onnxruntime", "mkdocs", "mkdocs-material"}
-SMALL = ["stages=[[1,8,1],[1,8,2]]", "image_size=32", "epochs=1", "device=cpu", "mode=pynative"]
+SMALL = ["stages=[[1,8,1],[1,8,2]]", "image_size=32", "epochs=1", "device=cpu"]
+FEWER = ["train_data=datasets/mushrooms9/val", "val_data=datasets/mushrooms9/test"]
 
 
 def call(*command, cwd=None, env=None, timeout=1800) -> subprocess.CompletedProcess:
@@ -185,14 +186,14 @@ def test_from_an_empty_folder_each_command_works_or_says_what_to_do(mslab_at, em
         done = mslab_at(empty, *words)
         assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr, done.stderr
         assert "\n  expected  " in done.stderr and "\n  fix  " in done.stderr, done.stderr
-    assert "50" in mslab_at(empty, "show").stdout or mslab_at(empty, "show").returncode == 0
+    assert mslab_at(empty, "show").returncode == 0
     doctor = mslab_at(empty, "doctor")
     assert doctor.returncode in (0, 1) and mslab.__version__ in doctor.stdout and "Traceback" not in doctor.stderr
     assert not list(empty.iterdir())
 
 
 def test_a_lab_from_the_wheel_from_its_images_to_what_is_handed_in(mslab_at, empty):
-    """The lab's README in its order with a smaller network; `*` is what the shell completes there."""
+    """The lab's README in its order, with a smaller network on fewer images; `*` is what the shell completes there."""
 
     def run(*words) -> str:
         done = mslab_at(folder, *words)
@@ -208,9 +209,9 @@ def test_a_lab_from_the_wheel_from_its_images_to_what_is_handed_in(mslab_at, emp
     assert "train 2160" in run("data", "make")
     assert "nothing found" in run("check", "datasets/mushrooms9")
     assert "head" in run("show", "configs/tiny_nine.yaml")
-    assert "best val_acc" in run("train", "configs/tiny_nine.yaml", *SMALL)
+    assert "best val_acc" in run("train", "configs/tiny_nine.yaml", *SMALL, *FEWER)
     nine = newest("tiny_nine-*")
-    run("transfer", "configs/tiny_two.yaml", "--backbone", nine, "epochs=1", *SMALL[3:])
+    run("transfer", "configs/tiny_two.yaml", "--backbone", nine, *SMALL[1:], "batch_size=20")
     two = newest("tiny_two-*")
     assert "on 200 images" in run("eval", two, "--data", "datasets/mushrooms2/test")
     run("predict", nine, "datasets/mushrooms9/test/Amanita", "--csv", "answers.csv")
@@ -224,8 +225,9 @@ def test_a_lab_from_the_wheel_from_its_images_to_what_is_handed_in(mslab_at, emp
     assert (folder / "anna.zip").is_file()
     recorded = json.loads((folder / nine / "manifest.json").read_text())
     assert recorded["git"] is None and recorded["environment"]["packages"]["mslab"] == mslab.__version__
-    told = run("demo", *SMALL)  # its images are the lab's; its configs come from the wheel
-    assert "transfer buys" in told and len(list((folder / "runs").glob("demo-*"))) == 3
+    refused = mslab_at(folder, "demo", "epochs=0")  # its images are the lab's, its configs the wheel's
+    assert refused.returncode == 1 and "1/4  the images" in refused.stderr and "drawn images" in refused.stderr
+    assert re.search(r"ConfigError: \S+/site-packages/mslab/lab/configs/mushrooms9\.yaml has 1 problem", refused.stderr)
 
 
 def test_an_mslab_inside_of_another_repository_does_not_take_its_commit(python, tmp_path):
