@@ -5,7 +5,7 @@
 #   ./run.sh test --mutants [NUMBER|WORD …]  breaks mslab in a copy, promise by promise, and says what the tests notice
 #   ./run.sh bench NAME …  a benchmark of this project beside others; ./run.sh bench lists them
 #   ./run.sh COMMAND …     .venv/bin/mslab COMMAND …
-# Where no Python 3.10 to 3.12 is installed, uv on PATH fetches 3.11.
+# Where no Python 3.10 to 3.12 is installed, uv on PATH downloads 3.11.
 # MSLAB_PYTHON=…     another Python 3.10 to 3.12 than the one found
 # MSLAB_MINDSPORE=…  another MindSpore, 2.7.0 to 2.10.0, in a folder of its own (.venv-2.10.0)
 # MSLAB_SYSTEM=1     the MindSpore of this machine's Python (an Ascend image's), in .venv-system; it is never replaced
@@ -22,7 +22,7 @@ fail() {
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
 
-# a Python that fits: MSLAB_PYTHON, or one on PATH; nothing where there is none
+# print a Python that fits: MSLAB_PYTHON, or one on PATH; print nothing if there is none
 find_python() {
     if [ -n "${MSLAB_PYTHON:-}" ]; then
         ! supported "$MSLAB_PYTHON" || printf '%s' "$MSLAB_PYTHON"
@@ -36,7 +36,7 @@ find_python() {
     done
 }
 
-# uv (https://docs.astral.sh/uv), on PATH or where its installer puts it; nothing where there is none
+# print uv (https://docs.astral.sh/uv), from PATH or its installer's folder; print nothing if there is none
 find_uv() {
     for candidate in uv "${XDG_BIN_HOME:-${HOME:-}/.local/bin}/uv" "${HOME:-}/.cargo/bin/uv"; do
         if "$candidate" --version >/dev/null 2>&1; then
@@ -46,7 +46,7 @@ find_uv() {
     done
 }
 
-# how to come by a Python, a line each
+# print the ways to get a Python, one a line
 ways() {
     printf '\n              %s' "apt, on Debian 12       sudo apt install python3.11 python3.11-venv" \
         "apt, on Ubuntu 24.04    sudo apt install python3.12 python3.12-venv" \
@@ -69,11 +69,11 @@ no_python() {
               uv, on any system       curl -LsSf https://astral.sh/uv/install.sh | sh$(ways)"
 }
 
-# $1: a Python that fits, or nothing for one that uv fetches; $2: uv, or nothing
+# $1: a Python that fits, or empty for uv's own; $2: uv, or empty
 make_environment() {
     rm -rf "$venv"
-    if [ -n "$2" ]; then # --seed: pip is in it too, for `data animals` and for whoever wants to install something
-        exact=3.11 # which uv looks for where it keeps its own, and fetches where it has none
+    if [ -n "$2" ]; then # --seed adds pip, which `mslab data animals` calls
+        exact=3.11 # uv searches its own Pythons for it, else it downloads one
         [ -z "$1" ] || exact=$("$1" -c 'import sys; print(sys.executable)')
         "$2" venv --quiet --seed --python "$exact" ${index:+--default-index "$index"} "$venv" >&2 && return
         [ -n "$1" ] || fail "uv could not make an environment with Python 3.11; its message is above" \
@@ -84,7 +84,7 @@ make_environment() {
         fail "$1 cannot make a virtual environment" "the venv module" "on Debian and Ubuntu: apt install python3-venv"
 }
 
-# the package index that pip is set up with, as a mirror near by: uv does not read pip's settings
+# print the package index of pip's settings, such as a mirror: uv does not read them
 find_index() {
     if [ -n "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
         return # uv reads these
@@ -97,7 +97,7 @@ find_index() {
     fi
 }
 
-# $1: the pinned versions; $2: uv, or nothing
+# $1: the file of pinned versions; $2: uv, or empty
 install_packages() {
     if [ -n "$2" ]; then
         "$2" pip install --quiet --compile-bytecode --python "$venv/bin/python" ${index:+--default-index "$index"} \
@@ -112,7 +112,7 @@ install_packages() {
 install() {
     python=$(find_python)
     uv=
-    [ -n "${MSLAB_SYSTEM:-}" ] || uv=$(find_uv) # uv would not see the machine's MindSpore, and install another
+    [ -n "${MSLAB_SYSTEM:-}" ] || uv=$(find_uv) # uv ignores the machine's MindSpore and would install another
     if [ -z "$python" ] && { [ -z "$uv" ] || [ -n "${MSLAB_PYTHON:-}" ]; }; then
         no_python
     fi

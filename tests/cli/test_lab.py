@@ -1,4 +1,4 @@
-"""`mslab new` on the command line, and the lab's README: each command it says to type exists, in the lab's order."""
+"""`mslab new` on the command line, and the lab's README: each command in it exists, in the lab's order."""
 
 import re
 import shlex
@@ -40,35 +40,42 @@ def test_a_folder_that_is_taken_ends_in_one_message_and_exit_code_1(inside):
 
 
 def test_a_missing_config_leads_to_mslab_new(inside):
-    for words in (["train", "configs/mushrooms9.yaml"], ["sweep", "configs/x.yaml", "--space", "configs/space.yaml"]):
-        done = cli(*words)
+    for arguments in (
+        ["train", "configs/mushrooms9.yaml"],
+        ["sweep", "configs/x.yaml", "--space", "configs/space.yaml"],
+    ):
+        done = cli(*arguments)
         assert done.returncode == 1 and "mslab new FOLDER writes some" in done.stderr
 
 
 def test_the_readme_has_the_labs_six_steps_in_their_order():
-    names = [" ".join(words[1:3] if words[1] == "data" else words[1:2]) for words in STEPS]
+    names = [" ".join(arguments[1:3] if arguments[1] == "data" else arguments[1:2]) for arguments in STEPS]
     assert names == ["data make", "check", "show", "train", "transfer", "eval", "train", "report"]
     assert re.findall(r"^(\d)\. ", README, re.MULTILINE) == list("123456") and "run.sh" not in README
     written = {"runs", "datasets", "compared.html"}
-    for words in STEPS:  # nothing to fill in, and every file is in the lab or made by an earlier step
-        for word in words[2:]:
-            if "/" in word:
-                assert (PROJECT / word).is_file() if word.startswith("configs/") else word.split("/")[0] in written
+    for arguments in STEPS:  # nothing to fill in, and every file is in the lab or made by an earlier step
+        for argument in arguments[2:]:
+            if "/" in argument:
+                assert (
+                    (PROJECT / argument).is_file()
+                    if argument.startswith("configs/")
+                    else argument.split("/")[0] in written
+                )
     assert not re.search(r"…|<|RUN", " ".join(map(shlex.join, STEPS)))
 
 
-@pytest.mark.parametrize("words", STEPS + INLINE, ids=shlex.join)
-def test_each_command_of_the_readme_exists(words):
+@pytest.mark.parametrize("arguments", STEPS + INLINE, ids=shlex.join)
+def test_each_command_of_the_readme_exists(arguments):
     command = get_command(app)
     context = command.make_context("mslab", [], resilient_parsing=True)
-    words = [word for word in words[1:] if word != "COMMAND"]
-    while hasattr(command, "commands") and words:
-        if words == ["--help"]:
+    arguments = [argument for argument in arguments[1:] if argument != "COMMAND"]
+    while hasattr(command, "commands") and arguments:
+        if arguments == ["--help"]:
             return
-        command = command.commands[words.pop(0)]
-        context = command.make_context(command.name, list(words), parent=context, resilient_parsing=True)
+        command = command.commands[arguments.pop(0)]
+        context = command.make_context(command.name, list(arguments), parent=context, resilient_parsing=True)
     options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
-    assert {word for word in words if word.startswith("--")} <= options
+    assert {argument for argument in arguments if argument.startswith("--")} <= options
 
 
 def test_notebooks_that_the_readme_names_are_in_the_lab(inside):

@@ -36,9 +36,9 @@ FEWER = ["train_data=datasets/mushrooms9/val", "val_data=datasets/mushrooms9/tes
 
 
 def call(*command, cwd=None, env=None, timeout=1800) -> subprocess.CompletedProcess:
-    words = [str(word) for word in command]
+    arguments = [str(part) for part in command]
     env = env or {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(arguments, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
 
 
 def must(*command, **options) -> str:
@@ -67,7 +67,7 @@ def source(tmp_path_factory) -> Path:
     shutil.rmtree(root, ignore_errors=True)
     if probe.returncode:
         pytest.skip(
-            f"the package index is not reached: {(probe.stderr.strip().splitlines() or ['pip said nothing'])[-1]}"
+            f"the package index is not reached: {(probe.stderr.strip().splitlines() or ['pip printed nothing'])[-1]}"
         )
     for name in tracked():
         if (PROJECT / name).is_file():
@@ -99,13 +99,13 @@ def python(source, wheel, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def mslab_at(python, tmp_path):
-    """mslab_at(folder, word, …) -> the installed command's result, with nothing of this environment around it."""
+    """mslab_at(folder, argument, …) -> the installed command's result, with nothing of this environment around it."""
 
-    def run(folder: Path, *words) -> subprocess.CompletedProcess:
+    def run(folder: Path, *arguments) -> subprocess.CompletedProcess:
         home = tmp_path / "home"
         home.mkdir(exist_ok=True)
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(home), "COLUMNS": "120", "GLOG_v": "3"}
-        return call(python.with_name("mslab"), *words, cwd=folder, env=environment)
+        return call(python.with_name("mslab"), *arguments, cwd=folder, env=environment)
 
     return run
 
@@ -172,7 +172,7 @@ def test_from_an_empty_folder_each_command_works_or_says_what_to_do(mslab_at, em
     for command in listed:
         done = mslab_at(empty, command, "--help")
         assert done.returncode == 0 and done.stdout.startswith(f"Usage: mslab {command} "), (command, done.stderr)
-    for words, code, text in (
+    for arguments, code, text in (
         (["train", "configs/mushrooms9.yaml"], 1, "mslab new FOLDER writes some"),
         (["show", "configs/mushrooms9.yaml"], 1, "mslab new FOLDER writes some"),
         (["report", "runs/x"], 1, "a run folder, as mslab train leaves it"),
@@ -181,7 +181,7 @@ def test_from_an_empty_folder_each_command_works_or_says_what_to_do(mslab_at, em
         (["reproduce-all", "tiny_ten"], 1, "tiny_nine, tiny_two"),
         (["reproduce-all", "--record"], 1, "This mslab is installed from a wheel"),
     ):
-        done = mslab_at(empty, *words)
+        done = mslab_at(empty, *arguments)
         assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr, done.stderr
         assert "\n  expected  " in done.stderr and "\n  fix  " in done.stderr, done.stderr
     assert mslab_at(empty, "show").returncode == 0
@@ -193,9 +193,9 @@ def test_from_an_empty_folder_each_command_works_or_says_what_to_do(mslab_at, em
 def test_a_lab_from_the_wheel_from_its_images_to_what_is_handed_in(mslab_at, empty):
     """The lab's README in its order, with a smaller network on fewer images; `*` is what the shell completes there."""
 
-    def run(*words) -> str:
-        done = mslab_at(folder, *words)
-        assert done.returncode == 0, (words, done.stdout[-2000:], done.stderr[-2000:])
+    def run(*arguments) -> str:
+        done = mslab_at(folder, *arguments)
+        assert done.returncode == 0, (arguments, done.stdout[-2000:], done.stderr[-2000:])
         return done.stdout + done.stderr
 
     def newest(pattern: str) -> str:
