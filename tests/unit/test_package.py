@@ -86,6 +86,13 @@ def test_the_build_carries_what_mslab_new_reads():
     assert not (PACKAGE / "lab").exists(), "a second copy of the files, which a checkout would read"
 
 
+def test_the_licence_and_the_readme_are_the_projects_own():
+    project = PYPROJECT["project"]
+    assert project["license-files"] == ["LICENSE"] and project["license"] == "Apache-2.0"
+    assert (PROJECT / "LICENSE").read_text(encoding="utf-8").split()[:2] == ["Apache", "License"]
+    assert (PROJECT / project["readme"]).read_text(encoding="utf-8").startswith("# mslab\n")
+
+
 def test_one_version():
     assert "version" not in PYPROJECT["project"] and PYPROJECT["project"]["dynamic"] == ["version"]
     assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "mslab.__version__"}
