@@ -5,12 +5,14 @@
 #   ./run.sh test --mutants [NUMBER|WORD …]  breaks mslab in a copy, promise by promise, and says what the tests notice
 #   ./run.sh bench NAME …  a benchmark of this project beside others; ./run.sh bench lists them
 #   ./run.sh COMMAND …     .venv/bin/mslab COMMAND …
+# Where no Python 3.10 to 3.12 is installed, uv on PATH downloads 3.11.
 # MSLAB_PYTHON=…     another Python 3.10 to 3.12 than the one found
 # MSLAB_MINDSPORE=…  another MindSpore, 2.7.0 to 2.10.0, in a folder of its own (.venv-2.10.0)
 # MSLAB_SYSTEM=1     the MindSpore of this machine's Python (an Ascend image's), in .venv-system; it is never replaced
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+names="python3.11 python3.12 python3.10 python3 python"
 venv=$here/.venv${MSLAB_MINDSPORE:+-$MSLAB_MINDSPORE}${MSLAB_SYSTEM:+-system}
 note() { printf 'run.sh: %s\n' "$*" >&2; }
 fail() {
@@ -20,23 +22,104 @@ fail() {
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1; }
 
+# print a Python that fits: MSLAB_PYTHON, or one on PATH; print nothing if there is none
 find_python() {
-    for candidate in ${MSLAB_PYTHON:-python3.11 python3.12 python3.10 python3 python}; do
+    if [ -n "${MSLAB_PYTHON:-}" ]; then
+        ! supported "$MSLAB_PYTHON" || printf '%s' "$MSLAB_PYTHON"
+        return
+    fi
+    for candidate in $names; do
         if supported "$candidate"; then
             printf '%s' "$candidate"
             return
         fi
     done
-    fail "no Python 3.10, 3.11 or 3.12 among: ${MSLAB_PYTHON:-python3.11 python3.12 python3.10 python3 python}" \
-        "a Python that MindSpore has wheels for" "install python3.11, or name one: MSLAB_PYTHON=/path/to/python3.11 $0"
+}
+
+# print uv (https://docs.astral.sh/uv), from PATH or its installer's folder; print nothing if there is none
+find_uv() {
+    for candidate in uv "${XDG_BIN_HOME:-${HOME:-}/.local/bin}/uv" "${HOME:-}/.cargo/bin/uv"; do
+        if "$candidate" --version >/dev/null 2>&1; then
+            printf '%s' "$candidate"
+            return
+        fi
+    done
+}
+
+# print the ways to get a Python, one a line
+ways() {
+    printf '\n              %s' "apt, on Debian 12       sudo apt install python3.11 python3.11-venv" \
+        "apt, on Ubuntu 24.04    sudo apt install python3.12 python3.12-venv" \
+        "apt, on Ubuntu 22.04    sudo apt install python3.10 python3.10-venv" \
+        "conda, on any system    conda create -n mslab python=3.11 && conda activate mslab" \
+        "one that is elsewhere   MSLAB_PYTHON=/path/to/python3.11 $0"
+}
+
+no_python() {
+    newest=$(python3 --version 2>/dev/null || true)
+    if [ -n "${MSLAB_PYTHON:-}" ]; then
+        fail "MSLAB_PYTHON=$MSLAB_PYTHON is no Python 3.10, 3.11 or 3.12" "a Python that MindSpore has wheels for" \
+            "name another, or leave MSLAB_PYTHON out: $0 then looks for one, or has uv fetch one"
+    elif [ -n "${MSLAB_SYSTEM:-}" ]; then
+        fail "no Python 3.10, 3.11 or 3.12 among: $names; MSLAB_SYSTEM uses the MindSpore of this machine's Python" \
+            "a Python with MindSpore 2.7 to 2.10, as Ascend images have it" "name it: MSLAB_PYTHON=/path/to/python3 $0"
+    fi
+    fail "no Python 3.10, 3.11 or 3.12 here${newest:+ (python3 is $newest)}, and no uv, which can fetch one" \
+        "a Python that MindSpore has wheels for" "one of these, then $0 again:
+              uv, on any system       curl -LsSf https://astral.sh/uv/install.sh | sh$(ways)"
+}
+
+# $1: a Python that fits, or empty for uv's own; $2: uv, or empty
+make_environment() {
+    rm -rf "$venv"
+    if [ -n "$2" ]; then # --seed adds pip, which `mslab data animals` calls
+        exact=3.11 # uv searches its own Pythons for it, else it downloads one
+        [ -z "$1" ] || exact=$("$1" -c 'import sys; print(sys.executable)')
+        "$2" venv --quiet --seed --python "$exact" ${index:+--default-index "$index"} "$venv" >&2 && return
+        [ -n "$1" ] || fail "uv could not make an environment with Python 3.11; its message is above" \
+            "github.com within reach, from where uv fetches Python, and the package index" "try again, or one of these, then $0 again:$(ways)"
+        rm -rf "$venv"
+    fi
+    "$1" -m venv ${MSLAB_SYSTEM:+--system-site-packages} "$venv" ||
+        fail "$1 cannot make a virtual environment" "the venv module" "on Debian and Ubuntu: apt install python3-venv"
+}
+
+# print the package index of pip's settings, such as a mirror: uv does not read them
+find_index() {
+    if [ -n "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
+        return # uv reads these
+    elif [ -n "${PIP_INDEX_URL:-}" ]; then
+        printf '%s' "$PIP_INDEX_URL"
+    else
+        sed -n 's/^[[:space:]]*index[-_]url[[:space:]]*=[[:space:]]*//p' "${PIP_CONFIG_FILE:-/dev/null}" \
+            "${XDG_CONFIG_HOME:-${HOME:-}/.config}/pip/pip.conf" "${HOME:-}/.pip/pip.conf" /etc/pip.conf 2>/dev/null |
+            sed 1q
+    fi
+}
+
+# $1: the file of pinned versions; $2: uv, or empty
+install_packages() {
+    if [ -n "$2" ]; then
+        "$2" pip install --quiet --compile-bytecode --python "$venv/bin/python" ${index:+--default-index "$index"} \
+            -c "$1" -e "${here}[dev]" >&2 && return
+        note "uv could not install the packages; its message is above. Trying pip"
+    fi
+    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c "$1" -e "${here}[dev]" >&2 ||
+        fail "the installation did not finish; pip's message is above" "the package index within reach, 3 GB of disk" \
+            "call $0 again; it starts the installation anew"
 }
 
 install() {
-    python=$(find_python) || exit 1
-    note "making $venv with $("$python" --version 2>&1); downloads about 1 GB, once"
-    rm -rf "$venv"
-    "$python" -m venv ${MSLAB_SYSTEM:+--system-site-packages} "$venv" ||
-        fail "$python cannot make a virtual environment" "the venv module" "on Debian and Ubuntu: apt install python3-venv"
+    python=$(find_python)
+    uv=
+    [ -n "${MSLAB_SYSTEM:-}" ] || uv=$(find_uv) # uv ignores the machine's MindSpore and would install another
+    if [ -z "$python" ] && { [ -z "$uv" ] || [ -n "${MSLAB_PYTHON:-}" ]; }; then
+        no_python
+    fi
+    note "making $venv with $(if [ -n "$python" ]; then "$python" --version 2>&1; else echo "uv and Python 3.11"; fi);" \
+        "downloads about 1 GB, once"
+    index=$(find_index)
+    make_environment "$python" "$uv"
     pins=$venv/constraints.txt
     if [ -n "${MSLAB_SYSTEM:-}" ]; then # what the machine brings stays as it is; only what it lacks is installed
         found=$("$python" -c 'from importlib.metadata import version as v; print(v("mindspore"), v("numpy"))' 2>/dev/null) ||
@@ -44,21 +127,20 @@ install() {
                 "a Python with MindSpore 2.7 to 2.10, as Ascend images have it" \
                 "name it: MSLAB_PYTHON=/path/to/python3; or leave MSLAB_SYSTEM out"
         note "using this machine's MindSpore ${found% *} and NumPy ${found#* }"
-        { grep -v -E '^(mindspore|numpy)==' "$here/constraints.txt"; printf 'mindspore==%s\nnumpy==%s\n' ${found}; } >"$pins"
+        { grep -v -E '^(mindspore|numpy)==' "$here/constraints.txt"; printf 'mindspore==%s\nnumpy==%s\n' "${found% *}" "${found#* }"; } >"$pins"
     elif [ -n "${MSLAB_MINDSPORE:-}" ]; then
         sed "s/^mindspore==.*/mindspore==$MSLAB_MINDSPORE/" "$here/constraints.txt" >"$pins"
     else
         cp "$here/constraints.txt" "$pins"
     fi
-    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c "$pins" -e "$here[dev]" >&2 ||
-        fail "the installation did not finish; pip's message is above" "the package index within reach, 3 GB of disk" \
-            "call ./run.sh again; it starts the installation anew"
+    install_packages "$pins" "$uv"
     printf '%s\n' "$state" >"$venv/installed"
-    note "installed $("$venv/bin/python" -m pip --disable-pip-version-check list 2>/dev/null | grep -c .) packages"
+    packages=$("$venv/bin/python" -m pip --disable-pip-version-check list --format=freeze 2>/dev/null | grep -c .) || true
+    note "installed $packages packages"
 }
 
-# what the installation depends on: the pinned versions, the package's own, and the place (a moved .venv is broken)
-state="$(cksum <"$here/constraints.txt") $(cksum <"$here/pyproject.toml") $here"
+# what the installation depends on: pinned versions, the package's own and its version, the place (a moved .venv is broken)
+state="$(cksum <"$here/constraints.txt") $(cksum <"$here/pyproject.toml") $(grep '^__version__' "$here/mslab/__init__.py") $here"
 if [ "$(cat "$venv/installed" 2>/dev/null)" != "$state" ]; then
     install
 fi
@@ -84,7 +166,7 @@ bench) # benchmarks/ is beside mslab/ and not installed; files are named from th
     PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec "$venv/bin/python" -m benchmarks "$@"
     ;;
 "" | -h | --help)
-    sed -n '2,10s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     echo
     exec "$venv/bin/mslab" --help
     ;;

@@ -11,7 +11,7 @@ from typing import Any
 
 from mslab.runtime import console, versions
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PUBLIC = {  # name -> module; imported at first use, since MindSpore takes seconds to import
     "train": "training.start",

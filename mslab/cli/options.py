@@ -25,7 +25,7 @@ PLAIN["rich_markup_mode"] = None
 app = Typer(help="mslab: a transfer-learning lab kit on MindSpore.", **PLAIN)
 
 # arguments
-Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file with settings, such as those in configs/")]
+Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file with settings; mslab new FOLDER writes some")]
 MaybeConfig = Annotated[str | None, Argument(metavar="CONFIG", help="a YAML file with settings")]
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="settings that replace those of the config")

@@ -93,7 +93,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read the settings of a YAML 1.2 file. Raises ConfigError if it is missing, empty or not a flat table."""
     if not path.is_file():
         near = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; configs/ contains some"
+        fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
         raise ConfigError(f"There is no config file {path}.", expected="a YAML file of settings", fix=fix)
     try:
         table = _yaml().load(path.read_text(encoding="utf-8"))
@@ -106,7 +106,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(table, dict):
         raise ConfigError(
-            f"{path} contains no settings.", expected="lines like 'epochs: 12'", fix="copy one from configs/"
+            f"{path} contains no settings.",
+            expected="lines like 'epochs: 12'",
+            fix="copy one from configs/; mslab new FOLDER writes some",
         )
     return table
 

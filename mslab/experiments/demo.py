@@ -9,11 +9,11 @@ from typing import Any
 from mslab.check import check_dataset
 from mslab.data.mushrooms import drawing
 from mslab.errors import DatasetError, MslabError
+from mslab.experiments.lab import CONFIGS
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def draw(root: Path, **settings: Any) -> None:

@@ -53,7 +53,7 @@ def rubric_error(path: str | Path, problems: list[tuple[str, str]]) -> ConfigErr
     return ConfigError(
         f"The rubric {path} has {count}.",
         details=problems,
-        expected="a rubric as docs/grading.md describes; nothing was opened or graded",
+        expected="a rubric as the project's docs/grading.md describes; nothing was opened or graded",
         fix="correct these lines and run mslab grade again",
     )
 

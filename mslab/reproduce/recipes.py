@@ -15,6 +15,7 @@ from typing import Any
 
 from mslab.data.animals import build_animals
 from mslab.errors import MslabError
+from mslab.experiments import lab
 from mslab.experiments.demo import CONFIGS, draw
 from mslab.reproduce.reproducing import ReproduceOptions, reproduce
 from mslab.runs.folder import RunFolder
@@ -98,6 +99,12 @@ def record(names: Sequence[str], root: Path = Path("datasets"), show: Callable[[
     """Train the recipes and save their results in configs/measured/."""
     from mslab.training import start
 
+    if lab.IN_WHEEL:
+        raise MslabError(
+            "This mslab is installed from a wheel, whose measured figures are fixed.",
+            expected="a checkout of the project, where --record writes configs/measured/",
+            fix="clone the project and call ./run.sh reproduce-all --record there",
+        )
     MEASURED.mkdir(exist_ok=True)
     recipes = select_recipes(names, False)
     build({RECIPES[name].data for name in recipes}, root)

@@ -661,7 +661,7 @@ def test_real_clean_data_has_no_error_and_no_warning(test_data):
 
 def test_contributings_example_of_a_rule_works(root, monkeypatch):
     text = (PROJECT / "CONTRIBUTING.md").read_text()
-    (example,) = re.findall(r"^      def .+?(?=^  and a row)", text, re.MULTILINE | re.DOTALL)
+    (example,) = re.findall(r"^      def .+?(?=^  with a row)", text, re.MULTILINE | re.DOTALL)
     namespace: dict = {"Finding": Finding, "DatasetReport": DatasetReport, "Iterator": Iterator}
     exec(textwrap.dedent(example), namespace)
     monkeypatch.setattr(layout, "RULES", [*layout.RULES, namespace["short_names"]])

@@ -119,7 +119,7 @@ def read_space(path: str | Path, settings: Settings, sampler: str = "tpe", backb
     """The knobs of a file, for a config with these settings. Raises ConfigError that lists every problem."""
     if not Path(path).is_file():
         near = sorted(str(file) for file in Path(path).parent.glob("*space*.yaml"))
-        fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; configs/space.yaml is one"
+        fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes one"
         raise ConfigError(
             f"There is no space file {path}.", expected=f"a YAML file, a setting a line: lr_max: {LINE}", fix=fix
         )
@@ -145,7 +145,7 @@ def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone
             f"{where} has {count}.",
             details=problems,
             expected=f"a setting a line, such as lr_max: {LINE}",
-            fix="correct the file; docs/settings.md has the settings and their ranges, docs/sweep.md an example",
+            fix="correct the file; the project's docs/sweep.md has an example, docs/settings.md each range",
         )
     return knobs
 

@@ -1,0 +1,19 @@
+"""A lab to begin with, for someone who has the installed package and not the repository."""
+
+from typing import Annotated
+
+from typer import Argument
+
+from mslab.cli.options import app, job, log
+
+
+@job(app, "new")
+def new(folder: Annotated[str, Argument(metavar="FOLDER", help="a folder that is new or empty")]) -> None:
+    """Write a lab folder: a README with the lab's steps, configs, notebooks. Overwrites nothing."""
+    from mslab.experiments import lab
+
+    target = lab.write_lab(folder)
+    log.info("%s: a lab; its README.md has the steps. Begin with:", target)
+    if str(target) != ".":
+        log.info("  cd %s", lab.quoted(target))
+    log.info("  mslab data make")

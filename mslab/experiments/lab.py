@@ -1,0 +1,158 @@
+"""`mslab new FOLDER`: a lab for someone who has the installed package and not the repository.
+
+The files are the repository's own: a wheel carries configs/ and docs/labs/ as mslab/lab/configs and mslab/lab/notebooks
+(setup.py), an editable installation reads them where they are.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from itertools import chain, count
+from pathlib import Path
+
+from mslab.errors import MslabError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+IN_WHEEL = (PACKAGE / "lab").is_dir()  # else a checkout of the project
+CONFIGS = PACKAGE / "lab" / "configs" if IN_WHEEL else PACKAGE.parent / "configs"
+NOTEBOOKS = PACKAGE / "lab" / "notebooks" if IN_WHEEL else PACKAGE.parent / "docs" / "labs"
+# what a student needs: the lab's two steps, the same in a minute, what is handed in, and a search of settings
+CHOSEN = ("mushrooms9", "mushrooms2", "tiny_nine", "tiny_two", "rubric", "space")
+SHOWN = 3  # entries of a folder that a message names
+
+
+def lab_texts() -> dict[str, str]:
+    """Path in the lab -> text. Raises MslabError where the installation lacks a file."""
+    sources = {"README.md": Path(__file__).with_name("lab.md")}
+    sources |= {f"configs/{name}.yaml": CONFIGS / f"{name}.yaml" for name in CHOSEN}
+    sources |= {file.name: file for file in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    missing = [str(file) for file in sources.values() if not file.is_file()]
+    if missing or not NOTEBOOKS.is_dir():
+        raise MslabError(
+            f"This installation of mslab lacks {', '.join(missing or [str(NOTEBOOKS)])}.",
+            expected="an mslab installed from its wheel, or a complete checkout of the project",
+            fix="install mslab again from its wheel",
+        )
+    # in a lab there is no run.sh: `./run.sh COMMAND` of the repository is `mslab COMMAND`
+    return {path: file.read_text(encoding="utf-8").replace("./run.sh ", "mslab ") for path, file in sources.items()}
+
+
+def write_lab(folder: str) -> Path:
+    """Write a lab to a folder that is new or empty. Nothing is overwritten, and after an error nothing is left.
+
+    Raises MslabError where the folder is taken, its name belongs to another system, or the disk refuses.
+    """
+    target = Path(folder).expanduser()
+    try:
+        refuse_name(folder)
+        refuse_taken(target)
+        texts = lab_texts()
+        if target.is_dir():
+            fill(target, texts)
+        else:
+            make(target, texts)
+    except OSError as error:
+        own = Path("~") / (target.name or "lab")
+        raise MslabError(
+            f"{target} cannot be written: {error.strerror or error}.",
+            expected="a folder that you may write to, and some free space",
+            fix=f"mslab new {quoted(own)}    or another folder of your own",
+        ) from None
+    return target
+
+
+def refuse_name(folder: str) -> None:
+    """Raise MslabError for a name that is empty or written as on Windows where this is not Windows."""
+    if not folder.strip():
+        raise MslabError("The name of the lab's folder is empty.", expected="mslab new FOLDER", fix="mslab new lab")
+    if os.name != "nt" and ("\\" in folder or re.match(r"[A-Za-z]:", folder)):
+        own = re.sub(r"^[A-Za-z]:", "", folder).replace("\\", "/").strip("/") or "lab"
+        raise MslabError(
+            f"{folder} is a path as Windows has them; here it would be one folder with that name.",
+            expected="folders separated by /",
+            fix=f"mslab new {quoted(Path(own))}",
+        )
+
+
+def refuse_taken(target: Path) -> None:
+    """Raise MslabError where something is there already that is no empty folder."""
+    if not os.path.lexists(target):
+        parent = next((parent for parent in target.parents if os.path.lexists(parent)), target)
+        if parent.is_dir() or parent == target:
+            return
+        raise MslabError(
+            f"{target} cannot be made: {parent} is no folder, but a file.",
+            expected="a folder that is new or empty, in a folder",
+            fix=f"mslab new {quoted(free(parent))}",
+        )
+    if target.is_dir():
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in target.iterdir())
+        if not names:
+            return
+        rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        what = f"{target} is not empty: it has {', '.join(names[:SHOWN])}{rest}. Nothing was changed."
+    else:
+        what = f"{target} is no folder, but a {'link to nothing' if target.is_symlink() else 'file'}."
+    raise MslabError(what, expected="a folder that is new or empty", fix=f"mslab new {quoted(free(target))}")
+
+
+def free(target: Path) -> Path:
+    """A name nearby that is not taken: lab-2 beside lab, lab in the current folder."""
+    if target.name in ("", ".."):
+        first, names = target / "lab", (target / f"lab-{n}" for n in count(2))
+        return next(path for path in chain([first], names) if not os.path.lexists(path))
+    return next(path for n in count(2) if not os.path.lexists(path := target.with_name(f"{target.name}-{n}")))
+
+
+def quoted(path: Path) -> str:
+    """The path as a shell takes it; a ~ in front stays one."""
+    text = str(path)
+    return f"~/{shlex.quote(text[2:])}" if text.startswith("~/") else shlex.quote(text)
+
+
+def make(target: Path, texts: dict[str, str]) -> None:
+    """Write the lab beside its place and rename it. Folders above that are missing are made."""
+    above = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with written(target.parent, texts) as lab:
+            lab.rename(target)
+    except BaseException:
+        with contextlib.suppress(OSError):  # they may hold something of others by now
+            for parent in above:
+                parent.rmdir()
+        raise
+
+
+def fill(target: Path, texts: dict[str, str]) -> None:
+    """Write the lab into an empty folder, which stays the same folder: it may be the shell's current one."""
+    moved: list[Path] = []
+    with written(target, texts) as lab:
+        try:
+            for entry in sorted(lab.iterdir()):
+                place = target / entry.name
+                if os.path.lexists(place):
+                    raise FileExistsError(None, f"{entry.name} has appeared in it meanwhile")
+                entry.rename(place)
+                moved.append(place)
+        except BaseException:
+            for place in moved:
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def written(parent: Path, texts: dict[str, str]) -> Iterator[Path]:
+    """A folder in `parent` with all of the lab's files; what is not moved out of it is deleted."""
+    lab = parent / f".mslab-new-{os.getpid()}"
+    try:
+        lab.mkdir()
+        for path, text in texts.items():
+            (lab / path).parent.mkdir(exist_ok=True)
+            (lab / path).write_text(text, encoding="utf-8")
+        yield lab
+    finally:
+        shutil.rmtree(lab, ignore_errors=True)
