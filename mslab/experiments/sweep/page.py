@@ -11,89 +11,82 @@ from typing import Any
 
 import optuna
 from markupsafe import Markup, escape
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from mslab.checkpoint import write_text
 from mslab.config import Settings, read_yaml
-from mslab.experiments.sweep import ledger
+from mslab.experiments.sweep import trials
 from mslab.experiments.sweep.pool import short
-from mslab.experiments.sweep.space import Knob, idle, label
+from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
 from mslab.report import charts
 
 ENOUGH = 10  # completed trials, below which importance would be chance
 DRAWN = 12  # settings with an axis of their own
 
 
-def write(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], folder: Path) -> Path:
-    """Write the page of a sweep into its folder."""
+def write(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: Path) -> Path:
+    """Write the page of a sweep, the content of its sweep.json, into its folder."""
     from mslab.report.writing import render
 
     page = folder / "report.html"
-    write_text(page, render("sweep.html", facts(told, study, space, folder), "en"))
+    write_text(page, render("sweep.html", facts(sweep, study, space, folder), "en"))
     return page
 
 
-def facts(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], folder: Path) -> dict[str, Any]:
-    rows, best = [dict(row) for row in told["trials"]], told["best"]
-    weights, why_not = importance(study, [knob.name for knob in space])
+def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: Path) -> dict[str, Any]:
+    rows = [dict(row) for row in sweep["trials"]]
+    weights, missing = importance(study, list(space))
     for row in rows:
         row["link"] = os.path.relpath(row["run"], folder.resolve()) if row["run"] and Path(row["run"]).is_dir() else ""
     drawn = [row for row in rows if row["val_acc"] is not None and row["state"] in ("complete", "pruned")]
     return {
         "title": f"{folder.name} · mslab",
         "name": folder.name,
-        "told": told,
+        "sweep": sweep,
         "rows": [{**row, "values": {key: short(value) for key, value in row["values"].items()}} for row in rows],
-        "names": [knob.name for knob in space],
-        "space": [str(knob) for knob in space],
-        "best": best,
-        "default": told["default"],
-        "command": command(told) if best else "",
-        "counts": {state: sum(row["state"] == state for row in rows) for state in ledger.STATES.values()},
+        "names": list(space),
+        "space": [describe(name, kind) for name, kind in space.items()],
+        "best": sweep["best"],
+        "default": sweep["default"],
+        "command": command(sweep) if sweep["best"] else "",
+        "counts": {state: sum(row["state"] == state for row in rows) for state in trials.STATES.values()},
         "history": history(drawn),
-        "parallel": parallel(drawn, space[:DRAWN]),
+        "parallel": parallel(drawn, space),
         "importance": bars(weights),
-        "why_not": why_not,
-        "config_text": json.dumps(told["config"], indent=2, ensure_ascii=False),
+        "no_importance": missing,
+        "config_text": json.dumps(sweep["config"], indent=2, ensure_ascii=False),
     }
 
 
-def command(told: Mapping[str, Any]) -> str:
+def command(sweep: Mapping[str, Any]) -> str:
     """The command line that trains the best trial."""
-    way = "transfer" if told["options"]["backbone"] else "train"
-    words = ["mslab", way, told["config_file"] or "CONFIG"]
-    values = told["best"]["values"]
-    words += [text for text in told["overrides"] if text.partition("=")[0].strip() not in values]
-    # what does nothing beside the others is refused on a command line
-    settings = Settings.model_validate(told["settings"] | values)
-    words += [f"{key}={text_of(v)}" for key, v in values.items() if v is not None and not idle(key, settings)]
-    run = told["best"].get("run")
+    backbone, values = sweep["options"]["backbone"], sweep["best"]["values"]
+    words = ["mslab", "transfer" if backbone else "train", sweep["config_file"] or "CONFIG"]
+    words += [text for text in sweep["overrides"] if text.partition("=")[0].strip() not in values]
+    settings = Settings.model_validate(sweep["settings"] | values)
+    for key, value in values.items():
+        if value is not None and not idle(key, settings):  # a command line refuses settings that do nothing
+            words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    run = sweep["best"].get("run")
     threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings.data_workers
-    if threads != settings.data_workers:  # a worker's share of the cores had fewer: others would see other images
+    if threads != settings.data_workers:  # a worker on few cores had fewer, with which training draws other images
         words.append(f"data_workers={threads}")
-    words += ["--backbone", told["options"]["backbone"]] if told["options"]["backbone"] else []
+    words += ["--backbone", backbone] if backbone else []
     return shlex.join(words)
 
 
-def text_of(value: Any) -> str:
-    """The value as key=value takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def importance(study: optuna.Study, names: Sequence[str]) -> tuple[dict[str, float], str]:
-    """({setting: share of what val_acc varied by}, "") or ({}, why there is none)."""
+def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float], str]:
+    """({setting: fraction of 1}, "") or ({}, why there is no figure), from the completed trials."""
     done = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if set(names) <= set(t.params)]
     if len(done) < ENOUGH:
-        return {}, f"it takes {ENOUGH} completed trials to say which setting mattered; there are {len(done)}"
+        return {}, f"it takes {ENOUGH} completed trials to tell which setting mattered; there are {len(done)}"
     if len({t.value for t in done}) == 1:
         return {}, "every trial has the same accuracy"
-    copy = optuna.create_study(direction="maximize")
-    with ledger.unwarned():
-        copy.add_trials(done)
-        try:
-            return optuna.importance.get_param_importances(copy), ""
-        except (ValueError, RuntimeError) as error:  # no setting has varied, for one
-            return {}, str(error)
+    try:
+        return optuna.importance.get_param_importances(study, params=names), ""
+    except (ValueError, RuntimeError) as error:  # for example if no setting has varied
+        return {}, str(error)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -126,12 +119,13 @@ def tip(row: Mapping[str, Any]) -> str:
     return f"trial {row['trial']}, {row['state']}\nval_acc {row['val_acc']:.4f}\n{values}"
 
 
-def parallel(rows: Sequence[Mapping[str, Any]], space: Sequence[Knob]) -> Markup:
-    """A line a trial through an axis a setting, the accuracy last; the best fifth in the strong colour, drawn last."""
+def parallel(rows: Sequence[Mapping[str, Any]], space: Space) -> Markup:
+    """A line for each trial through an axis for each setting, the accuracy last; the best fifth is strong."""
     shown = sorted(rows, key=lambda row: row["val_acc"])
     if len(shown) < 2:
         return Markup("")
-    scales = [(knob.name, *scale(knob, [row["values"][knob.name] for row in shown])) for knob in space]
+    axes_of = list(space.items())[:DRAWN]
+    scales = [(name, *scale(kind, [row["values"][name] for row in shown])) for name, kind in axes_of]
     low, high = shown[0]["val_acc"], shown[-1]["val_acc"]
     places = [(row["val_acc"] - low) / (high - low) if high > low else 0.5 for row in shown]
     scales.append(("val_acc", places, f"{low:.3f}", f"{high:.3f}"))
@@ -155,17 +149,16 @@ def parallel(rows: Sequence[Mapping[str, Any]], space: Sequence[Knob]) -> Markup
     return charts.svg((width, height), "every trial: its settings and its accuracy", parts)
 
 
-def scale(knob: Knob, values: Sequence[Any]) -> tuple[list[float], str, str]:
-    """(where each value lies between 0 and 1, what is at 0, what is at 1)."""
-    if knob.choices:
-        labels = list(dict.fromkeys([str(label(c)) for c in knob.choices] + [str(label(v)) for v in values]))
+def scale(kind: Distribution, values: Sequence[Any]) -> tuple[list[float], str, str]:
+    """(where each value lies between 0 and 1, the text at 0, the text at 1)."""
+    if isinstance(kind, CategoricalDistribution):
+        labels = list(dict.fromkeys([*map(str, kind.choices), *(str(encode(value)) for value in values)]))
         span = max(1, len(labels) - 1)
-        return [labels.index(str(label(value))) / span for value in values], labels[0], labels[-1]
-    low, high = min(knob.low, *values), max(knob.high, *values)  # the default may be outside
-    log = knob.log and low > 0
-    ends = (math.log(low), math.log(high)) if log else (low, high)
-    width = (ends[1] - ends[0]) or 1.0
-    return [((math.log(v) if log else v) - ends[0]) / width for v in values], f"{low:.4g}", f"{high:.4g}"
+        return [labels.index(str(encode(value))) / span for value in values], labels[0], labels[-1]
+    low, high = min(kind.low, *values), max(kind.high, *values)  # the default may be outside
+    transform = math.log if kind.log and low > 0 else float
+    start, end = transform(low), transform(high)
+    return [(transform(v) - start) / ((end - start) or 1.0) for v in values], f"{low:.4g}", f"{high:.4g}"
 
 
 def bars(weights: Mapping[str, float]) -> Markup:
