@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +17,6 @@ from optuna.trial import TrialState
 
 from mslab.checkpoint import write_text
 from mslab.config import Settings, read_yaml
-from mslab.experiments.sweep import trials
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
 from mslab.report import charts
@@ -50,7 +50,7 @@ def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: P
         "best": sweep["best"],
         "default": sweep["default"],
         "command": command(sweep) if sweep["best"] else "",
-        "counts": {state: sum(row["state"] == state for row in rows) for state in trials.STATES.values()},
+        "counts": Counter(row["state"] for row in rows),
         "history": history(drawn),
         "parallel": parallel(drawn, space),
         "importance": bars(weights),

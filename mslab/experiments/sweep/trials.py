@@ -43,16 +43,13 @@ HOST = socket.gethostname()
 
 def storage_url(option: str | None, folder: Path) -> str:
     """--storage as a database's URL, or the path of a journal (.log). Raises ConfigError."""
-    if option is None:
-        return f"sqlite:///{(folder / 'sweep.db').resolve()}"
-    if option == "journal":
-        return str((folder / "sweep.log").resolve())
-    if "://" in option:
-        return option
-    if Path(option).suffix == ".log":
-        return str(Path(option).resolve())
-    if Path(option).suffix in (".db", ".sqlite", ".sqlite3"):
-        return f"sqlite:///{Path(option).resolve()}"
+    file = {None: folder / "sweep.db", "journal": folder / "sweep.log"}.get(option, Path(option or ""))
+    if "://" in str(option):
+        return str(option)
+    if file.suffix == ".log":
+        return str(file.resolve())
+    if file.suffix in (".db", ".sqlite", ".sqlite3"):
+        return f"sqlite:///{file.resolve()}"
     raise ConfigError(
         f"--storage {option} is no storage.",
         expected="a database's URL, such as postgresql://user@host/name, a file .db (SQLite) or .log (a journal)",
@@ -116,7 +113,8 @@ def open_study(
         check_same(study, about)
         return study
     study.set_user_attr("mslab", dict(about))
-    own = {name: getattr(settings, name) for name in space}
+    content = settings.model_dump(mode="json")
+    own = {name: content[name] for name in space}
     inside = contains(space, own)
     params = {name: encode(value) for name, value in own.items()} if inside else {}
     study.enqueue_trial(params, user_attrs={"default": True, "outside": None if inside else own})
@@ -240,13 +238,6 @@ def elsewhere(study: optuna.Study, journal: bool) -> int:
 
 # --- results ---------------------------------------------------------------------------------------------------------
 
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
 ENDED = ("complete", "pruned", "failed")
 
 
@@ -263,7 +254,7 @@ def row(number: int, trial: FrozenTrial) -> dict[str, Any]:
         figures["message"] = attrs.get("failure") or f"its worker died {retries(trial) + 1} times"
     return {
         "trial": number,
-        "state": STATES[trial.state],
+        "state": "failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
         "default": bool(attrs.get("default")),
         "values": attrs["values"],
         **figures,
