@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from mslab.config import Settings, load_settings
 from mslab.experiments.sweep import trials
-from mslab.experiments.sweep.space import Space, describe
+from mslab.experiments.sweep.space import Space
 from mslab.experiments.sweep.study import SweepOptions
 
 SPACE: Space = {"lr_max": FloatDistribution(0.01, 0.5)}
@@ -21,15 +21,12 @@ def minimal() -> dict:
     return {"train_data": "a", "val_data": "b", "class_num": 3}
 
 
-def study_in(
-    folder: Path, space=SPACE, name="s", url=None, sampler="random", pruner="none", fingerprint="f", **more
-) -> optuna.Study:
+def study_in(folder: Path, space=SPACE, name="s", url=None, sampler="random", pruner="none", **more) -> optuna.Study:
     """A study as a sweep opens it, without training."""
     storage = trials.open_storage(url or trials.storage_url(None, folder))
     settings: Settings = load_settings(minimal() | {"lr_max": 0.1, "epochs": 2, "warmup_epochs": 0.5} | more)
-    about = {"the space": [describe(*item) for item in space.items()], "the images": fingerprint}
-    about["epochs"] = settings.epochs
-    return trials.open_study(storage, name, about, settings, space, SweepOptions(sampler=sampler, pruner=pruner))
+    options = SweepOptions(sampler=sampler, pruner=pruner)
+    return trials.open_study(storage, name, {"the images": "f"}, settings, space, options)
 
 
 def begin(study: optuna.Study, space=SPACE) -> tuple[optuna.Trial, dict[str, Any]]:

@@ -228,6 +228,7 @@ def test_a_study_is_joined_only_with_the_same_settings(tmp_path):
     text = str(caught.value)
     assert "The study s was begun otherwise" in text and "lr_max: 0.01 to 0.5 there, lr_max: 0.02 to 0.5 here" in text
     assert "epochs" in text and "2 there, 3 here" in text and "--name ANOTHER" in text
+    assert study_in(tmp_path, train_data="/elsewhere", data_workers=4)  # these differ between machines
     theirs = optuna.create_study(storage=trials.open_storage(trials.storage_url(None, tmp_path)), study_name="theirs")
     theirs.add_trial(optuna.trial.create_trial(value=0.5))  # mslab waits for a study without trials to be set up
     with pytest.raises(ConfigError, match="exists already, and is not one of mslab sweep"):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from mslab.check.pool import usable_cores
 from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, TrainingError
@@ -34,8 +34,7 @@ from mslab.runtime import signals
 log = logging.getLogger("mslab")
 START = "from mslab.experiments.sweep.worker import main; main()"
 TICK = 1.0  # seconds between two looks at processes, signals and the study
-FAILURES = 3  # unexpected ones before any epoch, after which no trial is likely to work
-DEATHS = 4  # of workers in a row, none of which has completed an epoch
+FAILURES = 4  # trials in a row that fail unexpectedly, after which none is likely to work
 
 
 class TrialFailed(Exception):
@@ -107,9 +106,9 @@ class TrialPool:
         self.workers = [Worker(n, part, setup, folder / f"worker-{n}.log") for n, part in parts]
         self.deadline = time.time() + options.budget if options.budget else math.inf
         self.lock = threading.RLock()  # one trial begins at a time: the sampler draws in the order of the trials
-        self.stopping = self.trained = self.waited = False
+        self.stopping = self.waited = False
         self.journal = "://" not in trials.storage_url(options.storage, folder)
-        self.failures = self.deaths = 0
+        self.failures = 0
 
     @property
     def over(self) -> bool:
@@ -188,48 +187,37 @@ class TrialPool:
         try:
             figures = worker.train(trial, job)
         except (Stopped, WorkerDied) as error:
+            stopped, cause = self.stopping or isinstance(error, Stopped), f"worker {worker.number} {error}"
             last = self.study.trials[trial.number]
-            trials.retry(
-                self.study, last, f"worker {worker.number} {error}", isinstance(error, Stopped) or self.stopping
-            )
-            self.deaths = 0 if "figures" in last.user_attrs else self.deaths + 1
-            if self.deaths >= DEATHS and not self.stopping:
-                raise TrainingError(
-                    f"{self.deaths} workers have died one after the other, none after an epoch; the last one {error}.",
-                    expected="workers that train; SIGKILL often means that memory ran out",
-                    fix=f"mslab train with the same settings; fewer --workers; {worker.log} has their output",
-                ) from None
-            raise TrialFailed from None
+            trials.retry(self.study, last, cause, stopped)
+            self.failures += not stopped and "figures" not in last.user_attrs
         except MslabError as error:
-            self.note_failure(trial, error)
-            raise TrialFailed from None
-        self.trained, self.deaths = True, 0
-        return float(figures["val_acc"])
-
-    def note_failure(self, trial: optuna.Trial, error: MslabError) -> None:
-        """Note why a trial failed. Raises the error if every trial would meet it."""
-        details = error.details if isinstance(error, ConfigError) else []
-        reason = " ".join([error.what, "; ".join(f"{name} {text}" for name, text in details)]).strip()
-        trial.set_user_attr("failure", reason)
-        if isinstance(error, DeviceError | CheckpointError):
-            raise error
-        self.deaths = 0
-        self.failures += not isinstance(error, ConfigError | DivergedError)  # these come from the values
-        if self.failures >= FAILURES and not self.trained:
+            rows = error.details if isinstance(error, ConfigError) else []
+            cause = " ".join([error.what, "; ".join(f"{name} {text}" for name, text in rows)]).strip()
+            trial.set_user_attr("failure", cause)
+            if isinstance(error, DeviceError | CheckpointError):  # every trial would meet it
+                raise
+            self.failures += not isinstance(error, ConfigError | DivergedError)  # these come from the values
+        else:
+            return float(figures["val_acc"])
+        if self.failures >= FAILURES and not self.stopping:
             raise TrainingError(
-                f"The first {self.failures} trials have failed; the last message is: {error.what}",
-                expected="trials that can be trained",
-                fix=f"mslab train with the same settings shows the cause; {self.folder}/trial-*/train.log",
+                f"{self.failures} trials in a row have failed, none after an epoch or by its values. Last: {cause}",
+                expected="trials that can be trained; SIGKILL often means that memory ran out",
+                fix=f"mslab train with the same settings; fewer --workers; see {self.folder}/*/train.log, worker-*.log",
             )
+        raise TrialFailed
 
     def finished(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Report a trial, save sweep.json, and delete checkpoints but for the best trial's and the default's."""
         with self.lock:
-            last = [other.number for other in trials.last_tries(study)]
-            if trial.number not in last:  # a copy is queued
+            number = trials.number_of(study, trial)
+            if number is None:  # it is tried again
                 return
+            if trial.state != TrialState.FAIL:
+                self.failures = 0
             rows = trials.rows(study)
-            row = trials.row(last.index(trial.number), trial)
+            row = trials.row(number, trial)
             log.info(self.line(row, rows, trial.user_attrs.get("from", 0)))
             own = [row for row in rows if row["run"] and Path(row["run"]).parent == self.folder.resolve()]
             best = trials.best(own)

@@ -25,7 +25,6 @@ from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
 UNITS = {"s": 1, "m": 60, "h": 3600}
-LOCAL = {"train_data", "val_data", "device", "data_workers", "cache", "max_device_memory"}  # differ between machines
 
 
 @dataclass
@@ -128,18 +127,12 @@ def carry_out(
             trials.open_storage(trials.storage_url(options.storage, Path("runs")))
         folder = fresh_folder(f"{name}-sweep")
     storage = trials.open_storage(trials.storage_url(options.storage, folder))
-    content = settings.model_dump(mode="json")
-    about: dict[str, Any] = {
-        "the space": [describe(name, kind) for name, kind in space.items()],
-        "the images": report.fingerprint,
-    }
-    about |= {"the backbone": checkpoint.sha256(backbone) if backbone else None}
-    about |= {key: value for key, value in content.items() if key not in LOCAL}
+    data = {"the images": report.fingerprint, "the backbone": checkpoint.sha256(backbone) if backbone else None}
     study_name = options.name or result.get("study") or folder.name
-    study = trials.open_study(storage, study_name, about, settings, space, options)
+    study = trials.open_study(storage, study_name, data, settings, space, options)
     public = replace(options, storage=options.storage and trials.hide_password(options.storage))
     result |= {"study": study_name, "folder": str(folder), "options": asdict(public), "status": "running"}
-    result |= {"test_acc": {"best": None, "default": None}, "settings": content}
+    result |= {"test_acc": {"best": None, "default": None}, "settings": settings.model_dump(mode="json")}
 
     def save() -> None:
         rows = trials.rows(study)

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mslab.config import Settings
 from mslab.errors import ConfigError
-from mslab.experiments.sweep.space import Space, contains, encode, grid, suggest
+from mslab.experiments.sweep.space import Space, contains, describe, encode, grid, suggest
 
 log = logging.getLogger("mslab")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -36,6 +36,14 @@ warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, r
 HEARTBEAT, GRACE = 30, 180  # seconds between two heartbeats; seconds without one after which a trial counts as lost
 RETRIES = 3
 HOST = socket.gethostname()
+LOCAL = {
+    "train_data",
+    "val_data",
+    "device",
+    "data_workers",
+    "cache",
+    "max_device_memory",
+}  # may differ between machines
 
 
 # --- storage and study -----------------------------------------------------------------------------------------------
@@ -90,12 +98,15 @@ def hide_password(url: str) -> str:
 
 
 def open_study(
-    storage: BaseStorage, name: str, about: Mapping[str, Any], settings: Settings, space: Space, options: Any
+    storage: BaseStorage, name: str, data: Mapping[str, Any], settings: Settings, space: Space, options: Any
 ) -> optuna.Study:
     """Begin the study of this name with the config's own values as its first trial, or join it.
 
-    `about` is what all its machines have to agree on; `options` are SweepOptions. Raises ConfigError.
+    `data` identifies images and backbone, `options` are SweepOptions. Raises ConfigError.
     """
+    content = settings.model_dump(mode="json")
+    about = {"the space": [describe(*item) for item in space.items()], **data}
+    about |= {key: value for key, value in content.items() if key not in LOCAL}
     fresh, seed = True, options.seed
     try:
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
@@ -112,8 +123,7 @@ def open_study(
     if not fresh:
         check_same(study, about)
         return study
-    study.set_user_attr("mslab", dict(about))
-    content = settings.model_dump(mode="json")
+    study.set_user_attr("mslab", about)
     own = {name: content[name] for name in space}
     inside = contains(space, own)
     params = {name: encode(value) for name, value in own.items()} if inside else {}
@@ -165,8 +175,10 @@ def last_tries(study: optuna.Study) -> list[FrozenTrial]:
     return list(tries.values())
 
 
-def number_of(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> int:
-    return [other.number for other in last_tries(study)].index(trial.number)
+def number_of(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> int | None:
+    """The number of a trial for users, or None if it has been tried again."""
+    numbers = {other.number: index for index, other in enumerate(last_tries(study))}
+    return numbers.get(trial.number)
 
 
 def count(study: optuna.Study, waiting: bool) -> int:
@@ -191,12 +203,14 @@ def retry(
     study: optuna.Study, trial: FrozenTrial, reason: str = "its machine gives no sign of life", stopped: bool = False
 ) -> None:
     """Queue a copy of a trial that nobody trains any more, RETRIES times at most; Optuna calls it for stale trials."""
-    tries, stops = retries(trial) + 1, trial.user_attrs.get("stops", 0) + stopped
+    number, tries = number_of(study, trial), retries(trial) + 1
+    if number is None:  # it has a copy: its process was killed after it had queued one
+        return
     if not stopped:
         then = f"is tried again ({tries} of {RETRIES})" if tries <= RETRIES else f"failed {tries} times and is given up"
-        log.info(f"trial {number_of(study, trial)}: {reason}; it {then}")
+        log.info(f"trial {number}: {reason}; it {then}")
     trial.user_attrs.pop("owner", None)  # `trial` becomes the copy, which has no owner yet
-    trial.user_attrs["stops"] = stops
+    stops = trial.user_attrs["stops"] = trial.user_attrs.get("stops", 0) + stopped
     RetryHeartbeatStaleTrialCallback(max_retry=RETRIES + stops)(study, trial)
 
 
