@@ -78,8 +78,7 @@ def run_sweep(
     source = str(config) if isinstance(config, str | Path) else None
     result: dict[str, Any] = {"schema": 1, "config_file": source, "overrides": list(overrides)}
     result |= {"config": settings.model_dump(mode="json", exclude_defaults=True), "space": read_yaml(Path(space_file))}
-    name = Path(source).stem if source else "run"
-    return carry_out(result, settings, space, options, look(settings) if look else None, name)
+    return carry_out(result, settings, space, options, report=look(settings) if look else None)
 
 
 def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
     settings = load_settings(result["config"])
     backbone = options.backbone is not None
     space = parse(result["space"], settings, options.sampler, backbone, str(folder / "sweep.json"))
-    return carry_out(result, settings, space, options, None, folder.name, folder)
+    return carry_out(result, settings, space, options, folder=folder)
 
 
 def carry_out(
@@ -112,20 +111,19 @@ def carry_out(
     settings: Settings,
     space: Space,
     options: SweepOptions,
-    report: DatasetReport | None,
-    name: str,
+    *,
+    report: DatasetReport | None = None,
     folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Train, measure, write. `result` is the content of sweep.json so far."""
+    """Train, measure, write, in a new folder if there is none. `result` is the content of sweep.json so far."""
     report = checked(settings, report, options.skip_check)
-    test = check_dataset(options.test, skip_content=options.skip_check) if options.test else None
-    if test:
+    if test := check_dataset(options.test, skip_content=options.skip_check) if options.test else None:
         test.raise_errors()
     backbone = backbone_file(options.backbone)
     if folder is None:
         if options.storage not in (None, "journal"):  # a wrong one leaves no folder
             trials.open_storage(trials.storage_url(options.storage, Path("runs")))
-        folder = fresh_folder(f"{name}-sweep")
+        folder = fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
     storage = trials.open_storage(trials.storage_url(options.storage, folder))
     data = {"the images": report.fingerprint, "the backbone": checkpoint.sha256(backbone) if backbone else None}
     study_name = options.name or result.get("study") or folder.name
