@@ -37,7 +37,7 @@ def test_the_page_has_no_script_and_escapes_names(tmp_path):
 def test_few_trials_have_no_importance_and_the_page_says_why(tmp_path):
     study = filled(tmp_path, 3)
     text = page.write(sweep_of(study, tmp_path), study, SPACE, tmp_path).read_text()
-    assert "it takes 10 completed trials to tell which setting mattered; there are 3" in text
+    assert "it takes 10 completed trials to measure which setting mattered; there are 3" in text
     empty = study_in(tmp_path, name="none")
     text = page.write(sweep_of(empty, tmp_path, status="budget"), empty, SPACE, tmp_path).read_text()
     assert "No trial was completed" in text and "mslab sweep --resume" in text

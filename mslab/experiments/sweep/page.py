@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -12,7 +13,7 @@ from typing import Any
 
 import optuna
 from markupsafe import Markup, escape
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from mslab.checkpoint import write_text
@@ -80,11 +81,13 @@ def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float],
     """({setting: fraction of 1}, "") or ({}, why there is no figure), from the completed trials."""
     done = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if set(names) <= set(t.params)]
     if len(done) < ENOUGH:
-        return {}, f"it takes {ENOUGH} completed trials to tell which setting mattered; there are {len(done)}"
+        return {}, f"it takes {ENOUGH} completed trials to measure which setting mattered; there are {len(done)}"
     if len({t.value for t in done}) == 1:
         return {}, "every trial has the same accuracy"
     try:
-        return optuna.importance.get_param_importances(study, params=names), ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return optuna.importance.get_param_importances(study, params=names), ""
     except (ValueError, RuntimeError) as error:  # for example if no setting has varied
         return {}, str(error)
 
@@ -92,25 +95,23 @@ def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float],
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def history(shown: Sequence[Mapping[str, Any]]) -> Markup:
+def history(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """val_acc of each trial, and the best so far as a line; pruned trials are squares."""
-    if not shown:
+    if not rows:
         return Markup("")
-    values = [row["val_acc"] for row in shown]
-    steps = charts.ticks(min(values), max(values) if max(values) > min(values) else min(values) + 0.1)
-    last = max(row["trial"] for row in shown)
-    axes = charts.Axes((-0.5, min(steps[0], *values)), (last + 0.5, max(steps[-1], *values)))
-    whole = [t for t in charts.ticks(0, max(last, 1), 8, whole=True) if 0 <= t <= last]
-    parts = charts.frame(axes, whole, steps, "trial")
-    completed = (row["val_acc"] if row["state"] == "complete" else -math.inf for row in shown)
-    points = axes.path([row["trial"] for row in shown], list(accumulate(completed, max)))
+    numbers, values = [row["trial"] for row in rows], [row["val_acc"] for row in rows]
+    low, high, last = min(values), max(values), max(numbers)
+    steps = charts.ticks(low, high if high > low else low + 0.1)
+    axes = charts.Axes((-0.5, min(steps[0], low)), (last + 0.5, max(steps[-1], high)))
+    labels = [tick for tick in charts.ticks(0, max(last, 1), 8, whole=True) if 0 <= tick <= last]
+    parts = charts.frame(axes, labels, steps, "trial")
+    completed = (row["val_acc"] if row["state"] == "complete" else -math.inf for row in rows)
+    points = axes.path(numbers, list(accumulate(completed, max)))
     parts.append(f'<g class="line c0"><title>best so far</title><polyline points="{points}"/></g>')
-    for row in shown:
-        style = 0 if row["state"] == "complete" else 1
-        parts.append(
-            f'<path class="dot c{style}" d="{charts.SHAPES[style]}" transform="translate({axes.x(row["trial"])},'
-            f'{axes.y(row["val_acc"])})"><title>{escape(tip(row))}</title></path>'
-        )
+    for row in rows:
+        style, at = int(row["state"] != "complete"), f"{axes.x(row['trial'])},{axes.y(row['val_acc'])}"
+        mark = f'<path class="dot c{style}" d="{charts.SHAPES[style]}" transform="translate({at})">'
+        parts.append(f"{mark}<title>{escape(tip(row))}</title></path>")
     return charts.svg(axes.size, "validation accuracy of each trial", parts)
 
 
@@ -121,36 +122,32 @@ def tip(row: Mapping[str, Any]) -> str:
 
 def parallel(rows: Sequence[Mapping[str, Any]], space: Space) -> Markup:
     """A line for each trial through an axis for each setting, the accuracy last; the best fifth is strong."""
-    shown = sorted(rows, key=lambda row: row["val_acc"])
-    if len(shown) < 2:
+    if len(rows) < 2:
         return Markup("")
-    axes_of = list(space.items())[:DRAWN]
-    scales = [(name, *scale(kind, [row["values"][name] for row in shown])) for name, kind in axes_of]
-    low, high = shown[0]["val_acc"], shown[-1]["val_acc"]
-    places = [(row["val_acc"] - low) / (high - low) if high > low else 0.5 for row in shown]
-    scales.append(("val_acc", places, f"{low:.3f}", f"{high:.3f}"))
+    rows = sorted(rows, key=lambda row: row["val_acc"])
+    scales = [(name, *scale(kind, [row["values"][name] for row in rows])) for name, kind in space.items()][:DRAWN]
+    accuracies = [row["val_acc"] for row in rows]
+    accuracy = FloatDistribution(accuracies[0], accuracies[-1])
+    scales.append(("val_acc", *scale(accuracy, accuracies)))
     width, height, side, top, bottom = max(charts.WIDTH, 110 * len(scales)), 300, 60, 42, 26
     axes = charts.Axes((0, 0), (len(scales) - 1, 1), (width, height), (side, side, top, bottom))
     parts = []
-    for index, row in enumerate(shown):
-        style = 0 if index >= len(shown) * 0.8 else 5
+    for index, row in enumerate(rows):
+        style, opacity = (0, 0.95) if index >= len(rows) * 0.8 else (5, 0.45)
         points = axes.path(range(len(scales)), [places[index] for _, places, _, _ in scales])
-        parts.append(
-            f'<g class="line c{style}"><title>{escape(tip(row))}</title><polyline points="{points}" '
-            f'stroke-opacity="{0.95 if style == 0 else 0.45}"/></g>'
-        )
+        line = f'<polyline points="{points}" stroke-opacity="{opacity}"/>'
+        parts.append(f'<g class="line c{style}"><title>{escape(tip(row))}</title>{line}</g>')
     for place, (name, _, least, most) in enumerate(scales):
         x = axes.x(place)
-        anchor = "middle" if 0 < place < len(scales) - 1 else "start" if place == 0 else "end"
-        edge = x if anchor == "middle" else x - 50 if anchor == "start" else x + 50
+        anchor, shift = {0: ("start", -50), len(scales) - 1: ("end", 50)}.get(place, ("middle", 0))
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{height - bottom}"/>')
         for text, y in ((name, 14), (most, 32), (least, height - 8)):
-            parts.append(f'<text x="{edge}" y="{y}" text-anchor="{anchor}">{escape(str(text)[:22])}</text>')
+            parts.append(f'<text x="{x + shift}" y="{y}" text-anchor="{anchor}">{escape(str(text)[:22])}</text>')
     return charts.svg((width, height), "every trial: its settings and its accuracy", parts)
 
 
 def scale(kind: Distribution, values: Sequence[Any]) -> tuple[list[float], str, str]:
-    """(where each value lies between 0 and 1, the text at 0, the text at 1)."""
+    """(position of each value between 0 and 1, text at 0, text at 1)."""
     if isinstance(kind, CategoricalDistribution):
         labels = list(dict.fromkeys([*map(str, kind.choices), *(str(encode(value)) for value in values)]))
         span = max(1, len(labels) - 1)
@@ -162,7 +159,7 @@ def scale(kind: Distribution, values: Sequence[Any]) -> tuple[list[float], str, 
 
 
 def bars(weights: Mapping[str, float]) -> Markup:
-    """A bar a setting: how much of the variation of val_acc goes with it."""
+    """A bar for each setting: its importance, a fraction of 1."""
     if not weights:
         return Markup("")
     left, line = 200, 26

@@ -71,7 +71,7 @@ class Worker:
             self.link.send((trial, job))
             while not self.link.poll(TICK):
                 if self.process and self.process.poll() is not None and not self.link.poll():
-                    raise EOFError  # its own children keep the pipe open
+                    raise EOFError  # its children may hold the pipe open
             answer = self.link.recv()
             if isinstance(answer, Exception):
                 raise answer
