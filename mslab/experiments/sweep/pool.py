@@ -45,7 +45,7 @@ class WorkerDied(Exception):
     """A worker process that ended without an answer."""
 
 
-class Worker:
+class WorkerProcess:
     """A process that trains trials on its own cores, and the pipe to it."""
 
     def __init__(self, number: int, cores: Sequence[int], setup: Mapping[str, Any], log: Path) -> None:
@@ -103,7 +103,7 @@ class TrialPool:
         if options.workers > len(cores):
             log.info(f"note: {options.workers} workers share {len(cores)} cores: each trial takes longer")
         parts = enumerate(split_cores(cores, options.workers))
-        self.workers = [Worker(n, part, setup, folder / f"worker-{n}.log") for n, part in parts]
+        self.workers = [WorkerProcess(n, part, setup, folder / f"worker-{n}.log") for n, part in parts]
         self.deadline = time.time() + options.budget if options.budget else math.inf
         self.lock = threading.RLock()  # one trial begins at a time: the sampler draws in the order of the trials
         self.stopping = self.waited = False
@@ -142,7 +142,7 @@ class TrialPool:
             if process := worker.process:
                 process.send_signal(number)
 
-    def work(self, worker: Worker) -> None:
+    def work(self, worker: WorkerProcess) -> None:
         """Give a worker one trial after the other."""
         others = 0
         try:
@@ -176,7 +176,7 @@ class TrialPool:
                 raise
             log.info("note: a trial of this machine counted as lost meanwhile; another machine continues it")
 
-    def train(self, worker: Worker, begun: Callable[[], None], trial: optuna.Trial) -> float:
+    def train(self, worker: WorkerProcess, begun: Callable[[], None], trial: optuna.Trial) -> float:
         """Optuna's objective: have the worker train a trial. Returns its best val_acc."""
         values = trials.begin(self.study, self.space, trial)
         number = trials.number_of(self.study, trial)
