@@ -54,20 +54,21 @@ class WorkerProcess:
         self.link: Connection
 
     def start(self) -> None:
-        """Start the process in a session of its own, so that Ctrl-C reaches the pool only, which forwards it."""
+        """Start the process unless it runs, in its own session: Ctrl-C reaches the pool only, which forwards it."""
+        if self.process is not None:
+            return
         self.link, theirs = Pipe()
         fd = theirs.fileno()
         command = [sys.executable, "-c", START, str(fd), ",".join(map(str, self.cores))]
         with self.log.open("ab") as log, theirs:
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             self.process = subprocess.Popen(command, pass_fds=[fd], start_new_session=True, **streams)
-        self.link.send(self.setup)
+        with contextlib.suppress(OSError):  # train() notices a death
+            self.link.send(self.setup)
 
     def train(self, trial: optuna.Trial, job: Mapping[str, Any]) -> dict[str, Any]:
         """The figures of a trial. Raises the exception that ended it, and WorkerDied."""
         with contextlib.suppress(EOFError, OSError):
-            if self.process is None:
-                self.start()
             self.link.send((trial, job))
             while not self.link.poll(TICK):
                 if self.process and self.process.poll() is not None and not self.link.poll():
@@ -184,7 +185,10 @@ class TrialPool:
         path = str(self.folder / f"trial-{number:03}")
         earlier = [path, trial.user_attrs["run"]] if "run" in trial.user_attrs else []  # the second: another machine's
         job = {"values": values, "path": path, "earlier": earlier, "deadline": self.deadline}
+        worker.start()
         try:
+            if self.stopping:  # looked at after the start, since stop() reaches only processes that run
+                raise Stopped
             figures = worker.train(trial, job)
         except (Stopped, WorkerDied) as error:
             stopped, cause = self.stopping or isinstance(error, Stopped), f"worker {worker.number} {error}"
