@@ -142,11 +142,11 @@ def check_same(study: optuna.Study, about: Mapping[str, Any]) -> None:
         if before is not None or study.get_trials(deepcopy=False):
             break
         time.sleep(0.2)
-    if before is None:
+    if "the space" not in (before or {}):
         raise ConfigError(
-            f"The study {study.study_name} exists already, and is not one of mslab sweep.",
+            f"The study {study.study_name} exists already, and is not one of mslab sweep, or one of an older mslab.",
             expected="a name of its own for this sweep",
-            fix="--name ANOTHER",
+            fix="--name ANOTHER, or a new sweep",
         )
     pairs = [(key, before.get(key), about.get(key)) for key in sorted({*before, *about})]
     if rows := [(key, f"{shorten(old)} there, {shorten(new)} here") for key, old, new in pairs if old != new]:
