@@ -138,11 +138,11 @@ def open_study(
 def check_same(study: optuna.Study, about: Mapping[str, Any]) -> None:
     """Raise ConfigError unless the study was begun with the same config, space, images and backbone."""
     for _ in range(15):  # another machine may just have created the study, and sets this a moment later
-        before = study.user_attrs.get("mslab")
-        if before is not None or study.get_trials(deepcopy=False):
+        before: dict[str, Any] = study.user_attrs.get("mslab", {})
+        if before or study.get_trials(deepcopy=False):
             break
         time.sleep(0.2)
-    if "the space" not in (before or {}):
+    if "the space" not in before:
         raise ConfigError(
             f"The study {study.study_name} exists already, and is not one of mslab sweep, or one of an older mslab.",
             expected="a name of its own for this sweep",
