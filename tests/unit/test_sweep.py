@@ -321,7 +321,7 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_stopped(t
     study = study_in(tmp_path, pruner="median")
 
     def after_each_epoch(trial: optuna.Trial, *values: float, deadline: float = math.inf) -> list[str]:
-        """What a run is told after each of its five epochs, which measure these values."""
+        """The answer to a run after each of its five epochs, which measure these values."""
         rows = [{"epoch": n, "val_acc": value, "seconds": 1.0} for n, value in enumerate(values, 1)]
         runs = [
             SimpleNamespace(epochs_done=n, history=rows[:n], best=best_of(rows[:n])) for n in range(1, len(rows) + 1)
