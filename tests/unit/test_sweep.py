@@ -17,7 +17,7 @@ from mslab.config import load_settings
 from mslab.errors import ConfigError, RunError
 from mslab.experiments.sweep import page, pool, trials, worker
 from mslab.experiments.sweep.space import contains, describe, grid, parse, read_space, suggest
-from mslab.experiments.sweep.study import resume_sweep, run_sweep, seconds_of
+from mslab.experiments.sweep.study import explicit, resume_sweep, run_sweep, seconds_of
 
 
 def problems(content: dict, sampler: str = "tpe", backbone: bool = False, **more) -> dict[str, str]:
@@ -175,6 +175,16 @@ def test_time_limits_and_folders_that_do_not_fit(squares, inside):
         resume_sweep("nowhere", {})
     assert "expected" in str(caught.value) and "mslab sweep" in str(caught.value)
     assert not (inside / "runs").exists()
+
+
+def test_trials_begin_from_the_settings_of_the_config_not_from_those_that_mslab_fills_in(tmp_path):
+    (tmp_path / "x.yaml").write_text("train_data: a\nval_data: b\nclass_num: 3\nepochs: 5\nmomentum: 0.5\n")
+    overrides = ["seed=null", "momentum=null", "lr_max=0.2"]
+    config = load_settings(tmp_path / "x.yaml", overrides)
+    start = explicit(tmp_path / "x.yaml", overrides, config)
+    assert start == minimal() | {"epochs": 5, "lr_max": 0.2, "seed": config.seed}
+    assert config.lr_scheduler == "warmup_cosine"  # which a trial with steps would contradict
+    assert load_settings(start | {"lr_scheduler_step": [2, 3]}).lr_scheduler == "step"
 
 
 def test_cores_are_split_between_workers():

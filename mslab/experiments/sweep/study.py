@@ -56,6 +56,16 @@ def seconds_of(text: str | None) -> float | None:
     return float(match[1]) * UNITS[match[2]]
 
 
+def explicit(config: str | Path | Mapping[str, Any], overrides: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """The settings of config and overrides, without those that mslab fills in, which may depend on a trial's values."""
+    names = set(read_yaml(Path(config)) if isinstance(config, str | Path) else config)
+    for text in overrides:
+        name, _, value = map(str.strip, text.partition("="))
+        removes = value in ("", "null", "~") and name != "seed"  # seed=null draws one, the same for all trials
+        names = names - {name} if removes else names | {name}
+    return settings.model_dump(mode="json", include=names)
+
+
 def run_sweep(
     config: str | Path | Mapping[str, Any],
     space_file: str | Path,
@@ -77,7 +87,7 @@ def run_sweep(
     backbone_file(options.backbone)
     source = str(config) if isinstance(config, str | Path) else None
     result: dict[str, Any] = {"schema": 1, "config_file": source, "overrides": list(overrides)}
-    result |= {"config": settings.model_dump(mode="json", exclude_defaults=True), "space": read_yaml(Path(space_file))}
+    result |= {"config": explicit(config, overrides, settings), "space": read_yaml(Path(space_file))}
     return carry_out(result, settings, space, options, report=look(settings) if look else None)
 
 
