@@ -1408,6 +1408,47 @@ MUTANTS = [
         "test_grade_outputs",
         "text or feedback",
     ),
+    # --- sweeps ---
+    Mutant(
+        "a sweep that is joined draws other values than it did before",
+        "mslab/experiments/sweep/trials.py",
+        "fresh, seed = False, zlib",
+        "fresh, _ = False, zlib",
+        "test_sweep",
+        "same_seed",
+    ),
+    Mutant(
+        "a trial that is stopped on purpose does not use up its retries",
+        "mslab/experiments/sweep/trials.py",
+        'trial.user_attrs.get("stops", 0) + stopped',
+        'trial.user_attrs.get("stops", 0)',
+        "test_sweep",
+        "stop_on_purpose",
+    ),
+    Mutant(
+        "a trial whose worker dies again and again is given up",
+        "mslab/experiments/sweep/trials.py",
+        "max_retry=RETRIES + stops",
+        "max_retry=None",
+        "test_sweep",
+        "process_is_gone",
+    ),
+    Mutant(
+        "a living process keeps its trial",
+        "mslab/experiments/sweep/trials.py",
+        "return host == HOST and start_time(pid) != start",
+        "return host == HOST",
+        "test_sweep",
+        "process_is_gone",
+    ),
+    Mutant(
+        "the config's own values are never pruned",
+        "mslab/experiments/sweep/worker.py",
+        'if not trial.user_attrs.get("default") and trial.should_prune():',
+        "if trial.should_prune():",
+        "test_sweep",
+        "below_the_median",
+    ),
 ]
 
 

@@ -64,49 +64,56 @@ def tune_batch(
 def sweep(
     config: options.MaybeConfig = None,
     overrides: options.Overrides = None,
-    space: Annotated[str | None, Option(metavar="FILE", help="which settings are tried, and between what")] = None,
-    trials: Annotated[int | None, Option(help="finished ones in all; 20 where not given", min=1)] = None,
-    workers: Annotated[int | None, Option(metavar="N", help="processes here, each on its own cores", min=1)] = None,
-    budget: Annotated[str | None, Option(metavar="TIME", help="90s, 30m or 2h, after which no trial begins")] = None,
-    sampler: Annotated[str | None, Option(help="tpe, random or grid; tpe where not given")] = None,
-    pruner: Annotated[str | None, Option(help="median or none; median where not given")] = None,
+    space: Annotated[str | None, Option(metavar="FILE", help="settings to search, and their values")] = None,
+    trials: Annotated[int | None, Option(help="finished trials in all (default: 20)", min=1)] = None,
+    workers: Annotated[
+        int | None, Option(metavar="N", help="processes on this machine, each on its own cores", min=1)
+    ] = None,
+    budget: Annotated[
+        str | None, Option(metavar="TIME", help="time after which no trial begins: 90s, 30m or 2h")
+    ] = None,
+    sampler: Annotated[str | None, Option(help="tpe, random or grid (default: tpe)")] = None,
+    pruner: Annotated[str | None, Option(help="median or none (default: median)")] = None,
     storage: Annotated[
         str | None,
-        Option(metavar="URL|FILE", help="a database's URL, a .db or .log file, or journal; SQLite in the folder"),
+        Option(
+            metavar="URL|FILE", help="a database's URL, a .db or .log file, or journal (default: SQLite in the folder)"
+        ),
     ] = None,
     name: Annotated[
-        str | None, Option(metavar="STUDY", help="in a storage that machines share: the study to begin or join")
+        str | None, Option(metavar="STUDY", help="study to begin or join, in a storage that machines share")
     ] = None,
     backbone: options.Backbone = None,
     test: options.Test = None,
-    seed: Annotated[int | None, Option(help="of the sampler; 1 where not given", min=0, max=2**31 - 1)] = None,
-    resume: Annotated[str | None, Option(metavar="FOLDER", help="go on with a sweep that was stopped")] = None,
+    seed: Annotated[int | None, Option(help="seed of the sampler (default: 1)", min=0, max=2**31 - 1)] = None,
+    resume: Annotated[str | None, Option(metavar="FOLDER", help="continue a sweep that was stopped")] = None,
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
 ) -> int:
-    """Try settings and say which do best: Optuna, in several processes, each trial a run; leaves runs/NAME-sweep-…/."""
-    for option, value, known in (("--sampler", sampler, "tpe random grid"), ("--pruner", pruner, "median none")):
-        if value is not None and value not in known.split():
-            raise BadParameter(f"{option} {value} is none of {', '.join(known.split())}")
+    """Search settings with Optuna in several processes, each trial a run; leaves runs/NAME-sweep-…/."""
+    for option, value, names in (("--sampler", sampler, "tpe random grid"), ("--pruner", pruner, "median none")):
+        if value is not None and value not in names.split():
+            raise BadParameter(f"{option} {value} is none of {', '.join(names.split())}")
     if (config is None) == (resume is None) or (config is not None and space is None):
         raise BadParameter("CONFIG and --space FILE, or --resume FOLDER")
     if resume is not None and any((overrides, space, sampler, pruner, name, backbone, seed is not None, skip_check)):
-        raise BadParameter("--resume takes --trials, --workers, --budget, --test, --storage; the rest is known")
+        raise BadParameter("--resume takes --trials, --workers, --budget, --test, --storage; the rest is in its folder")
     if name is not None and storage is None:
-        raise BadParameter("--name is of a --storage that outlives the sweep's folder")
+        raise BadParameter("--name needs a --storage outside of the sweep's folder")
     from mslab.experiments.sweep import study
 
-    given: dict[str, Any] = {"trials": trials, "workers": workers, "budget": study.seconds_of(budget)}
-    given |= {"test": test, "storage": storage}
+    chosen: dict[str, Any] = {"trials": trials, "workers": workers, "budget": study.seconds_of(budget)}
+    chosen |= {"test": test, "storage": storage}
     if resume is not None:
-        told = study.resume_sweep(resume, given)
+        result = study.resume_sweep(resume, chosen)
     else:
-        given |= {"sampler": sampler, "pruner": pruner, "name": name, "backbone": backbone, "seed": seed}
-        chosen = study.SweepOptions(**{k: v for k, v in given.items() if v is not None}, skip_check=skip_check)
+        chosen |= {"sampler": sampler, "pruner": pruner, "name": name, "backbone": backbone, "seed": seed}
+        chosen = {key: value for key, value in chosen.items() if value is not None}
         look = functools.partial(checked_data, str(config), skip_check=skip_check)
-        told = study.run_sweep(str(config), str(space), overrides or [], chosen, look)
-    emit(told, json_file, lambda: study.table(told))
-    return 130 if told["status"] == "stopped" else 0
+        arguments = study.SweepOptions(**chosen, skip_check=skip_check)
+        result = study.run_sweep(str(config), str(space), overrides or [], arguments, look)
+    emit(result, json_file, lambda: study.table(result))
+    return 130 if result["status"] == "stopped" else 0
 
 
 @job(app, "repeat")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import cli, draw, history, manifest, overrides, settings
-from sweeps import Killer, heard, space_file, the_folder
+from sweeps import Killer, logged, space_file, the_folder
 
 from mslab.errors import CheckpointError, TrainingError
 from mslab.experiments.sweep import pool, study
@@ -22,16 +22,16 @@ def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trial
     killer = Killer(inside, os.getpid())
     killer.start()
     options = SweepOptions(trials=20, workers=2, sampler="grid", pruner="none", test=str(inside / "images" / "test"))
-    with heard(caplog):
-        told = study.run_sweep(config, space, options=options)
+    with logged(caplog):
+        sweep = study.run_sweep(config, space, options=options)
     assert killer.killed and len(killer.cores) == 2
     if os.cpu_count() > 1:
         assert not killer.cores[0] & killer.cores[1], "two workers on the same cores"
-    assert "was killed by SIGKILL in trial 0: it is taken up again (1 of 3)" in caplog.text
-    assert "trial 0 goes on after epoch" in caplog.text
+    assert re.search(r"trial 0: worker \d was killed by SIGKILL; it is tried again \(1 of 3\)", caplog.text)
+    assert re.search(r"trial 0 \(default\): .*, continued after epoch [123]", caplog.text)
 
-    folder, rows = the_folder(inside), told["trials"]
-    assert told["status"] == "done" and [row["trial"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    folder, rows = the_folder(inside), sweep["trials"]
+    assert sweep["status"] == "done" and [row["trial"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert "the grid has 6 points" in caplog.text
     assert rows[0]["retries"] == 1 and rows[0]["default"] and rows[0]["values"] == {"lr_max": 0.001, "warmup_epochs": 1}
     trial = {(row["values"]["lr_max"], row["values"]["warmup_epochs"]): row for row in rows}
@@ -50,13 +50,13 @@ def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trial
         in caplog.text
     )
 
-    kept = {file.parent.parent.name for file in folder.glob("trial-*/checkpoints/*.ckpt")}
+    checkpoints = {file.parent.parent.name for file in folder.glob("trial-*/checkpoints/*.ckpt")}
     best = Path(trial[0.1, 1]["run"])  # the default's rate is too small to learn anything
-    assert kept == {"trial-000", best.name} and Path(told["best"]["run"]) == best
-    assert told["test_acc"]["best"] > 0.5 > told["test_acc"]["default"] > 0.3
-    assert json.loads((folder / "sweep.json").read_text()) == told and told["schema"] == 1
+    assert checkpoints == {"trial-000", best.name} and Path(sweep["best"]["run"]) == best
+    assert sweep["test_acc"]["best"] > 0.5 > sweep["test_acc"]["default"] > 0.3
+    assert json.loads((folder / "sweep.json").read_text()) == sweep and sweep["schema"] == 1
     assert "<script" not in (folder / "report.html").read_text()
-    assert "test accuracy" in study.table(told) and "mslab train CONFIG lr_max=" in study.table(told)
+    assert "test accuracy" in study.table(sweep) and "mslab train CONFIG lr_max=" in study.table(sweep)
 
 
 def test_what_every_trial_would_meet_ends_the_sweep_with_its_message(squares, inside):
@@ -72,24 +72,24 @@ def test_what_every_trial_would_meet_ends_the_sweep_with_its_message(squares, in
 
 def test_workers_that_all_die_end_the_sweep_with_one_message(squares, inside, monkeypatch, caplog):
     monkeypatch.setattr(pool, "START", "import os; os.kill(os.getpid(), 9)")
-    with heard(caplog), pytest.raises(TrainingError) as caught:
+    with logged(caplog), pytest.raises(TrainingError) as caught:
         study.run_sweep(settings(squares / "three", 3), space_file(inside), options=SweepOptions(trials=4, workers=2))
     text = str(caught.value)
-    assert "4 workers have died one after the other, none after an epoch; the last was killed by SIGKILL" in text
+    assert re.search(r"4 trials in a row have failed, none .* Last: worker \d was killed by SIGKILL", text)
     assert "fewer --workers" in text and "worker-" in text and "expected" in text
 
 
 def test_wrong_command_lines(squares, inside):
     (inside / "x.yaml").write_text("\n".join(overrides(settings(squares / "three", 3))).replace("=", ": "))
     space_file(inside, "lr_mx: [1]\n")
-    for words, told in (
+    for words, message in (
         (["x.yaml"], "CONFIG and --space FILE, or --resume FOLDER"),
         (["x.yaml", "--space", "space.yaml", "--sampler", "best"], "--sampler best is none of tpe, random, grid"),
         (["--resume", "y", "--sampler", "tpe"], "--resume takes --trials"),
-        (["x.yaml", "--space", "space.yaml", "--name", "s"], "--name is of a --storage"),
+        (["x.yaml", "--space", "space.yaml", "--name", "s"], "--name needs a --storage"),
     ):
         done = cli("sweep", *words, cwd=inside, env={"COLUMNS": "200"})
-        assert done.returncode == 2 and told in done.stderr, done.stderr
+        assert done.returncode == 2 and message in done.stderr, done.stderr
     done = cli("sweep", "x.yaml", "--space", "space.yaml", "--budget", "1s", cwd=inside)
     assert done.returncode == 1 and "did you mean 'lr_max'" in done.stderr and "data check" not in done.stderr
     assert not (inside / "runs").exists()

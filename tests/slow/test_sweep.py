@@ -1,56 +1,58 @@
 """Long sweeps: a budget, a resume, pruning, Ctrl-C, twenty trials."""
 
 import json
+import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 from helpers import PROGRAM, cli, manifest, overrides, settings
-from sweeps import Killer, heard, space_file, the_folder
+from optuna.distributions import FloatDistribution
+from studies import FIGURES, begin
+from sweeps import Killer, logged, space_file, the_folder
 
 from mslab.errors import TrainingError
-from mslab.experiments.sweep import ledger, study
-from mslab.experiments.sweep.space import Knob
+from mslab.experiments.sweep import study, trials
 from mslab.experiments.sweep.study import SweepOptions
 
 
-def test_a_budget_ends_trials_after_their_epoch_and_a_resume_goes_on_and_prunes(squares, inside, caplog):
+def test_a_budget_ends_trials_after_their_epoch_and_a_resume_continues_and_prunes(squares, inside, caplog):
     config = settings(squares / "three", 3, epochs=4)
     options = SweepOptions(trials=1, budget=1.0, storage="journal")
-    with heard(caplog), pytest.raises(TrainingError, match=r"No trial of .* was completed") as caught:
+    with logged(caplog), pytest.raises(TrainingError, match=r"No trial of .* was completed") as caught:
         study.run_sweep(config, space_file(inside), options=options)
     folder = the_folder(inside)
     assert "larger --budget" in str(caught.value) and "the budget is over: no new trial begins" in caplog.text
-    assert f"mslab sweep --resume {Path('runs') / folder.name}    goes on" in caplog.text
-    found = json.loads((folder / "sweep.json").read_text())
-    assert (
-        found["status"] == "budget" and found["trials"][0]["state"] == "waiting" and found["trials"][0]["epochs"] == 1
-    )
-    assert "budget: 1 s are over" in (folder / "trial-000" / "train.log").read_text()
-    with heard(caplog):
-        told = study.resume_sweep(folder, {"trials": 1})
-    assert "trial 0 goes on after epoch 1" in caplog.text
-    (row,) = told["trials"]
-    assert row["state"] == "complete" and row["epochs"] == 4 and row["retries"] == 0 and told["status"] == "done"
+    assert f"mslab sweep --resume {Path('runs') / folder.name}    continues it" in caplog.text
+    sweep = json.loads((folder / "sweep.json").read_text())
+    assert sweep["status"] == "budget"
+    assert sweep["trials"][0]["state"] == "waiting" and sweep["trials"][0]["epochs"] == 1
+    assert "stopped: the budget is over" in (folder / "trial-000" / "train.log").read_text()
+    with logged(caplog):
+        sweep = study.resume_sweep(folder, {"trials": 1})
+    assert re.search(r"trial 0 \(default\): .*, continued after epoch 1", caplog.text)
+    (row,) = sweep["trials"]
+    assert row["state"] == "complete" and row["epochs"] == 4 and row["retries"] == 0 and sweep["status"] == "done"
 
-    found = optuna.load_study(storage=ledger.open_storage(str(folder / "sweep.log")), study_name=folder.name)
-    for _ in range(4):  # others, with which the next trial cannot keep up
-        trial, _ = ledger.begin(found, [Knob("lr_max", low=0.01, high=0.2, log=True)])
+    found = optuna.load_study(storage=trials.open_storage(str(folder / "sweep.log")), study_name=folder.name)
+    for _ in range(4):  # better ones than the next trial can be
+        trial, _ = begin(found, {"lr_max": FloatDistribution(0.01, 0.2, log=True)})
         for epoch in range(1, 5):
             trial.report(2.0, epoch)
-        trial.set_user_attr("val_acc", 2.0)
+        trial.set_user_attr("figures", FIGURES | {"val_acc": 2.0})
         found.tell(trial, 2.0)
-    with heard(caplog):
-        told = study.resume_sweep(folder, {"trials": 6})
-    last = told["trials"][-1]
-    assert (
-        last["state"] == "pruned"
-        and last["epochs"] == 2
-        and "is below the median of the trials before" in last["message"]
-    )
+    with logged(caplog):
+        sweep = study.resume_sweep(folder, {"trials": 6})
+    last = sweep["trials"][-1]
+    assert last["state"] == "pruned" and last["epochs"] == 2
+    assert "is below the median of the trials before" in last["message"]
     assert "6/6  trial 5: lr_max=" in caplog.text and "pruned after epoch 2" in caplog.text
     assert manifest(last["run"])["ended_by"] == last["message"]
     assert not list(Path(last["run"]).glob("checkpoints/*"))
@@ -64,16 +66,16 @@ def test_twenty_trials_by_two_workers_of_which_one_is_killed(squares, inside, al
     process = subprocess.Popen(command, cwd=inside, stderr=subprocess.PIPE, text=True)
     killer = Killer(inside, process.pid)
     killer.start()
-    told = process.communicate(timeout=900)[1]
-    assert process.returncode == 0 and killer.killed, told
+    output = process.communicate(timeout=900)[1]
+    assert process.returncode == 0 and killer.killed, output
     result = json.loads((inside / "result.json").read_text())
     assert len(result["trials"]) == 20 and {row["state"] for row in result["trials"]} <= {"complete", "pruned"}
-    assert sum(row["retries"] for row in result["trials"]) == 1 and "is taken up again (1 of 3)" in told
+    assert sum(row["retries"] for row in result["trials"]) == 1 and "is tried again (1 of 3)" in output
     text = (the_folder(inside) / "report.html").read_text()
     assert [f'<a href="trial-{number:03}/">{number}</a>' in text for number in range(20)] == [True] * 20
 
 
-def test_ctrl_c_ends_cleanly_and_a_transfer_goes_on(squares, inside, parent):
+def test_ctrl_c_ends_cleanly_and_a_transfer_continues(squares, inside, parent):
     config = settings(squares / "two", 2, epochs=60, freeze="all", stages=None)
     lines = [line for line in overrides(config) if not line.startswith("stages")]
     (inside / "x.yaml").write_text("\n".join(lines).replace("=", ": "))
@@ -85,14 +87,67 @@ def test_ctrl_c_ends_cleanly_and_a_transfer_goes_on(squares, inside, parent):
     while not list(inside.glob("runs/*-sweep-*/trial-000/checkpoints/last.ckpt")) and time.monotonic() < end:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=200)[1]
-    assert process.returncode == 130 and "stopping after this step" in told and "Traceback" not in told, told
+    output = process.communicate(timeout=200)[1]
+    assert process.returncode == 130 and "stopping after this step" in output and "Traceback" not in output, output
     folder = the_folder(inside)
-    assert f"mslab sweep --resume runs/{folder.name}    goes on" in told and "mslab train --resume" not in told
+    assert f"mslab sweep --resume runs/{folder.name}    continues it" in output and "mslab train --resume" not in output
     assert json.loads((folder / "sweep.json").read_text())["status"] == "stopped"
     done = cli("sweep", "--resume", folder.relative_to(inside), cwd=inside)
-    assert done.returncode == 0 and "trial 0 goes on after epoch" in done.stderr, done.stderr
+    assert done.returncode == 0 and "continued after epoch" in done.stderr, done.stderr
     rows = json.loads((folder / "sweep.json").read_text())["trials"]
     assert [row["state"] for row in rows] == ["complete"] * 2 and [row["retries"] for row in rows] == [0, 0]
     assert manifest(folder / "trial-001")["kind"] == "transfer"
     assert "mslab transfer x.yaml" in done.stdout and f"--backbone {parent}" in done.stdout
+
+
+@pytest.fixture
+def postgresql():
+    """The URL of a PostgreSQL server that runs for one test. As user postgres, since initdb refuses root."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not binaries:
+        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
+    pytest.importorskip("psycopg2", reason="no driver for PostgreSQL here: pip install psycopg2-binary")
+    user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        if user:
+            shutil.chown(folder, "postgres")
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*user, str(binaries[-1].with_name(program)), "-D", f"{folder}/data", *arguments]
+            subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+        run("initdb", "--username=mslab", "--auth=trust")
+        run("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", f"-p {port} -h 127.0.0.1 -k {folder}")
+        yield f"postgresql://mslab@127.0.0.1:{port}/postgres"
+        run("pg_ctl", "stop", "-m", "immediate")
+
+
+def test_two_machines_share_a_study_on_postgresql_and_one_loses_a_worker(squares, inside, all_cores, postgresql):
+    lines = "\n".join(overrides(settings(squares / "three", 3, epochs=6))).replace("=", ": ")
+    processes = []
+    for name in ("first", "second"):
+        folder = inside / name
+        folder.mkdir()
+        (folder / "x.yaml").write_text(lines)
+        space_file(folder)
+        command = [*PROGRAM, "sweep", "x.yaml", "--space", "space.yaml", "--trials", "6", "--json", "result.json"]
+        command += ["--storage", postgresql, "--name", "shared"]
+        processes.append(subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True))
+        if name == "first":
+            killer = Killer(folder, processes[0].pid)
+            killer.start()
+            end = time.monotonic() + 200
+            while not list(folder.glob("runs/*-sweep-*/trial-000/config.yaml")) and time.monotonic() < end:
+                time.sleep(0.05)
+    outputs = [process.communicate(timeout=900)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0] and killer.killed, outputs
+    results = [json.loads((inside / name / "result.json").read_text()) for name in ("first", "second")]
+    rows = results[0]["trials"]
+    assert rows == results[1]["trials"] and [row["state"] for row in rows] == ["complete"] * 6
+    assert [row["retries"] for row in rows] == [1, 0, 0, 0, 0, 0] and all(row["epochs"] == 6 for row in rows)
+    folders = {Path(row["run"]).parent.parent.parent.name for row in rows}
+    assert folders == {"first", "second"} and "is tried again (1 of 3)" in outputs[0]
+    assert re.search(r"trial 0 \(default\): .*, continued after epoch [1-5]", outputs[0] + outputs[1])

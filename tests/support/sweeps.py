@@ -1,4 +1,4 @@
-"""Sweeps with real worker processes: their space, their folder, what is said, and a worker that is killed."""
+"""Sweeps with real worker processes: their space, their folder, their messages, and a worker that is killed."""
 
 import os
 import signal
@@ -21,20 +21,20 @@ def the_folder(inside: Path) -> Path:
 
 
 def workers_of(pid: int) -> list[int]:
-    """The workers of a sweep in process `pid`, by what they were started with."""
-    found = []
+    """The workers of a sweep in process `pid`, found by their command line."""
+    workers = []
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in children.read_text().split():
             try:
                 if b"mslab.experiments.sweep.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
+                    workers.append(int(child))
             except OSError:
                 continue
-    return found
+    return workers
 
 
 class Killer(threading.Thread):
-    """Kills (signal 9) the worker that trains trial-000, as soon as that has completed an epoch."""
+    """Kills (signal 9) the worker that trains trial-000, after that has completed an epoch."""
 
     def __init__(self, inside: Path, pid: int) -> None:
         super().__init__(daemon=True)
@@ -55,8 +55,8 @@ class Killer(threading.Thread):
 
 
 @contextmanager
-def heard(caplog):
-    """The kit's messages in caplog: its logger does not propagate."""
+def logged(caplog):
+    """mslab's messages in caplog: its logger does not propagate."""
     study.log.addHandler(caplog.handler)
     yield
     study.log.removeHandler(caplog.handler)

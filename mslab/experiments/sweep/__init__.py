@@ -1,5 +1,5 @@
-"""`mslab sweep`: tries settings of a space, in several processes and on several machines, and says which do best.
+"""`mslab sweep`: searches the settings of a space with Optuna, in several processes and on several machines.
 
-study: the whole sweep; space: what is tried; ledger: Optuna's storage, and what is done again; pool: the parent, which
-hands out trials; worker: the process that trains them; page: report.html.
+study: the complete sweep; space: what is searched; trials: Optuna's storage and what is tried again; pool: the worker
+processes of this machine; worker: such a process; page: report.html.
 """

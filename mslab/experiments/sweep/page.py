@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shlex
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -11,113 +13,105 @@ from typing import Any
 
 import optuna
 from markupsafe import Markup, escape
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from mslab.checkpoint import write_text
 from mslab.config import Settings, read_yaml
-from mslab.experiments.sweep import ledger
 from mslab.experiments.sweep.pool import short
-from mslab.experiments.sweep.space import Knob, idle, label
+from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
 from mslab.report import charts
 
 ENOUGH = 10  # completed trials, below which importance would be chance
 DRAWN = 12  # settings with an axis of their own
 
 
-def write(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], folder: Path) -> Path:
-    """Write the page of a sweep into its folder."""
+def write(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: Path) -> Path:
+    """Write the page of a sweep, the content of its sweep.json, into its folder."""
     from mslab.report.writing import render
 
     page = folder / "report.html"
-    write_text(page, render("sweep.html", facts(told, study, space, folder), "en"))
+    write_text(page, render("sweep.html", facts(sweep, study, space, folder), "en"))
     return page
 
 
-def facts(told: Mapping[str, Any], study: optuna.Study, space: Sequence[Knob], folder: Path) -> dict[str, Any]:
-    rows, best = [dict(row) for row in told["trials"]], told["best"]
-    weights, why_not = importance(study, [knob.name for knob in space])
+def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: Path) -> dict[str, Any]:
+    rows = [dict(row) for row in sweep["trials"]]
+    weights, missing = importance(study, list(space))
     for row in rows:
         row["link"] = os.path.relpath(row["run"], folder.resolve()) if row["run"] and Path(row["run"]).is_dir() else ""
     drawn = [row for row in rows if row["val_acc"] is not None and row["state"] in ("complete", "pruned")]
     return {
         "title": f"{folder.name} · mslab",
         "name": folder.name,
-        "told": told,
+        "sweep": sweep,
         "rows": [{**row, "values": {key: short(value) for key, value in row["values"].items()}} for row in rows],
-        "names": [knob.name for knob in space],
-        "space": [str(knob) for knob in space],
-        "best": best,
-        "default": told["default"],
-        "command": command(told) if best else "",
-        "counts": {state: sum(row["state"] == state for row in rows) for state in ledger.STATES.values()},
+        "names": list(space),
+        "space": [describe(name, kind) for name, kind in space.items()],
+        "best": sweep["best"],
+        "default": sweep["default"],
+        "command": command(sweep) if sweep["best"] else "",
+        "counts": Counter(row["state"] for row in rows),
         "history": history(drawn),
-        "parallel": parallel(drawn, space[:DRAWN]),
+        "parallel": parallel(drawn, space),
         "importance": bars(weights),
-        "why_not": why_not,
-        "config_text": json.dumps(told["config"], indent=2, ensure_ascii=False),
+        "no_importance": missing,
+        "config_text": json.dumps(sweep["config"], indent=2, ensure_ascii=False),
     }
 
 
-def command(told: Mapping[str, Any]) -> str:
+def command(sweep: Mapping[str, Any]) -> str:
     """The command line that trains the best trial."""
-    way = "transfer" if told["options"]["backbone"] else "train"
-    words = ["mslab", way, told["config_file"] or "CONFIG"]
-    values = told["best"]["values"]
-    words += [text for text in told["overrides"] if text.partition("=")[0].strip() not in values]
-    # what does nothing beside the others is refused on a command line
-    settings = Settings.model_validate(told["settings"] | values)
-    words += [f"{key}={text_of(v)}" for key, v in values.items() if v is not None and not idle(key, settings)]
-    run = told["best"].get("run")
+    backbone, values = sweep["options"]["backbone"], sweep["best"]["values"]
+    words = ["mslab", "transfer" if backbone else "train", sweep["config_file"] or "CONFIG"]
+    words += [text for text in sweep["overrides"] if text.partition("=")[0].strip() not in values]
+    settings = Settings.model_validate(sweep["settings"] | values)
+    for key, value in values.items():
+        if value is not None and not idle(key, settings):  # a command line refuses settings that do nothing
+            words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    run = sweep["best"].get("run")
     threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings.data_workers
-    if threads != settings.data_workers:  # a worker's share of the cores had fewer: others would see other images
+    if threads != settings.data_workers:  # a worker on few cores had fewer, with which training draws other images
         words.append(f"data_workers={threads}")
-    words += ["--backbone", told["options"]["backbone"]] if told["options"]["backbone"] else []
+    words += ["--backbone", backbone] if backbone else []
     return shlex.join(words)
 
 
-def text_of(value: Any) -> str:
-    """The value as key=value takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def importance(study: optuna.Study, names: Sequence[str]) -> tuple[dict[str, float], str]:
-    """({setting: share of what val_acc varied by}, "") or ({}, why there is none)."""
+def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float], str]:
+    """({setting: fraction of 1}, "") or ({}, why there is no figure), from the completed trials."""
     done = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if set(names) <= set(t.params)]
     if len(done) < ENOUGH:
-        return {}, f"it takes {ENOUGH} completed trials to say which setting mattered; there are {len(done)}"
+        return {}, f"it takes {ENOUGH} completed trials to measure which setting mattered; there are {len(done)}"
     if len({t.value for t in done}) == 1:
         return {}, "every trial has the same accuracy"
-    copy = optuna.create_study(direction="maximize")
-    with ledger.unwarned():
-        copy.add_trials(done)
-        try:
-            return optuna.importance.get_param_importances(copy), ""
-        except (ValueError, RuntimeError) as error:  # no setting has varied, for one
-            return {}, str(error)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return optuna.importance.get_param_importances(study, params=names), ""
+    except (ValueError, RuntimeError) as error:  # for example if no setting has varied
+        return {}, str(error)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def history(shown: Sequence[Mapping[str, Any]]) -> Markup:
+def history(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """val_acc of each trial, and the best so far as a line; pruned trials are squares."""
-    if not shown:
+    if not rows:
         return Markup("")
-    values = [row["val_acc"] for row in shown]
-    steps = charts.ticks(min(values), max(values) if max(values) > min(values) else min(values) + 0.1)
-    last = max(row["trial"] for row in shown)
-    axes = charts.Axes((-0.5, min(steps[0], *values)), (last + 0.5, max(steps[-1], *values)))
-    whole = [t for t in charts.ticks(0, max(last, 1), 8, integers=True) if 0 <= t <= last]
-    parts = charts.frame(axes, whole, steps, "trial")
-    completed = (row["val_acc"] if row["state"] == "complete" else -math.inf for row in shown)
-    points = axes.path([row["trial"] for row in shown], list(accumulate(completed, max)))
+    numbers, values = [row["trial"] for row in rows], [row["val_acc"] for row in rows]
+    low, high, last = min(values), max(values), max(numbers)
+    steps = charts.ticks(low, high if high > low else low + 0.1)
+    axes = charts.Axes((-0.5, min(steps[0], low)), (last + 0.5, max(steps[-1], high)))
+    labels = [tick for tick in charts.ticks(0, max(last, 1), 8, integers=True) if 0 <= tick <= last]
+    parts = charts.frame(axes, labels, steps, "trial")
+    completed = (row["val_acc"] if row["state"] == "complete" else -math.inf for row in rows)
+    points = axes.path(numbers, list(accumulate(completed, max)))
     parts.append(f'<g class="line c0"><title>best so far</title><polyline points="{points}"/></g>')
-    for row in shown:
-        style = 0 if row["state"] == "complete" else 1
-        parts.append(
-            f'<path class="dot c{style}" d="{charts.SHAPES[style]}" transform="translate({axes.x(row["trial"])},'
-            f'{axes.y(row["val_acc"])})"><title>{escape(tip(row))}</title></path>'
-        )
+    for row in rows:
+        style, at = int(row["state"] != "complete"), f"{axes.x(row['trial'])},{axes.y(row['val_acc'])}"
+        mark = f'<path class="dot c{style}" d="{charts.SHAPES[style]}" transform="translate({at})">'
+        parts.append(f"{mark}<title>{escape(tip(row))}</title></path>")
     return charts.svg(axes.size, "validation accuracy of each trial", parts)
 
 
@@ -126,50 +120,46 @@ def tip(row: Mapping[str, Any]) -> str:
     return f"trial {row['trial']}, {row['state']}\nval_acc {row['val_acc']:.4f}\n{values}"
 
 
-def parallel(rows: Sequence[Mapping[str, Any]], space: Sequence[Knob]) -> Markup:
-    """A line a trial through an axis a setting, the accuracy last; the best fifth in the strong colour, drawn last."""
-    shown = sorted(rows, key=lambda row: row["val_acc"])
-    if len(shown) < 2:
+def parallel(rows: Sequence[Mapping[str, Any]], space: Space) -> Markup:
+    """A line for each trial through an axis for each setting, the accuracy last; the best fifth is strong."""
+    if len(rows) < 2:
         return Markup("")
-    scales = [(knob.name, *scale(knob, [row["values"][knob.name] for row in shown])) for knob in space]
-    low, high = shown[0]["val_acc"], shown[-1]["val_acc"]
-    places = [(row["val_acc"] - low) / (high - low) if high > low else 0.5 for row in shown]
-    scales.append(("val_acc", places, f"{low:.3f}", f"{high:.3f}"))
+    rows = sorted(rows, key=lambda row: row["val_acc"])
+    scales = [(name, *scale(kind, [row["values"][name] for row in rows])) for name, kind in space.items()][:DRAWN]
+    accuracies = [row["val_acc"] for row in rows]
+    accuracy = FloatDistribution(accuracies[0], accuracies[-1])
+    scales.append(("val_acc", *scale(accuracy, accuracies)))
     width, height, side, top, bottom = max(charts.WIDTH, 110 * len(scales)), 300, 60, 42, 26
     axes = charts.Axes((0, 0), (len(scales) - 1, 1), (width, height), (side, side, top, bottom))
     parts = []
-    for index, row in enumerate(shown):
-        style = 0 if index >= len(shown) * 0.8 else 5
+    for index, row in enumerate(rows):
+        style, opacity = (0, 0.95) if index >= len(rows) * 0.8 else (5, 0.45)
         points = axes.path(range(len(scales)), [places[index] for _, places, _, _ in scales])
-        parts.append(
-            f'<g class="line c{style}"><title>{escape(tip(row))}</title><polyline points="{points}" '
-            f'stroke-opacity="{0.95 if style == 0 else 0.45}"/></g>'
-        )
+        line = f'<polyline points="{points}" stroke-opacity="{opacity}"/>'
+        parts.append(f'<g class="line c{style}"><title>{escape(tip(row))}</title>{line}</g>')
     for place, (name, _, least, most) in enumerate(scales):
         x = axes.x(place)
-        anchor = "middle" if 0 < place < len(scales) - 1 else "start" if place == 0 else "end"
-        edge = x if anchor == "middle" else x - 50 if anchor == "start" else x + 50
+        anchor, shift = {0: ("start", -50), len(scales) - 1: ("end", 50)}.get(place, ("middle", 0))
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{height - bottom}"/>')
         for text, y in ((name, 14), (most, 32), (least, height - 8)):
-            parts.append(f'<text x="{edge}" y="{y}" text-anchor="{anchor}">{escape(str(text)[:22])}</text>')
+            parts.append(f'<text x="{x + shift}" y="{y}" text-anchor="{anchor}">{escape(str(text)[:22])}</text>')
     return charts.svg((width, height), "every trial: its settings and its accuracy", parts)
 
 
-def scale(knob: Knob, values: Sequence[Any]) -> tuple[list[float], str, str]:
-    """(where each value lies between 0 and 1, what is at 0, what is at 1)."""
-    if knob.choices:
-        labels = list(dict.fromkeys([str(label(c)) for c in knob.choices] + [str(label(v)) for v in values]))
+def scale(kind: Distribution, values: Sequence[Any]) -> tuple[list[float], str, str]:
+    """(position of each value between 0 and 1, text at 0, text at 1)."""
+    if isinstance(kind, CategoricalDistribution):
+        labels = list(dict.fromkeys([*map(str, kind.choices), *(str(encode(value)) for value in values)]))
         span = max(1, len(labels) - 1)
-        return [labels.index(str(label(value))) / span for value in values], labels[0], labels[-1]
-    low, high = min(knob.low, *values), max(knob.high, *values)  # the default may be outside
-    log = knob.log and low > 0
-    ends = (math.log(low), math.log(high)) if log else (low, high)
-    width = (ends[1] - ends[0]) or 1.0
-    return [((math.log(v) if log else v) - ends[0]) / width for v in values], f"{low:.4g}", f"{high:.4g}"
+        return [labels.index(str(encode(value))) / span for value in values], labels[0], labels[-1]
+    low, high = min(kind.low, *values), max(kind.high, *values)  # the default may be outside
+    transform = math.log if kind.log and low > 0 else float
+    start, end = transform(low), transform(high)
+    return [(transform(v) - start) / ((end - start) or 1.0) for v in values], f"{low:.4g}", f"{high:.4g}"
 
 
 def bars(weights: Mapping[str, float]) -> Markup:
-    """A bar a setting: how much of the variation of val_acc goes with it."""
+    """A bar for each setting: its importance, a fraction of 1."""
     if not weights:
         return Markup("")
     left, line = 200, 26

@@ -1,7 +1,7 @@
-"""The worker's side: a process with its own cores, which trains one trial after the other as the parent tells it.
+"""A process of a sweep: trains trials on its own cores, one after the other, as the pool asks it over a pipe.
 
-Messages are pairs (word, content) over a pipe. To the worker: setup, train, measure. From it: started, epoch (which is
-answered with why to end now, or ""), then complete, pruned, cut, failed, stopped or measured.
+A trial arrives as Optuna's own Trial object, which reports epochs and asks the pruner here. The answer is the figures
+of the run, or the exception that ended it.
 """
 
 import contextlib
@@ -11,104 +11,121 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+
 from mslab.config import Settings, load_settings
-from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, explain
+from mslab.errors import MslabError, TrainingError, explain
 from mslab.experiments import repeating
 from mslab.runs.folder import RunFolder
 from mslab.runtime import console, signals
 
+STOPPED = "stopped: the budget is over"
+
+
+class Stopped(Exception):
+    """A trial that was stopped on purpose (Ctrl-C, budget), to be continued later."""
+
 
 def main() -> None:
-    """python -c '…main()' DESCRIPTOR CORES: the pipe's number, and the cores to stay on, such as 0,1."""
-    if hasattr(os, "sched_setaffinity"):  # before MindSpore is imported, which starts a thread a core
+    """python -c '…main()' DESCRIPTOR CORES: the number of the pipe, and the cores to stay on, such as 0,1."""
+    if hasattr(os, "sched_setaffinity"):  # before MindSpore is imported, which starts a thread on each core
         os.sched_setaffinity(0, {int(core) for core in sys.argv[2].split(",")})
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nobody is left to hear what it finds
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a worker ends with the pool
     link = Connection(int(sys.argv[1]))
     with signals.on_stop(signals.stop_at_once), contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
-        _, setup = link.recv()
-        sys.argv = setup["argv"]  # what the manifests of its runs call their command
+        setup = link.recv()
+        sys.argv = setup["argv"]  # the command that the manifests of its runs name
         while True:
-            word, job = link.recv()
-            link.send(answer(word, job, setup, link))
+            trial, job = link.recv()
+            try:
+                with console.capture_stderr():
+                    answer: Any = train(trial, setup | job)
+            except KeyboardInterrupt:
+                answer = Stopped()
+            except (MslabError, Stopped, optuna.TrialPruned) as error:
+                answer = error
+            except Exception as error:
+                answer = explain(error) or MslabError(f"{type(error).__name__}: {error}"[:500])
+            link.send(answer)
 
 
-def answer(word: str, job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) -> tuple[str, dict[str, Any]]:
-    """Do a job. What goes wrong is an answer, too."""
-    try:
-        with console.capture_stderr():
-            return measure(job) if word == "measure" else train(job, setup, link)
-    except KeyboardInterrupt:
-        return "stopped", {}
-    except Exception as error:
-        known = explain(error) or MslabError(f"{type(error).__name__}: {error}"[:500])
-        own = isinstance(known, ConfigError | DivergedError)  # it is about these values, not about the machine
-        fatal = isinstance(known, DeviceError | CheckpointError)  # every trial would meet it
-        parts = {"expected": known.expected, "fix": known.fix, "details": known.details}
-        return "failed", {"kind": type(known).__name__, "what": known.what, "parts": parts, "own": own, "fatal": fatal}
-
-
-def train(job: Mapping[str, Any], setup: Mapping[str, Any], link: Connection) -> tuple[str, dict[str, Any]]:
-    """Train a trial from its beginning, or on from its last epoch where it was taken up again."""
-    settings = load_settings(setup["given"] | job["values"])
+def train(trial: optuna.Trial, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Train a trial from its beginning, or after the last epoch of an earlier try. Returns its figures."""
+    settings = load_settings(job["config"] | job["values"])
     from mslab.training import start
 
-    run, last = taken_up(job, settings)
+    run, last = earlier_run(job, settings)
     path = Path(job["path"])
     if run is None:
-        if path.exists():  # what was killed before it was a run
+        if path.exists():  # killed before it was a run
             shutil.rmtree(path)
-        run = repeating.begin(settings, setup["report"], setup["backbone"], path)
-    link.send(("started", {"run": str(run.path.resolve()), "from": run.epochs_done}))
+        run = repeating.begin(settings, job["report"], job["backbone"], path)
+    trial.set_user_attr("run", str(run.path.resolve()))
+    trial.set_user_attr("from", run.epochs_done)
+    reported: set[int] = set()
+    run.should_stop = lambda rows: report(trial, run, reported, settings.epochs, job["deadline"])
+    start.continue_run(run, last, job["report"])
+    report(trial, run, reported, settings.epochs, math.inf)  # also a run that was killed after its last epoch
+    message = run.manifest["ended_by"] or ""
+    with contextlib.suppress(UpdateFinishedTrialError):
+        trial.set_user_attr("figures", figures(run) | {"message": message})
+    if message == STOPPED:
+        raise Stopped
+    if message.startswith("pruned: "):
+        raise optuna.TrialPruned
+    if run.best is None:
+        raise TrainingError(
+            f"{run.path} measured no epoch.",
+            expected="validation images, and an evaluation in at least one epoch",
+            fix="do_eval_along_train: true, and an evaluation_frequency of at most epochs",
+        )
+    return figures(run)
 
-    def should_stop(history: list[dict[str, Any]]) -> str:
-        try:
-            link.send(("epoch", {"epochs": settings.epochs, "rows": measured(history)}))
-            return str(link.recv())
-        except (EOFError, OSError):  # the parent is gone
-            raise KeyboardInterrupt from None
 
-    run.should_stop = should_stop
-    done = start.continue_run(run, last, setup["report"])
-    ended = run.manifest["ended_by"] or ""
-    best = run.best
+def report(trial: optuna.Trial, run: RunFolder, reported: set[int], epochs: int, deadline: float) -> str:
+    """Report the epochs so far to Optuna, of which `reported` has the numbers. Returns why the run ends now, or ""."""
+    try:
+        for row in run.history:
+            if row["epoch"] not in reported and not math.isnan(row["val_acc"]):
+                trial.report(row["val_acc"], row["epoch"])
+                reported.add(row["epoch"])
+        trial.set_user_attr("figures", figures(run))
+    except UpdateFinishedTrialError:  # this machine was silent for so long that it counted as lost
+        return "pruned: another machine continues it"
+    if run.best is None or run.epochs_done >= epochs:
+        return ""
+    if time.time() >= deadline:
+        return STOPPED
+    if not trial.user_attrs.get("default") and trial.should_prune():
+        reached = f"val_acc {run.best['val_acc']:.3f} by epoch {max(reported)}"
+        return f"pruned: {reached} is below the median of the trials before"
+    return ""
+
+
+def figures(run: RunFolder) -> dict[str, Any]:
+    best = run.best or {"val_acc": None, "epoch": None}
     seconds = round(sum(row["seconds"] for row in run.history), 1)
-    content: dict[str, Any] = {"rows": measured(run.history), "epochs": run.epochs_done, "seconds": seconds}
-    content |= {"val_acc": best["val_acc"] if best else None, "best_epoch": done.best_epoch, "message": ended}
-    word = "pruned" if ended.startswith("pruned") else "cut" if ended.startswith("budget") else "complete"
-    return word, content
+    return {"val_acc": best["val_acc"], "best_epoch": best["epoch"], "epochs": run.epochs_done, "seconds": seconds}
 
 
-def taken_up(job: Mapping[str, Any], settings: Settings) -> tuple[RunFolder | None, Any]:
-    """The run of an earlier try, and its last.ckpt; None where there is none, or it is not of these values."""
+def earlier_run(job: Mapping[str, Any], settings: Settings) -> tuple[RunFolder | None, Any]:
+    """The run of an earlier try and its last.ckpt, or None. Optuna starts a trial again; only mslab can continue it."""
     from mslab.training import start
 
-    wanted = settings.model_dump(include=set(job["values"]))
+    names = set(job["values"])
     for path in job["earlier"]:
-        try:
+        with contextlib.suppress(MslabError):
             run, last = start.reopen(path)
-        except MslabError:
-            continue
-        if run.settings.model_dump(include=set(job["values"])) == wanted:
-            if (run.manifest["ended_by"] or "").startswith("budget"):
-                run.manifest["ended_by"] = None  # this time it may go on
-            return run, last
+            if run.settings.model_dump(include=names) == settings.model_dump(include=names):
+                if run.manifest["ended_by"] == STOPPED:
+                    run.manifest["ended_by"] = None
+                return run, last
     return None, None
-
-
-def measured(rows: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """(epoch, val_acc) of each epoch that was measured."""
-    return [(row["epoch"], row["val_acc"]) for row in rows if not math.isnan(row["val_acc"])]
-
-
-def measure(job: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The accuracy of a run's best.ckpt on the test images."""
-    from mslab.evaluation import measuring
-
-    report = job["report"]
-    return "measured", {"accuracy": measuring.evaluate(job["run"], report.root, report, job["device"])["accuracy"]}
