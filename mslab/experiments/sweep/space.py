@@ -115,7 +115,7 @@ def read_space(path: str | Path, settings: Settings, sampler: str = "tpe", backb
         near = sorted(str(file) for file in Path(path).parent.glob("*space*.yaml"))
         fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes one"
         raise ConfigError(
-            f"There is no space file {path}.", expected=f"a YAML file, a setting a line: lr_max: {RANGE}", fix=fix
+            f"There is no space file {path}.", expected=f"a YAML file, one setting per line: lr_max: {RANGE}", fix=fix
         )
     return parse(read_yaml(Path(path)), settings, sampler, backbone, str(path))
 
