@@ -2,10 +2,10 @@
 # One entry to everything: makes .venv on the first call, then runs `mslab "$@"` or the tests. POSIX sh.
 #   ./run.sh demo          the whole lab on drawn images
 #   ./run.sh test [--all]  the test suite; --all adds the slow ones; what follows goes to pytest
-#   ./run.sh test --mutants [NUMBER|WORD …]  breaks mslab in a copy, promise by promise, and says what the tests notice
+#   ./run.sh test --mutants [NUMBER|WORD …]  breaks mslab in a copy, promise by promise, and reports what the tests notice
 #   ./run.sh bench NAME …  a benchmark of this project beside others; ./run.sh bench lists them
 #   ./run.sh COMMAND …     .venv/bin/mslab COMMAND …
-# Where no Python 3.10 to 3.12 is installed, uv on PATH downloads 3.11.
+# If no Python 3.10 to 3.12 is installed, uv on PATH downloads 3.11.
 # MSLAB_PYTHON=…     another Python 3.10 to 3.12 than the one found
 # MSLAB_MINDSPORE=…  another MindSpore, 2.7.0 to 2.10.0, in a folder of its own (.venv-2.10.0)
 # MSLAB_SYSTEM=1     the MindSpore of this machine's Python (an Ascend image's), in .venv-system; it is never replaced
@@ -58,13 +58,13 @@ ways() {
 no_python() {
     newest=$(python3 --version 2>/dev/null || true)
     if [ -n "${MSLAB_PYTHON:-}" ]; then
-        fail "MSLAB_PYTHON=$MSLAB_PYTHON is no Python 3.10, 3.11 or 3.12" "a Python that MindSpore has wheels for" \
-            "name another, or leave MSLAB_PYTHON out: $0 then looks for one, or has uv fetch one"
+        fail "MSLAB_PYTHON=$MSLAB_PYTHON is not a Python 3.10, 3.11 or 3.12" "a Python that MindSpore has wheels for" \
+            "name another, or unset MSLAB_PYTHON: $0 then searches for one, or lets uv download one"
     elif [ -n "${MSLAB_SYSTEM:-}" ]; then
         fail "no Python 3.10, 3.11 or 3.12 among: $names; MSLAB_SYSTEM uses the MindSpore of this machine's Python" \
             "a Python with MindSpore 2.7 to 2.10, as Ascend images have it" "name it: MSLAB_PYTHON=/path/to/python3 $0"
     fi
-    fail "no Python 3.10, 3.11 or 3.12 here${newest:+ (python3 is $newest)}, and no uv, which can fetch one" \
+    fail "no Python 3.10, 3.11 or 3.12 here${newest:+ (python3 is $newest)}, and no uv, which can download one" \
         "a Python that MindSpore has wheels for" "one of these, then $0 again:
               uv, on any system       curl -LsSf https://astral.sh/uv/install.sh | sh$(ways)"
 }
@@ -77,7 +77,7 @@ make_environment() {
         [ -z "$1" ] || exact=$("$1" -c 'import sys; print(sys.executable)')
         "$2" venv --quiet --seed --python "$exact" ${index:+--default-index "$index"} "$venv" >&2 && return
         [ -n "$1" ] || fail "uv could not make an environment with Python 3.11; its message is above" \
-            "github.com within reach, from where uv fetches Python, and the package index" "try again, or one of these, then $0 again:$(ways)"
+            "access to github.com, from which uv downloads Python, and to the package index" "try again, or one of these, then $0 again:$(ways)"
         rm -rf "$venv"
     fi
     "$1" -m venv ${MSLAB_SYSTEM:+--system-site-packages} "$venv" ||
@@ -105,8 +105,8 @@ install_packages() {
         note "uv could not install the packages; its message is above. Trying pip"
     fi
     "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c "$1" -e "${here}[dev]" >&2 ||
-        fail "the installation did not finish; pip's message is above" "the package index within reach, 3 GB of disk" \
-            "call $0 again; it starts the installation anew"
+        fail "the installation did not finish; pip's message is above" "access to the package index, 3 GB of disk" \
+            "run $0 again; it restarts the installation"
 }
 
 install() {
@@ -121,9 +121,9 @@ install() {
     index=$(find_index)
     make_environment "$python" "$uv"
     pins=$venv/constraints.txt
-    if [ -n "${MSLAB_SYSTEM:-}" ]; then # what the machine brings stays as it is; only what it lacks is installed
+    if [ -n "${MSLAB_SYSTEM:-}" ]; then # the packages of the machine stay; only missing ones are installed
         found=$("$python" -c 'from importlib.metadata import version as v; print(v("mindspore"), v("numpy"))' 2>/dev/null) ||
-            fail "$("$python" --version 2>&1) has no MindSpore and NumPy, and MSLAB_SYSTEM says to use them" \
+            fail "$("$python" --version 2>&1) has no MindSpore and NumPy, and MSLAB_SYSTEM requires them" \
                 "a Python with MindSpore 2.7 to 2.10, as Ascend images have it" \
                 "name it: MSLAB_PYTHON=/path/to/python3; or leave MSLAB_SYSTEM out"
         note "using this machine's MindSpore ${found% *} and NumPy ${found#* }"
@@ -161,7 +161,7 @@ test)
     # a process a core, each on a core of its own (tests/conftest.py); -n 0 runs all in one, for a debugger
     exec "$venv/bin/python" -m pytest -n logical --maxprocesses 4 --dist worksteal ${quick:+-m "$quick"} "$@"
     ;;
-bench) # benchmarks/ is beside mslab/ and not installed; files are named from the caller's folder
+bench) # benchmarks/ is not installed; file names are relative to the caller's folder
     shift
     PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec "$venv/bin/python" -m benchmarks "$@"
     ;;

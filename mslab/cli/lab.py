@@ -1,4 +1,4 @@
-"""A lab to begin with, for someone who has the installed package and not the repository."""
+"""`mslab new`: a lab folder for users of the installed package."""
 
 from typing import Annotated
 
@@ -8,12 +8,12 @@ from mslab.cli.options import app, job, log
 
 
 @job(app, "new")
-def new(folder: Annotated[str, Argument(metavar="FOLDER", help="a folder that is new or empty")]) -> None:
+def new(folder: Annotated[str, Argument(metavar="FOLDER", help="a new or empty folder")]) -> None:
     """Write a lab folder: a README with the lab's steps, configs, notebooks. Overwrites nothing."""
     from mslab.experiments import lab
 
     target = lab.write_lab(folder)
-    log.info("%s: a lab; its README.md has the steps. Begin with:", target)
+    log.info("%s: a lab; its README.md has the steps. Start with:", target)
     if str(target) != ".":
         log.info("  cd %s", lab.quoted(target))
     log.info("  mslab data make")

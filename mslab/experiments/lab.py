@@ -1,7 +1,7 @@
 """`mslab new FOLDER`: a lab for someone who has the installed package and not the repository.
 
 The files are the repository's own: a wheel carries configs/ and docs/labs/ as mslab/lab/configs and mslab/lab/notebooks
-(setup.py), an editable installation reads them where they are.
+(setup.py); an editable installation reads them in place.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ PACKAGE = Path(__file__).resolve().parents[1]
 IN_WHEEL = (PACKAGE / "lab").is_dir()  # else a checkout of the project
 CONFIGS = PACKAGE / "lab" / "configs" if IN_WHEEL else PACKAGE.parent / "configs"
 NOTEBOOKS = PACKAGE / "lab" / "notebooks" if IN_WHEEL else PACKAGE.parent / "docs" / "labs"
-# what a student needs: the lab's two steps, the same in a minute, what is handed in, and a search of settings
+# what a student needs: both steps of the lab, small versions of them, the rubric, and a space to search
 CHOSEN = ("mushrooms9", "mushrooms2", "tiny_nine", "tiny_two", "rubric", "space")
 SHOWN = 3  # entries of a folder that a message names
 
 
 def lab_texts() -> dict[str, str]:
-    """Path in the lab -> text. Raises MslabError where the installation lacks a file."""
+    """Path in the lab -> text. Raises MslabError if the installation lacks a file."""
     sources = {"README.md": Path(__file__).with_name("lab.md")}
     sources |= {f"configs/{name}.yaml": CONFIGS / f"{name}.yaml" for name in CHOSEN}
     sources |= {file.name: file for file in sorted(NOTEBOOKS.glob("*.ipynb"))}
@@ -36,14 +36,14 @@ def lab_texts() -> dict[str, str]:
             expected="an mslab installed from its wheel, or a complete checkout of the project",
             fix="install mslab again from its wheel",
         )
-    # in a lab there is no run.sh: `./run.sh COMMAND` of the repository is `mslab COMMAND`
+    # a lab has no run.sh: the repository's `./run.sh COMMAND` is `mslab COMMAND` there
     return {path: file.read_text(encoding="utf-8").replace("./run.sh ", "mslab ") for path, file in sources.items()}
 
 
 def write_lab(folder: str) -> Path:
     """Write a lab to a folder that is new or empty. Nothing is overwritten, and after an error nothing is left.
 
-    Raises MslabError where the folder is taken, its name belongs to another system, or the disk refuses.
+    Raises MslabError if the folder is not empty, its name is a Windows path, or it cannot be written.
     """
     target = Path(folder).expanduser()
     try:
@@ -65,27 +65,27 @@ def write_lab(folder: str) -> Path:
 
 
 def refuse_name(folder: str) -> None:
-    """Raise MslabError for a name that is empty or written as on Windows where this is not Windows."""
+    """Raise MslabError for an empty name, and for a Windows path on another system."""
     if not folder.strip():
         raise MslabError("The name of the lab's folder is empty.", expected="mslab new FOLDER", fix="mslab new lab")
     if os.name != "nt" and ("\\" in folder or re.match(r"[A-Za-z]:", folder)):
         own = re.sub(r"^[A-Za-z]:", "", folder).replace("\\", "/").strip("/") or "lab"
         raise MslabError(
-            f"{folder} is a path as Windows has them; here it would be one folder with that name.",
+            f"{folder} is a Windows path; here it would be a single folder with that name.",
             expected="folders separated by /",
             fix=f"mslab new {quoted(Path(own))}",
         )
 
 
 def refuse_taken(target: Path) -> None:
-    """Raise MslabError where something is there already that is no empty folder."""
+    """Raise MslabError if the target exists and is not an empty folder."""
     if not os.path.lexists(target):
         parent = next((parent for parent in target.parents if os.path.lexists(parent)), target)
         if parent.is_dir() or parent == target:
             return
         raise MslabError(
-            f"{target} cannot be made: {parent} is no folder, but a file.",
-            expected="a folder that is new or empty, in a folder",
+            f"{target} cannot be created: {parent} is not a folder but a file.",
+            expected="a new or empty folder",
             fix=f"mslab new {quoted(free(parent))}",
         )
     if target.is_dir():
@@ -93,14 +93,14 @@ def refuse_taken(target: Path) -> None:
         if not names:
             return
         rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        what = f"{target} is not empty: it has {', '.join(names[:SHOWN])}{rest}. Nothing was changed."
+        what = f"{target} is not empty: it contains {', '.join(names[:SHOWN])}{rest}. Nothing was changed."
     else:
-        what = f"{target} is no folder, but a {'link to nothing' if target.is_symlink() else 'file'}."
-    raise MslabError(what, expected="a folder that is new or empty", fix=f"mslab new {quoted(free(target))}")
+        what = f"{target} is not a folder but a {'broken link' if target.is_symlink() else 'file'}."
+    raise MslabError(what, expected="a new or empty folder", fix=f"mslab new {quoted(free(target))}")
 
 
 def free(target: Path) -> Path:
-    """A name nearby that is not taken: lab-2 beside lab, lab in the current folder."""
+    """A free name nearby: lab-2 beside lab, lab in the current folder."""
     if target.name in ("", ".."):
         first, names = target / "lab", (target / f"lab-{n}" for n in count(2))
         return next(path for path in chain([first], names) if not os.path.lexists(path))
@@ -108,34 +108,34 @@ def free(target: Path) -> Path:
 
 
 def quoted(path: Path) -> str:
-    """The path as a shell takes it; a ~ in front stays one."""
+    """The path quoted for a shell; a leading ~ stays unquoted."""
     text = str(path)
     return f"~/{shlex.quote(text[2:])}" if text.startswith("~/") else shlex.quote(text)
 
 
 def make(target: Path, texts: dict[str, str]) -> None:
-    """Write the lab beside its place and rename it. Folders above that are missing are made."""
+    """Write the lab under a temporary name and rename it. Creates missing parent folders."""
     above = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with written(target.parent, texts) as lab:
             lab.rename(target)
     except BaseException:
-        with contextlib.suppress(OSError):  # they may hold something of others by now
+        with contextlib.suppress(OSError):  # another program may have written to them
             for parent in above:
                 parent.rmdir()
         raise
 
 
 def fill(target: Path, texts: dict[str, str]) -> None:
-    """Write the lab into an empty folder, which stays the same folder: it may be the shell's current one."""
+    """Write the lab into an empty folder without replacing it: it may be the shell's current folder."""
     moved: list[Path] = []
     with written(target, texts) as lab:
         try:
             for entry in sorted(lab.iterdir()):
                 place = target / entry.name
                 if os.path.lexists(place):
-                    raise FileExistsError(None, f"{entry.name} has appeared in it meanwhile")
+                    raise FileExistsError(None, f"{entry.name} has appeared in it")
                 entry.rename(place)
                 moved.append(place)
         except BaseException:
@@ -146,7 +146,7 @@ def fill(target: Path, texts: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def written(parent: Path, texts: dict[str, str]) -> Iterator[Path]:
-    """A folder in `parent` with all of the lab's files; what is not moved out of it is deleted."""
+    """Yield a temporary folder in `parent` with the lab's files; what is not moved out of it is deleted."""
     lab = parent / f".mslab-new-{os.getpid()}"
     try:
         lab.mkdir()

@@ -21,7 +21,7 @@ def test_new_says_what_to_type_next(inside):
     done = cli("new", "my lab")
     assert done.returncode == 0 and not done.stdout
     assert done.stderr.splitlines() == [
-        "my lab: a lab; its README.md has the steps. Begin with:",
+        "my lab: a lab; its README.md has the steps. Start with:",
         "  cd 'my lab'",
         "  mslab data make",
     ]

@@ -65,7 +65,7 @@ def test_the_backbones_own_normalisation_is_used_and_reported(parent, inside, tw
     config = load_settings(Path(result.run) / "config.yaml")
     assert config.mean == [0.485, 0.456, 0.406] and config.image_size == 48
     text = log(result.run)
-    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; used instead of the config's [0.5" in text
+    assert "mean: the backbone was trained with [0.485, 0.456, 0.406]; this replaces the config's [0.5" in text
     assert "the backbone was trained on 32 pixels, this run on 48" in text
     assert checkpoint.read(Path(result.run) / "checkpoints" / "best.ckpt").info["mean"] == [0.485, 0.456, 0.406]
 

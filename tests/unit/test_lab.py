@@ -82,7 +82,7 @@ def test_a_second_time_nothing_is_overwritten_and_a_free_name_is_named(inside):
     with pytest.raises(MslabError) as caught:
         lab.write_lab("my lab")
     what, expected, fix = parts(caught.value)
-    assert what.startswith("my lab is not empty: it has README.md, configs/, find-what-is-wrong.ipynb and 1 more.")
+    assert what.startswith("my lab is not empty: it contains README.md, configs/, find-what-is-wrong.ipynb and 1 more.")
     assert expected == "a folder that is new or empty" and fix == "mslab new 'my lab-3'"
     assert (inside / "my lab" / "configs" / "mushrooms9.yaml").read_text() == "epochs: 1\n"
     assert tree(inside) == {f"my lab/{name}" for name in FILES}
@@ -98,7 +98,7 @@ def test_a_folder_with_one_hidden_file_is_not_empty(inside, folder, fix):
     for place in (inside, inside / "here", inside / "here" / "sub"):
         (place / ".hidden").touch()
     os.chdir(inside / "here")
-    with pytest.raises(MslabError, match=r"is not empty: it has \.hidden") as caught:
+    with pytest.raises(MslabError, match=r"is not empty: it contains \.hidden") as caught:
         lab.write_lab(folder)
     assert parts(caught.value)[2] == f"mslab new {fix}"
     assert not list(inside.rglob("*.ipynb"))
@@ -108,9 +108,9 @@ def test_something_else_is_in_the_place(inside):
     (inside / "notes").write_text("mine")
     (inside / "gone").symlink_to("nowhere")
     for name, text in (
-        ("notes", "notes is no folder, but a file."),
-        ("gone", "gone is no folder, but a link to nothing."),
-        ("notes/lab", "notes/lab cannot be made: notes is no folder, but a file."),
+        ("notes", "notes is not a folder but a file."),
+        ("gone", "gone is not a folder but a broken link."),
+        ("notes/lab", "notes/lab cannot be created: notes is not a folder but a file."),
     ):
         with pytest.raises(MslabError) as caught:
             lab.write_lab(name)

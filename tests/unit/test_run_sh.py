@@ -206,7 +206,7 @@ def test_a_python_that_was_named_is_used_or_refused(machine):
     machine.put("my python", PYTHON)
     machine.put("newer", NEWER)
     done = machine.run(MSLAB_PYTHON="newer")
-    assert done.returncode == 1 and "run.sh: MSLAB_PYTHON=newer is no Python 3.10, 3.11 or 3.12\n" in done.stderr
+    assert done.returncode == 1 and "run.sh: MSLAB_PYTHON=newer is not a Python 3.10, 3.11 or 3.12\n" in done.stderr
     assert "  expected  " in done.stderr and "  fix       name another" in done.stderr and machine.notes == []
     assert machine.run(MSLAB_PYTHON=f"{machine.bin}/my python").returncode == 0
     assert machine.notes[0] == f"uv venv --quiet --seed --python {machine.bin}/my python HERE/.venv"

@@ -96,7 +96,7 @@ def test_every_problem_of_a_space_is_reported_at_once():
         and "SageMaker's name; here it is 'batch_size'" in found["mini_batch_size"]
     )
     assert found["lr_max"].startswith("`low <= high` must hold") and "`low > 0` must hold" in found["weight_decay"]
-    assert "one or more elements" in found["optimizer"] and "is no number; list what to choose among" in found["flip"]
+    assert "one or more elements" in found["optimizer"] and "is not a number; list choices instead" in found["flip"]
     assert "low: -1 must be greater than or equal to 0" in found["label_smoothing"]
     assert found["color_jitter"] == "steps of 0.3 from 0 do not meet high: 1; high: 0.9 is the last before it"
     assert found["dropout"] == "high: Field required" and "low: 2.5 must be a valid integer" in found["batch_size"]
@@ -165,7 +165,7 @@ def test_a_missing_space_names_those_beside_it(tmp_path):
 def test_budgets_are_times():
     assert [seconds_of(text) for text in ("90s", "30m", "1.5h", None)] == [90, 1800, 5400, None]
     for text in ("2", "2d", "0m", "soon"):
-        with pytest.raises(ConfigError, match=f"--budget {text} is no time") as caught:
+        with pytest.raises(ConfigError, match=f"--budget {text} is not a time") as caught:
             seconds_of(text)
         assert "1.5h" in str(caught.value)
 
@@ -200,7 +200,7 @@ def test_storages_and_what_is_none(tmp_path):
     assert trials.storage_url("journal", tmp_path) == f"{tmp_path}/sweep.log"
     assert trials.storage_url("/x/y.log", tmp_path) == "/x/y.log"
     assert trials.storage_url("/x.db", tmp_path) == "sqlite:////x.db"
-    with pytest.raises(ConfigError, match="--storage things is no storage") as caught:
+    with pytest.raises(ConfigError, match="--storage things is not a storage") as caught:
         trials.storage_url("things", tmp_path)
     assert "--storage journal" in str(caught.value)
     with pytest.raises(ConfigError) as caught:

@@ -172,7 +172,7 @@ def read_choices(name: str, line: Mapping[str, Any]) -> CategoricalDistribution:
     if len(line) > 1:
         raise ValueError("choices exclude low, high, step and log")
     if not isinstance(choices, list):
-        raise ValueError(f"{choices!r} is no list; choices look like {CHOICES}")
+        raise ValueError(f"{choices!r} is not a list; choices look like {CHOICES}")
     checked = [valid(name, choice) for choice in choices]
     if problems := [problem for _, problem in checked if problem]:
         raise ValueError("; ".join(problems))
@@ -185,7 +185,7 @@ def read_range(name: str, line: Mapping[str, Any]) -> FloatDistribution | IntDis
     field = FIELDS[name]
     kinds = {kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)}
     if name == "learning_rate_strategy" or not {int, float} & kinds:
-        raise ValueError(f"is no number; list what to choose among, such as {CHOICES}")
+        raise ValueError(f"is not a number; list choices instead, such as {CHOICES}")
     limits = Range.model_validate(line)
     if wrong := [f"{key}: {problem}" for key in ("low", "high") if (problem := valid(name, line[key])[1])]:
         raise ValueError("; ".join(wrong))

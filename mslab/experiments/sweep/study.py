@@ -51,7 +51,7 @@ def seconds_of(text: str | None) -> float | None:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh])\s*", text)
     if not match or not float(match[1]):
         raise ConfigError(
-            f"--budget {text} is no time.", expected="a number with s, m or h", fix="--budget 90s, 30m, 2h or 1.5h"
+            f"--budget {text} is not a time.", expected="a number with s, m or h", fix="--budget 90s, 30m, 2h or 1.5h"
         )
     return float(match[1]) * UNITS[match[2]]
 

@@ -59,7 +59,7 @@ def storage_url(option: str | None, folder: Path) -> str:
     if file.suffix in (".db", ".sqlite", ".sqlite3"):
         return f"sqlite:///{file.resolve()}"
     raise ConfigError(
-        f"--storage {option} is no storage.",
+        f"--storage {option} is not a storage.",
         expected="a database's URL, such as postgresql://user@host/name, a file .db (SQLite) or .log (a journal)",
         fix="leave it out: SQLite in the sweep's folder; or --storage journal, a journal there",
     )
