@@ -262,8 +262,8 @@ def test_a_folder_that_is_not_a_run_is_refused(run, tmp_path):
     for text in ("", "{", "[]", "7", '"text"', "[" * 100_000, "\x00", '{"warnings": 7}'):
         (run / "manifest.json").write_text(text)
         done = cli("watch", run)
-        kind = "manifest of a run." if text in ("[]", "7", '"text"', '{"warnings": 7}') else "JSON."
-        assert done.returncode == 1 and f"manifest.json is no {kind}" in done.stderr and "expected" in done.stderr, text
+        kind = "the manifest of a run." if text in ("[]", "7", '"text"', '{"warnings": 7}') else "JSON."
+        assert done.returncode == 1 and f"manifest.json is not {kind}" in done.stderr and "expected" in done.stderr, text
         assert "Traceback" not in done.stderr
 
 

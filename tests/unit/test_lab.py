@@ -1,4 +1,4 @@
-"""`mslab new`: a lab is written to a folder that is new or empty, completely or not at all."""
+"""`mslab new`: a lab is written to a new or empty folder, completely or not at all."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_a_second_time_nothing_is_overwritten_and_a_free_name_is_named(inside):
         lab.write_lab("my lab")
     what, expected, fix = parts(caught.value)
     assert what.startswith("my lab is not empty: it contains README.md, configs/, find-what-is-wrong.ipynb and 1 more.")
-    assert expected == "a folder that is new or empty" and fix == "mslab new 'my lab-3'"
+    assert expected == "a new or empty folder" and fix == "mslab new 'my lab-3'"
     assert (inside / "my lab" / "configs" / "mushrooms9.yaml").read_text() == "epochs: 1\n"
     assert tree(inside) == {f"my lab/{name}" for name in FILES}
 
