@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -95,7 +96,8 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
                     code = 1
             raise Exit(code)
 
-        return owner.command(name)(wrapped)
+        summary = re.split(r"[.:;](?: |$)", function.__doc__ or "")[0]  # in the list of commands, which cuts long ones
+        return owner.command(name, short_help=summary)(wrapped)
 
     return register
 

@@ -186,7 +186,7 @@ def serve(
     port: Annotated[int, Option(help="port to listen on; 0 takes any free one", min=0, max=65535)] = 8000,
     device: options.Device = "auto",
 ) -> int:
-    """Serve a network: a web page that classifies dropped images with heat maps, and POST /predict for scripts."""
+    """Serve a network as a web page that classifies dropped images, and as POST /predict for scripts."""
     devices.refuse(device, devices.missing_driver(device))
     from mslab.inference.serve import server
 

@@ -69,6 +69,11 @@ def test_an_unknown_error_is_printed_with_its_traceback(monkeypatch):
     assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: an unknown error" in done.stderr
 
 
+def test_the_list_of_commands_cuts_no_sentence():
+    text = cli("--help").stdout
+    assert "whether training works on this machine, and how fast" in text and "..." not in text.partition("Commands:")[2]
+
+
 def test_wrong_data_stops_before_mindspore_starts(tmp_path, three):
     """One process runs all commands that train or measure; in it, importing MindSpore fails."""
     shutil.copytree(three["train_data"], tmp_path / "set")

@@ -263,7 +263,9 @@ def test_a_folder_that_is_not_a_run_is_refused(run, tmp_path):
         (run / "manifest.json").write_text(text)
         done = cli("watch", run)
         kind = "the manifest of a run." if text in ("[]", "7", '"text"', '{"warnings": 7}') else "JSON."
-        assert done.returncode == 1 and f"manifest.json is not {kind}" in done.stderr and "expected" in done.stderr, text
+        assert done.returncode == 1 and f"manifest.json is not {kind}" in done.stderr and "expected" in done.stderr, (
+            text
+        )
         assert "Traceback" not in done.stderr
 
 
