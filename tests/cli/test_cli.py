@@ -70,8 +70,8 @@ def test_an_unknown_error_is_printed_with_its_traceback(monkeypatch):
 
 
 def test_the_list_of_commands_cuts_no_sentence():
-    text = cli("--help").stdout
-    assert "whether training works on this machine, and how fast" in text and "..." not in text.partition("Commands:")[2]
+    commands = cli("--help").stdout.partition("Commands:")[2]
+    assert "whether training works on this machine, and how fast" in commands and "..." not in commands
 
 
 def test_wrong_data_stops_before_mindspore_starts(tmp_path, three):
