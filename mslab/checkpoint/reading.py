@@ -116,10 +116,10 @@ class Checkpoint:
 
     def describe(self) -> str:
         """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
-        classes = f"{self.outputs} classes" if self.head else "no head"
-        project = "mslab, or plain MindSpore with its network" if self.dialect.name == "mslab" else self.dialect.name
+        classes = f"{self.outputs} classes" if self.head else "without a head"
+        origin = "with mslab's names" if self.dialect.name == "mslab" else f"of {self.dialect.name}"
         differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.PROFILE[key]]
-        parts = [f"{dialects.title(self.stages, self.profile)} of {project}, {classes}"]
+        parts = [f"{dialects.title(self.stages, self.profile)} {origin}, {classes}"]
         return "; ".join([*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes])
 
 
@@ -140,7 +140,7 @@ def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
         near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in SUFFIXES) if path.parent.is_dir() else []
         raise CheckpointError(
             f"There is no file {path}.",
-            expected="a .ckpt file, such as runs/…/checkpoints/best_backbone.ckpt",
+            expected="a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt",
             fix=f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files",
         )
     size = path.stat().st_size

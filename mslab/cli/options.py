@@ -161,7 +161,7 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
     from mslab.report.writing import write_report
 
     try:
-        log.info("%s: what the network learned and where it fails; open it in a browser", write_report([run]))
+        log.info("%s: what the network learned, and its mistakes; open it in a browser", write_report([run]))
     except Exception as error:
         problem = explain(error)
         log.info(

@@ -65,8 +65,9 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
     log.info("test images with the network's predictions: %s", picture(nine["run"], root / "mushrooms9" / "test"))
     transfer = job("transfer", "mushrooms2", "3/4  two classes, by transfer from the nine", backbone=nine["run"])
     scratch = job("scratch", "mushrooms2", "4/4  two classes, from scratch with the same images and steps")
+    log.info("writing the reports …")
     pages = [write_report([run["run"]]) for run in (nine, transfer, scratch)]
-    log.info("reports of what was learned and where it fails, for a browser: %s", ", ".join(map(str, pages)))
+    log.info("open them in a browser: %s", ", ".join(map(str, pages)))
     return {"nine": nine, "transfer": transfer, "scratch": scratch, "seconds": time.perf_counter() - began}
 
 

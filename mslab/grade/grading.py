@@ -34,7 +34,7 @@ from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
 from mslab.grade.submissions import Submission, find_submissions
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
-from mslab.runtime.tables import cell, empty_table, render, shown
+from mslab.runtime.tables import cell, empty_table, one_line, plural, render
 
 log = logging.getLogger("mslab")
 
@@ -75,10 +75,13 @@ def grade(
     earlier = find_submissions(options.last_year) if options.last_year else []
     if (rubric.late or rubric.attempts) and not times:
         log.info("note: without --times no points are deducted for lateness or attempts")
-    log.info(f"{rubric.title}: {len(submissions)} submissions, {len(rubric.items)} items, {rubric.total:g} points")
+    log.info(
+        f"{rubric.title}: {plural(len(submissions), 'submission')}, "
+        f"{plural(len(rubric.items), 'item')}, {rubric.total:g} points"
+    )
     for submission in [*submissions, *earlier]:
         for flag in submission.flags:
-            log.info(f"note: {shown(submission.path.name)}: {shown(flag, 300)}")
+            log.info(f"note: {one_line(submission.path.name)}: {one_line(flag, 300)}")
     cache = (out / ".cache").resolve()  # workers run in their own folders
     cache.mkdir(parents=True, exist_ok=True)
     images = {
@@ -161,8 +164,8 @@ def measure_all(
                     measurement = measurements[submission.path] = future.result()
                     meter.update(f"{len(measurements)} of {len(submissions) + len(earlier)} submissions")
                     if measurement.problem:
-                        # shown() stops a hostile name from starting a line
-                        log.info(f"{shown(submission.id)}: {shown(measurement.problem, 300)}")
+                        # one_line() stops a hostile name from starting a line
+                        log.info(f"{one_line(submission.id)}: {one_line(measurement.problem, 300)}")
                     missing = sandbox.missing_guards(measurement.facts["sandbox"])
                     if missing and missing not in reported and not measurement.died:
                         reported.add(missing)
@@ -308,5 +311,5 @@ def table(graded: Sequence[Graded], out: Path, most: int = 60) -> str:
     for student in graded[:most]:
         grid.add_row(cell(student.id), f"{student.points:g}", cell("; ".join(student.flags), 80))
     more = [f"… and {len(graded) - most} more"] if len(graded) > most else []
-    mean = f"{len(graded)} submissions, mean {np.mean([student.points for student in graded]):.1f} points"
+    mean = f"{plural(len(graded), 'submission')}, mean {np.mean([student.points for student in graded]):.1f} points"
     return "\n".join([render(grid), *more, mean, f"{out}/summary.html, grades.csv, students/: feedback for each"])

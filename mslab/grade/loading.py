@@ -49,7 +49,7 @@ def load_rubric(path: str | Path) -> Rubric:
 
 
 def rubric_error(path: str | Path, problems: list[tuple[str, str]]) -> ConfigError:
-    count = f"{len(problems)} mistake{'s' * (len(problems) != 1)}"
+    count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
     return ConfigError(
         f"The rubric {path} has {count}.",
         details=problems,
@@ -151,9 +151,13 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
     problems: list[tuple[str, str]] = []
     reports: dict[str, DatasetReport] = {}
     for name, network in rubric.networks.items():
-        location = f"networks {name}"
+        location, folder = f"networks {name}", Path(data) / network.data
+        if not folder.is_dir():
+            layout = "it must contain a folder of images per class, like datasets/mushrooms2/test"
+            problems.append((location, f"There is no folder {folder} of hidden images; {layout}"))
+            continue
         try:
-            report = reports[network.data] = reports.get(network.data) or check_dataset(Path(data) / network.data)
+            report = reports[network.data] = reports.get(network.data) or check_dataset(folder)
             report.raise_errors()
         except MslabError as error:
             problems.append((location, f"{error.what} {error.fix}"))

@@ -27,7 +27,7 @@ from mslab.report import charts, writing
 from mslab.report.single import table_of
 from mslab.report.translation import translator
 from mslab.runtime.console import escape_control
-from mslab.runtime.tables import shown
+from mslab.runtime.tables import one_line
 
 LONGEST = 2000  # characters of a text on a page or in a result; longer texts are cut
 STATUSES = ("full", "part", "none", "manual")
@@ -104,7 +104,7 @@ def number(points: float) -> str:
 
 
 def title_of(item: Any) -> str:
-    return shown(item.title or item.id, 120)
+    return one_line(item.title or item.id, 120)
 
 
 def secret(item: Any) -> bool:
@@ -159,14 +159,14 @@ def moodle_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
         download = DOWNLOADED.fullmatch(g.id)
         identity = [f"Participant {download['number']}", download["name"], ""] if download else ["", "", g.id]
         parts = [f"{title_of(item)}: {worth(item, o)}" for item, o in by_item(g, rubric)]
-        parts += [f"{shown(reason, 200)}: −{number(cost)}" for reason, cost in g.deductions]
+        parts += [f"{one_line(reason, 200)}: −{number(cost)}" for reason, cost in g.deductions]
         # Moodle parses feedback as HTML; with an empty time it warns if a grade exists already
         yield line(*identity, number(g.points), number(rubric.total), "", escape("; ".join(parts)))
 
 
 def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
     """Lines for Canvas' gradebook (Import): a submission's name is used as the student's login."""
-    yield line("Student", "ID", "SIS User ID", "SIS Login ID", "Section", shown(rubric.title, 200))
+    yield line("Student", "ID", "SIS User ID", "SIS Login ID", "Section", one_line(rubric.title, 200))
     yield line("    Points Possible", "", "", "", "", number(rubric.total))
     for g in graded:
         yield line(g.id, "", "", g.id, "", number(g.points))
@@ -243,7 +243,7 @@ def gradescope(g: Graded, rubric: Any) -> dict[str, Any]:
             test |= {"status": "passed" if outcome.status == "full" else "failed"}
         tests.append(test | {"visibility": "after_published" if secret(item) else "visible"})
     lines = [
-        shown(rubric.title, 200),
+        one_line(rubric.title, 200),
         *(f"Deduction: {clean(reason)}: -{number(cost)}" for reason, cost in g.deductions),
     ]
     return {
@@ -299,7 +299,7 @@ def page(template: str, facts: Mapping[str, Any], lang: str) -> str:
     template_folders = [Path(__file__).parent, Path(writing.__file__).parent]
     environment = Environment(autoescape=True, loader=FileSystemLoader(template_folders))
     t = translator(lang, CHINESE)
-    environment.globals |= {"t": t, "short": shown, "clean": clean, "number": number, "symbols": SYMBOLS}
+    environment.globals |= {"t": t, "short": one_line, "clean": clean, "number": number, "symbols": SYMBOLS}
     return environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang)) + "\n"
 
 
@@ -315,7 +315,7 @@ def feedback(g: Graded, rubric: Any, lang: str = "en") -> str:
         }
         for item, outcome in by_item(g, rubric)
     ]
-    facts = {"title": f"{shown(g.id)}: {shown(rubric.title)}", "g": g, "rubric": rubric, "rows": rows}
+    facts = {"title": f"{one_line(g.id)}: {one_line(rubric.title)}", "g": g, "rubric": rubric, "rows": rows}
     facts |= {"open": sum(row["most"] for row in rows if row["outcome"].status == "manual")}
     return page("feedback.html", facts, lang)
 
@@ -341,7 +341,7 @@ def summary(
         row = {"name": name, "classes": list(classes), "table": table_of(matrix, classes)}
         networks.append(row | {"images": int(matrix.sum()), "right": int(matrix.diagonal().sum())})
     totals = [g.points for g in graded]
-    facts: dict[str, Any] = {"title": shown(rubric.title), "rubric": rubric, "items": items, "pairs": pairs}
+    facts: dict[str, Any] = {"title": one_line(rubric.title), "rubric": rubric, "items": items, "pairs": pairs}
     facts |= {"graded": graded, "networks": networks, "statuses": STATUSES}
     facts |= {"link": lambda g: f"students/{quote(folder_of(g.id))}/feedback.html", "deducted": deducted}
     if totals:

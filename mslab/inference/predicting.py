@@ -21,7 +21,7 @@ from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
 from mslab.runtime import devices
-from mslab.runtime.tables import cell, empty_table, render, shown
+from mslab.runtime.tables import cell, empty_table, one_line, render
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}  # of images in folders
 NO_ANSWER = {"class": None, "probability": None, "probabilities": None}
@@ -184,7 +184,7 @@ def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
     lines += (
         [f"… and {len(readable) - most} more; --csv FILE or --jsonl FILE writes all"] if len(readable) > most else []
     )
-    lines += [f"cannot be read  {shown(row['file'])}  ({shown(row['error'], 200)})" for row in unreadable[:most]]
+    lines += [f"cannot be read  {one_line(row['file'])}  ({one_line(row['error'], 200)})" for row in unreadable[:most]]
     counts = f"{len(readable)} images" + (f", {len(unreadable)} unreadable" if unreadable else "")
     return "\n".join([*lines, counts])
 

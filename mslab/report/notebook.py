@@ -26,7 +26,7 @@ from mslab.errors import DatasetError, RunError
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
 from mslab.runs.folder import RunFolder
-from mslab.runtime.tables import empty_table, render, shown
+from mslab.runtime.tables import empty_table, one_line, render
 
 if TYPE_CHECKING:
     from mslab.data.sources import ImageSource
@@ -108,7 +108,9 @@ class Run:
             files = [as_file(item, Path(folder) / f"image-{number}") for number, item in enumerate(items)]
             names = [str(item) if isinstance(item, str | Path) else f"image {i}" for i, item in enumerate(items)]
             rows = list(predicting.predict(self._model, files))
-            if errors := [(shown(name), row["error"]) for name, row in zip(names, rows, strict=True) if row["error"]]:
+            if errors := [
+                (one_line(name), row["error"]) for name, row in zip(names, rows, strict=True) if row["error"]
+            ]:
                 raise DatasetError(
                     f"{len(errors)} of {len(rows)} images cannot be read.",
                     details=errors,
@@ -136,10 +138,10 @@ class Run:
         return write_report([self.path], out=None, lang=lang, device=self.device)
 
     def __repr__(self) -> str:
-        return f"Run {shown(self.path)}: {self._state()}"
+        return f"Run {one_line(self.path)}: {self._state()}"
 
     def _repr_html_(self) -> str:
-        text = Markup("<p><strong>{}</strong>: {}</p>").format(shown(self.path), self._state())
+        text = Markup("<p><strong>{}</strong>: {}</p>").format(one_line(self.path), self._state())
         return str(text + (curves(self._run.history) if self._run.history else ""))
 
     def _state(self) -> str:
@@ -285,7 +287,7 @@ class Confusion(np.ndarray):
     def _repr_html_(self) -> str | None:
         if self.shape != (len(self.class_names),) * 2:
             return None  # a slice of the matrix
-        names = [shown(name, 24) for name in self.class_names]
+        names = [one_line(name, 24) for name in self.class_names]
         counts = np.asarray(self)
         depths = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))  # so that a rare mistake is visible
         rows = [
@@ -308,8 +310,8 @@ class Prediction:
     true_name: str | None = None  # its label, if it has one
 
     def __repr__(self) -> str:
-        true = f", labelled {shown(self.true_name)}" if self.true_name is not None else ""
-        return f"{shown(self.file, 40)}: {shown(self.class_name)} {self.probability:.3f}{true}"
+        true = f", labelled {one_line(self.true_name)}" if self.true_name is not None else ""
+        return f"{one_line(self.file, 40)}: {one_line(self.class_name)} {self.probability:.3f}{true}"
 
     def _repr_html_(self) -> str:
         from mslab.evaluation.gradcam import data_uri
@@ -321,7 +323,7 @@ class Prediction:
             Markup(
                 '<div style="display:grid;grid-template-columns:8em 5em 3em;gap:.4em;line-height:1.3">'
                 '<span>{}</span><span style="background:#3584e4;width:{:.0f}%"></span><span>{:.3f}</span></div>'
-            ).format(shown(name, 24), 100 * p, p)
+            ).format(one_line(name, 24), 100 * p, p)
             for name, p in most
         )
         true = Markup(", labelled <strong>{}</strong>").format(self.true_name) if self.true_name is not None else ""
@@ -329,7 +331,7 @@ class Prediction:
             '<div style="width:17em;overflow-wrap:anywhere"><div style="display:flex;gap:4px">{}</div>'
             "<strong>{}</strong> {:.3f}{}<div><small>{}</small></div>{}</div>"
         )
-        texts = shown(self.class_name), self.probability, true, shown(self.file, 40)
+        texts = one_line(self.class_name), self.probability, true, one_line(self.file, 40)
         return str(card.format(Markup("").join(pictures), *texts, bars))
 
 

@@ -12,7 +12,7 @@ from mslab.check import DatasetReport
 from mslab.checkpoint import replace_atomically
 from mslab.config import Source, load_settings
 from mslab.runtime import devices
-from mslab.runtime.tables import cell, empty_table, render
+from mslab.runtime.tables import cell, empty_table, plural, render
 
 PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
 
@@ -56,7 +56,7 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     expansion = model.BLOCKS[profile["block"]].EXPANSION
     for number, ((blocks, width, stride), layer) in enumerate(zip(stages, backbone.layers, strict=True), start=1):
         x = layer(x)
-        what = f"{blocks} blocks, {width} -> {width * expansion}, stride {stride}"
+        what = f"{plural(blocks, 'block')}, {width} -> {width * expansion}, stride {stride}"
         row(f"layer{number}", what, x, [layer])
     row("backbone", "all of the above", x, [backbone])
     table.add_section()

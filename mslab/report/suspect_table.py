@@ -8,7 +8,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from mslab.report import markup
-from mslab.runtime.tables import cell, empty_table, render, shown
+from mslab.runtime.tables import cell, empty_table, one_line, render
 
 if TYPE_CHECKING:
     from mslab.data import sources
@@ -54,7 +54,7 @@ class Suspects(list[dict[str, Any]]):
         if not self:
             return f"no suspects among {self.total} images: no label is less credible than the others of its class"
         labels = Counter(row["label"] for row in self)
-        most = ", ".join(f"{shown(name)} {count}" for name, count in labels.most_common(5))
+        most = ", ".join(f"{one_line(name)} {count}" for name, count in labels.most_common(5))
         return f"{len(self)} suspects among {self.total} images ({most}{', …' if len(labels) > 5 else ''})"
 
     def pictures(self, most: int) -> list[str]:
@@ -91,7 +91,7 @@ class Suspects(list[dict[str, Any]]):
         rows = [
             [
                 Markup('<img alt="" src="{}" style="height:56px">').format(picture),
-                *(shown(row[key]) for key in ("file", "label", "suggested")),
+                *(one_line(row[key]) for key in ("file", "label", "suggested")),
                 *(f"{row[key]:.3f}" for key in ("p_label", "p_suggested")),
             ]
             for row, picture in zip(self, self.pictures(LISTED), strict=False)

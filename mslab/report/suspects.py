@@ -24,7 +24,7 @@ from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
 from mslab.runtime import devices
 from mslab.runtime.console import log
-from mslab.runtime.tables import shown
+from mslab.runtime.tables import one_line
 
 SEED = 1  # of the folds
 
@@ -51,7 +51,7 @@ def find(
     suspects: list[tuple[dict[str, Any], int]] = []
     for name, split in report.splits.items():
         labels = images[name].labels
-        log.info(f"{shown(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
+        log.info(f"{one_line(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
         features = gradcam.inspect(loaded, images[name], device_target).features
         probabilities = out_of_sample(features, labels, counts[name])
         classes = confident(probabilities, labels)
@@ -77,10 +77,10 @@ def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:
     for name, classes in report.counts.items():
         smallest = min(classes, key=lambda c: (classes[c], c))
         possible[name] = min(folds, classes[smallest])
-        title = shown(name or report.root)
-        single += [(shown(c), f"{n} image in {title}") for c, n in classes.items() if n < 2]
+        title = one_line(name or report.root)
+        single += [(one_line(c), f"{n} image in {title}") for c, n in classes.items() if n < 2]
         if 2 <= possible[name] < folds:
-            reason = f"{shown(smallest)} in {title} has {classes[smallest]} images"
+            reason = f"{one_line(smallest)} in {title} has {classes[smallest]} images"
             log.info(f"note: {possible[name]} folds instead of {folds}: {reason}")
     if single:
         raise DatasetError(

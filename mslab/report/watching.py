@@ -18,7 +18,7 @@ from mslab.report import plots
 from mslab.runs import folder, manifest
 from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
-from mslab.runtime.tables import shown
+from mslab.runtime.tables import one_line
 
 PAUSE = 0.5  # seconds between two reads of the files
 MAX_WIDTH = 100  # characters of a chart
@@ -82,7 +82,7 @@ def status_of(run: RunFolder) -> str:
     """
     gone = is_free(run.path / "train.log")
     run.manifest = manifest.load(run.path)
-    status = shown(run.manifest.get("status"), 20)
+    status = one_line(run.manifest.get("status"), 20)
     return "gone" if gone and status == "running" else status
 
 
@@ -103,7 +103,7 @@ def is_free(log: Path) -> bool:
 def picture(run: RunFolder, status: str, console: Console) -> Text:
     """The run's name, a status line, and two charts that fill the terminal."""
     summary = status_line(run, status, console.width if sys.stdout.isatty() else 1000)
-    parts = [Text(shown(run.path, console.width), "bold"), Text(summary)]
+    parts = [Text(one_line(run.path, console.width), "bold"), Text(summary)]
     width, height = min(MAX_WIDTH, console.width), min(12, max(3, (console.height - 10) // 2))
     if run.history:
         for name, key in (("loss", "loss"), ("accuracy", "acc")):
@@ -159,7 +159,7 @@ def status_line(run: RunFolder, status: str, width: int) -> str:
         parts += [f"lr {rows[-1]['lr']:.3g}", f"{rows[-1]['images_per_s']:.0f} images/s"]
     if codes := [str(warning.get("code")) for warning in warnings if isinstance(warning, dict)]:
         parts.append(f"warnings: {', '.join(codes)}")
-    text = "  ".join(shown(part, 120).replace(" ", "\0") for part in parts)
+    text = "  ".join(one_line(part, 120).replace(" ", "\0") for part in parts)
     return textwrap.fill(text, width, break_on_hyphens=False).replace("\0", " ")
 
 

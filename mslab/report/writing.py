@@ -13,7 +13,7 @@ from mslab.checkpoint import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
 from mslab.runs.folder import RunFolder
-from mslab.runtime.tables import shown
+from mslab.runtime.tables import one_line
 
 
 def write_report(
@@ -39,7 +39,7 @@ def render(template: str, facts: Mapping[str, Any], lang: str) -> str:
     environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
     environment.globals |= {
         "t": translator(lang),
-        "short": lambda text, length=48: shown(text, length),
+        "short": lambda text, length=48: one_line(text, length),
         "sample": charts.sample,
         "marker": charts.marker,
         "figure": lambda value: f"{value:.4g}" if isinstance(value, float) else value,

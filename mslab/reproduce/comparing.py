@@ -12,6 +12,7 @@ from typing import Any
 from mslab.errors import RunError
 from mslab.runs import folder
 from mslab.runs.folder import RunFolder
+from mslab.runtime.tables import plural
 
 TIMES = ("images_per_s", "seconds")  # columns of history.csv that differ in every repetition
 LOSS_FACTOR = 5  # a tolerance of 0.02 for accuracies means 10 % for losses
@@ -174,10 +175,6 @@ def steps(file: Path) -> Iterator[tuple[int, str]]:
             expected="the columns step and loss, as mslab wrote them",
             fix="restore the file",
         ) from None
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def largest(metrics: list[Metric]) -> Mapping[str, float]:

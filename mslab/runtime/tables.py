@@ -35,7 +35,7 @@ def render(table: Table) -> str:
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
-def shown(text: Any, most: int = 60) -> str:
+def one_line(text: Any, most: int = 60) -> str:
     """Return any text as one line of a terminal: control characters are escaped, the middle of a long text is cut."""
     plain = console.escape_control(str(text), safe="")
     return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
@@ -43,4 +43,9 @@ def shown(text: Any, most: int = 60) -> str:
 
 def cell(text: Any, most: int = 60) -> Text:
     """Return the same for a table cell, in which Rich would read [brackets] as markup."""
-    return Text(shown(text, most))
+    return Text(one_line(text, most))
+
+
+def plural(number: int, noun: str) -> str:
+    """plural(2, "epoch") -> "2 epochs"."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -17,6 +17,7 @@ from mslab.data import augment, batching, decoded
 from mslab.data.sources import ImageSource, images_of
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, workers
+from mslab.runtime.tables import plural
 from mslab.runtime.workers import Group
 from mslab.training import features, finetuning, freezing, learning_rates, losses
 from mslab.training.callbacks import Callback
@@ -128,7 +129,8 @@ def build_trainer(
     log.info(
         f"{run.path}: {len(images)} training and {len(feed.val_images)} validation images, "
         f"{len(images.class_names)} classes, {trainable:,} weights to train, "
-        f"frozen: {freezing.describe(trainer.names, settings)}, {settings.epochs} epochs of {steps} steps"
+        f"frozen: {freezing.describe(trainer.names, settings)}, "
+        f"{plural(settings.epochs, 'epoch')} of {plural(steps, 'step')}"
     )
     return trainer
 

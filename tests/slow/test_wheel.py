@@ -175,7 +175,7 @@ def test_from_an_empty_folder_each_command_works_or_says_what_to_do(mslab_at, em
     for arguments, code, text in (
         (["train", "configs/mushrooms9.yaml"], 1, "mslab new FOLDER writes some"),
         (["show", "configs/mushrooms9.yaml"], 1, "mslab new FOLDER writes some"),
-        (["report", "runs/x"], 1, "a run folder, as mslab train leaves it"),
+        (["report", "runs/x"], 1, "a run folder, as mslab train creates it"),
         (["check", "datasets/mushrooms9"], 1, "There is no folder datasets/mushrooms9"),
         (["grade", "in", "--rubric", "configs/rubric.yaml", "--data", "d", "--out", "o"], 1, "configs/rubric.yaml"),
         (["reproduce-all", "tiny_ten"], 1, "tiny_nine, tiny_two"),

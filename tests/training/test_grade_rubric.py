@@ -63,7 +63,7 @@ items:
 late: {due: 2026-12-01, per_day: 5}
 """,
     )
-    assert "has 9 mistakes" in text and "nothing was opened or graded" in text
+    assert "has 9 problems" in text and "nothing was opened or graded" in text
     for message in (
         "totl",
         "did you mean total?",
