@@ -186,7 +186,7 @@ class RunFolder:
 
     def warn(self, code: str, text: str) -> None:
         """Log a warning and record it in the manifest."""
-        log.info(f"warning: {text}")
+        log.info(f"warning ({code}): {text}")  # docs/controls.md explains the code
         self.manifest["warnings"].append({"code": code, "epoch": self.epochs_done, "text": text})
         self.write_manifest()
 

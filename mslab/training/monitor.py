@@ -129,7 +129,7 @@ class Monitor(Callback):
             row = measured[-1]
             self.warn(
                 "overfitting",
-                f"overfitting: train_acc {row['train_acc']:.3f}, val_acc {row['val_acc']:.3f}, and val_loss rises "
+                f"train_acc {row['train_acc']:.3f}, val_acc {row['val_acc']:.3f}, and val_loss rises "
                 f"({lowest:.3g} at its lowest, now {row['val_loss']:.3g}); try more images, mixup_alpha=0.2, "
                 "auto_augment=randaugment, weight_decay, dropout, fewer epochs (early_stopping=true), or a backbone "
                 "(mslab transfer)",

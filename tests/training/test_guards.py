@@ -37,7 +37,7 @@ def test_an_exploding_loss_warns_before_it_is_not_finite(inside, three):
         run = newest()
     text = warnings(run)["loss-explodes"]
     assert "lower lr_max to a tenth" in text and "clip_grad_norm=1" in text
-    assert "warning: the loss explodes" in log(run)
+    assert "warning (loss-explodes): the loss explodes" in log(run)
 
 
 def test_a_learning_rate_near_zero_warns(inside, three):

@@ -22,7 +22,7 @@ def test_the_page_has_no_script_and_escapes_names(tmp_path):
     assert "&lt;script&gt;alert" in text and "&lt;img src=x&gt; it diverged" in text
     assert "http" not in re.sub(r"http-equiv|http://www.w3.org", "", text)
     assert text.count("<svg") == 3 and "PED-ANOVA" in text and "On the test images: 0.900 beside 0.800" in text
-    assert "it is an optimistic figure" in text and "12 complete, 2 pruned, 1 failed" in text
+    assert "so the figure is optimistic" in text and "12 complete, 2 pruned, 1 failed" in text
     best = trials.best(trials.rows(study))
     assert (
         page.command(sweep) == f"mslab train x.yaml epochs=3 lr_max={best['values']['lr_max']}"
