@@ -30,7 +30,7 @@ def animals(
         str | None, Option(metavar="FILE", help="a downloaded animal-mnist 0.4 wheel, instead of pip's download")
     ] = None,
 ) -> None:
-    """Build animals9 and animals2, the silhouettes of the README's results, from a package that pip downloads."""
+    """Build animals9 and animals2, the silhouettes of the published results, from a package that pip downloads."""
     from mslab.data.animals import build_animals
 
     build_animals(Path(out), Path(wheel) if wheel else None)

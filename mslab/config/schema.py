@@ -78,7 +78,7 @@ class Settings(BaseModel):
     )
     cache: Literal["none", "memory", "disk"] = Field(
         "none",
-        description="where decoded images are stored after the first epoch, so that later epochs skip decoding; "
+        description="where images are stored after they are decoded once at the start, so that epochs skip decoding; "
         "3 bytes per pixel of every image: memory = in this process, disk = in ~/.cache/mslab/decoded (at most 64 GiB)",
     )
     # augmentation of the training images

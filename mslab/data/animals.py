@@ -1,4 +1,4 @@
-"""`mslab data animals`: the silhouettes of README's results, built from the PyPI package animal-mnist 0.4.
+"""`mslab data animals`: the silhouettes of the published results, built from the PyPI package animal-mnist 0.4.
 
     datasets/animals9/{train,val}/{bear,bird,…,sheep}/bear_00001.png …     nine classes, 320 + 80 images each
     datasets/animals2/{train,val}/{hoofed,pawed}/cow_03135.png …           two classes, 20 + 200, different images
@@ -75,8 +75,8 @@ def build_animals(root: Path, wheel: Path | None = None) -> None:
         log.info(f"{root / name}: {numbers} silhouettes")
         if digests(root / name)[1] != FILES[name]:
             log.info(
-                f"note: the pixels of {name} are those of README's results, but the files were not written by Pillow "
-                "13.0.0: their bytes, and therefore the data fingerprint, differ"
+                f"note: the pixels of {name} are those of the published results, but the files were not written by "
+                "Pillow 13.0.0: their bytes, and therefore the data fingerprint, differ"
             )
     log.info(f"built (or already present) in {time.perf_counter() - start:.0f} s")
 
@@ -285,7 +285,7 @@ def write(root: Path, name: str, files: dict[str, int], images: np.ndarray) -> N
                 show(done, len(files))
         if digests(part)[0] != PIXELS[name]:
             raise DatasetError(
-                f"The images of {name} differ from those of README's results; the data set was discarded.",
+                f"The images of {name} differ from those of the published results; the data set was discarded.",
                 expected="versions of NumPy and Pillow that select and resize as those of constraints.txt do",
                 fix=f"install those versions (here: NumPy {np.__version__}, Pillow {PIL.__version__})",
             )

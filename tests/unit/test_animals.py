@@ -258,7 +258,9 @@ def test_the_two_data_sets_have_no_image_in_common_and_none_twice():
 
 
 def test_other_images_than_the_published_ones_are_discarded(tmp_path):
-    with pytest.raises(DatasetError, match="The images of animals9 differ from those of README") as caught:
+    with pytest.raises(
+        DatasetError, match="The images of animals9 differ from those of the published results"
+    ) as caught:
         write(tmp_path, "animals9", {"train/bear/bear_00001.png": 1}, SMALL)
     assert f"NumPy {np.__version__}" in str(caught.value) and not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
