@@ -3,7 +3,7 @@
 Deep Residual Learning (He et al. 2015), with the stride on the 3x3 convolution, as in torchvision and mindcv.
 Parameter names are mindcv's. Edit STAGES here or set `stages` in a config; show, train, transfer and eval use it.
 
-The first of four files to read, in this order: model.py, schedule.py, training/loop.py, training/train_step.py.
+The first of four files to read, each on its own: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@
 Every curve is as long as its run, float32 (epochs * steps_per_epoch,), and exact at its boundaries: a phase up to
 epoch 5 reaches its last value at the first step of epoch 6, where the next one starts; the last phase at the last step.
 
-The second of four files to read, in this order: model.py, schedule.py, training/loop.py, training/train_step.py.
+The second of four files to read, each on its own: model.py, schedule.py, training/loop.py, training/train_step.py.
 """
 
 import math

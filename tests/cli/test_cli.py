@@ -196,6 +196,7 @@ def test_readmes_commands_run_shrunk(demo_run, tmp_path):
     names = {name for name, *_ in forms}
     assert names >= {"check", "show", "train", "transfer", "eval", "report", "predict", "suspects", "export", "watch"}
     assert names >= {"data import", "data split", "reproduce", "verify", "archive"}
+    assert ("transfer", "--backbone", "--compare", "--fractions", "--seeds") in forms
     readme.run(commands, tmp_path, folder / result["nine"]["run"])
 
 
