@@ -207,6 +207,72 @@ def test_each_guard_works_without_the_others(tmp_path):
     assert results["seccomp"] == [refused, refused, "done", refused, refused]
 
 
+COMMANDS = """
+import ctypes, fcntl, os, platform
+from mslab.grade import sandbox
+libc = ctypes.CDLL(None, use_errno=True)
+works = sandbox.no_new_rights(libc) and sandbox.refuse_calls(libc)
+print(bool(works), flush=True)
+numbers = {"x86_64": (72, 16, 157, 244, 448, 31), "aarch64": (25, 29, 167, 184, 448, 195)}[platform.machine()]
+FCNTL, IOCTL, PRCTL, MQ_NOTIFY, MRELEASE, SHMCTL = numbers
+ends, high = os.pipe(), 1 << 40  # the kernel reads the lower half of a command
+owner = (ctypes.c_int * 2)(1, OTHER)  # F_OWNER_PID
+calls = {
+    "F_SETOWN": (FCNTL, ends[0], 8, OTHER), "F_SETOWN, high": (FCNTL, ends[0], high | 8, OTHER),
+    "F_SETOWN, group": (FCNTL, ends[0], 8, -OTHER), "F_SETOWN_EX": (FCNTL, ends[0], 15, owner),
+    "F_SETSIG": (FCNTL, ends[0], 10, 0), "F_SETLEASE": (FCNTL, ends[0], 1024, 2), "F_NOTIFY": (FCNTL, ends[0], 1026, 0),
+    "O_ASYNC": (FCNTL, ends[0], 4, 0x2000), "FIOASYNC": (IOCTL, ends[0], 0x5452, owner),
+    "FIOSETOWN": (IOCTL, ends[0], 0x8901, owner), "SIOCSPGRP": (IOCTL, ends[0], 0x8902, owner),
+    "SIOCSPGRP, high": (IOCTL, ends[0], high | 0x8902, owner), "TIOCSTI": (IOCTL, 0, 0x5412, b"x"),
+    "FS_IOC_SETFLAGS": (IOCTL, ends[0], 0x40086602, owner), "mq_notify": (MQ_NOTIFY, -1, None),
+    "process_mrelease": (MRELEASE, -1, 0), "shmctl": (SHMCTL, -1, 0, None),
+    "PR_SET_PDEATHSIG": (PRCTL, 1, 0, 0, 0, 0), "PR_SCHED_CORE": (PRCTL, 62, 1, OTHER, 0, 0),
+}
+for name, call in calls.items():
+    arguments = [ctypes.c_long(value) if isinstance(value, int) else value for value in call]
+    print(name, os.strerror(ctypes.get_errno()) if libc.syscall(*arguments) < 0 else "done", flush=True)
+os.write(ends[1], b"x")  # if the calls worked, the kernel now sends SIGIO, which ends a process
+"""
+
+
+@linux
+def test_no_command_makes_the_kernel_signal_another_process(tmp_path):
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        lines, reason = run_child(f"OTHER = {other.pid}\n{COMMANDS}", tmp_path / "own", confined=False)
+        survived = other.poll() is None
+        other.kill()
+    if lines[0] == "False":
+        pytest.skip("this machine does not let a process of this account use seccomp")
+    assert survived and "exit code 0" in reason and len(lines) == 20, lines
+    assert [line for line in lines[1:] if not line.endswith(" Operation not permitted")] == []
+
+
+@linux
+def test_what_programs_need_of_fcntl_and_ioctl_still_works(tmp_path):
+    code = """
+    import ctypes, fcntl, struct
+    from mslab.grade import sandbox
+    libc = ctypes.CDLL(None, use_errno=True)
+    sandbox.no_new_rights(libc) and sandbox.refuse_calls(libc)
+    with open("own", "w+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 8, 1, 0))  # F_OFD_SETLK
+        os.close(fcntl.fcntl(file, fcntl.F_DUPFD, 50)), os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 50))
+        fcntl.fcntl(file, fcntl.F_SETFD, fcntl.fcntl(file, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+        os.set_inheritable(file.fileno(), True), os.set_inheritable(file.fileno(), False)
+        print(file.isatty())
+    ends = os.pipe()
+    os.write(ends[1], b"abc"), os.set_blocking(ends[0], False)
+    print(struct.unpack("i", fcntl.ioctl(ends[0], 0x541B, bytes(4)))[0])  # FIONREAD
+    libc.prctl(15, b"named", 0, 0, 0)
+    print(Path("/proc/self/comm").read_text().strip())
+    """
+    lines, reason = run_child(code, tmp_path / "own", confined=False)
+    assert lines == ["False", "3", "named"], reason
+
+
 @linux
 def test_confining_comes_before_any_thread(tmp_path):
     code = """
