@@ -31,7 +31,7 @@ from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
-from mslab.grade.submissions import Submission, find_submissions
+from mslab.grade.submissions import Submission, check_rows, find_submissions
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import cell, empty_table, one_line, plural, render
@@ -72,6 +72,8 @@ def grade(
             expected="another folder of submissions",
             fix="leave --last-year out: this year's submissions are always compared with each other",
         )
+    if options.moodle or options.canvas:
+        check_rows(submissions)
     earlier = find_submissions(options.last_year) if options.last_year else []
     if (rubric.late or rubric.attempts) and not times:
         log.info("note: without --times no points are deducted for lateness or attempts")
@@ -276,6 +278,8 @@ def read_times(path: Path) -> dict[str, SubmissionTime]:
             submitted = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
             if submitted.tzinfo is None:
                 raise ValueError("the time has no zone, such as +08:00")
+            if row["id"] in times:
+                raise ValueError("it is there twice")
             times[str(row["id"])] = SubmissionTime(submitted, int(row.get("attempt") or 1))
         except (KeyError, ValueError) as error:
             problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error}"))

@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader
 from mslab.checkpoint import make_folder, write_text
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
+from mslab.grade.submissions import moodle_row, same_rows
 from mslab.grade.words import CHINESE
 from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
@@ -34,7 +35,6 @@ STATUSES = ("full", "part", "none", "manual")
 SYMBOLS = {"full": "✓", "part": "◐", "none": "✗", "manual": "…"}
 MEASURED = ("accuracy", "gain", "predictions", "reproduced")  # kinds whose points depend on the hidden images
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # names that Windows does not allow
-DOWNLOADED = re.compile(r"(?P<name>.*)_(?P<number>\d+)_assignsubmission_.*", re.S)  # Moodle's names of downloads
 Texts = Iterator[tuple[str, str]]  # (file below --out, content)
 
 
@@ -85,11 +85,12 @@ def folder_of(name: str) -> str:
     It depends only on the submission's name, not on other students. Names of lower-case letters and digits are
     unchanged; others get a hash, because on Windows and macOS "Anna" and "anna" are the same folder.
     """
-    # folder_of("s1234567") -> "s1234567"; folder_of("Anna Ö.") -> "Anna~" and 12 characters of its hash
+    # folder_of("s1234567") -> "s1234567"; folder_of("Anna Ö.") -> "Anna~" and 32 digits of its hash
     if re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,58}[a-z0-9])?", name) and not RESERVED.fullmatch(name):
         return name
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{re.sub('[^A-Za-z0-9]+', '_', name).strip('_')[:40] or 'id'}~{digest}"
+    # 128 bits: a student could search for a name that has the first 12 digits of another's
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{re.sub('[^A-Za-z0-9]+', '_', name).strip('_')[:26] or 'id'}~{digest}"
 
 
 def clean(text: Any, most: int = LONGEST) -> str:
@@ -153,23 +154,31 @@ def moodle_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
 
     The worksheet's Identifier comes from the names that Moodle gives to downloaded submissions.
     """
+    shared = shared_ids(graded)
     yield line("Identifier", "Full name", "ID number", "Grade", "Maximum Grade", "Last modified (grade)",
                "Feedback comments")  # fmt: skip
     for g in graded:
-        download = DOWNLOADED.fullmatch(g.id)
-        identity = [f"Participant {download['number']}", download["name"], ""] if download else ["", "", g.id]
+        if g.id in shared:
+            continue
         parts = [f"{title_of(item)}: {worth(item, o)}" for item, o in by_item(g, rubric)]
         parts += [f"{one_line(reason, 200)}: −{number(cost)}" for reason, cost in g.deductions]
         # Moodle parses feedback as HTML; with an empty time it warns if a grade exists already
-        yield line(*identity, number(g.points), number(rubric.total), "", escape("; ".join(parts)))
+        yield line(*moodle_row(g.id), number(g.points), number(rubric.total), "", escape("; ".join(parts)))
 
 
 def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
     """Lines for Canvas' gradebook (Import): a submission's name is used as the student's login."""
     yield line("Student", "ID", "SIS User ID", "SIS Login ID", "Section", one_line(rubric.title, 200))
     yield line("    Points Possible", "", "", "", "", number(rubric.total))
+    shared = shared_ids(graded)
     for g in graded:
-        yield line(g.id, "", "", g.id, "", number(g.points))
+        if g.id not in shared:
+            yield line(g.id, "", "", g.id, "", number(g.points))
+
+
+def shared_ids(graded: Sequence[Graded]) -> set[str]:
+    """Ids that a course system may take for one row; their rows are left out, so that none gets another's points."""
+    return {id for ids in same_rows(g.id for g in graded).values() for id in ids}
 
 
 def by_item(g: Graded, rubric: Any) -> list[tuple[Any, Outcome]]:

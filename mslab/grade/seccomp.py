@@ -108,10 +108,8 @@ REFUSED = {
 ONLY_SELF = {"kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261)}  # allowed only on the process itself
 # refused commands of fcntl, by its second argument; these numbers are the same on both machines
 COMMANDS = {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15, "F_SETLEASE": 1024, "F_NOTIFY": 1026}
-HARMLESS_IOCTLS = {
-    **{"TCGETS": 0x5401, "TCGETS2": 0x802C542A, "TIOCGWINSZ": 0x5413},  # is it a terminal, and how wide
-    **{"FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451},
-}
+TERMINAL = {"TCGETS": 0x5401, "TCGETS2": 0x802C542A, "TIOCGWINSZ": 0x5413}  # is it one, and how wide
+HARMLESS_IOCTLS = TERMINAL | {"FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451}
 OPTIONS = {"PR_SET_PDEATHSIG": 1, "PR_SCHED_CORE": 62}  # refused, prctl's first argument
 FCNTL, IOCTL, PRCTL = (72, 25), (16, 29), (157, 167)
 F_SETFL, O_ASYNC = 4, 0x2000
@@ -154,9 +152,7 @@ def refuse_calls(libc: Any) -> list[str]:
             steps += [(EQUAL, 0, 1, number), (RETURN, 0, 0, REFUSE)]
     # the filter cannot read clone3's flags: the caller falls back on clone
     steps += [(EQUAL, 0, 1, CLONE3), (RETURN, 0, 0, UNKNOWN)]
-    steps += by_argument(
-        CLONE[column], 0, [(SET, 1, 0, CLONE_THREAD), (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
-    )
+    steps += by_argument(CLONE[column], 0, [(SET, 1, 0, CLONE_THREAD), (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)])
     for numbers in ONLY_SELF.values():
         own = [(EQUAL, 2, 0, os.getpid()), (EQUAL, 1, 0, 0), (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
         steps += by_argument(numbers[column], 0, own)

@@ -3,9 +3,10 @@
 import hashlib
 import logging
 import os
+import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -14,6 +15,7 @@ from mslab.check.layout import plain_name
 from mslab.check.records import printable
 from mslab.errors import MslabError
 from mslab.grade.contents import raise_error
+from mslab.runtime.tables import plural
 
 log = logging.getLogger("mslab")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -21,6 +23,8 @@ MAX_BYTES = 8 * 2**30  # of a submission that are hashed
 MAX_NAMES = 100_000  # files and folders of a submission that are hashed
 DEPTH = 100  # levels of nested folders
 CHUNK = 1 << 20
+DOWNLOADED = re.compile(r"(?P<name>.*?)_(?P<number>[0-9]{1,18})_assignsubmission_.*", re.S)  # Moodle's downloads
+NUMBERS = re.compile("_[0-9]{1,18}_assignsubmission_")
 LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (from Unicode's confusables)
     "аеорсухіјѕһԁԛԝвнкмтАВЕКМНОРСТХІЈЅαβεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧıℓ0",
     "aeopcyxijshdqwbhkmtABEKMHOPCTXIJSaveikvoptuxABEZHIKMNOPTYXilo",
@@ -85,8 +89,50 @@ def unique_id(submission: Submission, paths: list[Path], ids: set[str]) -> str:
     name = printable(submission.path.name)
     # "anna.zip" is also the id of anna.zip.zip; escaping a name that is not UTF-8 may give another file's name
     if name in ids or sum(printable(path.name) == name for path in paths) > 1:
-        return f"{name} ({hashlib.sha256(os.fsencode(submission.path.name)).hexdigest()[:12]})"
+        return f"{name} ({hashlib.sha256(os.fsencode(submission.path.name)).hexdigest()[:32]})"
     return name
+
+
+# --- rows of course systems ------------------------------------------------------------------------------------------
+
+
+def moodle_row(id: str) -> tuple[str, str, str]:
+    """(Identifier, full name, ID number) of a submission's row in Moodle.
+
+    Moodle writes NAME_NUMBER_assignsubmission_ in front of what the student chose, so the first match from the left is
+    its own: moodle_row("Bob_12_assignsubmission_file_x_999_assignsubmission_") -> ("Participant 12", "Bob", "")
+    """
+    download = DOWNLOADED.fullmatch(id)
+    return (f"Participant {int(download['number'])}", download["name"], "") if download else ("", "", id)
+
+
+def same_rows(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Rows of a course system that several ids claim: the participant, or the id without what a system may ignore."""
+    claims: dict[str, list[str]] = {}
+    for id in ids:
+        plain = plain_name(unicodedata.normalize("NFKC", id))  # capitals and Unicode forms
+        plain = "".join(c for c in plain if unicodedata.category(c)[0] != "C").strip()  # invisible characters, spaces
+        claims.setdefault(moodle_row(id)[0] or plain, []).append(id)
+    return {row: same for row, same in claims.items() if len(same) > 1}
+
+
+def check_rows(submissions: Sequence[Submission]) -> None:
+    """Raise MslabError if two submissions are one participant's; flag ids that a course system may confuse."""
+    claims = same_rows(submission.id for submission in submissions)
+    if twice := [(row, " and ".join(map(ascii, ids))) for row, ids in claims.items() if moodle_row(ids[0])[0]]:
+        raise MslabError(
+            f"{plural(len(twice), 'participant')} would get the points of several submissions in the course system.",
+            details=twice,
+            expected="one submission per participant; nothing was measured",
+            fix="remove the others, or download again with 'Download submissions in folders'",
+        )
+    for submission in submissions:
+        if len(NUMBERS.findall(submission.id)) > 1:
+            submission.flags.append(f"its name has several numbers; {moodle_row(submission.id)[0]} counts")
+        for ids in claims.values():
+            if submission.id in ids:
+                others = ", ".join(ascii(id) for id in ids[:5] if id != submission.id)
+                submission.flags.append(f"left out of the course system's table, which may confuse it with {others}")
 
 
 def flag_lookalikes(submissions: list[Submission]) -> None:

@@ -87,6 +87,22 @@ def test_an_empty_folder_and_missing_options(lab, tmp_path):
     assert cli("grade", tmp_path, *options, "--out", "o", "--gradescope-package", "x.zip").returncode == 2
 
 
+def test_two_submissions_of_one_participant_are_an_error_before_anything_is_measured(lab):
+    one, two = "Bob_12_assignsubmission_file_a.zip", "Bob_012_assignsubmission_file_b.zip"
+    (lab / "class" / "anna.zip").rename(lab / "class" / one)
+    shutil.copy(lab / "class" / one, lab / "class" / two)
+    result = graded(lab, "new", "--moodle")
+    assert result.returncode == 1 and "Participant 12" in result.stderr and not (lab / "new").exists()
+    assert one.removesuffix(".zip") in result.stderr and two.removesuffix(".zip") in result.stderr
+    assert "in folders" in result.stderr
+
+
+def test_a_time_that_is_there_twice_is_an_error(lab):
+    (lab / "times.csv").write_text("id,submitted\n" + "anna,2026-12-01T00:00:00+08:00\n" * 2)
+    result = graded(lab, "new", "--times", "times.csv")
+    assert result.returncode == 1 and "line 3" in result.stderr and "twice" in result.stderr
+
+
 # --- pack ------------------------------------------------------------------------------------------------------------
 
 
