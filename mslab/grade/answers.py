@@ -72,6 +72,12 @@ class NetworkAnswer(Entry):
     logits: Text | None = None
     sketch: Text | None = None
 
+    @model_validator(mode="after")
+    def check_compared(self) -> "NetworkAnswer":
+        if self.sketch is not None and self.tensors is None:  # both are compared with other submissions'
+            raise ValueError("a sketch without its tensors")
+        return self
+
 
 class RelationAnswer(Entry):
     NEEDS = ("tensors", "equal", "cosine")
@@ -102,7 +108,11 @@ class Unusable(Exception):
 
 def read_facts(path: Path) -> dict[str, Any]:
     """Read facts.json; its size and types are checked. Raises Unusable."""
-    content = read_bounded(path, FACTS_BYTES)
+    return checked_facts(read_bounded(path, FACTS_BYTES))
+
+
+def checked_facts(content: bytes) -> dict[str, Any]:
+    """Facts from JSON; their types are checked. Raises Unusable."""
     try:
         facts = json.loads(content)
         # no NaN and no lone surrogate: either would make writing the grades fail later
@@ -136,8 +146,13 @@ def read_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowError):
         raise Unusable(f"{path.name} is not an array") from None
+    return check_array(values, shape, path.name)
+
+
+def check_array(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Return a finite float32 array of this shape. Raises Unusable for anything else."""
     if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != np.float32:
-        raise Unusable(f"{path.name} is not a float32 array of shape {shape}")
+        raise Unusable(f"{name} is not a float32 array of shape {shape}")
     if not np.isfinite(values).all():
-        raise Unusable(f"{path.name} has values that are not finite")
+        raise Unusable(f"{name} has values that are not finite")
     return values

@@ -4,6 +4,7 @@ A problem with a file becomes one entry {"error": text for the student}; no file
 """
 
 import csv
+import errno
 import hashlib
 import io
 import math
@@ -31,6 +32,7 @@ VALUES = 20_000  # values in one file
 YAML_BYTES, JSON_BYTES, CSV_BYTES = 64 << 10, 1 << 20, 4 << 20
 ROWS, COLUMNS = 100_000, 2000
 DIGEST_COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc")  # of history.csv, without times
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk's fault, not the submission's
 JUNK = ("__MACOSX/", ".DS_Store")
 
 
@@ -57,6 +59,8 @@ def entry(read: Callable[[], dict[str, Any]], root: Path) -> dict[str, Any]:
     except RecursionError:
         return {"error": "it is nested too deeply"}
     except OSError as error:
+        if error.errno in FULL:
+            raise
         return {"error": f"it cannot be read: {error.strerror or type(error).__name__}"}
     except Exception as error:  # readers of damaged files raise many types
         if explained := explain(error):
@@ -102,6 +106,8 @@ def gather(source: Path, folder: Path, limits: Mapping[str, Any], expected: Iter
     except MemoryError:
         contents.problems.append("reading the archive takes more memory than a submission may use")
     except OSError as error:
+        if error.errno in FULL:
+            raise
         contents.problems.append(f"the submission cannot be read: {error.strerror or error}")
     except Exception as error:  # readers of damaged archives raise other types, too
         contents.problems.append(short(f"the submission cannot be read: {error or 'it is damaged'}", 300))

@@ -1,7 +1,8 @@
 """`mslab grade`: a folder of submissions, hidden images and a rubric -> grades and feedback.
 
 No student's code runs unless the rubric has `code` and the teacher passes --run-code. Data flows in one direction:
-rubric -> submissions (hashes only) -> one sandboxed worker each (facts, logits) -> items (points) -> outputs
+rubric -> submissions (names only) -> a private copy and a sandboxed worker each (facts, logits) -> items (points)
+-> outputs, of which a table of points so far is there from the first submission on
 """
 
 import csv
@@ -10,7 +11,8 @@ import logging
 import queue
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,15 +22,19 @@ from typing import Any
 import numpy as np
 
 from mslab import checkpoint
+from mslab.check import DatasetReport
 from mslab.check.pool import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
-from mslab.grade import copies, items, measuring, outputs, sandbox
+from mslab.files import sha256
+from mslab.grade import copies, items, measuring, outputs, private, sandbox
+from mslab.grade.contents import BadSubmission
 from mslab.grade.copies import GivenBackbone, Traces
 from mslab.grade.items import Hidden
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
+from mslab.grade.progress import GradesSoFar, own_cache
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
 from mslab.grade.submissions import Submission, check_rows, find_submissions
@@ -65,16 +71,7 @@ def grade(
     allow_code(rubric, rubric_file, options.run_code)
     reports = hidden_sets(rubric, rubric_file, data)
     times = read_times(options.times) if options.times else {}
-    submissions = find_submissions(folder)
-    if options.last_year and options.last_year.resolve() == Path(folder).resolve():
-        raise MslabError(
-            f"--last-year {options.last_year} is the folder to be graded.",
-            expected="another folder of submissions",
-            fix="leave --last-year out: this year's submissions are always compared with each other",
-        )
-    if options.moodle or options.canvas:
-        check_rows(submissions)
-    earlier = find_submissions(options.last_year) if options.last_year else []
+    submissions, earlier = find_all(folder, options)
     if (rubric.late or rubric.attempts) and not times:
         log.info("note: without --times no points are deducted for lateness or attempts")
     log.info(
@@ -85,18 +82,19 @@ def grade(
         for flag in submission.flags:
             log.info(f"note: {one_line(submission.path.name)}: {one_line(flag, 300)}")
     cache = (out / ".cache").resolve()  # workers run in their own folders
-    cache.mkdir(parents=True, exist_ok=True)
-    images = {
-        name: HiddenImages(report, next(iter(report.splits)), cache / "images") for name, report in reports.items()
-    }
-    devices.start("cpu", "pynative", seed=0)  # for loading images; networks run in the workers
     backbone_file = given_file(rubric, rubric_file)
-    measurements = measure_all(submissions, earlier, rubric, backbone_file, images, cache, options)
-    hidden = {
-        name: Hidden(image_set.labels, image_set.class_names, [Path(file).name for file in image_set.images.names()])
-        for name, image_set in images.items()
-    }
-    graded = [graded_of(submission, measurements[submission.path], rubric, hidden, times) for submission in submissions]
+    with own_cache(cache):
+        images = image_sets(reports, cache / "images")
+        hidden = {name: hidden_of(image_set) for name, image_set in images.items()}
+        devices.start("cpu", "pynative", seed=0)  # for loading images; networks run in the workers
+        so_far = GradesSoFar(submissions, rubric, out)
+
+        def score(submission: Submission, measurement: Measurement) -> None:
+            so_far.add(submission.path, graded_of(submission, measurement, rubric, hidden, times))
+
+        with so_far.kept():
+            measurements = measure_all(submissions, earlier, rubric, backbone_file, images, cache, options, score)
+    graded = so_far.graded
     traces = [traces_of(submission, measurements[submission.path], False) for submission in submissions]
     traces += [traces_of(submission, measurements[submission.path], True) for submission in earlier]
     true_classes = {
@@ -112,15 +110,32 @@ def grade(
     return sorted(graded, key=lambda submission: submission.id)
 
 
+def find_all(folder: str | Path, options: GradeOptions) -> tuple[list[Submission], list[Submission]]:
+    """(submissions, last year's). Raises MslabError if there are none, or two are of one participant."""
+    submissions = find_submissions(folder)
+    if options.last_year and options.last_year.resolve() == Path(folder).resolve():
+        raise MslabError(
+            f"--last-year {options.last_year} is the folder to be graded.",
+            expected="another folder of submissions",
+            fix="leave --last-year out: this year's submissions are always compared with each other",
+        )
+    if options.moodle or options.canvas:
+        check_rows(submissions)
+    return submissions, find_submissions(options.last_year) if options.last_year else []
+
+
 def job_of(rubric: Rubric, backbone_file: Path | None) -> dict[str, Any]:
     """The part of a worker's job that is the same for every submission."""
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
     pairs += [(name, GIVEN) for name in rubric.networks] if backbone_file else []
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
+    limits = {"pixels": rubric.image_size, "image_bytes": int(rubric.image_gigabytes * 2**30)}
     return ({"code": code} if code else {}) | {
+        "limits": limits,
         "networks": {name: network.files for name, network in rubric.networks.items()},
         "relations": [list(pair) for pair in dict.fromkeys(pairs)],
         "given": str(backbone_file.resolve()) if backbone_file else None,
+        "given_sha256": sha256(backbone_file) if backbone_file else "",
         "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
     }
 
@@ -133,8 +148,12 @@ def measure_all(
     images: Mapping[str, HiddenImages],
     cache: Path,
     options: GradeOptions,
+    score: Callable[[Submission, Measurement], object] = lambda submission, measurement: None,
 ) -> dict[Path, Measurement]:
-    """Measure every submission. Returns measurements by path. `earlier` ones are measured without the images."""
+    """Measure every submission. Returns measurements by path. `earlier` ones are measured without the images.
+
+    `score` is called with each of the others as soon as it is measured.
+    """
     job, measurements = job_of(rubric, backbone_file), {}
     free_cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     usable = usable_cores()
@@ -142,16 +161,12 @@ def measure_all(
     for number in range(count):
         free_cores.put(usable[number % len(usable)])
     reported: set[str] = set()
+    this_year = {submission.path for submission in submissions}
 
     def measure(submission: Submission, visible_images: Mapping[str, HiddenImages]) -> Measurement:
-        if submission.problem:
-            return measuring.no_answer(submission.problem)
         core = free_cores.get()
         try:
-            key = measuring.cache_key(submission.sha256, job, visible_images, options.limits)
-            return measuring.load_or_measure(
-                cache, key, lambda: measure_one(submission, job, visible_images, options.limits, core)
-            )
+            return measure_one(submission, job, visible_images, options.limits, cache, core)
         finally:
             free_cores.put(core)
 
@@ -172,10 +187,14 @@ def measure_all(
                     if missing and missing not in reported and not measurement.died:
                         reported.add(missing)
                         log.info(f"note: this machine confines workers less tightly than others: {missing}")
+                    if submission.path in this_year:
+                        score(submission, measurement)
         except BaseException:  # Ctrl-C: cancel waiting submissions, kill running workers
             for future in waiting:
                 future.cancel()
-            sandbox.kill_all()
+            while not all(future.done() for future in waiting):  # one may be about to start its worker
+                sandbox.kill_all()
+                time.sleep(0.02)
             raise
     return measurements
 
@@ -185,19 +204,42 @@ def measure_one(
     job: Mapping[str, Any],
     images: Mapping[str, HiddenImages],
     limits: sandbox.Limits,
+    cache: Path,
     core: int,
 ) -> Measurement:
-    """Measure this submission in a temporary folder, which is deleted afterwards."""
-    temporary = tempfile.mkdtemp(prefix="mslab-grade-")
+    """Measure a private copy of this submission, unless its bytes were measured before. No copy is left."""
+    if submission.problem:
+        return measuring.no_answer(submission.problem)
+    temporary = Path(tempfile.mkdtemp(prefix="mslab-grade-"))  # only this account can enter it
     try:
-        own_job = {**job, "source": str(submission.path.resolve()), "folder": str(Path(temporary) / "work")}
-        return measuring.measure(own_job, images, limits, core)
-    except (MslabError, OSError):  # for the teacher to fix, such as a full disk
+        source = temporary / "submission" / submission.path.name
+        source.parent.mkdir()
+        submission.sha256 = private.copy(submission.path, source)
+        own_job = {**job, "source": str(source), "folder": str(temporary / "work")}
+        key = measuring.cache_key(submission.sha256, job, images, limits)
+        counts = {name: len(image_set) for name, image_set in images.items()}
+        return measuring.load_or_measure(cache, key, lambda: measuring.measure(own_job, images, limits, core), counts)
+    except BadSubmission as problem:
+        submission.problem = str(problem)
+        return measuring.no_answer(submission.problem)
+    except OSError as error:
+        raise private.disk_error(temporary, error) from error
+    except MslabError:  # for the teacher to fix
         raise
     except Exception as error:  # one bad submission does not stop the class
         return measuring.no_answer(f"measuring it failed ({type(error).__name__})")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def image_sets(reports: Mapping[str, DatasetReport], folder: Path) -> dict[str, HiddenImages]:
+    """Hidden images by network. Networks with the same images share one object, which knows who reads its files."""
+    sets = {r.fingerprint: HiddenImages(r, next(iter(r.splits)), folder) for r in reports.values()}
+    return {name: sets[report.fingerprint] for name, report in reports.items()}
+
+
+def hidden_of(images: HiddenImages) -> Hidden:
+    return Hidden(images.labels, images.class_names, [Path(file).name for file in images.images.names()])
 
 
 def truth_of(hidden: Hidden) -> dict[str, str]:

@@ -5,6 +5,7 @@ Everything here runs after the worker has confined itself (worker.py); NumPy and
 
 import hashlib
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,8 @@ LIMITS = {  # of a submission, at most
     "classes": 1000,
     "weights": 200_000_000,
     "blocks": 200,  # of the stage table; ResNet-152 has 50
-    "pixels": 512,  # image_size
+    "pixels": 512,  # image_size; resize_size may be twice that
+    "image_bytes": 4 << 30,  # of the hidden images in the sizes that its networks ask for
 }
 MOMENTS = 4  # a file contains at most this many numbers per weight, including an optimizer's
 Ask = Callable[[str, int, int], str]  # (network, size, resize) -> the parent's line
@@ -105,10 +107,17 @@ def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 f"{logits.shape}, expected: ({len(pixels)}, {classes})" if np.isfinite(logits).all() else "not finite"
             )
             raise contents.BadSubmission(f"{name}: the network's logits are {text}")
-        np.save(folder / "logits.npy", logits, allow_pickle=False)
+        save(folder / "logits.npy", logits)
         return {}
 
     return contents.entry(write_logits, submission.root)
+
+
+def save(path: Path, values: Any) -> None:
+    """Write a .npy. Raises OSError with the reason; np.save itself does not give it if the disk is full."""
+    content = io.BytesIO()
+    np.save(content, values, allow_pickle=False)
+    path.write_bytes(content.getvalue())
 
 
 def normalised_batches(pixels: np.ndarray, info: Mapping[str, Any], batch: int) -> Iterator[np.ndarray]:
@@ -149,7 +158,7 @@ class SubmittedNetworks:
         weights = self.read_weights(path, bool(code))
         tensors = weights.tensors if code else weights.backbone | weights.head
         self.weights[name] = weights.backbone
-        np.save(self.folder / f"{name}.sketch.npy", sketch(tensors), allow_pickle=False)
+        save(self.folder / f"{name}.sketch.npy", sketch(tensors))
         size = weights.info.get("image_size") or 224
         # for a network that code defines, only if its file has them
         names = weights.info.get("class_names") or [] if code else weights.class_names
@@ -173,7 +182,7 @@ class SubmittedNetworks:
         logits = self.compute_logits(path, Path(line))
         if not np.isfinite(logits).all():
             raise contents.BadSubmission("its logits are not finite: it answers some images with NaN or infinity")
-        np.save(self.folder / f"{name}.logits.npy", logits, allow_pickle=False)
+        save(self.folder / f"{name}.logits.npy", logits)
         return {"logits": f"{name}.logits.npy"}
 
     def read_weights(self, path: Path, code: bool = False) -> Any:

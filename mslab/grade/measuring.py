@@ -1,17 +1,19 @@
 """The grader's side of a worker: send it images, wait, check its answer. Labels are never sent."""
 
+import errno
 import hashlib
+import io
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,9 +21,11 @@ import mslab
 from mslab.check import DatasetReport
 from mslab.data import batching, sources
 from mslab.evaluation import gradcam
-from mslab.grade.answers import Answer, Unusable, read_array, read_facts
+from mslab.files import read_bytes, replace_atomically
+from mslab.grade.answers import Unusable, check_array, checked_facts, read_array, read_facts
 from mslab.grade.contents import short
 from mslab.grade.looking import LIMITS, SKETCH
+from mslab.grade.private import disk_error
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import PREAMBLE, STOPPED, Child, Limits, bubblewrap_command
 from mslab.runtime.console import escape_control
@@ -29,7 +33,8 @@ from mslab.runtime.console import escape_control
 START = f"{PREAMBLE}from mslab.grade.worker import main\nmain()\n"
 IMAGE_REQUEST = re.compile(r"need (\{.{1,200}\})")
 ANSWER = "the worker's answer cannot be used"
-IMAGES_BYTES = 8 << 30  # of one hidden set, all sizes together
+IMAGES_BYTES = 4 << 30  # of one hidden set, all sizes together, if no worker reads more
+CACHED_BYTES = 1 << 30  # of a cached measurement, at most
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -45,6 +50,7 @@ class HiddenImages:
         self.order = np.random.default_rng(list(bytes.fromhex(self.fingerprint))).permutation(len(self.images))
         self.folder, self.lock = Path(folder).resolve(), threading.Lock()  # absolute: a worker runs in another folder
         self.readers: Counter[Path] = Counter()  # number of workers that may still read each file
+        self.files: dict[Path, int] = {}  # that this object wrote, oldest first, and their bytes; it reads no others
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def __len__(self) -> int:
@@ -59,38 +65,49 @@ class HiddenImages:
     def class_names(self) -> list[str]:
         return self.images.class_names
 
+    def bytes_at(self, size: int) -> int:
+        return len(self) * size * size * 3
+
     def path(self, size: int, resize: int) -> Path:
         """Path of a .npy with uint8 (n, size, size, 3) in `order`, as evaluation loads images, before normalisation.
 
-        The file exists at least until `release`.
+        The file exists at least until `release`. Raises MslabError if the disk is full.
         """
         path = self.folder / f"{self.fingerprint[:16]}-{resize}-{size}.npy"
         with self.lock:
+            if path not in self.files:
+                self.free_space(self.bytes_at(size))
+                self.write(path, size, resize)
+                self.files[path] = self.bytes_at(size)
             self.readers[path] += 1
-            if path.exists():
-                return path
-            self.free_space(len(self) * size * size * 3)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(self), size, size, 3))
-            count, images = 0, self.images.take(self.order)
-            # a mean of 0 and a std of 1/255 leave the pixels unchanged
-            zero, unit = [0.0] * 3, [1 / 255] * 3
-            for x, _ in batching.eval_batches(images, size, zero, unit, gradcam.batch_of(size), resize=resize):
-                pixels[count : count + len(x)] = x.transpose(0, 2, 3, 1).round()
-                count += len(x)
-            pixels.flush()
-            del pixels
-            partial.replace(path)
         return path
+
+    def write(self, path: Path, size: int, resize: int) -> None:
+        """Write a file of pixels. Not through a mapping: on a full disk that would end the grader with a signal."""
+        partial = path.with_name(f".{path.name}.tmp")
+        try:
+            with partial.open("wb") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(self), size, size, 3)}
+                np.lib.format.write_array_header_1_0(file, header)
+                reserve(file, file.tell() + self.bytes_at(size))
+                images = self.images.take(self.order)
+                # a mean of 0 and a std of 1/255 leave the pixels unchanged
+                zero, unit = [0.0] * 3, [1 / 255] * 3
+                for x, _ in batching.eval_batches(images, size, zero, unit, gradcam.batch_of(size), resize=resize):
+                    file.write(np.ascontiguousarray(x.transpose(0, 2, 3, 1).round(), np.uint8).data)
+            partial.replace(path)
+        except OSError as error:
+            raise disk_error(self.folder, error) from error
+        finally:
+            partial.unlink(missing_ok=True)
 
     def free_space(self, needed_bytes: int) -> None:
         """Delete files that no worker reads, oldest first: students choose the sizes, so the total is limited."""
-        files = sorted(self.folder.glob(f"{self.fingerprint[:16]}-*.npy"), key=lambda path: path.stat().st_mtime)
-        total = needed_bytes + sum(path.stat().st_size for path in files)
-        for path in files:
+        total = needed_bytes + sum(self.files.values())
+        for path in list(self.files):
             if total > IMAGES_BYTES and not self.readers[path]:
-                total -= path.stat().st_size
-                path.unlink()
+                total -= self.files.pop(path)
+                path.unlink(missing_ok=True)
 
     def release(self, path: Path) -> None:
         """Record that a worker no longer reads this file."""
@@ -102,6 +119,16 @@ class HiddenImages:
         sorted_rows = np.empty_like(logits)
         sorted_rows[self.order] = logits
         return sorted_rows
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Take the disk space of a file before its content is computed. Raises OSError if there is not enough."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:  # some file systems cannot; there the writing itself fails
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
 
 
 # --- running a worker ------------------------------------------------------------------------------------------------
@@ -171,6 +198,7 @@ def run_code(
             result.died = child.reason == STOPPED
         elif last != "done":
             reason = last[7:] if last.startswith("failed ") else f"{ANSWER}: it sent {last[:80]!r}"
+            result.chance = disk_may_be_full(folder, limits)
     result.log += escape_control(child.errors.decode("utf-8", "replace"))
     result.facts["sandbox"] = [guard for guard in result.facts["sandbox"] if guards is None or guard in guards]
     try:
@@ -179,6 +207,11 @@ def run_code(
         result.logits[name] = images.in_order(read_array(folder / "logits.npy", (len(images), classes)))
     except Unusable as error:
         network["error"] = short(error, 600)
+
+
+def disk_may_be_full(folder: Path, limits: Limits) -> bool:
+    """Whether a worker can have filled the disk. Its own word does not count: it could end the grading of a class."""
+    return shutil.disk_usage(folder).free < limits.disk
 
 
 def run_worker(
@@ -191,6 +224,8 @@ def run_worker(
         for line in child.lines():
             if done := line == "done":
                 break
+            if line == "full" and disk_may_be_full(folder, limits):
+                raise disk_error(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
             start = time.monotonic()
             try:
                 child.send(requests.reply(line))
@@ -215,7 +250,8 @@ class ImageRequests:
 
     def __init__(self, job: Mapping[str, Any], images: Mapping[str, HiddenImages]) -> None:
         self.job, self.images = job, images
-        self.most = (LIMITS | job.get("limits", {}))["pixels"]
+        limits = LIMITS | job.get("limits", {})
+        self.most, self.room = limits["pixels"], limits["image_bytes"]
         self.answered: set[str] = set()
         self.paths: dict[str, Path] = {}  # by network
 
@@ -237,6 +273,10 @@ class ImageRequests:
         self.answered.add(name)
         if name not in self.images:
             return "no hidden images for this network"
+        self.room -= self.images[name].bytes_at(size)
+        if self.room < 0:
+            count, needed = len(self.images[name]), self.images[name].bytes_at(size)
+            return f"no room for {count:,} hidden images of {size} pixels ({needed / 2**30:.1f} GiB)"
         self.paths[name] = self.images[name].path(size, resize)
         return str(self.paths[name])
 
@@ -271,43 +311,50 @@ def cache_key(
 ) -> str:
     """Hash of what facts depend on: submission's bytes, hidden images, given backbone, job, limits, version."""
     parts: dict[str, Any] = {name: value for name, value in job.items() if name not in ("source", "folder", "given")}
-    backbone_hash = hashlib.sha256(Path(job["given"]).read_bytes()).hexdigest() if job.get("given") else ""
-    parts |= {"submission": sha256, "given": backbone_hash, "version": mslab.__version__}
+    parts |= {"submission": sha256, "version": mslab.__version__}
     parts |= {"sandbox": vars(limits or Limits())}
     parts |= {"hidden": {name: image_set.fingerprint for name, image_set in images.items()}}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def load_or_measure(folder: Path, key: str, make: Callable[[], Measurement]) -> Measurement:
-    """Load the measurement of this key, or measure and cache. A worker's death is not cached: it may be chance."""
+def load_or_measure(
+    folder: Path, key: str, make: Callable[[], Measurement], counts: Mapping[str, int] | None = None
+) -> Measurement:
+    """Load the measurement of this key, or measure and cache. A worker's death is not cached: it may be chance.
+
+    `counts`: rows of each network's logits.
+    """
     path = Path(folder) / f"{key}.npz"
-    if (measurement := load(path)) is not None:
+    if (measurement := load(path, counts or {})) is not None:
         return measurement
     new = make()
     if new.died or new.chance:
         return new
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}.tmp.npz")
     members = {"facts": np.frombuffer(json.dumps(new.facts).encode(), np.uint8)}
     members |= {f"logits {name}": value for name, value in new.logits.items()}
     members |= {f"sketch {name}": value for name, value in new.sketches.items()}
-    try:
-        np.savez(partial, **members)  # type: ignore[arg-type]
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_atomically(path, lambda file: np.savez(file, **members))  # type: ignore[arg-type]
     return new
 
 
-def load(path: Path) -> Measurement | None:
-    """Load a cached measurement; None if there is none or the file is damaged."""
+def load(path: Path, counts: Mapping[str, int] | None = None) -> Measurement | None:
+    """Load a cached measurement; None if there is none. It is checked like a worker's answer."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        if path.stat().st_size > CACHED_BYTES:  # a file may have any size without content
+            return None
+        content = read_bytes(path, CACHED_BYTES)
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            if any(member.compress_type or member.file_size > len(content) for member in file.zip.infolist()):
+                return None  # savez does not compress
             arrays = {name: file[name] for name in file.files}
-        facts = json.loads(arrays.pop("facts").tobytes())
-        Answer.model_validate(facts)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        facts = checked_facts(arrays.pop("facts").tobytes())
+        logits = {name.removeprefix("logits "): value for name, value in arrays.items() if name.startswith("logits ")}
+        sketches = {name.removeprefix("sketch "): value for name, value in arrays.items() if name.startswith("sketch ")}
+        for name, value in logits.items():
+            check_array(value, ((counts or {}).get(name, len(value)), value.shape[-1]), name)
+        for name, value in sketches.items():
+            check_array(value, (SKETCH,), name)
+    except Exception:  # readers of damaged files raise many types; after any of them the submission is measured again
         return None
-    logits = {name.removeprefix("logits "): value for name, value in arrays.items() if name.startswith("logits ")}
-    sketches = {name.removeprefix("sketch "): value for name, value in arrays.items() if name.startswith("sketch ")}
     return Measurement(facts, logits, sketches)

@@ -72,6 +72,15 @@ def write_all(
     return sorted(path.name for path in existing if path.is_dir() and path.name not in written)
 
 
+def write_so_far(graded: Sequence[Graded], missing: Sequence[str], rubric: Any, out: Path) -> None:
+    """Write grades.csv and grades.json of an unfinished grading, each atomically: `missing` ids have no points yet."""
+    graded = sorted(graded, key=lambda g: g.id)
+    make_folder(out)
+    content = {"unfinished": "points so far, without pairs; the same command goes on", "missing": missing}
+    write_text(out / "grades.csv", grades_table(graded, rubric, missing))
+    write_text(out / "grades.json", json_text(content | grades_content(graded, rubric, [], {})))
+
+
 def student_files(g: Graded, rubric: Any, lang: str = "en") -> Texts:
     """Files of one student's folder."""
     yield "results.json", json_text(gradescope(g, rubric))
@@ -126,11 +135,7 @@ def tables(
     graded: Sequence[Graded], rubric: Any, pairs: Sequence[Mapping[str, Any]], moodle: bool, canvas: bool
 ) -> Texts:
     """grades.csv, copies.csv and files for course systems. A cell that the teacher fills in is empty."""
-    lines = [line("id", "total", *(item.id for item in rubric.items), "deductions", "flags")]
-    for g in graded:
-        points = ["" if o.status == "manual" else number(o.points) for _, o in by_item(g, rubric)]
-        lines.append(line(g.id, number(g.points), *points, number(deducted(g)), "; ".join(g.flags)))
-    yield "grades.csv", "".join(lines)
+    yield "grades.csv", grades_table(graded, rubric)
     lines = [line("a", "b", "kind", "likeness", "last_year", "evidence")]
     for p in pairs:
         last = "yes" if p["last_year"] else "no"
@@ -140,6 +145,16 @@ def tables(
         yield "moodle.csv", "".join(moodle_lines(graded, rubric))
     if canvas:
         yield "canvas.csv", "".join(canvas_lines(graded, rubric))
+
+
+def grades_table(graded: Sequence[Graded], rubric: Any, missing: Sequence[str] = ()) -> str:
+    """Content of grades.csv: `graded`, and then the ids that are not graded yet."""
+    lines = [line("id", "total", *(item.id for item in rubric.items), "deductions", "flags")]
+    for g in graded:
+        points = ["" if o.status == "manual" else number(o.points) for _, o in by_item(g, rubric)]
+        lines.append(line(g.id, number(g.points), *points, number(deducted(g)), "; ".join(g.flags)))
+    lines += [line(id, "", *[""] * len(rubric.items), "", "not graded yet") for id in missing]
+    return "".join(lines)
 
 
 def line(*values: Any) -> str:

@@ -183,6 +183,8 @@ class Rubric(Strict):
     total: Points
     networks: dict[Name, Network] = Field(default_factory=dict)
     given: str | None = None  # file of the backbone that every student received, in the rubric's folder
+    image_size: Annotated[int, Field(ge=1, le=1024)] = 512  # largest one that a network may have, in pixels
+    image_gigabytes: Annotated[float, Field(gt=0, le=1024)] = 4.0  # of hidden images in the sizes of one submission
     items: list[Any]
     late: Late | None = None
     attempts: Attempts | None = None

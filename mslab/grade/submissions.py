@@ -1,12 +1,11 @@
-"""Find and hash submissions: one zip, tar or folder per student. Archives are not opened here."""
+"""Find submissions: one zip, tar or folder per student. None is opened here."""
 
 import hashlib
 import logging
 import os
 import re
-import stat
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -14,15 +13,10 @@ from pathlib import Path
 from mslab.check.layout import plain_name
 from mslab.check.records import printable
 from mslab.errors import MslabError
-from mslab.grade.contents import raise_error
 from mslab.runtime.tables import plural
 
 log = logging.getLogger("mslab")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-MAX_BYTES = 8 * 2**30  # of a submission that are hashed
-MAX_NAMES = 100_000  # files and folders of a submission that are hashed
-DEPTH = 100  # levels of nested folders
-CHUNK = 1 << 20
 DOWNLOADED = re.compile(r"(?P<name>.*?)_(?P<number>[0-9]{1,18})_assignsubmission_.*", re.S)  # Moodle's downloads
 NUMBERS = re.compile("_[0-9]{1,18}_assignsubmission_")
 LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (from Unicode's confusables)
@@ -37,9 +31,9 @@ class Submission:
 
     id: str
     path: Path
-    sha256: str
     problem: str = ""
     flags: list[str] = field(default_factory=list)
+    sha256: str = ""  # of the copy that is measured; "" until it is made, or if there is a problem
 
 
 def find_submissions(folder: str | Path) -> list[Submission]:
@@ -62,7 +56,7 @@ def find_submissions(folder: str | Path) -> list[Submission]:
             expected="one zip, tar or folder per student, named after the student",
             fix="put the submissions there; mslab pack RUN makes one",
         )
-    submissions = [Submission(id_of(path), path, *hash_contents(path)) for path in paths]
+    submissions = [Submission(id_of(path), path) for path in paths]
     by_id: dict[str, list[Submission]] = {}
     for submission in submissions:
         by_id.setdefault(submission.id, []).append(submission)
@@ -145,56 +139,3 @@ def flag_lookalikes(submissions: list[Submission]) -> None:
     for same in by_look.values():
         for submission, similar in permutations(same, 2):
             submission.flags.append(f"the id looks like that of {similar.id!a}")
-
-
-def hash_contents(path: Path) -> tuple[str, str]:
-    """(sha256 of the bytes, or of a folder's names and contents; reason why it cannot be used or "")."""
-    digest, total, count = hashlib.sha256(), 0, 0
-    try:
-        kind = kind_of(path.lstat().st_mode)
-        if kind not in ("file", "folder"):
-            texts = {"link": "it is a link: replace it with its target", "other": "it is neither a file nor a folder"}
-            return digest.hexdigest(), texts[kind]
-        for name, file in contents(path):
-            digest.update(name)
-            count += 1
-            if count > MAX_NAMES:
-                return digest.hexdigest(), f"it contains more than {MAX_NAMES:,} files and folders"
-            if file is None:
-                continue
-            if total + file.lstat().st_size > MAX_BYTES:  # a sparse file can have any size
-                return digest.hexdigest(), f"it has more than {MAX_BYTES >> 30} GiB"
-            with file.open("rb") as source:
-                while chunk := source.read(CHUNK):
-                    digest.update(chunk)
-                    total += len(chunk)
-                    if total > MAX_BYTES:
-                        return digest.hexdigest(), f"it has more than {MAX_BYTES >> 30} GiB"
-    except OSError as error:
-        return digest.hexdigest(), f"it cannot be read: {error.strerror}"
-    except RecursionError:
-        return digest.hexdigest(), f"its folders are nested deeper than {DEPTH} levels"
-    return digest.hexdigest(), ""
-
-
-def kind_of(mode: int) -> str:
-    """file, folder, link or other."""
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
-    return kinds.get(stat.S_IFMT(mode), "other")
-
-
-def contents(path: Path) -> Iterator[tuple[bytes, Path | None]]:
-    """(kind, name and size; the file, or None if it is not one), sorted. Links are not followed, pipes not opened."""
-    if not path.is_dir():
-        yield b"file\0", path
-        return
-    for folder, names, files in os.walk(path, onerror=raise_error):
-        names.sort()
-        if len(Path(folder).relative_to(path).parts) > DEPTH:  # os.walk recurses once per level
-            raise RecursionError
-        for name in sorted([*files, *names]):
-            file = Path(folder) / name
-            status = file.lstat()
-            kind = kind_of(status.st_mode)
-            size = 0 if kind == "folder" else status.st_size  # a folder's size depends on the file system
-            yield os.fsencode(f"{kind}\0{file.relative_to(path)}\0{size}\0"), file if kind == "file" else None

@@ -27,6 +27,7 @@ def main() -> None:
     if os.getppid() != job["parent"]:  # the parent died before PR_SET_PDEATHSIG was set
         return
     from mslab.grade import looking  # it imports NumPy, which would start threads before confine()
+    from mslab.grade.contents import FULL
 
     if "code_of" in job:
         send(out, f"guards {json.dumps(guards)}")  # before the student's code can write anything
@@ -38,8 +39,14 @@ def main() -> None:
         send(out, f"need {json.dumps({'network': network, 'size': size, 'resize': resize})}")
         return sys.stdin.readline().rstrip("\n")
 
-    facts = looking.inspect_submission(job, folder, request_images) | {"sandbox": guards}
-    (folder / "facts.json").write_text(looking.bounded_json(facts), encoding="utf-8")
+    try:
+        facts = looking.inspect_submission(job, folder, request_images) | {"sandbox": guards}
+        (folder / "facts.json").write_text(looking.bounded_json(facts), encoding="utf-8")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        send(out, "full")
+        return
     send(out, "done")
 
 

@@ -1,13 +1,17 @@
 """grade: what a worker measures, and which answers the grader accepts."""
 
+import io
+import json
 import os
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from submitted import bytes_of, hidden_images, inspect, network, zip_of
 
 from mslab.evaluation.measuring import evaluate
-from mslab.grade import answers, looking, measuring, sandbox
+from mslab.grade import answers, grading, looking, measuring, sandbox
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
 
@@ -109,6 +113,79 @@ def test_facts_are_cached_by_hash_and_a_damaged_cache_is_replaced(tmp_path, hidd
     assert died.died and not (tmp_path / "cached" / "other.npz").exists()
 
 
+def npz(path: Path, compression: int = zipfile.ZIP_STORED, **arrays) -> None:
+    """A file like a cached measurement, of no use as one."""
+    facts = {"facts": np.frombuffer(json.dumps(measuring.no_answer("x").facts).encode(), np.uint8)}
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, value in (facts | arrays).items():
+            content = io.BytesIO()
+            np.save(content, value)
+            file.writestr(f"{name}.npy", content.getvalue())
+
+
+LOGITS = np.ones((21, 3), np.float32)
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: npz(path, zipfile.ZIP_DEFLATED, **{"logits nine": np.zeros((21, 1 << 18), np.float32)}),
+    lambda path: npz(path, facts=np.frombuffer(b"[" * 100_000, np.uint8)),
+    lambda path: npz(path, facts=np.frombuffer(b'{"schema": 1}', np.uint8)),
+    lambda path: npz(path, facts=np.array(["a"])),
+    lambda path: npz(path, facts=np.array({"a": 1}, object)),
+    lambda path: npz(path, **{"logits nine": LOGITS[0]}),
+    lambda path: npz(path, **{"logits nine": np.float32(1)}),
+    lambda path: npz(path, **{"logits nine": LOGITS[:20]}),
+    lambda path: npz(path, **{"logits nine": LOGITS.astype(float)}),
+    lambda path: npz(path, **{"logits nine": LOGITS * np.nan}),
+    lambda path: npz(path, **{"sketch nine": np.ones(3, np.float32)}),
+    lambda path: np.save(path.open("wb"), LOGITS),
+    lambda path: zipfile.ZipFile(path, "w").close(),
+    lambda path: path.write_bytes(b"PK\x05\x06" + bytes(18)),
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: (path.touch(), os.truncate(path, 1 << 40)),
+    os.mkfifo,  # opening it would wait for ever
+    Path.mkdir,
+])  # fmt: skip
+def test_a_file_in_the_cache_that_is_no_measurement_is_ignored(tmp_path, make):
+    make(tmp_path / "key.npz")
+    assert measuring.load(tmp_path / "key.npz", {"nine": 21}) is None
+    npz(tmp_path / "right.npz", **{"logits nine": LOGITS, "sketch nine": np.ones(4096, np.float32)})
+    assert np.array_equal(measuring.load(tmp_path / "right.npz", {"nine": 21}).logits["nine"], LOGITS)
+
+
+def test_a_submission_gets_no_more_pixels_than_the_rubric_allows(tmp_path, hidden):
+    tensors, info = network()
+    sizes = {"wide": 65, "much": 64}
+    members = {f"{name}.ckpt": bytes_of(tmp_path, tensors, info | {"image_size": size}) for name, size in sizes.items()}
+    source, networks = zip_of(tmp_path / "x.zip", members), {name: [f"{name}.ckpt"] for name in sizes}
+    limits = {"pixels": 64, "image_bytes": 21 * 3 * (32 * 32 + 48 * 48)}
+    measurement = inspect(tmp_path, source, networks, dict.fromkeys(sizes, hidden[0]), limits=limits)
+    errors = {name: facts["error"] for name, facts in measurement.facts["networks"].items()}
+    assert errors["wide"] == "it is too large: 65 pixels, at most 64 are allowed"
+    assert errors["much"] == "it was not measured: no room for 21 hidden images of 64 pixels (0.0 GiB)"
+    # all networks of a submission together
+    names = ("one", "two", "more")
+    requests = measuring.ImageRequests({"networks": names, "limits": limits}, dict.fromkeys(names, hidden[0]))
+    lines = [f'need {{"network": "{n}", "size": {s}, "resize": {s}}}' for n, s in zip(names, (32, 48, 16), strict=True)]
+    first, second, last = map(requests.reply, lines)
+    assert first.endswith("-32-32.npy") and second.endswith("-48-48.npy") and last.startswith("no room for 21 hidden")
+
+
+def test_networks_with_the_same_images_share_them(hidden, tmp_path):
+    report = hidden[1]
+    sets = grading.image_sets({"one": report, "two": report}, tmp_path / "images")
+    assert sets["one"] is sets["two"]  # otherwise one would delete files that the other's workers read
+
+
+def test_pixels_of_another_grader_are_not_used(hidden, tmp_path):
+    images = measuring.HiddenImages(hidden[1], "", tmp_path / "images")
+    path = images.path(32, 32)
+    right = path.read_bytes()
+    path.write_bytes(right[:1000])  # a worker would end with a signal, or measure noise
+    again = measuring.HiddenImages(hidden[1], "", tmp_path / "images")
+    assert again.path(32, 32).read_bytes() == right
+
+
 # --- workers with invalid answers ------------------------------------------------------------------------------------
 
 ANSWER = """
@@ -154,6 +231,7 @@ def answer(logits=lambda: npy("nine.logits.npy", (21, 3), body=bytes(252)), netw
         ("need(['nine'])", "it requested images of \"['nine']\""),
         ("send('x' * 100_000)", "a line is unterminated or too long"),
         ("send('done')", "facts.json: No such file"),
+        ("send('full')", "it sent 'full'"),  # as a worker does on a full disk, which this one is not
         ("write('x' * (5 << 20)); send('done')", "facts.json has more than 4,194,304 bytes"),
         ("write('{'); send('done')", "facts.json is not valid JSON"),
         ("write('[' * 200_000); send('done')", "facts.json is not valid JSON"),
@@ -177,6 +255,7 @@ def answer(logits=lambda: npy("nine.logits.npy", (21, 3), body=bytes(252)), netw
         ("answer(lambda: npy('nine.logits.npy', (21, 3), body=bytes(1 << 20)))", "has more than 4,348 bytes"),
         ("answer(network=network | {'class_names': []})", "nine has 0 classes"),
         ("write(facts | {'networks': {'nine': {'file': 'x', 'sketch': 'b'}}}); send('done')", "value at networks.nine"),
+        ("write(facts | {'networks': {'nine': {'file': 'x', 'sketch': 'b', 'error': 'e'}}}); send('done')", "value at"),
         ("write(facts | {'histories': {'h': {}}}); send('done')", "has an unexpected value at histories.h"),
         ("write(facts | {'configs': {'c': {'error': None}}}); send('done')", "has an unexpected value at configs.c"),
         ("write(facts | {'json': {'j': {}}}); send('done')", "has an unexpected value at json.j"),

@@ -1,0 +1,93 @@
+"""What a grading leaves if it ends early: the grades so far, and a cache from which the next one goes on."""
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mslab.errors import MslabError
+from mslab.files import make_folder, open_regular
+from mslab.grade import outputs
+from mslab.grade.records import Graded
+from mslab.grade.submissions import Submission
+from mslab.runtime.tables import plural
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger("mslab")
+EVERY = 5.0  # seconds between two writings of the grades so far
+
+
+class GradesSoFar:
+    """The graded submissions, written at the first and then every few seconds, with the ids of those missing."""
+
+    def __init__(self, submissions: Sequence[Submission], rubric: Any, out: Path) -> None:
+        self.missing = {submission.path: submission.id for submission in submissions}
+        self.rubric, self.out = rubric, out
+        self.graded: list[Graded] = []
+        self.due = 0.0
+
+    def add(self, path: Path, graded: Graded) -> None:
+        del self.missing[path]
+        self.graded.append(graded)
+        if time.monotonic() >= self.due:
+            self.write()
+
+    def write(self) -> None:
+        begun = time.monotonic()
+        outputs.write_so_far(self.graded, sorted(self.missing.values()), self.rubric, self.out)
+        self.due = time.monotonic() + max(EVERY, 20 * (time.monotonic() - begun))  # a large class costs at most 5 %
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Write them at the end of the block, and if it fails: a full disk, Ctrl-C, a bug."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(MslabError):  # the disk may be full; the table written before is still there
+                self.write()
+            count = plural(len(self.graded) + len(self.missing), "submission")
+            log.info(
+                f"{len(self.graded)} of {count} are graded; their points are in {self.out}/grades.csv. "
+                "The same command goes on from there"
+            )
+            raise
+        self.write()
+
+
+@contextmanager
+def own_cache(folder: Path) -> Iterator[None]:
+    """Keep other graders from a cache folder during the block. Deletes its images, and what a killed grader left."""
+    make_folder(folder)
+    try:
+        lock = open_regular(folder / "lock", "ab")
+    except OSError as error:
+        raise MslabError(
+            f"{folder}/lock cannot be opened: {error.strerror}.", expected="a writable folder", fix="another --out"
+        ) from None
+    with lock:
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MslabError(
+                    f"Another mslab grade is writing to {folder.parent}.",
+                    expected="one at a time for each --out",
+                    fix="wait until it has ended, or use another --out",
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        shutil.rmtree(folder / "images", ignore_errors=True)
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder / "images", ignore_errors=True)
