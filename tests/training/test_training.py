@@ -244,6 +244,19 @@ def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
     assert len(list((broken / "checkpoints").iterdir())) == 5  # best, last, best_backbone, two of max_to_keep
 
 
+@pytest.mark.parametrize("linked", ["train.log", "checkpoints"])
+def test_a_resume_writes_nothing_through_a_link_in_the_run(trained, inside, squares, linked):
+    folder, private = trained(plain(squares)).run, inside / "private"
+    rows = (folder / "history.csv").read_text().splitlines(keepends=True)
+    (folder / "history.csv").write_text("".join(rows[:3]))
+    (folder / linked).rename(private)
+    (folder / linked).symlink_to(private)
+    before = private.read_text() if private.is_file() else sorted(private.iterdir())
+    with pytest.raises(RunError, match=rf"{linked}.* (is a link|cannot be written: it is a link)"):
+        start.resume(folder)
+    assert before == (private.read_text() if private.is_file() else sorted(private.iterdir()))
+
+
 def test_a_run_killed_after_its_last_epoch_is_completed(run, trained, inside, squares):
     folder = trained(plain(squares)).run
     original = manifest(folder)
