@@ -9,8 +9,6 @@ import csv
 import hashlib
 import logging
 import queue
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -34,10 +32,10 @@ from mslab.grade.items import Hidden
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
-from mslab.grade.progress import GradesSoFar, own_cache
+from mslab.grade.progress import GradesSoFar, own_cache, temporary_folder
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
-from mslab.grade.submissions import Submission, check_rows, find_submissions
+from mslab.grade.submissions import Submission, check_rows, find_submissions, unwrapped
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import cell, empty_table, one_line, plural, render
@@ -210,26 +208,27 @@ def measure_one(
     """Measure a private copy of this submission, unless its bytes were measured before. No copy is left."""
     if submission.problem:
         return measuring.no_answer(submission.problem)
-    temporary = Path(tempfile.mkdtemp(prefix="mslab-grade-"))  # only this account can enter it
-    try:
-        source = temporary / "submission" / submission.path.name
-        source.parent.mkdir()
-        submission.sha256 = private.copy(submission.path, source)
-        own_job = {**job, "source": str(source), "folder": str(temporary / "work")}
-        key = measuring.cache_key(submission.sha256, job, images, limits)
-        counts = {name: len(image_set) for name, image_set in images.items()}
-        return measuring.load_or_measure(cache, key, lambda: measuring.measure(own_job, images, limits, core), counts)
-    except BadSubmission as problem:
-        submission.problem = str(problem)
-        return measuring.no_answer(submission.problem)
-    except OSError as error:
-        raise private.disk_error(temporary, error) from error
-    except MslabError:  # for the teacher to fix
-        raise
-    except Exception as error:  # one bad submission does not stop the class
-        return measuring.no_answer(f"measuring it failed ({type(error).__name__})")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with temporary_folder() as temporary:
+        try:
+            source = temporary / "submission" / submission.path.name
+            source.parent.mkdir()
+            submission.sha256 = private.copy(submission.path, source)
+            archive = unwrapped(submission.id, source)
+            own_job = {**job, "source": str(archive), "folder": str(temporary / "work"), "alone": archive != source}
+            key = measuring.cache_key(submission.sha256, own_job, images, limits)
+            counts = {name: len(image_set) for name, image_set in images.items()}
+            return measuring.load_or_measure(
+                cache, key, lambda: measuring.measure(own_job, images, limits, core), counts
+            )
+        except BadSubmission as problem:
+            submission.problem = str(problem)
+            return measuring.no_answer(submission.problem)
+        except OSError as error:
+            raise private.disk_error(temporary, error) from error
+        except MslabError:  # for the teacher to fix
+            raise
+        except Exception as error:  # one bad submission does not stop the class
+            return measuring.no_answer(f"measuring it failed ({type(error).__name__})")
 
 
 def image_sets(reports: Mapping[str, DatasetReport], folder: Path) -> dict[str, HiddenImages]:

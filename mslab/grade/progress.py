@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ except ImportError:  # Windows
 
 log = logging.getLogger("mslab")
 EVERY = 5.0  # seconds between two writings of the grades so far
+PREFIX = "mslab-grade-work-"  # of temporary folders
+NEW = 60  # seconds after which a temporary folder has been locked
 
 
 class GradesSoFar:
@@ -73,21 +77,57 @@ def own_cache(folder: Path) -> Iterator[None]:
             f"{folder}/lock cannot be opened: {error.strerror}.", expected="a writable folder", fix="another --out"
         ) from None
     with lock:
-        if fcntl:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MslabError(
-                    f"Another mslab grade is writing to {folder.parent}.",
-                    expected="one at a time for each --out",
-                    fix="wait until it has ended, or use another --out",
-                ) from None
-            except OSError:  # a file system without locks
-                pass
+        if not lock_now(lock.fileno()):
+            raise MslabError(
+                f"Another mslab grade is writing to {folder.parent}.",
+                expected="one at a time for each --out",
+                fix="wait until it has ended, or use another --out",
+            )
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         shutil.rmtree(folder / "images", ignore_errors=True)
+        remove_abandoned_folders()
         try:
             yield
         finally:
             shutil.rmtree(folder / "images", ignore_errors=True)
+
+
+def lock_now(handle: int) -> bool:
+    """Lock an open file or folder for this process. Returns whether no other process has locked it."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        try:
+            if fcntl:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder that only this account can enter; it is deleted at the end of the block."""
+    path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    handle = os.open(path, os.O_RDONLY) if fcntl else None
+    try:
+        if handle is not None:
+            lock_now(handle)  # until this process ends, however it ends
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def remove_abandoned_folders() -> None:
+    """Delete the temporary folders of killed graders: nobody has locked them, and they may have several GiB."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if fcntl else ():
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                status = os.fstat(handle)
+                # a new folder is not locked at once
+                if status.st_uid == os.getuid() and time.time() - status.st_mtime > NEW and lock_now(handle):
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)

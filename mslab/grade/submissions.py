@@ -100,6 +100,13 @@ def moodle_row(id: str) -> tuple[str, str, str]:
     return (f"Participant {int(download['number'])}", download["name"], "") if download else ("", "", id)
 
 
+def unwrapped(id: str, copy: Path) -> Path:
+    """The archive in a folder of Moodle's "Download submissions in folders", if there is nothing else; else `copy`."""
+    inside = list(copy.iterdir()) if moodle_row(id)[0] and copy.is_dir() else []
+    alone = len(inside) == 1 and inside[0].is_file() and inside[0].name.lower().endswith(ARCHIVES)
+    return inside[0] if alone else copy
+
+
 def same_rows(ids: Iterable[str]) -> dict[str, list[str]]:
     """Rows of a course system that several ids claim: the participant, or the id without what a system may ignore."""
     claims: dict[str, list[str]] = {}
@@ -118,7 +125,7 @@ def check_rows(submissions: Sequence[Submission]) -> None:
             f"{plural(len(twice), 'participant')} would get the points of several submissions in the course system.",
             details=twice,
             expected="one submission per participant; nothing was measured",
-            fix="remove the others, or download again with 'Download submissions in folders'",
+            fix="remove the others; 'Download submissions in folders' gives one folder for each participant",
         )
     for submission in submissions:
         if len(NUMBERS.findall(submission.id)) > 1:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from helpers import PROGRAM, cli, draw
 from submitted import bytes_of, network, zip_of
 
-from mslab.grade import grading, measuring, submissions
+from mslab.grade import grading, measuring, progress, submissions
 from mslab.grade.records import Measurement
 
 RUBRIC = "title: x\ntotal: 1\nitems: [{id: a, kind: files, points: 1, files: [a.txt]}]\n"
@@ -87,12 +88,25 @@ def hard(measure_one, end):
 
 
 def test_two_graders_do_not_write_to_one_folder(lab):
-    from mslab.grade.progress import own_cache
-
-    with own_cache(lab / "out" / ".cache"):
+    with progress.own_cache(lab / "out" / ".cache"):
         result = cli(*command(), cwd=lab)
     assert result.returncode == 1 and "Another mslab grade is writing to" in result.stderr
     assert not (lab / "out" / "grades.csv").exists()
+
+
+def test_folders_of_killed_graders_are_deleted_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    names = {kind: tmp_path / "tmp" / f"{progress.PREFIX}{kind}" for kind in ("old", "new", "link", "file")}
+    for path in (tmp_path / "elsewhere", names["old"], names["new"]):
+        (path / "work").mkdir(parents=True)
+        os.utime(path, (0, 0) if path != names["new"] else None)
+    names["link"].symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    names["file"].touch()
+    with progress.temporary_folder() as used:  # locked by a grader that runs
+        os.utime(used, (0, 0))
+        progress.remove_abandoned_folders()
+        assert used.exists() and [kind for kind, path in names.items() if not path.exists()] == ["old"]
+    assert (tmp_path / "elsewhere" / "work").exists() and not used.exists()
 
 
 # --- a full disk -----------------------------------------------------------------------------------------------------
@@ -149,6 +163,26 @@ def test_a_disk_that_is_full_while_a_worker_unpacks_costs_no_student_points(lab)
 
 
 # --- private copies --------------------------------------------------------------------------------------------------
+
+
+def test_moodles_folders_are_submissions_and_an_archive_alone_in_one_is_unpacked(lab):
+    for number, files in enumerate((["a.zip"], ["a.zip", "b.txt"], ["a.txt"])):
+        folder = lab / "class" / f"Bob_{number}_assignsubmission_file"
+        folder.mkdir()
+        for name in files:
+            shutil.copy(lab / "class" / "anna.zip", folder / name)
+    (lab / "class" / "ben").mkdir()  # not one of Moodle's
+    shutil.copy(lab / "class" / "anna.zip", lab / "class" / "ben" / "a.zip")
+    rubric, options = grading.load_rubric(lab / "rubric.yaml"), grading.GradeOptions(jobs=1)
+    found = [s for s in submissions.find_submissions(lab / "class") if s.path.is_dir()]
+    facts = grading.measure_all(found, [], rubric, None, {}, lab / "cache", options)
+    names = {submission.id: sorted(facts[submission.path].facts["files"]) for submission in found}
+    assert names == {
+        "Bob_0_assignsubmission_file": ["a.txt"],
+        "Bob_1_assignsubmission_file": ["a.zip", "b.txt"],
+        "Bob_2_assignsubmission_file": ["a.txt"],
+        "ben": ["a.zip"],
+    }
 
 
 def test_a_submission_that_changes_while_it_is_measured_is_measured_as_it_was_hashed(lab, monkeypatch):

@@ -46,6 +46,16 @@ def test_the_example_is_valid_and_describes_its_items():
     }
 
 
+def test_the_rubric_bounds_the_images_that_a_submission_can_ask_for(tmp_path):
+    limits = [
+        grading.job_of(loading.load_rubric(write_rubric(tmp_path, GOOD + more)), None)["limits"]
+        for more in ("", "image_size: 64\nimage_gigabytes: 0.5\n")
+    ]
+    assert limits == [{"pixels": 512, "image_bytes": 4 << 30}, {"pixels": 64, "image_bytes": 1 << 29}]
+    text = mistakes(tmp_path, GOOD + "image_size: 0\nimage_gigabytes: -1\n")
+    assert "has 2 problems" in text and "image_size" in text and "image_gigabytes" in text
+
+
 def test_every_mistake_at_once(tmp_path):
     text = mistakes(
         tmp_path,
