@@ -302,7 +302,10 @@ class SubmissionTime:
 
 
 def read_times(path: Path) -> dict[str, SubmissionTime]:
-    """Read a CSV with columns id, submitted (ISO 8601 with a zone), attempt. Raises MslabError with every mistake."""
+    """Read a CSV with columns id, submitted (ISO 8601 with a zone), attempt; the last attempt counts.
+
+    Raises MslabError with every mistake.
+    """
     times: dict[str, SubmissionTime] = {}
     problems: list[tuple[str, str]] = []
     try:
@@ -319,9 +322,11 @@ def read_times(path: Path) -> dict[str, SubmissionTime]:
             submitted = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
             if submitted.tzinfo is None:
                 raise ValueError("the time has no zone, such as +08:00")
-            if row["id"] in times:
-                raise ValueError("it is there twice")
-            times[str(row["id"])] = SubmissionTime(submitted, int(row.get("attempt") or 1))
+            time = SubmissionTime(submitted, int(row.get("attempt") or 1))
+            other = times.get(str(row["id"]), time)
+            if other.attempt == time.attempt and other != time:
+                raise ValueError(f"attempt {time.attempt} is there twice, with different times")
+            times[str(row["id"])] = max(time, other, key=lambda row: row.attempt)  # a row for every attempt is fine
         except (KeyError, ValueError) as error:
             problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error}"))
     if problems:

@@ -59,7 +59,7 @@ def disk_error(folder: Path, error: OSError) -> MslabError:
     """Message for the teacher: the disk is full, or the machine out of something else."""
     return MslabError(
         f"The grader cannot go on: {error.strerror or error} ({error.filename or folder}).",
-        expected="room on the disk: one submission may need several GiB while it is measured",
+        expected="room on the disk, where one submission may need several GiB, and free processes and open files",
         fix="free some space, or use other folders for --out and TMPDIR; the same command then continues",
     )
 

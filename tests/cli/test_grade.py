@@ -10,7 +10,7 @@ import pytest
 from grading import contents, graded, graded_class
 from helpers import cli
 
-from mslab.grade import handin, measuring, submissions
+from mslab.grade import grading, handin, measuring, submissions
 
 
 @pytest.fixture
@@ -96,10 +96,15 @@ def test_two_submissions_of_one_participant_are_an_error_before_anything_is_meas
     assert "in folders" in result.stderr
 
 
-def test_a_time_that_is_there_twice_is_an_error(lab):
-    (lab / "times.csv").write_text("id,submitted\n" + "anna,2026-12-01T00:00:00+08:00\n" * 2)
+def test_the_last_attempt_counts_and_two_times_for_one_are_an_error(lab):
+    (lab / "times.csv").write_text(TIMES)
+    assert grading.read_times(lab / "times.csv")["anna"].submitted.day == 3
+    (lab / "times.csv").write_text(TIMES + "anna,2026-11-30T00:00:00+08:00,2\n")
     result = graded(lab, "new", "--times", "times.csv")
-    assert result.returncode == 1 and "line 3" in result.stderr and "twice" in result.stderr
+    assert result.returncode == 1 and "line 5" in result.stderr and "attempt 2 is there twice" in result.stderr
+
+
+TIMES = "id,submitted,attempt\n" + "".join(f"anna,2026-12-0{n}T00:00:00+08:00,{n - 1}\n" for n in (2, 3, 2))
 
 
 # --- pack ------------------------------------------------------------------------------------------------------------

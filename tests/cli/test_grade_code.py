@@ -142,14 +142,14 @@ def test_a_grader_that_is_killed_leaves_no_code_running(lab, bwrap, tmp_path):
     command = [*PROGRAM, "grade", "class", "--rubric", "rubric.yaml", "--run-code", "--data", lab / "hidden"]
     command += ["--out", "out"]
     no_output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}  # its workers' folders are there
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}  # its workers' folders, and copies of submissions, are there
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **no_output) as grader:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("tmp/*/*/begun")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        running = processes(str(tmp_path / "class"), "--unshare-all")
+        running = processes(str(tmp_path / "tmp"), "--unshare-all")
         grader.kill()
     deadline = time.monotonic() + 10
-    while processes(str(tmp_path / "class")) and time.monotonic() < deadline:
+    while processes(str(tmp_path / "tmp")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert running and not processes(str(tmp_path / "class"))
+    assert running and not processes(str(tmp_path / "tmp"))
