@@ -159,7 +159,6 @@ def _move_back(entry: dict[str, str]) -> str:
             if hashlib.sha256(copy.read_bytes()).hexdigest() != entry["sha256"]:
                 return f"left {target}: its converted copy {copy} has changed since"
             copy.unlink()
-        copy.with_name(source.name + ".partial").unlink(missing_ok=True)
     if source.exists() or source.is_symlink():
         return f"left {target}: {source} exists again"
     source.parent.mkdir(parents=True, exist_ok=True)

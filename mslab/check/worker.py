@@ -2,6 +2,8 @@
 
 A file that crashes, hangs or exhausts memory ends this process and nothing else. Only Pillow is imported at the start,
 and modules that few files need with those files, so that a worker starts in less than a tenth of a second.
+
+open_image is the only place in mslab that lets Pillow identify a file.
 """
 
 import sys
@@ -13,20 +15,31 @@ import base64
 import hashlib
 import io
 import json
+import os
+import re
+import stat
 import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
 FORMATS = {"JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF"}  # that MindSpore decodes; MPO is a JPEG with more data after it
+READ = (*("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP"), *("AVIF", "JPEG2000", "ICO", "TGA"))
+UNSUPPORTED = "MindSpore's decoder refuses it; save it as JPEG or PNG"
+LONGEST = 256  # times as long as wide: at image_size 1024 its resized copy takes 0.8 GB. No side that this and Pillow's
+# limit of 89 million pixels allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
+ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
+SCANS = 100  # of a JPEG; encoders write about ten, and each takes as long to decode as a JPEG without scans
 ORIENTATION = 274  # EXIF tag; 1 is upright
 THUMBNAIL = 32  # pixels, side of the grey thumbnail used to find duplicates
 READY = "ready"  # the worker's first line, once everything is imported
 REFUSED = "MindSpore's decoder would refuse it"
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG; those left out stand alone, or within a scan's data
+COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # of TIFF, in MindSpore's decoder: not LZMA, Zstandard, WebP
 
 
 class UnusableImage(Exception):
@@ -35,12 +48,7 @@ class UnusableImage(Exception):
 
 def look(path: Path) -> dict[str, Any]:
     """Load one image and return the values that the rules need. Raises UnusableImage."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnusableImage("permission", f"it cannot be read: {error.strerror}") from None
-    if not content:
-        raise UnusableImage("zero-byte", "the file is empty")
+    content = read(path)
     image, orientation = load_image(content)
     answer = {"code": "", "problem": "", "sha256": hashlib.sha256(content).hexdigest(), "orientation": orientation}
     with image:
@@ -51,23 +59,49 @@ def look(path: Path) -> dict[str, Any]:
         return answer | image_facts(image)
 
 
+def read(path: Path) -> bytes:
+    """The file's content. Raises UnusableImage."""
+    try:
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise UnusableImage("unreadable", "not a regular file but a pipe or a device")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnusableImage("permission", f"it cannot be read: {error.strerror}") from None
+    if not content:
+        raise UnusableImage("zero-byte", "the file is empty")
+    return content
+
+
+def open_image(file: str | Path | IO[bytes]) -> Image.Image:
+    """The image, identified but not loaded. Never without `formats`: for EPS, Pillow starts Ghostscript."""
+    return Image.open(file, formats=READ)
+
+
 def load_image(content: bytes) -> tuple[Image.Image, int]:
     """The image, loaded in full, and its EXIF orientation (1 is upright). Raises UnusableImage."""
     if content[:2] in (b"II", b"MM"):
         from PIL import TiffImagePlugin
 
         TiffImagePlugin.READ_LIBTIFF = True  # as in MindSpore; Pillow's own reader is less strict
+    if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > SCANS:
+        check_scans(content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+            image = open_image(io.BytesIO(content))
+            check_shape(image)
             turned = orientation(image)  # before loading, which turns a TIFF
             image.load()
         return image, max(turned, orientation(image))  # and after, since a PNG may store it at its end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnusableImage("bomb", "more pixels than Pillow considers safe") from None
+    except UnusableImage:
+        raise
     except UnidentifiedImageError:
-        raise UnusableImage("unreadable", "not an image format that Pillow knows") from None
+        if name := name_of(content):
+            raise UnusableImage("format", f"{name}: {UNSUPPORTED}") from None
+        raise UnusableImage("unreadable", "not an image in a format that mslab opens, or damaged") from None
     except MemoryError:
         raise UnusableImage("crash", "loading it takes more memory than a worker has") from None
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
@@ -130,6 +164,52 @@ def orientation(image: Image.Image) -> int:
     return 1
 
 
+# --- files that are not loaded ---------------------------------------------------------------------------------------
+# A format that is not in READ is named by its first bytes: nothing opens such a file.
+
+NAMES = {b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"8BPS": "PSD", b"\xd7\xcd\xc6\x9a": "WMF"}
+NAMES |= {b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"icns": "ICNS", b"DDS ": "DDS", b"\x89HDF": "HDF5"}
+NAMES |= {b"SIMPLE  =": "FITS", b"qoif": "QOI", b"gimp xcf": "XCF", b"PK\3\4": "ZIP", b"\xd0\xcf\x11\xe0": "OLE"}
+NAMES |= {b"<svg": "SVG", b"<!doctype html": "HTML", b"<!DOCTYPE html": "HTML", b"<html": "HTML"}
+BRANDS = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
+
+
+def name_of(content: bytes) -> str:
+    """The name of a format that mslab does not open, by its first bytes, or ""."""
+    if content[4:8] == b"ftyp":
+        return BRANDS.get(content[8:11], "a video")
+    head = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"<?xml") and b"<svg" in head:
+        return "SVG"
+    return next((name for start, name in NAMES.items() if head.startswith(start)), "")
+
+
+def check_shape(image: Image.Image) -> None:
+    """Require a shape that can be resized: training and evaluation set the shorter side and keep the ratio."""
+    if max(image.size) > LONGEST * min(image.size):
+        shape = f"{image.width}x{image.height} pixels"
+        raise UnusableImage("elongated", f"{shape}: one side is more than {LONGEST} times the other; crop it")
+
+
+def too_small(width: int, height: int, size: int) -> str:
+    """Reason why MindSpore cannot enlarge the image, or one of its crops, to `size` pixels, or ""."""
+    if size <= ENLARGED or min(width, height) >= 8:
+        return ""
+    return f"{width}x{height} pixels: MindSpore enlarges at most {ENLARGED} times, not to {size} pixels"
+
+
+def check_scans(content: bytes) -> None:
+    """Require few scans in a JPEG: the time to decode it is proportional to them, and they can be a few bytes each."""
+    scans, at = 0, 0
+    while marker := MARKER.search(content, at):  # like libjpeg, which skips other bytes between segments
+        if marker[0] == b"\xff\xd9":  # the end; previews and videos that follow do not count
+            break
+        scans += marker[0] == b"\xff\xda"
+        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    if scans > SCANS:
+        raise UnusableImage("slow", f"a JPEG of {scans} scans: decoding it takes as long as {scans} images")
+
+
 # --- images that MindSpore's decoder refuses and Pillow loads --------------------------------------------------------
 
 
@@ -164,8 +244,10 @@ def check_tiff(image: Any) -> None:
     depth = max(tags.get(258, (1,)))
     if 262 not in tags or not ({273, 324} & tags.keys()):
         raise UnusableImage("decoder", f"a TIFF without tags for its colours or strips; {REFUSED}")
-    if depth not in (1, 2, 4, 8, 16, 32, 64) or (depth == 32 and image.mode != "F"):
+    if depth not in (1, 2, 4, 8, 16):
         raise UnusableImage("decoder", f"a TIFF with {depth} bits per sample; {REFUSED}")
+    if tags.get(259, 1) not in COMPRESSIONS:
+        raise UnusableImage("decoder", f"a TIFF with the compression {image.info.get('compression')}; {REFUSED}")
     rows = tags.get(278, 0)
     if rows != 2**32 - 1 and image.width * rows * 4 * max(1, depth // 8) > 2**30:
         raise UnusableImage("decoder", f"a TIFF that claims {rows} rows per strip; {REFUSED}")
@@ -202,14 +284,14 @@ def check_bmp(content: bytes) -> None:
 
 def pixels(path: Path) -> dict[str, Any]:
     """Digest of the pixels after MindSpore's conversion: equal for equal pixels in any format."""
-    with load_image(path.read_bytes())[0] as image:
+    with load_image(read(path))[0] as image:
         rgb = plain(image).convert("RGB")
         return {"pixels": hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).hexdigest()}
 
 
 def preview(path: Path) -> dict[str, Any]:
     """A small JPEG for an HTML page, base64."""
-    with load_image(path.read_bytes())[0] as image:
+    with load_image(read(path))[0] as image:
         small = on_white(image)
         small.thumbnail((112, 112))
         buffer = io.BytesIO()
@@ -220,19 +302,29 @@ def preview(path: Path) -> dict[str, Any]:
 def convert(path: Path) -> dict[str, Any]:
     """Write a copy beside the file that all decoders read alike: 8-bit RGB, upright, first frame, alpha on white.
 
-    JPEG if the file was lossy, otherwise PNG; its name ends in .partial.
+    JPEG if the file was lossy, otherwise PNG; under a new name that ends in .partial.
     """
+    import tempfile
+
     from PIL import ImageOps
 
-    with load_image(path.read_bytes())[0] as image:
+    with load_image(read(path))[0] as image:
         lossy = image.format in ("JPEG", "MPO", "WEBP")
         upright = on_white(ImageOps.exif_transpose(image))
-        copy = path.with_name(path.name + ".partial")
-        if lossy:
-            upright.save(copy, "JPEG", quality=95, subsampling=0)
-        else:
-            upright.save(copy, "PNG")
-        return {"copy": str(copy), "suffix": ".jpg" if lossy else ".png"}
+    mask = os.umask(0o077)
+    os.umask(mask)
+    handle, copy = tempfile.mkstemp(".partial", f".{path.name[:40]}.", path.parent)  # a new file: it follows no link
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if lossy:
+                upright.save(file, "JPEG", quality=95, subsampling=0)
+            else:
+                upright.save(file, "PNG")
+        Path(copy).chmod(0o666 & ~mask)
+    except BaseException:
+        Path(copy).unlink()
+        raise
+    return {"copy": copy, "suffix": ".jpg" if lossy else ".png"}
 
 
 def on_white(image: Image.Image) -> Image.Image:

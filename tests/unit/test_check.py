@@ -11,13 +11,15 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from checking import bad_checksum, codes_and_paths, photo, slow_jpeg
+from checking import bad_checksum, codes_and_paths, many_scans, photo, slow_jpeg
 from helpers import PROJECT, cli, draw
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool
+from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool, worker
 from mslab.errors import DatasetError, DeviceError
+from mslab.evaluation import metrics
 
 
 @pytest.fixture
@@ -75,6 +77,38 @@ def cut(root):
 
 def bomb(root):
     Image.new("1", (10_000, 9_000)).save(root / "a" / "x.png")
+
+
+def ribbon(root):
+    Image.new("1", (1_100_000, 32)).save(root / "a" / "x.png")  # MindSpore's limit for a PNG is 1,000,000
+
+
+def tape(root):
+    Image.new("L", (20, 5121), 90).save(root / "a" / "x.jpg")
+
+
+def scans(root):
+    many_scans(root / "a" / "x.jpg", (64, 48), 95)
+
+
+def scans_with_gaps(root):
+    """libjpeg skips bytes between segments, and Pillow loads such a file."""
+    many_scans(root / "a" / "x.jpg", (64, 48), 95)
+    content = (root / "a" / "x.jpg").read_bytes()
+    first = content.index(b"\xff\xda")
+    (root / "a" / "x.jpg").write_bytes(content[:first] + content[first:].replace(b"\xff\xda", b"\0\0\xff\xff\xda"))
+
+
+def eps(root):
+    (root / "a" / "x.jpg").write_bytes(EPS)
+
+
+def zstandard(root):
+    photo().save(root / "a" / "x.tif", compression="zstd")
+
+
+def lzma(root):
+    photo().save(root / "a" / "x.tif", compression="lzma")
 
 
 def gif(root):
@@ -184,6 +218,7 @@ def formula(root):
     photo().save(root / "a" / '=x"y.png')
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
 CASES = [
     ("stray-folder", "error", stray, ".checkpoint/"),
     ("empty-class", "error", empty, "d/"),
@@ -198,7 +233,14 @@ CASES = [
     ("bomb", "error", bomb, "a/x.png"),
     ("format", "error", gif, "a/x.gif"),
     ("format", "error", webp, "a/x.webp"),
+    ("format", "error", eps, "a/x.jpg"),
+    ("elongated", "error", ribbon, "a/x.png"),
+    ("elongated", "error", tape, "a/x.jpg"),
+    ("slow", "error", scans, "a/x.jpg"),
+    ("slow", "error", scans_with_gaps, "a/x.jpg"),
     ("decoder", "error", bad_checksum, "a/x.png"),
+    ("decoder", "error", zstandard, "a/x.tif"),
+    ("decoder", "error", lzma, "a/x.tif"),
     ("label-conflict", "error", two_labels, "b/x.png"),
     ("stray-file", "warning", thumbs, "b/Thumbs.db"),
     ("loose-file", "warning", beside, "readme.txt"),
@@ -245,7 +287,7 @@ def test_every_code_is_documented_and_provoked():
     documented = set(re.findall(r"^\| \*\*([a-z-]+)\*\*", text, re.M))
     assert documented == {case[0] for case in CASES} | ELSEWHERE
     sources = "".join(path.read_text() for path in Path(layout.__file__).parent.glob("*.py"))
-    in_code = set(re.findall(r'(?:Finding\(|Refused\(|"code": )\s*"([a-z-]+)"', sources))
+    in_code = set(re.findall(r'(?:Finding\(|UnusableImage\(|"code": )\s*"([a-z-]+)"', sources))
     assert len(in_code) > 20 and in_code <= documented
 
 
@@ -428,6 +470,79 @@ def test_a_batch_that_cannot_be_filled_and_a_crop_that_is_too_large(root):
     report = check_dataset(root, image_size=64, batch_size=16)
     assert ("too-few", ".") in codes_and_paths(report) and "9 images, fewer than one batch of 16" in str(report)
     assert sum(code == "small" for code, _ in codes_and_paths(report)) == 9 and "below image_size: 64" in str(report)
+
+
+# --- files of other formats ------------------------------------------------------------------------------------------
+
+
+def test_no_program_is_started_for_an_eps_file(root, monkeypatch):
+    """Neither in a worker nor where checked images are opened again, under any name."""
+    files = [root / "a" / f"x{suffix}" for suffix in (".jpg", ".png", ".eps", ".tif")]
+    for number, file in enumerate(files):  # the second kind has a preview for DOS around it
+        file.write_bytes(EPS if number % 2 == 0 else b"\xc5\xd0\xd3\xc6" + (30).to_bytes(4, "little") + bytes(22) + EPS)
+    started = root.parent / "started"
+    (root.parent / "bin").mkdir()
+    (root.parent / "bin" / "gs").write_text(f"#!/bin/sh\necho $@ >> {started}\nexit 0\n")
+    (root.parent / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{root.parent / 'bin'}:{os.environ['PATH']}")
+    for request in worker.REQUESTS:
+        answers = [answer for _, answer in pool.ask(request, files)]
+        assert answers == [{"code": "format", "problem": f"EPS: {worker.UNSUPPORTED}"}] * len(files)
+    for file in files:
+        with pytest.raises(UnidentifiedImageError):
+            metrics.thumbnails([file])
+    assert not started.exists()
+
+
+STARTS = {
+    "pdf": b"%PDF-1.7\n",
+    "psd": b"8BPS\0\1",
+    "svg": b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "jpeg xl": b"\xff\x0a\xfa\x7f",
+    "html": b"\n\n<!DOCTYPE html><html>not found</html>",
+    "a video": b"\0\0\0\x20ftypisom\0\0\2\0",
+}
+OPENED = {"gif": "GIF", "webp": "WEBP", "ppm": "PPM", "jp2": "JPEG2000", "avif": "AVIF", "ico": "ICO", "tga": "TGA"}
+
+
+def test_the_format_of_a_file_that_is_no_jpeg_is_named(root):
+    for name, content in STARTS.items():
+        (root / "a" / f"{name}.jpg").write_bytes(content + bytes(100))
+    for number, (suffix, name) in enumerate(OPENED.items()):
+        photo(number).save(root / "b" / f"{suffix}.png", name)
+    findings = {Path(f.path).stem: f.message for f in check_dataset(root).errors if f.code == "format"}
+    names = {name: "a video" if name == "a video" else name.upper() for name in STARTS} | OPENED
+    assert findings == {stem: f"({name}: {worker.UNSUPPORTED})" for stem, name in names.items()}
+
+
+def test_a_tiff_of_floating_point_numbers_is_an_error(root):
+    Image.fromarray(np.linspace(0, 255, 2400, dtype=np.float32).reshape(40, 60)).save(root / "a" / "x.tif")
+    assert {(f.code, f.path) for f in check_dataset(root).errors} == {("decoder", "a/x.tif")}
+
+
+def test_a_preview_or_a_video_in_a_jpeg_is_no_scan(root):
+    """A phone's camera appends a film of seconds, in which the bytes of a scan's marker occur by chance."""
+    photo().save(root / "a" / "x.jpg", comment=b"\xff\xda\xff\xd9" * 120)
+    with (root / "a" / "x.jpg").open("ab") as file:
+        file.write(b"\xff\xda\0\2" * 500)
+    many_scans(root / "b" / "x.jpg", (64, 48), 94)
+    assert not {"slow"} & {code for code, _ in codes_and_paths(check_dataset(root))}
+
+
+def test_an_image_that_mindspore_cannot_enlarge_stops_training_before_it_starts(root):
+    photo(size=(4, 4)).save(root / "a" / "x.png")
+    (finding,) = [f for f in check_dataset(root, image_size=1024).errors if f.code == "small"]
+    assert "4x4 pixels: MindSpore enlarges at most 1000 times, not to 1024 pixels" in finding.message
+    assert check_dataset(root, image_size=1000).ok
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_a_pipe_or_a_device_is_not_read(tmp_path, make, monkeypatch):
+    monkeypatch.setattr(pool, "SECONDS", 1)
+    make(tmp_path / "x.jpg")
+    ((_, answer),) = pool.ask("look", [tmp_path / "x.jpg"])
+    assert answer == {"code": "unreadable", "problem": "not a regular file but a pipe or a device"}
 
 
 # --- files that harm a worker -----------------------------------------------------------------------------------------
