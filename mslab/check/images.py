@@ -58,7 +58,8 @@ def _mismatch(picture: ImageRecord) -> str:
 
 
 def _animated(picture: ImageRecord) -> str:
-    return f"{picture.frames} frames; training uses the first" if picture.frames > 1 else ""
+    count = f"{picture.frames}{' or more' * (picture.frames == worker.FRAMES)}"
+    return f"{count} frames; training uses the first" if picture.frames > 1 else ""
 
 
 def _mode(picture: ImageRecord) -> str:

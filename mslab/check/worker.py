@@ -32,6 +32,7 @@ READ = (*("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP"), *("AVIF", 
 UNSUPPORTED = "MindSpore's decoder refuses it; save it as JPEG or PNG"
 LONGEST = 256  # times as long as wide: at image_size 1024 its resized copy takes 0.8 GB. No side that this and Pillow's
 # limit of 89 million pixels allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
+FRAMES = 100
 ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
 SCANS = 100  # of a JPEG; encoders write about ten, and each takes as long to decode as a JPEG without scans
 ORIENTATION = 274  # EXIF tag; 1 is upright
@@ -149,11 +150,15 @@ def value_range(image: Image.Image) -> float:
 
 
 def frames(image: Image.Image) -> int:
-    if image.format == "MPO":  # a camera's preview, not an animation
-        return 1
-    with suppress(Exception):  # damaged later frames raise many kinds; the first one was loaded
-        return int(getattr(image, "n_frames", 1))
-    return 1
+    """Number of frames or pages; of a TIFF at most FRAMES, since the time to count them grows with their square."""
+    count = 1
+    with suppress(Exception):  # damaged later frames raise many kinds, and so does the end; the first one was loaded
+        while image.format == "TIFF" and count < FRAMES:
+            image.seek(count)
+            count += 1
+        if image.format not in ("TIFF", "MPO"):  # the second frame of an MPO is a camera's preview
+            return int(getattr(image, "n_frames", 1))
+    return count
 
 
 def orientation(image: Image.Image) -> int:

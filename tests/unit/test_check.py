@@ -521,6 +521,15 @@ def test_a_tiff_of_floating_point_numbers_is_an_error(root):
     assert {(f.code, f.path) for f in check_dataset(root).errors} == {("decoder", "a/x.tif")}
 
 
+def test_the_pages_of_a_tiff_are_counted_up_to_a_hundred(root):
+    """Pillow needs 19 s to count 20,000 pages: it compares each with all others."""
+    pages = [photo(number, (8, 6)) for number in range(3)]
+    pages[0].save(root / "a" / "3.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(root / "b" / "many.tif", save_all=True, append_images=pages[1:] * 60)
+    messages = {f.path: f.message for f in check_dataset(root).findings if f.code == "animated"}
+    assert messages["a/3.tif"].startswith("(3 frames") and messages["b/many.tif"].startswith("(100 or more frames")
+
+
 def test_a_preview_or_a_video_in_a_jpeg_is_no_scan(root):
     """A phone's camera appends a film of seconds, in which the bytes of a scan's marker occur by chance."""
     photo().save(root / "a" / "x.jpg", comment=b"\xff\xda\xff\xd9" * 120)
