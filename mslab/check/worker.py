@@ -15,7 +15,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import stat
 import warnings
@@ -309,27 +308,20 @@ def convert(path: Path) -> dict[str, Any]:
 
     JPEG if the file was lossy, otherwise PNG; under a new name that ends in .partial.
     """
-    import tempfile
+    import secrets
 
     from PIL import ImageOps
 
     with load_image(read(path))[0] as image:
         lossy = image.format in ("JPEG", "MPO", "WEBP")
         upright = on_white(ImageOps.exif_transpose(image))
-    mask = os.umask(0o077)
-    os.umask(mask)
-    handle, copy = tempfile.mkstemp(".partial", f".{path.name[:40]}.", path.parent)  # a new file: it follows no link
-    try:
-        with os.fdopen(handle, "wb") as file:
+        copy = path.with_name(f".{secrets.token_hex(8)}.partial")
+        with copy.open("xb") as file:  # x: a new file, never one that a link names
             if lossy:
                 upright.save(file, "JPEG", quality=95, subsampling=0)
             else:
                 upright.save(file, "PNG")
-        Path(copy).chmod(0o666 & ~mask)
-    except BaseException:
-        Path(copy).unlink()
-        raise
-    return {"copy": copy, "suffix": ".jpg" if lossy else ".png"}
+        return {"copy": str(copy), "suffix": ".jpg" if lossy else ".png"}
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -111,6 +111,12 @@ def test_files_that_cannot_be_read_have_an_error_and_the_rest_is_predicted(paren
             assert sum(float(row[f"p({name})"]) for name in "abc") == pytest.approx(1, abs=1e-5)
 
 
+def test_an_image_that_cannot_be_enlarged_that_much_has_an_error():
+    facts = {"code": "", "format": "PNG", "width": 400, "height": 4}
+    assert predicting.problem(facts, 1000) == ""
+    assert predicting.problem(facts, 1024).startswith("small: 400x4 pixels: MindSpore enlarges at most 1000 times")
+
+
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
 def test_standard_output_is_the_document_and_nothing_else(kind, model, squares, monkeypatch):
     """File names come from standard input here; the network is opened once for all formats."""

@@ -728,6 +728,13 @@ def test_names_that_are_not_utf_8_are_printed_and_written(root):
     assert [f["path"] for f in json.loads(done.stdout)["findings"] if f["code"] == "name"] == ["a/caf\\xe9.png"]
 
 
+def test_a_name_with_a_line_break_is_shown_in_one_line(root):
+    (root / "a" / "x.png\n\nnothing found.png").write_bytes(b"")
+    report = check_dataset(root)
+    assert ("zero-byte", "a/x.png\\n\\nnothing found.png") in codes_and_paths(report)
+    assert "nothing found" not in str(report).replace("a/x.png\\n\\nnothing found.png", "")
+
+
 def test_the_json_document(root):
     stray(root)
     done = cli("check", root, "--classes", 3, "--json", "-")
