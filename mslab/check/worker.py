@@ -246,9 +246,9 @@ def check_tiff(image: Any) -> None:
     """Require the tags that MindSpore's decoder needs, and a depth that it supports."""
     tags = image.tag_v2
     depth = max(tags.get(258, (1,)))
-    if 262 not in tags or not ({273, 324} & tags.keys()):
+    if tags.get(262) is None or not ({273, 324} & tags.keys()):
         raise UnusableImage("decoder", f"a TIFF without tags for its colours or strips; {REFUSED}")
-    if depth not in (1, 2, 4, 8, 16):
+    if depth not in (1, 8, 16) and (depth, tags[262]) != (4, 3):  # 4 bits only with a palette
         raise UnusableImage("decoder", f"a TIFF with {depth} bits per sample; {REFUSED}")
     if tags.get(259, 1) not in COMPRESSIONS:
         raise UnusableImage("decoder", f"a TIFF with the compression {image.info.get('compression')}; {REFUSED}")
@@ -258,12 +258,23 @@ def check_tiff(image: Any) -> None:
 
 
 def check_bmp(content: bytes) -> None:
-    """Require 8-bit run lengths to stay inside their row: Pillow cuts longer runs, MindSpore refuses the file."""
-    header = int.from_bytes(content[14:18], "little")
-    if header < 40 or int.from_bytes(content[30:34], "little") != 1:
-        return
-    width = int.from_bytes(content[18:22], "little")
-    at, column = int.from_bytes(content[10:14], "little"), 0
+    """Require what Pillow tolerates: complete rows and palette, and 8-bit run lengths that stay inside their row."""
+    start, header, width, height = (int.from_bytes(content[at : at + 4], "little") for at in (10, 14, 18, 22))
+    if header < 40:
+        width, height, bits, compression, palette = width % 2**16, width >> 16, content[24], 0, 0
+    else:
+        bits, compression, colours = content[28], content[30], int.from_bytes(content[46:50], "little")
+        palette = 4 * (colours or 2**bits) if bits <= 8 else 0
+    rows = min(height, 2**32 - height)  # negative if the first row is the top one
+    end = start + (width * bits + 31) // 32 * 4 * rows if compression in (0, 3) else 0
+    if max(end, 14 + header + palette) > len(content):
+        raise UnusableImage("truncated", f"a BMP without the end of its last row or of its palette; {REFUSED}")
+    if compression == 1:
+        check_bmp_runs(content, start, width)
+
+
+def check_bmp_runs(content: bytes, at: int, width: int) -> None:
+    column = 0
     while at + 1 < len(content):
         count, value = content[at], content[at + 1]
         at += 2

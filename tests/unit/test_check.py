@@ -99,6 +99,13 @@ def scans_with_gaps(root):
     (root / "a" / "x.jpg").write_bytes(content[:first] + content[first:].replace(b"\xff\xda", b"\0\0\xff\xff\xda"))
 
 
+def unpadded(root):
+    """Pillow does without the bytes that fill a BMP's last row up to a multiple of four."""
+    photo(size=(41, 40)).save(root / "a" / "x.bmp")
+    content = (root / "a" / "x.bmp").read_bytes()
+    (root / "a" / "x.bmp").write_bytes(content[:-1])
+
+
 def eps(root):
     (root / "a" / "x.jpg").write_bytes(EPS)
 
@@ -230,6 +237,7 @@ CASES = [
     ("unreadable", "error", text_image, "a/x.png"),
     ("unreadable", "error", pipe, "a/x.png"),
     ("truncated", "error", cut, "a/x.jpg"),
+    ("truncated", "error", unpadded, "a/x.bmp"),
     ("bomb", "error", bomb, "a/x.png"),
     ("format", "error", gif, "a/x.gif"),
     ("format", "error", webp, "a/x.webp"),
