@@ -542,7 +542,7 @@ def test_a_preview_or_a_video_in_a_jpeg_is_no_scan(root):
     """A phone's camera appends a film of seconds, in which the bytes of a scan's marker occur by chance."""
     photo().save(root / "a" / "x.jpg", comment=b"\xff\xda\xff\xd9" * 120)
     with (root / "a" / "x.jpg").open("ab") as file:
-        file.write(b"\xff\xda\0\2" * 500)
+        file.write(bytes(2) + b"\xff\xda\0\2" * 500)
     many_scans(root / "b" / "x.jpg", (64, 48), 94)
     assert not {"slow"} & {code for code, _ in codes_and_paths(check_dataset(root))}
 
