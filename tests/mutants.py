@@ -157,8 +157,8 @@ MUTANTS = [
     Mutant(
         "Pillow identifies a file only in the formats that are named: it would start a program for EPS",
         "mslab/check/worker.py",
-        "Image.open(file, formats=READ)",
-        "Image.open(file)",
+        "        return Image.open(file, formats=READ)",
+        "        return Image.open(file)",
         "test_check",
         "eps",
     ),

@@ -31,7 +31,7 @@ READ = (*("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP"), *("AVIF", 
 UNSUPPORTED = "MindSpore's decoder refuses it; save it as JPEG or PNG"
 LONGEST = 256  # times as long as wide: at image_size 1024 its resized copy takes 0.8 GB. No side that this and Pillow's
 # limit of 89 million pixels allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
-FRAMES = 100
+FRAMES = 100  # or pages of a TIFF that are counted
 ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
 SCANS = 100  # of a JPEG; encoders write about ten, and each takes as long to decode as a JPEG without scans
 ORIENTATION = 274  # EXIF tag; 1 is upright
@@ -75,7 +75,10 @@ def read(path: Path) -> bytes:
 
 def open_image(file: str | Path | IO[bytes]) -> Image.Image:
     """The image, identified but not loaded. Never without `formats`: for EPS, Pillow starts Ghostscript."""
-    return Image.open(file, formats=READ)
+    try:
+        return Image.open(file, formats=READ)
+    except KeyError:  # a Pillow without AVIF, or built without WebP, which has registered all others by now
+        return Image.open(file, formats=[name for name in READ if name in Image.OPEN])
 
 
 def load_image(content: bytes) -> tuple[Image.Image, int]:
@@ -173,8 +176,8 @@ def orientation(image: Image.Image) -> int:
 
 NAMES = {b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"8BPS": "PSD", b"\xd7\xcd\xc6\x9a": "WMF"}
 NAMES |= {b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"icns": "ICNS", b"DDS ": "DDS", b"\x89HDF": "HDF5"}
-NAMES |= {b"SIMPLE  =": "FITS", b"qoif": "QOI", b"gimp xcf": "XCF", b"PK\3\4": "ZIP", b"\xd0\xcf\x11\xe0": "OLE"}
-NAMES |= {b"<svg": "SVG", b"<!doctype html": "HTML", b"<!DOCTYPE html": "HTML", b"<html": "HTML"}
+NAMES |= {b"SIMPLE  =": "FITS", b"qoif": "QOI", b"PK\3\4": "ZIP", b"\xd0\xcf\x11\xe0": "OLE"}
+NAMES |= {b"<svg": "SVG", b"gimp xcf": "XCF"}
 BRANDS = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
 
 
@@ -183,6 +186,8 @@ def name_of(content: bytes) -> str:
     if content[4:8] == b"ftyp":
         return BRANDS.get(content[8:11], "a video")
     head = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.lower().startswith((b"<!doctype html", b"<html")):
+        return "HTML"
     if head.startswith(b"<?xml") and b"<svg" in head:
         return "SVG"
     return next((name for start, name in NAMES.items() if head.startswith(start)), "")

@@ -502,13 +502,23 @@ def test_no_program_is_started_for_an_eps_file(root, monkeypatch):
     assert not started.exists()
 
 
+def test_a_pillow_without_avif_opens_the_other_formats(root, monkeypatch):
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF")  # as in Pillow 10
+    photo().save(root / "a" / "x.tga")
+    assert metrics.thumbnails([root / "a" / "x.tga"]).shape == (1, 192)
+    (root / "a" / "x.tga").write_bytes(EPS)
+    with pytest.raises(UnidentifiedImageError):
+        metrics.thumbnails([root / "a" / "x.tga"])
+
+
 STARTS = {
     "pdf": b"%PDF-1.7\n",
     "psd": b"8BPS\0\1",
     "svg": b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
     "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "jpeg xl": b"\xff\x0a\xfa\x7f",
-    "html": b"\n\n<!DOCTYPE html><html>not found</html>",
+    "html": b"\n\n<!DOCTYPE HTML><html>not found</html>",
     "a video": b"\0\0\0\x20ftypisom\0\0\2\0",
 }
 OPENED = {"gif": "GIF", "webp": "WEBP", "ppm": "PPM", "jp2": "JPEG2000", "avif": "AVIF", "ico": "ICO", "tga": "TGA"}
