@@ -87,7 +87,7 @@ def load_image(content: bytes) -> tuple[Image.Image, int]:
         from PIL import TiffImagePlugin
 
         TiffImagePlugin.READ_LIBTIFF = True  # as in MindSpore; Pillow's own reader is less strict
-    if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > SCANS:
+    if content[:2] == b"\xff\xd8":
         check_scans(content)
     try:
         with warnings.catch_warnings():
@@ -209,12 +209,17 @@ def too_small(width: int, height: int, size: int) -> str:
 
 def check_scans(content: bytes) -> None:
     """Require few scans in a JPEG: the time to decode it is proportional to them, and they can be a few bytes each."""
-    scans, at = 0, 0
+    scans, at, frame = 0, 0, b""
     while marker := MARKER.search(content, at):  # like libjpeg, which skips other bytes between segments
-        if marker[0] == b"\xff\xd9":  # the end; previews and videos that follow do not count
+        kind, start = marker[0][1], marker.end()
+        if kind == 0xD9:  # the end; previews and videos that follow do not count
             break
-        scans += marker[0] == b"\xff\xda"
-        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+        if kind in (0xC0, 0xC1, 0xC9):
+            frame = content[start + 7 : start + 8]  # number of components
+        scans += kind == 0xDA
+        if scans == 1 and frame and content[start + 2 : start + 3] == frame:
+            return  # neither progressive nor one component at a time: libjpeg reads no other scan
+        at = start + int.from_bytes(content[start : start + 2], "big")
     if scans > SCANS:
         raise UnusableImage("slow", f"a JPEG of {scans} scans: decoding it takes as long as {scans} images")
 

@@ -106,6 +106,15 @@ def unpadded(root):
     (root / "a" / "x.bmp").write_bytes(content[:-1])
 
 
+def scans_of_one_component(root):
+    """A JPEG with its three components one after the other, many times."""
+    photo().save(root / "a" / "x.jpg")
+    content = (root / "a" / "x.jpg").read_bytes()
+    first = content.index(b"\xff\xda")
+    parts = [b"\xff\xda\0\x08\1%c\0\0\x3f\0\xff\xd0" % number for number in (1, 2, 3)]
+    (root / "a" / "x.jpg").write_bytes(content[:first] + b"".join(parts * 40) + b"\xff\xd9")
+
+
 def eps(root):
     (root / "a" / "x.jpg").write_bytes(EPS)
 
@@ -246,6 +255,7 @@ CASES = [
     ("elongated", "error", tape, "a/x.jpg"),
     ("slow", "error", scans, "a/x.jpg"),
     ("slow", "error", scans_with_gaps, "a/x.jpg"),
+    ("slow", "error", scans_of_one_component, "a/x.jpg"),
     ("decoder", "error", bad_checksum, "a/x.png"),
     ("decoder", "error", zstandard, "a/x.tif"),
     ("decoder", "error", lzma, "a/x.tif"),
@@ -550,7 +560,7 @@ def test_the_pages_of_a_tiff_are_counted_up_to_a_hundred(root):
 
 def test_a_preview_or_a_video_in_a_jpeg_is_no_scan(root):
     """A phone's camera appends a film of seconds, in which the bytes of a scan's marker occur by chance."""
-    photo().save(root / "a" / "x.jpg", comment=b"\xff\xda\xff\xd9" * 120)
+    photo().save(root / "a" / "x.jpg", comment=b"\xff\xda\xff\xd9" * 120, progressive=True)
     with (root / "a" / "x.jpg").open("ab") as file:
         file.write(bytes(2) + b"\xff\xda\0\2" * 500)
     many_scans(root / "b" / "x.jpg", (64, 48), 94)
