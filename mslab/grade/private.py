@@ -44,7 +44,7 @@ def copy(source: Path, target: Path) -> str:
             raise BadSubmission(texts.get(kind, "it is neither a file nor a folder"))
         copying = Copying()
         if kind == "file":
-            copying.digest.update(b"file\0")
+            copying.digest.update(b"alone\0")  # no folder's hash begins like that
             copying.file(os.open(source, READ), target, "it", status.st_size)
         else:
             copying.folder(source, target)

@@ -59,6 +59,13 @@ def test_the_hash_is_that_of_names_and_contents(folder, tmp_path):
     assert len(set(hashes)) == 5
 
 
+def test_no_file_has_the_hash_of_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("x")
+    (tmp_path / "file.zip").write_bytes(b"a.txt\x001\x00x")  # what is hashed of the folder, after its first word
+    assert private.copy(tmp_path / "folder", tmp_path / "1") != private.copy(tmp_path / "file.zip", tmp_path / "2")
+
+
 def test_what_is_no_file_is_named_and_not_opened(folder, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("secret")
