@@ -1291,7 +1291,7 @@ MUTANTS = [
     Mutant(
         "a submission that changes is measured as it was hashed",
         "mslab/grade/grading.py",
-        '{**job, "source": str(archive), ',
+        '{**job, "source": str(source), ',
         '{**job, "source": str(submission.path), ',
         "test_grade_endings",
         "changes_while",

@@ -35,7 +35,7 @@ from mslab.grade.measuring import HiddenImages
 from mslab.grade.progress import GradesSoFar, own_cache, temporary_folder
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
-from mslab.grade.submissions import Submission, check_rows, find_submissions, unwrapped
+from mslab.grade.submissions import Submission, archive_alone, check_rows, find_submissions
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import cell, empty_table, one_line, plural, render
@@ -210,11 +210,11 @@ def measure_one(
         return measuring.no_answer(submission.problem)
     with temporary_folder() as temporary:
         try:
-            source = temporary / "submission" / submission.path.name
-            source.parent.mkdir()
+            source = temporary / "submission"  # not its own name, which messages could contain
             submission.sha256 = private.copy(submission.path, source)
-            archive = unwrapped(submission.id, source)
-            own_job = {**job, "source": str(archive), "folder": str(temporary / "work"), "alone": archive != source}
+            if wrapped := archive_alone(submission.id, source):
+                source = wrapped.rename(temporary / "archive")
+            own_job = {**job, "source": str(source), "folder": str(temporary / "work"), "wrapped": bool(wrapped)}
             key = measuring.cache_key(submission.sha256, own_job, images, limits)
             counts = {name: len(image_set) for name, image_set in images.items()}
             return measuring.load_or_measure(

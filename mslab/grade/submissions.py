@@ -100,11 +100,11 @@ def moodle_row(id: str) -> tuple[str, str, str]:
     return (f"Participant {int(download['number'])}", download["name"], "") if download else ("", "", id)
 
 
-def unwrapped(id: str, copy: Path) -> Path:
-    """The archive in a folder of Moodle's "Download submissions in folders", if there is nothing else; else `copy`."""
+def archive_alone(id: str, copy: Path) -> Path | None:
+    """The archive in a folder of Moodle's "Download submissions in folders", if there is nothing else."""
     inside = list(copy.iterdir()) if moodle_row(id)[0] and copy.is_dir() else []
     alone = len(inside) == 1 and inside[0].is_file() and inside[0].name.lower().endswith(ARCHIVES)
-    return inside[0] if alone else copy
+    return inside[0] if alone else None
 
 
 def same_rows(ids: Iterable[str]) -> dict[str, list[str]]:

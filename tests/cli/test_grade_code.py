@@ -142,7 +142,9 @@ def test_a_grader_that_is_killed_leaves_no_code_running(lab, bwrap, tmp_path):
     command = [*PROGRAM, "grade", "class", "--rubric", "rubric.yaml", "--run-code", "--data", lab / "hidden"]
     command += ["--out", "out"]
     no_output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}  # its workers' folders, and copies of submissions, are there
+    environment = os.environ | {
+        "TMPDIR": str(tmp_path / "tmp")
+    }  # its workers' folders, and copies of submissions, are there
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **no_output) as grader:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("tmp/*/*/begun")) and time.monotonic() < deadline:

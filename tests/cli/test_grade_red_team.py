@@ -4,6 +4,7 @@ Here one attack of every kind; tests/slow has all of them.
 """
 
 import sys
+from pathlib import Path
 
 import pytest
 from attacks import SAMPLE, name_of
@@ -36,7 +37,7 @@ def test_a_submission_that_makes_measuring_fail_does_not_stop_the_class(tmp_path
     rubric, found_submissions = load_rubric(tmp_path / "rubric.yaml"), submissions.find_submissions(tmp_path / "class")
 
     def failing(job, *rest):
-        if "anna" in job["source"]:
+        if Path(job["source"]).read_bytes() == b"anna":
             raise RuntimeError("of MindSpore")
         return Measurement(measuring.no_answer("").facts | {"problems": [], "files": {"a": 1}})
 
