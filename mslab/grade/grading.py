@@ -103,6 +103,7 @@ def grade(
     leftover = outputs.write_all(
         graded, rubric, pairs, out, moodle=options.moodle, canvas=options.canvas, confusion=matrices
     )
+    so_far.finished()
     if leftover:
         log.info(f"note: {out}/students still has {len(leftover)} folders of an earlier run: {', '.join(leftover[:5])}")
     return sorted(graded, key=lambda submission: submission.id)

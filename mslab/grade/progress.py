@@ -24,13 +24,17 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("mslab")
+TABLES = ("grades.csv", "grades.json")
 EVERY = 5.0  # seconds between two writings of the grades so far
 PREFIX = "mslab-grade-work-"  # of temporary folders
 NEW = 60  # seconds after which a temporary folder has been locked
 
 
 class GradesSoFar:
-    """The graded submissions, written at the first and then every few seconds, with the ids of those missing."""
+    """The graded submissions, written at the first and then every few seconds, with the ids of those missing.
+
+    The tables of an earlier grading are set aside until this one is finished.
+    """
 
     def __init__(self, submissions: Sequence[Submission], rubric: Any, out: Path) -> None:
         self.missing = {submission.path: submission.id for submission in submissions}
@@ -46,8 +50,19 @@ class GradesSoFar:
 
     def write(self) -> None:
         begun = time.monotonic()
+        for name in TABLES:
+            if (self.out / name).exists() and not self.earlier(name).exists() and not self.due:
+                (self.out / name).replace(self.earlier(name))
         outputs.write_so_far(self.graded, sorted(self.missing.values()), self.rubric, self.out)
         self.due = time.monotonic() + max(EVERY, 20 * (time.monotonic() - begun))  # a large class costs at most 5 %
+
+    def earlier(self, name: str) -> Path:
+        return self.out / f"earlier-{name}"
+
+    def finished(self) -> None:
+        """To be called when all results are written: those of an earlier grading are of no use any more."""
+        for name in TABLES:
+            self.earlier(name).unlink(missing_ok=True)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -55,13 +70,12 @@ class GradesSoFar:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(MslabError):  # the disk may be full; the table written before is still there
-                self.write()
-            count = plural(len(self.graded) + len(self.missing), "submission")
-            log.info(
-                f"{len(self.graded)} of {count} are graded; their points are in {self.out}/grades.csv. "
-                "The same command goes on from there"
-            )
+            if self.graded:
+                with contextlib.suppress(MslabError, OSError):  # on a full disk the table written before stays
+                    self.write()
+                count = plural(len(self.graded) + len(self.missing), "submission")
+                text = f"{len(self.graded)} of {count} are graded; their points are in {self.out}/grades.csv."
+                log.info(f"{text} The same command goes on from there")
             raise
         self.write()
 

@@ -55,6 +55,7 @@ def test_a_killed_grader_leaves_the_grades_so_far_and_the_next_one_goes_on(lab):
     (lab / "out" / ".cache" / ".x.npz.0123456789abcdef.tmp").write_text("left by the killed one")
     result = cli(*command(), cwd=lab)
     assert result.returncode == 0 and set(table(lab).values()) == {("1", "")}
+    assert not list((lab / "out").glob("earlier-*"))
     assert cached.stat().st_mtime_ns == before and "missing" not in json.loads((lab / "out/grades.json").read_text())
     left = {path.name for path in (lab / "out" / ".cache").iterdir()}
     assert "images" not in left and not any(name.endswith(".tmp") for name in left) and len(left) == 3
@@ -69,11 +70,16 @@ def test_an_interrupted_grader_says_what_is_there(lab, monkeypatch, end):
             raise end
         return really_measure(submission, *rest)
 
+    (lab / "out").mkdir()
+    (lab / "out" / "grades.csv").write_text("of an earlier grading")
     monkeypatch.setattr(measuring, "measure", list_files)
     monkeypatch.setattr(grading, "measure_one", measure)
     result = cli(*command(), cwd=lab)
     assert result.returncode == (130 if end is KeyboardInterrupt else 1)
     assert "1 of 2 submissions are graded; their points are in out/grades.csv" in result.stderr
+    assert (lab / "out" / "earlier-grades.csv").read_text() == "of an earlier grading"
+    assert cli(*command(), cwd=lab).returncode == result.returncode  # twice: the earlier grades are still there
+    assert (lab / "out" / "earlier-grades.csv").read_text() == "of an earlier grading"
     assert table(lab) == {"anna": ("1", ""), "bob": ("", "not graded yet")}
 
 
