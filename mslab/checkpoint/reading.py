@@ -1,6 +1,5 @@
 """Read any file of weights into a Checkpoint: its tensors, the dialect of their names, and the network they fit."""
 
-import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -18,8 +17,10 @@ from mslab.checkpoint.loading import compare
 from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
+from mslab.files import parse_json
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
+MAX_INFO = 200_000  # values of the `mslab` entry
 # errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
 DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
 DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a newer version
@@ -41,7 +42,7 @@ class Info(BaseModel):
 
 def info_of(text: str) -> dict[str, Any]:
     """Parse the `mslab` entry. Raises ValueError if mslab cannot have written it."""
-    info = json.loads(text)
+    info = parse_json(text, MAX_INFO)
     if not isinstance(info, dict):
         raise ValueError(f"its entry {ENTRY!r} is not a table")
     try:
@@ -192,7 +193,7 @@ def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.Tens
 
 def _broken(path: Path, kind: str, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is not a complete {kind}: {reason}.",
+        f"{path} is not a complete {kind}: {reason if len(reason) < 400 else reason[:400] + '…'}.",
         expected=f"weights in a file ending in {', '.join(SUFFIXES)}, as mslab, MindSpore and others write them",
         fix="copy it again, or use another file; mslab writes such files under runs/…/checkpoints/",
     )

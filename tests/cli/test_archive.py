@@ -15,7 +15,7 @@ from helpers import cli, settings
 from mslab import files
 from mslab.check import check_dataset
 from mslab.config import dump_config, load_settings
-from mslab.data import packing, unpacking
+from mslab.data import archives, packing
 from mslab.errors import RunError
 from mslab.reproduce import archiving, opening
 from mslab.reproduce.reproducing import ReproduceOptions, reproduce
@@ -263,7 +263,7 @@ def test_a_member_that_is_larger_than_listed_is_not_unpacked(packed, elsewhere):
 
 def test_a_zip_bomb_is_stopped_by_its_unpacked_size(packed, elsewhere):
     elsewhere()
-    rewrite(packed, lambda content: content.update({"train.log": bytes(unpacking.FREE_BYTES + 2**24)}))
+    rewrite(packed, lambda content: content.update({"train.log": bytes(archives.FREE_BYTES + 2**24)}))
     assert "unpacks to more than" in refusal(packed)
 
 

@@ -148,10 +148,6 @@ def test_bombs_stop_the_import_while_unpacking(tmp_path, images):
     )
 
 
-def test_too_many_files_stop_the_import(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(unpacking, "MAX_FILES", 4)
-    assert_refused(zipped(tmp_path, images), tmp_path / "out", "contains more than 4 images")
-
 
 def test_damaged_and_foreign_files_stop_the_import(tmp_path, images):
     archive = zipped(tmp_path, images)
