@@ -110,7 +110,7 @@ class TarReader:
             if kind in FOR_NEXT:
                 if size > extended.left:
                     raise ValueError(f"its headers have more than {MAX_HEADER >> 20} MiB")
-                extended.left -= size
+                extended.left -= size if kind != b"g" else 0
                 self.extend(extended, kind, self.take(size + -size % BLOCK)[:size])
                 continue
             yield self.entry(block, kind, size, extended)
@@ -118,6 +118,8 @@ class TarReader:
             for _ in self.read(self.left):
                 pass
             self.take(self.padding)
+        if extended.left < MAX_HEADER:
+            raise EOFError("it ends before the file that a header announces")
 
     def header(self) -> bytes:
         """The next header; b"" at the end."""

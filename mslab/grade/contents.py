@@ -186,8 +186,6 @@ class MemberCheck:
         key, shortened = plain_name(name), short(name, 200)
         if kind != "file":
             self.problems.append(f"{shortened} is a {kind}; only files are accepted")
-        elif any(len(os.fsencode(part)) > 255 for part in name.split("/")):
-            self.problems.append(f"{shortened} is too long for a file name")
         elif key in self.names:
             template = (
                 "it contains {} twice" if self.names[key] == name else "it contains {} and {}, one file on some systems"

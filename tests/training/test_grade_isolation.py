@@ -48,7 +48,7 @@ def hostile(tmp_path: Path) -> dict[str, tuple[Path, list[str]]]:
     zipped(
         "names", {f"{'/'.join(['x' * 200] * 5)}/{n}": "" for n in range(1200)}, "its file names take more than 1 MiB"
     )
-    zipped("long", {"x" * 300: "x"}, "x… is too long for a file name")
+    zipped("long", {"x" * 300: "x"}, "which is too long for a file name")
     zipped("empty", {}, "the submission contains no files")
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
