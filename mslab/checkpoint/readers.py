@@ -252,9 +252,9 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
 def by_field(data: memoryview) -> dict[tuple[int, int], Any]:
     """Return {(number, wire type): value} of a message; of a repeated field, the last value."""
     values: dict[tuple[int, int], Any] = {}
-    for number, kind, value in fields(data):
+    for count, (number, kind, value) in enumerate(fields(data)):
         values[number, kind] = value
-        if len(values) > MAX_FIELDS:
+        if count > MAX_INTEGERS or len(values) > MAX_FIELDS:
             raise ValueError("one of its entries has too many fields")
     return values
 
