@@ -17,7 +17,7 @@ from mslab.checkpoint.loading import compare
 from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
-from mslab.files import parse_json
+from mslab.files import FormatError, parse_json, read_bytes
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
 MAX_INFO = 200_000  # values of the `mslab` entry
@@ -86,7 +86,7 @@ class Checkpoint:
         """The network's stage table, recorded or derived from names and shapes. Raises CheckpointError."""
         table = self.info.get("stages") or dialects.stages_of(self.backbone)
         if not table:
-            examples = ", ".join(list(self.tensors)[:4])
+            examples = ", ".join(name[:100] for name in list(self.tensors)[:4])
             raise CheckpointError(
                 f"{self.path} does not contain a ResNet: it has {len(self.tensors)} tensors, such as {examples}.",
                 expected=f"a ResNet with the names of {', '.join(dialects.NAMES)}",
@@ -142,15 +142,16 @@ def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
         raise CheckpointError(
             f"There is no file {path}.",
             expected="a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt",
-            fix=f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files",
+            fix=f"one of {', '.join(near[:8])}" if near else "correct the path; mslab train writes such files",
         )
     size = path.stat().st_size
     if not 0 < size <= readers.MAX_BYTES:
         raise _broken(path, "checkpoint", f"it has {size} bytes")
     try:
-        content = path.read_bytes()
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or f"{size / 2**30:.1f} GiB do not fit into memory"
+        content = read_bytes(path, size)
+    except (OSError, MemoryError, FormatError) as error:
+        memory = f"{size / 2**30:.1f} GiB do not fit into memory"
+        reason = memory if isinstance(error, MemoryError) else getattr(error, "strerror", None) or str(error)
         raise CheckpointError(
             f"{path} cannot be read: {reason}.",
             expected="a readable file",

@@ -317,6 +317,7 @@ def test_a_link_is_refused(packed, elsewhere):
         (b"[]", "archive.json that mslab archive did not write"),
         (b"[" * 100_000, "archive.json that mslab archive did not write"),
         (b"\xff", "archive.json that mslab archive did not write"),
+        (b"[" + b"[]," * 2_600_000 + b"[]]", "it contains more than 5,000,000 values"),  # 0.5 GiB of lists
         ({"run": "../up"}, "did not write: run: String should match pattern"),
         ({"run": "a/b"}, "did not write: run: String should match pattern"),
         ({"members": {"config.yaml": "no digest"}}, "did not write: members.config.yaml"),
