@@ -465,7 +465,8 @@ def test_no_file_takes_time_that_is_quadratic_in_its_size(tmp_path):
     program = (
         "import resource, sys\nfrom mslab import checkpoint\nresource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
         "for name in sys.argv[1:]:\n"
-        "    try:\n        checkpoint.read(name).check()\n    except Exception as error:\n        print(error, flush=True)\n"
+        "    try:\n        checkpoint.read(name).check()\n"
+        "    except Exception as error:\n        print(error, flush=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, *files], cwd=tmp_path, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
