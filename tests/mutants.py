@@ -309,8 +309,8 @@ MUTANTS = [
     Mutant(
         "two names that are one file on a Mac or Windows end the unpacking",
         "mslab/data/unpacking.py",
-        "            names[plain_name(name)] = name\n",
-        "            names[name] = name\n",
+        "            key = plain_name(name)\n",
+        "            key = name\n",
         "test_colliding_names",
     ),
     Mutant(

@@ -91,9 +91,8 @@ def open_archive(archive: Path, budget: Budget) -> Iterator[Iterator[Member]]:
             else:
                 raise not_an_archive(archive)
     except DAMAGE as error:
-        raise archive_error(
-            archive, f"is damaged or has a format that Python cannot unpack: {str(error)[:200]}"
-        ) from None
+        reason = str(error)[:200] or type(error).__name__
+        raise archive_error(archive, f"is damaged or has a format that Python cannot unpack: {reason}") from None
     except RuntimeError as error:  # zipfile raises it for encrypted members
         reason = "it has a password" if "password" in str(error) or "encrypted" in str(error) else str(error)
         raise archive_error(archive, f"cannot be unpacked: {reason}", "an archive without a password") from None

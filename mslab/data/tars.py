@@ -264,6 +264,8 @@ def pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def pairs(numbers: list[int]) -> list[tuple[int, int]]:
+    if len(numbers) % 2:
+        raise ValueError("the map of a sparse file is incomplete")
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 

@@ -79,9 +79,10 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
                 skipped["files that are not images" if is_file else f"{member.kind}s"] += 1
                 continue
             name = "/".join(parts)
-            if earlier := names.get(plain_name(name)):
-                raise archive_error(file, f"contains {earlier} and {name}, which are the same file on some systems")
-            names[plain_name(name)] = name
+            key = plain_name(name)
+            if key in names:
+                raise archive_error(file, f"contains {names[key]} and {name}, which are the same file on some systems")
+            names[key] = name
             with target.create(parts) as sink:
                 for chunk in member.chunks():
                     sink.write(chunk)

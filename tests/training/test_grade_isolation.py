@@ -102,9 +102,7 @@ def test_an_archive_that_needs_too_much_memory_is_refused(tmp_path):
     measurement = inspect(tmp_path, path, within=Limits(seconds=30, memory=300 * MIB))
     assert measurement.facts["problems"] == [
         "the archive is damaged or has a format that Python cannot unpack: its headers have more than 1 MiB."
-    ], (
-        measurement.log
-    )
+    ], measurement.log
 
 
 def test_a_refused_submission_is_an_answer_without_facts(tmp_path):
