@@ -93,7 +93,7 @@ ATTACKS = [
         ("zero", tarfile.CHRTYPE, ""), ("pipe", tarfile.FIFOTYPE, "")]), "zero is a device.*pipe is a device"),
     refused("bomb", lambda kit, id: kit.zip(id, {"zeros": bytes(80 * MIB)}), "unpacks to more than"),
     refused("bomb-xz", bomb_xz, "unpacks to more than"),
-    refused("bomb-holes", holes, "unpacks to more than"),
+    refused("bomb-holes", holes, "a header claims 8589934591 bytes"),
     Attack("nested-bomb", nested, {"files": "0 of 5", "right": GONE}),
     refused("many", lambda kit, id: kit.zip(id, {f"{n}.txt": "" for n in range(20_000)}), "more than 2,000 files"),
     refused("case", lambda kit, id: kit.zip(id, {"Best.ckpt": "x"}, True), "one file on some systems"),
@@ -125,13 +125,13 @@ ATTACKS = [
     network_refused("ckpt-names", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt({
         "<script>alert(2)</script>\x1b[2J": np.zeros(1, np.float32)})}, True), r"<script>alert\(2\)</script>"),
     network_refused("blocks", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
-        stages=[[1_000_000, 8, 1]])}, True), "another stages"),
+        stages=[[1_000_000, 8, 1]])}, True), "invalid value of stages"),
     network_refused("stages", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
         stages=[[4096, 4096, 1]] * 16)}, True), "65,536 blocks, at most 200 are allowed"),
     network_refused("pixels", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
         image_size=4096)}, True), "4,096 pixels, at most 512 are allowed"),
     network_refused("pixels-huge", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
-        image_size=10**11)}, True), "another image_size"),
+        image_size=10**11)}, True), "invalid value of image_size"),
     Attack("overlap", with_safetensors(safetensors({"a": ONE, "b": ONE}, bytes(4))),
            {"right": "begins at byte 0 instead of 4"}, gains=("files", "settings")),
     Attack("header", with_safetensors(safetensors({"a": ONE}, bytes(4), 2**40)),
