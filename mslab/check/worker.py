@@ -235,6 +235,26 @@ def convert(path: Path) -> dict[str, Any]:
         return {"copy": str(copy), "suffix": ".jpg" if lossy else ".png"}
 
 
+def decode(path: Path) -> dict[str, Any]:
+    """Write the pixels to a file beside it: RGB, one byte each, row by row; upright, first frame.
+
+    They are MindSpore's, if it decodes this format and the image is upright. Otherwise alpha is on white.
+    """
+    from PIL import ImageOps
+
+    content = path.read_bytes()
+    image, orientation = load_image(content)
+    with image:
+        stricter_than_pillow(image, content)
+        if image.format in FORMATS and orientation == 1:
+            rgb = plain(image).convert("RGB")
+        else:
+            rgb = on_white(ImageOps.exif_transpose(image))
+        copy = path.with_name(path.name + ".rgb")
+        copy.write_bytes(rgb.tobytes())
+        return {"code": "", "copy": str(copy), "width": rgb.width, "height": rgb.height}
+
+
 def on_white(image: Image.Image) -> Image.Image:
     """RGB for display: transparency on white, a wide range of values scaled to 0 to 255."""
     if image.mode.startswith(("I", "F")):
@@ -253,6 +273,7 @@ REQUESTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "pixels": pixels,
     "preview": preview,
     "convert": convert,
+    "decode": decode,
 }
 
 
