@@ -9,10 +9,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mslab.inference.serve.limits import ANSWER_SECONDS, BODY_SECONDS, CONNECTIONS, HEADER_SECONDS
+from mslab.inference.serve.limits import ANSWER_SECONDS, BODY_SECONDS, CONNECTIONS, HEADER_SECONDS, PIECE, PIECES, QUEUE
 from mslab.inference.serve.repeats import Repeats
 
 if TYPE_CHECKING:
@@ -28,10 +29,30 @@ SECONDS = {  # in each state; the application itself limits the time for a body 
 }
 
 
+class Parser(h11.Connection):
+    """h11's parser; it also refuses a request in very many small chunks, each of which takes as long as a large one."""
+
+    pieces, size = 0, 0  # of the present request
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.pieces, self.size = 0, 0
+        elif isinstance(event, h11.Data):
+            self.pieces, self.size = self.pieces + 1, self.size + len(event.data)
+            if self.pieces > PIECES + self.size // PIECE:
+                raise h11.RemoteProtocolError("too many small chunks")
+        return event
+
+
 class Connection(H11Protocol):
     """uvicorn's connection; it also knows its state and since when it has been in it."""
 
     most = CONNECTIONS
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = Parser(h11.SERVER)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -84,12 +105,13 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.predictor, self.repeats = predictor, repeats
-        Connection.most = config.backlog
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        for listener in sockets or []:
+            listener.listen(QUEUE)  # uvicorn's backlog is also how many it accepts at a time
         log.info("ready: %s  (Ctrl-C stops it)", self.url)
 
     async def on_tick(self, counter: int) -> bool:

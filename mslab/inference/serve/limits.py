@@ -11,6 +11,8 @@ PIXELS = 64_000_000  # per image, also after the resize that keeps its shape; 20
 MEMORY = 8 * BODY  # bytes of all requests that are arriving or wait for their answer
 WAITING, PER_ADDRESS = 16, 8  # complete requests that wait for their answer: in total, and from one address
 CONNECTIONS = 256  # in total; fewer where a process may open few files
+PIECES, PIECE = 1000, 64  # a request may arrive in so many pieces, and one more for each so many bytes
+QUEUE = 1024  # connections that the system holds until the server accepts them
 RESERVED = 24  # files that the server itself may need: worker processes, images, MindSpore
 
 HEADER_SECONDS = 10.0  # for a connection without a complete request header, new or after an answer
@@ -29,7 +31,7 @@ class HTTPError(MslabError):
 
 
 def possible_connections() -> int:
-    """How many connections this process has files for; half of them, since as many may be accepted at once."""
+    """How many connections this process has files for. As many may be accepted before others are closed."""
     free = 2 * CONNECTIONS
     with suppress(ImportError, OSError):  # Windows has no such limit
         import resource

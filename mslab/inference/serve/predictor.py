@@ -15,7 +15,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
-from mslab.check.pool import Worker
+from mslab.check.pool import Worker, cores
 from mslab.data import augment
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
@@ -30,7 +30,7 @@ STARTS = {  # first bytes of accepted formats; Pillow supports others that start
     "WebP": (b"RIFF",),
 }
 EMPTY = predicting.NO_ANSWER | {"error": "", "heat": None}
-DECODERS = 2  # images decoded at a time: a slow one must not stop the others
+DECODERS = max(2, min(4, cores()))  # images decoded at a time: a slow one must not stop the others
 
 
 class Unusable(Exception):
@@ -79,10 +79,10 @@ class Predictor:
     async def answers(self, images: list[bytes], heat: bool) -> list[dict[str, Any]]:
         """For each image: class, probability, probabilities, error, heat (a JPEG in base64, if requested).
 
-        Raises HTTPError if an image has too many pixels. At most DECODERS images of a request wait for their turn, so
-        that one with many images does not stop another with few.
+        Raises HTTPError if an image has too many pixels. One image of a request at a time waits for being decoded, so
+        that a request with many does not stop one with few.
         """
-        loop, turn, left = asyncio.get_running_loop(), asyncio.Semaphore(DECODERS), DECODING_SECONDS
+        loop, turn, left = asyncio.get_running_loop(), asyncio.Lock(), DECODING_SECONDS
 
         def decode(position: int) -> np.ndarray:
             nonlocal left
@@ -98,7 +98,7 @@ class Predictor:
                     x = await loop.run_in_executor(self.decoders, decode, position)
                 except Unusable as reason:
                     return EMPTY | {"error": str(reason)}
-                return EMPTY | await loop.run_in_executor(self.thread, self.classify, x, heat)
+            return EMPTY | await loop.run_in_executor(self.thread, self.classify, x, heat)
 
         tasks = [asyncio.ensure_future(one(position)) for position in range(len(images))]
         try:
@@ -134,7 +134,7 @@ class Predictor:
             if self.resize**2 * max(width, height) > PIXELS * min(width, height):
                 raise Unusable(f"too-narrow: {width} x {height} pixels; crop it to the part that matters")
             with self.transforming:  # one at a time bounds the memory
-                x = np.fromfile(facts["copy"], np.uint8).reshape(height, width, 3)
+                x = np.fromfile(facts["copy"], np.uint8)[-3 * width * height :].reshape(height, width, 3)
                 try:
                     for transform in self.transforms:
                         x = transform(x)

@@ -80,6 +80,7 @@ def run(source: str, host: str, port: int, device: str) -> None:
             Predictor(model, Path(folder)) as predictor,
         ):
             predictor.thread.submit(predictor.warm_up).result()
+            Connection.most = possible_connections()
             # no proxy_headers: they let a client choose its address; no log_config: all logging is done here
             config = uvicorn.Config(
                 App(predictor, host, Path(source).resolve().name),
@@ -92,7 +93,7 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=2,
-                backlog=possible_connections(),
+                backlog=max(1, Connection.most // 3),  # several times that many are accepted before others are closed
             )
             Server(config, predictor, listener, repeats).run(sockets=[listener])
 
