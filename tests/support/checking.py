@@ -10,12 +10,12 @@ def photo(seed=0, size=(64, 48)):
     return coarse.resize(size, Image.Resampling.BICUBIC)
 
 
-def slow_jpeg(path):
-    """94 kB that take some 20 s to decode."""
+def slow_jpeg(path, scans=5000):
+    """94 kB that take some 20 s to decode, or less with fewer scans."""
     Image.new("L", (2000, 2000), 90).save(path, progressive=True)
     content = path.read_bytes()
     scan = content[content.rindex(b"\xff\xda") : -2]
-    path.write_bytes(content[:-2] + 5000 * scan + content[-2:])
+    path.write_bytes(content[:-2] + scans * scan + content[-2:])
 
 
 def codes_and_paths(report):

@@ -51,7 +51,7 @@ class Predictor:
         self.decoders = ThreadPoolExecutor(DECODERS, "decoding")
         self.transforming, self.changing = threading.Lock(), threading.Lock()
         self.idle: list[Worker] = []
-        self.busy: set[Worker] = set()
+        self.busy: dict[Worker, Any] = {}  # and the images of the request that each decodes
         self.stopping = False
 
     def __enter__(self) -> "Predictor":
@@ -67,10 +67,15 @@ class Predictor:
 
     def stop(self) -> None:
         """Let the running requests end soon, even if an image hangs, and refuse further ones."""
+        self.stopping = True
+        self.kill()
+
+    def kill(self, images: list[bytes] | None = None) -> None:
+        """End the processes that decode, those of one request or all."""
         with self.changing:
-            self.stopping = True
-            for worker in self.busy:
-                worker.process.kill()
+            for worker, own in self.busy.items():
+                if images is None or own is images:
+                    worker.process.kill()
 
     def warm_up(self) -> None:
         """Compile everything that the first request would wait for."""
@@ -88,7 +93,14 @@ class Predictor:
             nonlocal left
             start = time.monotonic()
             try:
-                return self.network_input(images[position], f"{position + 1} of {len(images)}", left)
+                return self.network_input(images, position, left)
+            except OSError as error:
+                raise HTTPError(
+                    503,
+                    f"The server cannot decode images now: {error.strerror}.",
+                    expected="space for temporary files, and the right to start a process",
+                    fix="free space, or stop other programs; then try again",
+                ) from None
             finally:
                 left -= time.monotonic() - start
 
@@ -106,25 +118,26 @@ class Predictor:
         finally:
             for task in tasks:
                 task.cancel()
+            self.kill(images)
 
-    def network_input(self, content: bytes, name: str, left: float) -> np.ndarray:
-        """An image, decoded and preprocessed as in evaluation: normalised float32 (1, 3, S, S).
+    def network_input(self, images: list[bytes], position: int, left: float) -> np.ndarray:
+        """One of the images, decoded and preprocessed as in evaluation: normalised float32 (1, 3, S, S).
 
         Raises Unusable, and HTTPError if it has too many pixels. `left`: seconds for decoding.
         """
-        if not is_accepted(content):
+        if not is_accepted(images[position]):
             raise Unusable(f"unreadable: not one of {', '.join(STARTS)}")
         if left <= 0:
             raise Unusable(f"timeout: loading the images of this request took more than {DECODING_SECONDS:g} s")
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             file = Path(folder, "image")
-            file.write_bytes(content)
-            facts = self.ask(file, min(left, IMAGE_SECONDS))
+            file.write_bytes(images[position])
+            facts = self.ask(images, file, min(left, IMAGE_SECONDS))
             width, height = facts.get("width", 1), facts.get("height", 1)
             if facts["code"] == "bomb" or width * height > PIXELS:
                 raise HTTPError(
                     413,
-                    f"Image {name} has more than {PIXELS:,} pixels.",
+                    f"Image {position + 1} of {len(images)} has more than {PIXELS:,} pixels.",
                     expected=f"images of at most {PIXELS:,} pixels",
                     fix=f"make it smaller; the network uses {self.model.info['image_size']} x "
                     f"{self.model.info['image_size']} pixels",
@@ -142,16 +155,16 @@ class Predictor:
                     raise Unusable(f"too-small: {width} x {height} pixels") from None
         return x[None]
 
-    def ask(self, file: Path, seconds: float) -> dict[str, Any]:
-        """A worker's facts about the image, which it has decoded, or the reason why not."""
+    def ask(self, images: list[bytes], file: Path, seconds: float) -> dict[str, Any]:
+        """A worker's facts about the image, which it has decoded, or the reason why not. `images`: of the request."""
         worker = self.take()
         with self.changing:
-            self.busy.add(worker)
+            self.busy[worker] = images
             if self.stopping:
                 worker.process.kill()
         answers = worker.ask("decode", [str(file)], seconds)
         with self.changing:
-            self.busy.remove(worker)
+            del self.busy[worker]
         if answers is None:
             facts = worker.failure()
             worker.stop()
