@@ -11,6 +11,7 @@ import socket
 import time
 from pathlib import Path
 
+import mindspore.dataset.vision as vision
 import numpy as np
 import psutil
 import pytest
@@ -19,6 +20,7 @@ from helpers import cli
 from PIL import Image
 from serving import CLASSES, FORM, as_bytes, assert_no_complaints, drop, escaped, form, hostile, percentages, serving
 
+from mslab.check import worker
 from mslab.errors import MslabError
 from mslab.inference import export, predicting
 from mslab.inference.serve import limits, server, uploads
@@ -139,6 +141,20 @@ def test_other_formats_and_rotated_photos_work_and_a_damaged_file_gets_an_error(
     assert answers[4]["probabilities"] == pytest.approx(expected, abs=0.02)  # a lossy copy of it is used
     for index, text in ((3, "truncated: "), (5, "unreadable: not one of JPEG"), (6, "unreadable: not one of JPEG")):
         assert answers[index]["error"].startswith(text) and answers[index]["class"] is None
+
+
+def test_the_worker_decodes_the_same_pixels_as_mindspore(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 61, 3), np.uint8)).resize((121, 183))
+    wide = image.convert("L").convert("I").point(lambda value: value * 200).convert("I;16")
+    files = [as_bytes(image.convert(mode), "PNG") for mode in ("RGB", "RGBA", "LA", "L", "P", "1")]
+    files += [as_bytes(image.convert(mode), kind) for mode in ("RGB", "RGBA", "P") for kind in ("TIFF", "BMP")]
+    files += [as_bytes(image, "JPEG", subsampling=kind, progressive=kind == 2) for kind in (0, 1, 2)]
+    for content in (*files, as_bytes(wide, "PNG"), as_bytes(image.convert("L"), "JPEG")):
+        (tmp_path / "image").write_bytes(content)
+        answer = worker.decode(tmp_path / "image")
+        expected = vision.Decode()(np.frombuffer(content, np.uint8))
+        assert (answer["height"], answer["width"], 3) == expected.shape
+        assert Path(answer["copy"]).read_bytes()[-expected.size :] == expected.tobytes()
 
 
 def refusals(photo: bytes):
@@ -318,7 +334,7 @@ def test_a_graph_has_no_heat_map_a_public_address_is_noted_and_ctrl_c_leaves_not
         served.process.send_signal(signal.SIGINT)
         assert served.process.wait(15) == 130 and workers
         connection.close()
-        assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+        assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in workers)
         assert list(served.temp.iterdir()) == []
         assert "Traceback" not in served.log.read_text() and served.log.read_text().endswith("stopped\n")
 
