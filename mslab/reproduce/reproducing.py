@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise, report_of
 from mslab.config import Settings, load_settings
@@ -224,7 +224,7 @@ def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path 
 
     manifest = run.manifest
     name = STAMP.sub("", run.path.resolve().name) + "-again"
-    origin = {"run": str(run.path), "manifest_sha256": checkpoint.sha256(run.path / "manifest.json")}
+    origin = {"run": str(run.path), "manifest_sha256": files.sha256(run.path / "manifest.json")}
     source: finetuning.Pretrained | None = None
     if manifest["kind"] == "transfer":
         source = finetuning.backbone_of(str(parent), manifest["parent"]["only"])

@@ -12,7 +12,7 @@ import mslab
 PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
-    "errors", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint", "data", "runs",
+    "errors", "files", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint", "data", "runs",
     "evaluation", "training", "inference", "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
 ]
 # fmt: on

@@ -16,10 +16,10 @@ from markupsafe import Markup, escape
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from mslab.checkpoint import write_text
 from mslab.config import Settings, read_yaml
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
+from mslab.files import write_text
 from mslab.report import charts
 
 ENOUGH = 10  # completed trials, below which importance would be chance
