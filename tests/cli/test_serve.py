@@ -24,7 +24,7 @@ from mslab.check import worker
 from mslab.errors import MslabError
 from mslab.inference import export, predicting
 from mslab.inference.serve import limits, server, uploads
-from mslab.inference.serve.predictor import Predictor, Unusable
+from mslab.inference.serve.predictor import NoAnswer, Predictor
 from mslab.runtime import signals
 
 
@@ -271,9 +271,9 @@ def test_an_image_that_cannot_be_resized_gets_an_error(served, photo):
 def test_an_image_that_takes_too_long_is_an_error_and_the_next_one_is_decoded(served, photo, tmp_path):
     slow_jpeg(tmp_path / "slow.jpg")
     with Predictor(predicting.open_model(served.source, "cpu", batch=1), tmp_path) as predictor:
-        with pytest.raises(Unusable, match="timeout: loading it took more than 1 s"):
+        with pytest.raises(NoAnswer, match="timeout: loading it took more than 1 s"):
             predictor.network_input([(tmp_path / "slow.jpg").read_bytes()], 0, 1)
-        with pytest.raises(Unusable, match="timeout: loading the images of this request took more than 20 s"):
+        with pytest.raises(NoAnswer, match="timeout: loading the images of this request took more than 20 s"):
             predictor.network_input([photo[1]], 0, 0)
         assert predictor.network_input([photo[1]], 0, 20).shape == (1, 3, 32, 32)
 

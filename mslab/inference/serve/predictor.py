@@ -33,7 +33,7 @@ EMPTY = predicting.NO_ANSWER | {"error": "", "heat": None}
 DECODERS = max(2, min(4, cores()))  # images decoded at a time: a slow one must not stop the others
 
 
-class Unusable(Exception):
+class NoAnswer(Exception):
     """An image without an answer; its text is the reason."""
 
 
@@ -108,7 +108,7 @@ class Predictor:
             async with turn:
                 try:
                     x = await loop.run_in_executor(self.decoders, decode, position)
-                except Unusable as reason:
+                except NoAnswer as reason:
                     return EMPTY | {"error": str(reason)}
             return EMPTY | await loop.run_in_executor(self.thread, self.classify, x, heat)
 
@@ -123,12 +123,12 @@ class Predictor:
     def network_input(self, images: list[bytes], position: int, left: float) -> np.ndarray:
         """One of the images, decoded and preprocessed as in evaluation: normalised float32 (1, 3, S, S).
 
-        Raises Unusable, and HTTPError if it has too many pixels. `left`: seconds for decoding.
+        Raises NoAnswer, and HTTPError if it has too many pixels. `left`: seconds for decoding.
         """
         if not is_accepted(images[position]):
-            raise Unusable(f"unreadable: not one of {', '.join(STARTS)}")
+            raise NoAnswer(f"unreadable: not one of {', '.join(STARTS)}")
         if left <= 0:
-            raise Unusable(f"timeout: loading the images of this request took more than {DECODING_SECONDS:g} s")
+            raise NoAnswer(f"timeout: loading the images of this request took more than {DECODING_SECONDS:g} s")
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             file = Path(folder, "image")
             file.write_bytes(images[position])
@@ -143,16 +143,16 @@ class Predictor:
                     f"{self.model.info['image_size']} pixels",
                 )
             if facts["code"]:
-                raise Unusable(f"{facts['code']}: {facts['problem']}")
+                raise NoAnswer(f"{facts['code']}: {facts['problem']}")
             if self.resize**2 * max(width, height) > PIXELS * min(width, height):
-                raise Unusable(f"too-narrow: {width} x {height} pixels; crop it to the part that matters")
+                raise NoAnswer(f"too-narrow: {width} x {height} pixels; crop it to the part that matters")
             with self.transforming:  # one at a time bounds the memory
                 x = np.fromfile(facts["copy"], np.uint8)[-3 * width * height :].reshape(height, width, 3)
                 try:
                     for transform in self.transforms:
                         x = transform(x)
                 except RuntimeError:  # it makes no side more than 1,000 times as long
-                    raise Unusable(f"too-small: {width} x {height} pixels") from None
+                    raise NoAnswer(f"too-small: {width} x {height} pixels") from None
         return x[None]
 
     def ask(self, images: list[bytes], file: Path, seconds: float) -> dict[str, Any]:
