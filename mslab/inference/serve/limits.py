@@ -7,7 +7,7 @@ from mslab.errors import MslabError
 
 BODY = 32 << 20  # bytes per request
 IMAGES = 16  # per request
-PIXELS = 64_000_000  # per image, also after the resize that keeps its shape; 200 MB when decoded
+PIXELS = 64_000_000  # per image; 200 MB when decoded
 MEMORY = 8 * BODY  # bytes of all requests that are arriving or wait for their answer
 WAITING, PER_ADDRESS = 16, 8  # complete requests that wait for their answer: in total, and from one address
 CONNECTIONS = 256  # in total; fewer where a process may open few files

@@ -16,6 +16,7 @@ import mindspore as ms
 import numpy as np
 
 from mslab.check.pool import Worker, cores
+from mslab.check.worker import too_small
 from mslab.data import augment
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
@@ -144,15 +145,12 @@ class Predictor:
                 )
             if facts["code"]:
                 raise NoAnswer(f"{facts['code']}: {facts['problem']}")
-            if self.resize**2 * max(width, height) > PIXELS * min(width, height):
-                raise NoAnswer(f"too-narrow: {width} x {height} pixels; crop it to the part that matters")
+            if problem := too_small(width, height, self.resize):
+                raise NoAnswer(f"small: {problem}")
             with self.transforming:  # one at a time bounds the memory
                 x = np.fromfile(facts["copy"], np.uint8)[-3 * width * height :].reshape(height, width, 3)
-                try:
-                    for transform in self.transforms:
-                        x = transform(x)
-                except RuntimeError:  # it makes no side more than 1,000 times as long
-                    raise NoAnswer(f"too-small: {width} x {height} pixels") from None
+                for transform in self.transforms:
+                    x = transform(x)
         return x[None]
 
     def ask(self, images: list[bytes], file: Path, seconds: float) -> dict[str, Any]:
