@@ -149,9 +149,10 @@ def test_the_worker_decodes_the_same_pixels_as_mindspore(tmp_path):
     files = [as_bytes(image.convert(mode), "PNG") for mode in ("RGB", "RGBA", "LA", "L", "P", "1")]
     files += [as_bytes(image.convert(mode), kind) for mode in ("RGB", "RGBA", "P") for kind in ("TIFF", "BMP")]
     files += [as_bytes(image, "JPEG", subsampling=kind, progressive=kind == 2) for kind in (0, 1, 2)]
-    for content in (*files, as_bytes(wide, "PNG"), as_bytes(image.convert("L"), "JPEG")):
-        (tmp_path / "image").write_bytes(content)
-        answer = worker.decode(tmp_path / "image")
+    files += [as_bytes(wide, "PNG"), as_bytes(image.convert("L"), "JPEG")]
+    for number, content in enumerate(files):
+        (tmp_path / f"{number}").write_bytes(content)
+        answer = worker.decode(tmp_path / f"{number}")
         expected = vision.Decode()(np.frombuffer(content, np.uint8))
         assert (answer["height"], answer["width"], 3) == expected.shape
         assert Path(answer["copy"]).read_bytes()[-expected.size :] == expected.tobytes()

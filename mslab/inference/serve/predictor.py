@@ -15,8 +15,8 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+from mslab.check.images import too_small
 from mslab.check.pool import Worker, cores
-from mslab.check.worker import too_small
 from mslab.data import augment
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
