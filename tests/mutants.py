@@ -1386,10 +1386,26 @@ MUTANTS = [
     Mutant(
         "a backbone that is the parent's, unchanged, was not fine-tuned",
         "mslab/grade/items.py",
-        '"finetuned": near and not frozen',
-        '"finetuned": near',
+        '"finetuned": verdict == "near" and not frozen',
+        '"finetuned": verdict == "near"',
         "test_grade_rubric",
         "provenance",
+    ),
+    Mutant(
+        "one channel with large values decides nothing about a backbone's origin",
+        "mslab/grade/parentage.py",
+        "found = correlation(ranks(a), ranks(b)) *",
+        "found = correlation(a, b) *",
+        "test_parentage",
+        "few_values",
+    ),
+    Mutant(
+        "many small weights in the parent's order decide nothing about a backbone's origin",
+        "mslab/grade/parentage.py",
+        "min(correlation(ranks(a), ranks(b)), correlation(a, b))",
+        "correlation(ranks(a), ranks(b))",
+        "test_parentage",
+        "few_values",
     ),
     Mutant(
         "points that tell of hidden images are shown when grades are published, not before",
