@@ -41,7 +41,11 @@ def test_a_network_that_was_trained_on_is_near_and_a_separate_one_is_far(parent)
 
 @pytest.mark.parametrize("alter", spoofs.SCRATCH.values(), ids=lambda alter: alter.__name__)
 def test_no_few_values_and_no_copied_batchnorm_make_a_separate_network_near(parent, alter):
-    assert verdict(*alter(trained(2), parent)) == "far"
+    separate = trained(2)
+    assert verdict(*alter(separate, parent)) == "far"
+    same_seed = separate | {name: value for name, value in parent.items() if value.ndim > 1}
+    if alter not in (spoofs.all_copied, spoofs.pruned):  # what remains of the parent then is all that is compared
+        assert verdict(*alter(same_seed, parent)) == "far"
 
 
 def test_the_order_of_equal_values_is_no_evidence(parent):
