@@ -1400,6 +1400,14 @@ MUTANTS = [
         "few_values",
     ),
     Mutant(
+        "which weights of a backbone are compared cannot be known before both networks are made",
+        "mslab/grade/looking.py",
+        "self.digests.get(name) for name in (child, parent)",
+        "self.digests.get(name) for name in (child,)",
+        "test_grade_measuring",
+        "which_weights",
+    ),
+    Mutant(
         "many small weights in the parent's order decide nothing about a backbone's origin",
         "mslab/grade/parentage.py",
         "min(correlation(ranks(a), ranks(b)), correlation(a, b))",

@@ -30,7 +30,7 @@ from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
 from mslab.grade.records import Graded, Measurement
-from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
+from mslab.grade.rubric import PredictionsItem, ProvenanceItem, Rubric
 from mslab.grade.submissions import Submission, find_submissions
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
@@ -113,7 +113,6 @@ def grade(
 def job_of(rubric: Rubric, backbone_file: Path | None) -> dict[str, Any]:
     """The part of a worker's job that is the same for every submission."""
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
-    pairs += [(name, GIVEN) for name in rubric.networks] if backbone_file else []
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     return ({"code": code} if code else {}) | {
         "networks": {name: network.files for name, network in rubric.networks.items()},
