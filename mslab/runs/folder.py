@@ -105,6 +105,13 @@ class RunFolder:
     def open(cls, path: str | Path) -> "RunFolder":
         """Read a run folder to continue it, and delete temporary files that a kill has left. Raises RunError."""
         run = cls.read(path)
+        for name in ("checkpoints", "tensorboard", "workers"):
+            if (run.path / name).is_symlink():
+                raise RunError(
+                    f"{run.path / name} is a link: what the run writes would go to {(run.path / name).readlink()}.",
+                    expected="a folder",
+                    fix="put the folder itself there; to keep runs on another disk, make runs/ the link",
+                )
         for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
             leftover.unlink()
         return run
