@@ -88,6 +88,21 @@ def pruned(child: Tensors, parent: Tensors) -> Pair:
     return copied(child | changed, parent, norms_of(child)), parent
 
 
+def quarter_unused(child: Tensors, parent: Tensors) -> Pair:
+    """A quarter of all channels given the same large values in both, as if no later layer used them."""
+
+    def altered(tensors: Tensors) -> Tensors:
+        rng, changed = np.random.default_rng(1), dict(tensors)
+        for name, value in tensors.items():
+            if value.ndim > 1 or name.endswith((".gamma", ".beta")):
+                changed[name] = value.copy()
+                part = changed[name][: len(value) // 4]
+                part[...] = rng.choice([-10, 10], part.shape) + rng.normal(0, 1, part.shape)
+        return changed
+
+    return altered(child), altered(parent)
+
+
 # --- changes that keep the function ----------------------------------------------------------------------------------
 
 
@@ -166,6 +181,7 @@ SCRATCH: dict[str, Callable[[Tensors, Tensors], Pair]] = {
     "never trained, a faint copy of all": faint,
     "channels sorted by the parent's gammas": sorted_like_the_parent,
     "gammas 1, betas 0": constant,
+    "a quarter of all channels unused and alike": quarter_unused,
 }
 HONEST: dict[str, Callable[[Tensors, Tensors], Pair]] = {
     "same function: gamma and beta times 4": scaled_by_layer,

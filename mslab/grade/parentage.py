@@ -61,7 +61,7 @@ def batchnorm(child: Tensors, parent: Tensors, start: Tensors) -> list[Any]:
         if start and not b.any():  # the parent kept what was given
             continue
         pairs = layers.setdefault(name.rpartition(".")[0], [])
-        if a.std() or b.std():
+        if np.ptp(a) or np.ptp(b):
             spread_a, spread_b = (float(np.subtract(*np.percentile(values, [90, 10]))) for values in (a, b))
             # a faint copy of the parent's pattern has its ranks; training does not make it fainter
             found = correlation(ranks(a), ranks(b)) * share(spread_a, spread_b)
