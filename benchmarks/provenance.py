@@ -163,14 +163,20 @@ def table(rows: Sequence[Row]) -> str:
             grid.add_row(f"parent: {parent}")
             for group in dict.fromkeys(row["group"] for row in own if row["parent"] == parent):
                 members = [row for row in own if (row["parent"], row["group"]) == (parent, group)]
-                each = group.endswith("altered")
-                for label, some in [(f"{group}: {m['origin']}", [m]) for m in members] if each else [(group, members)]:
-                    counts = Counter(row["verdict"] for row in some)
-                    figures = (spread([row[key] for row in some]) for key in ("batchnorm", "expected", "convolutions"))
-                    verdicts = (str(counts[verdict] or "") for verdict in ("near", "unclear", "far"))
-                    grid.add_row(f"  {label}", str(len(some)), *figures, *verdicts)
+                if group.endswith("altered"):
+                    grid.add_row(f"  {group}")
+                    for row in members:
+                        grid.add_row(f"    {row['origin']}", *cells([row]))
+                else:
+                    grid.add_row(f"  {group}", *cells(members))
         parts.append(render(grid))
     return "\n".join(parts)
+
+
+def cells(rows: Sequence[Row]) -> list[str]:
+    counts = Counter(row["verdict"] for row in rows)
+    figures = [spread([row[key] for row in rows]) for key in ("batchnorm", "expected", "convolutions")]
+    return [str(len(rows)), *figures, *(str(counts[verdict] or "") for verdict in ("near", "unclear", "far"))]
 
 
 def spread(values: Sequence[float]) -> str:
