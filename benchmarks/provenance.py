@@ -30,7 +30,6 @@ TWO = {"data": "mushrooms2", "class_num": 2, "batch_size": 10, "epochs": 6, "lr_
 PARENTS: dict[str, dict[str, Any]] = {
     "8 epochs, adam": NINE,
     "8 epochs, momentum": NINE | MOMENTUM,
-    "1 epoch, adam": NINE | {"epochs": 1},
     "1 epoch, rate 1e-5": NINE | {"epochs": 1, "lr_init": 1e-6, "lr_max": 1e-5},
 }
 TRANSFERS: dict[str, dict[str, Any]] = {
