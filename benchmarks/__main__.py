@@ -14,7 +14,7 @@ app = Typer(help="Speed beside other projects, as ratios.", **PLAIN)
 Size = Annotated[int, Option(help="pixels of an image's side", min=8)]
 Batch = Annotated[int | None, Option(help="images in a step; 32, from 224 pixels on 8", min=1)]
 Repeats = Annotated[int, Option(help="turns of each; the median is reported", min=1)]
-Folder = Annotated[str | None, Option(metavar="FOLDER", help="store the drawn images here for reuse")]
+Folder = Annotated[str | None, Option(metavar="FOLDER", help="store images, or networks, here for reuse")]
 
 
 @job(app, "transfer")
@@ -121,6 +121,19 @@ def grade(
 
     result = grading.bench_grade(students, large, jobs, log.info)
     emit(result, json_file, lambda: grading.table(result))
+
+
+@job(app, "provenance")
+def provenance(
+    large: Annotated[bool, Option("--large", help="ResNet-50 too")] = False,
+    folder: Folder = None,
+    json_file: Json = None,
+) -> None:
+    """What grading reports of networks trained from a parent, from scratch, and altered to look like it."""
+    from benchmarks import provenance
+
+    rows = provenance.bench_provenance(large, Path(folder) if folder else None, log.info)
+    emit(rows, json_file, lambda: provenance.table(rows))
 
 
 @job(app, "profile")

@@ -14,6 +14,7 @@ from mslab.grade.records import Strict
 
 Text = Annotated[str, Field(max_length=2000)]
 Count = Annotated[int, Field(ge=0, le=2**62)]
+Correlation = Annotated[float, Field(ge=-1, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -80,10 +81,12 @@ class NetworkAnswer(Entry):
 
 
 class RelationAnswer(Entry):
-    NEEDS = ("tensors", "equal", "cosine")
+    NEEDS = ("tensors", "equal", "batchnorm", "expected", "convolutions")
     tensors: Count | None = None
     equal: Count | None = None
-    cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
+    batchnorm: Correlation | None = None
+    expected: Correlation | None = None
+    convolutions: Correlation | None = None
 
 
 class Answer(Strict):

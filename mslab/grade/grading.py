@@ -34,7 +34,7 @@ from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
 from mslab.grade.progress import GradesSoFar, own_cache, temporary_folder
 from mslab.grade.records import Graded, Measurement
-from mslab.grade.rubric import GIVEN, PredictionsItem, ProvenanceItem, Rubric
+from mslab.grade.rubric import PredictionsItem, ProvenanceItem, Rubric
 from mslab.grade.submissions import Submission, archive_alone, check_rows, find_submissions
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
@@ -126,7 +126,6 @@ def find_all(folder: str | Path, options: GradeOptions) -> tuple[list[Submission
 def job_of(rubric: Rubric, backbone_file: Path | None) -> dict[str, Any]:
     """The part of a worker's job that is the same for every submission."""
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
-    pairs += [(name, GIVEN) for name in rubric.networks] if backbone_file else []
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     limits = {"pixels": rubric.image_size, "image_bytes": int(rubric.image_gigabytes * 2**30)}
     return ({"code": code} if code else {}) | {

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mslab.grade import parentage
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Measurement, Outcome
 
@@ -111,16 +112,19 @@ def provenance(item: rubrics.ProvenanceItem, measurement: Measurement, hidden: M
         return no_points(
             relation["error"], "hand in both networks, the second trained from the first by mslab transfer"
         )
-    equal, tensors, cosine = relation["equal"], relation["tensors"], relation["cosine"]
-    frozen, near = equal == tensors, cosine >= item.nearness
-    text = f"{equal} of {tensors} tensors of the backbone are equal; cosine between the changes that training"
-    text += f" made to BatchNorm's gamma and beta: {cosine:.3f}"
-    right = {"frozen": frozen, "finetuned": near and not frozen, "either": near}[item.how]
+    equal, tensors = relation["equal"], relation["tensors"]
+    frozen, verdict = equal == tensors > 0, parentage.verdict(relation, item.nearness)
+    text = f"{equal} of {tensors} tensors of the backbone are equal; correlation with those of {item.parent}:"
+    text += f" BatchNorm {relation['batchnorm']:.2f}, convolutions {relation['convolutions']:.2f}"
     required = {"frozen": "all equal", "finetuned": "near, and trained", "either": "near or equal"}[item.how]
     text = f"{text} (1: equal, about 0: trained separately; required: {required}, at least {item.nearness:g})"
+    right = {"frozen": frozen, "finetuned": verdict == "near" and not frozen, "either": frozen or verdict == "near"}
+    if verdict == "unclear" and not frozen and item.how != "frozen":
+        text += f". That decides nothing: BatchNorm of a network trained from {item.parent} would show about"
+        return Outcome(0.0, "manual", f"{text} {relation['expected']:.2f}. The teacher decides.", figures=relation)
     fix = f"mslab transfer CONFIG --backbone {item.parent}'s best_backbone.ckpt"
     fix += ", with freeze=all" if item.how == "frozen" else ", without freeze" if item.how == "finetuned" else ""
-    return award(item, item.points if right else 0.0, text, fix, **relation)
+    return award(item, item.points if right[item.how] else 0.0, text, fix, **relation)
 
 
 def reproduced(item: rubrics.ReproducedItem, measurement: Measurement, hidden: Mapping[str, Hidden]) -> Outcome:

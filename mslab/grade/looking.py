@@ -17,7 +17,7 @@ import numpy as np
 
 from mslab import checkpoint
 from mslab.errors import MslabError, explain
-from mslab.grade import contents
+from mslab.grade import contents, parentage
 
 SKETCH = 4096  # numbers of a sketch
 FACTS_BYTES = 4 << 20
@@ -136,6 +136,7 @@ class SubmittedNetworks:
     ) -> None:
         self.job, self.limits, self.submission, self.folder, self.ask = job, limits, submission, folder, ask
         self.weights: dict[str, dict[str, Any]] = {}  # backbone tensors by name of the network
+        self.digests: dict[str, dict[str, str]] = {}  # sha256 of tensors by name of the network
         self.compiled: dict[str, Any] = {}  # backbones by table, profile and image size
 
     def facts_of(self, name: str) -> dict[str, Any]:
@@ -158,6 +159,7 @@ class SubmittedNetworks:
         weights = self.read_weights(path, bool(code))
         tensors = weights.tensors if code else weights.backbone | weights.head
         self.weights[name] = weights.backbone
+        self.digests[name] = {key: hashlib.sha256(value.tobytes()).hexdigest() for key, value in tensors.items()}
         save(self.folder / f"{name}.sketch.npy", sketch(tensors))
         size = weights.info.get("image_size") or 224
         # for a network that code defines, only if its file has them
@@ -167,7 +169,7 @@ class SubmittedNetworks:
             "image_size": size,
             "weights": sum(value.size for value in tensors.values()),
             "stages": None if code else weights.stages,
-            "tensors": {key: hashlib.sha256(value.tobytes()).hexdigest() for key, value in tensors.items()},
+            "tensors": self.digests[name],
             "sketch": f"{name}.sketch.npy",
             "images": (size, weights.info.get("resize_size") or size),
         }
@@ -266,33 +268,21 @@ class SubmittedNetworks:
         """Compare each pair of backbones that the job lists."""
         relations = {}
         for child, parent in self.job.get("relations", []):
-            if parent == "given" and "given" not in self.weights and self.job.get("given"):
-                self.weights["given"] = checkpoint.read(self.job["given"]).backbone
-            missing = [name for name in (child, parent) if name not in self.weights]
+            known = {*self.weights, "given"} if self.job.get("given") else {*self.weights}
+            missing = [name for name in (child, parent) if name not in known]
             if missing:
                 relations[f"{child}<{parent}"] = {"error": f"missing or unreadable: {' and '.join(missing)}"}
                 continue
-            pair = partial(relation, self.weights[child], self.weights[parent])
+            pair = partial(self.relation, child, parent)
             relations[f"{child}<{parent}"] = contents.entry(pair, self.submission.root)
         return relations
 
-
-def relation(child: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
-    """Count backbone tensors that are equal bit by bit; compare the direction in which training moved both.
-
-    The direction is a cosine over BatchNorm's gammas and betas minus their initial values (0, or 1 for most gammas),
-    which are equal for every seed. Convolutions are left out: from one seed they start equal and stay near.
-    """
-    shared_names = [name for name in child if name in parent and child[name].shape == parent[name].shape]
-    equal = sum(child[name].tobytes() == parent[name].tobytes() for name in shared_names)
-    dots = np.zeros(3)
-    for name in shared_names:
-        if name.endswith((".gamma", ".beta")):
-            fresh = float(parent[name].mean() > 0.5) if name.endswith(".gamma") else 0.0
-            a, b = (weights[name].astype(np.float64).ravel() - fresh for weights in (child, parent))
-            dots += np.dot(a, b), np.dot(a, a), np.dot(b, b)
-    cosine = dots[0] / np.sqrt(dots[1] * dots[2]) if dots[1] > 0 and dots[2] > 0 else 0.0
-    return {"tensors": max(len(child), len(parent)), "equal": equal, "cosine": round(float(np.clip(cosine, -1, 1)), 6)}
+    def relation(self, child: str, parent: str) -> dict[str, Any]:
+        if "given" not in self.weights and self.job.get("given"):
+            self.weights["given"] = checkpoint.read(self.job["given"]).backbone
+        given = None if parent == "given" else self.weights.get("given")
+        seed = hashlib.sha256(json.dumps([self.digests.get(name) for name in (child, parent)]).encode()).digest()
+        return parentage.relation(self.weights[child], self.weights[parent], seed, given)
 
 
 def sketch(tensors: Mapping[str, Any]) -> Any:

@@ -126,7 +126,7 @@ class ProvenanceItem(Item):
     network: Name
     parent: Name  # another network of the rubric, or "given"
     how: Literal["frozen", "finetuned", "either"] = "either"
-    nearness: Annotated[float, Field(gt=0, lt=1)] = 0.5  # minimum cosine between the changes of gamma and beta
+    nearness: Annotated[float, Field(gt=0, lt=1)] = 0.5  # minimum correlation with the parent
 
 
 class ReproducedItem(Item):

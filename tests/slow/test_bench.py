@@ -6,7 +6,7 @@ import os
 import pytest
 from helpers import STAGES, bench
 
-from benchmarks import speed, steptime
+from benchmarks import speed, spoofs, steptime
 
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
@@ -73,3 +73,20 @@ def test_bench_predict_answers_the_same_images_beside_the_bare_pass(parent, tmp_
     assert done.returncode == 0 and [row["batch_size"] for row in rows] == [1, 4, 8, 16, 32, 64]
     assert all(row["size"] == 32 and row["ratio"] == pytest.approx(row["predict"] / row["bare"]) for row in rows)
     assert [row["batch_size"] for row in rows if row["chosen"]] == [64] and "* 64" in done.stdout
+
+
+def test_bench_provenance_compares_what_it_trains(inside, monkeypatch):
+    from benchmarks import provenance
+
+    nine = provenance.NINE | {"epochs": 1}
+    monkeypatch.setattr(provenance, "IMAGES", 6)
+    monkeypatch.setattr(provenance, "PARENTS", {"one epoch": nine})
+    monkeypatch.setattr(provenance, "TRANSFERS", {"as the recipe": provenance.TWO | {"epochs": 1}})
+    monkeypatch.setattr(provenance, "SCRATCH", {"two classes": provenance.TWO | {"epochs": 1}})
+    for _ in range(2):  # the second time nothing is trained
+        rows = provenance.bench_provenance(False, inside / "kept")
+        files = {path: path.stat().st_mtime_ns for path in (inside / "kept").glob("*.ckpt")}
+        assert len(files) == 4 and len(rows) == 3 + 2 * len(spoofs.SCRATCH) + len(spoofs.HONEST)
+        verdicts = {row["origin"]: row["verdict"] for row in rows[:3]}
+        assert verdicts["as the recipe"] == "near" and verdicts["two classes, seed 7"] == "far"
+    assert len(list((inside / "runs").iterdir())) == 1

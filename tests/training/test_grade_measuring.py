@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import settings
 from submitted import bytes_of, hidden_images, inspect, network, zip_of
 
+from mslab import checkpoint
 from mslab.evaluation.measuring import evaluate
-from mslab.grade import answers, grading, looking, measuring, sandbox
+from mslab.grade import answers, grading, looking, measuring, parentage, sandbox
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
 
@@ -53,8 +55,9 @@ def test_a_network_is_measured_like_mslab_eval(tmp_path, hidden):
     assert networks_found["unasked"]["tensors"] == networks_found["nine"]["tensors"]
     equal = measurement.facts["relations"]["two<nine"]
     backbone = len(tensors) - 2
-    assert equal == {"tensors": backbone, "equal": backbone, "cosine": 1.0}
-    assert abs(measurement.facts["relations"]["two<given"]["cosine"]) < 0.1
+    assert equal == {"tensors": backbone, "equal": backbone, "batchnorm": 1.0, "expected": 1.0, "convolutions": 1.0}
+    given = measurement.facts["relations"]["two<given"]
+    assert given["equal"] < backbone / 2 and given["batchnorm"] < 0.1 and given["convolutions"] < 0.1
     # logits: those of mslab eval, in the order of the labels
     (tmp_path / "own.ckpt").write_bytes(content)
     result = evaluate(tmp_path / "own.ckpt", report.root, device="cpu")
@@ -70,6 +73,28 @@ def test_a_network_is_measured_like_mslab_eval(tmp_path, hidden):
     other_sketch = looking.sketch(other_tensors)
     apart = sum(((value - other_tensors[name]) ** 2).sum() for name, value in tensors.items() if value.ndim > 1)
     assert ((a - other_sketch) ** 2).sum() == pytest.approx(apart, rel=0.1)
+
+
+def test_a_transferred_backbone_is_the_parents_and_a_separate_one_is_not(squares, finished, parent):
+    two = settings(squares / "two", 2, epochs=1)
+    runs = {"nine": parent, "two": finished(two, parent).run, "separate": finished(two | {"seed": 5}).run}
+    backbones = {name: checkpoint.read(run / "checkpoints" / "best.ckpt").backbone for name, run in runs.items()}
+    verdicts = {}
+    for name in ("two", "separate"):
+        figures = parentage.relation(backbones[name], backbones["nine"], b"any")
+        verdicts[name] = parentage.verdict(figures, 0.5)
+    assert verdicts == {"two": "near", "separate": "far"}
+
+
+def test_which_weights_are_compared_depends_on_both_networks(tmp_path):
+    networks = looking.SubmittedNetworks({}, {}, None, tmp_path, lambda *request: "")
+    stem = "conv1.weight"
+    networks.weights = {"two": {stem: network(seed=1)[0][stem]}, "nine": {stem: network()[0][stem]}}
+    figures = set()
+    for digests in ({"two": "a", "nine": "b"}, {"two": "c", "nine": "b"}, {"two": "a", "nine": "c"}):
+        networks.digests = {name: {stem: digest} for name, digest in digests.items()}
+        figures.add(networks.relation("two", "nine")["convolutions"])
+    assert len(figures) == 3
 
 
 def test_facts_are_cached_by_hash_and_a_damaged_cache_is_replaced(tmp_path, hidden):

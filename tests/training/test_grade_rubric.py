@@ -205,22 +205,38 @@ def test_files_and_settings():
 
 
 @pytest.mark.parametrize(
-    ("relation", "how", "points"),
+    ("equal", "batchnorm", "expected", "convolutions", "how", "status"),
     [
-        ((265, 265, 1.0), "frozen", 6),
-        ((264, 265, 1.0), "frozen", 0),
-        ((0, 265, 0.9), "finetuned", 6),
-        ((265, 265, 1.0), "finetuned", 0),
-        ((0, 265, 0.1), "either", 0),
-        ((0, 265, 0.9), "either", 6),
+        (265, 1.0, 1.0, 1.0, "frozen", "full"),
+        (264, 1.0, 1.0, 1.0, "frozen", "none"),
+        (0, 0.9, 0.9, 0.95, "finetuned", "full"),
+        (265, 1.0, 1.0, 1.0, "finetuned", "none"),
+        (0, 0.1, 0.9, 0.8, "either", "none"),
+        (0, 0.9, 0.9, 0.95, "either", "full"),
+        (265, 0.0, 0.0, 1.0, "either", "full"),  # equal to a parent that was hardly trained
+        (0, 1.0, 1.0, 0.01, "either", "none"),  # BatchNorm copied into other convolutions
+        (0, 1.0, 1.0, 0.4, "either", "manual"),
+        (0, 0.35, 0.4, 0.6, "finetuned", "manual"),  # trained much longer than the parent
+        (0, 0.05, 0.01, 0.9, "either", "manual"),  # the parent was hardly trained
+        (0, 0.05, 0.01, 0.9, "frozen", "none"),
+        (0, 0.05, 0.01, 0.1, "either", "none"),
     ],
 )
-def test_provenance(relation, how, points):
+def test_provenance(equal, batchnorm, expected, convolutions, how, status):
     row = {"kind": "provenance", "points": 6, "network": "two", "parent": "one", "how": how}
-    equal, tensors, cosine = relation
-    result = outcome(row, measurement(relations={"two<one": {"equal": equal, "tensors": tensors, "cosine": cosine}}))
-    assert result.points == points and f"{equal} of {tensors} tensors" in result.said and f"{cosine:.3f}" in result.said
+    figures = {"equal": equal, "tensors": 265, "batchnorm": batchnorm, "expected": expected}
+    figures |= {"convolutions": convolutions}
+    result = outcome(row, measurement(relations={"two<one": figures}))
+    assert result.status == status and result.points == 6 * (status == "full") and result.figures == figures
+    assert f"{equal} of 265 tensors" in result.said and f"BatchNorm {batchnorm:.2f}" in result.said
+    assert ("The teacher decides." in result.said) == (status == "manual")
     assert "not both handed in" in outcome(row, measurement()).said
+
+
+def test_an_empty_backbone_is_nobodys():
+    row = {"kind": "provenance", "points": 6, "network": "two", "parent": "one", "how": "frozen"}
+    figures = dict.fromkeys(("equal", "tensors", "batchnorm", "expected", "convolutions"), 0)
+    assert outcome(row, measurement(relations={"two<one": figures})).status == "none"
 
 
 def test_predictions_that_are_shuffled_repeated_or_too_many():

@@ -97,3 +97,23 @@ def test_the_imbalanced_copy_thins_out_class_after_class(squares):
     assert list(thin.counts["train"].values()) == [16, 5, 2]  # 1, 0.316, 0.1 of 16
     assert thin.counts["val"] == report.counts["val"] and report.counts["train"]["c"] == 16
     assert thin.class_names == report.class_names
+
+
+def test_the_table_of_provenance_has_a_line_for_a_group_and_for_each_alteration():
+    from benchmarks import provenance
+
+    common = {"network": "small", "parent": "8 epochs, adam", "expected": 1.0, "convolutions": 0.5, "seconds": 0.02}
+    rows = [
+        common | {"group": group, "origin": origin, "batchnorm": correlation, "verdict": verdict}
+        for group, origin, correlation, verdict in (
+            ("trained from it", "1 epoch", 0.9, "near"),
+            ("trained from it", "momentum", 0.4, "unclear"),
+            ("another seed, altered", "all copied", 0.1, "far"),
+            ("another seed, altered", "one copied", 0.1, "far"),
+        )
+    ]
+    lines = [line.split("  ") for line in provenance.table(rows).splitlines() if "0.50" in line]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert cells[0] == ["trained from it", "2", "0.40 to 0.90", "1.00", "0.50", "1", "1"]
+    assert [row[:3] for row in cells[1:]] == [["all copied", "1", "0.10"], ["one copied", "1", "0.10"]]
+    assert "20 ms a pair" in provenance.table(rows)
