@@ -2,7 +2,6 @@
 
 import hashlib
 import html
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.errors import DatasetError
+from mslab.escaping import command, escape_control
 
 MAX_LISTED = 5  # findings listed per code in a message
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
@@ -92,12 +92,11 @@ class DatasetReport:
     def move(self, split: Split) -> str:
         """The fix for findings that --fix moves."""
         home = self.home(split)
-        return f"mslab check {shlex.quote(str(home))} --fix    moves it to {home}.quarantine/"
+        return f"{command('check', home, '--fix')}    moves it to {home}.quarantine/"
 
     def convert(self, split: Split) -> str:
         """The fix for findings that --convert rewrites."""
-        home = shlex.quote(str(self.home(split)))
-        return f"mslab check {home} --convert    puts an upright RGB copy in its place"
+        return f"{command('check', self.home(split), '--convert')}    puts an upright RGB copy in its place"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `mslab check --json`."""
@@ -148,7 +147,7 @@ class DatasetReport:
 
     def brief(self) -> str:
         """The data and the findings, in a few lines."""
-        hint = f"; mslab check {shlex.quote(str(self.root))} lists them" if self.findings else ""
+        hint = f"; {command('check', self.root)}    lists them" if self.findings else ""
         return "\n".join([*self._contents(), f"data check: {self.summary()}{hint}"])
 
     def _contents(self) -> list[str]:
@@ -180,4 +179,4 @@ class DatasetReport:
         sizes = ", ".join(f"{name or 'images'} {sum(row.values())}" for name, row in self.counts.items())
         title = f"{printable(str(self.root))}: {len(self.class_names)} classes, {sizes}; {self.summary()}"
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}" if rows else ""
-        return f"<p>{html.escape(title)}</p>{table}"
+        return escape_control(f"<p>{html.escape(title)}</p>{table}")

@@ -23,7 +23,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from mslab.check.layout import plain_name
 from mslab.data.unpacking import CHUNK, Budget, Member, open_archive, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
-from mslab.runtime.console import escape_control
+from mslab.escaping import escape_control
 
 TEXT = 2000  # characters of a text, at most
 PROBLEMS = 20  # listed problems, at most

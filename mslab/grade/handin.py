@@ -7,6 +7,7 @@ from typing import Any
 
 from mslab.data.zips import write_zip
 from mslab.errors import ConfigError, MslabError, RunError
+from mslab.escaping import command
 from mslab.grade import items, measuring
 from mslab.grade.grading import job_of
 from mslab.grade.loading import given_file, load_rubric
@@ -34,7 +35,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
             raise RunError(
                 f"{run.path} has no checkpoints/best.ckpt.",
                 expected="a run that has measured at least one epoch",
-                fix=f"mslab train --resume {run.path}",
+                fix=command("train", "--resume", run.path),
             )
         for file in (run.path / name_in_run for name_in_run in RUN_FILES):
             if file.is_file():

@@ -118,7 +118,7 @@ def provenance(item: rubrics.ProvenanceItem, measurement: Measurement, hidden: M
     right = {"frozen": frozen, "finetuned": near and not frozen, "either": near}[item.how]
     required = {"frozen": "all equal", "finetuned": "near, and trained", "either": "near or equal"}[item.how]
     text = f"{text} (1: equal, about 0: trained separately; required: {required}, at least {item.nearness:g})"
-    fix = f"mslab transfer CONFIG --backbone {item.parent}'s best_backbone.ckpt"
+    fix = f"mslab transfer CONFIG --backbone FILE    FILE: {item.parent}'s best_backbone.ckpt"
     fix += ", with freeze=all" if item.how == "frozen" else ", without freeze" if item.how == "finetuned" else ""
     return award(item, item.points if right else 0.0, text, fix, **relation)
 

@@ -18,13 +18,13 @@ import numpy as np
 import mslab
 from mslab.check import DatasetReport
 from mslab.data import batching, sources
+from mslab.escaping import escape_control
 from mslab.evaluation import gradcam
 from mslab.grade.answers import Answer, Unusable, read_array, read_facts
 from mslab.grade.contents import short
 from mslab.grade.looking import LIMITS, SKETCH
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import PREAMBLE, STOPPED, Child, Limits, bubblewrap_command
-from mslab.runtime.console import escape_control
 
 START = f"{PREAMBLE}from mslab.grade.worker import main\nmain()\n"
 IMAGE_REQUEST = re.compile(r"need (\{.{1,200}\})")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mslab.errors import MslabError
+from mslab.escaping import is_hidden
 from mslab.runs.folder import RunFolder
 
 
@@ -53,8 +55,14 @@ def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def embedded(content: Mapping[str, Any]) -> Markup:
-    """JSON for scripts that read the page, escaped so that it cannot end the element that contains it."""
+    """JSON for scripts that read the page, escaped so that it neither ends its element nor hides anything."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+    special = "".join(c for c in set(text) if c in "<>&" or is_hidden(c))
+    return Markup(re.sub(f"[{re.escape(special)}]", lambda match: escaped(match[0]), text) if special else text)
+
+
+def escaped(c: str) -> str:
+    """A character as JSON's \\uXXXX, two of them for one beyond U+FFFF."""
+    # escaped("<") -> "\\u003c"
+    units = c.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True))

@@ -237,7 +237,7 @@ class RunFolder:
             return
         file = self.path / "train.log"
         handler = logging.FileHandler(file, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(console.EscapedFormatter("%(asctime)s %(message)s"))
         with contextlib.suppress(OSError, ImportError):  # some disks and systems have no locks
             import fcntl
 

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mslab.escaping import escape_control
+
 log = logging.getLogger("mslab")
 
 terminal = logging.StreamHandler(sys.stderr)
@@ -33,16 +35,6 @@ class EscapedFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_control(super().format(record))
-
-
-def escape_control(text: str, safe: str = "\n\t") -> str:
-    """Escape control and direction characters, so that none moves the cursor or reverses a line."""
-    # escape_control("a\x1b[2Jb") -> "a\\x1b[2Jb"
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c in safe or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
 
 
 class StderrCapture:

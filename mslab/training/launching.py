@@ -20,6 +20,7 @@ from typing import Any
 from mslab.config import Settings
 from mslab.config.resolve import precision
 from mslab.errors import ConfigError, MslabError, RunError
+from mslab.escaping import command
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 
@@ -296,9 +297,12 @@ def _stop(msrun: subprocess.Popen) -> None:
 
 def failure(logs: Path, cluster: Cluster, run: RunFolder | None) -> MslabError:
     """The error of the first worker that failed; if none wrote one, the worker that was killed."""
-    fix = f"mslab train --resume {run.path} --workers {cluster.workers}" if run else "see the first machine's message"
-    if run and cluster.nodes > 1:
-        fix += f" --nodes {cluster.nodes} --master {cluster.master} --node-rank 0, and with their rank on the others,"
+    fix = "see the first machine's message"
+    if run:
+        words = ["train", "--resume", run.path, "--workers", str(cluster.workers)]
+        if cluster.nodes > 1:
+            words += ["--nodes", str(cluster.nodes), "--master", cluster.master, "--node-rank", "0"]
+        fix = command(*words) + "    and with their rank on the others," * (cluster.nodes > 1)
     records = sorted((json.loads(path.read_text()) for path in logs.glob("*.failed")), key=lambda note: note["time"])
     causes = [record for record in records if record["known"] or not LOST.search(record["text"])]
     died = DIED.search((logs / "msrun.log").read_text(errors="replace"))

@@ -12,7 +12,7 @@ import mslab
 PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
-    "errors", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint", "data", "runs",
+    "errors", "escaping", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint", "data", "runs",
     "evaluation", "training", "inference", "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
 ]
 # fmt: on
@@ -37,7 +37,7 @@ def imports_of(file: Path) -> Iterator[list[str]]:
                 yield alias.name.split(".")
 
 
-def test_mslab_is_twenty_rooms():
+def test_mslab_is_some_twenty_rooms():
     rooms = {room_of(file) for file in FILES} - {"__init__"}
     assert rooms == set(ROOMS) and len(rooms) <= 24
 
