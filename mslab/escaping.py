@@ -74,9 +74,9 @@ def command(*words: str | PurePath) -> str:
     return " ".join(["mslab", *map(quoted, words)])
 
 
-def recorded(line: str) -> str:
+def recorded_command(line: str) -> str:
     """A command line that a run's folder contains, which may be someone else's: pasted, it calls nothing but mslab."""
-    # recorded("mslab train x.yaml; rm -r .") -> mslab train 'x.yaml;' rm -r .
+    # recorded_command("mslab train x.yaml; rm -r .") -> mslab train 'x.yaml;' rm -r .
     try:
         words = shlex.split(line)
     except ValueError:  # a quotation mark without its second

@@ -98,8 +98,8 @@ def _data(root: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Write the config to the output folder, change to that folder and run mslab's command line there."""
-    from mslab.checkpoint import write_text
     from mslab.cli import app
+    from mslab.files import write_text
 
     try:
         out, text, command = translate(arguments)

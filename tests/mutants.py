@@ -292,7 +292,7 @@ MUTANTS = [
     Mutant(
         "a shard of a pack whose bytes have changed is named",
         "mslab/check/packed.py",
-        "elif deep and sha256(path) != part.sha256:",
+        "elif deep and files.sha256(path) != part.sha256:",
         "elif deep and not part.sha256:",
         "test_packing",
         "every_damage",
@@ -740,13 +740,14 @@ MUTANTS = [
     Mutant(
         "history.csv is written before last.ckpt, which makes the epoch count",
         "mslab/runs/folder.py",
-        "        self.write_history()\n        if state:\n"
-        '            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", '
-        'self.info | {"epoch": self.epochs_done})\n',
-        "        if state:\n"
-        '            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", '
-        'self.info | {"epoch": self.epochs_done})\n'
-        "        self.write_history()\n",
+        "        self.write_history()\n        if state:\n            checkpoint.save(\n"
+        '                list(state.values()), self.checkpoints / "last.ckpt", '
+        'self.info | {"epoch": self.epochs_done}\n'
+        "            )\n",
+        "        if state:\n            checkpoint.save(\n"
+        '                list(state.values()), self.checkpoints / "last.ckpt", '
+        'self.info | {"epoch": self.epochs_done}\n'
+        "            )\n        self.write_history()\n",
         "test_kill_between_writes",
     ),
     Mutant(
@@ -776,40 +777,38 @@ MUTANTS = [
     Mutant(
         "a resume before the first epoch refuses another parent",
         "mslab/training/finetuning.py",
-        'is_file() or checkpoint.sha256(Path(parent["file"])) != parent["sha256"]:',
+        'is_file() or files.sha256(Path(parent["file"])) != parent["sha256"]:',
         "is_file():",
         "test_parents",
         "another_file",
     ),
     Mutant(
         "a file is replaced atomically, once it is complete",
-        "mslab/checkpoint/writing.py",
-        "        write(temporary)\n        temporary.chmod(0o644)\n"
-        '        with temporary.open("rb") as written:\n            os.fsync(written.fileno())\n'
-        "        temporary.replace(path)\n",
-        "        write(path)\n        path.chmod(0o644)\n",
-        "test_checkpoint",
-        "kill or failed or disk",
+        "mslab/files.py",
+        "        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL |",
+        "        temporary = path.name\n        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC |",
+        "test_files test_checkpoint",
+        "kill or failed or disk or completely",
     ),
     Mutant(
         "text files are replaced atomically, too",
-        "mslab/checkpoint/writing.py",
-        '    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))',
+        "mslab/files.py",
+        '    replace_atomically(path, lambda file: file.write(text.encode("utf-8")))',
         '    path.write_text(text, encoding="utf-8")',
-        "test_text_files",
+        "test_files",
     ),
     Mutant(
         "files can be read by others than their owner",
-        "mslab/checkpoint/writing.py",
-        "temporary.chmod(0o644)",
-        "temporary.chmod(0o400)",
-        "test_checkpoint",
+        "mslab/files.py",
+        "NO_LINK | NO_WAIT, 0o666, dir_fd=folder)",
+        "NO_LINK | NO_WAIT, 0o400, dir_fd=folder)",
+        "test_files test_checkpoint",
     ),
     Mutant(
         "a file's sha256 is of all its bytes",
-        "mslab/check/packed.py",
-        "        while block := file.read(2**20):\n",
-        "        if block := file.read(2**20):\n",
+        "mslab/files.py",
+        "        while block := file.read(1 << 20):\n",
+        "        if block := file.read(1 << 20):\n",
         "test_manifest test_packing test_checkpoint test_archive",
     ),
     Mutant(

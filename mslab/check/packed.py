@@ -3,13 +3,13 @@
 Sizes are always compared, contents (sha256) on request, both before MindSpore opens a shard. No MindSpore here.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mslab import files
 from mslab.errors import DatasetError
 from mslab.escaping import command
 
@@ -52,7 +52,7 @@ def is_pack(folder: Path) -> bool:
 def read(folder: Path) -> Pack:
     """Read pack.json. Raises DatasetError if it cannot be used."""
     try:
-        content = json.loads((folder / NAME).read_text("utf-8"))
+        content = files.read_json(folder / NAME)
         schema = content["schema"]
         if schema == SCHEMA:
             return _pack(content)
@@ -101,7 +101,7 @@ def verify(folder: Path, pack: Pack, deep: bool, progress: Callable[[int, int], 
             size = path.stat().st_size
             if size != part.size:
                 wrong.append((part.name, f"has {size} bytes, not {part.size}: {'cut off' * (size < part.size)}"))
-            elif deep and sha256(path) != part.sha256:
+            elif deep and files.sha256(path) != part.sha256:
                 wrong.append((part.name, "has other content than when it was written"))
         except FileNotFoundError:
             wrong.append((part.name, "is missing" + " (the index of a shard)" * part.name.endswith(INDEX)))
@@ -124,12 +124,3 @@ def _pack_again(folder: Path) -> str:
     """The command for a pack that replaces this folder, or its parent if this is a split of a pack."""
     top = folder.parent if folder.name in ("train", "val", "test") else folder
     return command("data", "pack", "ROOT", "--out", top.with_name(f"{top.name}-again"))
-
-
-def sha256(path: Path) -> str:
-    """sha256 of a file's content, hexadecimal, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,7 +9,6 @@ evaluated. Reading needs no MindSpore, and MindSpore receives only checked data.
 from mslab.checkpoint.dialects import HEAD
 from mslab.checkpoint.loading import load_exactly, select_names
 from mslab.checkpoint.reading import Checkpoint, read
-from mslab.checkpoint.writing import make_folder, replace_atomically, save, save_arrays, sha256, write_text
+from mslab.checkpoint.writing import save, save_arrays
 
-__all__ = ["HEAD", "Checkpoint", "load_exactly", "make_folder", "read", "replace_atomically", "save", "select_names"]
-__all__ += ["save_arrays", "sha256", "write_text"]
+__all__ = ["HEAD", "Checkpoint", "load_exactly", "read", "save", "save_arrays", "select_names"]

@@ -116,7 +116,7 @@ def check(
     if undo and (fix or convert or dry_run):
         raise BadParameter("--undo cannot be combined with --fix, --convert or --dry-run: it reverses an earlier call")
     from mslab.check import page, quarantine
-    from mslab.checkpoint import write_text
+    from mslab.files import write_text
 
     def run_check() -> Any:
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True)

@@ -117,7 +117,7 @@ def write_json(result: Any, json_file: str | None) -> None:
     if json_file == "-":
         sys.stdout.write(text)
     elif json_file:
-        from mslab.checkpoint import write_text
+        from mslab.files import write_text
 
         write_text(Path(json_file), text)
 

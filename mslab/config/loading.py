@@ -13,8 +13,8 @@ from typing import Any
 from easydict import EasyDict
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from mslab import files
 from mslab.config import rules
 from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.rules import Problem
@@ -84,8 +84,8 @@ def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[set[str
             continue
         keys.add(key)
         try:
-            values[key] = _yaml().load(value) if value.strip() else None
-        except YAMLError:
+            values[key] = files.parse_yaml(value) if value.strip() else None
+        except files.FormatError:
             problems.append((key, f"{value!r} is not a YAML value; quote text with special characters"))
             values.pop(key, None)
             continue
@@ -103,13 +103,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
         raise ConfigError(f"There is no config file {path}.", expected="a YAML file of settings", fix=fix)
     try:
-        table = _yaml().load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        table = files.parse_yaml(files.read_text(path, files.MAX_YAML))
+    except (OSError, ValueError) as error:
+        line = f", line {error.line}" if isinstance(error, files.FormatError) and error.line else ""
+        problem = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"{path}{line} is not YAML: {problem}.", expected="lines like 'epochs: 12'", fix="correct that line"
+            f"{path}{line}: {problem}.", expected="lines like 'epochs: 12'", fix="correct that line"
         ) from None
     if not isinstance(table, dict):
         raise ConfigError(
@@ -131,14 +130,10 @@ def dump_config(settings: Settings) -> str:
 def _flow(value: Any) -> str:
     """Return a value as YAML in one line."""
     buffer = io.StringIO()
-    writer = _yaml()
+    writer = YAML(typ="safe", pure=True)
     writer.default_flow_style, writer.width = True, 10_000
     writer.dump(value, buffer)
     return buffer.getvalue().removesuffix("\n...\n").strip()
-
-
-def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)  # pure: YAML 1.2, in which 1e-4 is a number and `no` is text
 
 
 def _plain(value: Any) -> Any:

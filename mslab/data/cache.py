@@ -1,9 +1,12 @@
-"""Cached files: their folder, whether more of them fit, and which ones are deleted first."""
+"""Cached files: their folder, arrays on disk, whether more of them fit, and which ones are deleted first."""
 
 import os
 import shutil
 import time
 from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
 
 STALE = 86400  # seconds after which a half-written file is assumed to be abandoned
 
@@ -40,3 +43,29 @@ def delete_oldest(folder: Path, key: str, max_bytes: int) -> None:
         if total > max_bytes and not path.name.startswith(key):
             total -= path.stat().st_size
             path.unlink(missing_ok=True)
+
+
+def new_array(file: IO[bytes], dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A new array in a .npy file, memory-mapped. Raises OSError at once if the disk has no space for all of it.
+
+    A mapped file for which the disk has no space kills the process that writes to it (SIGBUS).
+    """
+    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+    start, size = file.tell(), int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    reserve(file, start + size)
+    return np.memmap(file, dtype, "r+", start, shape)  # type: ignore[call-overload,no-any-return]
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Make the file `size` bytes long, and have the disk reserve them. Raises OSError."""
+    file.flush()
+    if hasattr(os, "posix_fallocate"):  # where a file system cannot reserve, the C library writes every block
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    at = file.tell()
+    file.seek(0, os.SEEK_END)
+    while (missing := size - file.tell()) > 0:
+        file.write(bytes(min(missing, 1 << 20)))
+    file.flush()
+    file.seek(at)

@@ -4,11 +4,12 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from mindspore.dataset import vision
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.data import cache
@@ -92,15 +93,14 @@ def on_disk(path: Path, images: ImageSource, workers: int, meter: Meter) -> list
     pixels = mapped(path, len(images))
     if pixels is None:
 
-        def write(temporary: Path) -> None:
+        def write(file: IO[bytes]) -> None:
             shapes = []
-            with temporary.open("wb") as file:
-                for image in decode(images, workers, meter):
-                    file.write(image.data)
-                    shapes.append(image.shape[:2])
-                file.write(np.array(shapes, np.int32).data)
+            for image in decode(images, workers, meter):
+                file.write(image.data)
+                shapes.append(image.shape[:2])
+            file.write(np.array(shapes, np.int32).data)
 
-        checkpoint.replace_atomically(path, write)
+        files.replace_atomically(path, write)
         pixels = mapped(path, len(images))
         assert pixels is not None, f"{path} was written just now"
     path.touch()  # the time of last use

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport, packed
 from mslab.check.records import ImageRecord, Split, printable
 from mslab.data.placing import staging_folder
@@ -94,11 +94,11 @@ def write_split(
             file.chmod(0o644)  # MindSpore makes files that only their owner can read
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-            parts.append(packed.PackPart(file.name, file.stat().st_size, packed.sha256(file)))
+            parts.append(packed.PackPart(file.name, file.stat().st_size, files.sha256(file)))
     numbers = [len(split.classes[name]) for name in report.class_names]
     fingerprint = DatasetReport(split.root, {"": split}).fingerprint
     pack = packed.Pack(report.class_names, numbers, split.pixels, fingerprint, parts)
-    checkpoint.write_text(folder / packed.NAME, pack.to_json())
+    files.write_text(folder / packed.NAME, pack.to_json())
     return pack
 
 

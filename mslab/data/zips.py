@@ -5,8 +5,10 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 from mslab.errors import MslabError
+from mslab.files import make_folder, open_regular, replace_atomically
 
 DATE = (1980, 1, 1, 0, 0, 0)  # the time of every member, so that equal members give equal bytes
 CHUNK = 1 << 20
@@ -24,17 +26,15 @@ def write_zip(
     `digests`: sha256 of the members whose content is verified while it is packed. `stored`: name endings that are not
     compressed. Raises MslabError, leaving no file, if a content differs or the disk refuses.
     """
-    partial = out.with_name(f".{out.name}.tmp")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w") as archive:
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
             for done, (name, content) in enumerate(sorted(members.items()), 1):
                 info = zipfile.ZipInfo(name, DATE)
                 info.compress_type = zipfile.ZIP_STORED if name.lower().endswith(stored) else zipfile.ZIP_DEFLATED
                 info.external_attr = 0o644 << 16
                 digest = hashlib.sha256()
-                source = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
-                with source, archive.open(info, "w", force_zip64=True) as sink:
+                with open_member(content) as source, archive.open(info, "w", force_zip64=True) as sink:
                     while chunk := source.read(CHUNK):
                         digest.update(chunk)
                         sink.write(chunk)
@@ -46,12 +46,21 @@ def write_zip(
                     )
                 if progress:
                     progress(done, len(members))
-        partial.rename(out)
+
+    make_folder(out.parent)
+    replace_atomically(out, write)
+
+
+def open_member(content: Path | bytes) -> IO[bytes]:
+    """Open a member's file or content. Raises MslabError for a link and for everything that is not a regular file."""
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    try:
+        return open_regular(content, links=False)
     except OSError as error:
+        problem = "it is a link" if content.is_symlink() else error.strerror or error
         raise MslabError(
-            f"{out} could not be written: {error.strerror}.",
-            expected="enough free disk space",
-            fix="use --out with another path",
+            f"{content} cannot be packed: {problem}.",
+            expected="a regular file; a link could stand for any file of this machine",
+            fix="put the file itself there; nothing was written",
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)

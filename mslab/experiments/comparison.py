@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError
@@ -88,7 +88,7 @@ def compare(
                 repeating.clear(Path(done.run))
                 rows.append({"way": method, "share": fraction, "images": images, "seed": seed})
                 rows[-1] |= {"val_acc": last["val_acc"], "linear_acc": done.linear_acc, "seconds": done.seconds}
-                checkpoint.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
+                files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     draw(result, folder / "comparison.png")
     log.info(f"{folder / 'comparison.png'}: accuracy against the number of training images")
     return result

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
@@ -67,7 +67,7 @@ def repeat(
             log.info(f"seed {seed}: {error.what}")
         clear(run.path)
         result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in METRICS}
-        checkpoint.write_text(folder / "repeat.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        files.write_text(folder / "repeat.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     if last and all("failed" in row for row in runs):
         raise last
     if failed := [row["seed"] for row in runs if "failed" in row]:

@@ -6,7 +6,6 @@ A problem with a file becomes one entry {"error": text for the student}; no file
 import csv
 import hashlib
 import io
-import json
 import math
 import os
 import stat
@@ -16,14 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
-
 from mslab.check.layout import plain_name
 from mslab.data.unpacking import CHUNK, Budget, Member, open_archive, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
 from mslab.escaping import escape_control
+from mslab.files import FormatError, parse_json, parse_yaml
 
 TEXT = 2000  # characters of a text, at most
 PROBLEMS = 20  # listed problems, at most
@@ -256,37 +252,20 @@ def entries(
 def config(text: str) -> dict[str, Any]:
     """Read settings from YAML 1.2: {"values": {…}}."""
     try:
-        check_events(text)
-        content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        raise BadSubmission(
-            f"it is not valid YAML{f', line {mark.line + 1}' if mark else ''}: {problem or error}"
-        ) from None
+        content = parse_yaml(text)
+    except FormatError as error:
+        raise BadSubmission(f"{f'line {error.line}: ' if error.line else ''}{error}") from None
     if not isinstance(content, dict):
         raise BadSubmission("it contains no settings; expected lines like 'epochs: 12'")
     return {"values": PlainValues().convert(content)}
 
 
-def check_events(text: str) -> None:
-    """Refuse aliases, deep nesting and too many values before any object is built. Raises BadSubmission."""
-    depth = 0
-    for count, event in enumerate(YAML(typ="safe", pure=True).parse(io.StringIO(text))):
-        if isinstance(event, AliasEvent):
-            raise BadSubmission(f"it uses the YAML alias *{event.anchor}, which no config needs")
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEPTH:
-            raise BadSubmission(f"it is nested deeper than {DEPTH} levels")
-        if count > VALUES:
-            raise BadSubmission(f"it contains more than {VALUES:,} values")
-
-
 def json_values(text: str) -> dict[str, Any]:
     """Read a JSON file: {"values": …}."""
     try:
-        return {"values": PlainValues().convert(json.loads(text))}
-    except json.JSONDecodeError as error:
-        raise BadSubmission(f"it is not valid JSON: {error}") from None
+        return {"values": PlainValues().convert(parse_json(text))}
+    except FormatError as error:
+        raise BadSubmission(str(error)) from None
 
 
 class PlainValues:

@@ -10,10 +10,11 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import mslab
-from mslab.checkpoint import make_folder, replace_atomically
 from mslab.errors import ConfigError, MslabError
+from mslab.files import make_folder, replace_atomically
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.rubric import Rubric
 
@@ -95,8 +96,8 @@ def package(rubric_file: str | Path, data: str | Path, out: str | Path) -> Path:
     files = dict(project_files()) | dict(rubric_files(rubric, Path(rubric_file), Path(data)))
     texts = dict(zip(SCRIPTS, (SETUP, RUN), strict=True))
 
-    def write(temporary: Path) -> None:
-        with zipfile.ZipFile(temporary, "w") as archive:
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
             for name in sorted([*files, *texts]):
                 entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                 entry.create_system = 3  # Unix, on Windows too: otherwise the mode is ignored

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.config import FIELDS
 from mslab.errors import ConfigError, MslabError
+from mslab.files import MAX_YAML, FormatError, parse_yaml, read_text
 from mslab.grade import sandbox
 from mslab.grade.rubric import GIVEN, KINDS, PredictionsItem, Rubric, ScaledItem, SettingsItem
 
@@ -20,19 +19,15 @@ def load_rubric(path: str | Path) -> Rubric:
     """Load a rubric and validate its items. Raises ConfigError that lists every mistake."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        content = parse_yaml(read_text(path, MAX_YAML))
+    except FormatError as error:
+        line = f", line {error.line}:" if error.line else ""
+        raise ConfigError(f"The rubric {path}{line} {error}.", expected="YAML 1.2", fix="correct that line") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
             expected="a rubric, such as configs/rubric.yaml",
             fix="correct the path",
-        ) from None
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        first = str(error).strip().splitlines()
-        raise ConfigError(
-            f"{path} is not valid YAML: {' '.join(first)[:300]}", expected="YAML 1.2", fix="correct that line"
         ) from None
     if not isinstance(content, dict):
         raise rubric_error(path, [("rubric", "is not a table of title, total, networks and items")])

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
-from mslab.checkpoint import make_folder, write_text
 from mslab.escaping import escape_control
+from mslab.files import make_folder, write_text
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
 from mslab.grade.words import CHINESE

@@ -3,12 +3,12 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import mindspore as ms
 import numpy as np
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import check_dataset
 from mslab.checkpoint import dialects
 from mslab.config import load_settings
@@ -49,14 +49,15 @@ def export_run(
     x, description = sample(loaded, data)
     keys = ("class_names", *measuring.PREPROCESSING, "stages", "profile")
     info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
-    info["checkpoint"] = checkpoint.sha256(loaded.path)
+    info["checkpoint"] = files.sha256(loaded.path)
     content = graphs.add_entry(WRITERS[kind](loaded), info)
     result: dict[str, Any] = {"checkpoint": str(loaded.path), "file": str(target), "format": kind}
     result |= {"bytes": len(content), "images": len(x), "of": description}
 
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-        forward, _ = graphs.open_content(temporary.read_bytes(), target)
+    def write(file: IO[bytes]) -> None:
+        file.write(content)
+        file.seek(0)
+        forward, _ = graphs.open_content(file.read(), target)
         difference = compare(graphs.forward_of(loaded.network), forward, x)
         if not difference["relative"] <= TOLERANCE:  # NaN, too
             raise CheckpointError(
@@ -66,8 +67,8 @@ def export_run(
             )
         result.update(difference)
 
-    checkpoint.replace_atomically(target, write)
-    return result | {"sha256": checkpoint.sha256(target)}
+    files.replace_atomically(target, write)
+    return result | {"sha256": files.sha256(target)}
 
 
 def summary(result: Mapping[str, Any]) -> str:

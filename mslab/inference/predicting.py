@@ -15,10 +15,10 @@ import numpy as np
 from mslab.check.pool import ask
 from mslab.check.records import printable
 from mslab.check.worker import FORMATS
-from mslab.checkpoint import write_text
 from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
+from mslab.files import write_text
 from mslab.inference import graphs
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, empty_table, one_line, render

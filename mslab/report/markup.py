@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from mslab import files
 from mslab.errors import MslabError
 from mslab.escaping import is_hidden
 from mslab.runs.folder import RunFolder
@@ -38,7 +39,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(files.read_json(path))
     except ValueError:
         raise MslabError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mslab import schedule
-from mslab.checkpoint import replace_atomically
 from mslab.config import Settings
+from mslab.files import replace_atomically
 from mslab.training.learning_rates import rates_of
 
 BLANK = 0x2800  # the Braille character without a dot
@@ -40,7 +40,7 @@ def curve(
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    replace_atomically(path, lambda file: figure.savefig(file, dpi=120, format="png"))
 
 
 def terminal(

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from rich.text import Text
 
 from mslab.check import DatasetReport
-from mslab.checkpoint import replace_atomically
 from mslab.config import Source, load_settings
+from mslab.files import replace_atomically
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, empty_table, one_line, plural, render
 
@@ -104,7 +104,7 @@ def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int =
     pixels = np.clip((batch * std + mean) * 255, 0, 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
     pictures = [Image.fromarray(image) for image in pixels]
     sheet = tiles(pictures, labels[:count], [True] * len(pictures), columns=6, side=max(112, batch.shape[2]))
-    replace_atomically(out, lambda temporary: sheet.save(temporary, "PNG"))
+    replace_atomically(out, lambda file: sheet.save(file, "PNG"))
     names = {"RandomChoice": config.auto_augment, "RandomSelectSubpolicy": "RandomVerticalFlip"}
     steps = [names.get(type(step).__name__, type(step).__name__) for step in augment.train_transforms(config)]
     steps += ["mixup"] * bool(config.mixup_alpha) + ["cutmix"] * bool(config.cutmix_alpha)

@@ -9,7 +9,7 @@ import numpy as np
 from mslab import model
 from mslab.config import FIELDS
 from mslab.errors import MslabError
-from mslab.escaping import recorded
+from mslab.escaping import recorded_command
 from mslab.evaluation import metrics
 from mslab.report import charts, validation
 from mslab.report.markup import embedded, figures_of, read_json
@@ -35,7 +35,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
         "title": f"{run.path.name} · mslab",
         "name": run.path.name,
         "kind": manifest["kind"],
-        "command": recorded(manifest["command"]),
+        "command": recorded_command(manifest["command"]),
         "notes": notes,
         "config": config,
         "manifest": manifest,

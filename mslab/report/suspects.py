@@ -16,10 +16,10 @@ import numpy as np
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.records import printable
-from mslab.checkpoint import make_folder, write_text
 from mslab.data import sources
 from mslab.errors import ConfigError, DatasetError, RunError
 from mslab.evaluation import gradcam, measuring
+from mslab.files import make_folder, write_text
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
 from mslab.runtime import devices

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mslab import checkpoint, model
+from mslab import checkpoint, files, model
 from mslab.check import DatasetReport
 from mslab.check.training_data import report_of
 from mslab.data import sources
@@ -205,7 +205,7 @@ def feature_maps(
 def before_transfer(parent: Mapping[str, Any], loaded: measuring.Loaded) -> measuring.Loaded | None:
     """The parent's backbone with the run's head. None if the parent's file is missing, changed or partly loaded."""
     file = Path(parent["file"])
-    if parent.get("only") or not file.is_file() or checkpoint.sha256(file) != parent["sha256"]:
+    if parent.get("only") or not file.is_file() or files.sha256(file) != parent["sha256"]:
         return None
     weights = checkpoint.read(file)
     backbone = model.resnet50_backbone(weights.stages, weights.profile)

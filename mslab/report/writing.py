@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from mslab.checkpoint import make_folder, write_text
 from mslab.escaping import escape_control
+from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
 from mslab.runs.folder import RunFolder

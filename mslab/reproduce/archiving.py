@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import packed
 from mslab.data.zips import write_zip
 from mslab.errors import RunError
@@ -130,8 +130,8 @@ def images_of(run: RunFolder) -> dict[str, tuple[Path, str]]:
                 fix="leave --data out and pass the pack on separately: "
                 "mslab reproduce --from FILE.zip train_data=PACK/train val_data=PACK/val",
             )
-        for class_name, files in recorded.get(split, {}).items():
-            for name, digest in files.items():
+        for class_name, digests in recorded.get(split, {}).items():
+            for name, digest in digests.items():
                 file = root / class_name / name
                 files_of[f"data/{split}/{class_name}/{name}"] = (file, digest)
                 plain = class_name not in ("", ".", "..") and "/" not in name and "\\" not in f"{class_name}{name}"
@@ -168,7 +168,7 @@ def requirements(record: Mapping[str, Any]) -> str:
 
 
 def digest_of(content: Path | bytes) -> str:
-    return checkpoint.sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+    return files.sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
 
 
 def size_of(content: Path | bytes) -> int:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import MslabError, RunError
-from mslab.escaping import command, quoted
+from mslab.escaping import command, quoted, recorded_command
+from mslab.files import sha256
 from mslab.reproduce import images
 from mslab.runs import folder, manifest
 from mslab.runs.folder import RunFolder
@@ -281,13 +281,13 @@ def parent(run: RunFolder, backbone: str | None, chained: bool = False) -> tuple
     recorded = Path(record["file"])
     paths = [Path(backbone)] if backbone else [recorded, *sorted((run.path / "parent").glob("*"))]
     paths = [path / "checkpoints" / name if path.is_dir() else path for path in paths]
-    digests = {path: checkpoint.sha256(path) for path in paths if path.is_file()}
+    digests = {path: sha256(path) for path in paths if path.is_file()}
     for path, digest in digests.items():
         if digest == record["sha256"]:
             return Check("parent", short(digest), short(digest)), path
     fix = f"--backbone FILE with the sha256 {record['sha256']}"
     if record["run"]:
-        fix += f"\nit came from {record['run']['path']}, made by: {recorded(record['run']['command'])}"
+        fix += f"\nit came from {record['run']['path']}, made by: {recorded_command(record['run']['command'])}"
     if not digests:
         why = f"{paths[0]} does not exist (relative to {Path.cwd()})"
         return Check("parent", short(record["sha256"]), "none", "stops", why, fix), None
@@ -316,7 +316,7 @@ def files(run: RunFolder) -> Iterator[Check]:
     }
     for name, why in uses.items():
         recorded, file = run.manifest["artifacts"].get(name), run.path / name
-        now = checkpoint.sha256(file) if file.is_file() else None
+        now = sha256(file) if file.is_file() else None
         if recorded and recorded != now:
             text = "it was changed after the run" if now else "it was removed after the run"
             yield Check(name, short(recorded), short(now) if now else "none", "matters", f"{text}; {why}")

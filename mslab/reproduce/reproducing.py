@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise, report_of
 from mslab.config import Settings, load_settings
 from mslab.errors import DatasetError, MslabError, RunError
-from mslab.escaping import command, recorded
+from mslab.escaping import command, recorded_command
 from mslab.reproduce import comparing, differing, rendering
 from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
@@ -156,7 +156,7 @@ def refuse_partial(run: RunFolder) -> None:
             f"{run.path} is one of several runs of one command, trained on part of the training images: it cannot be "
             "repeated on its own.",
             expected="a run of mslab train or mslab transfer",
-            fix=f"repeat the command that made it: {recorded(run.manifest['command'])}",
+            fix=f"repeat the command that made it: {recorded_command(run.manifest['command'])}",
         )
 
 
@@ -226,7 +226,7 @@ def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path 
 
     manifest = run.manifest
     name = STAMP.sub("", run.path.resolve().name) + "-again"
-    origin = {"run": str(run.path), "manifest_sha256": checkpoint.sha256(run.path / "manifest.json")}
+    origin = {"run": str(run.path), "manifest_sha256": files.sha256(run.path / "manifest.json")}
     source: finetuning.Pretrained | None = None
     if manifest["kind"] == "transfer":
         source = finetuning.backbone_of(str(parent), manifest["parent"]["only"])

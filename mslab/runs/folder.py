@@ -13,17 +13,16 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from mslab import checkpoint
-from mslab.runs import manifest
-from mslab.runtime import console, devices, versions
+from mslab import checkpoint, files
 from mslab.check import DatasetReport
-from mslab.config import dump_config, load_settings
+from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import RunError, explain
-from mslab.config import Settings
+from mslab.runs import manifest
+from mslab.runtime import console, versions
 
 log = logging.getLogger("mslab")
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
@@ -40,7 +39,9 @@ class RunFolder:
         self.history: list[dict[str, Any]] = []
         self.notes: list[str] = []  # messages to log at the start of training
         self.paused = False  # stopped by max_training_time, to be resumed
-        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # after each epoch: reason to stop, or ""
+        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: (
+            ""
+        )  # after each epoch: reason to stop, or ""
         self.device = ""  # of the training, once it is chosen
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
@@ -95,14 +96,14 @@ class RunFolder:
             "artifacts": {},
         }
         run = cls(path, settings, content)
-        checkpoint.write_text(path / "config.yaml", dump_config(settings))
-        checkpoint.write_text(path / "images.csv", manifest.images_csv(report))
+        files.write_text(path / "config.yaml", dump_config(settings))
+        files.write_text(path / "images.csv", manifest.images_csv(report))
         run.write_manifest()
         return run
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """Read a run folder to continue it, and delete temporary files that a kill has left. Raises what read raises."""
+        """Read a run folder to continue it, and delete temporary files that a kill has left. Raises RunError."""
         run = cls.read(path)
         for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
             leftover.unlink()
@@ -167,7 +168,11 @@ class RunFolder:
         initial = self.manifest["environment"]
         if self.epochs_done:
             present = manifest.environment(device)
-            resume = {"epoch": self.epochs_done, "start": _now(), "environment": None if present == initial else present}
+            resume = {
+                "epoch": self.epochs_done,
+                "start": _now(),
+                "environment": None if present == initial else present,
+            }
             self.manifest["resumed"].append(resume)
         else:
             initial |= {"device": device, "driver": manifest.driver(device)}
@@ -182,7 +187,9 @@ class RunFolder:
         self.write_steps(losses)
         self.write_history()
         if state:
-            checkpoint.save(list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
+            checkpoint.save(
+                list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done}
+            )
 
     def warn(self, code: str, text: str) -> None:
         """Log a warning and record it in the manifest."""
@@ -211,7 +218,7 @@ class RunFolder:
             {key: ("" if math.isnan(v) else f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}
             for row in self.history
         )
-        checkpoint.write_text(self.path / "history.csv", text.getvalue())
+        files.write_text(self.path / "history.csv", text.getvalue())
 
     def write_steps(self, losses: Sequence[float]) -> None:
         """Write steps.csv: the loss of each step so far, with all digits that a float32 has."""
@@ -220,11 +227,11 @@ class RunFolder:
         rows = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
         rows = [line for line in rows if int(line.partition(",")[0]) <= first]  # steps of a killed epoch are repeated
         new = [f"{first + number},{np.float32(loss)!s}" for number, loss in enumerate(losses, 1)]
-        checkpoint.write_text(file, "\n".join(["step,loss", *rows, *new]) + "\n")
+        files.write_text(file, "\n".join(["step,loss", *rows, *new]) + "\n")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         if self.writes:
-            checkpoint.write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            files.write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def write_manifest(self) -> None:
         self.write_json("manifest.json", self.manifest)
@@ -236,12 +243,13 @@ class RunFolder:
             yield
             return
         file = self.path / "train.log"
-        handler = logging.FileHandler(file, encoding="utf-8")
+        stream = open_log(file)
+        handler = logging.StreamHandler(stream)
         handler.setFormatter(console.EscapedFormatter("%(asctime)s %(message)s"))
         with contextlib.suppress(OSError, ImportError):  # some disks and systems have no locks
             import fcntl
 
-            fcntl.flock(handler.stream, fcntl.LOCK_SH)  # type: ignore[arg-type]  # until the process ends; mslab watch checks it
+            fcntl.flock(stream, fcntl.LOCK_SH)  # until the process ends; mslab watch checks it
         console.redirect_stderr(file)
         log.addHandler(handler)
         self.manifest |= {"status": "running", "exit_status": None, "end": None}
@@ -254,8 +262,7 @@ class RunFolder:
             self.finalize("interrupted", 130)
             raise
         except BaseException as error:
-            with file.open("a", encoding="utf-8") as text:
-                traceback.print_exception(error, file=text)
+            traceback.print_exception(error, file=stream)
             self.finalize("failed", 1)
             better = explain(error, str(file))
             if better is None or better is error:
@@ -266,18 +273,31 @@ class RunFolder:
         finally:
             log.removeHandler(handler)
             handler.close()
+            stream.close()
 
     def finalize(self, status: str, code: int) -> None:
         """Record how the run ended, and the sha256 of its files."""
         names = ("config.yaml", "images.csv", "steps.csv", "history.csv", "eval.json")
         paths = [*sorted(self.checkpoints.glob("*.ckpt")), *(self.path / name for name in names)]
-        artifacts = {p.relative_to(self.path).as_posix(): checkpoint.sha256(p) for p in paths if p.is_file()}
+        artifacts = {p.relative_to(self.path).as_posix(): files.sha256(p) for p in paths if p.is_file()}
         best = self.best
         if best:
             figures = {"best_epoch": best["epoch"], "val_acc": best["val_acc"], "val_loss": best["val_loss"]}
             self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
+
+
+def open_log(file: Path) -> TextIO:
+    """Open train.log to append lines. Raises RunError."""
+    try:
+        return io.TextIOWrapper(files.open_regular(file, "ab"), "utf-8", "backslashreplace", line_buffering=True)
+    except OSError as error:
+        raise RunError(
+            f"{file} cannot be written: {'it is a link' if file.is_symlink() else error.strerror or error}.",
+            expected="a regular file, or none",
+            fix="move it away, and copy its content back if it is needed",
+        ) from None
 
 
 def fresh_folder(name: str) -> Path:
@@ -292,12 +312,14 @@ def fresh_folder(name: str) -> Path:
             number += 1
         except OSError as error:
             raise RunError(
-                f"{path} cannot be created: {error.strerror}.", expected="a writable folder", fix="cd to a writable folder"
+                f"{path} cannot be created: {error.strerror}.",
+                expected="a writable folder",
+                fix="cd to a writable folder",
             ) from None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read history.csv; val_loss and val_acc of an epoch without evaluation are NaN. [] without a file. Raises RunError."""
+    """Read history.csv; an epoch without evaluation has NaN. [] without a file. Raises RunError."""
     if not path.is_file():
         return []
     try:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
@@ -30,7 +30,12 @@ VARIABLES = (
     *("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS", "MS_COMPILER_CACHE_ENABLE"),
     *("HCCL_DETERMINISTIC", "TE_PARALLEL_COMPILER", "CUDA_HOME", "ASCEND_HOME_PATH"),
 )
-INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2", "avx": "avx", "asimd": "neon"}  # CPU flag -> name, widest first
+INSTRUCTION_SETS = {
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "avx": "avx",
+    "asimd": "neon",
+}  # CPU flag -> name, widest first
 REMAINS = {
     "cpu": "nothing, on a CPU with the same instruction set and number of cores, the same versions and data_workers; "
     "dropout draws other random numbers after a resume",
@@ -72,7 +77,9 @@ class Data(Part):
     fingerprint: str = Hash
     counts: dict[str, dict[str, int]] = Field(description="images of each class of each split")
     skip_check: bool
-    classes: dict[str, dict[str, str]] = Field(description="a digest of each class of each split; images.csv lists images")
+    classes: dict[str, dict[str, str]] = Field(
+        description="a digest of each class of each split; images.csv lists images"
+    )
 
 
 class Origin(Part):
@@ -207,7 +214,9 @@ def environment(device: str = "") -> dict[str, Any]:
         "packages": dict(sorted(packages.items())),
         "cpu": {
             "model": first_group(r"model name\s*: (.*)", info) or platform.machine(),
-            "instruction_set": next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine()),
+            "instruction_set": next(
+                (name for flag, name in INSTRUCTION_SETS.items() if flag in flags), platform.machine()
+            ),
             "cores": cores(),
         },
         "device": device,
@@ -229,7 +238,9 @@ def driver(device: str) -> str:
     if device == "gpu":
         return first_group(r"(\d+\.\d+[\d.]*)", read_text(Path("/proc/driver/nvidia/version")))
     return (
-        first_group(r"(?m)^Version=(.*)", read_text(Path("/usr/local/Ascend/driver/version.info"))) if device == "ascend" else ""
+        first_group(r"(?m)^Version=(.*)", read_text(Path("/usr/local/Ascend/driver/version.info")))
+        if device == "ascend"
+        else ""
     )
 
 
@@ -263,7 +274,7 @@ def class_digests(report: DatasetReport) -> dict[str, dict[str, str]]:
 
 def parent(file: Path, include_pattern: str | None) -> dict[str, Any]:
     """Return the manifest entry of a run that starts from this checkpoint, with the runs before it."""
-    digest = checkpoint.sha256(file)
+    digest = files.sha256(file)
     return {"file": str(file), "sha256": digest, "only": include_pattern, "run": origin(file, digest)}
 
 
@@ -284,8 +295,8 @@ def load(run: Path) -> dict[str, Any]:
     """Read a run folder's manifest. Raises RunError if it cannot be read."""
     path = run / "manifest.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = files.read_json(path)
+    except (OSError, ValueError):
         raise RunError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
     return validated(content, path)
 
@@ -322,7 +333,7 @@ def compare_file(path: Path, name: str, digest: str, prefix: str = "") -> dict[s
     """Compare one file with its recorded sha256; `prefix` begins the text."""
     if not path.is_file():
         return {"file": name, "status": "missing", "text": f"{prefix}not there"}
-    now = checkpoint.sha256(path)
+    now = files.sha256(path)
     if now == digest:
         return {"file": name, "status": "same", "text": f"{prefix}sha256 {digest[:12]}…"}
     return {"file": name, "status": "changed", "text": f"{prefix}sha256 {now[:12]}…, the manifest has {digest[:12]}…"}

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import checkpoint, model
+from mslab import files, model
 from mslab.data import augment, batching, cache
 from mslab.errors import RunError
 from mslab.runtime import devices, versions
@@ -157,8 +158,8 @@ class Store:
             pass  # missing or damaged: write it again
         self.computed += 1
 
-        def compute(temporary: Path) -> None:
-            written = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(order), self.channels))
+        def compute(file: IO[bytes]) -> None:
+            written = cache.new_array(file, np.float32, (len(order), self.channels))
             at = 0
             for images, _ in batches:
                 full = np.zeros((self.batch_size, *images.shape[1:]), images.dtype)  # another shape compiles again
@@ -168,6 +169,6 @@ class Store:
                 self.meter.update(f"features: {at}/{len(order)} images", len(images))
             written.flush()
 
-        checkpoint.replace_atomically(path, compute)
+        files.replace_atomically(path, compute)
         rows = np.load(path, mmap_mode="r")
         return rows

@@ -8,7 +8,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import nn
 
-from mslab import checkpoint
+from mslab import checkpoint, files
 from mslab.checkpoint import Checkpoint, dialects, load_exactly
 from mslab.config import Settings
 from mslab.errors import CheckpointError, ConfigError, RunError
@@ -129,7 +129,7 @@ def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, An
 def parent_of(run: RunFolder) -> Checkpoint:
     """Read the file that a run began from. Raises RunError if it has changed since."""
     parent = run.manifest["parent"]
-    if not Path(parent["file"]).is_file() or checkpoint.sha256(Path(parent["file"])) != parent["sha256"]:
+    if not Path(parent["file"]).is_file() or files.sha256(Path(parent["file"])) != parent["sha256"]:
         raise RunError(
             f"{run.path} began from {parent['file']}, which is missing (looked up from {Path.cwd()}) or has changed.",
             expected=f"the file with sha256 {parent['sha256'][:12]}…: no completed epoch has saved its weights",

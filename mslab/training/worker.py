@@ -12,9 +12,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from mslab.checkpoint import write_text
 from mslab.config import Settings
 from mslab.errors import explain
+from mslab.files import write_text
 from mslab.runs.folder import RunFolder
 from mslab.runtime import console, devices
 

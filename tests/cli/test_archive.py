@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import cli, settings
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import check_dataset
 from mslab.config import dump_config, load_settings
 from mslab.data import packing, unpacking
@@ -198,7 +198,7 @@ def test_packed_images_are_refused(run):
     config = load_settings(run / "config.yaml", ["train_data=shards/train", "val_data=shards/val"])
     (run / "config.yaml").write_text(dump_config(config))
     manifest = json.loads((run / "manifest.json").read_text())
-    manifest["artifacts"]["config.yaml"] = checkpoint.sha256(run / "config.yaml")
+    manifest["artifacts"]["config.yaml"] = files.sha256(run / "config.yaml")
     (run / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(RunError, match="shards/train is a packed data set") as caught:
         archiving.archive(run, data=True)

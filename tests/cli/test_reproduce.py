@@ -10,7 +10,7 @@ import pytest
 from helpers import cli, draw, settings
 
 import mslab
-from mslab import checkpoint
+from mslab import files
 from mslab.check import check_dataset
 from mslab.config import load_settings
 from mslab.errors import DeviceError, MslabError, RunError
@@ -86,7 +86,7 @@ def test_an_unchanged_run_is_reproduced_identically_and_records_its_origin(run):
     assert result.ok and result.comparison.verdict == "identical" and result.comparison.first_difference is None
     assert again.name.startswith("run-again-20") and again.parent.name == "runs"
     recorded = json.loads((again / "manifest.json").read_text())
-    assert recorded["reproduces"] == {"run": str(run), "manifest_sha256": checkpoint.sha256(run / "manifest.json")}
+    assert recorded["reproduces"] == {"run": str(run), "manifest_sha256": files.sha256(run / "manifest.json")}
     for name in ("best.ckpt", "last.ckpt"):
         assert (again / "checkpoints" / name).read_bytes() == (run / "checkpoints" / name).read_bytes()
     for name in ("config.yaml", "images.csv", "steps.csv"):
@@ -136,7 +136,7 @@ def test_a_transfer_run_whose_parent_has_moved(squares, parent, inside):
     message = str(result.error)
     assert message.startswith(f"{path} cannot be repeated: its parent differs from the record.")
     assert f"{file} does not exist (relative to {inside})" in message
-    digest = checkpoint.sha256(inside / "elsewhere.ckpt")
+    digest = files.sha256(inside / "elsewhere.ckpt")
     assert f"expected  parent {digest[:12]}…" in message and f"--backbone FILE with the sha256 {digest}" in message
     other = inside / "other.ckpt"
     shutil.copy(parent / "checkpoints" / "best.ckpt", other)
@@ -364,7 +364,7 @@ def rehash(path):
     """Record the present sha256 of each file in the manifest."""
     edit(
         path,
-        lambda content: content["artifacts"].update({n: checkpoint.sha256(path / n) for n in content["artifacts"]}),
+        lambda content: content["artifacts"].update({n: files.sha256(path / n) for n in content["artifacts"]}),
     )
 
 

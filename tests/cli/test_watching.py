@@ -25,9 +25,9 @@ import pytest
 from helpers import PROGRAM, cli, figures
 
 import mslab
-from mslab.checkpoint import write_text
 from mslab.cli import app
 from mslab.errors import RunError
+from mslab.files import write_text
 from mslab.report import plots, watching
 from mslab.runs import manifest
 from mslab.runs.folder import COLUMNS, RunFolder

@@ -158,7 +158,7 @@ ATTACKS = [
            {"settings": "1 of 2.*image_size is 100000000000; required: at most 512"},
            gains=("files", "settings", *NETWORK, "table")),
     Attack("config-bomb", lambda kit, id: kit.zip(id, {"config.yaml": alias_bomb()}),
-           {"settings": "uses the YAML alias"}, gains=("files",)),
+           {"settings": "more than 20,000 values"}, gains=("files",)),
     Attack("config-code", lambda kit, id: kit.zip(id, {
         "config.yaml": f"class_num: !!python/object/apply:os.system ['touch /tmp/{EVIL}']"}),
         {"settings": "is not valid YAML"}, gains=("files",)),

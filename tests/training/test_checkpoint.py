@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import PROJECT, STAGES
 
-from mslab import checkpoint, model
+from mslab import checkpoint, files, model
 from mslab.errors import CheckpointError, MslabError
 
 
@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_the_earlier_file_and_the_message_says_so(file, tmp_p
         with pytest.raises(MslabError) as weights:
             checkpoint.save_arrays({"w": np.zeros(100_000, np.float32)}, file, {})
         with pytest.raises(MslabError) as text:
-            checkpoint.write_text(table, "x" * 100_000)
+            files.write_text(table, "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     for path, caught in ((file, weights), (table, text)):
@@ -236,10 +236,10 @@ def test_a_reader_with_the_earlier_file_open_can_still_read_it(network, file):
 def test_a_failed_write_leaves_the_earlier_file(file, tmp_path):
     before = file.read_bytes()
 
-    def write(temporary):
-        temporary.write_bytes(b"half")
+    def write(out):
+        out.write(b"half")
         raise OSError("no space left")
 
     with pytest.raises(MslabError, match="could not be written: no space"):
-        checkpoint.replace_atomically(file, write)
+        files.replace_atomically(file, write)
     assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]

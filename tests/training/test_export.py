@@ -15,7 +15,7 @@ from helpers import PROJECT, cli
 from PIL import Image
 from plans import SIZE, write_checkpoint
 
-from mslab import checkpoint, model
+from mslab import checkpoint, files, model
 from mslab.errors import CheckpointError, DatasetError, DeviceError, MslabError
 from mslab.evaluation import measuring
 from mslab.inference import export, predicting
@@ -107,7 +107,7 @@ def test_a_mindir_file_reproduces_its_checkpoint_and_is_beside_it(inside):
     assert result["relative"] < 1e-5 and result["file"] == "x.mindir"
     assert sorted(path.name for path in inside.iterdir()) == ["x.ckpt", "x.mindir"]
     _, info = exported.open_exported(Path("x.mindir"))
-    assert info["resize_size"] == SIZE + 3 and info["checkpoint"] == checkpoint.sha256(source)
+    assert info["resize_size"] == SIZE + 3 and info["checkpoint"] == files.sha256(source)
 
 
 def test_the_first_layers_by_hand(inside):
@@ -229,7 +229,7 @@ def test_from_the_command_line(parent, inside):
     done = cli("export", parent, "--format", "mindir", "--out", "ä b/x.mindir", "--json", "-")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["file"] == "ä b/x.mindir" and result["sha256"] == checkpoint.sha256(Path("ä b/x.mindir"))
+    assert result["file"] == "ä b/x.mindir" and result["sha256"] == files.sha256(Path("ä b/x.mindir"))
     exported.open_exported(Path("ä b/x.mindir"))
     done = cli("export", parent, "--format", "tflite")
     assert done.returncode == 2 and "--format tflite: expected mindir or onnx" in done.stderr

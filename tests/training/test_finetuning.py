@@ -8,7 +8,7 @@ import pytest
 from helpers import STAGES, draw, log, manifest
 
 import mslab
-from mslab import checkpoint, model
+from mslab import checkpoint, files, model
 from mslab.config import load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.errors import CheckpointError, DatasetError
@@ -23,7 +23,7 @@ def test_a_fresh_head_on_the_saved_backbone(parent, inside, two, caplog, capfd):
     result = mslab.transfer(two | {"epochs": 1}, backbone=parent / "checkpoints" / "best_backbone.ckpt")
     file = parent / "checkpoints" / "best_backbone.ckpt"
     recorded = manifest(result.run)
-    assert recorded["kind"] == "transfer" and recorded["parent"]["sha256"] == checkpoint.sha256(file)
+    assert recorded["kind"] == "transfer" and recorded["parent"]["sha256"] == files.sha256(file)
     text = log(result.run)
     assert f"backbone: 45 of 45 tensors from {file}; head: new (2 classes)" in text and "frozen: none" in text
     before, after = backbone_of(parent), backbone_of(result.run)

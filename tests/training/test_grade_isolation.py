@@ -131,7 +131,7 @@ HEADER = "epoch,step,lr,train_loss,train_acc,val_loss,val_acc,images_per_s,secon
 
 def test_files_of_every_kind_are_read_or_refused(tmp_path):
     bomb = "a: &a [x, x]\n" + "".join(
-        f"{k}: &{k} [*{p}, *{p}]\n" for p, k in zip("abcdefghi", "bcdefghij", strict=True)
+        f"{k}: &{k} [*{p}, *{p}, *{p}, *{p}]\n" for p, k in zip("abcdefghi", "bcdefghij", strict=True)
     )
     members = {
         "good.yaml": "epochs: 12\nlr: 1e-4\nno: no\nnames: [a, b]\nrate: .nan\nday: 2026-01-02\n",
@@ -182,11 +182,11 @@ def test_files_of_every_kind_are_read_or_refused(tmp_path):
     assert facts["predictions"]["predictions.csv"] == {"rows": {"a.png": "a", "=b.png": "-b", "c.png": ""}}
     assert "missing.csv" not in facts["predictions"]
     expected = {
-        "bomb.yaml": "uses the YAML alias",
+        "bomb.yaml": "more than 20,000 values",
         "deep.yaml": "nested deeper than 20 levels",
-        "code.yaml": "is not valid YAML, line 1",
-        "digits.yml": "cannot be read",
-        "broken.yaml": "is not valid YAML, line",
+        "code.yaml": "line 1: it is not valid YAML",
+        "digits.yml": "is not valid YAML: Exceeds the limit",
+        "broken.yaml": ": it is not valid YAML",
         "list.yaml": "contains no settings; expected lines like 'epochs: 12'",
         "long.yaml": "at most 65,536 are read",
         "latin.yaml": "not UTF-8 text",

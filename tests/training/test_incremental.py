@@ -8,7 +8,7 @@ import pytest
 from helpers import draw, figures, log, manifest, newest, settings, weights
 
 import mslab
-from mslab import checkpoint
+from mslab import checkpoint, files
 from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.training import start
 
@@ -34,7 +34,7 @@ def test_rows_of_the_parents_classes_are_reused_by_name(parent, four, inside):
     assert "head: 2 of 4 classes reused by name; new: aa, ab; left out: a" in log(result.run)
     recorded = manifest(result.run)
     assert recorded["kind"] == "incremental" and recorded["class_names"] == ["aa", "ab", "b", "c"]
-    assert recorded["parent"]["sha256"] == checkpoint.sha256(parent / "checkpoints" / "best.ckpt")
+    assert recorded["parent"]["sha256"] == files.sha256(parent / "checkpoints" / "best.ckpt")
 
 
 def test_the_same_classes_with_more_images_start_from_the_parents_head(parent, squares, inside):

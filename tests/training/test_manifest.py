@@ -13,7 +13,7 @@ from helpers import figures, newest, settings, stopped_after, weights
 from helpers import manifest as raw
 
 import mslab
-from mslab import check, checkpoint
+from mslab import check, files
 from mslab.errors import RunError
 from mslab.runs import manifest
 from mslab.runs.folder import RunFolder
@@ -60,7 +60,7 @@ def test_every_image_is_listed_with_its_sha256(parent, squares):
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * (16 + 7)
     for row in rows[::11]:
-        assert row["sha256"] == checkpoint.sha256(squares / "three" / row["split"] / row["image"])
+        assert row["sha256"] == files.sha256(squares / "three" / row["split"] / row["image"])
     report = check.check_dataset(squares / "three" / "train", squares / "three" / "val")
     assert raw(parent)["data"]["classes"] == manifest.class_digests(report)
 

@@ -11,7 +11,7 @@ from helpers import STAGES, draw, history, log, manifest, newest, settings, stop
 from trainings import compiled, plain, same_training
 
 import mslab
-from mslab import checkpoint, model
+from mslab import checkpoint, files, model
 from mslab.check import check_dataset
 from mslab.config import load_settings
 from mslab.data import batching, sources
@@ -54,7 +54,7 @@ def test_the_run_folder_has_the_documented_files(settled, squares, finished):
     assert content["data"]["fingerprint"] == check_dataset(squares / "three/train", squares / "three/val").fingerprint
     assert content["versions"]["mindspore"] and content["device"] == "cpu" and content["seed"] == 1
     for name, digest in content["artifacts"].items():
-        assert checkpoint.sha256(folder / name) == digest
+        assert files.sha256(folder / name) == digest
     assert content["metrics"]["val_acc"] == result.val_acc and content["metrics"]["linear_acc"] == 1.0
     assert load_settings(folder / "config.yaml").stages == STAGES
 

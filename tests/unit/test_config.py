@@ -135,7 +135,7 @@ def test_the_dump_contains_every_setting_and_reads_back(tmp_path):
     [
         ("", "contains no settings"),
         ("- 1\n", "contains no settings"),
-        ("a: [1\n", "line 2 is not YAML"),
+        ("a: [1\n", "line 2: it is not valid YAML"),
         ("a: 1\na: 2\n", "line 2"),
     ],
 )

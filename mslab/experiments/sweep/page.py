@@ -16,10 +16,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from mslab import escaping
-from mslab.checkpoint import write_text
 from mslab.config import Settings, override, read_yaml
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
+from mslab.files import write_text
 from mslab.report import charts
 
 ENOUGH = 10  # completed trials, below which importance would be chance

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from mslab import checkpoint
+from mslab import files
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings, read_yaml
@@ -136,7 +136,7 @@ def carry_out(
             trials.open_storage(trials.storage_url(options.storage, Path("runs")))
         folder = fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
     storage = trials.open_storage(trials.storage_url(options.storage, folder))
-    data = {"the images": report.fingerprint, "the backbone": checkpoint.sha256(backbone) if backbone else None}
+    data = {"the images": report.fingerprint, "the backbone": files.sha256(backbone) if backbone else None}
     study_name = options.name or result.get("study") or folder.name
     study = trials.open_study(storage, study_name, data, settings, space, options)
     public = replace(options, storage=options.storage and trials.hide_password(options.storage))
@@ -146,7 +146,7 @@ def carry_out(
     def save() -> None:
         rows = trials.rows(study)
         result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
-        checkpoint.write_text(folder / "sweep.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        files.write_text(folder / "sweep.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
     setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
     log.info(introduction(study, folder, space, options, settings))

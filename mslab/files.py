@@ -1,0 +1,218 @@
+"""Files in folders that others can write to: atomic writing, and reading with bounds.
+
+Nothing is written through a link, nothing waits for a FIFO, and no text costs much more memory than it has bytes.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from mslab.errors import MslabError
+
+MAX_TEXT = 64 << 20  # bytes of a text file: history.csv and train.log of a long run
+MAX_JSON_VALUES = 3_000_000  # eval.json of 1,000 classes has a million
+MAX_YAML, MAX_YAML_VALUES = 256 << 10, 20_000  # bytes; values, with every alias replaced by what it stands for
+DEPTH = 20  # levels of nested tables in YAML
+HAS_FOLDER_DESCRIPTORS = os.open in os.supports_dir_fd  # not on Windows
+FLAGS = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "wb": os.O_WRONLY | os.O_CREAT}
+FLAGS["ab"] = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+class FormatError(ValueError):
+    """A text that is too large or not in its format. `line`: number of the line, from 1, if it is known."""
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem)
+        self.line = line
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Call `write(file)` with a new file beside `path`, then rename that file to `path`, durably.
+
+    The new file has a random name, and is opened by that name once and relative to an open folder, so that nobody can
+    put a link in its place. A link at `path` is replaced, not followed. The umask decides who can read the file.
+    Raises MslabError, and leaves the earlier file unchanged, if the disk refuses.
+    """
+    folder: int | None = None
+    temporary: str | Path = f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
+    try:
+        if HAS_FOLDER_DESCRIPTORS:
+            folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            temporary = path.with_name(str(temporary))
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | NO_WAIT, 0o666, dir_fd=folder)
+        try:
+            with os.fdopen(handle, "w+b") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path if folder is None else path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        with contextlib.suppress(OSError):  # some systems do not allow opening a folder
+            entry = os.open(path.parent if folder is None else ".", os.O_RDONLY, dir_fd=folder)
+            os.fsync(entry)
+            os.close(entry)
+    except OSError as error:
+        raise MslabError(
+            f"{path} could not be written: {error.strerror or error}.",
+            expected="free space on the disk, and a writable folder",
+            fix="free some space, or write elsewhere; the earlier file is unchanged",
+        ) from error
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    replace_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def make_folder(path: Path) -> None:
+    """Create the folder if it does not exist. Raises MslabError if that fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MslabError(
+            f"{path} cannot be created: {error.strerror}.",
+            expected="a writable folder",
+            fix="use --out with another name",
+        ) from None
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def open_regular(path: Path, mode: str = "rb", links: bool = True) -> IO[bytes]:
+    """Open a regular file: "rb", "r+b", "wb" or "ab". Never waits, as opening a FIFO would.
+
+    Raises OSError for a folder, FIFO, device or socket, with `links=False` for a link, and unless reading for every
+    link and for a file that has a second name (a hard link): both could stand for another file.
+    """
+    changes = mode != "rb"
+    handle = os.open(path, FLAGS[mode] | NO_WAIT | (NO_LINK if changes or not links else 0), 0o666)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if changes and status.st_nlink > 1:
+            raise OSError(errno.EMLINK, "it is a hard link to a file elsewhere", str(path))
+        if mode == "wb":
+            os.ftruncate(handle, 0)
+        return os.fdopen(handle, mode)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_bytes(path: Path, most: int = MAX_TEXT) -> bytes:
+    """Content of a regular file. Raises OSError, and FormatError if it has more than `most` bytes."""
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise FormatError(f"it has more than {most:,} bytes")
+    return content
+
+
+def read_text(path: Path, most: int = MAX_TEXT) -> str:
+    """Text of a regular UTF-8 file, with line ends as "\\n". Raises OSError, and ValueError."""
+    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most)), "utf-8").read()
+
+
+def sha256(path: Path) -> str:
+    """A regular file's SHA-256, hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_json(path: Path, most: int = MAX_TEXT) -> Any:
+    """Values of a JSON file. Raises OSError, and FormatError."""
+    return parse_json(read_bytes(path, most))
+
+
+def parse_json(text: str | bytes, most_values: int = MAX_JSON_VALUES) -> Any:
+    """Values of a JSON text. Raises FormatError, before anything is built if it could have more values than that."""
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if sum(content.count(mark) for mark in b",[{") > most_values:  # at least the number of values
+        raise FormatError(f"it contains more than {most_values:,} values")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise FormatError("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise FormatError("it is not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise FormatError(f"it is not valid JSON: {error}", error.lineno) from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise FormatError(f"it is not valid JSON: {error}") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """Values of a YAML 1.2 text, in which 1e-4 is a number and `no` is text. Raises FormatError.
+
+    Size, depth and the values behind aliases are counted before anything is built.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if len(text) > MAX_YAML:
+        raise FormatError(f"it has more than {MAX_YAML:,} characters")
+    try:
+        _check_yaml_events(text)
+        return YAML(typ="safe", pure=True).load(text)
+    except FormatError:
+        raise
+    except YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise FormatError(f"it is not valid YAML: {problem or first}", mark.line + 1 if mark else None) from None
+    except Exception as error:  # ruamel's constructors raise many types: 2001-99-99, 0x, ? [a] : b
+        raise FormatError(f"it is not valid YAML: {error}") from None
+
+
+def _check_yaml_events(text: str) -> None:
+    """Raise FormatError for too many values, deep nesting, and aliases of what contains them."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+
+    total = 0
+    sizes: dict[str, int] = {}  # anchor: values of its node
+    begun: list[tuple[str | None, int]] = []  # of each collection that has not ended: anchor, values before it
+    for event in YAML(typ="safe", pure=True).parse(io.StringIO(text)):
+        line = event.start_mark.line + 1 if event.start_mark else None
+        if isinstance(event, AliasEvent):
+            if event.anchor in (anchor for anchor, _ in begun):
+                raise FormatError(f"its alias *{event.anchor} contains itself", line)
+            total += sizes.get(event.anchor, 1)
+        elif isinstance(event, CollectionStartEvent):
+            begun.append((event.anchor, total))
+            total += 1
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = begun.pop()
+            sizes[anchor or ""] = total - before
+        elif isinstance(event, ScalarEvent):
+            total += 1
+            sizes[event.anchor or ""] = 1
+        if len(begun) > DEPTH:
+            raise FormatError(f"it is nested deeper than {DEPTH} levels", line)
+        if total > MAX_YAML_VALUES:
+            raise FormatError(f"it contains more than {MAX_YAML_VALUES:,} values", line)

@@ -1,0 +1,1 @@
+"""The run folder, the contract between commands: what a run leaves behind (folder), and its manifest."""
