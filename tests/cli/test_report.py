@@ -141,10 +141,8 @@ def test_names_in_the_json_are_unchanged(written, marked):
     content = embedded(written.read_text())
     assert content["runs"][0]["manifest"]["class_names"] == sorted(HOSTILE)
     assert any("\u202e" in row["file"] for row in content["runs"][0]["predictions"])
-    assert (
-        embedded(marked)["runs"][0]["manifest"]["rollbacks"][0]["why"] == ENDS + strict.HOSTILE
-        and marked.count("<script") == 1
-    )
+    assert embedded(marked)["runs"][0]["manifest"]["rollbacks"][0]["why"] == ENDS + strict.HOSTILE
+    assert marked.count("<script") == 1
 
 
 def test_a_name_of_ten_thousand_characters_is_shortened(marked):
