@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,8 @@ FLAGS = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "wb": os.O_WRONLY | os.O_CREAT}
 FLAGS["ab"] = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a FIFO"}
+KINDS |= {stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 class FormatError(ValueError):
@@ -99,14 +102,15 @@ def make_folder(path: Path) -> None:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def open_regular(path: Path, mode: str = "rb", links: bool = True) -> IO[bytes]:
+def open_regular(path: Path, mode: str = "rb", links: bool = True, folder: int | None = None) -> IO[bytes]:
     """Open a regular file: "rb", "r+b", "wb" or "ab". Never waits, as opening a FIFO would.
 
     Raises OSError for a folder, FIFO, device or socket, with `links=False` for a link, and unless reading for every
-    link and for a file that has a second name (a hard link): both could stand for another file.
+    link and for a file that has a second name (a hard link): both could stand for another file. `folder`: descriptor
+    of the folder that `path` is relative to.
     """
     changes = mode != "rb"
-    handle = os.open(path, FLAGS[mode] | NO_WAIT | (NO_LINK if changes or not links else 0), 0o666)
+    handle = os.open(path, FLAGS[mode] | NO_WAIT | (NO_LINK if changes or not links else 0), 0o666, dir_fd=folder)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -119,6 +123,46 @@ def open_regular(path: Path, mode: str = "rb", links: bool = True) -> IO[bytes]:
     except BaseException:
         os.close(handle)
         raise
+
+
+@dataclass(frozen=True)
+class Below:
+    """A file of a folder that others may have filled: no link is followed, neither to the file nor on the way to it."""
+
+    folder: Path
+    name: str  # relative, with "/"
+
+    def __str__(self) -> str:
+        return str(self.folder / self.name)
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading. Raises OSError."""
+        *parts, last = self.name.split("/")
+        if not HAS_FOLDER_DESCRIPTORS:
+            return open_regular(self.folder / self.name, links=False)
+        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | NO_WAIT)
+        try:
+            for part in parts:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | NO_LINK | NO_WAIT, dir_fd=handle)
+                os.close(handle)
+                handle = inner
+            return open_regular(Path(last), links=False, folder=handle)
+        finally:
+            os.close(handle)
+
+
+def kind_of(path: Path, links: bool = False) -> str:
+    """What a path is: "a file", "a link", "a FIFO" …, "" if there is nothing. `links`: what a link leads to."""
+    try:
+        mode = (path.stat() if links else path.lstat()).st_mode
+    except OSError:
+        return ""
+    return KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open a regular UTF-8 file to read it line by line, with line ends as they are. Raises OSError."""
+    return io.TextIOWrapper(open_regular(path), "utf-8", newline="")
 
 
 def read_bytes(path: Path, most: int = MAX_TEXT) -> bytes:

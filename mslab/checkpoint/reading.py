@@ -19,6 +19,7 @@ from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
+from mslab.files import open_regular
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
 # errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
@@ -148,7 +149,8 @@ def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
     if not 0 < size <= readers.MAX_BYTES:
         raise _broken(path, "checkpoint", f"it has {size} bytes")
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or f"{size / 2**30:.1f} GiB do not fit into memory"
         raise CheckpointError(

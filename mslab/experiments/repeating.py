@@ -106,7 +106,7 @@ def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:
     best, last = run.best, run.history[-1]
     row: dict[str, Any] = {"val_acc": best["val_acc"], "val_loss": best["val_loss"]} if best else {}
     if (run.path / "eval.json").is_file():
-        classes = json.loads((run.path / "eval.json").read_text(encoding="utf-8"))["per_class"].values()
+        classes = files.read_json(run.path / "eval.json")["per_class"].values()
         row["macro_f1"] = float(np.mean([scores["f1"] for scores in classes]))
     row |= {"train_acc": last["train_acc"], "train_loss": last["train_loss"], "linear_acc": done["linear_acc"]}
     return row | {"epochs": run.epochs_done, "seconds": done["seconds"]}

@@ -24,6 +24,7 @@ from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError, DeviceError
 from mslab.escaping import command, quoted
+from mslab.files import open_regular
 
 Graph = Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
 DIGEST = "mslab_sha256"
@@ -62,7 +63,9 @@ def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
     if not 0 < path.stat().st_size <= MAX_BYTES:
         raise _damaged(path, f"it has {path.stat().st_size} bytes")
     try:
-        return open_content(path.read_bytes(), path)
+        with open_regular(path) as file:
+            content = file.read()
+        return open_content(content, path)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read: {error.strerror or error}.",

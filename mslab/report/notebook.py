@@ -8,7 +8,6 @@ In a terminal each result is a line or a small table. The HTML needs no other fi
 
 import base64
 import io
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from markupsafe import Markup
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
+from mslab.files import read_json
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
 from mslab.runs.folder import RunFolder
@@ -155,7 +155,7 @@ class Run:
 
     def _figures(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.path / "eval.json").read_text(encoding="utf-8")))
+            return dict(read_json(self.path / "eval.json"))
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{self.path} has no readable eval.json: {getattr(error, 'strerror', None) or error}.",

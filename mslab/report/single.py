@@ -11,6 +11,7 @@ from mslab.config import FIELDS
 from mslab.errors import MslabError
 from mslab.escaping import recorded_command
 from mslab.evaluation import metrics
+from mslab.files import read_text
 from mslab.report import charts, validation
 from mslab.report.markup import embedded, figures_of, read_json
 from mslab.report.validation import CLASSES, Translate
@@ -56,7 +57,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
             for key, field in FIELDS.items()
             if not field.is_required() and settings[key] not in (field.default, None)
         ],
-        "config_text": (run.path / "config.yaml").read_text(encoding="utf-8"),
+        "config_text": read_text(run.path / "config.yaml"),
         "manifest_text": json.dumps(manifest, indent=2, ensure_ascii=False),
     }
     if result:

@@ -1,7 +1,6 @@
 """Compare two run folders figure by figure: identical, within tolerance or different; and where they first differ."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from mslab import files
 from mslab.errors import RunError
 from mslab.runs import folder
 from mslab.runs.folder import RunFolder
@@ -109,7 +109,7 @@ def evaluation(file: Path) -> tuple[Any, Any]:
     if not file.is_file():
         return None, None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = files.read_json(file)
         scores = [float(row["f1"]) for row in content["per_class"].values()]
         return float(content["accuracy"]), sum(scores) / len(scores)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
@@ -166,7 +166,7 @@ def compare_steps(comparison: Comparison, run: RunFolder, again: RunFolder) -> N
 def steps(file: Path) -> Iterator[tuple[int, str]]:
     """Read steps.csv: (step, loss) of each row. Raises RunError."""
     try:
-        with file.open(newline="", encoding="utf-8") as rows:
+        with files.open_text(file) as rows:
             for row in csv.DictReader(rows):
                 yield int(row["step"]), str(row["loss"])
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

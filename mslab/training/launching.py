@@ -299,7 +299,7 @@ def failure(logs: Path, cluster: Cluster, run: RunFolder | None) -> MslabError:
     """The error of the first worker that failed; if none wrote one, the worker that was killed."""
     fix = "see the first machine's message"
     if run:
-        words = ["train", "--resume", run.path, "--workers", str(cluster.workers)]
+        words: list[str | Path] = ["train", "--resume", run.path, "--workers", str(cluster.workers)]
         if cluster.nodes > 1:
             words += ["--nodes", str(cluster.nodes), "--master", cluster.master, "--node-rank", "0"]
         fix = command(*words) + "    and with their rank on the others," * (cluster.nodes > 1)

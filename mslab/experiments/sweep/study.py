@@ -96,7 +96,7 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
     """Continue a stopped sweep in its folder. `changes`: new values of options; None leaves one unchanged."""
     folder = Path(folder)
     try:
-        result = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        result = files.read_json(folder / "sweep.json")
         options = SweepOptions(**result["options"])
     except (OSError, ValueError, TypeError, KeyError):
         raise RunError(
