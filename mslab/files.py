@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ from typing import IO, Any
 from mslab.errors import MslabError
 
 MAX_TEXT = 64 << 20  # bytes of a text file: history.csv and train.log of a long run
+MAX_LINE = 1 << 20  # characters
 MAX_JSON_VALUES = 3_000_000  # eval.json of 1,000 classes has a million
 MAX_YAML, MAX_YAML_VALUES = 256 << 10, 20_000  # bytes; values, with every alias replaced by what it stands for
 DEPTH = 20  # levels of nested tables in YAML
@@ -160,9 +161,13 @@ def kind_of(path: Path, links: bool = False) -> str:
     return KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
-def open_text(path: Path) -> IO[str]:
-    """Open a regular UTF-8 file to read it line by line, with line ends as they are. Raises OSError."""
-    return io.TextIOWrapper(open_regular(path), "utf-8", newline="")
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a regular UTF-8 file, with their ends, for csv. Raises OSError, and ValueError."""
+    with io.TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
+        while line := file.readline(MAX_LINE):
+            if len(line) == MAX_LINE:
+                raise FormatError(f"it has a line of more than {MAX_LINE:,} characters")
+            yield line
 
 
 def read_bytes(path: Path, most: int = MAX_TEXT) -> bytes:

@@ -166,9 +166,8 @@ def compare_steps(comparison: Comparison, run: RunFolder, again: RunFolder) -> N
 def steps(file: Path) -> Iterator[tuple[int, str]]:
     """Read steps.csv: (step, loss) of each row. Raises RunError."""
     try:
-        with files.open_text(file) as rows:
-            for row in csv.DictReader(rows):
-                yield int(row["step"]), str(row["loss"])
+        for row in csv.DictReader(files.read_lines(file)):
+            yield int(row["step"]), str(row["loss"])
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(
             f"{file} cannot be read: {repr(error)[:200]}.",

@@ -115,16 +115,16 @@ class RunFolder:
     def read(cls, path: str | Path) -> "RunFolder":
         """Read a run folder without changing it, even while a run writes it. Raises RunError if it is not one."""
         path = Path(path)
+        kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
+        if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
+            raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix="restore them")
         for name in ("config.yaml", "manifest.json"):
-            if not (path / name).is_file():
+            if not kinds[name]:
                 raise RunError(
                     f"{path} has no {name}.",
                     expected="a run folder, as mslab train creates it under runs/",
                     fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
                 )
-        kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
-        if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
-            raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix="restore them")
         run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
         run.history = read_history(path / "history.csv")
         return run
@@ -348,11 +348,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        with files.open_text(path) as file:
-            return [
-                {key: int(row[key]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
-                for row in csv.DictReader(file)
-            ]
+        return [
+            {key: int(row[key]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
+            for row in csv.DictReader(files.read_lines(path))
+        ]
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {repr(error)[:200]}.",
