@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -88,6 +89,12 @@ def write_text(path: Path, text: str) -> None:
     replace_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
+def json_text(value: Any) -> str:
+    """JSON of several lines, as UTF-8 can hold it: a name's byte that is not UTF-8 becomes \\udcXX, and comes back."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+
+
 def make_folder(path: Path) -> None:
     """Create the folder if it does not exist. Raises MslabError if that fails."""
     try:
@@ -98,6 +105,13 @@ def make_folder(path: Path) -> None:
             expected="a writable folder",
             fix="use --out with another name",
         ) from None
+
+
+def new_folder(beside: Path) -> Path:
+    """Create a folder with a random name beside this path, to be filled and then renamed. Raises OSError."""
+    folder = beside.with_name(f".{beside.name[:100]}.{secrets.token_hex(8)}.partial")
+    folder.mkdir()
+    return folder
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ OUT/runs; the same OUT with the same settings continues an unfinished run. Sever
 variables, as ModelArts and Volcano set them.
 """
 
-import json
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mslab import files
 from mslab.check import packed
 from mslab.errors import ConfigError, DatasetError, MslabError
 from mslab.escaping import command
@@ -60,7 +60,7 @@ def unfinished(out: Path, text: str) -> Path | None:
     config, runs = out / CONFIG, sorted(out.glob("runs/modelarts-*/manifest.json"))
     if not runs or not config.is_file() or config.read_text(encoding="utf-8") != text:
         return None
-    status = json.loads(runs[-1].read_text(encoding="utf-8"))["status"]
+    status = files.read_json(runs[-1])["status"]
     return None if status == "done" else runs[-1].parent.relative_to(out)
 
 

@@ -5,6 +5,7 @@ import csv
 import ctypes
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,24 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 STAGES = [[1, 8, 1], [1, 8, 2]]
 TIMING = ("images_per_s", "seconds")  # columns of history.csv that differ between equal runs
+
+
+@contextmanager
+def full_after(size):
+    """Let no file grow beyond this number of bytes during the block, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def within(megabytes: int, script: str, *arguments: str, seconds: int = 20) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process with so much memory (address space) and computing time."""
+    limits = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({megabytes << 20},) * 2)\n"
+    limits += f"resource.setrlimit(resource.RLIMIT_CPU, ({seconds},) * 2)\n"
+    return subprocess.run([sys.executable, "-c", limits + script, *arguments], capture_output=True, text=True)
 
 
 # --- images and settings ---------------------------------------------------------------------------------------------

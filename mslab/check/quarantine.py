@@ -1,6 +1,5 @@
 """--fix, --convert and --undo: move bad files to ROOT.quarantine/, delete nothing, and log each move for --undo."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from mslab import files
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
 from mslab.check.report import DatasetReport
@@ -83,12 +83,13 @@ def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tupl
         if rewritten and copy is None:
             continue  # the conversion failed; the next check reports the file
         try:
+            refuse_links(home, target)
             target.parent.mkdir(parents=True, exist_ok=True)
             if copy:
                 partial, final = copy
-                entry |= {"copy": str(final), "sha256": hashlib.sha256(partial.read_bytes()).hexdigest()}
-            with (home / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+                entry |= {"copy": str(final), "sha256": files.sha256(partial), "partial": str(partial)}
+            with files.open_regular(home / LOG, "ab") as file:
+                file.write(json.dumps(entry).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             shutil.move(source, target)
@@ -132,20 +133,62 @@ def undo(root: Path) -> Iterator[str]:
             expected="the quarantine folder that mslab check ROOT --fix makes beside ROOT",
             fix="use the same ROOT as for --fix",
         )
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    left = []
+    entries, left = read_log(log, Path(os.path.abspath(root)), home), []  # noqa: PTH100
     for entry in reversed(entries):
         result = _move_back(entry)
         if result.startswith("left"):
             left.append(entry)
         yield printable(result)
     if left:
-        log.write_text("".join(json.dumps(entry) + "\n" for entry in reversed(left)), encoding="utf-8")
+        files.write_text(log, "".join(json.dumps(entry) + "\n" for entry in reversed(left)))
         return
     log.unlink()
     for folder, _, _ in os.walk(home, topdown=False):
         with suppress(OSError):  # not empty: it contains files that mslab did not move
             Path(folder).rmdir()
+
+
+def read_log(log: Path, root: Path, home: Path) -> list[dict[str, str]]:
+    """Read the moves. Raises DatasetError unless each is between ROOT and its quarantine, as --fix makes them.
+
+    Whoever hands over a data set can hand over this file with it.
+    """
+    needed = {"from": root, "to": home, "copy": root, "partial": root}
+    try:
+        if home.is_symlink():
+            raise files.FormatError(f"{home} is a link")
+        entries = [files.parse_json(line) for line in files.read_text(log).splitlines()]
+        for number, entry in enumerate(entries, 1):
+            if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("from", "to")):
+                raise files.FormatError("it is not a move", number)
+            for key, folder in needed.items():
+                if key in entry and not inside(folder, Path(entry[key])):
+                    raise files.FormatError(f"{entry[key]} is not inside {folder}", number)
+    except (OSError, ValueError) as error:
+        line = f", line {error.line}" if isinstance(error, files.FormatError) and error.line else ""
+        raise DatasetError(
+            f"{log}{line}: {getattr(error, 'strerror', None) or error}.",
+            expected=f"the log that mslab check --fix wrote of moves from {root} to {home}; nothing was moved",
+            fix="move the files back yourself, if the data set is in another folder now",
+        ) from None
+    return entries
+
+
+def inside(folder: Path, path: Path) -> bool:
+    """Whether the path is below the folder, without links and .. on the way from there."""
+    if not path.is_absolute() or ".." in path.parts or folder not in path.parents:
+        return False
+    return not any(above.is_symlink() for above in path.parents if folder in above.parents)
+
+
+def refuse_links(home: Path, target: Path) -> None:
+    """Raise DatasetError if a folder on the way to `target` in the quarantine is a link: it would lead elsewhere."""
+    if home.is_symlink() or not inside(home, target):
+        raise DatasetError(
+            f"{target} cannot be written: a link is on its way.",
+            expected=f"no {home}, or the folder that mslab check --fix made",
+            fix=f"move {home} away",
+        )
 
 
 def _move_back(entry: dict[str, str]) -> str:
@@ -156,10 +199,11 @@ def _move_back(entry: dict[str, str]) -> str:
     if "copy" in entry:
         copy = Path(entry["copy"])
         if copy.is_file():
-            if hashlib.sha256(copy.read_bytes()).hexdigest() != entry["sha256"]:
+            if files.sha256(copy) != entry["sha256"]:
                 return f"left {target}: its converted copy {copy} has changed since"
             copy.unlink()
-        copy.with_name(source.name + ".partial").unlink(missing_ok=True)
+        if "partial" in entry:
+            Path(entry["partial"]).unlink(missing_ok=True)
     if source.exists() or source.is_symlink():
         return f"left {target}: {source} exists again"
     source.parent.mkdir(parents=True, exist_ok=True)

@@ -222,16 +222,19 @@ def convert(path: Path) -> dict[str, Any]:
 
     JPEG if the file was lossy, otherwise PNG; its name ends in .partial.
     """
+    import secrets
+
     from PIL import ImageOps
 
     with load_image(path.read_bytes())[0] as image:
         lossy = image.format in ("JPEG", "MPO", "WEBP")
         upright = on_white(ImageOps.exif_transpose(image))
-        copy = path.with_name(path.name + ".partial")
-        if lossy:
-            upright.save(copy, "JPEG", quality=95, subsampling=0)
-        else:
-            upright.save(copy, "PNG")
+        copy = path.with_name(f".{secrets.token_hex(8)}.partial")
+        with copy.open("xb") as file:  # x: a new file, never one that a link names
+            if lossy:
+                upright.save(file, "JPEG", quality=95, subsampling=0)
+            else:
+                upright.save(file, "PNG")
         return {"copy": str(copy), "suffix": ".jpg" if lossy else ".png"}
 
 

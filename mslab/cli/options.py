@@ -1,7 +1,6 @@
 """Shared by all commands: the app, exit codes, common options, and how a result is printed."""
 
 import functools
-import json
 import logging
 import re
 import sys
@@ -15,6 +14,7 @@ from typer import Argument, BadParameter, Exit, Option, Typer
 from mslab import __version__
 from mslab.errors import explain
 from mslab.escaping import command, escape_control
+from mslab.files import json_text
 from mslab.runtime import console, devices, signals
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def emit(result: Any, json_file: str | None, table: Callable[[], object]) -> Non
 
 def write_json(result: Any, json_file: str | None) -> None:
     """Write the result to the --json file, or for "-" to standard output, where nothing else is printed then."""
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(result)
     if json_file == "-":
         sys.stdout.write(text)
     elif json_file:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 
+from mslab import files
 from mslab.errors import MslabError
 from mslab.escaping import command, quoted
 
@@ -141,9 +142,8 @@ def fill(target: Path, texts: dict[str, str]) -> None:
 @contextlib.contextmanager
 def written(parent: Path, texts: dict[str, str]) -> Iterator[Path]:
     """Yield a temporary folder in `parent` with the lab's files; what is not moved out of it is deleted."""
-    lab = parent / f".mslab-new-{os.getpid()}"
+    lab = files.new_folder(parent / "lab")
     try:
-        lab.mkdir()
         for path, text in texts.items():
             (lab / path).parent.mkdir(exist_ok=True)
             (lab / path).write_text(text, encoding="utf-8")

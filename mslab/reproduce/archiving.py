@@ -5,7 +5,6 @@ data/val/, package versions in environment.txt, and the sha256 of each member in
 """
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from mslab.check import packed
 from mslab.data.zips import CHUNK, Member, open_member, write_zip
 from mslab.errors import RunError
+from mslab.files import json_text
 from mslab.reproduce import differing, images
 from mslab.reproduce.reproducing import refuse_unfinished
 from mslab.runs import manifest
@@ -79,7 +79,7 @@ def archive(
     listed = {name: recorded.get(name) or digest_of(content) for name, content in sorted(members.items())}
     listing = {"schema": SCHEMA, "run": run.path.resolve().name, "data": data, "members": listed}
     listing["sizes"] = {name: size_of(members[name]) for name in listed}
-    members[LISTING] = (json.dumps(listing, indent=1, ensure_ascii=False) + "\n").encode()
+    members[LISTING] = json_text(listing).encode()
     write_zip(target, members, listed, UNCOMPRESSED, progress)
     return Packed(target, len(members), len(image_files), target.stat().st_size)
 

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import json
 import logging
 import math
 import shlex
@@ -107,6 +106,13 @@ class RunFolder:
     def open(cls, path: str | Path) -> "RunFolder":
         """Read a run folder to continue it, and delete temporary files that a kill has left. Raises RunError."""
         run = cls.read(path)
+        for name in ("checkpoints", "tensorboard", "workers"):
+            if (run.path / name).is_symlink():
+                raise RunError(
+                    f"{run.path / name} is a link: what the run writes would go to {(run.path / name).readlink()}.",
+                    expected="a folder",
+                    fix="put the folder itself there; to keep runs on another disk, make runs/ the link",
+                )
         for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
             leftover.unlink()
         return run
@@ -256,7 +262,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         if self.writes:
-            files.write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            files.write_text(self.path / name, files.json_text(content))
 
     def write_manifest(self) -> None:
         self.write_json("manifest.json", self.manifest)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mslab import files
 from mslab.escaping import escape_control
 
 log = logging.getLogger("mslab")
@@ -52,7 +53,7 @@ class StderrCapture:
 
     def move_to(self, path: Path) -> None:
         """Write the log to `path` from now on, beginning with its earlier content if this is the first call."""
-        with path.open("ab") as file:
+        with files.open_regular(path, "ab") as file:
             if not self.saved:
                 file.write(self.file.read_bytes())
             os.dup2(file.fileno(), 2)

@@ -14,6 +14,9 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from mslab.files import replace_atomically
 
 DRIVER = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia/version", "libcuda.so.1")
 LIBRARIES = {  # soname -> pip's package; a library follows those it depends on
@@ -141,15 +144,17 @@ def make_home(home: Path, files: Sequence[Path]) -> None:
     for folder in (nvcc.parent, home / "lib64"):
         folder.mkdir(parents=True, exist_ok=True)
     if not (nvcc.exists() and nvcc.read_text() == NVCC and os.access(nvcc, os.X_OK)):
-        beside = nvcc.with_name(f"nvcc-{os.getpid()}")
-        beside.write_text(NVCC)
-        beside.chmod(0o755)
-        beside.replace(nvcc)
+        replace_atomically(nvcc, write_nvcc)
     for link, file in links.items():
         if not (link.is_symlink() and link.readlink() == file):
             beside = link.with_name(f"{link.name}-{os.getpid()}")
             beside.symlink_to(file)
             beside.replace(link)
+
+
+def write_nvcc(file: IO[bytes]) -> None:
+    file.write(NVCC.encode())
+    os.fchmod(file.fileno(), 0o755)
 
 
 def nvcc_release(environ: Mapping[str, str] = os.environ) -> str:

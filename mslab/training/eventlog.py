@@ -8,9 +8,10 @@ import math
 import re
 import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from tensorboardX import summary
@@ -20,6 +21,7 @@ from tensorboardX.record_writer import masked_crc32c
 from mslab.errors import RunError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam
+from mslab.files import open_regular
 from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
 from mslab.runtime.workers import Group
@@ -146,7 +148,7 @@ def begin(folder: Path, epoch: int) -> Path:
     """Begin a new file for the epochs after `epoch`; cut later or incomplete records off the earlier files."""
     earlier = sorted(folder.glob(f"{STEM}[0-9][0-9][0-9][0-9]"))
     for path in earlier:
-        with path.open("r+b") as file:
+        with opened(path, "r+b") as file:
             file.truncate(length_until(file.read(), epoch))
     path = folder / f"{STEM}{int(earlier[-1].name[-4:]) + 1 if earlier else 1:04}"
     # a running TensorBoard has read the removed records: a session start makes it forget these steps
@@ -190,13 +192,20 @@ def put(path: Path, events: Iterable[Any], mode: str) -> None:
         data = record.SerializeToString()
         length = struct.pack("<Q", len(data))
         content += length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+    with opened(path, mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def opened(path: Path, mode: str) -> Iterator[IO[bytes]]:
+    """Open an event file to change it. Raises RunError, also for what fails while it is open."""
     try:
         path.parent.mkdir(exist_ok=True)
-        with path.open(mode) as file:
-            file.write(content)
+        with open_regular(path, mode) as file:
+            yield file
     except OSError as error:
         raise RunError(
             f"{path} could not be written: {error.strerror or error}.",
-            expected="free space on the disk, and a writable folder",
+            expected="free space on the disk, and a folder and file that can be written to and are not links",
             fix="free some space; mslab train --resume RUN continues after the last completed epoch",
         ) from error

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mslab import files
 from mslab.config import Settings
 from mslab.config.resolve import precision
 from mslab.errors import ConfigError, MslabError, RunError
@@ -192,7 +193,7 @@ def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, chann
         old.unlink()
     log.info(f"{cluster.workers} workers, {cluster.local} on this machine ({setup['device']}); logs in {logs}/")
     task = {"run": str(run.path) if run else None, "notes": run.notes if run else [], "setup": setup}
-    with (logs / "msrun.log").open("w") as output:
+    with files.open_regular(logs / "msrun.log", "wb") as output:
         msrun = subprocess.Popen(
             cluster.command(logs, task),
             env=os.environ | cluster.environment(logs),

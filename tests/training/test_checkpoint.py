@@ -1,13 +1,12 @@
 """Files of weights: compatible with plain MindSpore in both directions, exact, bounded, atomic."""
 
-import resource
 import struct
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import PROJECT, STAGES
+from helpers import PROJECT, STAGES, full_after
 
 from mslab import checkpoint, files, model
 from mslab.errors import CheckpointError, MslabError
@@ -210,15 +209,12 @@ def test_a_full_disk_leaves_the_earlier_file_and_the_message_says_so(file, tmp_p
     """A limit on the size of files acts as a full disk: the system enforces it in the middle of the write."""
     table = tmp_path / "history.csv"
     table.write_text("epoch\n")
-    before, (soft, hard) = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-    try:
+    before = file.read_bytes()
+    with full_after(50_000):
         with pytest.raises(MslabError) as weights:
             checkpoint.save_arrays({"w": np.zeros(100_000, np.float32)}, file, {})
         with pytest.raises(MslabError) as text:
             files.write_text(table, "x" * 100_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     for path, caught in ((file, weights), (table, text)):
         assert f"{path} could not be written: File too large" in str(caught.value)
         assert "the earlier file is unchanged" in str(caught.value)

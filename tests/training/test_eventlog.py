@@ -4,12 +4,11 @@ import io
 import json
 import struct
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from eventfiles import epochs_of, events, series
-from helpers import draw, figures, history, log, manifest, newest, settings, stopped_after
+from helpers import draw, figures, full_after, history, log, manifest, newest, settings, stopped_after
 from PIL import Image
 from sklearn.metrics import precision_recall_curve
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
@@ -230,9 +229,13 @@ def test_of_many_classes_the_first_have_curves(inside, three, capsys):
     assert event_log.counts.sum() == 64 * 100
 
 
-def test_a_full_disk_is_reported():
-    with pytest.raises(RunError, match=r"/dev/full could not be written: No space left on device") as caught:
-        eventlog.put(Path("/dev/full"), [eventlog.version()], "ab")
+def test_a_full_disk_and_a_link_are_reported(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with full_after(10), pytest.raises(RunError, match=r"events could not be written: File too large") as caught:
+        eventlog.put(tmp_path / "events", [eventlog.version()], "ab")
+    with pytest.raises(RunError, match=r"link could not be written: "):
+        eventlog.put(tmp_path / "link", [eventlog.version()], "wb")
+    assert not (tmp_path / "elsewhere").exists()
     assert "mslab train --resume RUN continues" in str(caught.value)
 
 

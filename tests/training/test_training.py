@@ -15,7 +15,7 @@ from mslab import checkpoint, files, model
 from mslab.check import check_dataset
 from mslab.config import load_settings
 from mslab.data import batching, sources
-from mslab.errors import ConfigError, DatasetError, TrainingError
+from mslab.errors import ConfigError, DatasetError, RunError, TrainingError
 from mslab.evaluation import measuring
 from mslab.runtime import devices
 from mslab.training import learning_rates, optimizers, start
@@ -242,6 +242,19 @@ def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
     assert result.best_epoch == run.best_epoch
     same_training(broken, run.run)
     assert len(list((broken / "checkpoints").iterdir())) == 5  # best, last, best_backbone, two of max_to_keep
+
+
+@pytest.mark.parametrize("linked", ["train.log", "checkpoints"])
+def test_a_resume_writes_nothing_through_a_link_in_the_run(trained, inside, squares, linked):
+    folder, private = trained(plain(squares)).run, inside / "private"
+    killed = manifest(folder) | {"status": "running", "exit_status": None, "end": None}
+    (folder / "manifest.json").write_text(json.dumps(killed))
+    (folder / linked).rename(private)
+    (folder / linked).symlink_to(private)
+    before = private.read_text() if private.is_file() else sorted(private.iterdir())
+    with pytest.raises(RunError, match=rf"{linked}.* (is a link|cannot be written: it is a link)"):
+        start.resume(folder)
+    assert before == (private.read_text() if private.is_file() else sorted(private.iterdir()))
 
 
 def test_a_run_killed_after_its_last_epoch_is_completed(run, trained, inside, squares):

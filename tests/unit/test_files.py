@@ -1,38 +1,18 @@
 """Files are written atomically and never through a link; texts are read with bounds and without waiting."""
 
 import os
-import resource
 import socket
 import stat
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers import full_after, within
 
 from mslab import files
 from mslab.errors import MslabError
 from mslab.files import FormatError, open_regular, parse_json, parse_yaml, read_text, write_text
-
-
-@contextmanager
-def full_after(size):
-    """Let no file grow beyond this number of bytes during the block, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def within(megabytes: int, script: str, *arguments: str, seconds: int = 20) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process with so much memory (address space) and computing time."""
-    limits = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({megabytes << 20},) * 2)\n"
-    limits += f"resource.setrlimit(resource.RLIMIT_CPU, ({seconds},) * 2)\n"
-    return subprocess.run([sys.executable, "-c", limits + script, *arguments], capture_output=True, text=True)
-
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 

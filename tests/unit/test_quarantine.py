@@ -188,3 +188,53 @@ def test_the_page_of_thousands_of_findings_stays_small(root):
         (root / "a" / f"x{number}.png").write_bytes(b"")
     text = page.page(check_dataset(root))
     assert len(text) < 100_000 and text.count(".png") < 60 and "… and 376 more" in text
+
+
+def test_a_log_that_comes_with_the_data_moves_and_deletes_nothing_elsewhere(messy, tmp_path):
+    """Whoever hands over a data set could hand over a quarantine with it."""
+    home, keys, copy = messy.with_name("set.quarantine"), tmp_path / "authorized_keys", tmp_path / "mine.png"
+    keys.write_text("mine")
+    copy.write_bytes(b"picture")
+    digest = hashlib.sha256(b"picture").hexdigest()
+    home.mkdir()
+    (home / "evil").write_text("ssh-ed25519 …")
+    (home / "link").symlink_to(tmp_path)
+    (messy / "link").symlink_to(tmp_path)
+    inside, outside = str(messy / "a" / "x.png"), str(tmp_path / "new")
+    for entry in (
+        {"from": outside, "to": str(home / "evil")},
+        {"from": f"{messy}/../new", "to": str(home / "evil")},
+        {"from": str(messy / "link" / "new"), "to": str(home / "evil")},
+        {"from": inside, "to": str(keys)},
+        {"from": inside, "to": str(home / "link" / "authorized_keys")},
+        {"from": inside, "to": str(home / "evil"), "copy": str(copy), "sha256": digest},
+        {"from": inside, "to": str(home / "evil"), "copy": inside, "sha256": digest, "partial": str(copy)},
+        {"from": 1, "to": str(home / "evil")},
+        ["from", "to"],
+    ):
+        (home / "log.jsonl").write_text(json.dumps(entry | {"why": "x"} if isinstance(entry, dict) else entry) + "\n")
+        with pytest.raises(DatasetError, match=r"log.jsonl, line 1: .* is not (inside|a move)"):
+            list(quarantine.undo(messy))
+    assert keys.read_text() == "mine" and copy.exists() and (home / "evil").exists()
+    assert not (tmp_path / "new").exists() and not (messy / "a" / "x.png").exists()
+
+
+@pytest.mark.parametrize("linked", ["quarantine", "quarantine/log.jsonl", "quarantine/b"])
+def test_a_quarantine_of_links_receives_nothing(messy, tmp_path, linked):
+    private, link = tmp_path / "private", tmp_path / f"set.{linked}"
+    private.mkdir()
+    (private / "file").write_text("mine\n")
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(private / "file" if link.suffix == ".jsonl" else private)
+    with pytest.raises(DatasetError, match=r"cannot be (moved|written)"):
+        list(quarantine.fix(check_dataset(messy)))
+    assert [path.name for path in private.iterdir()] == ["file"] and (private / "file").read_text() == "mine\n"
+
+
+def test_a_converted_copy_is_never_written_through_a_link(messy, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("mine")
+    for name in ("c/anim.gif", "b/inks.jpg", "a/wide.png"):
+        (messy / f"{name}.partial").symlink_to(secret)
+    list(quarantine.fix(check_dataset(messy), convert=True))
+    assert secret.read_text() == "mine" and (messy / "c" / "anim.png").is_file()

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mslab import files
 from mslab.check import cores
 from mslab.data.mushrooms.scene import CAMERAS, draw_image
 from mslab.data.mushrooms.species import CLASSES
@@ -83,7 +84,7 @@ def conflict(root: Path, name: str, record: dict) -> list[str]:
     """Message lines about a different folder or record at root/NAME, which prevents drawing. Empty if there is none."""
     folder, file = root / name, root / f"{name}.json"
     try:
-        existing = json.loads(file.read_text(encoding="utf-8"))
+        existing = files.read_json(file)
     except (OSError, ValueError):
         existing = None
     ours = isinstance(existing, dict) and existing.get("drawn_by") == record["drawn_by"]

@@ -23,6 +23,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from mslab import files
 from mslab.check.pool import usable_cores
 from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, TrainingError
 from mslab.experiments import repeating
@@ -60,7 +61,7 @@ class WorkerProcess:
         self.link, theirs = Pipe()
         fd = theirs.fileno()
         command = [sys.executable, "-c", START, str(fd), ",".join(map(str, self.cores))]
-        with self.log.open("ab") as log, theirs:
+        with files.open_regular(self.log, "ab") as log, theirs:
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             self.process = subprocess.Popen(command, pass_fds=[fd], start_new_session=True, **streams)
         with contextlib.suppress(OSError):  # train() notices a death

@@ -1,6 +1,5 @@
 """A sweep from its space to sweep.json and report.html: run_sweep begins one, resume_sweep continues one."""
 
-import json
 import logging
 import re
 import sys
@@ -146,7 +145,7 @@ def carry_out(
     def save() -> None:
         rows = trials.rows(study)
         result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
-        files.write_text(folder / "sweep.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        files.write_text(folder / "sweep.json", files.json_text(result))
 
     setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
     log.info(introduction(study, folder, space, options, settings))
