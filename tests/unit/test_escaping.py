@@ -10,6 +10,7 @@ import pytest
 from helpers import PROJECT
 
 from mslab.cli import app
+from mslab.cli.data import data_app
 from mslab.config import override
 from mslab.config.loading import load_settings
 from mslab.escaping import command, escape_control, quoted, recorded_command
@@ -110,7 +111,11 @@ def names_of(typer) -> set[str]:
     return {str(job.name) for job in typer.registered_commands} | groups
 
 
-SHOWN = rf"(?:\bmslab (?:{'|'.join(sorted(names_of(app)))})|\b(?:chmod|mkdir|cd|rm|mv|cp|tensorboard)) [^.;:()]*"
+JOBS = sorted(names_of(app)), sorted(names_of(data_app))
+WORDS = r"(?:-{1,2}[\w-]+[ =]|[A-Z]\S* |\S*[/.=+]\S* )*"  # options, placeholders, paths, u+r: no prose
+SHOWN = (
+    rf"(?:\bmslab (?:{'|'.join(JOBS[0])}) (?:(?:{'|'.join(JOBS[1])}) )?|\b(?:chmod|mkdir|cd|rm|mv|tensorboard) ){WORDS}"
+)
 QUOTING = {"command", "quoted", "recorded_command", "cores"}  # the last is a number
 
 
