@@ -9,10 +9,14 @@ from typing import Any
 
 from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.errors import DatasetError
-from mslab.escaping import command, escape_control
+from mslab.escaping import command, escape_control, quoted
 
 MAX_LISTED = 5  # findings listed per code in a message
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
+
+
+def one_line(name: str) -> str:
+    return escape_control(printable(name), safe="")
 
 
 def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
@@ -92,7 +96,7 @@ class DatasetReport:
     def move(self, split: Split) -> str:
         """The fix for findings that --fix moves."""
         home = self.home(split)
-        return f"{command('check', home, '--fix')}    moves it to {home}.quarantine/"
+        return f"{command('check', home, '--fix')}    moves it to {quoted(Path(f'{home}.quarantine'))}/"
 
     def convert(self, split: Split) -> str:
         """The fix for findings that --convert rewrites."""
@@ -123,7 +127,7 @@ class DatasetReport:
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
         rows = []
         for _, code, same in by_code(self.errors):
-            rows += [(code, f"{finding.path} {finding.message}") for finding in same[:MAX_LISTED]]
+            rows += [(code, one_line(f"{finding.path} {finding.message}")) for finding in same[:MAX_LISTED]]
             rows += [(code, f"… and {len(same) - MAX_LISTED} more")] * (len(same) > MAX_LISTED)
         raise DatasetError(
             f"{what}.",
@@ -151,9 +155,9 @@ class DatasetReport:
         return "\n".join([*self._contents(), f"data check: {self.summary()}{hint}"])
 
     def _contents(self) -> list[str]:
-        lines = [f"{printable(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
+        lines = [f"{one_line(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
         for name, split in self.counts.items():
-            numbers = ", ".join(f"{printable(c)} {n}" for c, n in split.items())
+            numbers = ", ".join(f"{one_line(c)} {n}" for c, n in split.items())
             lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
         return lines
 
@@ -162,7 +166,7 @@ class DatasetReport:
         lines = self._contents()
         for severity, code, same in by_code(self.findings):
             lines += ["", f"{severity}  {code}  ({len(same)})"]
-            lines += [f"    {finding.path}  {finding.message}" for finding in same[:MAX_LISTED]]
+            lines += [f"    {one_line(f'{finding.path}  {finding.message}')}" for finding in same[:MAX_LISTED]]
             lines += [f"    … and {len(same) - MAX_LISTED} more"] * (len(same) > MAX_LISTED)
             fixes = list(dict.fromkeys(finding.fix for finding in same))
             lines += [f"    fix  {fix}" for fix in fixes[:2]] + ["    fix  …"] * (len(fixes) > 2)

@@ -313,8 +313,10 @@ def failure(logs: Path, cluster: Cluster, run: RunFolder | None) -> MslabError:
         if first["known"]:  # the worker's own message
             message, expected, fix = f"{worker} stopped: {first['text']}", first["expected"], first["fix"]
             return RunError(message, details=first["details"], expected=expected, fix=fix)
-        message, expected = f"{worker} ended with {first['text']}.", "all workers run to the end"
-        rows = [("traceback", f"{logs}/mindspore_{first['rank']}.log" if first["rank"] else "train.log")]
+        reason, _, more = first["text"].partition("\n")
+        message, expected = f"{worker} ended with {reason}.", "all workers run to the end"
+        rows = [("more", more)] * bool(more)
+        rows += [("traceback", f"{logs}/mindspore_{first['rank']}.log" if first["rank"] else "train.log")]
     elif died and int(died[2]) < 0:
         began = [BEGAN.search(file.read_text(errors="replace")) for file in logs.glob("worker_*.log")]
         rank = {match[2]: match[1] for match in began if match}.get(died[1], "?")

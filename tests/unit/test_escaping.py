@@ -127,13 +127,12 @@ def unquoted(tree: ast.AST):
             for part in node.values:
                 if isinstance(part, ast.Constant):
                     before += part.value
-                elif re.search(f"{SHOWN}$", before):
-                    call = getattr(part.value, "func", None)
-                    if getattr(call, "id", getattr(call, "attr", "")) not in QUOTING:
-                        yield node.lineno
-                    before += "WORD"
-                else:
-                    before += "WORD"
+                    continue
+                call = getattr(part.value, "func", None)
+                called = getattr(call, "id", getattr(call, "attr", ""))
+                if re.search(f"{SHOWN}$|COMMAND", before) and called not in QUOTING:
+                    yield node.lineno
+                before += "COMMAND" if called == "command" else "WORD"  # nothing raw may follow in the same line
         elif isinstance(node, ast.BinOp) and isinstance(node.left, ast.Constant) and isinstance(node.left.value, str):
             if re.search(f"{SHOWN}$", node.left.value):
                 yield node.lineno
@@ -157,8 +156,11 @@ def test_every_command_that_is_shown_is_quoted():
 
 @pytest.mark.parametrize(
     "line",
-    ['f"mslab train --resume {run}"', '"mslab train " + run', 'log.info("mslab check %s", run)', 'f"chmod u+r {path}"',
-     '"fix: mslab data pack {}".format(run)', "shlex.quote(run)", 'f"{a}; mslab sweep --resume {quoted(b)} --out {c}"'],
+    [
+        'f"mslab train --resume {run}"', '"mslab train " + run', 'log.info("mslab check %s", run)', "shlex.quote(run)",
+        'f"chmod u+r {path}"', 'f"{command(run)}    writes {out}"', '"fix: mslab data pack {}".format(run)',
+        'f"{a}; mslab sweep --resume {quoted(b)} --out {c}"',
+    ],
 )  # fmt: skip
 def test_a_new_command_without_quoting_is_noticed(line):
     assert list(unquoted(ast.parse(line)))
