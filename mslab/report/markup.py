@@ -4,13 +4,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from mslab import files
-from mslab.errors import MslabError
 from mslab.escaping import is_hidden
 from mslab.runs.folder import RunFolder
 
@@ -32,16 +29,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
     return Markup('<div style="overflow-x:auto"><table><thead>{}</thead><tbody>{}</tbody></table></div>').format(
         line("th", head), body
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file; {} if there is none. Raises MslabError if it is not JSON."""
-    if not path.is_file():
-        return {}
-    try:
-        return dict(files.read_json(path))
-    except ValueError:
-        raise MslabError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
 
 
 def without_nan(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

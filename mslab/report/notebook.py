@@ -23,10 +23,10 @@ from markupsafe import Markup
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
-from mslab.files import read_json
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import read_evaluation
 from mslab.runtime.tables import empty_table, one_line, render
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Run:
         """Counts of the best epoch's validation images, int (class_num, class_num): row = true, column = predicted."""
         figures = self._figures()
         matrix = np.array(figures["confusion"], int).view(Confusion)
-        matrix.class_names = figures["class_names"]
+        matrix.class_names = self.class_names
         return matrix
 
     def mistakes(self, n: int = 12, data: str | Path | None = None) -> "Predictions":
@@ -154,14 +154,14 @@ class Run:
         return text + (f", a linear model of 8x8 thumbnails has {linear:.3f}" if linear is not None else "")
 
     def _figures(self) -> dict[str, Any]:
-        try:
-            return dict(read_json(self.path / "eval.json"))
-        except (OSError, ValueError) as error:
+        figures = read_evaluation(self.path, self.class_names)
+        if not figures:
             raise RunError(
-                f"{self.path} has no readable eval.json: {getattr(error, 'strerror', None) or error}.",
+                f"{self.path} has no eval.json.",
                 expected="a run with at least one measured epoch",
                 fix=f"{command('train', '--resume', self.path)}    or choose another run",
-            ) from None
+            )
+        return figures
 
     # --- methods that need the network ----------------------------------------------------------------------------
 

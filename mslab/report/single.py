@@ -13,16 +13,17 @@ from mslab.escaping import recorded_command
 from mslab.evaluation import metrics
 from mslab.files import read_text
 from mslab.report import charts, validation
-from mslab.report.markup import embedded, figures_of, read_json
+from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
 from mslab.runs.folder import COLUMNS, RunFolder
+from mslab.runs.results import read_evaluation
 from mslab.runtime.console import log
 from mslab.training import freezing
 
 
 def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`."""
-    result, notes = read_json(run.path / "eval.json"), []
+    result, notes = read_evaluation(run.path, run.manifest["class_names"]), []
     results: dict[str, Any] = {}
     if result:
         try:

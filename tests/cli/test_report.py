@@ -253,7 +253,7 @@ def test_a_folder_that_is_not_a_run(tmp_path, run):
         (copy / name).unlink(missing_ok=True)
     (copy / "eval.json").write_text("{")
     done = cli("report", copy)
-    assert done.returncode == 1 and "eval.json is not JSON." in done.stderr and not (copy / "report.html").exists()
+    assert done.returncode == 1 and "eval.json cannot be read." in done.stderr and not (copy / "report.html").exists()
 
 
 def test_a_folder_that_cannot_be_created(run, tmp_path):

@@ -1,5 +1,6 @@
 """A run's folder may be someone else's: no command waits for what is in it, or reads more than it can hold."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from mslab.report import suspects, watching
 from mslab.reproduce import comparing, images
 from mslab.runs import folder
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import read_evaluation
 
 
 @pytest.fixture
@@ -86,9 +88,35 @@ def test_files_that_are_exchanged_after_they_were_looked_at_are_not_waited_for(r
         for read in (
             lambda: folder.read_history(run / "history.csv"),
             lambda: list(comparing.steps(run / "steps.csv")),
-            lambda: comparing.evaluation(run / "eval.json"),
+            lambda: read_evaluation(run, ["a", "b", "c"]),
             lambda: images.recorded(run),
             lambda: suspects.load(run),
         ):
             with pytest.raises(RunError, match="is not a regular file"):
                 read()
+
+
+def wrong_figures(good: dict):
+    yield from ([], {"x": 1}, "text", None)
+    for key in ("images", "accuracy", "per_class", "confusion"):
+        yield {name: value for name, value in good.items() if name != key}
+        for value in (None, "x", [], {}, [["a"]], float("inf"), float("nan"), -1, [[1]], 10**400):
+            yield good | {key: value}
+    yield good | {"per_class": good["per_class"] | {"a": {}}}
+    yield good | {"per_class": dict(reversed(good["per_class"].items()))}
+    yield good | {"confusion": [[-1] * 3] * 3}
+    yield good | {"confusion": [*good["confusion"], [0, 0, 0]]}
+
+
+def test_figures_that_cannot_be_those_of_the_run_are_an_error(run):
+    """Not a traceback, and not a table with the rows of other classes."""
+    file = run / "eval.json"
+    good = json.loads(file.read_text())
+    assert read_evaluation(run, ["a", "b", "c"]) == good
+    for content in wrong_figures(good):
+        file.write_text(json.dumps(content))
+        with pytest.raises(RunError, match=r"eval\.json cannot be read\.\n  \S+ +\S"):
+            read_evaluation(run, ["a", "b", "c"])
+    for words in (["report", run], ["report", run, run], ["reproduce", run, "--with", run]):
+        done = cli(*words)
+        assert done.returncode == 1 and "eval.json cannot be read." in done.stderr and "Traceback" not in done.stderr
