@@ -103,6 +103,12 @@ EXPLANATIONS = [
         "mslab check ROOT names the file; save it again as JPEG or PNG",
     ),
     (
+        ("Resize: the resizing width or height",),
+        "MindSpore does not enlarge an image, or the part that a random crop chose, to more than 1000 times its size.",
+        "images of at least 8 pixels a side",
+        "mslab check ROOT lists small images; use larger ones, or a smaller image_size",
+    ),
+    (
         (r"^ImportError: numpy\.core\.multiarray failed to import|^AttributeError: _ARRAY_API not found",),
         "This MindSpore cannot use the installed NumPy.",
         "NumPy 1.x",

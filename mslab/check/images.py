@@ -48,7 +48,7 @@ def broken(report: DatasetReport) -> Iterator[Finding]:
 
 def _format(picture: ImageRecord) -> str:
     supported = picture.format in worker.FORMATS
-    return "" if supported else f"{picture.format}: MindSpore's decoder refuses it; save it as JPEG or PNG"
+    return "" if supported else f"{picture.format}: {worker.UNSUPPORTED}"
 
 
 def _mismatch(picture: ImageRecord) -> str:
@@ -58,7 +58,8 @@ def _mismatch(picture: ImageRecord) -> str:
 
 
 def _animated(picture: ImageRecord) -> str:
-    return f"{picture.frames} frames; training uses the first" if picture.frames > 1 else ""
+    count = f"{picture.frames}{' or more' * (picture.frames == worker.FRAMES)}"
+    return f"{count} frames; training uses the first" if picture.frames > 1 else ""
 
 
 def _mode(picture: ImageRecord) -> str:
@@ -85,7 +86,9 @@ def small(report: DatasetReport) -> Iterator[Finding]:
             limit = f"image_size: {least}" if report.image_size else f"{least}, the network's stride"
             text = f"({size} pixels, below {limit}: it is enlarged and blurred)"
             fix = "use a larger image, or a smaller image_size"
-            yield Finding("small", "warning", split.show(picture.name), text, fix)
+            problem = worker.too_small(picture.width, picture.height, least)
+            severity, text = ("error", f"({problem})") if problem else ("warning", text)
+            yield Finding("small", severity, split.show(picture.name), text, fix)
 
 
 def grey(report: DatasetReport) -> Iterator[Finding]:

@@ -92,8 +92,8 @@ class Split:
         return self.pack.pixels if self.pack else sum(picture.width * picture.height for picture in self.pictures)
 
     def show(self, name: str = "") -> str:
-        """A path as findings show it: printable, even if the name is not valid UTF-8."""
-        return printable(f"{self.prefix}{name}") or "."
+        """A path as findings show it: one printable line, even if the name is not valid UTF-8."""
+        return printable(f"{self.prefix}{name}").replace("\n", "\\n") or "."
 
     @property
     def title(self) -> str:

@@ -2,6 +2,8 @@
 
 A file that crashes, hangs or exhausts memory ends this process and nothing else. Only Pillow is imported at the start,
 and modules that few files need with those files, so that a worker starts in less than a tenth of a second.
+
+open_image is the only place in mslab that lets Pillow identify a file.
 """
 
 import sys
@@ -13,20 +15,31 @@ import base64
 import hashlib
 import io
 import json
+import re
+import stat
 import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
 FORMATS = {"JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF"}  # that MindSpore decodes; MPO is a JPEG with more data after it
+READ = (*("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP"), *("AVIF", "JPEG2000", "ICO", "TGA"))
+UNSUPPORTED = "MindSpore's decoder refuses it; save it as JPEG or PNG"
+LONGEST = 256  # times as long as wide: at image_size 1024 its resized copy takes 0.8 GB. No side that this and Pillow's
+# limit of 89 million pixels allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
+FRAMES = 100  # or pages of a TIFF that are counted
+ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
+SCANS = 100  # of a JPEG; encoders write about ten, and each takes as long to decode as a JPEG without scans
 ORIENTATION = 274  # EXIF tag; 1 is upright
 THUMBNAIL = 32  # pixels, side of the grey thumbnail used to find duplicates
 READY = "ready"  # the worker's first line, once everything is imported
 REFUSED = "MindSpore's decoder would refuse it"
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG; those left out stand alone, or within a scan's data
+COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # of TIFF, in MindSpore's decoder: not LZMA, Zstandard, WebP
 
 
 class UnusableImage(Exception):
@@ -35,12 +48,7 @@ class UnusableImage(Exception):
 
 def look(path: Path) -> dict[str, Any]:
     """Load one image and return the values that the rules need. Raises UnusableImage."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnusableImage("permission", f"it cannot be read: {error.strerror}") from None
-    if not content:
-        raise UnusableImage("zero-byte", "the file is empty")
+    content = read(path)
     image, orientation = load_image(content)
     answer = {"code": "", "problem": "", "sha256": hashlib.sha256(content).hexdigest(), "orientation": orientation}
     with image:
@@ -51,23 +59,52 @@ def look(path: Path) -> dict[str, Any]:
         return answer | image_facts(image)
 
 
+def read(path: Path) -> bytes:
+    """The file's content. Raises UnusableImage."""
+    try:
+        kind = path.stat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise UnusableImage("unreadable", "not a regular file but a pipe or a device")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UnusableImage("permission", f"it cannot be read: {error.strerror}") from None
+    if not content:
+        raise UnusableImage("zero-byte", "the file is empty")
+    return content
+
+
+def open_image(file: str | Path | IO[bytes]) -> Image.Image:
+    """The image, identified but not loaded. Never without `formats`: for EPS, Pillow starts Ghostscript."""
+    try:
+        return Image.open(file, formats=READ)
+    except KeyError:  # a Pillow without AVIF, or built without WebP, which has registered all others by now
+        return Image.open(file, formats=[name for name in READ if name in Image.OPEN])
+
+
 def load_image(content: bytes) -> tuple[Image.Image, int]:
     """The image, loaded in full, and its EXIF orientation (1 is upright). Raises UnusableImage."""
     if content[:2] in (b"II", b"MM"):
         from PIL import TiffImagePlugin
 
         TiffImagePlugin.READ_LIBTIFF = True  # as in MindSpore; Pillow's own reader is less strict
+    if content[:2] == b"\xff\xd8":
+        check_scans(content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
+            image = open_image(io.BytesIO(content))
+            check_shape(image)
             turned = orientation(image)  # before loading, which turns a TIFF
             image.load()
         return image, max(turned, orientation(image))  # and after, since a PNG may store it at its end
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnusableImage("bomb", "more pixels than Pillow considers safe") from None
+    except UnusableImage:
+        raise
     except UnidentifiedImageError:
-        raise UnusableImage("unreadable", "not an image format that Pillow knows") from None
+        if name := name_of(content):
+            raise UnusableImage("format", f"{name}: {UNSUPPORTED}") from None
+        raise UnusableImage("unreadable", "not an image in a format that mslab opens, or damaged") from None
     except MemoryError:
         raise UnusableImage("crash", "loading it takes more memory than a worker has") from None
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
@@ -115,11 +152,15 @@ def value_range(image: Image.Image) -> float:
 
 
 def frames(image: Image.Image) -> int:
-    if image.format == "MPO":  # a camera's preview, not an animation
-        return 1
-    with suppress(Exception):  # damaged later frames raise many kinds; the first one was loaded
-        return int(getattr(image, "n_frames", 1))
-    return 1
+    """Number of frames or pages; of a TIFF at most FRAMES, since the time to count them grows with their square."""
+    count = 1
+    with suppress(Exception):  # damaged later frames raise many kinds, and so does the end; the first one was loaded
+        while image.format == "TIFF" and count < FRAMES:
+            image.seek(count)
+            count += 1
+        if image.format not in ("TIFF", "MPO"):  # the second frame of an MPO is a camera's preview
+            return int(getattr(image, "n_frames", 1))
+    return count
 
 
 def orientation(image: Image.Image) -> int:
@@ -128,6 +169,59 @@ def orientation(image: Image.Image) -> int:
             value = int(image.getexif().get(ORIENTATION, 1))
             return value if 1 <= value <= 8 else 1
     return 1
+
+
+# --- files that are not loaded ---------------------------------------------------------------------------------------
+# A format that is not in READ is named by its first bytes: nothing opens such a file.
+
+NAMES = {b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"8BPS": "PSD", b"\xd7\xcd\xc6\x9a": "WMF"}
+NAMES |= {b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"icns": "ICNS", b"DDS ": "DDS", b"\x89HDF": "HDF5"}
+NAMES |= {b"SIMPLE  =": "FITS", b"qoif": "QOI", b"PK\3\4": "ZIP", b"\xd0\xcf\x11\xe0": "OLE"}
+NAMES |= {b"<svg": "SVG", b"gimp xcf": "XCF"}
+BRANDS = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
+
+
+def name_of(content: bytes) -> str:
+    """The name of a format that mslab does not open, by its first bytes, or ""."""
+    if content[4:8] == b"ftyp":
+        return BRANDS.get(content[8:11], "a video")
+    head = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.lower().startswith((b"<!doctype html", b"<html")):
+        return "HTML"
+    if head.startswith(b"<?xml") and b"<svg" in head:
+        return "SVG"
+    return next((name for start, name in NAMES.items() if head.startswith(start)), "")
+
+
+def check_shape(image: Image.Image) -> None:
+    """Require a shape that can be resized: training and evaluation set the shorter side and keep the ratio."""
+    if max(image.size) > LONGEST * min(image.size):
+        shape = f"{image.width}x{image.height} pixels"
+        raise UnusableImage("elongated", f"{shape}: one side is more than {LONGEST} times the other; crop it")
+
+
+def too_small(width: int, height: int, size: int) -> str:
+    """Reason why MindSpore cannot enlarge the image, or one of its crops, to `size` pixels, or ""."""
+    if size <= ENLARGED or min(width, height) >= 8:
+        return ""
+    return f"{width}x{height} pixels: MindSpore enlarges at most {ENLARGED} times, not to {size} pixels"
+
+
+def check_scans(content: bytes) -> None:
+    """Require few scans in a JPEG: the time to decode it is proportional to them, and they can be a few bytes each."""
+    scans, at, frame = 0, 0, b""
+    while marker := MARKER.search(content, at):  # like libjpeg, which skips other bytes between segments
+        kind, start = marker[0][1], marker.end()
+        if kind == 0xD9:  # the end; previews and videos that follow do not count
+            break
+        if kind in (0xC0, 0xC1, 0xC9):
+            frame = content[start + 7 : start + 8]  # number of components
+        scans += kind == 0xDA
+        if scans == 1 and frame and content[start + 2 : start + 3] == frame:
+            return  # neither progressive nor one component at a time: libjpeg reads no other scan
+        at = start + int.from_bytes(content[start : start + 2], "big")
+    if scans > SCANS:
+        raise UnusableImage("slow", f"a JPEG of {scans} scans: decoding it takes as long as {scans} images")
 
 
 # --- images that MindSpore's decoder refuses and Pillow loads --------------------------------------------------------
@@ -162,22 +256,35 @@ def check_tiff(image: Any) -> None:
     """Require the tags that MindSpore's decoder needs, and a depth that it supports."""
     tags = image.tag_v2
     depth = max(tags.get(258, (1,)))
-    if 262 not in tags or not ({273, 324} & tags.keys()):
+    if tags.get(262) is None or not ({273, 324} & tags.keys()):
         raise UnusableImage("decoder", f"a TIFF without tags for its colours or strips; {REFUSED}")
-    if depth not in (1, 2, 4, 8, 16, 32, 64) or (depth == 32 and image.mode != "F"):
+    if depth not in (1, 8, 16) and (depth, tags[262]) != (4, 3):  # 4 bits only with a palette
         raise UnusableImage("decoder", f"a TIFF with {depth} bits per sample; {REFUSED}")
+    if tags.get(259, 1) not in COMPRESSIONS:
+        raise UnusableImage("decoder", f"a TIFF with the compression {image.info.get('compression')}; {REFUSED}")
     rows = tags.get(278, 0)
     if rows != 2**32 - 1 and image.width * rows * 4 * max(1, depth // 8) > 2**30:
         raise UnusableImage("decoder", f"a TIFF that claims {rows} rows per strip; {REFUSED}")
 
 
 def check_bmp(content: bytes) -> None:
-    """Require 8-bit run lengths to stay inside their row: Pillow cuts longer runs, MindSpore refuses the file."""
-    header = int.from_bytes(content[14:18], "little")
-    if header < 40 or int.from_bytes(content[30:34], "little") != 1:
-        return
-    width = int.from_bytes(content[18:22], "little")
-    at, column = int.from_bytes(content[10:14], "little"), 0
+    """Require what Pillow tolerates: complete rows and palette, and 8-bit run lengths that stay inside their row."""
+    start, header, width, height = (int.from_bytes(content[at : at + 4], "little") for at in (10, 14, 18, 22))
+    if header < 40:
+        width, height, bits, compression, palette = width % 2**16, width >> 16, content[24], 0, 0
+    else:
+        bits, compression, colours = content[28], content[30], int.from_bytes(content[46:50], "little")
+        palette = 4 * (colours or 2**bits) if bits <= 8 else 0
+    rows = min(height, 2**32 - height)  # negative if the first row is the top one
+    end = start + (width * bits + 31) // 32 * 4 * rows if compression in (0, 3) else 0
+    if max(end, 14 + header + palette) > len(content):
+        raise UnusableImage("truncated", f"a BMP without the end of its last row or of its palette; {REFUSED}")
+    if compression == 1:
+        check_bmp_runs(content, start, width)
+
+
+def check_bmp_runs(content: bytes, at: int, width: int) -> None:
+    column = 0
     while at + 1 < len(content):
         count, value = content[at], content[at + 1]
         at += 2
@@ -202,14 +309,14 @@ def check_bmp(content: bytes) -> None:
 
 def pixels(path: Path) -> dict[str, Any]:
     """Digest of the pixels after MindSpore's conversion: equal for equal pixels in any format."""
-    with load_image(path.read_bytes())[0] as image:
+    with load_image(read(path))[0] as image:
         rgb = plain(image).convert("RGB")
         return {"pixels": hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).hexdigest()}
 
 
 def preview(path: Path) -> dict[str, Any]:
     """A small JPEG for an HTML page, base64."""
-    with load_image(path.read_bytes())[0] as image:
+    with load_image(read(path))[0] as image:
         small = on_white(image)
         small.thumbnail((112, 112))
         buffer = io.BytesIO()
@@ -220,13 +327,13 @@ def preview(path: Path) -> dict[str, Any]:
 def convert(path: Path) -> dict[str, Any]:
     """Write a copy beside the file that all decoders read alike: 8-bit RGB, upright, first frame, alpha on white.
 
-    JPEG if the file was lossy, otherwise PNG; its name ends in .partial.
+    JPEG if the file was lossy, otherwise PNG; under a new name that ends in .partial.
     """
     import secrets
 
     from PIL import ImageOps
 
-    with load_image(path.read_bytes())[0] as image:
+    with load_image(read(path))[0] as image:
         lossy = image.format in ("JPEG", "MPO", "WEBP")
         upright = on_white(ImageOps.exif_transpose(image))
         copy = path.with_name(f".{secrets.token_hex(8)}.partial")

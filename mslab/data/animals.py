@@ -28,6 +28,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from mslab.check.worker import open_image
 from mslab.checkpoint.pth import load_pickle, restrict_opcodes
 from mslab.errors import DatasetError
 from mslab.runtime.console import Meter, log
@@ -321,8 +322,8 @@ def digests(folder: Path) -> tuple[str, str]:
         try:
             with path.open("rb") as stream:
                 content = stream.read(1 << 16)
-            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-                valid = valid and (image.mode, image.size) == ("L", (SIZE, SIZE))
+            with open_image(io.BytesIO(content)) as image:
+                valid = valid and (image.format, image.mode, image.size) == ("PNG", "L", (SIZE, SIZE))
                 pixels.update(f"{name}\0".encode() + (image.tobytes() if valid else b""))
         except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged files
             content, valid = b"", False

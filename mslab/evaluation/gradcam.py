@@ -13,7 +13,7 @@ from mindspore import nn, ops
 from PIL import Image
 
 from mslab.check import cores
-from mslab.check.worker import on_white
+from mslab.check.worker import on_white, open_image
 from mslab.data import batching, sources
 from mslab.evaluation import measuring
 
@@ -166,7 +166,7 @@ def thumbnails(images: sources.ImageSource, index: Iterable[int], side: int = 11
     """The images at these positions, which have passed the check, as Pillow images of at most `side` pixels."""
     pictures = []
     for source in images.open_images(np.asarray(list(index), int)):
-        with Image.open(source) as image:
+        with open_image(source) as image:
             image.draft("RGB", (2 * side, 2 * side))  # decodes a large JPEG at reduced size
             small = on_white(image)
         small.thumbnail((side, side))

@@ -157,9 +157,11 @@ def thumbnails(files: Iterable[Path | IO[bytes]], size: int = 8) -> np.ndarray:
     """Each image reduced to size x size. float32 (n, size * size * 3) with values 0..1."""
     from PIL import Image
 
+    from mslab.check.worker import open_image
+
     rows = []
     for file in files:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             small = image.convert("RGB").resize((size, size), Image.Resampling.BOX)
         rows.append(np.asarray(small, np.float32).ravel() / 255)
     return np.stack(rows)

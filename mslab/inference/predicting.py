@@ -14,7 +14,7 @@ import numpy as np
 
 from mslab.check.pool import ask
 from mslab.check.records import printable
-from mslab.check.worker import FORMATS
+from mslab.check.worker import FORMATS, too_small
 from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
@@ -109,7 +109,8 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """
     for start in range(0, len(files), CHUNK):
         chunk = files[start : start + CHUNK]
-        errors = {index: problem(facts) for index, facts in ask("look", chunk)}
+        resize = model.info["resize_size"]
+        errors = {index: problem(facts, resize) for index, facts in ask("look", chunk)}
         readable = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decode(model, [chunk[index] for index in readable]))
         for index, path in enumerate(chunk):
@@ -117,13 +118,17 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
             yield row if errors[index] else row | next(rows)
 
 
-def problem(facts: Mapping[str, Any]) -> str:
-    """Reason why an image cannot be used, from a worker's facts about it, or ""."""
+def problem(facts: Mapping[str, Any], resize: int = 0) -> str:
+    """Reason why an image cannot be used, from a worker's facts about it, or "".
+
+    `resize`: pixels, to which its shorter side will be resized.
+    """
     if facts["code"]:
         return f"{facts['code']}: {facts['problem']}"
     if facts["format"] not in FORMATS:
         return f"wrong-format: {facts['format']}, which MindSpore does not decode; save it as PNG or JPEG"
-    return ""
+    reason = too_small(facts["width"], facts["height"], resize)
+    return f"small: {reason}" if reason else ""
 
 
 def decode(model: Model, files: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

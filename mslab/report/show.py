@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from rich.text import Text
 
 from mslab.check import DatasetReport
+from mslab.check.worker import open_image
 from mslab.config import Source, load_settings
 from mslab.files import replace_atomically
 from mslab.runtime import devices
@@ -127,7 +128,7 @@ def contact_sheet(files: Sequence[Path], captions: Sequence[str], right: Sequenc
     """A Pillow image of all `files` with captions below: dark if `right`, else red, with a red frame and an x."""
     pictures = []
     for path in files:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             pictures.append(image.convert("RGB").resize((112, 112)))
     return tiles(pictures, captions, right, columns)
 

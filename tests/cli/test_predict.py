@@ -93,7 +93,7 @@ def test_files_that_cannot_be_read_have_an_error_and_the_rest_is_predicted(paren
         "header.jpg": "truncated: ",
         "half.png": "truncated: ",
         "empty.png": "zero-byte: the file is empty",
-        "text.bmp": "unreadable: not an image format that Pillow knows",
+        "text.bmp": "unreadable: not an image in a format that mslab opens",
         "d.gif": "wrong-format: GIF, which MindSpore does not decode; save it as PNG or JPEG",
         "e.webp": "wrong-format: WEBP",
         "gone.png": "permission: it cannot be read: No such file or directory",
@@ -109,6 +109,12 @@ def test_files_that_cannot_be_read_have_an_error_and_the_rest_is_predicted(paren
         if line["class"]:
             assert float(row[f"p({line['class']})"]) == pytest.approx(line["probability"], abs=1e-6)
             assert sum(float(row[f"p({name})"]) for name in "abc") == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_that_cannot_be_enlarged_that_much_has_an_error():
+    facts = {"code": "", "format": "PNG", "width": 400, "height": 4}
+    assert predicting.problem(facts, 1000) == ""
+    assert predicting.problem(facts, 1024).startswith("small: 400x4 pixels: MindSpore enlarges at most 1000 times")
 
 
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])

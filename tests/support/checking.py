@@ -11,11 +11,16 @@ def photo(seed=0, size=(64, 48)):
 
 
 def slow_jpeg(path):
-    """94 kB that take some 20 s to decode."""
-    Image.new("L", (2000, 2000), 90).save(path, progressive=True)
+    """200 kB that take some 5 s to decode."""
+    many_scans(path, (7000, 7000), 90)
+
+
+def many_scans(path, size, more):
+    """A JPEG with `more` scans than an encoder writes, which is six."""
+    Image.new("L", size, 90).save(path, progressive=True)
     content = path.read_bytes()
     scan = content[content.rindex(b"\xff\xda") : -2]
-    path.write_bytes(content[:-2] + 5000 * scan + content[-2:])
+    path.write_bytes(content[:-2] + more * scan + content[-2:])
 
 
 def codes_and_paths(report):

@@ -34,7 +34,7 @@ QUICK = {"derandomize": True, "deadline": None, "database": None, "suppress_heal
 
 
 def seeds():
-    """(suffix, bytes) of real encoders' output: every kind of JPEG and PNG that cameras and programs write."""
+    """(suffix, bytes) of real encoders' output: kinds of JPEG, PNG, BMP and TIFF that cameras and programs write."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 255, (5, 6, 3), dtype=np.uint8))
     image = coarse.resize((48, 40), Image.Resampling.BICUBIC)
@@ -51,11 +51,14 @@ def seeds():
         ("png", image, {}),
         ("png", wide, {}),
         *[("png", image.convert(mode), {}) for mode in ("L", "P", "1", "LA", "RGBA")],
+        *[("bmp", image.convert(mode), {}) for mode in ("RGB", "P", "1")],
+        *[("tif", image, {"compression": name}) for name in (None, "tiff_lzw", "tiff_adobe_deflate", "jpeg")],
+        *[("tif", image.convert(mode), {}) for mode in ("L", "P", "1")],
     ]
     files = []
     for suffix, picture, options in kinds:
         buffer = io.BytesIO()
-        picture.save(buffer, {"jpg": "JPEG", "png": "PNG"}[suffix], **options)
+        picture.save(buffer, {"jpg": "JPEG", "png": "PNG", "bmp": "BMP", "tif": "TIFF"}[suffix], **options)
         files.append((suffix, buffer.getvalue()))
     return files
 

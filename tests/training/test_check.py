@@ -10,11 +10,47 @@ from helpers import draw
 from PIL import Image
 
 from mslab.check import check_dataset
+from mslab.errors import explain
 
 
 @pytest.fixture
 def root(tmp_path):
     return draw(tmp_path / "set", ["a", "b", "c"], 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "options"),
+    [
+        ((1_000_001, 1), "L", {"format": "PNG"}),
+        ((2**20 + 1, 1), "1", {"format": "BMP"}),
+        ((2**20 + 1, 1), "1", {"format": "TIFF"}),
+        ((9, 9), "F", {"format": "TIFF"}),
+        ((9, 9), "RGB", {"format": "TIFF", "compression": "zstd"}),
+        ((9, 9), "RGB", {"format": "TIFF", "compression": "lzma"}),
+    ],
+    ids=str,
+)
+def test_plain_mindspore_refuses_images_that_pillow_loads_and_the_check_reports(root, size, mode, options):
+    import mindspore.dataset.vision as vision
+
+    Image.new(mode, size).save(root / "a" / "x.img", **options)
+    with Image.open(root / "a" / "x.img") as image:
+        image.load()
+    with pytest.raises(RuntimeError, match="Decode"):
+        vision.Decode()(np.fromfile(root / "a" / "x.img", np.uint8))
+    (root / "a" / "x.img").rename(root / "a" / "x.png")
+    assert {(f.code, f.path) for f in check_dataset(root).errors} <= {("decoder", "a/x.png"), ("elongated", "a/x.png")}
+    assert not check_dataset(root).ok
+
+
+def test_plain_mindspore_enlarges_at_most_1000_times():
+    import mindspore.dataset.vision as vision
+
+    vision.Resize(1000)(np.zeros((1, 1, 3), np.uint8))
+    for operation in (vision.Resize(1024), vision.RandomResizedCrop(1024)):
+        with pytest.raises(RuntimeError) as caught:
+            operation(np.zeros((1, 1, 3), np.uint8))
+        assert "images of at least 8 pixels a side" in str(explain(caught.value))
 
 
 def test_plain_mindspore_shifts_every_label_by_the_same_folder(root):

@@ -11,13 +11,15 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from checking import bad_checksum, codes_and_paths, photo, slow_jpeg
+from checking import bad_checksum, codes_and_paths, many_scans, photo, slow_jpeg
 from helpers import PROJECT, cli, draw
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool
+from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool, worker
 from mslab.errors import DatasetError, DeviceError
+from mslab.evaluation import metrics
 
 
 @pytest.fixture
@@ -75,6 +77,54 @@ def cut(root):
 
 def bomb(root):
     Image.new("1", (10_000, 9_000)).save(root / "a" / "x.png")
+
+
+def ribbon(root):
+    Image.new("1", (1_100_000, 32)).save(root / "a" / "x.png")  # MindSpore's limit for a PNG is 1,000,000
+
+
+def tape(root):
+    Image.new("L", (20, 5121), 90).save(root / "a" / "x.jpg")
+
+
+def scans(root):
+    many_scans(root / "a" / "x.jpg", (64, 48), 95)
+
+
+def scans_with_gaps(root):
+    """libjpeg skips bytes between segments, and Pillow loads such a file."""
+    many_scans(root / "a" / "x.jpg", (64, 48), 95)
+    content = (root / "a" / "x.jpg").read_bytes()
+    first = content.index(b"\xff\xda")
+    (root / "a" / "x.jpg").write_bytes(content[:first] + content[first:].replace(b"\xff\xda", b"\0\0\xff\xff\xda"))
+
+
+def unpadded(root):
+    """Pillow does without the bytes that fill a BMP's last row up to a multiple of four."""
+    photo(size=(41, 40)).save(root / "a" / "x.bmp")
+    content = (root / "a" / "x.bmp").read_bytes()
+    (root / "a" / "x.bmp").write_bytes(content[:-1])
+
+
+def scans_of_one_component(root):
+    """A JPEG with its three components one after the other, many times."""
+    photo().save(root / "a" / "x.jpg")
+    content = (root / "a" / "x.jpg").read_bytes()
+    first = content.index(b"\xff\xda")
+    parts = [b"\xff\xda\0\x08\1%c\0\0\x3f\0\xff\xd0" % number for number in (1, 2, 3)]
+    (root / "a" / "x.jpg").write_bytes(content[:first] + b"".join(parts * 40) + b"\xff\xd9")
+
+
+def eps(root):
+    (root / "a" / "x.jpg").write_bytes(EPS)
+
+
+def zstandard(root):
+    photo().save(root / "a" / "x.tif", compression="zstd")
+
+
+def lzma(root):
+    photo().save(root / "a" / "x.tif", compression="lzma")
 
 
 def gif(root):
@@ -184,6 +234,7 @@ def formula(root):
     photo().save(root / "a" / '=x"y.png')
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
 CASES = [
     ("stray-folder", "error", stray, ".checkpoint/"),
     ("empty-class", "error", empty, "d/"),
@@ -195,10 +246,19 @@ CASES = [
     ("unreadable", "error", text_image, "a/x.png"),
     ("unreadable", "error", pipe, "a/x.png"),
     ("truncated", "error", cut, "a/x.jpg"),
+    ("truncated", "error", unpadded, "a/x.bmp"),
     ("bomb", "error", bomb, "a/x.png"),
     ("format", "error", gif, "a/x.gif"),
     ("format", "error", webp, "a/x.webp"),
+    ("format", "error", eps, "a/x.jpg"),
+    ("elongated", "error", ribbon, "a/x.png"),
+    ("elongated", "error", tape, "a/x.jpg"),
+    ("slow", "error", scans, "a/x.jpg"),
+    ("slow", "error", scans_with_gaps, "a/x.jpg"),
+    ("slow", "error", scans_of_one_component, "a/x.jpg"),
     ("decoder", "error", bad_checksum, "a/x.png"),
+    ("decoder", "error", zstandard, "a/x.tif"),
+    ("decoder", "error", lzma, "a/x.tif"),
     ("label-conflict", "error", two_labels, "b/x.png"),
     ("stray-file", "warning", thumbs, "b/Thumbs.db"),
     ("loose-file", "warning", beside, "readme.txt"),
@@ -245,7 +305,7 @@ def test_every_code_is_documented_and_provoked():
     documented = set(re.findall(r"^\| \*\*([a-z-]+)\*\*", text, re.M))
     assert documented == {case[0] for case in CASES} | ELSEWHERE
     sources = "".join(path.read_text() for path in Path(layout.__file__).parent.glob("*.py"))
-    in_code = set(re.findall(r'(?:Finding\(|Refused\(|"code": )\s*"([a-z-]+)"', sources))
+    in_code = set(re.findall(r'(?:Finding\(|UnusableImage\(|"code": )\s*"([a-z-]+)"', sources))
     assert len(in_code) > 20 and in_code <= documented
 
 
@@ -430,6 +490,98 @@ def test_a_batch_that_cannot_be_filled_and_a_crop_that_is_too_large(root):
     assert sum(code == "small" for code, _ in codes_and_paths(report)) == 9 and "below image_size: 64" in str(report)
 
 
+# --- files of other formats ------------------------------------------------------------------------------------------
+
+
+def test_no_program_is_started_for_an_eps_file(root, monkeypatch):
+    """Neither in a worker nor where checked images are opened again, under any name."""
+    files = [root / "a" / f"x{suffix}" for suffix in (".jpg", ".png", ".eps", ".tif")]
+    for number, file in enumerate(files):  # the second kind has a preview for DOS around it
+        file.write_bytes(EPS if number % 2 == 0 else b"\xc5\xd0\xd3\xc6" + (30).to_bytes(4, "little") + bytes(22) + EPS)
+    started = root.parent / "started"
+    (root.parent / "bin").mkdir()
+    (root.parent / "bin" / "gs").write_text(f"#!/bin/sh\necho $@ >> {started}\nexit 0\n")
+    (root.parent / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{root.parent / 'bin'}:{os.environ['PATH']}")
+    for request in worker.REQUESTS:
+        answers = [answer for _, answer in pool.ask(request, files)]
+        assert answers == [{"code": "format", "problem": f"EPS: {worker.UNSUPPORTED}"}] * len(files)
+    for file in files:
+        with pytest.raises(UnidentifiedImageError):
+            metrics.thumbnails([file])
+    assert not started.exists()
+
+
+def test_a_pillow_without_avif_opens_the_other_formats(root, monkeypatch):
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "AVIF")  # as in Pillow 10
+    photo().save(root / "a" / "x.tga")
+    assert metrics.thumbnails([root / "a" / "x.tga"]).shape == (1, 192)
+    (root / "a" / "x.tga").write_bytes(EPS)
+    with pytest.raises(UnidentifiedImageError):
+        metrics.thumbnails([root / "a" / "x.tga"])
+
+
+STARTS = {
+    "pdf": b"%PDF-1.7\n",
+    "psd": b"8BPS\0\1",
+    "svg": b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "jpeg xl": b"\xff\x0a\xfa\x7f",
+    "html": b"\n\n<!DOCTYPE HTML><html>not found</html>",
+    "a video": b"\0\0\0\x20ftypisom\0\0\2\0",
+}
+OPENED = {"gif": "GIF", "webp": "WEBP", "ppm": "PPM", "jp2": "JPEG2000", "avif": "AVIF", "ico": "ICO", "tga": "TGA"}
+
+
+def test_the_format_of_a_file_that_is_no_jpeg_is_named(root):
+    for name, content in STARTS.items():
+        (root / "a" / f"{name}.jpg").write_bytes(content + bytes(100))
+    for number, (suffix, name) in enumerate(OPENED.items()):
+        photo(number).save(root / "b" / f"{suffix}.png", name)
+    findings = {Path(f.path).stem: f.message for f in check_dataset(root).errors if f.code == "format"}
+    names = {name: "a video" if name == "a video" else name.upper() for name in STARTS} | OPENED
+    assert findings == {stem: f"({name}: {worker.UNSUPPORTED})" for stem, name in names.items()}
+
+
+def test_a_tiff_of_floating_point_numbers_is_an_error(root):
+    Image.fromarray(np.linspace(0, 255, 2400, dtype=np.float32).reshape(40, 60)).save(root / "a" / "x.tif")
+    assert {(f.code, f.path) for f in check_dataset(root).errors} == {("decoder", "a/x.tif")}
+
+
+def test_the_pages_of_a_tiff_are_counted_up_to_a_hundred(root):
+    """Pillow needs 19 s to count 20,000 pages: it compares each with all others."""
+    pages = [photo(number, (8, 6)) for number in range(3)]
+    pages[0].save(root / "a" / "3.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(root / "b" / "many.tif", save_all=True, append_images=pages[1:] * 60)
+    messages = {f.path: f.message for f in check_dataset(root).findings if f.code == "animated"}
+    assert messages["a/3.tif"].startswith("(3 frames") and messages["b/many.tif"].startswith("(100 or more frames")
+
+
+def test_a_preview_or_a_video_in_a_jpeg_is_no_scan(root):
+    """A phone's camera appends a film of seconds, in which the bytes of a scan's marker occur by chance."""
+    photo().save(root / "a" / "x.jpg", comment=b"\xff\xda\xff\xd9" * 120, progressive=True)
+    with (root / "a" / "x.jpg").open("ab") as file:
+        file.write(bytes(2) + b"\xff\xda\0\2" * 500)
+    many_scans(root / "b" / "x.jpg", (64, 48), 94)
+    assert not {"slow"} & {code for code, _ in codes_and_paths(check_dataset(root))}
+
+
+def test_an_image_that_mindspore_cannot_enlarge_stops_training_before_it_starts(root):
+    photo(size=(4, 4)).save(root / "a" / "x.png")
+    (finding,) = [f for f in check_dataset(root, image_size=1024).errors if f.code == "small"]
+    assert "4x4 pixels: MindSpore enlarges at most 1000 times, not to 1024 pixels" in finding.message
+    assert check_dataset(root, image_size=1000).ok
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_a_pipe_or_a_device_is_not_read(tmp_path, make, monkeypatch):
+    monkeypatch.setattr(pool, "SECONDS", 1)
+    make(tmp_path / "x.jpg")
+    ((_, answer),) = pool.ask("look", [tmp_path / "x.jpg"])
+    assert answer == {"code": "unreadable", "problem": "not a regular file but a pipe or a device"}
+
+
 # --- files that harm a worker -----------------------------------------------------------------------------------------
 
 
@@ -602,6 +754,13 @@ def test_names_that_are_not_utf_8_are_printed_and_written(root):
     done = cli("check", root, "--json", "-")
     assert done.returncode == 0, done.stderr
     assert [f["path"] for f in json.loads(done.stdout)["findings"] if f["code"] == "name"] == ["a/caf\\xe9.png"]
+
+
+def test_a_name_with_a_line_break_is_shown_in_one_line(root):
+    (root / "a" / "x.png\n\nnothing found.png").write_bytes(b"")
+    report = check_dataset(root)
+    assert ("zero-byte", "a/x.png\\n\\nnothing found.png") in codes_and_paths(report)
+    assert "nothing found" not in str(report).replace("a/x.png\\n\\nnothing found.png", "")
 
 
 def test_the_json_document(root):

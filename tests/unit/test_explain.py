@@ -73,6 +73,16 @@ CASES = {
             RuntimeError("map operation: [encode_jpeg] failed. Error raised by libjpeg: Bogus sampling factors"),
         ],
     ),
+    "MindSpore does not enlarge an image": (
+        [
+            RuntimeError(PIPELINE.format("Resize", "Resize: the resizing width or height is too big, it's 1000 times")),
+            RuntimeError(PIPELINE.format("RandomCropAndResize", "CropAndResize: the resizing width or height 1) is")),
+        ],
+        [
+            RuntimeError(PIPELINE.format("Resize", "Resize: input image is not in channel-last format.")),
+            RuntimeError("Crop: invalid width or height of the crop, it is bigger than the original image"),
+        ],
+    ),
     "This MindSpore cannot use the installed NumPy": (
         [
             ImportError("numpy.core.multiarray failed to import"),

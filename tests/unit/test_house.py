@@ -2,12 +2,14 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from helpers import PROJECT
 
 import mslab
+from mslab.check import worker
 
 PACKAGE = PROJECT / "mslab"
 # fmt: off
@@ -21,6 +23,11 @@ MOST = {"__init__": 60, "module": 400, "function": 60}  # lines
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def room_of(file: Path) -> str:
     """room_of(mslab/data/mushrooms/shape.py) -> "data" """
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -28,7 +35,7 @@ def room_of(file: Path) -> str:
 
 def imports_of(file: Path) -> Iterator[list[str]]:
     """Yield a file's imports, at its top or later: ["mslab", "data", "batching", "Images"]."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{file} has a relative import; write mslab in full"
             for alias in node.names:
@@ -62,17 +69,33 @@ def test_no_module_and_no_function_is_too_long():
         text, name = file.read_text(encoding="utf-8"), file.relative_to(PACKAGE).as_posix()
         if text.count("\n") > MOST["__init__" if file.stem == "__init__" else "module"]:
             too_long.append(name)
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree(file)):
             function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             if function and (node.end_lineno or 0) - node.lineno >= MOST["function"]:
                 too_long.append(f"{name} {node.name}")
     assert too_long == []
 
 
+def test_pillow_identifies_files_in_one_place_only():
+    """Pillow starts a program for EPS, and other plugins read other files: open_image names the formats."""
+    found = []
+    for file in FILES:
+        for node in ast.walk(tree(file)):
+            if isinstance(node, ast.Attribute | ast.Name):
+                name = node.attr if isinstance(node, ast.Attribute) else node.id
+                if name == "imread" or (name == "open" and ast.unparse(node).endswith("Image.open")):
+                    found.append(f"{file.stem}: {ast.unparse(node)}")
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("PIL"):
+                found += [f"{file.stem}: {a.name} as {a.asname}" for a in node.names if a.asname or a.name == "open"]
+                found += [f"{file.stem}: {a.name}" for a in node.names if "Plugin" in a.name or a.name == "ImageFile"]
+    assert sorted(found) == ["worker: Image.open", "worker: Image.open", "worker: TiffImagePlugin"]
+    assert not {"EPS", "WMF", "FPX", "MIC", "IPTC", "PDF", "PSD", "ICNS"} & set(worker.READ)
+
+
 def test_no_two_public_classes_share_a_name():
     files: dict[str, list[str]] = {}
     for file in FILES:
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        for node in tree(file).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 files.setdefault(node.name, []).append(file.relative_to(PACKAGE).as_posix())
     assert {name: paths for name, paths in files.items() if len(paths) > 1} == {}

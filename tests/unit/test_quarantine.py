@@ -117,6 +117,18 @@ def test_convert_writes_upright_rgb_copies_and_saves_the_originals(messy):
     assert not list(messy.rglob("*.partial"))
 
 
+def test_convert_follows_no_link_and_overwrites_no_file(messy, tmp_path):
+    private = tmp_path / "private"
+    private.write_text("a key")
+    (messy / "c" / "anim.gif.partial").symlink_to(private)
+    (messy / "b" / "inks.jpg.partial").write_text("a download")
+    list(quarantine.fix(check_dataset(messy), convert=True))
+    assert private.read_text() == "a key" and (messy / "b" / "inks.jpg.partial").read_text() == "a download"
+    assert (messy / "c" / "anim.png").stat().st_mode == (messy / "a" / "000.png").stat().st_mode
+    list(quarantine.undo(messy))
+    assert (messy / "b" / "inks.jpg.partial").read_text() == "a download"
+
+
 def test_a_changed_converted_copy_is_not_deleted(messy):
     list(quarantine.fix(check_dataset(messy), convert=True))
     (messy / "c" / "anim.png").write_bytes(b"work of an hour")
