@@ -22,6 +22,7 @@ def escape_control(text: str, safe: str = "\n\t") -> str:
     Text in any script stays readable: a joiner is kept where Persian, Indic scripts and emoji need it.
     """
     # escape_control("a\x1b[2Jb") -> "a\\x1b[2Jb"
+    text = str(text)  # also of a Markup, which would escape what it is compared with
     if text.isascii() and text.isprintable():
         return text
     found = "".join(c for c in set(text) if c not in safe and is_hidden(c))
