@@ -470,3 +470,12 @@ def test_hard_links_and_links_inside_a_data_set_are_packed(run):
     with zipfile.ZipFile(done.file) as file:
         assert file.read("data/train/left/003.png") == Path("two/shared.png").read_bytes()
         assert file.read("train.log") == Path("second-name").read_bytes()
+
+
+def test_pack_takes_the_file_that_a_named_link_leads_to_and_waits_for_no_fifo(run, secret):
+    Path("report.md").symlink_to(secret)  # the user's own choice
+    os.mkfifo("notes.md")
+    assert cli("pack", run, "--add", "report.md", "--out", "x.zip").returncode == 0
+    assert members("x.zip")["report.md"] == b"a private key"
+    done = cli("pack", run, "--add", "notes.md", "--out", "y.zip")
+    assert done.returncode == 1 and "There is no file notes.md." in done.stderr
