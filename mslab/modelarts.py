@@ -14,7 +14,7 @@ from pathlib import Path
 from mslab import files
 from mslab.check import packed
 from mslab.errors import ConfigError, DatasetError, MslabError
-from mslab.escaping import command
+from mslab.escaping import command, escape_control
 
 log = logging.getLogger("mslab")
 CONFIG = "modelarts.yaml"
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
         if command[1] != "--resume":
             write_text(out / command[1], text)
     except MslabError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(escape_control(f"{type(error).__name__}: {error}"), file=sys.stderr)
         sys.exit(1)
     os.chdir(out)
     app(command)

@@ -91,7 +91,7 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
                 except Exception as error:
                     problem = explain(error, str(captured.file))
                     if problem is None:
-                        print(traceback.format_exc(), file=captured.screen)
+                        print(escape_control(traceback.format_exc()), file=captured.screen)
                     else:
                         print(escape_control(f"{type(problem).__name__}: {problem}"), file=captured.screen)
                     code = 1

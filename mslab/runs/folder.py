@@ -21,6 +21,7 @@ from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import RunError, explain
+from mslab.escaping import escape_control
 from mslab.runs import manifest
 from mslab.runtime import console, versions
 
@@ -293,7 +294,7 @@ class RunFolder:
             self.finalize("interrupted", 130)
             raise
         except BaseException as error:
-            traceback.print_exception(error, file=stream)
+            stream.write(escape_control("".join(traceback.format_exception(error))))
             self.finalize("failed", 1)
             better = explain(error, str(file))
             if better is None or better is error:

@@ -106,7 +106,7 @@ def capture_stderr() -> Iterator[StderrCapture]:
         os.close(saved)
         terminal.setStream(before or sys.stderr)
         if line := capture.summary():
-            print(line, file=screen)
+            print(escape_control(line), file=screen)
         if not capture.saved:
             capture.file.unlink(missing_ok=True)
         screen.close()

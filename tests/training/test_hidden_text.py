@@ -5,6 +5,7 @@ import json
 import logging
 
 import numpy as np
+import pytest
 from helpers import PROJECT, cli, draw
 from PIL import Image
 from strict import HOSTILE, hidden
@@ -68,6 +69,15 @@ def test_log_lines():
     record = logging.LogRecord("mslab", logging.INFO, "", 0, "class %s", (NAME,), None)
     text = EscapedFormatter("%(message)s").format(record)
     assert hidden(text) == set() and text.encode() and "\\u202egnp" in text
+
+
+def test_the_traceback_in_a_run_s_log(tmp_path):
+    settings = load_settings({"train_data": "a", "val_data": "b", "class_num": 2})
+    run = RunFolder(tmp_path, settings, {"metrics": {}})
+    with pytest.raises(LookupError), run.recording():
+        raise LookupError(NAME)
+    text = (tmp_path / "train.log").read_text(encoding="utf-8")
+    assert hidden(text) == set() and "LookupError: a\\u202egnp" in text
 
 
 def test_every_page_and_every_view_of_a_notebook_is_cleaned_as_a_whole():
