@@ -15,15 +15,19 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mslab.errors import MslabError
+
+if TYPE_CHECKING:
+    import zipfile
 
 MAX_TEXT = 64 << 20  # bytes of a text file: history.csv and train.log of a long run
 MAX_LINE = 1 << 20  # characters
 MAX_JSON_VALUES = 3_000_000  # eval.json of 1,000 classes has a million
 MAX_YAML, MAX_YAML_VALUES = 256 << 10, 20_000  # bytes; values, with every alias replaced by what it stands for
 DEPTH = 20  # levels of nested tables in YAML
+MAX_DIRECTORY = 256 << 20  # bytes of a zip's list of members: a million images need half of it
 HAS_FOLDER_DESCRIPTORS = os.open in os.supports_dir_fd  # not on Windows
 FLAGS = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "wb": os.O_WRONLY | os.O_CREAT}
 FLAGS["ab"] = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -212,13 +216,20 @@ def read_json(path: Path, most: int = MAX_TEXT) -> Any:
     return parse_json(read_bytes(path, most))
 
 
-def parse_json(text: str | bytes, most_values: int = MAX_JSON_VALUES) -> Any:
-    """Values of a JSON text. Raises FormatError, before anything is built if it could have more values than that."""
+def parse_json(
+    text: str | bytes,
+    most_values: int = MAX_JSON_VALUES,
+    table: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """Values of a JSON text. Raises FormatError, before anything is built if it could have more values than that.
+
+    `table` makes each table from its pairs; it may raise ValueError.
+    """
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     if sum(content.count(mark) for mark in b",[{") > most_values:  # at least the number of values
         raise FormatError(f"it contains more than {most_values:,} values")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=table)
     except RecursionError:
         raise FormatError("it is nested too deeply") from None
     except UnicodeDecodeError:
@@ -279,3 +290,20 @@ def _check_yaml_events(text: str) -> None:
             raise FormatError(f"it is nested deeper than {DEPTH} levels", line)
         if total > MAX_YAML_VALUES:
             raise FormatError(f"it contains more than {MAX_YAML_VALUES:,} values", line)
+
+
+def open_zip(file: IO[bytes], most: int = MAX_DIRECTORY) -> "zipfile.ZipFile":
+    """A zip whose directory has at most `most` bytes, and whose members do not overlap. Raises BadZipFile."""
+    import zipfile
+
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # as ZipFile finds it, which reads all of the directory
+    if end and end[5] > most:
+        raise zipfile.BadZipFile(f"its directory has more than {most:,} bytes")
+    archive, at = zipfile.ZipFile(file), 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if info.header_offset < at:
+            raise zipfile.BadZipFile("its parts overlap")
+        at = info.header_offset + 30 + info.compress_size  # 30: a header without a name
+    if at > archive.start_dir:
+        raise zipfile.BadZipFile("its parts overlap its directory")
+    return archive

@@ -15,6 +15,14 @@ SUFFIX_FORMATS |= {".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",), ".we
 Rule = Callable[[DatasetReport], Iterator[Finding]]
 Fix = Callable[[DatasetReport, Split], str]
 STRIDE = 32  # pixels; a smaller image gives the network's last stage less than one position
+ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
+
+
+def too_small(width: int, height: int, size: int) -> str:
+    """Reason why MindSpore cannot enlarge the image, or one of its crops, to `size` pixels, or ""."""
+    if size <= ENLARGED or min(width, height) >= 8:
+        return ""
+    return f"{width}x{height} pixels: MindSpore enlarges at most {ENLARGED} times, not to {size} pixels"
 
 
 def loaded_images(report: DatasetReport) -> Iterator[tuple[Split, ImageRecord]]:
@@ -86,7 +94,7 @@ def small(report: DatasetReport) -> Iterator[Finding]:
             limit = f"image_size: {least}" if report.image_size else f"{least}, the network's stride"
             text = f"({size} pixels, below {limit}: it is enlarged and blurred)"
             fix = "use a larger image, or a smaller image_size"
-            problem = worker.too_small(picture.width, picture.height, least)
+            problem = too_small(picture.width, picture.height, least)
             severity, text = ("error", f"({problem})") if problem else ("warning", text)
             yield Finding("small", severity, split.show(picture.name), text, fix)
 

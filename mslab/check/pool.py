@@ -6,7 +6,6 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ class Worker:
     def __init__(self) -> None:
         command = [sys.executable, worker.__file__, str(MEMORY)]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.deadline, self.late = float("inf"), False
+        self.seconds, self.late = 0.0, False
         for _ in range(STARTS):
             # in its own session: Ctrl-C then reaches only this process, which stops the worker
             self.process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
@@ -52,18 +51,26 @@ class Worker:
             fix=f"read the error of: {quoted(Path(sys.executable))} -c 'import PIL.Image, PIL.ImageCms'",
         )
 
-    def ask(self, request: str, paths: Sequence[str]) -> list[dict[str, Any]] | None:
-        """The answers, or None if the process died or was killed at its deadline."""
+    def ask(self, request: str, paths: Sequence[str], seconds: float | None = None) -> list[dict[str, Any]] | None:
+        """The answers, or None if the process died or was killed after `seconds` (default: SECONDS)."""
         assert self.process.stdin
-        self.deadline = time.monotonic() + SECONDS
+        self.seconds = SECONDS if seconds is None else seconds
+        timer = threading.Timer(self.seconds, self._expire)
+        timer.daemon = True
+        timer.start()
         try:
             self.process.stdin.write(json.dumps([request, list(paths)]) + "\n")
             self.process.stdin.flush()
             line = self._line()
         except OSError:
             line = ""
-        self.deadline = float("inf")
-        return json.loads(line) if line.endswith("\n") else None
+        finally:
+            timer.cancel()
+        return json.loads(line) if line.endswith("\n") and not self.late else None
+
+    def _expire(self) -> None:
+        self.late = True
+        self.process.kill()
 
     def _line(self) -> str:
         assert self.process.stdout
@@ -73,7 +80,7 @@ class Worker:
         """The answer for the file at which the process ended."""
         code = self.process.wait()
         if self.late:
-            return {"code": "timeout", "problem": f"loading it took more than {SECONDS:g} s"}
+            return {"code": "timeout", "problem": f"loading it took more than {self.seconds:g} s"}
         return {"code": "crash", "problem": f"the process that loaded it died with exit code {code}"}
 
     def stop(self) -> None:
@@ -95,8 +102,7 @@ class Pool:
 
     def answers(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """(index of the path, answer), each once, in no order. Stops the workers at the end and on Ctrl-C."""
-        threads = [threading.Thread(target=self._watch, daemon=True)]
-        threads += [threading.Thread(target=self._feed, daemon=True) for _ in range(self.count)]
+        threads = [threading.Thread(target=self._feed, daemon=True) for _ in range(self.count)]
         for thread in threads:
             thread.start()
         try:
@@ -163,15 +169,6 @@ class Pool:
         with self.lock:
             self.workers.discard(finished)
         finished.stop()
-
-    def _watch(self) -> None:
-        """Kill each worker whose file takes too long."""
-        while not self.stopped.wait(0.1):
-            with self.lock:
-                overdue = [running for running in self.workers if time.monotonic() > running.deadline]
-            for running in overdue:
-                running.late = True
-                running.process.kill()
 
 
 def ask(request: str, paths: Sequence[str | Path]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -32,7 +32,6 @@ UNSUPPORTED = "MindSpore's decoder refuses it; save it as JPEG or PNG"
 LONGEST = 256  # times as long as wide: at image_size 1024 its resized copy takes 0.8 GB. No side that this and Pillow's
 # limit of 89 million pixels allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
 FRAMES = 100  # or pages of a TIFF that are counted
-ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
 SCANS = 100  # of a JPEG; encoders write about ten, and each takes as long to decode as a JPEG without scans
 ORIENTATION = 274  # EXIF tag; 1 is upright
 THUMBNAIL = 32  # pixels, side of the grey thumbnail used to find duplicates
@@ -200,13 +199,6 @@ def check_shape(image: Image.Image) -> None:
         raise UnusableImage("elongated", f"{shape}: one side is more than {LONGEST} times the other; crop it")
 
 
-def too_small(width: int, height: int, size: int) -> str:
-    """Reason why MindSpore cannot enlarge the image, or one of its crops, to `size` pixels, or ""."""
-    if size <= ENLARGED or min(width, height) >= 8:
-        return ""
-    return f"{width}x{height} pixels: MindSpore enlarges at most {ENLARGED} times, not to {size} pixels"
-
-
 def check_scans(content: bytes) -> None:
     """Require few scans in a JPEG: the time to decode it is proportional to them, and they can be a few bytes each."""
     scans, at, frame = 0, 0, b""
@@ -345,6 +337,23 @@ def convert(path: Path) -> dict[str, Any]:
         return {"copy": str(copy), "suffix": ".jpg" if lossy else ".png"}
 
 
+def decode(path: Path) -> dict[str, Any]:
+    """Write the pixels to a file beside it: upright RGB, and as MindSpore decodes it if it can and need not turn it."""
+    from PIL import ImageOps
+
+    content = read(path)
+    image, orientation = load_image(content)
+    with image:
+        stricter_than_pillow(image, content)
+        as_is = image.format in FORMATS and orientation == 1
+        rgb = plain(image) if as_is else on_white(ImageOps.exif_transpose(image))
+        rgb = rgb if rgb.mode == "RGB" else rgb.convert("RGB")
+        copy = path.with_name(path.name + ".ppm")  # which ends in the pixels, row by row, 3 bytes each
+        with copy.open("xb") as file:
+            rgb.save(file, "PPM")  # three times as fast as tobytes(), and no second copy in memory
+        return {"code": "", "copy": str(copy), "width": rgb.width, "height": rgb.height}
+
+
 def on_white(image: Image.Image) -> Image.Image:
     """RGB for display: transparency on white, a wide range of values scaled to 0 to 255."""
     if image.mode.startswith(("I", "F")):
@@ -359,10 +368,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 REQUESTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "look": look,
-    "pixels": pixels,
-    "preview": preview,
-    "convert": convert,
+    function.__name__: function for function in (look, pixels, preview, convert, decode)
 }
 
 

@@ -21,6 +21,7 @@ PROFILE = {  # of mslab's network
 }
 HEAD = "classifier."  # the last layer
 HEADS = (HEAD, "hidden.")  # the complete head: also the layer before the last, if there is one
+MAX_STAGES = 16
 STEM = 64  # channels after the first convolution
 SLOTS = (  # optimizers' tensors
     *("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.", "vhat.", "mean_square."),
@@ -131,12 +132,15 @@ def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict
 
 def stages_of(tensors: Mapping[str, np.ndarray]) -> list[list[int]]:
     """Derive rows of blocks, width, stride from names and shapes; strides are ResNet's. [] if it is not a ResNet."""
+    blocks: dict[str, set[str]] = {}
+    for name in tensors:
+        layer, _, rest = name.partition(".")
+        blocks.setdefault(layer, set()).add(rest.partition(".")[0])
     stages: list[list[int]] = []
     while (first := tensors.get(f"layer{len(stages) + 1}.0.conv1.weight")) is not None and first.size and first.ndim:
         number = len(stages) + 1
-        blocks = {name.split(".")[1] for name in tensors if name.startswith(f"layer{number}.")}
-        stages.append([len(blocks), len(first), 1 if number == 1 else 2])
-    return stages
+        stages.append([len(blocks[f"layer{number}"]), len(first), 1 if number == 1 else 2])
+    return stages if len(stages) <= MAX_STAGES else []
 
 
 def profile_of(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def load_exactly(
 def compare(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray], path: Path, part: str) -> None:
     """Raise CheckpointError that lists tensors that are missing, unknown, of another shape or not finite."""
     rows = [("missing", f"{name} {shapes[name]}") for name in shapes.keys() - tensors.keys()]
-    rows += [("unknown", f"{name} {value.shape}") for name, value in tensors.items() if name not in shapes]
+    rows += [("unknown", f"{name[:100]} {value.shape}") for name, value in tensors.items() if name not in shapes]
     for name in shapes.keys() & tensors.keys():
         if shapes[name] != tensors[name].shape:
             rows.append(("shape", f"{name} is {tensors[name].shape} in the file, {shapes[name]} in the network"))

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mslab.checkpoint.readers import MAX_BYTES, MAX_TENSORS, TensorsAndTexts, numbers
+from mslab.checkpoint.readers import MAX_BYTES, MAX_DIMENSIONS, MAX_TENSORS, TensorsAndTexts, numbers
+from mslab.files import open_zip
 
-MAX_PICKLE = 64 * 2**20  # bytes of data.pkl: names and shapes only
+MAX_PICKLE = 8 * 2**20  # bytes of data.pkl, names and shapes only: each may cost 70 of memory
+MAX_DIRECTORY = 16 * 2**20  # bytes of the zip's list of files
 STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"}
 STORAGES |= {"LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1"}
 STORAGES |= {"ByteStorage": "<u1", "BoolStorage": "?"}
@@ -83,22 +85,27 @@ class Reader(pickle._Unpickler):  # type: ignore[name-defined]  # the Python one
         kind = pid[1] if type(pid) is tuple and len(pid) == 5 and pid[0] == "storage" else None
         if not isinstance(kind, AllowedName) or kind.name not in STORAGES:
             raise ValueError("one of its storages is of an unknown kind")
-        return Storage(kind.name, str(pid[2]))
+        if type(pid[2]) is not str:  # the text of tuples in tuples may be of any length
+            raise ValueError("one of its storages has no name")
+        return Storage(kind.name, pid[2])
 
     def load_setitem(self) -> None:
-        refuse_tuples(self.stack[-2:-1])
+        check_keys(self.stack[-2:-1])
         super().load_setitem()  # type: ignore[misc]
 
     def load_setitems(self) -> None:
-        refuse_tuples(self.stack[::2])
+        check_keys(self.stack[::2])
         super().load_setitems()  # type: ignore[misc]
 
     dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems}
 
 
-def refuse_tuples(keys: list[Any]) -> None:
-    """Raise ValueError if a dict's key is a tuple: hashing deeply nested tuples crashes Python."""
-    if any(isinstance(key, tuple) for key in keys):
+def check_keys(keys: list[Any]) -> None:
+    """Raise ValueError unless a dict's keys are texts or small integers.
+
+    Hashing deeply nested tuples crashes Python, and large integers can be chosen to have one hash.
+    """
+    if not all(type(key) is str or (type(key) is int and abs(key) < 2**32) for key in keys):
         raise ValueError("one of its names is not text")
 
 
@@ -122,7 +129,7 @@ def load_pickle(reader: type, content: bytes, does: str) -> Any:
 
 def read_pth(content: bytes) -> TensorsAndTexts:
     """Read the tensors of a saved state_dict, or of a training script's dict that contains one. Raises ValueError."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with open_zip(io.BytesIO(content), MAX_DIRECTORY) as archive:
         members = {info.filename: info for info in archive.infolist()}
         pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
         if len(pickles) != 1 or len(members) > MAX_TENSORS or len(members) < len(archive.infolist()):
@@ -169,8 +176,8 @@ def find_state_dict(root: Any) -> dict[str, Stored]:
 
 def tensor(name: str, stored: Stored, storage: Any) -> np.ndarray:
     """Return the array. Raises ValueError if its shape and strides reach beyond the storage."""
-    fits = type(stored.shape) is type(stored.strides) is tuple and len(stored.shape) == len(stored.strides) <= 32
-    sizes = (stored.offset, *stored.shape, *stored.strides) if fits else ()  # 32: NumPy's limit
+    fits = type(stored.shape) is type(stored.strides) is tuple and len(stored.shape) == len(stored.strides)
+    sizes = (stored.offset, *stored.shape, *stored.strides) if fits and len(stored.shape) <= MAX_DIMENSIONS else ()
     if not sizes or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in sizes):
         raise ValueError(f"{name} has impossible sizes")
     if not isinstance(stored.storage, Storage):

@@ -4,14 +4,18 @@ Every reader takes a file's bytes and returns (tensors as NumPy arrays, texts). 
 ValueError with a short message; any other error is a bug of ours.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from mslab.files import parse_json
+
 MAX_TENSORS = 100_000
 MAX_BYTES = 16 * 2**30  # of a file, and of a tensor's claimed size
+MAX_DIMENSIONS = 32  # NumPy's limit
+MAX_INTEGERS = 1_000_000  # of a tensor that is stored as integers one by one: counters, and shapes of a graph
+MAX_FIELDS = 1000  # different ones in a message that describes a tensor
 MAX_HEADER = 100 * 2**20  # bytes of a safetensors header, safetensors' own limit
 CKPT_TYPES = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "bf16", "Bool": "?"}
 CKPT_TYPES |= {"Int8": "<i1", "UInt8": "<u1", "Int16": "<i2", "Int32": "<i4", "Int64": "<i8"}
@@ -26,7 +30,7 @@ TensorsAndTexts = tuple[dict[str, np.ndarray], dict[str, str]]
 
 def array(name: str, shape: tuple[int, ...], kind: str, pieces: list[memoryview]) -> np.ndarray:
     """Join the pieces into one array. Raises ValueError unless its shape and type need exactly as many bytes."""
-    if len(shape) > 32:  # NumPy's limit
+    if len(shape) > MAX_DIMENSIONS:
         raise ValueError(f"{name} has {len(shape)} dimensions")
     needed = np.dtype("<u2" if kind == "bf16" else kind).itemsize
     for size in shape:
@@ -64,9 +68,11 @@ def read_ckpt(content: memoryview) -> TensorsAndTexts:
         content = content[:-length]
     slices: dict[str, tuple[tuple[int, ...], str, list[memoryview]]] = {}
     texts: dict[str, str] = {}
-    for number, kind, entry in fields(content):
+    for count, (number, kind, entry) in enumerate(fields(content)):
         if (number, kind) != (1, 2):
             raise ValueError(f"it has an unexpected field {number}")
+        if count >= MAX_TENSORS:
+            raise ValueError(f"it has more than {MAX_TENSORS} tensors")
         name, dims, type_name, payload = _entry(entry)
         if type_name == "str":
             texts[name] = bytes(payload).decode("utf-32-le")
@@ -74,8 +80,6 @@ def read_ckpt(content: memoryview) -> TensorsAndTexts:
         if name in slices and slices[name][:2] != (dims, type_name):
             raise ValueError(f"it contains {name} twice")
         slices.setdefault(name, (dims, type_name, []))[2].append(payload)
-        if len(slices) > MAX_TENSORS:
-            raise ValueError(f"it has more than {MAX_TENSORS} tensors")
     tensors = {
         name: array(name, dims, dtype_of(CKPT_TYPES, type_name, name), pieces)
         for name, (dims, type_name, pieces) in slices.items()
@@ -90,7 +94,7 @@ def _entry(data: memoryview) -> tuple[str, tuple[int, ...], str, memoryview]:
     if not name or tensor is None:
         raise ValueError("one of its entries has no name or no tensor")
     content = by_field(tensor)
-    return text(name), integers(tensor, 1), text(content.get((2, 2), b"")), content.get((3, 2), EMPTY)
+    return text(name), integers(tensor, 1, MAX_DIMENSIONS), text(content.get((2, 2), b"")), content.get((3, 2), EMPTY)
 
 
 # --- safetensors -----------------------------------------------------------------------------------------------------
@@ -101,10 +105,7 @@ def read_safetensors(content: memoryview) -> TensorsAndTexts:
     length = int.from_bytes(content[:8], "little")
     if not 2 <= length <= min(MAX_HEADER, len(content) - 8):
         raise ValueError(f"its header claims {length} bytes")
-    try:
-        header = json.loads(bytes(content[8 : 8 + length]), object_pairs_hook=_no_repeats)
-    except RecursionError:
-        raise ValueError("its header is nested too deeply") from None
+    header = parse_json(bytes(content[8 : 8 + length]), table=_no_repeats)
     if not isinstance(header, dict):
         raise ValueError("its header is not a table")
     texts = header.pop("__metadata__", {})
@@ -142,10 +143,11 @@ def _shape_and_range(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int,
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it contains {next(name for name in names if names.count(name) > 1)} twice")
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"it contains {name} twice")
+        table[name] = value
     return table
 
 
@@ -168,6 +170,8 @@ def pairs(message: memoryview, field: int) -> dict[str, str]:
     for entry in messages(message, field):
         parts = by_field(entry)
         texts[text(parts.get((1, 2), b""))] = text(parts.get((2, 2), b""))
+        if len(texts) > MAX_TENSORS:
+            raise ValueError(f"it has more than {MAX_TENSORS} texts")
     return texts
 
 
@@ -191,18 +195,18 @@ def _parameter(data: memoryview) -> tuple[str, np.ndarray]:
     if any(number == 12 for number, _ in parts):
         raise ValueError(f"{name or 'a tensor'} is stored in another file")
     kind = dtype_of({1: "<f4"}, parts.get((2, 0), 0), name)
-    return name, array(name, integers(data, 1), kind, [parts.get((9, 2), EMPTY)])
+    return name, array(name, integers(data, 1, MAX_DIMENSIONS), kind, [parts.get((9, 2), EMPTY)])
 
 
 def _initialiser(data: memoryview) -> tuple[str, np.ndarray]:
     """TensorProto {dims 1; data_type 2; float_data 4; int64_data 7; name 8; raw_data 9; data_location 14}."""
     parts = by_field(data)
-    name, int64_data = text(parts.get((8, 2), b"")), integers(data, 7)
+    name, int64_data = text(parts.get((8, 2), b"")), integers(data, 7, MAX_INTEGERS)
     if parts.get((14, 0)) == 1:
         raise ValueError(f"{name or 'a tensor'} is stored in another file")
     raw = parts.get((9, 2), parts.get((4, 2), EMPTY))  # packed floats have the layout of raw bytes
     raw = memoryview(np.array(int64_data, "<u8").tobytes()) if int64_data else raw
-    return name, array(name, integers(data, 1), dtype_of(ONNX_TYPES, parts.get((2, 0), 0), name), [raw])
+    return name, array(name, integers(data, 1, MAX_DIMENSIONS), dtype_of(ONNX_TYPES, parts.get((2, 0), 0), name), [raw])
 
 
 # --- protobuf --------------------------------------------------------------------------------------------------------
@@ -247,11 +251,16 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
 
 def by_field(data: memoryview) -> dict[tuple[int, int], Any]:
     """Return {(number, wire type): value} of a message; of a repeated field, the last value."""
-    return {(number, kind): value for number, kind, value in fields(data)}
+    values: dict[tuple[int, int], Any] = {}
+    for count, (number, kind, value) in enumerate(fields(data)):
+        values[number, kind] = value
+        if count > MAX_INTEGERS or len(values) > MAX_FIELDS:
+            raise ValueError("one of its entries has too many fields")
+    return values
 
 
-def integers(data: memoryview, field: int) -> tuple[int, ...]:
-    """Read a repeated integer field of a message, packed or not."""
+def integers(data: memoryview, field: int, most: int) -> tuple[int, ...]:
+    """Read a repeated integer field of a message, packed or not. Raises ValueError beyond `most` integers."""
     numbers: list[int] = []
     for number, kind, value in fields(data):
         if number == field and kind == 0:
@@ -261,8 +270,12 @@ def integers(data: memoryview, field: int) -> tuple[int, ...]:
             while at < len(value):
                 integer, at = varint(value, at)
                 numbers.append(integer)
+                if len(numbers) > most:
+                    break
         elif number == field:
             raise ValueError("one of its integers has an unexpected wire type")
+        if len(numbers) > most:
+            raise ValueError(f"one of its tensors has more than {most:,} sizes or integers")
     return tuple(numbers)
 
 

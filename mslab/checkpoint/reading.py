@@ -1,6 +1,5 @@
 """Read any file of weights into a Checkpoint: its tensors, the dialect of their names, and the network they fit."""
 
-import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
-from mslab.files import open_regular
+from mslab.files import FormatError, parse_json, read_bytes
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
+MAX_INFO = 200_000  # values of the `mslab` entry
 # errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
 DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
 DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a newer version
@@ -43,7 +43,7 @@ class Info(BaseModel):
 
 def info_of(text: str) -> dict[str, Any]:
     """Parse the `mslab` entry. Raises ValueError if mslab cannot have written it."""
-    info = json.loads(text)
+    info = parse_json(text, MAX_INFO)
     if not isinstance(info, dict):
         raise ValueError(f"its entry {ENTRY!r} is not a table")
     try:
@@ -87,7 +87,7 @@ class Checkpoint:
         """The network's stage table, recorded or derived from names and shapes. Raises CheckpointError."""
         table = self.info.get("stages") or dialects.stages_of(self.backbone)
         if not table:
-            examples = ", ".join(list(self.tensors)[:4])
+            examples = ", ".join(name[:100] for name in list(self.tensors)[:4])
             raise CheckpointError(
                 f"{self.path} does not contain a ResNet: it has {len(self.tensors)} tensors, such as {examples}.",
                 expected=f"a ResNet with the names of {', '.join(dialects.NAMES)}",
@@ -143,16 +143,16 @@ def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
         raise CheckpointError(
             f"There is no file {path}.",
             expected="a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt",
-            fix=f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files",
+            fix=f"one of {', '.join(near[:8])}" if near else "correct the path; mslab train writes such files",
         )
     size = path.stat().st_size
     if not 0 < size <= readers.MAX_BYTES:
         raise _broken(path, "checkpoint", f"it has {size} bytes")
     try:
-        with open_regular(path) as file:
-            content = file.read()
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or f"{size / 2**30:.1f} GiB do not fit into memory"
+        content = read_bytes(path, size)
+    except (OSError, MemoryError, FormatError) as error:
+        memory = f"{size / 2**30:.1f} GiB do not fit into memory"
+        reason = memory if isinstance(error, MemoryError) else getattr(error, "strerror", None) or str(error)
         raise CheckpointError(
             f"{path} cannot be read: {reason}.",
             expected="a readable file",
@@ -195,7 +195,7 @@ def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.Tens
 
 def _broken(path: Path, kind: str, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} is not a complete {kind}: {reason}.",
+        f"{path} is not a complete {kind}: {reason if len(reason) < 400 else reason[:400] + '…'}.",
         expected=f"weights in a file ending in {', '.join(SUFFIXES)}, as mslab, MindSpore and others write them",
         fix="copy it again, or use another file; mslab writes such files under runs/…/checkpoints/",
     )

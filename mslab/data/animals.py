@@ -12,7 +12,6 @@ import io
 import math
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from PIL import Image
 
 from mslab.check.worker import open_image
 from mslab.checkpoint.pth import load_pickle, restrict_opcodes
+from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
 from mslab.runtime.console import Meter, log
 
@@ -274,16 +274,14 @@ def even_parts(total: int, parts: int) -> list[int]:
 
 def write(root: Path, name: str, files: dict[str, int], images: np.ndarray) -> None:
     """Write one data set to a temporary folder, verify its pixels, then rename the folder to root/NAME."""
-    part = root / f".{name}-{os.getpid()}.part"
-    try:
-        with Meter(len(files)) as meter:
-            show = meter.callback(f"writing {name}")
-            for done, (file, index) in enumerate(files.items(), 1):
-                target = part / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                small = Image.fromarray(images[index])  # (28, 28)
-                small.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(target)
-                show(done, len(files))
+    with staging_folder(root / name) as part, Meter(len(files)) as meter:
+        show = meter.callback(f"writing {name}")
+        for done, (file, index) in enumerate(files.items(), 1):
+            target = part / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            small = Image.fromarray(images[index])  # (28, 28)
+            small.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(target)
+            show(done, len(files))
         if digests(part)[0] != PIXELS[name]:
             raise DatasetError(
                 f"The images of {name} differ from those of the published results; the data set was discarded.",
@@ -291,14 +289,6 @@ def write(root: Path, name: str, files: dict[str, int], images: np.ndarray) -> N
                 fix=f"install those versions (here: NumPy {np.__version__}, Pillow {PIL.__version__})",
             )
         part.rename(root / name)
-    except OSError as error:
-        raise DatasetError(
-            f"{root / name} cannot be written: {error.strerror or error}.",
-            expected=f"a writable folder {root}, and 20 MiB of free space",
-            fix="free some space, or use --out with another folder",
-        ) from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def difference(folder: Path, name: str) -> str:

@@ -1,47 +1,24 @@
 """`mslab data import`: a zip or tar of images -> a data set. Nothing in the archive is trusted.
 
 Paths outside the folder, decompression bombs and damaged archives stop the import before anything is in place. Links,
-devices and junk are skipped and counted.
+devices and junk are skipped and counted. A process with limited memory unpacks, into a folder that only it can enter.
 """
 
-import functools
-import lzma
-import os
-import stat
-import struct
-import tarfile
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
+from typing import Any
 
 from mslab.check.layout import SPLITS, plain_name
 from mslab.check.scan import is_image, is_junk
+from mslab.data.archives import Budget, Folder, archive_error, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
+from mslab.runtime import limited
 
 MAX_FILES = 1_000_000
-MAX_BYTES = 200 * 2**30
-MAX_RATIO = 100  # unpacked bytes per byte of the archive, checked beyond FREE_BYTES; images hardly compress
-FREE_BYTES = 50 * 2**20
-CHUNK = 1 << 20
-DAMAGE: tuple[type[Exception], ...] = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
-DAMAGE += (struct.error, EOFError, NotImplementedError, ValueError)  # raised by the readers for damaged bytes
 OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
-
-
-@dataclass
-class Member:
-    """One entry of an archive, of any kind."""
-
-    name: str  # with "/"
-    kind: str  # "file", "folder", or a skipped kind: "link", "device"
-    size: int  # bytes, as the archive claims
-    open: Callable[[], IO[bytes] | None]
 
 
 @dataclass
@@ -67,167 +44,103 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, leaving nothing behind, if the file is not an archive, is damaged, encrypted or a decompression
     bomb, has a path outside its folder, or has no folders of images.
     """
-    result = Imported(out, ".")
     with staging_folder(out) as partial:
         try:
-            unpack(archive, partial, result.skipped, progress)
-            top, splits = find_level(archive, partial)
-            result.level = top.relative_to(partial).as_posix()
-            for path in folders(top) if splits else []:
-                name = split_name(path)
-                if name and name != path.name and not (top / name).exists():
-                    result.renamed[path.name] = name
-                    path.rename(top / name)
-            unpacked, result.images = (sum(p.is_file() for p in folder.rglob("*")) for folder in (partial, top))
-            result.skipped["images outside that folder"] = unpacked - result.images
+            partial.mkdir()
+            unpacked = limited.call("mslab.data.unpacking:unpack", str(archive), str(partial), progress=progress)
+            top = partial / unpacked["level"]
+            for old, new in unpacked["renamed"].items():
+                (top / old).rename(top / new)
             top.rename(out)
+        except MemoryError:
+            raise archive_error(archive, f"takes more than {limited.MEMORY >> 30} GiB of memory to unpack") from None
         except OSError as error:
             raise DatasetError(
                 f"{archive} cannot be unpacked to {out}: {error.strerror or error}.",
                 expected="a readable archive, and enough free space for its images",
                 fix="check the path; free some space, or use --out on another disk",
             ) from None
-    result.skipped = +result.skipped
-    return result
+    return Imported(out, unpacked["level"], unpacked["images"], Counter(unpacked["skipped"]), unpacked["renamed"])
 
 
-def unpack(archive: Path, folder: Path, skipped: Counter, progress: Callable[[int, int], None] | None) -> None:
-    """Write the archive's images to `folder`. Bytes are counted as they are read; claimed sizes are not trusted."""
-    budget, files = Budget(archive, archive.stat().st_size), 0
-    written: dict[str, str] = {}  # plain name -> name
-    with open_archive(archive) as members:
+def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Write the archive's images to `folder`. Returns the values of Imported, as JSON."""
+    file = Path(archive)
+    skipped: Counter = Counter()
+    counts: Counter = Counter()  # folder -> images directly inside
+    names: dict[str, str] = {}  # plain name -> name
+    with open_archive(file, Budget(file, file.stat().st_size)) as members, Folder(file, Path(folder)) as target:
         for member in members:
-            parts = safe_parts(archive, member.name)
+            parts = safe_parts(file, member.name)
             if member.kind == "folder" or not parts:
                 continue
-            name = "/".join(parts)
-            source = member.open() if member.kind == "file" else None
-            if source is None or any(is_junk(part) for part in parts[:-1]) or not is_image(parts[-1]):
-                skipped["files that are not images" if source else f"{member.kind}s"] += 1
-                budget.spend(member.size)  # skipping it costs as much as reading it
+            is_file = member.kind == "file"
+            if not is_file or any(is_junk(part) for part in parts[:-1]) or not is_image(parts[-1]):
+                skipped["files that are not images" if is_file else f"{member.kind}s"] += 1
                 continue
-            if earlier := written.get(plain_name(name)):
-                raise archive_error(archive, f"contains {earlier} and {name}, which are the same file on some systems")
-            written[plain_name(name)] = name
-            target = folder.joinpath(*parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with source, target.open("xb") as sink:
-                while chunk := source.read(CHUNK):
-                    budget.spend(len(chunk))
+            name = "/".join(parts)
+            key = plain_name(name)
+            if key in names:
+                raise archive_error(file, f"contains {names[key]} and {name}, which are the same file on some systems")
+            names[key] = name
+            with target.create(parts) as sink:
+                for chunk in member.chunks():
                     sink.write(chunk)
-            files += 1
-            if files > MAX_FILES:
-                raise archive_error(archive, f"contains more than {MAX_FILES:,} images")
-            if progress:
-                progress(files, files)
+            counts["/".join(parts[:-1])] += 1
+            if len(names) > MAX_FILES:
+                raise archive_error(file, f"contains more than {MAX_FILES:,} images")
+            progress(len(names), len(names))
+    level, has_splits = find_level(file, counts)
+    children = {name: below(name, level) for name in counts if below(name, level) is not None}
+    images = sum(counts[name] for name in children)
+    skipped["images outside that folder"] = len(names) - images
+    renamed = renamed_splits({child for child in children.values() if child}) if has_splits else {}
+    return {"level": level or ".", "images": images, "skipped": +skipped, "renamed": renamed}
 
 
-@dataclass
-class Budget:
-    """Limit on unpacked bytes. Raises DatasetError beyond it."""
+def find_level(archive: Path, counts: Mapping[str, int]) -> tuple[str, bool]:
+    """(the highest folder whose classes or splits contain the most images, whether it contains splits).
 
-    archive: Path
-    size: int  # of the archive, bytes
-    max_bytes: int = MAX_BYTES
-    ratio: float = MAX_RATIO
-    spent: int = 0
-
-    def spend(self, size: int) -> None:
-        self.spent += size
-        if self.spent > self.max_bytes or (self.spent > FREE_BYTES and self.spent > self.ratio * self.size):
-            times = self.spent / max(1, self.size)
-            raise archive_error(
-                self.archive, f"unpacks to more than {self.spent // 2**20} MiB, {times:.0f} times its size"
-            )
-
-
-def safe_parts(archive: Path, name: str) -> tuple[str, ...]:
-    """The parts of the path. Raises DatasetError if it is outside the archive's folder."""
-    plain = name.replace("\\", "/")
-    path = PurePosixPath(plain)
-    if path.is_absolute() or ".." in path.parts or "\0" in plain or (len(plain) > 1 and plain[1] == ":"):
-        raise archive_error(archive, f"contains the path {name!r}, which leads out of its folder")
-    return path.parts
-
-
-@contextmanager
-def open_archive(archive: Path) -> Iterator[Iterator[Member]]:
-    """Yield an iterator over the archive's members. Raises DatasetError for damage, also in the middle."""
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                yield zip_members(file)
-        elif archive.is_file() and tarfile.is_tarfile(archive):
-            with tarfile.open(archive, "r:*") as tar:
-                yield tar_members(tar)
-        else:
-            archive.stat()  # raises OSError if it is missing
-            raise archive_error(
-                archive, "is not a zip or tar archive", "a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file"
-            )
-    except DAMAGE as error:
-        raise archive_error(archive, f"is damaged or has a format that Python cannot unpack: {error}") from None
-    except RuntimeError as error:  # zipfile raises it for encrypted members
-        reason = "it has a password" if "password" in str(error) or "encrypted" in str(error) else str(error)
-        raise archive_error(archive, f"cannot be unpacked: {reason}", "an archive without a password") from None
-
-
-def zip_members(file: zipfile.ZipFile) -> Iterator[Member]:
-    for info in file.infolist():
-        kind = "folder" if info.filename.endswith("/") else "link" if stat.S_ISLNK(info.external_attr >> 16) else "file"
-        yield Member(zip_name(info), kind, 0, functools.partial(file.open, info))  # unpacked only when opened
-
-
-def zip_name(info: zipfile.ZipInfo) -> str:
-    """The intended name: without the UTF-8 flag it may still be UTF-8, or GBK from a Chinese Windows."""
-    if info.flag_bits & 0x800 or info.filename.isascii():
-        return info.filename
-    raw = info.filename.encode("cp437", "replace")
-    for encoding in ("utf-8", "gbk"):
-        with suppress(UnicodeDecodeError):
-            return raw.decode(encoding)
-    return info.filename
-
-
-def tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
-    for info in tar:
-        links = info.issym() or info.islnk()
-        kind = "file" if info.isreg() else "folder" if info.isdir() else "link" if links else "device"
-        yield Member(info.name, kind, info.size, functools.partial(tar.extractfile, info))
-
-
-def find_level(archive: Path, folder: Path) -> tuple[Path, bool]:
-    """(the highest folder whose classes or splits contain the most images, whether it contains splits)."""
-    best, level, split = 0, folder, False
-    for path, _, _ in os.walk(folder):
-        candidate = Path(path)
-        splits = sum(images_in_classes(inside) for inside in folders(candidate) if split_name(inside))
-        classes = images_in_classes(candidate)
-        if max(splits, classes) > best or (max(splits, classes) == best and candidate in level.parents):
-            best, level, split = max(splits, classes), candidate, splits >= classes
-    if best == 0:
+    `counts`: folder -> number of images directly inside; "" is the top.
+    """
+    classes: Counter = Counter()  # folder -> images directly inside its subfolders
+    for name, number in counts.items():
+        if name:
+            classes[name.rpartition("/")[0]] += number
+    splits: Counter = Counter()  # folder -> images in the classes of its splits
+    for name, number in classes.items():
+        if split_name(name):
+            splits[name.rpartition("/")[0]] += number
+    if not classes:
         raise archive_error(archive, "contains no folders of images", "one folder of images per class, at any level")
-    return level, split
-
-
-def folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
-
-
-def images_in_classes(folder: Path) -> int:
-    """Number of files directly inside the subfolders of this folder."""
-    return sum(sum(path.is_file() for path in inside.iterdir()) for inside in folders(folder))
-
-
-def split_name(folder: Path) -> str:
-    """train, val or test if the folder has this name or a variant of it; else ""."""
-    name = OTHER_NAMES.get(folder.name.lower(), folder.name.lower())
-    return name if name in SPLITS else ""
-
-
-def archive_error(archive: Path, reason: str, expected: str = "") -> DatasetError:
-    return DatasetError(
-        f"{archive} {reason}.",
-        expected=expected or "an archive with one folder of images per class, and nothing else",
-        fix="create the archive again, or unpack it by hand and inspect it; nothing was written",
+    level = min(
+        classes | splits, key=lambda name: (-max(classes[name], splits[name]), name.count("/"), name != "", name)
     )
+    return level, splits[level] >= classes[level]
+
+
+def below(folder: str, level: str) -> str | None:
+    """The name of the folder inside `level` that contains `folder`; "" for `level` itself, None outside."""
+    # below("set/train/a", "set") -> "train"
+    if folder == level:
+        return ""
+    start = f"{level}/" if level else ""
+    return folder[len(start) :].partition("/")[0] if folder.startswith(start) else None
+
+
+def renamed_splits(names: Iterable[str]) -> dict[str, str]:
+    """{name of a folder: its new name} of the splits with other names."""
+    taken, renamed = set(names), {}
+    for name in sorted(taken):
+        new = split_name(name)
+        if new and new != name and new not in taken:
+            taken.add(new)
+            renamed[name] = new
+    return renamed
+
+
+def split_name(folder: str) -> str:
+    """train, val or test if the folder has this name or a variant of it; else ""."""
+    name = folder.rpartition("/")[2].lower()
+    name = OTHER_NAMES.get(name, name)
+    return name if name in SPLITS else ""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check.layout import plain_name
-from mslab.data.unpacking import CHUNK, Budget, Member, open_archive, safe_parts
+from mslab.data.archives import Budget, Folder, open_archive, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
 from mslab.escaping import escape_control
 from mslab.files import FormatError, parse_json, parse_yaml
@@ -139,10 +139,11 @@ def raise_error(error: OSError) -> None:
 
 
 def unpack(archive: Path, contents: Contents, limits: Mapping[str, Any]) -> None:
-    """Write an archive's files below contents.root. Count the bytes that are read; declared sizes are not trusted."""
+    """Write an archive's files below contents.root. Unpacked bytes are counted; declared sizes are not trusted."""
     budget = Budget(archive, archive.stat().st_size, limits["bytes"], limits["ratio"])
     check = MemberCheck(limits, contents.problems)
-    with open_archive(archive) as members:
+    contents.root.mkdir(parents=True, exist_ok=True)
+    with open_archive(archive, budget) as members, Folder(archive, contents.root) as folder:
         for member in members:
             try:
                 parts = safe_parts(archive, member.name)
@@ -154,25 +155,8 @@ def unpack(archive: Path, contents: Contents, limits: Mapping[str, Any]) -> None
             if kind == "folder":
                 check.member(name)
             elif check.file(name, kind) and not contents.problems:
-                contents.files[name] = write(member, contents.root.joinpath(*parts), budget)
-                continue
-            budget.spend(member.size)  # skipping a member costs as much as reading it
-
-
-def write(member: Member, target: Path, budget: Budget) -> int:
-    """Write one member to a file. Returns its size in bytes."""
-    source, size = member.open(), 0
-    if source is None:
-        raise BadSubmission(f"{short(member.name, 200)} in the archive is not a file")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with source, target.open("xb") as sink:
-            while chunk := source.read(CHUNK):
-                budget.spend(len(chunk))
-                size += sink.write(chunk)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise BadSubmission(f"the archive contains {short(member.name, 200)} both as a file and as a folder") from None
-    return size
+                with folder.create(parts) as sink:
+                    contents.files[name] = sum(sink.write(chunk) for chunk in member.chunks())
 
 
 class MemberCheck:
@@ -202,8 +186,6 @@ class MemberCheck:
         key, shortened = plain_name(name), short(name, 200)
         if kind != "file":
             self.problems.append(f"{shortened} is a {kind}; only files are accepted")
-        elif any(len(os.fsencode(part)) > 255 for part in name.split("/")):
-            self.problems.append(f"{shortened} is too long for a file name")
         elif key in self.names:
             template = (
                 "it contains {} twice" if self.names[key] == name else "it contains {} and {}, one file on some systems"

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from mslab.check.images import too_small
 from mslab.check.pool import ask
 from mslab.check.records import printable
-from mslab.check.worker import FORMATS, too_small
+from mslab.check.worker import FORMATS
 from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring

@@ -3,11 +3,9 @@ compared with its archive.json, and archive.json itself with the format that msl
 """
 
 import hashlib
-import json
 import re
-import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -15,13 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.check.layout import plain_name
 from mslab.check.scan import is_image
-from mslab.data import unpacking
-from mslab.data.unpacking import Budget, Member
+from mslab.data.archives import Budget, Folder, Member, open_archive, safe_parts
+from mslab.data.placing import temporary_folder
+from mslab.data.unpacking import MAX_FILES
 from mslab.errors import DatasetError, RunError
+from mslab.files import parse_json
 from mslab.reproduce.archiving import ENVIRONMENT, FILES, LISTING, SPLITS, WEIGHTS
 from mslab.runs import manifest
+from mslab.runtime import limited
 
-LISTING_BYTES = 2**28  # about 200 bytes per image
+LISTING_BYTES, LISTING_VALUES = 2**28, 5_000_000  # about 200 bytes and 4 values per image
 ALLOWED = (*FILES, *WEIGHTS, ENVIRONMENT)
 REQUIRED = ("config.yaml", "manifest.json")
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -34,7 +35,7 @@ class Listing(BaseModel):
     schema_: Literal[1] = Field(alias="schema")
     run: Annotated[str, Field(pattern=r"^[^/\\.\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$", max_length=200)]
     data: bool
-    members: Annotated[dict[str, Hash], Field(max_length=unpacking.MAX_FILES)]
+    members: Annotated[dict[str, Hash], Field(max_length=MAX_FILES)]
     sizes: dict[str, Annotated[int, Field(ge=0)]]  # bytes
 
 
@@ -50,41 +51,47 @@ def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = No
         )
     if not zipfile.is_zipfile(file):
         raise archive_error(f"{file} is not a zip file.")
-    partial: Path | None = None
     try:
-        with unpacking.open_archive(file) as entries:
-            members = read_names(file, list(entries))
-            listing = read_listing(file, members)
-            target = free_folder(listing.run)
-            partial = target.with_name(f".{target.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            write(file, partial, members, listing, progress)
-        try:
-            manifest.load(partial)
-        except RunError as error:
-            raise archive_error(f"{file}: {error.what.replace(f'{partial}/', '')}", error.details) from None
-        (partial / "checkpoints").mkdir(exist_ok=True)
-        partial.rename(target)
-    except DatasetError as error:  # from unpacking: names outside the folder, zip bombs, damage
+        with temporary_folder(Path("runs")) as temporary:
+            partial = temporary / "run"
+            partial.mkdir()
+            name = limited.call("mslab.reproduce.opening:write_run", str(file), str(partial), progress=progress)
+            try:
+                manifest.load(partial)
+            except RunError as error:
+                raise archive_error(f"{file}: {error.what.replace(f'{partial}/', '')}", error.details) from None
+            (partial / "checkpoints").mkdir(exist_ok=True)
+            target = free_folder(name)
+            partial.rename(target)
+    except DatasetError as error:  # from reading archives: names outside the folder, zip bombs, damage
         raise archive_error(error.what) from None
+    except MemoryError:
+        raise archive_error(f"{file} takes more than {limited.MEMORY >> 30} GiB of memory to unpack.") from None
     except OSError as error:
         raise RunError(
             f"{file} cannot be unpacked under {Path('runs').absolute()}: {error.strerror or error}.",
             expected="free disk space, and a folder that can be written to",
             fix="free some space, or cd elsewhere",
         ) from None
-    finally:
-        if partial:
-            shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
-def read_names(archive: Path, entries: list[Member]) -> dict[str, Member]:
+def write_run(archive: str, folder: str, progress: Callable[[int, int], None]) -> str:
+    """Write the archive's members to `folder`. Returns the run's name. Raises RunError, and DatasetError for damage."""
+    file = Path(archive)
+    with open_archive(file, Budget(file, file.stat().st_size)) as entries, Folder(file, Path(folder)) as target:
+        members = read_names(file, entries)
+        listing = read_listing(file, members)
+        write(file, target, members, listing, progress)
+    return listing.run
+
+
+def read_names(archive: Path, entries: Iterable[Member]) -> dict[str, Member]:
     """Return {name: member}. Raises RunError unless each is a plain file inside the folder and no name is repeated."""
     members: dict[str, Member] = {}
     plain: dict[str, str] = {}
     for entry in entries:
-        name = "/".join(unpacking.safe_parts(archive, entry.name))
+        name = "/".join(safe_parts(archive, entry.name))
         if entry.kind != "file" or name != entry.name:
             raise archive_error(
                 f"{archive} contains {entry.name[:200]!r}, a {entry.kind} that mslab archive does not write."
@@ -102,19 +109,20 @@ def read_listing(archive: Path, members: dict[str, Member]) -> Listing:
     """Read archive.json. Raises RunError unless it lists exactly the members, all of them files of a run."""
     if LISTING not in members:
         raise archive_error(f"{archive} has no {LISTING}.")
-    with members[LISTING].open() as source:  # type: ignore[union-attr]
-        text = source.read(LISTING_BYTES + 1)
+    chunks, text = members[LISTING].chunks(), bytearray()
+    while len(text) <= LISTING_BYTES and (chunk := next(chunks, b"")):
+        text += chunk
     try:
         if len(text) > LISTING_BYTES:
             raise ValueError(f"it has more than {LISTING_BYTES >> 20} MiB")
-        content = json.loads(text)
+        content = parse_json(bytes(text), LISTING_VALUES)
         newer = content.get("schema") if isinstance(content, dict) else None
         if type(newer) is int and newer > 1:
             raise RunError(
                 f"{archive} has schema {newer}: a newer mslab wrote it.", expected="schema 1", fix="update mslab"
             )
         listing = Listing.model_validate(content)
-    except (ValidationError, ValueError, RecursionError) as error:
+    except (ValidationError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
         raise archive_error(f"{archive} has a {LISTING} that mslab archive did not write: {reason[:200]}.") from None
@@ -139,21 +147,17 @@ def is_run_file(name: str) -> bool:
 
 def write(
     archive: Path,
-    folder: Path,
+    folder: Folder,
     members: dict[str, Member],
     listing: Listing,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Write each member. Raises RunError if one exceeds its listed size or does not have its listed sha256."""
-    budget = Budget(archive, archive.stat().st_size)
     for done, (name, digest) in enumerate(listing.members.items(), 1):
-        target = folder.joinpath(*name.split("/"))
-        target.parent.mkdir(parents=True, exist_ok=True)
         hashed, size = hashlib.sha256(), 0
-        with members[name].open() as source, target.open("xb") as sink:  # type: ignore[union-attr]
-            while chunk := source.read(unpacking.CHUNK):
+        with folder.create(tuple(name.split("/"))) as sink:
+            for chunk in members[name].chunks():
                 size += len(chunk)
-                budget.spend(len(chunk))
                 if size > listing.sizes[name]:
                     raise archive_error(
                         f"{archive}: {name} is larger than the {listing.sizes[name]} bytes listed in {LISTING}."

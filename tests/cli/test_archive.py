@@ -16,7 +16,7 @@ from helpers import cli, settings
 from mslab import files
 from mslab.check import check_dataset
 from mslab.config import dump_config, load_settings
-from mslab.data import packing, unpacking
+from mslab.data import archives, packing
 from mslab.errors import MslabError, RunError
 from mslab.grade import handin
 from mslab.reproduce import archiving, opening
@@ -265,7 +265,7 @@ def test_a_member_that_is_larger_than_listed_is_not_unpacked(packed, elsewhere):
 
 def test_a_zip_bomb_is_stopped_by_its_unpacked_size(packed, elsewhere):
     elsewhere()
-    rewrite(packed, lambda content: content.update({"train.log": bytes(unpacking.FREE_BYTES + 2**24)}))
+    rewrite(packed, lambda content: content.update({"train.log": bytes(archives.FREE_BYTES + 2**24)}))
     assert "unpacks to more than" in refusal(packed)
 
 
@@ -319,6 +319,7 @@ def test_a_link_is_refused(packed, elsewhere):
         (b"[]", "archive.json that mslab archive did not write"),
         (b"[" * 100_000, "archive.json that mslab archive did not write"),
         (b"\xff", "archive.json that mslab archive did not write"),
+        (b"[" + b"[]," * 2_600_000 + b"[]]", "it contains more than 5,000,000 values"),  # 0.5 GiB of lists
         ({"run": "../up"}, "did not write: run: String should match pattern"),
         ({"run": "a/b"}, "did not write: run: String should match pattern"),
         ({"members": {"config.yaml": "no digest"}}, "did not write: members.config.yaml"),

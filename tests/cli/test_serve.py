@@ -11,16 +11,20 @@ import socket
 import time
 from pathlib import Path
 
+import mindspore.dataset.vision as vision
 import numpy as np
 import psutil
 import pytest
+from checking import many_scans, slow_jpeg
 from helpers import cli
 from PIL import Image
 from serving import CLASSES, FORM, as_bytes, assert_no_complaints, drop, escaped, form, hostile, percentages, serving
 
+from mslab.check import worker
 from mslab.errors import MslabError
 from mslab.inference import export, predicting
-from mslab.inference.serve import limits, server
+from mslab.inference.serve import limits, server, uploads
+from mslab.inference.serve.predictor import NoAnswer, Predictor
 from mslab.runtime import signals
 
 
@@ -115,7 +119,14 @@ def test_about_describes_the_network(served):
     about = json.loads(body)
     assert status == 200 and headers["content-type"] == "application/json"
     assert about["class_names"] == CLASSES and about["image_size"] == 32 and about["source"] == "hostile.ckpt"
-    assert about["limits"] == {"bytes": server.BODY, "images": server.IMAGES, "pixels": limits.PIXELS}
+    assert about["limits"] == {
+        "bytes": server.BODY,
+        "images": server.IMAGES,
+        "pixels": limits.PIXELS,
+        "requests": 8,
+        "seconds_to_send": 30.0,
+        "seconds_per_image": 5.0,
+    }
 
 
 def test_other_formats_and_rotated_photos_work_and_a_damaged_file_gets_an_error(served, photo):
@@ -132,6 +143,21 @@ def test_other_formats_and_rotated_photos_work_and_a_damaged_file_gets_an_error(
     assert answers[4]["probabilities"] == pytest.approx(expected, abs=0.02)  # a lossy copy of it is used
     for index, text in ((3, "truncated: "), (5, "unreadable: not one of JPEG"), (6, "unreadable: not one of JPEG")):
         assert answers[index]["error"].startswith(text) and answers[index]["class"] is None
+
+
+def test_the_worker_decodes_the_same_pixels_as_mindspore(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 61, 3), np.uint8)).resize((121, 183))
+    wide = image.convert("L").convert("I").point(lambda value: value * 200).convert("I;16")
+    files = [as_bytes(image.convert(mode), "PNG") for mode in ("RGB", "RGBA", "LA", "L", "P", "1")]
+    files += [as_bytes(image.convert(mode), kind) for mode in ("RGB", "RGBA", "P") for kind in ("TIFF", "BMP")]
+    files += [as_bytes(image, "JPEG", subsampling=kind, progressive=kind == 2) for kind in (0, 1, 2)]
+    files += [as_bytes(wide, "PNG"), as_bytes(image.convert("L"), "JPEG")]
+    for number, content in enumerate(files):
+        (tmp_path / f"{number}").write_bytes(content)
+        answer = worker.decode(tmp_path / f"{number}")
+        expected = vision.Decode()(np.frombuffer(content, np.uint8))
+        assert (answer["height"], answer["width"], 3) == expected.shape
+        assert Path(answer["copy"]).read_bytes()[-expected.size :] == expected.tobytes()
 
 
 def refusals(photo: bytes):
@@ -186,31 +212,98 @@ def test_every_answer_has_the_security_headers(served):
         assert not any(name.startswith("access-control") or name == "server" for name in headers)
 
 
-def test_requests_beyond_the_queue_get_retry_after(served, photo):
-    waiting = []
-    for _ in range(server.WAITING):
-        line = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(photo[1])}\r\n\r\n"
-        waiting.append(socket.create_connection(("127.0.0.1", served.port)))
-        waiting[-1].sendall(line.encode())
-    time.sleep(0.3)
-    status, headers, body = served.ask("POST", "/predict", photo[1])
-    assert status == 503 and headers["retry-after"] == "2" and "8 requests are running" in json.loads(body)["error"]
-    for connection in waiting[1:]:
-        connection.close()
-    waiting[0].sendall(photo[1])
-    assert waiting[0].recv(12) == b"HTTP/1.1 200"
-    waiting[0].close()
+# --- clients and images that take their time --------------------------------------------------------------------------
+
+UPLOAD = ("POST /predict HTTP/1.1", "Host: 127.0.0.1", "Content-Length: 1000", "")
+CHUNKS = ("POST /predict HTTP/1.1", "Host: 127.0.0.1", "Transfer-Encoding: chunked", "")
+
+
+def test_any_number_of_slow_connections_leaves_the_server_open(served, photo):
+    """The server may open 64 files. Its log stays short, and so do its temporary files."""
+    size = served.log.stat().st_size
+    for lines in ((), ("GET / HTTP/1.1",), UPLOAD, CHUNKS, ("GET /page.js HTTP/1.1", "Host: 127.0.0.1", "") * 50):
+        connections = [served.connect(*lines) for _ in range(100)]
+        assert served.predict(photo[1])[0]["class"]
+        assert len(psutil.Process(served.process.pid).net_connections()) < 64
+        for connection in connections:
+            connection.close()
+    temporary = sum(path.stat().st_size for path in served.temp.rglob("*") if path.is_file())
+    assert served.log.stat().st_size - size < 5_000 and temporary < 5_000
+
+
+def test_slow_uploads_take_nobodys_place_and_may_end(served, photo):
+    slow = [served.connect(*UPLOAD[:2], f"Content-Length: {len(photo[1])}", "") for _ in range(10)]
     assert served.predict(photo[1])[0]["class"]
+    slow[9].sendall(photo[1])
+    assert slow[9].recv(12) == b"HTTP/1.1 200"
+    for connection in slow:
+        connection.close()
 
 
-def test_the_log_has_a_short_line_per_request_and_no_text_of_the_client(served, photo):
+def test_a_slow_image_delays_no_other_request(served, photo, tmp_path):
+    many_scans(tmp_path / "slow.jpg", (4000, 4000), 90)  # its decoding takes two seconds
+    body = (tmp_path / "slow.jpg").read_bytes()
+    with served.connect(*UPLOAD[:2], f"Content-Length: {len(body)}", "", body=body) as connection:
+        assert served.predict(photo[1])[0]["class"]
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):  # no answer yet
+            connection.recv(1)
+
+
+def test_a_body_in_tiny_chunks_is_refused_before_it_keeps_the_server_busy(served):
+    with served.connect(*CHUNKS, body=b"1\r\nx\r\n" * 2_000) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 400"
+
+
+def test_what_is_not_http_1_is_refused_and_the_server_continues(served):
+    for lines in (("PRI * HTTP/2.0", "", "SM", ""), ("\x16\x03\x01\x02", ""), (*CHUNKS, "ZZ", "")):
+        with served.connect(*lines) as connection:
+            assert connection.recv(12) in (b"HTTP/1.1 400", b"HTTP/1.1 403")
+    with served.connect("GET / HTTP/1.1", "X: " + "a" * 100_000) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 400"
+    upgrade = ("GET / HTTP/1.1", "Host: 127.0.0.1", "Connection: upgrade", "Upgrade: websocket", "")
+    with served.connect(*upgrade) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_an_image_that_cannot_be_resized_gets_an_error(served, photo):
+    narrow, usable = served.predict(as_bytes(Image.new("L", (20_000_000, 1)), "PNG"), photo[1])
+    assert narrow["error"].startswith("elongated: 20000000x1 pixels") and usable["class"]
+
+
+def test_an_image_that_takes_too_long_is_an_error_and_the_next_one_is_decoded(served, photo, tmp_path):
+    slow_jpeg(tmp_path / "slow.jpg")
+    with Predictor(predicting.open_model(served.source, "cpu", batch=1), tmp_path) as predictor:
+        with pytest.raises(NoAnswer, match="timeout: loading it took more than 1 s"):
+            predictor.network_input([(tmp_path / "slow.jpg").read_bytes()], 0, 1)
+        with pytest.raises(NoAnswer, match="timeout: loading the images of this request took more than 20 s"):
+            predictor.network_input([photo[1]], 0, 0)
+        assert predictor.network_input([photo[1]], 0, 20).shape == (1, 3, 32, 32)
+
+
+def test_more_waiting_requests_than_places_get_retry_after(served, photo):
+    app = server.App(None, "127.0.0.1", "x")
+    app.waiting += [""] * limits.PER_ADDRESS + ["192.0.2.7"]
+    status, content = call(app, {"type": "http.request", "body": b"a"})
+    assert status == 503 and content["error"] == "9 requests are running, 8 of them from your address."
+    app.waiting[:] = [str(number) for number in range(limits.WAITING)]
+    assert call(app, {"type": "http.request", "body": b"a"})[0] == 503
+
+
+def test_the_log_has_a_short_line_for_each_kind_of_request_and_no_text_of_the_client(served, photo):
     served.predict(photo[1])
     served.ask("BREW", "/%0Anowhere%1B%5B31m?secret=1")
     lines = served.log.read_text().splitlines()
-    assert lines[-1].startswith("(other) (no such page) 404 ")
-    pattern = r"ready: .*|(GET|HEAD|POST|\(other\)) [\w/.() ]+( \d{3} \d+\.\d\d s|: the client disconnected)"
+    assert any(line.startswith("(other) (no such page) 404 ") for line in lines)
+    request = r"(GET|HEAD|POST|\(other\)) [\w/.() ]+( \d{3} \d+\.\d\d s|: the client disconnected)"
+    connection = r"more than \d+ connections: .*|Invalid HTTP request .*|Unsupported upgrade .*|No supported Web.*"
+    pattern = rf"ready: .*|{request}|{connection}|.*: \d+ more in \d+ s"
     assert all(re.fullmatch(pattern, line) for line in lines), lines
-    remaining = [path.name for path in served.temp.rglob("*") if not path.name.endswith(".log")]  # MindSpore's output
+    for _ in range(100):  # a request of an earlier test, whose client is gone, may still end
+        remaining = [path.name for path in served.temp.rglob("*") if not path.name.endswith(".log")]  # MindSpore's
+        if len(remaining) == 1:
+            break
+        time.sleep(0.05)
     assert len(remaining) == 1 and remaining[0].startswith("mslab-serve-"), remaining
 
 
@@ -234,15 +327,17 @@ def test_a_graph_has_no_heat_map_a_public_address_is_noted_and_ctrl_c_leaves_not
         head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {FORM['Content_Type']}\r\n"
         body = form(*[slow] * 3)
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        slow_clients = [served.connect(), served.connect("GET /"), served.connect(*UPLOAD)]
+        slow_clients.append(served.connect(*("GET /page.js HTTP/1.1", "Host: 127.0.0.1", "") * 100))
         for _ in range(100):
-            if psutil.Process(served.process.pid).children():
+            if list(served.temp.glob("mslab-serve-*/*/*")):
                 break
             time.sleep(0.02)
         workers = psutil.Process(served.process.pid).children(recursive=True)
         served.process.send_signal(signal.SIGINT)
         assert served.process.wait(15) == 130 and workers
         connection.close()
-        assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+        assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in workers)
         assert list(served.temp.iterdir()) == []
         assert "Traceback" not in served.log.read_text() and served.log.read_text().endswith("stopped\n")
 
@@ -307,7 +402,7 @@ def call(app, *received, expect=()) -> tuple[int, dict]:
 
 
 def test_a_request_that_does_not_arrive_in_time_is_refused(monkeypatch):
-    monkeypatch.setattr(server, "SECONDS", 0.05)
+    monkeypatch.setattr(uploads, "BODY_SECONDS", 0.05)
     waits = [(b"expect", b"100-continue")]  # such a client sends no more: mslab does not wait for the rest
     part = {"type": "http.request", "body": b"a", "more_body": True}
     status, content = call(server.App(None, "127.0.0.1", "x"), part, expect=waits)

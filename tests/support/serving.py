@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ CLASSES = [  # class names of the network in most tests: hostile text
 ]
 BOUNDARY = "between"
 COMMAND = [*PROGRAM, "serve"]
+FILES = 64  # that the server may open, connections included
 
 
 @dataclass
@@ -51,6 +54,12 @@ class Served:
         connection.close()
         return answer.status, dict(answer.getheaders()), content
 
+    def connect(self, *lines: str, body: bytes = b"") -> socket.socket:
+        """A connection on which these lines of a request have been sent, and nothing else."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        connection.sendall("".join(f"{line}\r\n" for line in lines).encode() + body)
+        return connection
+
     def predict(self, *images: bytes, heat: bool = False) -> list[dict]:
         """The answers for images, sent as a form."""
         status, _, body = self.ask("POST", f"/predict{'?heat=1' if heat else ''}", form(*images), **FORM)
@@ -68,6 +77,10 @@ def form(*images: bytes, name="image", filename="../../etc/passwd\r\n\x1b[31m.pn
     return b"".join(head + image + b"\r\n" for image in images) + f"--{BOUNDARY}--\r\n".encode()
 
 
+def few_files():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
+
+
 @contextmanager
 def serving(source, folder, *more):
     """`mslab serve` on a free port, once it has logged that it is ready; stopped by Ctrl-C."""
@@ -75,7 +88,8 @@ def serving(source, folder, *more):
     temp.mkdir()
     command = [*COMMAND, str(source), "--port", "0", "--device", "cpu", *more]
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stderr=file, env=os.environ | {"TMPDIR": str(temp)})
+        environment = os.environ | {"TMPDIR": str(temp)}
+        process = subprocess.Popen(command, stderr=file, env=environment, preexec_fn=few_files)
     served = Served(process, log, temp, Path(source))
     try:
         for _ in range(600):

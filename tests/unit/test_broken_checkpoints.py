@@ -103,6 +103,36 @@ def pth(content, **members):
     return buffer.getvalue()
 
 
+def onnx_of(fields):
+    """Return an .onnx file of one tensor with these fields."""
+    return b"\x08\x08" + with_size(0x3A, with_size(0x2A, fields))
+
+
+def zip_of_nothing(count):
+    """Return a .pth whose directory lists many files that are not there."""
+    content = pth({"a": 1})
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"x"
+    return (
+        content[: content.rindex(b"PK\x01\x02")]
+        + entry * count
+        + b"PK\x05\x06"
+        + struct.pack("<4H2IH", 0, 0, 65535, 65535, len(entry) * count, content.rindex(b"PK\x01\x02"), 0)
+    )
+
+
+def colliding(count):
+    """Return a pickle's dict of integers with one hash, which takes time quadratic in their number."""
+    keys = b"".join(b"\x8a\x0c" + ((n + 1) * (2**61 - 1)).to_bytes(12, "little") + b"N" for n in range(count))
+    return pth(b"\x80\x02}(" + keys + b"u.")
+
+
+def stored_under_tuples(depth):
+    """Return a pickle's tensor whose storage is named by (x, x) of (x, x) …: as text it has 2^depth parts."""
+    start, end = TENSOR.split(b"X\x01\x00\x00\x000")
+    name = b"K\x01\x94" + b"".join(b"h" + bytes([n]) + b"\x86\x94" for n in range(depth))
+    return pth(b"\x80\x04}X\x01\x00\x00\x00w" + start + name + end + b"K\x00K\x01\x85K\x01\x85\x89NtRs.")
+
+
 class RunsCode:
     """An object whose pickle, when loaded, creates this file."""
 
@@ -150,7 +180,10 @@ BROKEN = {
             ("mean", [1, 2]),
         ]
     },
-    "too many dimensions": (ckpt(("w", [2**34] * 20_000, "Float32", b"1234")), "w has 20000 dimensions"),
+    "too many dimensions": (
+        ckpt(("w", [2**34] * 20_000, "Float32", b"1234")),
+        "one of its tensors has more than 32 sizes",
+    ),
     "info that is not JSON": (
         entry_of("{"),
         "is not a complete MindSpore checkpoint",
@@ -214,6 +247,14 @@ BROKEN = {
         pth(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R."),
         "it calls _rebuild_tensor_v2 differently from",
     ),
+    # what costs much more memory than the file has bytes
+    "many values": (safetensors(b'{"a":[' + b"[]," * 1_600_000 + b"[]]}"), "contains more than 3,000,000 values"),
+    "many values in the entry": (entry_of('{"a":[' + "[]," * 200_000 + "[]]}"), "contains more than 200,000 values"),
+    "many packed dimensions": (onnx_of(with_size(0x0A, b"\x01" * 100_000)), "more than 32 sizes or integers"),
+    "many fields": (onnx_of(b"".join(varint(n << 3) + b"\0" for n in range(20, 9000))), "too many fields"),
+    "a very long name": (safetensors(b'{"' + b"x" * 10_000 + b'":1}'), r"does not describe x{300,400}…\.\n"),
+    "pth: a pickle of nothing but lists": (pth(b"\x80\x02" + b"]" * 9_000_000 + b"."), "list of tensors is too long"),
+    "pth: a directory of files that are not there": (zip_of_nothing(400_000), "its directory has more than"),
     "pth: a pickle cut off": (pth(b"\x80\x02J\x01"), "is not a complete PyTorch file"),
     "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "it contains no state_dict"),
     "pth: bytes as large as all memory": (
@@ -386,6 +427,16 @@ def test_more_tensors_than_allowed(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MAX_TENSORS", 2)
     rows = [(f"w{n}", [1], "Float32", b"1234") for n in range(3)]
     assert "more than 2 tensors" in refusal(tmp_path / "x.ckpt", ckpt(*rows))
+    slices = [("w", [1], "Float32", b"")] * 3  # of one tensor
+    assert "more than 2 tensors" in refusal(tmp_path / "x.ckpt", ckpt(*slices))
+    texts = b"".join(with_size(0x72, with_size(0x0A, b"%d" % n)) for n in range(3))
+    assert "more than 2 texts" in refusal(tmp_path / "x.onnx", onnx({}) + texts)
+
+
+def test_more_integers_than_allowed(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "MAX_INTEGERS", 2)
+    for fields in (with_size(0x3A, b"\1\1\1"), b"\x38\1" * 3):  # packed, and one by one
+        assert re.search("more than 2 sizes or integers|too many fields", refusal(tmp_path / "x.onnx", onnx_of(fields)))
 
 
 def test_the_command_line_prints_one_message(tmp_path):
@@ -393,3 +444,32 @@ def test_the_command_line_prints_one_message(tmp_path):
     done = cli("convert", tmp_path / "x.ckpt", "--to", tmp_path / "y.ckpt")
     assert done.returncode == 1 and done.stderr.startswith("CheckpointError: ") and "Traceback" not in done.stderr
     assert not (tmp_path / "y.ckpt").exists()
+
+
+def test_no_file_takes_time_that_is_quadratic_in_its_size(tmp_path):
+    """One process with ten seconds reads them all."""
+    files = {
+        "a name twice": (safetensors(b"{" + b'"a":1,' * 100_000 + b'"b":1,"b":1}'), "it contains a twice"),
+        "a later name twice": (
+            safetensors(b"{" + b",".join(b'"%d":1' % n for n in range(100_000)) + b',"99999":1}'),
+            "it contains 99999 twice",
+        ),
+        "a long number": (safetensors(b'{"a":' + b"1" * 2_000_000 + b"}"), "it is not valid JSON"),
+        "names with one hash": (colliding(40_000), "one of its names is not text"),
+        "a storage named by tuples": (stored_under_tuples(32), "one of its storages has no name"),
+    }
+    layers = {f"layer{n}.0.conv1.weight": ENTRY | {"data_offsets": [4 * n - 4, 4 * n]} for n in range(1, 20_001)}
+    files["thousands of layers"] = (safetensors(layers, bytes(80_000)), "does not contain a ResNet")
+    for name, (content, _) in files.items():
+        (tmp_path / name).write_bytes(content)
+    program = (
+        "import resource, sys\nfrom mslab import checkpoint\nresource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n        checkpoint.read(name).check()\n"
+        "    except Exception as error:\n        print(error, flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *files], cwd=tmp_path, capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert len(lines) == len(files), (done.returncode, lines, done.stderr)
+    for line, (name, (_, text)) in zip(lines, files.items(), strict=True):
+        assert line.startswith(name) and text in line

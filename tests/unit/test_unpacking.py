@@ -1,15 +1,18 @@
 """data import: valid and hostile archives. The result is a clean data set, or nothing and one message."""
 
 import io
+import os
+import shutil
 import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from helpers import cli, draw
 
 from mslab.check import check_dataset
-from mslab.data import unpacking
+from mslab.data import archives, placing, unpacking
 from mslab.data.unpacking import import_archive
 from mslab.errors import DatasetError
 
@@ -40,6 +43,15 @@ def tarred(tmp_path, images, members=(), mode="w:gz"):
 
 
 def assert_refused(archive, out, text):
+    """Assert that unpacking fails with this text: the function that import_archive calls in a process of its own."""
+    out.mkdir()
+    with pytest.raises(DatasetError, match=text) as caught:
+        unpacking.unpack(str(archive), str(out), lambda done, total: None)
+    assert caught.value.expected and caught.value.fix
+    shutil.rmtree(out)
+
+
+def assert_import_refused(archive, out, text):
     """Assert that the import fails with this text and leaves nothing behind."""
     before = sorted(out.parent.iterdir())
     with pytest.raises(DatasetError, match=text) as caught:
@@ -101,6 +113,7 @@ def test_paths_that_lead_out_stop_the_import(tmp_path, images, name):
     assert_refused(zipped(tmp_path, images, extra=[(name, b"x")]), tmp_path / "out", "leads out of its folder")
     member = tarfile.TarInfo(name)
     assert_refused(tarred(tmp_path, images, [(member, b"x")]), tmp_path / "out", "leads out of its folder")
+    assert not list(tmp_path.rglob("*evil*"))
 
 
 def test_links_and_devices_are_skipped(tmp_path, images):
@@ -148,11 +161,6 @@ def test_bombs_stop_the_import_while_unpacking(tmp_path, images):
     )
 
 
-def test_too_many_files_stop_the_import(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(unpacking, "MAX_FILES", 4)
-    assert_refused(zipped(tmp_path, images), tmp_path / "out", "contains more than 4 images")
-
-
 def test_damaged_and_foreign_files_stop_the_import(tmp_path, images):
     archive = zipped(tmp_path, images)
     content = archive.read_bytes()
@@ -164,9 +172,9 @@ def test_damaged_and_foreign_files_stop_the_import(tmp_path, images):
     assert_refused(archive, tmp_path / "out", "is not a zip or tar archive")
     tar = tarred(tmp_path, images)
     tar.write_bytes(tar.read_bytes()[:-2000])
-    assert_refused(tar, tmp_path / "out", "damaged")
+    assert_import_refused(tar, tmp_path / "out", "damaged")
     assert_refused(images / "a" / "000.png", tmp_path / "out", "is not a zip or tar archive")
-    assert_refused(tmp_path / "nowhere.zip", tmp_path / "out", "cannot be unpacked to .*No such file")
+    assert_import_refused(tmp_path / "nowhere.zip", tmp_path / "out", "cannot be unpacked to .*No such file")
     assert_refused(images, tmp_path / "out", "is not a zip or tar archive")
 
 
@@ -215,3 +223,82 @@ def test_a_wrong_checksum_stops_the_import(tmp_path, images):
     content[name + 40] ^= 1  # not compressed, so this changes one pixel of the image
     archive.write_bytes(content)
     assert_refused(archive, tmp_path / "out", "damaged")
+
+
+def test_nothing_that_existed_is_deleted_or_followed(tmp_path, images):
+    """Neither a folder of that name, nor a link at the final path."""
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine.txt").write_text("mine")
+    import_archive(zipped(tmp_path, images), tmp_path / "out")
+    assert (tmp_path / "out.partial" / "mine.txt").read_text() == "mine"
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert_import_refused(tmp_path / "x.zip", tmp_path / "link", "already exists")
+
+
+def test_a_new_folder_is_private_until_it_is_complete_and_then_follows_the_umask(tmp_path, images):
+    archive, seen = zipped(tmp_path, images), []
+
+    def look(done, total):
+        seen.extend(path for path in tmp_path.iterdir() if path.name.startswith(".partial-"))
+
+    before = os.umask(0o027)
+    try:
+        import_archive(archive, tmp_path / "out", look)
+    finally:
+        os.umask(before)
+    assert len(set(seen)) == 1 and not seen[0].exists()
+    modes = [
+        oct(path.stat().st_mode & 0o777) for path in (tmp_path / "out", tmp_path / "out/a", tmp_path / "out/a/000.png")
+    ]
+    assert modes == ["0o750", "0o750", "0o640"]
+    with placing.staging_folder(tmp_path / "next") as partial:
+        assert partial.parent.stat().st_mode & 0o777 == 0o700 and not partial.exists()
+
+
+def test_a_refused_import_leaves_no_folders_above(tmp_path, images):
+    with pytest.raises(DatasetError, match="is not a zip or tar archive"):
+        import_archive(images / "a" / "000.png", tmp_path / "one" / "two" / "out")
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_folder_that_is_replaced_while_it_is_filled_receives_nothing(tmp_path, images):
+    """Who may write to the folder above can put another in its place."""
+    archive, target = zipped(tmp_path, images), tmp_path / "target"
+    target.mkdir(), (tmp_path / "elsewhere").mkdir()
+
+    def replace(done, total):
+        if done == 1:
+            target.rename(tmp_path / "moved")
+            target.symlink_to(tmp_path / "elsewhere")
+
+    unpacking.unpack(str(archive), str(target), replace)
+    assert not list((tmp_path / "elsewhere").iterdir()) and len(list((tmp_path / "moved").rglob("*.png"))) == 6
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ([f"a/{n}.png" for n in range(6)], "contains more than 4 images"),
+        ([f"{n}/{n}/x.png" for n in range(4)], "contains more than 5 folders, or more than 9 inside each other"),
+        (["/".join("abcdefghij") + "/x.png"], "contains more than 5 folders, or more than 9 inside each other"),
+        (["a/" + "x" * 252 + ".png"], "which is too long for a file name"),
+        (["a/" * 2100 + "x.png"], "which is too long for a file name"),
+        (["a/" + "\u0316\u0301" * 10_000 + ".png"], "which is too long for a file name"),  # sorting them is quadratic
+        (["a/x.png", "a/x.png/y.png"], "contains a/x.png/y.png both as a file and as a folder"),
+        (["a/x.png/y.png", "a/x.png"], "contains a/x.png both as a file and as a folder"),
+    ],
+    ids=str,
+)
+def test_numbers_and_sizes_of_names_have_limits(tmp_path, monkeypatch, names, text):
+    monkeypatch.setattr(unpacking, "MAX_FILES", 4)
+    monkeypatch.setattr(archives, "MAX_FOLDERS", 5), monkeypatch.setattr(archives, "MAX_DEPTH", 9)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        for name in names:
+            file.writestr(name, b"x")
+    assert_refused(tmp_path / "x.zip", tmp_path / "out", text)
+
+
+def test_the_level_is_found_among_very_many_folders():
+    counts = {f"deep/{n}/{n % 7}": 1 for n in range(200_000)}
+    assert unpacking.find_level(Path("x"), counts | {f"set/{n}": 3 for n in range(100_000)}) == ("set", False)
+    assert unpacking.find_level(Path("x"), counts | {f"set/train/{n}": 3 for n in range(100_000)}) == ("set", True)

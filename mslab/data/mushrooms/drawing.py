@@ -15,7 +15,6 @@ disk).
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -27,6 +26,7 @@ from mslab import files
 from mslab.check import cores
 from mslab.data.mushrooms.scene import CAMERAS, draw_image
 from mslab.data.mushrooms.species import CLASSES
+from mslab.data.placing import staging_folder
 
 VERSION = 1  # increase it whenever the drawing changes, so that older folders are not accepted as current
 SPLITS = ("train", "val", "test")
@@ -104,9 +104,8 @@ def conflict(root: Path, name: str, record: dict) -> list[str]:
 
 def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Progress | None) -> None:
     """Draw one data set to a temporary folder, then rename it: an interruption leaves no incomplete data set."""
-    part = root / f".{name}-{os.getpid()}.part"
     jobs: list[Job] = []
-    try:
+    with staging_folder(root / name) as part:
         for split, classes in record["counts"].items():
             for label, (class_name, n) in enumerate(classes.items()):
                 folder = part / split / class_name
@@ -120,8 +119,6 @@ def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Pr
                 advance(name, pool.map(draw_file, jobs, chunksize=16), len(jobs), progress)
         (root / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         part.rename(root / name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def advance(name: str, results: Iterable[None], total: int, progress: Progress | None) -> None:

@@ -1,11 +1,13 @@
-"""Images as bytes -> classes, probabilities, heat maps: one request after the other, in one thread.
+"""Images as bytes -> classes, probabilities, heat maps: the requests take turns, image by image.
 
-Uploads may contain any bytes. They are written to files with names chosen here and first loaded in worker processes;
-only images that load there reach MindSpore, since some files crash its decoder.
+Uploads may contain any bytes. They are written to files with names chosen here and decoded in worker processes, in
+limited time and memory. Only the pixels come back: no upload reaches MindSpore's decoder, which some files crash.
 """
 
+import asyncio
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,12 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
-from mslab.check.pool import Pool
-from mslab.check.worker import FORMATS
-from mslab.data import sources
-from mslab.evaluation import gradcam
+from mslab.check.images import too_small
+from mslab.check.pool import Worker, cores
+from mslab.data import augment
+from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
-from mslab.inference.serve.limits import PIXELS, HTTPError
+from mslab.inference.serve.limits import DECODING_SECONDS, IMAGE_SECONDS, PIXELS, HTTPError
 
 STARTS = {  # first bytes of accepted formats; Pillow supports others that start external programs (EPS)
     "JPEG": (b"\xff\xd8\xff",),
@@ -29,88 +31,157 @@ STARTS = {  # first bytes of accepted formats; Pillow supports others that start
     "WebP": (b"RIFF",),
 }
 EMPTY = predicting.NO_ANSWER | {"error": "", "heat": None}
+DECODERS = max(2, min(4, cores()))  # images decoded at a time: a slow one must not stop the others
+
+
+class NoAnswer(Exception):
+    """An image without an answer; its text is the reason."""
 
 
 class Predictor:
-    """The network and the only thread that uses it. `folder`: for temporary image files."""
+    """The network, the only thread that uses it, and the processes that decode. `folder`: for temporary files."""
 
     def __init__(self, model: predicting.Model, folder: Path) -> None:
         self.model, self.folder = model, folder
         # reused, since MindSpore compiles each new cell; a .mindir or .onnx file has no backbone for gradients
         self.heat_map = gradcam.HeatMap(model.loaded.network).set_train(False) if model.loaded else None
+        size, mean, std, self.resize = (model.info[key] for key in measuring.PREPROCESSING)
+        self.resize = self.resize or size
+        self.transforms = augment.eval_transforms(size, mean, std, self.resize)[1:]  # without the first, which decodes
         self.thread = ThreadPoolExecutor(1, "images")
-        self.pool: Pool | None = None
+        self.decoders = ThreadPoolExecutor(DECODERS, "decoding")
+        self.transforming, self.changing = threading.Lock(), threading.Lock()
+        self.idle: list[Worker] = []
+        self.busy: dict[Worker, Any] = {}  # and the images of the request that each decodes
         self.stopping = False
 
     def __enter__(self) -> "Predictor":
+        self.idle.append(Worker())  # before the first request, which would wait for it
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.stop()
         self.thread.shutdown()
+        self.decoders.shutdown()
+        for worker in self.idle:
+            worker.stop()
 
     def stop(self) -> None:
-        """Let the running request end soon, even if an image hangs, and refuse further ones."""
+        """Let the running requests end soon, even if an image hangs, and refuse further ones."""
         self.stopping = True
-        if self.pool:
-            # raised in the thread that waits for answers, which then stops the workers
-            self.pool.results.put(self.stopping_error())
+        self.kill()
 
-    def stopping_error(self) -> HTTPError:
-        return HTTPError(503, "The server is stopping.", expected="a running server", fix="start mslab serve again")
+    def kill(self, images: list[bytes] | None = None) -> None:
+        """End the processes that decode, those of one request or all."""
+        with self.changing:
+            for worker, own in self.busy.items():
+                if images is None or own is images:
+                    worker.process.kill()
 
     def warm_up(self) -> None:
         """Compile everything that the first request would wait for."""
         self.classify(np.zeros((1, 3, self.model.info["image_size"], self.model.info["image_size"]), np.float32), True)
 
-    def answer(self, images: list[bytes], heat: bool) -> list[dict[str, Any]]:
+    async def answers(self, images: list[bytes], heat: bool) -> list[dict[str, Any]]:
         """For each image: class, probability, probabilities, error, heat (a JPEG in base64, if requested).
 
-        Raises HTTPError if an image has too many pixels.
+        Raises HTTPError if an image has too many pixels. One image of a request at a time waits for being decoded, so
+        that a request with many does not stop one with few.
         """
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            files, errors = self.prepare(images, Path(folder))
-            usable = [file for file, error in zip(files, errors, strict=True) if not error]
-            source = sources.FolderImages(np.zeros(len(usable), np.int32), self.model.class_names, usable)
-            inputs = gradcam.batches(self.model.info, source, 1)  # starts at the first next(): `usable` may be empty
-            return [EMPTY | ({"error": error} if error else self.classify(next(inputs)[0], heat)) for error in errors]
+        loop, turn, left = asyncio.get_running_loop(), asyncio.Lock(), DECODING_SECONDS
 
-    def prepare(self, images: list[bytes], folder: Path) -> tuple[list[Path], list[str]]:
-        """For each image: an upright file that MindSpore decodes, and the reason if there is none, or ""."""
-        files = [folder / str(index) for index in range(len(images))]
-        errors = ["" if is_accepted(content) else f"unreadable: not one of {', '.join(STARTS)}" for content in images]
-        accepted = [index for index, error in enumerate(errors) if not error]
-        for index in accepted:
-            files[index].write_bytes(images[index])
-        converted = []
-        for position, facts in self.ask("look", [files[index] for index in accepted]):
-            index = accepted[position]
-            if facts["code"] == "bomb" or facts.get("width", 0) * facts.get("height", 0) > PIXELS:
+        def decode(position: int) -> np.ndarray:
+            nonlocal left
+            start = time.monotonic()
+            try:
+                return self.network_input(images, position, left)
+            except OSError as error:
+                raise HTTPError(
+                    503,
+                    f"The server cannot decode images now: {error.strerror}.",
+                    expected="space for temporary files, and the right to start a process",
+                    fix="free space, or stop other programs; then try again",
+                ) from None
+            finally:
+                left -= time.monotonic() - start
+
+        async def one(position: int) -> dict[str, Any]:
+            async with turn:
+                try:
+                    x = await loop.run_in_executor(self.decoders, decode, position)
+                except NoAnswer as reason:
+                    return EMPTY | {"error": str(reason)}
+            return EMPTY | await loop.run_in_executor(self.thread, self.classify, x, heat)
+
+        tasks = [asyncio.ensure_future(one(position)) for position in range(len(images))]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.kill(images)
+
+    def network_input(self, images: list[bytes], position: int, left: float) -> np.ndarray:
+        """One of the images, decoded and preprocessed as in evaluation: normalised float32 (1, 3, S, S).
+
+        Raises NoAnswer, and HTTPError if it has too many pixels. `left`: seconds for decoding.
+        """
+        if not is_accepted(images[position]):
+            raise NoAnswer(f"unreadable: not one of {', '.join(STARTS)}")
+        if left <= 0:
+            raise NoAnswer(f"timeout: loading the images of this request took more than {DECODING_SECONDS:g} s")
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            file = Path(folder, "image")
+            file.write_bytes(images[position])
+            facts = self.ask(images, file, min(left, IMAGE_SECONDS))
+            width, height = facts.get("width", 1), facts.get("height", 1)
+            if facts["code"] == "bomb" or width * height > PIXELS:
                 raise HTTPError(
                     413,
-                    f"Image {index + 1} of {len(images)} has more than {PIXELS:,} pixels.",
+                    f"Image {position + 1} of {len(images)} has more than {PIXELS:,} pixels.",
                     expected=f"images of at most {PIXELS:,} pixels",
                     fix=f"make it smaller; the network uses {self.model.info['image_size']} x "
                     f"{self.model.info['image_size']} pixels",
                 )
             if facts["code"]:
-                errors[index] = predicting.problem(facts)
-            elif facts["format"] not in FORMATS or facts["orientation"] != 1:
-                converted.append(index)
-        for position, reply in self.ask("convert", [files[index] for index in converted]):
-            index = converted[position]
-            if "copy" in reply:
-                files[index] = Path(reply["copy"])
-            else:
-                errors[index] = predicting.problem(reply)
-        return files, errors
+                raise NoAnswer(f"{facts['code']}: {facts['problem']}")
+            if problem := too_small(width, height, self.resize):
+                raise NoAnswer(f"small: {problem}")
+            with self.transforming:  # one at a time bounds the memory
+                x = np.fromfile(facts["copy"], np.uint8)[-3 * width * height :].reshape(height, width, 3)
+                for transform in self.transforms:
+                    x = transform(x)
+        return x[None]
 
-    def ask(self, request: str, files: list[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Answers of worker processes: (position of the file, answer), in any order."""
-        self.pool = Pool(request, [str(file) for file in files])
+    def ask(self, images: list[bytes], file: Path, seconds: float) -> dict[str, Any]:
+        """A worker's facts about the image, which it has decoded, or the reason why not. `images`: of the request."""
+        worker = self.take()
+        with self.changing:
+            self.busy[worker] = images
+            if self.stopping:
+                worker.process.kill()
+        answers = worker.ask("decode", [str(file)], seconds)
+        with self.changing:
+            del self.busy[worker]
+        if answers is None:
+            facts = worker.failure()
+            worker.stop()
+        else:
+            (facts,) = answers
+            self.idle.append(worker)
         if self.stopping:
-            raise self.stopping_error()
-        return self.pool.answers()
+            raise HTTPError(503, "The server is stopping.", expected="a running server", fix="start mslab serve again")
+        return facts
+
+    def take(self) -> Worker:
+        """An idle worker that is alive, or a new one."""
+        with self.changing:
+            while self.idle:
+                worker = self.idle.pop()
+                if worker.process.poll() is None:
+                    return worker
+                worker.stop()
+        return Worker()
 
     def classify(self, x: np.ndarray, heat: bool) -> dict[str, Any]:
         """The answer for one preprocessed image, normalised float32 (1, 3, S, S)."""

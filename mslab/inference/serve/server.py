@@ -2,6 +2,7 @@
 
 `App.__call__` handles every request from start to end: host, path and method, the answer, headers, the log line.
 Refusals are MslabErrors with a status; the client gets what happened, expected and fix as JSON.
+connections.py limits connections, uploads.py the requests that arrive.
 Only predictor.py imports MindSpore, after all checks that do not need it.
 """
 
@@ -14,20 +15,30 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mslab.errors import MslabError
-from mslab.inference.serve.limits import BODY, IMAGES, PIXELS, SECONDS, WAITING, HTTPError
+from mslab.inference.serve.connections import Connection, Server
+from mslab.inference.serve.limits import (
+    BODY,
+    BODY_SECONDS,
+    IMAGE_SECONDS,
+    IMAGES,
+    PER_ADDRESS,
+    PIXELS,
+    WAITING,
+    HTTPError,
+    possible_connections,
+)
+from mslab.inference.serve.repeats import Repeats
+from mslab.inference.serve.uploads import Body, Uploads, drain
 
 if TYPE_CHECKING:
     from mslab.inference.serve.predictor import Predictor
@@ -36,8 +47,6 @@ log = logging.getLogger("mslab")
 
 PAGES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-FORM = "the image as the request body, or a form in which every part is a file named image"
-CURL = "curl -F image=@one.jpg -F image=@two.jpg http://127.0.0.1:8000/predict"
 HEADERS = {
     # only page.js runs, only images that it created are shown, only this server is called; text never becomes HTML
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -65,12 +74,17 @@ def run(source: str, host: str, port: int, device: str) -> None:
         from mslab.inference.serve.predictor import Predictor
 
         model = predicting.open_model(source, device, batch=1)
-        with tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder, Predictor(model, Path(folder)) as predictor:
+        with (
+            Repeats() as repeats,
+            tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder,
+            Predictor(model, Path(folder)) as predictor,
+        ):
             predictor.thread.submit(predictor.warm_up).result()
+            Connection.most = possible_connections()
             # no proxy_headers: they let a client choose its address; no log_config: all logging is done here
             config = uvicorn.Config(
                 App(predictor, host, Path(source).resolve().name),
-                http="h11",
+                http=Connection,
                 ws="none",
                 loop="asyncio",
                 lifespan="off",
@@ -79,26 +93,9 @@ def run(source: str, host: str, port: int, device: str) -> None:
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=2,
+                backlog=max(1, Connection.most // 3),  # several times that many are accepted before others are closed
             )
-            Server(config, predictor, listener).run(sockets=[listener])
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server; it also logs when it is ready, and stops the predictor."""
-
-    def __init__(self, config: uvicorn.Config, predictor: "Predictor", listener: socket.socket) -> None:
-        super().__init__(config)
-        self.predictor = predictor
-        host, port = listener.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        log.info("ready: %s  (Ctrl-C stops it)", self.url)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.predictor.stop()
-        await super().shutdown(sockets=sockets)
+            Server(config, predictor, listener, repeats).run(sockets=[listener])
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -133,7 +130,8 @@ class App:
     def __init__(self, predictor: "Predictor", host: str, source: str) -> None:
         self.predictor, self.host, self.source = predictor, host.lower(), source
         self.pages = {path: Path(__file__).with_name(name).read_bytes() for path, name in PAGES.items()}
-        self.running = 0
+        self.uploads = Uploads()
+        self.waiting: list[str] = []  # addresses of the complete requests that wait for their answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, start = Body(receive), time.monotonic()
@@ -156,7 +154,8 @@ class App:
             else:
                 response = Response(self.pages[path], media_type=TYPES[Path(PAGES[path]).suffix])
         except ClientDisconnect:
-            log.info("%s %s: the client disconnected", method, path)
+            kind = f"{method} {path}: the client disconnected"
+            log.info(kind, extra={"kind": kind})
             return
         except HTTPError as refused:
             if "expect" not in request.headers:  # such a client sends nothing before it is allowed to
@@ -166,14 +165,16 @@ class App:
             headers = {405: {"Allow": ", ".join(allowed)}, 503: {"Retry-After": "2"}}
             response.headers.update(headers.get(refused.status, {}))
         except Exception:  # the server continues; its terminal shows the traceback
-            log.error(traceback.format_exc())
+            text = traceback.format_exc()
+            log.error(text, extra={"kind": text.splitlines()[-1]})
             fix = "see the output of mslab serve"
             response = as_json(
                 {"error": "The request failed: internal error.", "expected": "an answer", "fix": fix}, 500
             )
         response.headers.update(HEADERS)
         # this line contains no text from the client
-        log.info("%s %s %d %.2f s", method, path, response.status_code, time.monotonic() - start)
+        kind = f"{method} {path} {response.status_code}"
+        log.info("%s %.2f s", kind, time.monotonic() - start, extra={"kind": kind})
         await response(scope, receive, send)
 
     def check_host(self, request: Request) -> None:
@@ -201,31 +202,52 @@ class App:
             "class_names": self.predictor.model.class_names,
             "image_size": self.predictor.model.info["image_size"],
             "heat_maps": self.predictor.heat_map is not None,
-            "limits": {"bytes": BODY, "images": IMAGES, "pixels": PIXELS},
+            "limits": {
+                "bytes": BODY,
+                "images": IMAGES,
+                "pixels": PIXELS,
+                "requests": PER_ADDRESS,
+                "seconds_to_send": BODY_SECONDS,
+                "seconds_per_image": IMAGE_SECONDS,
+            },
         }
 
     async def predict(self, request: Request) -> list[dict[str, Any]]:
-        """Answers for the images of a request; requests wait for each other."""
-        if self.running >= WAITING:
+        """Answers for the images of a request. It waits for its turn once it has arrived, not before."""
+        address = request.client.host if request.client else ""
+        self.require_place(address)
+        with self.uploads.upload(address) as upload:
+            images = await self.uploads.receive(upload, request)
+            self.require_place(address)
+            self.waiting.append(address)
+            work = asyncio.ensure_future(self.predictor.answers(images, request.query_params.get("heat") == "1"))
+            gone = asyncio.ensure_future(disconnected(request))
+            try:
+                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    raise ClientDisconnect
+                return work.result()
+            finally:
+                work.cancel()
+                gone.cancel()
+                self.waiting.remove(address)
+
+    def require_place(self, address: str) -> None:
+        """Raise HTTPError if too many complete requests wait, of all clients or of this one."""
+        own = self.waiting.count(address)
+        if own >= PER_ADDRESS or len(self.waiting) >= WAITING:
             raise HTTPError(
-                503, f"{WAITING} requests are running.", expected=f"at most {WAITING} at a time", fix="try again soon"
+                503,
+                f"{len(self.waiting)} requests are running, {own} of them from your address.",
+                expected=f"at most {WAITING} at a time, {PER_ADDRESS} from one address",
+                fix="try again soon",
             )
-        self.running += 1
-        try:
-            images = await asyncio.wait_for(images_of(request), SECONDS)
-            heat = request.query_params.get("heat") == "1"
-            return await asyncio.get_running_loop().run_in_executor(
-                self.predictor.thread, self.predictor.answer, images, heat
-            )
-        except asyncio.TimeoutError:
-            raise HTTPError(
-                408,
-                f"The request was not complete after {SECONDS:g} s.",
-                expected=f"the complete request within {SECONDS:g} s",
-                fix="send fewer or smaller images",
-            ) from None
-        finally:
-            self.running -= 1
+
+
+async def disconnected(request: Request) -> None:
+    """Wait until the client of a complete request closes its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def check_origin(request: Request) -> None:
@@ -238,75 +260,6 @@ def check_origin(request: Request) -> None:
             expected="a request from this server's page, or from a script, without an Origin header",
             fix="open the address that mslab serve printed",
         )
-
-
-async def images_of(request: Request) -> list[bytes]:
-    """The images of a request: the form parts named `image`, or the body itself. Raises HTTPError."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        body = b"".join([chunk async for chunk in bounded(request)])
-        if not body:
-            raise HTTPError(400, "The request contains no image.", expected=FORM, fix=CURL)
-        return [body]
-    try:
-        form = await MultiPartParser(request.headers, bounded(request)).parse()
-    except (MultiPartException, KeyError) as error:
-        reason = getattr(error, "message", "") or "its Content-Type has no boundary"
-        raise HTTPError(400, f"The form cannot be read: {reason}", expected=FORM, fix=CURL) from None
-    try:
-        parts = form.multi_items()
-        if not parts or any(name != "image" or not isinstance(part, UploadFile) for name, part in parts):
-            raise HTTPError(400, "The form contains no image, or a part that is not one.", expected=FORM, fix=CURL)
-        if len(parts) > IMAGES:
-            raise HTTPError(
-                413,
-                f"The request contains {len(parts)} images.",
-                expected=f"at most {IMAGES}",
-                fix="send them in several requests",
-            )
-        return [await part.read() for _, part in parts if isinstance(part, UploadFile)]
-    finally:
-        await form.close()
-
-
-async def bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    """Yield the body in chunks. Raises HTTPError if it is, or declares to be, too large."""
-    declared, received = int(request.headers.get("content-length", 0)), 0
-    too_large = HTTPError(
-        413,
-        f"The request is larger than {BODY >> 20} MiB.",
-        expected=f"at most {BODY >> 20} MiB for all images together",
-        fix="send fewer or smaller images",
-    )
-    if declared > BODY:
-        raise too_large
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > BODY:
-            raise too_large
-        yield chunk
-
-
-class Body:
-    """Wrapper of uvicorn's receive() that knows whether more of the request will follow."""
-
-    def __init__(self, receive: Any) -> None:
-        self._receive, self.more = receive, True
-
-    async def receive(self) -> Any:
-        message = await self._receive()
-        self.more = message.get("more_body", False)
-        return message
-
-
-async def drain(body: Body) -> None:
-    """Read and discard the rest of a refused request for up to 1 s: clients read the answer only after sending."""
-
-    async def rest() -> None:
-        while body.more:
-            await body.receive()
-
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(rest(), 1)
 
 
 def as_json(content: Any, status: int = 200) -> Response:
