@@ -14,6 +14,14 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 names="python3.11 python3.12 python3.10 python3 python"
 venv=$here/.venv${MSLAB_MINDSPORE:+-$MSLAB_MINDSPORE}${MSLAB_SYSTEM:+-system}
+# print $1 as one word of a shell command, for the commands that messages show
+quoted() {
+    case $1 in
+    *[!A-Za-z0-9_@%+=:,./-]*) printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+self=$(quoted "$0")
 note() { printf 'run.sh: %s\n' "$*" >&2; }
 fail() {
     printf 'run.sh: %s\n  expected  %s\n  fix       %s\n' "$1" "$2" "$3" >&2
@@ -52,20 +60,20 @@ ways() {
         "apt, on Ubuntu 24.04    sudo apt install python3.12 python3.12-venv" \
         "apt, on Ubuntu 22.04    sudo apt install python3.10 python3.10-venv" \
         "conda, on any system    conda create -n mslab python=3.11 && conda activate mslab" \
-        "one that is elsewhere   MSLAB_PYTHON=/path/to/python3.11 $0"
+        "one that is elsewhere   MSLAB_PYTHON=/path/to/python3.11 $self"
 }
 
 no_python() {
     newest=$(python3 --version 2>/dev/null || true)
     if [ -n "${MSLAB_PYTHON:-}" ]; then
         fail "MSLAB_PYTHON=$MSLAB_PYTHON is not a Python 3.10, 3.11 or 3.12" "a Python that MindSpore has wheels for" \
-            "name another, or unset MSLAB_PYTHON: $0 then searches for one, or lets uv download one"
+            "name another, or unset MSLAB_PYTHON: $self then searches for one, or lets uv download one"
     elif [ -n "${MSLAB_SYSTEM:-}" ]; then
         fail "no Python 3.10, 3.11 or 3.12 among: $names; MSLAB_SYSTEM uses the MindSpore of this machine's Python" \
-            "a Python with MindSpore 2.7 to 2.10, as Ascend images have it" "name it: MSLAB_PYTHON=/path/to/python3 $0"
+            "a Python with MindSpore 2.7 to 2.10, as Ascend images have it" "name it: MSLAB_PYTHON=/path/to/python3 $self"
     fi
     fail "no Python 3.10, 3.11 or 3.12 here${newest:+ (python3 is $newest)}, and no uv, which can download one" \
-        "a Python that MindSpore has wheels for" "one of these, then $0 again:
+        "a Python that MindSpore has wheels for" "one of these, then $self again:
               uv, on any system       curl -LsSf https://astral.sh/uv/install.sh | sh$(ways)"
 }
 
@@ -77,7 +85,7 @@ make_environment() {
         [ -z "$1" ] || exact=$("$1" -c 'import sys; print(sys.executable)')
         "$2" venv --quiet --seed --python "$exact" ${index:+--default-index "$index"} "$venv" >&2 && return
         [ -n "$1" ] || fail "uv could not make an environment with Python 3.11; its message is above" \
-            "access to github.com, from which uv downloads Python, and to the package index" "try again, or one of these, then $0 again:$(ways)"
+            "access to github.com, from which uv downloads Python, and to the package index" "try again, or one of these, then $self again:$(ways)"
         rm -rf "$venv"
     fi
     "$1" -m venv ${MSLAB_SYSTEM:+--system-site-packages} "$venv" ||
@@ -106,7 +114,7 @@ install_packages() {
     fi
     "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c "$1" -e "${here}[dev]" >&2 ||
         fail "the installation did not finish; pip's message is above" "access to the package index, 3 GB of disk" \
-            "run $0 again; it restarts the installation"
+            "run $self again; it restarts the installation"
 }
 
 install() {

@@ -25,7 +25,8 @@ class MslabError(Exception):
         width = max((len(label) for label, _ in rows), default=0)
         indent = "\n" + " " * (width + 4)
         lines = [f"  {label:<{width}}  {text.replace(chr(10), indent)}" for label, text in rows]
-        super().__init__("\n".join([what, *lines]))
+        first = what.replace("\n", "\\n")  # in a name; it could look like the rows below it
+        super().__init__("\n".join([first, *lines]))
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -9,9 +9,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import zipfile
 
 MAX_TEXT = 64 << 20  # bytes of a text file: history.csv and train.log of a long run
+MAX_LINE = 1 << 20  # characters
 MAX_JSON_VALUES = 3_000_000  # eval.json of 1,000 classes has a million
 MAX_YAML, MAX_YAML_VALUES = 256 << 10, 20_000  # bytes; values, with every alias replaced by what it stands for
 DEPTH = 20  # levels of nested tables in YAML
@@ -30,6 +33,8 @@ FLAGS = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "wb": os.O_WRONLY | os.O_CREAT}
 FLAGS["ab"] = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a FIFO"}
+KINDS |= {stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 class FormatError(ValueError):
@@ -88,6 +93,12 @@ def write_text(path: Path, text: str) -> None:
     replace_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
+def json_text(value: Any) -> str:
+    """JSON of several lines, as UTF-8 can hold it: a name's byte that is not UTF-8 becomes \\udcXX, and comes back."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+
+
 def make_folder(path: Path) -> None:
     """Create the folder if it does not exist. Raises MslabError if that fails."""
     try:
@@ -110,14 +121,15 @@ def new_folder(beside: Path) -> Path:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def open_regular(path: Path, mode: str = "rb", links: bool = True) -> IO[bytes]:
+def open_regular(path: Path, mode: str = "rb", links: bool = True, folder: int | None = None) -> IO[bytes]:
     """Open a regular file: "rb", "r+b", "wb" or "ab". Never waits, as opening a FIFO would.
 
     Raises OSError for a folder, FIFO, device or socket, with `links=False` for a link, and unless reading for every
-    link and for a file that has a second name (a hard link): both could stand for another file.
+    link and for a file that has a second name (a hard link): both could stand for another file. `folder`: descriptor
+    of the folder that `path` is relative to.
     """
     changes = mode != "rb"
-    handle = os.open(path, FLAGS[mode] | NO_WAIT | (NO_LINK if changes or not links else 0), 0o666)
+    handle = os.open(path, FLAGS[mode] | NO_WAIT | (NO_LINK if changes or not links else 0), 0o666, dir_fd=folder)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -130,6 +142,50 @@ def open_regular(path: Path, mode: str = "rb", links: bool = True) -> IO[bytes]:
     except BaseException:
         os.close(handle)
         raise
+
+
+@dataclass(frozen=True)
+class Below:
+    """A file of a folder that others may have filled: no link is followed, neither to the file nor on the way to it."""
+
+    folder: Path
+    name: str  # relative, with "/"
+
+    def __str__(self) -> str:
+        return str(self.folder / self.name)
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading. Raises OSError."""
+        *parts, last = self.name.split("/")
+        if not HAS_FOLDER_DESCRIPTORS:
+            return open_regular(self.folder / self.name, links=False)
+        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | NO_WAIT)
+        try:
+            for part in parts:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | NO_LINK | NO_WAIT, dir_fd=handle)
+                os.close(handle)
+                handle = inner
+            return open_regular(Path(last), links=False, folder=handle)
+        finally:
+            os.close(handle)
+
+
+def kind_of(path: Path, links: bool = False) -> str:
+    """What a path is: "a file", "a link", "a FIFO" …, "" if there is nothing. `links`: what a link leads to."""
+    try:
+        mode = (path.stat() if links else path.lstat()).st_mode
+    except OSError:
+        return ""
+    return KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a regular UTF-8 file, with their ends, for csv. Raises OSError, and ValueError."""
+    with io.TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
+        while line := file.readline(MAX_LINE):
+            if len(line) == MAX_LINE:
+                raise FormatError(f"it has a line of more than {MAX_LINE:,} characters")
+            yield line
 
 
 def read_bytes(path: Path, most: int = MAX_TEXT) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from mslab import files
 from mslab.check import packed
 from mslab.errors import ConfigError, DatasetError, MslabError
+from mslab.escaping import command, escape_control
 
 log = logging.getLogger("mslab")
 CONFIG = "modelarts.yaml"
@@ -83,7 +84,7 @@ def _data(root: Path, settings: Mapping[str, str]) -> dict[str, str]:
         raise DatasetError(
             f"{root} has no train/ and val/.",
             expected="a data set with a folder of class folders for each split",
-            fix=f"mslab data split {root}, and pass the folder that it makes as --data_url",
+            fix=f"{command('data', 'split', root)}    and pass the folder that it makes as --data_url",
         )
     data = {"train_data": str(root / "train"), "val_data": str(root / "val")}
     if "class_num" not in settings:
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
         if command[1] != "--resume":
             write_text(out / command[1], text)
     except MslabError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(escape_control(f"{type(error).__name__}: {error}"), file=sys.stderr)
         sys.exit(1)
     os.chdir(out)
     app(command)

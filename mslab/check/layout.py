@@ -9,6 +9,7 @@ from pathlib import Path
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
 from mslab.check.scan import SUFFIXES
+from mslab.escaping import quoted
 
 SPLITS = ("train", "val", "test")
 LEFT_OUT = "nothing: mslab leaves it out"
@@ -129,7 +130,7 @@ def closed_folders(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         for name, reason in split.unreadable.items():
             text = f"(the folder cannot be read: {reason})"
-            yield Finding("permission", "error", split.show(name), text, f"chmod u+rx {split.root / name}")
+            yield Finding("permission", "error", split.show(name), text, f"chmod u+rx {quoted(split.root / name)}")
 
 
 def stray_files(report: DatasetReport) -> Iterator[Finding]:

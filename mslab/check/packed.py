@@ -11,6 +11,7 @@ from typing import Any
 
 from mslab import files
 from mslab.errors import DatasetError
+from mslab.escaping import command
 
 NAME = "pack.json"
 SCHEMA = 1
@@ -60,7 +61,7 @@ def read(folder: Path) -> Pack:
             raise DatasetError(
                 f"{folder / NAME} has schema {schema}: a newer mslab wrote it.",
                 expected=f"schema {SCHEMA}",
-                fix=f"update mslab, or pack the images with this one: mslab data pack ROOT --out {_other(folder)}",
+                fix=f"update mslab, or pack the images with this one: {_pack_again(folder)}",
             )
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
@@ -71,7 +72,7 @@ def read(folder: Path) -> Pack:
     raise DatasetError(
         f"{folder / NAME} {problem}.",
         expected="the unchanged file from mslab data pack",
-        fix=f"restore it, or pack again: mslab data pack ROOT --out {_other(folder)}",
+        fix=f"restore it, or pack again: {_pack_again(folder)}",
     )
 
 
@@ -115,11 +116,11 @@ def verify(folder: Path, pack: Pack, deep: bool, progress: Callable[[int, int], 
             details=[(name, text.removesuffix(": ")) for name, text in wrong[:8]]
             + [("…", f"and {len(wrong) - 8} more")] * (len(wrong) > 8),
             expected=f"the files with the sizes and sha256 in {folder / NAME}",
-            fix=f"copy it again, or pack again: mslab data pack ROOT --out {_other(folder)}",
+            fix=f"copy it again, or pack again: {_pack_again(folder)}",
         )
 
 
-def _other(folder: Path) -> Path:
-    """A name for a pack that replaces this folder, or its parent if this is a split of a pack."""
+def _pack_again(folder: Path) -> str:
+    """The command for a pack that replaces this folder, or its parent if this is a split of a pack."""
     top = folder.parent if folder.name in ("train", "val", "test") else folder
-    return top.with_name(f"{top.name}-again")
+    return command("data", "pack", "ROOT", "--out", top.with_name(f"{top.name}-again"))

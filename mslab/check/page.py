@@ -8,6 +8,7 @@ from jinja2 import Environment
 from mslab.check.pool import ask
 from mslab.check.records import printable
 from mslab.check.report import DatasetReport, by_code
+from mslab.escaping import escape_control
 
 MAX_ROWS = 24  # findings listed per code; a thumbnail has about 3 kB
 
@@ -26,7 +27,8 @@ def page(report: DatasetReport) -> str:
     for group in groups:
         group["pictured"] = any(row.get("jpeg") for row in group["rows"])
     template = Environment(autoescape=True).from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
-    return template.render(report=report, root=printable(str(report.root)), groups=groups, printable=printable)
+    text = template.render(report=report, root=printable(str(report.root)), groups=groups, printable=printable)
+    return escape_control(text)
 
 
 def image_path(report: DatasetReport, path: str) -> Path | None:

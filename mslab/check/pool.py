@@ -12,6 +12,7 @@ from typing import Any
 
 from mslab.check import worker
 from mslab.errors import DeviceError
+from mslab.escaping import quoted
 
 SECONDS = 30.0  # time limit for one file
 MEMORY = 2 << 30  # bytes of address space of a worker; the largest image below Pillow's limit needs a sixth of it
@@ -47,7 +48,7 @@ class Worker:
         raise DeviceError(
             f"The process that loads images does not start (exit code {self.process.returncode}).",
             expected="a Python that can import Pillow",
-            fix=f"read the error of: {sys.executable} -c 'import PIL.Image, PIL.ImageCms'",
+            fix=f"read the error of: {quoted(Path(sys.executable))} -c 'import PIL.Image, PIL.ImageCms'",
         )
 
     def ask(self, request: str, paths: Sequence[str], seconds: float | None = None) -> list[dict[str, Any]] | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import html
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,14 @@ from typing import Any
 
 from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.errors import DatasetError
+from mslab.escaping import command, escape_control, quoted
 
 MAX_LISTED = 5  # findings listed per code in a message
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
+
+
+def one_line(name: str) -> str:
+    return escape_control(printable(name), safe="")
 
 
 def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
@@ -92,12 +96,11 @@ class DatasetReport:
     def move(self, split: Split) -> str:
         """The fix for findings that --fix moves."""
         home = self.home(split)
-        return f"mslab check {shlex.quote(str(home))} --fix    moves it to {home}.quarantine/"
+        return f"{command('check', home, '--fix')}    moves it to {quoted(Path(f'{home}.quarantine'))}/"
 
     def convert(self, split: Split) -> str:
         """The fix for findings that --convert rewrites."""
-        home = shlex.quote(str(self.home(split)))
-        return f"mslab check {home} --convert    puts an upright RGB copy in its place"
+        return f"{command('check', self.home(split), '--convert')}    puts an upright RGB copy in its place"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `mslab check --json`."""
@@ -124,7 +127,7 @@ class DatasetReport:
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
         rows = []
         for _, code, same in by_code(self.errors):
-            rows += [(code, f"{finding.path} {finding.message}") for finding in same[:MAX_LISTED]]
+            rows += [(code, one_line(f"{finding.path} {finding.message}")) for finding in same[:MAX_LISTED]]
             rows += [(code, f"… and {len(same) - MAX_LISTED} more")] * (len(same) > MAX_LISTED)
         raise DatasetError(
             f"{what}.",
@@ -148,13 +151,13 @@ class DatasetReport:
 
     def brief(self) -> str:
         """The data and the findings, in a few lines."""
-        hint = f"; mslab check {shlex.quote(str(self.root))} lists them" if self.findings else ""
+        hint = f"; {command('check', self.root)}    lists them" if self.findings else ""
         return "\n".join([*self._contents(), f"data check: {self.summary()}{hint}"])
 
     def _contents(self) -> list[str]:
-        lines = [f"{printable(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
+        lines = [f"{one_line(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
         for name, split in self.counts.items():
-            numbers = ", ".join(f"{printable(c)} {n}" for c, n in split.items())
+            numbers = ", ".join(f"{one_line(c)} {n}" for c, n in split.items())
             lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
         return lines
 
@@ -163,7 +166,7 @@ class DatasetReport:
         lines = self._contents()
         for severity, code, same in by_code(self.findings):
             lines += ["", f"{severity}  {code}  ({len(same)})"]
-            lines += [f"    {finding.path}  {finding.message}" for finding in same[:MAX_LISTED]]
+            lines += [f"    {one_line(f'{finding.path}  {finding.message}')}" for finding in same[:MAX_LISTED]]
             lines += [f"    … and {len(same) - MAX_LISTED} more"] * (len(same) > MAX_LISTED)
             fixes = list(dict.fromkeys(finding.fix for finding in same))
             lines += [f"    fix  {fix}" for fix in fixes[:2]] + ["    fix  …"] * (len(fixes) > 2)
@@ -180,4 +183,4 @@ class DatasetReport:
         sizes = ", ".join(f"{name or 'images'} {sum(row.values())}" for name, row in self.counts.items())
         title = f"{printable(str(self.root))}: {len(self.class_names)} classes, {sizes}; {self.summary()}"
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}" if rows else ""
-        return f"<p>{html.escape(title)}</p>{table}"
+        return escape_control(f"<p>{html.escape(title)}</p>{table}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from mslab.checkpoint import dialects, reading, writing
 from mslab.config import IMAGENET
 from mslab.errors import CheckpointError
+from mslab.escaping import quoted
 
 
 def convert(source: str | Path, target: str | Path, dialect: str | None = None) -> list[str]:
@@ -23,7 +24,7 @@ def convert(source: str | Path, target: str | Path, dialect: str | None = None) 
         raise CheckpointError(
             f"mslab cannot write {target}: {target.suffix or 'a name without suffix'} is not one of its formats.",
             expected=".ckpt (mslab's names) or .safetensors (torchvision's and timm's)",
-            fix=f"--to {target.with_suffix('.safetensors')}",
+            fix=f"--to {quoted(target.with_suffix('.safetensors'))}",
         )
     if target.exists() or not target.absolute().parent.is_dir():
         raise CheckpointError(

@@ -17,6 +17,7 @@ from mslab.checkpoint.loading import compare
 from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
+from mslab.escaping import quoted
 from mslab.files import FormatError, parse_json, read_bytes
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
@@ -155,7 +156,7 @@ def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
         raise CheckpointError(
             f"{path} cannot be read: {reason}.",
             expected="a readable file",
-            fix=f"chmod u+r {path}, or use a smaller file",
+            fix=f"chmod u+r {quoted(path)}    or use a smaller file",
         ) from None
     kind, reader = _kind(path, content)
     try:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from typer import Argument, BadParameter, Option, Typer
 
 from mslab.cli.options import PLAIN, DataSets, Json, Root, app, checked, emit, job, log, print_text
+from mslab.escaping import command
 from mslab.runtime.console import Meter
 
 data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
@@ -138,7 +139,7 @@ def check(
             log.info(line)
             moved = True
         if moved:
-            log.info("mslab check %s --undo moves everything back", root)
+            log.info("%s    moves everything back", command("check", Path(root), "--undo"))
             report = run_check()
     emit(report.to_dict(), json_file, lambda: report)
     if html:

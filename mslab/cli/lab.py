@@ -5,6 +5,7 @@ from typing import Annotated
 from typer import Argument
 
 from mslab.cli.options import app, job, log
+from mslab.escaping import quoted
 
 
 @job(app, "new")
@@ -15,5 +16,5 @@ def new(folder: Annotated[str, Argument(metavar="FOLDER", help="a new or empty f
     target = lab.write_lab(folder)
     log.info("%s: a lab; its README.md has the steps. Start with:", target)
     if str(target) != ".":
-        log.info("  cd %s", lab.quoted(target))
+        log.info(f"  cd {quoted(target)}")
     log.info("  mslab data make")

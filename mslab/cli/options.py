@@ -1,7 +1,6 @@
 """Shared by all commands: the app, exit codes, common options, and how a result is printed."""
 
 import functools
-import json
 import logging
 import re
 import sys
@@ -14,6 +13,8 @@ from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
 from mslab.errors import explain
+from mslab.escaping import command, escape_control
+from mslab.files import json_text
 from mslab.runtime import console, devices, signals
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
                 except Exception as error:
                     problem = explain(error, str(captured.file))
                     if problem is None:
-                        print(traceback.format_exc(), file=captured.screen)
+                        print(escape_control(traceback.format_exc()), file=captured.screen)
                     else:
-                        print(console.escape_control(f"{type(problem).__name__}: {problem}"), file=captured.screen)
+                        print(escape_control(f"{type(problem).__name__}: {problem}"), file=captured.screen)
                     code = 1
             raise Exit(code)
 
@@ -112,7 +113,7 @@ def emit(result: Any, json_file: str | None, table: Callable[[], object]) -> Non
 
 def write_json(result: Any, json_file: str | None) -> None:
     """Write the result to the --json file, or for "-" to standard output, where nothing else is printed then."""
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(result)
     if json_file == "-":
         sys.stdout.write(text)
     elif json_file:
@@ -123,7 +124,7 @@ def write_json(result: Any, json_file: str | None) -> None:
 
 def print_text(text: object) -> None:
     """Print a result with control characters escaped, so that names of files and classes cannot steer the terminal."""
-    print(console.escape_control(str(text)))
+    print(escape_control(str(text)))
 
 
 def checked(train: str, val: str | None = None, **options: Any) -> "DatasetReport":
@@ -165,9 +166,9 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
     except Exception as error:
         problem = explain(error)
         log.info(
-            "note: no report was written: %s Try again: mslab report %s",
+            "note: no report was written: %s Try again: %s",
             problem.what if problem else f"{error!r}.",
-            run,
+            command("report", Path(run)),
         )
 
 

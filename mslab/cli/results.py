@@ -8,6 +8,7 @@ from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
+from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices
 
 
@@ -57,7 +58,7 @@ def verify(
     def table() -> str:
         width = max(len(row["file"]) for row in rows)
         lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
-        lines = [console.escape_control(line, safe="") for line in lines]  # no line breaks in a name
+        lines = [escape_control(line, safe="") for line in lines]  # no line breaks in a name
         verdict = f"all {len(rows)} files are as the run left them" if ok else "not all files are as the run left them"
         return "\n".join([*lines, f"{run}: {verdict}"])
 
@@ -123,7 +124,7 @@ def archive(
 
     with console.Meter(1) as meter:
         packed = archiving.archive(run, out, data, not no_weights, meter.callback("packing"))
-    log.info("%s; to repeat the run: mslab reproduce --from %s", packed, packed.file)
+    log.info("%s; to repeat the run: %s", packed, command("reproduce", "--from", packed.file))
 
 
 @job(app, "report")

@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import json
 import logging
 import re
 import secrets
@@ -65,6 +66,12 @@ def load_settings(source: Source, overrides: Sequence[str] = ()) -> Settings:
     return settings
 
 
+def override(name: str, value: Any) -> str:
+    """The text NAME=VALUE that sets this value."""
+    # override("optimizer", "adam") -> "optimizer=adam"; override("train_data", "a: b") -> "train_data='a: b'"
+    return f"{name}={_flow(value) if isinstance(value, str) else json.dumps(value)}"
+
+
 def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[set[str], list[Problem]]:
     """Apply `key=value` texts to `values`. Returns (overridden keys, problems with texts that are not valid)."""
     keys: set[str] = set()
@@ -116,12 +123,17 @@ def dump_config(settings: Settings) -> str:
     """Return the settings as YAML, one a line, in the schema's order, with unit and effect as a comment."""
     lines, table = [], settings.model_dump()
     for name, field in FIELDS.items():
-        buffer = io.StringIO()
-        writer = YAML(typ="safe", pure=True)
-        writer.default_flow_style, writer.width = True, 10_000
-        writer.dump({name: _plain(table[name])}, buffer)
-        lines.append(f"{buffer.getvalue().strip()[1:-1]:<40}  # {field.description}")
+        lines.append(f"{_flow({name: _plain(table[name])})[1:-1]:<40}  # {field.description}")
     return "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    buffer = io.StringIO()
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style, writer.width = True, 10_000
+    writer.dump(value, buffer)
+    return buffer.getvalue().removesuffix("\n...\n").strip()
 
 
 def _plain(value: Any) -> Any:
@@ -151,6 +163,10 @@ def _validate(values: dict[str, Any]) -> tuple[Settings, list[Problem]]:
     """Return (the settings without missing and invalid ones, every problem)."""
     problems: dict[str, str] = {str(name): unknown_setting(str(name)) for name in values if name not in FIELDS}
     recognised = {name: value for name, value in values.items() if name in FIELDS}
+    for name, value in recognised.items():
+        if isinstance(value, str) and "\0" in value:
+            problems[name] = f"{value!r} contains a null character, which no file's name has"
+    recognised = {name: value for name, value in recognised.items() if name not in problems}
     try:
         config = Settings(**recognised).model_dump()
     except ValidationError as error:

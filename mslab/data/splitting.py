@@ -11,6 +11,7 @@ from mslab.check.images import loaded_images
 from mslab.data import seeding
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
+from mslab.escaping import command
 
 
 def split_dataset(
@@ -49,7 +50,7 @@ def assign(report: DatasetReport, fractions: dict[str, float], seed: int) -> dic
         raise DatasetError(
             f"{report.root} is already split: {', '.join(report.splits)}.",
             expected="a folder with one folder of images per class",
-            fix=f"split only one of them: mslab data split {report.root / 'train'}",
+            fix=f"split only one of them: {command('data', 'split', report.root / 'train')}",
         )
     report.raise_errors()
     if any(not 0 < fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import IO
 
 from mslab.errors import MslabError
-from mslab.files import make_folder, open_regular, replace_atomically
+from mslab.files import Below, kind_of, make_folder, open_regular, replace_atomically
 
 DATE = (1980, 1, 1, 0, 0, 0)  # the time of every member, so that equal members give equal bytes
 CHUNK = 1 << 20
+Member = Path | Below | bytes  # a file, a file of a folder that others may have filled, or content
 
 
 def write_zip(
     out: Path,
-    members: Mapping[str, Path | bytes],
+    members: Mapping[str, Member],
     digests: Mapping[str, str] | None = None,
     stored: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
@@ -40,7 +41,7 @@ def write_zip(
                         sink.write(chunk)
                 if digest.hexdigest() != (digests or {}).get(name, digest.hexdigest()):
                     raise MslabError(
-                        f"{content if isinstance(content, Path) else name} does not have the recorded content.",
+                        f"{name if isinstance(content, bytes) else content} does not have the recorded content.",
                         expected=f"the file with sha256 {(digests or {})[name][:12]}…",
                         fix="restore it; nothing was written",
                     )
@@ -51,14 +52,15 @@ def write_zip(
     replace_atomically(out, write)
 
 
-def open_member(content: Path | bytes) -> IO[bytes]:
+def open_member(content: Member) -> IO[bytes]:
     """Open a member's file or content. Raises MslabError for a link and for everything that is not a regular file."""
     if isinstance(content, bytes):
         return io.BytesIO(content)
     try:
-        return open_regular(content, links=False)
+        return content.open() if isinstance(content, Below) else open_regular(content, links=False)
     except OSError as error:
-        problem = "it is a link" if content.is_symlink() else error.strerror or error
+        kind = kind_of(Path(str(content)))
+        problem = f"it is {kind}" if kind not in ("", "a file") else error.strerror or error
         raise MslabError(
             f"{content} cannot be packed: {problem}.",
             expected="a regular file; a link could stand for any file of this machine",

@@ -15,6 +15,7 @@ from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError, RunError
+from mslab.escaping import command
 from mslab.evaluation import metrics
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
@@ -110,7 +111,7 @@ def best_file(run_or_ckpt: str | Path) -> Path:
         raise RunError(
             f"{path} has no checkpoints/best.ckpt.",
             expected="a run folder with at least one completed epoch",
-            fix=f"run mslab train --resume {path}, or use another run or a .ckpt file",
+            fix=f"{command('train', '--resume', path)}    or use another run or a .ckpt file",
         )
     return best
 

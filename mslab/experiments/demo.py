@@ -25,7 +25,8 @@ def draw(root: Path, **settings: Any) -> None:
                 root, progress=lambda name, done, total: meter.callback(f"drawing {name}")(done, total), **settings
             )
     except FileExistsError as error:
-        raise DatasetError(str(error)) from None
+        what, *rows = str(error).splitlines()
+        raise DatasetError(what, details=[("", row.strip()) for row in rows]) from None
     for name, splits in counts.items():
         numbers = ", ".join(f"{split} {sum(classes.values())}" for split, classes in splits.items())
         log.info(f"{root / name}: {numbers} drawn images")

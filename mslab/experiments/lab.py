@@ -7,7 +7,6 @@ The files are the repository's own: a wheel carries configs/ and docs/labs/ as m
 import contextlib
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from itertools import chain, count
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from mslab import files
 from mslab.errors import MslabError
+from mslab.escaping import command, quoted
 
 PACKAGE = Path(__file__).resolve().parents[1]
 IN_WHEEL = (PACKAGE / "lab").is_dir()  # else a checkout of the project
@@ -56,11 +56,11 @@ def write_lab(folder: str) -> Path:
         else:
             make(target, texts)
     except OSError as error:
-        own = Path("~") / (target.name or "lab")
+        own = target.name or "lab"
         raise MslabError(
             f"{target} cannot be written: {error.strerror or error}.",
             expected="a folder that you may write to, and some free space",
-            fix=f"mslab new {quoted(own)}    or another folder of your own",
+            fix=f"mslab new ~/{quoted(own)}    or another folder of your own",
         ) from None
     return target
 
@@ -74,7 +74,7 @@ def refuse_name(folder: str) -> None:
         raise MslabError(
             f"{folder} is a Windows path; here it would be a single folder with that name.",
             expected="folders separated by /",
-            fix=f"mslab new {quoted(Path(own))}",
+            fix=command("new", Path(own)),
         )
 
 
@@ -87,7 +87,7 @@ def refuse_taken(target: Path) -> None:
         raise MslabError(
             f"{target} cannot be created: {parent} is not a folder but a file.",
             expected="a new or empty folder",
-            fix=f"mslab new {quoted(free(parent))}",
+            fix=command("new", free(parent)),
         )
     if target.is_dir():
         names = sorted(entry.name + "/" * entry.is_dir() for entry in target.iterdir())
@@ -97,7 +97,7 @@ def refuse_taken(target: Path) -> None:
         what = f"{target} is not empty: it contains {', '.join(names[:SHOWN])}{rest}. Nothing was changed."
     else:
         what = f"{target} is not a folder but a {'broken link' if target.is_symlink() else 'file'}."
-    raise MslabError(what, expected="a new or empty folder", fix=f"mslab new {quoted(free(target))}")
+    raise MslabError(what, expected="a new or empty folder", fix=command("new", free(target)))
 
 
 def free(target: Path) -> Path:
@@ -106,12 +106,6 @@ def free(target: Path) -> Path:
         first, names = target / "lab", (target / f"lab-{n}" for n in count(2))
         return next(path for path in chain([first], names) if not os.path.lexists(path))
     return next(path for n in count(2) if not os.path.lexists(path := target.with_name(f"{target.name}-{n}")))
-
-
-def quoted(path: Path) -> str:
-    """The path quoted for a shell; a leading ~ stays unquoted."""
-    text = str(path)
-    return f"~/{shlex.quote(text[2:])}" if text.startswith("~/") else shlex.quote(text)
 
 
 def make(target: Path, texts: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """The same training with several seeds: mean, standard deviation and confidence interval of every figure."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -67,7 +66,7 @@ def repeat(
             log.info(f"seed {seed}: {error.what}")
         clear(run.path)
         result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in METRICS}
-        files.write_text(folder / "repeat.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        files.write_text(folder / "repeat.json", files.json_text(result))
     if last and all("failed" in row for row in runs):
         raise last
     if failed := [row["seed"] for row in runs if "failed" in row]:

@@ -19,8 +19,8 @@ from typing import Any
 from mslab.check.layout import plain_name
 from mslab.data.archives import Budget, Folder, open_archive, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
+from mslab.escaping import escape_control
 from mslab.files import FormatError, parse_json, parse_yaml
-from mslab.runtime.console import escape_control
 
 TEXT = 2000  # characters of a text, at most
 PROBLEMS = 20  # listed problems, at most

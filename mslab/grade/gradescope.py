@@ -14,7 +14,7 @@ from typing import IO
 
 import mslab
 from mslab.errors import ConfigError, MslabError
-from mslab.files import make_folder, replace_atomically
+from mslab.files import make_folder, open_regular, replace_atomically
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.rubric import Rubric
 
@@ -107,7 +107,7 @@ def package(rubric_file: str | Path, data: str | Path, out: str | Path) -> Path:
                     archive.writestr(entry, texts[name])
                     continue
                 entry.file_size = files[name].stat().st_size  # decides whether the entry needs ZIP64
-                with files[name].open("rb") as source, archive.open(entry, "w") as target:
+                with open_regular(files[name]) as source, archive.open(entry, "w") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
 
     out = Path(out)

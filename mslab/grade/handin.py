@@ -7,6 +7,8 @@ from typing import Any
 
 from mslab.data.zips import write_zip
 from mslab.errors import ConfigError, MslabError, RunError
+from mslab.escaping import command
+from mslab.files import Below
 from mslab.grade import items, measuring
 from mslab.grade.grading import job_of
 from mslab.grade.loading import given_file, load_rubric
@@ -26,7 +28,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
     out = Path(out)
     if out.exists():
         raise MslabError(f"{out} already exists.", expected="a new file", fix="choose another name for --out")
-    members: dict[str, Path] = {}
+    members: dict[str, Path | Below] = {}
     for text in runs:
         name, _, path = text.rpartition("=")
         run = RunFolder.read(path)
@@ -34,21 +36,21 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = ()) -> Path
             raise RunError(
                 f"{run.path} has no checkpoints/best.ckpt.",
                 expected="a run that has measured at least one epoch",
-                fix=f"mslab train --resume {run.path}",
+                fix=command("train", "--resume", run.path),
             )
-        for file in (run.path / name_in_run for name_in_run in RUN_FILES):
-            if file.is_file():
-                add(members, f"{name}/{file.name}" if name else file.name, file)
+        for file in run.own_files(RUN_FILES).values():
+            base = Path(file.name).name
+            add(members, f"{name}/{base}" if name else base, file)
     for text in more:
         name, _, path = text.rpartition("=")
         if not Path(path).is_file():
             raise MslabError(f"There is no file {path}.", expected="a file to hand in", fix="correct the path")
-        add(members, name or Path(path).name, Path(path))
+        add(members, name or Path(path).name, Path(path).resolve())  # the user's own choice, so a link is followed
     write_zip(out, members)
     return out
 
 
-def add(members: dict[str, Path], name: str, path: Path) -> None:
+def add(members: dict[str, Path | Below], name: str, path: Path | Below) -> None:
     if name in members:
         raise MslabError(
             f"{name} would be in the zip twice: {members[name]} and {path}.",

@@ -122,7 +122,7 @@ def provenance(item: rubrics.ProvenanceItem, measurement: Measurement, hidden: M
     if verdict == "unclear" and not frozen and item.how != "frozen":
         text += f". That decides nothing: BatchNorm of a network trained from {item.parent} would show about"
         return Outcome(0.0, "manual", f"{text} {relation['expected']:.2f}. The teacher decides.", figures=relation)
-    fix = f"mslab transfer CONFIG --backbone {item.parent}'s best_backbone.ckpt"
+    fix = f"mslab transfer CONFIG --backbone FILE    FILE: {item.parent}'s best_backbone.ckpt"
     fix += ", with freeze=all" if item.how == "frozen" else ", without freeze" if item.how == "finetuned" else ""
     return award(item, item.points if right[item.how] else 0.0, text, fix, **relation)
 

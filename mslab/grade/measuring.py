@@ -20,6 +20,7 @@ import numpy as np
 import mslab
 from mslab.check import DatasetReport
 from mslab.data import batching, sources
+from mslab.escaping import escape_control
 from mslab.evaluation import gradcam
 from mslab.files import read_bytes, replace_atomically
 from mslab.grade.answers import Unusable, check_array, checked_facts, read_array, read_facts
@@ -28,7 +29,6 @@ from mslab.grade.looking import LIMITS, SKETCH
 from mslab.grade.private import disk_error
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import PREAMBLE, STOPPED, Child, Limits, bubblewrap_command
-from mslab.runtime.console import escape_control
 
 START = f"{PREAMBLE}from mslab.grade.worker import main\nmain()\n"
 IMAGE_REQUEST = re.compile(r"need (\{.{1,200}\})")

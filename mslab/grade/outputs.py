@@ -18,6 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
+from mslab.escaping import escape_control
 from mslab.files import make_folder, write_text
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
@@ -27,7 +28,6 @@ from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
 from mslab.report.single import table_of
 from mslab.report.translation import translator
-from mslab.runtime.console import escape_control
 from mslab.runtime.tables import one_line
 
 LONGEST = 2000  # characters of a text on a page or in a result; longer texts are cut
@@ -324,7 +324,8 @@ def page(template: str, facts: Mapping[str, Any], lang: str) -> str:
     environment = Environment(autoescape=True, loader=FileSystemLoader(template_folders))
     t = translator(lang, CHINESE)
     environment.globals |= {"t": t, "short": one_line, "clean": clean, "number": number, "symbols": SYMBOLS}
-    return environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang)) + "\n"
+    text = environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang))
+    return escape_control(text) + "\n"
 
 
 def feedback(g: Graded, rubric: Any, lang: str = "en") -> str:

@@ -14,6 +14,7 @@ from mslab.checkpoint import dialects
 from mslab.config import load_settings
 from mslab.data import sources
 from mslab.errors import CheckpointError, DatasetError, MslabError
+from mslab.escaping import quoted
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
 from mslab.runtime import devices
@@ -92,13 +93,13 @@ def _target(source: Path, kind: str, out: str | Path | None) -> Path:
         raise CheckpointError(
             f"{target}: the suffix is {target.suffix or 'missing'}, but the format is {kind}.",
             expected=f"one of the formats {', '.join(WRITERS)}, and a file name that ends in it",
-            fix=f"--out {target.with_suffix(f'.{kind}')}" if kind in WRITERS else "--format onnx",
+            fix=f"--out {quoted(target.with_suffix(f'.{kind}'))}" if kind in WRITERS else "--format onnx",
         )
     if target.exists() or not target.absolute().parent.is_dir():
         raise CheckpointError(
             f"{target} already exists." if target.exists() else f"There is no folder {target.parent}.",
             expected="a new file in an existing folder; nothing is overwritten",
-            fix="use another --out, or move the file away" if target.exists() else f"mkdir -p {target.parent}",
+            fix="use another --out, or move the file away" if target.exists() else f"mkdir -p {quoted(target.parent)}",
         )
     return target
 

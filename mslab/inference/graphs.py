@@ -23,6 +23,8 @@ from mslab.checkpoint import readers, reading
 from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError, DeviceError
+from mslab.escaping import command, quoted
+from mslab.files import open_regular
 
 Graph = Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
 DIGEST = "mslab_sha256"
@@ -61,10 +63,14 @@ def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
     if not 0 < path.stat().st_size <= MAX_BYTES:
         raise _damaged(path, f"it has {path.stat().st_size} bytes")
     try:
-        return open_content(path.read_bytes(), path)
+        with open_regular(path) as file:
+            content = file.read()
+        return open_content(content, path)
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error.strerror or error}.", expected="a readable file", fix=f"chmod u+r {path}"
+            f"{path} cannot be read: {error.strerror or error}.",
+            expected="a readable file",
+            fix=f"chmod u+r {quoted(path)}",
         ) from None
 
 
@@ -181,7 +187,8 @@ def package(name: str) -> Any:
 def _no_entry(path: Path) -> CheckpointError:
     fix = "mslab export RUN --format mindir"
     if path.suffix == ".onnx":
-        fix = f"for a ResNet's weights: mslab convert {path} --to {path.with_suffix('.ckpt')}, and predict with that"
+        converted = command("convert", path, "--to", path.with_suffix(".ckpt"))
+        fix = f"for a ResNet's weights: {converted}    and predict with that"
     return CheckpointError(
         f"{path} has no entry {ENTRY!r}: its class names and the preprocessing of its images are unknown.",
         expected="a .mindir or .onnx file written by mslab export",
@@ -193,5 +200,5 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
         f"{path} cannot be used: {reason}.",
         expected="a complete .mindir or .onnx file written by mslab export",
-        fix=f"copy it again, or export it again: mslab export RUN --format {path.suffix[1:]}",
+        fix=f"copy it again, or export it again: mslab export RUN --format {quoted(path.suffix[1:])}",
     )

@@ -19,7 +19,7 @@ from mslab.check.worker import FORMATS
 from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
-from mslab.files import write_text
+from mslab.files import json_text, write_text
 from mslab.inference import graphs
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, empty_table, one_line, render
@@ -198,7 +198,7 @@ def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
 def write(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], targets: Mapping[str, str | None]) -> None:
     """Write rows to each target. `targets`: json, jsonl, csv -> a file, "-" for standard output, or None."""
     texts: dict[str, Callable[[], Iterable[str]]] = {
-        "json": lambda: [json.dumps(list(rows), indent=2, ensure_ascii=False), "\n"],
+        "json": lambda: [json_text(list(rows))],
         "jsonl": lambda: json_lines(rows),
         "csv": lambda: csv_lines(rows, class_names),
     }

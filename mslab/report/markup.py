@@ -2,14 +2,13 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from mslab import files
-from mslab.errors import MslabError
+from mslab.escaping import is_hidden
 from mslab.runs.folder import RunFolder
 
 
@@ -32,16 +31,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file; {} if there is none. Raises MslabError if it is not JSON."""
-    if not path.is_file():
-        return {}
-    try:
-        return dict(files.read_json(path))
-    except ValueError:
-        raise MslabError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
-
-
 def without_nan(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with None instead of NaN, which JSON does not have."""
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
@@ -54,8 +43,14 @@ def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def embedded(content: Mapping[str, Any]) -> Markup:
-    """JSON for scripts that read the page, escaped so that it cannot end the element that contains it."""
+    """JSON for scripts that read the page, escaped so that it neither ends its element nor hides anything."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+    special = "".join(c for c in set(text) if c in "<>&" or is_hidden(c))
+    return Markup(re.sub(f"[{re.escape(special)}]", lambda match: escaped(match[0]), text) if special else text)
+
+
+def escaped(c: str) -> str:
+    """A character as JSON's \\uXXXX, two of them for one beyond U+FFFF."""
+    # escaped("<") -> "\\u003c"
+    units = c.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True))

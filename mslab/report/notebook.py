@@ -8,7 +8,6 @@ In a terminal each result is a line or a small table. The HTML needs no other fi
 
 import base64
 import io
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -23,9 +22,11 @@ from markupsafe import Markup
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
+from mslab.escaping import command, escape_control
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import read_evaluation
 from mslab.runtime.tables import empty_table, one_line, render
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Run:
         """Counts of the best epoch's validation images, int (class_num, class_num): row = true, column = predicted."""
         figures = self._figures()
         matrix = np.array(figures["confusion"], int).view(Confusion)
-        matrix.class_names = figures["class_names"]
+        matrix.class_names = self.class_names
         return matrix
 
     def mistakes(self, n: int = 12, data: str | Path | None = None) -> "Predictions":
@@ -142,7 +143,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         text = Markup("<p><strong>{}</strong>: {}</p>").format(one_line(self.path), self._state())
-        return str(text + (curves(self._run.history) if self._run.history else ""))
+        return escape_control(text + (curves(self._run.history) if self._run.history else ""))
 
     def _state(self) -> str:
         run, best = self._run, self._run.best
@@ -153,14 +154,14 @@ class Run:
         return text + (f", a linear model of 8x8 thumbnails has {linear:.3f}" if linear is not None else "")
 
     def _figures(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.path / "eval.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        figures = read_evaluation(self.path, self.class_names)
+        if not figures:
             raise RunError(
-                f"{self.path} has no readable eval.json: {getattr(error, 'strerror', None) or error}.",
+                f"{self.path} has no eval.json.",
                 expected="a run with at least one measured epoch",
-                fix=f"mslab train --resume {self.path}, or choose another run",
-            ) from None
+                fix=f"{command('train', '--resume', self.path)}    or choose another run",
+            )
+        return figures
 
     # --- methods that need the network ----------------------------------------------------------------------------
 
@@ -273,7 +274,7 @@ class History(list[dict[str, Any]]):
             return "<p>no epoch was completed</p>"
         before = Markup("<p>… {} epochs before</p>").format(len(self) - SHOWN) if len(self) > SHOWN else ""
         rows = [[number(row[key]) for key in COLUMNS] for row in self[-SHOWN:]]
-        return str(curves(self) + before + table(COLUMNS, rows))
+        return escape_control(curves(self) + before + table(COLUMNS, rows))
 
 
 class Confusion(np.ndarray):
@@ -294,7 +295,7 @@ class Confusion(np.ndarray):
             [name, *(shaded(n, depth) for n, depth in zip(*both, strict=True))]
             for name, *both in zip(names, counts.tolist(), depths.tolist(), strict=True)
         ]
-        return str(table(["true \\ predicted", *names], rows))
+        return escape_control(table(["true \\ predicted", *names], rows))
 
 
 @dataclass(frozen=True, repr=False)
@@ -332,7 +333,7 @@ class Prediction:
             "<strong>{}</strong> {:.3f}{}<div><small>{}</small></div>{}</div>"
         )
         texts = one_line(self.class_name), self.probability, true, one_line(self.file, 40)
-        return str(card.format(Markup("").join(pictures), *texts, bars))
+        return escape_control(card.format(Markup("").join(pictures), *texts, bars))
 
 
 class Predictions(list[Prediction]):
@@ -344,7 +345,7 @@ class Predictions(list[Prediction]):
     def _repr_html_(self) -> str:
         cards = Markup("").join(Markup(item._repr_html_()) for item in self)
         page = Markup('<p>{}</p><div style="display:flex;flex-wrap:wrap;gap:1em">{}</div>')
-        return str(page.format(self.title, cards))
+        return escape_control(page.format(self.title, cards))
 
 
 def number(value: float) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 from mslab.config import FIELDS
 from mslab.evaluation import metrics
 from mslab.report import charts
-from mslab.report.markup import embedded, figures_of, read_json
+from mslab.report.markup import embedded, figures_of
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import read_evaluation
 
 
 def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
 
 def row_of(run: RunFolder, style: int) -> dict[str, Any]:
     """The figures of one run, for the table."""
-    result, best = read_json(run.path / "eval.json"), run.best
+    result, best = read_evaluation(run.path, run.manifest["class_names"]), run.best
     right = sum(row[i] for i, row in enumerate(result["confusion"])) if result else 0
     return {
         "name": run.path.name,

@@ -13,7 +13,7 @@ from mslab.check.worker import open_image
 from mslab.config import Source, load_settings
 from mslab.files import replace_atomically
 from mslab.runtime import devices
-from mslab.runtime.tables import cell, empty_table, plural, render
+from mslab.runtime.tables import cell, empty_table, one_line, plural, render
 
 PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
 
@@ -141,7 +141,8 @@ def tiles(
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * (side + 4), rows * (side + text_height + 4)), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (picture, text, is_right) in enumerate(zip(pictures, captions, right, strict=True)):
+    for number, (picture, caption, is_right) in enumerate(zip(pictures, captions, right, strict=True)):
+        text = one_line(caption, 40)  # Pillow measures one line only
         x, y = number % columns * (side + 4) + 2, number // columns * (side + text_height + 4) + 2
         sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x, y))
         if not is_right:

@@ -9,18 +9,21 @@ import numpy as np
 from mslab import model
 from mslab.config import FIELDS
 from mslab.errors import MslabError
+from mslab.escaping import recorded_command
 from mslab.evaluation import metrics
+from mslab.files import read_text
 from mslab.report import charts, validation
-from mslab.report.markup import embedded, figures_of, read_json
+from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
 from mslab.runs.folder import COLUMNS, RunFolder
+from mslab.runs.results import read_evaluation
 from mslab.runtime.console import log
 from mslab.training import freezing
 
 
 def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`."""
-    result, notes = read_json(run.path / "eval.json"), []
+    result, notes = read_evaluation(run.path, run.manifest["class_names"]), []
     results: dict[str, Any] = {}
     if result:
         try:
@@ -34,6 +37,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
         "title": f"{run.path.name} · mslab",
         "name": run.path.name,
         "kind": manifest["kind"],
+        "command": recorded_command(manifest["command"]),
         "notes": notes,
         "config": config,
         "manifest": manifest,
@@ -54,7 +58,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
             for key, field in FIELDS.items()
             if not field.is_required() and settings[key] not in (field.default, None)
         ],
-        "config_text": (run.path / "config.yaml").read_text(encoding="utf-8"),
+        "config_text": read_text(run.path / "config.yaml"),
         "manifest_text": json.dumps(manifest, indent=2, ensure_ascii=False),
     }
     if result:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment
 from markupsafe import Markup
 
+from mslab.escaping import escape_control
 from mslab.report import markup
 from mslab.runtime.tables import cell, empty_table, one_line, render
 
@@ -74,7 +75,8 @@ class Suspects(list[dict[str, Any]]):
         rows = list(zip(self, self.pictures(PICTURED), strict=False))
         file = Path(__file__).with_name("suspects.html")
         template = Environment(autoescape=True).from_string(file.read_text("utf-8"))
-        return template.render(suspects=self, rows=rows, more=len(self) - len(rows), summary=self.summary())
+        page = template.render(suspects=self, rows=rows, more=len(self) - len(rows), summary=self.summary())
+        return escape_control(page)
 
     def __repr__(self) -> str:
         """The first suspects as a table, with a summary."""
@@ -98,4 +100,4 @@ class Suspects(list[dict[str, Any]]):
         ]
         text = f"{self.summary()}{f'; {ADVICE}' if rows else ''}"
         head = ("", "file", "label", "suggested", "p(label)", "p(suggested)")
-        return str(Markup("<p>{}</p>").format(text) + (markup.table(head, rows) if rows else ""))
+        return escape_control(Markup("<p>{}</p>").format(text) + (markup.table(head, rows) if rows else ""))

@@ -19,7 +19,7 @@ from mslab.check.records import printable
 from mslab.data import sources
 from mslab.errors import ConfigError, DatasetError, RunError
 from mslab.evaluation import gradcam, measuring
-from mslab.files import make_folder, write_text
+from mslab.files import make_folder, read_lines, write_text
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
 from mslab.runtime import devices
@@ -139,14 +139,13 @@ def load(folder: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file, strict=True))
+        lines = list(csv.reader(read_lines(path), strict=True))
         if lines[:1] != [COLUMNS]:
             raise ValueError("it has other columns")
         rows: list[dict[str, Any]] = [dict(zip(COLUMNS, map(unescape, line), strict=True)) for line in lines[1:]]
         kinds = {"p_label": float, "p_suggested": float, "rank": int}
         return [row | {key: kind(row[key]) for key, kind in kinds.items()} for row in rows]
-    except (ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {error}.",
             expected=f"the columns {', '.join(COLUMNS)}, as mslab suspects writes them",

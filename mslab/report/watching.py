@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mslab.files import open_regular
 from mslab.report import plots
 from mslab.runs import folder, manifest
 from mslab.runs.folder import RunFolder
@@ -92,7 +93,7 @@ def is_free(log: Path) -> bool:
         import fcntl  # Windows has none
 
         for pause in (0.05, 0):
-            with log.open() as file:
+            with open_regular(log) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             time.sleep(pause)
     except (OSError, ImportError):  # no such file yet, locked by a process, or a file system without locks

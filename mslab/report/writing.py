@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from mslab.escaping import escape_control
 from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
@@ -35,7 +36,7 @@ def write_report(
 
 
 def render(template: str, facts: Mapping[str, Any], lang: str) -> str:
-    """Render a page. Everything in `facts` but charts is escaped; names are shortened and lose control characters."""
+    """Render a page. Everything in `facts` but charts is escaped, and control characters are, wherever they are."""
     environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
     environment.globals |= {
         "t": translator(lang),
@@ -44,4 +45,5 @@ def render(template: str, facts: Mapping[str, Any], lang: str) -> str:
         "marker": charts.marker,
         "figure": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
     }
-    return environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang))
+    page = environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang))
+    return escape_control(page)

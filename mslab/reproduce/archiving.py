@@ -5,17 +5,17 @@ data/val/, package versions in environment.txt, and the sha256 of each member in
 """
 
 import hashlib
-import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mslab import files
 from mslab.check import packed
-from mslab.data.zips import write_zip
+from mslab.data.zips import CHUNK, Member, open_member, write_zip
 from mslab.errors import RunError
+from mslab.files import json_text
 from mslab.reproduce import differing, images
 from mslab.reproduce.reproducing import refuse_unfinished
 from mslab.runs import manifest
@@ -31,6 +31,7 @@ SPLITS = ("train", "val")
 # stored without compression, which would not make them smaller
 UNCOMPRESSED = (".ckpt", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".pth", ".onnx", ".safetensors")
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 
 
@@ -62,7 +63,7 @@ def archive(
     if target.exists():
         raise RunError(f"{target} exists already.", expected="a new file", fix="--out with another name")
     names = [*FILES, *(WEIGHTS if weights else ())]
-    members: dict[str, Path | bytes] = {name: run.path / name for name in names if (run.path / name).is_file()}
+    members: dict[str, Member] = dict(run.own_files(names))
     recorded: dict[str, str] = {name: digest for name, digest in run.manifest["artifacts"].items() if name in names}
     refuse_changed(run, recorded)
     if run.manifest["parent"]:
@@ -70,7 +71,7 @@ def archive(
         if check is None or file is None:
             raise missing_parent(run, check)
         name = f"parent/{re.sub('[^A-Za-z0-9._-]', '_', file.name)}"
-        members[name], recorded[name] = file, run.manifest["parent"]["sha256"]
+        members[name], recorded[name] = file.resolve(), run.manifest["parent"]["sha256"]
     image_files = images_of(run) if data else {}
     members |= {name: file for name, (file, _) in image_files.items()}
     recorded |= {name: digest for name, (_, digest) in image_files.items()}
@@ -78,7 +79,7 @@ def archive(
     listed = {name: recorded.get(name) or digest_of(content) for name, content in sorted(members.items())}
     listing = {"schema": SCHEMA, "run": run.path.resolve().name, "data": data, "members": listed}
     listing["sizes"] = {name: size_of(members[name]) for name in listed}
-    members[LISTING] = (json.dumps(listing, indent=1, ensure_ascii=False) + "\n").encode()
+    members[LISTING] = json_text(listing).encode()
     write_zip(target, members, listed, UNCOMPRESSED, progress)
     return Packed(target, len(members), len(image_files), target.stat().st_size)
 
@@ -133,10 +134,16 @@ def images_of(run: RunFolder) -> dict[str, tuple[Path, str]]:
         for class_name, digests in recorded.get(split, {}).items():
             for name, digest in digests.items():
                 file = root / class_name / name
-                files_of[f"data/{split}/{class_name}/{name}"] = (file, digest)
+                files_of[f"data/{split}/{class_name}/{name}"] = (file.resolve(), digest)  # data sets may contain links
                 plain = class_name not in ("", ".", "..") and "/" not in name and "\\" not in f"{class_name}{name}"
                 if not plain or not file.is_file():
                     missing.append(("missing", str(file)))
+                elif not DIGEST.fullmatch(digest):  # without it, the run's author could have any file packed
+                    raise RunError(
+                        f"{run.path}/images.csv has no sha256 of {file}.",
+                        expected="the file that mslab wrote",
+                        fix="restore it, or leave --data out",
+                    )
     if missing:
         more = [("…", f"and {len(missing) - 5} more")] * (len(missing) > 5)
         raise RunError(
@@ -167,9 +174,14 @@ def requirements(record: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def digest_of(content: Path | bytes) -> str:
-    return files.sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+def digest_of(content: Member) -> str:
+    digest = hashlib.sha256()
+    with open_member(content) as source:
+        while block := source.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def size_of(content: Path | bytes) -> int:
-    return content.stat().st_size if isinstance(content, Path) else len(content)
+def size_of(content: Member) -> int:
+    with open_member(content) as source:
+        return source.seek(0, os.SEEK_END)

@@ -1,7 +1,6 @@
 """Compare two run folders figure by figure: identical, within tolerance or different; and where they first differ."""
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,9 +8,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from mslab import files
 from mslab.errors import RunError
 from mslab.runs import folder
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import read_evaluation
 from mslab.runtime.tables import plural
 
 TIMES = ("images_per_s", "seconds")  # columns of history.csv that differ in every repetition
@@ -98,24 +99,19 @@ KINDS = {
 
 def figures(run: RunFolder) -> dict[str, float | None]:
     """Final figures of a run, None for those it does not have."""
-    best, last, measured = run.best or {}, run.history[-1] if run.history else {}, evaluation(run.path / "eval.json")
+    best, last, measured = run.best or {}, run.history[-1] if run.history else {}, evaluation(run)
     values = (best.get("val_acc"), best.get("val_loss"), *measured, last.get("train_loss"))
     linear = run.manifest["metrics"].get("linear_acc")
     return dict(zip(KINDS, (*map(number, values), number(linear)), strict=True))
 
 
-def evaluation(file: Path) -> tuple[Any, Any]:
+def evaluation(run: RunFolder) -> tuple[float | None, float | None]:
     """Read eval.json. Returns (accuracy, mean F1 of the classes), Nones without the file. Raises RunError."""
-    if not file.is_file():
+    content = read_evaluation(run.path, run.manifest["class_names"])
+    if not content:
         return None, None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        scores = [float(row["f1"]) for row in content["per_class"].values()]
-        return float(content["accuracy"]), sum(scores) / len(scores)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
-        raise RunError(
-            f"{file} cannot be read: {repr(error)[:200]}.", expected="the file that mslab wrote", fix="restore it"
-        ) from None
+    scores = [row["f1"] for row in content["per_class"].values()]
+    return content["accuracy"], sum(scores) / len(scores)
 
 
 def number(value: Any) -> float | None:
@@ -166,9 +162,8 @@ def compare_steps(comparison: Comparison, run: RunFolder, again: RunFolder) -> N
 def steps(file: Path) -> Iterator[tuple[int, str]]:
     """Read steps.csv: (step, loss) of each row. Raises RunError."""
     try:
-        with file.open(newline="", encoding="utf-8") as rows:
-            for row in csv.DictReader(rows):
-                yield int(row["step"]), str(row["loss"])
+        for row in csv.DictReader(files.read_lines(file)):
+            yield int(row["step"]), str(row["loss"])
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(
             f"{file} cannot be read: {repr(error)[:200]}.",

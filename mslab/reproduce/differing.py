@@ -11,6 +11,7 @@ from typing import Any
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import MslabError, RunError
+from mslab.escaping import command, quoted, recorded_command
 from mslab.files import sha256
 from mslab.reproduce import images
 from mslab.runs import folder, manifest
@@ -229,7 +230,7 @@ def data(run: RunFolder, report: DatasetReport | MslabError, chained: bool = Fal
     then = run.manifest["data"]["fingerprint"]
     fix = (
         "restore the images, or give their new location: train_data=FOLDER val_data=FOLDER\n"
-        f"for a new experiment: mslab train {run.path}/config.yaml"
+        f"for a new experiment: {command('train', run.path / 'config.yaml')}"
     )
     if isinstance(report, MslabError):
         return Check("images", short(then), "none", "stops", report.what.rstrip("."), fix)
@@ -271,7 +272,7 @@ def parent(run: RunFolder, backbone: str | None, chained: bool = False) -> tuple
     if not record:
         if backbone:
             raise RunError(
-                f"{run.path} started from random weights: it cannot use --backbone {backbone}.",
+                f"{run.path} started from random weights: it cannot use --backbone {quoted(Path(backbone))}.",
                 expected="--backbone with a run of mslab transfer or train --from",
                 fix="leave --backbone out",
             )
@@ -286,7 +287,7 @@ def parent(run: RunFolder, backbone: str | None, chained: bool = False) -> tuple
             return Check("parent", short(digest), short(digest)), path
     fix = f"--backbone FILE with the sha256 {record['sha256']}"
     if record["run"]:
-        fix += f"\nit came from {record['run']['path']}, made by: {record['run']['command']}"
+        fix += f"\nit came from {record['run']['path']}, made by: {recorded_command(record['run']['command'])}"
     if not digests:
         why = f"{paths[0]} does not exist (relative to {Path.cwd()})"
         return Check("parent", short(record["sha256"]), "none", "stops", why, fix), None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mslab.check import DatasetReport
 from mslab.errors import RunError
+from mslab.files import read_lines
 from mslab.runs import manifest
 
 Images = dict[str, dict[str, dict[str, str]]]  # {split: {class: {file: sha256}}}
@@ -21,8 +22,8 @@ def recorded(run: Path) -> Images | None:
     if not file.is_file():
         return None
     try:
-        with file.open(newline="", encoding="utf-8") as rows:
-            return by_class((row["split"], row["image"], row["sha256"]) for row in csv.DictReader(rows))
+        rows = csv.DictReader(read_lines(file))
+        return by_class((row["split"], row["image"], row["sha256"]) for row in rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise RunError(
             f"{file} cannot be read: {repr(error)[:200]}.",

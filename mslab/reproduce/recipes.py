@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mslab import files
 from mslab.data.animals import build_animals
 from mslab.errors import MslabError
 from mslab.experiments import lab
@@ -125,7 +126,7 @@ def save_results(run: Path, target: Path) -> None:
         shutil.copyfile(run / name, target / name)
     manifest = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
     artifacts = {n: d for n, d in manifest["artifacts"].items() if n in FILES or n.startswith("checkpoints/")}
-    text = json.dumps(manifest | {"artifacts": artifacts}, indent=2, ensure_ascii=False) + "\n"
+    text = files.json_text(manifest | {"artifacts": artifacts})
     (target / "manifest.json").write_text(text, encoding="utf-8")
 
 

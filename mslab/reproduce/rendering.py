@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from mslab.escaping import escape_control
 from mslab.reproduce.comparing import LOSS_FACTOR, Comparison, Metric, largest
 from mslab.reproduce.differing import Check
-from mslab.runtime import console
 from mslab.runtime.tables import cell, empty_table, render
 
 MATTERS = {
@@ -30,7 +30,7 @@ def checks_table(checks: Sequence[Check]) -> str:
         if check.level != "no":
             lines.append(f"{check.what}: {check.why}")
         lines += [f"    {line}" for line in check.details if check.differs]
-    return console.escape_control("\n".join(lines))
+    return escape_control("\n".join(lines))
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -69,7 +69,7 @@ def conclusion(comparison: Comparison, checks: Sequence[Check]) -> str:
     if comparison.verdict != "identical":
         causes = [check.cause() for check in checks if check.level != "no"]
         lines += [f"what differed: {cause}" for cause in causes] or ["nothing that was recorded differs"]
-    return console.escape_control("\n".join(lines))
+    return escape_control("\n".join(lines))
 
 
 def verdict(comparison: Comparison) -> str:

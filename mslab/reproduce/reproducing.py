@@ -17,6 +17,7 @@ from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise, report_of
 from mslab.config import Settings, load_settings
 from mslab.errors import DatasetError, MslabError, RunError
+from mslab.escaping import command, recorded_command
 from mslab.reproduce import comparing, differing, rendering
 from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
@@ -144,7 +145,7 @@ def refuse_unfinished(run: RunFolder) -> None:
     raise RunError(
         f"{run.path} is not finished: {epochs}, its status is {status}.",
         expected="a finished run, whose figures can be compared",
-        fix=f"mslab train --resume {run.path}" + "; or wait until it has ended" * (status == "running"),
+        fix=command("train", "--resume", run.path) + "    or wait until it has ended" * (status == "running"),
     )
 
 
@@ -155,7 +156,7 @@ def refuse_partial(run: RunFolder) -> None:
             f"{run.path} is one of several runs of one command, trained on part of the training images: it cannot be "
             "repeated on its own.",
             expected="a run of mslab train or mslab transfer",
-            fix=f"repeat the command that made it: {run.manifest['command']}",
+            fix=f"repeat the command that made it: {recorded_command(run.manifest['command'])}",
         )
 
 
@@ -207,7 +208,8 @@ def environment_checks(run: RunFolder, config: Settings) -> list[Check]:
     now = differing.current_state(config.replace(data_workers=threads), device, run.manifest["workers"])
     checks = differing.circumstances(differing.recorded_state(run), now)
     if (workers := run.manifest["workers"]) > cores():
-        fix = f"a machine with more cores; for a new experiment: mslab train {run.path}/config.yaml --workers {cores()}"
+        again = command("train", run.path / "config.yaml", "--workers", str(cores()))
+        fix = f"a machine with more cores; for a new experiment: {again}"
         why = "each worker is a process that needs a core"
         checks.append(Check("workers", str(workers), f"{cores()} cores", "stops", why, fix))
     if reason:

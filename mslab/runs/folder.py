@@ -3,15 +3,15 @@
 import contextlib
 import csv
 import io
-import json
 import logging
 import math
 import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,10 +21,12 @@ from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import RunError, explain
+from mslab.escaping import escape_control
 from mslab.runs import manifest
 from mslab.runtime import console, versions
 
 log = logging.getLogger("mslab")
+TEXTS = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json", "train.log")
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 
 
@@ -120,8 +122,11 @@ class RunFolder:
     def read(cls, path: str | Path) -> "RunFolder":
         """Read a run folder without changing it, even while a run writes it. Raises RunError if it is not one."""
         path = Path(path)
+        kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
+        if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
+            raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix="restore them")
         for name in ("config.yaml", "manifest.json"):
-            if not (path / name).is_file():
+            if not kinds[name]:
                 raise RunError(
                     f"{path} has no {name}.",
                     expected="a run folder, as mslab train creates it under runs/",
@@ -130,6 +135,26 @@ class RunFolder:
         run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
         run.history = read_history(path / "history.csv")
         return run
+
+    def own_files(self, names: Iterable[str]) -> dict[str, files.Below]:
+        """Return name -> file for those of these files that the folder contains, to pack them.
+
+        Raises RunError for links and the like, with which someone else could have any file of this machine packed.
+        """
+        kinds, rows = {}, []
+        for name in names:
+            places = accumulate(name.split("/"), "{}/{}".format)  # checkpoints, checkpoints/best.ckpt
+            *above, kinds[name] = (files.kind_of(self.path / place) for place in places)
+            rows += [(name, f"is {kinds[name]}")] * (kinds[name] not in ("", "a file"))
+            rows += [(name, f"is in {kind}") for kind in above if kind not in ("", "a folder")]
+        if rows:
+            raise RunError(
+                f"{self.path} contains what a run does not write.",
+                details=rows,
+                expected="files and folders; a link could stand for any file of this machine",
+                fix="put the files themselves there; nothing was written",
+            )
+        return {name: files.Below(self.path, name) for name, kind in kinds.items() if kind}
 
     @property
     def checkpoints(self) -> Path:
@@ -231,14 +256,14 @@ class RunFolder:
         """Write steps.csv: the loss of each step so far, with all digits that a float32 has."""
         file, last = self.path / "steps.csv", self.history[-1]["step"]
         first = last - len(losses)
-        rows = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
+        rows = files.read_text(file).splitlines()[1:] if file.is_file() else []
         rows = [line for line in rows if int(line.partition(",")[0]) <= first]  # steps of a killed epoch are repeated
         new = [f"{first + number},{np.float32(loss)!s}" for number, loss in enumerate(losses, 1)]
         files.write_text(file, "\n".join(["step,loss", *rows, *new]) + "\n")
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         if self.writes:
-            files.write_text(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            files.write_text(self.path / name, files.json_text(content))
 
     def write_manifest(self) -> None:
         self.write_json("manifest.json", self.manifest)
@@ -252,7 +277,7 @@ class RunFolder:
         file = self.path / "train.log"
         stream = open_log(file)
         handler = logging.StreamHandler(stream)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(console.EscapedFormatter("%(asctime)s %(message)s"))
         with contextlib.suppress(OSError, ImportError):  # some disks and systems have no locks
             import fcntl
 
@@ -269,7 +294,7 @@ class RunFolder:
             self.finalize("interrupted", 130)
             raise
         except BaseException as error:
-            traceback.print_exception(error, file=stream)
+            stream.write(escape_control("".join(traceback.format_exception(error))))
             self.finalize("failed", 1)
             better = explain(error, str(file))
             if better is None or better is error:
@@ -330,12 +355,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {key: int(row[key]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
-                for row in csv.DictReader(file)
-            ]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        return [
+            {key: int(row[key]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
+            for row in csv.DictReader(files.read_lines(path))
+        ]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {repr(error)[:200]}.",
             expected=f"the columns {', '.join(COLUMNS)}, with a number in each",

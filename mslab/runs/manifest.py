@@ -20,6 +20,7 @@ from mslab import files
 from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
+from mslab.escaping import command
 from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
@@ -314,7 +315,7 @@ def verify(run: Path) -> list[dict[str, str]]:
         raise RunError(
             f"The manifest of {run} lists no files yet: its status is {content['status']}.",
             expected="a run that has ended: its manifest lists the sha256 of each file",
-            fix=f"mslab train --resume {run}, or wait until it has ended",
+            fix=f"{command('train', '--resume', run)}    or wait until it has ended",
         )
     rows = [compare_file(run / name, name, digest) for name, digest in content["artifacts"].items()]
     parent, unpacked = content["parent"], (run / "environment.txt").is_file()  # a file that only archives contain

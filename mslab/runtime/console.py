@@ -16,6 +16,7 @@ from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mslab import files
+from mslab.escaping import escape_control
 
 log = logging.getLogger("mslab")
 
@@ -35,16 +36,6 @@ class EscapedFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_control(super().format(record))
-
-
-def escape_control(text: str, safe: str = "\n\t") -> str:
-    """Escape control and direction characters, so that none moves the cursor or reverses a line."""
-    # escape_control("a\x1b[2Jb") -> "a\\x1b[2Jb"
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c in safe or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
 
 
 class StderrCapture:
@@ -115,7 +106,7 @@ def capture_stderr() -> Iterator[StderrCapture]:
         os.close(saved)
         terminal.setStream(before or sys.stderr)
         if line := capture.summary():
-            print(line, file=screen)
+            print(escape_control(line), file=screen)
         if not capture.saved:
             capture.file.unlink(missing_ok=True)
         screen.close()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mslab.runtime import console
+from mslab.escaping import escape_control
 
 
 def empty_table(
@@ -37,7 +37,7 @@ def render(table: Table) -> str:
 
 def one_line(text: Any, most: int = 60) -> str:
     """Return any text as one line of a terminal: control characters are escaped, the middle of a long text is cut."""
-    plain = console.escape_control(str(text), safe="")
+    plain = escape_control(str(text), safe="")
     return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
 
 

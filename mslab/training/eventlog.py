@@ -19,6 +19,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
 from mslab.errors import RunError
+from mslab.escaping import quoted
 from mslab.evaluation import gradcam
 from mslab.files import open_regular
 from mslab.runs.folder import RunFolder
@@ -54,7 +55,7 @@ class EventLog(Callback):
         self.counts = np.zeros((2, count, THRESHOLDS))  # images of a class, and of others, by predicted probability
         self.file = begin(run.path / "tensorboard", run.epochs_done) if run.writes else None
         if self.file:
-            log.info(f"log_to: {self.file} (view with tensorboard --logdir {run.path.parent})")
+            log.info(f"log_to: {self.file} (view with tensorboard --logdir {quoted(run.path.parent)})")
             if run.manifest.get("features"):
                 log.info("log_to: no images: the batches are features of the frozen backbone")
             if count < len(self.class_names):

@@ -12,6 +12,7 @@ from mslab import checkpoint, files
 from mslab.checkpoint import Checkpoint, dialects, load_exactly
 from mslab.config import Settings
 from mslab.errors import CheckpointError, ConfigError, RunError
+from mslab.escaping import quoted
 from mslab.evaluation import measuring
 from mslab.runs import manifest as manifests
 from mslab.runs.folder import RunFolder
@@ -93,7 +94,9 @@ def check_fit(settings: Settings, parent: Pretrained) -> None:
     )
     if not_loaded := freezing.frozen(names, settings) - loaded:
         parts = ", ".join(sorted({freezing.part_of(name) for name in not_loaded}))
-        reason = f"--only {parent.include_pattern} does not load it" if parent.include_pattern else "the head is new"
+        reason = (
+            f"--only {quoted(parent.include_pattern)} does not load it" if parent.include_pattern else "the head is new"
+        )
         raise ConfigError(
             f"{parts} would be frozen at random weights: {reason}.",
             expected="every frozen parameter loaded from the file",

@@ -21,6 +21,7 @@ from mslab import files
 from mslab.config import Settings
 from mslab.config.resolve import precision
 from mslab.errors import ConfigError, MslabError, RunError
+from mslab.escaping import command
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 
@@ -297,9 +298,12 @@ def _stop(msrun: subprocess.Popen) -> None:
 
 def failure(logs: Path, cluster: Cluster, run: RunFolder | None) -> MslabError:
     """The error of the first worker that failed; if none wrote one, the worker that was killed."""
-    fix = f"mslab train --resume {run.path} --workers {cluster.workers}" if run else "see the first machine's message"
-    if run and cluster.nodes > 1:
-        fix += f" --nodes {cluster.nodes} --master {cluster.master} --node-rank 0, and with their rank on the others,"
+    fix = "see the first machine's message"
+    if run:
+        words: list[str | Path] = ["train", "--resume", run.path, "--workers", str(cluster.workers)]
+        if cluster.nodes > 1:
+            words += ["--nodes", str(cluster.nodes), "--master", cluster.master, "--node-rank", "0"]
+        fix = command(*words) + "    and with their rank on the others," * (cluster.nodes > 1)
     records = sorted((json.loads(path.read_text()) for path in logs.glob("*.failed")), key=lambda note: note["time"])
     causes = [record for record in records if record["known"] or not LOST.search(record["text"])]
     died = DIED.search((logs / "msrun.log").read_text(errors="replace"))
@@ -309,8 +313,10 @@ def failure(logs: Path, cluster: Cluster, run: RunFolder | None) -> MslabError:
         if first["known"]:  # the worker's own message
             message, expected, fix = f"{worker} stopped: {first['text']}", first["expected"], first["fix"]
             return RunError(message, details=first["details"], expected=expected, fix=fix)
-        message, expected = f"{worker} ended with {first['text']}.", "all workers run to the end"
-        rows = [("traceback", f"{logs}/mindspore_{first['rank']}.log" if first["rank"] else "train.log")]
+        reason, _, more = first["text"].partition("\n")
+        message, expected = f"{worker} ended with {reason}.", "all workers run to the end"
+        rows = [("more", more)] * bool(more)
+        rows += [("traceback", f"{logs}/mindspore_{first['rank']}.log" if first["rank"] else "train.log")]
     elif died and int(died[2]) < 0:
         began = [BEGAN.search(file.read_text(errors="replace")) for file in logs.glob("worker_*.log")]
         rank = {match[2]: match[1] for match in began if match}.get(died[1], "?")

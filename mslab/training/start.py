@@ -19,6 +19,7 @@ from mslab.checkpoint import Checkpoint, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
+from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals
@@ -228,7 +229,7 @@ def carry_out(
                 log.info(f"ended after epoch {run.epochs_done} of {settings.epochs}: {reason}")
             if trainer.paused:
                 run.paused = True
-                log.info(f"mslab train --resume {run.path}    continues the run")
+                log.info(f"{command('train', '--resume', run.path)}    continues the run")
                 return result_of(run, time.perf_counter() - began)
         return finish(run, report, began)
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from mslab import files
 from mslab.check import check_dataset
 from mslab.config import dump_config, load_settings
 from mslab.data import archives, packing
-from mslab.errors import RunError
+from mslab.errors import MslabError, RunError
+from mslab.grade import handin
 from mslab.reproduce import archiving, opening
 from mslab.reproduce.reproducing import ReproduceOptions, reproduce
 from mslab.runs.folder import RunFolder
@@ -377,3 +379,104 @@ def test_verify_of_an_unpacked_archive_reports_what_was_left_out(packed, elsewhe
     done = cli("verify", opening.unpack(packed))
     assert done.returncode == 0, done.stdout
     assert "left out  checkpoints/last.ckpt" in done.stdout and "the checkpoint it started from; sha256" in done.stdout
+
+
+# --- what someone else may have put into a run's folder ---------------------------------------------------------------
+
+
+@pytest.fixture
+def secret(tmp_path):
+    file = tmp_path / "id_rsa"
+    file.write_text("a private key")
+    return file
+
+
+@pytest.mark.parametrize("name", [*archiving.FILES, *archiving.WEIGHTS])
+def test_a_link_in_a_run_is_named_and_not_packed(run, secret, name):
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(secret)
+    for command in (("archive", run, "--out", "x.zip"), ("pack", run, "--out", "x.zip")):
+        done = cli(*command)
+        if command[0] == "archive" or name in handin.RUN_FILES:
+            assert done.returncode == 1 and name.rpartition("/")[2] in done.stderr and "Traceback" not in done.stderr
+        assert "private" not in done.stdout + done.stderr
+        assert not any(
+            b"private" in zipfile.ZipFile(file).read(n) for file in Path().glob("x.zip") for n in members(file)
+        )
+        Path("x.zip").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "socket", "folder", "link to a folder", "linked folder"])
+def test_what_a_run_does_not_write_is_named(run, secret, kind):
+    file = run / "report.html"
+    name, text = "report.html", f"is a {kind}"
+    if kind == "link":
+        file.symlink_to("train.log")  # even to a file of the run itself
+    elif kind == "FIFO":
+        os.mkfifo(file)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as own:
+            own.bind(str(file))
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "link to a folder":
+        file.symlink_to(run)
+        text = "is a link"
+    else:
+        shutil.move(run / "checkpoints", secret.with_name("elsewhere"))
+        (run / "checkpoints").symlink_to(secret.with_name("elsewhere"))
+        name, text = "checkpoints/best.ckpt", "is in a link"
+    with pytest.raises(RunError, match=rf"{name} +{text}\n"):
+        archiving.archive(run, "x.zip")
+    assert not list(Path().glob("*x.zip*"))
+
+
+def test_a_file_that_is_exchanged_for_a_link_after_it_was_checked_is_not_packed(run, secret, monkeypatch):
+    checked = RunFolder.own_files
+
+    def exchange(self, names):
+        found = checked(self, names)
+        (run / "train.log").unlink()
+        (run / "train.log").symlink_to(secret)
+        return found
+
+    monkeypatch.setattr(RunFolder, "own_files", exchange)
+    with pytest.raises(MslabError, match=r"train\.log cannot be packed: it is a link"):
+        archiving.archive(run, "x.zip")
+    assert not list(Path().glob("*x.zip*"))
+
+
+def test_a_run_whose_author_names_any_file_as_its_image_has_no_archive_with_data(run, secret):
+    """Its config names the folder, its images.csv the file, without a sha256 that would have to be known."""
+    text = (run / "config.yaml").read_text().replace("train_data: two/train", f"train_data: {secret.parent.parent}")
+    (run / "config.yaml").write_text(text)
+    rows = ["split,image,sha256", f"train,{secret.parent.name}/{secret.name},"]
+    (run / "images.csv").write_text("\n".join(rows) + "\n")
+    content = json.loads((run / "manifest.json").read_text())
+    for name in ("config.yaml", "images.csv"):
+        content["artifacts"][name] = files.sha256(run / name)
+    (run / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"images\.csv has no sha256 of .*id_rsa"):
+        archiving.archive(run, "x.zip", data=True)
+
+
+def test_hard_links_and_links_inside_a_data_set_are_packed(run):
+    os.link(run / "train.log", "second-name")
+    image = Path("two/train/left/003.png")
+    image.rename(Path("two/shared.png"))
+    image.symlink_to("../../shared.png")
+    shutil.move("runs", "elsewhere")
+    Path("runs").symlink_to("elsewhere")  # the way to the run is the user's own
+    done = archiving.archive(run, "x.zip", data=True)
+    with zipfile.ZipFile(done.file) as file:
+        assert file.read("data/train/left/003.png") == Path("two/shared.png").read_bytes()
+        assert file.read("train.log") == Path("second-name").read_bytes()
+
+
+def test_pack_takes_the_file_that_a_named_link_leads_to_and_waits_for_no_fifo(run, secret):
+    Path("report.md").symlink_to(secret)  # the user's own choice
+    os.mkfifo("notes.md")
+    assert cli("pack", run, "--add", "report.md", "--out", "x.zip").returncode == 0
+    assert members("x.zip")["report.md"] == b"a private key"
+    done = cli("pack", run, "--add", "notes.md", "--out", "y.zip")
+    assert done.returncode == 1 and "There is no file notes.md." in done.stderr

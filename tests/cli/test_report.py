@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import strict
 from helpers import cli, draw, manifest, settings
 from PIL import Image
+from strict import hidden
 
 import mslab
 from mslab.errors import RunError
@@ -64,11 +66,13 @@ def marked(lab, run, once):
         for name in ("manifest.json", "eval.json"):
             (copy / name).write_text((copy / name).read_text().replace("<img src=x", LONG))
         content = manifest(copy)
-        content |= {"ended_by": "early stopping: no better", "rollbacks": [{"epoch": 2, "why": ENDS}]}
+        content |= {"ended_by": "early stopping: no better", "rollbacks": [{"epoch": 2, "why": ENDS + strict.HOSTILE}]}
+        content |= {"command": f"mslab train x; touch EVIL {strict.HOSTILE}"}
         content["warnings"] = [{"code": "loss-still", "epoch": 2, "text": "the loss does not move"}]
         (copy / "manifest.json").write_text(json.dumps(content))
         config = (copy / "config.yaml").read_text()
-        (copy / "config.yaml").write_text(config.replace("unfreeze: {}", "unfreeze: {3: layer2}"))
+        config = config.replace("unfreeze: {}", "unfreeze: {3: layer2}") + "# \u202e\n"
+        (copy / "config.yaml").write_text(config)
         name = sorted(HOSTILE)[0]
         line = f'"val/{name.replace(chr(34), 2 * chr(34))}/001.png",val,a,b,0.01,0.9,1\n'
         (copy / "suspects.csv").write_text("file,split,label,suggested,p_label,p_suggested,rank\n" + line)
@@ -121,6 +125,13 @@ def test_the_page_needs_no_other_file_and_names_in_it_are_text(written, run, new
     assert not box.is_visible()
 
 
+def test_nothing_in_the_page_is_hidden_or_reversed(written, marked):
+    """Not in its texts, charts and settings, and not in its JSON."""
+    assert hidden(written.read_text()) == hidden(marked) == set()
+    assert "\\u202egnp.\u05d0 {{ 7 * 7 }}" in marked and "# \\u202e\n" in marked
+    assert "<pre>mslab train &#39;x;&#39; touch EVIL $&#39;" in marked  # pasted, it does not run the second command
+
+
 def test_it_is_one_small_file_that_may_fetch_nothing(written):
     text = written.read_text()
     assert "default-src 'none'" in text and text.count("<script") == 1 and written.stat().st_size < 3e6
@@ -130,7 +141,8 @@ def test_names_in_the_json_are_unchanged(written, marked):
     content = embedded(written.read_text())
     assert content["runs"][0]["manifest"]["class_names"] == sorted(HOSTILE)
     assert any("\u202e" in row["file"] for row in content["runs"][0]["predictions"])
-    assert embedded(marked)["runs"][0]["manifest"]["rollbacks"][0]["why"] == ENDS and marked.count("<script") == 1
+    assert embedded(marked)["runs"][0]["manifest"]["rollbacks"][0]["why"] == ENDS + strict.HOSTILE
+    assert marked.count("<script") == 1
 
 
 def test_a_name_of_ten_thousand_characters_is_shortened(marked):
@@ -241,7 +253,7 @@ def test_a_folder_that_is_not_a_run(tmp_path, run):
         (copy / name).unlink(missing_ok=True)
     (copy / "eval.json").write_text("{")
     done = cli("report", copy)
-    assert done.returncode == 1 and "eval.json is not JSON." in done.stderr and not (copy / "report.html").exists()
+    assert done.returncode == 1 and "eval.json cannot be read." in done.stderr and not (copy / "report.html").exists()
 
 
 def test_a_folder_that_cannot_be_created(run, tmp_path):

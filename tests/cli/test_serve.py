@@ -73,13 +73,15 @@ def test_a_chosen_file_shows_mslab_predicts_probabilities_and_a_heat_map(served,
         "<img src=x onerror=\"document.title='taken'\">.png",
         "'\";\n\r\x00\u202egnp.exe",
         "long" * 2_500 + ".png",
+        "می‌خواهم क्‍ष 👩🏽‍🚀❤️‍🔥 蘑菇 a\u200db\u3164.png",
     ]
     drop(page, [(name, photo[1]) for name in names])
-    page.locator("article").nth(3).wait_for()
-    headings = page.locator("article h2").all_inner_texts()[2::-1]  # the newest is first
+    page.locator("article").nth(4).wait_for()
+    headings = page.locator("article h2").all_inner_texts()[3::-1]  # the newest is first
     assert headings[0] == names[0]
     assert headings[1] == "'\";\\u{a}\\u{d}\\u{0}\\u{202e}gnp.exe"
     assert headings[2].startswith("longlong") and "…" in headings[2] and len(headings[2]) == 60
+    assert headings[3] == "می‌خواهم क्‍ष 👩🏽‍🚀❤️‍🔥 蘑菇 a\\u{200d}b\\u{3164}.png"
     classes = set(page.locator("article").first.locator("th").all_inner_texts())
     assert any(name.startswith("<script>document.title = 'tak") for name in classes)
     assert "new\\u{a}line, \\u{202e}turned\\u{202c}, half \\u{d800}" in classes

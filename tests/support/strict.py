@@ -1,6 +1,15 @@
-"""A check of HTML for notebooks."""
+"""Checks of HTML: pages, and what notebooks show."""
 
+import unicodedata
 from html.parser import HTMLParser
+
+HOSTILE = "\u202egnp.exe\u2066\u200b\x1b[31m\x85\u2028\u061c\x00\udcff"  # reverses, hides, colours
+
+
+def hidden(text: str) -> set[str]:
+    """Return the control, direction and invisible characters in a text, without line breaks and tabs."""
+    kinds = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return {c for c in set(text) if c not in "\n\t" and unicodedata.category(c) in kinds}
 
 
 class Strict(HTMLParser):

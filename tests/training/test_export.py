@@ -356,7 +356,7 @@ def test_files_of_other_programs_have_their_own_messages(lone, inside):
         [value("y", onnx.TensorProto.FLOAT, [1])],
     )
     onnx.save(onnx.helper.make_model(graph), "x.onnx")
-    assert "mslab convert x.onnx --to x.ckpt, and predict with that" in refusal("x.onnx")
+    assert "mslab convert x.onnx --to x.ckpt    and predict with that" in refusal("x.onnx")
 
 
 def without_entry(kind: str, content: bytes):

@@ -20,6 +20,7 @@ from hostile import (
     write,
     written_once,
 )
+from strict import hidden
 
 from mslab.errors import MslabError
 from mslab.grade import outputs, rubric
@@ -292,7 +293,7 @@ def test_feedback_in_a_browser(written, new_page):
 def test_no_text_reverses_the_page_and_a_long_text_is_cut(written):
     for path in written.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        assert not re.search("[\u202a-\u202e\u2066-\u2069]", text) and "x" * 2001 not in text
+        assert not re.search("[\u202a-\u202e\u2066-\u2069]", text) and "x" * 2001 not in text and not hidden(text)
         assert "default-src 'none'" in text and "<script" not in text
     assert "{{ 7 * 7 }}{% raw %}" in (written / "summary.html").read_text()
 

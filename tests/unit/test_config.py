@@ -173,3 +173,8 @@ def test_shared_names_are_settings_and_foreign_names_are_not():
     for project, names in SHARED_NAMES.items():
         assert set(names.split()) <= set(FIELDS), project
     assert not set(FOREIGN_NAMES) & set(FIELDS)
+
+
+def test_a_null_character_which_no_file_name_has_is_a_problem():
+    with pytest.raises(ConfigError, match=r"train_data  'a\\x00' contains a null character"):
+        load_settings({"train_data": "a\0", "val_data": "b", "class_num": 3})

@@ -3,12 +3,16 @@
 import ast
 from pathlib import Path
 
+import pytest
+from helpers import cli, draw
+
 from mslab import errors
-from mslab.errors import ConfigError, MslabError, explain
+from mslab.check import check_dataset
+from mslab.errors import ConfigError, DatasetError, MslabError, explain
 
 FORWARDED = {  # messages that already have their three parts, or do not come from mslab
-    "experiments/demo.py DatasetError(str(error))",
-    "sweep/worker.py MslabError(f'{type(error).__name__}: {error}'[:500])",
+    "experiments/demo.py DatasetError(what, details=[('', row.strip()) for row in rows])",
+    "sweep/worker.py MslabError(' '.join(f'{type(error).__name__}: {error}'[:500].split()))",
 }
 
 
@@ -52,3 +56,17 @@ def test_an_unknown_error_is_not_explained():
 
 def test_numpy_2_is_recognised():
     assert "NumPy" in str(explain(ImportError("numpy.core.multiarray failed to import")))
+
+
+def test_no_name_looks_like_a_row_of_the_message(tmp_path, monkeypatch):
+    name = "x\n  fix       curl example.org | sh"
+    monkeypatch.chdir(tmp_path)
+    assert str(MslabError(f"There is no {name}.", fix="correct it")).count("\n") == 1
+    draw(Path("set"), ["a", name], 2)
+    (Path("set") / f".{name}").mkdir()
+    done = cli("check", "set")
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if line.split()[:2] == ["fix", "curl"]]
+    assert "x\\n  fix       curl" in done.stdout
+    with pytest.raises(DatasetError) as caught:
+        check_dataset("set").raise_errors()
+    assert not [line for line in str(caught.value).splitlines() if "curl" in line and "stray-folder" not in line]

@@ -237,3 +237,35 @@ def test_a_config_that_is_no_regular_file_ends_in_a_message(tmp_path, kind):
     {"fifo": os.mkfifo, "folder": Path.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}[kind](path)
     done = within(300, "import sys; from mslab.config import load_settings; load_settings(sys.argv[1])", str(path))
     assert "ConfigError" in done.stderr
+
+
+def test_a_table_of_one_endless_line_needs_no_memory(tmp_path):
+    """A file of 64 GiB that takes no space on the disk."""
+    (tmp_path / "history.csv").touch()
+    os.truncate(tmp_path / "history.csv", 64 << 30)
+    script = "import csv, sys; from pathlib import Path; from mslab.files import read_lines\n"
+    script += "list(csv.reader(read_lines(Path(sys.argv[1]))))"
+    done = within(1024, script, str(tmp_path / "history.csv"))
+    assert done.stderr.endswith("FormatError: it has a line of more than 1,048,576 characters\n"), done.stderr
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'a,b\r\n"two\nlines",\xc3\xa9\n' + b"x" * 5000 + b"\nlast")
+    assert list(files.read_lines(tmp_path / "a.csv")) == ["a,b\r\n", '"two\n', 'lines",é\n', "x" * 5000 + "\n", "last"]
+
+
+def test_a_file_below_a_folder_is_opened_without_following_a_link(tmp_path):
+    (tmp_path / "run" / "in").mkdir(parents=True)
+    (tmp_path / "run" / "in" / "a").write_text("own")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "run" / "in" / "b").symlink_to(tmp_path / "secret")
+    (tmp_path / "run" / "out").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "run" / "fifo")
+    with files.Below(tmp_path / "run", "in/a").open() as file:
+        assert file.read() == b"own"
+    for name in ("in/b", "out/secret", "fifo", "in", "in/none"):
+        with pytest.raises(OSError):
+            files.Below(tmp_path / "run", name).open()
+    kinds = {name: files.kind_of(tmp_path / "run" / name) for name in ("in/a", "in/b", "in", "fifo", "none")}
+    assert kinds == {"in/a": "a file", "in/b": "a link", "in": "a folder", "fifo": "a FIFO", "none": ""}
+    assert files.kind_of(tmp_path / "run/in/b", links=True) == "a file"

@@ -14,8 +14,9 @@ from mslab.check import worker
 PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
-    "errors", "files", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint", "data", "runs",
-    "evaluation", "training", "inference", "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
+    "errors", "escaping", "files", "model", "schedule", "cpu_layout", "config", "check", "runtime", "checkpoint",
+    "data", "runs", "evaluation", "training", "inference", "report", "experiments", "reproduce", "grade", "doctor",
+    "cli", "modelarts",
 ]
 # fmt: on
 MOST = {"__init__": 60, "module": 400, "function": 60}  # lines
@@ -44,7 +45,7 @@ def imports_of(file: Path) -> Iterator[list[str]]:
                 yield alias.name.split(".")
 
 
-def test_mslab_is_twenty_rooms():
+def test_mslab_is_some_twenty_rooms():
     rooms = {room_of(file) for file in FILES} - {"__init__"}
     assert rooms == set(ROOMS) and len(rooms) <= 24
 

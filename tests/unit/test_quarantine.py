@@ -54,7 +54,7 @@ def test_fix_moves_the_labs_own_stray_folder_to_quarantine(root):
     done = cli("check", root, "--fix", "--classes", 3)
     assert done.returncode == 0, done.stderr
     assert f"moved {root}/.checkpoint -> {root}.quarantine/.checkpoint (stray-folder)" in done.stderr
-    assert f"mslab check {root} --undo moves everything back" in done.stderr
+    assert f"mslab check {root} --undo    moves everything back" in done.stderr
     report = check_dataset(root, class_num=3)
     assert report.ok and "stray-folder" not in str(report)
     assert root.with_name("set.quarantine").joinpath(".checkpoint").is_dir()

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shlex
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from markupsafe import Markup, escape
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
-from mslab.config import Settings, read_yaml
+from mslab import escaping
+from mslab.config import Settings, override, read_yaml
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
 from mslab.files import write_text
@@ -51,6 +51,7 @@ def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: P
         "best": sweep["best"],
         "default": sweep["default"],
         "command": command(sweep) if sweep["best"] else "",
+        "resume": escaping.command("sweep", "--resume", folder),
         "counts": Counter(row["state"] for row in rows),
         "history": history(drawn),
         "parallel": parallel(drawn, space),
@@ -63,18 +64,18 @@ def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: P
 def command(sweep: Mapping[str, Any]) -> str:
     """The command line that trains the best trial."""
     backbone, values = sweep["options"]["backbone"], sweep["best"]["values"]
-    words = ["mslab", "transfer" if backbone else "train", sweep["config_file"] or "CONFIG"]
+    words = ["transfer" if backbone else "train", Path(sweep["config_file"] or "CONFIG")]
     words += [text for text in sweep["overrides"] if text.partition("=")[0].strip() not in values]
     settings = Settings.model_validate(sweep["settings"] | values)
     for key, value in values.items():
         if value is not None and not idle(key, settings):  # a command line refuses settings that do nothing
-            words.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+            words.append(override(key, value))
     run = sweep["best"].get("run")
     threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings.data_workers
     if threads != settings.data_workers:  # a worker on few cores had fewer, with which training draws other images
         words.append(f"data_workers={threads}")
-    words += ["--backbone", backbone] if backbone else []
-    return shlex.join(words)
+    words += ["--backbone", Path(backbone)] if backbone else []
+    return escaping.command(*words)
 
 
 def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float], str]:

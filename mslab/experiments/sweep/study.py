@@ -1,6 +1,5 @@
 """A sweep from its space to sweep.json and report.html: run_sweep begins one, resume_sweep continues one."""
 
-import json
 import logging
 import re
 import sys
@@ -16,6 +15,7 @@ from mslab.check import DatasetReport, check_dataset
 from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings, read_yaml
 from mslab.errors import CheckpointError, ConfigError, MslabError, RunError, TrainingError
+from mslab.escaping import command
 from mslab.experiments import repeating
 from mslab.experiments.sweep import page, trials
 from mslab.experiments.sweep.pool import TrialPool, short
@@ -108,7 +108,7 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
         raise ConfigError(
             f"The password of {options.storage} was not saved.",
             expected="the storage's URL with its password",
-            fix=f"mslab sweep --resume {folder} --storage URL",
+            fix=command("sweep", "--resume", folder, "--storage", "URL"),
         )
     settings = load_settings(result["config"])
     backbone = options.backbone is not None
@@ -145,7 +145,7 @@ def carry_out(
     def save() -> None:
         rows = trials.rows(study)
         result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
-        files.write_text(folder / "sweep.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        files.write_text(folder / "sweep.json", files.json_text(result))
 
     setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
     log.info(introduction(study, folder, space, options, settings))
@@ -165,12 +165,12 @@ def carry_out(
     except Exception as error:  # the trials are worth more than their page
         log.info("note: no report: %r", error)
     if result["status"] != "done":
-        log.info(f"mslab sweep --resume {folder}    continues it")
+        log.info(f"{command('sweep', '--resume', folder)}    continues it")
     if result["best"] is None and result["status"] != "stopped":
         raise TrainingError(
             f"No trial of {folder} was completed.",
             expected="at least one that is trained to its end",
-            fix=f"mslab sweep --resume {folder}, with a larger --budget; report.html shows each trial",
+            fix=f"{command('sweep', '--resume', folder)}    with a larger --budget; report.html shows each trial",
         )
     return result
 

@@ -53,7 +53,7 @@ def main() -> None:
             except (MslabError, Stopped, optuna.TrialPruned) as error:
                 answer = error
             except Exception as error:
-                answer = explain(error) or MslabError(f"{type(error).__name__}: {error}"[:500])
+                answer = explain(error) or MslabError(" ".join(f"{type(error).__name__}: {error}"[:500].split()))
             link.send(answer)
 
 

@@ -65,10 +65,19 @@ const at = (id) => document.getElementById(id);
 const status = (text) => (at("status").textContent = text);
 const about = fetch("/about").then((response) => response.json());
 
-// One readable line: control and direction characters are escaped, the middle of a long text is cut.
+const INDIC = ["Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh"];
+const JOINED = new RegExp( // joiners that Arabic and Persian, Indic scripts and emoji need
+  `(?<=[\\p{sc=Arab}\\p{sc=Syrc}]\\p{Mn}*|[${INDIC.map((name) => `\\p{sc=${name}}`).join("")}])[\u200c\u200d]` +
+    "|(?<=[\\p{ExtPict}\\p{EMod}\\ufe0f])\u200d(?=\\p{ExtPict})",
+  "gu",
+);
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]/gu;
+
+// One readable line: what hides or turns text is escaped, the middle of a long text is cut.
 function plainText(text, limit = 60) {
-  const escaped = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
-  const characters = [...text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, escaped)];
+  const places = new Set([...text.matchAll(JOINED)].map((match) => match.index));
+  const escaped = (c, place) => (places.has(place) ? c : `\\u{${c.codePointAt(0).toString(16)}}`);
+  const characters = [...text.replace(HIDDEN, escaped)];
   const half = limit / 2;
   if (characters.length <= limit) return characters.join("");
   return `${characters.slice(0, half).join("")}…${characters.slice(1 - half).join("")}`;
