@@ -28,18 +28,18 @@ MOMENTUM = {"optimizer": "momentum", "lr_init": 0.01, "lr_max": 0.1}
 NINE = {"data": "mushrooms9", "class_num": 9, "batch_size": 16, "epochs": 8, "lr_init": 5e-4, "lr_max": 4e-3}
 TWO = {"data": "mushrooms2", "class_num": 2, "batch_size": 10, "epochs": 6, "lr_init": 2e-4, "lr_max": 2e-3}
 PARENTS: dict[str, dict[str, Any]] = {
-    "8 epochs, adam": NINE,
-    "8 epochs, momentum": NINE | MOMENTUM,
-    "1 epoch, rate 1e-5": NINE | {"epochs": 1, "lr_init": 1e-6, "lr_max": 1e-5},
+    "adam": NINE,
+    "momentum": NINE | MOMENTUM,
+    "adam, one epoch at a rate of 1e-5": NINE | {"epochs": 1, "lr_init": 1e-6, "lr_max": 1e-5},
 }
 TRANSFERS: dict[str, dict[str, Any]] = {
     "as the recipe": TWO,
     "1 epoch": TWO | {"epochs": 1},
     "20 epochs, four times the rate": TWO | {"epochs": 20, "lr_max": 8e-3},
-    "momentum": TWO | MOMENTUM,
-    "momentum, weight decay 0.01": TWO | MOMENTUM | {"weight_decay": 0.01},
+    "with momentum": TWO | MOMENTUM,
+    "with momentum, weight decay 0.01": TWO | MOMENTUM | {"weight_decay": 0.01},
     "only layer4 trained": TWO | {"layers_to_freeze": 4},
-    "the nine classes again": NINE | {"seed": 3},
+    "the nine classes again, 1 epoch": NINE | {"seed": 3, "epochs": 1},
 }
 SCRATCH: dict[str, dict[str, Any]] = {
     "two classes": TWO,
@@ -50,7 +50,7 @@ SCRATCH: dict[str, dict[str, Any]] = {
     "the nine classes, batches of 32": NINE | {"batch_size": 32},
     "the nine classes, momentum": NINE | MOMENTUM | {"lr_max": 0.05},
 }
-LARGE = {"8 epochs, adam", "as the recipe", "momentum", "two classes", "two classes, momentum"}  # for ResNet-50
+LARGE = {"adam", "as the recipe", "with momentum", "two classes"}  # for ResNet-50
 SHORTER = {"epochs": 3, "lr_max": 1e-3, "lr_init": 2e-4}  # ResNet-50's recipes
 Row = dict[str, Any]
 
