@@ -63,6 +63,14 @@ def pytest_itemcollected(item):
 LOADED = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Escape what is not UTF-8 in a test's captured output: pytest's processes cannot send it to each other."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Let PYNATIVE run each operator in the calling thread: on one core, another thread costs 3 ms per operator."""

@@ -174,7 +174,7 @@ def measure_all(
         try:
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
+                for future in sorted(done, key=lambda future: future.exception() is not None):  # what ends it, last
                     submission = waiting.pop(future)
                     measurement = measurements[submission.path] = future.result()
                     meter.update(f"{len(measurements)} of {len(submissions) + len(earlier)} submissions")

@@ -1,6 +1,5 @@
 """grade: a worker has dropped its privileges before it opens a submission, as the kernel reports from outside."""
 
-import contextlib
 import json
 import os
 import re
@@ -25,14 +24,23 @@ def is_available(call: str) -> bool:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
-def open_when_read(pipe: Path, child: Child) -> int:
-    """Wait until the child has opened the pipe for reading, and return a descriptor to write to it."""
+def stopped_when_it_opens(file: Path, child: Child) -> None:
+    """Wait until the child has stopped because it opens this file; see STOP."""
     for _ in range(2000):
-        with contextlib.suppress(OSError):
-            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         assert child.process.poll() is None, child.errors
+        if Path(f"/proc/{child.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return
         time.sleep(0.01)
-    pytest.fail("the worker has not opened the submission")
+    pytest.fail(f"the worker has not opened {file}")
+
+
+# the first lines of the worker's program: Python calls the hook before it opens a file. O_PATH: to allow reading it
+STOP = """import os, signal, sys
+def stop(event, arguments):
+    if event == "open" and arguments[0] == {file!r} and not arguments[2] & os.O_PATH:
+        os.kill(os.getpid(), signal.SIGSTOP)
+sys.addaudithook(stop)
+"""
 
 
 def status(process: int | str) -> dict[str, str]:
@@ -47,21 +55,23 @@ def listening_ports(process: int | str) -> set[int]:
 
 @linux
 def test_a_worker_has_no_network_and_no_way_to_rights_when_it_opens_a_submission(tmp_path):
-    """The submission is a pipe: the worker blocks when it opens it."""
+    """Python stops the worker when it opens the submission."""
     missing = [call for call in ("no_new_rights", "leave_namespaces", "refuse_calls") if not is_available(call)]
     if missing:
         pytest.skip(f"this machine does not let a process of this account use {', '.join(missing)}")
     (tmp_path / "own").mkdir()
-    os.mkfifo(tmp_path / "submission.zip")
-    job = {"source": str(tmp_path / "submission.zip"), "folder": str(tmp_path / "own"), "networks": {}, "relations": []}
+    submission = tmp_path / "submission.zip"
+    submission.write_bytes(b"PK")
+    job = {"source": str(submission), "folder": str(tmp_path / "own"), "networks": {}, "relations": []}
     job |= {"given": None, "predictions": [], "sandbox": vars(Limits()), "parent": os.getpid()}
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with Child(measuring.program(), tmp_path / "own", Limits(seconds=30)) as child:
+        python, isolated, option, program, *paths = measuring.program()
+        command = [python, isolated, option, STOP.format(file=str(submission)) + program, *paths]
+        with Child(command, tmp_path / "own", Limits(seconds=30)) as child:
             child.send(json.dumps(job))
-            pipe = open_when_read(tmp_path / "submission.zip", child)
+            stopped_when_it_opens(submission, child)
             limits, ports = status(child.process.pid), listening_ports(child.process.pid)
-            os.close(pipe)
         assert port in listening_ports("self")
     assert ports == set()  # a separate network namespace
     assert limits["NoNewPrivs"] == "1" and limits["Seccomp"] == "2"

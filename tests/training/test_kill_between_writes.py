@@ -6,7 +6,7 @@ from pathlib import Path
 from helpers import figures, settings, weights
 
 import mslab
-from mslab import checkpoint
+from mslab import checkpoint, files
 from mslab.runs.folder import RunFolder
 from mslab.training import start
 
@@ -26,8 +26,8 @@ def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, mo
     def ending(run, *rest):
         with monkeypatch.context() as patch:
             if run.epochs_done == 2:
-                for name in ("write_text", "save"):
-                    patch.setattr(checkpoint, name, watched(getattr(checkpoint, name)))
+                for module, name in ((files, "write_text"), (checkpoint, "save")):
+                    patch.setattr(module, name, watched(getattr(module, name)))
             commit(run, *rest)
 
     with monkeypatch.context() as patch:

@@ -99,8 +99,10 @@ def test_the_imbalanced_copy_thins_out_class_after_class(squares):
     assert thin.class_names == report.class_names
 
 
-def test_the_table_of_provenance_has_a_line_for_a_group_and_for_each_alteration():
+def test_the_table_of_provenance_has_a_line_for_a_group_and_for_each_alteration(monkeypatch):
     from benchmarks import provenance
+
+    monkeypatch.setenv("COLUMNS", "120")
 
     common = {"network": "small", "parent": "8 epochs, adam", "expected": 1.0, "convolutions": 0.5, "seconds": 0.02}
     rows = [
