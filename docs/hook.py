@@ -10,7 +10,7 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 PROJECT = Path(__file__).parent.parent
-PAGES = ["datasets/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["datasets/README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
 LINK = re.compile(r"\]\(((?:\.\./)*)([^)#:]+)(?=[)#])")  # to a file, not https:
 
 SHIM = "https://unpkg.com/iframe-worker/shim"

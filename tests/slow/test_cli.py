@@ -10,12 +10,15 @@ from mslab.data.mushrooms import drawing
 
 
 def test_readmes_commands_run_shrunk_on_real_images_too(test_data, inside, parent):
-    """README's commands in their order, all of them."""
+    """The commands of README and of the guides in their order, all of them."""
     drawing.draw_datasets(inside / "datasets", size=48, counts=readme.COUNTS)
     for name in ("animals9", "animals2"):  # as `data animals` builds them
         (inside / "datasets" / name).symlink_to(test_data / "animals" / name)
     commands = [arguments for arguments in readme.commands() if readme.name_of(arguments) not in readme.SEPARATE]
     assert any("animals" in argument for arguments in commands for argument in arguments)
+    names = {readme.name_of(arguments) for arguments in commands}
+    assert names >= {"check", "show", "train", "transfer", "eval", "report", "predict", "suspects", "export", "watch"}
+    assert names >= {"data import", "data split", "reproduce", "verify", "archive"}
     readme.run(commands, inside, parent)
 
 

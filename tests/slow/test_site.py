@@ -36,7 +36,7 @@ def test_a_dead_link_fails(tmp_path):
     for name in ("docs", "configs", "cluster"):
         shutil.copytree(PROJECT / name, copy / name)
     (copy / "datasets").mkdir()
-    for name in ("mkdocs.yml", "CONTRIBUTING.md", "CHANGELOG.md", "datasets/README.md"):
+    for name in ("mkdocs.yml", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "datasets/README.md"):
         shutil.copy(PROJECT / name, copy / name)
     assert build(copy, tmp_path / "site").returncode == 0
     index = copy / "docs" / "index.md"

@@ -225,12 +225,12 @@ ATTACKS = [
 
 # one attack of every kind; the others run in tests/slow
 SAMPLED = {
-    *("slip", "tar-link", "bomb", "damaged", "names"),  # archives
-    *("pickle", "header", "stages", "ckpt-names", "nan", "classes-hostile"),  # networks
-    *("config-bomb", "config-code", "json-deep", "predictions-shuffled"),  # texts
-    *("pipe", "link-hidden", "deep", "sparse", "unreadable"),  # folders
+    *("slip", "bomb"),  # archives
+    *("pickle", "stages", "nan", "classes-hostile"),  # networks
+    *("config-bomb", "predictions-shuffled"),  # texts
+    *("pipe", "link-hidden"),  # folders
     *("link-honest", "only-a-pipe", "twins", "h\u043enest", SCRIPT, folder_of(SCRIPT)),  # types and names
-    *("=HYPERLINK(1)", "two\nlines\x1b[2J: full points", "right\u202eleft", "\\xff"),
+    *("=HYPERLINK(1)", "two\nlines\x1b[2J: full points", "\\xff"),
 }
 SAMPLE = [attack for attack in ATTACKS if attack.id in SAMPLED]
 assert len(SAMPLE) == len(SAMPLED), SAMPLED - {attack.id for attack in SAMPLE}
