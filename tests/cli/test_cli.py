@@ -115,8 +115,9 @@ def test_skip_check_skips_comparisons_and_is_recorded(tmp_path, three):
 
 def test_bench_check_prints_ratios_side_by_side(tmp_path, monkeypatch):
     done = bench("check", "--images", 20, "--repeats", 1, "--json", tmp_path / "rows.json")
+    assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert done.returncode == 0 and [row["images"] for row in rows] == [20] * 4
+    assert [row["images"] for row in rows] == [20] * 4
     for row in rows:
         assert row["seconds"] > 0 and row["images_per_s"] == pytest.approx(20 / row["seconds"])
         assert row["ratio"] == pytest.approx(rows[0]["seconds"] / row["seconds"])

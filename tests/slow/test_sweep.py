@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from helpers import PROGRAM, cli, manifest, overrides, settings
+from helpers import PROGRAM, cli, draw, history, manifest, overrides, settings
 from optuna.distributions import FloatDistribution
 from studies import FIGURES, begin
 from sweeps import Killer, logged, space_file, the_folder
@@ -151,3 +151,48 @@ def test_two_machines_share_a_study_on_postgresql_and_one_loses_a_worker(squares
     folders = {Path(row["run"]).parent.parent.parent.name for row in rows}
     assert folders == {"first", "second"} and "is tried again (1 of 3)" in outputs[0]
     assert re.search(r"trial 0 \(default\): .*, continued after epoch [1-5]", outputs[0] + outputs[1])
+
+
+def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trials_that_fail(inside, all_cores, caplog):
+    for seed, (split, count) in enumerate([("train", 8), ("val", 3), ("test", 5)]):
+        draw(inside / "images" / split, ["a", "b", "c"], count, seed)
+    config = settings(inside / "images", 3, epochs=4, weight_decay=0.5, lr_init=0.0001, lr_max=0.001)
+    space = space_file(inside, "lr_max: [0.001, 0.1, 100]\nwarmup_epochs: [1, 5]\n")
+    killer = Killer(inside, os.getpid())
+    killer.start()
+    options = SweepOptions(trials=20, workers=2, sampler="grid", pruner="none", test=str(inside / "images" / "test"))
+    with logged(caplog):
+        sweep = study.run_sweep(config, space, options=options)
+    assert killer.killed and len(killer.cores) == 2
+    if os.cpu_count() > 1:
+        assert not killer.cores[0] & killer.cores[1], "two workers on the same cores"
+    assert re.search(r"trial 0: worker \d was killed by SIGKILL; it is tried again \(1 of 3\)", caplog.text)
+    assert re.search(r"trial 0 \(default\): .*, continued after epoch [123]", caplog.text)
+
+    folder, rows = the_folder(inside), sweep["trials"]
+    assert sweep["status"] == "done" and [row["trial"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert "the grid has 6 points" in caplog.text
+    assert rows[0]["retries"] == 1 and rows[0]["default"] and rows[0]["values"] == {"lr_max": 0.001, "warmup_epochs": 1}
+    trial = {(row["values"]["lr_max"], row["values"]["warmup_epochs"]): row for row in rows}
+    for values in ((0.001, 1), (0.1, 1)):
+        run = Path(trial[values]["run"])
+        assert trial[values]["state"] == "complete" and trial[values]["epochs"] == 4
+        assert run.parent == folder and re.fullmatch(r"trial-\d{3}", run.name)
+        assert len(history(run)) == 4 and manifest(run)["status"] == "done"
+    assert trial[100, 1]["state"] == "failed" and "The loss became" in trial[100, 1]["message"]
+    assert "failed: The loss became" in caplog.text
+    for lr in (0.001, 0.1, 100):
+        assert trial[lr, 5]["state"] == "failed" and "has 1 problem" in trial[lr, 5]["message"]
+        assert "warmup_epochs" in trial[lr, 5]["message"]
+    assert (
+        "note: warmup_epochs: 5.0 is above epochs: 4; the rate would never reach lr_max; trials with such"
+        in caplog.text
+    )
+
+    checkpoints = {file.parent.parent.name for file in folder.glob("trial-*/checkpoints/*.ckpt")}
+    best = Path(trial[0.1, 1]["run"])  # the default's rate is too small to learn anything
+    assert checkpoints == {"trial-000", best.name} and Path(sweep["best"]["run"]) == best
+    assert sweep["test_acc"]["best"] > 0.5 > sweep["test_acc"]["default"] > 0.3
+    assert json.loads((folder / "sweep.json").read_text()) == sweep and sweep["schema"] == 1
+    assert "<script" not in (folder / "report.html").read_text()
+    assert "test accuracy" in study.table(sweep) and "mslab train CONFIG lr_max=" in study.table(sweep)
