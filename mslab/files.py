@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 64 << 20  # bytes of a text file: history.csv and train.log of a long run
 MAX_LINE = 1 << 20  # characters
+MAX_HASHED = 1 << 40  # bytes
 MAX_JSON_VALUES = 3_000_000  # eval.json of 1,000 classes has a million
 MAX_YAML, MAX_YAML_VALUES = 256 << 10, 20_000  # bytes; values, with every alias replaced by what it stands for
 DEPTH = 20  # levels of nested tables in YAML
@@ -203,9 +204,11 @@ def read_text(path: Path, most: int = MAX_TEXT) -> str:
 
 
 def sha256(path: Path) -> str:
-    """A regular file's SHA-256, hexadecimal. Raises OSError."""
+    """A regular file's SHA-256, hexadecimal. Raises OSError, also for one of more than a TiB, such as /proc/kcore."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_HASHED:
+            raise OSError(errno.EFBIG, "it claims more than a TiB", str(path))
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,6 +44,9 @@ REMAINS = {
     "MindSpore's operators that do not",
 }
 Hash = Field(pattern=r"^[0-9a-f]{64}$")
+Artifact = Annotated[
+    str, Field(pattern=r"^[\w+-][\w.+-]*(/[\w+-][\w.+-]*)?$")
+]  # a file of the run, never one elsewhere
 
 
 class Part(BaseModel):
@@ -158,7 +161,7 @@ class Manifest(Part):
     rollbacks: list[Rollback]
     warnings: list[Warned]
     metrics: dict[str, float | None]
-    artifacts: dict[str, str] = Field(description="sha256 of each file with results")
+    artifacts: dict[Artifact, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
 
 
@@ -333,7 +336,10 @@ def compare_file(path: Path, name: str, digest: str, prefix: str = "") -> dict[s
     """Compare one file with its recorded sha256; `prefix` begins the text."""
     if not path.is_file():
         return {"file": name, "status": "missing", "text": f"{prefix}not there"}
-    now = files.sha256(path)
+    try:
+        now = files.sha256(path)
+    except OSError as error:
+        return {"file": name, "status": "changed", "text": f"{prefix}it cannot be read: {error.strerror}"}
     if now == digest:
         return {"file": name, "status": "same", "text": f"{prefix}sha256 {digest[:12]}…"}
     return {"file": name, "status": "changed", "text": f"{prefix}sha256 {now[:12]}…, the manifest has {digest[:12]}…"}

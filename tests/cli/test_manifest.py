@@ -43,6 +43,16 @@ def test_verify_checks_the_parent_too(copy, squares):
     assert done.returncode == 1 and "the checkpoint it started from; not there" in done.stdout
 
 
+def test_verify_does_not_read_a_file_without_an_end(copy, inside):
+    with (inside / "kcore").open("wb") as file:
+        file.truncate(2 << 40)
+    recorded = json.loads((copy / "manifest.json").read_text())
+    recorded["parent"] = {"file": str(inside / "kcore"), "sha256": "0" * 64, "only": None, "run": None}
+    (copy / "manifest.json").write_text(json.dumps(recorded))
+    done = cli("verify", copy)
+    assert done.returncode == 1 and "it cannot be read: it claims more than a TiB" in done.stdout, done.stderr
+
+
 def test_verify_of_a_run_that_has_not_ended(copy):
     (copy / "manifest.json").write_text(json.dumps(manifest(copy) | {"artifacts": {}, "status": "running"}))
     done = cli("verify", copy)

@@ -137,6 +137,8 @@ def test_a_manifest_of_schema_1_is_migrated(copy):
         ({"colour": 1}, "colour  Extra inputs are not permitted"),
         ({"data": {"fingerprint": "x"}}, "data.fingerprint  String should match"),
         ({"schema": "1"}, "schema  Input should be 2"),
+        ({"artifacts": {"/proc/kcore": "0" * 64}}, "String should match"),
+        ({"artifacts": {"checkpoints/../../x": "0" * 64}}, "String should match"),
     ],
 )
 def test_an_invalid_manifest_is_reported_with_its_problem(change, message, copy):
