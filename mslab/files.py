@@ -30,6 +30,7 @@ MAX_YAML, MAX_YAML_VALUES = 256 << 10, 20_000  # bytes; values, with every alias
 DEPTH = 20  # levels of nested tables in YAML
 MAX_DIRECTORY = 256 << 20  # bytes of a zip's list of members: a million images need half of it
 HAS_FOLDER_DESCRIPTORS = os.open in os.supports_dir_fd  # not on Windows
+TEMPORARY = re.compile(r"\..{1,100}\.[0-9a-f]{16}\.tmp", re.S)  # names of files that replace_atomically() writes
 FLAGS = {"rb": os.O_RDONLY, "r+b": os.O_RDWR, "wb": os.O_WRONLY | os.O_CREAT}
 FLAGS["ab"] = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -59,6 +60,8 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
     folder: int | None = None
     temporary: str | Path = f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
     try:
+        if kind_of(path, links=True) not in ("", "a file", "a folder"):  # renaming would replace /dev/null
+            raise OSError(errno.EINVAL, "it is not a regular file")
         if HAS_FOLDER_DESCRIPTORS:
             folder = os.open(path.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
         else:

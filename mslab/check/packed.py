@@ -87,6 +87,8 @@ def _pack(content: dict[str, Any]) -> Pack:
     numbers = [*counts, pack.pixels, *(part.size for part in pack.parts)]
     if any(type(number) is not int or number < 1 for number in numbers):
         raise ValueError("one of its numbers is not an integer of at least 1")
+    if sum(counts) > sum(part.size for part in pack.parts):
+        raise ValueError("it counts more images than its shards have bytes")
     if type(pack.fingerprint) is not str or [p.name for p in pack.parts[1::2]] != [s + INDEX for s in pack.shards]:
         raise ValueError("its parts are not shards, each with its index")
     return pack

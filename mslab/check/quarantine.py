@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mslab import files
 from mslab.check.pool import ask
@@ -135,7 +137,10 @@ def undo(root: Path) -> Iterator[str]:
         )
     entries, left = read_log(log, Path(os.path.abspath(root)), home), []  # noqa: PTH100
     for entry in reversed(entries):
-        result = _move_back(entry)
+        try:
+            result = _move_back(entry)
+        except OSError as error:
+            result = f"left {entry['to']}: {error.strerror or error}"
         if result.startswith("left"):
             left.append(entry)
         yield printable(result)
@@ -159,11 +164,13 @@ def read_log(log: Path, root: Path, home: Path) -> list[dict[str, str]]:
             raise files.FormatError(f"{home} is a link")
         entries = [files.parse_json(line) for line in files.read_text(log).splitlines()]
         for number, entry in enumerate(entries, 1):
-            if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("from", "to")):
+            if not is_move(entry):
                 raise files.FormatError("it is not a move", number)
             for key, folder in needed.items():
                 if key in entry and not inside(folder, Path(entry[key])):
                     raise files.FormatError(f"{entry[key]} is not inside {folder}", number)
+            if not may_delete(entry) or Path(entry["to"]) == log:
+                raise files.FormatError("it names files that mslab check --fix did not make", number)
     except (OSError, ValueError) as error:
         line = f", line {error.line}" if isinstance(error, files.FormatError) and error.line else ""
         raise DatasetError(
@@ -172,6 +179,22 @@ def read_log(log: Path, root: Path, home: Path) -> list[dict[str, str]]:
             fix="move the files back yourself, if the data set is in another folder now",
         ) from None
     return entries
+
+
+def is_move(entry: Any) -> bool:
+    """Whether the entry has the keys and types of a move."""
+    needed = {"from", "to"} | ({"copy", "sha256"} if isinstance(entry, dict) and "copy" in entry else set())
+    if not isinstance(entry, dict) or not needed <= entry.keys():
+        return False
+    return all(isinstance(value, str) and "\0" not in value for value in entry.values())
+
+
+def may_delete(entry: dict[str, str]) -> bool:
+    """Whether the copy and the temporary file of a move have names that the conversion of this file gives them."""
+    source = Path(entry["from"])
+    names = {"copy": rf"{re.escape(source.stem)}(-\d+)?\.(jpg|png)", "partial": r"\.[0-9a-f]{16}\.partial"}
+    files_made = [(Path(entry[key]), name) for key, name in names.items() if key in entry]
+    return all(path.parent == source.parent and re.fullmatch(name, path.name) for path, name in files_made)
 
 
 def inside(folder: Path, path: Path) -> bool:
@@ -196,6 +219,8 @@ def _move_back(entry: dict[str, str]) -> str:
     source, target = Path(entry["from"]), Path(entry["to"])
     if not (target.exists() or target.is_symlink()):
         return f"nothing at {target}: it was never moved, or was removed since"
+    if (source.exists() or source.is_symlink()) and str(source) != entry.get("copy"):
+        return f"left {target}: {source} exists again"
     if "copy" in entry:
         copy = Path(entry["copy"])
         if copy.is_file():

@@ -51,7 +51,7 @@ def info_of(text: str) -> dict[str, Any]:
     except ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise ValueError(f"its entry {ENTRY!r} has an invalid value of {key}") from None
-    return info
+    return {key: value for key, value in info.items() if value is not None or key == "resize_size"}
 
 
 @dataclass

@@ -91,7 +91,8 @@ def write_split(
         path = folder / f"shard-{index:04}.mindrecord"
         write_shard(path, split.root, [rows[i] for i in chunk], count)
         for file in (path, path.with_name(path.name + packed.INDEX)):
-            file.chmod(0o644)  # MindSpore makes files that only their owner can read
+            # MindSpore makes files that only their owner can read; the folder's mode follows the umask
+            file.chmod(folder.stat().st_mode & 0o666)
             with file.open("rb") as written:
                 os.fsync(written.fileno())
             parts.append(packed.PackPart(file.name, file.stat().st_size, files.sha256(file)))

@@ -153,4 +153,4 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     axes.set_ylabel("validation accuracy, last epoch")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2)
-    figure.savefig(path, dpi=120)
+    files.replace_atomically(path, lambda file: figure.savefig(file, dpi=120, format="png"))

@@ -10,6 +10,7 @@ from mslab.check import check_dataset
 from mslab.data.mushrooms import drawing
 from mslab.errors import DatasetError, MslabError
 from mslab.experiments.lab import CONFIGS
+from mslab.files import replace_atomically
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import empty_table, render
 
@@ -87,7 +88,8 @@ def picture(run: str, data: Path, per_class: int = 4) -> Path:
     predicted = loaded.network(ms.Tensor(loaded.preprocess(paths))).asnumpy().argmax(axis=1)
     correct = [index == label for index, label in zip(predicted, list(range(len(by_class))) * len(rows), strict=True)]
     file = Path(run) / "examples.png"
-    contact_sheet(paths, [loaded.class_names[index] for index in predicted], correct, columns=len(by_class)).save(file)
+    sheet = contact_sheet(paths, [loaded.class_names[index] for index in predicted], correct, columns=len(by_class))
+    replace_atomically(file, lambda opened: sheet.save(opened, "PNG"))
     return file
 
 

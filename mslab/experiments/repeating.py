@@ -95,9 +95,10 @@ def in_the_middle(experiment: str, hours: float) -> ConfigError:
 
 
 def clear(run: Path) -> None:
-    """Delete a run's checkpoints: 280 MB for a ResNet-50."""
-    for file in (run / "checkpoints").glob("*"):
-        file.unlink()
+    """Delete a run's checkpoints, 280 MB for a ResNet-50; not those of another folder, to which a link leads."""
+    for file in (run / "checkpoints").glob("*.ckpt"):
+        if not run.is_symlink() and not (run / "checkpoints").is_symlink():
+            file.unlink()
 
 
 def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ rubric -> submissions (names only) -> a private copy and a sandboxed worker each
 
 import csv
 import hashlib
+import io
 import logging
 import queue
 import time
@@ -24,7 +25,7 @@ from mslab.check import DatasetReport
 from mslab.check.pool import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
-from mslab.files import sha256
+from mslab.files import read_text, sha256
 from mslab.grade import copies, items, measuring, outputs, private, sandbox
 from mslab.grade.contents import BadSubmission
 from mslab.grade.copies import GivenBackbone, Traces
@@ -32,7 +33,7 @@ from mslab.grade.items import Hidden
 from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
 from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
-from mslab.grade.progress import GradesSoFar, own_cache, temporary_folder
+from mslab.grade.progress import GradesSoFar, check_place, own_cache, temporary_folder
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import PredictionsItem, ProvenanceItem, Rubric
 from mslab.grade.submissions import Submission, archive_alone, check_rows, find_submissions
@@ -79,6 +80,7 @@ def grade(
     for submission in [*submissions, *earlier]:
         for flag in submission.flags:
             log.info(f"note: {one_line(submission.path.name)}: {one_line(flag, 300)}")
+    check_place(out, Path(folder))
     cache = (out / ".cache").resolve()  # workers run in their own folders
     backbone_file = given_file(rubric, rubric_file)
     with own_cache(cache):
@@ -255,6 +257,8 @@ def graded_of(
     """Score a submission: points, deductions and flags."""
     outcomes = items.score(rubric, measurement, hidden)
     flags = list(submission.flags)
+    if submission.problem and not submission.sha256 and submission.problem not in flags:
+        flags.append(f"it was not measured: {submission.problem}")
     if measurement.died and not submission.problem:
         flags.append(f"its worker returned no answer: {measurement.problem}")
     if times and submission.id not in times and (rubric.late or rubric.attempts):
@@ -309,9 +313,9 @@ def read_times(path: Path) -> dict[str, SubmissionTime]:
     times: dict[str, SubmissionTime] = {}
     problems: list[tuple[str, str]] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(path).removeprefix("\ufeff")
+        rows = list(csv.DictReader(io.StringIO(text)))
+    except (OSError, ValueError, csv.Error) as error:
         raise MslabError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
             expected="a CSV file with the columns id, submitted, attempt",
@@ -322,13 +326,15 @@ def read_times(path: Path) -> dict[str, SubmissionTime]:
             submitted = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
             if submitted.tzinfo is None:
                 raise ValueError("the time has no zone, such as +08:00")
-            time = SubmissionTime(submitted, int(row.get("attempt") or 1))
+            time = SubmissionTime(submitted, int((row.get("attempt") or "1")[:9]))
+            if not 1 <= time.attempt <= 10_000:
+                raise ValueError("the attempt must be 1 to 10,000")
             other = times.get(str(row["id"]), time)
             if other.attempt == time.attempt and other != time:
                 raise ValueError(f"attempt {time.attempt} is there twice, with different times")
             times[str(row["id"])] = max(time, other, key=lambda row: row.attempt)  # a row for every attempt is fine
         except (KeyError, ValueError) as error:
-            problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error}"))
+            problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error!s:.200}"))
     if problems:
         raise MslabError(
             f"{path} has {len(problems)} lines that cannot be used.",

@@ -332,6 +332,7 @@ def load_or_measure(
         return new
     path.parent.mkdir(parents=True, exist_ok=True)
     members = {"facts": np.frombuffer(json.dumps(new.facts).encode(), np.uint8)}
+    members |= {"key": np.frombuffer(key.encode(), np.uint8)}  # a file under another name is not this measurement
     members |= {f"logits {name}": value for name, value in new.logits.items()}
     members |= {f"sketch {name}": value for name, value in new.sketches.items()}
     replace_atomically(path, lambda file: np.savez(file, **members))  # type: ignore[arg-type]
@@ -348,6 +349,8 @@ def load(path: Path, counts: Mapping[str, int] | None = None) -> Measurement | N
             if any(member.compress_type or member.file_size > len(content) for member in file.zip.infolist()):
                 return None  # savez does not compress
             arrays = {name: file[name] for name in file.files}
+        if arrays.pop("key").tobytes() != path.stem.encode():
+            return None
         facts = checked_facts(arrays.pop("facts").tobytes())
         logits = {name.removeprefix("logits "): value for name, value in arrays.items() if name.startswith("logits ")}
         sketches = {name.removeprefix("sketch "): value for name, value in arrays.items() if name.startswith("sketch ")}

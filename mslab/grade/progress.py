@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab.errors import MslabError
-from mslab.files import make_folder, open_regular
+from mslab.files import TEMPORARY, kind_of, make_folder, open_regular
 from mslab.grade import outputs
 from mslab.grade.records import Graded
 from mslab.grade.submissions import Submission
@@ -80,6 +80,26 @@ class GradesSoFar:
         self.write()
 
 
+def check_place(out: Path, submissions: Path) -> None:
+    """Raise MslabError if results cannot go to `out`: it is among the submissions, or their names are taken."""
+    if submissions.resolve() in (out.resolve(), *out.resolve().parents):
+        raise MslabError(
+            f"--out {out} is inside the folder of submissions: the next grading would grade it.",
+            expected="another folder; nothing was measured",
+            fix="use --out with a folder beside the submissions",
+        )
+    students = out / "students"
+    kinds = dict.fromkeys((out / ".cache", out / ".cache" / "images", students, *students.glob("*")), "a folder")
+    kinds |= {out / f"{earlier}{name}": "a file" for name in TABLES for earlier in ("", "earlier-")}
+    for path, kind in kinds.items():
+        if kind_of(path) not in ("", kind):
+            raise MslabError(
+                f"{path} is {kind_of(path)}.",
+                expected=f"{kind} of an earlier grading, or nothing; nothing was measured",
+                fix="move it away, or use another --out",
+            )
+
+
 @contextmanager
 def own_cache(folder: Path) -> Iterator[None]:
     """Keep other graders from a cache folder during the block. Deletes its images, and what a killed grader left."""
@@ -98,7 +118,8 @@ def own_cache(folder: Path) -> Iterator[None]:
                 fix="wait until it has ended, or use another --out",
             )
         for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+            if TEMPORARY.fullmatch(leftover.name) and kind_of(leftover) == "a file":
+                leftover.unlink(missing_ok=True)
         shutil.rmtree(folder / "images", ignore_errors=True)
         remove_abandoned_folders()
         try:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from mslab.check.layout import plain_name
 from mslab.check.records import printable
+from mslab.check.scan import is_junk
 from mslab.errors import MslabError
 from mslab.runtime.tables import plural
 
 log = logging.getLogger("mslab")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 DOWNLOADED = re.compile(r"(?P<name>.*?)_(?P<number>[0-9]{1,18})_assignsubmission_.*", re.S)  # Moodle's downloads
+SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # of Windows' Explorer; those of others are hidden
 NUMBERS = re.compile("_[0-9]{1,18}_assignsubmission_")
 LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (from Unicode's confusables)
     "аеорсухіјѕһԁԛԝвнкмтАВЕКМНОРСТХІЈЅαβεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧıℓ0",
@@ -101,8 +103,9 @@ def moodle_row(id: str) -> tuple[str, str, str]:
 
 
 def archive_alone(id: str, copy: Path) -> Path | None:
-    """The archive in a folder of Moodle's "Download submissions in folders", if there is nothing else."""
-    inside = list(copy.iterdir()) if moodle_row(id)[0] and copy.is_dir() else []
+    """The archive in a folder of Moodle's "Download submissions in folders", if a student put nothing else there."""
+    entries = list(copy.iterdir()) if moodle_row(id)[0] and copy.is_dir() else []
+    inside = [path for path in entries if not is_junk(path.name) and path.name.lower() not in SYSTEM_FILES]
     alone = len(inside) == 1 and inside[0].is_file() and inside[0].name.lower().endswith(ARCHIVES)
     return inside[0] if alone else None
 

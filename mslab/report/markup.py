@@ -33,7 +33,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
 
 def without_nan(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with None instead of NaN, which JSON does not have."""
-    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+    return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 
 
 def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import logging
 import math
 import shlex
@@ -27,6 +28,7 @@ from mslab.runtime import console, versions
 
 log = logging.getLogger("mslab")
 TEXTS = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json", "train.log")
+MAX_EPOCHS = 100_000  # of a history that is read
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 
 
@@ -115,7 +117,8 @@ class RunFolder:
                     fix="put the folder itself there; to keep runs on another disk, make runs/ the link",
                 )
         for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
-            leftover.unlink()
+            if files.TEMPORARY.fullmatch(leftover.name) and files.kind_of(leftover) == "a file":
+                leftover.unlink()
         return run
 
     @classmethod
@@ -355,10 +358,14 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [
-            {key: int(row[key]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
-            for row in csv.DictReader(files.read_lines(path))
+        rows = itertools.islice(csv.DictReader(files.read_lines(path)), MAX_EPOCHS + 1)
+        history = [
+            {key: int(row[key][:20]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
+            for row in rows
         ]
+        if len(history) > MAX_EPOCHS or any(not 0 <= row["epoch"] <= MAX_EPOCHS for row in history):
+            raise ValueError(f"more than {MAX_EPOCHS:,} epochs")
+        return history
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {repr(error)[:200]}.",

@@ -188,6 +188,8 @@ def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, chann
     `run` is None on every machine except the first, which sends its content to the others.
     """
     logs = run.path / "workers" if run else Path("runs") / f"workers-{cluster.node_rank}"
+    if logs.is_symlink():
+        raise RunError(f"{logs} is a link.", expected="a folder for the workers' logs", fix="remove the link")
     logs.mkdir(parents=True, exist_ok=True)
     for old in [*logs.glob("*.log"), *logs.glob("*.failed"), *logs.glob("*.done")]:
         old.unlink()

@@ -83,6 +83,50 @@ def test_an_interrupted_grader_says_what_is_there(lab, monkeypatch, end):
     assert table(lab) == {"anna": ("1", ""), "bob": ("", "not graded yet")}
 
 
+@pytest.mark.parametrize("name", [".cache", ".cache/images", "students", "students/anna", "grades.csv"])
+def test_nothing_is_written_or_deleted_through_a_link_in_the_folder_of_results(lab, name):
+    private, link = lab / "private", lab / "out" / name
+    (private / "images").mkdir(parents=True)
+    (private / "images" / "keep.png").write_text("mine")
+    (private / ".note.tmp").write_text("mine")
+    link.parent.mkdir(parents=True)
+    link.symlink_to(private)
+    before = sorted(private.rglob("*"))
+    result = cli(*command(), cwd=lab)
+    assert result.returncode == 1 and f"out/{name} is a link" in result.stderr
+    assert sorted(private.rglob("*")) == before
+
+
+def test_folders_in_the_place_of_tables_and_results_among_submissions_are_refused(lab):
+    (lab / "out" / "earlier-grades.csv").mkdir(parents=True)
+    result = cli(*command(), cwd=lab)
+    assert result.returncode == 1 and "out/earlier-grades.csv is a folder" in result.stderr
+    inside = [word if word != "out" else "class/out" for word in command()]
+    result = cli(*inside, cwd=lab)
+    assert result.returncode == 1 and "is inside the folder of submissions" in result.stderr
+    assert not (lab / "class" / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("anna,2026-12-01T00:00:00Z," + "9" * 400, "the attempt must be 1 to 10,000"),
+        ("anna,2026-12-01T00:00:00Z,-5", "the attempt must be 1 to 10,000"),
+        ("anna,2026-12-01T00:00:00Z,0", "the attempt must be 1 to 10,000"),
+    ],
+)
+def test_a_table_of_times_with_an_impossible_attempt_is_refused(lab, text, message):
+    (lab / "times.csv").write_text(f"id,submitted,attempt\n{text}\n")
+    result = cli(*command("--times", "times.csv"), cwd=lab)
+    assert result.returncode == 1 and message in result.stderr and "line 2" in result.stderr
+
+
+def test_a_fifo_as_the_table_of_times_is_refused_at_once(lab):
+    os.mkfifo(lab / "times.csv")
+    result = cli(*command("--times", "times.csv"), cwd=lab)
+    assert result.returncode == 1 and "it is not a regular file" in result.stderr
+
+
 def test_two_graders_do_not_write_to_one_folder(lab):
     with progress.own_cache(lab / "out" / ".cache"):
         result = cli(*command(), cwd=lab)
@@ -168,7 +212,8 @@ def list_files(job, *rest) -> Measurement:
 
 
 def test_moodles_folders_are_submissions_and_an_archive_alone_in_one_is_unpacked(lab, monkeypatch):
-    for number, files in enumerate((["a.zip"], ["a.zip", "b.txt"], ["a.txt"])):
+    systems = ["a.zip", ".DS_Store", "Thumbs.db", "desktop.ini", "._a.zip"]  # a teacher has looked into the folder
+    for number, files in enumerate((["a.zip"], ["a.zip", "b.txt"], ["a.txt"], systems)):
         folder = lab / "class" / f"Bob_{number}_assignsubmission_file"
         folder.mkdir()
         for name in files:
@@ -184,6 +229,7 @@ def test_moodles_folders_are_submissions_and_an_archive_alone_in_one_is_unpacked
         "Bob_0_assignsubmission_file": ["a.txt"],
         "Bob_1_assignsubmission_file": ["a.zip", "b.txt"],
         "Bob_2_assignsubmission_file": ["a.txt"],
+        "Bob_3_assignsubmission_file": ["a.txt"],
         "ben": ["a.zip"],
     }
 

@@ -281,6 +281,13 @@ def test_an_unreadable_history_is_refused(run, text):
     assert "expected" in done.stderr and "Traceback" not in done.stderr and "\x1b" not in done.stderr
 
 
+@pytest.mark.parametrize("rows", ["1,1,0,0,0,0,0,0,0\n" * 100_001, f"{10**15},1,0,0,0,0,0,0,0\n"])
+def test_a_history_of_more_epochs_than_any_run_has_is_refused(run, rows):
+    (run / "history.csv").write_text(",".join(COLUMNS) + "\n" + rows)
+    done = cli("watch", run)
+    assert done.returncode == 1 and "more than 100,000 epochs" in done.stderr
+
+
 def test_hostile_names_do_not_steer_the_terminal(run, inside):
     hostile = "\x1b[2J[red]\n\u202e" + "x" * 10_000
     folder = run.rename(inside / f"r\x1b[31m[bold]\n\u202e{'y' * 20}")

@@ -141,6 +141,7 @@ def test_facts_are_cached_by_hash_and_a_damaged_cache_is_replaced(tmp_path, hidd
 def npz(path: Path, compression: int = zipfile.ZIP_STORED, **arrays) -> None:
     """A file like a cached measurement, of no use as one."""
     facts = {"facts": np.frombuffer(json.dumps(measuring.no_answer("x").facts).encode(), np.uint8)}
+    facts["key"] = np.frombuffer(path.stem.encode(), np.uint8)
     with zipfile.ZipFile(path, "w", compression) as file:
         for name, value in (facts | arrays).items():
             content = io.BytesIO()
@@ -156,6 +157,7 @@ LOGITS = np.ones((21, 3), np.float32)
     lambda path: npz(path, facts=np.frombuffer(b"[" * 100_000, np.uint8)),
     lambda path: npz(path, facts=np.frombuffer(b'{"schema": 1}', np.uint8)),
     lambda path: npz(path, facts=np.array(["a"])),
+    lambda path: npz(path, key=np.frombuffer(b"another", np.uint8)),  # a file of another submission, renamed
     lambda path: npz(path, facts=np.array({"a": 1}, object)),
     lambda path: npz(path, **{"logits nine": LOGITS[0]}),
     lambda path: npz(path, **{"logits nine": np.float32(1)}),

@@ -164,6 +164,7 @@ def test_a_pack_json_that_cannot_be_used(copy, text, expected):
         {"class_names": ["a", "b", "../c"]},
         {"counts": [1, 2]},
         {"counts": [1, 2, 0]},
+        {"counts": [10**9, 10**9, 10**9]},
         {"counts": [1, 2, "3"]},
         {"pixels": None},
         {"parts": [{"name": "/etc/passwd", "size": 1, "sha256": ""}]},

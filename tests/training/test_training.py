@@ -234,7 +234,7 @@ def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
     broken = trained(plain(squares)).run
     rows = (broken / "history.csv").read_text().splitlines(keepends=True)
     (broken / "history.csv").write_text("".join(rows[:3]))
-    (broken / "checkpoints" / ".last.ckpt.tmp").write_bytes(b"half")
+    (broken / "checkpoints" / ".last.ckpt.0123456789abcdef.tmp").write_bytes(b"half")
     with stopped_after(1):
         mslab.train(plain(squares), name="stopped")
     shutil.copy(newest("stopped-*") / "checkpoints" / "last.ckpt", broken / "checkpoints" / "last.ckpt")

@@ -78,6 +78,13 @@ def entry_of(text):
     return ckpt(("w", [1], "Float32", b"1234"), ("mslab", [], "str", text.encode("utf-32-le")))
 
 
+def test_null_in_the_entry_is_what_the_file_does_not_say(tmp_path):
+    (tmp_path / "x.ckpt").write_bytes(
+        entry_of('{"image_size": null, "mean": null, "stages": null, "class_names": null}')
+    )
+    assert checkpoint.read(tmp_path / "x.ckpt").info == {}
+
+
 def onnx(tensors):
     """Return an .onnx file of float32 tensors."""
     graph = b""

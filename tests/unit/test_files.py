@@ -104,6 +104,19 @@ def test_the_umask_decides_who_reads_a_new_file(tmp_path):
         assert stat.S_IMODE((tmp_path / "grades.csv").stat().st_mode) == mode
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_device_or_a_fifo_is_never_replaced_by_a_file(tmp_path, linked):
+    for name, target in (("null", Path("/dev/null")), ("fifo", tmp_path / "pipe")):
+        if name == "fifo":
+            os.mkfifo(target)
+        path = tmp_path / name if linked else target
+        if linked:
+            path.symlink_to(target)
+        with pytest.raises(MslabError, match="it is not a regular file"):
+            write_text(path, "text")
+        assert not target.is_file() and path.is_symlink() == linked
+
+
 def test_a_file_with_the_longest_name_of_a_disk_can_be_written(tmp_path):
     file = tmp_path / ("x" * 255)
     write_text(file, "text")

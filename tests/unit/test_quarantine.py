@@ -213,7 +213,17 @@ def test_a_log_that_comes_with_the_data_moves_and_deletes_nothing_elsewhere(mess
     (home / "link").symlink_to(tmp_path)
     (messy / "link").symlink_to(tmp_path)
     inside, outside = str(messy / "a" / "x.png"), str(tmp_path / "new")
+    victim = next(path for path in sorted((messy / "a").iterdir()) if path.is_file())
+    own = hashlib.sha256(victim.read_bytes()).hexdigest()
+    evil = {"from": inside, "to": str(home / "evil")}
     for entry in (
+        evil | {"copy": str(victim), "sha256": own},
+        evil | {"copy": inside, "sha256": own, "partial": str(victim)},
+        evil | {"copy": inside},
+        evil | {"copy": 5, "sha256": own},
+        evil | {"copy": inside, "sha256": own, "partial": None},
+        {"from": inside + "\0", "to": str(home / "evil")},
+        {"from": inside, "to": str(home / "log.jsonl")},
         {"from": outside, "to": str(home / "evil")},
         {"from": f"{messy}/../new", "to": str(home / "evil")},
         {"from": str(messy / "link" / "new"), "to": str(home / "evil")},
@@ -225,9 +235,9 @@ def test_a_log_that_comes_with_the_data_moves_and_deletes_nothing_elsewhere(mess
         ["from", "to"],
     ):
         (home / "log.jsonl").write_text(json.dumps(entry | {"why": "x"} if isinstance(entry, dict) else entry) + "\n")
-        with pytest.raises(DatasetError, match=r"log.jsonl, line 1: .* is not (inside|a move)"):
+        with pytest.raises(DatasetError, match=r"log.jsonl, line 1: .*(is not (inside|a move)|did not make)"):
             list(quarantine.undo(messy))
-    assert keys.read_text() == "mine" and copy.exists() and (home / "evil").exists()
+    assert victim.exists() and keys.read_text() == "mine" and copy.exists() and (home / "evil").exists()
     assert not (tmp_path / "new").exists() and not (messy / "a" / "x.png").exists()
 
 

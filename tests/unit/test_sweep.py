@@ -1,6 +1,7 @@
 """Sweeps: what may be searched, what is stored of each trial, which trials are tried again, and the page."""
 
 import math
+import os
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from studies import SPACE, begin, minimal, study_in
 
 from mslab.config import load_settings
 from mslab.errors import ConfigError, RunError
+from mslab.experiments import repeating
 from mslab.experiments.sweep import page, pool, trials, worker
 from mslab.experiments.sweep.space import contains, describe, grid, parse, read_space, suggest
 from mslab.experiments.sweep.study import explicit, resume_sweep, run_sweep, seconds_of
@@ -193,6 +195,29 @@ def test_trials_begin_from_the_settings_of_the_config_not_from_those_that_mslab_
 def test_cores_are_split_between_workers():
     assert pool.split_cores([0, 1, 2, 3, 4], 2) == [[0, 1], [2, 3, 4]]
     assert pool.split_cores([4, 7], 3) == [[4], [7], [4]]
+
+
+@pytest.mark.parametrize("name,option", [("sweep.db", None), ("sweep.db-wal", None), ("sweep.log", "journal")])
+def test_a_storage_that_is_a_link_or_a_fifo_is_not_opened(tmp_path, name, option):
+    (tmp_path / name).symlink_to(tmp_path / "notes")
+    with pytest.raises(ConfigError, match=f"{name} is a link"):
+        trials.storage_url(option, tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=f"{name} is a FIFO"):
+        trials.storage_url(option, tmp_path)
+    assert not (tmp_path / "notes").exists()
+
+
+def test_checkpoints_behind_a_link_are_not_deleted(tmp_path):
+    (tmp_path / "mine" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "mine" / "checkpoints" / "best.ckpt").touch()
+    (tmp_path / "trial-001").symlink_to(tmp_path / "mine")
+    (tmp_path / "trial-002").mkdir()
+    (tmp_path / "trial-002" / "checkpoints").symlink_to(tmp_path / "mine" / "checkpoints")
+    for name in ("trial-001", "trial-002"):
+        repeating.clear(tmp_path / name)
+    assert (tmp_path / "mine" / "checkpoints" / "best.ckpt").exists()
 
 
 def test_storages_and_what_is_none(tmp_path):

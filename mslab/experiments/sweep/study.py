@@ -97,6 +97,12 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
     try:
         result = files.read_json(folder / "sweep.json")
         options = SweepOptions(**result["options"])
+        kinds = {"config": dict, "space": dict, "overrides": list, "config_file": str | None, "study": str}
+        texts = [options.storage, options.backbone, options.test]
+        if not all(isinstance(result[key], kind) for key, kind in kinds.items()) or type(options.trials) is not int:
+            raise ValueError
+        if not all(isinstance(text, str | None) for text in texts):
+            raise ValueError
     except (OSError, ValueError, TypeError, KeyError):
         raise RunError(
             f"{folder} has no sweep.json that can be read.",

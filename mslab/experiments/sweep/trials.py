@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mslab.config import Settings
 from mslab.errors import ConfigError
 from mslab.experiments.sweep.space import Space, contains, describe, encode, grid, suggest
+from mslab.files import kind_of
 
 log = logging.getLogger("mslab")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -54,6 +55,13 @@ def storage_url(option: str | None, folder: Path) -> str:
     file = {None: folder / "sweep.db", "journal": folder / "sweep.log"}.get(option, Path(option or ""))
     if "://" in str(option):
         return str(option)
+    for path in (file, *(file.with_name(f"{file.name}{end}") for end in ("-journal", "-wal", "-shm"))):
+        if kind_of(path) not in ("", "a file"):
+            raise ConfigError(
+                f"The storage {path} is {kind_of(path)}.",
+                expected="a regular file, or none; through a link another file would be written",
+                fix="--storage with the file itself",
+            )
     if file.suffix == ".log":
         return str(file.resolve())
     if file.suffix in (".db", ".sqlite", ".sqlite3"):
