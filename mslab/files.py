@@ -115,13 +115,6 @@ def make_folder(path: Path) -> None:
         ) from None
 
 
-def new_folder(beside: Path) -> Path:
-    """Create a folder with a random name beside this path, to be filled and then renamed. Raises OSError."""
-    folder = beside.with_name(f".{beside.name[:100]}.{secrets.token_hex(8)}.partial")
-    folder.mkdir()
-    return folder
-
-
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,15 @@ from PIL import Image
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAGES = [[1, 8, 1], [1, 8, 2]]
+OFFLINE = {  # pip reaches no index, whatever its configuration
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_RETRIES": "0",
+    "NO_PROXY": "*",
+    "no_proxy": "*",
+}
 TIMING = ("images_per_s", "seconds")  # columns of history.csv that differ between equal runs
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 
-from mslab import files
+from mslab.data.placing import temporary_folder
 from mslab.errors import MslabError
 from mslab.escaping import command, quoted
 
@@ -142,11 +142,9 @@ def fill(target: Path, texts: dict[str, str]) -> None:
 @contextlib.contextmanager
 def written(parent: Path, texts: dict[str, str]) -> Iterator[Path]:
     """Yield a temporary folder in `parent` with the lab's files; what is not moved out of it is deleted."""
-    lab = files.new_folder(parent / "lab")
-    try:
+    with temporary_folder(parent) as folder:
+        lab = folder / "lab"  # inside, since the umask shall decide who can read it
         for path, text in texts.items():
-            (lab / path).parent.mkdir(exist_ok=True)
+            (lab / path).parent.mkdir(parents=True, exist_ok=True)
             (lab / path).write_text(text, encoding="utf-8")
         yield lab
-    finally:
-        shutil.rmtree(lab, ignore_errors=True)

@@ -89,7 +89,8 @@ def check_place(out: Path, submissions: Path) -> None:
             fix="use --out with a folder beside the submissions",
         )
     students = out / "students"
-    kinds = dict.fromkeys((out / ".cache", out / ".cache" / "images", students, *students.glob("*")), "a folder")
+    kinds = dict.fromkeys((out / ".cache", out / ".cache" / "images", students), "a folder")
+    kinds |= {path: "a folder" for path in students.glob("*") if path.is_symlink()}  # a file there disturbs nothing
     kinds |= {out / f"{earlier}{name}": "a file" for name in TABLES for earlier in ("", "earlier-")}
     for path, kind in kinds.items():
         if kind_of(path) not in ("", kind):

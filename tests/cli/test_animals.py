@@ -1,20 +1,8 @@
 """mslab data animals: fetch the package with pip, or report why that fails."""
 
-import os
-
-from helpers import cli
+from helpers import OFFLINE, cli
 
 from mslab.data.animals import PACKAGE
-
-OFFLINE = {  # pip reaches no index, whatever its configuration
-    "PIP_CONFIG_FILE": os.devnull,
-    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-    "PIP_EXTRA_INDEX_URL": "",
-    "PIP_FIND_LINKS": "",
-    "PIP_RETRIES": "0",
-    "NO_PROXY": "*",
-    "no_proxy": "*",
-}
 
 
 def test_without_a_network_the_message_has_pips_output_and_a_fix(tmp_path):

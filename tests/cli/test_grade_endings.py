@@ -97,6 +97,13 @@ def test_nothing_is_written_or_deleted_through_a_link_in_the_folder_of_results(l
     assert sorted(private.rglob("*")) == before
 
 
+def test_a_file_that_a_file_manager_left_among_the_results_does_not_matter(lab):
+    (lab / "out" / "students").mkdir(parents=True)
+    (lab / "out" / "students" / ".DS_Store").touch()
+    result = cli(*command(), cwd=lab)
+    assert result.returncode == 0 and table(lab) == {"anna": ("1", ""), "bob": ("1", "")}, result.stderr
+
+
 def test_folders_in_the_place_of_tables_and_results_among_submissions_are_refused(lab):
     (lab / "out" / "earlier-grades.csv").mkdir(parents=True)
     result = cli(*command(), cwd=lab)

@@ -7,20 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import PROJECT, cli
+from helpers import OFFLINE, PROJECT, cli
 
 from mslab.check import check_dataset
 from mslab.data.animals import PACKAGE
-
-OFFLINE = {  # pip reaches no index, whatever its configuration
-    "PIP_CONFIG_FILE": os.devnull,
-    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-    "PIP_EXTRA_INDEX_URL": "",
-    "PIP_FIND_LINKS": "",
-    "PIP_RETRIES": "0",
-    "NO_PROXY": "*",
-    "no_proxy": "*",
-}
 
 
 def contents(root: Path) -> dict[str, bytes]:

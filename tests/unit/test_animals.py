@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import cli
+from helpers import OFFLINE, cli
 
 from mslab.data import animals
 from mslab.data.animals import (
@@ -31,15 +31,6 @@ from mslab.data.animals import (
 from mslab.errors import DatasetError
 
 SMALL = np.arange(10 * 28 * 28, dtype=np.uint8).reshape(10, 28, 28)
-OFFLINE = {  # pip reaches no index, whatever its configuration
-    "PIP_CONFIG_FILE": os.devnull,
-    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-    "PIP_EXTRA_INDEX_URL": "",
-    "PIP_FIND_LINKS": "",
-    "PIP_RETRIES": "0",
-    "NO_PROXY": "*",
-    "no_proxy": "*",
-}
 
 
 def pickled(value, protocol=4) -> bytes:
