@@ -171,7 +171,7 @@ def kind_of(path: Path, links: bool = False) -> str:
     """What a path is: "a file", "a link", "a FIFO" …, "" if there is nothing. `links`: what a link leads to."""
     try:
         mode = (path.stat() if links else path.lstat()).st_mode
-    except OSError:
+    except (OSError, ValueError):  # the latter: a name with a zero byte
         return ""
     return KINDS.get(stat.S_IFMT(mode), "no regular file")
 

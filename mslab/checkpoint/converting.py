@@ -3,23 +3,20 @@
 from pathlib import Path
 
 from mslab.checkpoint import dialects, reading, writing
+from mslab.checkpoint.reading import NO_CHOICE, Choice
 from mslab.config import IMAGENET
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
 
 
-def convert(source: str | Path, target: str | Path, dialect: str | None = None) -> list[str]:
+def convert(source: str | Path, target: str | Path, choice: Choice = NO_CHOICE) -> list[str]:
     """Write `source` as `target`: .ckpt with mslab's names, .safetensors with torchvision's and timm's.
 
     Returns lines that report what was done. Values are unchanged, except that half and double precision become single.
     Raises CheckpointError if the conversion is impossible or `target` exists.
     """
     target = Path(target)
-    if dialect is not None and dialect not in dialects.NAMES:
-        raise CheckpointError(
-            f"{dialect!r} is not a known project.", expected=", ".join(dialects.NAMES), fix="leave --dialect out"
-        )
-    weights = reading.read(source, dialect)
+    weights = reading.read(source, choice)
     if target.suffix not in (".ckpt", ".safetensors"):
         raise CheckpointError(
             f"mslab cannot write {target}: {target.suffix or 'a name without suffix'} is not one of its formats.",

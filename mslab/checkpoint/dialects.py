@@ -23,13 +23,9 @@ HEAD = "classifier."  # the last layer
 HEADS = (HEAD, "hidden.")  # the complete head: also the layer before the last, if there is one
 MAX_STAGES = 16
 STEM = 64  # channels after the first convolution
-SLOTS = (  # optimizers' tensors
-    *("moments.", "adam_", "accum.", "ema.", "moment1.", "moment2.", "stat.", "state.", "vhat.", "mean_square."),
-    *("moment.", "accum_update.", "lamb_", "accumulated."),
+AVERAGE = re.compile(  # of a key of weights that follow others
+    r"(^|[._])(ema|swa|avg|averaged?|shadow|target|teacher|encoder_k|momentum_(encoder|model|net\w*))([._]|$)", re.I
 )
-COUNTERS = {"beta1_power", "beta2_power", "global_step", "learning_rate", "momentum", "epoch_num", "step_num"}
-COUNTERS |= {"loss_scale", "current_iterator_step", "last_overflow_iterator_step"}
-COUNTERS |= {"updates", "ema_updates", "accumulated_batches"}
 DROPPED = "num_batches_tracked"  # PyTorch's count of batches, which nothing here uses
 BASIC_STAGES: dict[tuple[int, ...], str] = {(2, 2, 2, 2): "ResNet-18", (3, 4, 6, 3): "ResNet-34"}
 BOTTLENECK_STAGES: dict[tuple[int, ...], str] = {
@@ -44,90 +40,77 @@ class Dialect:
     """How one project names and builds a ResNet."""
 
     name: str
-    mark: str  # a regular expression that matches one of its names, and no name of the dialects below
+    mark: str  # regular expression of one of its names, and of none of the dialects below; "" if they are mslab's
     rules: tuple[tuple[str, str], ...] = ()  # its names -> mslab's: pattern, replacement
     profile: tuple[tuple[str, Any], ...] = ()  # what differs from PROFILE
     basic_profile: tuple[tuple[str, Any], ...] | None = None  # the same for ResNet-18 and 34, if different
 
 
 TORCH_RULES = (
-    (r"^(module|model|_orig_mod)\.", ""),
     (r"downsample\.", "down_sample."),
     (r"(bn\d|down_sample\.1)\.weight$", r"\1.gamma"),
     (r"(bn\d|down_sample\.1)\.bias$", r"\1.beta"),
     (r"\.running_mean$", ".moving_mean"),
     (r"\.running_var$", ".moving_variance"),
-    (r"^fc\.", HEAD),
 )
-PREFIX = (r"^(backbone|network|net)\.", "")  # MindSpore puts the attribute's name before every name inside
+HUGGINGFACE_RULES = (
+    (r"embedder\.embedder\.convolution\.", "conv1."),
+    (r"embedder\.embedder\.normalization\.", "bn1."),
+    (r"\.shortcut\.convolution\.", ".down_sample.0."),
+    (r"\.shortcut\.normalization\.", ".down_sample.1."),
+    *((rf"\.layer\.{n}\.convolution\.", f".conv{n + 1}.") for n in range(3)),
+    *((rf"\.layer\.{n}\.normalization\.", f".bn{n + 1}.") for n in range(3)),
+    *((rf"encoder\.stages\.{n}\.layers\.", f"layer{n + 1}.") for n in range(MAX_STAGES)),
+)
 DIALECTS = [
+    Dialect("huggingface", r"encoder\.stages\.\d+\.layers\.", HUGGINGFACE_RULES + TORCH_RULES),
     Dialect("torchvision", r"\.running_(mean|var)$", TORCH_RULES),
     Dialect(
         "mindvision",
         r"\.features\.\d\.",
         (
-            PREFIX,
             (r"conv(\d)\.features\.0\.", r"conv\1."),
             (r"conv(\d)\.features\.1\.", r"bn\1."),
             (r"down_sample\.features\.", "down_sample."),
-            (r"^head\.dense\.", HEAD),
         ),
     ),
     Dialect(
         "official",
-        r"down_sample_layer\.|^(backbone\.)?end_point\.|\.bn\dd\.",
-        (PREFIX, (r"down_sample_layer\.", "down_sample."), (r"\.bn(\d)d\.", r".bn\1."), (r"^end_point\.", HEAD)),
+        r"down_sample_layer\.|(^|\.)end_point\.|\.bn\dd\.",
+        ((r"down_sample_layer\.", "down_sample."), (r"\.bn(\d)d\.", r".bn\1.")),
         (("padding", "same"), ("pool", "same"), ("eps", 1e-4), ("outer_eps", 1e-4)),
         (("eps", 1e-4),),
     ),
     Dialect(
         "tutorial",
         r"(^|\.)norm\d?\.gamma$",
-        (PREFIX, (r"^norm\.", "bn1."), (r"\.norm(\d)\.", r".bn\1."), (r"^fc\.", HEAD)),
+        ((r"(^|\.)norm\.", r"\1bn1."), (r"\.norm(\d)\.", r".bn\1.")),
         (("padding", "same"), ("pool", "same")),
     ),
-    Dialect("mindcv", r"^classifier\.", (PREFIX,), (("pool", "same"),)),
-    Dialect("mslab", "", (PREFIX, (r"^head\.classifier\.", HEAD))),
+    Dialect("mindcv", "", (), (("pool", "same"),)),
+    Dialect("mslab", ""),
 ]
 NAMES = [dialect.name for dialect in DIALECTS]
 
 
-def detect(tensors: Mapping[str, np.ndarray], info: Mapping[str, Any]) -> Dialect:
-    """Recognise the dialect by names; mindcv's equal mslab's, so its sign is 1,000 outputs without a `mslab` entry."""
+def candidates(tensors: Mapping[str, np.ndarray]) -> list[Dialect]:
+    """The dialects that these names can be of: the first whose mark matches one, else those without a mark."""
     for dialect in DIALECTS:
-        if dialect.name == "mindcv":
-            if not info and tensors.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1000,):
-                return dialect
-        elif any(re.search(dialect.mark, name) for name in tensors):
-            return dialect
-    raise AssertionError("the last mark matches every name")
+        if dialect.mark and any(re.search(dialect.mark, name) for name in tensors):
+            return [dialect]
+    return [dialect for dialect in DIALECTS if not dialect.mark]
 
 
-def translate(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return (tensors under mslab's names, notes on dropped tensors). Raises ValueError if two names become one."""
-    renamed: dict[str, np.ndarray] = {}
-    dropped = {"the optimizer's": 0, f"{DROPPED}": 0}
-    for name, value in tensors.items():
-        if name in COUNTERS or name.startswith(SLOTS):
-            dropped["the optimizer's"] += 1
-            continue
-        if name.endswith(DROPPED):
-            dropped[DROPPED] += 1
-            continue
-        own = name
-        for pattern, replacement in dialect.rules:
-            own = re.sub(pattern, replacement, own)
-        if own in renamed:
-            raise ValueError(f"two of its names mean {own}")
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which `compare` refuses
-            renamed[own] = value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
-    notes = [f"{count} tensors left out ({kind})" for kind, count in dropped.items() if count]
-    if dialect.name == "official" and renamed.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1001,):
-        for name in (f"{HEAD}weight", f"{HEAD}bias"):
-            if name in renamed and renamed[name].ndim:
-                renamed[name] = renamed[name][:1000]
-        notes.append("row 1001 of the head left out (no class of ImageNet)")
-    return renamed, notes
+def is_average(key: str) -> bool:
+    """Whether a key or a prefix is of weights that follow others: running means, a teacher, MoCo's second encoder."""
+    return bool(AVERAGE.search(key[:200]))
+
+
+def rename(name: str, dialect: Dialect) -> str:
+    """Translate a name to mslab's; the network's prefix and the head's name stay."""
+    for pattern, replacement in dialect.rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def stages_of(tensors: Mapping[str, np.ndarray]) -> list[list[int]]:

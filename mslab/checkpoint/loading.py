@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mslab.checkpoint.dialects import COUNTERS, HEAD, SLOTS
+from mslab.checkpoint.dialects import HEAD
 from mslab.errors import CheckpointError
 
 MAX_ROWS = 8  # differences that a message lists
@@ -90,7 +90,7 @@ def _guess(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarr
             f"its head has {len(tensors[head])} classes, the network {shapes[head][0]}: mslab transfer puts a new head "
             "on the backbone, mslab train --from preserves the rows of classes that both have"
         )
-    if any(name in COUNTERS or name.startswith(SLOTS) for name in names) and not same:
+    if not same and any(name.partition(".")[2] in shapes for name in names):
         return "the file contains only an optimizer's tensors; use best.ckpt or best_backbone.ckpt beside it"
     if any(name.startswith("layer") for name in names):
         return "the file is another kind of ResNet (wide, ResNeXt, squeeze-and-excitation …) or incomplete; use another"

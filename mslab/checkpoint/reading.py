@@ -2,7 +2,6 @@
 
 import struct
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mslab.checkpoint import dialects, pth, readers
+from mslab.checkpoint import dialects, formats, pth, selecting
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import compare
+from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
-from mslab.escaping import quoted
-from mslab.files import FormatError, parse_json, read_bytes
+from mslab.files import parse_json
 
-SUFFIXES = (".ckpt", ".safetensors", ".pth", ".onnx")
 MAX_INFO = 200_000  # values of the `mslab` entry
 # errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
 DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
@@ -65,6 +63,7 @@ class Checkpoint:
     backbone: dict[str, np.ndarray] = field(default_factory=dict)  # under mslab's names, like head
     head: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what was left out
+    choices: list[str] = field(default_factory=list)  # where the content leaves a choice: what was taken
 
     @property
     def class_names(self) -> list[str]:
@@ -101,6 +100,14 @@ class Checkpoint:
         recorded = self.info.get("profile")
         return dialects.PROFILE | recorded if recorded else dialects.profile_of(self.backbone, self.dialect)
 
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """The tensors of a last.ckpt under today's names: in older files the training's have no prefix of their own."""
+        if any(name.startswith(TRAINING) for name in self.tensors):
+            return self.tensors
+        weights = self.backbone | self.head
+        return {name if name in weights else TRAINING + name: value for name, value in self.tensors.items()}
+
     def check(self) -> None:
         """Raise CheckpointError unless the tensors are exactly those of its network, with or without a head."""
         title = dialects.title(self.stages, self.profile).removeprefix("a ")
@@ -122,80 +129,102 @@ class Checkpoint:
         origin = "with mslab's names" if self.dialect.name == "mslab" else f"of {self.dialect.name}"
         differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.PROFILE[key]]
         parts = [f"{dialects.title(self.stages, self.profile)} {origin}, {classes}"]
-        return "; ".join([*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes])
+        return "; ".join(
+            [*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes, *self.choices]
+        )
 
 
-def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
-    """Read every tensor of a .ckpt, .safetensors, .pth or .onnx file, and check its type, shape and byte count.
+@dataclass(frozen=True)
+class Choice:
+    """What a user decides about a file that leaves it open; "" where the file decides."""
 
-    The content decides the format, not the file's name. `dialect` names the project if parameter names alone do not
-    show it. Raises CheckpointError if the file is missing, of another format, truncated or inconsistent.
+    dialect: str = ""  # the project whose names the file has
+    weights: str = ""  # of several sets of weights: a key or a prefix, such as state_dict_ema or ema
+
+
+NO_CHOICE = Choice()
+
+
+def read(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
+    """Read a network's tensors from a .ckpt, .safetensors, .pth or .onnx file; check each type, shape and byte count.
+
+    The content decides the format, not the file's name. Raises CheckpointError if the file is missing, of another
+    format, truncated or inconsistent, or if the choice is impossible.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(
-            f"{path} is a folder.",
-            expected=f"a file ending in {', '.join(SUFFIXES)}",
-            fix=f"is {path / 'checkpoints' / 'best_backbone.ckpt'} the file you mean?",
-        )
-    if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in SUFFIXES) if path.parent.is_dir() else []
-        raise CheckpointError(
-            f"There is no file {path}.",
-            expected="a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt",
-            fix=f"one of {', '.join(near[:8])}" if near else "correct the path; mslab train writes such files",
-        )
-    size = path.stat().st_size
-    if not 0 < size <= readers.MAX_BYTES:
-        raise _broken(path, "checkpoint", f"it has {size} bytes")
+    content = formats.read_content(path)
+    kind, reader = formats.reader_of(path, content)
     try:
-        content = read_bytes(path, size)
-    except (OSError, MemoryError, FormatError) as error:
-        memory = f"{size / 2**30:.1f} GiB do not fit into memory"
-        reason = memory if isinstance(error, MemoryError) else getattr(error, "strerror", None) or str(error)
-        raise CheckpointError(
-            f"{path} cannot be read: {reason}.",
-            expected="a readable file",
-            fix=f"chmod u+r {quoted(path)}    or use a smaller file",
-        ) from None
-    kind, reader = _kind(path, content)
-    try:
-        tensors, texts = reader(content)
+        sets, texts = reader(content)
         info = info_of(texts.get(ENTRY, "{}"))
+        key = next((key for key in sets if key and f"{choice.weights}.".startswith(f"{key}.")), next(iter(sets)))
+        tensors = sets[key]()
         if not tensors:
             raise ValueError("it contains no tensors")
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
-        source = next((d for d in dialects.DIALECTS if d.name == dialect), None) or dialects.detect(tensors, info)
-        renamed, notes = dialects.translate(tensors, source)
+        source, assumed = _dialect(path, tensors, info, choice.dialect)
+        wanted = f"{choice.weights}.".removeprefix(f"{key}." if key else "").removesuffix(".")
+        try:
+            selected = selecting.select(tensors, source, wanted)
+        except KeyError:
+            keys = [*sets, *selecting.select(tensors, source).keys]
+            raise wrong_weights(path, choice.weights, keys) from None
+    except pth.PickledObject as error:
+        raise formats.pickled_object(path, error) from None
     except DAMAGE as error:
-        raise _broken(path, kind, str(error) or type(error).__name__) from None
-    head = {name: value for name, value in renamed.items() if name.startswith(HEADS)}
-    backbone = {name: value for name, value in renamed.items() if name not in head}
-    return Checkpoint(path, tensors, info, source, backbone, head, notes)
+        raise formats.broken(path, kind, str(error) or type(error).__name__) from None
+    head = {name: value for name, value in selected.tensors.items() if name.startswith(HEADS)}
+    backbone = {name: value for name, value in selected.tensors.items() if name not in head}
+    others = ", ".join(repr(other[:100]) for other in sets if other != key)
+    taken = f"weights of {key!r} taken; the file also has {others} (--weights KEY)" if others else ""
+    taken = f"weights of {choice.weights!r} taken, as --weights says" if choice.weights else taken
+    choices = [text for text in (taken, *selected.choices, assumed) if text]
+    return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices)
 
 
-def _kind(path: Path, content: bytes) -> tuple[str, Callable[[Any], readers.TensorsAndTexts]]:
-    """Return the format of the content and its reader. Raises CheckpointError if no reader is safe for it."""
-    header = int.from_bytes(content[:8], "little")
-    if content[8:9] == b"{" and header <= len(content):
-        return "safetensors file", lambda data: readers.read_safetensors(memoryview(data))
-    if content[:2] == b"PK":
-        return "PyTorch file", pth.read_pth
-    if content[:1] == b"\x08":
-        return "ONNX file", lambda data: readers.read_onnx(memoryview(data))
-    if content[:1] == b"\x80":
-        raise CheckpointError(
-            f"{path} is a bare pickle, as PyTorch before 1.6 wrote them: reading it could run code from the file.",
-            expected=f"tensors in a file ending in {', '.join(SUFFIXES)}",
-            fix="in PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW), or safetensors.torch.save_file",
-        )
-    return "MindSpore checkpoint", lambda data: readers.read_ckpt(memoryview(data))
+def _dialect(
+    path: Path, tensors: dict[str, np.ndarray], info: dict[str, Any], wanted: str
+) -> tuple[dialects.Dialect, str]:
+    """(the project that named these tensors, a note if their names leave that open). Raises CheckpointError."""
+    possible = dialects.candidates(tensors)
+    recorded = bool(info.get("profile"))
+    own = next((d for d in possible if d.name == "mslab"), possible[0])
+    if wanted:
+        selected = next((d for d in ([own] if recorded else possible) if d.name == wanted), None)
+        if selected is None:
+            raise wrong_dialect(path, wanted, [own] if recorded else possible, recorded)
+        return selected, ""
+    if recorded or len(possible) == 1 or info:
+        return own, ""
+    imagenet = any(name.endswith(f"{HEAD}weight") and value.shape[:1] == (1000,) for name, value in tensors.items())
+    assumed = next(d for d in possible if d.name == ("mindcv" if imagenet else "mslab"))
+    other = next(d for d in possible if d is not assumed)
+    return assumed, (
+        f"its names do not tell {assumed.name} from {other.name}, whose pooling differs: taken as {assumed.name}'s; "
+        f"if {other.name} trained it, use --dialect {other.name}"
+    )
 
 
-def _broken(path: Path, kind: str, reason: str) -> CheckpointError:
+def wrong_dialect(path: Path, wanted: str, possible: list[dialects.Dialect], recorded: bool) -> CheckpointError:
+    """The message for a --dialect that is unknown or that this file cannot have."""
+    names = ", ".join(dialect.name for dialect in possible)
+    if wanted not in dialects.NAMES:
+        what = f"{wanted!r} is not a known project."
+    elif recorded:
+        what = f"{path} records how its network is built, which is not {wanted}'s way."
+    else:
+        what = f"{path} does not have {wanted}'s names."
     return CheckpointError(
-        f"{path} is not a complete {kind}: {reason if len(reason) < 400 else reason[:400] + '…'}.",
-        expected=f"weights in a file ending in {', '.join(SUFFIXES)}, as mslab, MindSpore and others write them",
-        fix="copy it again, or use another file; mslab writes such files under runs/…/checkpoints/",
+        what, expected=f"one of {', '.join(dialects.NAMES)}; for this file: {names}", fix="leave --dialect out"
+    )
+
+
+def wrong_weights(path: Path, wanted: str, keys: list[str]) -> CheckpointError:
+    """The message for --weights KEY if the file has no such weights."""
+    rows = ", ".join(key[:100] for key in dict.fromkeys(keys) if key)
+    return CheckpointError(
+        f"{path} has no weights {wanted!r}.",
+        expected=f"one of {rows}" if rows else "no --weights: the file has one set of weights",
+        fix="leave --weights out" + (", or use one of these" if rows else ""),
     )

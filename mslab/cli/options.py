@@ -32,7 +32,7 @@ MaybeConfig = Annotated[str | None, Argument(metavar="CONFIG", help="a YAML file
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="settings that replace those of the config")
 ]
-Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a .ckpt file")]
+Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a file of weights")]
 AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, or a .ckpt, .mindir or .onnx file")]
 Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")]
 
@@ -49,6 +49,12 @@ Parent = Annotated[
     str, Option("--backbone", metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a run folder")
 ]
 Backbone = Annotated[str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer)")]
+Dialect = Annotated[
+    str, Option("--dialect", metavar="NAME", help="project whose parameter names the file has, if they do not show it")
+]
+Weights = Annotated[
+    str, Option("--weights", metavar="KEY", help="of several sets of weights in the file, the one to take, such as ema")
+]
 
 # training
 Seeds = Annotated[int, Option(help="number of runs: the config's seed and the seeds that follow it", min=1)]

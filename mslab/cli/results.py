@@ -30,6 +30,8 @@ def evaluate(
     json_file: options.Json = None,
     device: options.Device = "auto",
     tta: Annotated[bool, Option("--tta", help="average the predictions for each image and its mirror image")] = False,
+    dialect: options.Dialect = "",
+    weights: options.Weights = "",
     skip_check: options.SkipCheck = False,
 ) -> None:
     """Measure a trained network on a folder of images: accuracy, figures per class, confusion matrix."""
@@ -37,10 +39,11 @@ def evaluate(
     report = checked(data, skip_content=skip_check)
     report.raise_errors()
     log.info(report.brief())
+    from mslab.checkpoint import Choice
     from mslab.evaluation import measuring
     from mslab.report.show import figures_table
 
-    result = measuring.evaluate(source, data, report=report, device=device, tta=tta)
+    result = measuring.evaluate(source, data, report, device, tta=tta, choice=Choice(dialect, weights))
     emit(result, json_file, lambda: figures_table(result))
 
 
@@ -161,16 +164,19 @@ def predict(
     batch_size: Annotated[
         int | None, Option(metavar="N", help="images per step (default: depends on the image size)", min=1, max=4096)
     ] = None,
+    dialect: options.Dialect = "",
+    weights: options.Weights = "",
 ) -> int:
     """Predict the class of images, with the probability of every class; exit 1 if an image cannot be read."""
     targets = {"json": json_file, "jsonl": jsonl, "csv": csv}
     if list(targets.values()).count("-") > 1:
         raise BadParameter("only one of --json, --jsonl and --csv can go to standard output")
     devices.refuse(device, devices.missing_driver(device))
+    from mslab.checkpoint import Choice
     from mslab.inference import predicting
 
     files = predicting.expand(images, sys.stdin)
-    model = predicting.open_model(source, device, batch_size)
+    model = predicting.open_model(source, device, batch_size, Choice(dialect, weights))
     rows = list(predicting.predict(model, files))
     predicting.write(rows, model.class_names, targets)
     if "-" not in targets.values():
@@ -206,14 +212,17 @@ def export(
     data: Annotated[
         str | None, Option(metavar="ROOT", help="images for the comparison (default: the run's val_data)")
     ] = None,
+    dialect: options.Dialect = "",
+    weights: options.Weights = "",
     json_file: options.Json = None,
 ) -> None:
     """Write a network as a graph that runs without mslab, and compare its outputs with the checkpoint's."""
     if kind not in ("mindir", "onnx"):
         raise BadParameter(f"--format {kind}: expected mindir or onnx")
+    from mslab.checkpoint import Choice
     from mslab.inference import export
 
-    result = export.export_run(source, kind, out, data)
+    result = export.export_run(source, kind, out, data, Choice(dialect, weights))
     emit(result, json_file, lambda: export.summary(result))
 
 

@@ -127,6 +127,8 @@ def transfer(
         Option(metavar="FRACTIONS", help="with --compare: fractions of the training images, such as 0.1,0.3,1.0"),
     ] = None,
     seeds: Annotated[int | None, Option(help="with --compare: seeds per method (default: 3)", min=1)] = None,
+    dialect: options.Dialect = "",
+    weights: options.Weights = "",
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
     workers: options.Workers = None,
@@ -143,8 +145,8 @@ def transfer(
     for name, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
         if value is not None and compare is None:
             raise BadParameter(f"{name} needs --compare")
-    if compare is not None and only is not None:
-        raise BadParameter("--only and --compare cannot be combined")
+    if compare is not None and (only is not None or dialect or weights):
+        raise BadParameter("--compare cannot be combined with --only, --dialect and --weights")
     if dry_run:
         print_launch(config, overrides, cluster)
         return
@@ -158,9 +160,11 @@ def transfer(
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)
+    from mslab.checkpoint import Choice
     from mslab.training import finetuning, start
 
-    done = start.run(start.Job(settings, report, stem, finetuning.backbone_of(backbone, only)), cluster)
+    parent = finetuning.backbone_of(backbone, only, Choice(dialect, weights))
+    done = start.run(start.Job(settings, report, stem, parent), cluster)
     report_run(done.run, no_report)
 
 
@@ -168,14 +172,13 @@ def transfer(
 def convert(
     file: Annotated[str, Argument(metavar="FILE", help="weights of a ResNet: .ckpt, .safetensors, .pth or .onnx")],
     to: Annotated[str, Option(metavar="FILE", help="target file: .ckpt for mslab, .safetensors for PyTorch")],
-    dialect: Annotated[
-        str | None, Option(metavar="NAME", help="project whose parameter names FILE uses, if it is not recognized")
-    ] = None,
+    dialect: options.Dialect = "",
+    weights: options.Weights = "",
 ) -> None:
     """Convert a ResNet's weights between projects without loss; prints their origin and what was left out."""
-    from mslab.checkpoint import converting
+    from mslab.checkpoint import Choice, converting
 
-    for line in converting.convert(file, to, dialect):
+    for line in converting.convert(file, to, Choice(dialect, weights)):
         log.info(line)
 
 

@@ -1,5 +1,6 @@
 """Network + data -> metrics."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,18 @@ from mindspore import nn
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
+from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
 from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError, RunError
 from mslab.escaping import command
 from mslab.evaluation import metrics
+from mslab.files import kind_of
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
+
+log = logging.getLogger("mslab")
 
 
 def predict_logits(
@@ -104,7 +109,7 @@ class Loaded:
 def best_file(run_or_ckpt: str | Path) -> Path:
     """The path itself, or the best.ckpt of a run folder. Raises RunError for a folder without one."""
     path = Path(run_or_ckpt)
-    if not path.is_dir():
+    if kind_of(path, links=True) != "a folder":
         return path
     best = path / "checkpoints" / "best.ckpt"
     if not best.is_file():
@@ -116,19 +121,27 @@ def best_file(run_or_ckpt: str | Path) -> Path:
     return best
 
 
-def load_network(run_or_ckpt: str | Path) -> Loaded:
+def load_network(run_or_ckpt: str | Path, dialect: str = "", weights: str = "") -> Loaded:
     """The network of a run (its best.ckpt) or of a file, rebuilt from the stage table in the file.
 
-    Raises CheckpointError or RunError if that fails.
+    `dialect`: the project whose names the file has, if they do not show it; `weights`: of several sets in the file, the
+    one to take. Raises CheckpointError or RunError if that fails.
     """
-    weights = checkpoint.read(best_file(run_or_ckpt))
+    return network_of(checkpoint.read(best_file(run_or_ckpt), Choice(dialect, weights)))
+
+
+def network_of(weights: Checkpoint) -> Loaded:
+    """The network of a file that was read. Logs what was taken where the file leaves a choice."""
     if f"{checkpoint.HEAD}weight" not in weights.head:
         raise CheckpointError(
             f"{weights.path} is a backbone without a head: it computes features, not classes.",
+            details=[("note", note) for note in weights.notes],
             expected="a complete network, such as best.ckpt",
             fix="use the best.ckpt beside it, or train a head on it: mslab transfer CONFIG --backbone FILE",
         )
     weights.check()
+    for text in weights.choices:
+        log.info(f"note: {weights.path}: {text}")
     backbone = model.resnet50_backbone(weights.stages, weights.profile)
     head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
     network = model.ResNet50(backbone, head)
@@ -147,15 +160,17 @@ def evaluate(
     device: str = "auto",
     batch_size: int = 32,
     tta: bool = False,
+    choice: Choice = NO_CHOICE,
 ) -> dict[str, Any]:
     """Evaluate a run or file on a folder of class folders (of a data set with splits: test, else val).
 
     Returns the content of eval.json. `tta`: average the probabilities of each image and its mirror image.
+    `choice`: as load_network's dialect and weights.
     Raises DatasetError if the folder's classes are not the network's.
     """
     split, report = measured_split(data_root, report)
     chosen_device = devices.start(device, "graph", seed=0)
-    loaded = load_network(run_or_ckpt)
+    loaded = load_network(run_or_ckpt, choice.dialect, choice.weights)
     names = same_classes(loaded, report)
     size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
     loaded.fold(batch_size, chosen_device)

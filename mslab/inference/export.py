@@ -10,7 +10,7 @@ import numpy as np
 
 from mslab import files
 from mslab.check import check_dataset
-from mslab.checkpoint import dialects
+from mslab.checkpoint import NO_CHOICE, Choice, dialects
 from mslab.config import load_settings
 from mslab.data import sources
 from mslab.errors import CheckpointError, DatasetError, MslabError
@@ -26,9 +26,14 @@ OPSET, IR_VERSION = 13, 7  # ONNX 1.8 (2020): old enough for nearly every reader
 
 
 def export_run(
-    source: str | Path, kind: str, out: str | Path | None = None, data: str | Path | None = None
+    source: str | Path,
+    kind: str,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    choice: Choice = NO_CHOICE,
 ) -> dict[str, Any]:
     """Write the network of a run or a checkpoint as a graph. `kind`: mindir or onnx; `out`: by default beside `source`.
+    `choice`: about a checkpoint of others.
 
     Both are compared on images of `data`, else of the run's val_data, else on random numbers, singly and as a batch.
     Returns file, format, bytes, sha256, checkpoint, images, of, difference (of logits), relative (to the largest one).
@@ -38,7 +43,7 @@ def export_run(
     for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # fail early if one is missing
         graphs.package(name)
     devices.start("cpu", "graph", seed=0)
-    loaded = measuring.load_network(source)
+    loaded = measuring.load_network(source, choice.dialect, choice.weights)
     weights = sum(parameter.nbytes for parameter in loaded.network.get_parameters())
     if weights > MAX_WEIGHTS:
         raise CheckpointError(

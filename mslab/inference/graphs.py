@@ -6,6 +6,7 @@ files written by mslab are run: files with changed bytes or with operators that 
 nor onnxruntime.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -19,12 +20,12 @@ import numpy as np
 from mindspore import nn
 
 from mslab.check import cores
-from mslab.checkpoint import readers, reading
+from mslab.checkpoint import Choice, readers, reading
 from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError, DeviceError
 from mslab.escaping import command, quoted
-from mslab.files import open_regular
+from mslab.files import kind_of, open_regular
 
 Graph = Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
 DIGEST = "mslab_sha256"
@@ -48,15 +49,28 @@ def is_exported(path: Path) -> bool:
     return path.suffix in FIELDS
 
 
+def refuse(choice: Choice, path: Path) -> None:
+    """Raise CheckpointError if an option about checkpoints is given for an exported graph."""
+    for name, value in vars(choice).items():
+        if value:
+            raise CheckpointError(
+                f"--{name} {quoted(value)} does nothing for {path}.",
+                expected="a checkpoint: an exported graph contains one network, as it is built",
+                fix=f"leave --{name} out",
+            )
+
+
 def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
     """(normalised float32 (N, 3, S, S) -> logits float32 (N, C), the entry: class_names, image_size, mean, std …).
 
     Raises CheckpointError if the file is missing, damaged or not written by mslab, DeviceError without onnxruntime.
     """
-    if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*") if is_exported(p)) if path.parent.is_dir() else []
+    if kind_of(path, links=True) != "a file":
+        near: list[str] = []
+        with contextlib.suppress(OSError):  # a folder that cannot be listed
+            near = sorted(str(p) for p in path.parent.glob("*") if is_exported(p))
         raise CheckpointError(
-            f"{path} does not exist.",
+            f"{path} does not exist." if not kind_of(path, links=True) else f"{path} is {kind_of(path, links=True)}.",
             expected="a .mindir or .onnx file written by mslab export",
             fix=f"use one of {', '.join(near)}" if near else "correct the path; or: mslab export RUN --format onnx",
         )

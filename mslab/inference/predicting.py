@@ -16,6 +16,7 @@ from mslab.check.images import too_small
 from mslab.check.pool import ask
 from mslab.check.records import printable
 from mslab.check.worker import FORMATS
+from mslab.checkpoint import NO_CHOICE, Choice
 from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.evaluation import gradcam, measuring
@@ -45,17 +46,19 @@ class Model:
         return self.forward(measuring.pad_batch(x, self.batch))[: len(x)]
 
 
-def open_model(source: str | Path, device: str = "auto", batch: int | None = None) -> Model:
+def open_model(source: str | Path, device: str = "auto", batch: int | None = None, choice: Choice = NO_CHOICE) -> Model:
     """The network of a run, a checkpoint or an exported file, ready for prediction. Starts the device.
 
-    `batch`: images per step; default by image size. Raises CheckpointError, RunError or DeviceError.
+    `batch`: images per step; default by image size. `choice`: about a checkpoint of others.
+    Raises CheckpointError, RunError or DeviceError.
     """
     path = measuring.best_file(source)
     chosen_device = devices.start(device, "graph", seed=0)
     if graphs.is_exported(path):
+        graphs.refuse(choice, path)
         forward, info = graphs.open_exported(path)
         return Model(path, info["class_names"], info, forward, batch or gradcam.batch_of(info["image_size"]), None)
-    return of_network(measuring.load_network(source), chosen_device, batch)
+    return of_network(measuring.load_network(path, choice.dialect, choice.weights), chosen_device, batch)
 
 
 def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) -> Model:

@@ -16,7 +16,7 @@ from mslab.evaluation import gradcam, measuring, metrics
 from mslab.report import charts, suspects
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
-from mslab.training import freezing
+from mslab.training import finetuning, freezing
 
 SHOWN = 12  # mistakes, and correct predictions, with pictures
 PICTURES = 360  # thumbnails in all cells of the confusion matrix; about 3 kB each
@@ -207,7 +207,7 @@ def before_transfer(parent: Mapping[str, Any], loaded: measuring.Loaded) -> meas
     file = Path(parent["file"])
     if parent.get("only") or not file.is_file() or files.sha256(file) != parent["sha256"]:
         return None
-    weights = checkpoint.read(file)
+    weights = checkpoint.read(file, finetuning.choice_of(parent))
     backbone = model.resnet50_backbone(weights.stages, weights.profile)
     checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
     network = model.ResNet50(backbone, loaded.network.head)

@@ -229,7 +229,9 @@ def rerun(run: RunFolder, config: Settings, report: DatasetReport, parent: Path 
     origin = {"run": str(run.path), "manifest_sha256": files.sha256(run.path / "manifest.json")}
     source: finetuning.Pretrained | None = None
     if manifest["kind"] == "transfer":
-        source = finetuning.backbone_of(str(parent), manifest["parent"]["only"])
+        source = finetuning.backbone_of(
+            str(parent), manifest["parent"]["only"], finetuning.choice_of(manifest["parent"])
+        )
     elif manifest["kind"] == "incremental":
         source = finetuning.network_of(str(parent))
     job = start.Job(config, check_or_raise(config, report), name, source, reproduces=origin)

@@ -222,9 +222,8 @@ class RunFolder:
         self.write_steps(losses)
         self.write_history()
         if state:
-            checkpoint.save(
-                list(state.values()), self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done}
-            )
+            tensors = {name: parameter.asnumpy() for name, parameter in state.items()}
+            checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
 
     def warn(self, code: str, text: str) -> None:
         """Log a warning and record it in the manifest."""

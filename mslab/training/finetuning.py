@@ -9,7 +9,7 @@ import mindspore as ms
 from mindspore import nn
 
 from mslab import checkpoint, files
-from mslab.checkpoint import Checkpoint, dialects, load_exactly
+from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, dialects, load_exactly
 from mslab.config import Settings
 from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.escaping import quoted
@@ -26,10 +26,12 @@ class Pretrained:
     kind: str  # of the run: transfer or incremental
     checkpoint: Checkpoint
     include_pattern: str | None = None  # regular expression of the backbone's parameters to load; the rest stay random
+    choice: Choice = NO_CHOICE  # what the user decided about the file
 
     def record(self) -> dict[str, Any]:
         """The manifest's entry for it."""
-        return manifests.parent(Path(self.checkpoint.path), self.include_pattern)
+        chosen = {name: value for name, value in vars(self.choice).items() if value}
+        return manifests.parent(Path(self.checkpoint.path), self.include_pattern) | chosen
 
     def notes(self) -> list[str]:
         """Log lines about it for the beginning of training."""
@@ -40,19 +42,19 @@ class Pretrained:
         return rows
 
 
-def backbone_of(path: str | Path, include_pattern: str | None = None) -> Pretrained:
+def backbone_of(path: str | Path, include_pattern: str | None = None, choice: Choice = NO_CHOICE) -> Pretrained:
     """A backbone for a fresh head. Raises CheckpointError if the file has none, or is not exactly a network."""
-    weights = read_backbone(path)
+    weights = read_backbone(path, choice)
     weights.check()
-    return Pretrained("transfer", weights, include_pattern)
+    return Pretrained("transfer", weights, include_pattern, choice)
 
 
-def read_backbone(path: str | Path) -> Checkpoint:
+def read_backbone(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
     """Read the file (of a run: its best_backbone.ckpt). Raises CheckpointError if it has no backbone."""
     path = Path(path)
-    if (path / "checkpoints").is_dir():
+    if files.kind_of(path / "checkpoints", links=True) == "a folder":
         path = path / "checkpoints" / "best_backbone.ckpt"
-    weights = checkpoint.read(path)
+    weights = checkpoint.read(path, choice)
     if not weights.backbone:
         raise CheckpointError(
             f"{path} has no backbone: {len(weights.head)} head tensors; {'; '.join(weights.notes) or 'nothing else'}.",
@@ -135,4 +137,9 @@ def parent_of(run: RunFolder) -> Checkpoint:
             expected=f"the file with sha256 {parent['sha256'][:12]}…: no completed epoch has saved its weights",
             fix="restore the file, or begin a new run",
         )
-    return checkpoint.read(parent["file"])
+    return checkpoint.read(parent["file"], choice_of(parent))
+
+
+def choice_of(parent: Mapping[str, Any]) -> Choice:
+    """What the user decided about the parent's file, as the manifest records it."""
+    return Choice(parent.get("dialect", ""), parent.get("weights", ""))

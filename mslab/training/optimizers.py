@@ -1,7 +1,7 @@
 """Optimizers and their wrappers: gradient clipping, gradient accumulation, averaged weights.
 
 All take one tuple of gradients in the order of the optimizer's parameters. Their state between updates is in
-Parameters whose names checkpoint/dialects.py lists: last.ckpt contains them, and no reader takes them for weights.
+Parameters: last.ckpt contains them under `training.`, so that no reader takes them for weights.
 """
 
 from typing import Any

@@ -15,7 +15,7 @@ from easydict import EasyDict
 
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise
-from mslab.checkpoint import Checkpoint, read
+from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
@@ -86,17 +86,18 @@ def transfer(
     name: str | None = None,
     only: str | None = None,
     epoch_images: int | None = None,
+    choice: Choice = NO_CHOICE,
 ) -> TrainResult:
     """Train a fresh head on a saved backbone, which the config may freeze. Returns what `train` returns.
 
     `backbone` is a run or a file, also of a complete network (its head is left out) or of another project. Its own
     normalisation, stage table and profile are used. `only`: a regular expression of the parameters to load; the rest
-    stay random. `epoch_images`: as in `train`. Raises CheckpointError if the file does not fit exactly, and all that
-    `train` raises.
+    stay random. `epoch_images`: as in `train`. `choice`: about a file of others. Raises CheckpointError if the file
+    does not fit exactly, and all that `train` raises.
     """
     settings = load_settings(config, overrides)
     report = check_or_raise(settings, report)
-    parent = finetuning.backbone_of(backbone, only)
+    parent = finetuning.backbone_of(backbone, only, choice)
     return run(Job(settings, report, name or name_of(config), parent, epoch_images))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import nn
 
 from mslab import cpu_layout
-from mslab.checkpoint import Checkpoint, load_exactly
+from mslab.checkpoint import TRAINING, Checkpoint, load_exactly
 from mslab.config import Settings
 from mslab.data import batching
 from mslab.errors import TrainingError
@@ -205,7 +205,10 @@ class Trainer:
     def state(self) -> dict[str, ms.Parameter]:
         """The content of last.ckpt: weights, moments, the step counter. The learning rates follow from the settings."""
         state: dict[str, ms.Parameter] = self.network.parameters_dict()
-        state |= {n: p for n, p in self.compiled.step.parameters_dict().items() if not n.startswith("learning_rate")}
+        own = {id(parameter) for parameter in state.values()}
+        for name, parameter in self.compiled.step.parameters_dict().items():
+            if id(parameter) not in own and not name.startswith("learning_rate"):
+                state[TRAINING + name] = parameter  # a prefix, so that no reader takes it for a weight
         return state
 
     def resume(self, last: Checkpoint | None, epoch: int) -> str:
@@ -217,11 +220,11 @@ class Trainer:
         if freezing.frozen(self.names, self.settings, epoch - 1) != self.compiled.frozen:
             if last:
                 for mean in self.averages().values():
-                    mean.set_data(ms.Tensor(last.tensors[mean.name]))
+                    mean.set_data(ms.Tensor(last.state[TRAINING + mean.name]))
             self.group.broadcast_parameters(self.averages().values())
             return "the optimizer starts again: this epoch unfreezes something"
         text = "optimizer state: received from worker 0"
         if last:
-            text = load_exactly(self.state(), last.tensors, last.path, "training state")
+            text = load_exactly(self.state(), last.state, last.path, "training state")
         self.group.broadcast_parameters(self.state().values())
         return text

@@ -51,7 +51,7 @@ def test_a_stopped_run_is_resumed_and_ends_like_the_complete_one(old):
     for row, expected in zip(figures("runs/stopped"), figures(COMPLETE), strict=True):
         for key in row:  # another kind of processor rounds differently
             assert float(row[key]) == pytest.approx(float(expected[key]), rel=0.02, abs=0.02), key
-    resumed, complete = (checkpoint.read(f"{run}/checkpoints/last.ckpt").tensors for run in ("runs/stopped", COMPLETE))
+    resumed, complete = (checkpoint.read(f"{run}/checkpoints/last.ckpt").state for run in ("runs/stopped", COMPLETE))
     assert resumed.keys() == complete.keys()
     for name, value in resumed.items():
         np.testing.assert_allclose(value, complete[name], rtol=0.05, atol=0.02, err_msg=name)

@@ -96,7 +96,8 @@ def test_last_ckpt_every_so_many_epochs(inside, three):
 def test_the_running_mean_is_measured_and_saved(squares, three, finished):
     averaged = finished(three | {"epochs": 3, "ema_decay": 0.9, "do_eval_along_train": False}).run
     best, state = checkpoint.read(averaged / "checkpoints" / "best.ckpt").tensors, last(averaged)
-    means = {name.removeprefix("ema."): value for name, value in state.items() if name.startswith("ema.")}
+    ema = "training.ema."
+    means = {name.removeprefix(ema): value for name, value in state.items() if name.startswith(ema)}
     assert set(means) == set(best) and not np.array_equal(means["conv1.weight"], state["conv1.weight"])
     assert all(np.array_equal(best[name], means[name]) for name in best)  # only the last epoch was measured
     rows, usual = history(averaged), history(finished(plain(squares)).run)
@@ -166,14 +167,15 @@ def wrapped(three):
 def test_accumulated_batches_leave_nothing_over(inside, wrapped, finished, three):
     run = finished(wrapped).run
     assert [row["step"] for row in history(run)] == ["4", "8"]  # 48 images are 6 batches of 8: two are left out
-    assert int(np.ravel(last(run)["global_step"])[0]) == 2
+    assert int(np.ravel(last(run)["training.global_step"])[0]) == 2
     with pytest.raises(DatasetError, match=r"fewer than one batch of 56 \(8 x 7 batches\)"):
         mslab.train(three | {"grad_accumulation_step": 7})
 
 
 def test_wrappers_of_an_optimizer_do_the_same_in_a_graph(wrapped, finished):
     graph, lines = (last(finished(wrapped | {"mode": mode}).run) for mode in ("graph", "pynative"))
-    assert set(graph) == set(lines) >= {"ema.conv1.weight", "accumulated.conv1.weight", "moments.conv1.weight"}
+    slots = {f"training.{name}.conv1.weight" for name in ("ema", "accumulated", "moments")}
+    assert set(graph) == set(lines) >= slots
     for name in graph:
         np.testing.assert_allclose(graph[name], lines[name], rtol=1e-2, atol=2e-3, err_msg=name)
 

@@ -134,7 +134,7 @@ def test_adam_learns_too_and_momentum_beside_it_is_reported(inside, three):
     run = Path(mslab.train(three | {"optimizer": "adam", "lr_init": 1e-4, "lr_max": 1e-3}).run)
     rows = history(run)
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
-    assert any(name.startswith("moment2.") for name in checkpoint.read(run / "checkpoints/last.ckpt").tensors)
+    assert any(name.startswith("training.moment2.") for name in checkpoint.read(run / "checkpoints/last.ckpt").tensors)
     loaded = mslab.load_network(run / "checkpoints" / "last.ckpt")  # Adam's own tensors are left out
     assert loaded.class_names == ["a", "b", "c"]
 

@@ -207,7 +207,7 @@ BROKEN = {
     "safetensors: a shape of text": (safetensors({"w": ENTRY | {"shape": ["1"]}}, bytes(4)), "does not describe w"),
     "safetensors: unknown type": (safetensors({"w": ENTRY | {"dtype": "F8_E4M3"}}, bytes(4)), "unknown type 'F8_E4M3'"),
     "safetensors: nested too deeply": (safetensors(b"{" + b'"a":{' * 50_000), "is not a complete safetensors file"),
-    "pth: a class": (pth({"w": np.float32(1)}), "only tensors are read"),
+    "pth: a number of NumPy": (pth({"w": np.float32(1)}), "it contains no state_dict"),
     "pth: no tensors": (pth({"epoch": 3}), "it contains no state_dict"),
     "pth: a missing storage": (
         pth(b"\x80\x02}X\x01\x00\x00\x00w" + TENSOR + b"K\x00K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRs."),
@@ -236,7 +236,7 @@ BROKEN = {
     ),
     "pth: tuples in tuples for a name": (
         pth(b"\x80\x02})" + b"\x85" * 1000 + b"K\x01s."),  # hashing three million crashes Python
-        "one of its names is not text",
+        "it contains no state_dict",
     ),
     "pth: tuples in tuples for a name, in a call": (
         pth(b"\x80\x02ccollections\nOrderedDict\n](]()" + b"\x85" * 1000 + b"K\x01e\x85e\x85R."),
@@ -264,9 +264,13 @@ BROKEN = {
     "pth: a directory of files that are not there": (zip_of_nothing(400_000), "its directory has more than"),
     "pth: a pickle cut off": (pth(b"\x80\x02J\x01"), "is not a complete PyTorch file"),
     "pth: a memo as large as all memory": (pth(b"\x80\x02}r\xff\xff\xff\x7f."), "it contains no state_dict"),
+    "pth: objects of an unknown class": (
+        pth(b"\x80\x02cscript\nNet\nq\x01}q\x02(" + b"X\x01\x00\x00\x00ah\x01)\x81" * 50_000 + b"u."),
+        "it contains no state_dict",
+    ),
     "pth: bytes as large as all memory": (
         pth(b"\x80\x05\x96" + b"\xff" * 7 + b"\x00."),
-        r"does more than list tensors",
+        "its pickle is damaged",
     ),
 }
 
@@ -300,7 +304,9 @@ def test_a_pickle_runs_nothing(tmp_path):
     content = pickle.dumps(RunsCode(tmp_path / "was-here"), 2)
     pickle.loads(content)
     (tmp_path / "was-here").unlink()  # plain pickle does execute the call
-    assert "it contains posix.system, and only tensors are read" in refusal(tmp_path / "x.pth", pth(content))
+    text = refusal(tmp_path / "x.pth", pth(content))
+    assert "is a pickled network: it is an object of the class posix.system, not tensors" in text
+    assert "if you trust the file, which can run code when it is loaded" in text
     assert not (tmp_path / "was-here").exists()
 
 
@@ -415,7 +421,7 @@ def test_damage_gives_nothing_but_a_message(tmp_path, intact):
         ("pth", "pth.tensor"),
         ("pth", "pth.Stored"),
         ("pth", "pth.Reader.find_class"),
-        ("plain", "dialects.translate"),
+        ("plain", "selecting.select"),
         ("ckpt", "reading.info_of"),
     ],
 )
@@ -462,9 +468,18 @@ def test_no_file_takes_time_that_is_quadratic_in_its_size(tmp_path):
             "it contains 99999 twice",
         ),
         "a long number": (safetensors(b'{"a":' + b"1" * 2_000_000 + b"}"), "it is not valid JSON"),
-        "names with one hash": (colliding(40_000), "one of its names is not text"),
+        "names with one hash": (colliding(40_000), "it contains no state_dict"),
         "a storage named by tuples": (stored_under_tuples(32), "one of its storages has no name"),
     }
+    call = b"h\x01h\x00R0"  # of an unknown class, with a list that is long
+    files["a long list passed often"] = (
+        pth(b"\x80\x02(" + b"N" * 200_000 + b"tq\x00cscript\nNet\nq\x01" + call * 200_000 + b"N."),
+        "it contains no state_dict",
+    )
+    tables = b"\x80\x02" + b"}X\x01\x00\x00\x00a" * 100_000 + b"N" + b"s" * 100_000 + b"."
+    files["tables in tables"] = (pth(tables), "it contains no state_dict")
+    dots = {f"x{'.' * n}conv1.weight": ENTRY | {"data_offsets": [4 * n - 4, 4 * n]} for n in range(1, 1_001)}
+    files["names of dots"] = (safetensors(dots, bytes(4_000)), "does not contain a ResNet")
     layers = {f"layer{n}.0.conv1.weight": ENTRY | {"data_offsets": [4 * n - 4, 4 * n]} for n in range(1, 20_001)}
     files["thousands of layers"] = (safetensors(layers, bytes(80_000)), "does not contain a ResNet")
     for name, (content, _) in files.items():

@@ -1,0 +1,228 @@
+"""Find the network among a file's tensors: its prefix and its head; what an optimizer left; averages, other networks.
+
+Wrappers (DataParallel, compile, Lightning, a student's class) put a prefix before all of a network's names, optimizers
+before names of their own tensors, averages and second networks likewise. So a prefix is that of a network if a ResNet's
+first block and BatchNorm's statistics follow it. Within the network every tensor has to belong to a ResNet: one that
+nothing explains keeps its name, and the comparison with the layout refuses it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mslab.checkpoint.dialects import DROPPED, HEAD, Dialect, is_average, rename
+
+TRAINING = "training."  # before the names of mslab's own training state in last.ckpt
+BLOCK = r"layer\d+\.\d+\.(?:conv\d|bn\d|down_sample\.\d)"
+PART = re.compile(rf"(|.*?\.)((?:conv1|bn1|{BLOCK})\.(?:weight|gamma|beta|moving_mean|moving_variance))", re.S)
+LIKE_A_PART = re.compile(r"(layer|conv|bn|norm|stem|down_sample)\w*$")  # first words of names that change the network
+FIRST = "layer1.0.conv1.weight"  # every ResNet has it
+STATISTICS = ("moving_mean", "moving_variance")
+HEADS = re.compile(
+    r"((cls_|lincls_|class_|dino_)?head|classifier|fc|linear|last_linear|end_point|output|logits|dense)$"
+)  # the last layer
+PRETEXT = re.compile(r"(proj\w*|predictor\w*|prototypes|queue\w*)$")  # of self-supervised training, after the backbone
+MAX_NETWORKS = 32
+MAX_NAME = 500  # characters of a name whose parts are compared
+OPTIMIZER = "the optimizer's"
+
+
+@dataclass
+class Selection:
+    """The tensors of one network under mslab's names, and what was decided."""
+
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)  # also those that nothing explains
+    notes: list[str] = field(default_factory=list)  # what was left out
+    choices: list[str] = field(default_factory=list)  # where the file leaves a choice
+    keys: list[str] = field(default_factory=list)  # what `wanted` can be
+
+
+@dataclass
+class Found:
+    """The tensors of a file under names of mslab with their prefixes, and the prefixes of its networks."""
+
+    tensors: dict[str, np.ndarray]
+    networks: list[str]  # prefixes, the one to take first
+    numbers: bool  # whether single numbers at the top are a training's, as in MindSpore, and not parameters
+
+
+def select(tensors: Mapping[str, np.ndarray], dialect: Dialect, wanted: str = "") -> Selection:
+    """Select the network to read, or the one at the prefix `wanted`. Raises ValueError, KeyError if that is not there.
+
+    Averages that cover a part of the network, as MindSpore's do, replace that part of the other weights.
+    """
+    found, left_out = look(tensors, dialect)
+    means = averages(found)
+    result = Selection(keys=[key_of(prefix) for prefix in [*found.networks, *means] if prefix])
+    result.keys = list(dict.fromkeys(result.keys))
+    prefix, least = found.networks[0] if found.networks else "", ""
+    overlay = ""
+    if wanted:
+        prefix, least, overlay = at_key(wanted, found, means)
+    elif len(found.networks) > 1 or means:
+        others = [repr(key) for key in result.keys if key != key_of(prefix)]
+        taken = repr(key_of(prefix)) if prefix else "the names without a prefix"
+        result.choices.append(f"weights of {taken} taken; the file also has {', '.join(others)} (--weights KEY)")
+    names, rest = sort_out(found, prefix, least, left_out)
+    if overlay:
+        names = {own: overlay + name if overlay + name in found.tensors else name for own, name in names.items()}
+    if both := names.keys() & rest.keys():
+        raise ValueError(f"two of its names mean {min(both)[:200]}")
+    result.tensors = {own: single(found.tensors[name]) for own, name in (names | rest).items()}
+    result.notes = [f"{count} tensors left out ({kind})" for kind, count in left_out.items() if count]
+    if dialect.name == "official" and result.tensors.get(f"{HEAD}weight", np.empty(0)).shape[:1] == (1001,):
+        rows = {name: result.tensors[name] for name in (f"{HEAD}weight", f"{HEAD}bias") if name in result.tensors}
+        result.tensors |= {name: value[:1000] for name, value in rows.items() if value.ndim}
+        result.notes.append("row 1001 of the head left out (no class of ImageNet)")
+    return result
+
+
+def single(value: np.ndarray) -> np.ndarray:
+    """Half and double precision as float32."""
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinity, which `compare` refuses
+        return value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
+
+
+def look(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[Found, Counter[str]]:
+    """Translate the names, and find the prefixes of networks. Raises ValueError if two names become one."""
+    left_out = Counter({OPTIMIZER: 0, DROPPED: 0})
+    renamed: dict[str, np.ndarray] = {}
+    first: dict[str, int] = {}
+    with_statistics: set[str] = set()
+    for name, value in tensors.items():
+        if name.endswith(DROPPED):
+            left_out[DROPPED] += 1
+            continue
+        own = rename(name, dialect)
+        if own in renamed:
+            raise ValueError(f"two of its names mean {own[:200]}")
+        renamed[own] = value
+        if part := PART.fullmatch(own):
+            first |= {part[1]: len(first)} if part[2] == FIRST else {}
+            with_statistics |= {part[1]} if own.endswith(STATISTICS) else set()
+    networks = [prefix for prefix in first if prefix in with_statistics]
+    networks.sort(key=lambda prefix: (prefix != "", is_average(prefix), first[prefix]))
+    return Found(renamed, networks[:MAX_NETWORKS], dialect.name not in ("torchvision", "huggingface")), left_out
+
+
+def averages(found: Found) -> list[str]:
+    """Prefixes of averages that are not complete networks: without statistics, or of the head alone."""
+    prefixes: dict[str, None] = {}
+    for name in found.tensors:
+        words = name.split(".", 3)
+        for count in range(1, len(words) - 1):
+            prefix = ".".join(words[:count]) + "."
+            if is_average(words[count - 1]) and name.removeprefix(prefix) in found.tensors:
+                prefixes[prefix] = None
+    return [prefix for prefix in prefixes if prefix not in found.networks]
+
+
+def at_key(wanted: str, found: Found, means: list[str]) -> tuple[str, str, str]:
+    """(prefix of the network, prefix that its head has at least, prefix of an average to put over it) for a KEY."""
+    for prefix in found.networks:
+        at = f".{prefix}".find(f".{wanted}.")
+        if at >= 0:
+            return prefix, prefix[: at + len(wanted) + 1], ""
+    for prefix in means:
+        if f".{prefix}".endswith(f".{wanted}."):
+            return (found.networks or [""])[0], "", prefix
+    raise KeyError(wanted)
+
+
+def key_of(prefix: str) -> str:
+    return prefix.removesuffix(".")
+
+
+def sort_out(found: Found, prefix: str, least: str, left_out: Counter[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """({mslab's name: name} of the network, the same of what nothing explains). Counts the others in `left_out`."""
+    parts = {name: name.removeprefix(prefix) for name in found.tensors if is_part(name, prefix)}
+    head, outer = find_head(found, prefix, least)
+    names = {own: name for name, own in [*parts.items(), *head.items()]}
+    weights = {key: found.tensors[name] for own, name in names.items() for key in (own, name, name.replace(".", "_"))}
+    groups: dict[str, list[str]] = {}  # names that only a comparison with the weights' may explain, by their first word
+    unknown: set[str] = set()  # first words of those that it does not explain
+    for name, value in found.tensors.items():
+        inner = name.removeprefix(outer)
+        word = inner.partition(".")[0]
+        if name in parts or name in head:
+            continue
+        if owner_of(name, found.networks, prefix) != prefix:
+            left_out["other weights"] += 1
+        elif name.startswith(TRAINING) or is_counter(inner, value, found.numbers):
+            left_out[OPTIMIZER] += 1
+        elif not name.startswith(outer):
+            left_out[OPTIMIZER if is_copy(name, value, weights) else f"beside {key_of(outer)[:50]}"] += 1
+        elif PRETEXT.match(word) or (HEADS.match(word) and not head):
+            left_out[f"{word[:50]}, a head that mslab does not build"] += 1
+        else:
+            groups.setdefault(word, []).append(name)
+            unknown |= {word} if LIKE_A_PART.match(word) or not is_copy(name, value, weights) else set()
+    left_out[OPTIMIZER] += sum(len(rows) for word, rows in groups.items() if word not in unknown)
+    return names, {name.removeprefix(outer): name for word in unknown for name in groups[word]}
+
+
+def owner_of(name: str, networks: list[str], selected: str) -> str:
+    """The longest prefix of a network that the name begins with; the selected one if there is none."""
+    return max((prefix for prefix in networks if name.startswith(prefix)), key=len, default=selected)
+
+
+def is_part(name: str, prefix: str) -> bool:
+    part = PART.fullmatch(name)
+    return bool(part) and part[1] == prefix  # type: ignore[index]
+
+
+def is_counter(name: str, value: np.ndarray, numbers: bool) -> bool:
+    """Whether a tensor is a count, a rate or a scale of a training: no ResNet has integers, nor single numbers."""
+    word, dot, _ = name.partition(".")
+    if word.startswith("learning_rate"):  # perhaps one for each step
+        return True
+    return value.size <= 1 and not LIKE_A_PART.match(word) and (value.dtype.kind in "iub" or (numbers and not dot))
+
+
+def is_copy(name: str, value: np.ndarray, weights: Mapping[str, np.ndarray]) -> bool:
+    """Whether a name is a weight's with words before it, and the shape the weight's: then it is an optimizer's.
+
+    Adafactor stores a matrix by its rows and columns. No optimizer has BatchNorm's statistics.
+    """
+    if name.startswith("ema_"):  # mmcv's averages: ema_backbone_conv1_weight
+        return name.removeprefix("ema_") in weights
+    words = name[:MAX_NAME].split(".")
+    for count in range(1, len(words)):
+        weight = weights.get(".".join(words[count:]))
+        if weight is not None:
+            shape = weight.shape
+            shapes = {shape, shape[:-1], shape[:-2] + shape[-1:], (1,), ()}
+            return value.shape in shapes and (not name.endswith(STATISTICS) or is_average(words[0]))
+    return False
+
+
+def find_head(found: Found, prefix: str, least: str) -> tuple[dict[str, str], str]:
+    """({name: mslab's name} of the head, the prefix that it shares with the backbone).
+
+    It is beside the blocks or, as in mmpretrain (backbone., head.fc.), a level above. A head is one linear layer, or
+    mslab's two.
+    """
+    outer = prefix
+    while True:
+        layers: dict[str, dict[str, str]] = {}  # linear layers: {name of the layer: {name: weight or bias}}
+        for name in found.tensors:
+            inner = name.removeprefix(outer)
+            word = inner.partition(".")[0]
+            if not name.startswith(outer) or (outer != prefix and name.startswith(prefix)):
+                continue
+            if HEADS.match(word) or word == "hidden":
+                layer, _, kind = inner.rpartition(".")
+                layers.setdefault(layer, {})[name] = kind
+        hidden = layers.pop("hidden", {})
+        if len(layers) == 1 and set((rows := next(iter(layers.values()))).values()) <= {"weight", "bias"}:
+            head = {name: f"{HEAD}{kind}" for name, kind in rows.items()}
+            return head | {name: f"hidden.{kind}" for name, kind in hidden.items()}, outer
+        if layers or len(outer) <= len(least):
+            return {}, outer if layers else prefix
+        outer = outer.removesuffix(".").rpartition(".")[0]
+        outer = f"{outer}." if outer else ""
+        if len(outer) < len(least):
+            return {}, prefix
