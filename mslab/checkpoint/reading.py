@@ -64,6 +64,7 @@ class Checkpoint:
     head: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what was left out
     choices: list[str] = field(default_factory=list)  # where the content leaves a choice: what was taken
+    assumed: str = ""  # the same about the dialect, if the names do not show it
 
     @property
     def class_names(self) -> list[str]:
@@ -180,7 +181,7 @@ def read(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
     taken = f"weights of {key!r} taken; the file also has {others} (--weights KEY)" if others else ""
     taken = f"weights of {choice.weights!r} taken, as --weights says" if choice.weights else taken
     choices = [text for text in (taken, *selected.choices, assumed) if text]
-    return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices)
+    return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices, assumed)
 
 
 def _dialect(

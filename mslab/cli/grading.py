@@ -59,6 +59,9 @@ def grade(
     run_code: Annotated[
         bool, Option("--run-code", help="run students' model code in bubblewrap if the rubric has `code`")
     ] = False,
+    dialect: Annotated[
+        str, Option("--dialect", metavar="NAME", help="mindcv or mslab, for files whose names do not tell them apart")
+    ] = "",
 ) -> None:
     """Grade a class: accuracy on hidden images, settings, provenance, claims. Runs no student's code by default."""
     if gradescope_package is not None:
@@ -73,8 +76,7 @@ def grade(
     from mslab.grade import grading, sandbox
 
     limits = sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
-    options = grading.GradeOptions(
-        jobs, Path(times) if times else None, Path(last_year) if last_year else None, moodle, canvas, limits, run_code
-    )
+    table, earlier = (Path(name) if name else None for name in (times, last_year))
+    options = grading.GradeOptions(jobs, table, earlier, moodle, canvas, limits, run_code, dialect)
     graded = grading.grade(submissions, rubric, data, out, options)
     print_text(grading.table(graded, Path(out)))

@@ -30,7 +30,7 @@ from mslab.grade import copies, items, measuring, outputs, private, sandbox
 from mslab.grade.contents import BadSubmission
 from mslab.grade.copies import GivenBackbone, Traces
 from mslab.grade.items import Hidden
-from mslab.grade.loading import allow_code, given_file, hidden_sets, load_rubric
+from mslab.grade.loading import allow_code, check_dialect, given_file, hidden_sets, load_rubric
 from mslab.grade.looking import sketch
 from mslab.grade.measuring import HiddenImages
 from mslab.grade.progress import GradesSoFar, check_place, own_cache, temporary_folder
@@ -55,6 +55,7 @@ class GradeOptions:
     canvas: bool = False
     limits: sandbox.Limits = field(default_factory=sandbox.Limits)
     run_code: bool = False  # run students' code if the rubric has `code`
+    dialect: str = ""  # of files whose names do not show the project, mindcv or mslab
 
 
 def grade(
@@ -68,6 +69,7 @@ def grade(
     options, out = options or GradeOptions(), Path(out)
     rubric = load_rubric(rubric_file)
     allow_code(rubric, rubric_file, options.run_code)
+    check_dialect(options.dialect)
     reports = hidden_sets(rubric, rubric_file, data)
     times = read_times(options.times) if options.times else {}
     submissions, earlier = find_all(folder, options)
@@ -125,19 +127,23 @@ def find_all(folder: str | Path, options: GradeOptions) -> tuple[list[Submission
     return submissions, find_submissions(options.last_year) if options.last_year else []
 
 
-def job_of(rubric: Rubric, backbone_file: Path | None) -> dict[str, Any]:
+def job_of(rubric: Rubric, backbone_file: Path | None, dialect: str = "") -> dict[str, Any]:
     """The part of a worker's job that is the same for every submission."""
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     limits = {"pixels": rubric.image_size, "image_bytes": int(rubric.image_gigabytes * 2**30)}
-    return ({"code": code} if code else {}) | {
-        "limits": limits,
-        "networks": {name: network.files for name, network in rubric.networks.items()},
-        "relations": [list(pair) for pair in dict.fromkeys(pairs)],
-        "given": str(backbone_file.resolve()) if backbone_file else None,
-        "given_sha256": sha256(backbone_file) if backbone_file else "",
-        "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
-    }
+    return (
+        ({"code": code} if code else {})
+        | ({"dialect": dialect} if dialect else {})
+        | {
+            "limits": limits,
+            "networks": {name: network.files for name, network in rubric.networks.items()},
+            "relations": [list(pair) for pair in dict.fromkeys(pairs)],
+            "given": str(backbone_file.resolve()) if backbone_file else None,
+            "given_sha256": sha256(backbone_file) if backbone_file else "",
+            "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
+        }
+    )
 
 
 def measure_all(
@@ -154,7 +160,7 @@ def measure_all(
 
     `score` is called with each of the others as soon as it is measured.
     """
-    job, measurements = job_of(rubric, backbone_file), {}
+    job, measurements = job_of(rubric, backbone_file, options.dialect), {}
     free_cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     usable = usable_cores()
     count = options.jobs or len(usable)
@@ -263,6 +269,8 @@ def graded_of(
         flags.append(f"its worker returned no answer: {measurement.problem}")
     if times and submission.id not in times and (rubric.late or rubric.attempts):
         flags.append("not in the table of times: no points are deducted for lateness or attempts")
+    for name, network in measurement.facts["networks"].items():
+        flags += [f"{name}: {note}" for note in network.get("notes") or []]
     deductions = deductions_of(rubric, times.get(submission.id))
     return Graded(submission.id, submission.sha256, outcomes, deductions, flags, measurement.facts)
 

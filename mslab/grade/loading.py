@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mslab.check import DatasetReport, check_dataset
+from mslab.checkpoint import dialects
 from mslab.config import FIELDS
 from mslab.errors import ConfigError, MslabError
+from mslab.escaping import quoted
 from mslab.files import MAX_YAML, FormatError, parse_yaml, read_text
 from mslab.grade import sandbox
 from mslab.grade.rubric import GIVEN, KINDS, PredictionsItem, Rubric, ScaledItem, SettingsItem
@@ -172,6 +174,17 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
     if problems:
         raise rubric_error(path, problems)
     return checked_sets
+
+
+def check_dialect(name: str) -> None:
+    """Raise ConfigError unless a dialect is given that a file's names can leave open, or none."""
+    possible = [dialect.name for dialect in dialects.DIALECTS if not dialect.mark]
+    if name and name not in possible:
+        raise ConfigError(
+            f"--dialect {quoted(name)} decides nothing: the names in a file show it, or it is not a known project.",
+            expected=f"one of {', '.join(possible)}, whose names are the same",
+            fix="leave --dialect out",
+        )
 
 
 def allow_code(rubric: Rubric, path: str | Path, run_code: bool) -> None:

@@ -103,6 +103,8 @@ class Parent(Part):
     file: str
     sha256: str = Hash
     only: str | None = Field(description="regular expression of the option --only")
+    dialect: str = Field("", description="the option --dialect, if it was given")
+    weights: str = Field("", description="the option --weights, if it was given")
     run: Origin | None = Field(description="null if no run's manifest lists the file")
 
 
