@@ -7,6 +7,7 @@ from mslab.checkpoint.reading import NO_CHOICE, Choice
 from mslab.config import IMAGENET
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
+from mslab.files import kind_of
 
 
 def convert(source: str | Path, target: str | Path, choice: Choice = NO_CHOICE) -> list[str]:
@@ -23,9 +24,10 @@ def convert(source: str | Path, target: str | Path, choice: Choice = NO_CHOICE) 
             expected=".ckpt (mslab's names) or .safetensors (torchvision's and timm's)",
             fix=f"--to {quoted(target.with_suffix('.safetensors'))}",
         )
-    if target.exists() or not target.absolute().parent.is_dir():
+    exists = bool(kind_of(target))
+    if exists or kind_of(target.absolute().parent, links=True) != "a folder":
         raise CheckpointError(
-            f"{target} already exists." if target.exists() else f"There is no folder {target.parent}.",
+            f"{target} already exists." if exists else f"There is no folder {target.parent}.",
             expected="a new file in an existing folder; nothing is overwritten",
             fix="choose another name, or move the file away",
         )

@@ -47,6 +47,7 @@ class Dialect:
 
 
 TORCH_RULES = (
+    (r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.", ""),  # of wrappers, also inside a network
     (r"downsample\.", "down_sample."),
     (r"(bn\d|down_sample\.1)\.weight$", r"\1.gamma"),
     (r"(bn\d|down_sample\.1)\.bias$", r"\1.beta"),

@@ -157,14 +157,15 @@ def not_read(path: Path, what: str, fix: str) -> CheckpointError:
 
 
 def pickled_object(path: Path, error: pth.PickledObject) -> CheckpointError:
-    """The message for a file that contains a network as an object, which only its own program can build."""
-    network = f"[{error.key!r}]" if error.key else ""
-    lines = f"network = torch.load({{file}}, map_location='cpu', weights_only=False){network}"
+    """The message for a file that contains a network or arrays as objects, which only other programs can build."""
+    keys = "".join(f"[{key!r}]" for key in error.key.split(".") if key).replace("{", "{{").replace("}", "}}")
+    load = f"found = torch.load({{file}}, map_location='cpu', weights_only=False){keys}"
+    save = "{{n: torch.as_tensor(v) for n, v in found.items()}}" if error.table else "found.state_dict()"
     return not_read(
         path,
-        f"a pickled network: {error}",
+        f"{'of PyTorch, without tensors' if error.table else 'a pickled network'}: {error}",
         "where its program is installed, and if you trust the file, which can run code when it is loaded, "
-        + in_python(path, ("import torch", lines, "torch.save(network.state_dict(), {new})")),
+        + in_python(path, ("import torch", load, f"torch.save({save}, {{new}})")),
     )
 
 

@@ -47,7 +47,7 @@ STATE_KEYS = (
     "net",
     "network",
 )  # where scripts store weights; others come later
-MAX_DEPTH, MAX_TABLES = 4, 10_000  # of the search for tables of weights
+MAX_DEPTH, MAX_TABLES = 6, 10_000  # of the search for tables of weights
 SECOND_KEYS = ("ema", "model_ema", "module")  # where a network may be as an object, if it is at none of these
 MAX_KEY = 500  # characters
 WEIGHT = ".weight"  # the end of a name that tells a table of weights from an optimizer's
@@ -214,11 +214,16 @@ def load_pickle(reader: type, content: bytes, does: str) -> Any:
 
 
 class PickledObject(ValueError):
-    """A file of PyTorch that contains a network as an object, not its tensors. `key`: where, "" for the whole file."""
+    """A file of PyTorch with objects in place of tensors. `key`: where they are, "" for the whole file.
 
-    def __init__(self, key: str, name: str) -> None:
-        super().__init__(f"{f'its {key!r}' if key else 'it'} is an object of the class {name[:200]}, not tensors")
-        self.key = key
+    `table`: whether this is a table of arrays; otherwise it is a network.
+    """
+
+    def __init__(self, key: str, name: str, table: bool = False) -> None:
+        where = f"its {key!r}" if key else "it"
+        contains = "contains objects" if table else "is an object"
+        super().__init__(f"{where} {contains} of the class {name[:200]}, not tensors")
+        self.key, self.table = key, table
 
 
 def weight_sets(content: bytes) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
@@ -278,6 +283,10 @@ def sorted_tables(root: Any) -> dict[str, dict[str, Stored]]:
         for key, value in ({"": root} | objects).items():
             if isinstance(value, Foreign):
                 raise PickledObject(key, value.name)
+        for key, table in walk(root):
+            for name, value in dict.items(table):
+                if isinstance(value, Foreign) and str(name).endswith(WEIGHT):
+                    raise PickledObject(key, value.name, table=True)
         raise ValueError("it contains no state_dict")
     order = {key: position for position, key in enumerate(("", *STATE_KEYS))}
     return dict(sorted(found.items(), key=lambda row: (is_average(row[0]), order.get(row[0], len(order)))))

@@ -100,11 +100,12 @@ def _target(source: Path, kind: str, out: str | Path | None) -> Path:
             expected=f"one of the formats {', '.join(WRITERS)}, and a file name that ends in it",
             fix=f"--out {quoted(target.with_suffix(f'.{kind}'))}" if kind in WRITERS else "--format onnx",
         )
-    if target.exists() or not target.absolute().parent.is_dir():
+    exists = bool(files.kind_of(target))
+    if exists or files.kind_of(target.absolute().parent, links=True) != "a folder":
         raise CheckpointError(
-            f"{target} already exists." if target.exists() else f"There is no folder {target.parent}.",
+            f"{target} already exists." if exists else f"There is no folder {target.parent}.",
             expected="a new file in an existing folder; nothing is overwritten",
-            fix="use another --out, or move the file away" if target.exists() else f"mkdir -p {quoted(target.parent)}",
+            fix="use another --out, or move the file away" if exists else f"mkdir -p {quoted(target.parent)}",
         )
     return target
 

@@ -60,9 +60,10 @@ def prefixed(prefix, tensors=TORCH):
 # --- wrappers and heads ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "prefix", ["module.", "module._orig_mod.", "encoder.", "model.", "student.", "net.module.", "a.b.c.d.", "ResNet."]
-)
+PREFIXES = ["module.", "module._orig_mod.", "encoder.", "model.", "student.", "net.module.", "a.b.c.d.", "ResNet."]
+
+
+@pytest.mark.parametrize("prefix", [*PREFIXES, "_fsdp_wrapped_module."])
 def test_any_prefix_that_all_names_share_is_removed(prefix, tmp_path):
     weights = checkpoint.read(plain(prefixed(prefix), tmp_path / "x.safetensors"))
     assert is_the_network(weights) and weights.choices == []
@@ -152,7 +153,7 @@ def test_tables_in_a_script_s_file_are_chosen_by_key(tmp_path):
         {"module": TORCH, "ds_version": "0.9"},  # DeepSpeed
         {"weights": TORCH},
         {"teacher": TWICE, "student": TORCH},
-        {"classy_state_dict": {"base_model": {"model": TORCH}}},
+        {"classy_state_dict": {"base_model": {"model": {"trunk": TORCH}}}},
         TORCH | {"epoch": 3, "best_acc": 0.5},
     ],
     ids=lambda content: ",".join(list(content)[:2]),
@@ -216,11 +217,31 @@ def test_a_pickled_network_gets_the_lines_that_save_it_anew(key, inside):
     with pytest.raises(CheckpointError, match=r"class script\.Net, not tensors") as caught:
         checkpoint.read("whole net.pt")
     where = "['model']" if key else ""
-    lines = f"network = torch.load('whole net.pt', map_location='cpu', weights_only=False){where}\n"
-    assert lines in str(caught.value) and "torch.save(network.state_dict(), 'whole net-weights.pth')" in str(
+    lines = f"found = torch.load('whole net.pt', map_location='cpu', weights_only=False){where}\n"
+    assert lines in str(caught.value) and "torch.save(found.state_dict(), 'whole net-weights.pth')" in str(caught.value)
+    assert "copy it again" not in str(caught.value)
+
+
+def test_arrays_of_numpy_get_the_lines_that_make_tensors_of_them(inside):
+    with stand_ins():
+        Path("x.pth").write_bytes(torch_file({"model": {"backbone": TORCH}}))
+    with pytest.raises(CheckpointError, match=r"its 'model.backbone' contains objects of the class numpy\.") as caught:
+        checkpoint.read("x.pth")
+    assert "found = torch.load('x.pth', map_location='cpu', weights_only=False)['model']['backbone']" in str(
         caught.value
     )
-    assert "copy it again" not in str(caught.value)
+    assert "torch.save({n: torch.as_tensor(v) for n, v in found.items()}, 'x-weights.pth')" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float64"])
+def test_half_and_double_precision_become_single(kind, tmp_path):
+    with stand_ins():
+        tensors = {n: v.astype(kind) if v.dtype == np.float32 else v for n, v in TORCH.items()}
+        (tmp_path / "x.bin").write_bytes(torch_file(saved(tensors)))
+    weights = checkpoint.read(tmp_path / "x.bin")
+    weights.check()
+    assert {value.dtype for value in (weights.backbone | weights.head).values()} == {np.dtype(np.float32)}
+    assert np.allclose(weights.backbone["conv1.weight"], OWN["conv1.weight"], atol=1e-3)
 
 
 # --- what optimizers leave -------------------------------------------------------------------------------------------
