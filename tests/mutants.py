@@ -788,14 +788,15 @@ MUTANTS = [
     Mutant(
         "history.csv is written before last.ckpt, which makes the epoch count",
         "mslab/runs/folder.py",
-        "        self.write_history()\n        if state:\n            checkpoint.save(\n"
-        '                list(state.values()), self.checkpoints / "last.ckpt", '
-        'self.info | {"epoch": self.epochs_done}\n'
-        "            )\n",
-        "        if state:\n            checkpoint.save(\n"
-        '                list(state.values()), self.checkpoints / "last.ckpt", '
-        'self.info | {"epoch": self.epochs_done}\n'
-        "            )\n        self.write_history()\n",
+        "        self.write_history()\n        if state:\n"
+        "            tensors = {name: parameter.asnumpy() for name, parameter in state.items()}\n"
+        '            checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", '
+        'self.info | {"epoch": self.epochs_done})\n',
+        "        if state:\n"
+        "            tensors = {name: parameter.asnumpy() for name, parameter in state.items()}\n"
+        '            checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", '
+        'self.info | {"epoch": self.epochs_done})\n'
+        "        self.write_history()\n",
         "test_kill_between_writes",
     ),
     Mutant(

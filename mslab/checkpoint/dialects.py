@@ -45,6 +45,10 @@ class Dialect:
     profile: tuple[tuple[str, Any], ...] = ()  # what differs from PROFILE
     basic_profile: tuple[tuple[str, Any], ...] | None = None  # the same for ResNet-18 and 34, if different
 
+    @property
+    def is_torch(self) -> bool:
+        return set(TORCH_RULES) <= set(self.rules)
+
 
 TORCH_RULES = (
     (r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.", ""),  # of wrappers, also inside a network
@@ -63,7 +67,15 @@ HUGGINGFACE_RULES = (
     *((rf"\.layer\.{n}\.normalization\.", f".bn{n + 1}.") for n in range(3)),
     *((rf"encoder\.stages\.{n}\.layers\.", f"layer{n + 1}.") for n in range(MAX_STAGES)),
 )
+OUTSIDE = r"^((?:(?!layer|fc\.|classifier|head)\w+\.)*)"  # a prefix, not of a block or a head
+SEQUENTIAL_RULES = (  # nn.Sequential(*resnet.children()): 0 conv1, 1 bn1, 4 to 7 layer1 to layer4, then the head
+    *((rf"(^|\.){n}\.(\d+)\.(conv\d|bn\d|downsample)\.", rf"\1layer{n - 3}.\2.\3.") for n in range(4, 8)),
+    (rf"{OUTSIDE}0\.weight$", r"\1conv1.weight"),
+    (rf"{OUTSIDE}1\.(weight|bias|running_mean|running_var)$", r"\1bn1.\2"),
+    (rf"{OUTSIDE}(9|10)\.(weight|bias)$", r"\1fc.\3"),
+)
 DIALECTS = [
+    Dialect("sequential", r"(^|\.)4\.0\.conv1\.weight$", SEQUENTIAL_RULES + TORCH_RULES),
     Dialect("huggingface", r"encoder\.stages\.\d+\.layers\.", HUGGINGFACE_RULES + TORCH_RULES),
     Dialect("torchvision", r"\.running_(mean|var)$", TORCH_RULES),
     Dialect(

@@ -105,7 +105,7 @@ def look(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[Found, Co
             with_statistics |= {part[1]} if own.endswith(STATISTICS) else set()
     networks = [prefix for prefix in first if prefix in with_statistics]
     networks.sort(key=lambda prefix: (prefix != "", is_average(prefix), first[prefix]))
-    return Found(renamed, networks[:MAX_NETWORKS], dialect.name not in ("torchvision", "huggingface")), left_out
+    return Found(renamed, networks[:MAX_NETWORKS], not dialect.is_torch), left_out
 
 
 def averages(found: Found) -> list[str]:

@@ -105,6 +105,20 @@ def test_names_of_hugging_face_are_read(tmp_path):
     assert weights.dialect.name == "huggingface" and is_the_network(weights)
 
 
+@pytest.mark.parametrize("prefix, head", [("", "fc."), ("", "9."), ("features.", "fc."), ("encoder.0.", "encoder.2.")])
+def test_a_network_that_was_cut_into_a_sequence_is_read(prefix, head, tmp_path):
+    """nn.Sequential(*resnet.children()) has numbers for names."""
+    numbers = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5"}
+    renamed = {}
+    for name, value in TORCH.items():
+        first, _, rest = name.partition(".")
+        renamed[f"{head}{rest}" if first == "fc" else f"{prefix}{numbers[first]}.{rest}"] = value
+    weights = checkpoint.read(plain(renamed, tmp_path / "x.safetensors"))
+    weights.check()
+    assert weights.dialect.name == "sequential" and (is_the_network(weights) or head == "encoder.2.")
+    assert all(np.array_equal(weights.backbone[name], value) for name, value in PLAIN.backbone.items())
+
+
 # --- several networks in a file --------------------------------------------------------------------------------------
 
 
