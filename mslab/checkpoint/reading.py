@@ -19,6 +19,7 @@ from mslab.config import Profile, Stage, Triple
 from mslab.errors import CheckpointError
 from mslab.files import parse_json
 
+MAX_KEYS = 20  # of weights, in a message
 MAX_INFO = 200_000  # values of the `mslab` entry
 # errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
 DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
@@ -177,8 +178,7 @@ def read(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
         raise formats.broken(path, kind, str(error) or type(error).__name__) from None
     head = {name: value for name, value in selected.tensors.items() if name.startswith(HEADS)}
     backbone = {name: value for name, value in selected.tensors.items() if name not in head}
-    others = ", ".join(repr(other[:100]) for other in sets if other != key)
-    taken = f"weights of {key!r} taken; the file also has {others} (--weights KEY)" if others else ""
+    taken = selecting.said(repr(key), [other for other in sets if other != key]) if len(sets) > 1 else ""
     taken = f"weights of {choice.weights!r} taken, as --weights says" if choice.weights else taken
     choices = [text for text in (taken, *selected.choices, assumed) if text]
     return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices, assumed)
@@ -223,7 +223,7 @@ def wrong_dialect(path: Path, wanted: str, possible: list[dialects.Dialect], rec
 
 def wrong_weights(path: Path, wanted: str, keys: list[str]) -> CheckpointError:
     """The message for --weights KEY if the file has no such weights."""
-    rows = ", ".join(key[:100] for key in dict.fromkeys(keys) if key)
+    rows = ", ".join([key[:60] for key in dict.fromkeys(keys) if key][:MAX_KEYS])
     return CheckpointError(
         f"{path} has no weights {wanted!r}.",
         expected=f"one of {rows}" if rows else "no --weights: the file has one set of weights",

@@ -8,7 +8,7 @@ nothing explains keeps its name, and the comparison with the layout refuses it.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +25,7 @@ HEADS = re.compile(
     r"((cls_|lincls_|class_|dino_)?head|classifier|fc|linear|last_linear|end_point|output|logits|dense)$"
 )  # the last layer
 PRETEXT = re.compile(r"(proj\w*|predictor\w*|prototypes|queue\w*)$")  # of self-supervised training, after the backbone
-MAX_NETWORKS = 32
+MAX_NETWORKS, MAX_SAID = 32, 8
 MAX_NAME = 500  # characters of a name whose parts are compared
 OPTIMIZER = "the optimizer's"
 
@@ -63,9 +63,8 @@ def select(tensors: Mapping[str, np.ndarray], dialect: Dialect, wanted: str = ""
     if wanted:
         prefix, least, overlay = at_key(wanted, found, means)
     elif len(found.networks) > 1 or means:
-        others = [repr(key) for key in result.keys if key != key_of(prefix)]
         taken = repr(key_of(prefix)) if prefix else "the names without a prefix"
-        result.choices.append(f"weights of {taken} taken; the file also has {', '.join(others)} (--weights KEY)")
+        result.choices.append(said(taken, [key for key in result.keys if key != key_of(prefix)]))
     names, rest = sort_out(found, prefix, least, left_out)
     if overlay:
         names = {own: overlay + name if overlay + name in found.tensors else name for own, name in names.items()}
@@ -78,6 +77,12 @@ def select(tensors: Mapping[str, np.ndarray], dialect: Dialect, wanted: str = ""
         result.tensors |= {name: value[:1000] for name, value in rows.items() if value.ndim}
         result.notes.append("row 1001 of the head left out (no class of ImageNet)")
     return result
+
+
+def said(taken: str, others: Sequence[str]) -> str:
+    """What is said if the weights of one key are taken from a file that has others."""
+    rows = ", ".join([repr(key[:60]) for key in others[:MAX_SAID]] + ["…"] * (len(others) > MAX_SAID))
+    return f"weights of {taken} taken; the file also has {rows} (--weights KEY)"
 
 
 def single(value: np.ndarray) -> np.ndarray:
