@@ -184,7 +184,9 @@ def is_counter(name: str, value: np.ndarray, numbers: bool) -> bool:
     word, dot, _ = name.partition(".")
     if word.startswith("learning_rate"):  # perhaps one for each step
         return True
-    return value.size <= 1 and not LIKE_A_PART.match(word) and (value.dtype.kind in "iub" or (numbers and not dot))
+    if value.size > 1 or LIKE_A_PART.match(word) or not word.isidentifier():
+        return False
+    return value.dtype.kind in "iub" or (numbers and not dot)
 
 
 def is_copy(name: str, value: np.ndarray, weights: Mapping[str, np.ndarray]) -> bool:
