@@ -25,6 +25,7 @@ HEADS = re.compile(
     r"((cls_|lincls_|class_|dino_)?head|classifier|fc|linear|last_linear|end_point|output|logits|dense)$"
 )  # the last layer
 PRETEXT = re.compile(r"(proj\w*|predictor\w*|prototypes|queue\w*)$")  # of self-supervised training, after the backbone
+WORDS = re.compile(r"[._]")  # after them a weight's name may begin
 MAX_NETWORKS, MAX_SAID = 32, 8
 MAX_NAME = 500  # characters of a name whose parts are compared
 OPTIMIZER = "the optimizer's"
@@ -147,26 +148,32 @@ def sort_out(found: Found, prefix: str, least: str, left_out: Counter[str]) -> t
     head, outer = find_head(found, prefix, least)
     names = {own: name for name, own in [*parts.items(), *head.items()]}
     weights = {key: found.tensors[name] for own, name in names.items() for key in (own, name, name.replace(".", "_"))}
-    groups: dict[str, list[str]] = {}  # names that only a comparison with the weights' may explain, by their first word
-    unknown: set[str] = set()  # first words of those that it does not explain
+    groups: dict[str, list[str]] = {}  # names that only a comparison with the weights' explains, by what precedes them
+    unknown: set[str] = set()  # beginnings of names that it does not explain
     for name, value in found.tensors.items():
         inner = name.removeprefix(outer)
         word = inner.partition(".")[0]
         if name in parts or name in head:
             continue
+        before, same = copy_of(name, value, weights)
         if owner_of(name, found.networks, prefix) != prefix:
             left_out["other weights"] += 1
         elif name.startswith(TRAINING) or is_counter(inner, value, found.numbers):
             left_out[OPTIMIZER] += 1
         elif not name.startswith(outer):
-            left_out[OPTIMIZER if is_copy(name, value, weights) else f"beside {key_of(outer)[:50]}"] += 1
-        elif PRETEXT.match(word) or (HEADS.match(word) and not head):
+            left_out[OPTIMIZER if same else f"beside {key_of(outer)[:50]}"] += 1
+        elif PRETEXT.match(word) or (HEADS.match(word) and not head and not same):
             left_out[f"{word[:50]}, a head that mslab does not build"] += 1
         else:
-            groups.setdefault(word, []).append(name)
-            unknown |= {word} if LIKE_A_PART.match(word) or not is_copy(name, value, weights) else set()
-    left_out[OPTIMIZER] += sum(len(rows) for word, rows in groups.items() if word not in unknown)
-    return names, {name.removeprefix(outer): name for word in unknown for name in groups[word]}
+            groups.setdefault(before, []).append(name)
+            unknown |= {before} if LIKE_A_PART.match(word) or not same else set()
+    rest: dict[str, str] = {}
+    for before, rows in groups.items():
+        if before in unknown or f"{before.partition('.')[0]}." in unknown:
+            rest |= {name.removeprefix(outer): name for name in rows}
+        else:
+            left_out[OPTIMIZER] += len(rows)
+    return names, rest
 
 
 def owner_of(name: str, networks: list[str], selected: str) -> str:
@@ -189,21 +196,19 @@ def is_counter(name: str, value: np.ndarray, numbers: bool) -> bool:
     return value.dtype.kind in "iub" or (numbers and not dot)
 
 
-def is_copy(name: str, value: np.ndarray, weights: Mapping[str, np.ndarray]) -> bool:
-    """Whether a name is a weight's with words before it, and the shape the weight's: then it is an optimizer's.
+def copy_of(name: str, value: np.ndarray, weights: Mapping[str, np.ndarray]) -> tuple[str, bool]:
+    """(what precedes a weight's name in a name, else its first word; whether it can be an optimizer's for that weight).
 
-    Adafactor stores a matrix by its rows and columns. No optimizer has BatchNorm's statistics.
+    Then it has the weight's shape; Adafactor stores a matrix by its rows and columns. No optimizer has BatchNorm's
+    statistics. moments.conv1.weight -> moments., as MindSpore's AdaFactor has exp_avg_sq_conv1.weight -> exp_avg_sq_
     """
-    if name.startswith("ema_"):  # mmcv's averages: ema_backbone_conv1_weight
-        return name.removeprefix("ema_") in weights
-    words = name[:MAX_NAME].split(".")
-    for count in range(1, len(words)):
-        weight = weights.get(".".join(words[count:]))
+    for mark in WORDS.finditer(name[:MAX_NAME]):
+        weight = weights.get(name[mark.end() :])
         if weight is not None:
-            shape = weight.shape
+            shape, before = weight.shape, name[: mark.end()]
             shapes = {shape, shape[:-1], shape[:-2] + shape[-1:], (1,), ()}
-            return value.shape in shapes and (not name.endswith(STATISTICS) or is_average(words[0]))
-    return False
+            return before, value.shape in shapes and (not name.endswith(STATISTICS) or is_average(before))
+    return f"{name.partition('.')[0]}.", False
 
 
 def find_head(found: Found, prefix: str, least: str) -> tuple[dict[str, str], str]:
@@ -219,6 +224,8 @@ def find_head(found: Found, prefix: str, least: str) -> tuple[dict[str, str], st
             inner = name.removeprefix(outer)
             word = inner.partition(".")[0]
             if not name.startswith(outer) or (outer != prefix and name.startswith(prefix)):
+                continue
+            if inner.partition(".")[2] in found.tensors:  # an optimizer's: FTRL has linear.conv1.weight
                 continue
             if HEADS.match(word) or word == "hidden":
                 layer, _, kind = inner.rpartition(".")

@@ -7,6 +7,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from helpers import newest, settings, stopped_after
+from mindspore import nn
 from others import agree, randomised
 
 import mslab
@@ -74,3 +75,24 @@ def test_a_file_without_an_entry_is_built_by_the_dialect_and_says_what_is_assume
         )
         assert said == (not dialect)
     assert np.abs(networks["mslab"](x).asnumpy() - networks["mindcv"](x).asnumpy()).max() > 1e-3
+
+
+def test_what_mindspores_optimizers_leave_in_a_saved_training_cell_is_left_out(tmp_path):
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    optimizers = {
+        "AdaFactor": lambda rows: nn.AdaFactor(rows, learning_rate=None),  # exp_avg_sq_row_conv1.weight
+        "ASGD": lambda rows: nn.ASGD(rows),  # eta_conv1.weight
+        "FTRL": lambda rows: nn.FTRL(rows),  # linear.conv1.weight
+        "Momentum": lambda rows: nn.Momentum(rows, [0.1] * 20, 0.9),  # learning_rate has 20 numbers
+        "Rprop": lambda rows: nn.Rprop(rows),
+        "AdamW": lambda rows: ms.mint.optim.AdamW(rows, lr=0.1),
+    }
+    for name, build in optimizers.items():
+        network = model.ResNet50(model.resnet50_backbone([[1, 8, 1]]), model.resnet50_head(3, 32))
+        inner = nn.WithLossCell(network, nn.CrossEntropyLoss())
+        step = nn.TrainOneStepWithLossScaleCell(inner, build(network.trainable_params()), ms.Tensor(1.0, ms.float32))
+        ms.save_checkpoint(step, str(tmp_path / f"{name}.ckpt"))
+        weights = checkpoint.read(tmp_path / f"{name}.ckpt")
+        weights.check()
+        assert (weights.backbone | weights.head).keys() == network.parameters_dict().keys(), name
+        assert weights.notes == [f"{len(weights.tensors) - 27} tensors left out (the optimizer's)"], name

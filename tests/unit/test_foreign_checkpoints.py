@@ -261,7 +261,7 @@ def test_half_and_double_precision_become_single(kind, tmp_path):
 # --- what optimizers leave -------------------------------------------------------------------------------------------
 
 TRAINABLE = {name: value for name, value in OWN.items() if "moving" not in name}
-SLOTS = ("moments", "adam_m", "moment3", "grad_accumulation", "accu_grads", "prev_gradient", "lion_m", "exp_avg")
+SLOTS = ("moments", "adam_m", "moment3", "grad_accumulation", "accu_grads", "prev_gradient", "lion_m", "linear")
 LEFT = {  # by MindSpore and mindcv beside weights
     "scale_sense": np.float32(1024),
     "scale_value": np.float32(65536),
@@ -270,7 +270,9 @@ LEFT = {  # by MindSpore and mindcv beside weights
     "accumulation_step": np.int32(0),
     "learning_rate": np.ones(40, np.float32),
     "beta1_power": np.float32(0.9),
-    "exp_avg_sq_row.layer1.0.conv1.weight": np.ones((8, 64, 1), np.float32),
+    "exp_avg_sq_row_layer1.0.conv1.weight": np.ones((8, 64, 1), np.float32),  # AdaFactor
+    "exp_avg_sq_col_classifier.weight": np.ones(32, np.float32),
+    "eta_layer1.0.bn1.gamma": np.ones((), np.float32),  # ASGD
 } | {
     f"{slot}.{name}": np.ones_like(value)
     for name, value in TRAINABLE.items()
@@ -290,10 +292,10 @@ LEFT = {name: np.asarray(value) for name, value in LEFT.items()}
 
 @pytest.mark.parametrize("prefix", ["", "network.", "network._backbone."])
 def test_what_mindspore_leaves_beside_weights_is_left_out_and_counted(prefix, tmp_path):
-    slots = {
-        name.replace(".", f".{prefix}", 1) if name.partition(".")[2] in TRAINABLE else name: value
-        for name, value in LEFT.items()
-    }
+    slots = {}
+    for name, value in LEFT.items():
+        weight = max((weight for weight in TRAINABLE if name.endswith(weight)), key=len, default="")
+        slots[f"{name.removesuffix(weight)}{prefix}{weight}" if weight else name] = value
     weights = checkpoint.read(written(tmp_path / "x.ckpt", prefixed(prefix, OWN) | slots))
     assert is_the_network(weights) and f"{len(LEFT)} tensors left out (the optimizer's)" in weights.notes
 
@@ -329,6 +331,7 @@ def test_averages_replace_the_weights_where_asked(tmp_path):
         ("attention.conv1.weight", (32, 32, 1, 1)),
         ("pool.p", (1,)),
         ("stem.conv1.weight", (64, 3, 7, 7)),
+        ("extra_conv1.weight", (64, 64, 1, 1)),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "network."])
