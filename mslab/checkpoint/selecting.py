@@ -26,7 +26,7 @@ HEADS = re.compile(
 )  # the last layer
 PRETEXT = re.compile(r"(proj\w*|predictor\w*|prototypes|queue\w*)$")  # of self-supervised training, after the backbone
 WORDS = re.compile(r"[._]")  # after them a weight's name may begin
-MAX_NETWORKS, MAX_SAID = 32, 8
+MAX_NETWORKS, MAX_LEVELS, MAX_SAID = 32, 8, 8
 MAX_NAME = 500  # characters of a name whose parts are compared
 OPTIMIZER = "the optimizer's"
 
@@ -202,7 +202,7 @@ def copy_of(name: str, value: np.ndarray, weights: Mapping[str, np.ndarray]) -> 
     Then it has the weight's shape; Adafactor stores a matrix by its rows and columns. No optimizer has BatchNorm's
     statistics. moments.conv1.weight -> moments., as MindSpore's AdaFactor has exp_avg_sq_conv1.weight -> exp_avg_sq_
     """
-    for mark in WORDS.finditer(name[:MAX_NAME]):
+    for mark in WORDS.finditer(name if len(name) <= MAX_NAME else ""):
         weight = weights.get(name[mark.end() :])
         if weight is not None:
             shape, before = weight.shape, name[: mark.end()]
@@ -218,7 +218,7 @@ def find_head(found: Found, prefix: str, least: str) -> tuple[dict[str, str], st
     mslab's two.
     """
     outer = prefix
-    while True:
+    for _ in range(MAX_LEVELS):
         layers: dict[str, dict[str, str]] = {}  # linear layers: {name of the layer: {name: weight or bias}}
         for name in found.tensors:
             inner = name.removeprefix(outer)
@@ -239,4 +239,5 @@ def find_head(found: Found, prefix: str, least: str) -> tuple[dict[str, str], st
         outer = outer.removesuffix(".").rpartition(".")[0]
         outer = f"{outer}." if outer else ""
         if len(outer) < len(least):
-            return {}, prefix
+            break
+    return {}, prefix
