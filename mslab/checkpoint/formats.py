@@ -1,6 +1,9 @@
 """The bytes of a file of weights and their format; for what is not read, what it is and how to save it anew."""
 
 import contextlib
+import io
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,15 @@ import numpy as np
 from mslab.checkpoint import pth, readers
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
-from mslab.files import FormatError, kind_of, read_bytes
+from mslab.files import FormatError, kind_of, open_zip, read_bytes
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".onnx")
+# errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
+DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
+DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a newer version
 Sets = dict[str, Callable[[], dict[str, np.ndarray]]]  # of weights in a file: {key, "" for the file itself: reader}
 Reader = Callable[[Any], tuple[Sets, dict[str, str]]]
 ENDING = f"a file ending in {', '.join(SUFFIXES)}"
-MAX_DIRECTORY = 1 << 20
 LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number with which torch.save began its files before 1.6
 PADDLE = b"StructuredToParameterName@@"
 SAVE_FILE = "safetensors.numpy.save_file"
@@ -46,11 +51,9 @@ def read_content(path: Path) -> bytes:
     """The bytes of a file of weights. Raises CheckpointError."""
     kind, reason = kind_of(path, links=True), ""
     if kind == "a folder":
-        raise CheckpointError(
-            f"{path} is a folder.",
-            expected=ENDING,
-            fix=f"is {path / 'checkpoints' / 'best_backbone.ckpt'} the file you mean?",
-        )
+        near = files_in(path)
+        own = f"is {path / 'checkpoints' / 'best_backbone.ckpt'} the file you mean?"
+        raise CheckpointError(f"{path} is a folder.", expected=ENDING, fix=f"one of {', '.join(near)}" if near else own)
     try:
         size = path.stat().st_size
         if kind != "a file":
@@ -69,14 +72,19 @@ def read_content(path: Path) -> bytes:
     raise CheckpointError(f"{path} cannot be read: {reason}.", expected="a readable file", fix=fix)
 
 
+def files_in(folder: Path) -> list[str]:
+    """Some files of weights in a folder, for a message."""
+    with contextlib.suppress(OSError):  # it cannot be listed
+        return sorted(str(path) for path in folder.glob("*") if path.suffix in SUFFIXES)[:8]
+    return []
+
+
 def missing(path: Path) -> CheckpointError:
-    near: list[str] = []
-    with contextlib.suppress(OSError):  # a folder that cannot be listed
-        near = sorted(str(p) for p in path.parent.glob("*") if p.suffix in SUFFIXES)
+    near = files_in(path.parent)
     return CheckpointError(
         f"There is no file {path}.",
         expected="a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt",
-        fix=f"one of {', '.join(near[:8])}" if near else "correct the path; mslab train writes such files",
+        fix=f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files",
     )
 
 
@@ -115,12 +123,14 @@ def foreign_format(path: Path, content: bytes) -> Any:
             return f"compressed with {name}", f"{UNPACK[name]} {quoted(path)}    and use the file in it"
     if content[257:262] == b"ustar":
         return "a tar archive", f"tar -xf {quoted(path)}    and use the file in it"
-    names = content[-MAX_DIRECTORY:] if content[:2] == b"PK" else b""  # a zip's list of files is at its end
-    if b"/constants.pkl" in names:
+    names = zip_names(content) if content[:2] == b"PK" else []
+    if any(name.endswith("/constants.pkl") for name in names):
         return "a TorchScript file"
-    if b".npy" in names and b"data.pkl" not in names:
+    if names and all(name.endswith(".npy") for name in names):
         return "a .npz file of NumPy"
-    if content.startswith(b"\x89HDF\r\n") or b"model.weights.h5" in names:
+    if not any(name.endswith("data.pkl") for name in names) and any(name.endswith(SUFFIXES) for name in names):
+        return "a zip archive of files", f"unzip {quoted(path)}    and use the file in it"
+    if content.startswith(b"\x89HDF\r\n") or "model.weights.h5" in names:
         return "a file of Keras, whose names and order of axes are others", (
             "use the network of torchvision or timm; or save it in Python under their names, with convolutions as\n"
             f"(out, in, height, width):    {SAVE_FILE}(tensors, 'new.safetensors')"
@@ -143,6 +153,13 @@ def foreign_format(path: Path, content: bytes) -> Any:
             )
         )
     return ""
+
+
+def zip_names(content: bytes) -> list[str]:
+    """The names of a zip's members; [] if it is damaged, which its reader reports."""
+    with contextlib.suppress(*DAMAGE), open_zip(io.BytesIO(content), pth.MAX_DIRECTORY) as archive:
+        return archive.namelist()
+    return []
 
 
 def in_python(path: Path, lines: tuple[str, ...]) -> str:

@@ -1,7 +1,5 @@
 """Read any file of weights into a Checkpoint: its tensors, the dialect of their names, and the network they fit."""
 
-import struct
-import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.checkpoint import dialects, formats, pth, selecting
 from mslab.checkpoint.dialects import HEAD, HEADS
+from mslab.checkpoint.formats import DAMAGE
 from mslab.checkpoint.loading import compare
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
@@ -21,9 +20,6 @@ from mslab.files import parse_json
 
 MAX_KEYS = 20  # of weights, in a message
 MAX_INFO = 200_000  # values of the `mslab` entry
-# errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
-DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
-DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a newer version
 
 
 class Info(BaseModel):

@@ -417,11 +417,12 @@ def tarred():
             "safetensors.numpy.save_file(dict(numpy.load('x.pth')), 'x-weig",
         ),
         (
-            zipped(b"x/constants.pkl "),
+            zipped(b"xx/constants.pkl"),
             "is a TorchScript file",
             "torch.jit.load('x.pth', map_location='cpu').state_dict()",
         ),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "is a file of Keras", "use the network of torchvision or timm"),
+        (zipped(b"weights12345.pth"), "is a zip archive of files", "unzip x.pth"),
         (tarred(), "is a tar archive", "tar -xf x.pth"),
         (b"\x1f\x8b\x08" + bytes(20), "is compressed with gzip", "gunzip -k x.pth"),
         (b"<!DOCTYPE html><html>", "is a web page", "download it again"),
@@ -435,6 +436,23 @@ def test_a_format_that_is_not_read_is_named_with_the_way_out(content, what, fix,
     with pytest.raises(CheckpointError) as caught:
         checkpoint.read("x.pth")
     assert what in str(caught.value) and fix in str(caught.value) and "copy it again" not in str(caught.value)
+
+
+def test_the_line_for_a_file_of_numpy_works(inside):
+    np.savez("x.npz", **TORCH)
+    with pytest.raises(CheckpointError, match=r"is a \.npz file of NumPy") as caught:
+        checkpoint.read("x.npz")
+    lines = str(caught.value).partition("in Python:\n")[2]
+    exec("\n".join(line.strip() for line in lines.splitlines()))
+    assert is_the_network(checkpoint.read("x-weights.safetensors"))
+
+
+def test_a_folder_gives_the_files_in_it(inside):
+    Path("model").mkdir()
+    plain(TORCH, Path("model/model.safetensors"))
+    with pytest.raises(CheckpointError, match="model is a folder") as caught:
+        checkpoint.read("model")
+    assert "fix       one of model/model.safetensors" in str(caught.value)
 
 
 def test_a_path_that_is_no_file_gives_one_message(inside):
