@@ -11,6 +11,7 @@ import itertools
 import math
 import pickle
 import pickletools
+import re
 import struct
 import traceback
 import zipfile
@@ -50,6 +51,7 @@ STATE_KEYS = (
 MAX_DEPTH, MAX_TABLES = 6, 10_000  # of the search for tables of weights
 SECOND_KEYS = ("ema", "model_ema", "module")  # where a network may be as an object, if it is at none of these
 MAX_KEY = 500  # characters
+BLOCK = re.compile(r"(layer1\.0|stages\.0\.layers\.0|\b4\.0)\.")  # in names of a ResNet's first block
 WEIGHT = ".weight"  # the end of a name that tells a table of weights from an optimizer's
 
 
@@ -289,23 +291,29 @@ def sorted_tables(root: Any) -> dict[str, dict[str, Stored]]:
                     raise PickledObject(key, value.name, table=True)
         raise ValueError("it contains no state_dict")
     order = {key: position for position, key in enumerate(("", *STATE_KEYS))}
-    return dict(sorted(found.items(), key=lambda row: (is_average(row[0]), order.get(row[0], len(order)))))
+
+    def rank(key: str) -> tuple[bool, bool, int]:
+        return not any(map(BLOCK.search, found[key])), is_average(key), order.get(key, len(order))
+
+    return {key: found[key] for key in sorted(found, key=rank)}
 
 
 def walk(root: Any) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """Yield (key, table) of the tables in a pickle, the outer ones first, each once."""
-    level = [("", root)] if isinstance(root, dict) else []
+    """Yield (key, table) of the tables in a pickle, also those in lists; the outer ones first, each once."""
+    level = [("", root)] if isinstance(root, dict) or type(root) in (list, tuple) else []
     seen: set[int] = set()
     for _ in range(MAX_DEPTH):
         below: list[tuple[str, Any]] = []
-        for key, table in level:
-            if id(table) in seen or len(seen) >= MAX_TABLES:
+        for key, value in level:
+            if id(value) in seen or len(seen) >= MAX_TABLES:
                 continue
-            seen.add(id(table))
-            yield key, table
-            rows = dict.items(table)
-            inner = itertools.islice(((name, v) for name, v in rows if isinstance(v, dict)), MAX_TABLES - len(below))
-            below += [(f"{key}.{name}"[:MAX_KEY].lstrip("."), value) for name, value in inner]
+            seen.add(id(value))
+            if isinstance(value, dict):
+                yield key, value
+            rows = dict.items(value) if isinstance(value, dict) else enumerate(value)
+            inner = ((name, v) for name, v in rows if isinstance(v, dict) or type(v) in (list, tuple))
+            few = itertools.islice(inner, MAX_TABLES - len(below))
+            below += [(f"{key}.{name}"[:MAX_KEY].lstrip("."), v) for name, v in few]
         level = below
 
 

@@ -169,13 +169,17 @@ def test_tables_in_a_script_s_file_are_chosen_by_key(tmp_path):
         {"teacher": TWICE, "student": TORCH},
         {"classy_state_dict": {"base_model": {"model": {"trunk": TORCH}}}},
         TORCH | {"epoch": 3, "best_acc": 0.5},
+        [TORCH, 3, 0.5],
+        {"model": {"conv9.weight": TORCH["conv1.weight"]}, "backbone": TORCH},
     ],
-    ids=lambda content: ",".join(list(content)[:2]),
+    ids=lambda content: ",".join(map(str, list(content)[:2]))[:20],
 )
 def test_weights_are_found_where_scripts_put_them(content, tmp_path):
     def tensors(value):
         if isinstance(value, dict):
             return {key: tensors(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [tensors(inner) for inner in value]
         return Saved(value) if isinstance(value, np.ndarray) else value
 
     with stand_ins():
