@@ -155,7 +155,8 @@ def read(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
     try:
         sets, texts = reader(content)
         info = info_of(texts.get(ENTRY, "{}"))
-        key = next((key for key in sets if key and f"{choice.weights}.".startswith(f"{key}.")), next(iter(sets)))
+        named = [key for key in sets if key and f"{choice.weights}.".startswith(f"{key}.")]
+        key = max(named, key=len, default=next(iter(sets)))
         tensors = sets[key]()
         if not tensors:
             raise ValueError("it contains no tensors")

@@ -154,6 +154,10 @@ def test_tables_in_a_script_s_file_are_chosen_by_key(tmp_path):
     assert is_the_network(weights) and weights.choices == [text] and text in weights.describe()
     other = checkpoint.read(tmp_path / "x.pth.tar", Choice(weights="state_dict_ema"))
     assert np.array_equal(other.head["classifier.weight"], 2 * OWN["classifier.weight"])
+    with stand_ins():
+        (tmp_path / "y.pth").write_bytes(torch_file({"model": saved(TORCH) | {"trunk": saved(TWICE)}}))
+    inner = checkpoint.read(tmp_path / "y.pth", Choice(weights="model.trunk"))
+    assert np.array_equal(inner.head["classifier.weight"], 2 * OWN["classifier.weight"])
     done = cli("convert", tmp_path / "x.pth.tar", "--to", tmp_path / "y.ckpt", "--weights", "emma")
     assert done.returncode == 1 and "expected  one of state_dict, state_dict_ema" in done.stderr
 
