@@ -14,7 +14,8 @@ from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
-from mslab.check.scan import contains_images, is_junk, scan, scan_pack
+from mslab.check.scan import scan, scan_pack
+from mslab.check.splits import Layout, classes_folder, find_splits
 from mslab.errors import DatasetError
 
 Progress = Callable[[int, int], None]
@@ -35,25 +36,21 @@ def check_dataset(
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
-    `train` alone may be one split or the parent of train, val, test. `image_size` (pixels) and `batch_size` are those
-    of the training to come; `skip_content` skips the rules that compare images; `progress` is called with (done,
-    total). A pack's images were checked when it was written: the sizes of its shards are compared, with `verify_packs`
-    their sha256, too. Raises DatasetError only if a folder is missing or a pack is damaged. On Ctrl-C the
-    KeyboardInterrupt has the incomplete report as `.report`.
+    `train` alone may be one split, or a folder with splits in it under any usual name. `image_size` (pixels) and
+    `batch_size` are those of the training to come; `skip_content` skips the rules that compare images; `progress` is
+    called with (done, total). A pack's images were checked when it was written: the sizes of its shards are compared,
+    with `verify_packs` their sha256, too. Raises DatasetError only if a folder is missing or a pack is damaged. On
+    Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
-    root, folders = find_splits({"train": train, "val": val, "test": test})
-    report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content)
-    for name, folder in folders.items():
-        inside = folder == root / name or folder == root  # otherwise the folder is its own root
+    root, folders, found = locate({"train": train, "val": val, "test": test})
+    report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
+    for name, (boundary, folder) in folders.items():
         prefix = Path(os.path.relpath(folder, root)).as_posix()
-        boundary, prefix = root if inside else folder, "" if prefix == "." else f"{prefix}/"
+        prefix = "" if prefix == "." else f"{prefix}/"
         if packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, boundary)
-    if val is None and test is None and "" not in folders:
-        beside = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in folders)
-        report.beside = [name for name in beside if not is_junk(name) and not name.endswith(".quarantine")]
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -66,8 +63,11 @@ def check_dataset(
     return report
 
 
-def find_splits(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, Path]]:
-    """(root, {split: folder}); a single split has the name ""."""
+def locate(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, tuple[Path, Path]], Layout | None]:
+    """(root, {split: (the folder that its links may not leave, the folder of its classes)}, what one ROOT contains).
+
+    A single split has the name "". Raises DatasetError if a folder is missing.
+    """
     folders = {name: Path(folder) for name, folder in paths.items() if folder is not None}
     for name, folder in folders.items():
         if not folder.is_dir():
@@ -78,10 +78,12 @@ def find_splits(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, Pa
             )
     root = folders["train"]
     if len(folders) == 1:
-        inside = {name: root / name for name in layout.SPLITS if (root / name).is_dir()} if os.access(root, 5) else {}
-        return root, inside if inside and not contains_images(root) else {"": root}
+        found = find_splits(root)
+        return root, {name: (root, folder) for name, folder in found.splits.items()}, found
     root = Path(os.path.commonpath([folder.absolute() for folder in folders.values()]))
-    return (Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root), folders
+    root = Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root
+    inside = {name: folder in (root, root / name) for name, folder in folders.items()}  # others are their own root
+    return root, {n: (root if inside[n] else f, classes_folder(f)) for n, f in folders.items()}, None
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:

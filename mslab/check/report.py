@@ -2,17 +2,24 @@
 
 import hashlib
 import html
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mslab.check.records import SEVERITIES, Finding, Split, printable
+from mslab.check.splits import Layout
 from mslab.errors import DatasetError
 from mslab.escaping import command, escape_control, quoted
 
 MAX_LISTED = 5  # findings listed per code in a message
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
+
+
+def quarantine_folder(root: Path) -> Path:
+    """ROOT.quarantine, beside ROOT; a ROOT such as . has its name from its absolute path."""
+    return Path(f"{root if root.name not in ('', '..') else os.path.abspath(root)}.quarantine")  # noqa: PTH100
 
 
 def one_line(name: str) -> str:
@@ -38,7 +45,7 @@ class DatasetReport:
     skip_content: bool = False  # the rules that compare images were skipped
     complete: bool = True  # False after Ctrl-C
     findings: list[Finding] = field(default_factory=list)
-    beside: list[str] = field(default_factory=list)  # other folders beside train, val and test
+    layout: Layout | None = None  # what the root contains; None if the splits were given one by one
 
     @property
     def class_names(self) -> list[str]:
@@ -90,13 +97,12 @@ class DatasetReport:
 
     def home(self, split: Split) -> Path:
         """The folder to pass to `mslab check`: the root if it contains this split under its own name."""
-        usual = len(self.splits) == 1 or split.prefix == f"{split.name}/"
-        return self.root if usual else split.root
+        return self.root if self.layout or split.prefix == f"{split.name}/" else split.root
 
     def move(self, split: Split) -> str:
         """The fix for findings that --fix moves."""
         home = self.home(split)
-        return f"{command('check', home, '--fix')}    moves it to {quoted(Path(f'{home}.quarantine'))}/"
+        return f"{command('check', home, '--fix')}    moves it to {quoted(quarantine_folder(home))}/"
 
     def convert(self, split: Split) -> str:
         """The fix for findings that --convert rewrites."""

@@ -94,7 +94,3 @@ def link_problem(path: str, inside: str) -> str:
     if not Path(target).is_relative_to(inside):
         return "leaves"
     return "loop" if Path(os.path.realpath(Path(path).parent)).is_relative_to(target) else ""
-
-
-def contains_images(folder: Path) -> bool:
-    return any(is_image(path.name) for path in folder.iterdir() if path.is_file())

@@ -1,5 +1,6 @@
 """Commands for data sets: draw, build, split, import, pack and check them."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +50,7 @@ def split(
     from mslab.data.splitting import split_dataset
 
     report = checked(root)
-    target = Path(out) if out else Path(root).with_name(f"{Path(root).name}-split")
+    target = Path(out or f"{os.path.abspath(root) if Path(root).name in ('', '..') else Path(root)}-split")  # noqa: PTH100
     with Meter(1) as meter:
         counts = split_dataset(report, target, val, test, seed, meter.callback("copying"))
     for part, classes in counts.items():
@@ -108,6 +109,9 @@ def check(
     convert: Annotated[
         bool, Option("--convert", help="like --fix, and replace each readable file by an upright RGB copy")
     ] = False,
+    yes: Annotated[
+        bool, Option("--yes", help="let --fix move more than a tenth of a split's or class's images")
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="only print what --fix or --convert would do")] = False,
     undo: Annotated[bool, Option("--undo", help="move everything back from ROOT.quarantine/")] = False,
     no_cache: Annotated[bool, Option("--no-cache", help="decode unchanged files again too")] = False,
@@ -135,7 +139,7 @@ def check(
         log.info("%d to move; nothing was touched", len(moves))
     elif fix or convert:
         moved = False
-        for line in quarantine.fix(report, convert):
+        for line in quarantine.fix(report, convert, yes):
             log.info(line)
             moved = True
         if moved:

@@ -50,7 +50,7 @@ def assign(report: DatasetReport, fractions: dict[str, float], seed: int) -> dic
         raise DatasetError(
             f"{report.root} is already split: {', '.join(report.splits)}.",
             expected="a folder with one folder of images per class",
-            fix=f"split only one of them: {command('data', 'split', report.root / 'train')}",
+            fix=f"split only one of them: {command('data', 'split', next(iter(report.splits.values())).root)}",
         )
     report.raise_errors()
     if any(not 0 < fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
