@@ -104,7 +104,8 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
                 if progress:
                     progress(done, len(todo))
             if not report.skip_content:
-                compared = {id(split.classes[p.class_name]) for split, p in _compare(report)}
+                again = [*_compare(report), *_look_again(report)]
+                compared = {id(split.classes[p.class_name]) for split, p in again}
                 saved = {id(row[2]) for row in changed}
                 changed += [row for row in classes if id(row[2]) in compared - saved]
         finally:
@@ -138,4 +139,15 @@ def _compare(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
     rows = [(split, p) for split, p in rows if len(files[p.thumbnail]) > 1 and not p.pixels]
     for index, answer in ask("pixels", [split.root / picture.name for split, picture in rows]):
         rows[index][1].pixels = bytes.fromhex(answer.get("pixels", ""))
+    return rows
+
+
+def _look_again(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
+    """Fill in the thumbnails of images that may be mirrored or turned copies. Returns those images."""
+    loaded = list(images.loaded_images(report))
+    rows = [loaded[index] for index in content.maybe_turned(report)]
+    rows = [(split, picture) for split, picture in rows if not picture.grey]
+    for index, answer in ask("look", [split.root / picture.name for split, picture in rows]):
+        if "thumbnail" in answer:
+            rows[index][1].grey = content.small_grey(base64.b64decode(answer["thumbnail"]))
     return rows

@@ -48,7 +48,8 @@ class ImageRecord:
     brightness: float = 0.0  # mean grey, 0 to 255
     sha256: bytes = b""  # of the file
     thumbnail: bytes = b""  # digest of the grey thumbnail: equal pixels have equal ones
-    phash: bytes = b""  # perceptual hash, 8 bytes; empty if it was not computed
+    phash: bytes = b""  # perceptual hash, then those in standard positions, 8 bytes each; empty if not computed
+    grey: bytes = b""  # thumbnail of 16x16 pixels, only if the hash of another image is that of this one turned
     pixels: bytes = b""  # digest of the decoded pixels, only if another image has the same thumbnail
 
     @property

@@ -113,7 +113,7 @@ def load_image(content: bytes) -> tuple[Image.Image, int]:
 
 def image_facts(image: Image.Image) -> dict[str, Any]:
     """The values that the rules need of a loaded image."""
-    grey = plain(image.resize((3 * THUMBNAIL, 3 * THUMBNAIL), Image.Resampling.NEAREST)).convert("L")
+    grey = plain(image.resize((4 * THUMBNAIL, 4 * THUMBNAIL), Image.Resampling.NEAREST)).convert("L")
     darkest, lightest = extrema(grey)[0]
     thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return {

@@ -1,6 +1,7 @@
 """Commands for data sets: draw, build, split, import, pack and check them."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,14 +46,22 @@ def split(
     test: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for testing")] = 0.0,
     seed: Annotated[int, Option(help="each seed gives a different split")] = 1,
     out: Annotated[str | None, Option(metavar="FOLDER", help="target folder (default: ROOT-split)")] = None,
+    group_by: Annotated[
+        str | None,
+        Option(metavar="REGEX", help="keep files together whose names have the same part in brackets: '(.+)_frame'"),
+    ] = None,
 ) -> None:
     """Copy a folder of classes into train, val and test. Images that look alike go into the same split."""
     from mslab.data.splitting import split_dataset
 
+    try:
+        pattern = re.compile(group_by) if group_by else None
+    except re.error as error:
+        raise BadParameter(f"--group-by {group_by}: it is not a regular expression: {error}") from None
     report = checked(root)
     target = Path(out or f"{os.path.abspath(root) if Path(root).name in ('', '..') else Path(root)}-split")  # noqa: PTH100
     with Meter(1) as meter:
-        counts = split_dataset(report, target, val, test, seed, meter.callback("copying"))
+        counts = split_dataset(report, target, val, test, seed, meter.callback("copying"), pattern)
     for part, classes in counts.items():
         class_counts = ", ".join(f"{name} {count}" for name, count in classes.items())
         log.info(f"{target / part}: {sum(classes.values())} images, {class_counts}")
