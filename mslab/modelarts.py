@@ -58,7 +58,8 @@ def translate(arguments: Sequence[str], environ: Mapping[str, str] = os.environ)
     options, problems = _parse_options(arguments)
     own, settings = _sort(options)
     places = {name: _places(name, own, problems) for name in ("data_url", "train_url", "checkpoint_url")}
-    problems += [(f"--{name}", "is missing") for name in NEEDED if name not in own]
+    named = {name.lstrip("-") for name, _ in problems}
+    problems += [(f"--{name}", "is missing") for name in NEEDED if not places[name] and not named & set(NAMES[name])]
     hosts, rank, workers = _machines(own, environ, problems)
     if problems:
         raise ConfigError(
@@ -145,7 +146,7 @@ def _line(name: str, value: str) -> str:
             return f"{name}: {value}\n"
     except FormatError:
         wanted = value
-    return f"{name}: {json.dumps(wanted, ensure_ascii=False)}\n"
+    return f"{json.dumps(name) if ':' in name else name}: {json.dumps(wanted, ensure_ascii=False)}\n"
 
 
 def _machines(
@@ -162,15 +163,13 @@ def _machines(
             problems.append((name, f"{value} is not a number"))
         return default
 
-    def master() -> list[str]:
-        count, address = number("machines", [], 1), next(iter(own.get("master", {}).values()), "")
-        if count > 1 and not address:
-            log.info("note: --world_size is left alone: no --init_method names the first machine")
-        return [address.rpartition("://")[2]] * (count if address else 1)
-
     hosts = [host.strip() for host in environ.get("VC_WORKER_HOSTS", "").split(",") if host.strip()]
-    hosts = hosts or master()
-    rank = number("rank", ["VC_TASK_INDEX"], 0)
+    master = next(iter(own.get("master", {}).values()), "").rpartition("://")[2]
+    count, rank = number("machines", [], 1), number("rank", ["VC_TASK_INDEX"], 0)
+    if not hosts and count > 1 and not master:
+        log.info("note: --world_size and --rank are left alone: no --init_method names the first machine")
+        count = rank = 0
+    hosts = hosts or [master] * max(count, 1)
     together = number("", ["RANK_SIZE"], len(hosts))
     devices = number("devices", ["MA_NUM_GPUS"], together // len(hosts))
     return hosts, str(rank), len(hosts) * max(devices, 1)
@@ -236,12 +235,14 @@ def _data(places: Sequence[Path], settings: Mapping[str, str]) -> dict[str, str]
         log.info("note: there is no val: %s is used as val_data, so it chooses the best checkpoint", splits["test"])
         splits["val"] = splits["test"]
     if not {"train", "val"} <= splits.keys():
+        whole = splits.get("train", places[0])
         raise DatasetError(
             f"{places[0]} has no train/ and val/.",
-            details=[("found", ", ".join(sorted(splits)))] * ("" not in splits),
+            details=[("found", ", ".join(sorted(path.name for path in places[0].glob("*"))[:8]) or "nothing")],
             expected="a data set with a folder of class folders for each split, or an archive of one",
-            fix=f"{command('data', 'split', splits.get('train', places[0]))}    and pass the folder that it makes as "
-            "--data_url",
+            fix=f"{command('data', 'split', whole)}    and pass the folder that it makes as --data_url"
+            if subfolders(whole)
+            else "put the data set into the folder that the training job passes as --data_url",
         )
     data = {"train_data": str(splits["train"]), "val_data": str(splits["val"])}
     if "class_num" not in settings:

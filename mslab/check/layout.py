@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
-from mslab.check.scan import SUFFIXES
+from mslab.check.scan import SUFFIXES, is_junk
 from mslab.check.splits import split_name, split_names
 from mslab.escaping import quoted
 
@@ -87,7 +87,7 @@ def misplaced(split: Split) -> tuple[str, str]:
     empty = [name for name in names if not split.classes[name]]
     within: dict[str, list[str]] = {name: [] for name in empty}
     for class_name, _, name in (nested.partition("/") for nested in split.nested):
-        if class_name in within:
+        if class_name in within and not is_junk(name):
             within[class_name].append(name)
     folders = [name for name in called if within.get(name)]
     if folders and ("train" in map(called.get, folders) or called.keys() >= set(names) - set(empty)):
@@ -118,6 +118,11 @@ def folders_of_folders(split: Split, within: dict[str, list[str]]) -> tuple[str,
         text += "other way round, with the classes in each split"
         loop = 'for i in */*/; do mkdir -p "$OUT/${i#*/}" && cp -r "$i." "$OUT/${i#*/}${i%%/*}"; done'
         return text, f"(OUT={quoted(Path(target))}; cd {quoted(folder)} && {loop})    copies them into that order"
+    if len(inner) == 1 and all(len(inside) == 1 for inside in within.values()) and len(names) > 1:
+        name = quoted(Path(next(iter(inner))))
+        text = f"contains {listed(names)}, each with its images one level deeper, in {listed(inner)}/"
+        loop = f'for i in */{name}; do mv "$i"/* "${{i%/*}}" && rmdir "$i"; done'
+        return text, f"(cd {quoted(folder)} && {loop})    moves them into the folders of the classes"
     text = f"contains {listed(names)}, with the folders {listed(inner)} in them: neither classes of images nor splits "
     text += "under a name that mslab knows"
     fix = f"name one of them: {quoted(folder / names[0])}; or, if they are splits, rename them to train, val and test"

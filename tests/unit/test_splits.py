@@ -132,6 +132,7 @@ def test_a_layout_that_is_no_data_set_is_named_and_nothing_is_moved(tmp_path, fo
         (["cat/train*", "cat/val*", "dog x/train*", "dog x/val*"], {"train": "train", "val": "val"}),
         (["cat*", "dog*", "test"], {"train": "train", "test": "test"}),
         (["train", "test*"], {"train": "train"}),
+        (["cat/the images*", "dog x/the images*"], {"": "."}),
     ],
 )
 def test_the_commands_in_a_fix_give_a_data_set(tmp_path, folders, splits):
