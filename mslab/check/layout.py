@@ -10,7 +10,7 @@ from pathlib import Path
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
 from mslab.check.scan import SUFFIXES, is_junk
-from mslab.check.splits import split_name, split_names
+from mslab.check.splits import says_nothing, split_names
 from mslab.escaping import quoted
 
 LEFT_OUT = "nothing: mslab leaves it out"
@@ -98,12 +98,13 @@ def misplaced(split: Split) -> tuple[str, str]:
         away = f"mkdir .train && mv * .train/ && mv .train/{name} . && mv .train train"
         return text, f"(cd {quoted(root)} && {away})    puts the classes into train/, beside it"
     if called.keys() == set(names) and (len(set(called.values())) > 1 or len(names) == 1):
-        problem, fix = labels_elsewhere(root, *names) or ("", "sort the images of each split into one folder per class")
+        problem, fix = labels_elsewhere(root, *names) or ("", SORT)
         text = f"contains the splits {listed(called)}, not classes, and they contain no class folders"
         return f"{text}{': ' * bool(problem)}{problem}", fix
-    unnamed = len(names) == 1 and not split_name(f"{names[0]} train")[1]  # "images", "data": not the name of a class
-    unlabelled = unnamed or {"labels", "annotations"} & set(map(plain_name, empty))
-    if unlabelled and (found := labels_elsewhere(root)):
+    found = labels_elsewhere(root) if {"labels", "annotations"} & set(map(plain_name, empty)) else None
+    if len(names) == 1 and says_nothing(names[0]) and split.classes[names[0]]:
+        found = labels_elsewhere(root) or ("a name that says nothing of the images in it", SORT)
+    if found:
         return f"contains {listed(names)}, not classes: {found[0]}", found[1]
     return folders_of_folders(split, within) if len(empty) == len(names) and all(within.values()) else ("", "")
 
@@ -136,6 +137,7 @@ def listed(names: Iterable[str]) -> str:
 
 DETECTION = "which is made for finding objects in an image; here every image has one class, the name of its folder"
 TABLES = (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet")
+SORT = "sort the images of each split into one folder per class"
 EXPORT = "export it as folders of classes (Roboflow: Folder Structure), or sort the images into one folder per class"
 
 

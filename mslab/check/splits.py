@@ -54,6 +54,7 @@ def _pattern() -> re.Pattern[str]:
 
 
 PATTERN = _pattern()
+NOTHING = re.compile(f"(?:{'|'.join(sorted(map(plain, FILLERS.split()), key=len, reverse=True))})+")
 EDGE = re.compile(r"[\W_]+|(?<=[a-z0-9])(?=[A-Z])")  # between the words of a name: seg_train, segTrain
 
 
@@ -70,6 +71,11 @@ def split_name(name: str) -> tuple[str, str]:
         if (match := PATTERN.fullmatch(plain(word))) and match.lastgroup:
             return match.lastgroup, plain(rest)
     return "", ""
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a folder's name is none of a class: "images", "my_data"."""
+    return len(name) <= LONGEST and NOTHING.fullmatch(plain(name)) is not None
 
 
 def split_names(names: Iterable[str]) -> dict[str, str]:

@@ -115,13 +115,15 @@ def find_level(archive: Path, counts: Mapping[str, int]) -> tuple[str, bool]:
     spelled = functools.cache(lambda name: split_names(inside[name]))
     splits: Counter = Counter()  # folder -> images in the classes of its splits
     for name, number in classes.items():
-        while name:
+        found = None  # the highest one, for train/train
+        while name and (found is None or len(inside[name]) == 1):
             name, _, child = name.rpartition("/")
             if child in spelled(name):
-                splits[name] += number
+                found = name
+            elif len(inside[name]) > 1:
                 break
-            if len(inside[name]) > 1:
-                break
+        if found is not None:
+            splits[found] += number
     if not classes:
         raise archive_error(archive, "contains no folders of images", "one folder of images per class, at any level")
     level = min(

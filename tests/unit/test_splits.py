@@ -110,6 +110,7 @@ def test_two_folders_that_would_be_one_split_are_an_error_whose_fix_works(tmp_pa
          "the labels may be in train.csv"),
         (["images*"], ["labels.csv"], "the labels may be in labels.csv"),
         (["cat/train*", "cat/val*", "dog/train*", "dog/val*"], [], "with the splits train, val in each"),
+        (["train/images*", "valid/images*"], [], "contains images, not classes: a name that says nothing"),
         (["foo", "bar"], [], "contains bar, foo, with the folders cat, dog in them: neither classes of images nor"),
         (["cat*", "dog*", "test"], [], "contains test, which has the same classes as what is around it"),
         (["train", "test*"], ["sample_submission.csv"], "or its images have no labels"),
