@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
-from mslab.check.scan import contains_images, is_junk, scan, scan_pack
+from mslab.check.scan import Folders, contains_images, is_junk, scan, scan_pack
 from mslab.errors import DatasetError
 
 Progress = Callable[[int, int], None]
@@ -32,17 +32,21 @@ def check_dataset(
     cache: bool = True,
     progress: Progress | None = None,
     verify_packs: bool = False,
+    follow_links: bool = False,
+    ignore: Iterable[str] = (),
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
     `train` alone may be one split or the parent of train, val, test. `image_size` (pixels) and `batch_size` are those
     of the training to come; `skip_content` skips the rules that compare images; `progress` is called with (done,
     total). A pack's images were checked when it was written: the sizes of its shards are compared, with `verify_packs`
-    their sha256, too. Raises DatasetError only if a folder is missing or a pack is damaged. On Ctrl-C the
+    their sha256, too. `follow_links` reads what links to elsewhere lead to; `ignore` leaves out entries by name, or
+    by their path in the split. Raises DatasetError only if a folder is missing or a pack is damaged. On Ctrl-C the
     KeyboardInterrupt has the incomplete report as `.report`.
     """
     root, folders = find_splits({"train": train, "val": val, "test": test})
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content)
+    report.follow_links, report.ignored = follow_links, tuple(ignore)
     for name, folder in folders.items():
         inside = folder == root / name or folder == root  # otherwise the folder is its own root
         prefix = Path(os.path.relpath(folder, root)).as_posix()
@@ -50,10 +54,11 @@ def check_dataset(
         if packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
-            report.splits[name] = scan(name, folder, prefix, boundary)
+            report.splits[name] = scan(name, folder, prefix, Folders(boundary, follow_links, frozenset(report.ignored)))
     if val is None and test is None and "" not in folders:
         beside = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in folders)
-        report.beside = [name for name in beside if not is_junk(name) and not name.endswith(".quarantine")]
+        known = {name for name in beside if is_junk(name) or name.endswith(".quarantine")}.union(report.ignored)
+        report.beside = [name for name in beside if name not in known]
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -112,7 +117,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
 
 def fill(picture: ImageRecord, answer: dict[str, Any], hashed: bool) -> None:
     """Copy a worker's answer into the record; with `hashed`, compute the perceptual hash."""
-    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank"):
+    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank", "junk"):
         if name in answer:
             setattr(picture, name, interned(answer[name]))
     if "sha256" not in answer:

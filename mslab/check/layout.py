@@ -4,11 +4,10 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
 
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
-from mslab.check.scan import SUFFIXES
+from mslab.check.scan import is_image_file, is_systems
 from mslab.escaping import quoted
 
 SPLITS = ("train", "val", "test")
@@ -25,7 +24,8 @@ def stray_folders(report: DatasetReport) -> Iterator[Finding]:
             content = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
             text = f"({content}; not a class of images. MindSpore would make it class {index} and shift every "
             text += "later label by one)"
-            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, report.move(split), location)
+            fix = report.ignore(split, name) if is_systems(name) else report.move(split, name)
+            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, fix, location)
 
 
 def empty_classes(report: DatasetReport) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def wrong_shape(split: Split) -> str:
     """What the split contains instead of class folders, or ""."""
     if "" in split.unreadable:
         return "cannot be read"
-    if not split.classes and any(Path(name).suffix.lower() in SUFFIXES for name in split.loose):
+    if not split.classes and any(is_image_file(split.root / name) for name in split.loose):
         return "contains images but no class folders: it is one class, not a data set"
     inside = [name for name in split.classes if name in SPLITS]
     if len(inside) > 1 or (inside and len(split.classes) == 1):
@@ -107,12 +107,13 @@ def nested_folders(report: DatasetReport) -> Iterator[Finding]:
             continue  # wrong-level reports this once, not once per class
         for name in split.nested:
             text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
-            yield Finding("nested-folder", "error", f"{split.show(name)}/", text, report.move(split), split.root / name)
+            fix = report.move(split, name)
+            yield Finding("nested-folder", "error", f"{split.show(name)}/", text, fix, split.root / name)
 
 
 def links(report: DatasetReport) -> Iterator[Finding]:
     messages = {
-        "leaves": "(a link out of the data set: other machines lack its target, and the fingerprint does not cover it)",
+        "leaves": "(a link out of the data set, not followed unless you say so: other machines lack its target)",
         "loop": "(a link to a folder that contains it)",
     }
     for split in report.splits.values():
@@ -122,7 +123,8 @@ def links(report: DatasetReport) -> Iterator[Finding]:
                 text = f"(a link to {printable(str(location.readlink()))}, which does not exist. Left out)"
                 yield Finding("broken-symlink", "warning", split.show(name), text, "restore the target, or remove it")
             else:
-                fix = f"{report.move(split)}; or replace the link with the files"
+                follow = f"{report.follow(split)}; or " if reason == "leaves" else ""
+                fix = follow + report.move(split, name)
                 yield Finding("symlink", "error", split.show(name), messages[reason], fix, location)
 
 
@@ -135,8 +137,8 @@ def closed_folders(report: DatasetReport) -> Iterator[Finding]:
 
 def stray_files(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        for name in split.left_out:
-            text = "(not named like an image; MindSpore would try to decode it and fail. Left out)"
+        for name, kind in split.left_out.items():
+            text = f"({kind}; MindSpore would try to decode it and fail. Left out)"
             yield Finding("stray-file", "warning", split.show(name), text, LEFT_OUT)
         for name in split.loose if not wrong_shape(split) else []:
             text = "(beside the class folders, in no class. Left out)"

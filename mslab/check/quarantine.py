@@ -12,14 +12,15 @@ from typing import Any
 from mslab import files
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
-from mslab.check.report import DatasetReport
+from mslab.check.report import DatasetReport, behind_link
 from mslab.errors import DatasetError
+from mslab.escaping import command
 
 # one line per move: {"from", "to", "why"}, with {"copy", "sha256"} if a converted copy replaces the file
 LOG = "log.jsonl"
 MOVED = {"stray-folder", "nested-folder", "symlink", "permission", "zero-byte", "unreadable", "truncated", "bomb"}
 MOVED |= {"format", "timeout", "crash", "decoder", "split-leak", "duplicate"}
-CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation"}
+CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation", "size"}
 
 Move = tuple[Path, Path, Finding, bool]  # from, to, finding, whether a converted copy replaces the file
 
@@ -31,9 +32,16 @@ def quarantine_folder(root: Path) -> Path:
 def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
     """The moves to make, each file once. Changes nothing.
 
-    Raises DatasetError if a class would be left without images.
+    What a link to a folder leads to is left alone: it belongs to others. Raises DatasetError if ROOT is such a link, or
+    if a class would be left without images.
     """
     root = Path(os.path.abspath(report.root))  # noqa: PTH100  (links are not resolved)
+    if root.is_symlink():
+        raise DatasetError(
+            f"{root} is a link to {root.resolve()}: nothing is changed through it.",
+            expected="the folder itself, if you may change it",
+            fix=f"{command('check', root.resolve(), '--fix')}, or leave files out by their names: --ignore NAME",
+        )
     chosen: dict[Path, tuple[Finding, bool]] = {}
     for finding in report.findings:
         if finding.location is None or finding.severity == "info":
@@ -42,6 +50,8 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
         if rewritten or finding.code in MOVED:
             path = Path(os.path.abspath(finding.location))  # noqa: PTH100
             earlier = chosen.get(path)
+            if behind_link(root, path):
+                continue
             # a file that cannot be loaded is moved even if another finding about it asks for a conversion
             chosen[path] = (finding, rewritten) if earlier is None or earlier[1] > rewritten else earlier
     lost = {path for path, (_, rewritten) in chosen.items() if not rewritten}
@@ -68,6 +78,7 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
 def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
     """Carry out plan_moves(); yields a line per move. Logs each move before making it, so --undo works after a kill."""
     moves = plan_moves(report, convert)
+    yield from left_alone(report)
     copies: dict[Path, tuple[Path, Path]] = {}
     try:
         _convert([source for source, _, _, rewritten in moves if rewritten], copies)
@@ -75,6 +86,14 @@ def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
     finally:
         for partial, _ in copies.values():
             partial.unlink(missing_ok=True)
+
+
+def left_alone(report: DatasetReport) -> Iterator[str]:
+    """A line for each file with an error that is behind a link to a folder."""
+    root = Path(os.path.abspath(report.root))  # noqa: PTH100
+    for location in dict.fromkeys(finding.location for finding in report.errors if finding.location):
+        if link := behind_link(root, Path(os.path.abspath(location))):  # noqa: PTH100
+            yield printable(f"left {location}: it is behind the link {link}, and nothing is changed there")
 
 
 def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tuple[Path, Path]]) -> Iterator[str]:

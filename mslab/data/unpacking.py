@@ -5,13 +5,14 @@ devices and junk are skipped and counted. A process with limited memory unpacks,
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mslab.check.formats import HEAD, is_format, is_image, name_of
 from mslab.check.layout import SPLITS, plain_name
-from mslab.check.scan import is_image, is_junk
+from mslab.check.scan import is_junk
 from mslab.data.archives import Budget, Folder, archive_error, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
@@ -75,8 +76,13 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
             if member.kind == "folder" or not parts:
                 continue
             is_file = member.kind == "file"
-            if not is_file or any(is_junk(part) for part in parts[:-1]) or not is_image(parts[-1]):
+            if not is_file or any(is_junk(part) for part in parts):
                 skipped["files that are not images" if is_file else f"{member.kind}s"] += 1
+                continue
+            chunks = iter(member.chunks())
+            head = b"" if is_image(parts[-1]) else read_head(chunks)
+            if head is None:
+                skipped["files that are not images"] += 1
                 continue
             name = "/".join(parts)
             key = plain_name(name)
@@ -84,7 +90,8 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
                 raise archive_error(file, f"contains {names[key]} and {name}, which are the same file on some systems")
             names[key] = name
             with target.create(parts) as sink:
-                for chunk in member.chunks():
+                sink.write(head)
+                for chunk in chunks:
                     sink.write(chunk)
             counts["/".join(parts[:-1])] += 1
             if len(names) > MAX_FILES:
@@ -96,6 +103,16 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
     skipped["images outside that folder"] = len(names) - images
     renamed = renamed_splits({child for child in children.values() if child}) if has_splits else {}
     return {"level": level or ".", "images": images, "skipped": +skipped, "renamed": renamed}
+
+
+def read_head(chunks: Iterator[bytes]) -> bytes | None:
+    """The first bytes of a member whose name does not end like an image's, or None if it is no image."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    return head if is_format(name_of(head)) else None
 
 
 def find_level(archive: Path, counts: Mapping[str, int]) -> tuple[str, bool]:

@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.check.layout import plain_name
-from mslab.check.scan import is_image
 from mslab.data.archives import Budget, Folder, Member, open_archive, safe_parts
 from mslab.data.placing import temporary_folder
 from mslab.data.unpacking import MAX_FILES
@@ -141,7 +140,7 @@ def is_run_file(name: str) -> bool:
     """Whether mslab archive writes a member of this name."""
     parts = PurePosixPath(name).parts
     if parts[0] == "data":
-        return len(parts) == 4 and parts[1] in SPLITS and is_image(parts[3])
+        return len(parts) == 4 and parts[1] in SPLITS and not parts[3].startswith(".")  # an image may have any name
     return name in ALLOWED or (parts[0] == "parent" and len(parts) == 2)
 
 
