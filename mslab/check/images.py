@@ -50,7 +50,7 @@ def broken(report: DatasetReport) -> Iterator[Finding]:
                 location = split.root / picture.name
                 fix = report.convert(split) if picture.code == "decoder" else report.move(split, picture.name)
                 if picture.problem.startswith("HEIC"):
-                    fix = f"pip install 'mslab[heic]'; then {report.convert(split)}"
+                    fix = f"pip install pillow-heif; then {report.convert(split)}"
                 yield Finding(picture.code, "error", split.show(picture.name), f"({picture.problem})", fix, location)
 
 

@@ -30,8 +30,9 @@ def stray_folders(report: DatasetReport) -> Iterator[Finding]:
 
 def empty_classes(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
+        refused = {link.split("/")[0] for link, reason in split.links.items() if reason != "broken"}
         for name, files in split.classes.items():
-            if not files and not wrong_shape(split) and name not in split.unreadable:
+            if not files and not wrong_shape(split) and name not in split.unreadable and name not in refused:
                 text = "(a folder without images; MindSpore would count it as a class without examples)"
                 fix = "put its images there, or remove the folder"
                 yield Finding("empty-class", "error", f"{split.show(name)}/", text, fix)
@@ -107,7 +108,8 @@ def nested_folders(report: DatasetReport) -> Iterator[Finding]:
             continue  # wrong-level reports this once, not once per class
         for name in split.nested:
             text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
-            fix = report.move(split, name)
+            own = name.rpartition("/")[2]
+            fix = report.ignore(split, own) if is_systems(own) else report.move(split, name)
             yield Finding("nested-folder", "error", f"{split.show(name)}/", text, fix, split.root / name)
 
 

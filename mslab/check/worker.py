@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 import base64
 import hashlib
+import importlib
 import io
 import json
 import stat
@@ -110,10 +111,8 @@ def load_image(content: bytes, most: int = MOST) -> tuple[Image.Image, int]:
     if content[:2] == b"\xff\xd8":
         check_scans(content)
     if name == "HEIC":
-        with suppress(ImportError):  # an extra: mslab[heic]
-            from pillow_heif import register_heif_opener
-
-            register_heif_opener()
+        with suppress(ImportError):  # the extra mslab[heic] brings it
+            importlib.import_module("pillow_heif").register_heif_opener()
     try:
         image = open_image(io.BytesIO(content))
         check_shape(image, len(content), most)
@@ -127,7 +126,7 @@ def load_image(content: bytes, most: int = MOST) -> tuple[Image.Image, int]:
     except UnusableImage:
         raise
     except UnidentifiedImageError:
-        if name:
+        if name and not (name == "HEIC" and HEIF in Image.OPEN):
             raise UnusableImage("format", f"{name}: {UNSUPPORTED}") from None
         raise UnusableImage("unreadable", "not an image in a format that mslab opens, or damaged") from None
     except MemoryError:
