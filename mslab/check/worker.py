@@ -126,9 +126,10 @@ def load_image(content: bytes, most: int = MOST) -> tuple[Image.Image, int]:
     except UnusableImage:
         raise
     except UnidentifiedImageError:
-        if name and not (name == "HEIC" and HEIF in Image.OPEN):
+        if name and {"HEIC": HEIF}.get(name, name) not in {HEIF, *READ} & Image.OPEN.keys():
             raise UnusableImage("format", f"{name}: {UNSUPPORTED}") from None
-        raise UnusableImage("unreadable", "not an image in a format that mslab opens, or damaged") from None
+        kind = f"a {name} of a kind that Pillow does not open" if name else "not an image in a format that mslab opens"
+        raise UnusableImage("unreadable", f"{kind}, or damaged") from None
     except MemoryError:
         raise UnusableImage("crash", "loading it takes more memory than a worker has") from None
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
