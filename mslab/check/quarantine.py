@@ -12,7 +12,7 @@ from typing import Any
 from mslab import files
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
-from mslab.check.report import DatasetReport, behind_link
+from mslab.check.report import DatasetReport, behind_link, changeable
 from mslab.errors import DatasetError
 from mslab.escaping import command
 
@@ -50,7 +50,7 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
         if rewritten or finding.code in MOVED:
             path = Path(os.path.abspath(finding.location))  # noqa: PTH100
             earlier = chosen.get(path)
-            if behind_link(root, path):
+            if not changeable(root, path):
                 continue
             # a file that cannot be loaded is moved even if another finding about it asks for a conversion
             chosen[path] = (finding, rewritten) if earlier is None or earlier[1] > rewritten else earlier
@@ -89,11 +89,14 @@ def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
 
 
 def left_alone(report: DatasetReport) -> Iterator[str]:
-    """A line for each file with an error that is behind a link to a folder."""
+    """A line for each file with an error that is behind a link to a folder, or may not be changed."""
     root = Path(os.path.abspath(report.root))  # noqa: PTH100
     for location in dict.fromkeys(finding.location for finding in report.errors if finding.location):
-        if link := behind_link(root, Path(os.path.abspath(location))):  # noqa: PTH100
-            yield printable(f"left {location}: it is behind the link {link}, and nothing is changed there")
+        path = Path(os.path.abspath(location))  # noqa: PTH100
+        if not changeable(root, path):
+            link = behind_link(root, path)
+            reason = f"it is behind the link {link}, and nothing is changed there" if link else "you may not change it"
+            yield printable(f"left {location}: {reason}")
 
 
 def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tuple[Path, Path]]) -> Iterator[str]:

@@ -26,7 +26,8 @@ def behind_link(root: Path, path: Path) -> Path | None:
 def changeable(root: Path, path: Path) -> bool:
     """Whether --fix and --convert may change this path in `root`: they write beside `root`, and through no link."""
     root, path = Path(os.path.abspath(root)), Path(os.path.abspath(path))  # noqa: PTH100  (links are not resolved)
-    return behind_link(root, path) is None and all(os.access(f, os.W_OK) for f in {root.parent, path.parent})
+    changed = {root.parent, path.parent} | ({path} if path.is_dir() and not path.is_symlink() else set())  # its ..
+    return behind_link(root, path) is None and all(os.access(folder, os.W_OK) for folder in changed)
 
 
 def one_line(name: str) -> str:

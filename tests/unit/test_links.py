@@ -122,7 +122,8 @@ def test_what_a_file_system_keeps_there_is_left_out_by_its_name(store):
 def test_the_fix_for_a_folder_that_may_not_be_changed_is_to_ignore(store):
     (store / ".cache").mkdir()
     (store / "a" / "000.png").write_bytes(b"")
-    script = f"import mslab\nfor f in mslab.check_dataset({str(store)!r}).errors: print(f.path, f.fix)"
+    script = f"import mslab\nfrom mslab.check import quarantine\nreport = mslab.check_dataset({str(store)!r})\n"
+    script += "for f in report.errors: print(f.path, f.fix)\nfor line in quarantine.fix(report): print(line)"
     for folder in (store, store / "a"):
         folder.chmod(0o555)
     try:
@@ -135,6 +136,8 @@ def test_the_fix_for_a_folder_that_may_not_be_changed_is_to_ignore(store):
         f'.cache/ ignore: [".cache"]    in the config leaves it out, as does mslab check {store} --ignore .cache',
         f'a/000.png ignore: ["a/000.png"]    in the config leaves it out, as does mslab check {store} '
         "--ignore a/000.png",
+        f"left {store}/.cache: you may not change it",
+        f"left {store}/a/000.png: you may not change it",
     ], done.stderr
     assert cli("check", store, "--ignore", ".cache", "--ignore", "a/000.png").returncode == 0
 
