@@ -39,7 +39,8 @@ OTHERS = {b"II*\0\x10\0\0\0CR": RAW, b"IIRO": RAW, b"IIRS": RAW, b"MMOR": RAW, b
 OTHERS |= {b"II\x1a\0\0\0HEAPCCDR": RAW, b"FOVb": RAW, b"\0MRM": RAW, b"8BPS": "PSD", b"<svg": "SVG"}
 OTHERS |= {b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS"}
 OTHERS |= {b"icns": "ICNS", b"DDS ": "DDS", b"qoif": "QOI", b"gimp xcf": "XCF", b"\xd7\xcd\xc6\x9a": "WMF"}
-OTHERS |= {b"SIMPLE  =": "FITS"}
+OTHERS |= {b"SIMPLE  =": "FITS", b"v/1\x01": "OpenEXR", b"#?RADIANCE": "Radiance HDR", b"II\xbc\x01": "JPEG XR"}
+OTHERS |= {b"AT&TFORM": "DjVu", b"BPG\xfb": "BPG", b"FLIF": "FLIF"}
 STARTS |= {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF", b"MM\0+": "TIFF"}
 STARTS |= {b"\0\0\0\x0cjP  ": "JPEG2000", b"\xff\x4f\xff\x51": "JPEG2000"}
 NO_IMAGES = {b"%PDF": "PDF", b"PK\3\4": "ZIP", b"\xd0\xcf\x11\xe0": "OLE", b"\x89HDF": "HDF5", b"\x1f\x8b": "gzip"}
@@ -47,7 +48,7 @@ NO_IMAGES |= {b"\0\5\x16\7": "data that macOS keeps beside a file", b"\x1aE\xdf\
 NO_IMAGES |= {b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file"}
 NO_IMAGES |= {b"\0\0\1\xba": "a video", b"ID3": "sound", b"fLaC": "sound", b"RIFF": "sound or a video"}
 BRANDS = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF", b"crx": RAW}
-IMAGES = {*STARTS.values(), *OTHERS.values(), "BMP", "WEBP", "PPM", "AVIF", "HEIC"}
+IMAGES = {*STARTS.values(), *OTHERS.values(), "BMP", "WEBP", "PPM", "AVIF", "HEIC", "DICOM"}
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes; BM alone also starts many a text
 PPM = re.compile(rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s+\d+\s")
 
@@ -70,6 +71,8 @@ def name_of(content: bytes) -> str:
         return "WEBP"
     if content[:2] == b"BM" and int.from_bytes(content[14:18], "little") in BMP_HEADERS:
         return "BMP"
+    if content[128:132] == b"DICM":
+        return "DICOM"
     if PPM.match(content):
         return "PPM"
     head = content[:HEAD].removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -88,8 +88,10 @@ def _large(picture: ImageRecord) -> str:
 
 
 def _turned(picture: ImageRecord) -> str:
-    turned = 2 <= picture.orientation <= 8
-    return f"EXIF orientation {picture.orientation}: MindSpore would train on it rotated or mirrored" if turned else ""
+    effect = "MindSpore would train on it rotated or mirrored"
+    if picture.format == "TIFF":
+        effect = "MindSpore turns a TIFF as it says, but not every program does"
+    return f"EXIF orientation {picture.orientation}: {effect}" if 2 <= picture.orientation <= 8 else ""
 
 
 def _blank(picture: ImageRecord) -> str:

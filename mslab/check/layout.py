@@ -122,8 +122,11 @@ def links(report: DatasetReport) -> Iterator[Finding]:
         for name, reason in split.links.items():
             location = split.root / name
             if reason == "broken":
-                text = f"(a link to {printable(str(location.readlink()))}, which does not exist. Left out)"
-                yield Finding("broken-symlink", "warning", split.show(name), text, "restore the target, or remove it")
+                target = printable(str(location.readlink()))
+                text = f"(a link to {target}, which does not exist. Left out)"
+                fix = "git annex get" if "/annex/objects/" in target else "dvc pull" if "/files/md5/" in target else ""
+                fix = f"{fix}    fetches it" if fix else "restore the target, or remove it"
+                yield Finding("broken-symlink", "warning", split.show(name), text, fix)
             else:
                 follow = f"{report.follow(split)}; or " if reason == "leaves" else ""
                 fix = follow + report.move(split, name)

@@ -5,15 +5,15 @@ devices and junk are skipped and counted. A process with limited memory unpacks,
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mslab.check.formats import HEAD, is_format, is_image, name_of
+from mslab.check.formats import is_image
 from mslab.check.layout import SPLITS, plain_name
 from mslab.check.scan import is_junk
-from mslab.data.archives import Budget, Folder, archive_error, open_archive, safe_parts
+from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
 from mslab.runtime import limited
@@ -80,7 +80,7 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
                 skipped["files that are not images" if is_file else f"{member.kind}s"] += 1
                 continue
             chunks = iter(member.chunks())
-            head = b"" if is_image(parts[-1]) else read_head(chunks)
+            head = b"" if is_image(parts[-1]) else image_head(chunks)
             if head is None:
                 skipped["files that are not images"] += 1
                 continue
@@ -103,16 +103,6 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
     skipped["images outside that folder"] = len(names) - images
     renamed = renamed_splits({child for child in children.values() if child}) if has_splits else {}
     return {"level": level or ".", "images": images, "skipped": +skipped, "renamed": renamed}
-
-
-def read_head(chunks: Iterator[bytes]) -> bytes | None:
-    """The first bytes of a member whose name does not end like an image's, or None if it is no image."""
-    head = b""
-    for chunk in chunks:
-        head += chunk
-        if len(head) >= HEAD:
-            break
-    return head if is_format(name_of(head)) else None
 
 
 def find_level(archive: Path, counts: Mapping[str, int]) -> tuple[str, bool]:

@@ -91,6 +91,7 @@ def test_an_image_that_nothing_here_reads_is_an_error_that_names_it(root):
         "x.cr3": b"\0\0\0\x18ftypcrx ",
         "jxl": b"\xff\x0a\xfa\x7f",
         "photoshop": b"8BPS\0\1",
+        "x.dcm": bytes(128) + b"DICM",
         "phone": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
         "x.jpg": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
     }
@@ -104,6 +105,7 @@ def test_an_image_that_nothing_here_reads_is_an_error_that_names_it(root):
         **dict.fromkeys(("a/x.CR2", "a/x.raf", "a/x.cr3", "a/x.dng"), raw),
         "a/jxl": "JPEG XL",
         "a/photoshop": "PSD",
+        "a/x.dcm": "DICOM",
         "a/phone": "HEIC",
         "a/x.jpg": "a pointer of Git LFS: `git lfs pull` fetches the file",
     }

@@ -66,6 +66,10 @@ def test_loops_and_broken_links_stay_what_they_are(linked):
     (linked / "a" / "gone.png").symlink_to(linked / "nowhere.png")
     report = check_dataset(linked, follow_links=True)
     assert codes_and_paths(report) == {("symlink", "a/up"), ("symlink", "a/self"), ("broken-symlink", "a/gone.png")}
+    (linked / "a" / "gone.png").unlink()
+    (linked / "a" / "gone.png").symlink_to("../.git/annex/objects/Xk/9/SHA256E-s1--2.png/SHA256E-s1--2.png")
+    (annexed,) = [f for f in check_dataset(linked, follow_links=True).findings if f.code == "broken-symlink"]
+    assert annexed.fix == "git annex get    fetches it"
     assert all(finding.fix.startswith("mslab check") for finding in report.errors)
 
 
