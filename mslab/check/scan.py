@@ -88,12 +88,12 @@ class Folders:
         """The entries of a folder of the split, sorted by name; an unreadable folder is recorded in the split."""
         start = f"{name}/" if name else ""
         try:
-            with os.scandir(split.root / name) as listing:
-                read = [e for e in listing if not self.ignore & {e.name, f"{start}{e.name}"}]
+            with os.scandir(split.root / name) as entries:
+                listing = [entry for entry in entries if not self.ignore & {entry.name, f"{start}{entry.name}"}]
         except OSError as error:
             split.unreadable[name] = error.strerror or str(error)
             return []
-        return sorted(read, key=lambda entry: entry.name)
+        return sorted(listing, key=lambda entry: entry.name)
 
 
 def scan(name: str, root: Path, prefix: str, folders: Folders) -> Split:
