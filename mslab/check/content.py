@@ -51,11 +51,11 @@ def duplicates(report: DatasetReport) -> Iterator[Finding]:
                 leaked = next(p for s, p in other_split if s is source)  # its later copies are reported as duplicates
                 text = f"(the same pixels as {source.show(leaked.name)}: training and evaluation share this image)"
                 move = source.root / leaked.name  # in the earlier split, so that the evaluation images do not change
-                fix = report.move(source).replace("moves it", f"moves the copy in {source.name}")
+                fix = report.move(source, leaked.name).replace("moves it", f"moves the copy in {source.name}")
                 yield Finding("split-leak", "error", path, text, fix, None if other_label else move)
             if twin:
                 text = f"(the same pixels as {twin[0]}: it counts twice)"
-                yield Finding("duplicate", "warning", path, text, report.move(split), location)
+                yield Finding("duplicate", "warning", path, text, report.move(split, picture.name), location)
 
 
 COSINES = np.cos(np.pi / (2 * THUMBNAIL) * np.outer(np.arange(8), 2 * np.arange(THUMBNAIL) + 1))

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
-from mslab.check.scan import scan, scan_pack
+from mslab.check.scan import Folders, scan, scan_pack
 from mslab.check.splits import Layout, classes_folder, find_splits
 from mslab.errors import DatasetError
 
@@ -33,24 +33,29 @@ def check_dataset(
     cache: bool = True,
     progress: Progress | None = None,
     verify_packs: bool = False,
+    follow_links: bool = False,
+    ignore: Iterable[str] = (),
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
     `train` alone may be one split, or a folder with splits in it under any usual name. `image_size` (pixels) and
     `batch_size` are those of the training to come; `skip_content` skips the rules that compare images; `progress` is
     called with (done, total). A pack's images were checked when it was written: the sizes of its shards are compared,
-    with `verify_packs` their sha256, too. Raises DatasetError only if a folder is missing or a pack is damaged. On
-    Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
+    with `verify_packs` their sha256, too. `follow_links` reads what links to elsewhere lead to; `ignore` leaves out
+    entries by name, or by their path in the split. Raises DatasetError only if a folder is missing or a pack is
+    damaged. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
-    root, folders, found = locate({"train": train, "val": val, "test": test})
+    ignored = tuple(ignore)
+    root, folders, found = locate({"train": train, "val": val, "test": test}, ignored)
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
+    report.follow_links, report.ignored = follow_links, ignored
     for name, (boundary, folder) in folders.items():
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
         if packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
-            report.splits[name] = scan(name, folder, prefix, boundary)
+            report.splits[name] = scan(name, folder, prefix, Folders(boundary, follow_links, frozenset(ignored)))
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -63,7 +68,9 @@ def check_dataset(
     return report
 
 
-def locate(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, tuple[Path, Path]], Layout | None]:
+def locate(
+    paths: dict[str, str | Path | None], ignored: tuple[str, ...]
+) -> tuple[Path, dict[str, tuple[Path, Path]], Layout | None]:
     """(root, {split: (the folder that its links may not leave, the folder of its classes)}, what one ROOT contains).
 
     A single split has the name "". Raises DatasetError if a folder is missing.
@@ -78,12 +85,12 @@ def locate(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, tuple[P
             )
     root = folders["train"]
     if len(folders) == 1:
-        found = find_splits(root)
+        found = find_splits(root, ignored)
         return root, {name: (root, folder) for name, folder in found.splits.items()}, found
     root = Path(os.path.commonpath([folder.absolute() for folder in folders.values()]))
     root = Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root
     inside = {name: folder in (root, root / name) for name, folder in folders.items()}  # others are their own root
-    return root, {n: (root if inside[n] else f, classes_folder(f)) for n, f in folders.items()}, None
+    return root, {n: (root if inside[n] else f, classes_folder(f, ignored)) for n, f in folders.items()}, None
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:
@@ -115,7 +122,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
 
 def fill(picture: ImageRecord, answer: dict[str, Any], hashed: bool) -> None:
     """Copy a worker's answer into the record; with `hashed`, compute the perceptual hash."""
-    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank"):
+    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank", "junk"):
         if name in answer:
             setattr(picture, name, interned(answer[name]))
     if "sha256" not in answer:

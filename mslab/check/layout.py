@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
-from mslab.check.scan import SUFFIXES, is_junk
+from mslab.check.scan import is_image_file, is_junk, is_systems
 from mslab.check.splits import says_nothing, split_names
 from mslab.escaping import quoted
 
@@ -26,13 +26,15 @@ def stray_folders(report: DatasetReport) -> Iterator[Finding]:
             content = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
             text = f"({content}; not a class of images. MindSpore would make it class {index} and shift every "
             text += "later label by one)"
-            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, report.move(split), location)
+            fix = report.ignore(split, name) if is_systems(name) else report.move(split, name)
+            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, fix, location)
 
 
 def empty_classes(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
+        refused = {link.split("/")[0] for link, reason in split.links.items() if reason != "broken"}
         for name, files in split.classes.items():
-            if not files and not wrong_shape(split) and name not in split.unreadable:
+            if not files and not wrong_shape(split) and name not in split.unreadable and name not in refused:
                 text = "(a folder without images; MindSpore would count it as a class without examples)"
                 fix = "put its images there, or remove the folder"
                 yield Finding("empty-class", "error", f"{split.show(name)}/", text, fix)
@@ -74,7 +76,7 @@ def misplaced(split: Split) -> tuple[str, str]:
     root, names = split.root, list(split.classes)
     if "" in split.unreadable:
         return "cannot be read", ""
-    if not names and not any(Path(name).suffix.lower() in SUFFIXES for name in split.loose):
+    if not names and not any(is_image_file(root / name) for name in split.loose):
         return "contains no class folder", "name a folder that contains one folder of images per class"
     if not names:
         above = f"name the folder above the classes: {quoted(root.parent)}?"
@@ -231,24 +233,30 @@ def nested_folders(report: DatasetReport) -> Iterator[Finding]:
             continue  # wrong-level reports this once, not once per class
         for name in split.nested:
             text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
+            own = name.rpartition("/")[2]
             only = not split.classes[name.split("/", 1)[0]]  # --fix never takes all of a class
-            fix = "put its images directly into the folder of the class" if only else report.move(split)
+            fix = "put its images directly into the folder of the class" if only else report.move(split, name)
+            fix = report.ignore(split, own) if is_systems(own) else fix
             yield Finding("nested-folder", "error", f"{split.show(name)}/", text, fix, split.root / name)
 
 
 def links(report: DatasetReport) -> Iterator[Finding]:
     messages = {
-        "leaves": "(a link out of the data set: other machines lack its target, and the fingerprint does not cover it)",
+        "leaves": "(a link out of the data set, not followed unless you say so: other machines lack its target)",
         "loop": "(a link to a folder that contains it)",
     }
     for split in report.splits.values():
         for name, reason in split.links.items():
             location = split.root / name
             if reason == "broken":
-                text = f"(a link to {printable(str(location.readlink()))}, which does not exist. Left out)"
-                yield Finding("broken-symlink", "warning", split.show(name), text, "restore the target, or remove it")
+                target = printable(str(location.readlink()))
+                text = f"(a link to {target}, which does not exist. Left out)"
+                fix = "git annex get" if "/annex/objects/" in target else "dvc pull" if "/files/md5/" in target else ""
+                fix = f"{fix}    fetches it" if fix else "restore the target, or remove it"
+                yield Finding("broken-symlink", "warning", split.show(name), text, fix)
             else:
-                fix = f"{report.move(split)}; or replace the link with the files"
+                follow = f"{report.follow(split)}; or " if reason == "leaves" else ""
+                fix = follow + report.move(split, name)
                 yield Finding("symlink", "error", split.show(name), messages[reason], fix, location)
 
 
@@ -261,8 +269,8 @@ def closed_folders(report: DatasetReport) -> Iterator[Finding]:
 
 def stray_files(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        for name in split.left_out:
-            text = "(not named like an image; MindSpore would try to decode it and fail. Left out)"
+        for name, kind in split.left_out.items():
+            text = f"({kind}; MindSpore would try to decode it and fail. Left out)"
             yield Finding("stray-file", "warning", split.show(name), text, LEFT_OUT)
         for name in split.loose if not wrong_shape(split) else []:
             text = "(beside the class folders, in no class. Left out)"

@@ -15,8 +15,8 @@ from mslab import files
 from mslab.check.layout import wrong_shape
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
-from mslab.check.report import DatasetReport, quarantine_folder
-from mslab.check.scan import is_image
+from mslab.check.report import DatasetReport, behind_link, changeable, quarantine_folder
+from mslab.check.scan import is_image_file
 from mslab.errors import DatasetError
 from mslab.escaping import command
 
@@ -24,7 +24,7 @@ from mslab.escaping import command
 LOG = "log.jsonl"
 MOVED = {"stray-folder", "nested-folder", "symlink", "permission", "zero-byte", "unreadable", "truncated", "bomb"}
 MOVED |= {"format", "timeout", "crash", "decoder", "split-leak", "duplicate"}
-CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation"}
+CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation", "size"}
 
 SHARE, FEW = 0.1, 5  # --fix asks before it moves more than this share of a split's or class's images, and than five
 MOST = 100_000  # images counted in a folder that would be moved
@@ -35,9 +35,16 @@ Move = tuple[Path, Path, Finding, bool]  # from, to, finding, whether a converte
 def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
     """The moves to make, each file once; none in a split whose folders are not classes. Changes nothing.
 
-    Raises DatasetError if a class would be left without images.
+    What a link to a folder leads to is left alone: it belongs to others. Raises DatasetError if ROOT is such a link, or
+    if a class would be left without images.
     """
     root = absolute(report.root)
+    if root.is_symlink():
+        raise DatasetError(
+            f"{root} is a link to {root.resolve()}: nothing is changed through it.",
+            expected="the folder itself, if you may change it",
+            fix=f"{command('check', root.resolve(), '--fix')}, or leave files out by their names: --ignore NAME",
+        )
     misread = [absolute(split.root) for split in report.splits.values() if wrong_shape(split)]
     chosen: dict[Path, tuple[Finding, bool]] = {}
     for finding in report.findings:
@@ -47,6 +54,8 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
         path = absolute(finding.location)
         if (rewritten or finding.code in MOVED) and not any(folder in path.parents for folder in misread):
             earlier = chosen.get(path)
+            if not changeable(root, path):
+                continue
             # a file that cannot be loaded is moved even if another finding about it asks for a conversion
             chosen[path] = (finding, rewritten) if earlier is None or earlier[1] > rewritten else earlier
     for folder, (moved, images) in losses(report, {path for path, (_, rewritten) in chosen.items() if not rewritten}):
@@ -85,8 +94,8 @@ def losses(report: DatasetReport, lost: set[Path]) -> list[tuple[Path, tuple[int
 
 def images_below(folder: Path) -> int:
     """Number of images in the folder, at any level; of a link, in what it leads to."""
-    files_below = (name for _, _, names in os.walk(folder) for name in names)
-    return sum(map(is_image, islice(files_below, MOST)))
+    files_below = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
+    return sum(map(is_image_file, islice(files_below, MOST)))
 
 
 def refuse_unasked(report: DatasetReport, moves: list[Move], convert: bool) -> None:
@@ -102,8 +111,8 @@ def refuse_unasked(report: DatasetReport, moves: list[Move], convert: bool) -> N
             f"Nothing was moved: --fix would move more than a tenth of the images of {large[0][0]}.",
             details=rows,
             expected="few faulty files; so many may mean that the folders are not what they seem",
-            fix=f"{command('check', report.root, options[0], '--dry-run')}    lists the moves\n"
-            f"{command('check', report.root, *options)}    makes them; --undo takes them back",
+            fix=f"{report.command(report.root, options[0], '--dry-run')}    lists the moves\n"
+            f"{report.command(report.root, *options)}    makes them; --undo takes them back",
         )
 
 
@@ -115,6 +124,7 @@ def fix(report: DatasetReport, convert: bool = False, yes: bool = True) -> Itera
     moves = plan_moves(report, convert)
     if not yes:
         refuse_unasked(report, moves, convert)
+    yield from left_alone(report)
     copies: dict[Path, tuple[Path, Path]] = {}
     try:
         _convert([source for source, _, _, rewritten in moves if rewritten], copies)
@@ -122,6 +132,17 @@ def fix(report: DatasetReport, convert: bool = False, yes: bool = True) -> Itera
     finally:
         for partial, _ in copies.values():
             partial.unlink(missing_ok=True)
+
+
+def left_alone(report: DatasetReport) -> Iterator[str]:
+    """A line for each file with an error that is behind a link to a folder, or may not be changed."""
+    root = absolute(report.root)
+    for location in dict.fromkeys(finding.location for finding in report.errors if finding.location):
+        path = absolute(location)
+        if not changeable(root, path):
+            link = behind_link(root, path)
+            reason = f"it is behind the link {link}, and nothing is changed there" if link else "you may not change it"
+            yield printable(f"left {location}: {reason}")
 
 
 def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tuple[Path, Path]]) -> Iterator[str]:

@@ -8,16 +8,18 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mslab.check import packed
-from mslab.check.scan import is_image, is_junk
+from mslab.check.formats import is_image
+from mslab.check.scan import is_image_file, is_junk
 
 SPLITS = ("train", "val", "test")
 DEPTH = 6  # folders around the classes, at most: ILSVRC/Data/CLS-LOC/train has three
 LONGEST = 80  # characters of a split's name
+OPENED = 20  # files, at most, whose names do not end like an image's
 LOOKED_AT = 5_000  # entries, at most, in the search for the only folder that holds images
 
 # how a split is called; accents, capitals, digits, spaces and punctuation do not count
@@ -104,23 +106,23 @@ class Layout:
     beside: list[str] = field(default_factory=list)  # other folders beside the splits
 
 
-def find_splits(root: Path) -> Layout:
-    """Find the splits in ROOT, or the classes if it is one split."""
+def find_splits(root: Path, ignored: Collection[str] = ()) -> Layout:
+    """Find the splits in ROOT, or the classes if it is one split. `ignored`: names of folders to leave out."""
     folder = root
     for _ in range(DEPTH):
-        names = subfolders(folder)
+        names = [name for name in subfolders(folder) if name not in ignored]
         if spelled := splits_in(folder, names):
-            return _layout(folder, names, spelled)
+            return _layout(folder, names, spelled, ignored)
         if not (inner := inner_folder(folder, names)):
             break
         folder /= inner
     return Layout(folder, {"": folder})
 
 
-def classes_folder(folder: Path) -> Path:
+def classes_folder(folder: Path, ignored: Collection[str] = ()) -> Path:
     """The folder in this split that has the class folders: itself, or the one that its only folder leads to."""
     for _ in range(DEPTH):
-        names = subfolders(folder)
+        names = [name for name in subfolders(folder) if name not in ignored]
         inner = "" if splits_in(folder, names) and len(names) > 1 else inner_folder(folder, names)
         if not inner:
             break
@@ -128,12 +130,12 @@ def classes_folder(folder: Path) -> Path:
     return folder
 
 
-def _layout(folder: Path, names: list[str], splits: dict[str, str]) -> Layout:
+def _layout(folder: Path, names: list[str], splits: dict[str, str], ignored: Collection[str]) -> Layout:
     found = Layout(folder, {}, beside=[name for name in names if name not in splits])
     for split in SPLITS:
         own = sorted((name for name in splits if splits[name] == split), key=lambda name: (name != split, name))
         if own:
-            found.splits[split], found.spelled[split] = classes_folder(folder / own[0]), own[0]
+            found.splits[split], found.spelled[split] = classes_folder(folder / own[0], ignored), own[0]
             found.again.update(dict.fromkeys(own[1:], split))
     return found
 
@@ -172,12 +174,18 @@ def _holds_images(folder: Path, budget: list[int], depth: int) -> bool:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether an image is directly in the folder. Stops at the first one."""
+    """Whether an image is directly in the folder. Stops at the first one; of other names, opens a few files."""
     try:
         with os.scandir(folder) as entries:
-            return any(is_image(entry.name) and not entry.is_dir() for entry in entries)
+            others: list[str] = []
+            for entry in entries:
+                if is_image(entry.name) and not entry.is_dir():
+                    return True
+                if len(others) < OPENED and not entry.is_dir():
+                    others.append(entry.path)
     except OSError:
         return False
+    return any(is_image_file(Path(path)) for path in others)
 
 
 def subfolders(folder: Path) -> list[str]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mslab.check.formats import is_image
 from mslab.check.layout import plain_name
-from mslab.check.scan import is_image, is_junk
+from mslab.check.scan import is_junk
 from mslab.check.splits import split_names
-from mslab.data.archives import Budget, Folder, archive_error, open_archive, safe_parts
+from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
 from mslab.runtime import limited
@@ -76,8 +77,13 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
             if member.kind == "folder" or not parts:
                 continue
             is_file = member.kind == "file"
-            if not is_file or any(is_junk(part) for part in parts[:-1]) or not is_image(parts[-1]):
+            if not is_file or any(is_junk(part) for part in parts):
                 skipped["files that are not images" if is_file else f"{member.kind}s"] += 1
+                continue
+            chunks = iter(member.chunks())
+            head = b"" if is_image(parts[-1]) else image_head(chunks)
+            if head is None:
+                skipped["files that are not images"] += 1
                 continue
             name = "/".join(parts)
             key = plain_name(name)
@@ -85,7 +91,8 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
                 raise archive_error(file, f"contains {names[key]} and {name}, which are the same file on some systems")
             names[key] = name
             with target.create(parts) as sink:
-                for chunk in member.chunks():
+                sink.write(head)
+                for chunk in chunks:
                     sink.write(chunk)
             counts["/".join(parts[:-1])] += 1
             if len(names) > MAX_FILES:
