@@ -10,7 +10,7 @@ from pathlib import Path
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
 from mslab.check.scan import is_image_file, is_junk, is_systems
-from mslab.check.splits import says_nothing, split_names
+from mslab.check.splits import has_images, says_nothing, split_names
 from mslab.escaping import quoted
 
 LEFT_OUT = "nothing: mslab leaves it out"
@@ -179,7 +179,7 @@ def wrong_level(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         problem, fix = misplaced(split)
         if problem and "" not in split.unreadable:
-            if report.layout and split.name and not split.classes:
+            if report.layout and split.name and not split.classes and split.loose:
                 folder = report.layout.folder / report.layout.spelled[split.name]
                 away = f"mv {quoted(folder)} {quoted(folder.with_name(f'unlabelled-{folder.name}'))}"
                 fix = f"sort its images into one folder per class; without labels, take it away: {away}"
@@ -225,6 +225,9 @@ def beside_splits(report: DatasetReport) -> Iterator[Finding]:
     for name in report.layout.beside if report.layout else ():
         text = "(beside the splits, under a name that is none of train, val and test. Left out)"
         yield Finding("unused-folder", "warning", shown(report, name), text, "rename it, if it is a split")
+    if report.layout and report.layout.spelled and has_images(report.layout.folder):
+        text = "(images beside the splits, in none of them. Left out)"
+        yield Finding("loose-file", "warning", shown(report, ""), text, LEFT_OUT)
 
 
 def nested_folders(report: DatasetReport) -> Iterator[Finding]:

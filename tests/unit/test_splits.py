@@ -89,6 +89,12 @@ def test_other_spellings_and_folders_in_between_are_mentioned(tmp_path):
     assert notes["split-name", "images/valid/"].startswith("(read as val,")
 
 
+def test_images_beside_the_splits_are_reported(tmp_path):
+    root = make(tmp_path / "set", "train", "val")
+    photo().save(root / "logo.png")
+    assert found(root) == ({"train": "train", "val": "val"}, {"loose-file"})
+
+
 def test_two_folders_that_would_be_one_split_are_an_error_whose_fix_works(tmp_path):
     root = make(tmp_path / "my set", "train", "Training", "test")
     (finding,) = check_dataset(root).errors
