@@ -6,11 +6,12 @@ import sqlite3
 import time
 from contextlib import suppress
 from dataclasses import astuple, fields
+from importlib.util import find_spec
 from pathlib import Path
 
 import PIL
 
-from mslab.check import worker
+from mslab.check import decoder, formats, worker
 from mslab.check.records import ImageRecord, interned
 
 FRESH = 2.0  # seconds; a file changed this recently may change again within the same time stamp, so it is not cached
@@ -20,9 +21,10 @@ TRANSIENT = ("timeout", "crash", "permission")  # may be gone next time
 
 
 def version() -> str:
-    """Digest of the worker's source and Pillow's version: results depend on both."""
-    source = Path(worker.__file__).read_bytes()
-    return hashlib.sha256(source + PIL.__version__.encode()).hexdigest()[:16]
+    """Digest of what results depend on: the worker's source, Pillow's version, and whether a HEIC can be read."""
+    source = b"".join(Path(str(module.__file__)).read_bytes() for module in (worker, decoder, formats))
+    heic = find_spec("pillow_heif") is not None
+    return hashlib.sha256(source + f"{PIL.__version__} {heic}".encode()).hexdigest()[:16]
 
 
 def default_path() -> Path:

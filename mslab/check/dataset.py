@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
-from mslab.check.scan import contains_images, is_junk, scan, scan_pack
+from mslab.check.scan import Folders, scan, scan_pack
+from mslab.check.splits import Layout, classes_folder, find_splits
 from mslab.errors import DatasetError
 
 Progress = Callable[[int, int], None]
@@ -32,28 +33,29 @@ def check_dataset(
     cache: bool = True,
     progress: Progress | None = None,
     verify_packs: bool = False,
+    follow_links: bool = False,
+    ignore: Iterable[str] = (),
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
-    `train` alone may be one split or the parent of train, val, test. `image_size` (pixels) and `batch_size` are those
-    of the training to come; `skip_content` skips the rules that compare images; `progress` is called with (done,
-    total). A pack's images were checked when it was written: the sizes of its shards are compared, with `verify_packs`
-    their sha256, too. Raises DatasetError only if a folder is missing or a pack is damaged. On Ctrl-C the
-    KeyboardInterrupt has the incomplete report as `.report`.
+    `train` alone may be one split, or a folder with splits in it under any usual name. `image_size` (pixels) and
+    `batch_size` are those of the training to come; `skip_content` skips the rules that compare images; `progress` is
+    called with (done, total). A pack's images were checked when it was written: the sizes of its shards are compared,
+    with `verify_packs` their sha256, too. `follow_links` reads what links to elsewhere lead to; `ignore` leaves out
+    entries by name, or by their path in the split. Raises DatasetError only if a folder is missing or a pack is
+    damaged. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
-    root, folders = find_splits({"train": train, "val": val, "test": test})
-    report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content)
-    for name, folder in folders.items():
-        inside = folder == root / name or folder == root  # otherwise the folder is its own root
+    ignored = tuple(ignore)
+    root, folders, found = locate({"train": train, "val": val, "test": test}, ignored)
+    report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
+    report.follow_links, report.ignored = follow_links, ignored
+    for name, (boundary, folder) in folders.items():
         prefix = Path(os.path.relpath(folder, root)).as_posix()
-        boundary, prefix = root if inside else folder, "" if prefix == "." else f"{prefix}/"
+        prefix = "" if prefix == "." else f"{prefix}/"
         if packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
-            report.splits[name] = scan(name, folder, prefix, boundary)
-    if val is None and test is None and "" not in folders:
-        beside = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in folders)
-        report.beside = [name for name in beside if not is_junk(name) and not name.endswith(".quarantine")]
+            report.splits[name] = scan(name, folder, prefix, Folders(boundary, follow_links, frozenset(ignored)))
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -66,8 +68,13 @@ def check_dataset(
     return report
 
 
-def find_splits(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, Path]]:
-    """(root, {split: folder}); a single split has the name ""."""
+def locate(
+    paths: dict[str, str | Path | None], ignored: tuple[str, ...]
+) -> tuple[Path, dict[str, tuple[Path, Path]], Layout | None]:
+    """(root, {split: (the folder that its links may not leave, the folder of its classes)}, what one ROOT contains).
+
+    A single split has the name "". Raises DatasetError if a folder is missing.
+    """
     folders = {name: Path(folder) for name, folder in paths.items() if folder is not None}
     for name, folder in folders.items():
         if not folder.is_dir():
@@ -78,10 +85,12 @@ def find_splits(paths: dict[str, str | Path | None]) -> tuple[Path, dict[str, Pa
             )
     root = folders["train"]
     if len(folders) == 1:
-        inside = {name: root / name for name in layout.SPLITS if (root / name).is_dir()} if os.access(root, 5) else {}
-        return root, inside if inside and not contains_images(root) else {"": root}
+        found = find_splits(root, ignored)
+        return root, {name: (root, folder) for name, folder in found.splits.items()}, found
     root = Path(os.path.commonpath([folder.absolute() for folder in folders.values()]))
-    return (Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root), folders
+    root = Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root
+    inside = {name: folder in (root, root / name) for name, folder in folders.items()}  # others are their own root
+    return root, {n: (root if inside[n] else f, classes_folder(f, ignored)) for n, f in folders.items()}, None
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:
@@ -102,7 +111,8 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
                 if progress:
                     progress(done, len(todo))
             if not report.skip_content:
-                compared = {id(split.classes[p.class_name]) for split, p in _compare(report)}
+                again = [*_compare(report), *_look_again(report)]
+                compared = {id(split.classes[p.class_name]) for split, p in again}
                 saved = {id(row[2]) for row in changed}
                 changed += [row for row in classes if id(row[2]) in compared - saved]
         finally:
@@ -112,7 +122,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
 
 def fill(picture: ImageRecord, answer: dict[str, Any], hashed: bool) -> None:
     """Copy a worker's answer into the record; with `hashed`, compute the perceptual hash."""
-    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank"):
+    for name in ("code", "problem", "format", "mode", "width", "height", "frames", "orientation", "blank", "junk"):
         if name in answer:
             setattr(picture, name, interned(answer[name]))
     if "sha256" not in answer:
@@ -136,4 +146,15 @@ def _compare(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
     rows = [(split, p) for split, p in rows if len(files[p.thumbnail]) > 1 and not p.pixels]
     for index, answer in ask("pixels", [split.root / picture.name for split, picture in rows]):
         rows[index][1].pixels = bytes.fromhex(answer.get("pixels", ""))
+    return rows
+
+
+def _look_again(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
+    """Fill in the thumbnails of images that may be mirrored or turned copies. Returns those images."""
+    loaded = list(images.loaded_images(report))
+    rows = [loaded[index] for index in content.maybe_turned(report)]
+    rows = [(split, picture) for split, picture in rows if not picture.grey]
+    for index, answer in ask("look", [split.root / picture.name for split, picture in rows]):
+        if "thumbnail" in answer:
+            rows[index][1].grey = content.small_grey(base64.b64decode(answer["thumbnail"]))
     return rows

@@ -1,17 +1,15 @@
 """Rules about single image files, applied to the workers' answers."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 from mslab.check import worker
+from mslab.check.formats import DECODED, HEIF, SUFFIXES, suffix_of
 from mslab.check.records import Finding, ImageRecord, Split
 from mslab.check.report import DatasetReport
 
 GREY = ("1", "L", "P")  # these become RGB without loss
 LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", "LA", "PA"), "transparency")
-SUFFIX_FORMATS = {".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".png": ("PNG",), ".bmp": ("BMP", "DIB")}
-SUFFIX_FORMATS |= {".tif": ("TIFF",), ".tiff": ("TIFF",), ".gif": ("GIF",), ".webp": ("WEBP",)}
 Rule = Callable[[DatasetReport], Iterator[Finding]]
 Fix = Callable[[DatasetReport, Split], str]
 STRIDE = 32  # pixels; a smaller image gives the network's last stage less than one position
@@ -50,18 +48,20 @@ def broken(report: DatasetReport) -> Iterator[Finding]:
         for picture in split.pictures:
             if picture.code:
                 location = split.root / picture.name
-                fix = report.convert(split) if picture.code == "decoder" else report.move(split)
+                fix = report.convert(split) if picture.code == "decoder" else report.move(split, picture.name)
+                if picture.problem.startswith("HEIC"):
+                    fix = f"pip install pillow-heif; then {report.convert(split)}"
                 yield Finding(picture.code, "error", split.show(picture.name), f"({picture.problem})", fix, location)
 
 
 def _format(picture: ImageRecord) -> str:
-    supported = picture.format in worker.FORMATS
-    return "" if supported else f"{picture.format}: {worker.UNSUPPORTED}"
+    name = "HEIC" if picture.format == HEIF else picture.format
+    return "" if picture.format in DECODED else f"{name}: {worker.UNSUPPORTED}"
 
 
 def _mismatch(picture: ImageRecord) -> str:
-    suffix = os.path.splitext(picture.name)[1].lower()  # noqa: PTH122
-    fits = picture.format in SUFFIX_FORMATS.get(suffix, (picture.format,))
+    suffix = suffix_of(picture.name)
+    fits = picture.format in SUFFIXES.get(suffix, (picture.format,))
     return "" if fits else f"the content is {picture.format}, the name ends in {suffix}"
 
 
@@ -77,9 +77,21 @@ def _mode(picture: ImageRecord) -> str:
     return f"mode {picture.mode}: MindSpore converts it to 8-bit RGB and loses {lost}"
 
 
+def _junk(picture: ImageRecord) -> str:
+    return f"{picture.junk} bytes before its end are no picture; both decoders skip them" if picture.junk else ""
+
+
+def _large(picture: ImageRecord) -> str:
+    pixels = picture.width * picture.height
+    shape = f"{picture.width}x{picture.height}: {pixels / 1e6:.0f} million pixels"
+    return f"{shape}, which every epoch decodes; training needs a thousandth" if pixels > worker.LARGE else ""
+
+
 def _turned(picture: ImageRecord) -> str:
-    turned = 2 <= picture.orientation <= 8
-    return f"EXIF orientation {picture.orientation}: MindSpore would train on it rotated or mirrored" if turned else ""
+    effect = "MindSpore would train on it rotated or mirrored"
+    if picture.format == "TIFF":
+        effect = "MindSpore turns a TIFF as it says, but not every program does"
+    return f"EXIF orientation {picture.orientation}: {effect}" if 2 <= picture.orientation <= 8 else ""
 
 
 def _blank(picture: ImageRecord) -> str:
@@ -139,6 +151,8 @@ RULES = [
     per_image("animated", "warning", _animated, DatasetReport.convert),
     per_image("mode", "warning", _mode, DatasetReport.convert),
     per_image("exif-orientation", "warning", _turned, DatasetReport.convert),
+    per_image("size", "warning", _large, DatasetReport.convert),
+    per_image("decoder", "info", _junk, lambda report, split: "nothing: the picture is whole"),
     per_image("blank", "warning", _blank, lambda report, split: "replace it, or remove it"),
     *(small, grey, aspect, size),
 ]

@@ -4,57 +4,67 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mslab import files
+from mslab.check.layout import wrong_shape
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
-from mslab.check.report import DatasetReport
+from mslab.check.report import DatasetReport, behind_link, changeable, quarantine_folder
+from mslab.check.scan import is_image_file
 from mslab.errors import DatasetError
+from mslab.escaping import command
 
 # one line per move: {"from", "to", "why"}, with {"copy", "sha256"} if a converted copy replaces the file
 LOG = "log.jsonl"
 MOVED = {"stray-folder", "nested-folder", "symlink", "permission", "zero-byte", "unreadable", "truncated", "bomb"}
 MOVED |= {"format", "timeout", "crash", "decoder", "split-leak", "duplicate"}
-CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation"}
+CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation", "size"}
+
+SHARE, FEW = 0.1, 5  # --fix asks before it moves more than this share of a split's or class's images, and than five
+MOST = 100_000  # images counted in a folder that would be moved
 
 Move = tuple[Path, Path, Finding, bool]  # from, to, finding, whether a converted copy replaces the file
 
 
-def quarantine_folder(root: Path) -> Path:
-    return root.with_name(root.name + ".quarantine")
-
-
 def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
-    """The moves to make, each file once. Changes nothing.
+    """The moves to make, each file once; none in a split whose folders are not classes. Changes nothing.
 
-    Raises DatasetError if a class would be left without images.
+    What a link to a folder leads to is left alone: it belongs to others. Raises DatasetError if ROOT is such a link, or
+    if a class would be left without images.
     """
-    root = Path(os.path.abspath(report.root))  # noqa: PTH100  (links are not resolved)
+    root = absolute(report.root)
+    if root.is_symlink():
+        raise DatasetError(
+            f"{root} is a link to {root.resolve()}: nothing is changed through it.",
+            expected="the folder itself, if you may change it",
+            fix=f"{command('check', root.resolve(), '--fix')}, or leave files out by their names: --ignore NAME",
+        )
+    misread = [absolute(split.root) for split in report.splits.values() if wrong_shape(split)]
     chosen: dict[Path, tuple[Finding, bool]] = {}
     for finding in report.findings:
         if finding.location is None or finding.severity == "info":
             continue
         rewritten = convert and finding.code in CONVERTED
-        if rewritten or finding.code in MOVED:
-            path = Path(os.path.abspath(finding.location))  # noqa: PTH100
+        path = absolute(finding.location)
+        if (rewritten or finding.code in MOVED) and not any(folder in path.parents for folder in misread):
             earlier = chosen.get(path)
+            if not changeable(root, path):
+                continue
             # a file that cannot be loaded is moved even if another finding about it asks for a conversion
             chosen[path] = (finding, rewritten) if earlier is None or earlier[1] > rewritten else earlier
-    lost = {path for path, (_, rewritten) in chosen.items() if not rewritten}
-    for split in report.splits.values():
-        for name, pictures in split.classes.items():
-            paths = {Path(os.path.abspath(split.root / picture.name)) for picture in pictures}  # noqa: PTH100
-            if paths and paths <= lost:
-                raise DatasetError(
-                    f"{split.root / name} would be left without images: --fix would move all {len(paths)}.",
-                    expected="at least one usable image per class",
-                    fix="replace these images, or remove the class yourself"
-                    + "; --convert may save some" * (not convert),
-                )
+    for folder, (moved, images) in losses(report, {path for path, (_, rewritten) in chosen.items() if not rewritten}):
+        if 0 < images == moved:
+            raise DatasetError(
+                f"{folder} would be left without images: --fix would move all {moved}.",
+                expected="at least one usable image per class",
+                fix="replace these images, or remove the class yourself" + "; --convert may save some" * (not convert),
+            )
     home, moves, reserved = quarantine_folder(root), [], set()
     for source, (finding, rewritten) in chosen.items():
         target = home / source.relative_to(root)
@@ -65,9 +75,56 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
     return moves
 
 
-def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
-    """Carry out plan_moves(); yields a line per move. Logs each move before making it, so --undo works after a kill."""
+def absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100  (links are not resolved)
+
+
+def losses(report: DatasetReport, lost: set[Path]) -> list[tuple[Path, tuple[int, int]]]:
+    """(class or split, (images that would be moved, images in it)), also in folders inside or beside the classes."""
+    counts: dict[Path, tuple[int, int]] = {}
+    for split in report.splits.values():
+        folders = [(name, images_below(split.root / name)) for name in [*split.nested, *split.strays, *split.links]]
+        for name, number in [*((picture.name, 1) for picture in split.pictures), *folders]:
+            class_name, inside, _ = name.partition("/")
+            for folder in (split.root / class_name, split.root) if inside else (split.root,):
+                moved, images = counts.get(folder, (0, 0))
+                counts[folder] = moved + number * (absolute(split.root / name) in lost), images + number
+    return list(counts.items())
+
+
+def images_below(folder: Path) -> int:
+    """Number of images in the folder, at any level; of a link, in what it leads to."""
+    files_below = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
+    return sum(map(is_image_file, islice(files_below, MOST)))
+
+
+def refuse_unasked(report: DatasetReport, moves: list[Move], convert: bool) -> None:
+    """Raise DatasetError if the moves take more than a small share of a split or a class."""
+    lost = {source for source, _, _, rewritten in moves if not rewritten}
+    large = [row for row in losses(report, lost) if row[1][0] > max(FEW, SHARE * row[1][1])]
+    if large:
+        codes = Counter(finding.code for source, _, finding, _ in moves if source in lost)
+        rows = [("would move", f"{moved} of {images} images of {folder}") for folder, (moved, images) in large[:6]]
+        rows += [("because of", ", ".join(f"{code} ({count})" for code, count in codes.most_common()))]
+        options = ("--convert" if convert else "--fix", "--yes")
+        raise DatasetError(
+            f"Nothing was moved: --fix would move more than a tenth of the images of {large[0][0]}.",
+            details=rows,
+            expected="few faulty files; so many may mean that the folders are not what they seem",
+            fix=f"{report.command(report.root, options[0], '--dry-run')}    lists the moves\n"
+            f"{report.command(report.root, *options)}    makes them; --undo takes them back",
+        )
+
+
+def fix(report: DatasetReport, convert: bool = False, yes: bool = True) -> Iterator[str]:
+    """Carry out plan_moves(); yields a line per move. Logs each move before making it, so --undo works after a kill.
+
+    Unless `yes`, raises DatasetError if many images would be moved.
+    """
     moves = plan_moves(report, convert)
+    if not yes:
+        refuse_unasked(report, moves, convert)
+    yield from left_alone(report)
     copies: dict[Path, tuple[Path, Path]] = {}
     try:
         _convert([source for source, _, _, rewritten in moves if rewritten], copies)
@@ -77,8 +134,19 @@ def fix(report: DatasetReport, convert: bool = False) -> Iterator[str]:
             partial.unlink(missing_ok=True)
 
 
+def left_alone(report: DatasetReport) -> Iterator[str]:
+    """A line for each file with an error that is behind a link to a folder, or may not be changed."""
+    root = absolute(report.root)
+    for location in dict.fromkeys(finding.location for finding in report.errors if finding.location):
+        path = absolute(location)
+        if not changeable(root, path):
+            link = behind_link(root, path)
+            reason = f"it is behind the link {link}, and nothing is changed there" if link else "you may not change it"
+            yield printable(f"left {location}: {reason}")
+
+
 def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tuple[Path, Path]]) -> Iterator[str]:
-    home = quarantine_folder(Path(os.path.abspath(report.root)))  # noqa: PTH100
+    home = quarantine_folder(absolute(report.root))
     for source, target, finding, rewritten in moves:
         entry = {"from": str(source), "to": str(target), "why": finding.code}
         copy = copies.get(source)
@@ -127,7 +195,7 @@ def undo(root: Path) -> Iterator[str]:
     Raises DatasetError if there is nothing to undo. Never overwrites: a file that cannot go back stays in the
     quarantine and in its log.
     """
-    home = quarantine_folder(Path(os.path.abspath(root)))  # noqa: PTH100
+    home = quarantine_folder(absolute(root))
     log = home / LOG
     if not log.is_file():
         raise DatasetError(
@@ -135,7 +203,7 @@ def undo(root: Path) -> Iterator[str]:
             expected="the quarantine folder that mslab check ROOT --fix makes beside ROOT",
             fix="use the same ROOT as for --fix",
         )
-    entries, left = read_log(log, Path(os.path.abspath(root)), home), []  # noqa: PTH100
+    entries, left = read_log(log, absolute(root), home), []
     for entry in reversed(entries):
         try:
             result = _move_back(entry)

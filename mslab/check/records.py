@@ -45,10 +45,12 @@ class ImageRecord:
     frames: int = 1
     orientation: int = 1  # EXIF's; 1 is upright
     blank: bool = False
+    junk: int = 0  # bytes before a JPEG's end marker that are no picture
     brightness: float = 0.0  # mean grey, 0 to 255
     sha256: bytes = b""  # of the file
     thumbnail: bytes = b""  # digest of the grey thumbnail: equal pixels have equal ones
-    phash: bytes = b""  # perceptual hash, 8 bytes; empty if it was not computed
+    phash: bytes = b""  # perceptual hash, then those in standard positions, 8 bytes each; empty if not computed
+    grey: bytes = b""  # thumbnail of 16x16 pixels, only if the hash of another image is that of this one turned
     pixels: bytes = b""  # digest of the decoded pixels, only if another image has the same thumbnail
 
     @property
@@ -77,7 +79,7 @@ class Split:
     strays: list[str] = field(default_factory=list)  # hidden or junk folders beside the classes
     nested: list[str] = field(default_factory=list)  # folders inside class folders
     loose: list[str] = field(default_factory=list)  # files beside the class folders
-    left_out: list[str] = field(default_factory=list)  # files in class folders that are not images
+    left_out: dict[str, str] = field(default_factory=dict)  # other files in class folders -> what they are
     links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> reason
     unreadable: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> reason
     pack: Pack | None = None  # if the split is packed; its pictures are then rows of the shards: "Agaricus/17"

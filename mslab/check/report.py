@@ -2,17 +2,38 @@
 
 import hashlib
 import html
+import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mslab.check.records import SEVERITIES, Finding, Split, printable
+from mslab.check.splits import Layout
 from mslab.errors import DatasetError
 from mslab.escaping import command, escape_control, quoted
 
 MAX_LISTED = 5  # findings listed per code in a message
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
+
+
+def quarantine_folder(root: Path) -> Path:
+    """ROOT.quarantine, beside ROOT; a ROOT such as . has its name from its absolute path."""
+    return Path(f"{root if root.name not in ('', '..') else os.path.abspath(root)}.quarantine")  # noqa: PTH100
+
+
+def behind_link(root: Path, path: Path) -> Path | None:
+    """The link through which `path`, in `root`, is reached; `root` itself may be one, and `path` may be one."""
+    above = [folder for folder in path.parents if folder == root or root in folder.parents]
+    return next((folder for folder in reversed(above) if folder.is_symlink()), None)
+
+
+def changeable(root: Path, path: Path) -> bool:
+    """Whether --fix and --convert may change this path in `root`: they write beside `root`, and through no link."""
+    root, path = Path(os.path.abspath(root)), Path(os.path.abspath(path))  # noqa: PTH100  (links are not resolved)
+    changed = {root.parent, path.parent} | ({path} if path.is_dir() and not path.is_symlink() else set())  # its ..
+    return behind_link(root, path) is None and all(os.access(folder, os.W_OK) for folder in changed)
 
 
 def one_line(name: str) -> str:
@@ -38,7 +59,9 @@ class DatasetReport:
     skip_content: bool = False  # the rules that compare images were skipped
     complete: bool = True  # False after Ctrl-C
     findings: list[Finding] = field(default_factory=list)
-    beside: list[str] = field(default_factory=list)  # other folders beside train, val and test
+    layout: Layout | None = None  # what the root contains; None if the splits were given one by one
+    follow_links: bool = False  # links out of the data set were followed
+    ignored: tuple[str, ...] = ()  # names that were left out
 
     @property
     def class_names(self) -> list[str]:
@@ -90,17 +113,40 @@ class DatasetReport:
 
     def home(self, split: Split) -> Path:
         """The folder to pass to `mslab check`: the root if it contains this split under its own name."""
-        usual = len(self.splits) == 1 or split.prefix == f"{split.name}/"
-        return self.root if usual else split.root
+        return self.root if self.layout or split.prefix == f"{split.name}/" else split.root
 
-    def move(self, split: Split) -> str:
-        """The fix for findings that --fix moves."""
+    def move(self, split: Split, name: str = "") -> str:
+        """The fix for findings that --fix moves. `name`: of the file or folder in the split."""
         home = self.home(split)
-        return f"{command('check', home, '--fix')}    moves it to {quoted(Path(f'{home}.quarantine'))}/"
+        if name and not changeable(home, split.root / name):
+            return self.ignore(split, name)
+        return f"{self.command(home, '--fix')}    moves it to {quoted(quarantine_folder(home))}/"
 
     def convert(self, split: Split) -> str:
         """The fix for findings that --convert rewrites."""
-        return f"{command('check', self.home(split), '--convert')}    puts an upright RGB copy in its place"
+        home = self.home(split)
+        if not changeable(home, split.root / "x"):
+            convert = command("check", "COPY", "--convert")
+            return f"copy {quoted(home)} to a folder that you may change; there {convert}    makes upright RGB copies"
+        return f"{self.command(home, '--convert')}    puts an upright RGB copy in its place"
+
+    def ignore(self, split: Split, name: str) -> str:
+        """The fix for what cannot be moved. `name`: of the file or folder in the split."""
+        setting = f"ignore: {json.dumps([*self.ignored, name], ensure_ascii=False)}"
+        return f"{setting}    in the config leaves it out, as does {self.command(self.home(split), '--ignore', name)}"
+
+    def follow(self, split: Split) -> str:
+        """The fix for links that are not followed."""
+        return (
+            f"follow_links: true    in the config reads what it leads to, as does "
+            f"{self.command(self.home(split), '--follow-links')}"
+        )
+
+    def command(self, home: Path, *options: str) -> str:
+        """`mslab check` with the options that this check had."""
+        own = [option for name in self.ignored for option in ("--ignore", name)]
+        own += ["--follow-links"] * (self.follow_links and "--follow-links" not in options)
+        return command("check", home, *own, *options)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `mslab check --json`."""

@@ -1,43 +1,113 @@
-"""List a folder on disk -> Split. No file is opened, and no folder deeper than a class is entered."""
+"""List a folder on disk -> Split. No folder deeper than a class is entered.
+
+A file is opened only if its name does not tell whether it is an image: its first bytes do.
+"""
 
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
+from mslab import files
 from mslab.check import packed
+from mslab.check.formats import HEAD, is_format, is_image, name_of
 from mslab.check.records import ImageRecord, Split
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}  # that MindSpore's decoder accepts
-OTHER_SUFFIXES = {".gif", ".webp", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".pgm", ".tga", ".ico", ".psd", ".svg"}
-JUNK = {"__macosx", "@eadir", "lost+found", "kernel_meta", "somas_meta", "__pycache__", "$recycle.bin"}
-JUNK |= {"system volume information"}
+JUNK = {"__macosx", "kernel_meta", "somas_meta", "__pycache__"}
+# what file systems and file servers keep in every folder, or at the top: it cannot be moved, or comes back
+SYSTEM = {"lost+found", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot", ".snapshot"}
+SYSTEM |= {
+    ".snapshots",
+    ".zfs",
+    "$recycle.bin",
+    "recycler",
+    "system volume information",
+    ".ds_store",
+    ".spotlight-v100",
+}
+SYSTEM |= {".spotlight-v100", ".fseventsd", ".trashes", ".temporaryitems", ".documentrevisions-v100", ".glusterfs"}
+
+
+def is_systems(name: str) -> bool:
+    """Whether a file system or a file server keeps such an entry."""
+    return name.lower() in SYSTEM or name.lower().startswith((".trash-", ".nfs"))
 
 
 def is_junk(name: str) -> bool:
     """Whether tools leave such a folder behind: it is hidden, or has a known name, such as MindSpore's rank_0."""
+    if is_systems(name):
+        return True
     return name.startswith(".") or name.lower() in JUNK or (name.startswith("rank_") and name[5:].isdigit())
 
 
-def is_image(name: str) -> bool:
-    """Whether the name is that of an image; loading it comes later."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES | OTHER_SUFFIXES  # noqa: PTH122
+def kind_of(path: str | Path) -> str:
+    """What a file without an image's name is, by its first bytes: see formats.name_of; "" if it cannot be read."""
+    try:
+        with files.open_regular(Path(path)) as file:
+            return name_of(file.read(HEAD))
+    except OSError:
+        return ""
 
 
-def scan(name: str, root: Path, prefix: str, boundary: Path) -> Split:
-    """The split in `root`. Links out of `boundary` are not followed."""
+def is_image_file(path: Path) -> bool:
+    """Whether the file is an image, by its name or by its content. Hidden files are none."""
+    return is_image(path.name) or (not path.name.startswith(".") and is_format(kind_of(path)))
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Which entries of a split are read. Links out of `boundary` are followed only with `follow_links`.
+
+    `ignore`: names, at any level, or paths in the split such as Agaricus/0001.jpg.
+    """
+
+    boundary: Path
+    follow_links: bool = False
+    ignore: frozenset[str] = frozenset()
+
+    @cached_property
+    def inside(self) -> str:
+        return os.path.realpath(self.boundary)
+
+    def link_problem(self, path: str) -> str:
+        """Reason not to follow a symbolic link: "broken", "loop", "leaves", or "" to follow it."""
+        try:
+            target = os.path.realpath(path, strict=True)
+        except FileNotFoundError:
+            return "broken"
+        except OSError:  # too many levels of links
+            return "loop"
+        if Path(os.path.realpath(Path(path).parent)).is_relative_to(target):
+            return "loop"
+        return "" if self.follow_links or Path(target).is_relative_to(self.inside) else "leaves"
+
+    def entries(self, split: Split, name: str) -> list[os.DirEntry]:
+        """The entries of a folder of the split, sorted by name; an unreadable folder is recorded in the split."""
+        start = f"{name}/" if name else ""
+        try:
+            with os.scandir(split.root / name) as entries:
+                listing = [entry for entry in entries if not self.ignore & {entry.name, f"{start}{entry.name}"}]
+        except OSError as error:
+            split.unreadable[name] = error.strerror or str(error)
+            return []
+        return sorted(listing, key=lambda entry: entry.name)
+
+
+def scan(name: str, root: Path, prefix: str, folders: Folders) -> Split:
+    """The split in `root`."""
     split = Split(name, root, prefix)
-    inside = os.path.realpath(boundary)
-    for entry in entries(split, ""):
-        if entry.is_symlink() and (reason := link_problem(entry.path, inside)):
+    for entry in folders.entries(split, ""):
+        if entry.is_symlink() and (reason := folders.link_problem(entry.path)):
             split.links[entry.name] = reason
         elif not entry.is_dir():
             split.loose.append(entry.name)
         elif is_junk(entry.name):
             split.strays.append(entry.name)
         else:
-            split.classes[entry.name] = pictures(split, entry.name, inside)
+            split.classes[entry.name] = pictures(split, entry.name, folders)
     return split
 
 
@@ -53,17 +123,17 @@ def scan_pack(name: str, folder: Path, prefix: str, deep: bool, progress: Callab
     return Split(name, folder, prefix, classes, pack=pack)
 
 
-def pictures(split: Split, class_name: str, inside: str) -> list[ImageRecord]:
+def pictures(split: Split, class_name: str, folders: Folders) -> list[ImageRecord]:
     """The class folder's images; everything else in it is recorded in the split."""
     records = []
-    for entry in entries(split, class_name):
+    for entry in folders.entries(split, class_name):
         name = f"{class_name}/{entry.name}"
-        if entry.is_symlink() and (reason := link_problem(entry.path, inside)):
+        if entry.is_symlink() and (reason := folders.link_problem(entry.path)):
             split.links[name] = reason
         elif entry.is_dir():
             split.nested.append(name)
-        elif not is_image(entry.name):
-            split.left_out.append(name)
+        elif kind := no_image(entry):
+            split.left_out[name] = kind
         else:
             status = entry.stat()
             picture = ImageRecord(name, status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
@@ -73,28 +143,11 @@ def pictures(split: Split, class_name: str, inside: str) -> list[ImageRecord]:
     return records
 
 
-def entries(split: Split, name: str) -> list[os.DirEntry]:
-    """The entries of a folder of the split, sorted by name; an unreadable folder is recorded in the split."""
-    try:
-        with os.scandir(split.root / name) as listing:
-            return sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        split.unreadable[name] = error.strerror or str(error)
-        return []
-
-
-def link_problem(path: str, inside: str) -> str:
-    """Reason not to follow a symbolic link: "broken", "loop", "leaves", or "" to follow it."""
-    try:
-        target = os.path.realpath(path, strict=True)
-    except FileNotFoundError:
-        return "broken"
-    except OSError:  # too many levels of links
-        return "loop"
-    if not Path(target).is_relative_to(inside):
-        return "leaves"
-    return "loop" if Path(os.path.realpath(Path(path).parent)).is_relative_to(target) else ""
-
-
-def contains_images(folder: Path) -> bool:
-    return any(is_image(path.name) for path in folder.iterdir() if path.is_file())
+def no_image(entry: os.DirEntry) -> str:
+    """What the file is if it is no image, or "". It is opened only if its name does not end like an image's."""
+    if is_image(entry.name):
+        return ""
+    if entry.name.startswith("."):
+        return "data that macOS keeps beside a file" if entry.name.startswith("._") else "a hidden file"
+    kind = kind_of(entry.path)
+    return "" if is_format(kind) else kind or "not an image"

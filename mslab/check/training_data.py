@@ -16,6 +16,8 @@ def report_of(settings: Settings, skip_content: bool = False, progress: Progress
         batch_size=settings.batch_size,
         skip_content=skip_content,
         progress=progress,
+        follow_links=settings.follow_links,
+        ignore=settings.ignore,
     )
 
 

@@ -6,19 +6,24 @@ and modules that few files need with those files, so that a worker starts in les
 open_image is the only place in mslab that lets Pillow identify a file.
 """
 
+import os
 import sys
+from types import ModuleType
 
 if __name__ == "__main__":
     del sys.path[0]  # this folder: its modules must not hide others of the same name
+    # as empty packages, since those of mslab import much that a worker does not need
+    for package, folder in (("mslab", 2), ("mslab.check", 1)):
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [__file__.rsplit(os.sep, folder)[0]]
 
 import base64
 import hashlib
+import importlib
 import io
 import json
-import re
 import stat
-import warnings
-import zlib
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,23 +31,20 @@ from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
-FORMATS = {"JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF"}  # that MindSpore decodes; MPO is a JPEG with more data after it
-READ = (*("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP"), *("AVIF", "JPEG2000", "ICO", "TGA"))
-UNSUPPORTED = "MindSpore's decoder refuses it; save it as JPEG or PNG"
+from mslab.check.decoder import RUN, UNSUPPORTED, UnusableImage, check_raw, check_scans, jpeg_end, stricter_than_pillow
+from mslab.check.formats import DECODED, HEIF, LOSSY, RAW, READ, name_of
+
 LONGEST = 256  # times as long as wide: at image_size 1024 its resized copy takes 0.8 GB. No side that this and Pillow's
-# limit of 89 million pixels allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
+# MOST allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
 FRAMES = 100  # or pages of a TIFF that are counted
-SCANS = 100  # of a JPEG; encoders write about ten, and each takes as long to decode as a JPEG without scans
 ORIENTATION = 274  # EXIF tag; 1 is upright
 THUMBNAIL = 32  # pixels, side of the grey thumbnail used to find duplicates
+LARGE = 89_478_485  # pixels, Pillow's limit; above it an image is as large as its file says
+MOST = 1 << 28  # pixels; a worker's memory holds them once
+HONEST = 300  # times; the pixels of an honest photo take at most so much more than its file
+COPY = 4096  # pixels, longest side of the converted copy of a larger image
+OPENING = threading.Lock()
 READY = "ready"  # the worker's first line, once everything is imported
-REFUSED = "MindSpore's decoder would refuse it"
-MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG; those left out stand alone, or within a scan's data
-COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # of TIFF, in MindSpore's decoder: not LZMA, Zstandard, WebP
-
-
-class UnusableImage(Exception):
-    """An image that training cannot use: (code, problem)."""
 
 
 def look(path: Path) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def look(path: Path) -> dict[str, Any]:
     with image:
         try:
             stricter_than_pillow(image, content)
+            answer["junk"] = junk_before_end(image, content)
         except UnusableImage as unusable:
             answer |= {"code": unusable.args[0], "problem": unusable.args[1]}
         return answer | image_facts(image)
@@ -74,36 +77,59 @@ def read(path: Path) -> bytes:
 
 def open_image(file: str | Path | IO[bytes]) -> Image.Image:
     """The image, identified but not loaded. Never without `formats`: for EPS, Pillow starts Ghostscript."""
+    with OPENING:  # Pillow's limit of pixels is a global variable; MOST is the limit here
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = identified(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    if image.width * image.height > MOST:
+        raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
+    return image
+
+
+def identified(file: str | Path | IO[bytes]) -> Image.Image:
+    formats = [*READ, HEIF] if HEIF in Image.OPEN else READ
     try:
-        return Image.open(file, formats=READ)
+        return Image.open(file, formats=formats)
     except KeyError:  # a Pillow without AVIF, or built without WebP, which has registered all others by now
-        return Image.open(file, formats=[name for name in READ if name in Image.OPEN])
+        return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
 
 
-def load_image(content: bytes) -> tuple[Image.Image, int]:
-    """The image, loaded in full, and its EXIF orientation (1 is upright). Raises UnusableImage."""
+def load_image(content: bytes, most: int = MOST) -> tuple[Image.Image, int]:
+    """The image, loaded in full, and its EXIF orientation (1 is upright). Raises UnusableImage.
+
+    `most`: pixels that an image may have if its file is as large as that of an honest photo.
+    """
+    name = name_of(content)
+    if name == RAW:
+        raise UnusableImage("format", f"{RAW}: {UNSUPPORTED}")
     if content[:2] in (b"II", b"MM"):
         from PIL import TiffImagePlugin
 
         TiffImagePlugin.READ_LIBTIFF = True  # as in MindSpore; Pillow's own reader is less strict
     if content[:2] == b"\xff\xd8":
         check_scans(content)
+    if name == "HEIC":
+        with suppress(ImportError):  # the extra mslab[heic] brings it
+            importlib.import_module("pillow_heif").register_heif_opener()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = open_image(io.BytesIO(content))
-            check_shape(image)
-            turned = orientation(image)  # before loading, which turns a TIFF
-            image.load()
+        image = open_image(io.BytesIO(content))
+        check_shape(image, len(content), most)
+        if image.format == "TIFF":
+            check_raw(image)
+        turned = orientation(image)  # before loading, which turns a TIFF
+        image.load()
         return image, max(turned, orientation(image))  # and after, since a PNG may store it at its end
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnusableImage("bomb", "more pixels than Pillow considers safe") from None
+    except Image.DecompressionBombError as error:
+        raise UnusableImage("bomb", f"{error}, more than {MOST:,}") from None
     except UnusableImage:
         raise
     except UnidentifiedImageError:
-        if name := name_of(content):
+        if name and {"HEIC": HEIF}.get(name, name) not in {HEIF, *READ} & Image.OPEN.keys():
             raise UnusableImage("format", f"{name}: {UNSUPPORTED}") from None
-        raise UnusableImage("unreadable", "not an image in a format that mslab opens, or damaged") from None
+        kind = f"a {name} of a kind that Pillow does not open" if name else "not an image in a format that mslab opens"
+        raise UnusableImage("unreadable", f"{kind}, or damaged") from None
     except MemoryError:
         raise UnusableImage("crash", "loading it takes more memory than a worker has") from None
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
@@ -111,9 +137,33 @@ def load_image(content: bytes) -> tuple[Image.Image, int]:
         raise UnusableImage(code, f"Pillow: {error}"[:200]) from None
 
 
+def junk_before_end(image: Image.Image, content: bytes) -> int:
+    """Number of bytes before a JPEG's end marker that are no picture. Raises UnusableImage if its picture ends early.
+
+    Decoders say neither: they skip such bytes, and paint what is missing in the middle grey.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return 0
+    right, bottom = image.size
+    corner = image.crop((max(0, right - 8), max(0, bottom - 8), right, bottom))
+    grey = all(low == high == 128 for low, high in extrema(corner))
+    if not (grey or bytes(RUN) in content or b"\xff" * RUN in content):
+        return 0
+    end = jpeg_end(content)
+    junk = end - min(len(content[:end].rstrip(byte)) for byte in (b"\0", b"\xff"))
+    if (junk < RUN and not grey) or image.width * image.height > LARGE:
+        return 0
+    # with other bytes in their place, the picture is another one if they are read
+    with load_image(content[: end - junk] + b"\x55" * max(junk, 64) + content[end:])[0] as other:
+        same = other.tobytes() == image.tobytes()
+    if grey and not same:
+        raise UnusableImage("truncated", "its picture ends early: decoders paint the rest grey")
+    return junk if same and junk >= RUN else 0
+
+
 def image_facts(image: Image.Image) -> dict[str, Any]:
     """The values that the rules need of a loaded image."""
-    grey = plain(image.resize((3 * THUMBNAIL, 3 * THUMBNAIL), Image.Resampling.NEAREST)).convert("L")
+    grey = plain(image.resize((4 * THUMBNAIL, 4 * THUMBNAIL), Image.Resampling.NEAREST)).convert("L")
     darkest, lightest = extrema(grey)[0]
     thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return {
@@ -170,130 +220,17 @@ def orientation(image: Image.Image) -> int:
     return 1
 
 
-# --- files that are not loaded ---------------------------------------------------------------------------------------
-# A format that is not in READ is named by its first bytes: nothing opens such a file.
+def check_shape(image: Image.Image, size: int, most: int) -> None:
+    """Require a shape that can be resized, and no more pixels than a file of `size` bytes honestly holds.
 
-NAMES = {b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"8BPS": "PSD", b"\xd7\xcd\xc6\x9a": "WMF"}
-NAMES |= {b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"icns": "ICNS", b"DDS ": "DDS", b"\x89HDF": "HDF5"}
-NAMES |= {b"SIMPLE  =": "FITS", b"qoif": "QOI", b"PK\3\4": "ZIP", b"\xd0\xcf\x11\xe0": "OLE"}
-NAMES |= {b"<svg": "SVG", b"gimp xcf": "XCF"}
-BRANDS = {b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC", b"msf": "HEIC", b"avi": "AVIF"}
-
-
-def name_of(content: bytes) -> str:
-    """The name of a format that mslab does not open, by its first bytes, or ""."""
-    if content[4:8] == b"ftyp":
-        return BRANDS.get(content[8:11], "a video")
-    head = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head.lower().startswith((b"<!doctype html", b"<html")):
-        return "HTML"
-    if head.startswith(b"<?xml") and b"<svg" in head:
-        return "SVG"
-    return next((name for start, name in NAMES.items() if head.startswith(start)), "")
-
-
-def check_shape(image: Image.Image) -> None:
-    """Require a shape that can be resized: training and evaluation set the shorter side and keep the ratio."""
+    Training and evaluation set the shorter side and keep the ratio.
+    """
+    shape, pixels = f"{image.width}x{image.height} pixels", image.width * image.height
     if max(image.size) > LONGEST * min(image.size):
-        shape = f"{image.width}x{image.height} pixels"
         raise UnusableImage("elongated", f"{shape}: one side is more than {LONGEST} times the other; crop it")
-
-
-def check_scans(content: bytes) -> None:
-    """Require few scans in a JPEG: the time to decode it is proportional to them, and they can be a few bytes each."""
-    scans, at, frame = 0, 0, b""
-    while marker := MARKER.search(content, at):  # like libjpeg, which skips other bytes between segments
-        kind, start = marker[0][1], marker.end()
-        if kind == 0xD9:  # the end; previews and videos that follow do not count
-            break
-        if kind in (0xC0, 0xC1, 0xC9):
-            frame = content[start + 7 : start + 8]  # number of components
-        scans += kind == 0xDA
-        if scans == 1 and frame and content[start + 2 : start + 3] == frame:
-            return  # neither progressive nor one component at a time: libjpeg reads no other scan
-        at = start + int.from_bytes(content[start : start + 2], "big")
-    if scans > SCANS:
-        raise UnusableImage("slow", f"a JPEG of {scans} scans: decoding it takes as long as {scans} images")
-
-
-# --- images that MindSpore's decoder refuses and Pillow loads --------------------------------------------------------
-
-
-def stricter_than_pillow(image: Image.Image, content: bytes) -> None:
-    """Raise UnusableImage if Pillow loads the image and MindSpore does not."""
-    if image.format == "PNG":
-        check_png(content)
-    elif image.format == "TIFF":
-        check_tiff(image)
-    elif image.format == "BMP":
-        check_bmp(content)
-
-
-def check_png(content: bytes) -> None:
-    """Require every chunk up to IEND to be complete with the right checksum, as libpng does and Pillow does not."""
-    start = 8
-    while start + 12 <= len(content):
-        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
-        if end > len(content):
-            break
-        if zlib.crc32(content[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
-            raise UnusableImage("decoder", f"a chunk is damaged (wrong checksum at byte {end - 4}); {REFUSED}")
-        if content[start + 4 : start + 8] == b"IEND":
-            return
-        start = end
-    raise UnusableImage("truncated", f"it ends before its last chunk (IEND); {REFUSED}")
-
-
-def check_tiff(image: Any) -> None:
-    """Require the tags that MindSpore's decoder needs, and a depth that it supports."""
-    tags = image.tag_v2
-    depth = max(tags.get(258, (1,)))
-    if tags.get(262) is None or not ({273, 324} & tags.keys()):
-        raise UnusableImage("decoder", f"a TIFF without tags for its colours or strips; {REFUSED}")
-    if depth not in (1, 8, 16) and (depth, tags[262]) != (4, 3):  # 4 bits only with a palette
-        raise UnusableImage("decoder", f"a TIFF with {depth} bits per sample; {REFUSED}")
-    if tags.get(259, 1) not in COMPRESSIONS:
-        raise UnusableImage("decoder", f"a TIFF with the compression {image.info.get('compression')}; {REFUSED}")
-    rows = tags.get(278, 0)
-    if rows != 2**32 - 1 and image.width * rows * 4 * max(1, depth // 8) > 2**30:
-        raise UnusableImage("decoder", f"a TIFF that claims {rows} rows per strip; {REFUSED}")
-
-
-def check_bmp(content: bytes) -> None:
-    """Require what Pillow tolerates: complete rows and palette, and 8-bit run lengths that stay inside their row."""
-    start, header, width, height = (int.from_bytes(content[at : at + 4], "little") for at in (10, 14, 18, 22))
-    if header < 40:
-        width, height, bits, compression, palette = width % 2**16, width >> 16, content[24], 0, 0
-    else:
-        bits, compression, colours = content[28], content[30], int.from_bytes(content[46:50], "little")
-        palette = 4 * (colours or 2**bits) if bits <= 8 else 0
-    rows = min(height, 2**32 - height)  # negative if the first row is the top one
-    end = start + (width * bits + 31) // 32 * 4 * rows if compression in (0, 3) else 0
-    if max(end, 14 + header + palette) > len(content):
-        raise UnusableImage("truncated", f"a BMP without the end of its last row or of its palette; {REFUSED}")
-    if compression == 1:
-        check_bmp_runs(content, start, width)
-
-
-def check_bmp_runs(content: bytes, at: int, width: int) -> None:
-    column = 0
-    while at + 1 < len(content):
-        count, value = content[at], content[at + 1]
-        at += 2
-        if count:
-            column += count
-        elif value == 0:
-            column = 0
-        elif value == 1:
-            return
-        elif value == 2:
-            column += content[at] if at < len(content) else 0
-            at += 2
-        else:
-            column += value
-            at += value + value % 2
-        if column > width:
-            raise UnusableImage("decoder", f"a BMP with runs past the end of a row; {REFUSED}")
+    raw = pixels / 8 if image.mode == "1" else pixels * len(image.getbands())
+    if pixels > LARGE and (pixels > most or size * HONEST < raw):
+        raise UnusableImage("bomb", f"{shape} in a file of {size:,} bytes: more than Pillow considers safe")
 
 
 # --- the other requests ----------------------------------------------------------------------------------------------
@@ -319,14 +256,19 @@ def preview(path: Path) -> dict[str, Any]:
 def convert(path: Path) -> dict[str, Any]:
     """Write a copy beside the file that all decoders read alike: 8-bit RGB, upright, first frame, alpha on white.
 
-    JPEG if the file was lossy, otherwise PNG; under a new name that ends in .partial.
+    JPEG if the file was lossy, otherwise PNG; at most COPY pixels a side if it was LARGE; under a new name that ends
+    in .partial.
     """
     import secrets
 
     from PIL import ImageOps
 
-    with load_image(read(path))[0] as image:
-        lossy = image.format in ("JPEG", "MPO", "WEBP")
+    image, _ = load_image(read(path))
+    with image:
+        lossy = image.format in LOSSY
+        if image.width * image.height > LARGE:
+            image = image if image.mode in ("L", "RGB", "RGBA", "CMYK") else on_white(image)  # these can be averaged
+            image.thumbnail((COPY, COPY), reducing_gap=2)
         upright = on_white(ImageOps.exif_transpose(image))
         copy = path.with_name(f".{secrets.token_hex(8)}.partial")
         with copy.open("xb") as file:  # x: a new file, never one that a link names
@@ -342,10 +284,10 @@ def decode(path: Path) -> dict[str, Any]:
     from PIL import ImageOps
 
     content = read(path)
-    image, orientation = load_image(content)
+    image, orientation = load_image(content, LARGE)
     with image:
         stricter_than_pillow(image, content)
-        as_is = image.format in FORMATS and orientation == 1
+        as_is = image.format in DECODED and orientation == 1
         rgb = plain(image) if as_is else on_white(ImageOps.exif_transpose(image))
         rgb = rgb if rgb.mode == "RGB" else rgb.convert("RGB")
         copy = path.with_name(path.name + ".ppm")  # which ends in the pixels, row by row, 3 bytes each

@@ -1,11 +1,13 @@
 """Commands for data sets: draw, build, split, import, pack and check them."""
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option, Typer
 
-from mslab.cli.options import PLAIN, DataSets, Json, Root, app, checked, emit, job, log, print_text
+from mslab.cli.options import PLAIN, DataSets, FollowLinks, Ignore, Json, Root, app, checked, emit, job, log, print_text
 from mslab.escaping import command
 from mslab.runtime.console import Meter
 
@@ -44,14 +46,24 @@ def split(
     test: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for testing")] = 0.0,
     seed: Annotated[int, Option(help="each seed gives a different split")] = 1,
     out: Annotated[str | None, Option(metavar="FOLDER", help="target folder (default: ROOT-split)")] = None,
+    group_by: Annotated[
+        str | None,
+        Option(metavar="REGEX", help="keep files together whose names have the same part in brackets: '(.+)_frame'"),
+    ] = None,
+    follow_links: FollowLinks = False,
+    ignore: Ignore = None,
 ) -> None:
     """Copy a folder of classes into train, val and test. Images that look alike go into the same split."""
     from mslab.data.splitting import split_dataset
 
-    report = checked(root)
-    target = Path(out) if out else Path(root).with_name(f"{Path(root).name}-split")
+    try:
+        pattern = re.compile(group_by) if group_by else None
+    except re.error as error:
+        raise BadParameter(f"--group-by {group_by}: it is not a regular expression: {error}") from None
+    report = checked(root, follow_links=follow_links, ignore=ignore or [])
+    target = Path(out or f"{os.path.abspath(root) if Path(root).name in ('', '..') else Path(root)}-split")  # noqa: PTH100
     with Meter(1) as meter:
-        counts = split_dataset(report, target, val, test, seed, meter.callback("copying"))
+        counts = split_dataset(report, target, val, test, seed, meter.callback("copying"), pattern)
     for part, classes in counts.items():
         class_counts = ", ".join(f"{name} {count}" for name, count in classes.items())
         log.info(f"{target / part}: {sum(classes.values())} images, {class_counts}")
@@ -80,9 +92,11 @@ def pack(
     shards: Annotated[
         int | None, Option(metavar="N", help="number of files per split (default: one per GiB)", min=1)
     ] = None,
+    follow_links: FollowLinks = False,
+    ignore: Ignore = None,
 ) -> None:
     """Check a data set and write it as a few large files (MindRecord), for storage on which small files are slow."""
-    report = checked(root)
+    report = checked(root, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     log.info(report.brief())
     from mslab.data.packing import pack_dataset
@@ -108,9 +122,14 @@ def check(
     convert: Annotated[
         bool, Option("--convert", help="like --fix, and replace each readable file by an upright RGB copy")
     ] = False,
+    yes: Annotated[
+        bool, Option("--yes", help="let --fix move more than a tenth of a split's or class's images")
+    ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="only print what --fix or --convert would do")] = False,
     undo: Annotated[bool, Option("--undo", help="move everything back from ROOT.quarantine/")] = False,
     no_cache: Annotated[bool, Option("--no-cache", help="decode unchanged files again too")] = False,
+    follow_links: FollowLinks = False,
+    ignore: Ignore = None,
 ) -> int:
     """Find problems that would spoil training: stray folders, broken images, mismatched classes, leaks."""
     if undo and (fix or convert or dry_run):
@@ -119,7 +138,8 @@ def check(
     from mslab.files import write_text
 
     def run_check() -> Any:
-        return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True)
+        links: dict[str, Any] = {"follow_links": follow_links, "ignore": ignore or []}
+        return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True, **links)
 
     for line in quarantine.undo(Path(root)) if undo else []:
         log.info(line)
@@ -135,7 +155,7 @@ def check(
         log.info("%d to move; nothing was touched", len(moves))
     elif fix or convert:
         moved = False
-        for line in quarantine.fix(report, convert):
+        for line in quarantine.fix(report, convert, yes):
             log.info(line)
             moved = True
         if moved:

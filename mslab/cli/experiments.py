@@ -130,7 +130,7 @@ def repeat(
     settings, report = checked_config(config, overrides, skip_check)
     images = None
     if test is not None:
-        images = checked(test, skip_content=skip_check)
+        images = checked(test, skip_content=skip_check, follow_links=settings.follow_links, ignore=settings.ignore)
         images.raise_errors()
     from mslab.experiments import repeating
 

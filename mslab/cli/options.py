@@ -42,6 +42,13 @@ SkipCheck = Annotated[
     bool,
     Option("--skip-check", help="do not compare images (duplicates, leaks, …); folders and files are still checked"),
 ]
+FollowLinks = Annotated[
+    bool, Option("--follow-links", help="read the files and folders elsewhere that symbolic links lead to")
+]
+Ignore = Annotated[
+    list[str] | None,
+    Option("--ignore", metavar="NAME", help="leave out files and folders of this name, such as .snapshot; repeatable"),
+]
 Test = Annotated[
     str | None, Option(metavar="ROOT", help="test images, measured after training and never used to choose a network")
 ]

@@ -33,10 +33,12 @@ def evaluate(
     dialect: options.Dialect = "",
     weights: options.Weights = "",
     skip_check: options.SkipCheck = False,
+    follow_links: options.FollowLinks = False,
+    ignore: options.Ignore = None,
 ) -> None:
     """Measure a trained network on a folder of images: accuracy, figures per class, confusion matrix."""
     devices.refuse(device, devices.missing_driver(device))
-    report = checked(data, skip_content=skip_check)
+    report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     log.info(report.brief())
     from mslab.checkpoint import Choice
@@ -237,10 +239,12 @@ def suspects(
     json_file: options.Json = None,
     device: options.Device = "auto",
     skip_check: options.SkipCheck = False,
+    follow_links: options.FollowLinks = False,
+    ignore: options.Ignore = None,
 ) -> None:
     """List images whose label is probably wrong, for a person to review. Changes no file of the data set."""
     devices.refuse(device, devices.missing_driver(device))
-    report = checked(data, skip_content=skip_check)
+    report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     from mslab.report import suspects
 

@@ -42,6 +42,14 @@ class Settings(BaseModel):
         description="validation images in the same layout: evaluated after every epoch, they decide which epoch "
         "becomes best.ckpt"
     )
+    follow_links: bool = Field(
+        False, description="read the files and folders elsewhere that symbolic links in the data lead to"
+    )
+    ignore: list[Annotated[str, Field(pattern=r"^[^/]+(/[^/]+)*$")]] = Field(
+        [],
+        description="files and folders of the data that are left out, by name at any level, or by path in the split: "
+        '[".snapshot", "lost+found", "Agaricus/0001.jpg"]',
+    )
     class_num: int = Field(ge=2, le=100_000, description="number of classes; must equal the number of class folders")
     image_size: int = Field(
         64,

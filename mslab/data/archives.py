@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from mslab import files
+from mslab.check.formats import HEAD, is_format, name_of
 from mslab.data import tars
 from mslab.errors import DatasetError
 
@@ -148,6 +149,16 @@ class Folder:
 
     def inside(self, parts: tuple[str, ...]) -> str:
         return "/".join(parts) if self.descriptor is not None else str(self.path.joinpath(*parts))
+
+
+def image_head(chunks: Iterator[bytes]) -> bytes | None:
+    """The first bytes of a member whose name does not end like an image's, or None if it is no image."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    return head if is_format(name_of(head)) else None
 
 
 # --- zip -------------------------------------------------------------------------------------------------------------

@@ -1,17 +1,38 @@
 """`mslab data split`: one folder of classes -> train, val and test, stratified; near-duplicates stay together."""
 
+import logging
+import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 from mslab.check import DatasetReport, ImageRecord
-from mslab.check.content import near_pairs
+from mslab.check.content import near_pairs, turn_of
 from mslab.check.images import loaded_images
+from mslab.check.records import printable
 from mslab.data import seeding
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
 from mslab.escaping import command
+
+log = logging.getLogger("mslab")
+Groups = list[list[ImageRecord]]
+# what tools add to the name of an image that they change or copy: cat_aug_3, cat_hflip, cat_jpg.rf.<hash>, cat - Copy
+CHANGES = (
+    "aug augmented augmentation flip flipped hflip vflip fliplr flipud mirror mirrored rot rotate rotated rotation "
+    "crop cropped bright brightness dark contrast blur blurred noise noisy gaussian hue saturation shear zoom "
+    "shift resized"
+)
+DERIVED = re.compile(
+    rf"(?:[ _.-]+(?:{'|'.join(CHANGES.split())})\d*(?:[ _.-]{{1,2}}\d+)*|\.rf\.[0-9A-Za-z]{{16,}}"
+    r"|[ _-]+(?:copy|copie|kopie|copia|副本|コピー)(?: ?\(?\d+\)?)?)+$",
+    re.IGNORECASE,
+)
+FEW = 4  # images: photo.jpg, photo (1).jpg to photo (3).jpg
+MANY = 5  # images in a group that may be why a split is impossible
+OFFER = "--group-by '(.+)_frame' keeps only those together whose names have the same part in brackets"
+NUMBERED = re.compile(r" ?\(\d{1,2}\)$")  # photo (1).jpg, which browsers and Windows write
 
 
 def split_dataset(
@@ -21,14 +42,16 @@ def split_dataset(
     test: float = 0.0,
     seed: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    group_by: re.Pattern[str] | None = None,
 ) -> dict[str, dict[str, int]]:
     """Copy the images of a checked folder to out/train, out/val and, if `test` > 0, out/test.
 
-    `val` and `test` are fractions of each class. Returns {split: {class: number of images}}. Equal seeds give equal
-    splits. Raises DatasetError, with nothing written, if the folder has errors, is already split, or a class is too
-    small. `out` appears only when it is complete.
+    `val` and `test` are fractions of each class. Images whose names have the same part in `group_by`, its first group
+    or else the complete match, stay together, and then images that only look alike need not. Returns {split: {class:
+    number of images}}. Equal seeds give equal splits. Raises DatasetError, with nothing written, if the folder has
+    errors, is already split, or a class is too small. `out` appears only when it is complete.
     """
-    parts = assign(report, {"val": val, "test": test} if test else {"val": val}, seed)
+    parts = assign(report, {"val": val, "test": test} if test else {"val": val}, seed, group_by)
     files = [(part, picture.name) for part, pictures in parts.items() for picture in pictures]
     with staging_folder(out) as partial:
         for done, (part, name) in enumerate(files, 1):
@@ -44,13 +67,15 @@ def split_dataset(
     }
 
 
-def assign(report: DatasetReport, fractions: dict[str, float], seed: int) -> dict[str, list[ImageRecord]]:
+def assign(
+    report: DatasetReport, fractions: dict[str, float], seed: int, group_by: re.Pattern[str] | None = None
+) -> dict[str, list[ImageRecord]]:
     """{split: its images, sorted by name}, train first. Raises DatasetError."""
     if list(report.splits) != [""]:
         raise DatasetError(
             f"{report.root} is already split: {', '.join(report.splits)}.",
             expected="a folder with one folder of images per class",
-            fix=f"split only one of them: {command('data', 'split', report.root / 'train')}",
+            fix=f"split only one of them: {command('data', 'split', next(iter(report.splits.values())).root)}",
         )
     report.raise_errors()
     if any(not 0 < fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
@@ -59,7 +84,13 @@ def assign(report: DatasetReport, fractions: dict[str, float], seed: int) -> dic
             expected="fractions above 0 that add up to less than 1",
             fix="use --val 0.2, or --val 0.2 --test 0.2",
         )
-    groups = group_duplicates(report)
+    groups = group_images(report, group_by)
+    largest = max(groups, key=len)
+    if len(largest) > 1:
+        together = [len(group) for group in groups if len(group) > 1]
+        names = printable(", ".join(image.name for image in largest[:3])) + " …" * (len(largest) > 3)
+        text = f"{sum(together)} of {report.images} images are in {len(together)} groups that stay together"
+        log.info(f"{text}; the largest has {len(largest)}: {names}")
     remaining = {
         part: {name: max(1, round(fraction * len(files))) for name, files in report.splits[""].classes.items()}
         for part, fraction in fractions.items()
@@ -81,17 +112,54 @@ def assign(report: DatasetReport, fractions: dict[str, float], seed: int) -> dic
         if not any(picture.class_name == name for picture in pictures)
     ]
     if empty:
+        few = len(largest) < MANY
         raise DatasetError(
             f"{report.root} cannot be split: no image would be left for {', '.join(empty[:6])}.",
+            details=[] if few else [("groups", f"{len(largest)} images stay together, such as {largest[0].name}")],
             expected=f"at least {len(parts)} clearly different images in each class",
-            fix="add images to these classes, or remove the classes",
+            fix="add images to these classes, or remove the classes" + ("" if few else f"; {OFFER}"),
         )
+    say_shares(report, parts, fractions)
     return {part: sorted(pictures, key=lambda picture: picture.name) for part, pictures in parts.items()}
 
 
-def group_duplicates(report: DatasetReport) -> list[list[ImageRecord]]:
-    """Every image in exactly one group; duplicates and near-duplicates are in the same group."""
+def say_shares(report: DatasetReport, parts: dict[str, list[ImageRecord]], fractions: dict[str, float]) -> None:
+    """Log the reached share of each split, and the class that is farthest from it because its groups are large."""
+    shares = {part: len(pictures) / report.images for part, pictures in parts.items()}
+    log.info(", ".join(f"{part} has {share:.0%} of the images" for part, share in shares.items()))
+    counts = {part: Counter(picture.class_name for picture in pictures) for part, pictures in parts.items()}
+    misses = [
+        (abs(counts[part][name] - fraction * number), part, name, number)
+        for part, fraction in fractions.items()
+        for name, number in report.counts[""].items()
+    ]
+    miss, part, name, number = max(misses)
+    if miss > max(1.0, fractions[part] * number / 4):
+        reached = f"{counts[part][name]} of {number} images of {printable(name)}, not {fractions[part]:.0%}"
+        log.info(f"note: {part} has {reached}: large groups stay together. Another --seed may come closer; {OFFER}")
+
+
+def group_images(report: DatasetReport, group_by: re.Pattern[str] | None = None) -> Groups:
+    """Every image in exactly one group: copies, changed copies by their names, and images that look alike.
+
+    With `group_by`, images that look alike are together only if they are one image, mirrored or turned.
+    """
     pictures = [picture for _, picture in loaded_images(report)]
+    first: dict[bytes | tuple[str, str], int] = {}
+    pairs = [(first.setdefault(picture.same, index), index) for index, picture in enumerate(pictures)]
+    pairs += [(i, j) for i, j, _ in near_pairs(report) if group_by is None or same_image(pictures[i], pictures[j])]
+    keys = chosen_keys(report, pictures, group_by) if group_by else original_names(pictures)
+    pairs += [(first.setdefault(key, index), index) for index, key in keys.items()]
+    return connected(pictures, pairs)
+
+
+def same_image(a: ImageRecord, b: ImageRecord) -> bool:
+    """Whether both show one image, mirrored or turned: the check would report a leak."""
+    return bool(a.grey and b.grey and turn_of(a, b))
+
+
+def connected(pictures: list[ImageRecord], pairs: list[tuple[int, int]]) -> Groups:
+    """Groups of the images that pairs connect, directly or through others."""
     leader = list(range(len(pictures)))
 
     def find(index: int) -> int:
@@ -100,12 +168,43 @@ def group_duplicates(report: DatasetReport) -> list[list[ImageRecord]]:
             index = leader[index]
         return index
 
-    first: dict[bytes, int] = {}
-    pairs = [(first.setdefault(picture.same, index), index) for index, picture in enumerate(pictures)]
-    for i, j in [*pairs, *((i, j) for i, j, _ in near_pairs(report))]:
+    for i, j in pairs:
         low, high = sorted((find(i), find(j)))
         leader[high] = low
     groups: dict[int, list[ImageRecord]] = defaultdict(list)
     for index, picture in enumerate(pictures):
         groups[find(index)].append(picture)
     return list(groups.values())
+
+
+def chosen_keys(
+    report: DatasetReport, pictures: list[ImageRecord], group_by: re.Pattern[str]
+) -> dict[int, tuple[str, str]]:
+    """{index: its group} of the images whose names match. Raises DatasetError if none does."""
+    matches = {index: group_by.search(picture.name.partition("/")[2]) for index, picture in enumerate(pictures)}
+    found = {index: match for index, match in matches.items() if match}
+    if not found:
+        raise DatasetError(
+            f"--group-by {group_by.pattern!r} matches none of the {len(pictures)} names in {report.root}.",
+            expected="a regular expression for file names, with the group's name in brackets: '(.+)_frame'",
+            fix=f"correct it; one of the names is {printable(pictures[0].name)}",
+        )
+    return {index: ("", (match[1] if match.re.groups else match[0]) or "") for index, match in found.items()}
+
+
+def original_names(pictures: list[ImageRecord]) -> dict[int, tuple[str, str]]:
+    """{index: (class, name of the original)} of changed copies by their names, and of their originals.
+
+    A number in brackets counts beside the image without it; names such as download (57).jpg belong to other images.
+    Names that half of a class would share are no such names.
+    """
+    stems = [(picture.class_name, picture.name.partition("/")[2].rpartition(".")[0]) for picture in pictures]
+    numbered = Counter((name, NUMBERED.sub("", stem)) for name, stem in stems)
+    taken = set(stems)
+    keys: dict[int, tuple[str, str]] = {}
+    for index, (name, stem) in enumerate(stems):
+        plain = name, NUMBERED.sub("", stem)
+        key = plain if plain in taken and numbered[plain] <= FEW else (name, stem)
+        keys[index] = name, DERIVED.sub("", key[1]) or key[1]
+    sizes, classes = Counter(keys.values()), Counter(name for name, _ in stems)
+    return {index: key for index, key in keys.items() if 1 < sizes[key] <= classes[key[0]] / 2}

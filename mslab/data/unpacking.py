@@ -4,21 +4,23 @@ Paths outside the folder, decompression bombs and damaged archives stop the impo
 devices and junk are skipped and counted. A process with limited memory unpacks, into a folder that only it can enter.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mslab.check.layout import SPLITS, plain_name
-from mslab.check.scan import is_image, is_junk
-from mslab.data.archives import Budget, Folder, archive_error, open_archive, safe_parts
+from mslab.check.formats import is_image
+from mslab.check.layout import plain_name
+from mslab.check.scan import is_junk
+from mslab.check.splits import split_names
+from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
 from mslab.runtime import limited
 
 MAX_FILES = 1_000_000
-OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 @dataclass
@@ -75,8 +77,13 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
             if member.kind == "folder" or not parts:
                 continue
             is_file = member.kind == "file"
-            if not is_file or any(is_junk(part) for part in parts[:-1]) or not is_image(parts[-1]):
+            if not is_file or any(is_junk(part) for part in parts):
                 skipped["files that are not images" if is_file else f"{member.kind}s"] += 1
+                continue
+            chunks = iter(member.chunks())
+            head = b"" if is_image(parts[-1]) else image_head(chunks)
+            if head is None:
+                skipped["files that are not images"] += 1
                 continue
             name = "/".join(parts)
             key = plain_name(name)
@@ -84,7 +91,8 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
                 raise archive_error(file, f"contains {names[key]} and {name}, which are the same file on some systems")
             names[key] = name
             with target.create(parts) as sink:
-                for chunk in member.chunks():
+                sink.write(head)
+                for chunk in chunks:
                     sink.write(chunk)
             counts["/".join(parts[:-1])] += 1
             if len(names) > MAX_FILES:
@@ -94,7 +102,7 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
     children = {name: below(name, level) for name in counts if below(name, level) is not None}
     images = sum(counts[name] for name in children)
     skipped["images outside that folder"] = len(names) - images
-    renamed = renamed_splits({child for child in children.values() if child}) if has_splits else {}
+    renamed = renamed_splits(split_names({child for child in children.values() if child})) if has_splits else {}
     return {"level": level or ".", "images": images, "skipped": +skipped, "renamed": renamed}
 
 
@@ -104,13 +112,25 @@ def find_level(archive: Path, counts: Mapping[str, int]) -> tuple[str, bool]:
     `counts`: folder -> number of images directly inside; "" is the top.
     """
     classes: Counter = Counter()  # folder -> images directly inside its subfolders
+    inside: dict[str, set[str]] = defaultdict(set)  # folder -> its subfolders that have images in them at any level
     for name, number in counts.items():
         if name:
             classes[name.rpartition("/")[0]] += number
+        while name:
+            name, _, child = name.rpartition("/")
+            inside[name].add(child)
+    spelled = functools.cache(lambda name: split_names(inside[name]))
     splits: Counter = Counter()  # folder -> images in the classes of its splits
     for name, number in classes.items():
-        if split_name(name):
-            splits[name.rpartition("/")[0]] += number
+        found = None  # the highest one, for train/train
+        while name and (found is None or len(inside[name]) == 1):
+            name, _, child = name.rpartition("/")
+            if child in spelled(name):
+                found = name
+            elif len(inside[name]) > 1:
+                break
+        if found is not None:
+            splits[found] += number
     if not classes:
         raise archive_error(archive, "contains no folders of images", "one folder of images per class, at any level")
     level = min(
@@ -128,19 +148,11 @@ def below(folder: str, level: str) -> str | None:
     return folder[len(start) :].partition("/")[0] if folder.startswith(start) else None
 
 
-def renamed_splits(names: Iterable[str]) -> dict[str, str]:
-    """{name of a folder: its new name} of the splits with other names."""
-    taken, renamed = set(names), {}
-    for name in sorted(taken):
-        new = split_name(name)
-        if new and new != name and new not in taken:
-            taken.add(new)
-            renamed[name] = new
+def renamed_splits(spelled: Mapping[str, str]) -> dict[str, str]:
+    """{name of a folder: its new name} of the splits with other names; of two that would be one split, the first."""
+    taken, renamed = {name for name, split in spelled.items() if name == split}, {}
+    for name, split in sorted(spelled.items()):
+        if split not in taken:
+            taken.add(split)
+            renamed[name] = split
     return renamed
-
-
-def split_name(folder: str) -> str:
-    """train, val or test if the folder has this name or a variant of it; else ""."""
-    name = folder.rpartition("/")[2].lower()
-    name = OTHER_NAMES.get(name, name)
-    return name if name in SPLITS else ""

@@ -121,16 +121,17 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
     if data is not None:
         return _images(loaded, data), f"images of {data}"
     try:
-        root = load_settings(loaded.path.absolute().parent.parent / "config.yaml").val_data
-        return _images(loaded, root), f"images of {root}"
+        settings = load_settings(loaded.path.absolute().parent.parent / "config.yaml")
+        links = {"follow_links": settings.follow_links, "ignore": settings.ignore}
+        return _images(loaded, settings.val_data, **links), f"images of {settings.val_data}"
     except MslabError:  # the file is not in a run folder, or the run's images are missing
         size = loaded.info["image_size"]
         x = np.random.default_rng(0).normal(size=(IMAGES, 3, size, size)).astype(np.float32)
         return x, "arrays of random numbers, as no validation images could be read"
 
 
-def _images(loaded: measuring.Loaded, root: str | Path) -> np.ndarray:
-    split, report = measuring.measured_split(root, check_dataset(root, skip_content=True))
+def _images(loaded: measuring.Loaded, root: str | Path, **links: Any) -> np.ndarray:
+    split, report = measuring.measured_split(root, check_dataset(root, skip_content=True, **links))
     images = sources.images_of(report, split)
     if not len(images):
         raise DatasetError(f"{root} has no images.", expected="class folders of images", fix="use another --data")

@@ -4,6 +4,7 @@ import csv
 import glob
 import io
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,20 +13,22 @@ from typing import Any
 
 import numpy as np
 
+from mslab.check.formats import DECODED, HEIF
 from mslab.check.images import too_small
 from mslab.check.pool import ask
 from mslab.check.records import printable
-from mslab.check.worker import FORMATS
+from mslab.check.scan import is_image_file
 from mslab.checkpoint import NO_CHOICE, Choice
 from mslab.data import sources
 from mslab.errors import DatasetError
+from mslab.escaping import escape_control
 from mslab.evaluation import gradcam, measuring
 from mslab.files import json_text, write_text
 from mslab.inference import graphs
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, empty_table, one_line, render
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}  # of images in folders
+log = logging.getLogger("mslab")
 NO_ANSWER = {"class": None, "probability": None, "probabilities": None}
 CHUNK = 512  # files to check, then to predict, at a time
 
@@ -82,8 +85,7 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
             continue
         path = Path(argument)
         if path.is_dir():
-            matches = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
-            matches = [p for p in matches if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            matches = images_in(path)
         elif path.exists() or not glob.has_magic(argument):
             matches = [path]
         else:
@@ -92,7 +94,7 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
         if not matches:
             raise DatasetError(
                 f"{argument} has no images.",
-                expected=f"files that end in {', '.join(sorted(SUFFIXES))}",
+                expected="JPEG, PNG, BMP or TIFF files, under any name",
                 fix="pass files, folders of images, or patterns such as 'photos/*.jpg'",
             )
         files += matches
@@ -103,6 +105,17 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
             fix="pass at least one",
         )
     return files
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images in a folder at any level, by name, of formats that nothing here reads, too; the rest is mentioned."""
+    present = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    visible = [p for p in present if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    matches = [p for p in visible if is_image_file(p)]
+    if others := sorted(set(visible) - set(matches)):
+        names = ", ".join(printable(path.name) for path in others[:5]) + ", …" * (len(others) > 5)
+        log.info(escape_control(f"{printable(str(folder))}: {len(others)} files are no images: {names}", safe=""))
+    return matches
 
 
 def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -129,8 +142,9 @@ def problem(facts: Mapping[str, Any], resize: int = 0) -> str:
     """
     if facts["code"]:
         return f"{facts['code']}: {facts['problem']}"
-    if facts["format"] not in FORMATS:
-        return f"wrong-format: {facts['format']}, which MindSpore does not decode; save it as PNG or JPEG"
+    if facts["format"] not in DECODED:
+        name = "HEIC" if facts["format"] == HEIF else facts["format"]
+        return f"wrong-format: {name}, which MindSpore does not decode; save it as PNG or JPEG"
     reason = too_small(facts["width"], facts["height"], resize)
     return f"small: {reason}" if reason else ""
 

@@ -104,8 +104,9 @@ def suspects_of(run: RunFolder, report: DatasetReport) -> list[dict[str, Any]]:
     for name in report.splits:
         images = sources.images_of(report, name)
         index_of = {"/".join(Path(file).parts[-2:]): index for index, file in enumerate(images.names())}
-        own = [row for row in rows if row["split"] == name and row["file"].removeprefix(f"{name}/") in index_of]
-        index = [index_of[row["file"].removeprefix(f"{name}/")] for row in own]
+        tails = ["/".join(row["file"].split("/")[-2:]) for row in rows]  # the folder of a split may have another name
+        own = [row for row, tail in zip(rows, tails, strict=True) if row["split"] == name and tail in index_of]
+        index = [index_of["/".join(row["file"].split("/")[-2:])] for row in own]
         for row, thumbnail in zip(own, gradcam.thumbnails(images, index), strict=True):
             row["jpeg"] = gradcam.data_uri(thumbnail)
     return rows

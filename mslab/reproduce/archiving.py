@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check import packed
+from mslab.check.splits import classes_folder
 from mslab.data.zips import CHUNK, Member, open_member, write_zip
 from mslab.errors import RunError
 from mslab.files import json_text
@@ -123,7 +124,7 @@ def images_of(run: RunFolder) -> dict[str, tuple[Path, str]]:
     missing: list[tuple[str, str]] = []
     for split in SPLITS:
         archived = run.path / "data" / split
-        root = archived if archived.is_dir() else Path(getattr(run.settings, f"{split}_data"))
+        root = archived if archived.is_dir() else classes_folder(Path(getattr(run.settings, f"{split}_data")))
         if packed.is_pack(root):
             raise RunError(
                 f"{root} is a packed data set: archives cannot contain the shards that store its images.",

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mslab.check.formats import is_image
 from mslab.check.layout import plain_name
-from mslab.check.scan import is_image
-from mslab.data.archives import Budget, Folder, Member, open_archive, safe_parts
+from mslab.data.archives import Budget, Folder, Member, image_head, open_archive, safe_parts
 from mslab.data.placing import temporary_folder
 from mslab.data.unpacking import MAX_FILES
 from mslab.errors import DatasetError, RunError
@@ -130,18 +130,20 @@ def read_listing(archive: Path, members: dict[str, Member]) -> Listing:
     rows = [(name, "is listed, but missing") for name in sorted(set(listing.members) - present)]
     rows += [(name, "is not listed") for name in sorted(present - set(listing.members))]
     rows += [(name, "has no size") for name in sorted(set(listing.members) ^ set(listing.sizes))]
-    rows += [(name, "is not a file of a run") for name in sorted(listing.members) if not is_run_file(name)]
+    rows += [(name, "is not a file of a run") for name in sorted(listing.members) if not is_run_file(name, members)]
     rows += [(name, "is not listed, but every archive contains it") for name in REQUIRED if name not in listing.members]
     if rows:
         raise archive_error(f"{archive} does not match its {LISTING}.", rows)
     return listing
 
 
-def is_run_file(name: str) -> bool:
-    """Whether mslab archive writes a member of this name."""
+def is_run_file(name: str, members: dict[str, Member]) -> bool:
+    """Whether mslab archive writes a member of this name; an image may have any, so its content decides."""
     parts = PurePosixPath(name).parts
     if parts[0] == "data":
-        return len(parts) == 4 and parts[1] in SPLITS and is_image(parts[3])
+        if len(parts) != 4 or parts[1] not in SPLITS or parts[3].startswith("."):
+            return False
+        return is_image(parts[3]) or name not in members or image_head(members[name].chunks()) is not None
     return name in ALLOWED or (parts[0] == "parent" and len(parts) == 2)
 
 

@@ -82,6 +82,8 @@ class RunFolder:
                 "counts": report.counts,
                 "skip_check": report.skip_content,  # true if images were not compared with each other
                 "classes": manifest.class_digests(report),
+                "ignored": list(report.ignored),
+                "follow_links": report.follow_links,
             },
             "class_names": report.class_names,
             "parent": parent,

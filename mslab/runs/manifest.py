@@ -83,6 +83,8 @@ class Data(Part):
     classes: dict[str, dict[str, str]] = Field(
         description="a digest of each class of each split; images.csv lists images"
     )
+    ignored: list[str] = Field([], description="names of files and folders that were left out")
+    follow_links: bool = Field(False, description="whether links out of the data set were followed")
 
 
 class Origin(Part):

@@ -1,6 +1,7 @@
 """ModelArts' arguments: the resulting command line, a continued run, and wrong arguments."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -76,6 +77,119 @@ def test_all_wrong_arguments_are_reported_at_once(inside, squares):
     assert "epochs=3" in text and "is not --NAME=VALUE" in text and "--seed" in text
     with pytest.raises(DatasetError, match="has no train/ and val/"):
         modelarts.translate([f"--data_url={squares / 'two' / 'train'}", "--train_url=o"], {})
+
+
+def job(*arguments, environ=None):
+    """(settings, command line) of a job with an output folder."""
+    _, text, command = modelarts.translate([*map(str, arguments), "--train_url=o"], environ or {})
+    return YAML(typ="safe", pure=True).load(text), command
+
+
+def test_a_stray_folder_does_not_count_as_a_class_and_is_the_only_error(inside, squares, capfd):
+    root = shutil.copytree(squares / "two", inside / "two")
+    (root / "train" / ".ipynb_checkpoints").mkdir()
+    assert job(f"--data_url={root}")[0]["class_num"] == 2
+    with pytest.raises(SystemExit):
+        modelarts.main([f"--data_url={root}", "--train_url=out"])
+    text = capfd.readouterr().err
+    assert "1 entry" not in text and "stray" in text and "class-count" not in text and text.count("Error: ") == 1
+
+
+def test_values_reach_the_settings_as_they_were_passed(inside, squares):
+    root = shutil.copytree(squares / "two", inside / "my data #1: a")
+    values = {"--optimizer": "'adam'", "--sync_bn": "True", "--stages": "[[1, 8, 1]]", "--lr_max": "1e-2", "--seed": ""}
+    values |= {"--freeze_layer_pattern": "conv1 # x", "--cache": "None"}
+    settings, _ = job(f"--data_url='{root}'", *(f"{name}={value}" for name, value in values.items()))
+    assert settings == {
+        "train_data": str(root / "train"),
+        "val_data": str(root / "val"),
+        "class_num": 2,
+        "optimizer": "adam",
+        "sync_bn": True,
+        "stages": [[1, 8, 1]],
+        "lr_max": 0.01,
+        "freeze_layer_pattern": "conv1 # x",
+        "cache": "None",
+    }
+
+
+def test_the_platforms_own_arguments_are_translated_or_left_alone(inside, squares, caplog):
+    caplog.set_level("INFO", "mslab")
+    weights = inside / "weights"
+    weights.mkdir()
+    (weights / "b.ckpt").touch()
+    left = "grampus_code_url=obs://b/c grampus_code_file_name=x code_url=s3://c result_url=obs://r model_url=obs://m "
+    left += "s3_url=s3://x boot_file=a.py use_zhisuan=True enable_modelarts=True device_id=0 code_name=y new_url=z"
+    settings, command = job(
+        f"--data-url={squares / 'two'}",
+        f"--ckpt_url={weights}",
+        "---device_target=Ascend",
+        "--num_gpus=2",
+        "--pretrain_url=[]",
+        *(f"--{text}" for text in left.split()),
+    )
+    assert settings["device"] == "ascend" and settings.keys() == {"train_data", "val_data", "class_num", "device"}
+    assert command == ["transfer", "modelarts.yaml", "--backbone", str(weights / "b.ckpt"), "--workers", "2"]
+    assert "note: left alone" in caplog.text and all(f"--{text.split('=')[0]}" in caplog.text for text in left.split())
+
+
+def test_openis_lists_of_data_sets_and_weights_are_read(inside, squares):
+    shutil.make_archive(str(inside / "d" / "mine"), "zip", squares, "two")
+    (inside / "d" / "b.ckpt").touch()
+    rows = [{"dataset_url": "obs://x/mine.zip", "dataset_name": "mine.zip", "containerPath": f"{inside}/d/mine.zip"}]
+    weights = [{"model_url": "obs://x/b.ckpt", "model_name": "b.ckpt", "containerPath": f"{inside}/d/b.ckpt"}]
+    options = ["--data_url=obs://x/mine.zip", f"--multi_data_url={json.dumps(rows)}"]
+    settings, command = job(*options, f"--pretrain_url={json.dumps(weights)}")
+    assert settings["class_num"] == 2 and command[2:] == ["--backbone", str(inside / "d" / "b.ckpt")]
+    assert Path(settings["train_data"], "left").is_dir() and "unpacked" in settings["train_data"]
+    assert job(f"--data_url={inside / 'd'}")[0] == settings, "the folder that contains the archive; unpacked once"
+    for split in ("train", "val"):
+        shutil.make_archive(str(inside / "e" / split), "gztar", squares / "two" / split)
+    rows = [{"dataset_name": f"{n}.tar.gz", "containerPath": f"{inside}/e/{n}.tar.gz"} for n in ("train", "val")]
+    settings, _ = job(f"--multi_data_url={json.dumps(rows)}")
+    assert settings["class_num"] == 2 and Path(settings["val_data"], "right").is_dir()
+    with pytest.raises(ConfigError, match="is not a local folder; let ModelArts copy it here"):
+        job('--multi_data_url=[{"dataset_url": "obs://x/none.zip", "dataset_name": "none.zip"}]')
+
+
+def test_splits_are_found_as_the_check_finds_them(inside, squares, caplog):
+    caplog.set_level("INFO", "mslab")
+    for old, new in (("train", "Training"), ("val", "Testing")):
+        shutil.copytree(squares / "two" / old, inside / "set" / "inner" / new)
+    settings, _ = job(f"--data_url={inside / 'set'}")
+    assert settings["train_data"] == f"{inside}/set/inner/Training"
+    assert settings["val_data"] == f"{inside}/set/inner/Testing" and "it chooses the best checkpoint" in caplog.text
+    shutil.copytree(squares / "two" / "train", inside / "set" / "inner" / "train")
+    with pytest.raises(DatasetError, match="two folders for one split: train and Training"):
+        job(f"--data_url={inside / 'set'}")
+    with pytest.raises(DatasetError, match="There is no folder"):
+        job("--data_url=nowhere")
+
+
+def test_machines_are_described_by_arguments_too(inside, squares):
+    data = f"--data_url={squares / 'two'}"
+    _, command = job(data, "--init_method=tcp://10.0.0.1:6666", "--rank=1", "--world_size=2", "--num_gpus=8")
+    nodes = ["--workers", "16", "--nodes", "2", "--node-rank", "1", "--master", "10.0.0.1:6666"]
+    assert command == ["train", "modelarts-1.yaml", *nodes]
+    assert job(data, "--rank=0", "--world_size=1")[1] == ["train", "modelarts.yaml"]
+    assert job(data, environ={"RANK_ID": "0", "RANK_SIZE": "4", "DEVICE_ID": "0"})[1][2:] == ["--workers", "4"]
+    _, command = job(data, environ={"VC_WORKER_HOSTS": "a,b", "VC_TASK_INDEX": "1", "RANK_SIZE": "16"})
+    assert command[2:6] == ["--workers", "16", "--nodes", "2"]
+    with pytest.raises(ConfigError, match=r"MA_NUM_GPUS +many is not a number"):
+        job(data, environ={"MA_NUM_GPUS": "many"})
+
+
+def test_of_the_processes_that_a_platform_starts_on_a_machine_one_trains(monkeypatch, capfd):
+    monkeypatch.setenv("RANK_ID", "3")
+    monkeypatch.setenv("RANK_SIZE", "8")
+    with pytest.raises(SystemExit) as caught:
+        modelarts.main(["--data_url=nowhere"])
+    assert caught.value.code == 0 and "the first one starts all workers" in capfd.readouterr().err
+    monkeypatch.setenv("RANK_ID", "16")
+    monkeypatch.setenv("MA_NUM_GPUS", "8")
+    with pytest.raises(SystemExit) as caught:
+        modelarts.main(["--data_url=nowhere"])
+    assert caught.value.code == 1, "the first process of the third machine"
 
 
 def test_the_cluster_recipes_are_valid():

@@ -53,11 +53,11 @@ def test_all_that_mslab_imports_is_required_and_nothing_else():
 
 
 def test_the_extras_are_the_documented_ones_and_tests_need_none_of_the_plain_installation():
-    assert set(EXTRAS) == {"dev", "docs", "gpu", "onnx"}
+    assert set(EXTRAS) == {"dev", "docs", "gpu", "heic", "onnx"}
     assert not REQUIRED & (EXTRAS["dev"] | EXTRAS["docs"] | EXTRAS["gpu"])
 
 
-@pytest.mark.parametrize("extra", ["", "dev", "docs", "onnx"])
+@pytest.mark.parametrize("extra", ["", "dev", "docs", "heic", "onnx"])
 def test_each_requirement_has_a_pinned_version(extra):
     lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].lower() for line in lines if not line.startswith("#")}

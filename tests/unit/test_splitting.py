@@ -10,6 +10,7 @@ from PIL import Image
 from mslab.check import check_dataset
 from mslab.check.content import near_pairs
 from mslab.check.images import loaded_images
+from mslab.data import splitting
 from mslab.data.splitting import split_dataset
 from mslab.errors import DatasetError
 
@@ -99,3 +100,80 @@ def test_a_data_set_that_is_already_split(root, tmp_path):
 def test_the_command_reports_the_images_of_each_split(root):
     done = cli("data", "split", root, "--val", "0.2", "--seed", "3")
     assert done.returncode == 0 and f"{root}-split/val: 12 images, a 4, b 4, c 4" in done.stderr
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def split_of(out):
+    """{file of class a: its split}"""
+    return {path.name: path.parts[-3] for path in out.glob("*/a/*")}
+
+
+def test_changed_copies_stay_with_their_original_by_their_names(root, tmp_path):
+    names = [
+        "00_aug_3",
+        "00-hflip",
+        "00_rotated_90",
+        "00_png.rf.0123456789abcdef0123456789abcdef",
+        "01 - Copy",
+        "01 (1)",
+    ]
+    names += ["01 - 副本 (2)", "02_crop_bright", "03_png.rf.00112233445566778899aabbccddeeff"]
+    for index, name in enumerate(names):
+        photo(5000 + index, (80, 60)).save(root / "a" / f"{name}.png")  # none looks like its original
+    (root / "a" / "00.png").rename(root / "a" / "00_png.rf.ffffffffffffffffffffffffffffffff.png")
+    for number in range(9):
+        photo(6000 + number, (80, 60)).save(
+            root / "b" / f"download ({number}).png"
+        )  # other images, as browsers name them
+    photo(6100, (80, 60)).save(root / "b" / "download.png")
+    groups = [[image.name for image in group] for group in splitting.group_images(check_dataset(root))]
+    assert {len(group): sorted(group)[0] for group in groups if len(group) > 2} == {
+        3: "a/00-hflip.png",
+        4: "a/01 (1).png",
+    }
+    pairs = [sorted(group) for group in groups if len(group) == 2]
+    assert [sorted(names)[1][:6] for names in pairs] == ["a/00_p", "a/02_c"]
+
+
+def test_images_are_grouped_by_a_part_of_their_names(root, tmp_path):
+    for number, path in enumerate(sorted((root / "a").iterdir())):
+        path.rename(path.with_name(f"video{number // 4}_frame{number:03}.png"))
+    for seed in range(3):
+        out = tmp_path / f"out{seed}"
+        done = cli("data", "split", root, "--seed", seed, "--out", out, "--group-by", "(.+)_frame")
+        assert done.returncode == 0 and "20 of 60 images are in 5 groups that stay together" in done.stderr
+        videos = {(name[:6], split) for name, split in split_of(out).items()}
+        assert len(videos) == 5 and (out / "val" / "b").is_dir()
+    done = cli("data", "split", root, "--group-by", "^nothing", "--out", tmp_path / "x")
+    assert done.returncode == 1 and "--group-by '^nothing' matches none of the 60 names" in done.stderr
+    done = cli("data", "split", root, "--group-by", "(", "--out", tmp_path / "x")
+    assert done.returncode == 2 and "is not a regular expression" in done.stderr
+
+
+def test_frames_of_one_burst_are_split_only_by_a_part_of_their_names(tmp_path):
+    root = tmp_path / "burst"
+    for number in range(24):  # neighbours look alike
+        for name in "ab":
+            (root / name).mkdir(parents=True, exist_ok=True)
+            image = photo(ord(name), (80, 60)).point(lambda value, n=number: value * (1 - n / 100))
+            image.save(root / name / f"scene{number // 6}_frame{number:02}.png")
+    done = cli("data", "split", root)
+    assert done.returncode == 1 and "no image would be left for a in" in done.stderr
+    assert (
+        "24 images stay together, such as a/scene0_frame00.png" in done.stderr
+        and "--group-by '(.+)_frame'" in done.stderr
+    )
+    done = cli("data", "split", root, "--val", "0.25", "--group-by", "(.+)_frame")
+    assert done.returncode == 0 and f"{root}-split/val: 12 images, a 6, b 6" in done.stderr
+    assert "train has 75% of the images, val has 25% of the images" in done.stderr
+
+
+def test_a_share_that_large_groups_miss_is_reported(root):
+    for index, path in enumerate(sorted((root / "a").iterdir())[:18]):
+        path.rename(path.with_name(f"dog{index // 9}_{index}.png"))
+    done = cli("data", "split", root, "--group-by", "(dog.)_")
+    assert (
+        done.returncode == 0 and "note: val has 2 of 20 images of a, not 20%: large groups stay together" in done.stderr
+    )

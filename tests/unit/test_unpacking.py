@@ -90,6 +90,27 @@ def test_splits_with_other_names_are_renamed_and_reported(tmp_path):
     assert set(check_dataset(tmp_path / "out").splits) == {"train", "val"}
 
 
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (
+            ["set/training_set/training_set", "set/test_set/test_set"],
+            {"train": "train/training_set", "test": "test/test_set"},
+        ),
+        (["x/train/images", "x/val/images"], {"train": "train/images", "val": "val/images"}),
+        (["数据/训练集", "数据/测试集"], {"train": "train", "test": "test"}),
+        (["seg_train/seg_train", "seg_test/seg_test"], {"train": "train/seg_train", "test": "test/seg_test"}),
+    ],
+)
+def test_splits_are_found_in_an_archive_as_in_a_folder(tmp_path, folders, splits):
+    for seed, folder in enumerate(folders):
+        draw(tmp_path / "images" / folder, ["a", "b"], 2, seed)
+    root = import_archive(zipped(tmp_path, tmp_path / "images"), tmp_path / "out").root
+    report = check_dataset(root)
+    assert {name: split.root.relative_to(root).as_posix() for name, split in report.splits.items()} == splits
+    assert report.ok and report.images == 8
+
+
 def test_a_few_images_elsewhere_do_not_hide_the_classes(tmp_path, images):
     example = (images / "a" / "000.png").read_bytes()
     archive = zipped(tmp_path, images, "set/", [("samples/example.png", example)])

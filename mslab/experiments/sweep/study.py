@@ -133,7 +133,10 @@ def carry_out(
 ) -> dict[str, Any]:
     """Train, measure, write, in a new folder if there is none. `result` is the content of sweep.json so far."""
     report = check_or_raise(settings, report, options.skip_check)
-    if test := check_dataset(options.test, skip_content=options.skip_check) if options.test else None:
+    test = None
+    if options.test:
+        links, ignore = settings.follow_links, settings.ignore
+        test = check_dataset(options.test, skip_content=options.skip_check, follow_links=links, ignore=ignore)
         test.raise_errors()
     backbone = backbone_file(options.backbone)
     if folder is None:

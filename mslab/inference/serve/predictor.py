@@ -15,6 +15,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 
+from mslab.check.formats import name_of
 from mslab.check.images import too_small
 from mslab.check.pool import Worker, cores
 from mslab.data import augment
@@ -22,14 +23,9 @@ from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
 from mslab.inference.serve.limits import DECODING_SECONDS, IMAGE_SECONDS, PIXELS, HTTPError
 
-STARTS = {  # first bytes of accepted formats; Pillow supports others that start external programs (EPS)
-    "JPEG": (b"\xff\xd8\xff",),
-    "PNG": (b"\x89PNG\r\n\x1a\n",),
-    "GIF": (b"GIF87a", b"GIF89a"),
-    "BMP": (b"BM",),
-    "TIFF": (b"II*\0", b"MM\0*"),
-    "WebP": (b"RIFF",),
-}
+# formats, as formats.name_of calls them; Pillow supports others that start external programs (EPS)
+ACCEPTED = {"JPEG": "JPEG", "PNG": "PNG", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "WEBP": "WebP", "AVIF": "AVIF"}
+ACCEPTED |= {"HEIC": "HEIC"}
 EMPTY = predicting.NO_ANSWER | {"error": "", "heat": None}
 DECODERS = max(2, min(4, cores()))  # images decoded at a time: a slow one must not stop the others
 
@@ -126,8 +122,9 @@ class Predictor:
 
         Raises NoAnswer, and HTTPError if it has too many pixels. `left`: seconds for decoding.
         """
-        if not is_accepted(images[position]):
-            raise NoAnswer(f"unreadable: not one of {', '.join(STARTS)}")
+        if (kind := name_of(images[position])) not in ACCEPTED:
+            found = f", but {kind}" if kind else ""
+            raise NoAnswer(f"unreadable: not one of {', '.join(ACCEPTED.values())}{found}")
         if left <= 0:
             raise NoAnswer(f"timeout: loading the images of this request took more than {DECODING_SECONDS:g} s")
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
@@ -195,10 +192,3 @@ class Predictor:
         values = self.heat_map(ms.Tensor(x), best_class).asnumpy()[0]  # (h, w)
         picture = gradcam.overlay(gradcam.as_pixels(self.model.info, x)[0], values / max(values.max(), 1e-12))
         return row | {"heat": gradcam.data_uri(picture).partition(",")[2]}
-
-
-def is_accepted(content: bytes) -> bool:
-    """Whether the first bytes are those of an accepted format."""
-    if content.startswith(b"RIFF"):
-        return content[8:12] == b"WEBP"
-    return any(content.startswith(start) for starts in STARTS.values() for start in starts)
