@@ -84,6 +84,7 @@ def open_image(file: str | Path | IO[bytes]) -> Image.Image:
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     if image.width * image.height > MOST:
+        image.close()
         raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels")
     return image
 

@@ -109,12 +109,13 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder at any level, by name, of formats that nothing here reads, too; the rest is mentioned."""
-    present = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    present = [p for p in sorted(folder.rglob("*")) if p.is_file() or p.is_symlink()]
     visible = [p for p in present if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     matches = [p for p in visible if is_image_file(p)]
     if others := sorted(set(visible) - set(matches)):
         names = ", ".join(printable(path.name) for path in others[:5]) + ", …" * (len(others) > 5)
-        log.info(escape_control(f"{printable(str(folder))}: {len(others)} files are no images: {names}", safe=""))
+        count = "1 file is no image" if len(others) == 1 else f"{len(others)} files are no images"
+        log.info(escape_control(f"{printable(str(folder))}: {count}: {names}", safe=""))
     return matches
 
 

@@ -41,18 +41,19 @@ def test_prediction_takes_what_the_check_takes_and_names_the_rest(squares, paren
     (folder / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     (folder / "x.dng").write_bytes(b"II*\0\x10\0\0\0CR\2\0")
     (folder / "notes.txt").write_text("no image")
+    (folder / "elsewhere").symlink_to(squares)  # its images have to be named themselves
     (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
     done = cli("predict", parent, folder, "--jsonl", "out.jsonl", "--device", "cpu")
     rows = {
         json.loads(line)["file"].rpartition("/")[2]: json.loads(line)
         for line in Path("out.jsonl").read_text().splitlines()
     }
-    assert done.returncode == 1 and f"{folder}: 2 files are no images: Thumbs.db, notes.txt" in done.stderr
+    assert done.returncode == 1 and f"{folder}: 3 files are no images: Thumbs.db, elsewhere, notes.txt" in done.stderr
     errors = {name: row["error"] for name, row in rows.items() if row["error"]}
     assert errors.keys() == {"phone.HEIC", "x.dng"} and len(rows) == 6
     assert errors["phone.HEIC"].startswith("format: HEIC: ") and errors["x.dng"].startswith("format: raw data of a")
     assert len({row["class"] for name, row in rows.items() if not row["error"]}) == 1
-    for path in [p for p in folder.iterdir() if p.name in errors]:
+    for path in [p for p in folder.iterdir() if p.name in {*errors, "elsewhere"}]:
         path.unlink()
     (inside / "set").mkdir()
     folder.rename(inside / "set" / "b")

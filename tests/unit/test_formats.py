@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ from checking import codes_and_paths, photo
 from helpers import draw
 from PIL import Image
 
-from mslab.check import check_dataset, scan, worker
+from mslab.check import check_dataset, scan
 from mslab.check.formats import is_format, is_image, name_of
 from mslab.check.quarantine import fix
 from mslab.data.unpacking import import_archive
 
 JPEGS = ["photo.jfif", "PHOTO.JPE", "no-suffix", "x.pjpeg", "x.jpg_large", "x.jpg:large", "x.jpg.1", "image.php"]
 JPEGS += ["photo.jpg ", "photo.", "photo.txt", "photo.jpg~", "照片"]
+
+HEIC = find_spec("pillow_heif") is not None  # an extra
 
 
 @pytest.fixture
@@ -99,6 +102,10 @@ def test_an_image_that_nothing_here_reads_is_an_error_that_names_it(root):
         (root / "a" / name).write_bytes(content + bytes(100))
     raw_dng(root / "a" / "x.dng")
     findings = {finding.path: finding for finding in check_dataset(root).errors}
+    phone = findings.pop("a/phone")
+    expected = ("unreadable", "(a HEIC of a kind") if HEIC else ("format", "(HEIC: MindSpore")
+    assert phone.code == expected[0] and phone.message.startswith(expected[1])
+    assert HEIC or phone.fix.startswith("pip install pillow-heif; then mslab check")
     names = {path: finding.message[1:].split(": Mind")[0] for path, finding in findings.items()}
     raw = "raw data of a camera"
     assert names == {
@@ -106,11 +113,9 @@ def test_an_image_that_nothing_here_reads_is_an_error_that_names_it(root):
         "a/jxl": "JPEG XL",
         "a/photoshop": "PSD",
         "a/x.dcm": "DICOM",
-        "a/phone": "HEIC",
         "a/x.jpg": "a pointer of Git LFS: `git lfs pull` fetches the file",
     }
     assert {finding.code for finding in findings.values()} == {"format"}
-    assert findings["a/phone"].fix.startswith("pip install pillow-heif; then mslab check")
 
 
 def test_a_name_that_promises_another_format_is_a_warning_and_the_image_is_used(root):
@@ -125,7 +130,7 @@ def test_a_name_that_promises_another_format_is_a_warning_and_the_image_is_used(
 def test_convert_makes_jpegs_of_avif_and_heic(root):
     (root / "a" / "x.avif").write_bytes(encoded(photo(1, (128, 96)), "AVIF", quality=95))
     expected = {"x.jpg": photo(1, (128, 96))}
-    if worker.importlib.util.find_spec("pillow_heif"):  # an extra
+    if HEIC:
         from pillow_heif import from_pillow
 
         from_pillow(photo(2, (128, 96))).save(root / "a" / "y.HEIC", quality=95)
@@ -135,7 +140,7 @@ def test_convert_makes_jpegs_of_avif_and_heic(root):
     for name, picture in expected.items():
         with Image.open(root / "a" / name) as copy:
             assert copy.format == "JPEG"
-            assert np.abs(np.asarray(copy, int) - np.asarray(picture, int)).mean() < 3
+            assert np.abs(np.asarray(copy, int) - np.asarray(picture, int)).mean() < 6
 
 
 def test_every_format_that_pillow_opens_here_is_known_by_its_first_bytes():
