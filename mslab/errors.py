@@ -114,7 +114,7 @@ EXPLANATIONS = [
         (r"^ImportError: numpy\.core\.multiarray failed to import|^AttributeError: _ARRAY_API not found",),
         "This MindSpore cannot use the installed NumPy.",
         "NumPy 1.x",
-        "pip install 'numpy<2'",
+        "pip install 'numpy<2', with the pip of the Python that runs mslab; mslab doctor shows the command",
     ),
 ]
 

@@ -22,6 +22,7 @@ from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, contradictory, describe, parse, read_space
 from mslab.runs.folder import fresh_folder
+from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
@@ -172,6 +173,9 @@ def carry_out(
             measure(result, test, settings.device)
         if result["note"]:
             log.info(result["note"])
+    except KeyboardInterrupt:
+        result["status"] = "stopped"
+        raise signals.Interrupted(f"{command('sweep', '--resume', folder)}    continues it") from None
     except BaseException:
         result["status"] = "failed"
         raise
