@@ -133,7 +133,7 @@ class RunFolder:
                 raise RunError(
                     f"{path} has no {name}.",
                     expected="a run folder, as mslab train creates it under runs/",
-                    fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
+                    fix=manifest.one_of_the_runs(),
                 )
         run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
         run.history = read_history(path / "history.csv")

@@ -3,13 +3,13 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 
 from helpers import PROJECT
+from typer.main import get_command
 
 from mslab.cli import app
 from mslab.cli.data import data_app
-from mslab.config import FIELDS
 
 PACKAGE = PROJECT / "mslab"
 COMMANDS = {str(job.name): job for job in app.registered_commands}
@@ -21,24 +21,27 @@ SHOWN = re.compile(rf"(?<![\w/.-])(?:mslab|\./run\.sh) ({NAMES})((?: {WORD})*)")
 PROGRAMS = re.compile(r"(?:^|[ ;(])((?:chmod|mkdir|pip|uv|apt|curl|tensorboard)(?: [\w'{-][^ ;]*)+)")
 
 
-def texts() -> Iterator[tuple[str, int, str]]:
-    """(module, line, text) of every text but docstrings and comments; what is inserted is in braces, commands are whole."""
+@cache
+def texts() -> list[tuple[str, int, str]]:
+    """(module, line, text) of every text but docstrings; what is inserted is in braces, and commands are whole."""
+    found = []
     for file in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
         docstrings = {
             node.body[0].value
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
             and node.body
             and isinstance(node.body[0], ast.Expr)
         }
         module, inside = file.relative_to(PACKAGE).as_posix(), set(docstrings)
-        for node in ast.walk(tree):
-            if node in inside:
+        for node in nodes:
+            if node in inside or not isinstance(node, ast.Constant | ast.JoinedStr | ast.Call | ast.BinOp):
                 continue
             if text := text_of(node):
                 inside |= set(ast.walk(node))
-                yield module, node.lineno, text
+                found.append((module, node.lineno, text))
+    return found
 
 
 def text_of(node: ast.AST) -> str:
@@ -70,24 +73,48 @@ def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def options_of(name: str) -> set[str]:
     """The options of a command, as its parser knows them."""
-    from typer.main import get_command
+    return {option for param in params_of(name) for option in (*param.opts, *param.secondary_opts)} | {"--help"}
 
+
+@cache
+def params_of(name: str) -> list:
     group = get_command(app)
     for part in name.split():
         group = group.commands[part]  # type: ignore[attr-defined]
-    return {option for param in group.params for option in (*param.opts, *param.secondary_opts)} | {"--help"}
+    return group.params
 
 
 def keys() -> dict[str, str]:
-    """{"module: mslab NAME --option …": the text} of every command that a message of the package shows."""
+    """{"module: mslab NAME --option …": the text} of every command that a message shows to be copied as it is.
+
+    One with a placeholder, such as RUN, is a form to fill in: the tests check that it is complete.
+    """
     found = {}
     for module, line, text in texts():
         for name, words in commands_in(text):
             options = [word.partition("=")[0] for word in words if word.startswith("--")]
-            found.setdefault(" ".join([f"{module}: mslab {name}", *options]), f"line {line}: {text}")
+            forms = any(re.fullmatch(r"[A-Z][A-Z_|.]+|…|[A-Z]+/\S+|\w+=[A-Z]+\S*", word) for word in words)
+            if (words or text.startswith("mslab ")) and not forms:
+                found.setdefault(" ".join([f"{module}: mslab {name}", *options]), f"line {line}: {text}")
         for match in PROGRAMS.finditer(text):
             found.setdefault(f"{module}: {match[1].split()[0]}", f"line {line}: {text}")
     return found
 
 
-SETTING = re.compile(r"(?<![\w./{-])([a-z][a-z0-9_]*)(?:=|: )(?=[\w{\[-])")
+def incomplete(name: str, words: list[str]) -> list[str]:
+    """What a command that is shown lacks: its arguments, and options that it cannot do without."""
+    params = params_of(name)
+    flags = {option for param in params if getattr(param, "is_flag", False) for option in param.opts}
+    given, positions, skip = set(), 0, False
+    for word in words:
+        if word.startswith("--"):
+            given.add(word.partition("=")[0])
+            skip = "=" not in word and word not in flags
+        else:
+            positions, skip = positions + (not skip), False
+    needed = [param for param in params if param.required]
+    arguments = [param.metavar for param in needed if not param.opts[0].startswith("--")]
+    return arguments[positions:] + [p.opts[0] for p in needed if p.opts[0].startswith("--") and p.opts[0] not in given]
+
+
+SETTING = re.compile(r"(?<![\w./{-])([a-z][a-z0-9]*_[a-z0-9_]*)(?:=|: )(?=[\w{\[-])")
