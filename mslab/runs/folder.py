@@ -295,7 +295,7 @@ class RunFolder:
             yield
         except KeyboardInterrupt:
             self.finalize("interrupted", 130)
-            raise signals.Interrupted(f"{command('train', '--resume', self.path)}    continues it") from None
+            raise signals.Interrupted(f"--resume RUN continues it: {command('train', '--resume', self.path)}") from None
         except BaseException as error:
             stream.write(escape_control("".join(traceback.format_exception(error))))
             self.finalize("failed", 1)

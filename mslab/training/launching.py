@@ -217,7 +217,7 @@ def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, chann
                 stopped = isinstance(error, KeyboardInterrupt)
                 run.finalize("interrupted" if stopped else "failed", 130 if stopped else 1)
             if isinstance(error, KeyboardInterrupt):
-                raise signals.Interrupted(f"{resuming(run, cluster)}    continues it") from None
+                raise signals.Interrupted(f"--resume RUN continues it: {resuming(run, cluster)}") from None
         raise
 
 

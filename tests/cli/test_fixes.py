@@ -32,8 +32,11 @@ def test_what_a_fix_line_says_works(parent, inside):
 def test_after_ctrl_c_the_command_that_is_named_continues_the_run(parent, inside, monkeypatch):
     fixing.prepare(parent)
     done = interrupted(monkeypatch, "train", "x.yaml", "epochs=2", "--no-report")
-    assert done.returncode == 130 and "stopped by Ctrl-C; mslab train --resume runs/x-" in done.stderr
-    words = shlex.split(done.stderr.split("Ctrl-C; mslab ")[1].split("    ")[0])
+    assert (
+        done.returncode == 130
+        and "stopped by Ctrl-C; --resume RUN continues it: mslab train --resume runs/x-" in done.stderr
+    )
+    words = shlex.split(done.stderr.split("continues it: mslab ")[1].splitlines()[0])
     assert cli(*words, "--no-report").returncode == 0 and manifest(newest())["status"] == "done"
     words = ("transfer", "y.yaml", "--backbone", parent, "--compare", "scratch", "--fractions", "1", "--seeds", "1")
     done = interrupted(monkeypatch, *words)

@@ -42,8 +42,8 @@ def test_a_wrong_command_line_is_answered_with_what_to_type(words, answer):
 
 
 def test_after_ctrl_c_each_command_names_what_continues_it():
-    resumable = signals.Interrupted("mslab train --resume runs/x    continues it")
-    assert options.continuation("train", resumable) == "mslab train --resume runs/x    continues it"
+    resumable = signals.Interrupted("--resume RUN continues it: mslab train --resume runs/x")
+    assert options.continuation("train", resumable) == "--resume RUN continues it: mslab train --resume runs/x"
     assert options.continuation("train", KeyboardInterrupt()) == "the same command begins again"  # before it had a run
     for name in ("repeat", "demo", "reproduce", "reproduce-all", "eval", "check", "predict", "lr-find", "tune-batch"):
         assert options.continuation(name, resumable) == "the same command begins again"
