@@ -64,3 +64,16 @@ def test_a_sweep_of_four_possible_points_asks_for_no_fifth_and_failures_teach(sq
     done = cli("sweep", "--resume", the_folder(inside), "--trials", "12")
     assert done.returncode == 0 and note.replace("10", "12") in done.stderr, done.stderr
     assert len(json.loads((the_folder(inside) / "sweep.json").read_text())["trials"]) == 4
+
+
+def test_a_trial_whose_worker_is_killed_each_time_ends_as_failed_and_teaches(squares, inside, monkeypatch):
+    monkeypatch.setattr(pool, "START", "import os; os.kill(os.getpid(), 9)")  # as if memory ran out
+    with pytest.raises(TrainingError, match=r"No trial of .* was completed") as caught:
+        study.run_sweep(settings(squares / "three", 3), space_file(inside), options=SweepOptions(trials=1))
+    assert "other values in the space" in str(caught.value) and "report.html shows why" in str(caught.value)
+    sweep = json.loads((the_folder(inside) / "sweep.json").read_text())
+    (row,) = sweep["trials"]
+    assert row["state"] == "failed" and row["retries"] == 3 and sweep["status"] == "done"
+    assert row["message"] == "its worker died 4 times; the last worker 0 was killed by SIGKILL"
+    stored = optuna.load_study(storage=f"sqlite:///{the_folder(inside)}/sweep.db", study_name=sweep["study"]).trials
+    assert stored[-1].value == 0

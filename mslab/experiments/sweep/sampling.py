@@ -25,6 +25,7 @@ from mslab.training.learning_rates import rates_of
 
 MOST_POINTS = 2000  # of a space that is counted: each takes about a millisecond
 DRAWS = 100  # of the sampler, and then ten times as many at random, before a space counts as tried
+FEW = 10  # of the sampler, if what is left can be listed
 LIKE = 4  # trials that a median takes
 RATES = (  # settings from which rates_of makes the rates
     "lr_init lr_max lr_end warmup_epochs cosine_cycles step_lr_gamma step_lr_step_size lr_scheduler_step "
@@ -168,7 +169,7 @@ class UntriedSampler(BaseSampler):
         taken = self.points.taken(other for other in others if other.number != trial.number)
         untried = None if self.points.all is None else self.points.all - taken
         drawn: dict[str, Any] = {}
-        for number in range(DRAWS if untried is not None else 11 * DRAWS):
+        for number in range(11 * DRAWS if untried is None else FEW):
             drawn = self.draw(self.inner if number < DRAWS else self.random, study, trial, search_space)
             if untried == set() or self.key(drawn) not in taken:
                 return drawn
