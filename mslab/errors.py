@@ -60,6 +60,8 @@ class DivergedError(TrainingError):
     """A loss that is no longer finite."""
 
 
+OUT_OF_MEMORY = "The device ran out of memory."
+
 # (patterns that must all match "Type: text" of a MindSpore error, what happened, expected, fix). A single pattern would
 # also match other errors (a failed AllGather is not a Gather); the tests try each row on a near miss.
 EXPLANATIONS = [
@@ -89,7 +91,7 @@ EXPLANATIONS = [
     ),
     (
         (r"^\w*MemoryError:|std::bad_alloc|[Aa]llocate memory failed|Memory not enough|CUDA[^\n]*out of memory",),
-        "The device ran out of memory.",
+        OUT_OF_MEMORY,
         "a batch that fits",
         "halve batch_size, or lower image_size",
     ),
@@ -112,7 +114,7 @@ EXPLANATIONS = [
         (r"^ImportError: numpy\.core\.multiarray failed to import|^AttributeError: _ARRAY_API not found",),
         "This MindSpore cannot use the installed NumPy.",
         "NumPy 1.x",
-        "pip install 'numpy<2'",
+        "pip install 'numpy<2', with the pip of the Python that runs mslab; mslab doctor shows the command",
     ),
 ]
 

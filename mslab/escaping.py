@@ -5,8 +5,11 @@ escape_control() is for text that a person reads, command() for a command that a
 
 import re
 import shlex
+import shutil
+import sys
 import unicodedata
-from pathlib import PurePath
+from importlib.util import find_spec
+from pathlib import Path, PurePath
 
 ZWNJ, ZWJ = "\u200c", "\u200d"
 VIRAMA = 9  # combining class of the Indic signs whose look a joiner after them changes
@@ -73,6 +76,18 @@ def command(*words: str | PurePath) -> str:
     """
     # command("train", "--resume", Path("runs/$(rm x)")) -> mslab train --resume 'runs/$(rm x)'
     return " ".join(["mslab", *map(quoted, words)])
+
+
+def pip_install(*packages: str) -> str:
+    """The command that installs packages beside this mslab, whichever pip comes first on PATH."""
+    # pip_install("numpy<2") -> pip install 'numpy<2', or .../.venv/bin/python -m pip install 'numpy<2'
+    words = " ".join(map(quoted, packages))
+    python, pip = Path(sys.executable), shutil.which("pip")
+    if pip and Path(pip).parent == python.parent:
+        return f"pip install {words}"
+    if find_spec("pip") is None:  # an environment of uv's
+        return f"uv pip install --python {quoted(python)} {words}"
+    return f"{quoted(python)} -m pip install {words}"
 
 
 def recorded_command(line: str) -> str:

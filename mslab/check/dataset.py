@@ -81,7 +81,7 @@ def locate(
             raise DatasetError(
                 f"There is no folder {folder} ({name} images).",
                 expected="a folder with one folder of images per class",
-                fix="correct the path; `mslab data make` draws the demo data, `mslab data import` unpacks an archive",
+                fix="correct the path; `mslab data make` draws the demo data, `mslab data import ARCHIVE` unpacks one",
             )
     root = folders["train"]
     if len(folders) == 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
+from mslab.cli.hints import HintedCommand
 from mslab.errors import explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
@@ -96,8 +97,8 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
             with console.capture_stderr() as captured, signals.on_stop(signals.stop_at_once):
                 try:
                     code = function(*arguments, **options) or 0
-                except KeyboardInterrupt:
-                    log.info("stopped by Ctrl-C; mslab train --resume RUN continues a training run")
+                except KeyboardInterrupt as stop:
+                    log.info("stopped by %s; %s", signals.cause(), continuation(name, stop))
                     code = 130
                 except BadParameter:  # a wrong command line: typer prints it and exits with 2
                     raise
@@ -111,9 +112,18 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
             raise Exit(code)
 
         summary = re.split(r"[.:;](?: |$)", function.__doc__ or "")[0]  # in the list of commands, which cuts long ones
-        return owner.command(name, short_help=summary)(wrapped)
+        return owner.command(name, cls=HintedCommand, short_help=summary)(wrapped)
 
     return register
+
+
+def continuation(name: str, stop: KeyboardInterrupt) -> str:
+    """What continues a command after Ctrl-C."""
+    if name in ("train", "transfer", "sweep") and isinstance(stop, signals.Interrupted):
+        return stop.continues  # others train runs inside, of which none continues the whole
+    if name == "grade":
+        return "the same command continues with the submissions that are left"
+    return "the same command begins again"
 
 
 def emit(result: Any, json_file: str | None, table: Callable[[], object]) -> None:
@@ -174,14 +184,17 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
         return
     from mslab.report.writing import write_report
 
+    again = command("report", Path(run))
     try:
         log.info("%s: what the network learned, and its mistakes; open it in a browser", write_report([run]))
+    except KeyboardInterrupt:
+        raise signals.Interrupted(f"the run is finished; {again}    writes its report") from None
     except Exception as error:
         problem = explain(error)
         log.info(
             "note: no report was written: %s Try again: %s",
             problem.what if problem else f"{error!r}.",
-            command("report", Path(run)),
+            again,
         )
 
 

@@ -156,6 +156,7 @@ def transfer(
         from mslab.experiments import comparison
 
         methods, image_fractions = comparison.parse(compare, fractions or "0.1,0.3,1.0")
+        comparison.refuse_frozen(settings, overrides or [])
         result = comparison.compare(settings, backbone, methods, image_fractions, seeds or 3, report, stem)
         emit(result, json_file, lambda: comparison.table(result))
         return

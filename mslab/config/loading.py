@@ -99,7 +99,8 @@ def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[set[str
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the settings of a YAML 1.2 file. Raises ConfigError if it is missing, empty or not a flat table."""
     if not path.is_file():
-        near = sorted(str(file) for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        files_there = sorted(path.parent.glob("*.yaml"))
+        near = [str(file) for file in [*filter(is_config, files_there)] or files_there]
         fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
         raise ConfigError(f"There is no config file {path}.", expected="a YAML file of settings", fix=fix)
     try:
@@ -117,6 +118,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
             fix="copy one from configs/; mslab new FOLDER writes some",
         )
     return table
+
+
+def is_config(path: Path) -> bool:
+    """Whether a YAML file names training images: others are spaces and rubrics."""
+    try:
+        return re.search(r"^train_data\s*:", files.read_text(path, files.MAX_YAML), re.MULTILINE) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def dump_config(settings: Settings) -> str:

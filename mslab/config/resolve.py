@@ -94,6 +94,14 @@ def _backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[s
     return changes | own_network
 
 
+def batch_within(settings: Settings, images: int, workers: int = 1) -> int:
+    """Return batch_size per worker, lowered to what rescale_train_batch_size_factor allows for so many images."""
+    batch, factor = settings.batch_size, settings.rescale_train_batch_size_factor
+    if factor and batch * workers * factor > images:
+        return max(2, images // (factor * workers))
+    return batch
+
+
 def _batch(settings: Settings, images: int, machine: Machine, notes: list[str]) -> int:
     """Return batch_size per worker, such that all workers together take as many images a step as at the run's start."""
     if settings.on_nan == "rollback" and machine.workers > 1:
@@ -103,9 +111,7 @@ def _batch(settings: Settings, images: int, machine: Machine, notes: list[str]) 
             expected="on_nan: stop with several workers",
             fix="set on_nan=stop, or use one worker",
         )
-    batch, factor = settings.batch_size, settings.rescale_train_batch_size_factor
-    if factor and batch * machine.initial_workers * factor > images:
-        batch = max(2, images // (factor * machine.initial_workers))
+    batch, factor = batch_within(settings, images, machine.initial_workers), settings.rescale_train_batch_size_factor
     if batch != settings.batch_size:
         notes.append(
             f"batch_size: {settings.batch_size} becomes {batch}: rescale_train_batch_size_factor: {factor} allows "

@@ -1,10 +1,13 @@
 """Rules about a machine. Each is a function of the facts that yields verdicts; to add one, add it to RULES."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from mslab.doctor.facts import MachineFacts
 from mslab.doctor.timing import PRODUCTS
+from mslab.escaping import pip_install, quoted
 from mslab.runtime import cuda, devices, versions
 
 GIB = 2**30
@@ -35,7 +38,7 @@ def python(facts: MachineFacts) -> Iterator[Verdict]:
 
 
 def mindspore(facts: MachineFacts) -> Iterator[Verdict]:
-    expected, fix = "2.7 to 2.10; mslab is measured with 2.8.0", "pip install mindspore==2.8.0"
+    expected, fix = "2.7 to 2.10; mslab is measured with 2.8.0", pip_install("mindspore==2.8.0")
     if not facts.mindspore:
         yield Verdict("error", "MindSpore", "is not installed", expected, fix)
     elif not (2, 7) <= versions.release(facts.mindspore)[:2] <= (2, 10):
@@ -47,7 +50,7 @@ def mindspore(facts: MachineFacts) -> Iterator[Verdict]:
 def numpy(facts: MachineFacts) -> Iterator[Verdict]:
     if versions.release(facts.numpy) >= (2,):
         text = f"{facts.numpy}: MindSpore crashes at its first addition with it, although its metadata allows it"
-        yield Verdict("error", "NumPy", text, "1.x", "pip install 'numpy<2'")
+        yield Verdict("error", "NumPy", text, "1.x", pip_install("numpy<2"))
     else:
         yield Verdict("ok", "NumPy", facts.numpy)
 
@@ -182,13 +185,13 @@ def cache_folder(facts: MachineFacts) -> Iterator[Verdict]:
 
 def speed(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.trouble:
-        fix = f"python -m mslab.doctor.timing {facts.device} shows MindSpore's complete output"
+        fix = f"{quoted(Path(sys.executable))} -m mslab.doctor.timing {facts.device} shows MindSpore's complete output"
         yield Verdict("error", "speed", f"a small training step: {facts.trouble}", "a step in seconds", fix)
     for name, products in PRODUCTS.items() if facts.speed else ():
         seconds, bare = facts.speed[name], products * facts.speed["product"]
         text = f"{name}: {1000 * seconds:.0f} ms; its matrix products take NumPy {1000 * bare:.0f} ms"
         if seconds > CRAWLS * bare:
-            fix = "pip install mindspore==2.8.0 'numpy<2'; close other programs, and try again"
+            fix = f"{pip_install('mindspore==2.8.0', 'numpy<2')}; close other programs, and try again"
             yield Verdict("error", "speed", f"{text}: it crawls", f"at most {1000 * CRAWLS * bare:.0f} ms here", fix)
         else:
             yield Verdict("ok", "speed", text)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,11 @@ from mslab.config import Settings
 from mslab.errors import ConfigError
 from mslab.experiments import repeating
 from mslab.runs.folder import RunFolder, fresh_folder
+from mslab.runtime import signals
 from mslab.runtime.tables import empty_table, render
+
+if TYPE_CHECKING:
+    from mslab.training.start import TrainResult
 
 log = logging.getLogger("mslab")
 METHODS = {"scratch": "from scratch", "frozen": "frozen backbone, new head", "finetune": "fine-tuned"}
@@ -59,8 +63,10 @@ def compare(
     last epoch, on all of val_data. Writes runs/NAME-compare-…/ with comparison.json, which grows run by run,
     comparison.png, and the runs without their checkpoints: they cannot be resumed. Returns the JSON's content.
     """
-    from mslab.training import finetuning, start
+    from mslab.training import finetuning
 
+    if config.max_training_time:
+        raise repeating.in_the_middle("a comparison", config.max_training_time)
     weights = finetuning.read_backbone(backbone)
     network = {"stages": weights.stages, "profile": weights.profile}  # the same network for training from scratch
     network |= {key: weights.info[key] for key in ("mean", "std") if weights.info.get(key)}
@@ -77,13 +83,11 @@ def compare(
                 log.info(f"{len(rows) + 1}/{total}  {METHODS[method]}, {images} images, seed {seed}")
                 settings = config.replace(**NOTHING_FROZEN, seed=seed)
                 label = f"{folder.name}/{method}-{images}-seed{seed}"  # a run inside this folder
-                if method == "scratch":
-                    done = start.train(
-                        settings.replace(**network | UNSCALED), report=data, name=label, epoch_images=count
-                    )
-                else:
-                    settings = settings.replace(**{"freeze": "all"} | UNSCALED) if method == "frozen" else settings
-                    done = start.transfer(settings, backbone, report=data, name=label, epoch_images=count)
+                try:
+                    done = train(settings, method, network, backbone, report=data, name=label, epoch_images=count)
+                except KeyboardInterrupt:
+                    kept = f"{folder / 'comparison.json'} has the {len(rows)} of {total} runs so far"
+                    raise signals.Interrupted(f"the same command begins a new comparison; {kept}") from None
                 last = RunFolder.open(done.run).history[-1]
                 repeating.clear(Path(done.run))
                 rows.append({"way": method, "share": fraction, "images": images, "seed": seed})
@@ -92,6 +96,33 @@ def compare(
     draw(result, folder / "comparison.png")
     log.info(f"{folder / 'comparison.png'}: accuracy against the number of training images")
     return result
+
+
+def train(
+    settings: Settings, method: str, network: Mapping[str, Any], backbone: str | Path, **options: Any
+) -> "TrainResult":
+    """Train once with this method. `network`: settings of the backbone's network; `options`: of start.train."""
+    from mslab.training import start
+
+    if method == "scratch":
+        return start.train(settings.replace(**{**network, **UNSCALED}), **options)
+    settings = settings.replace(**{"freeze": "all"} | UNSCALED) if method == "frozen" else settings
+    return start.transfer(settings, backbone, **options)
+
+
+def refuse_frozen(config: Settings, overrides: Sequence[str]) -> None:
+    """Log that settings of what is frozen do nothing in a comparison. Raises ConfigError if one is an override."""
+    given = {text.partition("=")[0].strip() for text in overrides}
+    for name, unset in NOTHING_FROZEN.items():
+        if (value := getattr(config, name)) == unset:
+            continue
+        if name in given:
+            raise ConfigError(
+                f"{name}={value} does nothing here: each method of --compare freezes what it is named for.",
+                expected="settings that all methods share",
+                fix=f"leave {name} out, or --compare",
+            )
+        log.info(f"note: {name}: {value} does nothing here: each method freezes what it is named for")
 
 
 def subset(report: DatasetReport, fraction: float | np.ndarray, seed: int) -> DatasetReport:

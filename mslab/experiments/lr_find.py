@@ -114,7 +114,7 @@ def suggestions(rates: np.ndarray, losses: Sequence[float]) -> dict[str, float]:
         raise TrainingError(
             f"The loss falls at no rate from {rates[0]:.2g} to {rates[-1]:.2g} ({len(losses)} steps).",
             expected="a loss that falls by at least a hundredth somewhere in this range",
-            fix="more --steps, or look at the data: mslab check, mslab show --augment CONFIG",
+            fix="more --steps, or look at the data: mslab check ROOT, mslab show --augment CONFIG",
         )
     slopes = np.gradient(losses, np.log(rates))[: max(int(np.argmin(losses)), last) + 1]
     tenth = losses[first] - 0.1 * (losses[first] - losses[last])

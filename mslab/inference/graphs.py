@@ -24,7 +24,7 @@ from mslab.checkpoint import Choice, formats, readers, reading
 from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError, DeviceError
-from mslab.escaping import command, quoted
+from mslab.escaping import command, pip_install, quoted
 from mslab.files import kind_of, open_regular
 
 Graph = Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
@@ -194,7 +194,7 @@ def package(name: str) -> Any:
         raise DeviceError(
             f"The package {name} cannot be imported: {error}.",
             expected="onnx to write ONNX files, onnxruntime to run them",
-            fix="pip install 'mslab[onnx]'; MINDIR files need neither",
+            fix=f"{pip_install('mslab[onnx]')}; MINDIR files need neither",
         ) from None
 
 

@@ -22,9 +22,9 @@ from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import RunError, explain
-from mslab.escaping import escape_control
+from mslab.escaping import command, escape_control
 from mslab.runs import manifest
-from mslab.runtime import console, versions
+from mslab.runtime import console, signals, versions
 
 log = logging.getLogger("mslab")
 TEXTS = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json", "train.log")
@@ -135,7 +135,7 @@ class RunFolder:
                 raise RunError(
                     f"{path} has no {name}.",
                     expected="a run folder, as mslab train creates it under runs/",
-                    fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*'))[-5:])) or 'those of mslab train'}",
+                    fix=manifest.one_of_the_runs(),
                 )
         run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
         run.history = read_history(path / "history.csv")
@@ -296,7 +296,7 @@ class RunFolder:
             yield
         except KeyboardInterrupt:
             self.finalize("interrupted", 130)
-            raise
+            raise signals.Interrupted(f"--resume RUN continues it: {command('train', '--resume', self.path)}") from None
         except BaseException as error:
             stream.write(escape_control("".join(traceback.format_exception(error))))
             self.finalize("failed", 1)

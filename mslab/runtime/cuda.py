@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from mslab.escaping import pip_install
 from mslab.files import replace_atomically
 
 DRIVER = ("/dev/nvidiactl", "/dev/nvidia0", "/proc/driver/nvidia/version", "libcuda.so.1")
@@ -32,6 +33,8 @@ LIBRARIES = {  # soname -> pip's package; a library follows those it depends on
 }
 SYSTEM = {"libcuda.so.1": "the NVIDIA driver", "libz.so.1": "zlib1g, of the system"}  # cuDNN depends on zlib
 INSTALL = "pip install 'mslab[gpu]'"
+if pip_install("mslab[gpu]") != INSTALL:  # another pip comes first on PATH
+    INSTALL += f" (here: {pip_install('mslab[gpu]')})"
 ACCEPTED = "11.1 to 11.8"  # releases of CUDA; the plugin for 12 was never built
 NVCC = '#!/bin/sh\necho "Cuda compilation tools, release 11.6, V11.6.124"\n'
 RUNTIME = "libcudart.so.11.6.55"  # MindSpore reads the release from the name of such a file

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mslab.errors import DeviceError
+from mslab.escaping import pip_install
 from mslab.runtime import cuda
 from mslab.runtime.console import log
 from mslab.runtime.versions import refuse_numpy2, release, version
@@ -89,7 +90,7 @@ def start_chosen(device: str, mode: str, seed: int, **more: Any) -> None:
     """Start MindSpore on a device that choose_device has tried."""
     if not version("mindspore"):
         raise DeviceError(
-            "MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix="pip install mindspore==2.8.0"
+            "MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix=pip_install("mindspore==2.8.0")
         )
     refuse_numpy2()
     if release(version("mindspore")) >= (2, 9):

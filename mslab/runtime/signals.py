@@ -1,4 +1,4 @@
-"""Handle Ctrl-C, and the SIGTERM that MindSpore makes of it."""
+"""Handle Ctrl-C, a terminal that closes, and the SIGTERM that MindSpore makes of it."""
 
 import os
 import signal
@@ -11,7 +11,25 @@ from typing import Any
 
 from mslab.runtime.console import log
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # while a graph runs, MindSpore turns Ctrl-C into SIGTERM to itself
+# SIGHUP: the terminal was closed
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+_received: list[int] = []
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during something that can be continued; `continues` says how."""
+
+    def __init__(self, continues: str) -> None:
+        super().__init__(continues)
+        self.continues = continues
+
+
+def cause() -> str:
+    """What stopped this process: Ctrl-C, or the name of a signal."""
+    number = _received[-1] if _received else signal.SIGINT
+    # while a graph runs, MindSpore turns Ctrl-C into SIGTERM to itself
+    names: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "Ctrl-C or SIGTERM"}
+    return names.get(number) or signal.Signals(number).name
 
 
 @contextmanager
@@ -20,11 +38,14 @@ def on_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = [signal.signal(number, handler) for number in STOP_SIGNALS]
+    ignored = [n for n in STOP_SIGNALS[2:] if signal.getsignal(n) == signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
+    if before[signal.SIGINT] == signal.default_int_handler:  # the outermost block: a command begins
+        _received.clear()
     try:
         yield
     finally:
-        for number, earlier in zip(STOP_SIGNALS, before, strict=True):
+        for number, earlier in before.items():
             signal.signal(number, earlier)
 
 
@@ -36,6 +57,7 @@ def stop_at_once(number: int, frame: Any) -> None:
         again.daemon = True
         again.start()
         return
+    _received.append(number)
     raise KeyboardInterrupt
 
 
@@ -48,6 +70,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if times and time.monotonic() - times[0] > 0.5:  # one key press may arrive as both signals
             raise KeyboardInterrupt
         if not times:
+            _received.append(number)
             times.append(time.monotonic())
             # in a thread, since the signal may interrupt another message
             text = "stopping after this step (Ctrl-C again stops at once)"

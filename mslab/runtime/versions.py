@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mslab.errors import DeviceError
+from mslab.escaping import pip_install
 from mslab.runtime import cuda
 from mslab.runtime.console import log
 
@@ -48,7 +49,7 @@ def refuse_numpy2(numpy: str = "", mindspore: str = "") -> None:
         raise DeviceError(
             f"NumPy {numpy} is installed; MindSpore {mindspore} accepts it, but crashes in its first addition.",
             expected="NumPy 1.x",
-            fix="pip install 'numpy<2'",
+            fix=pip_install("numpy<2"),
         )
 
 

@@ -23,7 +23,7 @@ from mslab.config.resolve import precision
 from mslab.errors import ConfigError, MslabError, RunError
 from mslab.escaping import command
 from mslab.runs.folder import RunFolder
-from mslab.runtime import devices
+from mslab.runtime import devices, signals
 
 log = logging.getLogger("mslab")
 PORT = 8118  # msrun's default; on one machine a free port is used
@@ -216,6 +216,8 @@ def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, chann
             if run.manifest["status"] == "running":  # a killed worker could not record it
                 stopped = isinstance(error, KeyboardInterrupt)
                 run.finalize("interrupted" if stopped else "failed", 130 if stopped else 1)
+            if isinstance(error, KeyboardInterrupt):
+                raise signals.Interrupted(f"--resume RUN continues it: {resuming(run, cluster)}") from None
         raise
 
 
@@ -298,14 +300,19 @@ def _stop(msrun: subprocess.Popen) -> None:
         os.killpg(msrun.pid, signal.SIGKILL)
 
 
+def resuming(run: RunFolder, cluster: Cluster) -> str:
+    """The command that continues a run with the same workers."""
+    words: list[str | Path] = ["train", "--resume", run.path, "--workers", str(cluster.workers)]
+    if cluster.nodes > 1:
+        words += ["--nodes", str(cluster.nodes), "--master", cluster.master, "--node-rank", "0"]
+    return command(*words) + "    and with their rank on the others," * (cluster.nodes > 1)
+
+
 def failure(logs: Path, cluster: Cluster, run: RunFolder | None) -> MslabError:
     """The error of the first worker that failed; if none wrote one, the worker that was killed."""
     fix = "see the first machine's message"
     if run:
-        words: list[str | Path] = ["train", "--resume", run.path, "--workers", str(cluster.workers)]
-        if cluster.nodes > 1:
-            words += ["--nodes", str(cluster.nodes), "--master", cluster.master, "--node-rank", "0"]
-        fix = command(*words) + "    and with their rank on the others," * (cluster.nodes > 1)
+        fix = resuming(run, cluster)
     records = sorted((json.loads(path.read_text()) for path in logs.glob("*.failed")), key=lambda note: note["time"])
     causes = [record for record in records if record["known"] or not LOST.search(record["text"])]
     died = DIED.search((logs / "msrun.log").read_text(errors="replace"))

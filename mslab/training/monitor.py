@@ -72,13 +72,16 @@ class Monitor(Callback):
             self.warn(
                 "waiting-for-data",
                 f"{waited:.0f} of {row['seconds']:.0f} s of epoch {row['epoch']} were spent waiting for images; try "
-                "more data_workers, cache=memory, smaller files, or mslab data pack",
+                "more data_workers, cache=memory, smaller files, or mslab data pack ROOT --out FOLDER",
             )
 
     def labels(self) -> None:
         if len(self.label_set) == 1:
             name = self.class_names[next(iter(self.label_set))]
-            self.warn("one-label", f"every label of this epoch was {name}: there is nothing to learn; run mslab check")
+            self.warn(
+                "one-label",
+                f"every label of this epoch was {name}: there is nothing to learn; mslab check ROOT lists them",
+            )
 
     def still(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """The loss has not changed since the run began: within 1 % over two epochs, and accuracy is low."""
@@ -90,8 +93,8 @@ class Monitor(Callback):
                 "loss-still",
                 f"the loss does not move: {first['train_loss']:.4g} in epoch 1, {last['train_loss']:.4g} in epoch "
                 f"{last['epoch']}; the learning rate may be too small (at most {rate:.3g} so far: lr_max times 10, or "
-                "mslab lr-find), too much may be frozen (mslab show CONFIG), or labels may belong to other images "
-                "(mslab check)",
+                "mslab lr-find CONFIG), too much may be frozen (mslab show CONFIG), or labels may belong to other "
+                "images (mslab check ROOT)",
             )
 
     def one_answer(self, figures: Mapping[str, Any]) -> None:
@@ -132,7 +135,7 @@ class Monitor(Callback):
                 f"train_acc {row['train_acc']:.3f}, val_acc {row['val_acc']:.3f}, and val_loss rises "
                 f"({lowest:.3g} at its lowest, now {row['val_loss']:.3g}); try more images, mixup_alpha=0.2, "
                 "auto_augment=randaugment, weight_decay, dropout, fewer epochs (early_stopping=true), or a backbone "
-                "(mslab transfer)",
+                "(mslab transfer CONFIG --backbone FILE)",
             )
 
     def statistics(self, network: Any) -> None:

@@ -181,6 +181,10 @@ def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trial
         assert len(history(run)) == 4 and manifest(run)["status"] == "done"
     assert trial[100, 1]["state"] == "failed" and "The loss became" in trial[100, 1]["message"]
     assert "failed: The loss became" in caplog.text
+    stored = optuna.load_study(storage=f"sqlite:///{folder}/sweep.db", study_name=sweep["study"]).trials
+    told = [t.params["lr_max"] for t in stored if t.value == trials.WORST and t.state.name == "COMPLETE"]
+    assert sorted(told) == [0.001, 0.1, 100, 100]  # what diverged, and what contradicts itself
+    assert sweep["note"] == "6 of 6 possible points done; --trials 20 asks for more than there are"
     for lr in (0.001, 0.1, 100):
         assert trial[lr, 5]["state"] == "failed" and "has 1 problem" in trial[lr, 5]["message"]
         assert "warmup_epochs" in trial[lr, 5]["message"]

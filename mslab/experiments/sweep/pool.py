@@ -21,13 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from mslab import files
 from mslab.check.pool import usable_cores
-from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, TrainingError
+from mslab.errors import (
+    OUT_OF_MEMORY,
+    CheckpointError,
+    ConfigError,
+    DatasetError,
+    DeviceError,
+    DivergedError,
+    MslabError,
+    TrainingError,
+)
 from mslab.experiments import repeating
 from mslab.experiments.sweep import trials
+from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, encode
 from mslab.experiments.sweep.worker import Stopped
 from mslab.runtime import signals
@@ -35,6 +45,7 @@ from mslab.runtime import signals
 log = logging.getLogger("mslab")
 START = "from mslab.experiments.sweep.worker import main; main()"
 TICK = 1.0  # seconds between two looks at processes, signals and the study
+BY_VALUES = (ConfigError, DivergedError, DatasetError)  # the data was checked: a batch of more images than there are
 FAILURES = 4  # trials in a row that fail unexpectedly, after which none is likely to work
 
 
@@ -110,7 +121,8 @@ class TrialPool:
         self.lock = threading.RLock()  # one trial begins at a time: the sampler draws in the order of the trials
         self.stopping = self.waited = False
         self.journal = "://" not in trials.storage_url(options.storage, folder)
-        self.failures = 0
+        self.points = points_of(study)
+        self.failures: set[int | None] = set()  # trials in a row
 
     @property
     def over(self) -> bool:
@@ -166,9 +178,12 @@ class TrialPool:
             worker.close()
 
     def more(self) -> bool:
-        """Whether there is a trial to begin. Those of a grid are queued in the study."""
-        queued = self.options.sampler != "grid" or trials.count(self.study, waiting=True) > 0
-        return queued and trials.count(self.study, waiting=False) < self.options.trials
+        """Whether there is a trial to begin: one that is queued, as those of a grid, or a point that was not tried."""
+        if trials.count(self.study, waiting=False) >= self.options.trials:
+            return False
+        if trials.count(self.study, waiting=True):
+            return True
+        return self.options.sampler != "grid" and self.points.left(self.study.get_trials(deepcopy=False))
 
     def optimize(self, objective: Callable[[optuna.Trial], float]) -> None:
         try:
@@ -182,11 +197,16 @@ class TrialPool:
         """Optuna's objective: have the worker train a trial. Returns its best val_acc."""
         values = trials.begin(self.study, self.space, trial)
         number = trials.number_of(self.study, trial)
+        equal = trials.equal_to(self.study, trial, self.points)
+        if equal is not None:
+            trial.set_user_attr(trials.EQUAL, equal)
+            raise TrialFailed
         begun()
         path = str(self.folder / f"trial-{number:03}")
         earlier = [path, trial.user_attrs["run"]] if "run" in trial.user_attrs else []  # the second: another machine's
         job = {"values": values, "path": path, "earlier": earlier, "deadline": self.deadline}
         worker.start()
+        given_up = False
         try:
             if self.stopping:  # looked at after the start, since stop() reaches only processes that run
                 raise Stopped
@@ -194,35 +214,45 @@ class TrialPool:
         except (Stopped, WorkerDied) as error:
             stopped, cause = self.stopping or isinstance(error, Stopped), f"worker {worker.number} {error}"
             last = self.study.trials[trial.number]
+            given_up = not stopped and trials.retries(last) >= trials.RETRIES
+            if not stopped and "figures" not in last.user_attrs:
+                self.failures.add(number)
             trials.retry(self.study, last, cause, stopped)
-            self.failures += not stopped and "figures" not in last.user_attrs
+            if given_up:
+                trial.set_user_attr("failure", f"its worker died {trials.RETRIES + 1} times; the last {cause}")
         except MslabError as error:
             rows = error.details if isinstance(error, ConfigError) else []
             cause = " ".join([error.what, "; ".join(f"{name} {text}" for name, text in rows)]).strip()
             trial.set_user_attr("failure", cause)
             if isinstance(error, DeviceError | CheckpointError):  # every trial would meet it
                 raise
-            self.failures += not isinstance(error, ConfigError | DivergedError)  # these come from the values
+            if isinstance(error, BY_VALUES) or error.what == OUT_OF_MEMORY:
+                trial.set_user_attr(trials.BY_VALUES, True)
+                return trials.WORST
+            self.failures.add(number)
         else:
             return float(figures["val_acc"])
-        if self.failures >= FAILURES and not self.stopping:
+        if len(self.failures) >= FAILURES and not self.stopping:
+            count = len(self.failures)
             raise TrainingError(
-                f"{self.failures} trials in a row have failed, none after an epoch or by its values. Last: {cause}",
+                f"{count} trials in a row have failed, none after an epoch or by its values. Last: {cause}",
                 expected="trials that can be trained; SIGKILL often means that memory ran out",
-                fix=f"mslab train with the same settings; fewer --workers; see {self.folder}/*/train.log, worker-*.log",
+                fix=f"fewer --workers, or a smaller batch_size; {self.folder}/worker-*.log and */train.log say more",
             )
+        if "failure" in trial.user_attrs and given_up:  # its values are the likely reason: a batch that is too large
+            return trials.WORST
         raise TrialFailed
 
     def finished(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Report a trial, save sweep.json, and delete checkpoints but for the best trial's and the default's."""
         with self.lock:
             number = trials.number_of(study, trial)
-            if number is None:  # it is tried again
+            if number is None or trials.EQUAL in trial.user_attrs:  # it is tried again, or was not trained
                 return
-            if trial.state != TrialState.FAIL:
-                self.failures = 0
             rows = trials.rows(study)
             row = trials.row(number, trial)
+            if row["state"] != "failed":
+                self.failures.clear()
             log.info(self.line(row, rows, trial.user_attrs.get("from", 0)))
             own = [row for row in rows if row["run"] and Path(row["run"]).parent == self.folder.resolve()]
             best = trials.best(own)
@@ -233,9 +263,10 @@ class TrialPool:
             self.save()
 
     def line(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], start: int) -> str:
+        asked = min(self.options.trials, self.points.possible(0) or self.options.trials)
         done, best = sum(other["state"] in trials.ENDED for other in rows), trials.best(rows)
         values = "  ".join(f"{key}={short(value)}" for key, value in row["values"].items())
-        text = f"{done}/{self.options.trials}  trial {row['trial']}{' (default)' * row['default']}: {values}: "
+        text = f"{done}/{asked}  trial {row['trial']}{' (default)' * row['default']}: {values}: "
         text += f"failed: {row['message']}" if row["state"] == "failed" else f"val_acc {row['val_acc']:.3f}"
         text += f", pruned after epoch {row['epochs']}" if row["state"] == "pruned" else ""
         text += f", continued after epoch {start}" if start else ""

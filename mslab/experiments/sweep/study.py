@@ -19,8 +19,10 @@ from mslab.escaping import command
 from mslab.experiments import repeating
 from mslab.experiments.sweep import page, trials
 from mslab.experiments.sweep.pool import TrialPool, short
+from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, contradictory, describe, parse, read_space
 from mslab.runs.folder import fresh_folder
+from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
@@ -139,36 +141,55 @@ def carry_out(
         test = check_dataset(options.test, skip_content=options.skip_check, follow_links=links, ignore=ignore)
         test.raise_errors()
     backbone = backbone_file(options.backbone)
+    resumed = folder is not None
     if folder is None:
         if options.storage not in (None, "journal"):  # a wrong one leaves no folder
             trials.open_storage(trials.storage_url(options.storage, Path("runs")))
         folder = fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
     storage = trials.open_storage(trials.storage_url(options.storage, folder))
-    data = {"the images": report.fingerprint, "the backbone": files.sha256(backbone) if backbone else None}
+    data: dict[str, Any] = {"the images": report.fingerprint, "count": sum(report.counts["train"].values())}
+    data["the backbone"] = files.sha256(backbone) if backbone else None
     study_name = options.name or result.get("study") or folder.name
     study = trials.open_study(storage, study_name, data, settings, space, options)
+    points = points_of(study)
     public = replace(options, storage=options.storage and trials.hide_password(options.storage))
     result |= {"study": study_name, "folder": str(folder), "options": asdict(public), "status": "running"}
     result |= {"test_acc": {"best": None, "default": None}, "settings": settings.model_dump(mode="json")}
 
     def save() -> None:
         rows = trials.rows(study)
+        ended = sum(row["state"] in trials.ENDED for row in rows)
         result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
+        result["possible"] = points.possible(ended)
+        result["note"] = too_many(ended, result["possible"], options.trials)
         files.write_text(folder / "sweep.json", files.json_text(result))
 
     setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
     log.info(introduction(study, folder, space, options, settings))
     save()
+    if resumed:
+        trials.try_again(study)
     try:
         result["status"] = TrialPool(study, space, folder, setup, options, save).run()
         save()
         if test and result["status"] != "stopped":
             measure(result, test, settings.device)
+        if result["note"]:
+            log.info(result["note"])
+    except KeyboardInterrupt:
+        result["status"] = "stopped"
+        raise signals.Interrupted(f"{command('sweep', '--resume', folder)}    continues it") from None
     except BaseException:
         result["status"] = "failed"
         raise
     finally:
         save()
+    finish(result, study, space, folder)
+    return result
+
+
+def finish(result: Mapping[str, Any], study: optuna.Study, space: Space, folder: Path) -> None:
+    """Write the page and say what can follow. Raises TrainingError if no trial was completed."""
     try:
         log.info("%s: history, importance, every trial; open it in a browser", page.write(result, study, space, folder))
     except Exception as error:  # the trials are worth more than their page
@@ -176,12 +197,21 @@ def carry_out(
     if result["status"] != "done":
         log.info(f"{command('sweep', '--resume', folder)}    continues it")
     if result["best"] is None and result["status"] != "stopped":
+        longer = f"{command('sweep', '--resume', folder)}    with a larger --budget; report.html shows each trial"
+        others = f"other values in the space, in a new sweep; {folder / 'report.html'} shows why each trial failed"
         raise TrainingError(
             f"No trial of {folder} was completed.",
             expected="at least one that is trained to its end",
-            fix=f"{command('sweep', '--resume', folder)}    with a larger --budget; report.html shows each trial",
+            fix=longer if result["status"] == "budget" else others,
         )
-    return result
+
+
+def too_many(done: int, possible: int | None, trials: int) -> str:
+    """What to say if there are fewer points than --trials asks for; else ""."""
+    # too_many(4, 4, 10) -> "4 of 4 possible points done; --trials 10 asks for more than there are"
+    if possible is None or trials <= possible:
+        return ""
+    return f"{min(done, possible)} of {possible} possible points done; --trials {trials} asks for more than there are"
 
 
 def backbone_file(path: str | Path | None) -> Path | None:
@@ -211,6 +241,8 @@ def introduction(study: optuna.Study, folder: Path, space: Space, options: Sweep
         lines.append("note: the config's own values are outside of the space; they are tried once, unchanged")
     if options.sampler == "grid":
         lines.append(f"the grid has {len(every)} points with the config's own; --trials {options.trials}")
+    elif (possible := points_of(study).possible(0)) and possible < options.trials:
+        lines.append(f"note: there are {possible} possible points; --trials {options.trials} asks for more")
     return "\n".join(lines)
 
 

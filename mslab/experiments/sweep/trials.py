@@ -6,7 +6,6 @@ first try among the first tries: that is its index in last_tries().
 """
 
 import logging
-import math
 import os
 import re
 import socket
@@ -28,7 +27,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mslab.config import Settings
 from mslab.errors import ConfigError
-from mslab.experiments.sweep.space import Space, contains, describe, encode, grid, suggest
+from mslab.experiments.sweep.sampling import LikeMedianPruner, Points, UntriedSampler
+from mslab.experiments.sweep.space import Space, contains, decode, describe, encode, grid, suggest
 from mslab.files import kind_of
 
 log = logging.getLogger("mslab")
@@ -36,6 +36,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats, retries and grouped TPE count as such
 HEARTBEAT, GRACE = 30, 180  # seconds between two heartbeats; seconds without one after which a trial counts as lost
 RETRIES = 3
+EQUAL, BY_VALUES = "equal_to", "failed_by_values"  # attributes of trials: one not trained, one that fails again
+WORST = 0.0  # accuracy that is told of a trial which failed by its values: the sampler avoids its neighbours
 HOST = socket.gethostname()
 LOCAL = {
     "train_data",
@@ -110,10 +112,13 @@ def open_study(
 ) -> optuna.Study:
     """Begin the study of this name with the config's own values as its first trial, or join it.
 
-    `data` identifies images and backbone, `options` are SweepOptions. Raises ConfigError.
+    `data` identifies images and backbone, and has the number of training images ("count"); `options` are SweepOptions.
+    Raises ConfigError.
     """
     content = settings.model_dump(mode="json")
+    points = Points(settings, space, data.get("count", 0))
     about = {"the space": [describe(*item) for item in space.items()], **data}
+    about.pop("count", None)
     about |= {key: value for key, value in content.items() if key not in LOCAL}
     fresh, seed = True, options.seed
     try:
@@ -122,12 +127,11 @@ def open_study(
         study = optuna.load_study(storage=storage, study_name=name)
         fresh, seed = False, zlib.crc32(f"{seed} {len(study.trials)} {HOST}".encode())  # draws other values than before
     if options.sampler == "tpe":  # in groups: the first trial has no parameters if it is outside of the space
-        study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        sampler: Any = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
     else:
-        study.sampler = optuna.samplers.RandomSampler(seed=seed)
-    first = max(math.ceil(settings.warmup_epochs) + 1, math.ceil(settings.epochs / 3))  # epoch after which to prune
-    median = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=first)
-    study.pruner = median if options.pruner == "median" else optuna.pruners.NopPruner()
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+    study.sampler = UntriedSampler(sampler, points, seed)
+    study.pruner = LikeMedianPruner() if options.pruner == "median" else optuna.pruners.NopPruner()
     if not fresh:
         check_same(study, about)
         return study
@@ -137,9 +141,12 @@ def open_study(
     params = {name: encode(value) for name, value in own.items()} if inside else {}
     study.enqueue_trial(params, user_attrs={"default": True, "outside": None if inside else own})
     if options.sampler == "grid":  # queued, since Optuna's GridSampler may give two machines the same point
-        points = [point for point in grid(space) if point != params]
-        for number in np.random.default_rng(seed).permutation(len(points)):  # a sweep that ends early looks everywhere
-            study.enqueue_trial(points[number])
+        different = {points.key(own): params}
+        for point in grid(space):
+            different.setdefault(points.key({name: decode(value) for name, value in point.items()}), point)
+        queue = list(different.values())[1:]
+        for number in np.random.default_rng(seed).permutation(len(queue)):  # a sweep that ends early looks everywhere
+            study.enqueue_trial(queue[number])
     return study
 
 
@@ -191,7 +198,31 @@ def number_of(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> int | N
 
 def count(study: optuna.Study, waiting: bool) -> int:
     """The number of trials that wait for a worker, or else of those that are finished or running anywhere."""
-    return sum((trial.state == TrialState.WAITING) == waiting for trial in last_tries(study))
+    tries = [trial for trial in last_tries(study) if EQUAL not in trial.user_attrs]
+    return sum((trial.state == TrialState.WAITING) == waiting for trial in tries)
+
+
+def equal_to(study: optuna.Study, trial: optuna.Trial, points: Points) -> int | None:
+    """The number of an earlier trial with the same point, which another machine drew at the same time; or None."""
+    number, key = number_of(study, trial), points.key(trial.user_attrs["values"])
+    for other, earlier in enumerate(last_tries(study)):
+        if other == number:
+            break
+        if EQUAL not in earlier.user_attrs and key in points.taken([earlier]):
+            return other
+    return None
+
+
+def is_failed(trial: FrozenTrial) -> bool:
+    """Whether a trial failed; Optuna has it as complete, with WORST, if its values were the reason."""
+    return trial.state == TrialState.FAIL or (trial.state == TrialState.COMPLETE and "failure" in trial.user_attrs)
+
+
+def try_again(study: optuna.Study) -> None:
+    """Queue the trials that failed for another reason than their values, such as a full disk."""
+    for trial in last_tries(study):
+        if is_failed(trial) and not {EQUAL, BY_VALUES} & set(trial.user_attrs):
+            retry(study, study.trials[trial.number], stopped=True)
 
 
 def begin(study: optuna.Study, space: Space, trial: optuna.Trial) -> dict[str, Any]:
@@ -217,7 +248,8 @@ def retry(
     if not stopped:
         then = f"is tried again ({tries} of {RETRIES})" if tries <= RETRIES else f"failed {tries} times and is given up"
         log.info(f"trial {number}: {reason}; it {then}")
-    trial.user_attrs.pop("owner", None)  # `trial` becomes the copy, which has no owner yet
+    for attribute in ("owner", "failure"):  # `trial` becomes the copy, which has neither yet
+        trial.user_attrs.pop(attribute, None)
     stops = trial.user_attrs["stops"] = trial.user_attrs.get("stops", 0) + stopped
     RetryHeartbeatStaleTrialCallback(max_retry=RETRIES + stops)(study, trial)
 
@@ -265,18 +297,20 @@ ENDED = ("complete", "pruned", "failed")
 
 def rows(study: optuna.Study) -> list[dict[str, Any]]:
     """A row for each trial that was begun, by number: values, state, figures and run, as in sweep.json."""
-    return [row(number, trial) for number, trial in enumerate(last_tries(study)) if "values" in trial.user_attrs]
+    begun = [(n, trial) for n, trial in enumerate(last_tries(study)) if "values" in trial.user_attrs]
+    return [row(number, trial) for number, trial in begun if EQUAL not in trial.user_attrs]
 
 
 def row(number: int, trial: FrozenTrial) -> dict[str, Any]:
     attrs = trial.user_attrs
     figures = {"val_acc": None, "best_epoch": None, "epochs": 0, "seconds": None, "message": ""}
     figures |= attrs.get("figures", {})  # after each epoch
-    if trial.state == TrialState.FAIL:
+    failed = is_failed(trial)
+    if failed:
         figures["message"] = attrs.get("failure") or f"its worker died {retries(trial) + 1} times"
     return {
         "trial": number,
-        "state": "failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
+        "state": "failed" if failed else trial.state.name.lower(),
         "default": bool(attrs.get("default")),
         "values": attrs["values"],
         **figures,

@@ -70,6 +70,7 @@ def train(trial: optuna.Trial, job: Mapping[str, Any]) -> dict[str, Any]:
         run = repeating.begin(settings, job["report"], job["backbone"], path)
     trial.set_user_attr("run", str(run.path.resolve()))
     trial.set_user_attr("from", run.epochs_done)
+    trial.set_user_attr("planned", settings.epochs)
     reported: set[int] = set()
     run.should_stop = lambda rows: report(trial, run, reported, settings.epochs, job["deadline"])
     start.continue_run(run, last, job["report"])

@@ -1,0 +1,81 @@
+"""A command line that does not parse is answered with what to type."""
+
+import os
+import re
+import signal
+import sys
+
+import pytest
+from helpers import cli
+
+from mslab import escaping
+from mslab.cli import options
+from mslab.runtime import signals
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("train x.yaml --epochs 1", "No such option: --epochs. epochs is a setting: type epochs=1"),
+        ("train --epochs=1 x.yaml", "epochs is a setting: type epochs=1"),
+        ("train x.yaml --batch-size", "batch_size is a setting: type batch_size=VALUE"),
+        ("train x.yaml --lr_max 0.1 --no-report", "type lr_max=0.1"),
+        ("transfer x.yaml --backbone y --epoch 3", "epochs is a setting: type epochs=3"),
+        ("sweep x.yaml --space y --learning-rate 0.1", "lr_max is a setting: type lr_max=0.1"),
+        ("train x.yaml --num-classes 9", "class_num is a setting: type class_num=9"),
+        ("repeat x.yaml --seed 3", "seed is a setting: type seed=3"),
+        ("eval runs/x --data y --batch-size 3", "batch_size is a setting, which this command does not take."),
+        ("train x.yaml -h", "Type --help"),
+        ("transfer x.yaml --backbone", "--backbone needs a value: --backbone FILE|RUN a .ckpt,"),
+        ("transfer x.yaml --backbone --no-report", "--backbone needs a value: --backbone FILE|RUN"),
+        ("train --resume --no-report", "--resume needs a value: --resume RUN"),
+        ("transfer x.yaml", "Missing option '--backbone'. Type --backbone FILE|RUN: a .ckpt"),
+        ("eval runs/x", "Missing option '--data'. Type --data ROOT: "),
+        ("export runs/x", "Missing option '--format'. Type --format mindir|onnx"),
+        ("check", "Missing argument 'ROOT'. Type ROOT: a folder"),
+        ("trian x.yaml", "Did you mean 'train'"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_with_what_to_type(words, answer):
+    done = cli(*words.split(), env={"COLUMNS": "250"})
+    assert done.returncode == 2 and answer in re.sub(r"\s+", " ", done.stderr), done.stderr
+
+
+def test_after_ctrl_c_each_command_names_what_continues_it():
+    resumable = signals.Interrupted("--resume RUN continues it: mslab train --resume runs/x")
+    assert options.continuation("train", resumable) == "--resume RUN continues it: mslab train --resume runs/x"
+    assert options.continuation("train", KeyboardInterrupt()) == "the same command begins again"  # before it had a run
+    for name in ("repeat", "demo", "reproduce", "reproduce-all", "eval", "check", "predict", "lr-find", "tune-batch"):
+        assert options.continuation(name, resumable) == "the same command begins again"
+    assert "the same command continues" in options.continuation("grade", KeyboardInterrupt())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_and_the_end_of_the_terminal_stop_a_command_and_are_named(number):
+    with pytest.raises(KeyboardInterrupt), signals.on_stop(signals.stop_at_once):
+        os.kill(os.getpid(), number)
+    expected = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "Ctrl-C or SIGTERM", signal.SIGHUP: "SIGHUP"}
+    assert signals.cause() == expected[number]
+
+
+def test_a_command_under_nohup_outlives_the_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.on_stop(signals.stop_at_once):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_packages_are_installed_beside_this_mslab(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert escaping.pip_install("numpy<2") == f"{escaping.quoted(sys.executable)} -m pip install 'numpy<2'"
+    (tmp_path / "python").symlink_to(sys.executable)
+    (tmp_path / "pip").write_text("#!/bin/sh\n")
+    (tmp_path / "pip").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert escaping.pip_install("numpy<2", "mslab[onnx]") == "pip install 'numpy<2' 'mslab[onnx]'"
+    (tmp_path / "pip").unlink()
+    monkeypatch.setattr(escaping, "find_spec", lambda name: None)
+    assert escaping.pip_install("x") == f"uv pip install --python {tmp_path}/python x"

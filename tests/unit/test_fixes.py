@@ -1,0 +1,190 @@
+"""Every command, option, setting and file that a message names exists; every command that can be copied is run once.
+
+A new message that shows a command is answered by test_every_command_that_is_shown_is_run: add the test that runs it to
+RUN, or the reason why none can to NOT_RUN.
+"""
+
+import re
+from functools import cache
+
+import fixes
+import pytest
+from helpers import PROJECT
+
+from mslab.config import FIELDS
+
+# test that copies the command and runs it -> "module: command" of each
+RUN = {
+    "cli/test_fixes.py test_what_a_fix_line_says_works": """
+        experiments/lab.py: mslab new
+        cli/results.py: mslab reproduce --from
+    """,
+    "cli/test_fixes.py test_a_folder_that_cannot_be_read_is_read_after_the_chmod_that_is_shown": """
+        check/layout.py: chmod
+    """,
+    "cli/test_fixes.py test_after_ctrl_c_the_command_that_is_named_continues_the_run": """
+        runs/folder.py: mslab train --resume
+        cli/train.py: mslab train --resume
+        training/start.py: mslab train --resume
+    """,
+    "slow/test_fixes.py test_what_a_fix_line_says_works_after_longer_commands": """
+        inference/export.py: mkdir
+        reproduce/recipes.py: mslab reproduce-all --fastest
+        cli/train.py: mslab train
+    """,
+    "cli/test_shown_commands.py test_a_run_that_was_stopped_is_resumed": """
+        runs/manifest.py: mslab train --resume
+        reproduce/reproducing.py: mslab train --resume
+        grade/handin.py: mslab train --resume
+        evaluation/measuring.py: mslab train --resume
+        report/notebook.py: mslab train --resume
+    """,
+    "cli/test_shown_commands.py test_a_data_set_is_fixed_and_put_back": """
+        check/report.py: mslab check --fix
+        check/report.py: mslab check
+        check/quarantine.py: mslab check --fix
+        cli/data.py: mslab check --undo
+    """,
+    "unit/test_quarantine.py test_convert_writes_upright_rgb_copies_and_saves_the_originals": """
+        check/report.py: mslab check --convert
+    """,
+    "cli/test_shown_commands.py test_one_part_of_a_split_data_set_is_split": """
+        data/splitting.py: mslab data split
+        modelarts.py: mslab data split
+    """,
+    "slow/test_sweep.py test_ctrl_c_ends_cleanly_and_a_transfer_continues": """
+        experiments/sweep/study.py: mslab sweep --resume
+        experiments/sweep/page.py: mslab sweep --resume
+    """,
+    "slow/test_fixes.py test_an_onnx_file_of_another_program_is_converted_and_predicts": """
+        inference/graphs.py: mslab convert --to
+    """,
+    "cli/test_incremental.py test_on_the_command_line": """
+        checkpoint/loading.py: mslab train --from
+    """,
+}
+NOT_RUN = {
+    "it would install packages": """
+        data/animals.py: pip
+        errors.py: pip
+        escaping.py: pip
+        escaping.py: uv
+        experiments/demo.py: pip
+        experiments/sweep/trials.py: pip
+        grade/gradescope.py: pip
+        reproduce/installing.py: pip
+        runtime/cuda.py: pip
+        runtime/cuda.py: apt
+        grade/sandbox.py: apt
+    """,
+    "root, as whom the tests may run, can read every file": """
+        checkpoint/reading.py: chmod
+        inference/graphs.py: chmod
+    """,
+    "it is a form to fill in, or the title of what the command itself shows": """
+        inference/serve/uploads.py: curl
+        data/mushrooms/drawing.py: mslab data make
+        doctor/diagnosis.py: mslab doctor
+        reproduce/recipes.py: mslab reproduce-all --record
+    """,
+    "it shows a page in a program that is not among mslab's packages": """
+        training/eventlog.py: tensorboard
+    """,
+    "a report of a finished run is what most tests write": """
+        cli/options.py: mslab report
+    """,
+    "it repeats a training for hours, with the words of the command that made the run": """
+        reproduce/differing.py: mslab train
+        reproduce/reproducing.py: mslab train --workers
+    """,
+}
+# in a sentence, and no command to copy
+PROSE = (
+    r"mslab {name}(?: \S+)? (?:again|makes|printed|would|puts|wrote|preserves|does)|(?:by|of|than|and) `?mslab {name}"
+)
+
+
+def listed(table: dict[str, str]) -> set[str]:
+    return {line.strip() for lines in table.values() for line in lines.splitlines() if line.strip()}
+
+
+@cache
+def lines_of(module: str) -> list[str]:
+    return (fixes.PACKAGE / module).read_text(encoding="utf-8").splitlines()
+
+
+@cache
+def fix_texts() -> list[tuple[str, int, str]]:
+    """Texts that tell what to do: of fix=, and of the warnings while it trains."""
+    found = []
+    for module, line, text in fixes.texts():
+        source = lines_of(module)
+        if module == "training/monitor.py" or "fix=" in source[line - 1] or "fix = " in source[line - 1]:
+            found.append((module, line, text))
+    return found
+
+
+def test_every_option_of_a_command_that_is_shown_exists():
+    count = 0
+    for module, line, text in fixes.texts():
+        for name, words in fixes.commands_in(text):
+            count += 1
+            for word in words:
+                option = word.partition("=")[0]
+                assert not option.startswith("--") or option in fixes.options_of(name), (module, line, text)
+    assert count > 100
+
+
+def test_every_command_that_a_fix_shows_is_complete():
+    for module, line, text in fix_texts():
+        for name, words in fixes.commands_in(text):
+            prose = re.search(PROSE.format(name=name), text) or "…" in words
+            assert prose or not fixes.incomplete(name, words) or text == "mslab new lab", (module, line, text)
+
+
+def test_every_option_that_a_fix_names_is_one_of_a_command_and_every_setting_exists():
+    options = set().union(*map(fixes.options_of, fixes.COMMANDS))
+    others = "--no-deps --python --gpus --logdir --data_url"  # of pip, uv, docker, tensorboard, ModelArts
+    options |= set(others.split())
+    for module, line, text in fix_texts():
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", text):
+            assert option in options, (module, line, text)
+        for name in fixes.SETTING.findall(text):
+            assert name in FIELDS or name == "weights_only", (module, line, text)  # the second is PyTorch's
+
+
+def test_every_file_of_the_project_that_a_text_names_exists():
+    elsewhere = {"configs/measured", "mslab/decoded"}  # written by the recipes, and a folder of the cache
+    for module, line, text in fixes.texts():
+        for path in re.findall(r"(?<![\w/$.-])(?:docs|configs|mslab)/[\w./-]*\w", text):
+            assert path in elsewhere or (PROJECT / path).exists(), (module, line, text)
+
+
+def test_every_command_that_is_shown_is_run():
+    shown = fixes.keys()
+    missing = {key: text for key, text in shown.items() if key not in listed(RUN) | listed(NOT_RUN)}
+    assert not missing, f"add the test that runs it to RUN in {__file__}, or to NOT_RUN why none can"
+    stale = (listed(RUN) | listed(NOT_RUN)) - shown.keys()
+    assert not stale, "no message shows these any more"
+
+
+@pytest.mark.parametrize("place", RUN)
+def test_the_tests_that_are_named_exist(place):
+    file, name = place.split()
+    assert f"def {name}" in (PROJECT / "tests" / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("command", "lacks"),
+    [
+        ("mslab check", ["ROOT"]),
+        ("mslab check ROOT", []),
+        ("mslab transfer CONFIG", ["--backbone"]),
+        ("mslab transfer CONFIG --backbone FILE", []),
+        ("mslab eval RUN --data ROOT", []),
+        ("mslab show --augment CONFIG", []),
+    ],
+)
+def test_a_command_without_its_arguments_is_noticed(command, lacks):
+    ((name, words),) = fixes.commands_in(command)
+    assert fixes.incomplete(name, words) == lacks
