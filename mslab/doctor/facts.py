@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mslab.check import cores
+from mslab.check.limits import available_memory as memory
 from mslab.runtime import cuda, devices, versions
 from mslab.runtime.versions import first_group, read_text
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
-LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in cgroup v2 and v1
 
 
 @dataclass
@@ -39,7 +39,7 @@ class MachineFacts:
     cpu: str
     flags: str  # the CPU's instruction sets, as /proc/cpuinfo lists them
     cores: int
-    memory: int  # available to a process; 0 if unknown
+    memory: int  # that a process can still use, within the limit of its container; 0 if unknown
     here: str  # the folder for runs
     cache: str
     free: dict[str, int]  # free disk space of these two
@@ -69,7 +69,7 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         cann_accepted=cann_accepted(),
         cpu=first_group(r"model name\s*: (.*)", info) or platform.machine(),
         flags=first_group(r"flags\s*: (.*)", info),
-        cores=cores(),
+        cores=cores(root),
         memory=memory(root),
         here=str(folders["here"]),
         cache=str(folders["cache"]),
@@ -106,13 +106,6 @@ def cann_accepted() -> list[str]:
     spec = importlib.util.find_spec("mindspore")  # located, not imported
     file = Path(str(spec.origin)).parent / "run_check" / "_check_version.py" if spec else Path("/nowhere")
     return re.findall(r"\d+\.\d+", first_group(r"class Ascend[\s\S]*?self\.version = \[(.*?)\]", read_text(file)))
-
-
-def memory(root: Path) -> int:
-    """Available memory of the machine, or its container's limit if that is less."""
-    sizes = [int(first_group(r"MemAvailable:\s*(\d+)", read_text(root / "proc/meminfo")) or 0) * 1024]
-    sizes += [int(text) for name in LIMITS if (text := read_text(root / "sys/fs/cgroup" / name).strip()).isdigit()]
-    return min((size for size in sizes if size), default=0)
 
 
 def free_space(folder: Path) -> int:

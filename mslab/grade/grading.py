@@ -22,7 +22,7 @@ import numpy as np
 
 from mslab import checkpoint
 from mslab.check import DatasetReport
-from mslab.check.pool import usable_cores
+from mslab.check.limits import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
 from mslab.files import read_text, sha256

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mslab import errors
+from mslab.check import available_memory, limits
 
-MEMORY = 4 << 30  # bytes of address space
+MEMORY = 4 << 30  # bytes of address space; less if the machine or the container has less memory available
 PROGRAM = "import sys\nsys.path[:] = sys.argv[1:]\nfrom mslab.runtime.limited import serve\nserve()\n"
 
 
@@ -63,7 +64,7 @@ def serve() -> None:
     function, arguments = json.loads(sys.stdin.read())
     module, _, name = function.partition(":")
     called = getattr(importlib.import_module(module), name)
-    limit_memory(MEMORY)
+    limit_memory(min(MEMORY, address_space() + (available_memory() or MEMORY)))  # the system would kill it, or others
     due = 0.0
 
     def show(done: int, total: int) -> None:
@@ -83,6 +84,12 @@ def serve() -> None:
         send({"memory": True})
     except OSError as error:
         send({"refused": [error.errno or 0, error.strerror or str(error)]})
+
+
+def address_space() -> int:
+    """Bytes of address space that this process has, much of which takes no memory; 0 if unknown."""
+    pages = limits.read(Path("/proc/self/statm")).split()
+    return int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 
 def limit_memory(most: int) -> None:

@@ -24,7 +24,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mslab import files
-from mslab.check.pool import usable_cores
+from mslab.check.limits import usable_cores
 from mslab.errors import CheckpointError, ConfigError, DeviceError, DivergedError, MslabError, TrainingError
 from mslab.experiments import repeating
 from mslab.experiments.sweep import trials
