@@ -81,7 +81,7 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
 def gpus() -> list[dict[str, str]]:
     command = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+        output = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in output.splitlines()]

@@ -68,7 +68,7 @@ def attempt(settings: Settings) -> dict[str, Any]:
 
     limit = MEMORY_FRACTION * available_memory()
     command = [sys.executable, "-m", "mslab.experiments.batch_tuner", settings.model_dump_json()]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     memory, reason = 0, ""
     try:
         while child.poll() is None:

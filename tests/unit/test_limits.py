@@ -120,7 +120,7 @@ def test_the_quota_and_the_memory_limit_of_every_group_above_count(name, tmp_pat
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux")
 def test_taskset_counts():
     script = (
-        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import mslab.check as c; print(c.cores())"
+        "import os, mslab.check; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(mslab.check.cores())"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
     assert result.stdout == "1\n"
