@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mslab.check import cores
 from mslab.check.limits import available_memory as memory
-from mslab.runtime import cuda, devices, versions
+from mslab.runtime import cuda, devices, importing, versions
 from mslab.runtime.versions import first_group, read_text
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
@@ -46,6 +46,13 @@ class MachineFacts:
     unwritable: dict[str, str]  # those of the two that cannot be written to -> why
     speed: dict[str, float] = field(default_factory=dict)  # from timing.time_training()
     trouble: str = ""  # why the speed could not be measured
+    packages: dict[str, str] = field(default_factory=dict)  # that own mindspore/ -> version; more than one is wrong
+    import_problem: tuple[str, str, str] = (
+        "",
+        "",
+        "",
+    )  # why MindSpore and scikit-learn cannot be imported, expected, fix
+    foreign_cuda: list[str] = field(default_factory=list)  # libnvrtc of other releases on LD_LIBRARY_PATH
 
 
 def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> MachineFacts:
@@ -73,9 +80,18 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         memory=memory(root),
         here=str(folders["here"]),
         cache=str(folders["cache"]),
+        packages=importing.packages(),
+        foreign_cuda=foreign_cuda(environ),
         free={str(folder): free_space(folder) for folder in folders.values()},
         unwritable={str(folder): reason for folder in folders.values() if (reason := write_problem(folder))},
     )
+
+
+def foreign_cuda(environ: Mapping[str, str]) -> list[str]:
+    """Files of another CUDA's run-time compiler in folders that the loader searches before all others."""
+    folders = [Path(path) for path in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if path]
+    files = (file for folder in folders for file in sorted(folder.glob("libnvrtc.so.*")))
+    return [str(file) for file in files if not file.name.startswith("libnvrtc.so.11")]
 
 
 def gpus() -> list[dict[str, str]]:

@@ -89,6 +89,13 @@ class StderrCapture:
 _captures: list[StderrCapture] = []  # active ones, innermost last
 
 
+def discard_captures() -> None:
+    """Delete what was captured and is not saved, before this process ends at once."""
+    for capture in _captures:
+        if not capture.saved:
+            capture.file.unlink(missing_ok=True)
+
+
 def redirect_stderr(path: Path) -> None:
     """Send MindSpore's output to this file from now on, if it is captured at all."""
     for capture in _captures[-1:]:
