@@ -72,8 +72,7 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
         try:
             with os.fdopen(handle, "w+b") as file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())
+                sync(file)
             os.replace(temporary, path if folder is None else path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -92,6 +91,16 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
     finally:
         if folder is not None:
             os.close(folder)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Write what was written to the disk. Some file systems, such as those of networks and FUSE, cannot be asked to."""
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
