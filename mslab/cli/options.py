@@ -31,6 +31,8 @@ class CommandLine(Typer):
     """The command line. Standard output and error may be anything, and ~/ is the home folder in every argument."""
 
     def __call__(self, args: Sequence[str] | None = None, **options: Any) -> Any:
+        if args is None:  # a program that passes them, such as modelarts, has done other things before
+            streams.use_utf8()
         streams.open_standard_streams()
         before = console.terminal.setStream(sys.stderr)
         try:

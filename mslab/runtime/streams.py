@@ -92,8 +92,6 @@ def use_utf8() -> None:
 
 def open_standard_streams() -> None:
     """Give this process a standard input, output and error that take everything."""
-    if sys.stdout is sys.__stdout__:
-        use_utf8()
     terminal = os.environ.pop(TERMINAL, None)
     for descriptor in (0, 1, 2):  # else the next file that is opened would become standard output
         try:
