@@ -116,10 +116,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"There is no config file {path}.", expected="a YAML file of settings", fix=fix)
     try:
         text = files.read_text(path, files.MAX_YAML)
-        if problems := typeset(text):
+        if lines := typeset(text):
             raise ConfigError(
                 f"{path} has characters that YAML takes for text.",
-                details=problems,
+                details=lines,
                 expected="lines like 'epochs: 12'",
                 fix="type them again, in a plain text editor: a word processor or a Chinese keyboard writes others",
             )

@@ -64,7 +64,7 @@ def serve() -> None:
     function, arguments = json.loads(sys.stdin.read())
     module, _, name = function.partition(":")
     called = getattr(importlib.import_module(module), name)
-    limit_memory(min(MEMORY, address_space() + (available_memory() or MEMORY)))  # the system would kill it, or others
+    limit_memory(MEMORY)
     due = 0.0
 
     def show(done: int, total: int) -> None:
@@ -97,6 +97,8 @@ def limit_memory(most: int) -> None:
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
         import resource
 
+        # less in a small container: there the system would kill this process, or others, instead
+        most = min(most, address_space() + (available_memory() or most))
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
