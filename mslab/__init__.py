@@ -9,7 +9,7 @@ mslab.Run(path), for notebooks
 import importlib
 from typing import Any
 
-from mslab.runtime import console, versions
+from mslab.runtime import console, importing, versions
 
 __version__ = "0.2.0"
 
@@ -25,6 +25,8 @@ PUBLIC = {  # name -> module; imported at first use, since MindSpore takes secon
 __all__ = [*PUBLIC, "__version__"]
 
 versions.set_environment()  # must come before MindSpore's first operator
+
+importing.watch()
 
 console.log_to_terminal()
 

@@ -123,6 +123,9 @@ def explain(error: BaseException, log: str = "train.log") -> MslabError | None:
     """The MslabError that explains a MindSpore error, or None if it is unknown. `log`: file with the traceback."""
     if isinstance(error, MslabError):
         return error
+    if isinstance(error, ModuleNotFoundError) and error.name == "mindspore":
+        fix = "pip install mindspore==2.8.0, with a Python 3.10 to 3.12: there are no wheels for others"
+        return DeviceError("MindSpore is not installed.", expected="MindSpore 2.7 to 2.10", fix=fix)
     text = f"{type(error).__name__}: {error}"
     for patterns, what, expected, fix in EXPLANATIONS:
         if all(re.search(pattern, text, re.MULTILINE) for pattern in patterns):

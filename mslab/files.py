@@ -3,7 +3,9 @@
 Nothing is written through a link, nothing waits for a FIFO, and no text costs much more memory than it has bytes.
 """
 
+import codecs
 import contextlib
+import csv
 import errno
 import hashlib
 import io
@@ -70,8 +72,7 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
         try:
             with os.fdopen(handle, "w+b") as file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())
+                sync(file)
             os.replace(temporary, path if folder is None else path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -92,14 +93,27 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
             os.close(folder)
 
 
+def sync(file: IO[bytes]) -> None:
+    """Write what was written to the disk. Some file systems, such as those of networks and FUSE, cannot be asked to."""
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     replace_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
-def json_text(value: Any) -> str:
-    """JSON of several lines, as UTF-8 can hold it: a name's byte that is not UTF-8 becomes \\udcXX, and comes back."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+def json_text(value: Any, ascii: bool = False) -> str:
+    """JSON of several lines, as UTF-8 can hold it: a name's byte that is not UTF-8 becomes \\udcXX, and comes back.
+
+    `ascii`: every other character beyond ASCII becomes \\uXXXX, too.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=ascii)
     return re.sub("[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
@@ -178,7 +192,7 @@ def kind_of(path: Path, links: bool = False) -> str:
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a regular UTF-8 file, with their ends, for csv. Raises OSError, and ValueError."""
-    with io.TextIOWrapper(open_regular(path), "utf-8", newline="") as file:
+    with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as file:  # Excel writes a byte-order mark
         while line := file.readline(MAX_LINE):
             if len(line) == MAX_LINE:
                 raise FormatError(f"it has a line of more than {MAX_LINE:,} characters")
@@ -195,8 +209,52 @@ def read_bytes(path: Path, most: int = MAX_TEXT) -> bytes:
 
 
 def read_text(path: Path, most: int = MAX_TEXT) -> str:
-    """Text of a regular UTF-8 file, with line ends as "\\n". Raises OSError, and ValueError."""
-    return io.TextIOWrapper(io.BytesIO(read_bytes(path, most)), "utf-8").read()
+    """Text of a regular file as decode() reads it, with line ends as "\\n". Raises OSError, and FormatError."""
+    return io.StringIO(decode(read_bytes(path, most)), newline=None).read()
+
+
+def decode(content: bytes) -> str:
+    """Text as editors save it: UTF-8, UTF-16 or UTF-32 with a byte-order mark or without, or Windows' Chinese GBK.
+
+    Raises FormatError for anything else, such as the encodings of Western Windows, which cannot be told apart.
+    """
+    marks = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"}
+    marks |= {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # begins like UTF-32's: later
+    mark, encoding = next(((m, e) for m, e in marks.items() if content.startswith(m)), (b"", "utf-8"))
+    if not mark and b"\0" in content[:2]:  # the first character is ASCII
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        return content[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding == "utf-8" and not mark:
+            with contextlib.suppress(UnicodeDecodeError):
+                text = content.decode("gb18030")
+                # "é" and the letter after it look like a rare character of GBK; Chinese text has common ones
+                chinese = "".join(c for c in text if not c.isascii())
+                if 2 * len(chinese.encode("gb2312", "ignore").decode("gb2312")) > len(chinese):
+                    return text
+        line = content[: error.start].count(b"\n") + 1 if "8" in encoding else None
+        raise FormatError("it is not UTF-8 text, and neither UTF-16 nor GBK; save it as UTF-8", line) from None
+
+
+def for_people(table: str) -> str:
+    """A CSV that a person opens: Excel takes it for UTF-8 only with a byte-order mark, which ASCII does not need.
+
+    CSV for scripts (history.csv, steps.csv, images.csv, course systems' tables, standard output) has none.
+    """
+    return table if table.isascii() else f"\ufeff{table}"
+
+
+def table_rows(text: str) -> Iterator[dict[str, str]]:
+    """Rows of a CSV text whose first line names the columns, between commas, semicolons (Excel's in Europe) or tabs."""
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), skipinitialspace=True)
+
+
+def delimiter_of(text: str) -> str:
+    """What separates the columns in a CSV's first line."""
+    # delimiter_of("id;submitted;attempt") -> ";"
+    first = text.partition("\n")[0]
+    return max(",;\t", key=first.count)
 
 
 def sha256(path: Path) -> str:

@@ -13,12 +13,12 @@ from mslab.check.report import DatasetReport
 
 if TYPE_CHECKING:
     from mslab.check.dataset import check_dataset
-    from mslab.check.pool import cores
+    from mslab.check.limits import available_memory, cores
 
-__all__ = ["DatasetReport", "Finding", "ImageRecord", "Split", "check_dataset", "cores"]
+__all__ = ["DatasetReport", "Finding", "ImageRecord", "Split", "available_memory", "check_dataset", "cores"]
 
 
-LATER = {"check_dataset": "dataset", "cores": "pool"}  # name -> module
+LATER = {"check_dataset": "dataset", "cores": "limits", "available_memory": "limits"}  # name -> module
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,6 @@
 """Start worker processes that load images. A file that kills or hangs its worker yields an answer, too."""
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check import worker
+from mslab.check.limits import cores
 from mslab.errors import DeviceError
 from mslab.escaping import quoted
 
@@ -18,16 +18,6 @@ SECONDS = 30.0  # time limit for one file
 MEMORY = 2 << 30  # bytes of address space of a worker; the largest image below Pillow's limit needs a sixth of it
 BATCH = 16  # files sent to a worker at once
 STARTS = 5  # attempts to start a worker that a signal kills before it is ready: the cause is outside mslab
-
-
-def usable_cores() -> list[int]:
-    """The numbers of the CPU cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(usable_cores())
 
 
 class Worker:

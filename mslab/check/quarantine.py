@@ -160,8 +160,7 @@ def _carry_out(report: DatasetReport, moves: list[Move], copies: dict[Path, tupl
                 entry |= {"copy": str(final), "sha256": files.sha256(partial), "partial": str(partial)}
             with files.open_regular(home / LOG, "ab") as file:
                 file.write(json.dumps(entry).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                files.sync(file)
             shutil.move(source, target)
             if copy:
                 os.replace(*copy)  # noqa: PTH105

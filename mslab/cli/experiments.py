@@ -90,7 +90,7 @@ def sweep(
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
 ) -> int:
-    """Search settings with Optuna in several processes, each trial a run; leaves runs/NAME-sweep-…/."""
+    """Search settings with Optuna in several processes, each trial a run; leaves runs/NAME-sweep-DATE/."""
     for option, value, names in (("--sampler", sampler, "tpe random grid"), ("--pruner", pruner, "median none")):
         if value is not None and value not in names.split():
             raise BadParameter(f"{option} {value} is none of {', '.join(names.split())}")

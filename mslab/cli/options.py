@@ -2,10 +2,11 @@
 
 import functools
 import logging
+import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,10 @@ from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
 from mslab.cli.hints import HintedCommand
-from mslab.errors import explain
+from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
-from mslab.runtime import console, devices, signals
+from mslab.runtime import console, devices, signals, streams
 
 if TYPE_CHECKING:
     from mslab.check import DatasetReport
@@ -25,7 +26,40 @@ if TYPE_CHECKING:
 log = logging.getLogger("mslab")
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
-app = Typer(help="mslab: a transfer-learning lab kit on MindSpore.", **PLAIN)
+
+
+class CommandLine(Typer):
+    """The command line. Standard output and error may be anything, and ~/ is the home folder in every argument."""
+
+    def __call__(self, args: Sequence[str] | None = None, **options: Any) -> Any:
+        if args is None:  # a program that passes them, such as modelarts, has done other things before
+            streams.use_utf8()
+        streams.open_standard_streams()
+        before = console.terminal.setStream(sys.stderr)
+        try:
+            return super().__call__([with_home(word) for word in (sys.argv[1:] if args is None else args)], **options)
+        finally:
+            console.terminal.setStream(before or sys.stderr)
+            if problem := streams.output_problem():
+                error = MslabError(
+                    f"Standard output could not be written: {problem}.",
+                    expected="a terminal, a pipe, or a file on a disk with free space",
+                    fix="free some space, or redirect the output elsewhere",
+                )
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
+                sys.exit(1)
+
+
+def with_home(word: str) -> str:
+    """An argument with the home folder for ~/, which not every shell replaces in --out=~/x, key=~/x and quotes."""
+    # with_home("train_data=~/x") -> "train_data=/home/me/x"; "x=~" stays, which is null in YAML
+    name, equals, path = word.partition("=")
+    if not (equals and path.startswith("~")):
+        name, equals, path = "", "", word
+    return name + equals + (os.path.expanduser(path) if re.match(r"~\w*/", path) else path)  # noqa: PTH111
+
+
+app = CommandLine(help="mslab: a transfer-learning lab kit on MindSpore.", **PLAIN)
 
 # arguments
 Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file with settings; mslab new FOLDER writes some")]
@@ -41,7 +75,7 @@ Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, 
 DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets")]
 SkipCheck = Annotated[
     bool,
-    Option("--skip-check", help="do not compare images (duplicates, leaks, …); folders and files are still checked"),
+    Option("--skip-check", help="do not compare images (duplicates, leaks); folders and files are still checked"),
 ]
 FollowLinks = Annotated[
     bool, Option("--follow-links", help="read the files and folders elsewhere that symbolic links lead to")
@@ -136,13 +170,12 @@ def emit(result: Any, json_file: str | None, table: Callable[[], object]) -> Non
 
 def write_json(result: Any, json_file: str | None) -> None:
     """Write the result to the --json file, or for "-" to standard output, where nothing else is printed then."""
-    text = json_text(result)
     if json_file == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(json_text(result, ascii=not streams.takes_unicode(sys.stdout)))
     elif json_file:
         from mslab.files import write_text
 
-        write_text(Path(json_file), text)
+        write_text(Path(json_file), json_text(result))
 
 
 def print_text(text: object) -> None:

@@ -177,7 +177,7 @@ def predict(
     from mslab.checkpoint import Choice
     from mslab.inference import predicting
 
-    files = predicting.expand(images, sys.stdin)
+    files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
     model = predicting.open_model(source, device, batch_size, Choice(dialect, weights))
     rows = list(predicting.predict(model, files))
     predicting.write(rows, model.class_names, targets)

@@ -35,7 +35,8 @@ def show(
         bool, Option("--augment", help="draw training images as the network sees them, with labels, instead")
     ] = False,
     out: Annotated[
-        str | None, Option(metavar="FILE.png", help="target file of the picture (default: CONFIG-schedule.png, …)")
+        str | None,
+        Option(metavar="FILE.png", help="target file of the picture (default: CONFIG-schedule.png or the like)"),
     ] = None,
 ) -> None:
     """Print the network stage by stage, from a real forward pass: output shapes, parameters, frozen parts."""

@@ -4,6 +4,7 @@ import difflib
 import io
 import json
 import logging
+import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,15 @@ from mslab.config.schema import FIELDS, Settings
 from mslab.errors import ConfigError
 
 log = logging.getLogger("mslab")
+HOME_PATHS = {"train_data", "val_data"}  # settings in which ~ is the home folder
+TYPESET = (  # a character that YAML does not know -> what it is
+    (r"\s*[\"']?\w+[\"']?\s*([：︰﹕∶])", "({}) is a wide colon; type ':' and a space"),
+    (r"\s*\w+ *:[ \t]*([\u00a0\u2000-\u200b\u202f\u205f\u3000])", "({}) looks like a space and is none; type a space"),
+    (r"([\u00a0\u2000-\u200b\u202f\u205f\u3000])", "({}) looks like a space and is none; type a space"),
+    (r"\s*\w+\s*:\s*([“”„‟‘’‚«»「」『』＂＇])", '({}) is no quotation mark of YAML; type " or leave it out'),
+    (r"\s*\w+\s*:\s*\[.*([，、；])", "({}) is a wide comma; type ','"),
+    (r"[a-z_]+(:)(?=[^\s:/\\])", "needs a space after it"),
+)
 Source = str | Path | Mapping[str, Any] | Settings  # a YAML file, a dict or an EasyDict from users
 
 
@@ -41,6 +51,8 @@ def load_settings(source: Source, overrides: Sequence[str] = ()) -> Settings:
         source = source.model_dump()
     origin = str(source) if isinstance(source, str | Path) else "the config"
     values = read_yaml(Path(source)) if isinstance(source, str | Path) else dict(source)
+    for name in HOME_PATHS & values.keys():
+        values[name] = from_home(values[name])  # in overrides, the command line has done that, unless ~ is quoted
     overridden, problems = _override(values, overrides)
     if values.get("seed", 0) is None:
         values["seed"] = secrets.randbelow(2**31)
@@ -104,7 +116,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
         raise ConfigError(f"There is no config file {path}.", expected="a YAML file of settings", fix=fix)
     try:
-        table = files.parse_yaml(files.read_text(path, files.MAX_YAML))
+        text = files.read_text(path, files.MAX_YAML)
+        if lines := typeset(text):
+            raise ConfigError(
+                f"{path} has characters that YAML takes for text.",
+                details=lines,
+                expected="lines like 'epochs: 12'",
+                fix="type them again, in a plain text editor: a word processor or a Chinese keyboard writes others",
+            )
+        table = files.parse_yaml(text)
     except (OSError, ValueError) as error:
         line = f", line {error.line}" if isinstance(error, files.FormatError) and error.line else ""
         problem = getattr(error, "strerror", None) or error
@@ -118,6 +138,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
             fix="copy one from configs/; mslab new FOLDER writes some",
         )
     return table
+
+
+def from_home(value: Any) -> Any:
+    """A path with the home folder for its ~; other values stay. Variables such as $HOME are not replaced."""
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value  # noqa: PTH111
+
+
+def typeset(text: str) -> list[Problem]:
+    """The lines in which colons, spaces or quotation marks are none for YAML, which would read them as text."""
+    problems = []
+    for number, line in enumerate(text.split("\n"), 1):
+        for pattern, problem in TYPESET:
+            if found := re.match(pattern, line):
+                problems.append((f"line {number}", f"{found[1]!r} {problem.format(ascii(found[1])[1:-1])}"))
+    return problems
 
 
 def is_config(path: Path) -> bool:

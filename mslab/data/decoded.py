@@ -11,6 +11,7 @@ from mindspore.dataset import vision
 
 from mslab import files
 from mslab.check import DatasetReport
+from mslab.check.limits import available_memory as available
 from mslab.config import Settings
 from mslab.data import cache
 from mslab.data.sources import DecodedImages, ImageSource
@@ -62,19 +63,6 @@ def memory_problem(needed: int) -> str:
     if needed <= free // 2:
         return ""
     return f"{needed / 2**30:.1f} GiB are too much (at most half of the {free / 2**30:.1f} GiB of memory available)"
-
-
-def available() -> int:
-    """Bytes of memory available without swapping, within the limit of a container (cgroup v2)."""
-    import psutil  # comes with MindSpore
-
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
 
 
 def decode(images: ImageSource, workers: int, meter: Meter) -> Iterator[np.ndarray]:

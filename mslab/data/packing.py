@@ -2,8 +2,8 @@
 
 import hashlib
 import itertools
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +92,10 @@ def write_split(
         write_shard(path, split.root, [rows[i] for i in chunk], count)
         for file in (path, path.with_name(path.name + packed.INDEX)):
             # MindSpore makes files that only their owner can read; the folder's mode follows the umask
-            file.chmod(folder.stat().st_mode & 0o666)
+            with suppress(PermissionError):  # FAT has no modes
+                file.chmod(folder.stat().st_mode & 0o666)
             with file.open("rb") as written:
-                os.fsync(written.fileno())
+                files.sync(written)
             parts.append(packed.PackPart(file.name, file.stat().st_size, files.sha256(file)))
     numbers = [len(split.classes[name]) for name in report.class_names]
     fingerprint = DatasetReport(split.root, {"": split}).fingerprint

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mslab.check import DatasetReport, ImageRecord
@@ -57,7 +58,10 @@ def split_dataset(
         for done, (part, name) in enumerate(files, 1):
             target = partial / part / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(report.splits[""].root / name, target)
+            source = report.splits[""].root / name
+            shutil.copyfile(source, target)
+            with suppress(PermissionError):  # FAT, and many a disk of a network, have no modes
+                shutil.copystat(source, target)
             if progress:
                 progress(done, len(files))
         partial.rename(out)

@@ -12,6 +12,7 @@ from rich.text import Text
 from mslab.doctor.facts import MachineFacts, gather
 from mslab.doctor.rules import Verdict, judge
 from mslab.doctor.timing import time_training
+from mslab.runtime import importing
 from mslab.runtime.tables import empty_table, render
 
 
@@ -46,6 +47,8 @@ def diagnose(log: Callable[[str], None] = lambda text: None) -> Diagnosis:
     """Gather all facts. Training is timed only if no other rule reports an error."""
     log("inspecting the machine, then timing a convolution and a small training step")
     facts = gather()
+    if facts.mindspore:
+        facts.import_problem = importing.import_problem()
     if Diagnosis(facts, judge(facts)).ok:
         facts.speed, facts.trouble = time_training(facts.device)
     return Diagnosis(facts, judge(facts))

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mslab.check import cores
-from mslab.runtime import cuda, devices, versions
+from mslab.check.limits import available_memory as memory
+from mslab.runtime import cuda, devices, importing, versions
 from mslab.runtime.versions import first_group, read_text
 
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
-LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of a container, in cgroup v2 and v1
 
 
 @dataclass
@@ -39,13 +39,20 @@ class MachineFacts:
     cpu: str
     flags: str  # the CPU's instruction sets, as /proc/cpuinfo lists them
     cores: int
-    memory: int  # available to a process; 0 if unknown
+    memory: int  # that a process can still use, within the limit of its container; 0 if unknown
     here: str  # the folder for runs
     cache: str
     free: dict[str, int]  # free disk space of these two
     unwritable: dict[str, str]  # those of the two that cannot be written to -> why
     speed: dict[str, float] = field(default_factory=dict)  # from timing.time_training()
     trouble: str = ""  # why the speed could not be measured
+    packages: dict[str, str] = field(default_factory=dict)  # that own mindspore/ -> version; more than one is wrong
+    import_problem: tuple[str, str, str] = (
+        "",
+        "",
+        "",
+    )  # why MindSpore and scikit-learn cannot be imported, expected, fix
+    foreign_cuda: list[str] = field(default_factory=list)  # libnvrtc of other releases on LD_LIBRARY_PATH
 
 
 def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> MachineFacts:
@@ -69,19 +76,28 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         cann_accepted=cann_accepted(),
         cpu=first_group(r"model name\s*: (.*)", info) or platform.machine(),
         flags=first_group(r"flags\s*: (.*)", info),
-        cores=cores(),
+        cores=cores(root),
         memory=memory(root),
         here=str(folders["here"]),
         cache=str(folders["cache"]),
+        packages=importing.packages(),
+        foreign_cuda=foreign_cuda(environ),
         free={str(folder): free_space(folder) for folder in folders.values()},
         unwritable={str(folder): reason for folder in folders.values() if (reason := write_problem(folder))},
     )
 
 
+def foreign_cuda(environ: Mapping[str, str]) -> list[str]:
+    """Files of another CUDA's run-time compiler in folders that the loader searches before all others."""
+    folders = [Path(path) for path in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if path]
+    files = (file for folder in folders for file in sorted(folder.glob("libnvrtc.so.*")))
+    return [str(file) for file in files if not file.name.startswith("libnvrtc.so.11")]
+
+
 def gpus() -> list[dict[str, str]]:
     command = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+        output = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in output.splitlines()]
@@ -106,13 +122,6 @@ def cann_accepted() -> list[str]:
     spec = importlib.util.find_spec("mindspore")  # located, not imported
     file = Path(str(spec.origin)).parent / "run_check" / "_check_version.py" if spec else Path("/nowhere")
     return re.findall(r"\d+\.\d+", first_group(r"class Ascend[\s\S]*?self\.version = \[(.*?)\]", read_text(file)))
-
-
-def memory(root: Path) -> int:
-    """Available memory of the machine, or its container's limit if that is less."""
-    sizes = [int(first_group(r"MemAvailable:\s*(\d+)", read_text(root / "proc/meminfo")) or 0) * 1024]
-    sizes += [int(text) for name in LIMITS if (text := read_text(root / "sys/fs/cgroup" / name).strip()).isdigit()]
-    return min((size for size in sizes if size), default=0)
 
 
 def free_space(folder: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mslab.doctor.facts import MachineFacts
 from mslab.doctor.timing import PRODUCTS
 from mslab.escaping import pip_install, quoted
-from mslab.runtime import cuda, devices, versions
+from mslab.runtime import cuda, devices, importing, versions
 
 GIB = 2**30
 # Normally a convolution takes 1 to 2 times as long as its matrix product, and a training step 1 to 2 times as long as
@@ -45,6 +45,11 @@ def mindspore(facts: MachineFacts) -> Iterator[Verdict]:
         yield Verdict("error", "MindSpore", f"{facts.mindspore}: mslab does not support it", expected, fix)
     else:
         yield Verdict("ok", "MindSpore", facts.mindspore)
+    if facts.import_problem[0]:
+        yield Verdict("error", "MindSpore", *facts.import_problem)
+    mixed = importing.two_packages(facts.packages)
+    if mixed[0]:
+        yield Verdict("error" if facts.import_problem[0] else "warning", "MindSpore", *mixed)
 
 
 def numpy(facts: MachineFacts) -> Iterator[Verdict]:
@@ -74,6 +79,9 @@ def gpu_libraries(facts: MachineFacts) -> Iterator[Verdict]:
         yield Verdict("error" if facts.device == "gpu" else "warning", "CUDA", text, expected, fix)
     else:
         yield Verdict("ok", "CUDA", f"{facts.cuda_release} in {home}, all libraries present")
+    for file in facts.foreign_cuda:
+        text = f"{file} is found before the one of CUDA 11, which MindSpore's GPU plugin needs"
+        yield Verdict("warning", "CUDA", text, "libnvrtc.so.11.2", "take its folder out of LD_LIBRARY_PATH")
 
 
 def gpu_kernels(facts: MachineFacts) -> Iterator[Verdict]:

@@ -25,7 +25,9 @@ def time_training(device: str) -> tuple[dict[str, float], str]:
     environ = os.environ | {"OPENBLAS_NUM_THREADS": str(min(8, cores()))}
     command = [sys.executable, "-m", "mslab.doctor.timing", device]
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST, env=environ)
+        process = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=LONGEST, env=environ
+        )
     except subprocess.TimeoutExpired:
         return {}, f"not finished after {LONGEST} s"
     lines = [line for line in process.stdout.splitlines() if line.startswith("timed ")]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mslab.check import cores
+from mslab.check import available_memory, cores
 from mslab.config import Settings
 from mslab.config.resolve import Machine, resolve
 from mslab.errors import MslabError
@@ -66,9 +66,9 @@ def attempt(settings: Settings) -> dict[str, Any]:
     """Train a few steps with this batch size in a separate process. Returns {fits, why, images_per_s, memory}."""
     import psutil
 
-    limit = MEMORY_FRACTION * psutil.virtual_memory().available
+    limit = MEMORY_FRACTION * available_memory()
     command = [sys.executable, "-m", "mslab.experiments.batch_tuner", settings.model_dump_json()]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
     memory, reason = 0, ""
     try:
         while child.poll() is None:

@@ -20,7 +20,7 @@ from mslab.check.layout import plain_name
 from mslab.data.archives import Budget, Folder, open_archive, safe_parts
 from mslab.errors import DatasetError, MslabError, explain
 from mslab.escaping import escape_control
-from mslab.files import FormatError, parse_json, parse_yaml
+from mslab.files import FormatError, decode, delimiter_of, parse_json, parse_yaml
 
 TEXT = 2000  # characters of a text, at most
 PROBLEMS = 20  # listed problems, at most
@@ -227,9 +227,9 @@ def entries(
         with (contents.root / name).open("rb") as file:
             content = file.read(most + 1)
         try:
-            return read(content.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise BadSubmission("it is not UTF-8 text") from None
+            return read(decode(content))
+        except FormatError as error:
+            raise BadSubmission(str(error)) from None
 
     names = sorted(names)
     parsed = {short(name, 300): entry(partial(parse_file, name), contents.root) for name in names[:MAX_FILES]}
@@ -282,7 +282,7 @@ class PlainValues:
 
 def rows_of(text: str, columns: Iterable[str]) -> Iterable[dict[str, str]]:
     """Yield the rows of a CSV text that has at least these columns. Raises BadSubmission."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
     try:
         header = [cell.strip() for cell in next(reader, [])]
         if len(header) > COLUMNS:

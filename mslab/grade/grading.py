@@ -7,7 +7,6 @@ rubric -> submissions (names only) -> a private copy and a sandboxed worker each
 
 import csv
 import hashlib
-import io
 import logging
 import queue
 import time
@@ -22,10 +21,10 @@ import numpy as np
 
 from mslab import checkpoint
 from mslab.check import DatasetReport
-from mslab.check.pool import usable_cores
+from mslab.check.limits import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
-from mslab.files import read_text, sha256
+from mslab.files import read_text, sha256, table_rows
 from mslab.grade import copies, items, measuring, outputs, private, sandbox
 from mslab.grade.contents import BadSubmission
 from mslab.grade.copies import GivenBackbone, Traces
@@ -321,8 +320,7 @@ def read_times(path: Path) -> dict[str, SubmissionTime]:
     times: dict[str, SubmissionTime] = {}
     problems: list[tuple[str, str]] = []
     try:
-        text = read_text(path).removeprefix("\ufeff")
-        rows = list(csv.DictReader(io.StringIO(text)))
+        rows = list(table_rows(read_text(path)))
     except (OSError, ValueError, csv.Error) as error:
         raise MslabError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",

@@ -19,7 +19,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
 from mslab.escaping import escape_control
-from mslab.files import make_folder, write_text
+from mslab.files import for_people, make_folder, write_text
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
 from mslab.grade.submissions import moodle_row, same_rows
@@ -77,7 +77,7 @@ def write_so_far(graded: Sequence[Graded], missing: Sequence[str], rubric: Any, 
     graded = sorted(graded, key=lambda g: g.id)
     make_folder(out)
     content = {"unfinished": "points so far, without pairs; the same command goes on", "missing": missing}
-    write_text(out / "grades.csv", grades_table(graded, rubric, missing))
+    write_text(out / "grades.csv", for_people(grades_table(graded, rubric, missing)))
     write_text(out / "grades.json", json_text(content | grades_content(graded, rubric, [], {})))
 
 
@@ -135,12 +135,12 @@ def tables(
     graded: Sequence[Graded], rubric: Any, pairs: Sequence[Mapping[str, Any]], moodle: bool, canvas: bool
 ) -> Texts:
     """grades.csv, copies.csv and files for course systems. A cell that the teacher fills in is empty."""
-    yield "grades.csv", grades_table(graded, rubric)
+    yield "grades.csv", for_people(grades_table(graded, rubric))
     lines = [line("a", "b", "kind", "likeness", "last_year", "evidence")]
     for p in pairs:
         last = "yes" if p["last_year"] else "no"
         lines.append(line(p["a"], p["b"], p["kind"], f"{p['likeness']:.4f}", last, p["evidence"]))
-    yield "copies.csv", "".join(lines)
+    yield "copies.csv", for_people("".join(lines))
     if moodle:
         yield "moodle.csv", "".join(moodle_lines(graded, rubric))
     if canvas:

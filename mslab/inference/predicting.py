@@ -1,10 +1,13 @@
 """Predict the classes of images with a run, a checkpoint, a MINDIR or an ONNX file; all give the same results."""
 
+import codecs
 import csv
 import glob
 import io
 import json
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,13 +26,15 @@ from mslab.data import sources
 from mslab.errors import DatasetError
 from mslab.escaping import escape_control
 from mslab.evaluation import gradcam, measuring
-from mslab.files import json_text, write_text
+from mslab.files import FormatError, for_people, json_text, write_text
+from mslab.files import decode as decode_text
 from mslab.inference import graphs
-from mslab.runtime import devices
+from mslab.runtime import devices, streams
 from mslab.runtime.tables import cell, empty_table, one_line, render
 
 log = logging.getLogger("mslab")
 NO_ANSWER = {"class": None, "probability": None, "probabilities": None}
+END_OF_NAME = "\r?\n|\0"  # in a list
 CHUNK = 512  # files to check, then to predict, at a time
 
 
@@ -119,6 +124,23 @@ def images_in(folder: Path) -> list[Path]:
     return matches
 
 
+def listed(stream: Any) -> list[str]:
+    """The names in a list of files, one a line or, from `find -print0`, before a zero. Raises DatasetError."""
+    content = stream.buffer.read() if hasattr(stream, "buffer") else os.fsencode(stream.read())
+    names = re.split(END_OF_NAME, os.fsdecode(content))
+    strange = [name for name in names if any("\udc80" <= c <= "\udcff" for c in name)]  # its bytes are not UTF-8
+    if content.startswith(codecs.BOM_UTF8) or b"\0" in content[:2] or not all(Path(name).exists() for name in strange):
+        try:
+            return re.split(END_OF_NAME, decode_text(content))  # as an editor has saved it
+        except FormatError as error:
+            raise DatasetError(
+                f"The list of images cannot be read: {error}.",
+                expected="one name a line",
+                fix="save the list as UTF-8; in Windows' Notepad, choose that below the file's name",
+            ) from None
+    return names
+
+
 def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Yield for each file in order: file, class, probability, probabilities {class: probability}, error.
 
@@ -171,10 +193,10 @@ def answer(logits: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     return {"class": class_names[best], "probability": float(values[best]), "probabilities": by_class}
 
 
-def json_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def json_lines(rows: Iterable[Mapping[str, Any]], ascii: bool = False) -> Iterator[str]:
     """One JSON object per line."""
     for row in rows:
-        yield json.dumps(row, ensure_ascii=False) + "\n"
+        yield json.dumps(row, ensure_ascii=ascii) + "\n"
 
 
 def csv_lines(rows: Iterable[Mapping[str, Any]], class_names: Sequence[str]) -> Iterator[str]:
@@ -215,13 +237,14 @@ def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
 
 def write(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], targets: Mapping[str, str | None]) -> None:
     """Write rows to each target. `targets`: json, jsonl, csv -> a file, "-" for standard output, or None."""
-    texts: dict[str, Callable[[], Iterable[str]]] = {
-        "json": lambda: [json_text(list(rows))],
-        "jsonl": lambda: json_lines(rows),
-        "csv": lambda: csv_lines(rows, class_names),
+    texts: dict[str, Callable[[bool], Iterable[str]]] = {
+        "json": lambda ascii: [json_text(list(rows), ascii)],
+        "jsonl": lambda ascii: json_lines(rows, ascii),
+        "csv": lambda ascii: csv_lines(rows, class_names),
     }
     for kind, target in targets.items():
         if target == "-":
-            sys.stdout.writelines(texts[kind]())
+            sys.stdout.writelines(texts[kind](not streams.takes_unicode(sys.stdout)))
         elif target:
-            write_text(Path(target), "".join(texts[kind]()))
+            text = "".join(texts[kind](False))
+            write_text(Path(target), for_people(text) if kind == "csv" else text)

@@ -12,6 +12,7 @@ from mslab.check import DatasetReport
 from mslab.check.worker import open_image
 from mslab.config import Source, load_settings
 from mslab.files import replace_atomically
+from mslab.report import fonts
 from mslab.runtime import devices
 from mslab.runtime.tables import cell, empty_table, one_line, plural, render
 
@@ -95,9 +96,10 @@ def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int =
     images = sources.images_of(report, "train")
     batching.steps_per_epoch(images, config.batch_size)  # raises if there are too few images for a batch
     inputs, labels = [], []
+    class_names, note = fonts.drawn_names(report.class_names)
     for x, y in batching.train_batches(images, config, 0):
         inputs.append(x)
-        labels += [caption(label, report.class_names) for label in y]
+        labels += [caption(label, class_names) for label in y]
         if len(labels) >= count:
             break
     batch = np.concatenate(inputs)[:count]
@@ -113,7 +115,7 @@ def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int =
     size = batch.shape[2]
     title = f"{out}: {len(pictures)} training images of epoch 1 as the network sees them, {size}x{size} pixels"
     values = f"values      from {batch.min():.2f} to {batch.max():.2f}, mean {batch.mean():.2f}"
-    return f"{title}\noperations  {', '.join(steps)}\n{values}"
+    return "\n".join([title, f"operations  {', '.join(steps)}", values, *[note] * bool(note)])
 
 
 def caption(label: Any, names: Sequence[str]) -> str:
@@ -147,11 +149,7 @@ def tiles(
         sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x, y))
         if not is_right:
             draw.rectangle((x, y, x + side - 1, y + side - 1), outline="red", width=3)
-        size = int(13 * side / max(side, draw.textlength(text, font_size=13)))  # long captions in smaller type
-        draw.text(
-            (x, y + side + 1),
-            text if is_right else f"x {text}",
-            fill="black" if is_right else "red",
-            font_size=size,
-        )
+        text = text if is_right else f"x {text}"
+        size = max(1, int(13 * side / max(side, fonts.width(text, 13))))  # long captions in smaller type
+        fonts.write(draw, (x, y + side + 1), text, size, "black" if is_right else "red")
     return sheet

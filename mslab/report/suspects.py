@@ -8,6 +8,7 @@ network that never saw the images finds more.
 """
 
 import csv
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mslab.check.records import printable
 from mslab.data import sources
 from mslab.errors import ConfigError, DatasetError, RunError
 from mslab.evaluation import gradcam, measuring
-from mslab.files import make_folder, read_lines, write_text
+from mslab.files import decode, delimiter_of, for_people, make_folder, read_bytes, write_text
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
 from mslab.runtime import devices
@@ -128,7 +129,7 @@ def write(suspects: Suspects, out: Path) -> tuple[Path, Path]:
     make_folder(out)
     cells = ([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()] for row in suspects)
     table, page_file = out / "suspects.csv", out / "suspects.html"
-    write_text(table, "".join(map(csv_line, [COLUMNS, *cells])))
+    write_text(table, for_people("".join(map(csv_line, [COLUMNS, *cells]))))
     write_text(page_file, suspects.page())
     return table, page_file
 
@@ -139,7 +140,8 @@ def load(folder: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        lines = list(csv.reader(read_lines(path), strict=True))
+        text = decode(read_bytes(path))
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True))
         if lines[:1] != [COLUMNS]:
             raise ValueError("it has other columns")
         rows: list[dict[str, Any]] = [dict(zip(COLUMNS, map(unescape, line), strict=True)) for line in lines[1:]]

@@ -17,10 +17,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from mslab import files
 from mslab.escaping import escape_control
+from mslab.runtime import streams
 
 log = logging.getLogger("mslab")
 
-terminal = logging.StreamHandler(sys.stderr)
+
+class TerminalHandler(logging.StreamHandler):
+    """Sends messages to a stream. If it cannot be written to, nothing happens: logging would print a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+terminal = TerminalHandler(sys.stderr)
 
 
 def log_to_terminal() -> None:
@@ -79,6 +89,13 @@ class StderrCapture:
 _captures: list[StderrCapture] = []  # active ones, innermost last
 
 
+def discard_captures() -> None:
+    """Delete what was captured and is not saved, before this process ends at once."""
+    for capture in _captures:
+        if not capture.saved:
+            capture.file.unlink(missing_ok=True)
+
+
 def redirect_stderr(path: Path) -> None:
     """Send MindSpore's output to this file from now on, if it is captured at all."""
     for capture in _captures[-1:]:
@@ -90,7 +107,7 @@ def capture_stderr() -> Iterator[StderrCapture]:
     """Hide MindSpore's output from the terminal during the block; mslab's own messages still reach it."""
     sys.stderr.flush()
     saved = os.dup(2)
-    screen = os.fdopen(os.dup(saved), "w", buffering=1)
+    screen = streams.text_output(os.dup(saved), sys.stderr.encoding, close=True)
     handle, name = tempfile.mkstemp(prefix="mslab-", suffix=".log")
     os.dup2(handle, 2)
     os.close(handle)
@@ -118,7 +135,7 @@ class Meter:
     def __init__(self, total: int, start: int = 0) -> None:
         self.stream: Any = terminal.stream
         self.bar: Progress | None = None
-        if self.stream.isatty() and sys.stdout.isatty():
+        if self.stream.isatty() and sys.stdout and sys.stdout.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
             console = Console(file=self.stream)
             self.bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)

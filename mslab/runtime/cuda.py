@@ -164,7 +164,7 @@ def nvcc_release(environ: Mapping[str, str] = os.environ) -> str:
     """Return the CUDA release that MindSpore would read from $CUDA_HOME/bin/nvcc, or ""."""
     try:
         command = [f"{environ['CUDA_HOME']}/bin/nvcc", "--version"]
-        output = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+        output = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10).stdout
     except (KeyError, OSError, subprocess.TimeoutExpired):
         return ""
     match = re.search(r"release (\d+\.\d+)", output)

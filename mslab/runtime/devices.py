@@ -168,7 +168,7 @@ def device_problem(device: str) -> str:
         return reason
     command = [sys.executable, "-c", TRY_DEVICE.format(device=NAMES[device])]
     try:
-        tried = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        tried = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
     except subprocess.TimeoutExpired:
         return "a first addition on it took more than 120 s"
     if tried.returncode == 0 and "works: 2.0" in tried.stdout:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mslab import errors
+from mslab.check import available_memory, limits
 
-MEMORY = 4 << 30  # bytes of address space
+MEMORY = 4 << 30  # bytes of address space; less if the machine or the container has less memory available
 PROGRAM = "import sys\nsys.path[:] = sys.argv[1:]\nfrom mslab.runtime.limited import serve\nserve()\n"
 
 
@@ -85,11 +86,19 @@ def serve() -> None:
         send({"refused": [error.errno or 0, error.strerror or str(error)]})
 
 
+def address_space() -> int:
+    """Bytes of address space that this process has, much of which takes no memory; 0 if unknown."""
+    pages = limits.read(Path("/proc/self/statm")).split()
+    return int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
 def limit_memory(most: int) -> None:
     """Limit the address space of this process, if the system can."""
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limit
         import resource
 
+        # less in a small container: there the system would kill this process, or others, instead
+        most = min(most, address_space() + (available_memory() or most))
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from mslab.errors import DeviceError
 from mslab.escaping import pip_install
-from mslab.runtime import cuda
+from mslab.runtime import cuda, importing
 from mslab.runtime.console import log
 
 
 def version(package: str) -> str:
     """Return the installed version, or "" if the package is not installed. Imports nothing."""
+    if package == "mindspore":  # some images have it under another name, such as mindspore-ascend
+        return next(iter(importing.packages().values()), "")
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

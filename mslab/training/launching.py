@@ -55,7 +55,9 @@ class Cluster:
             )
         if self.nodes > 1 and not self.master:
             problems.append(("--master", "missing: the host name of the machine with --node-rank 0"))
-        _, _, port = self.master.partition(":")
+        host, port = split_address(self.master)
+        if ":" in host:  # 2.8.0: ipaddress.IPv4Address, else gethostbyname
+            problems.append(("--master", f"{host} is an IPv6 address, and MindSpore's launcher takes IPv4 only"))
         if port and not (port.isdigit() and 1024 <= int(port) <= 65534):
             problems.append(("--master", f"{port} is no port; use HOST, or HOST:PORT with a port from 1024 to 65534"))
         if problems:
@@ -73,7 +75,7 @@ class Cluster:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port of the first machine, where workers connect; the launchers use the next port."""
-        host, _, port = (self.master or "127.0.0.1").partition(":")
+        host, port = split_address(self.master or "127.0.0.1")
         return host, int(port or PORT)
 
     def command(self, logs: Path, task: dict[str, Any]) -> list[str]:
@@ -97,6 +99,15 @@ class Cluster:
         # which worker has exited on its machine, and the launchers inform each other
         variables["MS_NODE_TIMEOUT"] = "600"
         return variables
+
+
+def split_address(text: str) -> tuple[str, str]:
+    """HOST and PORT, "" without one."""
+    # split_address("[fe80::1]:8118") -> ("fe80::1", "8118"); split_address("fe80::1") -> ("fe80::1", "")
+    if found := re.fullmatch(r"\[(.*)\](?::(.*))?", text):
+        return found[1], found[2] or ""
+    host, _, port = text.partition(":")
+    return (host, port) if text.count(":") < 2 else (text, "")
 
 
 class Channel:

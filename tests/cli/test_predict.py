@@ -182,3 +182,20 @@ def test_names_are_neither_formulas_nor_markup():
     assert len([json.loads(line) for line in predicting.json_lines(rows)]) == 10
     text = predicting.table(rows)
     assert "[/red]" in text and all(c.isprintable() or c == "\n" for c in text) and "x" * 100 not in text
+
+
+def test_lists_of_files_are_read_as_other_systems_write_them(tmp_path, monkeypatch):
+    def listed(content: bytes) -> list[str]:
+        return predicting.listed(io.TextIOWrapper(io.BytesIO(content), "ascii"))
+
+    monkeypatch.chdir(tmp_path)
+    names = ["photo.jpg", "香菇 1.jpg"]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "gbk"):
+        assert listed("\r\n".join(names).encode(encoding)) == names
+    assert listed("\0".join(names).encode()) == names  # find -print0
+    raw = "香菇.jpg".encode("gbk")  # a file whose own name is in GBK stays what it is
+    Path(os.fsdecode(raw)).touch()
+    assert listed(raw) == [os.fsdecode(raw)]
+    with pytest.raises(DatasetError, match="not UTF-8 text, and neither UTF-16 nor GBK") as caught:
+        listed("élan.png\nÄrger.png".encode("cp1252"))
+    assert "  expected  one name a line\n  fix       save the list as UTF-8" in str(caught.value)

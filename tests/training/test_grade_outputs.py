@@ -45,7 +45,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def rows(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.reader(file, strict=True))
 
 
@@ -124,6 +124,13 @@ def test_tables_can_be_read_and_no_cell_runs(written):
         for cell in (cell for line in lines for cell in line):
             assert not cell.lstrip().startswith(RUN) and len(cell) < 32_768
             assert all(character.isprintable() for character in cell)
+
+
+def test_names_of_any_script_open_in_excel_and_course_systems_get_plain_utf8(tmp_path):
+    write([graded("王芳")], tmp_path, moodle=True, canvas=True)
+    assert (tmp_path / "grades.csv").read_bytes().startswith(b"\xef\xbb\xbfid,total")
+    for name in ("moodle.csv", "canvas.csv"):
+        assert not (tmp_path / name).read_bytes().startswith(b"\xef") and "王芳" in (tmp_path / name).read_text("utf-8")
 
 
 def test_grades_csv(tmp_path):

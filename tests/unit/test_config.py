@@ -178,3 +178,60 @@ def test_shared_names_are_settings_and_foreign_names_are_not():
 def test_a_null_character_which_no_file_name_has_is_a_problem():
     with pytest.raises(ConfigError, match=r"train_data  'a\\x00' contains a null character"):
         load_settings({"train_data": "a\0", "val_data": "b", "class_num": 3})
+
+
+# --- files from other editors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gbk"])
+def test_a_config_is_read_as_windows_editors_save_it(tmp_path, encoding):
+    text = "# 我的实验\r\ntrain_data: 蘑菇\r\nval_data: b\r\nclass_num: 3\r\n"
+    (tmp_path / "x.yaml").write_bytes(text.encode(encoding))
+    assert load_settings(tmp_path / "x.yaml").train_data == "蘑菇"
+
+
+def test_characters_of_word_processors_are_all_named_with_their_lines(tmp_path):
+    lines = [
+        "train_data: a",
+        "val_data：b",
+        "epochs:\u00a012",
+        "lr_max: “0.1”",
+        "stages: [[1，8，1]]",
+        "seed:1",
+        "\u3000a: 1",
+    ]
+    (tmp_path / "x.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path / "x.yaml")
+    message = str(caught.value)
+    assert "has characters that YAML takes for text" in message and "  fix       type them again" in message
+    for row in (
+        r"line 2    '：' (\uff1a) is a wide colon; type ':' and a space",
+        r"line 3    '\xa0' (\xa0) looks like a space and is none; type a space",
+        r"line 4    '“' (\u201c) is no quotation mark of YAML",
+        r"line 5    '，' (\uff0c) is a wide comma",
+        "line 6    ':' needs a space after it",
+        r"line 7    '\u3000' (\u3000) looks like a space",
+    ):
+        assert row in message, message
+    assert "line 1 " not in message
+
+
+def test_a_home_folder_is_found_in_files_and_on_the_command_line(tmp_path, monkeypatch):
+    from mslab.cli.options import with_home
+
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "x.yaml").write_text("train_data: ~/data\nval_data: $HOME/x\nclass_num: 3\n")
+    settings = load_settings(tmp_path / "x.yaml")
+    assert (settings.train_data, settings.val_data) == ("/home/me/data", "$HOME/x")
+    words = ["--out=~/x", "train_data=~/x", "~/x", "cache=~", "./~/x", "train_data='~/x'", "a=b=~/x"]
+    expected = [
+        "--out=/home/me/x",
+        "train_data=/home/me/x",
+        "/home/me/x",
+        "cache=~",
+        "./~/x",
+        "train_data='~/x'",
+        "a=b=~/x",
+    ]
+    assert [with_home(word) for word in words] == expected

@@ -282,3 +282,30 @@ def test_a_file_below_a_folder_is_opened_without_following_a_link(tmp_path):
     kinds = {name: files.kind_of(tmp_path / "run" / name) for name in ("in/a", "in/b", "in", "fifo", "none")}
     assert kinds == {"in/a": "a file", "in/b": "a link", "in": "a folder", "fifo": "a FIFO", "none": ""}
     assert files.kind_of(tmp_path / "run/in/b", links=True) == "a file"
+
+
+# --- texts that other programs have saved ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gbk", "gb18030"]
+)
+def test_texts_are_read_as_editors_save_them(tmp_path, encoding):
+    text = "photo.jpg\r\n香菇, 第 2 张.jpg\r\n"
+    assert files.decode(text.encode(encoding)) == text
+    (tmp_path / "x").write_bytes(text.encode(encoding))
+    assert files.read_text(tmp_path / "x") == text.replace("\r", "")
+
+
+@pytest.mark.parametrize("content", ["café.jpg\nzoé".encode("cp1252"), "élan, Ärger".encode("latin1"), b"a\n\xff\xff"])
+def test_an_encoding_that_cannot_be_told_is_named_and_not_guessed(content):
+    with pytest.raises(files.FormatError, match="it is not UTF-8 text, and neither UTF-16 nor GBK; save it as UTF-8"):
+        files.decode(content)
+
+
+def test_tables_for_people_open_in_excel_and_tables_from_excel_are_read():
+    assert files.for_people("id\nanna\n") == "id\nanna\n" and files.for_people("蘑菇\n") == "\ufeff蘑菇\n"
+    for separator in ",;\t":
+        text = separator.join(("id", "submitted")) + "\r\n" + separator.join(("王", "2026")) + "\r\n"
+        for encoding in ("utf-8-sig", "gbk", "utf-16"):
+            assert list(files.table_rows(files.decode(text.encode(encoding)))) == [{"id": "王", "submitted": "2026"}]

@@ -65,3 +65,11 @@ def test_the_launchers_of_several_machines_report_to_each_other_how_they_end():
 def test_float16_on_a_cpu_is_refused_with_the_reason():
     with pytest.raises(DeviceError, match="amp_level: O2 on a CPU: it has no float16 arithmetic"):
         devices.setup_calls("cpu", "graph", 1, amp_level="O2")
+
+
+@pytest.mark.parametrize("master", ["[::1]:8118", "::1", "[fe80::1]", "2001:db8::5"])
+def test_an_ipv6_address_of_the_first_machine_is_named(master):
+    with pytest.raises(ConfigError, match="is an IPv6 address, and MindSpore's launcher takes IPv4 only"):
+        Cluster(2, 2, 0, master).check()
+    Cluster(2, 2, 0, "node-1:8118").check()
+    assert Cluster(2, 2, 0, "node-1").address == ("node-1", 8118)

@@ -24,7 +24,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from mslab import files
-from mslab.check.pool import usable_cores
+from mslab.check.limits import usable_cores
 from mslab.errors import (
     OUT_OF_MEMORY,
     CheckpointError,
