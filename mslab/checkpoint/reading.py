@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mslab.checkpoint import dialects, pth, readers
+from mslab.checkpoint import dialects, pth, readers, sharing
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import compare
 from mslab.checkpoint.writing import ENTRY
@@ -164,6 +164,7 @@ def read(path: str | Path, dialect: str | None = None) -> Checkpoint:
         info = info_of(texts.get(ENTRY, "{}"))
         if not tensors:
             raise ValueError("it contains no tensors")
+        tensors = sharing.complete(path, tensors, info, read)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
         source = next((d for d in dialects.DIALECTS if d.name == dialect), None) or dialects.detect(tensors, info)

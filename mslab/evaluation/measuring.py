@@ -17,6 +17,7 @@ from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError, RunError
 from mslab.escaping import command
 from mslab.evaluation import metrics
+from mslab.runs import manifest
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
 
@@ -106,7 +107,7 @@ def best_file(run_or_ckpt: str | Path) -> Path:
     path = Path(run_or_ckpt)
     if not path.is_dir():
         return path
-    best = path / "checkpoints" / "best.ckpt"
+    best = manifest.file_of(path, "checkpoints/best.ckpt")
     if not best.is_file():
         raise RunError(
             f"{path} has no checkpoints/best.ckpt.",
@@ -134,10 +135,14 @@ def load_network(run_or_ckpt: str | Path) -> Loaded:
     network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
+    return Loaded(network, weights.class_names, complete_info(weights), weights.path)
+
+
+def complete_info(weights: checkpoint.Checkpoint) -> dict[str, Any]:
+    """A file's `mslab` entry with everything that using its network needs."""
     info = STANDARD | weights.info
     info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have no resize_size
-    info |= {"stages": weights.stages, "profile": weights.profile}
-    return Loaded(network, weights.class_names, info, weights.path)
+    return info | {"stages": weights.stages, "profile": weights.profile}
 
 
 def evaluate(
