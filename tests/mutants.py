@@ -1508,7 +1508,7 @@ MUTANTS = [
     ),
     Mutant(
         "a link in a submission's archive is refused",
-        "mslab/grade/contents.py",
+        "mslab/grade/members.py",
         '        if kind != "file":',
         '        if kind == "device":',
         "test_grade_isolation",
@@ -1549,7 +1549,7 @@ MUTANTS = [
     ),
     Mutant(
         "a day that has begun is a day late",
-        "mslab/grade/grading.py",
+        "mslab/grade/times.py",
         "days = int(-(-late // 86_400))",
         "days = int(late // 86_400)",
         "test_grade_rubric",

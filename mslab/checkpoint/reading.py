@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mslab.checkpoint import dialects, formats, pth, selecting
+from mslab.checkpoint import dialects, formats, pth, selecting, sharing
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.formats import DAMAGE
 from mslab.checkpoint.loading import compare
@@ -160,6 +160,7 @@ def read(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
         tensors = sets[key]()
         if not tensors:
             raise ValueError("it contains no tensors")
+        tensors = sharing.complete(path, tensors, info, read)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
         source, assumed = _dialect(path, tensors, info, choice.dialect)

@@ -17,14 +17,20 @@ def pack(
     add: Annotated[list[str] | None, Option(metavar="[NAME=]FILE", help="add another file; repeatable")] = None,
     rubric: Annotated[str | None, Option(metavar="FILE", help="check the submission against this rubric")] = None,
     public: Annotated[bool, Option("--public", help="check the rubric's public items only")] = False,
+    half: Annotated[
+        bool, Option("--half", help="float16 weights, measured again; a backbone that runs share only once")
+    ] = False,
 ) -> int:
     """Pack runs into a submission and check it as the grader will; exit 1 if something is missing."""
     if public and rubric is None:
         raise BadParameter("--public needs --rubric")
     from mslab.grade import handin
 
-    file = handin.pack(runs, out, add or [])
-    log.info("%s: %.1f MiB", file, file.stat().st_size / 2**20)
+    file = handin.pack(runs, out, add or [], half)
+    size = file.stat().st_size
+    log.info("%s: %.1f MiB", file, size / 2**20)
+    if too_large := handin.limits_text(size):
+        log.info(f"note: this is {too_large}" + "; --half makes it smaller" * (not half))
     if rubric is None:
         return 0
     checked_rubric, results = handin.preview(file, rubric, public)
@@ -37,7 +43,8 @@ def grade(
     rubric: Annotated[str, Option(metavar="FILE", help="the items to grade and their points")],
     data: Annotated[str, Option(metavar="FOLDER", help="folder of the hidden images that the rubric names")],
     submissions: Annotated[
-        str | None, Argument(metavar="[SUBMISSIONS]", help="folder with one zip, tar or folder per student")
+        str | None,
+        Argument(metavar="[SUBMISSIONS]", help="a zip, tar or folder per student; or one of them all"),
     ] = None,
     out: Annotated[
         str | None, Option(metavar="FOLDER", help="target folder for grades and feedback; no other file is changed")
@@ -49,7 +56,7 @@ def grade(
         int | None, Option(metavar="N", help="submissions graded in parallel (default: one per core)", min=1)
     ] = None,
     times: Annotated[
-        str | None, Option(metavar="FILE.csv", help="times for late penalties: columns id, submitted, attempt")
+        str | None, Option(metavar="FILE.csv", help="times for late penalties: columns id, submitted, attempt, due")
     ] = None,
     last_year: Annotated[str | None, Option(metavar="FOLDER", help="earlier submissions to compare with")] = None,
     moodle: Annotated[bool, Option("--moodle", help="also write moodle.csv")] = False,
@@ -70,6 +77,7 @@ def grade(
         from mslab.grade import gradescope
 
         log.info("%s: upload this file as the autograder", gradescope.package(rubric, data, Path(gradescope_package)))
+        log.info("in Autograder Settings choose 1 CPU and 1.5 GB or more: the default of 768 MB is too small")
         return
     if submissions is None or out is None:
         raise BadParameter("give SUBMISSIONS and --out FOLDER, or --gradescope-package FILE.zip")

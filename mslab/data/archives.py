@@ -32,6 +32,8 @@ CHUNK = 1 << 20
 INFLATED_HERE = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)  # zipfile inflates them in one step, to any size
 MAX_NAME, MAX_PART = 4096, 255  # bytes of a path, and of each name in it, as Linux allows
 MAX_FOLDERS, MAX_DEPTH = 100_000, 100
+FORMATS = {b"PK\3\4": "zip", b"PK\5\6": "zip", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
+OTHER_FORMATS = {b"Rar!": "RAR", b"7z\xbc\xaf\x27\x1c": "7z", b"(\xb5/\xfd": "Zstandard", b"MSCF": "CAB"}
 DAMAGE: tuple[type[Exception], ...] = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error)
 DAMAGE += (EOFError, NotImplementedError, ValueError, OverflowError)  # raised by the readers for damaged bytes
 
@@ -100,7 +102,21 @@ def open_archive(archive: Path, budget: Budget) -> Iterator[Iterator[Member]]:
 
 
 def not_an_archive(archive: Path) -> DatasetError:
-    return archive_error(archive, "is not a zip or tar archive", "a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file")
+    kind = format_of(archive)
+    reason = f"is a {kind} archive, and no zip or tar archive" if kind in OTHER_FORMATS.values() else ""
+    expected = "a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file"
+    return archive_error(archive, reason or "is not a zip or tar archive", expected)
+
+
+def format_of(path: Path) -> str:
+    """The format of an archive by its first bytes, also of one that is not opened here; "" if it is none."""
+    try:
+        with files.open_regular(path, links=False) as file:
+            start = file.read(512)
+    except OSError:
+        return ""
+    known = next((name for mark, name in (FORMATS | OTHER_FORMATS).items() if start.startswith(mark)), "")
+    return known or ("tar" if start[257:262] == b"ustar" else "LZH" if start[2:5] == b"-lh" else "")
 
 
 def archive_error(archive: Path, reason: str, expected: str = "") -> DatasetError:
@@ -171,14 +187,29 @@ def zip_members(file: zipfile.ZipFile, budget: Budget) -> Iterator[Member]:
 
 
 def zip_name(info: zipfile.ZipInfo) -> str:
-    """The intended name: without the UTF-8 flag it may still be UTF-8, or GBK from a Chinese Windows."""
+    """The intended name. Without the UTF-8 flag it may still be UTF-8, or of an older Windows."""
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
-    raw = info.filename.encode("cp437", "replace")
-    for encoding in ("utf-8", "gbk"):
+    return readable_name(info.filename.encode("cp437", "replace"), info.filename)
+
+
+def readable_name(raw: bytes, otherwise: str | None = None) -> str:
+    """Text of a name whose encoding nobody recorded: UTF-8, a Chinese Windows' GBK, or a Western one's letters.
+
+    `otherwise`: what a zip's reader makes of it; without it the bytes are a file's name on a disk, and stay what they
+    are if they are neither UTF-8 nor common Chinese.
+    """
+    for encoding in ("utf-8", "gb2312"):
         with suppress(UnicodeDecodeError):
             return raw.decode(encoding)
-    return info.filename
+    if otherwise is None:
+        return raw.decode("utf-8", "surrogateescape")
+    western = raw.decode("cp437")
+    if all(c.isascii() or c.isalpha() for c in western):  # M\x81ller: in GBK these bytes would be M乴ler
+        return western
+    with suppress(UnicodeDecodeError):
+        return raw.decode("gbk")
+    return otherwise
 
 
 def zip_chunks(file: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from mslab.errors import CheckpointError, DatasetError, RunError
 from mslab.escaping import command
 from mslab.evaluation import metrics
 from mslab.files import kind_of
+from mslab.runs import manifest
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
 
@@ -111,7 +112,7 @@ def best_file(run_or_ckpt: str | Path) -> Path:
     path = Path(run_or_ckpt)
     if kind_of(path, links=True) != "a folder":
         return path
-    best = path / "checkpoints" / "best.ckpt"
+    best = manifest.file_of(path, "checkpoints/best.ckpt")
     if not best.is_file():
         raise RunError(
             f"{path} has no checkpoints/best.ckpt.",
@@ -147,10 +148,14 @@ def network_of(weights: Checkpoint) -> Loaded:
     network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
+    return Loaded(network, weights.class_names, complete_info(weights), weights.path)
+
+
+def complete_info(weights: checkpoint.Checkpoint) -> dict[str, Any]:
+    """A file's `mslab` entry with everything that using its network needs."""
     info = STANDARD | weights.info
     info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have no resize_size
-    info |= {"stages": weights.stages, "profile": weights.profile}
-    return Loaded(network, weights.class_names, info, weights.path)
+    return info | {"stages": weights.stages, "profile": weights.profile}
 
 
 def evaluate(

@@ -97,6 +97,7 @@ class Answer(Strict):
     top: Text = ""
     files: dict[Text, Count]
     problems: Annotated[list[Text], Field(max_length=100)]
+    notes: Annotated[list[Text], Field(max_length=100, default_factory=list)]  # for the teacher
     configs: dict[Text, SettingsAnswer]
     json_: Annotated[dict[Text, JsonAnswer], Field(alias="json")]
     histories: dict[Text, HistoryAnswer]

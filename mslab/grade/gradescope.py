@@ -50,37 +50,67 @@ fi
 RUN = """\
 #!/usr/bin/env bash
 # Gradescope runs this for each submission. To try it elsewhere, set MSLAB_AUTOGRADER to a folder like /autograder and
-# MSLAB to the program. The teacher sees what is printed; students see only results.json.
-set -euo pipefail
+# MSLAB to the program. The teacher sees what is printed; students see only results.json, which is there from the start:
+# a container that runs out of memory or time may kill anything at any moment.
+set -uo pipefail
 root=${MSLAB_AUTOGRADER:-/autograder}
 mslab=${MSLAB:-$root/mslab/bin/mslab}
-work=$(mktemp -d)
+larger='The container is probably too small: in Autograder Settings choose at least 1 CPU and 1.5 GB.'
+
+results() { # the reason why there are no points
+    mkdir -p "$root/results"
+    printf '{"score": 0, "output": "%s", "output_format": "text", "visibility": "visible", "tests": []}\\n' \\
+        "The autograder did not finish: $1 Nothing was graded. Please tell your teacher." >"$root/results/.new.json"
+    mv "$root/results/.new.json" "$root/results/results.json"
+}
+fail() {
+    results "$1"
+    echo "$1" >&2
+    exit 1
+}
+
+stopped="it was stopped by a signal, as happens when the time is over. $larger"
+results "it was stopped from outside. $larger"
+trap 'fail "$stopped"' TERM INT HUP
+[ -x "$mslab" ] || fail "mslab is not installed in this image: setup.sh failed. Its output is in the build log."
+work=$(mktemp -d) && mkdir "$work/in" || fail "the disk of the container is full."
 trap 'rm -rf "$work"' EXIT
 
-mkdir "$work/in"
 shopt -s nullglob
 files=("$root"/submission/*)
 if [ ${#files[@]} = 1 ] && [[ -f ${files[0]} && ${files[0],,} =~ \\.(zip|tar|tgz|tar\\.gz|tar\\.bz2|tar\\.xz)$ ]]; then
     cp -P "${files[0]}" "$work/in/submission.${BASH_REMATCH[1]}"
 else
     cp -RP "$root/submission" "$work/in/submission" # copies links as links: mslab does not follow them
-fi
+fi || fail "the submission cannot be copied: the disk of the container may be full."
 
 times=()
 if [ -f "$root/submission_metadata.json" ]; then
-    "$(dirname "$mslab")/python" - "$root/submission_metadata.json" >"$work/times.csv" <<'END'
+    "$(dirname "$mslab")/python" - "$root/submission_metadata.json" >"$work/times.csv" <<'END' ||
 import csv, json, sys
 metadata = json.load(open(sys.argv[1], encoding="utf-8"))
 attempt = len(metadata.get("previous_submissions") or []) + 1
-csv.writer(sys.stdout).writerows([["id", "submitted", "attempt"], ["submission", metadata["created_at"], attempt]])
+rows = [["id", "submitted", "attempt"], ["submission", metadata["created_at"], attempt]]
+own = [(user.get("assignment") or {}).get("due_date") for user in metadata.get("users") or []]
+if any(own) and max(filter(None, own)) != metadata["assignment"].get("due_date"):
+    rows = [rows[0] + ["due"], rows[1] + [max(filter(None, own))]]  # this student's extension
+csv.writer(sys.stdout).writerows(rows)
 END
+        fail "submission_metadata.json cannot be read."
     times=(--times "$work/times.csv")
 fi
 
+# in the background: a trap runs only between commands, and a signal has to reach the grader
 "$mslab" grade "$work/in" --rubric "$root/source/rubric.yaml" --data "$root/source/data" "${times[@]}" \\
-    --out "$work/out" --jobs 1
-mkdir -p "$root/results"
-cp "$work"/out/students/*/results.json "$root/results/results.json"
+    --out "$work/out" --jobs 1 &
+grader=$!
+trap 'kill $grader 2>/dev/null; fail "$stopped"' TERM INT HUP
+wait $grader
+status=$?
+[ $status -le 128 ] || fail "signal $((status - 128)) killed the grader, as happens when memory runs out. $larger"
+[ $status = 0 ] || fail "the grader ended with exit code $status; the teacher sees its message."
+cp "$work"/out/students/*/results.json "$root/results/.new.json" || fail "the grader wrote no results."
+mv "$root/results/.new.json" "$root/results/results.json"
 """
 
 

@@ -5,15 +5,14 @@ rubric -> submissions (names only) -> a private copy and a sandboxed worker each
 -> outputs, of which a table of points so far is there from the first submission on
 """
 
-import csv
 import hashlib
 import logging
 import queue
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,26 @@ from mslab.check import DatasetReport
 from mslab.check.limits import usable_cores
 from mslab.errors import MslabError
 from mslab.evaluation import metrics
-from mslab.files import read_text, sha256, table_rows
+from mslab.files import sha256
 from mslab.grade import copies, items, measuring, outputs, private, sandbox
 from mslab.grade.contents import BadSubmission
 from mslab.grade.copies import GivenBackbone, Traces
+from mslab.grade.downloads import find_submissions
 from mslab.grade.items import Hidden
 from mslab.grade.loading import allow_code, check_dialect, given_file, hidden_sets, load_rubric
-from mslab.grade.looking import sketch
+from mslab.grade.looking import rounded, sketch
 from mslab.grade.measuring import HiddenImages
 from mslab.grade.progress import GradesSoFar, check_place, own_cache, temporary_folder
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import PredictionsItem, ProvenanceItem, Rubric
-from mslab.grade.submissions import Submission, archive_alone, check_rows, find_submissions
+from mslab.grade.submissions import Found, Submission, check_rows
+from mslab.grade.times import SubmissionTime, deductions_of, read_times
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import cell, empty_table, one_line, plural, render
 
 log = logging.getLogger("mslab")
+MAX_NOTES = 20  # files that are not graded, in the terminal
 
 
 @dataclass
@@ -70,51 +72,50 @@ def grade(
     allow_code(rubric, rubric_file, options.run_code)
     check_dialect(options.dialect)
     reports = hidden_sets(rubric, rubric_file, data)
-    times = read_times(options.times) if options.times else {}
-    submissions, earlier = find_all(folder, options)
-    if (rubric.late or rubric.attempts) and not times:
-        log.info("note: without --times no points are deducted for lateness or attempts")
-    log.info(
-        f"{rubric.title}: {plural(len(submissions), 'submission')}, "
-        f"{plural(len(rubric.items), 'item')}, {rubric.total:g} points"
-    )
-    for submission in [*submissions, *earlier]:
-        for flag in submission.flags:
-            log.info(f"note: {one_line(submission.path.name)}: {one_line(flag, 300)}")
-    check_place(out, Path(folder))
+    times = read_times(options.times, rubric.late.due.tzinfo if rubric.late else None) if options.times else {}
     cache = (out / ".cache").resolve()  # workers run in their own folders
     backbone_file = given_file(rubric, rubric_file)
-    with own_cache(cache):
+    with ExitStack() as stack:  # a download is unpacked until its end
+        found, earlier = find_all(stack, folder, rubric, options)
+        for note in notes(found, earlier, times, rubric, options):
+            log.info(f"note: {note}")
+        check_place(out, Path(folder))
+        stack.enter_context(own_cache(cache))
         images = image_sets(reports, cache / "images")
         hidden = {name: hidden_of(image_set) for name, image_set in images.items()}
         devices.start("cpu", "pynative", seed=0)  # for loading images; networks run in the workers
-        so_far = GradesSoFar(submissions, rubric, out)
+        so_far = GradesSoFar(found.submissions, rubric, out)
 
         def score(submission: Submission, measurement: Measurement) -> None:
             so_far.add(submission.path, graded_of(submission, measurement, rubric, hidden, times))
 
         with so_far.kept():
-            measurements = measure_all(submissions, earlier, rubric, backbone_file, images, cache, options, score)
-    graded = so_far.graded
-    traces = [traces_of(submission, measurements[submission.path], False) for submission in submissions]
+            measurements = measure_all(found.submissions, earlier, rubric, backbone_file, images, cache, options, score)
+    traces = [traces_of(submission, measurements[submission.path], False) for submission in found.submissions]
     traces += [traces_of(submission, measurements[submission.path], True) for submission in earlier]
-    true_classes = {
-        item.file: truth_of(hidden[item.network]) for item in rubric.items if isinstance(item, PredictionsItem)
-    }
-    pairs = copies.pairs(traces, read_given_backbone(backbone_file), true_classes)
-    matrices = {name: confusion(name, submissions, measurements, hidden[name]) for name in images}
+    pairs = copies.pairs(traces, read_given_backbone(backbone_file), true_classes(rubric, hidden))
+    matrices = {name: confusion(name, found.submissions, measurements, hidden[name]) for name in images}
     leftover = outputs.write_all(
-        graded, rubric, pairs, out, moodle=options.moodle, canvas=options.canvas, confusion=matrices
+        so_far.graded,
+        rubric,
+        pairs,
+        out,
+        moodle=options.moodle,
+        canvas=options.canvas,
+        confusion=matrices,
+        left_out=found.left_out,
     )
     so_far.finished()
     if leftover:
         log.info(f"note: {out}/students still has {len(leftover)} folders of an earlier run: {', '.join(leftover[:5])}")
-    return sorted(graded, key=lambda submission: submission.id)
+    return sorted(so_far.graded, key=lambda submission: submission.id)
 
 
-def find_all(folder: str | Path, options: GradeOptions) -> tuple[list[Submission], list[Submission]]:
-    """(submissions, last year's). Raises MslabError if there are none, or two are of one participant."""
-    submissions = find_submissions(folder)
+def find_all(
+    stack: ExitStack, folder: str | Path, rubric: Rubric, options: GradeOptions
+) -> tuple[Found, list[Submission]]:
+    """(this year's submissions, last year's). Raises MslabError if there are none, or two are of one participant."""
+    found = stack.enter_context(find_submissions(Path(folder), expected_files(rubric)))
     if options.last_year and options.last_year.resolve() == Path(folder).resolve():
         raise MslabError(
             f"--last-year {options.last_year} is the folder to be graded.",
@@ -122,8 +123,18 @@ def find_all(folder: str | Path, options: GradeOptions) -> tuple[list[Submission
             fix="leave --last-year out: this year's submissions are always compared with each other",
         )
     if options.moodle or options.canvas:
-        check_rows(submissions)
-    return submissions, find_submissions(options.last_year) if options.last_year else []
+        check_rows(found.submissions)
+    if options.last_year is None:
+        return found, []
+    return found, stack.enter_context(find_submissions(options.last_year, expected_files(rubric))).submissions
+
+
+def expected_files(rubric: Rubric) -> list[str]:
+    """The files of a submission that the rubric names, each once."""
+    names = [name for network in rubric.networks.values() for name in (*network.files, network.code) if name]
+    for item in rubric.items:
+        names += [*getattr(item, "files", []), *filter(None, [getattr(item, "file", None)])]
+    return list(dict.fromkeys(names))
 
 
 def job_of(rubric: Rubric, backbone_file: Path | None, dialect: str = "") -> dict[str, Any]:
@@ -131,18 +142,16 @@ def job_of(rubric: Rubric, backbone_file: Path | None, dialect: str = "") -> dic
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
     limits = {"pixels": rubric.image_size, "image_bytes": int(rubric.image_gigabytes * 2**30)}
-    return (
-        ({"code": code} if code else {})
-        | ({"dialect": dialect} if dialect else {})
-        | {
-            "limits": limits,
-            "networks": {name: network.files for name, network in rubric.networks.items()},
-            "relations": [list(pair) for pair in dict.fromkeys(pairs)],
-            "given": str(backbone_file.resolve()) if backbone_file else None,
-            "given_sha256": sha256(backbone_file) if backbone_file else "",
-            "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
-        }
-    )
+    chosen = ({"code": code} if code else {}) | ({"dialect": dialect} if dialect else {})
+    return chosen | {
+        "limits": limits,
+        "networks": {name: network.files for name, network in rubric.networks.items()},
+        "relations": [list(pair) for pair in dict.fromkeys(pairs)],
+        "given": str(backbone_file.resolve()) if backbone_file else None,
+        "given_sha256": sha256(backbone_file) if backbone_file else "",
+        "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
+        "expected": expected_files(rubric),
+    }
 
 
 def measure_all(
@@ -218,10 +227,8 @@ def measure_one(
     with temporary_folder() as temporary:
         try:
             source = temporary / "submission"  # not its own name, which messages could contain
-            submission.sha256 = private.copy(submission.path, source)
-            if wrapped := archive_alone(submission.id, source):
-                source = wrapped.rename(temporary / "archive")
-            own_job = {**job, "source": str(source), "folder": str(temporary / "work"), "wrapped": bool(wrapped)}
+            submission.sha256 = private.copy(submission.path, source, submission.parts)
+            own_job = {**job, "source": str(source), "folder": str(temporary / "work")}
             key = measuring.cache_key(submission.sha256, own_job, images, limits)
             counts = {name: len(image_set) for name, image_set in images.items()}
             return measuring.load_or_measure(
@@ -248,6 +255,11 @@ def hidden_of(images: HiddenImages) -> Hidden:
     return Hidden(images.labels, images.class_names, [Path(file).name for file in images.images.names()])
 
 
+def true_classes(rubric: Rubric, hidden: Mapping[str, Hidden]) -> dict[str, dict[str, str]]:
+    """For each predictions file the true class of each image."""
+    return {item.file: truth_of(hidden[item.network]) for item in rubric.items if isinstance(item, PredictionsItem)}
+
+
 def truth_of(hidden: Hidden) -> dict[str, str]:
     return {file: hidden.class_names[label] for file, label in zip(hidden.files, hidden.labels, strict=True)}
 
@@ -257,7 +269,7 @@ def graded_of(
     measurement: Measurement,
     rubric: Rubric,
     hidden: Mapping[str, Hidden],
-    times: Mapping[str, "SubmissionTime"],
+    times: Mapping[str, SubmissionTime],
 ) -> Graded:
     """Score a submission: points, deductions and flags."""
     outcomes = items.score(rubric, measurement, hidden)
@@ -266,12 +278,55 @@ def graded_of(
         flags.append(f"it was not measured: {submission.problem}")
     if measurement.died and not submission.problem:
         flags.append(f"its worker returned no answer: {measurement.problem}")
-    if times and submission.id not in times and (rubric.late or rubric.attempts):
-        flags.append("not in the table of times: no points are deducted for lateness or attempts")
+    flags += measurement.facts.get("notes", [])
     for name, network in measurement.facts["networks"].items():
         flags += [f"{name}: {note}" for note in network.get("notes") or []]
-    deductions = deductions_of(rubric, times.get(submission.id))
-    return Graded(submission.id, submission.sha256, outcomes, deductions, flags, measurement.facts)
+    time = time_for(submission, times)
+    if times and (time is None or time.submitted is None) and (rubric.late or rubric.attempts):
+        flags.append("not in the table of times: no points are deducted for lateness or attempts")
+    graded = Graded(submission.id, submission.sha256, outcomes, deductions_of(rubric, time), flags, measurement.facts)
+    graded.name, graded.source = submission.name, submission.source
+    return graded
+
+
+def time_for(submission: Submission, times: Mapping[str, SubmissionTime]) -> SubmissionTime | None:
+    """A submission's row in the table of times, by its id, its name on the disk, or the student's name."""
+    return next((times[key] for key in keys_of(submission) if key in times), None)
+
+
+def keys_of(submission: Submission) -> tuple[str, ...]:
+    return submission.id, submission.source, submission.path.name, submission.name
+
+
+def notes(
+    found: Found,
+    earlier: Sequence[Submission],
+    times: Mapping[str, SubmissionTime],
+    rubric: Rubric,
+    options: GradeOptions,
+) -> Iterator[str]:
+    """What the teacher should know before anything is measured."""
+    submissions, left_out = found.submissions, found.left_out
+    if (rubric.late or rubric.attempts) and not times:
+        reason = f"{options.times} has no rows:" if options.times else "without --times"
+        yield f"{reason} no points are deducted for lateness or attempts"
+    if any(time.due for time in times.values()) and not rubric.late:
+        yield f"the column due in {options.times} has no effect: the rubric has no `late`"
+    known = {key for submission in submissions for key in keys_of(submission)}
+    if unknown := [one_line(id) for id in times if id not in known]:
+        more = f" and {len(unknown) - 5} more" * (len(unknown) > 5)
+        yield f"{options.times} has {plural(len(unknown), 'id')} without a submission: {', '.join(unknown[:5])}{more}"
+    for name, reason in left_out[:MAX_NOTES]:
+        yield f"{one_line(name)} is not graded: {one_line(reason, 200)}"
+    if len(left_out) > MAX_NOTES:
+        yield f"{len(left_out) - MAX_NOTES} more files are not graded; grades.json lists all"
+    log.info(
+        f"{rubric.title}: {plural(len(submissions), 'submission')}, "
+        f"{plural(len(rubric.items), 'item')}, {rubric.total:g} points"
+    )
+    for submission in [*submissions, *earlier]:
+        for flag in submission.flags:
+            yield f"{one_line(submission.path.name)}: {one_line(flag, 300)}"
 
 
 def traces_of(submission: Submission, measurement: Measurement, last_year: bool) -> Traces:
@@ -283,9 +338,8 @@ def read_given_backbone(file: Path | None) -> GivenBackbone:
     if file is None:
         return GivenBackbone()
     tensors = checkpoint.read(file).backbone
-    return GivenBackbone(
-        frozenset(hashlib.sha256(value.tobytes()).hexdigest() for value in tensors.values()), sketch(tensors)
-    )
+    values = [*tensors.values(), *rounded(tensors, tensors).values()]  # as pack --half hands it in, too
+    return GivenBackbone(frozenset(hashlib.sha256(value.tobytes()).hexdigest() for value in values), sketch(tensors))
 
 
 def confusion(
@@ -299,72 +353,6 @@ def confusion(
         if logits is not None and logits.shape[1] == count:
             total += metrics.confusion(hidden.labels, logits.argmax(axis=1), count)
     return hidden.class_names, total
-
-
-# --- submission times ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SubmissionTime:
-    """When a submission was handed in, and the number of the attempt."""
-
-    submitted: datetime
-    attempt: int = 1
-
-
-def read_times(path: Path) -> dict[str, SubmissionTime]:
-    """Read a CSV with columns id, submitted (ISO 8601 with a zone), attempt; the last attempt counts.
-
-    Raises MslabError with every mistake.
-    """
-    times: dict[str, SubmissionTime] = {}
-    problems: list[tuple[str, str]] = []
-    try:
-        rows = list(table_rows(read_text(path)))
-    except (OSError, ValueError, csv.Error) as error:
-        raise MslabError(
-            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
-            expected="a CSV file with the columns id, submitted, attempt",
-            fix="correct the path, or leave --times out",
-        ) from None
-    for number, row in enumerate(rows, 2):
-        try:
-            submitted = datetime.fromisoformat(str(row["submitted"]).replace("Z", "+00:00"))
-            if submitted.tzinfo is None:
-                raise ValueError("the time has no zone, such as +08:00")
-            time = SubmissionTime(submitted, int((row.get("attempt") or "1")[:9]))
-            if not 1 <= time.attempt <= 10_000:
-                raise ValueError("the attempt must be 1 to 10,000")
-            other = times.get(str(row["id"]), time)
-            if other.attempt == time.attempt and other != time:
-                raise ValueError(f"attempt {time.attempt} is there twice, with different times")
-            times[str(row["id"])] = max(time, other, key=lambda row: row.attempt)  # a row for every attempt is fine
-        except (KeyError, ValueError) as error:
-            problems.append((f"line {number}", f"{row.get('id', '')!r:.60}: {error!s:.200}"))
-    if problems:
-        raise MslabError(
-            f"{path} has {len(problems)} lines that cannot be used.",
-            details=problems[:20],
-            expected="id, submitted as 2026-12-01T23:59:00+08:00, attempt as an integer",
-            fix="correct these lines",
-        )
-    return times
-
-
-def deductions_of(rubric: Rubric, time: SubmissionTime | None) -> list[tuple[str, float]]:
-    """(reason, points off) for lateness and for attempts beyond the free ones."""
-    if time is None:
-        return []
-    deductions = []
-    late = (time.submitted - rubric.late.due).total_seconds() if rubric.late else 0.0
-    if rubric.late and late > 0:
-        days = int(-(-late // 86_400))
-        cost = min(days * rubric.late.per_day, rubric.late.at_most if rubric.late.at_most is not None else rubric.total)
-        deductions.append((f"{days} day{'s' * (days > 1)} late", cost))
-    if rubric.attempts and time.attempt > rubric.attempts.at_most:
-        extra = time.attempt - rubric.attempts.at_most
-        deductions.append((f"attempt {time.attempt}; {rubric.attempts.at_most} are free", extra * rubric.attempts.cost))
-    return deductions
 
 
 def table(graded: Sequence[Graded], out: Path, most: int = 60) -> str:

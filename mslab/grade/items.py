@@ -12,6 +12,10 @@ import numpy as np
 from mslab.grade import parentage
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Measurement, Outcome
+from mslab.grade.sandbox import KILLED_BY
+
+MAKE = "hand in a file that mslab pack makes"
+KILLED = "hand in again; if it happens again, tell your teacher: the grader's machine may have too little memory"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ def score(rubric: rubrics.Rubric, measurement: Measurement, hidden: Mapping[str,
         if item.kind == "manual":
             outcomes[item.id] = Outcome(0.0, "manual", item.title or "The teacher grades this item.")
         elif measurement.problem:
-            outcomes[item.id] = no_points(measurement.problem, "hand in a file that mslab pack makes")
+            outcomes[item.id] = no_points(measurement.problem, KILLED if KILLED_BY in measurement.problem else MAKE)
         else:
             outcomes[item.id] = KINDS[item.kind](item, measurement, hidden)
     return outcomes

@@ -8,7 +8,7 @@ import importlib.util
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,29 +41,31 @@ def inspect_submission(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[s
     submission = contents.gather(Path(job["source"]), folder / "submission", limits, expected_files(job))
     files = {contents.short(name, 300): size for name, size in submission.files.items()}
     facts: dict[str, Any] = {"schema": 1, "files": files}
-    facts |= {"top": contents.short(submission.top, 300), "problems": submission.problems}
+    facts |= {"top": contents.short(submission.top, 300), "problems": submission.problems, "notes": submission.notes}
     kinds: dict[str, tuple[Any, int, Any]] = {  # section: suffix of names, bytes that are read, reader
         "configs": ((".yaml", ".yml"), contents.YAML_BYTES, contents.config),
         "json": (".json", contents.JSON_BYTES, contents.json_values),
         "histories": ("/history.csv", contents.CSV_BYTES, contents.history),
     }
     for section, (suffix, most, read) in kinds.items():
-        names = [
-            name for name in submission.files if f"/{name}".endswith(suffix) and not name.startswith(contents.JUNK)
-        ]
+        names = [name for name in submission.files if f"/{name}".endswith(suffix)]
         facts[section] = contents.entries(submission, names, most, read)
     requested = [name for name in job.get("predictions", []) if name in submission.files]
     facts["predictions"] = contents.entries(submission, requested, contents.CSV_BYTES, contents.predictions)
     networks = SubmittedNetworks(job, limits, submission, folder, ask)
-    facts["networks"] = {name: networks.facts_of(name) for name in job["networks"]} if not submission.problems else {}
-    facts["relations"] = {} if submission.problems else networks.relations()
+    names = [] if submission.problems else list(job["networks"])
+    facts["networks"] = {name: networks.describe(name) for name in names}
+    facts["relations"] = networks.relations() if names else {}
+    networks.weights.clear()  # from here on one network at a time: a container of Gradescope has 768 MB
+    for name in names:
+        facts["networks"][name] = networks.measure(name, facts["networks"][name])
     return facts
 
 
 def expected_files(job: Mapping[str, Any]) -> list[str]:
     """Files by which gather() decides whether names start in a top-level folder."""
     names = [name for names in job["networks"].values() for name in names]
-    return [*names, *job.get("predictions", []), *job.get("code", {}).values()]
+    return [*names, *job.get("predictions", []), *job.get("code", {}).values(), *job.get("expected", [])]
 
 
 def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -76,15 +78,16 @@ def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     submission = contents.gather(
         Path(job["source"]), folder / "submission", LIMITS | job.get("limits", {}), expected_files(job)
     )
-    path, name = submission.root / job["file"], job["code"][job["code_of"]]
+    path, name = submission.paths[job["file"]], job["code"][job["code_of"]]
+    code = submission.paths[name]
     devices.set_up(devices.setup_calls("cpu", "pynative", seed=0))
 
     def write_logits() -> dict[str, Any]:
         weights, classes = checkpoint.read(path), job["class_num"]
         info = measuring.STANDARD | weights.info
         pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), gradcam.batch_of(info["image_size"])
-        sys.path.append(str((submission.root / name).parent))  # it may import files in its folder
-        spec = importlib.util.spec_from_file_location("submitted", submission.root / name)
+        sys.path.append(str(code.parent))  # it may import files in its folder
+        spec = importlib.util.spec_from_file_location("submitted", code)
         assert spec and spec.loader
         module = sys.modules["submitted"] = importlib.util.module_from_spec(spec)
         try:
@@ -100,7 +103,7 @@ def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         except Exception as error:
             explained, first = explain(error), (str(error).strip().splitlines() or [""])[0]
             text = explained.what if explained else f"{type(error).__name__}: {first}"
-            raise contents.BadSubmission(f"{name}: {text}".replace(f"{submission.root}/", "")) from None
+            raise contents.BadSubmission(submission.relative(f"{name}: {text}")) from None
         logits = np.concatenate(batches).astype(np.float32)
         if logits.shape != (len(pixels), classes) or not np.isfinite(logits).all():
             text = (
@@ -110,7 +113,7 @@ def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         save(folder / "logits.npy", logits)
         return {}
 
-    return contents.entry(write_logits, submission.root)
+    return contents.entry(write_logits, submission)
 
 
 def save(path: Path, values: Any) -> None:
@@ -137,28 +140,34 @@ class SubmittedNetworks:
         self.job, self.limits, self.submission, self.folder, self.ask = job, limits, submission, folder, ask
         self.weights: dict[str, dict[str, Any]] = {}  # backbone tensors by name of the network
         self.digests: dict[str, dict[str, str]] = {}  # sha256 of tensors by name of the network
+        self.halves: dict[str, set[str]] = {}  # tensors that the file has as float16, by name of the network
         self.compiled: dict[str, Any] = {}  # backbones by table, profile and image size
 
-    def facts_of(self, name: str) -> dict[str, Any]:
-        """Facts about one network; its logits and sketch are written to files."""
+    def describe(self, name: str) -> dict[str, Any]:
+        """Facts about one network without running it; its sketch is written to a file."""
         files = self.job["networks"][name]
         file = next((file for file in files if file in self.submission.files), "")
         if not file:
             return {"file": files[0], "error": f"it was not handed in: there is no {' and no '.join(files)}"}
-        path, root = self.submission.root / file, self.submission.root
-        facts = contents.entry(lambda: self.describe(name, path), root)
-        if "error" not in facts:
-            facts |= contents.entry(lambda: self.measure(name, path, *facts.pop("images")), root)
-        return {"file": file} | facts
+        path = self.submission.paths[file]
+        return {"file": file} | contents.entry(lambda: self.facts_of(name, path), self.submission)
 
-    def describe(self, name: str, path: Path) -> dict[str, Any]:
-        """Facts from the network's file, without running it."""
+    def measure(self, name: str, facts: dict[str, Any]) -> dict[str, Any]:
+        """The facts, and what running the network adds; its logits are written to a file."""
+        if "error" in facts:
+            return facts
+        path, sizes = self.submission.paths[facts["file"]], facts.pop("images")
+        return facts | contents.entry(lambda: self.answer(name, path, *sizes), self.submission)
+
+    def facts_of(self, name: str, path: Path) -> dict[str, Any]:
+        """Facts from the network's file."""
         code = self.job.get("code", {}).get(name, "")
         if code and code not in self.submission.files:
             raise contents.BadSubmission(f"there is no {code}, which defines it")
         weights = self.read_weights(path, bool(code))
         tensors = weights.tensors if code else weights.backbone | weights.head
         self.weights[name] = weights.backbone
+        self.halves[name] = {key for key, value in weights.tensors.items() if value.dtype == np.float16}
         self.digests[name] = {key: hashlib.sha256(value.tobytes()).hexdigest() for key, value in tensors.items()}
         save(self.folder / f"{name}.sketch.npy", sketch(tensors))
         size = weights.info.get("image_size") or 224
@@ -175,7 +184,7 @@ class SubmittedNetworks:
             "images": (size, weights.info.get("resize_size") or size),
         }
 
-    def measure(self, name: str, path: Path, size: int, resize: int) -> dict[str, Any]:
+    def answer(self, name: str, path: Path, size: int, resize: int) -> dict[str, Any]:
         """Compute logits of the images that the grader sends."""
         line = self.ask(name, size, resize)
         if line.startswith("no ") or not line:
@@ -248,26 +257,31 @@ class SubmittedNetworks:
         import mindspore as ms
         from mindspore.nn.utils import no_init_parameters
 
+        from mslab import model
         from mslab.evaluation import gradcam, measuring
         from mslab.runtime import devices
 
         devices.set_up(devices.setup_calls("cpu", "graph", seed=0))
+        weights = self.read_file(path)
+        info = measuring.complete_info(weights)
+        batch = gradcam.batch_of(info["image_size"])
+        key = json.dumps([info["stages"], info["profile"], info["image_size"]])
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
-            loaded = measuring.network_of(self.read_file(path))
-        loaded_backbone, size = loaded.network.backbone, loaded.info["image_size"]
-        batch = gradcam.batch_of(size)
-        key = json.dumps([loaded.info["stages"], loaded.info["profile"], size])
-        if key not in self.compiled:
-            loaded.fold(batch, "cpu")
-            self.compiled[key] = loaded_backbone
-        elif self.compiled[key] is not loaded_backbone:
-            tensors = {name: value.asnumpy() for name, value in loaded_backbone.parameters_dict().items()}
-            checkpoint.load_exactly(self.compiled[key].parameters_dict(), tensors, path, "backbone")
-        backbone, head = self.compiled[key], loaded.network.head
+            if backbone := self.compiled.get(key):  # no second one beside it: memory may be short
+                head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
+                checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, path, "backbone")
+                checkpoint.load_exactly(head.parameters_dict(), weights.head, path, "head")
+                head.set_train(False)
+            else:
+                loaded = measuring.network_of(weights)
+                loaded.fold(batch, "cpu")
+                backbone, head = loaded.network.backbone, loaded.network.head
+                self.compiled[key] = backbone
+        del weights
         pixels = np.load(images, mmap_mode="r", allow_pickle=False)
         rows = [
             head(backbone(ms.Tensor(measuring.pad_batch(x, batch)))).asnumpy()[: len(x)]
-            for x in normalised_batches(pixels, loaded.info, batch)
+            for x in normalised_batches(pixels, info, batch)
         ]
         return np.concatenate(rows).astype(np.float32)
 
@@ -281,15 +295,27 @@ class SubmittedNetworks:
                 relations[f"{child}<{parent}"] = {"error": f"missing or unreadable: {' and '.join(missing)}"}
                 continue
             pair = partial(self.relation, child, parent)
-            relations[f"{child}<{parent}"] = contents.entry(pair, self.submission.root)
+            relations[f"{child}<{parent}"] = contents.entry(pair, self.submission)
         return relations
 
     def relation(self, child: str, parent: str) -> dict[str, Any]:
         if "given" not in self.weights and self.job.get("given"):
             self.weights["given"] = self.read_file(Path(self.job["given"])).backbone
+        # what one of them stores as float16 is compared as float16: a frozen backbone stays equal to the last bit
+        half = self.halves.get(child, set()) ^ self.halves.get(parent, set())
+        mine, theirs = (rounded(self.weights[name], half) for name in (child, parent))
         given = None if parent == "given" else self.weights.get("given")
         seed = hashlib.sha256(json.dumps([self.digests.get(name) for name in (child, parent)]).encode()).digest()
-        return parentage.relation(self.weights[child], self.weights[parent], seed, given)
+        return parentage.relation(mine, theirs, seed, given)
+
+
+def rounded(tensors: Mapping[str, np.ndarray], names: Container[str]) -> dict[str, np.ndarray]:
+    """float32 tensors, these of them rounded as float16 stores them."""
+    with np.errstate(over="ignore"):
+        return {
+            name: value.astype(np.float16).astype(np.float32) if name in names else value
+            for name, value in tensors.items()
+        }
 
 
 def sketch(tensors: Mapping[str, Any]) -> Any:

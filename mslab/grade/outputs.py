@@ -22,7 +22,7 @@ from mslab.escaping import escape_control
 from mslab.files import for_people, make_folder, write_text
 from mslab.grade import rubric as rubrics
 from mslab.grade.records import Graded, Outcome
-from mslab.grade.submissions import moodle_row, same_rows
+from mslab.grade.submissions import canvas_row, moodle_row, same_rows
 from mslab.grade.words import CHINESE
 from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
@@ -47,10 +47,12 @@ def write_all(
     moodle: bool = False,
     canvas: bool = False,
     confusion: Mapping[str, tuple[Sequence[str], np.ndarray]] | None = None,
+    left_out: Sequence[tuple[str, str]] = (),
     lang: str = "en",
 ) -> list[str]:
     """Write all files below `out`, each atomically. Returns the folders in out/students/ that an earlier run left.
 
+    left_out: (file, reason) of what is no submission.
     pairs: {"a", "b": ids, "kind", "evidence", "likeness", "last_year"}; confusion: by network, class names and summed
     counts of all submissions, int (C, C), row = true class. Equal input gives equal bytes.
     """
@@ -60,7 +62,7 @@ def write_all(
         make_folder(folder)
     for name, text in [
         *tables(graded, rubric, pairs, moodle, canvas),
-        ("grades.json", json_text(grades_content(graded, rubric, pairs, confusion or {}))),
+        ("grades.json", json_text(grades_content(graded, rubric, pairs, confusion or {}, left_out))),
         ("summary.html", summary(graded, rubric, pairs, confusion or {}, lang)),
     ]:
         write_text(out / name, text)
@@ -149,11 +151,13 @@ def tables(
 
 def grades_table(graded: Sequence[Graded], rubric: Any, missing: Sequence[str] = ()) -> str:
     """Content of grades.csv: `graded`, and then the ids that are not graded yet."""
-    lines = [line("id", "total", *(item.id for item in rubric.items), "deductions", "flags")]
+    named = any(g.name for g in graded)  # by a learning platform
+    head = ["id", *["name"] * named, "total"]
+    lines = [line(*head, *(item.id for item in rubric.items), "deductions", "flags")]
     for g in graded:
         points = ["" if o.status == "manual" else number(o.points) for _, o in by_item(g, rubric)]
-        lines.append(line(g.id, number(g.points), *points, number(deducted(g)), "; ".join(g.flags)))
-    lines += [line(id, "", *[""] * len(rubric.items), "", "not graded yet") for id in missing]
+        lines.append(line(g.id, *[g.name] * named, number(g.points), *points, number(deducted(g)), "; ".join(g.flags)))
+    lines += [line(id, *[""] * (len(head) - 1 + len(rubric.items)), "", "not graded yet") for id in missing]
     return "".join(lines)
 
 
@@ -173,27 +177,28 @@ def moodle_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
     yield line("Identifier", "Full name", "ID number", "Grade", "Maximum Grade", "Last modified (grade)",
                "Feedback comments")  # fmt: skip
     for g in graded:
-        if g.id in shared:
+        if g.given_name in shared:
             continue
         parts = [f"{title_of(item)}: {worth(item, o)}" for item, o in by_item(g, rubric)]
         parts += [f"{one_line(reason, 200)}: −{number(cost)}" for reason, cost in g.deductions]
         # Moodle parses feedback as HTML; with an empty time it warns if a grade exists already
-        yield line(*moodle_row(g.id), number(g.points), number(rubric.total), "", escape("; ".join(parts)))
+        yield line(*moodle_row(g.given_name), number(g.points), number(rubric.total), "", escape("; ".join(parts)))
 
 
 def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
-    """Lines for Canvas' gradebook (Import): a submission's name is used as the student's login."""
+    """Lines for Canvas' gradebook (Import): by the user's number, or a submission's name as the student's login."""
     yield line("Student", "ID", "SIS User ID", "SIS Login ID", "Section", one_line(rubric.title, 200))
     yield line("    Points Possible", "", "", "", "", number(rubric.total))
     shared = shared_ids(graded)
     for g in graded:
-        if g.id not in shared:
-            yield line(g.id, "", "", g.id, "", number(g.points))
+        if g.given_name not in shared:
+            student, user, login = canvas_row(g.id, g.given_name)
+            yield line(student, user, "", login, "", number(g.points))
 
 
 def shared_ids(graded: Sequence[Graded]) -> set[str]:
-    """Ids that a course system may take for one row; their rows are left out, so that none gets another's points."""
-    return {id for ids in same_rows(g.id for g in graded).values() for id in ids}
+    """Names that a course system may take for one row; their rows are left out, so that none gets another's points."""
+    return {id for ids in same_rows(g.given_name for g in graded).values() for id in ids}
 
 
 def by_item(g: Graded, rubric: Any) -> list[tuple[Any, Outcome]]:
@@ -231,12 +236,16 @@ def plain(value: Any) -> Any:
 
 
 def grades_content(
-    graded: Sequence[Graded], rubric: Any, pairs: Sequence[Mapping[str, Any]], confusion: Mapping[str, Any]
+    graded: Sequence[Graded],
+    rubric: Any,
+    pairs: Sequence[Mapping[str, Any]],
+    confusion: Mapping[str, Any],
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Content of grades.json: all outcomes with their figures; of the facts only the problems with files."""
     keys = ("id", "title", "kind", "points", "public")
     students = [
-        {"id": g.id, "folder": folder_of(g.id), "sha256": g.sha256, "points": g.points}
+        {"id": g.id, "name": g.name, "folder": folder_of(g.id), "sha256": g.sha256, "points": g.points}
         | {"outcomes": {name: vars(outcome) for name, outcome in g.outcomes.items()}}
         | {"deductions": [{"why": reason, "points": cost} for reason, cost in g.deductions], "flags": g.flags}
         | {"problems": g.facts.get("problems", [])}
@@ -248,6 +257,7 @@ def grades_content(
         "rubric": {"title": rubric.title, "total": rubric.total}
         | {"items": [{key: getattr(item, key) for key in keys} for item in rubric.items]},
         "students": students,
+        "not_graded": [{"file": name, "why": reason} for name, reason in left_out],
         "pairs": [dict(pair) for pair in pairs],
         "confusion": {name: {"class_names": list(c), "matrix": m} for name, (c, m) in sorted(confusion.items())},
     }
@@ -340,7 +350,8 @@ def feedback(g: Graded, rubric: Any, lang: str = "en") -> str:
         }
         for item, outcome in by_item(g, rubric)
     ]
-    facts = {"title": f"{one_line(g.id)}: {one_line(rubric.title)}", "g": g, "rubric": rubric, "rows": rows}
+    who = f"{one_line(g.name)} ({one_line(g.id)})" if g.name else one_line(g.id)
+    facts = {"title": f"{who}: {one_line(rubric.title)}", "g": g, "rubric": rubric, "rows": rows}
     facts |= {"open": sum(row["most"] for row in rows if row["outcome"].status == "manual")}
     return page("feedback.html", facts, lang)
 

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mslab.errors import MslabError
 from mslab.files import HAS_FOLDER_DESCRIPTORS, NO_LINK, NO_WAIT
 from mslab.grade.contents import BadSubmission, MemberCheck, short
 from mslab.grade.looking import LIMITS
+from mslab.grade.platforms import is_system
 
 CHUNK = 1 << 20
 READ = os.O_RDONLY | NO_LINK | NO_WAIT
@@ -31,24 +32,22 @@ OURS = (
 )  # not a student's
 
 
-def copy(source: Path, target: Path) -> str:
+def copy(source: Path, target: Path, parts: Mapping[str, Path] | None = None) -> str:
     """Copy a submission, a file or a folder, to `target`. Returns its sha256: of names, sizes and contents.
 
-    Raises BadSubmission with the reason for the student, and MslabError if this machine's disk is full.
+    `parts`: name -> file or folder, if it consists of several; they are copied into one folder. Raises BadSubmission
+    with the reason for the student, and MslabError if this machine's disk is full.
     """
+    copying = Copying()
     try:
-        status = source.lstat()
-        kind = kind_of(status.st_mode)
-        if kind not in ("file", "folder"):
-            texts = {"link": "it is a link: replace it with its target"}
-            raise BadSubmission(texts.get(kind, "it is neither a file nor a folder"))
-        copying = Copying()
-        if kind == "file":
-            copying.digest.update(b"alone\0")  # no folder's hash begins like that
-            copying.file(os.open(source, READ), target, "it", status.st_size)
-        else:
-            copying.folder(source, target)
-        return copying.digest.hexdigest()
+        if parts:
+            target.mkdir(mode=0o700)
+        for name, path in (parts or {}).items():
+            copying.digest.update(os.fsencode(f"part\0{name}\0"))
+            copying.one(path, target / name, short(name, 200))
+        if not parts:
+            copying.one(source, target, "it")
+        return copying.digest.hexdigest()  # type: ignore[no-any-return]
     except OSError as error:
         if error.errno in OURS:
             raise disk_error(target.parent, error) from None
@@ -78,6 +77,19 @@ class Copying:
         self.problems: list[str] = []
         self.check = MemberCheck(LIMITS, self.problems)
 
+    def one(self, source: Path, target: Path, name: str) -> None:
+        """Copy a file or a folder; `name`: what messages call it."""
+        status = source.lstat()
+        kind = kind_of(status.st_mode)
+        if kind not in ("file", "folder"):
+            texts = {"link": f"{name} is a link: replace it with its target"}
+            raise BadSubmission(texts.get(kind, f"{name} is neither a file nor a folder"))
+        if kind == "file":
+            self.digest.update(b"alone\0")  # no folder's hash begins like that
+            self.file(os.open(source, READ), target, name, status.st_size)
+        else:
+            self.folder(source, target)
+
     def folder(self, source: Path, target: Path) -> None:
         """Copy a folder, level by level. Raises BadSubmission with every problem of its names."""
         pending: list[tuple[str, ...]] = [()]
@@ -99,6 +111,8 @@ class Copying:
                 path = name if by_handle is not None else source.joinpath(*parts, name)
                 status, inside = os.stat(path, dir_fd=by_handle, follow_symlinks=False), "/".join((*parts, name))
                 kind = kind_of(status.st_mode)
+                if is_system(name) and kind in ("file", "folder"):  # a clone's .git has thousands of files
+                    continue
                 size = 0 if kind == "folder" else status.st_size  # a folder's size depends on the file system
                 self.digest.update(os.fsencode(f"{kind}\0{inside}\0{size}\0"))
                 if kind == "folder":

@@ -51,6 +51,13 @@ class Graded:
     deductions: list[tuple[str, float]] = field(default_factory=list)  # (reason, points >= 0), such as lateness
     flags: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)  # from the worker; empty if it died
+    name: str = ""  # the student's or group's, if a learning platform tells it
+    source: str = ""  # what a learning platform called the submission
+
+    @property
+    def given_name(self) -> str:
+        """What a course system calls the submission."""
+        return self.source or self.id
 
     @property
     def points(self) -> float:

@@ -233,6 +233,7 @@ LINE_BYTES = 4096  # of one line of output, at most
 STDERR_BYTES = 64 << 10  # stored from the end of standard error
 RUNNING: set["Child"] = set()
 STOPPED = "the grader was stopped"
+KILLED_BY = "it was killed from outside"
 
 
 @dataclass(eq=False)
@@ -336,7 +337,7 @@ class Child:
         if code == -getattr(signal, "SIGXCPU", 0):
             return f"it used more than {self.limits.seconds:g} s of computing time"
         if code == -getattr(signal, "SIGKILL", 0):
-            return "it was killed from outside (signal 9), as happens when memory runs out"
+            return f"{KILLED_BY} (signal 9), as happens when memory runs out"
         return f"it ended with signal {-code}" if code < 0 else f"it ended with exit code {code} and without an answer"
 
     def _read_lines(self) -> None:

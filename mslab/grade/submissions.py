@@ -1,25 +1,29 @@
-"""Find submissions: one zip, tar or folder per student. None is opened here."""
+"""Find submissions: one zip, tar or folder per student, as learning platforms name them. None is opened here."""
 
 import hashlib
 import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 
 from mslab.check.layout import plain_name
 from mslab.check.records import printable
-from mslab.check.scan import is_junk
+from mslab.data.archives import format_of, readable_name
 from mslab.errors import MslabError
+from mslab.files import FormatError, kind_of, parse_yaml, read_text
+from mslab.grade import platforms
+from mslab.grade.platforms import Download
 from mslab.runtime.tables import plural
 
 log = logging.getLogger("mslab")
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-DOWNLOADED = re.compile(r"(?P<name>.*?)_(?P<number>[0-9]{1,18})_assignsubmission_.*", re.S)  # Moodle's downloads
-SYSTEM_FILES = ("thumbs.db", "desktop.ini")  # of Windows' Explorer; those of others are hidden
+METADATA = "submission_metadata.yml"  # of Gradescope's export
+WRAPPERS = re.compile(r"submitted|submissions?|submitted files|assignment_\d+_export", re.I)
+LEVELS = 5  # of folders around a class
 NUMBERS = re.compile("_[0-9]{1,18}_assignsubmission_")
 LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (from Unicode's confusables)
     "аеорсухіјѕһԁԛԝвнкмтАВЕКМНОРСТХІЈЅαβεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧıℓ0",
@@ -32,34 +36,191 @@ class Submission:
     """One student's submission. `problem`: reason why it cannot be graded, found before it is opened."""
 
     id: str
-    path: Path
+    path: Path  # the first of `parts`
     problem: str = ""
     flags: list[str] = field(default_factory=list)
     sha256: str = ""  # of the copy that is measured; "" until it is made, or if there is a problem
+    name: str = ""  # the student's or group's, if the platform tells it
+    source: str = ""  # the name on the disk without an archive's ending, as a course system gave it
+    parts: dict[str, Path] = field(default_factory=dict)  # name as the student gave it -> file or folder, if several
+
+
+@dataclass
+class Found:
+    """A class: its submissions, sorted by id, and (name, reason) of what is no submission."""
+
+    submissions: list[Submission]
+    left_out: list[tuple[str, str]]
 
 
 def find_submissions(folder: str | Path) -> list[Submission]:
     """List the submissions in a folder, sorted by id. Raises MslabError if there is none."""
-    folder = Path(folder)
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
+    return find_class(folder).submissions
+
+
+def find_class(folder: str | Path, expected: Iterable[str] = (), fewest: int = 3) -> Found:
+    """Find a class's submissions; `expected`: files that a submission has, by which it is told from a class.
+
+    `fewest`: entries of a lone folder that make it a class, and not one student's. Raises MslabError if there is none.
+    """
+    given = Path(folder)
+    folder = class_folder(given, {name.partition("/")[0] for name in expected}, fewest)
+    entries, left_out = {path.name: path for path in listed(folder)}, []
+    for name, path in list(entries.items()):
+        if reason := no_submission(path):
+            left_out.append((printable(name), reason))
+            del entries[name]
+    people = gradescope_people(folder, left_out)
+    readable = {name: readable_name(os.fsencode(name)) for name in entries}
+    read = platforms.read_names({readable[name]: path.is_dir() for name, path in entries.items()})
+    downloads = {name: read.get(readable[name]) or people.get(name) for name in entries}
+    for name, path in list(entries.items()):
+        if not downloads[name] and kind_of(path) == "a file" and not is_archive(path):
+            left_out.append((printable(name), "it is no archive"))
+            del entries[name]
+    submissions = grouped(entries, downloads, readable, left_out)
+    if not submissions:
         raise MslabError(
-            f"{folder} cannot be read: {error.strerror}.",
-            expected="a folder with one zip, tar or folder per student",
-            fix="correct the path",
-        ) from None
-    paths = [path for path in entries if not path.name.startswith((".", "__MACOSX"))]
-    for path in sorted(set(entries) - set(paths)):
-        log.info(f"note: {printable(path.name)} is hidden and is not graded")
-    if not paths:
-        raise MslabError(
-            f"{folder} has no submission.",
+            f"{given} has no submission.",
+            details=left_out[:10],
             expected="one zip, tar or folder per student, named after the student",
             fix="put the submissions there; mslab pack RUN makes one",
         )
-    submissions = [Submission(id_of(path), path) for path in paths]
+    separate(submissions)
+    flag_lookalikes(submissions)
+    return Found(sorted(submissions, key=lambda submission: (submission.id, submission.path.name)), sorted(left_out))
+
+
+def listed(folder: Path) -> list[Path]:
+    """The entries of a folder. Raises MslabError if it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise MslabError(
+            f"{folder} cannot be read: {error.strerror}.",
+            expected="a folder with one zip, tar or folder per student, or a platform's download: one zip or tar",
+            fix="correct the path",
+        ) from None
+
+
+def class_folder(folder: Path, tops: set[str], fewest: int) -> Path:
+    """The folder itself, or the one in it that contains the class: downloads often have folders around everything.
+
+    `tops`: first parts of files that a submission has. `fewest`: entries of a lone folder that make it a class.
+    """
+    inside, found = folder, folder
+    for _ in range(LEVELS):
+        entries = [path for path in listed(inside) if not no_submission(path)]
+        only = entries[0] if len(entries) == 1 and kind_of(entries[0]) == "a folder" else None
+        if only is None or platforms.read_name(only.name, True):
+            break
+        children = [path for path in listed(only) if not no_submission(path)]
+        students = [path for path in children if kind_of(path) == "a folder" or is_archive(path)]
+        if tops & {path.name for path in children}:  # it is a student's
+            break
+        named = any(platforms.read_name(path.name, kind_of(path) == "a folder") for path in students)
+        inside = only
+        if named or len(students) >= fewest or WRAPPERS.fullmatch(only.name):
+            found = only
+    return found
+
+
+def no_submission(path: Path) -> str:
+    """Why this entry cannot be a student's, by its name and kind; "" if it can."""
+    if path.name.startswith("."):
+        return "it is hidden"
+    if platforms.is_system(path.name):
+        return "an operating system or a tool made it"
+    if path.suffix.lower() in platforms.NO_SUBMISSIONS and kind_of(path) == "a file":
+        download = platforms.read_name(path.name, False)
+        return "" if download else "a table or text beside the submissions"
+    return ""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name or the first bytes are an archive's, also one of a kind that is not opened."""
+    return bool(platforms.end_of(path.name)) or bool(format_of(path))
+
+
+def gradescope_people(folder: Path, left_out: list[tuple[str, str]]) -> dict[str, Download]:
+    """What Gradescope's submission_metadata.yml says about the folders beside it."""
+    try:
+        text = read_text(folder / METADATA)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        left_out.append((METADATA, f"it cannot be read: {error}"))
+        return {}
+    people: dict[str, Download] = {}
+    for part in re.split(r"(?m)^(?=\S)", text):  # one submission at a time; its history of results can be long
+        try:
+            content = parse_yaml(re.split(r"(?m)^  :?history:", part)[0])
+        except FormatError as error:
+            left_out.append((METADATA, f"part of it cannot be read: {error}"))
+            continue
+        for name, entry in content.items() if isinstance(content, dict) else ():
+            ids, names = platforms.submitters(entry)
+            if ids:
+                people[str(name)] = Download("+".join(map(printable, ids)), ", ".join(names), platform="Gradescope")
+    return people
+
+
+def grouped(
+    entries: Mapping[str, Path],
+    downloads: Mapping[str, Download | None],
+    readable: Mapping[str, str],
+    left_out: list[tuple[str, str]],
+) -> list[Submission]:
+    """One submission for each student; of several attempts the newest."""
+    students: dict[tuple[str, str], dict[str, Download]] = defaultdict(dict)
+    submissions = []
+    for name, path in entries.items():
+        if download := downloads[name]:
+            students[download.id, download.name if download.platform == "Moodle" else ""][name] = download
+        else:
+            submissions.append(Submission(id_of(Path(readable[name])), path, source=id_of(path)))
+    attempts_of_plain = {submission.source: submission for submission in submissions}
+    for (id, _), mine in students.items():
+        if (first := attempts_of_plain.get(id)) and not any(download.platform for download in mine.values()):
+            mine = {first.path.name: Download(id, file=first.path.name)} | mine  # anna.zip, then "anna (1).zip"
+            submissions.remove(first)
+        counts, earlier = platforms.newest(mine)
+        left_out += [(printable(name), f"an earlier attempt of {printable(id)}") for name in earlier]
+        left_out += [(printable(name), "the platform's own text") for name, download in mine.items() if download.own]
+        first_name = (counts or list(mine))[0]
+        submission = Submission(printable(id), entries[first_name], source=id_of(entries[first_name]))
+        names_known = [d.name or blackboard_name(entries[name]) * d.own for name, d in mine.items()]
+        submission.name = printable(next(filter(None, names_known), ""))
+        if not counts:
+            submission.problem = "no file was handed in, only a text in the platform"
+        alone = len(counts) == 1 and kind_of(entries[counts[0]]) == "a file" and not is_archive(entries[counts[0]])
+        if len(counts) > 1 or alone:  # a report alone is a folder with this file
+            given = [file if (file := mine[name].file).strip(".") else name for name in counts]
+            names = [name if given.count(file) > 1 else file for name, file in zip(counts, given, strict=True)]
+            submission.parts = {name: entries[count] for name, count in zip(names, counts, strict=True)}
+        if earlier:
+            graded, others = (", ".join(map(printable, names[:5])) for names in (counts, earlier))
+            submission.flags.append(f"{len(earlier) + 1} attempts: {graded} is graded, not {others}")
+        if any(mine[name].late for name in counts):
+            submission.flags.append(f"{mine[first_name].platform} marks it as late")
+        submissions.append(submission)
+    return submissions
+
+
+def blackboard_name(text: Path) -> str:
+    """The student's name in the text that Blackboard adds: "Name: Anna Lee (alee)"; "" if it is not there."""
+    try:
+        first = read_text(text, 1 << 20).lstrip("\ufeff").partition("\n")[0]
+    except (OSError, ValueError):
+        return ""
+    match = re.fullmatch(r"[^:]{1,40}: *(.{1,200}?) *\([^()]*\) *", first)
+    return match[1] if match else ""
+
+
+def separate(submissions: Sequence[Submission]) -> None:
+    """Give submissions with one id a problem, and an id each."""
     by_id: dict[str, list[Submission]] = {}
+    paths = [submission.path for submission in submissions]
     for submission in submissions:
         by_id.setdefault(submission.id, []).append(submission)
     for same in by_id.values():
@@ -69,15 +230,11 @@ def find_submissions(folder: str | Path) -> list[Submission]:
                 submission.problem = f"two submissions have the id {submission.id}: {names}; hand in one"
                 # so that each gets its own page with this problem
                 submission.id = unique_id(submission, paths, set(by_id) - {submission.id})
-    flag_lookalikes(submissions)
-    return sorted(submissions, key=lambda submission: (submission.id, submission.path.name))
 
 
 def id_of(path: Path) -> str:
     """The id: the file's name without the extension of an archive."""
-    lower = path.name.lower()
-    end = next((end for end in ARCHIVES if lower.endswith(end) and len(lower) > len(end)), "")
-    return printable(path.name[: len(path.name) - len(end)])
+    return printable(path.name.removesuffix(platforms.end_of(path.name)))
 
 
 def unique_id(submission: Submission, paths: list[Path], ids: set[str]) -> str:
@@ -92,22 +249,21 @@ def unique_id(submission: Submission, paths: list[Path], ids: set[str]) -> str:
 # --- rows of course systems ------------------------------------------------------------------------------------------
 
 
-def moodle_row(id: str) -> tuple[str, str, str]:
+def moodle_row(source: str) -> tuple[str, str, str]:
     """(Identifier, full name, ID number) of a submission's row in Moodle.
 
     Moodle writes NAME_NUMBER_assignsubmission_ in front of what the student chose, so the first match from the left is
     its own: moodle_row("Bob_12_assignsubmission_file_x_999_assignsubmission_") -> ("Participant 12", "Bob", "")
     """
-    download = DOWNLOADED.fullmatch(id)
-    return (f"Participant {int(download['number'])}", download["name"], "") if download else ("", "", id)
+    download = platforms.MOODLE.fullmatch(source)
+    return (f"Participant {int(download['id'])}", download["name"], "") if download else ("", "", source)
 
 
-def archive_alone(id: str, copy: Path) -> Path | None:
-    """The archive in a folder of Moodle's "Download submissions in folders", if a student put nothing else there."""
-    entries = list(copy.iterdir()) if moodle_row(id)[0] and copy.is_dir() else []
-    inside = [path for path in entries if not is_junk(path.name) and path.name.lower() not in SYSTEM_FILES]
-    alone = len(inside) == 1 and inside[0].is_file() and inside[0].name.lower().endswith(ARCHIVES)
-    return inside[0] if alone else None
+def canvas_row(id: str, source: str) -> tuple[str, str, str]:
+    """(Student, ID, SIS Login ID) of a submission's row in Canvas: the user's number, else the name as the login."""
+    download = platforms.CANVAS.fullmatch(source)
+    known = download and download["id"] == id
+    return (download["name"], id, "") if download and known else (id, "", id)
 
 
 def same_rows(ids: Iterable[str]) -> dict[str, list[str]]:
@@ -122,7 +278,7 @@ def same_rows(ids: Iterable[str]) -> dict[str, list[str]]:
 
 def check_rows(submissions: Sequence[Submission]) -> None:
     """Raise MslabError if two submissions are one participant's; flag ids that a course system may confuse."""
-    claims = same_rows(submission.id for submission in submissions)
+    claims = same_rows(submission.source for submission in submissions)
     if twice := [(row, " and ".join(map(ascii, ids))) for row, ids in claims.items() if moodle_row(ids[0])[0]]:
         raise MslabError(
             f"{plural(len(twice), 'participant')} would get the points of several submissions in the course system.",
@@ -131,11 +287,11 @@ def check_rows(submissions: Sequence[Submission]) -> None:
             fix="remove the others; 'Download submissions in folders' gives one folder for each participant",
         )
     for submission in submissions:
-        if len(NUMBERS.findall(submission.id)) > 1:
-            submission.flags.append(f"its name has several numbers; {moodle_row(submission.id)[0]} counts")
+        if len(NUMBERS.findall(submission.source)) > 1:
+            submission.flags.append(f"its name has several numbers; {moodle_row(submission.source)[0]} counts")
         for ids in claims.values():
-            if submission.id in ids:
-                others = ", ".join(ascii(id) for id in ids[:5] if id != submission.id)
+            if submission.source in ids:
+                others = ", ".join(ascii(id) for id in ids[:5] if id != submission.source)
                 submission.flags.append(f"left out of the course system's table, which may confuse it with {others}")
 
 

@@ -137,6 +137,16 @@ class Rollback(Part):
     why: str
 
 
+class Half(Part):
+    """The float16 weights that mslab pack --half wrote instead of best.ckpt's."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the file in the pack; artifacts has the run's own")
+    accuracy: float | None = Field(description="of these weights on val_data; null if the images were not there")
+    difference: float | None = Field(description="that accuracy minus the one of the run's eval.json")
+    float32: dict[str, str] = Field(description="tensors that stay float32, each with the reason")
+    backbone: str | None = Field(description="the file of the pack with the backbone; null if this file has it")
+
+
 class Manifest(Part):
     """manifest.json of a mslab run."""
 
@@ -167,6 +177,7 @@ class Manifest(Part):
     metrics: dict[str, float | None]
     artifacts: dict[Artifact, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
+    half: Half | None = Field(None, description="only in packs of mslab pack --half")
 
 
 def validated(content: Any, path: Path) -> dict[str, Any]:
@@ -331,7 +342,13 @@ def verify(run: Path) -> list[dict[str, str]]:
             expected="a run that has ended: its manifest lists the sha256 of each file",
             fix=f"{command('train', '--resume', run)}    or wait until it has ended",
         )
-    rows = [compare_file(run / name, name, digest) for name, digest in content["artifacts"].items()]
+    packed = is_pack(run)
+    rows = [compare_file(file_of(run, name), name, digest) for name, digest in content["artifacts"].items()]
+    for row in rows if packed else ():
+        if row["status"] == "missing":
+            row |= {"status": "left out", "text": "a pack does not contain it"}
+        if row["file"] == "checkpoints/best.ckpt" and content.get("half"):
+            row |= compare_file(run / "best.ckpt", row["file"], content["half"]["sha256"], "its weights as float16; ")
     parent, unpacked = content["parent"], (run / "environment.txt").is_file()  # a file that only archives contain
     for row in rows if unpacked else ():
         if row["status"] == "missing" and row["file"].startswith("checkpoints/"):
@@ -341,6 +358,16 @@ def verify(run: Path) -> list[dict[str, str]]:
         file = next((path for path in paths if path.is_file()), Path(parent["file"]))
         rows.append(compare_file(file, str(file), parent["sha256"], "the checkpoint it started from; "))
     return rows
+
+
+def is_pack(run: Path) -> bool:
+    """Whether this is a run as mslab pack stores it: without folders inside."""
+    return (run / "best.ckpt").is_file() and not (run / "checkpoints").exists()
+
+
+def file_of(run: Path, name: str) -> Path:
+    """A file of a run folder or of a pack."""
+    return run / name.rpartition("/")[2] if is_pack(run) else run / name
 
 
 def compare_file(path: Path, name: str, digest: str, prefix: str = "") -> dict[str, str]:

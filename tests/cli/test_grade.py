@@ -3,14 +3,19 @@
 import csv
 import json
 import shutil
+import tarfile
 import zipfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from grading import contents, graded, graded_class
 from helpers import cli
 
-from mslab.grade import grading, handin, measuring, submissions
+from mslab.errors import MslabError
+from mslab.grade import downloads, grading, handin, measuring, submissions
+from mslab.grade.rubric import Rubric
+from mslab.grade.times import SubmissionTime
 
 
 @pytest.fixture
@@ -68,6 +73,52 @@ def test_lateness_is_deducted_by_the_table_of_times(lab):
     (lab / "wrong.csv").write_text(text)
     result = graded(lab, "nowhere", "--times", "wrong.csv")
     assert result.returncode == 1 and "line 3" in result.stderr and not (lab / "nowhere").exists()
+
+
+def test_a_platforms_download_of_a_class_is_graded_as_one_archive(lab):
+    before = {row["id"]: row for row in table(lab, "grades.csv")}
+    (lab / "lab.rar").write_bytes(b"Rar!\x1a\x07\x01\x00" + bytes(99))
+    with tarfile.open(lab / "download.tar.gz", "w:gz") as archive:
+        archive.add(lab / "class" / "anna.zip", "Lab 3/Anna Lee_12_assignsubmission_file_pack.zip")
+        archive.add(lab / "lab.rar", "Lab 3/张三_13_assignsubmission_file_lab.rar")
+        archive.add(lab / "rubric.yaml", "Lab 3/Grades-Lab 3.csv")
+    (lab / "times.csv").write_text("id;submitted;due\n12;2026-12-05 10:00;2026-12-04\n14;;2026-12-09\n")
+    options = ["--rubric", "rubric.yaml", "--data", "hidden", "--out", "out", "--moodle", "--times", "times.csv"]
+    result = cli("grade", "download.tar.gz", *options, cwd=lab)
+    assert result.returncode == 0, result.stderr
+    anna, other = table(lab, "grades.csv")
+    assert (anna["id"], anna["name"], anna["accuracy"]) == ("12", "Anna Lee", before["anna"]["accuracy"])
+    assert float(anna["deductions"]) == 5 and (other["id"], other["name"], other["accuracy"]) == ("13", "张三", "0")
+    assert "Grades-Lab 3.csv is not graded: a table or text beside the submissions" in result.stderr
+    assert "times.csv has 1 id without a submission: 14" in result.stderr
+    assert "is a RAR archive, and no zip or tar archive" in result.stderr
+    assert "is a RAR archive" in (lab / "out" / "students" / "13" / "results.json").read_text()
+    assert [row["Identifier"] for row in table(lab, "moodle.csv")] == ["Participant 12", "Participant 13"]
+    content = json.loads((lab / "out" / "grades.json").read_text())
+    assert [row["file"] for row in content["not_graded"]] == ["Grades-Lab 3.csv"]
+
+
+def test_one_students_pack_is_not_taken_for_a_class(lab):
+    expected = grading.expected_files(grading.load_rubric(lab / "rubric.yaml"))
+    text = r"(?s)anna\.zip is one student's submission: it contains three/best\.ckpt.*move it to a new folder"
+    with pytest.raises(MslabError, match=text), downloads.find_submissions(lab / "class" / "anna.zip", expected):
+        pass
+    (lab / "class" / "none.zip").write_bytes(b"x")
+    with pytest.raises(MslabError, match=r"(?s)is not a zip or tar archive.*a platform's download"):
+        downloads.find_submissions(lab / "class" / "none.zip", expected).__enter__()
+
+
+def test_a_table_of_times_without_rows_is_named(tmp_path):
+    rubric = Rubric(title="x", total=1.0, items=[], attempts={"at_most": 2, "cost": 1.0})
+    found = submissions.Found([submissions.Submission("anna", tmp_path / "anna.zip")], [])
+    options = grading.GradeOptions(times=tmp_path / "times.csv")
+    (note,) = grading.notes(found, [], {}, rubric, options)
+    assert note == f"{tmp_path}/times.csv has no rows: no points are deducted for lateness or attempts"
+    (note,) = grading.notes(found, [], {}, rubric, grading.GradeOptions())
+    assert note == "without --times no points are deducted for lateness or attempts"
+    due = {"anna": SubmissionTime(None, due=datetime(2026, 12, 1, tzinfo=timezone.utc))}
+    (note,) = grading.notes(found, [], due, rubric, options)
+    assert note == f"the column due in {tmp_path}/times.csv has no effect: the rubric has no `late`"
 
 
 def test_last_years_copy_is_found(lab):

@@ -122,6 +122,8 @@ def test_run_autograder_with_a_fake_command(autograder, tmp_path, handed_in):
         (autograder / "submission" / "link").symlink_to("/etc/passwd")
     elif handed_in == "archive":
         (autograder / "submission" / "My Lab.TAR.GZ").write_bytes(b"not opened here")
+        own = {"assignment": {"due_date": "2018-08-02T23:00:00.000000-07:00"}}
+        (autograder / "submission_metadata.json").write_text(json.dumps(METADATA | {"users": [own]}))
     done = run_autograder(autograder, tmp_path / "bin" / "mslab", RECORD=str(tmp_path / "record"))
     assert done.returncode == 0, done.stderr
     assert json.loads((autograder / "results" / "results.json").read_text()) == {"score": 1}
@@ -137,14 +139,35 @@ def test_run_autograder_with_a_fake_command(autograder, tmp_path, handed_in):
         assert (tmp_path / "record.in" / "submission" / "link").is_symlink() == (handed_in == "folder")
     with (tmp_path / "record.times").open(newline="") as file:
         times = list(csv.reader(file))
-    assert times == [["id", "submitted", "attempt"], ["submission", METADATA["created_at"], "2"]]
+    due = handed_in == "archive"  # this student has an extension
+    assert times[0] == ["id", "submitted", "attempt", *["due"] * due]
+    assert times[1] == ["submission", METADATA["created_at"], "2", *["2018-08-02T23:00:00.000000-07:00"] * due]
 
 
-def test_run_autograder_fails_if_the_command_fails(autograder, tmp_path):
+ENDINGS = {  # what the grader or the container does -> what results.json says
+    "fails": ("exit 1", "the grader ended with exit code 1; the teacher sees its message."),
+    "out of memory": ("kill -9 $$", "signal 9 killed the grader, as happens when memory runs out. The container is"),
+    "out of time": ("kill -TERM $PPID; sleep 9", "it was stopped by a signal, as happens when the time is over."),
+    "all killed": (
+        "kill -9 $PPID",
+        "it was stopped from outside. The container is probably too small: in Autograder",
+    ),
+    "no results": ("exit 0", "the grader wrote no results."),
+    "not installed": ("", "mslab is not installed in this image: setup.sh failed."),
+}
+
+
+@pytest.mark.parametrize("does, said", ENDINGS.values(), ids=list(ENDINGS))
+def test_results_with_the_reason_are_there_however_the_autograder_ends(autograder, tmp_path, does, said):
     (tmp_path / "python").symlink_to(sys.executable)
-    (tmp_path / "mslab").symlink_to("/bin/false")
+    if does:
+        (tmp_path / "mslab").write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "mslab").chmod(0o755)
     done = run_autograder(autograder, tmp_path / "mslab")
-    assert done.returncode != 0 and not (autograder / "results").exists()  # Gradescope reports it to the teacher
+    content = json.loads((autograder / "results" / "results.json").read_text())
+    fits(content, TOP)
+    assert done.returncode != 0 and content["score"] == 0 and said in content["output"], content
+    assert "Nothing was graded." in content["output"]
 
 
 def test_run_autograder(autograder, parent):

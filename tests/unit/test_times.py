@@ -1,0 +1,103 @@
+"""times.csv, as spreadsheets and platforms write it; extensions of single students; every mistake with its line."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from mslab.errors import MslabError
+from mslab.grade import times
+from mslab.grade.rubric import Late, Rubric
+
+EAST = timezone(timedelta(hours=8))
+RUBRIC = Rubric(title="x", total=100.0, items=[], late=Late(due="2026-12-01T23:59:00+08:00", per_day=5.0))
+
+
+def read(path, text, zone=EAST, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return times.read_times(path, zone)
+
+
+def test_an_extension_moves_the_due_date_of_one_student(tmp_path):
+    rows = "anna,2026-12-03T12:00:00+08:00,1,2026-12-03T23:59:00+08:00\nben,2026-12-03T12:00:00+08:00,1,\n"
+    rows += "chi,2026-12-05T00:00:00Z,1,\nchi,,,2026-12-04 23:59\n"  # a list of extensions below the times
+    table = read(tmp_path / "times.csv", "id,submitted,attempt,due\n" + rows)
+    assert times.deductions_of(RUBRIC, table["anna"]) == []
+    assert times.deductions_of(RUBRIC, table["ben"]) == [("2 days late", 10.0)]
+    assert times.deductions_of(RUBRIC, table["chi"]) == [("1 day late (own due date: 2026-12-04 23:59)", 5.0)]
+    assert times.deductions_of(RUBRIC, table.get("dee")) == []
+
+
+DUE = datetime(2026, 12, 8, 23, 59, tzinfo=EAST)
+
+
+@pytest.mark.parametrize(
+    "text, due",
+    [
+        ("2026-12-08T23:59:00+08:00", DUE),
+        ("2026-12-08T15:59:00Z", DUE),
+        ("2026-12-08 23:59 +0800", DUE),
+        ("2026-12-08 23:59 Asia/Shanghai", DUE),
+        ("2026-12-08 23:59", DUE),
+        ("2026/12/8 23:59", DUE),
+        ("8.12.2026 23:59", DUE),
+        ("2026年12月8日 23:59", DUE),
+        ("12/28/2026 11:59 PM", DUE.replace(day=28)),
+        ("28/12/2026 23:59:00", DUE.replace(day=28)),
+        ("46364.999305556", DUE),
+        ("2026-12-08", DUE.replace(second=59)),
+        ("2026-12-08T17:59:00.365935+02:00", DUE),
+    ],
+)
+def test_times_as_spreadsheets_write_them(tmp_path, text, due):
+    (row,) = read(tmp_path / "t.csv", f"id;due\nanna;{text}\n").values()
+    assert row.due == due and row.submitted is None
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("tomorrow", "due 'tomorrow' is not a time such as 2026-12-01T23:59:00"),
+        ("2026-13-08 23:59", "month must be in 1..12"),
+        ("2026-12-32", "day"),
+        ("12/8/2026 23:59", "unclear which part is the month; write 2026-12-08 or 2026-08-12"),
+        ("2026-12-08 25:00", "hour"),
+        ("8.12.26 23:59", "the year needs four digits"),
+        ("2026-12-08 23:59 Asia/Nowhere", "no time zone 'Asia/Nowhere'"),
+        ("2026-12-08 13:59 PM", "hour 13 with am or pm"),
+    ],
+)
+def test_a_mistyped_date_is_one_message_with_its_line(tmp_path, text, said):
+    with pytest.raises(MslabError) as caught:
+        read(tmp_path / "t.csv", f"id,submitted,attempt,due\nben,2026-12-01 10:00,1,\nanna,2026-12-01 10:00,1,{text}\n")
+    message = str(caught.value)
+    assert "1 line that cannot be used" in message and "line 3" in message and "'anna'" in message and said in message
+
+
+def test_tables_of_windows_programs_are_read(tmp_path):
+    rows = {"张三": "2026-12-08 23:59", "李四": ""}
+    for encoding, separator in (("utf-8-sig", ","), ("utf-16", "\t"), ("gbk", ";"), ("utf-8", "\t")):
+        lines = [separator.join(("ID", "Submitted", "Due"))]
+        lines += [separator.join((id, "2026-12-01 10:00", due)) for id, due in rows.items()]
+        table = read(tmp_path / "t.csv", "\r\n".join([*lines, separator * 2, ""]), encoding=encoding)
+        assert list(table) == list(rows) and table["张三"].due == DUE and table["李四"].due is None
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "it is empty"),
+        ("name,time\n", "its first line is 'name,time'"),
+        ("id,submitted,due\nanna,2026-12-01 10:00,2026-12-02\nanna,2026-12-01 10:00,2026-12-03\n", "two different due"),
+        ("id,submitted\nanna,\n", "it has no time"),
+        ("id,submitted\n,2026-12-01 10:00\n", "the id is empty"),
+        ("id,submitted\nanna,2026-12-01\n", "has no time of day"),
+    ],
+)
+def test_a_table_that_says_nothing_is_an_error(tmp_path, text, said):
+    with pytest.raises(MslabError, match=said):
+        read(tmp_path / "t.csv", text)
+
+
+def test_a_time_without_a_zone_needs_the_rubrics(tmp_path):
+    with pytest.raises(MslabError, match="has no zone, such as"):
+        read(tmp_path / "t.csv", "id,submitted\nanna,2026-12-01 10:00\n", zone=None)
