@@ -4,9 +4,10 @@ start(Job) -> prepare (settings resolved, run folder made) -> carry_out (network
 resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fit
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,7 +221,8 @@ def carry_out(
         if run.epochs_done < run.settings.epochs:  # otherwise it was killed between its last epoch and its end
             settings = build.local_settings(run, report, group)
             network = build.build_network(run, settings, last, group)
-            feed, trained = build.build_feed(run, settings, report, network, group)
+            with resumable(run, group):
+                feed, trained = build.build_feed(run, settings, report, network, group)
             run.info = build.network_info(settings, report)
             trainer = build.build_trainer(run, settings, network, trained, feed, last, group)
             run.manifest["ended_by"] = fit_with_rollback(trainer, run, group) or None
@@ -240,12 +242,31 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
     while True:
         done = trainer.steps * run.epochs_done
         try:
-            with Meter(len(trainer.rates), done) as meter, signals.interruptible() as interrupted:
+            with (
+                resumable(run, group),
+                Meter(len(trainer.rates), done) as meter,
+                signals.interruptible() as interrupted,
+            ):
                 bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
                 return fit(trainer, run, [*callbacks, bar])
         except DivergedError as error:
             trainer.roll_back(error, run.epochs_done)
             run.write_manifest()
+
+
+@contextlib.contextmanager
+def resumable(run: RunFolder, group: Group) -> Iterator[None]:
+    """Add to the message about an image that is gone or has changed how the run goes on."""
+    try:
+        yield
+    except DatasetError as error:
+        last, workers = run.checkpoints / "last.ckpt", ["--workers", str(group.size)] if group.size > 1 else []
+        done = f"after epoch {run.epochs_done} of {run.settings.epochs}" if run.epochs_done else "from its beginning"
+        fix = f"{error.fix}, then\n" + command("train", "--resume", run.path, *workers) + f"    continues {done}"
+        if last.is_file():  # also for a run whose image does not come back
+            further = command("train", run.path / "config.yaml", "--from", last)
+            fix += f"\nor train its network further on the images that are left, as a new run:\n{further}"
+        raise DatasetError(error.what, details=error.details, expected=error.expected, fix=fix) from error
 
 
 # --- before a run ----------------------------------------------------------------------------------------------------
