@@ -102,9 +102,9 @@ def train(
         return
     settings, report = checked_config(str(config), overrides, skip_check)
     refuse_idle(settings, overrides, cluster)
-    from mslab.training import finetuning, start
+    from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    parent = finetuning.network_of(source) if source else None
+    parent = start.finetuning.network_of(source) if source else None
     result = start.run(start.Job(settings, report, Path(str(config)).stem, parent), cluster)
     report_run(result.run, no_report)
 
@@ -158,9 +158,9 @@ def transfer(
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)
-    from mslab.training import finetuning, start
+    from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    done = start.run(start.Job(settings, report, stem, finetuning.backbone_of(backbone, only)), cluster)
+    done = start.run(start.Job(settings, report, stem, start.finetuning.backbone_of(backbone, only)), cluster)
     report_run(done.run, no_report)
 
 

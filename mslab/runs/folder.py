@@ -21,7 +21,7 @@ import numpy as np
 from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
-from mslab.errors import RunError, explain
+from mslab.errors import MslabError, RunError, explain
 from mslab.escaping import escape_control
 from mslab.runs import manifest
 from mslab.runtime import console, versions
@@ -297,8 +297,9 @@ class RunFolder:
             self.finalize("interrupted", 130)
             raise
         except BaseException as error:
-            stream.write(escape_control("".join(traceback.format_exception(error))))
-            self.finalize("failed", 1)
+            with contextlib.suppress(OSError, MslabError):  # a full disk, of which `error` speaks, too
+                stream.write(escape_control("".join(traceback.format_exception(error))))
+                self.finalize("failed", 1)
             better = explain(error, str(file))
             if better is None or better is error:
                 raise
@@ -307,8 +308,9 @@ class RunFolder:
             self.finalize("paused" if self.paused else "done", 0)
         finally:
             log.removeHandler(handler)
-            handler.close()
-            stream.close()
+            with contextlib.suppress(OSError):  # what a full disk does not take
+                handler.close()
+                stream.close()
 
     def finalize(self, status: str, code: int) -> None:
         """Record how the run ended, and the sha256 of its files."""
