@@ -82,11 +82,16 @@ def train(
     no_report: options.NoReport = False,
 ) -> None:
     """Train from scratch, or continue from a trained network. Writes a run folder under runs/."""
+    if resume is not None and config and "=" in config and not Path(config).exists():
+        overrides = [config, *(overrides or [])]  # --resume RUN KEY=VALUE …
+        config = None
     if (config is None) == (resume is None) or (resume and source):
         raise ConfigError(
             "mslab train takes either a CONFIG, with --from RUN to start from a trained network, or --resume RUN.",
             expected="mslab train configs/mushrooms9.yaml, or mslab train --resume runs/…",
-            fix="leave CONFIG out: a resumed run uses its own config" if config else "give one of the two",
+            fix="leave CONFIG out: a resumed run uses its own config, with KEY=VALUE for what may change"
+            if config
+            else "give one of the two",
         )
     cluster = cluster_of(workers, nodes, node_rank, master)
     if dry_run and resume:
@@ -97,7 +102,7 @@ def train(
     if resume is not None:
         from mslab.training import start
 
-        result = start.resume(resume, cluster)
+        result = start.resume(resume, cluster, overrides or [])
         report_run(result.run if result.seconds else "", no_report)
         return
     settings, report = checked_config(str(config), overrides, skip_check)

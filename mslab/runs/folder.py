@@ -100,7 +100,7 @@ class RunFolder:
             "artifacts": {},
         }
         run = cls(path, settings, content)
-        files.write_text(path / "config.yaml", dump_config(settings))
+        run.write_settings()
         files.write_text(path / "images.csv", manifest.images_csv(report))
         run.write_manifest()
         return run
@@ -244,6 +244,9 @@ class RunFolder:
         for path in self.checkpoints.glob("epoch-*.ckpt"):
             if path.name not in retained:
                 path.unlink()
+
+    def write_settings(self) -> None:
+        files.write_text(self.path / "config.yaml", dump_config(self.settings))
 
     def write_history(self) -> None:
         text = io.StringIO()

@@ -30,7 +30,7 @@ from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import build, finetuning, freezing, launching
+from mslab.training import build, finetuning, freezing, launching, resuming
 from mslab.training.callbacks import ProgressBar
 from mslab.training.finetuning import Pretrained
 from mslab.training.launching import Cluster
@@ -123,20 +123,26 @@ def incremental(
     return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
 
 
-def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult:
+def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence[str] = ()) -> TrainResult:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one is unchanged.
 
-    The number of workers may differ from before.
+    The number of workers may differ from before, and `overrides`, KEY=VALUE texts, those settings that change nothing
+    of the completed epochs. Raises ConfigError for others, DatasetError unless the images are the same.
     """
     run, last = reopen(path)
-    if cluster is None or run.finished:
+    resuming.change_settings(run, overrides)
+    if run.finished:
         return continue_run(run, last)
 
-    def ready() -> RunFolder:
-        same_images(run)  # here once, so that all workers find the result of the check
-        return run
+    def ready() -> tuple[RunFolder, DatasetReport]:
+        report = resuming.same_images(run)  # here once, so that all workers find the result of the check
+        if overrides:
+            run.write_settings()
+        return run, report
 
-    return result_of_all(launching.begin(ready, run.settings, cluster))
+    if cluster is None:
+        return continue_run(run, last, ready()[1])
+    return result_of_all(launching.begin(lambda: ready()[0], run.settings, cluster))
 
 
 # --- the common path -------------------------------------------------------------------------------------------------
@@ -185,6 +191,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
 
 def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
     """Open a run and its last.ckpt, None before its first epoch. Raises RunError if they do not match."""
+    resuming.refuse_checkpoint(Path(path))
     run = RunFolder.open(path)
     file = run.checkpoints / "last.ckpt"
     last = read(file) if file.is_file() else None
@@ -212,8 +219,9 @@ def continue_run(
     if run.finished:
         reason = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
         log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{reason}; nothing to do")
+        log.info(resuming.further(run))
         return result_of(run)
-    return carry_out(run, same_images(run, report), last, group)
+    return carry_out(run, resuming.same_images(run, report), last, group)
 
 
 def carry_out(
@@ -274,19 +282,6 @@ def resumable(run: RunFolder, group: Group) -> Iterator[None]:
 
 
 # --- before a run ----------------------------------------------------------------------------------------------------
-
-
-def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:
-    """The report of the run's images. Raises DatasetError if they differ from those that it began with."""
-    original = run.manifest["data"]
-    report = check_or_raise(run.settings, report, original.get("skip_check", False))
-    if report.fingerprint != original["fingerprint"]:
-        raise DatasetError(
-            f"The images differ from those that {run.path} began with: other files, or other contents.",
-            expected=f"the data set with the fingerprint {original['fingerprint'][:12]}…",
-            fix="restore the images, or begin a new run with mslab train",
-        )
-    return report
 
 
 def name_of(config: Source) -> str:
