@@ -23,7 +23,7 @@ from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import Checkpoint, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
-from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
+from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError, RunError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
 from mslab.runs.folder import RunFolder
@@ -268,17 +268,20 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
 
 @contextlib.contextmanager
 def resumable(run: RunFolder, group: Group) -> Iterator[None]:
-    """Add to the message about an image that is gone or has changed how the run goes on."""
+    """Add to the message about a lost image, or a file that cannot be written, how the run goes on."""
     try:
         yield
-    except DatasetError as error:
+    except MslabError as error:
+        if type(error) not in (MslabError, DatasetError):
+            raise
         last, workers = run.checkpoints / "last.ckpt", ["--workers", str(group.size)] if group.size > 1 else []
-        done = f"after epoch {run.epochs_done} of {run.settings.epochs}" if run.epochs_done else "from its beginning"
+        saved = read(last).info.get("epoch") if last.is_file() else None
+        done = f"after epoch {saved} of {run.settings.epochs}" if saved else "from its beginning"
         fix = f"{error.fix}, then\n" + command("train", "--resume", run.path, *workers) + f"    continues {done}"
-        if last.is_file():  # also for a run whose image does not come back
+        if saved and isinstance(error, DatasetError):  # the image may not come back
             further = command("train", run.path / "config.yaml", "--from", last)
             fix += f"\nor train its network further on the images that are left, as a new run:\n{further}"
-        raise DatasetError(error.what, details=error.details, expected=error.expected, fix=fix) from error
+        raise type(error)(error.what, details=error.details, expected=error.expected, fix=fix) from error
 
 
 # --- before a run ----------------------------------------------------------------------------------------------------

@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import draw, history, log, manifest, newest, settings
+from helpers import draw, full_after, history, log, manifest, newest, settings, stopped_after
 from packs import pack
 
 import mslab
 from mslab.check import check_dataset
 from mslab.check.training_data import check_or_raise
 from mslab.config import load_settings
-from mslab.errors import DatasetError
+from mslab.errors import DatasetError, MslabError
 from mslab.experiments import lr_find
 from mslab.training import start
 
@@ -55,26 +55,27 @@ def spoil(path, change):
     return after
 
 
-@pytest.mark.parametrize("case", LOST)
-def test_a_lost_image_is_named_and_the_epochs_before_it_are_kept(case, data):
-    name, change, words = LOST[case]
-    with pytest.raises(DatasetError) as caught:
-        start.run(job(data), should_stop=spoil(data / name, change))
-    run, text = newest(), str(caught.value)
-    assert re.search(re.escape(f"{data / name}") + ".*" + f"({words})", text), text
-    assert re.search(rf", then\n +mslab train --resume {run}    continues after epoch 1 of 2", text), text
-    assert f"mslab train {run}/config.yaml --from {run}/checkpoints/last.ckpt" in text
-    assert manifest(run)["status"] == "failed" and len(history(run)) == 1 and "Traceback" in log(run)
-    if case == "all gone":
-        (data / "away").rename(data / "train")
-        assert start.resume(run).best_epoch >= 1 and len(history(run)) == 2  # what the fix says
-
-
-def test_a_file_that_was_only_touched_is_still_the_image(data):
-    changed = spoil(
-        data / "train/a/001.png", lambda path: (shutil.copy(path, "x"), path.unlink(), shutil.move("x", path))
-    )
-    assert len(history(start.run(job(data), should_stop=changed).run)) == 2
+def test_each_lost_image_is_named_and_the_epochs_before_it_are_kept(data):
+    shutil.copytree(data, "saved")
+    with stopped_after(1):
+        mslab.train(job(data).settings)
+    folder = newest()
+    for name, change, words in LOST.values():
+        (run, last), report = start.reopen(folder), job(data).report
+        change(data / name)  # after the check
+        with pytest.raises(DatasetError) as caught:
+            start.continue_run(run, last, report)
+        text = str(caught.value)
+        assert re.search(re.escape(f"{data / name}") + ".*" + f"({words})", text), text
+        assert re.search(rf", then\n +mslab train --resume {folder}    continues after epoch 1 of 2", text), text
+        assert f"mslab train {folder}/config.yaml --from {folder}/checkpoints/last.ckpt" in text
+        assert manifest(folder)["status"] == "failed" and len(history(folder)) == 1 and "Traceback" in log(folder)
+        shutil.rmtree(data)
+        shutil.copytree("saved", data)
+    (run, last), report = start.reopen(folder), job(data).report
+    (data / "train/a/001.png").touch()  # only its times change: it is still the image
+    start.continue_run(run, last, report)
+    assert len(history(folder)) == 2 and manifest(folder)["status"] == "done"
 
 
 def test_a_shard_that_is_lost_while_it_trains_is_named(data):
@@ -84,6 +85,16 @@ def test_a_shard_that_is_lost_while_it_trains_is_named(data):
         start.run(job(Path("mixed")), should_stop=spoil(shard, lambda path: path.unlink()))
     assert f"{shard.name}  is missing" in str(caught.value)
     assert f"mslab train --resume {newest()}    continues" in str(caught.value)
+
+
+def test_a_full_disk_says_how_the_run_goes_on(data):
+    with (
+        full_after(30_000),
+        pytest.raises(MslabError, match=r"best.ckpt could not be written: File too large") as caught,
+    ):
+        start.run(job(data))
+    assert re.search(rf", then\n +mslab train --resume {newest()}    continues from its beginning", str(caught.value))
+    assert manifest(newest())["status"] == "failed"
 
 
 def test_images_lost_before_the_first_epoch_and_in_other_commands_are_named(data):
