@@ -277,6 +277,8 @@ def resumable(run: RunFolder, group: Group) -> Iterator[None]:
         last, workers = run.checkpoints / "last.ckpt", ["--workers", str(group.size)] if group.size > 1 else []
         saved = read(last).info.get("epoch") if last.is_file() else None
         done = f"after epoch {saved} of {run.settings.epochs}" if saved else "from its beginning"
+        if group.size > 1:  # another worker may be writing a later one just now
+            done = "after its last saved epoch"
         fix = f"{error.fix}, then\n" + command("train", "--resume", run.path, *workers) + f"    continues {done}"
         if saved and isinstance(error, DatasetError):  # the image may not come back
             further = command("train", run.path / "config.yaml", "--from", last)
