@@ -763,7 +763,7 @@ MUTANTS = [
     Mutant(
         "a training loss that is not finite ends the run at its step",
         "mslab/training/loop.py",
-        "        if not np.isfinite(loss):\n",
+        "        if updated and not np.isfinite(loss):\n",
         "        if loss < 0:\n",
         "test_training test_controls",
         "explodes or rollback",
@@ -841,7 +841,7 @@ MUTANTS = [
     ),
     Mutant(
         "a resume refuses other images",
-        "mslab/training/start.py",
+        "mslab/training/resuming.py",
         'if report.fingerprint != original["fingerprint"]:',
         "if not report.fingerprint:",
         "test_training",
@@ -1137,6 +1137,30 @@ MUTANTS = [
         "    return changes\n",
         "test_resolve test_finetuning",
         "backbone or stage",
+    ),
+    Mutant(
+        "a float16 step that overflows leaves BatchNorm's statistics as they were",
+        "mslab/training/train_step.py",
+        "            self.map(ops.assign, self.statistics, before)\n",
+        "            self.map(ops.assign, self.statistics, self.statistics)\n",
+        "test_overflows",
+        "leaves_all",
+    ),
+    Mutant(
+        "an image is trained on as the check has loaded it",
+        "mslab/data/reading.py",
+        "    if hashlib.sha256(content).digest() != record.sha256:\n",
+        "    if not content:\n",
+        "test_lost_images",
+        "replaced",
+    ),
+    Mutant(
+        "a resume takes another number of epochs only where the completed ones stay the same",
+        "mslab/training/resuming.py",
+        "    if np.array_equal(before, after):\n",
+        "    if len(before) == len(after):\n",
+        "test_resuming",
+        "refused_by_name",
     ),
     Mutant(
         "the linear model is fitted on training images",

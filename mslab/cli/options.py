@@ -215,10 +215,10 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
     """Write a trained run's report. An error in it is only printed: the run itself is finished."""
     if not run or no_report:
         return
-    from mslab.report.writing import write_report
-
     again = command("report", Path(run))
     try:
+        from mslab.report.writing import write_report
+
         log.info("%s: what the network learned, and its mistakes; open it in a browser", write_report([run]))
     except KeyboardInterrupt:
         raise signals.Interrupted(f"the run is finished; {again}    writes its report") from None

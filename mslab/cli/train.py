@@ -83,11 +83,16 @@ def train(
     no_report: options.NoReport = False,
 ) -> None:
     """Train from scratch, or continue from a trained network. Writes a run folder under runs/."""
+    if resume is not None and config and "=" in config and not Path(config).exists():
+        overrides = [config, *(overrides or [])]  # --resume RUN KEY=VALUE …
+        config = None
     if (config is None) == (resume is None) or (resume and source):
         raise ConfigError(
             "mslab train takes either a CONFIG, with --from RUN to start from a trained network, or --resume RUN.",
             expected="mslab train configs/mushrooms9.yaml, or mslab train --resume runs/…",
-            fix="leave CONFIG out: a resumed run uses its own config" if config else "give one of the two",
+            fix="leave CONFIG out: a resumed run uses its own config, with KEY=VALUE for what may change"
+            if config
+            else "give one of the two",
         )
     cluster = cluster_of(workers, nodes, node_rank, master)
     if dry_run and resume:
@@ -98,14 +103,14 @@ def train(
     if resume is not None:
         from mslab.training import start
 
-        result = start.resume(resume, cluster)
+        result = start.resume(resume, cluster, overrides or [])
         report_run(result.run if result.seconds else "", no_report)
         return
     settings, report = checked_config(str(config), overrides, skip_check)
     refuse_idle(settings, overrides, cluster)
-    from mslab.training import finetuning, start
+    from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    parent = finetuning.network_of(source) if source else None
+    parent = start.finetuning.network_of(source) if source else None
     result = start.run(start.Job(settings, report, Path(str(config)).stem, parent), cluster)
     report_run(result.run, no_report)
 
@@ -162,10 +167,11 @@ def transfer(
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)
-    from mslab.checkpoint import Choice
-    from mslab.training import finetuning, start
+    from mslab import checkpoint
+    from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    parent = finetuning.backbone_of(backbone, only, Choice(dialect, weights))
+    choice = checkpoint.Choice(dialect, weights)
+    parent = start.finetuning.backbone_of(backbone, only, choice)
     done = start.run(start.Job(settings, report, stem, parent), cluster)
     report_run(done.run, no_report)
 

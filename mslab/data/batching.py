@@ -8,7 +8,7 @@ import numpy as np
 
 from mslab.config import Settings
 from mslab.data import augment, seeding
-from mslab.data.sources import ImageSource
+from mslab.data.sources import ImageSource, rows_of
 from mslab.errors import DatasetError, TrainingError
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
@@ -106,7 +106,7 @@ def _pipeline(
     steps = steps[1:] if images.decoded else steps  # the first step decodes
     mapped = images.dataset(order).map(steps, ["image"], num_parallel_workers=devices.workers(data_workers))
     batched = mapped.batch(batch_size, drop_remainder=drop_last, num_parallel_workers=1)
-    for x, y in batched.create_tuple_iterator(num_epochs=1, output_numpy=True):
+    for x, y in rows_of(batched, images):
         check_labels(y, len(images.class_names))
         yield x, y
 

@@ -14,7 +14,7 @@ from mslab.check import DatasetReport
 from mslab.check.limits import available_memory as available
 from mslab.config import Settings
 from mslab.data import cache
-from mslab.data.sources import DecodedImages, ImageSource
+from mslab.data.sources import DecodedImages, ImageSource, rows_of
 from mslab.runtime import devices, versions
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
@@ -68,7 +68,7 @@ def memory_problem(needed: int) -> str:
 def decode(images: ImageSource, workers: int, meter: Meter) -> Iterator[np.ndarray]:
     """Yield every image in order, uint8 (H, W, 3), decoded by the decoder that training uses."""
     source = images.dataset(np.arange(len(images))).map([vision.Decode()], ["image"], num_parallel_workers=workers)
-    for done, (image, _) in enumerate(source.create_tuple_iterator(num_epochs=1, output_numpy=True), 1):
+    for done, (image, _) in enumerate(rows_of(source, images), 1):
         meter.update(f"decoding {done}/{len(images)} images")
         yield image
 

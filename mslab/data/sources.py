@@ -5,15 +5,18 @@ The class order comes from the check and is explicit; MindSpore never guesses it
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import mindspore.dataset as ds
 import numpy as np
 
-from mslab.check import DatasetReport
+from mslab.check import DatasetReport, packed
+from mslab.check.records import ImageRecord
+from mslab.data.reading import read_checked
+from mslab.errors import DatasetError
 
 Source = TypeVar("Source", bound="ImageSource")
 
@@ -46,6 +49,10 @@ class ImageSource(ABC):
     def dataset(self, order: np.ndarray) -> ds.Dataset:
         """Columns image, uint8, and label, int32 (), of the images in this order."""
 
+    def problem(self) -> DatasetError | None:
+        """What is wrong with an image, after a pipeline of dataset() has failed; None if it is something else."""
+        return None
+
     @abstractmethod
     def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
         """The images at these positions, as paths or streams that Pillow can open."""
@@ -56,15 +63,31 @@ class FolderImages(ImageSource):
     """One file per image."""
 
     files: list[Path]
+    records: Sequence[ImageRecord] = ()  # of the check, one per file; without them any content is accepted
+    problems: list[DatasetError] = field(default_factory=list)  # of files that a pipeline's thread could not read
 
     def take(self, index: np.ndarray) -> "FolderImages":
-        return replace(self, files=[self.files[i] for i in index], labels=self.labels[index])
+        records = [self.records[i] for i in index] if self.records else ()
+        return replace(self, files=[self.files[i] for i in index], labels=self.labels[index], records=records)
 
     def names(self) -> list[str]:
         return [str(path) for path in self.files]
 
     def dataset(self, order: np.ndarray) -> ds.Dataset:
-        return generated(lambda i: np.fromfile(self.files[i], np.uint8), self.labels, order)
+        return generated(self.read, self.labels, order)
+
+    def read(self, index: int) -> np.ndarray:
+        """The bytes of a file, uint8 (n,). Raises DatasetError, of which MindSpore makes a RuntimeError."""
+        try:
+            return np.frombuffer(
+                read_checked(self.files[index], self.records[index] if self.records else None), np.uint8
+            )
+        except DatasetError as error:
+            self.problems.append(error)
+            raise
+
+    def problem(self) -> DatasetError | None:
+        return self.problems[0] if self.problems else None
 
     def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
         return [self.files[i] for i in index]
@@ -84,7 +107,16 @@ class PackedImages(ImageSource):
     def names(self) -> list[str]:
         return [f"{self.shards[0].parent}/{row}" for row in self.rows]
 
+    def problem(self) -> DatasetError | None:
+        try:
+            packed.verify(self.shards[0].parent, packed.read(self.shards[0].parent), deep=False)
+        except DatasetError as error:
+            return error
+        return None
+
     def dataset(self, order: np.ndarray) -> ds.Dataset:
+        if problem := self.problem():
+            raise problem
         rows, shards = self.rows[order], [str(path) for path in self.shards]
         parts = [  # MindRecord accepts a row several times, but at most `total` rows at a time
             ds.MindDataset(
@@ -98,8 +130,7 @@ class PackedImages(ImageSource):
         return parts[0] if len(parts) == 1 else parts[0].concat(parts[1:])
 
     def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
-        rows = self.dataset(index).create_tuple_iterator(num_epochs=1, output_numpy=True)
-        return (io.BytesIO(image.tobytes()) for image, _ in rows)
+        return (io.BytesIO(image.tobytes()) for image, _ in rows_of(self.dataset(index), self))
 
 
 @dataclass(frozen=True)
@@ -122,6 +153,14 @@ class DecodedImages(ImageSource):
 
     def open_images(self, index: np.ndarray) -> Iterable[Path | io.BytesIO]:
         return self.origin.open_images(index)
+
+
+def rows_of(dataset: ds.Dataset, images: ImageSource) -> Iterator[list[np.ndarray]]:
+    """Yield the rows of a pipeline once. Raises DatasetError if an image is gone, cannot be read or has changed."""
+    try:
+        yield from dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    except RuntimeError as error:
+        raise images.problem() or error from error
 
 
 class _Rows:
@@ -149,7 +188,8 @@ def images_of(report: DatasetReport, name: str) -> ImageSource:
     split = report.splits[name]
     if split.pack is None:
         files, labels = report.samples(name)
-        return FolderImages(np.array(labels, np.int32), report.class_names, files)
+        checked = [record for class_name in report.class_names for record in split.classes[class_name]]
+        return FolderImages(np.array(labels, np.int32), report.class_names, files, checked)
     records = [(label, record.name) for label, own in enumerate(report.class_names) for record in split.classes[own]]
     labels = [label for label, _ in records]
     rows = np.array([int(row.rpartition("/")[2]) for _, row in records])  # a pack's records are named CLASS/ROW

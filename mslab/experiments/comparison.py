@@ -149,7 +149,8 @@ def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         accuracies = [row["val_acc"] for row in rows]
         deviation = float(np.std(accuracies, ddof=1)) if len(rows) > 1 else 0.0
         summaries.append({"way": method, "images": images, "mean": float(np.mean(accuracies)), "std": deviation})
-        summaries[-1] |= {"linear": float(np.mean([row["linear_acc"] for row in rows])), "seeds": len(rows)}
+        linear = [row["linear_acc"] for row in rows if row["linear_acc"] is not None]
+        summaries[-1] |= {"linear": float(np.mean(linear)) if linear else float("nan"), "seeds": len(rows)}
     return summaries
 
 

@@ -59,7 +59,7 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         train = start.transfer if options else start.train
         result = train(CONFIGS / f"{name}.yaml", overrides=paths, report=report, name=f"demo-{kind}", **options)
         accuracy = measuring.evaluate(result.run, data / "test", report=test)["accuracy"]
-        linear = metrics.linear_baseline(report.samples("train"), test.samples(""))[0]
+        linear = metrics.linear_or_note(report.samples("train"), test.samples(""))
         figures = {"test_acc": accuracy, "val_acc": result.val_acc, "linear_acc": linear}
         return figures | {"seconds": time.perf_counter() - begun, "run": result.run}
 
@@ -103,7 +103,12 @@ def table(result: Mapping[str, Any]) -> str:
     grid = empty_table("test accuracy on drawn mushrooms", ("", "network", "linear model of 8x8 thumbnails", "seconds"))
     for key, title in titles.items():
         row = result[key]
-        grid.add_row(title, f"{row['test_acc']:.3f}", f"{row['linear_acc']:.3f}", f"{row['seconds']:.0f}")
+        grid.add_row(
+            title,
+            f"{row['test_acc']:.3f}",
+            "–" if row["linear_acc"] is None else f"{row['linear_acc']:.3f}",
+            f"{row['seconds']:.0f}",
+        )
     gain = result["transfer"]["test_acc"] - result["scratch"]["test_acc"]
     lines = [render(grid), "", f"transfer buys {gain:+.3f} over training from scratch with the same images and steps;"]
     lines.append(f"{result['seconds']:.0f} s in all. Runs: " + ", ".join(result[key]["run"] for key in titles))

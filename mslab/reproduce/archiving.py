@@ -17,9 +17,9 @@ from mslab.check.splits import classes_folder
 from mslab.data.zips import CHUNK, Member, open_member, write_zip
 from mslab.errors import RunError
 from mslab.files import json_text
-from mslab.reproduce import differing, images
+from mslab.reproduce import differing
 from mslab.reproduce.reproducing import refuse_unfinished
-from mslab.runs import manifest
+from mslab.runs import images, manifest
 from mslab.runs.folder import RunFolder
 
 SCHEMA = 1

@@ -13,8 +13,7 @@ from mslab.config import Settings
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, quoted, recorded_command
 from mslab.files import sha256
-from mslab.reproduce import images
-from mslab.runs import folder, manifest
+from mslab.runs import folder, images, manifest
 from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
 

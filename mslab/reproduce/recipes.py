@@ -115,7 +115,8 @@ def record(names: Sequence[str], root: Path = Path("datasets"), show: Callable[[
         done = start.transfer(config, runs[parent]) if parent else start.train(config)
         runs[name] = done.run
         save_results(Path(done.run), MEASURED / name)
-        show(f"{MEASURED / name}: val_acc {done.val_acc:.3f}, linear model {done.linear_acc:.3f}, {done.seconds:.0f} s")
+        linear = "–" if done.linear_acc is None else f"{done.linear_acc:.3f}"
+        show(f"{MEASURED / name}: val_acc {done.val_acc:.3f}, linear model {linear}, {done.seconds:.0f} s")
 
 
 def save_results(run: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
-from mslab.errors import RunError, explain
+from mslab.errors import MslabError, RunError, explain
 from mslab.escaping import command, escape_control
 from mslab.runs import manifest
 from mslab.runtime import console, signals, versions
@@ -102,7 +102,7 @@ class RunFolder:
             "artifacts": {},
         }
         run = cls(path, settings, content)
-        files.write_text(path / "config.yaml", dump_config(settings))
+        run.write_settings()
         files.write_text(path / "images.csv", manifest.images_csv(report))
         run.write_manifest()
         return run
@@ -246,6 +246,9 @@ class RunFolder:
             if path.name not in retained:
                 path.unlink()
 
+    def write_settings(self) -> None:
+        files.write_text(self.path / "config.yaml", dump_config(self.settings))
+
     def write_history(self) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -298,8 +301,9 @@ class RunFolder:
             self.finalize("interrupted", 130)
             raise signals.Interrupted(f"--resume RUN continues it: {command('train', '--resume', self.path)}") from None
         except BaseException as error:
-            stream.write(escape_control("".join(traceback.format_exception(error))))
-            self.finalize("failed", 1)
+            with contextlib.suppress(OSError, MslabError):  # a full disk, of which `error` speaks, too
+                stream.write(escape_control("".join(traceback.format_exception(error))))
+                self.finalize("failed", 1)
             better = explain(error, str(file))
             if better is None or better is error:
                 raise
@@ -308,8 +312,9 @@ class RunFolder:
             self.finalize("paused" if self.paused else "done", 0)
         finally:
             log.removeHandler(handler)
-            handler.close()
-            stream.close()
+            with contextlib.suppress(OSError):  # what a full disk does not take
+                handler.close()
+                stream.close()
 
     def finalize(self, status: str, code: int) -> None:
         """Record how the run ended, and the sha256 of its files."""

@@ -1,5 +1,6 @@
 """Callbacks observe a run while it trains and change nothing in it: a list of objects with three methods."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ History = Sequence[Mapping[str, Any]]  # rows of history.csv
 class Totals:
     """This worker's totals of an epoch so far."""
 
-    losses: list[float] = field(default_factory=list)  # of each step, the mean over its images
+    losses: list[float] = field(default_factory=list)  # of each step, the mean over its images; NaN if it overflowed
     images: int = 0
     correct: int = 0
     loss: float = 0.0  # the sum over the images
@@ -32,7 +33,12 @@ class Totals:
 
     def add(self, loss: float, correct: int, images: int) -> None:
         self.losses.append(loss)
-        self.images, self.correct, self.loss = self.images + images, self.correct + correct, self.loss + loss * images
+        if math.isfinite(loss):  # otherwise float16 overflowed, and the figures of this step mean nothing
+            self.images, self.correct, self.loss = (
+                self.images + images,
+                self.correct + correct,
+                self.loss + loss * images,
+            )
 
 
 @dataclass(frozen=True)
@@ -73,10 +79,10 @@ class ProgressBar(Callback):
         self.meter, self.epochs, self.steps, self.interrupted = meter, epochs, steps, interrupted
 
     def step_end(self, step: Step) -> None:
-        totals, epoch = step.totals, step.number // self.steps + 1
+        totals, epoch, count = step.totals, step.number // self.steps + 1, max(1, step.totals.images)
         self.meter.update(
-            f"epoch {epoch}/{self.epochs}  loss {totals.loss / totals.images:.3f}  acc "
-            f"{totals.correct / totals.images:.3f}  lr {step.rate:.4f}  {totals.images / totals.seconds:.0f} images/s"
+            f"epoch {epoch}/{self.epochs}  loss {totals.loss / count:.3f}  acc "
+            f"{totals.correct / count:.3f}  lr {step.rate:.4f}  {totals.images / totals.seconds:.0f} images/s"
         )
         if self.interrupted():
             raise KeyboardInterrupt

@@ -86,7 +86,8 @@ class EventLog(Callback):
                 summaries.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
             if counts is not None:
                 summaries += curves(counts, self.class_names)
-            put(self.file, [event(history[-1]["epoch"], summaries)], "ab")
+            if not put_or_note(self.file, [event(history[-1]["epoch"], summaries)], "ab"):
+                self.file = None
 
 
 def scalars(row: Mapping[str, Any]) -> list[Any]:
@@ -138,7 +139,7 @@ def finish(run: RunFolder) -> None:
         if value is not None
     }
     summaries = [*summary.hparams(settings, figures), *(summary.scalar(tag, value) for tag, value in figures.items())]
-    put(run.path / "tensorboard" / f"{STEM}end", [version(), event(run.epochs_done, summaries)], "wb")
+    put_or_note(run.path / "tensorboard" / f"{STEM}end", [version(), event(run.epochs_done, summaries)], "wb")
 
 
 # --- the files -------------------------------------------------------------------------------------------------------
@@ -194,6 +195,16 @@ def put(path: Path, events: Iterable[Any], mode: str) -> None:
         content += length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
     with opened(path, mode) as file:
         file.write(content)
+
+
+def put_or_note(path: Path, events: Iterable[Any], mode: str) -> bool:
+    """Write events; a note and False if that fails: event files must not cost a run that has begun."""
+    try:
+        put(path, events, mode)
+    except RunError as error:
+        log.info(f"note: log_to: {error.what} The event files end here; the run goes on")
+        return False
+    return True
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def fit(trainer: Trainer, run: RunFolder, callbacks: Sequence[Callback]) -> str:
         with trainer.ema_weights():  # the network's own are restored, even after an error
             figures = trainer.evaluate(epoch, callbacks)  # None if no evaluation is due
             if figures and not np.isfinite(figures["loss"]):
-                raise diverged(figures["loss"], row["step"] - 1, trainer, run)
+                raise diverged(f"The loss became {figures['loss']}", row["step"] - 1, trainer, run)
             run.record_epoch(row | {"seconds": totals.seconds}, figures, trainer.network)  # best.ckpt, eval.json
         log.info(epoch_line(run))
         for callback in callbacks:
@@ -55,19 +55,24 @@ def train_epoch(
     """Train one pass over the images. Returns its row of history.csv, without validation figures, and its totals."""
     totals = Totals()
     for number, (images, labels) in enumerate(timed(trainer.batches(epoch), totals), start=epoch * trainer.steps):
-        loss, logits = trainer.step(ms.Tensor(images), ms.Tensor(labels))  # forward, backward, update
+        loss, logits, updated = trainer.step(ms.Tensor(images), ms.Tensor(labels))  # forward, backward, update
 
         loss, rate = float(loss.asnumpy()), float(trainer.rates[number])
-        if not np.isfinite(loss):
-            raise diverged(loss, number, trainer, run)
+        if updated and not np.isfinite(loss):
+            raise diverged(f"The loss became {loss}", number, trainer, run)
+        if problem := trainer.overflows.problem():
+            raise diverged(problem, number, trainer, run)
         totals.add(loss, metrics.hits(logits.asnumpy(), labels), len(labels))
         for callback in callbacks:
             callback.step_end(Step(number, loss, images, labels, rate, totals))
 
     count, correct, loss = trainer.group.sum([totals.images, totals.correct, totals.loss])  # of all workers
-    row = {"epoch": epoch + 1, "step": number + 1, "lr": rate, "train_loss": loss / count, "train_acc": correct / count}
+    mean_loss, accuracy = (loss / count, correct / count) if count else (np.nan, np.nan)  # every step overflowed
+    row = {"epoch": epoch + 1, "step": number + 1, "lr": rate, "train_loss": mean_loss, "train_acc": accuracy}
     row["images_per_s"] = count / totals.seconds
     trainer.share_statistics()
+    if text := trainer.overflows.of_epoch(trainer.steps):
+        log.info(f"epoch {epoch + 1}: {text}")
     return row, totals
 
 
@@ -93,14 +98,15 @@ def epoch_line(run: RunFolder) -> str:
     )
 
 
-def diverged(loss: float, number: int, trainer: Trainer, run: RunFolder) -> DivergedError:
-    """The error for a loss that is not finite, after step `number`, counted from 0."""
+def diverged(problem: str, number: int, trainer: Trainer, run: RunFolder) -> DivergedError:
+    """The error for a loss or gradients that are not finite, after step `number`, counted from 0."""
     rates, best = trainer.rates, run.best
     saved = f"{run.checkpoints}/best.ckpt, of epoch {best['epoch']}" if best else "none: no epoch was completed"
+    wider = "" if trainer.settings.amp_level == "O0" else "; or amp_level=O0, which trains in float32"
     return DivergedError(
-        f"The loss became {loss} in epoch {number // trainer.steps + 1}, step {number + 1} of {len(rates)} "
+        f"{problem} in epoch {number // trainer.steps + 1}, step {number + 1} of {len(rates)} "
         f"(lr {rates[number]:.4g}).",
         details=[("saved", saved)],
         expected="a finite loss at every step",
-        fix=f"lower lr_max (now {max(rates):.4g}) to a tenth, or raise warmup_epochs; or on_nan=rollback",
+        fix=f"lower lr_max (now {max(rates):.4g}) to a tenth, or raise warmup_epochs; or on_nan=rollback{wider}",
     )

@@ -40,6 +40,8 @@ class Monitor(Callback):
             self.on_warning(code, text)
 
     def step_end(self, step: Step) -> None:
+        if not math.isfinite(step.loss):  # float16 overflowed; the loop reports it
+            return
         labels = step.labels
         if len(self.losses) < RECENT:
             self.losses.append(step.loss)

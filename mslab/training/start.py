@@ -4,28 +4,33 @@ start(Job) -> prepare (settings resolved, run folder made) -> carry_out (network
 resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fit
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from easydict import EasyDict
 
+with contextlib.suppress(Exception):  # finish() says what is wrong with it
+    # before MindSpore: on ARM its OpenMP finds no place later ("cannot allocate memory in static TLS block")
+    import sklearn.linear_model  # noqa: F401
+
 from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
-from mslab.errors import ConfigError, DatasetError, DivergedError, RunError
+from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError, RunError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
-from mslab.training import build, finetuning, freezing, launching
+from mslab.training import build, finetuning, freezing, launching, resuming
 from mslab.training.callbacks import ProgressBar
 from mslab.training.finetuning import Pretrained
 from mslab.training.launching import Cluster
@@ -119,20 +124,26 @@ def incremental(
     return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
 
 
-def resume(path: str | Path, cluster: Cluster | None = None) -> TrainResult:
+def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence[str] = ()) -> TrainResult:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one is unchanged.
 
-    The number of workers may differ from before.
+    The number of workers may differ from before, and `overrides`, KEY=VALUE texts, those settings that change nothing
+    of the completed epochs. Raises ConfigError for others, DatasetError unless the images are the same.
     """
     run, last = reopen(path)
-    if cluster is None or run.finished:
+    resuming.change_settings(run, overrides)
+    if run.finished:
         return continue_run(run, last)
 
-    def ready() -> RunFolder:
-        same_images(run)  # here once, so that all workers find the result of the check
-        return run
+    def ready() -> tuple[RunFolder, DatasetReport]:
+        report = resuming.same_images(run)  # here once, so that all workers find the result of the check
+        if overrides:
+            run.write_settings()
+        return run, report
 
-    return result_of_all(launching.begin(ready, run.settings, cluster))
+    if cluster is None:
+        return continue_run(run, last, ready()[1])
+    return result_of_all(launching.begin(lambda: ready()[0], run.settings, cluster))
 
 
 # --- the common path -------------------------------------------------------------------------------------------------
@@ -181,6 +192,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
 
 def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
     """Open a run and its last.ckpt, None before its first epoch. Raises RunError if they do not match."""
+    resuming.refuse_checkpoint(Path(path))
     run = RunFolder.open(path)
     file = run.checkpoints / "last.ckpt"
     last = read(file) if file.is_file() else None
@@ -208,8 +220,9 @@ def continue_run(
     if run.finished:
         reason = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
         log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{reason}; nothing to do")
+        log.info(resuming.further(run))
         return result_of(run)
-    return carry_out(run, same_images(run, report), last, group)
+    return carry_out(run, resuming.same_images(run, report), last, group)
 
 
 def carry_out(
@@ -221,7 +234,8 @@ def carry_out(
         if run.epochs_done < run.settings.epochs:  # otherwise it was killed between its last epoch and its end
             settings = build.local_settings(run, report, group)
             network = build.build_network(run, settings, last, group)
-            feed, trained = build.build_feed(run, settings, report, network, group)
+            with resumable(run, group):
+                feed, trained = build.build_feed(run, settings, report, network, group)
             run.info = build.network_info(settings, report)
             trainer = build.build_trainer(run, settings, network, trained, feed, last, group)
             run.manifest["ended_by"] = fit_with_rollback(trainer, run, group) or None
@@ -241,7 +255,11 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
     while True:
         done = trainer.steps * run.epochs_done
         try:
-            with Meter(len(trainer.rates), done) as meter, signals.interruptible() as interrupted:
+            with (
+                resumable(run, group),
+                Meter(len(trainer.rates), done) as meter,
+                signals.interruptible() as interrupted,
+            ):
                 bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
                 return fit(trainer, run, [*callbacks, bar])
         except DivergedError as error:
@@ -249,20 +267,27 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
             run.write_manifest()
 
 
+@contextlib.contextmanager
+def resumable(run: RunFolder, group: Group) -> Iterator[None]:
+    """Add to the message about a lost image, or a file that cannot be written, how the run goes on."""
+    try:
+        yield
+    except MslabError as error:
+        if type(error) not in (MslabError, DatasetError):
+            raise
+        last, workers = run.checkpoints / "last.ckpt", ["--workers", str(group.size)] if group.size > 1 else []
+        saved = read(last).info.get("epoch") if last.is_file() else None
+        done = f"after epoch {saved} of {run.settings.epochs}" if saved else "from its beginning"
+        if group.size > 1:  # another worker may be writing a later one just now
+            done = "after its last saved epoch"
+        fix = f"{error.fix}, then\n" + command("train", "--resume", run.path, *workers) + f"    continues {done}"
+        if saved and isinstance(error, DatasetError):  # the image may not come back
+            further = command("train", run.path / "config.yaml", "--from", last)
+            fix += f"\nor train its network further on the images that are left, as a new run:\n{further}"
+        raise type(error)(error.what, details=error.details, expected=error.expected, fix=fix) from error
+
+
 # --- before a run ----------------------------------------------------------------------------------------------------
-
-
-def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:
-    """The report of the run's images. Raises DatasetError if they differ from those that it began with."""
-    original = run.manifest["data"]
-    report = check_or_raise(run.settings, report, original.get("skip_check", False))
-    if report.fingerprint != original["fingerprint"]:
-        raise DatasetError(
-            f"The images differ from those that {run.path} began with: other files, or other contents.",
-            expected=f"the data set with the fingerprint {original['fingerprint'][:12]}…",
-            fix="restore the images, or begin a new run with mslab train",
-        )
-    return report
 
 
 def name_of(config: Source) -> str:
@@ -277,17 +302,17 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     if not run.writes:
         return result_of(run, time.perf_counter() - began)
     train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
-    run.manifest["metrics"]["linear_acc"] = metrics.linear_baseline(train, val)[0]
+    linear = run.manifest["metrics"]["linear_acc"] = metrics.linear_or_note(train, val)
     if run.settings.log_to != "none":
         from mslab.training import eventlog
 
         eventlog.finish(run)
     result = result_of(run, time.perf_counter() - began)
+    compared = "" if linear is None else f"a linear model of 8x8 thumbnails has {linear:.3f}; "
     log.info(
-        f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; a linear model of 8x8 thumbnails has "
-        f"{result.linear_acc:.3f}; {result.seconds:.0f} s; {run.path}"
+        f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; {compared}{result.seconds:.0f} s; {run.path}"
     )
-    if result.val_acc <= run.manifest["metrics"]["linear_acc"]:
+    if linear is not None and result.val_acc <= linear:
         log.info("note: the network does not beat that linear model; train longer, or with another lr_max")
     return result
 

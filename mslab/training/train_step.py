@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import nn, ops
 
 
 class TrainStep(nn.Cell):
@@ -35,7 +35,7 @@ class TrainStep(nn.Cell):
         logits = self.network(images)
         return self.loss(logits, labels), logits
 
-    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ...]:
         (loss, logits), gradients = self.gradients(images, labels)
         if self.mean is not None:
             gradients = self.mean(gradients)
@@ -46,26 +46,36 @@ class TrainStep(nn.Cell):
 class ScaledTrainStep(TrainStep):
     """The same in float16, with loss scaling: small gradients do not vanish, and a step that overflows is skipped.
 
-    The scale halves after an overflow and doubles after 1000 steps without (Micikevicius et al. 2018).
+    The scale halves after an overflow, down to 1, and doubles after 1000 steps without (Micikevicius et al. 2018).
+    Returns in addition whether the gradients were finite, bool (): otherwise nothing of the network has changed.
     """
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.scaler = ms.amp.DynamicLossScaler(2.0**16, 2, 1000)
         self.scale, self.good_steps = self.scaler.scale_value, self.scaler.counter  # so that last.ckpt contains them
+        statistics = [p for p in self.network.get_parameters() if p.name.endswith(("moving_mean", "moving_variance"))]
+        self.statistics, self.map = ms.ParameterTuple(statistics), ops.HyperMap()
 
-    def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+    def forward(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ...]:
         logits = self.network(images)
-        return self.scaler.scale(self.loss(logits, labels)), logits
+        loss = self.loss(logits, labels)
+        return self.scaler.scale(loss), loss, logits  # the scaled one may be infinite
 
-    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        (loss, logits), gradients = self.gradients(images, labels)
+    def construct(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ...]:
+        before = self.map(copied, self.statistics)
+        (_, loss, logits), gradients = self.gradients(images, labels)
         if self.mean is not None:
             gradients = self.mean(gradients)
         gradients = self.scaler.unscale(gradients)
         finite = ms.amp.all_finite(gradients)
         if finite:
             self.update(gradients)
-        loss = self.scaler.unscale(loss)
+        else:  # an activation of inf has made BatchNorm's running means NaN, which they would stay
+            self.map(ops.assign, self.statistics, before)
         self.scaler.adjust(finite)
-        return loss, logits
+        return loss, logits, finite
+
+
+def copied(statistic: ms.Parameter) -> ms.Tensor:
+    return statistic + 0

@@ -23,6 +23,7 @@ from mslab.runtime import console
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import freezing, optimizers, stopping
 from mslab.training.callbacks import Callback
+from mslab.training.overflows import Overflows
 from mslab.training.train_step import ScaledTrainStep, TrainStep
 
 log = logging.getLogger("mslab")
@@ -69,6 +70,7 @@ class Trainer:
         self.schedule, self.rates, self.factor = rates, rates, 1.0  # rates: the schedule times the factors so far
         self.rollbacks = [] if rollbacks is None else rollbacks
         self.snapshot: dict[str, np.ndarray] = {}  # what on_nan: rollback restores
+        self.overflows = Overflows()
         self.began, self.paused = time.perf_counter(), False  # paused: stopped in time by max_training_time
         self.compiled = self.build(0, {})
 
@@ -92,9 +94,20 @@ class Trainer:
         """The epoch's batches: those of the feed, without the last ones if they do not make a complete update."""
         return itertools.islice(self.feed.train(epoch), self.steps)
 
-    def step(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        """One update: mean loss float32 (), logits float32 (N, class_num)."""
-        return self.compiled.step(images, labels)  # type: ignore[no-any-return]
+    def step(self, images: ms.Tensor, labels: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor, bool]:
+        """One update: mean loss float32 (), logits float32 (N, class_num), whether the weights were updated.
+
+        They are not if float16 gradients overflow (in one worker: then they do in all); the schedule goes on.
+        """
+        loss, logits, *finite = self.compiled.step(images, labels)
+        if not finite or finite[0].asnumpy():
+            self.overflows.finite()
+            return loss, logits, True
+        own = self.compiled.step.parameters_dict()
+        self.overflows.add(float(own["scale_value"].asnumpy()))
+        if self.overflows.total % self.settings.grad_accumulation_step == 0:  # one update fewer than the schedule has
+            cpu_layout.overwrite(own["global_step"], own["global_step"].asnumpy() + 1)
+        return loss, logits, False
 
     def share_statistics(self) -> None:
         """Replace BatchNorm's statistics, unless they are frozen, by their mean over the workers."""
@@ -147,6 +160,7 @@ class Trainer:
             raise error
         for name, parameter in self.state().items():
             cpu_layout.overwrite(parameter, self.snapshot[name])
+        self.overflows = Overflows()
         self.rollbacks.append({"epoch": epoch + 1, "why": error.what})
         log.info(f"{error.what} Rolled back to the end of epoch {epoch}; rollback {len(self.rollbacks)} of {ROLLBACKS}")
 

@@ -13,8 +13,8 @@ from helpers import cli
 
 from mslab.errors import RunError
 from mslab.report import suspects, watching
-from mslab.reproduce import comparing, images
-from mslab.runs import folder
+from mslab.reproduce import comparing
+from mslab.runs import folder, images
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import read_evaluation
 

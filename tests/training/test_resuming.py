@@ -1,0 +1,99 @@
+"""What may change when a run goes on: where it and its images are, the machine, and the end. The rest is refused."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers import cli, figures, history, log, manifest, newest, settings, stopped_after, weights
+from trainings import same_training
+
+import mslab
+from mslab.config import load_settings
+from mslab.errors import DatasetError, RunError
+from mslab.training import start
+
+QUICK = {"image_size": 16, "stages": [[1, 4, 1]], "max_to_keep": 2}
+
+
+@pytest.fixture
+def stopped(squares, inside):
+    """A run that was stopped after its first epoch of two, and a copy of its images, in which it begins."""
+    shutil.copytree(squares / "three", "data")
+    with stopped_after(1):
+        mslab.train(settings(Path("data"), 3, **QUICK))
+    return newest()
+
+
+def test_a_run_and_its_images_may_move(stopped, inside, monkeypatch):
+    """As after copying both to another machine: it ends like a run that was never moved."""
+    uninterrupted = Path(mslab.train(settings(Path("data"), 3, **QUICK)).run).resolve()
+    (inside / "other").mkdir()
+    stopped.rename("other/my run")
+    Path("data").rename("other/images")
+    monkeypatch.chdir(inside / "other")
+    with pytest.raises(DatasetError) as caught:
+        start.resume("my run")
+    text = str(caught.value)
+    assert "my run was trained on images in data/train, which does not exist (looked up from" in text
+    assert "mslab train --resume 'my run' train_data=FOLDER val_data=FOLDER" in text
+    start.resume("my run", overrides=["train_data=images/train", "val_data=images/val", "max_to_keep=2"])
+    assert load_settings(Path("my run/config.yaml")).train_data == "images/train"
+    assert "train_data: images/train from now on, data/train before" in log("my run")
+    assert figures("my run") == figures(uninterrupted)
+    for name in ("best.ckpt", "last.ckpt", "epoch-0002.ckpt"):
+        assert weights("my run", name) == weights(uninterrupted, name)
+
+
+def test_other_images_are_refused_with_both_fingerprints_and_what_differs(stopped):
+    shutil.copytree("data", "other")
+    (Path("other/train/a/000.png")).unlink()
+    before = (stopped / "config.yaml").read_bytes()
+    with pytest.raises(DatasetError) as caught:
+        start.resume(stopped, overrides=["train_data=other/train"])
+    text = str(caught.value)
+    assert "The images differ from those" in text and re.search(r"images .*train/a/.*000.png", text), text
+    assert re.search(r"the fingerprint [0-9a-f]{12}…; here it is [0-9a-f]{12}…", text), text
+    assert (stopped / "config.yaml").read_bytes() == before
+
+
+def test_a_setting_of_the_epochs_so_far_is_refused_by_name_and_what_is_said_instead_works(stopped):
+    done = cli("train", "--resume", stopped, "lr_max=0.2", "epochs=20", "batch_size=4", "data_workers=1")
+    assert done.returncode == 1
+    text = done.stderr
+    assert f"ConfigError: {stopped} cannot go on with other values of batch_size, lr_max, epochs." in text, text
+    assert re.search(r"lr_max +the epochs so far were trained with 0.05\n", text)
+    assert re.search(
+        r"epochs +in lr_scheduler: warmup_cosine the rates of the 1 epochs so far would have been others", text
+    )
+    assert f"mslab train {stopped}/config.yaml --from {stopped}    and KEY=VALUE" in text
+    again = cli("train", stopped / "config.yaml", "--from", stopped, "lr_max=0.2", "epochs=1", "--no-report")
+    assert again.returncode == 0 and manifest(newest("config-*"))["kind"] == "incremental", again.stderr
+
+
+def test_more_epochs_where_the_schedule_allows_are_as_if_it_had_begun_with_them(squares, inside):
+    constant = settings(squares / "three", 3, **QUICK, lr_scheduler="constant")
+    long = mslab.train(constant | {"epochs": 3}, name="long").run
+    run = Path(mslab.train(constant, name="short").run)
+    done = cli("train", "--resume", run, "epochs=3", "--no-report")
+    assert done.returncode == 0 and len(history(run)) == 3, done.stderr
+    same_training(run, long)
+    fewer = cli("train", "--resume", run, "epochs=1")
+    assert fewer.returncode == 1 and "3 epochs are trained already" in fewer.stderr
+    finished = cli("train", "--resume", run)
+    assert finished.returncode == 0 and "3 of 3 epochs; nothing to do" in finished.stderr
+    assert f"mslab train {run}/config.yaml --from {run}    and KEY=VALUE: a new run" in finished.stderr
+    assert manifest(run)["status"] == "done"
+
+
+def test_a_chosen_epoch_is_no_run_to_resume(stopped):
+    kept = stopped / "checkpoints" / "epoch-0001.ckpt"
+    with pytest.raises(RunError) as caught:
+        start.resume(kept)
+    text = str(caught.value)
+    assert f"mslab train --resume {stopped}\n" in text and f"mslab train {stopped}/config.yaml --from {kept}" in text
+
+
+def test_a_config_beside_resume_is_refused(stopped):
+    done = cli("train", "two.yaml", "--resume", stopped)
+    assert done.returncode == 1 and "leave CONFIG out: a resumed run uses its own config" in done.stderr
