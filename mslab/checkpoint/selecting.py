@@ -42,7 +42,7 @@ class Selection:
 
 
 @dataclass
-class Found:
+class Networks:
     """The tensors of a file under names of mslab with their prefixes, and the prefixes of its networks."""
 
     tensors: dict[str, np.ndarray]
@@ -92,7 +92,7 @@ def single(value: np.ndarray) -> np.ndarray:
         return value.astype(np.float32) if value.dtype in (np.float16, np.float64) else value
 
 
-def look(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[Found, Counter[str]]:
+def look(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[Networks, Counter[str]]:
     """Translate the names, and find the prefixes of networks. Raises ValueError if two names become one."""
     left_out = Counter({OPTIMIZER: 0, DROPPED: 0})
     renamed: dict[str, np.ndarray] = {}
@@ -111,10 +111,10 @@ def look(tensors: Mapping[str, np.ndarray], dialect: Dialect) -> tuple[Found, Co
             with_statistics |= {part[1]} if own.endswith(STATISTICS) else set()
     networks = [prefix for prefix in first if prefix in with_statistics]
     networks.sort(key=lambda prefix: (prefix != "", is_average(prefix), first[prefix]))
-    return Found(renamed, networks[:MAX_NETWORKS], not dialect.is_torch), left_out
+    return Networks(renamed, networks[:MAX_NETWORKS], not dialect.is_torch), left_out
 
 
-def averages(found: Found) -> list[str]:
+def averages(found: Networks) -> list[str]:
     """Prefixes of averages that are not complete networks: without statistics, or of the head alone."""
     prefixes: dict[str, None] = {}
     for name in found.tensors:
@@ -126,7 +126,7 @@ def averages(found: Found) -> list[str]:
     return [prefix for prefix in prefixes if prefix not in found.networks]
 
 
-def at_key(wanted: str, found: Found, means: list[str]) -> tuple[str, str, str]:
+def at_key(wanted: str, found: Networks, means: list[str]) -> tuple[str, str, str]:
     """(prefix of the network, prefix that its head has at least, prefix of an average to put over it) for a KEY."""
     for prefix in found.networks:
         at = f".{prefix}".find(f".{wanted}.")
@@ -142,7 +142,7 @@ def key_of(prefix: str) -> str:
     return prefix.removesuffix(".")
 
 
-def sort_out(found: Found, prefix: str, least: str, left_out: Counter[str]) -> tuple[dict[str, str], dict[str, str]]:
+def sort_out(found: Networks, prefix: str, least: str, left_out: Counter[str]) -> tuple[dict[str, str], dict[str, str]]:
     """({mslab's name: name} of the network, the same of what nothing explains). Counts the others in `left_out`."""
     parts = {name: name.removeprefix(prefix) for name in found.tensors if is_part(name, prefix)}
     head, outer = find_head(found, prefix, least)
@@ -211,7 +211,7 @@ def copy_of(name: str, value: np.ndarray, weights: Mapping[str, np.ndarray]) -> 
     return f"{name.partition('.')[0]}.", False
 
 
-def find_head(found: Found, prefix: str, least: str) -> tuple[dict[str, str], str]:
+def find_head(found: Networks, prefix: str, least: str) -> tuple[dict[str, str], str]:
     """({name: mslab's name} of the head, the prefix that it shares with the backbone).
 
     It is beside the blocks or, as in mmpretrain (backbone., head.fc.), a level above. A head is one linear layer, or

@@ -92,6 +92,8 @@ def test_a_chosen_epoch_is_no_run_to_resume(stopped):
         start.resume(kept)
     text = str(caught.value)
     assert f"mslab train --resume {stopped}\n" in text and f"mslab train {stopped}/config.yaml --from {kept}" in text
+    again = cli("train", stopped / "config.yaml", "--from", kept, "epochs=1", "--no-report")
+    assert again.returncode == 0 and manifest(newest("config-*"))["kind"] == "incremental", again.stderr
 
 
 def test_a_config_beside_resume_is_refused(stopped):

@@ -40,13 +40,22 @@ RUN = {
         report/notebook.py: mslab train --resume
     """,
     "cli/test_shown_commands.py test_a_data_set_is_fixed_and_put_back": """
-        check/report.py: mslab check --fix
         check/report.py: mslab check
         check/quarantine.py: mslab check --fix
         cli/data.py: mslab check --undo
     """,
-    "unit/test_quarantine.py test_convert_writes_upright_rgb_copies_and_saves_the_originals": """
-        check/report.py: mslab check --convert
+    "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
+        check/layout.py: mkdir
+    """,
+    "training/test_resuming.py test_a_run_and_its_images_may_move": """
+        training/resuming.py: mslab train --resume
+    """,
+    "training/test_resuming.py test_a_chosen_epoch_is_no_run_to_resume": """
+        training/resuming.py: mslab train --from
+        training/start.py: mslab train --from
+    """,
+    "cli/test_grade_outputs.py test_results_with_the_reason_are_there_however_the_autograder_ends": """
+        grade/gradescope.py: mkdir
     """,
     "cli/test_shown_commands.py test_one_part_of_a_split_data_set_is_split": """
         data/splitting.py: mslab data split
@@ -65,7 +74,9 @@ RUN = {
 }
 NOT_RUN = {
     "it would install packages": """
+        check/images.py: pip
         data/animals.py: pip
+        runtime/importing.py: pip
         errors.py: pip
         escaping.py: pip
         escaping.py: uv
@@ -78,7 +89,8 @@ NOT_RUN = {
         grade/sandbox.py: apt
     """,
     "root, as whom the tests may run, can read every file": """
-        checkpoint/reading.py: chmod
+        checkpoint/formats.py: chmod
+        data/reading.py: chmod
         inference/graphs.py: chmod
     """,
     "it is a form to fill in, or the title of what the command itself shows": """
@@ -86,6 +98,10 @@ NOT_RUN = {
         data/mushrooms/drawing.py: mslab data make
         doctor/diagnosis.py: mslab doctor
         reproduce/recipes.py: mslab reproduce-all --record
+    """,
+    "it says where something comes from": """
+        checkpoint/sharing.py: mslab pack --half
+        runs/manifest.py: mslab pack --half
     """,
     "it shows a page in a program that is not among mslab's packages": """
         training/eventlog.py: tensorboard

@@ -135,11 +135,7 @@ def carry_out(
 ) -> dict[str, Any]:
     """Train, measure, write, in a new folder if there is none. `result` is the content of sweep.json so far."""
     report = check_or_raise(settings, report, options.skip_check)
-    test = None
-    if options.test:
-        links, ignore = settings.follow_links, settings.ignore
-        test = check_dataset(options.test, skip_content=options.skip_check, follow_links=links, ignore=ignore)
-        test.raise_errors()
+    test = test_images(settings, options)
     backbone = backbone_file(options.backbone)
     resumed = folder is not None
     if folder is None:
@@ -186,6 +182,16 @@ def carry_out(
         save()
     finish(result, study, space, folder)
     return result
+
+
+def test_images(settings: Settings, options: SweepOptions) -> DatasetReport | None:
+    """The images of --test, checked as those of the training; None without it. Raises DatasetError."""
+    if not options.test:
+        return None
+    skip, links, ignore = options.skip_check, settings.follow_links, settings.ignore
+    test = check_dataset(options.test, skip_content=skip, follow_links=links, ignore=ignore)
+    test.raise_errors()
+    return test
 
 
 def finish(result: Mapping[str, Any], study: optuna.Study, space: Space, folder: Path) -> None:
