@@ -227,11 +227,11 @@ def check_shape(image: Image.Image, size: int, most: int) -> None:
     Training and evaluation set the shorter side and keep the ratio.
     """
     shape, pixels = f"{image.width}x{image.height} pixels", image.width * image.height
-    if max(image.size) > LONGEST * min(image.size):
-        raise UnusableImage("elongated", f"{shape}: one side is more than {LONGEST} times the other; crop it")
     raw = pixels / 8 if image.mode == "1" else pixels * len(image.getbands())
     if pixels > LARGE and (pixels > most or size * HONEST < raw):
         raise UnusableImage("bomb", f"{shape} in a file of {size:,} bytes: more than Pillow considers safe")
+    if max(image.size) > LONGEST * min(image.size):
+        raise UnusableImage("elongated", f"{shape}: one side is more than {LONGEST} times the other; crop it")
 
 
 # --- the other requests ----------------------------------------------------------------------------------------------
