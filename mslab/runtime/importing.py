@@ -200,7 +200,7 @@ def execute(run: Callable[[ModuleType], None], origin: str, module: ModuleType) 
     try:
         with deadly_signals_explained():
             run(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise explain_import(f"{type(error).__name__}: {error}", origin=origin) from error
 
 

@@ -25,7 +25,7 @@ def lab(once, squares, parent, finished, tmp_path):
 
 
 def table(lab, name: str) -> list[dict[str, str]]:
-    with (lab / "out" / name).open(newline="", encoding="utf-8") as file:
+    with (lab / "out" / name).open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 

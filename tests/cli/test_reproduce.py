@@ -14,8 +14,9 @@ from mslab import files
 from mslab.check import check_dataset
 from mslab.config import load_settings
 from mslab.errors import DeviceError, MslabError, RunError
-from mslab.reproduce import comparing, differing, images, installing, reproducing
+from mslab.reproduce import comparing, differing, installing, reproducing
 from mslab.reproduce.reproducing import ReproduceOptions
+from mslab.runs import images
 from mslab.runs.folder import RunFolder
 from mslab.training import start
 

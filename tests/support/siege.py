@@ -295,11 +295,11 @@ class Guarantees:
 
     def test_no_cell_is_a_formula(self, graded):
         for name in ("grades.csv", "copies.csv", "moodle.csv", "canvas.csv"):
-            rows = list(csv.reader(io.StringIO(graded.first[name].decode(), newline="")))
+            rows = list(csv.reader(io.StringIO(graded.first[name].decode("utf-8-sig"), newline="")))
             assert len({len(row) for row in rows}) == 1, name
             assert [cell for row in rows for cell in row if FORMULA.match(cell)] == [], name
             assert [cell for row in rows for cell in row if not cell.isprintable()] == [], name
-        rows = list(csv.DictReader(io.StringIO(graded.first["grades.csv"].decode())))
+        rows = list(csv.DictReader(io.StringIO(graded.first["grades.csv"].decode("utf-8-sig"))))
         assert len(rows) == len(graded.students)
         points = {row["id"]: float(row["total"]) for row in rows}
         assert points["honest"] == pytest.approx(graded.students["honest"]["points"], abs=0.01)

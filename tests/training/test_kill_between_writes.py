@@ -26,7 +26,7 @@ def test_a_kill_between_history_and_last_ckpt_loses_no_epoch(squares, inside, mo
     def ending(run, *rest):
         with monkeypatch.context() as patch:
             if run.epochs_done == 2:
-                for module, name in ((files, "write_text"), (checkpoint, "save")):
+                for module, name in ((files, "write_text"), (checkpoint, "save_arrays")):
                     patch.setattr(module, name, watched(getattr(module, name)))
             commit(run, *rest)
 

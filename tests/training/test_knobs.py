@@ -3,6 +3,7 @@
 import hashlib
 import math
 from functools import cache
+from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from helpers import STAGES, settings
 
 from mslab import check
+from mslab.check import training_data
 from mslab.config import FIELDS, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data import batching, decoded, sources
@@ -47,12 +49,12 @@ RATES = {  # setting: (another value, settings that it needs)
 
 
 @cache
-def report_of(train, val):
-    return check.check_dataset(train, val)
+def report_of(train, val, ignore=()):
+    return check.check_dataset(train, val, ignore=ignore)
 
 
 def images(config):
-    report = report_of(config.train_data, config.val_data)
+    report = report_of(config.train_data, config.val_data, tuple(config.ignore))
     return sources.images_of(report, "train"), sources.images_of(report, "val")
 
 
@@ -86,6 +88,7 @@ BATCHES = {
     "std": ([0.5, 0.5, 0.5], {}),
     "seed": (2, {}),
     "data_workers": (2, {}),
+    "ignore": (["000.png"], {}),
 }
 
 
@@ -275,6 +278,16 @@ def norms_of_two_workers(config):
     return {type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, ms.nn.BatchNorm2d)}
 
 
+def linked(config):
+    """Whether images are read that stand elsewhere."""
+    root = Path("linked") / str(config.follow_links)
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        if not (root / name / "1.png").exists():
+            (root / name / "1.png").symlink_to(sorted(Path(config.train_data).rglob("*.png"))[0 if name == "a" else -1])
+    return training_data.report_of(config.replace(train_data=str(root), val_data=str(root))).images
+
+
 CHANGED = {
     rates: RATES,
     batches: BATCHES,
@@ -287,6 +300,7 @@ CHANGED = {
     fed_features: {"feature_views": (2, {"freeze": "all", "feature_views": 3})},
     after_a_loss_that_is_not_finite: {"on_nan": ("rollback", {})},
     time_left: {"max_training_time": (1e-9, {})},
+    linked: {"follow_links": (True, {})},
     precision: {"amp_level": ("O2", {})},
     saved_files: {"max_to_keep": (1, {})},
     callbacks: {"log_to": ("tensorboard", {})},

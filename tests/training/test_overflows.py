@@ -5,6 +5,7 @@ import pytest
 from helpers import history, log, manifest, settings
 
 from mslab.check.training_data import check_or_raise
+from mslab.checkpoint import TRAINING
 from mslab.config import load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data.batching import ImageFeed
@@ -48,7 +49,7 @@ def begin(squares, inside):
 
 
 def values(trainer):
-    return {name: parameter.asnumpy().copy() for name, parameter in trainer.state().items()}
+    return {name.removeprefix(TRAINING): p.asnumpy().copy() for name, p in trainer.state().items()}
 
 
 def fit(run, trainer):

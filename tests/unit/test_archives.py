@@ -152,7 +152,7 @@ for line in sys.stdin:
                     count += len(chunk)
         print(f"accepted {count}", flush=True)
     except Exception as error:
-        print(type(error).__name__, str(error).splitlines()[0][:200], flush=True)
+        print(type(error).__name__, str(error).splitlines()[0][-200:], flush=True)
 """
 
 
