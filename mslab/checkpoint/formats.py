@@ -139,6 +139,8 @@ def foreign_format(path: Path, content: bytes) -> Any:
         return "a pointer of Git LFS, not the file itself", "git lfs pull"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not the file that it offers", "download it again, by the link of the file itself"
+    if is_text(content) and content[:1] not in b"{":
+        return "a text file", "name the run's folder, or a file in its checkpoints/"
     if content[:1] == b"{":
         return "JSON: a description, or a list of the files that contain the weights", "use the file of weights itself"
     if content[:1] == b"\x80" and LEGACY in content[:32]:
@@ -153,6 +155,14 @@ def foreign_format(path: Path, content: bytes) -> Any:
             )
         )
     return ""
+
+
+def is_text(content: bytes) -> bool:
+    """Whether the first lines of a file are printable text."""
+    with contextlib.suppress(UnicodeDecodeError):
+        text = content[:400].decode(errors="strict" if len(content) <= 400 else "ignore")
+        return all(c.isprintable() or c in "\r\n\t" for c in text)
+    return False
 
 
 def zip_names(content: bytes) -> list[str]:
@@ -187,6 +197,9 @@ def pickled_object(path: Path, error: pth.PickledObject) -> CheckpointError:
 
 
 def broken(path: Path, kind: str, reason: str) -> CheckpointError:
+    if reason.startswith("it contains no"):  # complete, but of something else
+        fix = "use the file that has the network's weights; training scripts keep them under state_dict or model"
+        return not_read(path, f"a {kind} without weights of a network: {reason}", fix)
     return CheckpointError(
         f"{path} is not a complete {kind}: {reason if len(reason) < 400 else reason[:400] + '…'}.",
         expected=f"weights in {ENDING}, as mslab, MindSpore and others write them",

@@ -67,6 +67,9 @@ def select(tensors: Mapping[str, np.ndarray], dialect: Dialect, wanted: str = ""
         taken = repr(key_of(prefix)) if prefix else "the names without a prefix"
         result.choices.append(said(taken, [key for key in result.keys if key != key_of(prefix)]))
     names, rest = sort_out(found, prefix, least, left_out)
+    layer = names.get(f"{HEAD}weight", "").removesuffix(".weight")
+    if layer and not HEADS.match(layer.rpartition(".")[2]) and not HEADS.match(layer.removeprefix(prefix)):
+        result.choices.append(f"{layer[:60]} taken as the head: it is the only linear layer after the backbone")
     if overlay:
         names = {own: overlay + name if overlay + name in found.tensors else name for own, name in names.items()}
     if both := names.keys() & rest.keys():
@@ -234,10 +237,34 @@ def find_head(found: Networks, prefix: str, least: str) -> tuple[dict[str, str],
         if len(layers) == 1 and set((rows := next(iter(layers.values()))).values()) <= {"weight", "bias"}:
             head = {name: f"{HEAD}{kind}" for name, kind in rows.items()}
             return head | {name: f"hidden.{kind}" for name, kind in hidden.items()}, outer
-        if layers or len(outer) <= len(least):
-            return {}, outer if layers else prefix
+        if layers:
+            return {}, outer
+        if len(outer) <= len(least):
+            break
         outer = outer.removesuffix(".").rpartition(".")[0]
         outer = f"{outer}." if outer else ""
         if len(outer) < len(least):
             break
-    return {}, prefix
+    return head_by_shape(found.tensors, prefix), prefix
+
+
+def head_by_shape(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, str]:
+    """{name: mslab's name} of the only linear layer that takes what the backbone gives, under whatever name; or {}."""
+    blocks = {name: int(name[len(prefix) + 5 :].partition(".")[0]) for name in tensors if is_block(name, prefix)}
+    last = [tensors[name] for name, number in blocks.items() if number == max(blocks.values())]
+    channels = max((value.shape[0] for value in last if value.ndim == 4), default=0)
+    layers = []
+    for name, value in tensors.items():
+        word, _, kind = name.removeprefix(prefix).partition(".")
+        if kind != "weight" or not name.startswith(prefix) or PRETEXT.match(word) or LIKE_A_PART.match(word):
+            continue
+        bias = tensors.get(f"{prefix}{word}.bias")
+        if value.ndim < 2 or bias is None or bias.shape != value.shape[:1]:
+            continue
+        if value.shape[1:] == (channels,) != bias.shape:  # an attention's layers are square
+            layers.append({name: f"{HEAD}weight", f"{prefix}{word}.bias": f"{HEAD}bias"})
+    return layers[0] if len(layers) == 1 else {}
+
+
+def is_block(name: str, prefix: str) -> bool:
+    return is_part(name, prefix) and name.startswith(f"{prefix}layer")

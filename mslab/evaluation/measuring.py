@@ -134,6 +134,7 @@ def load_network(run_or_ckpt: str | Path, dialect: str = "", weights: str = "") 
 def network_of(weights: Checkpoint) -> Loaded:
     """The network of a file that was read. Logs what was taken where the file leaves a choice."""
     if f"{checkpoint.HEAD}weight" not in weights.head:
+        weights.check()  # names the tensors that nothing explains: one may be a head
         raise CheckpointError(
             f"{weights.path} is a backbone without a head: it computes features, not classes.",
             details=[("note", note) for note in weights.notes],

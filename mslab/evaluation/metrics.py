@@ -1,11 +1,15 @@
 """Logits -> metrics, and the linear baseline to compare them with. NumPy and scikit-learn, no MindSpore."""
 
+import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from mslab.errors import MslabError
+from mslab.escaping import pip_install
 
 log = logging.getLogger("mslab")
 
@@ -122,12 +126,26 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
     return {"ece": float(sum(gaps) / len(labels)), "bins": rows}
 
 
+@contextlib.contextmanager
+def scikit_learn() -> Iterator[None]:
+    """Around the imports of scikit-learn. Raises MslabError if it cannot be loaded: training does without it."""
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        raise MslabError(
+            f"scikit-learn cannot be loaded: {error}.",
+            expected="a scikit-learn that works beside MindSpore; mslab doctor tries it",
+            fix=pip_install("scikit-learn>=1.3", "scipy<1.18", "numpy<2"),
+        ) from error
+
+
 def curves(probabilities: np.ndarray, labels: np.ndarray, label: int) -> dict[str, Any] | None:
     """ROC and precision-recall of one class against all others, by scikit-learn; None if either side has no image.
 
     -> fpr, tpr, auc; recall, precision, ap (average precision)
     """
-    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
+    with scikit_learn():
+        from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
     own, score = labels == label, probabilities[:, label]
     if own.all() or not own.any():

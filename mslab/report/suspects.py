@@ -19,7 +19,7 @@ from mslab.check import DatasetReport, check_dataset
 from mslab.check.records import printable
 from mslab.data import sources
 from mslab.errors import ConfigError, DatasetError, RunError
-from mslab.evaluation import gradcam, measuring
+from mslab.evaluation import gradcam, measuring, metrics
 from mslab.files import decode, delimiter_of, for_people, make_folder, read_bytes, write_text
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
@@ -98,11 +98,12 @@ def out_of_sample(features: np.ndarray, labels: np.ndarray, folds: int) -> np.nd
 
     features float32 (n, C), labels int (n,); every class has at least `folds` images. Deterministic.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    with metrics.scikit_learn():
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedKFold, cross_val_predict
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
 
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
     cut = StratifiedKFold(folds, shuffle=True, random_state=SEED)

@@ -11,11 +11,12 @@ from mslab import checkpoint, files, model
 from mslab.check import DatasetReport
 from mslab.check.training_data import report_of
 from mslab.data import sources
-from mslab.errors import DatasetError
+from mslab.errors import DatasetError, MslabError
 from mslab.evaluation import gradcam, measuring, metrics
 from mslab.report import charts, suspects
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
+from mslab.runtime.console import log
 from mslab.training import finetuning, freezing
 
 SHOWN = 12  # mistakes, and correct predictions, with pictures
@@ -114,10 +115,14 @@ def suspects_of(run: RunFolder, report: DatasetReport) -> list[dict[str, Any]]:
 
 def roc(inspection: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
     """ROC and precision-recall curves of each class, or of the classes with the lowest average precision."""
-    all_curves = {
-        name: metrics.curves(inspection.probabilities, inspection.labels, i)
-        for i, name in enumerate(inspection.class_names)
-    }
+    try:
+        all_curves = {
+            name: metrics.curves(inspection.probabilities, inspection.labels, i)
+            for i, name in enumerate(inspection.class_names)
+        }
+    except MslabError as error:
+        log.info(f"note: the report has no ROC curves and no map of the features: {error.what} Then: {error.fix}")
+        return []
     rows = [curves | {"name": name} for name, curves in all_curves.items() if curves]
     rows = sorted(rows, key=lambda row: row["ap"])[:CURVES] if len(rows) > CURVES else rows
     for row in rows:
@@ -197,9 +202,12 @@ def feature_maps(
     styles = images.labels.tolist()
     rows = []
     for title, features in features_of:
-        points, method = project(features)
-        svg = charts.scatter(points, styles, tips, t(title))
-        rows.append({"title": title, "svg": svg, "purity": purity(features, images.labels)})
+        try:
+            points, method = project(features)
+            pure = purity(features, images.labels)
+        except MslabError as error:  # roc() has said it, too
+            return {"charts": [], "method": "", "note": error.what}
+        rows.append({"title": title, "svg": charts.scatter(points, styles, tips, t(title)), "purity": pure})
     return {"charts": rows, "method": method, "note": note}
 
 
@@ -218,8 +226,9 @@ def before_transfer(parent: Mapping[str, Any], loaded: measuring.Loaded) -> meas
 
 def project(features: np.ndarray) -> tuple[np.ndarray, str]:
     """Features float (n, C) -> (points float (n, 2), method): t-SNE (van der Maaten & Hinton 2008); PCA if n < 30."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
+    with metrics.scikit_learn():
+        from sklearn.decomposition import PCA
+        from sklearn.manifold import TSNE
 
     count = len(features)
     reduced = PCA(min(50, *features.shape), random_state=0).fit_transform(features.astype(np.float64))
@@ -230,7 +239,8 @@ def project(features: np.ndarray) -> tuple[np.ndarray, str]:
 
 def purity(features: np.ndarray, labels: np.ndarray) -> float:
     """Fraction of the images whose nearest neighbour, in all dimensions, has the same class."""
-    from sklearn.neighbors import NearestNeighbors
+    with metrics.scikit_learn():
+        from sklearn.neighbors import NearestNeighbors
 
     if len(labels) < 2:
         return 1.0

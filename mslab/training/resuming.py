@@ -23,6 +23,7 @@ CHANGEABLE = (
     *(*PATHS, "epochs", "device", "data_workers", "cache", "validation_batch_size", "max_device_memory"),
     *("max_to_keep", "checkpoint_frequency", "log_to", "on_nan", "max_training_time", "target_accuracy", "target_loss"),
 )
+ENDINGS = ("max_training_time", "target_accuracy", "target_loss")
 
 
 def change_settings(run: RunFolder, overrides: Sequence[str]) -> None:
@@ -36,6 +37,9 @@ def change_settings(run: RunFolder, overrides: Sequence[str]) -> None:
     rows = [(name, f"the epochs so far were trained with {before[name]}") for name in changed if name not in CHANGEABLE]
     if "epochs" in changed and (problem := epochs_problem(run, old, new)):
         rows.append(("epochs", problem))
+    if run.finished:
+        ended = f"the run has ended by itself: {run.manifest['ended_by']}"
+        rows += [(name, ended) for name in changed if name in ENDINGS and run.manifest["ended_by"]]
     if rows:
         raise ConfigError(
             f"{run.path} cannot go on with other values of {', '.join(name for name, _ in rows)}.",

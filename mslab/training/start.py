@@ -133,6 +133,8 @@ def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence
     run, last = reopen(path)
     resuming.change_settings(run, overrides)
     if run.finished:
+        for note in run.notes:
+            log.info(f"note: {note.partition(':')[0]} changes nothing: the run is finished")
         return continue_run(run, last)
 
     def ready() -> tuple[RunFolder, DatasetReport]:

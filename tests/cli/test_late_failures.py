@@ -19,4 +19,6 @@ def test_a_broken_scikit_learn_costs_the_linear_model_and_not_the_run(squares, i
     assert "note: no linear model of 8x8 thumbnails to compare with: ImportError: libgomp" in done.stderr
     assert "Traceback" not in done.stderr
     content = manifest(newest())
+    assert "no ROC curves and no map of the features: scikit-learn cannot be loaded" in done.stderr
+    assert (newest() / "report.html").stat().st_size > 10_000
     assert content["status"] == "done" and content["metrics"]["linear_acc"] is None and content["metrics"]["val_acc"]

@@ -86,6 +86,15 @@ def test_more_epochs_where_the_schedule_allows_are_as_if_it_had_begun_with_them(
     assert manifest(run)["status"] == "done"
 
 
+def test_a_run_that_has_ended_by_itself_takes_no_other_end(squares, inside):
+    run = Path(mslab.train(settings(squares / "three", 3, **QUICK, target_accuracy=0.01), name="early").run)
+    done = cli("train", "--resume", run, "target_accuracy=0.99")
+    assert done.returncode == 1
+    assert re.search(r"target_accuracy +the run has ended by itself: val_acc", done.stderr), done.stderr
+    done = cli("train", "--resume", run, "max_to_keep=1")
+    assert done.returncode == 0 and "note: max_to_keep changes nothing: the run is finished" in done.stderr
+
+
 def test_a_chosen_epoch_is_no_run_to_resume(stopped):
     kept = stopped / "checkpoints" / "epoch-0001.ckpt"
     with pytest.raises(RunError) as caught:

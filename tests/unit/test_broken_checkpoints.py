@@ -155,7 +155,7 @@ TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n
 TENSOR += b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"
 BROKEN = {
     "empty": (b"", "it has 0 bytes"),
-    "text": (b"these are no weights at all", "is not a complete MindSpore checkpoint"),
+    "text": (b"these are no weights at all", "is a text file"),
     "a bare pickle": (pickle.dumps({"a": 1}), "is a bare pickle"),
     "a zip of something else": (
         pth({"a": 1}).replace(b"data.pkl", b"data.txt"),

@@ -89,6 +89,18 @@ def test_the_head_is_found_beside_the_backbone_or_a_level_above(backbone, head, 
     assert is_the_network(checkpoint.read(plain(renamed, tmp_path / "x.safetensors")))
 
 
+@pytest.mark.parametrize("prefix, word", [("", "new_fc"), ("net.", "my_head")])
+def test_the_only_linear_layer_after_the_backbone_is_the_head_whatever_its_name(prefix, word, tmp_path):
+    renamed = {f"{prefix}{name.replace('fc.', f'{word}.')}": value for name, value in TORCH.items()}
+    weights = checkpoint.read(plain(renamed, tmp_path / "x.safetensors"))
+    assert is_the_network(weights) and [text.partition(":")[0] for text in weights.choices] == [
+        f"{prefix}{word} taken as the head"
+    ]
+    two = renamed | {f"{prefix}other.{kind}": TORCH[f"fc.{kind}"] for kind in ("weight", "bias")}
+    with pytest.raises(CheckpointError, match=r"unknown +other\.bias"):
+        checkpoint.read(plain(two, tmp_path / "y.safetensors")).check()
+
+
 def test_names_of_hugging_face_are_read(tmp_path):
     def renamed(name):
         name = name.replace("conv1.weight", "convolution.weight", 1) if name.startswith("conv1") else name
