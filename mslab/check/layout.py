@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
-from mslab.check.scan import is_image_file, is_junk, is_systems
-from mslab.check.splits import has_images, says_nothing, split_names
+from mslab.check.scan import has_images, is_image_file, is_leftover, is_systems
+from mslab.check.splits import says_nothing, split_names
 from mslab.escaping import quoted
 
 LEFT_OUT = "nothing: mslab leaves it out"
@@ -89,7 +89,7 @@ def misplaced(split: Split) -> tuple[str, str]:
     empty = [name for name in names if not split.classes[name]]
     within: dict[str, list[str]] = {name: [] for name in empty}
     for class_name, _, name in (nested.partition("/") for nested in split.nested):
-        if class_name in within and not is_junk(name):
+        if class_name in within and not is_leftover(root / class_name / name):
             within[class_name].append(name)
     folders = [name for name in called if within.get(name)]
     if folders and ("train" in map(called.get, folders) or called.keys() >= set(names) - set(empty)):
