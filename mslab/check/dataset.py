@@ -52,10 +52,13 @@ def check_dataset(
     for name, (boundary, folder) in folders.items():
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
-        if packed.is_pack(folder):
+        read = Folders(boundary, follow_links, frozenset(ignored))
+        if reason := read.refused_above(folder):
+            report.splits[name] = Split(name, folder, prefix, links={"": reason})
+        elif packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
-            report.splits[name] = scan(name, folder, prefix, Folders(boundary, follow_links, frozenset(ignored)))
+            report.splits[name] = scan(name, folder, prefix, read)
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:

@@ -108,6 +108,11 @@ class Folders:
             return "loop"
         return "" if self.follow_links or Path(target).is_relative_to(self.inside) else "leaves"
 
+    def refused_above(self, folder: Path) -> str:
+        """Reason not to follow a link on the way from the boundary to the folder of a split, or ""."""
+        above = [path for path in (folder, *folder.parents) if self.boundary in path.parents and path.is_symlink()]
+        return next(filter(None, map(self.link_problem, map(str, above))), "")
+
     def entries(self, split: Split, name: str) -> list[os.DirEntry]:
         """The entries of a folder of the split, sorted by name; an unreadable folder is recorded in the split."""
         start = f"{name}/" if name else ""
