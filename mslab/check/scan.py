@@ -48,7 +48,7 @@ def is_junk(name: str) -> bool:
 
 
 def is_leftover(folder: Path) -> bool:
-    """Whether tools left this folder behind. A visible one that directly holds images is a class: ranks of something."""
+    """Whether tools left this folder behind. A visible one that directly holds images is a class."""
     return is_junk(folder.name) and (is_hidden(folder.name) or not has_images(folder))
 
 
