@@ -336,5 +336,5 @@ def awkward_names(report: DatasetReport) -> Iterator[Finding]:
                 yield Finding("name", "info", split.show(bad[0]), message, fix)
 
 
-RULES = [links, closed_folders, stray_folders, empty_classes, wrong_level, class_count, class_names_differ, same_folder]
+RULES = [stray_folders, links, closed_folders, empty_classes, wrong_level, class_count, class_names_differ, same_folder]
 RULES += [nested_folders, collisions, split_folders, beside_splits, stray_files, numeric_order, awkward_names]

@@ -61,7 +61,11 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
     for folder, (moved, images) in losses(report, {path for path, (_, rewritten) in chosen.items() if not rewritten}):
         if 0 < images == moved:
             raise emptied(
-                report, folder, moved, [f for path, (f, _) in chosen.items() if folder in path.parents], convert
+                report,
+                folder,
+                moved,
+                [f for path, (f, _) in chosen.items() if absolute(folder) in path.parents],
+                convert,
             )
     home, moves, reserved = quarantine_folder(root), [], set()
     for source, (finding, rewritten) in chosen.items():

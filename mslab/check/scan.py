@@ -108,9 +108,9 @@ class Folders:
             return "loop"
         return "" if self.follow_links or Path(target).is_relative_to(self.inside) else "leaves"
 
-    def refused_above(self, folder: Path) -> str:
-        """Reason not to follow a link on the way from the boundary to the folder of a split, or ""."""
-        above = [path for path in (folder, *folder.parents) if self.boundary in path.parents and path.is_symlink()]
+    def refused_above(self, folder: Path, named: Path) -> str:
+        """Reason not to follow a link on the way from a folder that the user named to that of a split, or ""."""
+        above = [path for path in (folder, *folder.parents) if named in path.parents and path.is_symlink()]
         return next(filter(None, map(self.link_problem, map(str, above))), "")
 
     def entries(self, split: Split, name: str) -> list[os.DirEntry]:

@@ -210,13 +210,14 @@ def test_a_folder_of_images_inside_a_class_counts_as_its_images(tmp_path):
 
 
 @pytest.mark.parametrize("yes", [[], ["--yes"]])
-def test_no_option_lets_a_fix_empty_a_class(tmp_path, yes):
+def test_no_option_lets_a_fix_empty_a_class(tmp_path, yes, monkeypatch):
     root = draw(tmp_path / "set", ["a", "b"], 3)
     draw(root / "c", ["deep"], 9, seed=5)
     before = state(tmp_path)
-    done = cli("check", root, "--fix", *yes)
+    monkeypatch.chdir(tmp_path)
+    done = cli("check", "set", "--fix", *yes)
     assert done.returncode == 1 and state(tmp_path) == before
-    assert f"{root}/c would be left without images: --fix would move all 9" in done.stderr
+    assert "set/c would be left without images: --fix would move all 9" in done.stderr
     assert "put its images directly into the folder of the class" in done.stderr and "--convert" not in done.stderr
 
 
