@@ -17,6 +17,8 @@ from pathlib import Path
 from mslab import files
 from mslab.check import packed
 from mslab.check.cache import default_path
+from mslab.check.layout import misplaced
+from mslab.check.scan import Folders, is_leftover, scan
 from mslab.check.splits import Layout, find_splits, split_names, subfolders
 from mslab.config.schema import FIELDS
 from mslab.errors import ConfigError, DatasetError, MslabError
@@ -235,21 +237,47 @@ def _data(places: Sequence[Path], settings: Mapping[str, str]) -> dict[str, str]
         log.info("note: there is no val: %s is used as val_data, so it chooses the best checkpoint", splits["test"])
         splits["val"] = splits["test"]
     if not {"train", "val"} <= splits.keys():
-        whole = splits.get("train", places[0])
-        raise DatasetError(
-            f"{places[0]} has no train/ and val/.",
-            details=[("found", ", ".join(sorted(path.name for path in places[0].glob("*"))[:8]) or "nothing")],
-            expected="a data set with a folder of class folders for each split, or an archive of one",
-            fix=f"{command('data', 'split', whole)}    and pass the folder that it makes as --data_url"
-            if subfolders(whole)
-            else "put the data set into the folder that the training job passes as --data_url",
-        )
+        raise _no_splits(places[0], splits)
     data = {"train_data": str(splits["train"]), "val_data": str(splits["val"])}
     if "class_num" not in settings:
         split = splits["train"]
         names = packed.read(split).class_names if packed.is_pack(split) else subfolders(split)
         data["class_num"] = str(len(names))
+    if "ignore" not in settings and (left := _leftovers([splits["train"], splits["val"]])):
+        log.info("note: left out with the setting ignore, since tools leave them behind: %s", ", ".join(left))
+        data["ignore"] = json.dumps(left, ensure_ascii=False)
     return data
+
+
+def _no_splits(place: Path, splits: Mapping[str, Path]) -> DatasetError:
+    """The error of a data set without training or validation images, with what the check finds in it."""
+    whole = next(iter(splits.values())) if len(splits) == 1 else place
+    problem, fix = misplaced(scan("", whole, "", Folders(whole)))
+    if not subfolders(whole):
+        fix = "put the data set into the folder that the training job passes as --data_url"
+    elif len(splits) > 1:
+        problem, fix = "", "add the folder of the training images, train/, before the upload"
+    elif problem:
+        fix = f"{fix}; do that before the upload"
+    else:
+        left = [word for name in _leftovers([whole]) for word in ("--ignore", name)]
+        fix = f"{command('data', 'split', whole, *left)}    and pass the folder that it makes as --data_url"
+    return DatasetError(
+        f"{place} has no train/ and val/{f': {whole} {problem}' if problem else ''}.",
+        details=[("found", ", ".join(sorted(path.name for path in place.glob("*"))[:8]) or "nothing")],
+        expected="a data set with a folder of class folders for each split, or an archive of one",
+        fix=fix,
+    )
+
+
+def _leftovers(splits: Sequence[Path]) -> list[str]:
+    """Names of the folders in splits and classes that tools left behind: on a platform nobody can move them away."""
+    classes = {split: subfolders(split) for split in splits if not packed.is_pack(split)}
+    folders = [folder for split, names in classes.items() for folder in (split, *(split / name for name in names))]
+    inside = [folder / name for folder in folders for name in next(os.walk(folder), ("", [], []))[1]]
+    return sorted(
+        {path.name for path in inside if is_leftover(path)} - {n for names in classes.values() for n in names}
+    )
 
 
 def _splits(places: Sequence[Path]) -> dict[str, Path]:

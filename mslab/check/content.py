@@ -3,6 +3,7 @@
 `--skip-check` skips these rules and no others.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -16,6 +17,8 @@ from mslab.check.worker import THUMBNAIL
 NEAR = 3  # perceptual hashes of near-duplicates differ in at most this many of 64 bits
 UNSURE = 0.2  # frequencies this much smaller than the others, on average, are taken for zero
 ALIKE = 0.05  # mean difference of thumbnails of 16x16 pixels, in standard deviations: below, they show one image
+SYMMETRIC = 0.2  # the same, between an image and its own mirror image or turn: below, mirroring proves no copy
+SHIFTS = 2  # pixels of 16: a symmetric thing in the picture need not be in its middle
 NEIGHBOURS = 64  # an image is compared with fewer than this many of the images that share a quarter of its hash
 IMBALANCE = 5  # the largest class has this many times the images of the smallest
 MIN_COUNT = 10  # images per class; with fewer, a shortcut cannot be distinguished from chance
@@ -167,6 +170,19 @@ def turns(square: np.ndarray) -> list[np.ndarray]:
     return [*upright, *(turned.T for turned in upright)]
 
 
+def is_symmetric(picture: ImageRecord) -> bool:
+    """Whether the image nearly equals one of its turns, also moved a little: a printed 0, an arrow, a disc."""
+    square = normal(picture.grey)
+    side, steps = len(square), range(-SHIFTS, SHIFTS + 1)
+
+    def difference(turned: np.ndarray, down: int, across: int) -> float:
+        rows, columns = slice(max(0, down), side + min(0, down)), slice(max(0, across), side + min(0, across))
+        moved = turned[max(0, -down) : side + min(0, -down), max(0, -across) : side + min(0, -across)]
+        return float(np.abs(square[rows, columns] - moved).mean())
+
+    return any(difference(t, *by) <= SYMMETRIC for t in turns(square)[1:] for by in itertools.product(steps, steps))
+
+
 def small_grey(thumbnail: bytes) -> bytes:
     """16x16 pixels of the 32x32: JPEG's noise disappears."""
     half = THUMBNAIL // 2
@@ -191,8 +207,10 @@ def near_duplicates(report: DatasetReport) -> Iterator[Finding]:
             continue
         closest[j] = min(closest.get(j, (64, i)), (bits, i))
         upright = differing_bits(hashes[[i]], hashes[[j]])[0] <= NEAR
-        if not upright and earlier.class_name == picture.class_name and first.root != split.root:
-            leaks.setdefault(j, i)  # no camera takes mirrored images; of another class it may be another sign
+        if upright or earlier.class_name != picture.class_name or first.root == split.root:
+            continue  # of another class it may be another sign
+        if not (is_symmetric(earlier) or is_symmetric(picture)):
+            leaks.setdefault(j, i)  # no camera takes mirrored images
     for j, (bits, i) in sorted(closest.items()):
         i = leaks.get(j, i)
         (first, earlier), (split, picture) = pictures[i], pictures[j]

@@ -46,16 +46,20 @@ def check_dataset(
     damaged. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
     ignored = tuple(ignore)
-    root, folders, found = locate({"train": train, "val": val, "test": test}, ignored)
+    given = {"train": train, "val": val, "test": test}
+    root, folders, found = locate(given, ignored)
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
     report.follow_links, report.ignored = follow_links, ignored
     for name, (boundary, folder) in folders.items():
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
-        if packed.is_pack(folder):
+        read = Folders(boundary, follow_links, frozenset(ignored))
+        if reason := read.refused_above(folder, root if found else Path(given[name] or "")):
+            report.splits[name] = Split(name, folder, prefix, links={"": reason})
+        elif packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
-            report.splits[name] = scan(name, folder, prefix, Folders(boundary, follow_links, frozenset(ignored)))
+            report.splits[name] = scan(name, folder, prefix, read)
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:

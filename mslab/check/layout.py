@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
-from mslab.check.scan import is_image_file, is_junk, is_systems
-from mslab.check.splits import has_images, says_nothing, split_names
+from mslab.check.scan import has_images, is_image_file, is_leftover, is_systems
+from mslab.check.splits import says_nothing, split_names
 from mslab.escaping import quoted
 
 LEFT_OUT = "nothing: mslab leaves it out"
@@ -30,9 +30,14 @@ def stray_folders(report: DatasetReport) -> Iterator[Finding]:
             yield Finding("stray-folder", "error", f"{split.show(name)}/", text, fix, location)
 
 
+def refused_links(split: Split) -> set[str]:
+    """The folders of the split that are such links, or contain one."""
+    return {link.split("/")[0] for link, reason in split.links.items() if reason != "broken"}
+
+
 def empty_classes(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        refused = {link.split("/")[0] for link, reason in split.links.items() if reason != "broken"}
+        refused = refused_links(split)
         for name, files in split.classes.items():
             if not files and not wrong_shape(split) and name not in split.unreadable and name not in refused:
                 text = "(a folder without images; MindSpore would count it as a class without examples)"
@@ -43,7 +48,8 @@ def empty_classes(report: DatasetReport) -> Iterator[Finding]:
 def class_count(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         count, expected = len(split.classes), report.class_num
-        if expected is not None and count != expected and not wrong_shape(split):
+        linked = refused_links(split) - split.classes.keys()  # reported as what they are
+        if expected is not None and count != expected and not linked and not wrong_shape(split):
             names = ", ".join(printable(name) for name in list(split.classes)[:12]) + (", …" if count > 12 else "")
             text = f"has {count} class folders ({names}), class_num is {expected}"
             fix = f"class_num: {count}, or the folder with {expected} classes"
@@ -53,8 +59,8 @@ def class_count(report: DatasetReport) -> Iterator[Finding]:
 def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
     first, *others = report.splits.values()
     for split in [] if wrong_shape(first) else [split for split in others if not wrong_shape(split)]:
-        missing = sorted(first.classes.keys() - split.classes.keys())
-        extra = sorted(split.classes.keys() - first.classes.keys())
+        missing = sorted(first.classes.keys() - split.classes.keys() - refused_links(split))
+        extra = sorted(split.classes.keys() - first.classes.keys() - refused_links(first))
         for code, names, candidates, has, lacks, effect in (
             ("class-missing", missing, extra, first, split, "every later class would get another index there"),
             ("class-extra", extra, missing, split, first, "the network has no output for it"),
@@ -89,15 +95,16 @@ def misplaced(split: Split) -> tuple[str, str]:
     empty = [name for name in names if not split.classes[name]]
     within: dict[str, list[str]] = {name: [] for name in empty}
     for class_name, _, name in (nested.partition("/") for nested in split.nested):
-        if class_name in within and not is_junk(name):
+        if class_name in within and not is_leftover(root / class_name / name):
             within[class_name].append(name)
     folders = [name for name in called if within.get(name)]
     if folders and ("train" in map(called.get, folders) or called.keys() >= set(names) - set(empty)):
-        return f"contains the splits {listed(called)}, not classes", f"name one of them: {quoted(root / folders[0])}"
+        wanted = [name for name in folders if called[name] == (split.name or "train")] or folders
+        return f"contains the splits {listed(called)}, not classes", f"name one of them: {quoted(root / wanted[0])}"
     if folders and set(within[folders[0]]) & set(names):
         name = quoted(Path(folders[0]))
         text = f"contains {printable(folders[0])}, which has the same classes as what is around it: a split in another"
-        away = f"mkdir .train && mv * .train/ && mv .train/{name} . && mv .train train"
+        away = f"mkdir .train && mv ./* .train/ && mv .train/{name} . && mv .train train"
         return text, f"(cd {quoted(root)} && {away})    puts the classes into train/, beside it"
     if called.keys() == set(names) and (len(set(called.values())) > 1 or len(names) == 1):
         problem, fix = labels_elsewhere(root, *names) or ("", SORT)
@@ -119,12 +126,12 @@ def folders_of_folders(split: Split, within: dict[str, list[str]]) -> tuple[str,
         target = f"{os.path.abspath(folder)}-by-split"  # noqa: PTH100
         text = f"contains the classes {listed(names)}, with the splits {listed(inner)} in each: they are expected the "
         text += "other way round, with the classes in each split"
-        loop = 'for i in */*/; do mkdir -p "$OUT/${i#*/}" && cp -r "$i." "$OUT/${i#*/}${i%%/*}"; done'
+        loop = 'for i in ./*/*/; do c=${i#./}; mkdir -p "$OUT/${c#*/}" && cp -r "$i." "$OUT/${c#*/}${c%%/*}"; done'
         return text, f"(OUT={quoted(Path(target))}; cd {quoted(folder)} && {loop})    copies them into that order"
     if len(inner) == 1 and all(len(inside) == 1 for inside in within.values()) and len(names) > 1:
         name = quoted(Path(next(iter(inner))))
         text = f"contains {listed(names)}, each with its images one level deeper, in {listed(inner)}/"
-        loop = f'for i in */{name}; do mv "$i"/* "${{i%/*}}" && rmdir "$i"; done'
+        loop = f'for i in ./*/{name}; do mv "$i"/* "${{i%/*}}" && rmdir "$i"; done'
         return text, f"(cd {quoted(folder)} && {loop})    moves them into the folders of the classes"
     text = f"contains {listed(names)}, with the folders {listed(inner)} in them: neither classes of images nor splits "
     text += "under a name that mslab knows"
@@ -178,7 +185,7 @@ def listing(folder: Path) -> list[Path]:
 def wrong_level(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         problem, fix = misplaced(split)
-        if problem and "" not in split.unreadable:
+        if problem and "" not in split.unreadable and not (refused_links(split) and not split.classes):
             if report.layout and split.name and not split.classes and split.loose:
                 folder = report.layout.folder / report.layout.spelled[split.name]
                 away = f"mv {quoted(folder)} {quoted(folder.with_name(f'unlabelled-{folder.name}'))}"
@@ -250,16 +257,17 @@ def links(report: DatasetReport) -> Iterator[Finding]:
     }
     for split in report.splits.values():
         for name, reason in split.links.items():
-            location = split.root / name
-            if reason == "broken":
+            location = split.root / name if name else None  # what leads to a split is not moved away
+            if location and reason == "broken":
                 target = printable(str(location.readlink()))
                 text = f"(a link to {target}, which does not exist. Left out)"
                 fix = "git annex get" if "/annex/objects/" in target else "dvc pull" if "/files/md5/" in target else ""
                 fix = f"{fix}    fetches it" if fix else "restore the target, or remove it"
                 yield Finding("broken-symlink", "warning", split.show(name), text, fix)
             else:
-                follow = f"{report.follow(split)}; or " if reason == "leaves" else ""
-                fix = follow + report.move(split, name)
+                fixes = [report.follow(split)] if reason == "leaves" else []
+                fixes += [] if wrong_shape(split) and fixes else [report.move(split, name)]
+                fix = "; or ".join(fixes)
                 yield Finding("symlink", "error", split.show(name), messages[reason], fix, location)
 
 
@@ -328,5 +336,5 @@ def awkward_names(report: DatasetReport) -> Iterator[Finding]:
                 yield Finding("name", "info", split.show(bad[0]), message, fix)
 
 
-RULES = [stray_folders, empty_classes, wrong_level, class_count, class_names_differ, same_folder, nested_folders]
-RULES += [links, closed_folders, collisions, split_folders, beside_splits, stray_files, numeric_order, awkward_names]
+RULES = [stray_folders, links, closed_folders, empty_classes, wrong_level, class_count, class_names_differ, same_folder]
+RULES += [nested_folders, collisions, split_folders, beside_splits, stray_files, numeric_order, awkward_names]

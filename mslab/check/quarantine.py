@@ -60,10 +60,12 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
             chosen[path] = (finding, rewritten) if earlier is None or earlier[1] > rewritten else earlier
     for folder, (moved, images) in losses(report, {path for path, (_, rewritten) in chosen.items() if not rewritten}):
         if 0 < images == moved:
-            raise DatasetError(
-                f"{folder} would be left without images: --fix would move all {moved}.",
-                expected="at least one usable image per class",
-                fix="replace these images, or remove the class yourself" + "; --convert may save some" * (not convert),
+            raise emptied(
+                report,
+                folder,
+                moved,
+                [f for path, (f, _) in chosen.items() if absolute(folder) in path.parents],
+                convert,
             )
     home, moves, reserved = quarantine_folder(root), [], set()
     for source, (finding, rewritten) in chosen.items():
@@ -73,6 +75,28 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
         reserved.add(target)
         moves.append((source, target, finding, rewritten))
     return moves
+
+
+def emptied(report: DatasetReport, folder: Path, moved: int, findings: list[Finding], convert: bool) -> DatasetError:
+    """The error of moves that would take all images of a class or split, with the fix for what is found there."""
+    what = f"{folder} would be left without images: --fix would move all {moved}."
+    split = next(split for split in report.splits.values() if split.root in (folder, folder.parent))
+    content = {picture.same for picture in split.pictures} - {b""}
+    for other in report.splits.values():
+        if content and other is not split and content == {picture.same for picture in other.pictures}:
+            again = command("data", "split", split.root, *(["--val", "0.5"] if split.name != "train" else []))
+            return DatasetError(
+                f"{what} {split.title} and {other.title} are the same images.",
+                expected="splits that share no image",
+                fix=f"remove one of them, or split it again: {again}",
+            )
+    codes = {finding.code for finding in findings}
+    fix = "replace these images, or remove the class yourself" + "; --convert may save some" * (not convert)
+    if codes == {"nested-folder"}:
+        fix = findings[0].fix
+    elif codes == {"split-leak"}:
+        fix = "put other images there: those of this class are in another split, too"
+    return DatasetError(what, expected="at least one usable image per class", fix=fix)
 
 
 def absolute(path: Path) -> Path:

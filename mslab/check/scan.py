@@ -17,6 +17,7 @@ from mslab.check.formats import HEAD, is_format, is_image, name_of
 from mslab.check.records import ImageRecord, Split
 
 JUNK = {"__macosx", "kernel_meta", "somas_meta", "__pycache__"}
+OPENED = 20  # files, at most, whose names do not end like an image's
 # what file systems and file servers keep in every folder, or at the top: it cannot be moved, or comes back
 SYSTEM = {"lost+found", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot", ".snapshot"}
 SYSTEM |= {
@@ -36,11 +37,19 @@ def is_systems(name: str) -> bool:
     return name.lower() in SYSTEM or name.lower().startswith((".trash-", ".nfs"))
 
 
+def is_hidden(name: str) -> bool:
+    """Whether it is hidden, or of a file system: never a class."""
+    return is_systems(name) or name.startswith(".")
+
+
 def is_junk(name: str) -> bool:
     """Whether tools leave such a folder behind: it is hidden, or has a known name, such as MindSpore's rank_0."""
-    if is_systems(name):
-        return True
-    return name.startswith(".") or name.lower() in JUNK or (name.startswith("rank_") and name[5:].isdigit())
+    return is_hidden(name) or name.lower() in JUNK or (name.startswith("rank_") and name[5:].isdigit())
+
+
+def is_leftover(folder: Path) -> bool:
+    """Whether tools left this folder behind. A visible one that directly holds images is a class."""
+    return is_junk(folder.name) and (is_hidden(folder.name) or not has_images(folder))
 
 
 def kind_of(path: str | Path) -> str:
@@ -55,6 +64,21 @@ def kind_of(path: str | Path) -> str:
 def is_image_file(path: Path) -> bool:
     """Whether the file is an image, by its name or by its content. Hidden files are none."""
     return is_image(path.name) or (not path.name.startswith(".") and is_format(kind_of(path)))
+
+
+def has_images(folder: Path) -> bool:
+    """Whether an image is directly in the folder. Stops at the first one; of other names, opens a few files."""
+    try:
+        with os.scandir(folder) as entries:
+            others: list[str] = []
+            for entry in entries:
+                if is_image(entry.name) and not entry.is_dir():
+                    return True
+                if len(others) < OPENED and not entry.is_dir():
+                    others.append(entry.path)
+    except OSError:
+        return False
+    return any(is_image_file(Path(path)) for path in others)
 
 
 @dataclass(frozen=True)
@@ -84,6 +108,11 @@ class Folders:
             return "loop"
         return "" if self.follow_links or Path(target).is_relative_to(self.inside) else "leaves"
 
+    def refused_above(self, folder: Path, named: Path) -> str:
+        """Reason not to follow a link on the way from a folder that the user named to that of a split, or ""."""
+        above = [path for path in (folder, *folder.parents) if named in path.parents and path.is_symlink()]
+        return next(filter(None, map(self.link_problem, map(str, above))), "")
+
     def entries(self, split: Split, name: str) -> list[os.DirEntry]:
         """The entries of a folder of the split, sorted by name; an unreadable folder is recorded in the split."""
         start = f"{name}/" if name else ""
@@ -104,7 +133,7 @@ def scan(name: str, root: Path, prefix: str, folders: Folders) -> Split:
             split.links[entry.name] = reason
         elif not entry.is_dir():
             split.loose.append(entry.name)
-        elif is_junk(entry.name):
+        elif is_leftover(Path(entry.path)):
             split.strays.append(entry.name)
         else:
             split.classes[entry.name] = pictures(split, entry.name, folders)

@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mslab.check import packed
-from mslab.check.formats import is_image
-from mslab.check.scan import is_image_file, is_junk
+from mslab.check.scan import has_images, is_leftover
 
 SPLITS = ("train", "val", "test")
 DEPTH = 6  # folders around the classes, at most: ILSVRC/Data/CLS-LOC/train has three
 LONGEST = 80  # characters of a split's name
-OPENED = 20  # files, at most, whose names do not end like an image's
 LOOKED_AT = 5_000  # entries, at most, in the search for the only folder that holds images
 
 # how a split is called; accents, capitals, digits, spaces and punctuation do not count
@@ -173,26 +171,11 @@ def _holds_images(folder: Path, budget: list[int], depth: int) -> bool:
     return budget[0] > 0 and any(_holds_images(folder / name, budget, depth - 1) for name in inside)
 
 
-def has_images(folder: Path) -> bool:
-    """Whether an image is directly in the folder. Stops at the first one; of other names, opens a few files."""
-    try:
-        with os.scandir(folder) as entries:
-            others: list[str] = []
-            for entry in entries:
-                if is_image(entry.name) and not entry.is_dir():
-                    return True
-                if len(others) < OPENED and not entry.is_dir():
-                    others.append(entry.path)
-    except OSError:
-        return False
-    return any(is_image_file(Path(path)) for path in others)
-
-
 def subfolders(folder: Path) -> list[str]:
     """The visible folders in it, sorted, without those that tools leave behind."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not is_junk(entry.name)]
+            names = [entry.name for entry in entries if entry.is_dir() and not is_leftover(Path(entry.path))]
     except OSError:
         return []
     return sorted(name for name in names if not name.endswith(".quarantine"))

@@ -32,7 +32,7 @@ from typing import IO, Any
 from PIL import Image, UnidentifiedImageError
 
 from mslab.check.decoder import RUN, UNSUPPORTED, UnusableImage, check_raw, check_scans, jpeg_end, stricter_than_pillow
-from mslab.check.formats import DECODED, HEIF, LOSSY, RAW, READ, name_of
+from mslab.check.formats import DECODED, HEIF, LOSSY, RAW, READ, is_format, name_of
 
 LONGEST = 256  # times as long as wide: at image_size 1024 its resized copy takes 0.8 GB. No side that this and Pillow's
 # MOST allow is too long for MindSpore, whose limit is 1,000,000 for a PNG and 2**20 for others
@@ -128,7 +128,8 @@ def load_image(content: bytes, most: int = MOST) -> tuple[Image.Image, int]:
         raise
     except UnidentifiedImageError:
         if name and {"HEIC": HEIF}.get(name, name) not in {HEIF, *READ} & Image.OPEN.keys():
-            raise UnusableImage("format", f"{name}: {UNSUPPORTED}") from None
+            problem = f"{name}: {UNSUPPORTED}" if is_format(name) else f"no image but {name}"
+            raise UnusableImage("format", problem) from None
         kind = f"a {name} of a kind that Pillow does not open" if name else "not an image in a format that mslab opens"
         raise UnusableImage("unreadable", f"{kind}, or damaged") from None
     except MemoryError:

@@ -134,6 +134,8 @@ def std_above_zero(s: Settings) -> Iterator[Problem]:
 def two_data_sets(s: Settings) -> Iterator[Problem]:
     if Path(s.train_data).resolve() == Path(s.val_data).resolve():
         text = f"train_data and val_data are both {s.train_data}; accuracy on training images proves nothing"
+        train, val = (Path(s.train_data) / name for name in ("train", "val"))
+        text += f"; name {train} and {val}" * (train.is_dir() and val.is_dir())
         yield "train_data", text
 
 

@@ -100,34 +100,58 @@ def assign(
         for part, fraction in fractions.items()
     }
     order = seeding.stream("split", seed).permutation(len(groups))
-    parts: dict[str, list[ImageRecord]] = {"train": [], **{part: [] for part in fractions}}
+    placed: dict[str, Groups] = {"train": [], **{part: [] for part in fractions}}
     # large groups first: single images then fill up the exact number
     for index in sorted(order, key=lambda index: -len(groups[index])):
         counts = Counter(picture.class_name for picture in groups[index])
         fits = (part for part in fractions if all(remaining[part][name] >= number for name, number in counts.items()))
         part = next(fits, "train")
-        parts[part] += groups[index]
+        placed[part].append(groups[index])
         for name, number in counts.items() if part != "train" else ():
             remaining[part][name] -= number
-    empty = [
-        f"{name} in {part}"
-        for part, pictures in parts.items()
-        for name in report.class_names
-        if not any(picture.class_name == name for picture in pictures)
-    ]
-    if empty:
-        few = len(largest) < MANY
+    fill_up(placed, report.class_names)
+    if empty := lacking(placed, report.class_names):
+        few = len(largest) < MANY and not group_by
+        offer = "name smaller groups with --group-by" if group_by else OFFER
         raise DatasetError(
-            f"{report.root} cannot be split: no image would be left for {', '.join(empty[:6])}.",
+            f"{report.root} cannot be split: no image would be left for "
+            f"{', '.join(f'{name} in {part}' for part, name in empty[:6])}.",
             details=[] if few else [("groups", f"{len(largest)} images stay together, such as {largest[0].name}")],
-            expected=f"at least {len(parts)} clearly different images in each class",
-            fix="add images to these classes, or remove the classes" + ("" if few else f"; {OFFER}"),
+            expected=f"at least {len(placed)} {'clearly different images' if few else 'such groups'} in each class",
+            fix="add images to these classes, or remove the classes" + ("" if few else f"; {offer}"),
         )
-    say_shares(report, parts, fractions)
+    parts = {part: [picture for group in members for picture in group] for part, members in placed.items()}
+    say_shares(report, parts, fractions, "" if group_by else f"; {OFFER}")
     return {part: sorted(pictures, key=lambda picture: picture.name) for part, pictures in parts.items()}
 
 
-def say_shares(report: DatasetReport, parts: dict[str, list[ImageRecord]], fractions: dict[str, float]) -> None:
+def fill_up(placed: dict[str, Groups], class_names: list[str]) -> None:
+    """Move the smallest group of train to each split that lacks a class, while train keeps one of each class."""
+    for part, name in lacking(placed, class_names):
+        if part != "train":
+            in_train = Counter(label for group in placed["train"] for label in classes_of(group))
+            spare = [
+                g for g in placed["train"] if name in classes_of(g) and all(in_train[c] > 1 for c in classes_of(g))
+            ]
+            if spare and (part, name) in lacking(placed, class_names):
+                smallest = min(spare, key=len)
+                placed["train"].remove(smallest)
+                placed[part].append(smallest)
+
+
+def classes_of(group: list[ImageRecord]) -> set[str]:
+    return {picture.class_name for picture in group}
+
+
+def lacking(placed: dict[str, Groups], class_names: list[str]) -> list[tuple[str, str]]:
+    """(split, class) of those without an image."""
+    found = {part: {name for group in groups for name in classes_of(group)} for part, groups in placed.items()}
+    return [(part, name) for part, names in found.items() for name in class_names if name not in names]
+
+
+def say_shares(
+    report: DatasetReport, parts: dict[str, list[ImageRecord]], fractions: dict[str, float], offer: str
+) -> None:
     """Log the reached share of each split, and the class that is farthest from it because its groups are large."""
     shares = {part: len(pictures) / report.images for part, pictures in parts.items()}
     log.info(", ".join(f"{part} has {share:.0%} of the images" for part, share in shares.items()))
@@ -140,7 +164,7 @@ def say_shares(report: DatasetReport, parts: dict[str, list[ImageRecord]], fract
     miss, part, name, number = max(misses)
     if miss > max(1.0, fractions[part] * number / 4):
         reached = f"{counts[part][name]} of {number} images of {printable(name)}, not {fractions[part]:.0%}"
-        log.info(f"note: {part} has {reached}: large groups stay together. Another --seed may come closer; {OFFER}")
+        log.info(f"note: {part} has {reached}: large groups stay together. Another --seed may come closer{offer}")
 
 
 def group_images(report: DatasetReport, group_by: re.Pattern[str] | None = None) -> Groups:

@@ -5,6 +5,7 @@ devices and junk are skipped and counted. A process with limited memory unpacks,
 """
 
 import functools
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 from mslab.check.formats import is_image
 from mslab.check.layout import plain_name
-from mslab.check.scan import is_junk
+from mslab.check.scan import is_hidden
 from mslab.check.splits import split_names
 from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
@@ -21,6 +22,7 @@ from mslab.errors import DatasetError
 from mslab.runtime import limited
 
 MAX_FILES = 1_000_000
+REST = 0.2  # images outside the folder of the classes, at most, as a share of those in it: thumbnails, figures
 
 
 @dataclass
@@ -76,9 +78,8 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
             parts = safe_parts(file, member.name)
             if member.kind == "folder" or not parts:
                 continue
-            is_file = member.kind == "file"
-            if not is_file or any(is_junk(part) for part in parts):
-                skipped["files that are not images" if is_file else f"{member.kind}s"] += 1
+            if kind := left_out(member.kind, parts):
+                skipped[kind] += 1
                 continue
             chunks = iter(member.chunks())
             head = b"" if is_image(parts[-1]) else image_head(chunks)
@@ -106,8 +107,20 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
     return {"level": level or ".", "images": images, "skipped": +skipped, "renamed": renamed}
 
 
+def left_out(kind: str, parts: tuple[str, ...]) -> str:
+    """What a member is that is no image by its place, or "". Images in a visible folder such as rank_0 are a class."""
+    if kind != "file":
+        return f"{kind}s"
+    if any(is_hidden(part) or part.lower() == "__macosx" for part in parts[:-1]):
+        return "files in folders that tools leave behind"
+    return "hidden files" if is_hidden(parts[-1]) else ""
+
+
 def find_level(archive: Path, counts: Mapping[str, int]) -> tuple[str, bool]:
-    """(the highest folder whose classes or splits contain the most images, whether it contains splits).
+    """(the folder that becomes the root, whether it contains splits).
+
+    It is the highest folder whose classes or splits contain the most images, unless more than a small rest would be
+    lost: then the one that contains all, and the check says what its folders are.
 
     `counts`: folder -> number of images directly inside; "" is the top.
     """
@@ -136,7 +149,18 @@ def find_level(archive: Path, counts: Mapping[str, int]) -> tuple[str, bool]:
     level = min(
         classes | splits, key=lambda name: (-max(classes[name], splits[name]), name.count("/"), name != "", name)
     )
+    inner = {name for name in counts if below(name, level) is not None}
+    outer = counts.keys() - inner
+    kept = sum(counts[name] for name in inner)
+    # folders of the same names beside it are folds, or the splits of another class: no thumbnails
+    like = {last_part(name) for name in inner} & {last_part(name) for name in outer}
+    if outer and (like or sum(counts[name] for name in outer) > REST * kept):
+        return posixpath.commonpath(counts), False
     return level, splits[level] >= classes[level]
+
+
+def last_part(folder: str) -> str:
+    return folder.rpartition("/")[2]
 
 
 def below(folder: str, level: str) -> str | None:

@@ -344,6 +344,13 @@ def test_junk_folders_are_strays(root, name):
     assert codes_and_paths(check_dataset(root)) == {("stray-folder", f"{name}/")}
 
 
+def test_a_visible_folder_with_images_is_a_class_whatever_its_name(root):
+    for old, new in zip("ab", ("rank_0", "rank_1"), strict=True):
+        (root / old).rename(root / new)
+    report = check_dataset(root)
+    assert report.ok and report.counts == {"": {"c": 3, "rank_0": 3, "rank_1": 3}}
+
+
 # --- classes, splits, levels -----------------------------------------------------------------------------------------
 
 
@@ -530,6 +537,7 @@ STARTS = {
     "jpeg xl": b"\xff\x0a\xfa\x7f",
     "html": b"\n\n<!DOCTYPE HTML><html>not found</html>",
     "a video": b"\0\0\0\x20ftypisom\0\0\2\0",
+    "ole": b"\xd0\xcf\x11\xe0",  # Thumbs.db
 }
 OPENED = {"gif": "GIF", "webp": "WEBP", "ppm": "PPM", "jp2": "JPEG2000", "avif": "AVIF", "ico": "ICO", "tga": "TGA"}
 
@@ -540,8 +548,10 @@ def test_the_format_of_a_file_that_is_no_jpeg_is_named(root):
     for number, (suffix, name) in enumerate(OPENED.items()):
         photo(number).save(root / "b" / f"{suffix}.png", name)
     findings = {Path(f.path).stem: f.message for f in check_dataset(root).errors if f.code == "format"}
-    names = {name: "a video" if name == "a video" else name.upper() for name in STARTS} | OPENED
-    assert findings == {stem: f"({name}: {worker.UNSUPPORTED})" for stem, name in names.items()}
+    others = {"pdf": "PDF", "html": "HTML", "a video": "a video", "ole": "OLE"}
+    names = {name: name.upper() for name in STARTS.keys() - others} | OPENED
+    expected = {stem: f"({name}: {worker.UNSUPPORTED})" for stem, name in names.items()}
+    assert findings == expected | {stem: f"(no image but {name})" for stem, name in others.items()}
 
 
 def test_a_tiff_of_floating_point_numbers_is_an_error(root):

@@ -118,6 +118,12 @@ def test_contradictions_and_ranges(change, name, text):
     assert set(rows) == {name} and text in rows[name]
 
 
+def test_one_folder_of_splits_as_both_data_sets_names_the_splits(tmp_path):
+    (tmp_path / "train").mkdir(), (tmp_path / "val").mkdir()
+    rows, _ = problems(GOOD | {"train_data": str(tmp_path), "val_data": str(tmp_path)})
+    assert f"; name {tmp_path / 'train'} and {tmp_path / 'val'}" in rows["train_data"]
+
+
 def test_numpy_numbers_from_a_notebook_are_numbers():
     assert load_settings(GOOD | {"epochs": np.int64(3), "warmup_epochs": 1, "lr_max": np.float32(0.5)}).epochs == 3
 

@@ -44,6 +44,9 @@ RUN = {
         check/quarantine.py: mslab check --fix
         cli/data.py: mslab check --undo
     """,
+    "unit/test_quarantine.py test_fix_of_two_equal_splits_says_that_they_are": """
+        check/quarantine.py: mslab data split
+    """,
     "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
         check/layout.py: mkdir
     """,

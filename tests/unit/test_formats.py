@@ -113,7 +113,7 @@ def test_an_image_that_nothing_here_reads_is_an_error_that_names_it(root):
         "a/jxl": "JPEG XL",
         "a/photoshop": "PSD",
         "a/x.dcm": "DICOM",
-        "a/x.jpg": "a pointer of Git LFS: `git lfs pull` fetches the file",
+        "a/x.jpg": "no image but a pointer of Git LFS: `git lfs pull` fetches the file)",
     }
     assert {finding.code for finding in findings.values()} == {"format"}
 

@@ -50,6 +50,39 @@ def test_links_out_of_the_data_are_refused_with_the_way_to_follow_them(linked):
     assert all(finding.fix.startswith("follow_links: true") for finding in errors)
 
 
+@pytest.mark.parametrize(
+    ("val", "links"),
+    [
+        ("", {"a": "a", "b": "b", "c": "c"}),  # the classes
+        ("val", {"train/a": "a", "train/b": "b", "train/c": "c"}),
+        ("val", {"train": ""}),
+        ("set/val", {"set/train": ""}),
+        ("", {"set": ""}),  # a folder around the classes
+    ],
+)
+def test_a_link_out_of_the_data_is_the_only_error(tmp_path, store, val, links):
+    root = tmp_path / "root"
+    draw(root / val, ["a", "b", "c"], 3, seed=8) if val else None
+    for name, target in links.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(store / target)
+    report = check_dataset(root, class_num=3, skip_content=True)
+    assert {(finding.code, finding.path.rstrip("/")) for finding in report.errors} == {("symlink", n) for n in links}
+    assert all(finding.fix.startswith("follow_links: true") for finding in report.errors)
+    assert "--fix" not in str(report) and plan_moves(report) == []
+    assert check_dataset(root, class_num=3, follow_links=True, skip_content=True).ok
+    if links == {"train": ""}:  # each of them is a ROOT that may be a link
+        assert check_dataset(root / "train", root / "val", class_num=3, skip_content=True).ok
+
+
+def test_a_linked_class_in_val_is_not_a_missing_one(tmp_path, store):
+    for name in ("train", "val"):
+        draw(tmp_path / "set" / name, ["a", "b", "c"][: 3 if name == "train" else 2], 3, seed=len(name))
+    (tmp_path / "set" / "val" / "c").symlink_to(store / "c")
+    report = check_dataset(tmp_path / "set", class_num=3, skip_content=True)
+    assert [(finding.code, finding.path) for finding in report.errors] == [("symlink", "val/c")]
+
+
 def test_followed_links_have_the_fingerprint_of_the_files_themselves(linked, store, tmp_path):
     report = check_dataset(linked, follow_links=True)
     assert report.ok and report.fingerprint == check_dataset(store).fingerprint

@@ -10,6 +10,7 @@ from helpers import PROJECT
 from ruamel.yaml import YAML
 
 from mslab import modelarts
+from mslab.check import check_dataset
 from mslab.errors import ConfigError, DatasetError
 
 
@@ -85,14 +86,41 @@ def job(*arguments, environ=None):
     return YAML(typ="safe", pure=True).load(text), command
 
 
-def test_a_stray_folder_does_not_count_as_a_class_and_is_the_only_error(inside, squares, capfd):
+def test_what_tools_leave_in_a_data_set_is_left_out(inside, squares, caplog, tmp_path):
+    caplog.set_level("INFO", "mslab")
     root = shutil.copytree(squares / "two", inside / "two")
-    (root / "train" / ".ipynb_checkpoints").mkdir()
-    assert job(f"--data_url={root}")[0]["class_num"] == 2
-    with pytest.raises(SystemExit):
-        modelarts.main([f"--data_url={root}", "--train_url=out"])
-    text = capfd.readouterr().err
-    assert "1 entry" not in text and "stray" in text and "class-count" not in text and text.count("Error: ") == 1
+    for name in ("train/.ipynb_checkpoints", "val/__MACOSX", "train/left/.git", "val/rank_0"):
+        (root / name).mkdir()
+    settings, _ = job(f"--data_url={root}")
+    assert settings["class_num"] == 2 and settings["ignore"] == [".git", ".ipynb_checkpoints", "__MACOSX", "rank_0"]
+    assert "note: left out with the setting ignore" in caplog.text and ".ipynb_checkpoints" in caplog.text
+    report = check_dataset(root / "train", root / "val", class_num=2, ignore=settings["ignore"])
+    assert not {"stray-folder", "nested-folder", "class-count"} & {finding.code for finding in report.findings}
+    assert job(f"--data_url={root}", '--ignore=[".x"]')[0]["ignore"] == [".x"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "text", "fix"),
+    [
+        (
+            "a/train a/val b/train b/val",
+            "contains the classes a, b, with the splits train, val in each",
+            "copies them into that order",
+        ),
+        ("test/a test/b", "has no train/ and val/.", "mslab data split {root}/test    and pass"),
+        ("wrap/a wrap/.git", "has no train/ and val/.", "mslab data split {root}/wrap --ignore .git    and pass"),
+        ("fold1/a fold1/b fold2/a", "contains fold1, fold2, with the folders a, b in them", "name one of them"),
+        ("val/a test/a", "has no train/ and val/.", "add the folder of the training images, train/, before the upload"),
+        ("train", "contains the splits train, not classes", "do that before the upload"),
+    ],
+)
+def test_a_data_set_without_splits_is_refused_with_what_the_check_finds(tmp_path, squares, folders, text, fix):
+    root = tmp_path / "set"
+    for folder in folders.split():
+        shutil.copytree(squares / "two" / "val" / "left", root / folder)
+    with pytest.raises(DatasetError) as caught:
+        modelarts.translate([f"--data_url={root}", "--train_url=o"], {})
+    assert text in str(caught.value) and fix.format(root=root) in caught.value.fix
 
 
 def test_values_reach_the_settings_as_they_were_passed(inside, squares):

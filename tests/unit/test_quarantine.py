@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from checking import photo
 from helpers import cli, draw
 from PIL import Image
 
@@ -167,6 +168,21 @@ def test_fix_of_a_leak_moves_the_copy_in_train(tmp_path):
     assert check_dataset(tmp_path / "set").ok
     assert (tmp_path / "set/test/a/x.png").is_file()
     assert {"train/a/000.png", "val/a/x.png"} <= state(tmp_path / "set.quarantine").keys()
+
+
+@pytest.mark.parametrize(("one", "two", "option"), [("val", "test", " --val 0.5"), ("train", "val", "")])
+def test_fix_of_two_equal_splits_says_that_they_are(tmp_path, one, two, option):
+    root = tmp_path / "set"
+    for number, name in enumerate(["train", one]):
+        for index in range(6):
+            (root / name / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+            photo(10 * number + index).save(root / name / "ab"[index % 2] / f"{index}.png")
+    shutil.copytree(root / one, root / two)
+    with pytest.raises(DatasetError, match=f"{one} and {two} are the same images") as caught:
+        quarantine.plan_moves(check_dataset(root))
+    again = f"mslab data split {root / one}{option}"
+    assert caught.value.fix == f"remove one of them, or split it again: {again}"
+    assert cli(*again.split()[1:]).returncode == 0 and check_dataset(f"{root / one}-split").ok
 
 
 def test_after_a_failed_move_the_log_lets_undo_restore_everything(messy, monkeypatch):

@@ -137,16 +137,20 @@ def test_a_layout_that_is_no_data_set_is_named_and_nothing_is_moved(tmp_path, fo
     ("folders", "splits"),
     [
         (["cat/train*", "cat/val*", "dog x/train*", "dog x/val*"], {"train": "train", "val": "val"}),
+        (["-cat/train*", "-cat/val*", "dog/train*", "dog/val*"], {"train": "train", "val": "val"}),
         (["cat*", "dog*", "test"], {"train": "train", "test": "test"}),
+        (["cat*", "-dog*", "test/cat*", "test/-dog*"], {"train": "train", "test": "test"}),
         (["train", "test*"], {"train": "train"}),
         (["cat/the images*", "dog x/the images*"], {"": "."}),
+        (["-cat/images*", "dog/images*"], {"": "."}),
     ],
 )
 def test_the_commands_in_a_fix_give_a_data_set(tmp_path, folders, splits):
     root = make(tmp_path / "my set", *folders)
     (finding,) = check_dataset(root, skip_content=True).errors
     command = finding.fix.partition("    ")[0]
-    subprocess.run(command[max(0, command.find("mv ")) if command.startswith("sort") else 0 :], shell=True, check=True)
+    command = command[max(0, command.find("mv ")) if command.startswith("sort") else 0 :]
+    subprocess.run(["bash", "-c", command], check=True)
     result = root.with_name("my set-by-split")
     folders, codes = found(result if result.exists() else root)
     assert folders == splits and not codes - {"unused-folder"}
@@ -160,6 +164,8 @@ def test_every_command_reads_the_same_root(tmp_path):
     assert list(find_splits(root).splits.values()) == [root / "Training" / "images", root / "Testing" / "images"]
     report = check_dataset(root, root / "Testing")  # the level above the splits as train_data
     assert "contains the splits Testing, Training, not classes" in str(report)
+    assert f"name one of them: {root / 'Training'}" in str(report)
+    assert f"name one of them: {root / 'Testing'}" in str(check_dataset(root / "Training", test=root))
     with pytest.raises(DatasetError, match="is already split: train, test"):
         from mslab.data.splitting import split_dataset
 
@@ -204,13 +210,15 @@ def test_a_folder_of_images_inside_a_class_counts_as_its_images(tmp_path):
 
 
 @pytest.mark.parametrize("yes", [[], ["--yes"]])
-def test_no_option_lets_a_fix_empty_a_class(tmp_path, yes):
+def test_no_option_lets_a_fix_empty_a_class(tmp_path, yes, monkeypatch):
     root = draw(tmp_path / "set", ["a", "b"], 3)
     draw(root / "c", ["deep"], 9, seed=5)
     before = state(tmp_path)
-    done = cli("check", root, "--fix", *yes)
+    monkeypatch.chdir(tmp_path)
+    done = cli("check", "set", "--fix", *yes)
     assert done.returncode == 1 and state(tmp_path) == before
-    assert f"{root}/c would be left without images: --fix would move all 9" in done.stderr
+    assert "set/c would be left without images: --fix would move all 9" in done.stderr
+    assert "put its images directly into the folder of the class" in done.stderr and "--convert" not in done.stderr
 
 
 def test_the_quarantine_of_the_current_folder_has_its_name(tmp_path, monkeypatch):

@@ -177,3 +177,19 @@ def test_a_share_that_large_groups_miss_is_reported(root):
     assert (
         done.returncode == 0 and "note: val has 2 of 20 images of a, not 20%: large groups stay together" in done.stderr
     )
+
+
+def test_the_smallest_group_is_taken_where_all_are_larger_than_the_share(root, tmp_path):
+    for number, path in enumerate(sorted((root / "a").iterdir())):
+        path.rename(path.with_name(f"clip{min(number // 7, 2)}_frame{number:02}.png"))  # 7, 7 and 6 images
+    done = cli("data", "split", root, "--group-by", "(.+)_frame", "--val", "0.2")
+    assert done.returncode == 0 and f"{root}-split/val: 14 images, a 6, b 4, c 4" in done.stderr
+    assert "note: val has 6 of 20 images of a, not 20%" in done.stderr and "--group-by" not in done.stderr
+    done = cli("data", "split", root, "--group-by", "(.+)_frame", "--test", "0.1", "--out", tmp_path / "three")
+    assert done.returncode == 0 and "three/val: 14 images, a 6" in done.stderr and "test: 11 images" in done.stderr
+    for path in (root / "a").glob("clip2*"):
+        path.rename(path.with_name(path.name.replace("clip2", "clip1")))
+    done = cli("data", "split", root, "--group-by", "(.+)_frame", "--test", "0.1", "--out", tmp_path / "none")
+    assert done.returncode == 1 and "no image would be left for a in test" in done.stderr
+    assert "at least 3 such groups in each class" in done.stderr
+    assert "name smaller groups with --group-by" in done.stderr and "(.+)_frame" not in done.stderr

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from checking import photo
 from helpers import cli
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mslab.check import check_dataset, content, worker
 from mslab.data.splitting import split_dataset
@@ -89,6 +89,28 @@ def test_silhouettes_symmetric_and_blank_images_are_not_taken_for_copies(tmp_pat
     found = check_dataset(root, cache=False)
     assert not [f for f in found.findings if f.code == "split-leak" or "mirrored" in f.message or "turned" in f.message]
     assert content.maybe_turned(found)
+
+
+@pytest.mark.parametrize(
+    ("points", "code"),
+    [
+        ([(32, 8), (50, 28), (38, 28), (38, 56), (26, 56), (26, 28), (14, 28)], "near-duplicate"),  # an arrow
+        ([(22, 8), (40, 8), (52, 22), (52, 42), (40, 56), (22, 56), (10, 42), (10, 22)], "near-duplicate"),  # an O
+        ([(20, 10), (44, 10), (44, 18), (28, 18), (28, 28), (40, 28), (40, 36), (28, 36), (28, 54), (20, 54)],
+         "split-leak"),  # an F
+    ],
+)  # fmt: skip
+def test_mirroring_proves_nothing_where_an_image_equals_its_own_mirror_image(tmp_path, points, code):
+    """Arrows that point up and to the left are no copies of one image, nor are two that are not in the middle."""
+
+    def drawn(seed):
+        image = Image.new("L", (64, 64), 230)
+        ImageDraw.Draw(image).polygon([(x - 3, y) for x, y in points], fill=30)
+        noise = np.random.default_rng(seed).normal(0, 2, (64, 64))
+        return Image.fromarray((np.asarray(image) + noise).astype(np.uint8))
+
+    images = {"train/a/0.png": drawn(1), "val/a/0.png": drawn(2).transpose(Image.Transpose.ROTATE_90)}
+    assert findings(place(tmp_path / "set", images)).keys() == {(code, "val/a/0.png")}
 
 
 def test_turned_copies_stay_together_when_a_folder_is_split(tmp_path):

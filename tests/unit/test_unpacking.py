@@ -78,8 +78,40 @@ def test_junk_is_skipped_and_counted(tmp_path, images):
     junk = [("__MACOSX/a/._0.png", b"x"), ("a/.DS_Store", b"x"), ("a/Thumbs.db", b"x"), ("readme.txt", b"x")]
     junk += [(".ipynb_checkpoints/0.png", b"x"), ("a/.hidden.png", b"x")]
     done = import_archive(zipped(tmp_path, images, extra=junk), tmp_path / "out")
-    assert done.skipped == {"files that are not images": 6} and "skipped: 6 files that are not images" in str(done)
+    left = {"files that are not images": 2, "files in folders that tools leave behind": 2, "hidden files": 2}
+    assert done.skipped == left and "2 files that are not images" in str(done)
     assert check_dataset(tmp_path / "out").counts == {"": {"a": 3, "b": 3}}
+
+
+def unpacked(tmp_path, folders, wrapper=""):
+    """What becomes of an archive with two images in each of these folders: (images, errors of the check)."""
+    for seed, folder in enumerate(folders):
+        path = tmp_path / "images" / folder
+        draw(path.parent, [path.name], 2, seed)
+    archive, out = zipped(tmp_path, tmp_path / "images", wrapper), tmp_path / "out"
+    out.mkdir()
+    done = unpacking.unpack(str(archive), str(out), lambda done, total: None)
+    return done["images"], check_dataset(out / done["level"], skip_content=True)
+
+
+@pytest.mark.parametrize("wrapper", ["", "my set/"])
+@pytest.mark.parametrize(
+    ("folders", "text"),
+    [
+        ("a/train a/val b/train b/val c/train", "contains the classes a, b, c, with the splits train, val in each"),
+        ("fold1/a fold1/b fold2/a fold2/b", "contains fold1, fold2, with the folders a, b in them"),
+        ("a/images b/images c/images", "contains a, b, c, each with its images one level deeper, in images/"),
+        ("main/a main/b main/c more/d more/e", "contains main, more, with the folders a, b, c, d, e in them"),
+    ],
+)
+def test_a_layout_that_is_no_data_set_is_unpacked_as_it_is_and_named(tmp_path, folders, text, wrapper):
+    images, report = unpacked(tmp_path, folders.split(), wrapper)
+    assert images == 2 * len(folders.split()) and text in str(report)
+
+
+def test_images_in_folders_that_are_called_like_those_of_mindspore_are_classes(tmp_path):
+    images, report = unpacked(tmp_path, ["rank_0", "rank_1", "__pycache__"])
+    assert images == 6 and report.counts == {"": {"__pycache__": 2, "rank_0": 2, "rank_1": 2}} and report.ok
 
 
 def test_splits_with_other_names_are_renamed_and_reported(tmp_path):
@@ -320,6 +352,6 @@ def test_numbers_and_sizes_of_names_have_limits(tmp_path, monkeypatch, names, te
 
 
 def test_the_level_is_found_among_very_many_folders():
-    counts = {f"deep/{n}/{n % 7}": 1 for n in range(200_000)}
+    counts = {f"deep/{n}/x{n % 7}": 1 for n in range(50_000)}
     assert unpacking.find_level(Path("x"), counts | {f"set/{n}": 3 for n in range(100_000)}) == ("set", False)
     assert unpacking.find_level(Path("x"), counts | {f"set/train/{n}": 3 for n in range(100_000)}) == ("set", True)
