@@ -5,6 +5,7 @@ the other tensors. Only exactly that file is accepted, so that an entry from out
 """
 
 import hashlib
+import posixpath
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,16 @@ def digest(content: bytes) -> str:
 
 
 def complete(
-    path: Path, tensors: dict[str, np.ndarray], info: dict[str, Any], read: Callable[[Path], Any]
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    info: dict[str, Any],
+    read: Callable[[Path], Any],
+    files: Mapping[str, Path],
 ) -> dict[str, np.ndarray]:
     """Add the tensors that another file of the pack has, and remove the entry that names it.
 
-    Raises CheckpointError if it is missing or another one.
+    `files`: the pack's files by name, if they are not on the disk by their names. Raises CheckpointError if it is
+    missing or another one.
     """
     shared = info.pop(SHARED, None)
     if not isinstance(shared, Mapping):
@@ -79,6 +85,11 @@ def complete(
         raise ValueError("its entry about a shared backbone is damaged")
     file = path.parent / str(name)
     try:
+        if own := next((own for own, place in files.items() if place == path), ""):
+            file = Path(posixpath.normpath(posixpath.join(posixpath.dirname(own), str(name))))  # until it is found
+            if file.as_posix() not in files:
+                raise FormatError("it is not in the pack")
+            file = files[file.as_posix()]
         if file.stat().st_size != size or digest(read_bytes(file, size)) != recorded:
             raise FormatError("it is another file than the one that was packed with it")
     except (OSError, FormatError) as error:
