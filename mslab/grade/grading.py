@@ -93,7 +93,13 @@ def grade(
 
         with so_far.kept():
             measurements = measure_all(found.submissions, earlier, rubric, backbone_file, images, cache, options, score)
-    found.left_out += unused_packs(found.submissions, measurements)
+    for submission in [*found.submissions, *earlier]:
+        if problem := measurements[submission.path].problem:
+            log.info(f"{title(submission.id, submission in earlier)}: {one_line(problem, 300)}")
+    unused = list(unused_packs(found.submissions, measurements))
+    for name, reason in unused[:MAX_NOTES]:
+        log.info(f"note: {one_line(name)} is not graded: {one_line(reason, 200)}")
+    found.left_out += unused
     traces = [traces_of(submission, measurements[submission.path], False) for submission in found.submissions]
     traces += [traces_of(submission, measurements[submission.path], True) for submission in earlier]
     pairs = copies.pairs(traces, read_given_backbone(backbone_file), true_classes(rubric, hidden))
@@ -178,7 +184,6 @@ def measure_all(
     for number in range(count):
         free_cores.put(usable[number % len(usable)])
     reported: set[str] = set()
-    problems: list[str] = []
     this_year = {submission.path for submission in submissions}
 
     def measure(submission: Submission, visible_images: Mapping[str, HiddenImages]) -> Measurement:
@@ -198,10 +203,6 @@ def measure_all(
                     submission = waiting.pop(future)
                     measurement = measurements[submission.path] = future.result()
                     meter.update(f"{len(measurements)} of {len(submissions) + len(earlier)} submissions")
-                    if measurement.problem:
-                        last_year = "last year's " * (submission.path not in this_year)
-                        # one_line() stops a hostile name from starting a line
-                        problems.append(f"{last_year}{one_line(submission.id)}: {one_line(measurement.problem, 300)}")
                     missing = sandbox.missing_guards(measurement.facts["sandbox"])
                     if missing and missing not in reported and not measurement.died:
                         reported.add(missing)
@@ -215,8 +216,6 @@ def measure_all(
                 sandbox.kill_all()
                 time.sleep(0.02)
             raise
-    for problem in sorted(problems):  # workers end in any order
-        log.info(problem)
     return measurements
 
 
@@ -326,8 +325,12 @@ def notes(
     )
     for submission in [*submissions, *earlier]:
         for flag in submission.flags:
-            last_year = "last year's " * (submission in earlier)
-            yield f"{last_year}{one_line(submission.path.name)}: {one_line(flag, 300)}"
+            yield f"{title(submission.path.name, submission in earlier)}: {one_line(flag, 300)}"
+
+
+def title(name: str, last_year: bool) -> str:
+    """A submission in messages. one_line() stops a hostile name from starting a line."""
+    return "last year's " * last_year + one_line(name)
 
 
 def unused_packs(
