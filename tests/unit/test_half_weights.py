@@ -45,6 +45,16 @@ def test_only_the_file_that_was_packed_is_read_for_a_shared_backbone(tmp_path):
     weights.check()
     assert "shared" not in weights.info  # what convert writes from it is complete
     assert all(np.array_equal(weights.tensors[name], value) for name, value in child.items())
+    (tmp_path / "inner-1").mkdir()  # as archives of a submission are unpacked
+    pack = {
+        name: file.rename(tmp_path / "inner-1" / file.parent.name)
+        for name, file in (("two/best.ckpt", file), ("nine/best.ckpt", tmp_path / "nine" / "best.ckpt"))
+    }
+    assert checkpoint.read(pack["two/best.ckpt"], pack=pack).tensors.keys() == child.keys()
+    with pytest.raises(CheckpointError, match=r"nine/best.ckpt cannot be used: it is not in the pack"):
+        checkpoint.read(pack["two/best.ckpt"], pack={"two/best.ckpt": pack["two/best.ckpt"]})
+    for name, moved in pack.items():
+        moved.rename(tmp_path / name)
     child["conv1.weight"] = child["conv1.weight"] + 1
     assert sharing.own_tensors(child, parent).keys() == child.keys()  # all of a backbone or nothing
 
