@@ -39,7 +39,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = (), half: b
         run = RunFolder.read(path)
         if manifest.is_pack(run.path):
             raise RunError(
-                f"{run.path} is no run: it was unpacked from a submission that mslab pack wrote.",
+                f"{run.path} is no run: it was unpacked from a submission.",
                 expected="a run folder under runs/",
                 fix="hand in that submission itself, or pack the runs that it was made from",
             )
