@@ -1,8 +1,10 @@
 """Read any file of weights into a Checkpoint: its tensors, the dialect of their names, and the network they fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -143,10 +145,11 @@ class Choice:
 NO_CHOICE = Choice()
 
 
-def read(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
+def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] = MappingProxyType({})) -> Checkpoint:
     """Read a network's tensors from a .ckpt, .safetensors, .pth or .onnx file; check each type, shape and byte count.
 
-    The content decides the format, not the file's name. Raises CheckpointError if the file is missing, of another
+    The content decides the format, not the file's name. `pack`: files by name among which one is found that has a
+    shared backbone, if not beside it on the disk. Raises CheckpointError if the file is missing, of another
     format, truncated or inconsistent, or if the choice is impossible.
     """
     path = Path(path)
@@ -160,7 +163,7 @@ def read(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
         tensors = sets[key]()
         if not tensors:
             raise ValueError("it contains no tensors")
-        tensors = sharing.complete(path, tensors, info, read)
+        tensors = sharing.complete(path, tensors, info, read, pack)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
         source, assumed = _dialect(path, tensors, info, choice.dialect)

@@ -5,6 +5,7 @@ the other tensors. Only exactly that file is accepted, so that an entry from out
 """
 
 import hashlib
+import posixpath
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,19 @@ from mslab.files import FormatError, read_bytes
 
 SHARED = "shared"  # key of the `mslab` entry
 LARGEST = float(np.finfo(np.float16).max)  # 65504
-SMALLEST = 2.0**-24  # 6e-8, the smallest number above 0
 
 
 def halved(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(tensors with float16 instead of float32, reason for each that stays float32).
+    """(tensors with float16 instead of float32, reason for each that has to stay float32).
 
-    A variance must not become 0 or lose its digits: BatchNorm divides by its root.
+    Vectors stay as they are, a thousandth of the weights: a variance must not become 0, and gammas near 1 would become
+    equal, which hides what a short training changed.
     """
     halves: dict[str, np.ndarray] = {}
     reasons: dict[str, str] = {}
     for name, value in tensors.items():
         halves[name] = value
-        if value.dtype != np.float32:
+        if value.dtype != np.float32 or value.ndim < 2:
             continue
         with np.errstate(over="ignore"):
             half = value.astype(np.float16)
@@ -37,8 +38,6 @@ def halved(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], di
             reasons[name] = "it has values that are not finite"
         elif not np.isfinite(half).all():
             reasons[name] = f"it has values beyond {LARGEST:.0f}: up to {np.abs(value).max():.3g}"
-        elif name.endswith(("variance", "running_var")) and (value < 256 * SMALLEST).any():
-            reasons[name] = f"it has variances below {256 * SMALLEST:.0e}: down to {value.min():.3g}"
         else:
             halves[name] = half
     return halves, reasons
@@ -64,11 +63,16 @@ def digest(content: bytes) -> str:
 
 
 def complete(
-    path: Path, tensors: dict[str, np.ndarray], info: dict[str, Any], read: Callable[[Path], Any]
+    path: Path,
+    tensors: dict[str, np.ndarray],
+    info: dict[str, Any],
+    read: Callable[[Path], Any],
+    files: Mapping[str, Path],
 ) -> dict[str, np.ndarray]:
     """Add the tensors that another file of the pack has, and remove the entry that names it.
 
-    Raises CheckpointError if it is missing or another one.
+    `files`: the pack's files by name, if they are not on the disk by their names. Raises CheckpointError if it is
+    missing or another one.
     """
     shared = info.pop(SHARED, None)
     if not isinstance(shared, Mapping):
@@ -79,6 +83,11 @@ def complete(
         raise ValueError("its entry about a shared backbone is damaged")
     file = path.parent / str(name)
     try:
+        if own := next((own for own, place in files.items() if place == path), ""):
+            file = Path(posixpath.normpath(posixpath.join(posixpath.dirname(own), str(name))))  # until it is found
+            if file.as_posix() not in files:
+                raise FormatError("it is not in the pack")
+            file = files[file.as_posix()]
         if file.stat().st_size != size or digest(read_bytes(file, size)) != recorded:
             raise FormatError("it is another file than the one that was packed with it")
     except (OSError, FormatError) as error:

@@ -98,6 +98,7 @@ class Answer(Strict):
     files: dict[Text, Count]
     problems: Annotated[list[Text], Field(max_length=100)]
     notes: Annotated[list[Text], Field(max_length=100, default_factory=list)]  # for the teacher
+    unused: Annotated[list[Text], Field(max_length=100, default_factory=list)]  # packs in it that are not graded
     configs: dict[Text, SettingsAnswer]
     json_: Annotated[dict[Text, JsonAnswer], Field(alias="json")]
     histories: dict[Text, HistoryAnswer]

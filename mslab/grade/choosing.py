@@ -22,9 +22,10 @@ TEXTS = (".yaml", ".yml", ".json", ".csv")
 UNPACK = "unpack it and hand in its files as a zip"
 
 
-def without_path(error: DatasetError, archive: Path) -> str:
+def without_path(error: DatasetError, archive: Path, outer: Path | None = None) -> str:
+    """The error with "the archive" instead of its path, or that of the one around it: equal bytes give equal facts."""
     kind = format_of(archive)
-    text = error.what.replace(str(archive), "the archive")
+    text = error.what.replace(str(archive), "the archive").replace(str(outer or archive), "the submission")
     return f"{text} {UNPACK[0].upper()}{UNPACK[1:]}." if kind in OTHER_FORMATS.values() else text
 
 
@@ -34,13 +35,17 @@ def open_inner(contents: Contents, folder: Path, budget: Budget, check: MemberCh
     An archive that cannot be unpacked is one note; it is a problem only if nothing else can be graded.
     """
     opened, failed = 0, []
-    for _ in range(DEPTH):
+    for depth in range(DEPTH + 1):
         best = ranking(contents, expected)
         if expected and best and best[0][0] == len(expected):
             break
         archives = [name for name in sorted(contents.files) if end_of(name) or is_other(contents.paths[name], name)]
         archives = [name for name in archives if name not in failed]
         if not archives or (not expected and len(contents.files) > 1):
+            break
+        if depth == DEPTH:
+            contents.notes += [f"{name} was not opened: archives are more than {DEPTH} deep" for name in archives]
+            failed += archives
             break
         for name in archives:
             opened += 1
@@ -71,7 +76,7 @@ def open_one(contents: Contents, name: str, target: Path, budget: Budget, check:
     except BadSubmission as error:
         sizes, problem = {}, str(error)
     except DatasetError as error:
-        sizes, problem = {}, without_path(error, path)
+        sizes, problem = {}, without_path(error, path, budget.archive)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):  # the disk's fault, not the submission's
             raise
@@ -126,6 +131,11 @@ def choose_folder(contents: Contents, expected: list[str]) -> None:
             if not version(prefix):
                 inside[prefix + name] = name
                 contents.notes.append(f"{name} is taken from {prefix.rstrip('/ ') or 'the top'}")
+    names = set(expected)
+    for _, prefix, found in others:  # what names one of the graded files from further outside is no other pack
+        weights = [prefix + name for name in found if name.endswith(WEIGHTS)]
+        if weights and not any(inside.get(whole) in names for whole in weights):
+            contents.unused.append(prefix.rstrip("/ "))
     contents.files = {name: all_files[whole] for whole, name in inside.items()}
     contents.paths = {name: contents.paths[whole] for whole, name in inside.items()}
 

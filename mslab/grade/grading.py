@@ -27,6 +27,7 @@ from mslab.files import sha256
 from mslab.grade import copies, items, measuring, outputs, private, sandbox
 from mslab.grade.contents import BadSubmission
 from mslab.grade.copies import GivenBackbone, Traces
+from mslab.grade.courses import check_rows
 from mslab.grade.downloads import find_submissions
 from mslab.grade.items import Hidden
 from mslab.grade.loading import allow_code, check_dialect, given_file, hidden_sets, load_rubric
@@ -35,8 +36,8 @@ from mslab.grade.measuring import HiddenImages
 from mslab.grade.progress import GradesSoFar, check_place, own_cache, temporary_folder
 from mslab.grade.records import Graded, Measurement
 from mslab.grade.rubric import PredictionsItem, ProvenanceItem, Rubric
-from mslab.grade.submissions import Found, Submission, check_rows
-from mslab.grade.times import SubmissionTime, deductions_of, read_times
+from mslab.grade.submissions import Found, Submission
+from mslab.grade.times import SubmissionTime, deductions_of, keys_of, read_times, times_of
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
 from mslab.runtime.tables import cell, empty_table, one_line, plural, render
@@ -77,6 +78,7 @@ def grade(
     backbone_file = given_file(rubric, rubric_file)
     with ExitStack() as stack:  # a download is unpacked until its end
         found, earlier = find_all(stack, folder, rubric, options)
+        by_path = times_of(found.submissions, times)
         for note in notes(found, earlier, times, rubric, options):
             log.info(f"note: {note}")
         check_place(out, Path(folder))
@@ -87,10 +89,17 @@ def grade(
         so_far = GradesSoFar(found.submissions, rubric, out)
 
         def score(submission: Submission, measurement: Measurement) -> None:
-            so_far.add(submission.path, graded_of(submission, measurement, rubric, hidden, times))
+            so_far.add(submission.path, graded_of(submission, measurement, rubric, hidden, by_path))
 
         with so_far.kept():
             measurements = measure_all(found.submissions, earlier, rubric, backbone_file, images, cache, options, score)
+    for submission in [*found.submissions, *earlier]:
+        if problem := measurements[submission.path].problem:
+            log.info(f"{title(submission.id, submission in earlier)}: {one_line(problem, 300)}")
+    unused = list(unused_packs(found.submissions, measurements))
+    for name, reason in unused[:MAX_NOTES]:
+        log.info(f"note: {one_line(name)} is not graded: {one_line(reason, 200)}")
+    found.left_out += unused
     traces = [traces_of(submission, measurements[submission.path], False) for submission in found.submissions]
     traces += [traces_of(submission, measurements[submission.path], True) for submission in earlier]
     pairs = copies.pairs(traces, read_given_backbone(backbone_file), true_classes(rubric, hidden))
@@ -194,9 +203,6 @@ def measure_all(
                     submission = waiting.pop(future)
                     measurement = measurements[submission.path] = future.result()
                     meter.update(f"{len(measurements)} of {len(submissions) + len(earlier)} submissions")
-                    if measurement.problem:
-                        # one_line() stops a hostile name from starting a line
-                        log.info(f"{one_line(submission.id)}: {one_line(measurement.problem, 300)}")
                     missing = sandbox.missing_guards(measurement.facts["sandbox"])
                     if missing and missing not in reported and not measurement.died:
                         reported.add(missing)
@@ -269,7 +275,7 @@ def graded_of(
     measurement: Measurement,
     rubric: Rubric,
     hidden: Mapping[str, Hidden],
-    times: Mapping[str, SubmissionTime],
+    times: Mapping[Path, SubmissionTime | None],
 ) -> Graded:
     """Score a submission: points, deductions and flags."""
     outcomes = items.score(rubric, measurement, hidden)
@@ -281,21 +287,14 @@ def graded_of(
     flags += measurement.facts.get("notes", [])
     for name, network in measurement.facts["networks"].items():
         flags += [f"{name}: {note}" for note in network.get("notes") or []]
-    time = time_for(submission, times)
+        if (error := network.get("error", "")) and not error.startswith("it was not handed in"):
+            flags.append(f"{name}: {error}")
+    time = times.get(submission.path)
     if times and (time is None or time.submitted is None) and (rubric.late or rubric.attempts):
         flags.append("not in the table of times: no points are deducted for lateness or attempts")
     graded = Graded(submission.id, submission.sha256, outcomes, deductions_of(rubric, time), flags, measurement.facts)
     graded.name, graded.source = submission.name, submission.source
     return graded
-
-
-def time_for(submission: Submission, times: Mapping[str, SubmissionTime]) -> SubmissionTime | None:
-    """A submission's row in the table of times, by its id, its name on the disk, or the student's name."""
-    return next((times[key] for key in keys_of(submission) if key in times), None)
-
-
-def keys_of(submission: Submission) -> tuple[str, ...]:
-    return submission.id, submission.source, submission.path.name, submission.name
 
 
 def notes(
@@ -326,7 +325,22 @@ def notes(
     )
     for submission in [*submissions, *earlier]:
         for flag in submission.flags:
-            yield f"{one_line(submission.path.name)}: {one_line(flag, 300)}"
+            yield f"{title(submission.path.name, submission in earlier)}: {one_line(flag, 300)}"
+
+
+def title(name: str, last_year: bool) -> str:
+    """A submission in messages. one_line() stops a hostile name from starting a line."""
+    return "last year's " * last_year + one_line(name)
+
+
+def unused_packs(
+    submissions: Sequence[Submission], measurements: Mapping[Path, Measurement]
+) -> Iterator[tuple[str, str]]:
+    """(name, reason) of each pack in a submission that was not graded."""
+    for submission in submissions:
+        facts = measurements[submission.path].facts
+        for name in facts.get("unused", []):
+            yield f"{submission.source}/{name}", f"{facts['top'] or 'the top'} is graded as {submission.id}"
 
 
 def traces_of(submission: Submission, measurement: Measurement, last_year: bool) -> Traces:

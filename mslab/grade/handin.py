@@ -14,6 +14,7 @@ from mslab.grade.grading import job_of
 from mslab.grade.loading import given_file, load_rubric
 from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric
+from mslab.runs import manifest
 from mslab.runs.folder import RunFolder
 
 RUN_FILES = ("config.yaml", "manifest.json", "history.csv", "eval.json", "checkpoints/best.ckpt")
@@ -36,6 +37,12 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = (), half: b
     for text in runs:
         name, _, path = text.rpartition("=")
         run = RunFolder.read(path)
+        if manifest.is_pack(run.path):
+            raise RunError(
+                f"{run.path} is no run: it was unpacked from a submission.",
+                expected="a run folder under runs/",
+                fix="hand in that submission itself, or pack the runs that it was made from",
+            )
         if not (run.checkpoints / "best.ckpt").is_file():
             raise RunError(
                 f"{run.path} has no checkpoints/best.ckpt.",

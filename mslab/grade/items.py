@@ -114,14 +114,19 @@ def provenance(item: rubrics.ProvenanceItem, measurement: Measurement, hidden: M
     relation = measurement.facts["relations"].get(f"{item.network}<{item.parent}", absent)
     if "error" in relation:
         return no_points(
-            relation["error"], "hand in both networks, the second trained from the first by mslab transfer"
+            relation["error"],
+            "hand in both networks, readable, the second trained from the first by mslab transfer",
         )
     equal, tensors = relation["equal"], relation["tensors"]
     frozen, verdict = equal == tensors > 0, parentage.verdict(relation, item.nearness)
-    text = f"{equal} of {tensors} tensors of the backbone are equal; correlation with those of {item.parent}:"
-    text += f" BatchNorm {relation['batchnorm']:.2f}, convolutions {relation['convolutions']:.2f}"
+    text = f"{equal} of {tensors} tensors of the backbone are equal"
     required = {"frozen": "all equal", "finetuned": "near, and trained", "either": "near or equal"}[item.how]
-    text = f"{text} (1: equal, about 0: trained separately; required: {required}, at least {item.nearness:g})"
+    if frozen:  # BatchNorm that never changed has no correlation
+        text += f" to those of {item.parent} (required: {required})"
+    else:
+        text += f"; correlation with those of {item.parent}:"
+        text += f" BatchNorm {relation['batchnorm']:.2f}, convolutions {relation['convolutions']:.2f}"
+        text += f" (1: equal, about 0: trained separately; required: {required}, at least {item.nearness:g})"
     right = {"frozen": frozen, "finetuned": verdict == "near" and not frozen, "either": frozen or verdict == "near"}
     if verdict == "unclear" and not frozen and item.how != "frozen":
         text += f". That decides nothing: BatchNorm of a network trained from {item.parent} would show about"

@@ -42,6 +42,7 @@ def inspect_submission(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[s
     files = {contents.short(name, 300): size for name, size in submission.files.items()}
     facts: dict[str, Any] = {"schema": 1, "files": files}
     facts |= {"top": contents.short(submission.top, 300), "problems": submission.problems, "notes": submission.notes}
+    facts["unused"] = [contents.short(name, 300) for name in submission.unused[: contents.PROBLEMS]]
     kinds: dict[str, tuple[Any, int, Any]] = {  # section: suffix of names, bytes that are read, reader
         "configs": ((".yaml", ".yml"), contents.YAML_BYTES, contents.config),
         "json": (".json", contents.JSON_BYTES, contents.json_values),
@@ -55,7 +56,7 @@ def inspect_submission(job: Mapping[str, Any], folder: Path, ask: Ask) -> dict[s
     networks = SubmittedNetworks(job, limits, submission, folder, ask)
     names = [] if submission.problems else list(job["networks"])
     facts["networks"] = {name: networks.describe(name) for name in names}
-    facts["relations"] = networks.relations() if names else {}
+    facts["relations"] = networks.relations(facts["networks"]) if names else {}
     networks.weights.clear()  # from here on one network at a time: a container of Gradescope has 768 MB
     for name in names:
         facts["networks"][name] = networks.measure(name, facts["networks"][name])
@@ -83,7 +84,7 @@ def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     devices.set_up(devices.setup_calls("cpu", "pynative", seed=0))
 
     def write_logits() -> dict[str, Any]:
-        weights, classes = checkpoint.read(path), job["class_num"]
+        weights, classes = checkpoint.read(path, pack=submission.paths), job["class_num"]
         info = measuring.STANDARD | weights.info
         pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), gradcam.batch_of(info["image_size"])
         sys.path.append(str(code.parent))  # it may import files in its folder
@@ -244,9 +245,9 @@ class SubmittedNetworks:
 
     def read_file(self, path: Path) -> checkpoint.Checkpoint:
         """Read a file of weights; the grader's dialect decides where its names leave that open."""
-        weights = checkpoint.read(path)
-        dialect = self.job.get("dialect", "")
-        return checkpoint.read(path, checkpoint.Choice(dialect)) if dialect and weights.assumed else weights
+        pack, dialect = self.submission.paths, self.job.get("dialect", "")
+        weights = checkpoint.read(path, pack=pack)
+        return checkpoint.read(path, checkpoint.Choice(dialect), pack) if dialect and weights.assumed else weights
 
     def compute_logits(self, path: Path, images: Path) -> Any:
         """Logits float32 (n, class_num) of uint8 images (n, S, S, 3), from a network that mslab's own code builds.
@@ -285,14 +286,15 @@ class SubmittedNetworks:
         ]
         return np.concatenate(rows).astype(np.float32)
 
-    def relations(self) -> dict[str, Any]:
-        """Compare each pair of backbones that the job lists."""
+    def relations(self, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Compare each pair of backbones that the job lists. `facts`: of each network."""
         relations = {}
         for child, parent in self.job.get("relations", []):
             known = {*self.weights, "given"} if self.job.get("given") else {*self.weights}
             missing = [name for name in (child, parent) if name not in known]
             if missing:
-                relations[f"{child}<{parent}"] = {"error": f"missing or unreadable: {' and '.join(missing)}"}
+                errors = (f"{name}: {facts.get(name, {}).get('error', 'there is none')}" for name in missing)
+                relations[f"{child}<{parent}"] = {"error": contents.short("; ".join(errors))}
                 continue
             pair = partial(self.relation, child, parent)
             relations[f"{child}<{parent}"] = contents.entry(pair, self.submission)

@@ -39,6 +39,7 @@ class Contents:
     paths: dict[str, Path] = field(default_factory=dict)  # name -> file
     problems: list[str] = field(default_factory=list)  # if there are any, no file is used
     notes: list[str] = field(default_factory=list)  # for the teacher: what was taken, what was not opened
+    unused: list[str] = field(default_factory=list)  # folders and archives with weights that are not graded
     top: str = ""  # the folder or archive in it that names are relative to
 
     def add(self, name: str, path: Path, size: int) -> None:

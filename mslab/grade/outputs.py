@@ -21,8 +21,8 @@ from jinja2 import Environment, FileSystemLoader
 from mslab.escaping import escape_control
 from mslab.files import for_people, make_folder, write_text
 from mslab.grade import rubric as rubrics
+from mslab.grade.courses import canvas_row, moodle_row, same_rows
 from mslab.grade.records import Graded, Outcome
-from mslab.grade.submissions import canvas_row, moodle_row, same_rows
 from mslab.grade.words import CHINESE
 from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
@@ -182,7 +182,9 @@ def moodle_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
         parts = [f"{title_of(item)}: {worth(item, o)}" for item, o in by_item(g, rubric)]
         parts += [f"{one_line(reason, 200)}: −{number(cost)}" for reason, cost in g.deductions]
         # Moodle parses feedback as HTML; with an empty time it warns if a grade exists already
-        yield line(*moodle_row(g.given_name), number(g.points), number(rubric.total), "", escape("; ".join(parts)))
+        yield line(
+            *moodle_row(g.id, g.given_name), number(g.points), number(rubric.total), "", escape("; ".join(parts))
+        )
 
 
 def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
@@ -198,7 +200,7 @@ def canvas_lines(graded: Sequence[Graded], rubric: Any) -> Iterator[str]:
 
 def shared_ids(graded: Sequence[Graded]) -> set[str]:
     """Names that a course system may take for one row; their rows are left out, so that none gets another's points."""
-    return {id for ids in same_rows(g.given_name for g in graded).values() for id in ids}
+    return {id for ids in same_rows((g.id, g.given_name) for g in graded).values() for id in ids}
 
 
 def by_item(g: Graded, rubric: Any) -> list[tuple[Any, Outcome]]:

@@ -6,9 +6,10 @@ cannot hand in for somebody else by the name of a file.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os.path import commonprefix
+from typing import NamedTuple
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -33,9 +34,12 @@ SAKAI = re.compile(r"(?P<name>[^(),]+, ?[^(),]+)\((?P<id>[^()]+)\)")  # folders
 NUMBER, NAME = r"(?P<id>[A-Za-z]{0,3}\d{5,20})", r"(?P<name>[^\d\W][^\d_]*?)"
 BETWEEN, TASK = "[-_+ －—]+", "(?:[-_+－—](?P<file>.*))?"
 NUMBER_NAME, NAME_NUMBER = (re.compile(a + BETWEEN + b + TASK, re.S) for a, b in ((NUMBER, NAME), (NAME, NUMBER)))
-CLASSROOM = re.compile(r"(?P<name>[^-]*[^-\s]) - (?P<file>.+)", re.S)  # Google's
+CLASSROOM = re.compile(r"(?P<name>\S(?:.*?\S)?) - (?P<file>.+)", re.S)  # Google's
+REPORTS = (".md", ".txt", ".html", ".htm")  # of NO_SUBMISSIONS what a student may hand in alone
 AGAIN = re.compile(r"(?P<first>.*\S) ?\((?P<number>\d{1,3})\)", re.S)  # what browsers and file systems append
 RESUBMITTED = re.compile(r"(?P<first>.*)-(?P<number>\d{1,3})", re.S)  # Canvas
+
+Holdings = Callable[[Mapping[str, str]], Mapping[str, frozenset[str]]]
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,15 @@ def read_name(name: str, is_folder: bool) -> Download | None:
     return None
 
 
-def read_names(names: Mapping[str, bool]) -> dict[str, Download]:
+def read_names(
+    names: Mapping[str, bool], beside: Iterable[str] = (), holds: Holdings = lambda _: {}
+) -> dict[str, Download]:
     """What each name says that says something; `names`: name -> whether it is a folder.
 
     A name such as 20260001-Li.zip or "Lee - pack.zip" tells a student only if the others of the class agree: each
-    number has one name, and not all begin with the same word.
+    number has one name, and no student has several packs. `beside`: names of tables and texts, which are a student's
+    if those of archives and folders tell one. `holds`: {name: its file's name as handed in} -> the weights in each
+    that is an archive or a folder.
     """
     found = {name: read for name, is_folder in names.items() if (read := read_name(name, is_folder))}
     for platform in ("Moodle", "Canvas"):  # a "number" with several names is no student's
@@ -108,26 +116,81 @@ def read_names(names: Mapping[str, bool]) -> dict[str, Download]:
         found[name] = replace(found[name], id=head[len(task) + 1 :] if task else found[name].id)
     rest = {name: name.removesuffix("" if is_folder else end_of(name)) for name, is_folder in names.items()}
     rest = {name: stem for name, stem in rest.items() if name not in found}
+    texts = {name: name.rpartition(".")[0] for name in beside}
     for pattern in (NUMBER_NAME, NAME_NUMBER, CLASSROOM):
-        matches = {name: match for name, stem in rest.items() if (match := pattern.fullmatch(without_count(stem)))}
-        students = {name: match.groupdict().get("id") or match["name"].strip() for name, match in matches.items()}
-        if pattern is CLASSROOM and len(matches) > 1 and len(set(students.values())) == 1:
-            continue  # "Lab 3 - Lee.zip", "Lab 3 - Ito.zip"
-        named = defaultdict(set)
-        for name, match in matches.items():
-            named[students[name]].add(match["name"])
-        for name, match in matches.items():
-            if len(named[students[name]]) == 1:
-                file = f"{match['file']}{end_of(name)}" if match["file"] else name
-                attempt = (count_of(rest[name]),)
-                found[name] = Download(students[name], match["name"].strip(), file, match["file"] or "", attempt)
-                del rest[name]
+        rows = rows_of(pattern, rest)
+        apart = several_students(rows, holds)
+        students: dict[str, set[str]] = defaultdict(set)
+        for row in rows.values():
+            students[row.id].add(row.name)
+        mine = {name: row for name, row in rows.items() if len(students[row.id]) == 1 and name not in apart}
+        known = {(row.id, row.name) for row in mine.values()}
+        for name, row in rows_of(pattern, texts | {name: rest[name] for name in mine}).items():
+            if name in texts and known and ((row.id, row.name) in known or name.lower().endswith(REPORTS)):
+                mine[name] = row
+        for name, row in mine.items():
+            stem = rest.pop(name, "") or texts.pop(name)
+            end = name.removeprefix(stem)
+            found[name] = Download(
+                row.id, row.name, f"{row.file}{end}" if row.file else name, row.file, (count_of(stem),)
+            )
     stems = set(rest.values())
     for name, stem in rest.items():
         again = AGAIN.fullmatch(stem)
         if again and again["first"] in stems:  # anna.zip and "anna (1).zip"
             found[name] = Download(again["first"], "", name, attempt=(int(again["number"]),))
     return found
+
+
+class Row(NamedTuple):
+    """What a name says by a pattern."""
+
+    id: str
+    name: str
+    file: str  # "" if it says no more
+
+
+def rows_of(pattern: re.Pattern[str], stems: Mapping[str, str]) -> dict[str, Row]:
+    """What names say by a pattern. `stems`: name -> name without its ending."""
+    rows = {}
+    for name, stem in stems.items():
+        if match := pattern.fullmatch(without_count(stem)):
+            own = match["name"].strip()
+            rows[name] = Row(match.groupdict().get("id") or own, own, match["file"] or "")
+    names, ids = ({row[column] for row in rows.values()} for column in (1, 0))
+    if pattern is NAME_NUMBER and len(names) == 1 < len(ids):
+        after = {name: re.fullmatch(NAME + TASK, row.file, re.S) for name, row in rows.items()}
+        if all(after.values()):  # Lab_20260001_Anna, Lab_20260002_Ben
+            rows = {n: Row(rows[n].id, match["name"], match["file"] or "") for n, match in after.items() if match}
+    return rows
+
+
+def several_students(rows: Mapping[str, Row], holds: Holdings) -> set[str]:
+    """Names by which several students would become one: each is kept by itself.
+
+    "Lab 3 - Anna.zip" and "Lab 3 - Ben.zip" have a pack each; "Anna - three.zip" and "Anna - two.zip" are one's parts.
+    """
+    files: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for name, row in rows.items():
+        files[row.id][row.file].append(name)  # of one file there may be several attempts
+    if max(map(len, files.values()), default=0) < 2:
+        return set()
+    held = holds({name: f"{row.file}{end_of(name)}" for name, row in rows.items() if len(files[row.id]) > 1})
+    packs = {row.file for name, row in rows.items() if name in held or len(files[row.id]) == 1}
+    one_task = len(files) == 1 or len(packs) > len(files)  # what comes first is the same for many
+    apart = set()
+    for by_file in files.values():
+        parts = {file: [held[name] for name in names if name in held] for file, names in by_file.items()}
+        contents = [frozenset[str]().union(*part) for part in parts.values() if part]
+        if clash(contents) or (one_task and len(contents) > 1 and not all(contents)):
+            apart |= {name for names in by_file.values() for name in names}
+    return set(rows) if apart and one_task else apart
+
+
+def clash(held: Iterable[frozenset[str]]) -> bool:
+    """Whether two contain the same weights: they are no parts of one pack."""
+    all_held = list(held)
+    return sum(map(len, all_held)) > len(frozenset[str]().union(*all_held))
 
 
 def drop(found: dict[str, Download], platform: str, keep: bool) -> None:

@@ -17,14 +17,20 @@ from mslab.data.archives import format_of, readable_name
 from mslab.errors import MslabError
 from mslab.files import FormatError, kind_of, parse_yaml, read_text
 from mslab.grade import platforms
+from mslab.grade.packs import holdings
 from mslab.grade.platforms import Download
-from mslab.runtime.tables import plural
 
 log = logging.getLogger("mslab")
 METADATA = "submission_metadata.yml"  # of Gradescope's export
 WRAPPERS = re.compile(r"submitted|submissions?|submitted files|assignment_\d+_export", re.I)
+BESIDE = "a table or text beside the submissions"
 LEVELS = 5  # of folders around a class
-NUMBERS = re.compile("_[0-9]{1,18}_assignsubmission_")
+DOCUMENTS = (".pdf", ".docx", ".doc", ".txt", ".md")
+VERSIONS = re.compile(  # what students call versions and parts of their own work
+    r"(the|my|lab|task|exercise|homework|hw|assignment|version|ver|v|attempt|try|draft|old|new|newer|newest|older|first|"
+    r"second|third|last|latest|final|backup|copy|of|pack|packs|submission|submit|best|run|runs|result|results|report|"
+    r"three|two|nine|model|network|test|最终|旧|新|实验|作业|提交|备份|版)*"
+)
 LOOK_ALIKES = str.maketrans(  # letters of other scripts that look like Latin ones (from Unicode's confusables)
     "аеорсухіјѕһԁԛԝвнкмтАВЕКМНОРСТХІЈЅαβεικνορτυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧıℓ0",
     "aeopcyxijshdqwbhkmtABEKMHOPCTXIJSaveikvoptuxABEZHIKMNOPTYXilo",
@@ -64,17 +70,32 @@ def find_class(folder: str | Path, expected: Iterable[str] = (), fewest: int = 3
     `fewest`: entries of a lone folder that make it a class, and not one student's. Raises MslabError if there is none.
     """
     given = Path(folder)
+    expected = list(expected)
     folder = class_folder(given, {name.partition("/")[0] for name in expected}, fewest)
-    entries, left_out = {path.name: path for path in listed(folder)}, []
-    for name, path in list(entries.items()):
-        if reason := no_submission(path):
-            left_out.append((printable(name), reason))
-            del entries[name]
+    left_out: list[tuple[str, str]] = []
     people = gradescope_people(folder, left_out)
+    for around in folder.parents:
+        if around.is_relative_to(given):
+            found = [path for path in listed(around) if path != folder and path not in folder.parents]
+            left_out += [(printable(path.name), no_submission(path)) for path in found]
+    paths, groups = with_sections(listed(folder), expected)
+    entries = {path.name: path for path in paths if not (people and path.name == METADATA)}
+    reasons = {name: reason for name, path in entries.items() if (reason := no_submission(path))}
     readable = {name: readable_name(os.fsencode(name)) for name in entries}
-    read = platforms.read_names({readable[name]: path.is_dir() for name, path in entries.items()})
+    places = {readable[name]: path for name, path in entries.items() if name not in reasons}
+
+    def holds(names: Mapping[str, str]) -> dict[str, frozenset[str]]:
+        packs = [name for name in names if kind_of(places[name]) == "a folder" or is_archive(places[name])]
+        return holdings({name: (names[name], places[name]) for name in packs}, expected)
+
+    beside = [readable[name] for name, reason in reasons.items() if reason == BESIDE]
+    read = platforms.read_names({name: path.is_dir() for name, path in places.items()}, beside, holds)
     downloads = {name: read.get(readable[name]) or people.get(name) for name in entries}
     for name, path in list(entries.items()):
+        if (reason := reasons.get(name, "")) and not (reason == BESIDE and downloads[name]):
+            left_out.append((printable(name), reason))
+            del entries[name]
+            continue
         if not downloads[name] and kind_of(path) == "a file" and not is_archive(path):
             left_out.append((printable(name), "it is no archive"))
             del entries[name]
@@ -86,6 +107,8 @@ def find_class(folder: str | Path, expected: Iterable[str] = (), fewest: int = 3
             expected="one zip, tar or folder per student, named after the student",
             fix="put the submissions there; mslab pack RUN makes one",
         )
+    for submission in submissions:
+        submission.flags += flags_of_groups(submission.path, groups)
     separate(submissions)
     flag_lookalikes(submissions)
     return Found(sorted(submissions, key=lambda submission: (submission.id, submission.path.name)), sorted(left_out))
@@ -133,7 +156,9 @@ def no_submission(path: Path) -> str:
         return "an operating system or a tool made it"
     if path.suffix.lower() in platforms.NO_SUBMISSIONS and kind_of(path) == "a file":
         download = platforms.read_name(path.name, False)
-        return "" if download else "a table or text beside the submissions"
+        return "" if download else BESIDE
+    if path.name.lower() == "working files" and (path.parent / "Submitted files").is_dir():
+        return "drafts in Teams; what was handed in is in Submitted files"
     return ""
 
 
@@ -162,7 +187,81 @@ def gradescope_people(folder: Path, left_out: list[tuple[str, str]]) -> dict[str
             ids, names = platforms.submitters(entry)
             if ids:
                 people[str(name)] = Download("+".join(map(printable, ids)), ", ".join(names), platform="Gradescope")
+    absent = [name for name in people if not (folder / printable(name)).exists()]
+    for name in absent:
+        who = ", ".join(filter(None, (people[name].name, people[name].id)))
+        left_out.append((printable(name), f"{METADATA} names it, for {printable(who)}, but it is not here"))
     return people
+
+
+def several_packs(paths: Iterable[Path], expected: list[str]) -> dict[str, dict[str, Path]]:
+    """Folders that contain several archives or folders with a pack each, named like people: {name: {stem: path}}."""
+    units = {}
+    for path in paths:
+        if kind_of(path) == "a folder" and not no_submission(path) and not platforms.read_name(path.name, True):
+            inside = {id_of(unit): unit for unit in packs_in(path)}
+            if len({word_of(stem) for stem in inside} - {""}) > 1:
+                units[path.name] = inside
+    packs = {(name, stem): (path.name, path) for name, inside in units.items() for stem, path in inside.items()}
+    held = holdings(packs, expected)
+    groups = {name: {s: path for s, path in inside.items() if held[name, s]} for name, inside in units.items()}
+    return {
+        name: inside
+        for name, inside in groups.items()
+        if platforms.clash(held[name, stem] for stem in inside) and len({*map(word_of, inside)} - {""}) > 1
+    }
+
+
+def packs_in(folder: Path) -> list[Path]:
+    """The archives and folders in a folder, or in the only folder in it."""
+    try:
+        for _ in range(LEVELS):
+            inside = [path for path in sorted(folder.iterdir()) if not no_submission(path)]
+            if len(inside) != 1 or kind_of(inside[0]) != "a folder":
+                return [path for path in inside if kind_of(path) == "a folder" or is_archive(path)]
+            folder = inside[0]
+    except OSError:  # whoever reads it later says so
+        pass
+    return []
+
+
+def word_of(stem: str) -> str:
+    """A stem without numbers and signs; "" if it tells a version, and no student."""
+    word = "".join(filter(str.isalpha, stem.casefold()))
+    return "" if VERSIONS.fullmatch(word) else word
+
+
+def with_sections(paths: list[Path], expected: list[str]) -> tuple[list[Path], dict[str, dict[str, Path]]]:
+    """(entries of a class, folders in it with several packs); if all are such folders, they are sections.
+
+    Then the entries are those of the sections, unless a name is in two of them.
+    """
+
+    def students(paths: Iterable[Path]) -> list[Path]:
+        return [path for path in paths if not no_submission(path) and path.suffix.lower() not in DOCUMENTS]
+
+    found, groups = students(paths), several_packs(paths, expected)
+    if len(found) == 1 and not groups and kind_of(found[0]) == "a folder":  # a folder around the sections
+        inside = [path for path in paths if path != found[0]] + listed(found[0])
+        if inner := several_packs(inside, expected):
+            paths, found, groups = inside, students(inside), inner
+    if not groups or {path.name for path in found} != set(groups):
+        return paths, groups
+    inside = [path for path in paths if path not in found]
+    inside += [path for packs in groups.values() for path in listed(next(iter(packs.values())).parent)]
+    names = [id_of(path) for path in students(inside)]
+    return (paths if len(set(names)) < len(names) else inside), groups
+
+
+def flags_of_groups(path: Path, groups: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    """What the teacher should know about a student in a section, or about several packs in a student's folder."""
+    for name, inside in groups.items():
+        if path in inside.values():
+            return [f"found in {printable(name)}, which has several packs: it is taken for a section of the class"]
+        if path.name == name:
+            names = ", ".join(list(inside)[:5])
+            return [f"it looks like several students: {names}; if it is, grade this folder by itself"]
+    return []
 
 
 def grouped(
@@ -244,55 +343,6 @@ def unique_id(submission: Submission, paths: list[Path], ids: set[str]) -> str:
     if name in ids or sum(printable(path.name) == name for path in paths) > 1:
         return f"{name} ({hashlib.sha256(os.fsencode(submission.path.name)).hexdigest()[:32]})"
     return name
-
-
-# --- rows of course systems ------------------------------------------------------------------------------------------
-
-
-def moodle_row(source: str) -> tuple[str, str, str]:
-    """(Identifier, full name, ID number) of a submission's row in Moodle.
-
-    Moodle writes NAME_NUMBER_assignsubmission_ in front of what the student chose, so the first match from the left is
-    its own: moodle_row("Bob_12_assignsubmission_file_x_999_assignsubmission_") -> ("Participant 12", "Bob", "")
-    """
-    download = platforms.MOODLE.fullmatch(source)
-    return (f"Participant {int(download['id'])}", download["name"], "") if download else ("", "", source)
-
-
-def canvas_row(id: str, source: str) -> tuple[str, str, str]:
-    """(Student, ID, SIS Login ID) of a submission's row in Canvas: the user's number, else the name as the login."""
-    download = platforms.CANVAS.fullmatch(source)
-    known = download and download["id"] == id
-    return (download["name"], id, "") if download and known else (id, "", id)
-
-
-def same_rows(ids: Iterable[str]) -> dict[str, list[str]]:
-    """Rows of a course system that several ids claim: the participant, or the id without what a system may ignore."""
-    claims: dict[str, list[str]] = {}
-    for id in ids:
-        plain = plain_name(unicodedata.normalize("NFKC", id))  # capitals and Unicode forms
-        plain = "".join(c for c in plain if unicodedata.category(c)[0] != "C").strip()  # invisible characters, spaces
-        claims.setdefault(moodle_row(id)[0] or plain, []).append(id)
-    return {row: same for row, same in claims.items() if len(same) > 1}
-
-
-def check_rows(submissions: Sequence[Submission]) -> None:
-    """Raise MslabError if two submissions are one participant's; flag ids that a course system may confuse."""
-    claims = same_rows(submission.source for submission in submissions)
-    if twice := [(row, " and ".join(map(ascii, ids))) for row, ids in claims.items() if moodle_row(ids[0])[0]]:
-        raise MslabError(
-            f"{plural(len(twice), 'participant')} would get the points of several submissions in the course system.",
-            details=twice,
-            expected="one submission per participant; nothing was measured",
-            fix="remove the others; 'Download submissions in folders' gives one folder for each participant",
-        )
-    for submission in submissions:
-        if len(NUMBERS.findall(submission.source)) > 1:
-            submission.flags.append(f"its name has several numbers; {moodle_row(submission.source)[0]} counts")
-        for ids in claims.values():
-            if submission.source in ids:
-                others = ", ".join(ascii(id) for id in ids[:5] if id != submission.source)
-                submission.flags.append(f"left out of the course system's table, which may confuse it with {others}")
 
 
 def flag_lookalikes(submissions: list[Submission]) -> None:

@@ -6,7 +6,7 @@ Spreadsheets and platforms write such tables: with semicolons or tabs, a byte-or
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
@@ -14,7 +14,9 @@ from zoneinfo import ZoneInfo
 
 from mslab.errors import MslabError
 from mslab.files import read_text
+from mslab.grade.platforms import MONTHS
 from mslab.grade.rubric import Rubric
+from mslab.grade.submissions import Submission
 
 TIME = re.compile(
     r"(?P<date>\d{1,4}[-/.年]\d{1,2}[-/.月]\d{1,4}日?)"
@@ -23,6 +25,7 @@ TIME = re.compile(
     r" ?(?P<zone>Z|UTC|GMT|(?:UTC|GMT)?[+-]\d\d?:?(?:\d\d)?|[A-Z][A-Za-z]+/[A-Za-z_/]+)?"
 )
 SERIAL = re.compile(r"\d{5}(?:[.,]\d+)?")  # a spreadsheet's number of days since 1899-12-30
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 EXAMPLE = "2026-12-01T23:59:00+08:00"
 
 
@@ -114,13 +117,15 @@ def merged(old: SubmissionTime, new: SubmissionTime) -> SubmissionTime:
 def parse(text: str, column: str, zone: tzinfo | None) -> datetime:
     """A time as ISO 8601, a spreadsheet or a platform writes it. Raises ValueError with what is wrong.
 
-    A due date without a time of day ends with that day. `zone`: of a time without one.
+    A due date without a time of day, or with 0:00 as spreadsheets add it, ends with that day.
+    `zone`: of a time without one.
     """
     if SERIAL.fullmatch(text):
-        time = datetime(1899, 12, 30) + timedelta(seconds=round(float(text.replace(",", ".")) * 86_400))
-        whole_day, own = len(text) == 5, None
+        days = float(text.replace(",", "."))
+        time = datetime(1899, 12, 30) + timedelta(seconds=round(days * 86_400))
+        whole_day, own = days.is_integer(), None
     else:
-        match = TIME.fullmatch(text)
+        match = TIME.fullmatch(plain_form(text))
         if not match:
             raise ValueError(f"{column} {text[:60]!r} is not a time such as {EXAMPLE}")
         hour = int(match["hour"] or 0)
@@ -129,17 +134,36 @@ def parse(text: str, column: str, zone: tzinfo | None) -> datetime:
                 raise ValueError(f"{column} {text[:60]!r} has the hour {hour} with am or pm")
             hour = hour % 12 + 12 * (match["half"].lower() == "p")
         clock = (hour, int(match["minute"] or 0), int(match["second"] or 0))
+        end = clock == (24, 0, 0)  # of the day
         try:
-            time = datetime(*date_of(match["date"], column), *clock)
+            time = datetime(*date_of(match["date"], column), *((0, 0, 0) if end else clock)) + timedelta(days=end)
         except ValueError as error:
             raise ValueError(f"{column} {text[:60]!r}: {error}") from None
-        whole_day, own = match["hour"] is None, zone_of(match["zone"] or "", column)
+        own = zone_of(match["zone"] or "", column)
+        cell = column == "due" and clock == (0, 0, 0) and own is None and "T" not in text  # a spreadsheet's date
+        whole_day = match["hour"] is None or cell
     if whole_day and column != "due":
         raise ValueError(f"{column} {text[:60]!r} has no time of day")
     time += timedelta(days=1, seconds=-1) * whole_day
     if own is None and zone is None:
         raise ValueError(f"{column} {text[:60]!r}: the time has no zone, such as +08:00")
     return time.replace(tzinfo=own or zone)
+
+
+def plain_form(text: str) -> str:
+    """A time as platforms and spreadsheets of other languages show it, as TIME reads it; other texts as they are."""
+    # "Tuesday, 1 December 2026, 11:59 PM" -> "2026-12-1, 11:59 PM"
+    text = re.sub(r"\s+", " ", text)  # also narrow ones before AM
+    text = re.sub(rf"(?i)^(?:{'|'.join(DAYS)})[a-z]*\.?,? ", "", text).replace(" at ", " ")
+    day, name = r"(?P<day>\d{1,2})", r"(?P<month>[A-Za-z]{3,9})\.?"
+    for order in (rf"{day}[ -]{name},?[ -]", rf"{name} {day},? "):
+        match = re.match(order + r"(?P<year>\d{4})(?!\d)", text)
+        if match and (month := match["month"].lower()[:3]) in MONTHS:
+            text = f"{match['year']}-{MONTHS.index(month) + 1}-{match['day']}{text[match.end() :]}"
+    text = re.sub(r"^(\d{1,2})\. (\d{1,2})\. (?=\d{4})", r"\1.\2.", text)
+    text = re.sub(r"^(\d{1,2}\.\d{1,2}\.\d{4}) (\d{1,2})\.(\d\d)$", r"\1 \2:\3", text)
+    half = {"上午": "AM", "下午": "PM"}
+    return re.sub(r"(上午|下午) ?(\d{1,2}:\d\d(?::\d\d)?)$", lambda match: f" {match[2]} {half[match[1]]}", text)
 
 
 def date_of(text: str, column: str) -> tuple[int, int, int]:
@@ -169,7 +193,47 @@ def zone_of(text: str, column: str) -> tzinfo | None:
             raise ValueError(f"{column}: there is no time zone {text[:40]!r}") from None
     sign, digits = -1 if "-" in text else 1, re.sub(r"\D", "", text)
     hours, minutes = (int(digits[:-2]), int(digits[-2:])) if len(digits) > 2 else (int(digits or 0), 0)
+    if hours > 14 or minutes > 59:
+        raise ValueError(f"{column}: there is no time zone {text[:40]!r}")
     return timezone(sign * timedelta(hours=hours, minutes=minutes))
+
+
+def times_of(
+    submissions: Sequence[Submission], times: Mapping[str, SubmissionTime]
+) -> dict[Path, SubmissionTime | None]:
+    """The time of each submission by its path, None if it has no row: by id, name on the disk, or student's name.
+
+    Raises MslabError if a row is for several students of one name, or two rows for a student disagree.
+    """
+    found: dict[Path, SubmissionTime | None] = {submission.path: None for submission in submissions if times}
+    problems: list[tuple[str, str]] = []
+    for key, time in times.items():
+        mine: list[Submission] = []
+        for column in range(4):
+            mine = mine or [submission for submission in submissions if keys_of(submission)[column] == key]
+        if len(mine) > 1 and any(key == submission.name != submission.id for submission in mine):
+            ids = ", ".join(submission.id for submission in mine[:5])
+            problems.append((repr(key)[:60], f"{len(mine)} students have this name: give the id, one of {ids}"))
+            continue
+        for submission in mine:
+            try:
+                old = found.get(submission.path)
+                found[submission.path] = merged(old, time) if old else time
+            except ValueError as error:
+                problems.append((repr(key)[:60], f"another row is {submission.id}'s, too, and {error}"))
+    if problems:
+        raise MslabError(
+            "The table of times does not tell which submissions it is about.",
+            details=problems[:20],
+            expected="one student for each row, by the id in grades.csv",
+            fix="give ids in these rows",
+        )
+    return found
+
+
+def keys_of(submission: Submission) -> tuple[str, ...]:
+    """What a row may call a submission, the clearest first."""
+    return submission.id, submission.source, submission.path.name, submission.name
 
 
 def deductions_of(rubric: Rubric, time: SubmissionTime | None) -> list[tuple[str, float]]:

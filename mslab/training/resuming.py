@@ -12,7 +12,7 @@ from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings
 from mslab.errors import ConfigError, DatasetError, RunError
 from mslab.escaping import command
-from mslab.runs import images
+from mslab.runs import images, manifest
 from mslab.runs.folder import RunFolder
 from mslab.training import learning_rates
 
@@ -97,9 +97,16 @@ def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetR
     return report
 
 
-def refuse_checkpoint(path: Path) -> None:
-    """Raise RunError for a checkpoint of a run: it begins a new run; the run itself goes on after its last epoch."""
+def refuse_what_is_no_run(path: Path) -> None:
+    """Raise RunError for a checkpoint of a run, which begins a new run, and for an unpacked pack: it has no state."""
     run = path.parent.parent
+    if manifest.is_pack(path) and (path / "config.yaml").is_file():
+        raise RunError(
+            f"{path} cannot go on: mslab pack leaves out the state of the training.",
+            expected="the run folder that was packed",
+            fix="resume that run, or begin a new one with this network:\n"
+            + command("train", path / "config.yaml", "--from", path / "best.ckpt"),
+        )
     if path.is_file() and (run / "config.yaml").is_file():
         raise RunError(
             f"{path} is a checkpoint, not a run.",

@@ -194,7 +194,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
 
 def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
     """Open a run and its last.ckpt, None before its first epoch. Raises RunError if they do not match."""
-    resuming.refuse_checkpoint(Path(path))
+    resuming.refuse_what_is_no_run(Path(path))
     run = RunFolder.open(path)
     file = run.checkpoints / "last.ckpt"
     last = read(file) if file.is_file() else None

@@ -165,7 +165,7 @@ def test_pack_reports_what_is_missing(lab, parent, tmp_path):
     arguments = ["pack", f"three={parent}", "--out", tmp_path / "me.zip", "--rubric", lab / "rubric.yaml"]
     result = cli(*arguments)
     assert result.returncode == 1, result
-    assert "✗ backbone (0 of 20): missing or unreadable: two" in result.stdout
+    assert "✗ backbone (0 of 20): two: it was not handed in: there is no two/best.ckpt" in result.stdout
     assert "1 of 3 files are there; missing or empty: two/config.yaml, report.md" in result.stdout
     assert "… accuracy: measured on images that only the teacher has (30 points)" in result.stdout
     assert "✓ size (10 of 10)" in result.stdout

@@ -1,11 +1,12 @@
 """pack --half: float16 weights, measured again, a shared backbone once; everything that reads a run reads them."""
 
 import json
+import shutil
 import zipfile
 
 import numpy as np
 import pytest
-from grading import RUBRIC, graded
+from grading import RUBRIC, contents, graded
 from helpers import cli, settings
 
 from mslab import checkpoint
@@ -44,9 +45,13 @@ def test_a_half_pack_is_graded_evaluated_and_verified_like_the_run(lab, parent, 
     assert record["accuracy"] == measured["accuracy"] and abs(record["difference"]) < 0.05
     assert record["sha256"] == sharing.digest((anna / "three" / "best.ckpt").read_bytes())
 
+    for network in ("three", "two"):  # each network as a zip of its own
+        shutil.make_archive(str(lab / "class" / "ben" / network), "zip", anna / network)
     result = graded(lab, "out")
     assert result.returncode == 0, result.stderr
-    points = json.loads((lab / "out" / "grades.json").read_text())["students"][0]["outcomes"]
+    content = json.loads((lab / "out" / "grades.json").read_text())
+    points, ben = (student["outcomes"] for student in content["students"])
+    assert ben["backbone"]["status"] == "full", ben["backbone"]
     assert [points[item]["status"] for item in ("files", "settings", "backbone", "claimed", "size")] == ["full"] * 5
     assert points["accuracy"]["figures"]["accuracy"] == measured["accuracy"]  # to the last bit
     assert "tensors of the backbone are equal" in points["backbone"]["said"]
@@ -55,6 +60,12 @@ def test_a_half_pack_is_graded_evaluated_and_verified_like_the_run(lab, parent, 
         result = cli("verify", f"anna/{name}", cwd=lab)
         assert result.returncode == 0, result.stdout
         assert "its weights as float16" in result.stdout and "a pack does not contain it" in result.stdout
+        before = contents(anna / name)
+        result = cli("train", "--resume", f"anna/{name}", cwd=lab)
+        assert result.returncode == 1 and "mslab pack leaves out the state of the training" in result.stderr
+        assert contents(anna / name) == before
+    result = cli("pack", "three=anna/three", "--out", "again.zip", cwd=lab)
+    assert result.returncode == 1 and "is no run: it was unpacked from a submission" in result.stderr
     result = cli("reproduce", parent, "--with", anna / "three", cwd=lab)
     assert result.returncode == 0 and "identical" in result.stdout, result.stdout + result.stderr
 

@@ -228,7 +228,8 @@ def test_provenance(equal, batchnorm, expected, convolutions, how, status):
     figures |= {"convolutions": convolutions}
     result = outcome(row, measurement(relations={"two<one": figures}))
     assert result.status == status and result.points == 6 * (status == "full") and result.figures == figures
-    assert f"{equal} of 265 tensors" in result.said and f"BatchNorm {batchnorm:.2f}" in result.said
+    assert f"{equal} of 265 tensors" in result.said
+    assert (f"BatchNorm {batchnorm:.2f}" in result.said) == (equal < 265)  # what never changed has no correlation
     assert ("The teacher decides." in result.said) == (status == "manual")
     assert "not both handed in" in outcome(row, measurement()).said
 

@@ -23,15 +23,11 @@ def network(classes: int = 3) -> tuple[dict, dict]:
 def test_tensors_that_float16_cannot_hold_stay_float32_and_say_why():
     tensors, _ = network()
     tensors["conv1.weight"][0, 0, 0, 0] = 70_000
-    tensors["bn1.moving_variance"][0] = 5e-8
-    tensors["layer1.0.bn1.moving_variance"][0] = 1e-4
     tensors["layer1.0.bn1.beta"][0] = 1e-9  # nothing is divided by it
     halves, reasons = sharing.halved(tensors)
-    assert reasons == {
-        "conv1.weight": "it has values beyond 65504: up to 7e+04",
-        "bn1.moving_variance": "it has variances below 2e-05: down to 5e-08",
-    }
-    assert {name for name, value in halves.items() if value.dtype == np.float32} == set(reasons)
+    assert reasons == {"conv1.weight": "it has values beyond 65504: up to 7e+04"}
+    vectors = {name for name, value in tensors.items() if value.ndim < 2}  # gammas near 1 would become equal
+    assert {name for name, value in halves.items() if value.dtype == np.float32} == {*reasons, *vectors}
     assert all(np.isfinite(value).all() for value in halves.values())
 
 
@@ -49,6 +45,16 @@ def test_only_the_file_that_was_packed_is_read_for_a_shared_backbone(tmp_path):
     weights.check()
     assert "shared" not in weights.info  # what convert writes from it is complete
     assert all(np.array_equal(weights.tensors[name], value) for name, value in child.items())
+    (tmp_path / "inner-1").mkdir()  # as archives of a submission are unpacked
+    pack = {
+        name: file.rename(tmp_path / "inner-1" / file.parent.name)
+        for name, file in (("two/best.ckpt", file), ("nine/best.ckpt", tmp_path / "nine" / "best.ckpt"))
+    }
+    assert checkpoint.read(pack["two/best.ckpt"], pack=pack).tensors.keys() == child.keys()
+    with pytest.raises(CheckpointError, match=r"nine/best.ckpt cannot be used: it is not in the pack"):
+        checkpoint.read(pack["two/best.ckpt"], pack={"two/best.ckpt": pack["two/best.ckpt"]})
+    for name, moved in pack.items():
+        moved.rename(tmp_path / name)
     child["conv1.weight"] = child["conv1.weight"] + 1
     assert sharing.own_tensors(child, parent).keys() == child.keys()  # all of a backbone or nothing
 

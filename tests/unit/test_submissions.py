@@ -9,7 +9,7 @@ import pytest
 
 from mslab.data.archives import readable_name
 from mslab.errors import MslabError
-from mslab.grade import looking, private, submissions
+from mslab.grade import courses, looking, private, submissions
 from mslab.grade.contents import gather
 
 PACK = {"nine/best.ckpt": "weights", "nine/config.yaml": "epochs: 1", "report.md": "text"}
@@ -111,6 +111,31 @@ DOWNLOADS = {  # files of the class, and the ids with names; every student has t
         {"Lab 3 - Anna.zip": ZIP, "Lab 3 - Ben.zip": ZIP},
         {"Lab 3 - Anna": "", "Lab 3 - Ben": ""},
     ),
+    "google, a task spelled in two ways": (
+        {"Lab 3 - Anna.zip": ZIP, "Lab 3 - Ben.zip": ZIP, "Lab3 - Chi.zip": ZIP, "Lab 3 - Dee.zip": ZIP},
+        {"Lab 3 - Anna": "", "Lab 3 - Ben": "", "Lab3 - Chi": "", "Lab 3 - Dee": ""},
+    ),
+    "google, one with a hyphen, alone, with parts and a report": (
+        {
+            "Anna Lee-Smith - nine.zip": zipped({"best.ckpt": "weights", "config.yaml": "x"}),
+            "Anna Lee-Smith - photo.pdf": "x",
+            "Anna Lee-Smith - report.md": "x",
+        },
+        {"Anna Lee-Smith": "Anna Lee-Smith"},
+    ),
+    "chinese, the task first": (
+        {"实验三_20260001_张三.zip": ZIP, "实验三_20260002_李四.zip": ZIP},
+        {"20260001": "张三", "20260002": "李四"},
+    ),
+    "sections": (
+        {f"class/{name}.zip": ZIP for name in ("Group1/anna", "Group1/ben", "Group2/chi", "Group2/dee")},
+        {"anna": "", "ben": "", "chi": "", "dee": ""},
+    ),
+    "a folder around two": ({"class/anna.zip": ZIP, "class/ben.zip": ZIP}, {"anna": "", "ben": ""}),
+    "teams with drafts": (
+        {"Submitted files/Anna Lee/Lab/Version 1/pack.zip": ZIP, "Working files/Anna Lee/Lab/pack.zip": OLD},
+        {"Anna Lee": ""},
+    ),
     "teams": (
         {
             "Submitted files/Anna Lee/Lab 3/Version 9/pack.zip": zipped(PACK | {"nine/best.ckpt": "of version 9"}),
@@ -187,6 +212,40 @@ def test_what_is_no_submission_is_listed_with_the_reason(tmp_path):
     assert ben.flags == ["2 attempts: itoben_1235_5690_pack-2.zip is graded, not itoben_1235_5679_pack-1.zip"]
 
 
+def test_several_packs_that_may_be_several_students_are_flagged_and_nothing_vanishes(tmp_path):
+    files = {"Group1/anna.zip": ZIP, "Group1/ben.zip": ZIP, "chi/pack.zip": ZIP, "chi/final.zip": ZIP, "dee.zip": ZIP}
+    students = submissions.find_class(put(tmp_path / "a", files), EXPECTED).submissions
+    found = {submission.id: submission for submission in students}
+    assert found["Group1"].flags == ["it looks like several students: anna, ben; if it is, grade this folder by itself"]
+    assert list(found) == ["Group1", "chi", "dee"] and not found["chi"].flags  # two versions of one student's own
+    files = {"submission_101/pack.zip": ZIP, "submission_metadata.yml": METADATA, "Working files/x.zip": ZIP}
+    assert submissions.find_class(put(tmp_path / "b", files | {"Submitted files/x.zip": ZIP})).left_out == [
+        ("Working files", "drafts in Teams; what was handed in is in Submitted files"),
+        (
+            "submission_102",
+            "submission_metadata.yml names it, for Ben, Chi, ben@example.org+20260003, but it is not here",
+        ),
+    ]
+
+
+def test_a_pack_in_a_submission_that_is_not_graded_is_listed(tmp_path):
+    other = zipped({"nine/best.ckpt": "of ben"})
+    for name, files, unused in (
+        ("two archives", {"anna.zip": ZIP, "ben.zip": other}, ["ben"]),
+        ("versions", {"Version 1/p.zip": ZIP, "Version 2/p.zip": ZIP}, ["Version 1/p"]),
+        ("a folder", PACK | {"old/nine/best.ckpt": "x"}, ["old"]),
+        ("a part", {"nine.zip": zipped({"best.ckpt": "x"}), "report.md": "x"}, []),
+    ):
+        found = gather(put(tmp_path / name / "a", files), tmp_path / name / "box", looking.LIMITS, EXPECTED)
+        assert found.unused == unused, name
+
+
+def test_a_course_system_gets_the_id_that_it_knows():
+    assert courses.moodle_row("20260001", "20260001-张三") == ("", "", "20260001")
+    assert courses.moodle_row("12", "Bob_12_assignsubmission_file_x") == ("Participant 12", "Bob", "")
+    assert courses.same_rows([("A1", "A1-x"), ("a1", "a1_y"), ("b", "c")]) == {"a1": ["A1-x", "a1_y"]}
+
+
 def test_nobody_hands_in_for_another_participant(tmp_path):
     """A student's own name or file name comes behind the number that Moodle wrote, or belongs to another name."""
     files = {f"{MOODLE}file_a.zip": ZIP, "Bob_9_assignsubmission_file_x_123456_assignsubmission_file_y.zip": ZIP}
@@ -209,7 +268,7 @@ HANDED_IN = {  # files in a student's folder, and what is graded or why not
     "7z": ({"lab.7z": b"7z\xbc\xaf\x27\x1c" + bytes(50)}, "is a 7z archive"),
     "a damaged zip": ({"pack.zip": ZIP[:200]}, "pack.zip was not opened: the archive is"),
     "a path outside": ({"pack.zip": zipped({"../best.ckpt": "x"})}, "leads out of its folder"),
-    "four archives deep": ({"4.zip": zipped({"3.zip": zipped({"2.zip": zipped({"1.zip": ZIP})})})}, "1.zip"),
+    "four archives deep": ({"4.zip": zipped({"3.zip": zipped({"2.zip": zipped({"1.zip": ZIP})})})}, "more than 3 deep"),
     "a pack and a bad archive": ({"pack.zip": ZIP, "x.zip": zipped({"../a": "x"})}, "nine/best.ckpt"),
     "twice": ({"pack.zip": ZIP, "pack-2.zip": ZIP}, "pack-2 is graded; there are as many of the files in pack"),
     "a report beside it": (
@@ -235,11 +294,13 @@ def test_archives_inside_share_the_limits_of_the_submission(tmp_path):
         ("bomb", {"pack.zip": zeros.getvalue()}, "unpacks to more than"),
         ("names", {"a.zip": many, "b.zip": many}, "more than 2,000 files"),
         ("number", {f"{n}.zip": zipped({f"{n}.txt": ""}) for n in range(30)}, "more than 20 archives"),
+        ("inner", {"a.zip": ZIP, "b.zip": zeros.getvalue()}, "b.zip was not opened: the submission unpacks to"),
         ("quine", {"q.zip": zipped({"q.zip": zipped({"q.zip": BOMB})})}, ""),
     ):
         (tmp_path / name).mkdir()
         folder = put(tmp_path / name / "anna", files)
         names, notes = found_files(submissions.Submission("anna", folder), tmp_path / name)
+        assert not any(str(tmp_path) in note for note in notes)  # equal bytes give equal facts
         assert any(said in note for note in notes) or name == "quine", (name, names, notes)
 
 

@@ -7,6 +7,7 @@ import pytest
 from mslab.errors import MslabError
 from mslab.grade import times
 from mslab.grade.rubric import Late, Rubric
+from mslab.grade.submissions import Submission
 
 EAST = timezone(timedelta(hours=8))
 RUBRIC = Rubric(title="x", total=100.0, items=[], late=Late(due="2026-12-01T23:59:00+08:00", per_day=5.0))
@@ -45,6 +46,16 @@ DUE = datetime(2026, 12, 8, 23, 59, tzinfo=EAST)
         ("28/12/2026 23:59:00", DUE.replace(day=28)),
         ("46364.999305556", DUE),
         ("2026-12-08", DUE.replace(second=59)),
+        ("46364,0", DUE.replace(second=59)),
+        ("2026/12/8 0:00", DUE.replace(second=59)),  # a spreadsheet's date
+        ("2026-12-08T00:00:00", DUE.replace(hour=0, minute=0)),
+        ("2026-12-08 24:00", DUE.replace(day=9, hour=0, minute=0)),
+        ("Tuesday, 8 December 2026, 11:59 PM", DUE),
+        ("Dec 8, 2026 at 11:59\u202fPM", DUE),
+        ("2026年12月8日 下午11:59", DUE),
+        ("2026/12/8 下午 11:59", DUE),
+        ("8.12.2026 23.59", DUE),
+        ("8. 12. 2026 23:59", DUE),
         ("2026-12-08T17:59:00.365935+02:00", DUE),
     ],
 )
@@ -64,6 +75,8 @@ def test_times_as_spreadsheets_write_them(tmp_path, text, due):
         ("8.12.26 23:59", "the year needs four digits"),
         ("2026-12-08 23:59 Asia/Nowhere", "no time zone 'Asia/Nowhere'"),
         ("2026-12-08 13:59 PM", "hour 13 with am or pm"),
+        ("2026-12-08 23:59+08:99", "no time zone '+08:99'"),
+        ("2026-12-08 23:59+25:00", "no time zone '+25:00'"),
     ],
 )
 def test_a_mistyped_date_is_one_message_with_its_line(tmp_path, text, said):
@@ -101,3 +114,15 @@ def test_a_table_that_says_nothing_is_an_error(tmp_path, text, said):
 def test_a_time_without_a_zone_needs_the_rubrics(tmp_path):
     with pytest.raises(MslabError, match="has no zone, such as"):
         read(tmp_path / "t.csv", "id,submitted\nanna,2026-12-01 10:00\n", zone=None)
+
+
+def test_a_row_by_a_name_of_two_students_is_refused(tmp_path):
+    names = {"1": "张三", "2": "张三", "3": "李四"}
+    class_of_three = [Submission(id, tmp_path / f"{id}.zip", name=name, source=id) for id, name in names.items()]
+    late = times.SubmissionTime(DUE, due=DUE)
+    found = times.times_of(class_of_three, {"李四": late, "1": late})
+    assert [found[submission.path] for submission in class_of_three] == [late, None, late]
+    with pytest.raises(MslabError, match=r"(?s)张三.*2 students have this name: give the id, one of 1, 2"):
+        times.times_of(class_of_three, {"张三": late})
+    with pytest.raises(MslabError, match="two different due times"):
+        times.times_of(class_of_three, {"李四": late, "3": times.SubmissionTime(None, due=DUE + timedelta(days=1))})
