@@ -63,7 +63,7 @@ def explicit(config: str | Path | Mapping[str, Any], overrides: Sequence[str], s
     names = set(read_yaml(Path(config)) if isinstance(config, str | Path) else config)
     for text in overrides:
         name, _, value = map(str.strip, text.partition("="))
-        removes = value in ("", "null", "~") and name != "seed"  # seed=null draws one, the same for all trials
+        removes = value in ("null", "~") and name != "seed"  # seed=null draws one, the same for all trials
         names = names - {name} if removes else names | {name}
     return settings.model_dump(mode="json", include=names)
 
