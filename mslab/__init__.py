@@ -7,9 +7,23 @@ mslab.Run(path), for notebooks
 """
 
 import importlib
+import os
+import signal
+import sys
 from typing import Any
 
-from mslab.runtime import console, importing, versions
+
+def _end(number: int, frame: Any) -> None:
+    """Answer Ctrl-C while the command is imported, where Python's own answer is a traceback."""
+    os.write(2, b"stopped by Ctrl-C; the same command begins again\n")
+    os._exit(130)
+
+
+_is_command = os.path.basename(sys.argv[0]) == "mslab" and "--multiprocessing-fork" not in sys.orig_argv  # noqa: PTH119
+if _is_command and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, _end)  # until the command begins: signals.on_stop
+
+from mslab.runtime import console, importing, versions  # noqa: E402
 
 __version__ = "0.2.0"
 

@@ -116,6 +116,12 @@ EXPLANATIONS = [
         "NumPy 1.x",
         "pip install 'numpy<2', with the pip of the Python that runs mslab; mslab doctor shows the command",
     ),
+    (
+        (r"^ValueError: numpy\.\w+ size changed, may indicate binary incompatibility",),
+        "A package is built for another NumPy than the installed one.",
+        "packages for NumPy 1.x",
+        "mslab doctor names the package and the command that installs it again",
+    ),
 ]
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,9 +230,11 @@ def decode(content: bytes) -> str:
         if encoding == "utf-8" and not mark:
             with contextlib.suppress(UnicodeDecodeError):
                 text = content.decode("gb18030")
-                # "é" and the letter after it look like a rare character of GBK; Chinese text has common ones
-                chinese = "".join(c for c in text if not c.isascii())
-                if 2 * len(chinese.encode("gb2312", "ignore").decode("gb2312")) > len(chinese):
+                # "é" and the letter after it look like a rare character of GBK; Chinese text has common ones, and
+                # emoji, whose four bytes look like nothing else
+                chinese = Counter(c for c in text if not c.isascii())
+                common = (c for c in chinese if len(c.encode("gb18030")) == 4 or c.encode("gb2312", "ignore"))
+                if 2 * sum(chinese[c] for c in common) > chinese.total():
                     return text
         line = content[: error.start].count(b"\n") + 1 if "8" in encoding else None
         raise FormatError("it is not UTF-8 text, and neither UTF-16 nor GBK; save it as UTF-8", line) from None

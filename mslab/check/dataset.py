@@ -17,6 +17,7 @@ from mslab.check.report import DatasetReport
 from mslab.check.scan import Folders, scan, scan_pack
 from mslab.check.splits import Layout, classes_folder, find_splits
 from mslab.errors import DatasetError
+from mslab.files import kind_of
 
 Progress = Callable[[int, int], None]
 
@@ -82,10 +83,14 @@ def locate(
     folders = {name: Path(folder) for name, folder in paths.items() if folder is not None}
     for name, folder in folders.items():
         if not folder.is_dir():
+            role, kind = f" ({name} images)" * (len(folders) > 1), kind_of(folder, links=True)
+            fix = "correct the path; `mslab data make` draws the demo data, `mslab data import ARCHIVE` unpacks one"
+            if folder.suffix in (".yaml", ".yml") and kind:
+                fix = "give the folder that this config names as train_data"
             raise DatasetError(
-                f"There is no folder {folder} ({name} images).",
+                f"{folder} is {kind}, and not a folder{role}." if kind else f"There is no folder {folder}{role}.",
                 expected="a folder with one folder of images per class",
-                fix="correct the path; `mslab data make` draws the demo data, `mslab data import ARCHIVE` unpacks one",
+                fix=fix,
             )
     root = folders["train"]
     if len(folders) == 1:

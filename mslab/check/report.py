@@ -169,7 +169,8 @@ class DatasetReport:
         miscounted = {finding.path.rstrip("/") for finding in self.errors if finding.code == "class-count"}
         wrong = [s for s in self.splits.values() if s.strays or s.title in miscounted]
         what = "; ".join(f"{s.root} has {len(s.classes) + len(s.strays)} class folders" for s in wrong)
-        what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be used for training"
+        use = "used for training" if setting else "used"
+        what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be {use}"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
         rows = []
         for _, code, same in by_code(self.errors):

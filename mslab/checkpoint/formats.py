@@ -51,9 +51,10 @@ def read_content(path: Path) -> bytes:
     """The bytes of a file of weights. Raises CheckpointError."""
     kind, reason = kind_of(path, links=True), ""
     if kind == "a folder":
-        near = files_in(path)
-        own = f"is {path / 'checkpoints' / 'best_backbone.ckpt'} the file you mean?"
-        raise CheckpointError(f"{path} is a folder.", expected=ENDING, fix=f"one of {', '.join(near)}" if near else own)
+        near = files_in(path) or runs_in(path)
+        none = "give a file; mslab train writes some, into the folder checkpoints of each run"
+        fix = f"one of {', '.join(near)}" if near else none
+        raise CheckpointError(f"{path} is a folder.", expected=ENDING, fix=fix)
     try:
         size = path.stat().st_size
         if kind != "a file":
@@ -76,6 +77,14 @@ def files_in(folder: Path) -> list[str]:
     """Some files of weights in a folder, for a message."""
     with contextlib.suppress(OSError):  # it cannot be listed
         return sorted(str(path) for path in folder.glob("*") if path.suffix in SUFFIXES)[:8]
+    return []
+
+
+def runs_in(folder: Path) -> list[str]:
+    """The backbones of the newest runs in a folder, or of that run, for a message."""
+    with contextlib.suppress(OSError):
+        found = [file for depth in ("", "*/") for file in folder.glob(f"{depth}checkpoints/best_backbone.ckpt")]
+        return [str(file) for file in sorted(found, key=lambda file: file.stat().st_mtime)[-5:]]
     return []
 
 

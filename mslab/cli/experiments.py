@@ -38,7 +38,7 @@ def lr_find(
     if not lowest < highest:
         raise BadParameter("--lowest must be below --highest")
     target = picture(config, "lr-find", out)
-    settings, report = checked_config(config, overrides, skip_check=True)
+    settings, report = checked_config(config, overrides, skip_check=True, backbone=backbone)
     from mslab.experiments import lr_find
 
     result = lr_find.find_rate(settings, report, backbone, steps, lowest, highest)
@@ -127,7 +127,7 @@ def repeat(
     skip_check: options.SkipCheck = False,
 ) -> None:
     """Train with several seeds and report mean, standard deviation and 95 % interval of every figure."""
-    settings, report = checked_config(config, overrides, skip_check)
+    settings, report = checked_config(config, overrides, skip_check, backbone=backbone)
     images = None
     if test is not None:
         images = checked(test, skip_content=skip_check, follow_links=settings.follow_links, ignore=settings.ignore)

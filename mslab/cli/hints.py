@@ -37,9 +37,12 @@ class HintedCommand(TyperCommand):
         kind, name = type(error).__name__, getattr(error, "option_name", None)
         if kind == "NoSuchOption" and name == "-h":
             return "No such option: -h. Type --help"
-        if kind == "NoSuchOption" and str(name).startswith("--"):
-            hint = self.setting(str(name), args)
-            return f"No such option: {name}. {hint}" if hint else ""
+        if kind == "NoSuchOption":
+            # of -epochs=3 the error names the first letter only
+            word = next((w for w in args if not str(name).startswith("--") and w.startswith(str(name))), str(name))
+            option = word.partition("=")[0]
+            hint = self.argument(option, args) or self.setting(option, args)
+            return f"No such option: {option}. {hint}" if hint else ""
         if kind == "BadOptionUsage":
             param: Any = next((param for param in self.params if name in param.opts), None)
             return f"{name} needs a value: {name} {param.metavar or 'VALUE'}    {param.help}" if param else ""
@@ -49,11 +52,20 @@ class HintedCommand(TyperCommand):
             return f"Type {option}{param.metavar}: {param.help}" if param and param.metavar and param.help else ""
         return ""
 
+    def argument(self, option: str, args: Sequence[str]) -> str:
+        """What to type instead of an option that is an argument or another option here, such as --config or --jobs."""
+        takes = {name for param in self.params for name in param.opts}
+        if option in ("--config", "--cfg", "-c", "--yaml", "-f") and "config" in takes:
+            return "CONFIG has no option: type it first, as in mslab " + f"{self.name} CONFIG KEY=VALUE"
+        if option in ("--jobs", "-j", "--n-jobs", "--processes") and "--workers" in takes:
+            return "Type --workers"
+        return ""
+
     def setting(self, option: str, args: Sequence[str]) -> str:
         """What to type instead of an option that is, or looks like, a setting."""
         from mslab.config import FIELDS, FOREIGN_NAMES
 
-        name = option.lstrip("-").replace("-", "_")
+        name = option.lstrip("-").replace("-", "_").lower()
         theirs = FOREIGN_NAMES.get(name, ("", ""))
         near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.7)
         ours = name if name in FIELDS else theirs[1] if theirs[1] in FIELDS else near[0] if near else ""

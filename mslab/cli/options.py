@@ -191,11 +191,17 @@ def checked(train: str, val: str | None = None, **options: Any) -> "DatasetRepor
         return check_dataset(train, val, progress=meter.callback("loading images"), **options)
 
 
-def checked_config(config: str, overrides: list[str] | None, skip_check: bool) -> "tuple[Settings, DatasetReport]":
-    """Load the settings and check their data. Returns (settings, report)."""
+def checked_config(
+    config: str, overrides: list[str] | None, skip_check: bool, **files: Any
+) -> "tuple[Settings, DatasetReport]":
+    """Load the settings and check their data. Returns (settings, report). `files`: of weights, for weights.refuse."""
     from mslab.config import load_settings
 
     settings = load_settings(config, overrides or [])
+    if files:
+        from mslab.runs import weights
+
+        weights.refuse(**files)
     return settings, checked_data(config, settings, skip_check)
 
 

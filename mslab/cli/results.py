@@ -38,14 +38,18 @@ def evaluate(
 ) -> None:
     """Measure a trained network on a folder of images: accuracy, figures per class, confusion matrix."""
     devices.refuse(device, devices.missing_driver(device))
+    from mslab.checkpoint import Choice
+    from mslab.runs import weights as weight_files
+
+    choice = Choice(dialect, weights)
+    weight_files.refuse(source, choice=choice)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     log.info(report.brief())
-    from mslab.checkpoint import Choice
     from mslab.evaluation import measuring
     from mslab.report.show import figures_table
 
-    result = measuring.evaluate(source, data, report, device, tta=tta, choice=Choice(dialect, weights))
+    result = measuring.evaluate(source, data, report, device, tta=tta, choice=choice)
     emit(result, json_file, lambda: figures_table(result))
 
 
@@ -244,6 +248,9 @@ def suspects(
 ) -> None:
     """List images whose label is probably wrong, for a person to review. Changes no file of the data set."""
     devices.refuse(device, devices.missing_driver(device))
+    from mslab.runs import weights
+
+    weights.refuse(source)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     from mslab.report import suspects

@@ -106,7 +106,7 @@ def train(
         result = start.resume(resume, cluster, overrides or [])
         report_run(result.run if result.seconds else "", no_report)
         return
-    settings, report = checked_config(str(config), overrides, skip_check)
+    settings, report = checked_config(str(config), overrides, skip_check, network=source)
     refuse_idle(settings, overrides, cluster)
     from mslab.training import start  # it loads scikit-learn before MindSpore
 
@@ -156,7 +156,10 @@ def transfer(
     if dry_run:
         print_launch(config, overrides, cluster)
         return
-    settings, report = checked_config(config, overrides, skip_check)
+    from mslab.checkpoint import Choice
+
+    choice = Choice(dialect, weights)
+    settings, report = checked_config(config, overrides, skip_check, backbone=backbone, choice=choice)
     stem = Path(config).stem
     if compare is not None:
         from mslab.experiments import comparison
@@ -167,10 +170,8 @@ def transfer(
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)
-    from mslab import checkpoint
     from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    choice = checkpoint.Choice(dialect, weights)
     parent = start.finetuning.backbone_of(backbone, only, choice)
     done = start.run(start.Job(settings, report, stem, parent), cluster)
     report_run(done.run, no_report)

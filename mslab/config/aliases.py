@@ -34,6 +34,15 @@ FOREIGN_NAMES = {
     "save_freq": ("Paddle", "checkpoint_frequency"),
     "eval_freq": ("Paddle", "evaluation_frequency"),
     "num_workers": ("Paddle", "data_workers"),
+    # what scripts for PyTorch call it
+    "lr": ("PyTorch", "lr_max"),
+    "wd": ("timm", "weight_decay"),
+    "bs": ("fastai", "batch_size"),
+    "imgsz": ("Ultralytics", "image_size"),
+    "patience": ("Ultralytics", "early_stopping_patience"),
+    "workers": ("timm", "data_workers, or --workers N for several processes"),
+    "pretrained": ("timm", "--backbone FILE"),
+    "max_epochs": ("Lightning", "epochs"),
 }
 
 # project -> names, separated by spaces, with the same meaning here

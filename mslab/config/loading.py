@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,18 @@ from mslab.config.schema import FIELDS, Settings
 from mslab.errors import ConfigError
 
 log = logging.getLogger("mslab")
+PAGE = "python -m mslab.config.page"
 HOME_PATHS = {"train_data", "val_data"}  # settings in which ~ is the home folder
+KEY_VALUE = re.compile(r"\s*[^\s=]+\s*=.*\S.*", re.DOTALL)
+# a name, what stands for "=" and a value: epochs = 3, epochs:3, epochs＝3, —epochs 3; else three empty groups
+LOOSE = r"[-\u2010-\u2015\u2212\uff0d]*(\w+(?=[\s=:：＝﹦︰]|$)|)\s*([=:：＝﹦︰]?)\s*(.*)"
 TYPESET = (  # a character that YAML does not know -> what it is
     (r"\s*[\"']?\w+[\"']?\s*([：︰﹕∶])", "({}) is a wide colon; type ':' and a space"),
     (r"\s*\w+ *:[ \t]*([\u00a0\u2000-\u200b\u202f\u205f\u3000])", "({}) looks like a space and is none; type a space"),
     (r"([\u00a0\u2000-\u200b\u202f\u205f\u3000])", "({}) looks like a space and is none; type a space"),
     (r"\s*\w+\s*:\s*([“”„‟‘’‚«»「」『』＂＇])", '({}) is no quotation mark of YAML; type " or leave it out'),
     (r"\s*\w+\s*:\s*\[.*([，、；])", "({}) is a wide comma; type ','"),
+    (r"\w+ *:[ ]*(\t)", "({}) is a tab; type a space"),
     (r"[a-z_]+(:)(?=[^\s:/\\])", "needs a space after it"),
 )
 Source = str | Path | Mapping[str, Any] | Settings  # a YAML file, a dict or an EasyDict from users
@@ -69,11 +75,12 @@ def load_settings(source: Source, overrides: Sequence[str] = ()) -> Settings:
             log.info(f"note: {name} in {origin} does nothing here: {text}")
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        typed = {name for name, _ in problems} <= overridden
         raise ConfigError(
-            f"{origin} has {count}.",
+            f"{'The key=value settings have' if typed else f'{origin} has'} {count}.",
             details=problems,
-            expected="settings from mslab/config/schema.py, which lists unit and effect of each",
-            fix="correct the file, or override with key=value",
+            expected=f"settings of docs/settings.md, with their ranges; {PAGE} prints it",
+            fix="correct what follows the config" if typed else "correct the file, or override with key=value",
         )
     return settings
 
@@ -86,17 +93,14 @@ def override(name: str, value: Any) -> str:
 
 def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[set[str], list[Problem]]:
     """Apply `key=value` texts to `values`. Returns (overridden keys, problems with texts that are not valid)."""
-    keys: set[str] = set()
-    problems: list[Problem] = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
+    problems = not_key_value(overrides)
+    keys = {text for text, _ in problems}
+    for text in filter(KEY_VALUE.fullmatch, overrides):
+        key, _, value = text.partition("=")
         key = key.strip()
-        if not equals or not key:
-            problems.append((text, "is not key=value; write for example lr_max=0.05"))
-            continue
         keys.add(key)
         try:
-            values[key] = files.parse_yaml(value) if value.strip() else None
+            values[key] = files.parse_yaml(value)
         except files.FormatError:
             problems.append((key, f"{value!r} is not a YAML value; quote text with special characters"))
             values.pop(key, None)
@@ -108,35 +112,65 @@ def _override(values: dict[str, Any], overrides: Sequence[str]) -> tuple[set[str
     return keys, problems
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read the settings of a YAML 1.2 file. Raises ConfigError if it is missing, empty or not a flat table."""
-    if not path.is_file():
-        files_there = sorted(path.parent.glob("*.yaml"))
+def not_key_value(overrides: Sequence[str]) -> list[Problem]:
+    """What to type instead of texts that are not key=value, and of the words beside them that belong to them."""
+    # not_key_value(["epochs", "=", "3"]) -> [("epochs = 3", "type epochs=3, without spaces around =")]
+    problems, words = [], list(overrides)
+    while words:
+        text = words.pop(0)
+        if KEY_VALUE.fullmatch(text):
+            continue
+        while words and len(text.split()) < 3 and not KEY_VALUE.fullmatch(words[0]) and words[0] not in FIELDS:
+            text += f" {words.pop(0)}"
+        name, mark, value = re.fullmatch(LOOSE, text, re.DOTALL).groups()  # type: ignore[union-attr]  # it takes all
+        if text.endswith((".yaml", ".yml")):
+            problem = "is no setting: one config is read, the words after it are settings such as lr_max=0.05"
+        elif name and value:
+            problem = f"type {name}={value}{', without spaces around =' if ' ' in text else ''}"
+        elif name and mark:
+            problem = f"has no value; {name}=null takes the setting away"
+        else:
+            problem = f"is not key=value; write for example {name if name in FIELDS else 'lr_max'}=VALUE"
+        problems.append((text, problem))
+    return problems
+
+
+def read_yaml(path: Path, kind: str = "config", line: str = "epochs: 12") -> dict[str, Any]:
+    """Read the table of a YAML 1.2 file. Raises ConfigError if it is missing, empty or not a flat table.
+
+    `kind`: what it should be; `line`: one of its lines, as an example.
+    """
+    here = files.kind_of(path, links=True)
+    if here in ("", "a folder"):
+        folder = path if here else path.parent
+        files_there = sorted(folder.glob("*.yaml"))
         near = [str(file) for file in [*filter(is_config, files_there)] or files_there]
         fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
-        raise ConfigError(f"There is no config file {path}.", expected="a YAML file of settings", fix=fix)
+        if not here and KEY_VALUE.fullmatch(str(path)):
+            fix = f"type the {kind} first, the settings after it: CONFIG {path}"
+        what = f"{path} is a folder, and not a {kind} file." if here else f"There is no {kind} file {path}."
+        raise ConfigError(what, expected="a YAML file of settings", fix=fix)
+    expected = f"lines like '{line}'"
     try:
         text = files.read_text(path, files.MAX_YAML)
         if lines := typeset(text):
             raise ConfigError(
                 f"{path} has characters that YAML takes for text.",
                 details=lines,
-                expected="lines like 'epochs: 12'",
+                expected=expected,
                 fix="type them again, in a plain text editor: a word processor or a Chinese keyboard writes others",
             )
         table = files.parse_yaml(text)
     except (OSError, ValueError) as error:
-        line = f", line {error.line}" if isinstance(error, files.FormatError) and error.line else ""
-        problem = getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"{path}{line}: {problem}.", expected="lines like 'epochs: 12'", fix="correct that line"
-        ) from None
+        at = f", line {error.line}" if isinstance(error, files.FormatError) and error.line else ""
+        problem = str(getattr(error, "strerror", None) or error)
+        fix = "correct that line"
+        if "escape" in problem:  # "D:\data"
+            fix = "write / instead of \\, or single quotes: in double quotes \\ begins a special character"
+        raise ConfigError(f"{path}{at}: {problem}.", expected=expected, fix=fix) from None
     if not isinstance(table, dict):
-        raise ConfigError(
-            f"{path} contains no settings.",
-            expected="lines like 'epochs: 12'",
-            fix="copy one from configs/; mslab new FOLDER writes some",
-        )
+        fix = "copy one from configs/; mslab new FOLDER writes some"
+        raise ConfigError(f"{path} contains no settings.", expected=expected, fix=fix)
     return table
 
 
@@ -193,14 +227,34 @@ def _plain(value: Any) -> Any:
 
 def unknown_setting(name: str) -> str:
     """Return the message about a name that is not a setting, with the likely name here."""
-    if name in FOREIGN_NAMES:
-        project, ours = FOREIGN_NAMES[name]
+    plain = name.lower().replace("-", "_")
+    if plain in FOREIGN_NAMES:
+        project, ours = FOREIGN_NAMES[plain]
         return f"'{name}' is {project}'s name; here it is {ours if ' ' in ours else repr(ours)}"
-    close = difflib.get_close_matches(name, [*FIELDS, *FOREIGN_NAMES], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(plain, [*FIELDS, *FOREIGN_NAMES], n=1, cutoff=0.6)
     if not close:
         return f"'{name}' is not a setting"
     ours = FOREIGN_NAMES[close[0]][1] if close[0] in FOREIGN_NAMES else close[0]
     return f"'{name}' is not a setting; did you mean '{ours}'?"
+
+
+def instead(item: Mapping[str, Any]) -> str:
+    """What to write instead of a text that pydantic refuses ("; write adam"), or ""."""
+    # {"input": "Adam", "ctx": {"expected": "'sgd' or 'adam'"}} -> "; write adam"
+    given = item["input"]
+    if not isinstance(given, str):
+        return ""
+    plain = unicodedata.normalize("NFKC", given).strip().lower()
+    near = difflib.get_close_matches(plain, re.findall(r"'(\w+)'", item.get("ctx", {}).get("expected", "")), 1, 0.7)
+    if near:
+        return f"; write {near[0]}"
+    if item["type"].startswith("bool"):
+        word = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}.get(plain)
+        return f"; write {word}" if word else ""
+    if re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", plain, re.ASCII):
+        wide = "" if given.isascii() else f"{given!r} ({ascii(given)[1:-1]}) are wide digits; "
+        return f"; {wide}write {plain}, without quotes"
+    return ""
 
 
 def _validate(values: dict[str, Any]) -> tuple[Settings, list[Problem]]:
@@ -222,7 +276,8 @@ def _validate(values: dict[str, Any]) -> tuple[Settings, list[Problem]]:
                 text = f"is missing ({field.description})"
             else:
                 reason = re.sub(r"^Input should be ", "must be ", item["msg"])
-                text = f"{item['input']!r}{' at ' + name + position if position else ''} {reason} ({field.description})"
+                text = f"{item['input']!r}{' at ' + name + position if position else ''} {reason}"
+                text += f"{instead(item)} ({field.description})"
             problems.setdefault(name, text)
         defaults = {name: field.get_default() for name, field in FIELDS.items() if not field.is_required()}
         config = {name: value for name, value in (defaults | recognised).items() if name not in problems}

@@ -15,7 +15,7 @@ from mslab.config.schema import FIELDS
 INTRO = """# Settings
 
 A config is a flat YAML file, or a dict, of these settings. `key=value` on the command line sets one, `key=null` removes
-one. Unknown names, values out of range and contradictions are reported together, before anything starts. A setting that
+one; `key=` is an error. Unknown names, values out of range and contradictions are reported together, before anything starts. A setting that
 does nothing beside another one (momentum under adam) is logged; on the command line it is an error.
 `mslab show CONFIG --schedule` draws the learning rate, `--augment` the images that the network sees.
 

@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from mslab.check.limits import available_memory as memory
 from mslab.runtime import cuda, devices, importing, versions
 from mslab.runtime.versions import first_group, read_text
 
+PACKAGES = "PIL easydict jinja2 matplotlib numpy onnx optuna psutil pydantic rich scipy sklearn torch typer yaml"
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 
 
@@ -53,6 +55,7 @@ class MachineFacts:
         "",
     )  # why MindSpore and scikit-learn cannot be imported, expected, fix
     foreign_cuda: list[str] = field(default_factory=list)  # libnvrtc of other releases on LD_LIBRARY_PATH
+    hiding: list[str] = field(default_factory=list)  # files of this folder with the name of a Python module
 
 
 def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, root: Path = Path("/")) -> MachineFacts:
@@ -82,6 +85,7 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         cache=str(folders["cache"]),
         packages=importing.packages(),
         foreign_cuda=foreign_cuda(environ),
+        hiding=hiding(folders["here"]),
         free={str(folder): free_space(folder) for folder in folders.values()},
         unwritable={str(folder): reason for folder in folders.values() if (reason := write_problem(folder))},
     )
@@ -92,6 +96,12 @@ def foreign_cuda(environ: Mapping[str, str]) -> list[str]:
     folders = [Path(path) for path in environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if path]
     files = (file for folder in folders for file in sorted(folder.glob("libnvrtc.so.*")))
     return [str(file) for file in files if not file.name.startswith("libnvrtc.so.11")]
+
+
+def hiding(folder: Path) -> list[str]:
+    """Files of a folder that Python takes for modules of their names, as in a notebook and with python -c."""
+    names = {*sys.stdlib_module_names, *PACKAGES.split()}
+    return sorted(str(file) for file in folder.glob("*.py") if file.stem in names)
 
 
 def gpus() -> list[dict[str, str]]:

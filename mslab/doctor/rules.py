@@ -60,6 +60,12 @@ def numpy(facts: MachineFacts) -> Iterator[Verdict]:
         yield Verdict("ok", "NumPy", facts.numpy)
 
 
+def own_files(facts: MachineFacts) -> Iterator[Verdict]:
+    for file in facts.hiding:
+        text = f"{file} hides the Python module {Path(file).stem}"
+        yield Verdict("warning", "files", text, "no module's name", f"rename {quoted(Path(file))}")
+
+
 def device(facts: MachineFacts) -> Iterator[Verdict]:
     yield Verdict("ok", "device", f"{facts.device}: chosen by device: auto")
     for name, reason in facts.refused.items():
@@ -205,7 +211,7 @@ def speed(facts: MachineFacts) -> Iterator[Verdict]:
             yield Verdict("ok", "speed", text)
 
 
-RULES = [python, mindspore, numpy, device, gpu_libraries, gpu_kernels, ascend]
+RULES = [python, mindspore, numpy, own_files, device, gpu_libraries, gpu_kernels, ascend]
 RULES += [processor, core_count, memory, runs_folder, cache_folder, speed]
 
 

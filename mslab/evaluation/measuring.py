@@ -16,11 +16,9 @@ from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
 from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
-from mslab.errors import CheckpointError, DatasetError, RunError
-from mslab.escaping import command
+from mslab.errors import CheckpointError, DatasetError
 from mslab.evaluation import metrics
-from mslab.files import kind_of
-from mslab.runs import manifest
+from mslab.runs import weights as weight_files
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
 
@@ -107,28 +105,13 @@ class Loaded:
         return np.asarray(x, np.float32)[None]
 
 
-def best_file(run_or_ckpt: str | Path) -> Path:
-    """The path itself, or the best.ckpt of a run folder. Raises RunError for a folder without one."""
-    path = Path(run_or_ckpt)
-    if kind_of(path, links=True) != "a folder":
-        return path
-    best = manifest.file_of(path, "checkpoints/best.ckpt")
-    if not best.is_file():
-        raise RunError(
-            f"{path} has no checkpoints/best.ckpt.",
-            expected="a run folder with at least one completed epoch",
-            fix=f"{command('train', '--resume', path)}    or use another run or a .ckpt file",
-        )
-    return best
-
-
 def load_network(run_or_ckpt: str | Path, dialect: str = "", weights: str = "") -> Loaded:
     """The network of a run (its best.ckpt) or of a file, rebuilt from the stage table in the file.
 
     `dialect`: the project whose names the file has, if they do not show it; `weights`: of several sets in the file, the
     one to take. Raises CheckpointError or RunError if that fails.
     """
-    return network_of(checkpoint.read(best_file(run_or_ckpt), Choice(dialect, weights)))
+    return network_of(checkpoint.read(weight_files.best_file(run_or_ckpt), Choice(dialect, weights)))
 
 
 def network_of(weights: Checkpoint) -> Loaded:

@@ -17,6 +17,7 @@ from mslab.errors import CheckpointError, DatasetError, MslabError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
+from mslab.runs import weights as weight_files
 from mslab.runtime import devices
 
 IMAGES = 8  # for the comparison
@@ -39,7 +40,7 @@ def export_run(
     Returns file, format, bytes, sha256, checkpoint, images, of, difference (of logits), relative (to the largest one).
     Raises CheckpointError, leaving no file, if they differ or if the target exists.
     """
-    target = _target(measuring.best_file(source), kind, out)
+    target = _target(weight_files.best_file(source), kind, out)
     for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # fail early if one is missing
         graphs.package(name)
     devices.start("cpu", "graph", seed=0)

@@ -29,6 +29,7 @@ from mslab.evaluation import gradcam, measuring
 from mslab.files import FormatError, for_people, json_text, write_text
 from mslab.files import decode as decode_text
 from mslab.inference import graphs
+from mslab.runs import weights as weight_files
 from mslab.runtime import devices, streams
 from mslab.runtime.tables import cell, empty_table, one_line, render
 
@@ -60,7 +61,7 @@ def open_model(source: str | Path, device: str = "auto", batch: int | None = Non
     `batch`: images per step; default by image size. `choice`: about a checkpoint of others.
     Raises CheckpointError, RunError or DeviceError.
     """
-    path = measuring.best_file(source)
+    path = weight_files.best_file(source)
     chosen_device = devices.start(device, "graph", seed=0)
     if graphs.is_exported(path):
         graphs.refuse(choice, path)
@@ -86,7 +87,7 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
     files: list[Path] = []
     for argument in arguments:
         if argument == "-":
-            files += [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
+            files += [unquoted(line.rstrip("\r\n")) for line in stdin if line.strip()]
             continue
         path = Path(argument)
         if path.is_dir():
@@ -110,6 +111,12 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
             fix="pass at least one",
         )
     return files
+
+
+def unquoted(name: str) -> Path:
+    """The path of a line, without the quotation marks that Explorer's "Copy as path" and others put around it."""
+    path, inner = Path(name), Path(name.strip()[1:-1])
+    return inner if re.fullmatch(r"\s*([\"']).+\1\s*", name) and inner.exists() and not path.exists() else path
 
 
 def images_in(folder: Path) -> list[Path]:

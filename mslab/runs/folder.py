@@ -133,7 +133,7 @@ class RunFolder:
         for name in ("config.yaml", "manifest.json"):
             if not kinds[name]:
                 raise RunError(
-                    f"{path} has no {name}.",
+                    f"{path} has no {name}." if path.is_dir() else f"There is no folder {path}.",
                     expected="a run folder, as mslab train creates it under runs/",
                     fix=manifest.one_of_the_runs(),
                 )

@@ -14,13 +14,16 @@ import re
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mslab.errors import DeviceError
+from mslab.escaping import quoted
 from mslab.runtime import console
 
 PACKAGES = ("mindspore", "mindspore-ascend", "mindspore-gpu", "mindspore-cpu", "mindspore-dev")  # all own mindspore/
@@ -95,6 +98,12 @@ EXPLANATIONS = (
         "take the folder of the other CUDA out of LD_LIBRARY_PATH; mslab doctor names it",
     ),
     (
+        r"(libpython\d\S*\.so\S*): cannot open",
+        "MindSpore's files are another Python's: they need {0}",
+        "the wheel for this Python",
+        f"pip uninstall -y {' '.join(PACKAGES)}; {INSTALL}",
+    ),
+    (
         r"(lib\S+\.so\S*): cannot open shared object file",
         "The library {0} is not installed, or not on the loader's path",
         "every library that MindSpore is linked to",
@@ -117,6 +126,12 @@ EXPLANATIONS = (
         "MindSpore's files do not belong together: another Python's wheel, or parts of several versions ({0})",
         "one wheel, for this Python",
         f"pip uninstall -y {' '.join(PACKAGES)}; {INSTALL}",
+    ),
+    (
+        r"partially initialized module '(\w+)",
+        "Most likely a file of yours, {0}.py, hides the Python package {0}",
+        "no file with a package's name in this folder and on PYTHONPATH",
+        "rename it; mslab doctor names those of this folder",
     ),
     (
         r"No module named '(?!mindspore)([\w.]+)'",
@@ -148,10 +163,52 @@ def two_packages(found: dict[str, str]) -> tuple[str, str, str]:
     )
 
 
+def other_numpy(text: str) -> tuple[str, str, str]:
+    """What is wrong with an extension built for another NumPy, expected, fix, by its error's text or traceback."""
+    # NumPy 2's types are larger: "Expected 96 from C header, got 88" is one for NumPy 2 under NumPy 1
+    sizes = re.search(
+        r"size changed, may indicate binary incompatibility\. Expected (\d+) from C header, got (\d+)", text
+    )
+    if not sizes:
+        return "", "", ""
+    frames = re.findall(r"(?:site|dist)-packages/(?!numpy/)(\w+)/|(?m:^[\w.: ]*?)(\w+)(?:/\w+)*\.pyx", text)
+    package = next((name for names in reversed(frames) for name in names if name not in ("", "mindspore")), "")
+    package = {"sklearn": "scikit-learn"}.get(package, package)
+    built = f"{package or 'A package'} is built for {{}} NumPy than the installed one"
+    if int(sizes[1]) < int(sizes[2]):
+        return built.format("an older"), "NumPy 1.x", "pip install 'numpy<2'"
+    fix = f"pip install --force-reinstall --no-cache-dir {package or 'PACKAGE'} 'numpy<2'"
+    return (
+        built.format("a newer"),
+        "packages for NumPy 1.x",
+        fix + ("" if package else ", of the traceback's last package"),
+    )
+
+
+def not_mindspore(origin: str) -> DeviceError | None:
+    """The error that `import mindspore` finds another file, such as a student's mindspore.py; else None."""
+    folder = Path(origin).parent
+    installed = []
+    for name in packages():
+        with suppress(metadata.PackageNotFoundError):
+            installed.append(Path(str(metadata.distribution(name).locate_file("mindspore"))).resolve())
+    if folder.resolve() in installed or any(folder.glob("_c_expression*")):  # the latter: one that was built here
+        return None
+    mine = folder if Path(origin).name == "__init__.py" else Path(origin)
+    return DeviceError(
+        f"{mine} is not MindSpore, but `import mindspore` finds it first.",
+        details=[("MindSpore", str(path)) for path in installed],
+        expected="no file or folder of the name mindspore in this folder, beside the script and on PYTHONPATH",
+        fix=f"rename {quoted(mine)}",
+    )
+
+
 def explain_import(text: str, found: dict[str, str] | None = None, origin: str = "") -> DeviceError:
     """The error that explains why MindSpore's import has ended with this text. `origin`: file of the MindSpore."""
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no message")
     what, expected, fix = two_packages(packages() if found is None else found)
+    if not what:
+        what, expected, fix = other_numpy(text)
     if not what:
         what, expected, fix = f"It ended with {last[:200]}", "a MindSpore that can be imported", REINSTALL
         for pattern, *answer in EXPLANATIONS:
@@ -183,6 +240,8 @@ class Watch:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next((spec for finder in others if (spec := finder.find_spec(name, path, target))), None)
+        if spec and not spec.origin:  # a folder mindspore/ without Python files of its own
+            return None
         if spec and spec.loader and spec.origin:
             # on the object: the loader stays what it is for others
             spec.loader.exec_module = functools.partial(execute, spec.loader.exec_module, spec.origin)  # type: ignore[method-assign]
@@ -197,11 +256,14 @@ def watch() -> None:
 
 def execute(run: Callable[[ModuleType], None], origin: str, module: ModuleType) -> None:
     """Import MindSpore. Raises DeviceError if that fails."""
+    if problem := not_mindspore(origin):
+        raise problem
     try:
         with deadly_signals_explained():
             run(module)
     except (Exception, SystemExit) as error:
-        raise explain_import(f"{type(error).__name__}: {error}", origin=origin) from error
+        frames = "".join(traceback.format_tb(error.__traceback__)) if "size changed" in str(error) else ""
+        raise explain_import(f"{frames}{type(error).__name__}: {error}", origin=origin) from error
 
 
 @contextmanager
@@ -261,6 +323,8 @@ def import_problem(names: Sequence[str] = ("mindspore", "sklearn.linear_model"))
         error: DeviceError = explain_death(signal.Signals(-done.returncode).name)
     elif found := re.search(r"DeviceError: (.*)\n  expected +(.*)\n  fix +(.*)", done.stderr):
         return found[1], found[2], found[3]
+    elif (other := other_numpy(done.stderr))[0]:
+        return other
     else:
         last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no message")
         text = f"{' after '.join(reversed(names))} cannot be imported: {last[:200]}"

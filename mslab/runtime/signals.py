@@ -40,7 +40,7 @@ def on_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
         return
     ignored = [n for n in STOP_SIGNALS[2:] if signal.getsignal(n) == signal.SIG_IGN]  # nohup
     before = {number: signal.signal(number, handler) for number in STOP_SIGNALS if number not in ignored}
-    if before[signal.SIGINT] == signal.default_int_handler:  # the outermost block: a command begins
+    if getattr(before[signal.SIGINT], "__module__", "") != __name__:  # the outermost block: a command begins
         _received.clear()
     try:
         yield

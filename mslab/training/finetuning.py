@@ -13,8 +13,8 @@ from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, dialects, load_exact
 from mslab.config import Settings
 from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.escaping import quoted
-from mslab.evaluation import measuring
 from mslab.runs import manifest as manifests
+from mslab.runs import weights as weight_files
 from mslab.runs.folder import RunFolder
 from mslab.training import freezing
 
@@ -51,9 +51,7 @@ def backbone_of(path: str | Path, include_pattern: str | None = None, choice: Ch
 
 def read_backbone(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
     """Read the file (of a run: its best_backbone.ckpt). Raises CheckpointError if it has no backbone."""
-    path = Path(path)
-    if files.kind_of(path / "checkpoints", links=True) == "a folder":
-        path = path / "checkpoints" / "best_backbone.ckpt"
+    path = weight_files.backbone_file(path)
     weights = checkpoint.read(path, choice)
     if not weights.backbone:
         raise CheckpointError(
@@ -66,7 +64,7 @@ def read_backbone(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
 
 def network_of(source: str | Path) -> Pretrained:
     """A complete network to train further. Raises CheckpointError if it has no head or no class names."""
-    weights = checkpoint.read(measuring.best_file(source))
+    weights = checkpoint.read(weight_files.best_file(source))
     if not weights.head or not weights.info.get("class_names"):
         problem = "no class names" if weights.head else "no head"
         raise CheckpointError(

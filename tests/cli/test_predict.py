@@ -158,6 +158,15 @@ def test_nothing_to_predict(tmp_path):
         assert error.value.expected and error.value.fix
 
 
+def test_a_listed_name_may_be_in_quotation_marks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b.png", '"c.png"'):
+        (tmp_path / name).touch()
+    lines = ['"a b.png"\r\n', "'a b.png'\n", '"c.png"\n', '"none.png"\n']
+    found = [str(path) for path in predicting.expand(["-"], lines)]
+    assert found == ["a b.png", "a b.png", '"c.png"', '"none.png"']
+
+
 def test_a_missing_run_and_a_missing_file(tmp_path, squares):
     images = squares / "three" / "val"
     done = cli("predict", tmp_path, images, "--device", "cpu")

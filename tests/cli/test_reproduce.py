@@ -473,7 +473,7 @@ def test_options_that_do_not_fit(run, copy):
         reproduce(run, other_run=str(copy), overrides=["seed=2"])
     with pytest.raises(MslabError, match="'sead' is not a setting; did you mean 'seed'"):
         reproduce(run, overrides=["sead=2"])
-    with pytest.raises(RunError, match=r"nowhere has no config.yaml"):
+    with pytest.raises(RunError, match="There is no folder nowhere"):
         reproduce("nowhere")
 
 

@@ -258,7 +258,7 @@ def test_without_an_epoch_only_the_status_is_shown(run):
 
 def test_a_folder_that_is_not_a_run_is_refused(run, tmp_path):
     done = cli("watch", tmp_path / "nothing")
-    assert done.returncode == 1 and "nothing has no config.yaml." in done.stderr and "fix " in done.stderr
+    assert done.returncode == 1 and "There is no folder" in done.stderr and "fix " in done.stderr
     for text in ("", "{", "[]", "7", '"text"', "[" * 100_000, "\x00", '{"warnings": 7}'):
         (run / "manifest.json").write_text(text)
         done = cli("watch", run)

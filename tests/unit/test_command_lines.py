@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -26,6 +27,15 @@ from mslab.runtime import signals
         ("repeat x.yaml --seed 3", "seed is a setting: type seed=3"),
         ("eval runs/x --data y --batch-size 3", "batch_size is a setting, which this command does not take."),
         ("train x.yaml -h", "Type --help"),
+        ("train x.yaml -lr 0.1", "No such option: -lr. lr_max is a setting: type lr_max=0.1"),
+        ("train x.yaml -epochs=3", "No such option: -epochs. epochs is a setting: type epochs=3"),
+        ("train x.yaml --EPOCHS 3", "type epochs=3"),
+        (
+            "train --config x.yaml",
+            "No such option: --config. CONFIG has no option: type it first, as in",
+        ),
+        ("repeat -c x.yaml", "No such option: -c. CONFIG has no option"),
+        ("sweep x.yaml --space y --jobs 2", "No such option: --jobs. Type --workers"),
         ("transfer x.yaml --backbone", "--backbone needs a value: --backbone FILE|RUN a .ckpt,"),
         ("transfer x.yaml --backbone --no-report", "--backbone needs a value: --backbone FILE|RUN"),
         ("train --resume --no-report", "--resume needs a value: --resume RUN"),
@@ -56,6 +66,25 @@ def test_ctrl_c_and_the_end_of_the_terminal_stop_a_command_and_are_named(number)
         os.kill(os.getpid(), number)
     expected = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "Ctrl-C or SIGTERM", signal.SIGHUP: "SIGHUP"}
     assert signals.cause() == expected[number]
+
+
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback():
+    code = """
+import os, signal, sys
+class Press:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mslab.runtime":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Press())
+sys.argv[0] = sys.argv[1]
+import mslab
+"""
+    command, script = (
+        subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
+        for name in ("/bin/mslab", "lab.py")
+    )
+    assert (command.returncode, command.stderr) == (130, "stopped by Ctrl-C; the same command begins again\n")
+    assert "KeyboardInterrupt" in script.stderr  # a script handles it itself
 
 
 def test_a_command_under_nohup_outlives_the_terminal():

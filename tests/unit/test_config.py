@@ -89,6 +89,36 @@ def test_an_override_that_is_not_key_value_is_reported():
     assert "is not key=value" in rows["epochs"] and "lr_max" in rows["learning_rate"] and "nothing" in rows
 
 
+@pytest.mark.parametrize(
+    ("words", "text", "answer"),
+    [
+        (["epochs="], "epochs=", "has no value; epochs=null takes the setting away"),
+        (["epochs= "], "epochs= ", "has no value"),
+        (["epochs", "=", "3"], "epochs = 3", "type epochs=3, without spaces"),
+        (["epochs=", "3"], "epochs= 3", "type epochs=3, without spaces"),
+        (["epochs", "=3", "lr_max=0.1"], "epochs =3", "type epochs=3, without spaces"),
+        (["epochs:3"], "epochs:3", "type epochs=3"),
+        (["epochs＝3"], "epochs＝3", "type epochs=3"),
+        (["—epochs", "3"], "—epochs 3", "type epochs=3"),
+        (["epochs", "lr_max=0.1"], "epochs", "is not key=value; write for example epochs=VALUE"),
+        (["=3"], "=3", "write for example lr_max=VALUE"),
+        (["two.yaml"], "two.yaml", "one config is read"),
+        (["EPOCHS=3"], "EPOCHS", "did you mean 'epochs'"),
+        (["—epochs=3"], "—epochs", "did you mean 'epochs'"),
+        (["LR=3"], "LR", "here it is 'lr_max'"),
+        (["bs=3"], "bs", "here it is 'batch_size'"),
+        (["optimizer=Adam"], "optimizer", "; write adam ("),
+        (["epochs=２"], "epochs", "(\\uff12) are wide digits; write 2"),
+        (["epochs='2'"], "epochs", "; write 2, without quotes"),
+        (["flip=Yes"], "flip", "; write true ("),
+    ],
+)
+def test_a_wrong_key_value_is_answered_with_what_to_type_and_not_blamed_on_the_file(words, text, answer):
+    rows, message = problems(GOOD, words)
+    assert list(rows) == [text] and answer in rows[text]
+    assert message.startswith("The key=value settings have 1 problem.\n")
+
+
 def test_a_setting_that_does_nothing_is_logged_and_refused_on_the_command_line(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("mslab"), "propagate", True)
     with caplog.at_level(logging.INFO, "mslab"):
@@ -143,12 +173,25 @@ def test_the_dump_contains_every_setting_and_reads_back(tmp_path):
         ("- 1\n", "contains no settings"),
         ("a: [1\n", "line 2: it is not valid YAML"),
         ("a: 1\na: 2\n", "line 2"),
+        ("a:\t2\n", "is a tab; type a space"),
+        ('train_data: "D:\\data"\n', "write / instead of .*, or single quotes"),
     ],
 )
 def test_a_file_that_is_not_a_config(tmp_path, text, message):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_settings(tmp_path / "x.yaml")
+
+
+def test_what_is_no_config_file_is_named_as_what_it_is(tmp_path):
+    (tmp_path / "nine.yaml").write_text("train_data: a\n")
+    with pytest.raises(ConfigError, match=rf"{tmp_path} is a folder, and not a config file.*\n.*\n.*nine.yaml"):
+        load_settings(tmp_path)
+    with pytest.raises(ConfigError, match=r"no config file epochs=3.*\n.*\n.*type the config first"):
+        load_settings("epochs=3")
+    (tmp_path / "space.yaml").touch()
+    with pytest.raises(ConfigError, match=r"expected  lines like 'lr_max: \{low:"):
+        read_space(tmp_path / "space.yaml", load_settings(GOOD))
 
 
 def test_the_message_about_a_missing_file_lists_its_neighbours(tmp_path):

@@ -81,6 +81,7 @@ PROBLEMS = [  # level, name, difference from a healthy machine, text, fix
         "/12/libnvrtc.so.12 is found",
         "LD_LIBRARY_PATH",
     ),
+    ("warning", "files", {"hiding": ["/lab/random.py"]}, "hides the Python module random", "rename /lab/random.py"),
     ("error", "NumPy", {"numpy": "2.1.3"}, "crashes at its first addition", "pip install 'numpy<2'"),
     ("warning", "gpu", {"refused": {"gpu": "it does not answer"}}, "not chosen: it does not answer", ""),
     ("warning", "CUDA", {"gpu_driver": True, "libraries": WITHOUT_CUDNN}, "libcudnn.so.8", "'mslab[gpu]'"),
@@ -151,7 +152,7 @@ def test_what_works_is_reported_too(healthy, changed, text):
 
 
 def test_every_rule_has_a_case(healthy):
-    facts = replace(healthy, **GPU | {"ascend_driver": "?", "refused": NO_DRIVER})
+    facts = replace(healthy, **GPU | {"ascend_driver": "?", "refused": NO_DRIVER, "hiding": ["x.py"]})
     for rule in RULES:
         assert {finding.name for finding in rule(facts)} & {name for _, name, *_ in PROBLEMS}, rule.__name__
 
@@ -184,3 +185,9 @@ def test_without_mindspore_an_ascend_machine_gets_that_error_and_no_other(health
     for cann in ("", "8.5"):
         findings = judge(replace(healthy, **NPU | {"mindspore": "", "cann": cann, "cann_accepted": []}))
         assert [finding.name for finding in findings if finding.level == "error"] == ["MindSpore"], findings
+
+
+def test_files_that_hide_python_modules_are_found(tmp_path):
+    for name in ("random.py", "numpy.py", "lab.py", "random.txt"):
+        (tmp_path / name).touch()
+    assert gathering.hiding(tmp_path) == [str(tmp_path / "numpy.py"), str(tmp_path / "random.py")]

@@ -94,6 +94,14 @@ CASES = {
             ImportError("cannot import name 'multiarray' from 'numpy.core'"),
         ],
     ),
+    "A package is built for another NumPy": (
+        [
+            ValueError(
+                "numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88"
+            )
+        ],
+        [ValueError("numpy.dtype size changed"), ValueError("a.B size changed, may indicate binary incompatibility")],
+    ),
 }
 
 

@@ -295,6 +295,8 @@ def test_texts_are_read_as_editors_save_them(tmp_path, encoding):
     assert files.decode(text.encode(encoding)) == text
     (tmp_path / "x").write_bytes(text.encode(encoding))
     assert files.read_text(tmp_path / "x") == text.replace("\r", "")
+    emoji = "epochs: 2  # 😀\n"
+    assert encoding == "gbk" or files.decode(emoji.encode(encoding)) == emoji
 
 
 @pytest.mark.parametrize("content", ["café.jpg\nzoé".encode("cp1252"), "élan, Ärger".encode("latin1"), b"a\n\xff\xff"])

@@ -36,7 +36,7 @@ RUN = {
         runs/manifest.py: mslab train --resume
         reproduce/reproducing.py: mslab train --resume
         grade/handin.py: mslab train --resume
-        evaluation/measuring.py: mslab train --resume
+        runs/weights.py: mslab train --resume
         report/notebook.py: mslab train --resume
     """,
     "cli/test_shown_commands.py test_a_data_set_is_fixed_and_put_back": """
@@ -100,6 +100,7 @@ NOT_RUN = {
         inference/serve/uploads.py: curl
         data/mushrooms/drawing.py: mslab data make
         doctor/diagnosis.py: mslab doctor
+        errors.py: mslab doctor
         reproduce/recipes.py: mslab reproduce-all --record
     """,
     "it says where something comes from": """
@@ -163,7 +164,8 @@ def test_every_command_that_a_fix_shows_is_complete():
 
 def test_every_option_that_a_fix_names_is_one_of_a_command_and_every_setting_exists():
     options = set().union(*map(fixes.options_of, fixes.COMMANDS))
-    others = "--no-deps --python --gpus --logdir --data_url"  # of pip, uv, docker, tensorboard, ModelArts
+    # of pip, uv, docker, tensorboard, ModelArts
+    others = "--no-deps --force-reinstall --no-cache-dir --python --gpus --logdir --data_url"
     options |= set(others.split())
     for module, line, text in fix_texts():
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", text):

@@ -46,6 +46,17 @@ TEXTS = {  # an error's text -> what has to be in the message, and in its fix
     f"ImportError: libgomp.so.1: {NO_FILE}": ("library libgomp.so.1 is not", "libgomp1"),
     "ModuleNotFoundError: No module named 'asttokens'": ("package asttokens", "pip install mindspore==2.8.0"),
     f"ImportError: {LIB}: cannot enable executable stack as shared object requires": ("executable stack", "patchelf"),
+    "ImportError: libpython3.9.so.1.0: cannot open shared object file": ("another Python's", "pip uninstall"),
+    "AttributeError: partially initialized module 'random' has no attribute 'x'": ("random.py, hides", "rename it"),
+    'File "/e/site-packages/scipy/__init__.py", line 1\nValueError: numpy.dtype size changed, may indicate binary '
+    "incompatibility. Expected 96 from C header, got 88 from PyObject": (
+        "scipy is built for a newer NumPy",
+        "pip install --force-reinstall --no-cache-dir scipy 'numpy<2'",
+    ),
+    "  init sklearn/_lib.pyx\nValueError: numpy.ndarray size changed, may indicate binary incompatibility. "
+    "Expected 96 from C header, got 88 from PyObject": ("scikit-learn is built for a newer", "scikit-learn 'numpy<2'"),
+    "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 88 from C header, "
+    "got 96 from PyObject": ("built for an older NumPy", "pip install 'numpy<2'"),
     "ValueError: nobody has seen this": ("It ended with ValueError: nobody has seen this", "--force-reinstall"),
 }
 
@@ -99,12 +110,27 @@ FAILING = {
 def test_a_command_that_needs_mindspore_says_why_it_cannot_be_imported(code, tmp_path):
     (tmp_path / "mindspore").mkdir()
     (tmp_path / "mindspore/__init__.py").write_text(code)
+    (tmp_path / "mindspore/_c_expression.so").touch()  # as in every MindSpore
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]), "TMPDIR": str(tmp_path)}
     done = subprocess.run([*PROGRAM, "show"], capture_output=True, text=True, env=environ)
     assert (done.returncode, done.stdout) == (1, ""), done
     assert done.stderr.startswith("DeviceError: MindSpore cannot be imported. " + FAILING[code]), done.stderr
     assert re.search(r"\n  expected  .+\n  fix       .+\n", done.stderr) and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("mslab-*.log"))  # nothing of the captured output stays
+
+
+@pytest.mark.parametrize("name", ["mindspore.py", "mindspore/__init__.py"])
+def test_a_students_own_mindspore_is_named_by_commands_and_doctor(name, tmp_path, monkeypatch):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("import mindspore as ms\nprint(ms.Tensor(1))\n")
+    mine = (tmp_path / name).parent if "/" in name else tmp_path / name
+    problem = importing.not_mindspore(str(tmp_path / name))
+    assert str(problem).startswith(f"{mine} is not MindSpore, but `import mindspore` finds it first.\n")
+    assert problem.fix == f"rename {mine}"
+    monkeypatch.chdir(tmp_path)
+    if name == "mindspore.py":
+        what, _, fix = importing.import_problem(["mindspore"])
+        assert what == problem.what and fix == problem.fix
 
 
 def test_a_missing_mindspore_is_named():
@@ -117,6 +143,7 @@ def test_a_missing_mindspore_is_named():
 
 def test_doctor_survives_an_import_that_kills(tmp_path, monkeypatch):
     (tmp_path / "mindspore").mkdir()
+    (tmp_path / "mindspore/_c_expression.so").touch()
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     (tmp_path / "mindspore/__init__.py").write_text("import os; os.kill(os.getpid(), 4)")
     what, expected, fix = importing.import_problem()

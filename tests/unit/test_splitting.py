@@ -72,7 +72,7 @@ def test_look_alikes_never_cross(root, tmp_path):
     ("change", "arguments", "text"),
     [
         (lambda root: (root / ".checkpoint").mkdir(), [], "has 4 class folders"),
-        (lambda root: (root / "b" / "x.png").write_text("no image"), [], "cannot be used for training"),
+        (lambda root: (root / "b" / "x.png").write_text("no image"), [], "cannot be used."),
         (
             lambda root: [path.unlink() for path in list((root / "c").iterdir())[1:]],
             [],

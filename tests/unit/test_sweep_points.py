@@ -9,9 +9,10 @@ from studies import study_in as study_at
 
 from mslab.config import load_settings
 from mslab.experiments.sweep import trials
+from mslab.experiments.sweep.pool import TrialPool
 from mslab.experiments.sweep.sampling import LikeMedianPruner, Points, points_of
 from mslab.experiments.sweep.space import suggest
-from mslab.experiments.sweep.study import too_many
+from mslab.experiments.sweep.study import SweepOptions, too_many
 
 FLIPS = {"flip": CategoricalDistribution([True, False]), "label_smoothing": FloatDistribution(0, 0.1, step=0.1)}
 
@@ -225,3 +226,11 @@ def test_a_trial_that_failed_and_a_trial_in_its_own_warmup_are_not_compared(tmp_
     trial.set_user_attr("failure", "The loss became nan.")
     failing.tell(trial, trials.WORST)
     assert not pruned(failing, 4, [0.1, 0.1, 0.1])
+
+
+def test_after_ctrl_c_no_trial_begins_before_the_running_ones_are_told(tmp_path):
+    study = study_in(tmp_path)
+    pool = TrialPool(study, FLIPS, tmp_path, {}, SweepOptions(storage="journal"), lambda: None)
+    pool.interrupted = lambda: True  # the signal came, and run() has not called stop() yet
+    pool.work(pool.workers[0])
+    assert not pool.stopping and not [t for t in study.trials if t.state != TrialState.WAITING]

@@ -120,6 +120,7 @@ class TrialPool:
         self.deadline = time.time() + options.budget if options.budget else math.inf
         self.lock = threading.RLock()  # one trial begins at a time: the sampler draws in the order of the trials
         self.stopping = self.waited = False
+        self.interrupted: Callable[[], bool] = bool  # whether Ctrl-C came, which run() acts on a moment later
         self.journal = "://" not in trials.storage_url(options.storage, folder)
         self.points = points_of(study)
         self.failures: set[int | None] = set()  # trials in a row
@@ -131,11 +132,11 @@ class TrialPool:
     def run(self) -> str:
         """Train. Returns done, budget or stopped (Ctrl-C). Raises MslabError if no trial can work."""
         announced = False
-        with signals.interruptible() as interrupted, ThreadPoolExecutor(len(self.workers)) as threads:
+        with signals.interruptible() as self.interrupted, ThreadPoolExecutor(len(self.workers)) as threads:
             jobs = [threads.submit(self.work, worker) for worker in self.workers]
             try:
                 while wait(jobs, TICK, FIRST_EXCEPTION).not_done and not any(j.done() and j.exception() for j in jobs):
-                    if interrupted() and not self.stopping:
+                    if self.interrupted() and not self.stopping:
                         self.stop(signal.SIGINT)
                     if self.over and not announced:
                         announced = True
@@ -160,7 +161,7 @@ class TrialPool:
         """Give a worker one trial after the other."""
         others = 0
         try:
-            while not self.stopping and not self.over:
+            while not self.stopping and not self.interrupted() and not self.over:
                 with contextlib.ExitStack() as turn:
                     turn.enter_context(self.lock)  # until train() has begun its trial
                     trials.take_back(self.study)
@@ -208,7 +209,8 @@ class TrialPool:
         worker.start()
         given_up = False
         try:
-            if self.stopping:  # looked at after the start, since stop() reaches only processes that run
+            # looked at after the start, since stop() reaches only processes that run
+            if self.stopping or self.interrupted():
                 raise Stopped
             figures = worker.train(trial, job)
         except (Stopped, WorkerDied) as error:

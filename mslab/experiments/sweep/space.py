@@ -20,7 +20,7 @@ from optuna.trial import Trial, TrialState, create_trial
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mslab.config import FIELDS, Settings, read_yaml, rules
-from mslab.config.loading import unknown_setting
+from mslab.config.loading import PAGE, unknown_setting
 from mslab.errors import ConfigError
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
@@ -117,7 +117,7 @@ def read_space(path: str | Path, settings: Settings, sampler: str = "tpe", backb
         raise ConfigError(
             f"There is no space file {path}.", expected=f"a YAML file, one setting per line: lr_max: {RANGE}", fix=fix
         )
-    return parse(read_yaml(Path(path)), settings, sampler, backbone, str(path))
+    return parse(read_yaml(Path(path), "space", f"lr_max: {RANGE}"), settings, sampler, backbone, str(path))
 
 
 def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone: bool, source: str) -> Space:
@@ -139,7 +139,7 @@ def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone
             f"{source} has {count}.",
             details=problems,
             expected=f"one setting per line, such as lr_max: {RANGE}",
-            fix="correct the file; the project's docs/sweep.md has an example, docs/settings.md each range",
+            fix=f"correct the file; the project's docs/sweep.md has an example; {PAGE} prints each setting's range",
         )
     return space
 

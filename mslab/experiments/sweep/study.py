@@ -63,7 +63,7 @@ def explicit(config: str | Path | Mapping[str, Any], overrides: Sequence[str], s
     names = set(read_yaml(Path(config)) if isinstance(config, str | Path) else config)
     for text in overrides:
         name, _, value = map(str.strip, text.partition("="))
-        removes = value in ("", "null", "~") and name != "seed"  # seed=null draws one, the same for all trials
+        removes = value in ("null", "~") and name != "seed"  # seed=null draws one, the same for all trials
         names = names - {name} if removes else names | {name}
     return settings.model_dump(mode="json", include=names)
 
@@ -217,7 +217,8 @@ def too_many(done: int, possible: int | None, trials: int) -> str:
     # too_many(4, 4, 10) -> "4 of 4 possible points done; --trials 10 asks for more than there are"
     if possible is None or trials <= possible:
         return ""
-    return f"{min(done, possible)} of {possible} possible points done; --trials {trials} asks for more than there are"
+    points = "point" if possible == 1 else "points"
+    return f"{min(done, possible)} of {possible} possible {points} done; --trials {trials} asks for more than there are"
 
 
 def backbone_file(path: str | Path | None) -> Path | None:
@@ -248,7 +249,8 @@ def introduction(study: optuna.Study, folder: Path, space: Space, options: Sweep
     if options.sampler == "grid":
         lines.append(f"the grid has {len(every)} points with the config's own; --trials {options.trials}")
     elif (possible := points_of(study).possible(0)) and possible < options.trials:
-        lines.append(f"note: there are {possible} possible points; --trials {options.trials} asks for more")
+        points = "is 1 possible point" if possible == 1 else f"are {possible} possible points"
+        lines.append(f"note: there {points}; --trials {options.trials} asks for more")
     return "\n".join(lines)
 
 
