@@ -148,12 +148,14 @@ def test_a_layout_that_is_no_data_set_is_named_and_nothing_is_moved(tmp_path, fo
 def test_the_commands_in_a_fix_give_a_data_set(tmp_path, folders, splits):
     root = make(tmp_path / "my set", *folders)
     (finding,) = check_dataset(root, skip_content=True).errors
+    images = len(list(root.rglob("*.png")))
     command = finding.fix.partition("    ")[0]
     command = command[max(0, command.find("mv ")) if command.startswith("sort") else 0 :]
     subprocess.run(["bash", "-c", command], check=True)
     result = root.with_name("my set-by-split")
-    folders, codes = found(result if result.exists() else root)
-    assert folders == splits and not codes - {"unused-folder"}
+    result = result if result.exists() else root
+    folders, codes = found(result)
+    assert folders == splits and len(list(result.rglob("*.png"))) == images and not codes - {"unused-folder"}
 
 
 def test_every_command_reads_the_same_root(tmp_path):
