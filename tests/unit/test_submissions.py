@@ -144,8 +144,12 @@ DOWNLOADS = {  # files of the class, and the ids with names; every student has t
         {"Anna Lee": ""},
     ),
     "chinese": (
-        {"2021001-张三.zip": ZIP, "2021002-李四-实验3.zip": ZIP, "王五_2021003.tar": "", "2021003-王五.zip": ZIP},
-        {"2021001": "张三", "2021002": "李四", "2021003": "王五"},
+        {"2021001-张三.zip": ZIP, "2021002-李四-实验3.zip": ZIP, "王五_2021003.tar": "", "2021003-王五.zip": ZIP}
+        | {
+            "2021004-赵六.zip": zipped({n: t for n, t in PACK.items() if n != "report.md"}),
+            "2021004-赵六-report.md": "x",
+        },
+        {"2021001": "张三", "2021002": "李四", "2021003": "王五", "2021004": "赵六"},
     ),
     "course numbers": ({"20261-anna.zip": ZIP, "20261-ben.zip": ZIP}, {"20261-anna": "", "20261-ben": ""}),
     "github classroom": (
