@@ -109,6 +109,8 @@ def find_class(folder: str | Path, expected: Iterable[str] = (), fewest: int = 3
             fix="put the submissions there; mslab pack RUN makes one",
         )
     for submission in submissions:
+        if len(parts := submission.parts) > 1 and submission.name == submission.id:  # nothing but words tells it
+            submission.flags.append(f"handed in together: {', '.join(map(printable, list(parts)[:5]))}")
         submission.flags += flags_of_groups(submission.path, groups)
     separate(submissions)
     flag_lookalikes(submissions)

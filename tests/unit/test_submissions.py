@@ -222,6 +222,9 @@ def test_several_packs_that_may_be_several_students_are_flagged_and_nothing_vani
     found = {submission.id: submission for submission in students}
     assert found["Group1"].flags == ["it looks like several students: anna, ben; if it is, grade this folder by itself"]
     assert list(found) == ["Group1", "chi", "dee"] and not found["chi"].flags  # two versions of one student's own
+    files = {"Lab 3 - Anna.zip": ZIP, "Lab 3 - Ben.pdf": "x"}
+    (alone,) = submissions.find_class(put(tmp_path / "c", files), EXPECTED).submissions
+    assert alone.flags == ["handed in together: Anna.zip, Ben.pdf"]
     files = {"submission_101/pack.zip": ZIP, "submission_metadata.yml": METADATA, "Working files/x.zip": ZIP}
     assert submissions.find_class(put(tmp_path / "b", files | {"Submitted files/x.zip": ZIP})).left_out == [
         ("Working files", "drafts in Teams; what was handed in is in Submitted files"),
