@@ -178,6 +178,8 @@ def several_students(rows: Mapping[str, Row], holds: Holdings) -> set[str]:
     held = holds({name: f"{row.file}{end_of(name)}" for name, row in rows.items() if len(files[row.id]) > 1})
     packs = {row.file for name, row in rows.items() if name in held or len(files[row.id]) == 1}
     one_task = len(files) == 1 or len(packs) > len(files)  # what comes first is the same for many
+    if len(files) == 1 and not held:  # the same word before all
+        return set(rows)
     apart = set()
     for by_file in files.values():
         parts = {file: [held[name] for name in names if name in held] for file, names in by_file.items()}

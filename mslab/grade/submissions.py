@@ -8,7 +8,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 
 from mslab.check.layout import plain_name
@@ -24,6 +24,7 @@ log = logging.getLogger("mslab")
 METADATA = "submission_metadata.yml"  # of Gradescope's export
 WRAPPERS = re.compile(r"submitted|submissions?|submitted files|assignment_\d+_export", re.I)
 BESIDE = "a table or text beside the submissions"
+MOST = 1000  # entries of a student's folder that are looked at for several packs
 LEVELS = 5  # of folders around a class
 DOCUMENTS = (".pdf", ".docx", ".doc", ".txt", ".md")
 VERSIONS = re.compile(  # what students call versions and parts of their own work
@@ -108,6 +109,8 @@ def find_class(folder: str | Path, expected: Iterable[str] = (), fewest: int = 3
             fix="put the submissions there; mslab pack RUN makes one",
         )
     for submission in submissions:
+        if len(parts := submission.parts) > 1 and submission.name == submission.id:  # nothing but words tells it
+            submission.flags.append(f"handed in together: {', '.join(map(printable, list(parts)[:5]))}")
         submission.flags += flags_of_groups(submission.path, groups)
     separate(submissions)
     flag_lookalikes(submissions)
@@ -216,7 +219,7 @@ def packs_in(folder: Path) -> list[Path]:
     """The archives and folders in a folder, or in the only folder in it."""
     try:
         for _ in range(LEVELS):
-            inside = [path for path in sorted(folder.iterdir()) if not no_submission(path)]
+            inside = [path for path in sorted(islice(folder.iterdir(), MOST)) if not no_submission(path)]
             if len(inside) != 1 or kind_of(inside[0]) != "a folder":
                 return [path for path in inside if kind_of(path) == "a folder" or is_archive(path)]
             folder = inside[0]

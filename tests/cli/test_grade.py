@@ -14,6 +14,7 @@ from helpers import cli
 
 from mslab.errors import MslabError
 from mslab.grade import downloads, grading, handin, measuring, submissions
+from mslab.grade.records import Measurement
 from mslab.grade.rubric import Rubric
 from mslab.grade.times import SubmissionTime
 
@@ -119,6 +120,18 @@ def test_a_table_of_times_without_rows_is_named(tmp_path):
     due = {"anna": SubmissionTime(None, due=datetime(2026, 12, 1, tzinfo=timezone.utc))}
     (note,) = grading.notes(found, [], due, rubric, options)
     assert note == f"the column due in {tmp_path}/times.csv has no effect: the rubric has no `late`"
+
+
+def test_what_a_teacher_should_know_is_flagged_and_last_years_as_such(tmp_path):
+    rubric = Rubric(title="x", total=1.0, items=[])
+    facts = measuring.no_answer("").facts | {"problems": [], "unused": ["ben"], "top": "anna"}
+    facts["networks"] = {"three": {"error": "it was not handed in: there is no a"}, "two": {"error": "it is damaged"}}
+    one = submissions.Submission("1", tmp_path / "1.zip", flags=["a flag"], source="1")
+    assert grading.graded_of(one, Measurement(facts), rubric, {}, {}).flags == ["a flag", "two: it is damaged"]
+    assert list(grading.unused_packs([one], {one.path: Measurement(facts)})) == [("1/ben", "anna is graded as 1")]
+    before = submissions.Submission("1", tmp_path / "last" / "1.zip", flags=["a flag"])
+    found = grading.notes(submissions.Found([one], []), [before], {}, rubric, grading.GradeOptions())
+    assert list(found) == ["1.zip: a flag", "last year's 1.zip: a flag"]
 
 
 def test_last_years_copy_is_found(lab):

@@ -144,8 +144,12 @@ DOWNLOADS = {  # files of the class, and the ids with names; every student has t
         {"Anna Lee": ""},
     ),
     "chinese": (
-        {"2021001-张三.zip": ZIP, "2021002-李四-实验3.zip": ZIP, "王五_2021003.tar": "", "2021003-王五.zip": ZIP},
-        {"2021001": "张三", "2021002": "李四", "2021003": "王五"},
+        {"2021001-张三.zip": ZIP, "2021002-李四-实验3.zip": ZIP, "王五_2021003.tar": "", "2021003-王五.zip": ZIP}
+        | {
+            "2021004-赵六.zip": zipped({n: t for n, t in PACK.items() if n != "report.md"}),
+            "2021004-赵六-report.md": "x",
+        },
+        {"2021001": "张三", "2021002": "李四", "2021003": "王五", "2021004": "赵六"},
     ),
     "course numbers": ({"20261-anna.zip": ZIP, "20261-ben.zip": ZIP}, {"20261-anna": "", "20261-ben": ""}),
     "github classroom": (
@@ -218,6 +222,9 @@ def test_several_packs_that_may_be_several_students_are_flagged_and_nothing_vani
     found = {submission.id: submission for submission in students}
     assert found["Group1"].flags == ["it looks like several students: anna, ben; if it is, grade this folder by itself"]
     assert list(found) == ["Group1", "chi", "dee"] and not found["chi"].flags  # two versions of one student's own
+    files = {"Lab 3 - Anna.zip": ZIP, "Lab 3 - Ben.pdf": "x"}
+    (alone,) = submissions.find_class(put(tmp_path / "c", files), EXPECTED).submissions
+    assert alone.flags == ["handed in together: Anna.zip, Ben.pdf"]
     files = {"submission_101/pack.zip": ZIP, "submission_metadata.yml": METADATA, "Working files/x.zip": ZIP}
     assert submissions.find_class(put(tmp_path / "b", files | {"Submitted files/x.zip": ZIP})).left_out == [
         ("Working files", "drafts in Teams; what was handed in is in Submitted files"),
