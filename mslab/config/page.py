@@ -15,8 +15,9 @@ from mslab.config.schema import FIELDS
 INTRO = """# Settings
 
 A config is a flat YAML file, or a dict, of these settings. `key=value` on the command line sets one, `key=null` removes
-one; `key=` is an error. Unknown names, values out of range and contradictions are reported together, before anything starts. A setting that
-does nothing beside another one (momentum under adam) is logged; on the command line it is an error.
+one; `key=` is an error. Unknown names, values out of range and contradictions are reported together, before anything
+starts. A setting that does nothing beside another one (momentum under adam) is logged; on the command line it is an
+error.
 `mslab show CONFIG --schedule` draws the learning rate, `--augment` the images that the network sees.
 
 `python -m mslab.config.page` generates this page from mslab/config/schema.py.

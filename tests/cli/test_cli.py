@@ -79,11 +79,12 @@ def test_wrong_data_stops_before_mindspore_starts(tmp_path, three):
     shutil.copytree(three["train_data"], tmp_path / "set")
     (tmp_path / "set" / ".checkpoint").mkdir()
     (tmp_path / "x.yaml").write_text(json.dumps(three | {"train_data": "set"}))
+    weights = str(PROJECT / "tests" / "data" / "torch.pth")
     commands = [
         ["train", "x.yaml"],
-        ["transfer", "x.yaml", "--backbone", "none.ckpt"],
-        ["eval", "x.yaml", "--data", "set"],
-        ["suspects", "x.yaml", "--data", "set"],
+        ["transfer", "x.yaml", "--backbone", weights],
+        ["eval", weights, "--data", "set"],
+        ["suspects", weights, "--data", "set"],
     ]
     script = (
         "import sys\nsys.modules['mindspore'] = None\nfrom mslab.cli import app\n"
