@@ -49,23 +49,6 @@ def test_wrong_command_lines(squares, inside):
     assert not (inside / "runs").exists()
 
 
-def test_a_sweep_of_four_possible_points_asks_for_no_fifth_and_failures_teach(squares, inside, caplog):
-    config = settings(squares / "three", 3, epochs=1)
-    space = space_file(inside, "warmup_epochs: [1, 5]\nflip: [true, false]\n")
-    with logged(caplog):
-        sweep = study.run_sweep(config, space, options=SweepOptions(trials=10, pruner="none"))
-    note = "4 of 4 possible points done; --trials 10 asks for more than there are"
-    assert len({json.dumps(row["values"]) for row in sweep["trials"]}) == len(sweep["trials"]) == 4
-    assert note in caplog.text and sweep["note"] == note and sweep["possible"] == 4 and "4/4  trial 3" in caplog.text
-    assert sweep["status"] == "done" and note in (the_folder(inside) / "report.html").read_text()
-    failed = [row["trial"] for row in sweep["trials"] if row["state"] == "failed"]
-    stored = optuna.load_study(storage=f"sqlite:///{the_folder(inside)}/sweep.db", study_name=sweep["study"]).trials
-    assert [trial.number for trial in stored if trial.value == 0] == failed and len(failed) == 2
-    done = cli("sweep", "--resume", the_folder(inside), "--trials", "12")
-    assert done.returncode == 0 and note.replace("10", "12") in done.stderr, done.stderr
-    assert len(json.loads((the_folder(inside) / "sweep.json").read_text())["trials"]) == 4
-
-
 def test_a_trial_whose_worker_is_killed_each_time_ends_as_failed_and_teaches(squares, inside, monkeypatch):
     monkeypatch.setattr(pool, "START", "import os; os.kill(os.getpid(), 9)")  # as if memory ran out
     with pytest.raises(TrainingError, match=r"No trial of .* was completed") as caught:

@@ -4,40 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import cli, draw, history, manifest, newest
-from several import config_file, same_training
-
-
-def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, parent, all_cores):
-    for seed, (split, count) in enumerate([("train", 8), ("val", 3)]):
-        draw(inside / "images" / split, ["a", "b", "c"], count, seed)
-    # only the first worker opens the backbone: the second has to receive its weights
-    arguments = [
-        "transfer",
-        config_file(inside, inside / "images", 3, stages=None),
-        "--backbone",
-        parent,
-        "--no-report",
-    ]
-    alone = cli(*arguments, "mode=pynative")  # nothing is compiled, and the sums are the same
-    assert alone.returncode == 0, alone.stderr
-    single = newest("c-*")
-    two = cli(*arguments, "batch_size=4", "sync_bn=true", "--workers", "2")
-    assert two.returncode == 0, two.stderr
-    run = newest("c-*")
-    assert run != single
-    assert (
-        "2 workers x 4 = 8 images a step; lr_max: 0.05 unchanged (lr_scaling=linear would multiply it by 2)"
-        in two.stderr
-    )
-    assert "[INFO]" not in two.stderr and "runtime warnings" not in two.stderr
-    same_training(single, run)
-    recorded = manifest(run)
-    assert recorded["status"] == "done" and recorded["workers"] == 2 and recorded["device"] == "cpu"
-    logs = {path.name for path in (run / "workers").iterdir()}
-    assert {"worker_0.log", "worker_1.log", "scheduler.log", "msrun.log", "mindspore_1.log"} <= logs
-    assert not list(run.glob(".*")) and len(history(run)) == 2
-
+from helpers import cli
+from several import config_file
 
 # --- errors before anything starts -----------------------------------------------------------------------------------
 

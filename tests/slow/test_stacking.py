@@ -10,3 +10,8 @@ from mslab.runtime import devices
 def test_values_gradients_and_statistics_are_those_without_in_a_graph(batch, size, cores, stages, profile):
     devices.start("cpu", "graph", 1)
     check_stacked(batch, size, cores, stages, profile)
+
+
+def test_values_gradients_and_statistics_are_those_without_in_a_graph_too():
+    devices.start("cpu", "graph", 1)
+    check_stacked(*CASES[0])

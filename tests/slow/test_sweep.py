@@ -200,3 +200,20 @@ def test_a_sweep_loses_no_trial_with_a_killed_worker_and_does_not_end_with_trial
     assert json.loads((folder / "sweep.json").read_text()) == sweep and sweep["schema"] == 1
     assert "<script" not in (folder / "report.html").read_text()
     assert "test accuracy" in study.table(sweep) and "mslab train CONFIG lr_max=" in study.table(sweep)
+
+
+def test_a_sweep_of_four_possible_points_asks_for_no_fifth_and_failures_teach(squares, inside, caplog):
+    config = settings(squares / "three", 3, epochs=1)
+    space = space_file(inside, "warmup_epochs: [1, 5]\nflip: [true, false]\n")
+    with logged(caplog):
+        sweep = study.run_sweep(config, space, options=SweepOptions(trials=10, pruner="none"))
+    note = "4 of 4 possible points done; --trials 10 asks for more than there are"
+    assert len({json.dumps(row["values"]) for row in sweep["trials"]}) == len(sweep["trials"]) == 4
+    assert note in caplog.text and sweep["note"] == note and sweep["possible"] == 4 and "4/4  trial 3" in caplog.text
+    assert sweep["status"] == "done" and note in (the_folder(inside) / "report.html").read_text()
+    failed = [row["trial"] for row in sweep["trials"] if row["state"] == "failed"]
+    stored = optuna.load_study(storage=f"sqlite:///{the_folder(inside)}/sweep.db", study_name=sweep["study"]).trials
+    assert [trial.number for trial in stored if trial.value == 0] == failed and len(failed) == 2
+    done = cli("sweep", "--resume", the_folder(inside), "--trials", "12")
+    assert done.returncode == 0 and note.replace("10", "12") in done.stderr, done.stderr
+    assert len(json.loads((the_folder(inside) / "sweep.json").read_text())["trials"]) == 4

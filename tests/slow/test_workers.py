@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import PROGRAM, cli, history, manifest, newest
+from helpers import PROGRAM, cli, draw, history, manifest, newest
 from several import after_first_epoch, config_file, same_training
 
 from mslab.training.launching import Cluster
@@ -189,3 +189,34 @@ def test_batchnorm_of_each_worker_ends_in_one_set_of_statistics(inside, squares)
     measured = cli("eval", run, "--data", squares / "three" / "val", "--json", "-")
     recorded, again = json.loads((run / "eval.json").read_text()), json.loads(measured.stdout)
     assert again["confusion"] == recorded["confusion"] and again["loss"] == pytest.approx(recorded["loss"], rel=1e-4)
+
+
+def test_two_workers_train_what_one_does_with_the_same_images_a_step(inside, parent, all_cores):
+    for seed, (split, count) in enumerate([("train", 8), ("val", 3)]):
+        draw(inside / "images" / split, ["a", "b", "c"], count, seed)
+    # only the first worker opens the backbone: the second has to receive its weights
+    arguments = [
+        "transfer",
+        config_file(inside, inside / "images", 3, stages=None),
+        "--backbone",
+        parent,
+        "--no-report",
+    ]
+    alone = cli(*arguments, "mode=pynative")  # nothing is compiled, and the sums are the same
+    assert alone.returncode == 0, alone.stderr
+    single = newest("c-*")
+    two = cli(*arguments, "batch_size=4", "sync_bn=true", "--workers", "2")
+    assert two.returncode == 0, two.stderr
+    run = newest("c-*")
+    assert run != single
+    assert (
+        "2 workers x 4 = 8 images a step; lr_max: 0.05 unchanged (lr_scaling=linear would multiply it by 2)"
+        in two.stderr
+    )
+    assert "[INFO]" not in two.stderr and "runtime warnings" not in two.stderr
+    same_training(single, run)
+    recorded = manifest(run)
+    assert recorded["status"] == "done" and recorded["workers"] == 2 and recorded["device"] == "cpu"
+    logs = {path.name for path in (run / "workers").iterdir()}
+    assert {"worker_0.log", "worker_1.log", "scheduler.log", "msrun.log", "mindspore_1.log"} <= logs
+    assert not list(run.glob(".*")) and len(history(run)) == 2

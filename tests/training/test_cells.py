@@ -3,7 +3,6 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import figures
 from mindspore import nn
 
 from mslab import cpu_layout
@@ -34,13 +33,3 @@ def test_an_overwritten_parameter_is_trained_on(mode):
 def test_plain_mindspore_loses_an_optimizer_by_set_data():
     weight, step = stepped(ms.PYNATIVE_MODE, lambda parameter, value: parameter.set_data(ms.Tensor(value)))
     assert np.array_equal(weight, ONES) and step == [1]  # the update went elsewhere
-
-
-def test_training_with_a_running_mean_of_weights_is_equal_in_both_modes(three, finished):
-    """After each epoch the mean is written into the network for evaluation, then the weights are restored."""
-    graph, eager = (
-        figures(finished(three | {"epochs": 3, "ema_decay": 0.5, "mode": mode}).run) for mode in ("graph", "pynative")
-    )
-    for row, expected in zip(graph, eager, strict=True):
-        for name in ("train_loss", "val_loss"):
-            assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3), (row, expected)

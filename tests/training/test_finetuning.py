@@ -101,7 +101,7 @@ def test_files_that_are_no_backbone(parent, inside, two):
     with pytest.raises(CheckpointError, match="has no backbone: 1 head"):
         mslab.transfer(two, backbone="head.ckpt")
     Path("text.ckpt").write_text("no weights")
-    with pytest.raises(CheckpointError, match="not a complete MindSpore checkpoint"):
+    with pytest.raises(CheckpointError, match=r"text\.ckpt is a text file"):
         mslab.transfer(two, backbone="text.ckpt")
     ms.save_checkpoint([{"name": "features.0.weight", "data": ms.Tensor(np.zeros(3, np.float32))}], "other.ckpt")
     with pytest.raises(

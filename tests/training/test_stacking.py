@@ -17,11 +17,6 @@ def test_values_gradients_and_statistics_are_those_without(batch, size, cores, s
     check_stacked(batch, size, cores, stages, profile)
 
 
-def test_values_gradients_and_statistics_are_those_without_in_a_graph_too():
-    devices.start("cpu", "graph", 1)
-    check_stacked(*CASES[0])
-
-
 @pytest.mark.parametrize("batch,size,cores", [(2, 32, 2), (8, 256, 2)])
 def test_nothing_is_stacked_if_it_would_not_help(batch, size, cores):
     network, count = build({}, (batch, size, cores))
