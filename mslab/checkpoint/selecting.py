@@ -251,7 +251,8 @@ def find_head(found: Networks, prefix: str, least: str) -> tuple[dict[str, str],
 def head_by_shape(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, str]:
     """{name: mslab's name} of the only linear layer that takes what the backbone gives, under whatever name; or {}."""
     blocks = {name: int(name[len(prefix) + 5 :].partition(".")[0]) for name in tensors if is_block(name, prefix)}
-    last = [tensors[name] for name, number in blocks.items() if number == max(blocks.values())]
+    highest = max(blocks.values(), default=0)
+    last = [tensors[name] for name, number in blocks.items() if number == highest]
     channels = max((value.shape[0] for value in last if value.ndim == 4), default=0)
     layers = []
     for name, value in tensors.items():

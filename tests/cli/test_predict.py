@@ -208,3 +208,12 @@ def test_lists_of_files_are_read_as_other_systems_write_them(tmp_path, monkeypat
     with pytest.raises(DatasetError, match="not UTF-8 text, and neither UTF-16 nor GBK") as caught:
         listed("élan.png\nÄrger.png".encode("cp1252"))
     assert "  expected  one name a line\n  fix       save the list as UTF-8" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["windows.txt", "gbk.txt"])
+def test_a_list_that_a_windows_program_wrote_is_read(name, test_data):
+    path = test_data.parent / "cases" / "lists" / name
+    if not path.is_file():
+        pytest.skip("cases/ is not beside MSLAB_TEST_DATA")
+    with path.open(encoding="ascii", errors="surrogateescape", newline="") as stream:
+        assert [line for line in predicting.listed(stream) if line] == ["photo.jfif", "香菇.jpg"]
