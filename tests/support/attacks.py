@@ -121,7 +121,7 @@ ATTACKS = [
         "classifier.bias": np.full(3, np.inf, np.float32)})}, True), "weights that are not finite: classifier.bias"),
     network_refused("pickle", alone("best.ckpt", pickle.dumps(Runs())), "is a bare pickle"),
     network_refused("torch", torch_zip, r"class posix\.system, not tensors"),
-    network_refused("ckpt-text", alone("best.ckpt", b"hello"), "is not a complete"),
+    network_refused("ckpt-text", alone("best.ckpt", b"hello"), "is a text file"),
     network_refused("ckpt-names", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt({
         "<script>alert(2)</script>\x1b[2J": np.zeros(1, np.float32)})}, True), r"<script>alert\(2\)</script>"),
     network_refused("blocks", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
