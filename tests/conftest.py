@@ -217,6 +217,15 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def cases(test_data) -> Path:
+    """The folder of small files on which mslab once fell short, beside MSLAB_TEST_DATA; skips the test without it."""
+    folder = test_data.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip("cases/ is not beside MSLAB_TEST_DATA")
+    return folder
+
+
 # --- pages in a real browser -----------------------------------------------------------------------------------------
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

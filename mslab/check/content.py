@@ -219,7 +219,7 @@ def near_duplicates(report: DatasetReport) -> Iterator[Finding]:
         path, name = split.show(picture.name), first.show(earlier.name)
         if j in leaks:
             text = f"(the same image as {name}{turned}: training and evaluation share it)"
-            fix = report.move(first).replace("moves it", f"moves the copy in {first.name}")
+            fix = report.move(first, earlier.name).replace("moves it", f"moves the copy in {first.name}")
             yield Finding("split-leak", "error", path, text, fix, first.root / earlier.name)
             continue
         split_note = f", which is in {first.name}" if first is not split else ""

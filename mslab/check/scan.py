@@ -52,7 +52,7 @@ def is_leftover(folder: Path) -> bool:
     return is_junk(folder.name) and (is_hidden(folder.name) or not has_images(folder))
 
 
-def kind_of(path: str | Path) -> str:
+def content_kind(path: str | Path) -> str:
     """What a file without an image's name is, by its first bytes: see formats.name_of; "" if it cannot be read."""
     try:
         with files.open_regular(Path(path)) as file:
@@ -63,7 +63,7 @@ def kind_of(path: str | Path) -> str:
 
 def is_image_file(path: Path) -> bool:
     """Whether the file is an image, by its name or by its content. Hidden files are none."""
-    return is_image(path.name) or (not path.name.startswith(".") and is_format(kind_of(path)))
+    return is_image(path.name) or (not path.name.startswith(".") and is_format(content_kind(path)))
 
 
 def has_images(folder: Path) -> bool:
@@ -178,5 +178,5 @@ def no_image(entry: os.DirEntry) -> str:
         return ""
     if entry.name.startswith("."):
         return "data that macOS keeps beside a file" if entry.name.startswith("._") else "a hidden file"
-    kind = kind_of(entry.path)
+    kind = content_kind(entry.path)
     return "" if is_format(kind) else kind or "not an image"

@@ -1,4 +1,7 @@
-"""Find submissions: one zip, tar or folder per student, as learning platforms name them. None is opened here."""
+"""Find submissions: one zip, tar or folder per student, as learning platforms name them.
+
+None is unpacked here; where names alone could make one student of several, archives are listed.
+"""
 
 import hashlib
 import logging

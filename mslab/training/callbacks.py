@@ -34,11 +34,9 @@ class Totals:
     def add(self, loss: float, correct: int, images: int) -> None:
         self.losses.append(loss)
         if math.isfinite(loss):  # otherwise float16 overflowed, and the figures of this step mean nothing
-            self.images, self.correct, self.loss = (
-                self.images + images,
-                self.correct + correct,
-                self.loss + loss * images,
-            )
+            self.images += images
+            self.correct += correct
+            self.loss += loss * images
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,7 @@
 """Other people's files and float16 runs through the kit's network: equal logits, and a resume from what was saved."""
 
-import os
-from pathlib import Path
-
 import mindspore as ms
 import numpy as np
-import pytest
 from helpers import newest, settings, stopped_after
 from mindspore import nn
 from others import agree, randomised
@@ -17,19 +13,17 @@ from mslab.evaluation import measuring
 from mslab.runtime import devices
 from mslab.training import start
 
-CASES = Path(os.environ.get("MSLAB_TEST_DATA", "none")).parent / "cases" / "checkpoints"
 
-
-@pytest.mark.skipif(not CASES.is_dir(), reason="cases/ is not beside MSLAB_TEST_DATA")
-def test_files_that_trainers_leave_give_their_logits():
+def test_files_that_trainers_leave_give_their_logits(cases):
+    folder = cases / "checkpoints"
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    expected = np.load(CASES / "expected.npz")
-    files = sorted(path for path in CASES.iterdir() if path.suffix != ".npz")
+    expected = np.load(folder / "expected.npz")
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".npz")
     assert len(files) >= 3
     for file in files:
         logits = measuring.load_network(file).network(ms.Tensor(expected["images"])).asnumpy()
         assert np.abs(logits - expected["logits"]).max() < 1e-4, file
-    script = CASES / "train-script.pth.tar"
+    script = folder / "train-script.pth.tar"
     first, second = (checkpoint.read(script, Choice(weights=key)) for key in ("state_dict", "state_dict_ema"))
     agree(second.backbone["conv1.weight"], 1.01 * first.backbone["conv1.weight"], 1e-5)
     logits = mslab.load_network(script, weights="state_dict_ema").network(ms.Tensor(expected["images"])).asnumpy()

@@ -27,14 +27,11 @@ def place(root, images):
     return root
 
 
-def test_a_mirrored_and_a_turned_copy_in_another_split_are_leaks(tmp_path, test_data):
-    cases = test_data.parent / "cases" / "images"
-    if not cases.is_dir():
-        pytest.skip("the small cases are not beside MSLAB_TEST_DATA")
+def test_a_mirrored_and_a_turned_copy_in_another_split_are_leaks(tmp_path, cases):
     root = place(tmp_path / "set", {f"train/a/{n}.png": photo(n) for n in range(3)})
     for split, name in (("train", "a.png"), ("val", "a-mirrored.png"), ("test", "a-turned.png")):
         (root / split / "a").mkdir(exist_ok=True, parents=True)
-        shutil.copy(cases / name, root / split / "a")
+        shutil.copy(cases / "images" / name, root / split / "a")
     done = cli("check", root)
     assert done.returncode == 1 and "split-leak  (2)" in done.stdout
     text = "(the same image as train/a/a.png, mirrored: training and evaluation share it)"
