@@ -7,7 +7,6 @@ import itertools
 import logging
 import math
 import shlex
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,9 +42,8 @@ class RunFolder:
         self.history: list[dict[str, Any]] = []
         self.notes: list[str] = []  # messages to log at the start of training
         self.paused = False  # stopped by max_training_time, to be resumed
-        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: (
-            ""
-        )  # after each epoch: reason to stop, or ""
+        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # after each epoch: why stop, or ""
+        self.saved = 0  # epochs that last.ckpt has
         self.device = ""  # of the training, once it is chosen
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
@@ -71,7 +69,7 @@ class RunFolder:
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "kind": kind,
             "versions": versions.versions(),
-            "git": git_state(),
+            "git": versions.git_state(),
             "code": manifest.code(),
             "environment": manifest.environment(),
             "determinism": None,
@@ -226,6 +224,7 @@ class RunFolder:
         if state:
             tensors = {name: parameter.asnumpy() for name, parameter in state.items()}
             checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
+            self.saved = self.epochs_done
 
     def warn(self, code: str, text: str) -> None:
         """Log a warning and record it in the manifest."""
@@ -289,18 +288,18 @@ class RunFolder:
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_SH)  # until the process ends; mslab watch checks it
-        console.redirect_stderr(file)
-        log.addHandler(handler)
-        self.manifest |= {"status": "running", "exit_status": None, "end": None}
-        self.write_manifest()
-        for note in self.notes:
-            log.info(note)
         try:
+            console.redirect_stderr(file)
+            log.addHandler(handler)
+            self.saved = self.epochs_done
+            self.manifest |= {"status": "running", "exit_status": None, "end": None}
+            self.write_manifest()
+            for note in self.notes:
+                log.info(note)
             yield
-        except KeyboardInterrupt:
-            self.finalize("interrupted", 130)
-            raise signals.Interrupted(f"--resume RUN continues it: {command('train', '--resume', self.path)}") from None
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or signals.stopping():
+                raise self.stopped() from None
             with contextlib.suppress(OSError, MslabError):  # a full disk, of which `error` speaks, too
                 stream.write(escape_control("".join(traceback.format_exception(error))))
                 self.finalize("failed", 1)
@@ -309,15 +308,19 @@ class RunFolder:
                 raise
             raise better from error
         else:
-            self.finalize("paused" if self.paused else "done", 0)
+            try:
+                self.finalize("paused" if self.paused else "done", 0)
+            except KeyboardInterrupt:
+                raise without_report(self.path) from None
         finally:
             log.removeHandler(handler)
             with contextlib.suppress(OSError):  # what a full disk does not take
                 handler.close()
                 stream.close()
 
+    @signals.held()
     def finalize(self, status: str, code: int) -> None:
-        """Record how the run ended, and the sha256 of its files."""
+        """Record how the run ended, and the sha256 of its files; Ctrl-C waits until that is done."""
         names = ("config.yaml", "images.csv", "steps.csv", "history.csv", "eval.json")
         paths = [*sorted(self.checkpoints.glob("*.ckpt")), *(self.path / name for name in names)]
         artifacts = {p.relative_to(self.path).as_posix(): files.sha256(p) for p in paths if p.is_file()}
@@ -327,6 +330,19 @@ class RunFolder:
             self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
+
+    def stopped(self) -> signals.Interrupted:
+        """Record that Ctrl-C has stopped the run. Returns what to raise, which says how the run goes on."""
+        with contextlib.suppress(KeyboardInterrupt):  # it is stopping already
+            self.finalize("interrupted", 130)
+        after = f"after epoch {self.saved} of {self.settings.epochs}" if self.saved else "from its beginning"
+        return signals.Interrupted(f"{command('train', '--resume', self.path)}    continues it {after}", self.path)
+
+
+def without_report(run: str | Path) -> signals.Interrupted:
+    """What to raise after Ctrl-C when a run has ended, but its report is not written."""
+    report = command("report", Path(run))
+    return signals.Interrupted(f"{run} is complete but for its report: {report}    writes it", Path(run))
 
 
 def open_log(file: Path) -> TextIO:
@@ -378,20 +394,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
             expected=f"the columns {', '.join(COLUMNS)}, with a number in each",
             fix="restore the file that mslab wrote",
         ) from None
-
-
-def git_state() -> dict[str, Any] | None:
-    """Return commit and uncommitted changes of the running mslab; None if it is not a git checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed mslab may lie inside some other repository
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _now() -> str:

@@ -183,12 +183,17 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
         freezing.check(freezing.outline(settings.stages or []), settings)
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
-    run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)
-    run.device = machine.device
-    run.notes = [*(parent.notes() if parent else []), *notes]
-    if job.reproduces:
-        run.manifest["reproduces"] = job.reproduces
-        run.write_manifest()
+    run = None
+    try:
+        with signals.held():  # no half run folder
+            run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)
+            run.device = machine.device
+            run.notes = [*(parent.notes() if parent else []), *notes]
+            if job.reproduces:
+                run.manifest["reproduces"] = job.reproduces
+                run.write_manifest()
+    except KeyboardInterrupt:
+        raise run.stopped() if run else KeyboardInterrupt from None
     return run
 
 
@@ -222,6 +227,8 @@ def continue_run(
     if run.finished:
         reason = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
         log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{reason}; nothing to do")
+        if not (run.path / "report.html").is_file():
+            log.info(f"{command('report', run.path)}    writes its report, which it does not have")
         log.info(resuming.further(run))
         return result_of(run)
     return carry_out(run, resuming.same_images(run, report), last, group)
