@@ -1,5 +1,8 @@
 """What a command says after Ctrl-C, SIGTERM or a closed terminal: what is kept, and what goes on from there."""
 
+from contextlib import suppress
+from pathlib import Path
+
 from mslab.runtime import signals
 
 NOTHING = "nothing was written"
@@ -28,3 +31,13 @@ def message(name: str, stop: BaseException | None) -> str:
     else:
         rest = f"{KEPT.get(name, NOTHING)}; the same command {AGAIN.get(name, 'begins again')}"
     return f"stopped by {signals.cause()}; {rest}"
+
+
+def remove_dump(began: float) -> None:
+    """Remove what MindSpore has written into the current folder, since then, about a compilation that was stopped."""
+    dump = Path("rank_0/om/analyze_fail.ir")
+    with suppress(OSError):
+        if not dump.is_symlink() and dump.stat().st_mtime >= began:
+            dump.unlink()
+        dump.parent.rmdir()
+        dump.parent.parent.rmdir()

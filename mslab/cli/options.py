@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
-            goodbye = functools.partial(endings.message, name, None)
+            goodbye, began = functools.partial(endings.message, name, None), time.time()
             with signals.command(goodbye), console.capture_stderr() as captured:
                 try:
                     code = function(*arguments, **options) or 0
@@ -144,6 +145,7 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
                     signals.ignore()
                     if stopped:
                         captured.stopped = True
+                        endings.remove_dump(began)
                         log.info(endings.message(name, error))
                     else:
                         problem = explain(error, str(captured.file))

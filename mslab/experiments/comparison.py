@@ -76,6 +76,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}
     total = len(methods) * len(sizes) * seeds
+    files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     for images, fraction in sorted(sizes.items()):
         for seed in range(config.seed, config.seed + seeds):
             data = subset(report, fraction, seed)

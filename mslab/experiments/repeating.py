@@ -13,6 +13,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
 from mslab.runs.folder import RunFolder, fresh_folder
+from mslab.runtime import signals
 from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
@@ -51,6 +52,7 @@ def repeat(
     result = {"schema": 1, "folder": str(folder), "config": config.model_dump(), "runs": runs, "metrics": {}}
     result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
     last: DivergedError | None = None
+    files.write_text(folder / "repeat.json", files.json_text(result))
     for seed in range(config.seed, config.seed + seeds):
         log.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
         run = begin(config.replace(seed=seed), report, backbone, folder / f"seed{seed}")
@@ -61,6 +63,9 @@ def repeat(
             row |= figures(run, done)
             if test:
                 row["test_acc"] = measuring.evaluate(run.path, test.root, test, config.device)["accuracy"]
+        except KeyboardInterrupt:
+            kept = f"{folder / 'repeat.json'} has the {len(runs) - 1} of {seeds} runs so far"
+            raise signals.Interrupted(f"the same command begins a new repetition; {kept}") from None
         except DivergedError as error:
             row["failed"], last = error.what, error
             log.info(f"seed {seed}: {error.what}")

@@ -132,16 +132,22 @@ def ignore() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let signals wait until the block, which has to be complete, has ended; then one that came is delivered."""
-    waiting: list[int] = []
+    """Let a signal wait until the block, which has to be complete, has ended; then it is delivered."""
+    waiting: list[tuple[float, int]] = []
 
     def wait(number: int, frame: Any) -> None:
-        waiting.append(number)
+        if waiting and time.monotonic() - waiting[-1][0] < SAME:
+            return
+        waiting.append((time.monotonic(), number))
+        if len(waiting) == 2:
+            say("stopping once the files are written (Ctrl-C again leaves them half written)")
+        elif len(waiting) > 2:
+            raise KeyboardInterrupt
 
     with on_stop(wait):
         yield
     if waiting:
-        signal.raise_signal(waiting[0])
+        signal.raise_signal(waiting[0][1])
 
 
 @contextmanager
