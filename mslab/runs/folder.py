@@ -335,8 +335,10 @@ class RunFolder:
         """Record that Ctrl-C has stopped the run. Returns what to raise, which says how the run goes on."""
         with contextlib.suppress(KeyboardInterrupt):  # it is stopping already
             self.finalize("interrupted", 130)
-        after = f"after epoch {self.saved} of {self.settings.epochs}" if self.saved else "from its beginning"
-        return signals.Interrupted(f"{command('train', '--resume', self.path)}    continues it {after}", self.path)
+        after = f"continues it after epoch {self.saved} of {self.settings.epochs}"
+        if self.saved in (0, self.settings.epochs):
+            after = "ends it: all epochs are trained" if self.saved else "continues it from its beginning"
+        return signals.Interrupted(f"{command('train', '--resume', self.path)}    {after}", self.path)
 
 
 def without_report(run: str | Path) -> signals.Interrupted:
