@@ -180,10 +180,8 @@ class RunFolder:
 
     def record_epoch(self, row: dict[str, Any], figures: Mapping[str, Any] | None, network: Any) -> None:
         """Add an epoch's row, with its figures if it was evaluated, and save the best epochs' checkpoints."""
-        row |= {
-            "val_loss": figures["loss"] if figures else math.nan,
-            "val_acc": figures["accuracy"] if figures else math.nan,
-        }
+        row["val_loss"] = figures["loss"] if figures else math.nan
+        row["val_acc"] = figures["accuracy"] if figures else math.nan
         row.update(
             {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
         )  # as in the file
@@ -311,7 +309,7 @@ class RunFolder:
             try:
                 self.finalize("paused" if self.paused else "done", 0)
             except KeyboardInterrupt:
-                raise without_report(self.path) from None
+                raise (self.stopped() if self.manifest["end"] is None else without_report(self.path)) from None
         finally:
             log.removeHandler(handler)
             with contextlib.suppress(OSError):  # what a full disk does not take
@@ -333,11 +331,11 @@ class RunFolder:
 
     def stopped(self) -> signals.Interrupted:
         """Record that Ctrl-C has stopped the run. Returns what to raise, which says how the run goes on."""
-        with contextlib.suppress(KeyboardInterrupt):  # it is stopping already
-            self.finalize("interrupted", 130)
-        after = f"continues it after epoch {self.saved} of {self.settings.epochs}"
-        if self.saved in (0, self.settings.epochs):
-            after = "ends it: all epochs are trained" if self.saved else "continues it from its beginning"
+        while self.manifest["end"] is None:
+            with contextlib.suppress(KeyboardInterrupt):  # a further one
+                self.finalize("interrupted", 130)
+        ends = {0: "continues it from its beginning", self.settings.epochs: "ends it: all epochs are trained"}
+        after = ends.get(self.saved, f"continues it after epoch {self.saved} of {self.settings.epochs}")
         return signals.Interrupted(f"{command('train', '--resume', self.path)}    {after}", self.path)
 
 

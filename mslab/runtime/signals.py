@@ -91,18 +91,24 @@ def command(goodbye: Callable[[], str]) -> Iterator[None]:
         _goodbye.pop()
         sys.unraisablehook = hook
         if module == "mslab":  # a process of its own: its work is over, and its exit code is right
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in STOP_SIGNALS[:2]:  # MindSpore may still make a SIGTERM of Ctrl-C
+                signal.signal(number, signal.SIG_IGN)
 
 
 def stop_at_once(number: int, frame: Any) -> None:
-    """Raise KeyboardInterrupt; but end the process during MindSpore's import, which an exception would abort."""
-    if getattr(getattr(sys.modules.get("mindspore"), "__spec__", None), "_initializing", False):
+    """Raise KeyboardInterrupt. During MindSpore's import, which that would abort, end a command; others wait for it."""
+    if not getattr(getattr(sys.modules.get("mindspore"), "__spec__", None), "_initializing", False):
+        _press(number)
+    elif _goodbye:
         _received.append((time.monotonic(), number))
-        text = _goodbye[-1]() if _goodbye else ""
+        text = _goodbye[-1]()
         console.abandon()
         print(text, file=console.terminal.stream, flush=True)
         os._exit(130)
-    _press(number)
+    else:
+        again = threading.Timer(0.1, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
 
 
 def _press(number: int) -> None:
