@@ -44,7 +44,12 @@ class CommandLine(Typer):
             stopped = getattr(sys.exc_info()[1], "code", 0) == 130
             console.terminal.setStream(before or sys.stderr)
             problem = streams.output_problem()
-            if args is None and not stopped:
+            if (
+                args is None and stopped
+            ):  # CPython would end by SIGINT if it came in a dataclass's or namedtuple's exec()
+                sys.stderr.flush()
+                os._exit(130)
+            if args is None:
                 streams.end_as_unix_does()
             if problem:
                 error = MslabError(
@@ -135,23 +140,15 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
             goodbye, began = functools.partial(endings.message, name, None), time.time()
-            with signals.command(goodbye), console.capture_stderr() as captured:
+            with signals.command(goodbye):
                 try:
-                    code = function(*arguments, **options) or 0
-                except BadParameter:  # a wrong command line: typer prints it and exits with 2
-                    raise
-                except (Exception, KeyboardInterrupt) as error:
-                    stopped = isinstance(error, KeyboardInterrupt) or signals.stopping()
+                    with console.capture_stderr() as captured:
+                        code = carry_out(functools.partial(function, *arguments, **options), captured)
+                except KeyboardInterrupt as stop:
                     signals.ignore()
-                    if stopped:
-                        captured.stopped = True
-                        endings.remove_dump(began)
-                        log.info(endings.message(name, error))
-                    else:
-                        problem = explain(error, str(captured.file))
-                        text = f"{type(problem).__name__}: {problem}" if problem else traceback.format_exc()
-                        print(escape_control(text), file=captured.screen)
-                    code = 130 if stopped else 1
+                    endings.remove_dump(began)
+                    log.info(endings.message(name, stop))
+                    code = 130
                 signals.ignore()
             raise Exit(code)
 
@@ -159,6 +156,22 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
         return owner.command(name, cls=HintedCommand, short_help=summary)(wrapped)
 
     return register
+
+
+def carry_out(function: Callable[[], int | None], captured: console.StderrCapture) -> int:
+    """Call a command's function. Returns its exit code; prints the error that it raises. Raises KeyboardInterrupt."""
+    try:
+        return function() or 0
+    except BadParameter:  # a wrong command line: typer prints it and exits with 2
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or signals.stopping():
+            captured.stopped = True
+            raise error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt from None
+        problem = explain(error, str(captured.file))
+        text = f"{type(problem).__name__}: {problem}" if problem else traceback.format_exc()
+        print(escape_control(text), file=captured.screen)
+        return 1
 
 
 def emit(result: Any, json_file: str | None, table: Callable[[], object]) -> None:

@@ -279,8 +279,7 @@ class RunFolder:
             yield
             return
         file = self.path / "train.log"
-        stream = open_log(file)
-        handler = logging.StreamHandler(stream)
+        handler = logging.StreamHandler(stream := open_log(file))
         handler.setFormatter(console.EscapedFormatter("%(asctime)s %(message)s"))
         with contextlib.suppress(OSError, ImportError):  # some disks and systems have no locks
             import fcntl
@@ -294,7 +293,8 @@ class RunFolder:
             self.write_manifest()
             for note in self.notes:
                 log.info(note)
-            yield
+            with signals.on_stop(signals.stop_at_once):  # in a script, which SIGTERM and SIGHUP would kill
+                yield
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or signals.stopping():
                 raise self.stopped() from None

@@ -16,6 +16,7 @@ from mslab.evaluation import measuring, metrics
 from mslab.report import single
 from mslab.runs.folder import RunFolder
 from mslab.runtime import signals
+from mslab.training import start
 
 
 @pytest.fixture
@@ -65,12 +66,16 @@ def test_ctrl_c_at_every_moment_of_a_training_leaves_nothing_or_a_run_that_the_n
     assert cli(*goes_on(text), "--no-report").returncode == 0 and manifest(newest())["status"] == "done"
 
 
-def test_ctrl_c_after_the_last_step_and_in_the_report_names_what_is_left(inside, three, press):
+def test_ctrl_c_after_the_last_step_and_in_the_report_names_what_is_left(inside, three, press, monkeypatch):
     (inside / "x.yaml").write_text(json.dumps(three | {"epochs": 1}))
     text = press(metrics, "linear_or_note", "train", "x.yaml")
     assert text.endswith("    ends it: all epochs are trained\n") and manifest(newest())["status"] == "interrupted"
-    text = press(single, "facts", *goes_on(text))
     run = newest()
+    with monkeypatch.context() as patch, pytest.raises(signals.Interrupted, match=f"^mslab train --resume {run} "):
+        patch.setattr(metrics, "linear_or_note", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+        start.resume(run)  # in a script, whose terminal closes
+    assert manifest(run)["status"] == "interrupted"
+    text = press(single, "facts", *goes_on(text))
     assert text.endswith(f"; {run} is complete but for its report: mslab report {run}    writes it\n")
     done = cli("train", "--resume", run)
     assert done.returncode == 0 and f"mslab report {run}    writes its report, which it does not have" in done.stderr
