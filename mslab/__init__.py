@@ -23,7 +23,7 @@ def _end(number: int, frame: Any) -> None:
 def _is_command() -> bool:
     """Whether this process is `mslab …`, or `python -m mslab …`, whose sys.argv[0] is -m by now."""
     module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if sys.argv[0] == "-m" and "-m" in sys.orig_argv else []
-    return os.path.basename(sys.argv[0]) == "mslab" or module in (["mslab"], ["mslab.modelarts"])  # noqa: PTH119
+    return os.path.basename(sys.argv[0]) == "mslab" or module in (["mslab"], ["mslab.modelarts"], ["benchmarks"])  # noqa: PTH119
 
 
 if _is_command() and "--multiprocessing-fork" not in sys.orig_argv:
