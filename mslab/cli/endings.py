@@ -26,6 +26,8 @@ AGAIN = {  # what the same command does; else it begins again
 def message(name: str, stop: BaseException | None) -> str:
     """The last line of a command that was stopped. `stop`: what it has raised; None if it has to end at once."""
     # message("train", KeyboardInterrupt()) -> "stopped by Ctrl-C; nothing was written; the same command begins again"
+    if name == "serve":  # the normal way to stop a server
+        return "stopped"
     if isinstance(stop, signals.Interrupted):
         rest = stop.continues
     else:
