@@ -222,7 +222,7 @@ class RunFolder:
         if state:
             tensors = {name: parameter.asnumpy() for name, parameter in state.items()}
             checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
-            self.saved = self.epochs_done
+        self.saved = self.epochs_done if state else self.saved
 
     def warn(self, code: str, text: str) -> None:
         """Log a warning and record it in the manifest."""
