@@ -12,3 +12,5 @@ steptime    the time of a training step by kind of operator
 contenders  the code inside a contender's process, for speed and steptime
 processes   runs a benchmark in a process and reads its result
 """
+
+import mslab  # noqa: F401  # first: it answers Ctrl-C while the rest is imported

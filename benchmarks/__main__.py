@@ -5,12 +5,25 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option, Typer
+from typer import Argument, Option
 
-from mslab.cli.options import PLAIN, Config, Json, Overrides, Parent, Seeds, checked, checked_config, emit, job
+from mslab.cli.options import (
+    PLAIN,
+    CommandLine,
+    Config,
+    Json,
+    Overrides,
+    Parent,
+    Seeds,
+    checked,
+    checked_config,
+    emit,
+    job,
+)
+from mslab.runtime import streams
 
 log = logging.getLogger("mslab")
-app = Typer(help="Speed beside other projects, as ratios.", **PLAIN)
+app = CommandLine(help="Speed beside other projects, as ratios.", **PLAIN)
 Size = Annotated[int, Option(help="pixels of an image's side", min=8)]
 Batch = Annotated[int | None, Option(help="images in a step; 32, from 224 pixels on 8", min=1)]
 Repeats = Annotated[int, Option(help="turns of each; the median is reported", min=1)]
@@ -148,4 +161,8 @@ def profile(size: Size = 64, batch: Batch = None, json_file: Json = None) -> Non
 
 if __name__ == "__main__":
     arguments, sys.argv[:1] = sys.argv[1:], ["run.sh", "bench"]  # the command that the manifests of its runs record
-    app(arguments, prog_name="./run.sh bench")
+    try:
+        app(arguments, prog_name="./run.sh bench")
+    finally:
+        sys.stdout.flush()
+        streams.end_as_unix_does()

@@ -6,6 +6,7 @@ mslab.load_network(run_or_ckpt)              mslab.load_config(path_or_dict)
 mslab.Run(path), for notebooks
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -15,13 +16,20 @@ from typing import Any
 
 def _end(number: int, frame: Any) -> None:
     """Answer Ctrl-C while the command is imported, where Python's own answer is a traceback."""
-    os.write(2, b"stopped by Ctrl-C; the same command begins again\n")
+    os.write(2, b"stopped by Ctrl-C; nothing was written; the same command begins again\n")
     os._exit(130)
 
 
-_is_command = os.path.basename(sys.argv[0]) == "mslab" and "--multiprocessing-fork" not in sys.orig_argv  # noqa: PTH119
-if _is_command and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-    signal.signal(signal.SIGINT, _end)  # until the command begins: signals.on_stop
+def _is_command() -> bool:
+    """Whether this process is `mslab …`, or `python -m mslab …`, whose sys.argv[0] is -m by now."""
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] if sys.argv[0] == "-m" and "-m" in sys.orig_argv else []
+    return os.path.basename(sys.argv[0]) == "mslab" or module in (["mslab"], ["mslab.modelarts"], ["benchmarks"])  # noqa: PTH119
+
+
+if _is_command() and "--multiprocessing-fork" not in sys.orig_argv:
+    with contextlib.suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+            signal.signal(signal.SIGINT, _end)  # until the command begins: signals.command
 
 from mslab.runtime import console, importing, versions  # noqa: E402
 

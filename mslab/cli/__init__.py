@@ -1,6 +1,6 @@
 """The command line: each command parses its arguments, calls one function and prints the result.
 
-MindSpore is imported only inside commands. options: shared by all commands; lab, data, train, results, experiments,
+MindSpore is imported only inside commands. options, endings: shared by all commands; lab, data, train, results, experiments,
 grading: the commands of one topic each.
 """
 

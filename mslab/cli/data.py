@@ -9,6 +9,7 @@ from typer import Argument, BadParameter, Option, Typer
 
 from mslab.cli.options import PLAIN, DataSets, FollowLinks, Ignore, Json, Root, app, checked, emit, job, log, print_text
 from mslab.escaping import command
+from mslab.runtime import signals
 from mslab.runtime.console import Meter
 
 data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
@@ -80,7 +81,10 @@ def import_data(
     target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
     with Meter(1) as meter:
         log.info(str(import_archive(Path(archive), target, meter.callback("unpacking"))))
-    report = checked(str(target))
+    try:
+        report = checked(str(target))
+    except KeyboardInterrupt:
+        raise signals.Interrupted(f"{target} is complete; {command('check', target)}    checks it") from None
     print_text(report)
     return 0 if report.ok else 1
 
@@ -154,13 +158,16 @@ def check(
             log.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
         log.info("%d to move; nothing was touched", len(moves))
     elif fix or convert:
-        moved = False
-        for line in quarantine.fix(report, convert, yes):
-            log.info(line)
-            moved = True
-        if moved:
-            log.info("%s    moves everything back", command("check", Path(root), "--undo"))
-            report = run_check()
+        moved, back = False, f"{command('check', Path(root), '--undo')}    moves everything back"
+        try:
+            for line in quarantine.fix(report, convert, yes):
+                log.info(line)
+                moved = True
+            if moved:
+                log.info(back)
+                report = run_check()
+        except KeyboardInterrupt:
+            raise signals.Interrupted(f"the same command makes the moves that are left; {back}") from None
     emit(report.to_dict(), json_file, lambda: report)
     if html:
         write_text(Path(html), page.page(report))

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
+from mslab.cli import endings
 from mslab.cli.hints import HintedCommand
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
@@ -39,8 +41,17 @@ class CommandLine(Typer):
         try:
             return super().__call__([with_home(word) for word in (sys.argv[1:] if args is None else args)], **options)
         finally:
+            stopped = getattr(sys.exc_info()[1], "code", 0) == 130
             console.terminal.setStream(before or sys.stderr)
-            if problem := streams.output_problem():
+            problem = streams.output_problem()
+            if (
+                args is None and stopped
+            ):  # CPython would end by SIGINT if it came in a dataclass's or namedtuple's exec()
+                sys.stderr.flush()
+                os._exit(130)
+            if args is None:
+                streams.end_as_unix_does()
+            if problem:
                 error = MslabError(
                     f"Standard output could not be written: {problem}.",
                     expected="a terminal, a pipe, or a file on a disk with free space",
@@ -128,21 +139,17 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
-            with console.capture_stderr() as captured, signals.on_stop(signals.stop_at_once):
+            goodbye, began = functools.partial(endings.message, name, None), time.time()
+            with signals.command(goodbye):
                 try:
-                    code = function(*arguments, **options) or 0
+                    with console.capture_stderr() as captured:
+                        code = carry_out(functools.partial(function, *arguments, **options), captured)
                 except KeyboardInterrupt as stop:
-                    log.info("stopped by %s; %s", signals.cause(), continuation(name, stop))
+                    signals.ignore()
+                    endings.remove_dump(began)
+                    log.info(endings.message(name, stop))
                     code = 130
-                except BadParameter:  # a wrong command line: typer prints it and exits with 2
-                    raise
-                except Exception as error:
-                    problem = explain(error, str(captured.file))
-                    if problem is None:
-                        print(escape_control(traceback.format_exc()), file=captured.screen)
-                    else:
-                        print(escape_control(f"{type(problem).__name__}: {problem}"), file=captured.screen)
-                    code = 1
+                signals.ignore()
             raise Exit(code)
 
         summary = re.split(r"[.:;](?: |$)", function.__doc__ or "")[0]  # in the list of commands, which cuts long ones
@@ -151,13 +158,20 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
     return register
 
 
-def continuation(name: str, stop: KeyboardInterrupt) -> str:
-    """What continues a command after Ctrl-C."""
-    if name in ("train", "transfer", "sweep") and isinstance(stop, signals.Interrupted):
-        return stop.continues  # others train runs inside, of which none continues the whole
-    if name == "grade":
-        return "the same command continues with the submissions that are left"
-    return "the same command begins again"
+def carry_out(function: Callable[[], int | None], captured: console.StderrCapture) -> int:
+    """Call a command's function. Returns its exit code; prints the error that it raises. Raises KeyboardInterrupt."""
+    try:
+        return function() or 0
+    except BadParameter:  # a wrong command line: typer prints it and exits with 2
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) or signals.stopping():
+            captured.stopped = True
+            raise error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt from None
+        problem = explain(error, str(captured.file))
+        text = f"{type(problem).__name__}: {problem}" if problem else traceback.format_exc()
+        print(escape_control(text), file=captured.screen)
+        return 1
 
 
 def emit(result: Any, json_file: str | None, table: Callable[[], object]) -> None:
@@ -222,12 +236,14 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
     if not run or no_report:
         return
     again = command("report", Path(run))
+    from mslab.runs.folder import without_report
+
     try:
         from mslab.report.writing import write_report
 
         log.info("%s: what the network learned, and its mistakes; open it in a browser", write_report([run]))
     except KeyboardInterrupt:
-        raise signals.Interrupted(f"the run is finished; {again}    writes its report") from None
+        raise without_report(run) from None
     except Exception as error:
         problem = explain(error)
         log.info(

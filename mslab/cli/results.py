@@ -203,10 +203,7 @@ def serve(
     devices.refuse(device, devices.missing_driver(device))
     from mslab.inference.serve import server
 
-    try:
-        server.run(source, host, port, device)
-    except KeyboardInterrupt:  # the normal way to stop a server
-        log.info("stopped")
+    server.run(source, host, port, device)  # until Ctrl-C
     return 130
 
 

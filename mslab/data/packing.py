@@ -41,6 +41,8 @@ def pack_dataset(
         if progress:
             progress(next(numbers), report.images)
 
+    import mindspore.mindrecord  # noqa: F401  # not while files are half written: Ctrl-C ends the process in there
+
     with staging_folder(out) as partial:
         try:
             packs = {

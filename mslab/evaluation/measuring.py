@@ -19,7 +19,7 @@ from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError
 from mslab.evaluation import metrics
 from mslab.runs import weights as weight_files
-from mslab.runtime import devices
+from mslab.runtime import devices, turns
 from mslab.runtime.workers import ALONE, Group
 
 log = logging.getLogger("mslab")
@@ -142,6 +142,7 @@ def complete_info(weights: checkpoint.Checkpoint) -> dict[str, Any]:
     return info | {"stages": weights.stages, "profile": weights.profile}
 
 
+@turns.alone("mslab.evaluate")
 def evaluate(
     run_or_ckpt: str | Path,
     data_root: str | Path,

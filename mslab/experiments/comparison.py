@@ -76,6 +76,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}
     total = len(methods) * len(sizes) * seeds
+    files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     for images, fraction in sorted(sizes.items()):
         for seed in range(config.seed, config.seed + seeds):
             data = subset(report, fraction, seed)
@@ -85,14 +86,14 @@ def compare(
                 label = f"{folder.name}/{method}-{images}-seed{seed}"  # a run inside this folder
                 try:
                     done = train(settings, method, network, backbone, report=data, name=label, epoch_images=count)
+                    last = RunFolder.open(done.run).history[-1]
+                    repeating.clear(Path(done.run))
+                    rows.append({"way": method, "share": fraction, "images": images, "seed": seed})
+                    rows[-1] |= {"val_acc": last["val_acc"], "linear_acc": done.linear_acc, "seconds": done.seconds}
+                    files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
                 except KeyboardInterrupt:
                     kept = f"{folder / 'comparison.json'} has the {len(rows)} of {total} runs so far"
                     raise signals.Interrupted(f"the same command begins a new comparison; {kept}") from None
-                last = RunFolder.open(done.run).history[-1]
-                repeating.clear(Path(done.run))
-                rows.append({"way": method, "share": fraction, "images": images, "seed": seed})
-                rows[-1] |= {"val_acc": last["val_acc"], "linear_acc": done.linear_acc, "seconds": done.seconds}
-                files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     draw(result, folder / "comparison.png")
     log.info(f"{folder / 'comparison.png'}: accuracy against the number of training images")
     return result

@@ -23,7 +23,7 @@ from mslab.config.resolve import Machine, resolve
 from mslab.data import batching, sources
 from mslab.errors import TrainingError
 from mslab.report import plots
-from mslab.runtime import devices
+from mslab.runtime import devices, turns
 from mslab.runtime.console import Meter
 from mslab.training import build, finetuning, freezing, optimizers
 from mslab.training.losses import build as build_loss
@@ -34,6 +34,7 @@ SMOOTHING = 0.9  # weight of the running mean of losses so far in the next one
 DIVERGED = 4.0  # times the lowest running mean: the trial ends
 
 
+@turns.alone("lr-find")
 def find_rate(
     config: Source,
     report: DatasetReport,

@@ -13,6 +13,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
 from mslab.runs.folder import RunFolder, fresh_folder
+from mslab.runtime import signals
 from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
@@ -50,25 +51,35 @@ def repeat(
     runs: list[dict[str, Any]] = []
     result = {"schema": 1, "folder": str(folder), "config": config.model_dump(), "runs": runs, "metrics": {}}
     result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
-    last: DivergedError | None = None
-    for seed in range(config.seed, config.seed + seeds):
-        log.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
-        run = begin(config.replace(seed=seed), report, backbone, folder / f"seed{seed}")
-        row: dict[str, Any] = {"seed": seed, "run": str(run.path)}
-        runs.append(row)
+    diverged: list[DivergedError] = []
+
+    def train(row: dict[str, Any]) -> None:
+        run = begin(config.replace(seed=row["seed"]), report, backbone, folder / f"seed{row['seed']}")
+        row["run"] = str(run.path)
         try:
             done = start.carry_out(run, report)
             row |= figures(run, done)
             if test:
                 row["test_acc"] = measuring.evaluate(run.path, test.root, test, config.device)["accuracy"]
         except DivergedError as error:
-            row["failed"], last = error.what, error
-            log.info(f"seed {seed}: {error.what}")
+            row["failed"] = error.what
+            diverged.append(error)
+            log.info(f"seed {row['seed']}: {error.what}")
         clear(run.path)
         result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in METRICS}
         files.write_text(folder / "repeat.json", files.json_text(result))
-    if last and all("failed" in row for row in runs):
-        raise last
+
+    files.write_text(folder / "repeat.json", files.json_text(result))
+    for seed in range(config.seed, config.seed + seeds):
+        log.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
+        runs.append({"seed": seed})
+        try:
+            train(runs[-1])
+        except KeyboardInterrupt:
+            kept = f"{folder / 'repeat.json'} has the {len(runs) - 1} of {seeds} runs so far"
+            raise signals.Interrupted(f"the same command begins a new repetition; {kept}") from None
+    if all("failed" in row for row in runs):
+        raise diverged[-1]
     if failed := [row["seed"] for row in runs if "failed" in row]:
         log.info(f"note: {len(failed)} of {seeds} seeds diverged ({', '.join(map(str, failed))}): left out below")
     log.info(f"{folder / 'repeat.json'}: every run's figures")
@@ -80,9 +91,14 @@ def begin(config: Settings, report: DatasetReport, backbone: str | Path | None, 
     from mslab.training import finetuning, start
 
     parent = finetuning.backbone_of(backbone) if backbone else None
-    run = start.prepare(start.Job(config, report, f"{path.parent.name}/{path.name}", parent))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    run.path = run.path.rename(path)  # its parent has the time in its name
+    run = None
+    try:
+        with signals.held():
+            run = start.prepare(start.Job(config, report, f"{path.parent.name}/{path.name}", parent))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            run.path = run.path.rename(path)  # its parent has the time in its name
+    except KeyboardInterrupt:
+        raise run.stopped() if run else KeyboardInterrupt from None
     return run
 
 

@@ -14,9 +14,11 @@ from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
 from mslab.runs.folder import RunFolder
+from mslab.runtime import turns
 from mslab.runtime.tables import one_line
 
 
+@turns.alone("a report")
 def write_report(
     runs: Sequence[str | Path], out: str | Path | None = None, lang: str = "en", device: str = "auto"
 ) -> Path:

@@ -13,7 +13,7 @@ from mslab.config import Settings
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, quoted, recorded_command
 from mslab.files import sha256
-from mslab.runs import folder, images, manifest
+from mslab.runs import images, manifest
 from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
 
@@ -99,7 +99,7 @@ def recorded_state(run: RunFolder) -> State:
 def current_state(config: Settings, device: str, workers: int) -> State:
     """What training this config on this machine would record."""
     environment = manifest.environment(device)
-    own = (folder.git_state(), versions.versions(), environment, workers, manifest.code())
+    own = (versions.git_state(), versions.versions(), environment, workers, manifest.code())
     return State(config, config.seed, device, *own)
 
 

@@ -22,7 +22,7 @@ from mslab.reproduce import comparing, differing, rendering
 from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
 from mslab.runs.folder import RunFolder
-from mslab.runtime import devices
+from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter
 
 SCHEMA = 1
@@ -95,7 +95,13 @@ def reproduce(path: str | Path, options: ReproduceOptions, show: Callable[[str],
     show(rendering.checks_table(checks))
     if result.error or options.dry_run or isinstance(report, MslabError):
         return result
-    again = rerun(run, config, report, parent)
+    try:
+        again = rerun(run, config, report, parent)
+    except signals.Interrupted as stop:
+        if stop.run is None:  # another machine has it
+            raise
+        compare = command("reproduce", run.path, "--with", stop.run)
+        raise signals.Interrupted(f"{stop.continues}, then\n{compare}    compares", stop.run) from None
     result.trained = True
     return add_comparison(result, run, RunFolder.read(again), options, show)
 

@@ -7,7 +7,6 @@ import itertools
 import logging
 import math
 import shlex
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,9 +42,8 @@ class RunFolder:
         self.history: list[dict[str, Any]] = []
         self.notes: list[str] = []  # messages to log at the start of training
         self.paused = False  # stopped by max_training_time, to be resumed
-        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: (
-            ""
-        )  # after each epoch: reason to stop, or ""
+        self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # after each epoch: why stop, or ""
+        self.saved = 0  # epochs that last.ckpt has
         self.device = ""  # of the training, once it is chosen
         self.info: dict[str, Any] = {}  # the `mslab` entry of this run's checkpoints
 
@@ -71,7 +69,7 @@ class RunFolder:
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "kind": kind,
             "versions": versions.versions(),
-            "git": git_state(),
+            "git": versions.git_state(),
             "code": manifest.code(),
             "environment": manifest.environment(),
             "determinism": None,
@@ -182,10 +180,8 @@ class RunFolder:
 
     def record_epoch(self, row: dict[str, Any], figures: Mapping[str, Any] | None, network: Any) -> None:
         """Add an epoch's row, with its figures if it was evaluated, and save the best epochs' checkpoints."""
-        row |= {
-            "val_loss": figures["loss"] if figures else math.nan,
-            "val_acc": figures["accuracy"] if figures else math.nan,
-        }
+        row["val_loss"] = figures["loss"] if figures else math.nan
+        row["val_acc"] = figures["accuracy"] if figures else math.nan
         row.update(
             {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
         )  # as in the file
@@ -226,6 +222,7 @@ class RunFolder:
         if state:
             tensors = {name: parameter.asnumpy() for name, parameter in state.items()}
             checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
+        self.saved = self.epochs_done if state else self.saved
 
     def warn(self, code: str, text: str) -> None:
         """Log a warning and record it in the manifest."""
@@ -282,25 +279,25 @@ class RunFolder:
             yield
             return
         file = self.path / "train.log"
-        stream = open_log(file)
-        handler = logging.StreamHandler(stream)
+        handler = logging.StreamHandler(stream := open_log(file))
         handler.setFormatter(console.EscapedFormatter("%(asctime)s %(message)s"))
         with contextlib.suppress(OSError, ImportError):  # some disks and systems have no locks
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_SH)  # until the process ends; mslab watch checks it
-        console.redirect_stderr(file)
-        log.addHandler(handler)
-        self.manifest |= {"status": "running", "exit_status": None, "end": None}
-        self.write_manifest()
-        for note in self.notes:
-            log.info(note)
         try:
-            yield
-        except KeyboardInterrupt:
-            self.finalize("interrupted", 130)
-            raise signals.Interrupted(f"--resume RUN continues it: {command('train', '--resume', self.path)}") from None
+            console.redirect_stderr(file)
+            log.addHandler(handler)
+            self.saved = self.epochs_done
+            self.manifest |= {"status": "running", "exit_status": None, "end": None}
+            self.write_manifest()
+            for note in self.notes:
+                log.info(note)
+            with signals.on_stop(signals.stop_at_once):  # in a script, which SIGTERM and SIGHUP would kill
+                yield
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or signals.stopping():
+                raise self.stopped() from None
             with contextlib.suppress(OSError, MslabError):  # a full disk, of which `error` speaks, too
                 stream.write(escape_control("".join(traceback.format_exception(error))))
                 self.finalize("failed", 1)
@@ -309,15 +306,19 @@ class RunFolder:
                 raise
             raise better from error
         else:
-            self.finalize("paused" if self.paused else "done", 0)
+            try:
+                self.finalize("paused" if self.paused else "done", 0)
+            except KeyboardInterrupt:
+                raise (self.stopped() if self.manifest["end"] is None else without_report(self.path)) from None
         finally:
             log.removeHandler(handler)
             with contextlib.suppress(OSError):  # what a full disk does not take
                 handler.close()
                 stream.close()
 
+    @signals.held()
     def finalize(self, status: str, code: int) -> None:
-        """Record how the run ended, and the sha256 of its files."""
+        """Record how the run ended, and the sha256 of its files; Ctrl-C waits until that is done."""
         names = ("config.yaml", "images.csv", "steps.csv", "history.csv", "eval.json")
         paths = [*sorted(self.checkpoints.glob("*.ckpt")), *(self.path / name for name in names)]
         artifacts = {p.relative_to(self.path).as_posix(): files.sha256(p) for p in paths if p.is_file()}
@@ -327,6 +328,21 @@ class RunFolder:
             self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
+
+    def stopped(self) -> signals.Interrupted:
+        """Record that Ctrl-C has stopped the run. Returns what to raise, which says how the run goes on."""
+        while self.manifest["end"] is None:
+            with contextlib.suppress(KeyboardInterrupt):  # a further one
+                self.finalize("interrupted", 130)
+        ends = {0: "continues it from its beginning", self.settings.epochs: "ends it: all epochs are trained"}
+        after = ends.get(self.saved, f"continues it after epoch {self.saved} of {self.settings.epochs}")
+        return signals.Interrupted(f"{command('train', '--resume', self.path)}    {after}", self.path)
+
+
+def without_report(run: str | Path) -> signals.Interrupted:
+    """What to raise after Ctrl-C when a run has ended, but its report is not written."""
+    report = command("report", Path(run))
+    return signals.Interrupted(f"{run} is complete but for its report: {report}    writes it", Path(run))
 
 
 def open_log(file: Path) -> TextIO:
@@ -378,20 +394,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
             expected=f"the columns {', '.join(COLUMNS)}, with a number in each",
             fix="restore the file that mslab wrote",
         ) from None
-
-
-def git_state() -> dict[str, Any] | None:
-    """Return commit and uncommitted changes of the running mslab; None if it is not a git checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed mslab may lie inside some other repository
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _now() -> str:

@@ -60,6 +60,7 @@ class StderrCapture:
 
     def __init__(self, file: Path, screen: IO[str]) -> None:
         self.file, self.screen, self.saved = file, screen, False
+        self.stopped = False  # by Ctrl-C, of which MindSpore complains as well
 
     def move_to(self, path: Path) -> None:
         """Write the log to `path` from now on, beginning with its earlier content if this is the first call."""
@@ -83,14 +84,17 @@ class StderrCapture:
         if not problems:
             return ""
         count = "1 runtime warning" if len(problems) == 1 else f"{len(problems)} runtime warnings, the last"
-        return f"{count}: {problems[-1]} — {self.file if self.saved else 'train.log of the run'}"
+        return f"{count}: {problems[-1]}" + f" — {self.file}" * self.saved
 
 
 _captures: list[StderrCapture] = []  # active ones, innermost last
 
 
-def discard_captures() -> None:
-    """Delete what was captured and is not saved, before this process ends at once."""
+def abandon() -> None:
+    """Remove the progress bars, and delete what was captured and is not saved, before this process ends at once."""
+    for meter in reversed(_meters):
+        if meter.bar:
+            meter.bar.stop()
     for capture in _captures:
         if not capture.saved:
             capture.file.unlink(missing_ok=True)
@@ -122,7 +126,7 @@ def capture_stderr() -> Iterator[StderrCapture]:
         os.dup2(saved, 2)
         os.close(saved)
         terminal.setStream(before or sys.stderr)
-        if line := capture.summary():
+        if not capture.stopped and (line := capture.summary()):
             print(escape_control(line), file=screen)
         if not capture.saved:
             capture.file.unlink(missing_ok=True)

@@ -276,7 +276,7 @@ def deadly_signals_explained() -> Iterator[None]:
 
     def end(number: int) -> None:
         error = explain_death(signal.Signals(number).name)
-        console.discard_captures()
+        console.abandon()
         print(f"{type(error).__name__}: {error}", file=console.terminal.stream, flush=True)
         os._exit(1)
 

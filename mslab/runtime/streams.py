@@ -1,5 +1,6 @@
 """A command's standard input, output and error, whatever they are: closed, a full disk, a pipe that nobody reads any
-more, a terminal without UTF-8. Nothing of that changes what a command does, and none of it ends in a traceback.
+more, a terminal without UTF-8. Nothing of that changes what a command does, and none of it ends in a traceback. Where
+nobody reads standard output any more, a command ends by SIGPIPE, as other programs do, but when its work is done.
 
 Text goes out in the terminal's own encoding: a drawn line or an ellipsis that it lacks becomes ASCII, and any other
 character an escape such as \\u8611. JSON is written as ASCII there (json_output), for scripts.
@@ -9,6 +10,7 @@ import codecs
 import io
 import os
 import select
+import signal
 import sys
 from contextlib import suppress
 from typing import IO, Any
@@ -45,10 +47,13 @@ codecs.register_error("mslab", plain)
 codecs.register(plain_ascii)
 
 
+_without_reader: list[bool] = []  # not empty once nobody reads standard output any more
+
+
 class Output(io.FileIO):
     """A file descriptor for output that takes everything: what cannot be written any more is lost.
 
-    `problem`: why, unless its reader has ended, which is the reader's business (`| head`).
+    `problem`: why; if its reader has ended (`| head`), that is noted for end_as_unix_does() instead.
     """
 
     problem = ""
@@ -59,7 +64,8 @@ class Output(io.FileIO):
                 select.select([], [self], [])
             return count
         except BrokenPipeError:
-            pass
+            if os.path.sameopenfile(self.fileno(), 1):  # also standard error that goes to the same pipe
+                _without_reader.append(True)
         except OSError as error:
             self.problem = self.problem or error.strerror or str(error)
         with suppress(OSError):  # what follows is written to nowhere, by C++ code as well
@@ -111,6 +117,16 @@ def output_problem() -> str:
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.problem if isinstance(raw, Output) else ""
+
+
+def end_as_unix_does() -> None:
+    """Where the reader of standard output has ended (`| head`), end this process by SIGPIPE: 141 in a shell.
+
+    To be called when the work is done: the signal at the first line that nobody reads would leave it half done.
+    """
+    if _without_reader and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGPIPE)
 
 
 def takes_unicode(stream: Any) -> bool:

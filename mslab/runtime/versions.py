@@ -3,9 +3,11 @@
 import os
 import platform
 import re
+import subprocess
 from collections.abc import MutableMapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from mslab.errors import DeviceError
 from mslab.escaping import pip_install
@@ -73,3 +75,17 @@ def versions() -> dict[str, str]:
     """Return the versions that the manifest records."""
     packages = ("mslab", "mindspore", "numpy", "pillow", "scikit-learn", "pydantic")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Return commit and uncommitted changes of the running mslab; None if it is not a git checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed mslab may lie inside some other repository
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -220,15 +220,18 @@ def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, chann
             raise failure(logs, cluster, run)
         channel.close()
     except BaseException as error:
-        channel.close(f"{type(error).__name__}: {error}")
-        _stop(msrun)
-        if run:
-            run = RunFolder.open(run.path)
-            if run.manifest["status"] == "running":  # a killed worker could not record it
-                stopped = isinstance(error, KeyboardInterrupt)
-                run.finalize("interrupted" if stopped else "failed", 130 if stopped else 1)
-            if isinstance(error, KeyboardInterrupt):
-                raise signals.Interrupted(f"--resume RUN continues it: {resuming(run, cluster)}") from None
+        stopped = isinstance(error, KeyboardInterrupt)
+        with contextlib.suppress(KeyboardInterrupt), signals.held():  # a second Ctrl-C leaves no worker either
+            channel.close(f"{type(error).__name__}: {error}")
+            _stop(msrun)
+            if run:
+                run = RunFolder.open(run.path)
+                if run.manifest["status"] == "running":  # a killed worker could not record it
+                    run.finalize("interrupted" if stopped else "failed", 130 if stopped else 1)
+        if stopped and run:
+            raise signals.Interrupted(f"{resuming(run, cluster)}    continues it", run.path) from None
+        if stopped:
+            raise signals.Interrupted("the first machine says what continues it") from None
         raise
 
 

@@ -27,7 +27,7 @@ from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError, R
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
 from mslab.runs.folder import RunFolder
-from mslab.runtime import devices, signals
+from mslab.runtime import devices, signals, turns
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import build, finetuning, freezing, launching, resuming
@@ -67,6 +67,7 @@ class Job:
 # --- the public functions --------------------------------------------------------------------------------------------
 
 
+@turns.alone("mslab.train")
 def train(
     config: Source,
     overrides: Sequence[str] = (),
@@ -83,6 +84,7 @@ def train(
     return run(Job(settings, check_or_raise(settings, report), name or name_of(config), None, epoch_images))
 
 
+@turns.alone("mslab.transfer")
 def transfer(
     config: Source,
     backbone: str | Path,
@@ -106,6 +108,7 @@ def transfer(
     return run(Job(settings, report, name or name_of(config), parent, epoch_images))
 
 
+@turns.alone("incremental training")
 def incremental(
     config: Source,
     source: str | Path,
@@ -124,6 +127,7 @@ def incremental(
     return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
 
 
+@turns.alone("mslab train --resume")
 def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence[str] = ()) -> TrainResult:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one is unchanged.
 
@@ -151,6 +155,7 @@ def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence
 # --- the common path -------------------------------------------------------------------------------------------------
 
 
+@turns.alone("a training")
 def run(job: Job, cluster: Cluster | None = None, should_stop: StopRule | None = None) -> TrainResult:
     """Train from the beginning: in this process, or with the workers of a cluster.
 
@@ -183,12 +188,17 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
         freezing.check(freezing.outline(settings.stages or []), settings)
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
-    run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)
-    run.device = machine.device
-    run.notes = [*(parent.notes() if parent else []), *notes]
-    if job.reproduces:
-        run.manifest["reproduces"] = job.reproduces
-        run.write_manifest()
+    run = None
+    try:
+        with signals.held():  # no half run folder
+            run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)
+            run.device = machine.device
+            run.notes = [*(parent.notes() if parent else []), *notes]
+            if job.reproduces:
+                run.manifest["reproduces"] = job.reproduces
+                run.write_manifest()
+    except KeyboardInterrupt:
+        raise run.stopped() if run else KeyboardInterrupt from None
     return run
 
 
@@ -222,6 +232,8 @@ def continue_run(
     if run.finished:
         reason = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
         log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{reason}; nothing to do")
+        if not (run.path / "report.html").is_file():
+            log.info(f"{command('report', run.path)}    writes its report, which it does not have")
         log.info(resuming.further(run))
         return result_of(run)
     return carry_out(run, resuming.same_images(run, report), last, group)
@@ -263,7 +275,10 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
                 signals.interruptible() as interrupted,
             ):
                 bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
-                return fit(trainer, run, [*callbacks, bar])
+                reason = fit(trainer, run, [*callbacks, bar])
+                if interrupted():  # after the last step
+                    raise KeyboardInterrupt
+                return reason
         except DivergedError as error:
             trainer.roll_back(error, run.epochs_done)
             run.write_manifest()

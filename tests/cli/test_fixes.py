@@ -32,18 +32,18 @@ def test_what_a_fix_line_says_works(parent, inside):
 def test_after_ctrl_c_the_command_that_is_named_continues_the_run(parent, inside, monkeypatch):
     fixing.prepare(parent)
     done = interrupted(monkeypatch, "train", "x.yaml", "epochs=2", "--no-report")
-    assert (
-        done.returncode == 130
-        and "stopped by Ctrl-C; --resume RUN continues it: mslab train --resume runs/x-" in done.stderr
-    )
-    words = shlex.split(done.stderr.split("continues it: mslab ")[1].splitlines()[0])
+    assert done.returncode == 130 and "    continues it after epoch 1 of 2\n" in done.stderr
+    words = shlex.split(done.stderr.split("stopped by Ctrl-C; mslab ")[1].split("    ")[0])
     assert cli(*words, "--no-report").returncode == 0 and manifest(newest())["status"] == "done"
     words = ("transfer", "y.yaml", "--backbone", parent, "--compare", "scratch", "--fractions", "1", "--seeds", "1")
     done = interrupted(monkeypatch, *words)
     assert done.returncode == 130 and "mslab train --resume" not in done.stderr
     assert "the same command begins a new comparison" in done.stderr and "comparison.json has the 0 of 1" in done.stderr
     done = interrupted(monkeypatch, "repeat", "x.yaml", "--seeds", "2")
-    assert done.returncode == 130 and "the same command begins again" in done.stderr, done.stderr
+    assert done.returncode == 130 and "the same command begins a new repetition; runs/x-repeat-" in done.stderr
+    assert (
+        "/repeat.json has the 0 of 2 runs so far" in done.stderr and manifest(newest("*/seed1"))["status"] != "running"
+    )
 
 
 def test_a_folder_that_cannot_be_read_is_read_after_the_chmod_that_is_shown(inside):

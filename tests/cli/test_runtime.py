@@ -33,16 +33,17 @@ print({"mindspore", "sklearn"} & set(sys.modules))
     assert done.returncode == 0 and done.stdout.endswith("\nset()\n"), done.stdout + done.stderr
 
 
-def test_ctrl_c_during_mindspores_import_waits_for_its_end():
+def test_ctrl_c_during_mindspores_import_ends_a_command_at_once_and_waits_elsewhere():
     script = """
-import os, signal, sys, threading, time
+import contextlib, os, signal, sys, threading, time
 from mslab.runtime import signals
 def press():
     while "mindspore.common" not in sys.modules:
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=press, daemon=True).start()
-with signals.on_stop(signals.stop_at_once):
+stops = signals.on_stop(signals.stop_at_once)
+with signals.command(lambda: "nothing was written") if sys.argv[1:] else stops:
     try:
         import mindspore
         done = True
@@ -50,5 +51,8 @@ with signals.on_stop(signals.stop_at_once):
     except KeyboardInterrupt:
         print("stopped", done, float(mindspore.Tensor([2.0]).asnumpy()[0]))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "stopped True 2.0" and done.returncode == 0, done.stderr
+    done = subprocess.run([*words, "command"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "nothing was written\n")

@@ -47,10 +47,11 @@ def test_ctrl_c_stops_after_the_step_leaves_a_complete_folder_and_resume_continu
         if line.startswith("epoch   2/300"):
             job.send_signal(signal.SIGINT)
     assert job.wait() == 130, "".join(lines)
-    assert "stopping after this step" in "".join(lines) and "--resume RUN continues" in "".join(lines)
-    folder = newest()
+    folder, text = newest(), "".join(lines)
     assert manifest(folder)["status"] == "interrupted" and manifest(folder)["exit_status"] == 130
     epochs = len(history(folder))
+    goes_on = f"; mslab train --resume {folder}    continues it after epoch {epochs} of 300\n"
+    assert "stopping after this step" in text and text.endswith(goes_on)
     assert 2 <= epochs < 300 and checkpoint.read(folder / "checkpoints/last.ckpt").info["epoch"] == epochs
     assert not list(folder.rglob("*.tmp*"))
     text = (folder / "config.yaml").read_text().replace("epochs: 300", f"epochs: {epochs + 1}", 1)

@@ -235,6 +235,6 @@ def test_an_mslab_inside_of_another_repository_does_not_take_its_commit(python, 
     must("git", "-C", tmp_path, *commit)
     (package,) = python.parents[1].glob("lib/python*/site-packages/mslab")
     shutil.copytree(package, tmp_path / "venv" / "mslab")
-    script = "from mslab.runs.folder import git_state; import mslab; print(mslab.__file__, git_state())"
+    script = "from mslab.runtime.versions import git_state; import mslab; print(mslab.__file__, git_state())"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "venv")}
     assert must(python, "-c", script, cwd=tmp_path, env=environment) == f"{tmp_path}/venv/mslab/__init__.py None\n"

@@ -1,16 +1,18 @@
 """A command line that does not parse is answered with what to type."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from helpers import cli
 
 from mslab import escaping
-from mslab.cli import options
+from mslab.cli import endings
 from mslab.runtime import signals
 
 
@@ -51,13 +53,49 @@ def test_a_wrong_command_line_is_answered_with_what_to_type(words, answer):
     assert done.returncode == 2 and answer in re.sub(r"\s+", " ", done.stderr), done.stderr
 
 
-def test_after_ctrl_c_each_command_names_what_continues_it():
-    resumable = signals.Interrupted("--resume RUN continues it: mslab train --resume runs/x")
-    assert options.continuation("train", resumable) == "--resume RUN continues it: mslab train --resume runs/x"
-    assert options.continuation("train", KeyboardInterrupt()) == "the same command begins again"  # before it had a run
-    for name in ("repeat", "demo", "reproduce", "reproduce-all", "eval", "check", "predict", "lr-find", "tune-batch"):
-        assert options.continuation(name, resumable) == "the same command begins again"
-    assert "the same command continues" in options.continuation("grade", KeyboardInterrupt())
+def test_after_ctrl_c_each_command_says_what_is_kept_and_what_goes_on():
+    resumable = signals.Interrupted("mslab train --resume runs/x    continues it after epoch 2 of 3")
+    for name in ("train", "sweep", "import"):
+        assert endings.message(name, resumable).endswith(
+            "; mslab train --resume runs/x    continues it after epoch 2 of 3"
+        )
+    nothing = "stopped by Ctrl-C; nothing was written; the same command begins again"
+    for name in ("train", "eval", "predict", "report", "lr-find", "tune-batch", "split", "export", "doctor"):
+        assert endings.message(name, KeyboardInterrupt()) == endings.message(name, None) == nothing
+    assert "in runs/demo-*, are kept; the same" in endings.message("demo", KeyboardInterrupt())
+    assert "the same command continues" in endings.message("grade", KeyboardInterrupt())
+    assert "--resume RUN" not in "".join(endings.message(name, None) for name in endings.KEPT)
+
+
+def test_a_second_ctrl_c_waits_for_the_cleaning_up_and_for_what_has_to_be_complete(caplog, monkeypatch):
+    done = []
+    monkeypatch.setattr(signals, "SAME", 0)
+    with pytest.raises(KeyboardInterrupt), signals.on_stop(signals.stop_at_once):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("cleaned up")
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)  # whoever presses again ends the cleaning up as well
+                done.append("never")
+    with contextlib.suppress(KeyboardInterrupt), signals.on_stop(signals.stop_at_once):
+        with signals.held():
+            os.kill(os.getpid(), signal.SIGHUP)
+            done.append("complete")
+        done.append("never")
+    assert done == ["cleaned up", "complete"]
+
+
+def test_ctrl_c_that_python_drops_in_a_destructor_stops_the_command_all_the_same():
+    class Dropped:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt), signals.command(str):
+        Dropped()
+        time.sleep(5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -66,6 +104,9 @@ def test_ctrl_c_and_the_end_of_the_terminal_stop_a_command_and_are_named(number)
         os.kill(os.getpid(), number)
     expected = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "Ctrl-C or SIGTERM", signal.SIGHUP: "SIGHUP"}
     assert signals.cause() == expected[number]
+
+
+NOTHING = "stopped by Ctrl-C; nothing was written; the same command begins again\n"
 
 
 def test_ctrl_c_while_a_command_is_imported_is_no_traceback():
@@ -83,7 +124,7 @@ import mslab
         subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
         for name in ("/bin/mslab", "lab.py")
     )
-    assert (command.returncode, command.stderr) == (130, "stopped by Ctrl-C; the same command begins again\n")
+    assert (command.returncode, command.stderr) == (130, NOTHING)
     assert "KeyboardInterrupt" in script.stderr  # a script handles it itself
 
 

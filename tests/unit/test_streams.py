@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -58,12 +59,17 @@ def test_drawn_lines_become_ascii_and_emoji_an_escape():
     assert streams.takes_unicode(open(os.devnull, encoding="utf-8")) and not streams.takes_unicode(None)  # noqa: PTH123, SIM115
 
 
-def test_a_reader_that_ends_early_changes_nothing(images):
-    for words, code in ((("check", images), 0), (("--help",), 0), (("check", images / "none"), 1)):
+def test_a_command_whose_reader_ends_early_is_quiet_and_ends_by_sigpipe_when_its_work_is_done(images, tmp_path):
+    page = tmp_path / "page.html"
+    for words in (("check", images, "--html", page), ("--help",), ("check", images / "none")):
         read, write = os.pipe()
         os.close(read)
-        assert mslab(*words, stdout=write, stderr=write if code else subprocess.PIPE) == (code, b"", b"")
+        wrong = words[-1] == images / "none"  # says so on standard error, which goes to the same pipe
+        streams = {"stdout": write, "stderr": write if wrong else subprocess.PIPE}
+        code, out, err = mslab(*words, **streams)
+        assert (code, out) == (-signal.SIGPIPE, b"") and b"Broken" not in err and b"Exception" not in err
         os.close(write)
+    assert page.read_bytes().endswith(b"</html>")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")  # noqa: PTH110

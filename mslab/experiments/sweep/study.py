@@ -1,9 +1,10 @@
 """A sweep from its space to sweep.json and report.html: run_sweep begins one, resume_sweep continues one."""
 
+import contextlib
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def run_sweep(
     source = str(config) if isinstance(config, str | Path) else None
     result: dict[str, Any] = {"schema": 1, "config_file": source, "overrides": list(overrides)}
     result |= {"config": explicit(config, overrides, settings), "space": read_yaml(Path(space_file))}
-    return carry_out(result, settings, space, options, report=look(settings) if look else None)
+    with continued(result):
+        return carry_out(result, settings, space, options, report=look(settings) if look else None)
 
 
 def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +123,20 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
     settings = load_settings(result["config"])
     backbone = options.backbone is not None
     space = parse(result["space"], settings, options.sampler, backbone, str(folder / "sweep.json"))
-    return carry_out(result, settings, space, options, folder=folder)
+    result["folder"] = str(folder)
+    with continued(result):
+        return carry_out(result, settings, space, options, folder=folder)
+
+
+@contextlib.contextmanager
+def continued(result: Mapping[str, Any]) -> Iterator[None]:
+    """Say after Ctrl-C how the sweep goes on, if it has begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if "folder" not in result:
+            raise
+        raise signals.Interrupted(f"{command('sweep', '--resume', Path(result['folder']))}    continues it") from None
 
 
 def carry_out(
@@ -138,31 +153,31 @@ def carry_out(
     test = test_images(settings, options)
     backbone = backbone_file(options.backbone)
     resumed = folder is not None
-    if folder is None:
-        if options.storage not in (None, "journal"):  # a wrong one leaves no folder
-            trials.open_storage(trials.storage_url(options.storage, Path("runs")))
-        folder = fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
-    storage = trials.open_storage(trials.storage_url(options.storage, folder))
-    data: dict[str, Any] = {"the images": report.fingerprint, "count": sum(report.counts["train"].values())}
-    data["the backbone"] = files.sha256(backbone) if backbone else None
-    study_name = options.name or result.get("study") or folder.name
-    study = trials.open_study(storage, study_name, data, settings, space, options)
-    points = points_of(study)
-    public = replace(options, storage=options.storage and trials.hide_password(options.storage))
-    result |= {"study": study_name, "folder": str(folder), "options": asdict(public), "status": "running"}
-    result |= {"test_acc": {"best": None, "default": None}, "settings": settings.model_dump(mode="json")}
+    if not resumed and options.storage not in (None, "journal"):  # a wrong one leaves no folder
+        trials.open_storage(trials.storage_url(options.storage, Path("runs")))
+    with signals.held():  # Ctrl-C finds no sweep yet, or one that can be continued
+        folder = folder or fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
+        storage = trials.open_storage(trials.storage_url(options.storage, folder))
+        data: dict[str, Any] = {"the images": report.fingerprint, "count": sum(report.counts["train"].values())}
+        data["the backbone"] = files.sha256(backbone) if backbone else None
+        study_name = options.name or result.get("study") or folder.name
+        study = trials.open_study(storage, study_name, data, settings, space, options)
+        points = points_of(study)
+        public = replace(options, storage=options.storage and trials.hide_password(options.storage))
+        result |= {"study": study_name, "folder": str(folder), "options": asdict(public), "status": "running"}
+        result |= {"test_acc": {"best": None, "default": None}, "settings": settings.model_dump(mode="json")}
 
-    def save() -> None:
-        rows = trials.rows(study)
-        ended = sum(row["state"] in trials.ENDED for row in rows)
-        result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
-        result["possible"] = points.possible(ended)
-        result["note"] = too_many(ended, result["possible"], options.trials)
-        files.write_text(folder / "sweep.json", files.json_text(result))
+        def save() -> None:
+            rows = trials.rows(study)
+            ended = sum(row["state"] in trials.ENDED for row in rows)
+            result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
+            result["possible"] = points.possible(ended)
+            result["note"] = too_many(ended, result["possible"], options.trials)
+            files.write_text(folder / "sweep.json", files.json_text(result))
 
-    setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
-    log.info(introduction(study, folder, space, options, settings))
-    save()
+        setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
+        log.info(introduction(study, folder, space, options, settings))
+        save()
     if resumed:
         trials.try_again(study)
     try:
@@ -174,7 +189,7 @@ def carry_out(
             log.info(result["note"])
     except KeyboardInterrupt:
         result["status"] = "stopped"
-        raise signals.Interrupted(f"{command('sweep', '--resume', folder)}    continues it") from None
+        raise
     except BaseException:
         result["status"] = "failed"
         raise
