@@ -17,6 +17,7 @@ from mslab.cli.hints import HintedCommand
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
+from mslab.runs import lock
 from mslab.runtime import console, devices, signals, streams
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mslab")
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
+TARGETS = ("out", "to", "json_file", "jsonl", "csv", "html")  # parameters that name a file or folder to be written
 
 
 class CommandLine(Typer):
@@ -130,7 +132,8 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
         def wrapped(*arguments: Any, **options: Any) -> None:
             with console.capture_stderr() as captured, signals.on_stop(signals.stop_at_once):
                 try:
-                    code = function(*arguments, **options) or 0
+                    with lock.held_around(*(options.get(name) for name in TARGETS)):
+                        code = function(*arguments, **options) or 0
                 except KeyboardInterrupt as stop:
                     log.info("stopped by %s; %s", signals.cause(), continuation(name, stop))
                     code = 130

@@ -62,9 +62,9 @@ def test_a_setting_of_the_epochs_so_far_is_refused_by_name_and_what_is_said_inst
     assert done.returncode == 1
     text = done.stderr
     assert f"ConfigError: {stopped} cannot go on with other values of batch_size, lr_max, epochs." in text, text
-    assert re.search(r"lr_max +the epochs so far were trained with 0.05\n", text)
+    assert re.search(r"lr_max +0.05 -> 0.2: the epochs so far were trained with 0.05\n", text)
     assert re.search(
-        r"epochs +in lr_scheduler: warmup_cosine the rates of the 1 epochs so far would have been others", text
+        r"epochs +2 -> 20: in lr_scheduler: warmup_cosine the rates of the 1 epochs so far would have been others", text
     )
     assert f"mslab train {stopped}/config.yaml --from {stopped}    and KEY=VALUE" in text
     again = cli("train", stopped / "config.yaml", "--from", stopped, "lr_max=0.2", "epochs=1", "--no-report")
@@ -90,7 +90,7 @@ def test_a_run_that_has_ended_by_itself_takes_no_other_end(squares, inside):
     run = Path(mslab.train(settings(squares / "three", 3, **QUICK, target_accuracy=0.01), name="early").run)
     done = cli("train", "--resume", run, "target_accuracy=0.99")
     assert done.returncode == 1
-    assert re.search(r"target_accuracy +the run has ended by itself: val_acc", done.stderr), done.stderr
+    assert re.search(r"target_accuracy +0.01 -> 0.99: the run has ended by itself: val_acc", done.stderr), done.stderr
     done = cli("train", "--resume", run, "max_to_keep=1")
     assert done.returncode == 0 and "note: max_to_keep changes nothing: the run is finished" in done.stderr
 

@@ -118,10 +118,24 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
             expected="the storage's URL with its password",
             fix=command("sweep", "--resume", folder, "--storage", "URL"),
         )
+    if changes.get("storage") is None and not is_own(options.storage, folder):
+        raise ConfigError(
+            f"{folder}/sweep.json names the storage {options.storage}, which is not in {folder}.",
+            expected="a storage in the sweep's own folder, or one that the command line names: somebody else may have "
+            "written sweep.json",
+            fix=command("sweep", "--resume", folder, "--storage", str(options.storage)),
+        )
     settings = load_settings(result["config"])
     backbone = options.backbone is not None
     space = parse(result["space"], settings, options.sampler, backbone, str(folder / "sweep.json"))
     return carry_out(result, settings, space, options, folder=folder)
+
+
+def is_own(storage: str | None, folder: Path) -> bool:
+    """Whether a storage that sweep.json names is a file in the sweep's folder."""
+    return storage in (None, "journal") or (
+        "://" not in str(storage) and Path(str(storage)).resolve().is_relative_to(folder.resolve())
+    )
 
 
 def carry_out(
