@@ -139,13 +139,13 @@ class RunFolder:
                 raise RunError(
                     f"{path} has no {name}." if path.is_dir() else f"There is no folder {path}.",
                     expected="a run folder, as mslab train creates it under runs/",
-                    fix=lost(path, name) if any(kinds.values()) else manifest.one_of_the_runs(),
+                    fix=manifest.lost(path, name) if any(kinds.values()) else manifest.one_of_the_runs(),
                 )
         recorded = manifest.load(path)
         try:
             settings = load_settings(path / "config.yaml")
         except ConfigError as error:
-            rows, fix = error.details, lost(path, "config.yaml")
+            rows, fix = error.details, manifest.lost(path, "config.yaml")
             raise ConfigError(error.what, details=rows, expected=error.expected, fix=fix) from None
         run = cls(path, settings, recorded)
         run.history = read_history(path / "history.csv")
@@ -332,13 +332,6 @@ class RunFolder:
         recorded = {name: self.manifest["artifacts"].get(name) for name in sorted(manifest.AT_START)}
         paths = {name: self.path / name for name in recorded}
         return {n: digest or files.sha256(paths[n]) for n, digest in recorded.items() if digest or paths[n].is_file()}
-
-
-def lost(run: Path, name: str) -> str:
-    """What to do about a run that has lost its config.yaml or manifest.json."""
-    best, config = run / "checkpoints" / "best.ckpt", "CONFIG" if name == "config.yaml" else run / "config.yaml"
-    begin = f"; or begin a new run with its best network:\n{command('train', config, '--from', best)}"
-    return f"put back {name}, from a copy of the run{begin if best.is_file() else ''}"
 
 
 def open_log(file: Path) -> TextIO:

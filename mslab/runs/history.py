@@ -61,9 +61,10 @@ def read_steps(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        lines = files.read_text(path).splitlines()[1:]
-        numbers = [int(line.partition(",")[0]) for line in lines]
-        if numbers != sorted(numbers):
+        first, *lines = files.read_text(path).splitlines() or ["step,loss"]
+        if first.replace('"', "") != "step,loss":
+            raise ValueError("its first line is another")
+        if (numbers := step_numbers(lines)) != sorted(numbers):
             raise ValueError("its steps are not in order")
     except (OSError, ValueError) as error:
         raise RunError(
@@ -74,12 +75,16 @@ def read_steps(path: Path) -> list[str]:
     return lines
 
 
+def step_numbers(lines: Sequence[str]) -> list[int]:
+    return [int(line.partition(",")[0]) for line in lines]
+
+
 def steps_text(before: Sequence[str], last: int, losses: Sequence[float]) -> str:
     """The content of steps.csv: the loss of each step up to number `last`, with all digits that a float32 has.
 
     `before`: lines of the file so far; steps of a killed epoch are repeated.
     """
     first = last - len(losses)
-    kept = [line for line in before if int(line.partition(",")[0]) <= first]
+    kept = [line for line, number in zip(before, step_numbers(before), strict=True) if number <= first]
     new = [f"{first + number},{np.float32(loss)!s}" for number, loss in enumerate(losses, 1)]
     return "\n".join(["step,loss", *kept, *new]) + "\n"

@@ -20,6 +20,7 @@ from mslab import files
 from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
+from mslab.escaping import command
 from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
@@ -214,7 +215,7 @@ def validated(content: Any, path: Path) -> dict[str, Any]:
         f"{path} is not the manifest of a run.",
         details=rows,
         expected="the file that mslab wrote (mslab/runs/manifest.schema.json)",
-        fix="restore it",
+        fix=lost(path.parent, path.name),
     )
 
 
@@ -223,7 +224,15 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
     if content["schema"] != 1:
         return {"settings": None, "saved": None} | content
     new: dict[str, Any] = {"code": None, "environment": None, "determinism": None, "reproduces": None, "resumed": []}
-    new |= {"settings": None, "saved": None, "ended_by": None, "rollbacks": [], "warnings": [], "epoch_images": None, "workers": 1}
+    new |= {
+        "settings": None,
+        "saved": None,
+        "ended_by": None,
+        "rollbacks": [],
+        "warnings": [],
+        "epoch_images": None,
+        "workers": 1,
+    }
     content = new | content | {"schema": 2, "data": {"skip_check": False, "classes": {}} | content["data"]}
     if content["parent"]:
         content["parent"] = {"only": None, "run": None} | content["parent"]
@@ -328,9 +337,16 @@ def load(run: Path) -> dict[str, Any]:
         content = files.read_json(path)
     except (OSError, ValueError) as error:
         reason = f"cannot be read: {error.strerror}" if isinstance(error, PermissionError) else "is not JSON"
-        fix = "put it back, from a copy of the run" if run.is_dir() else one_of_the_runs()
+        fix = lost(run, path.name) if run.is_dir() else one_of_the_runs()
         raise RunError(f"{path} {reason}.", expected="the file that mslab wrote", fix=fix) from None
     return validated(content, path)
+
+
+def lost(run: Path, name: str) -> str:
+    """What to do about a run that has lost its config.yaml or manifest.json."""
+    best, config = run / "checkpoints" / "best.ckpt", "CONFIG" if name == "config.yaml" else run / "config.yaml"
+    begin = f"; or begin a new run with its best network:\n{command('train', config, '--from', best)}"
+    return f"put back {name}, from a copy of the run{begin if best.is_file() else ''}"
 
 
 def one_of_the_runs() -> str:

@@ -19,7 +19,7 @@ from mslab.errors import CheckpointError, ConfigError, DatasetError, RunError
 from mslab.escaping import command
 from mslab.runs import images, manifest
 from mslab.runs.folder import RunFolder
-from mslab.runs.history import digest_of, read_steps, steps_text
+from mslab.runs.history import digest_of, read_steps, step_numbers, steps_text
 from mslab.runs.verifying import changed_settings, has_bytes_of
 from mslab.training import learning_rates
 
@@ -121,8 +121,8 @@ def changed_files(run: RunFolder, completed: int) -> list[tuple[str, str]]:
     if saved and saved["epoch"] <= completed and digest_of(run.history[: saved["epoch"]]) != saved["history"]:
         rows.append(("history.csv", f"its first {saved['epoch']} epochs are not those of this run"))
     steps = read_steps(run.path / "steps.csv")  # raises RunError if it is damaged
-    if saved and steps and completed and int(steps[-1].partition(",")[0]) < run.history[completed - 1]["step"]:
-        rows.append(("steps.csv", f"it ends with step {steps[-1].partition(',')[0]}"))
+    if saved and completed and (there := [0, *step_numbers(steps)][-1]) < run.history[completed - 1]["step"]:
+        rows.append(("steps.csv", f"ends with step {there}"))
     return list(dict(rows).items())
 
 
