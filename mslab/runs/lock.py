@@ -155,8 +155,8 @@ def lock_file(handle: int) -> bool:
 def read(path: Path) -> dict[str, Any]:
     """What a lock says of its holder; {} if it says nothing: its writer was killed, or someone else wrote it."""
     kinds = {"process": int, "started": str, "host": str, "boot": str, "space": str, "command": str, "since": float}
-    for _ in range(10):
-        with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+    for _ in range(4):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = files.parse_json(files.Below(path.parent, path.name).open().read(MAX_BYTES))
             if all(type(content[key]) is kind for key, kind in kinds.items()):
                 return dict(content)
