@@ -21,6 +21,7 @@ from mslab.experiments.sweep import page, trials
 from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, contradictory, describe, parse, read_space
+from mslab.runs import lock
 from mslab.runs.folder import fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
@@ -123,7 +124,7 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
             f"{folder}/sweep.json names the storage {options.storage}, which is not in {folder}.",
             expected="a storage in the sweep's own folder, or one that the command line names: somebody else may have "
             "written sweep.json",
-            fix=command("sweep", "--resume", folder, "--storage", str(options.storage)),
+            fix=again(folder, options.storage),
         )
     settings = load_settings(result["config"])
     backbone = options.backbone is not None
@@ -136,6 +137,13 @@ def is_own(storage: str | None, folder: Path) -> bool:
     return storage in (None, "journal") or (
         "://" not in str(storage) and Path(str(storage)).resolve().is_relative_to(folder.resolve())
     )
+
+
+def again(folder: Path, storage: str | None) -> str:
+    """The command that continues a sweep."""
+    if is_own(storage, folder):
+        return command("sweep", "--resume", folder)
+    return command("sweep", "--resume", folder, "--storage", str(storage))
 
 
 def carry_out(
@@ -157,10 +165,8 @@ def carry_out(
             trials.open_storage(trials.storage_url(options.storage, Path("runs")))
         folder = fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
     storage = trials.open_storage(trials.storage_url(options.storage, folder))
-    data: dict[str, Any] = {"the images": report.fingerprint, "count": sum(report.counts["train"].values())}
-    data["the backbone"] = files.sha256(backbone) if backbone else None
     study_name = options.name or result.get("study") or folder.name
-    study = trials.open_study(storage, study_name, data, settings, space, options)
+    study = trials.open_study(storage, study_name, identity(report, backbone), settings, space, options)
     points = points_of(study)
     public = replace(options, storage=options.storage and trials.hide_password(options.storage))
     result |= {"study": study_name, "folder": str(folder), "options": asdict(public), "status": "running"}
@@ -176,26 +182,36 @@ def carry_out(
 
     setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
     log.info(introduction(study, folder, space, options, settings))
-    save()
-    if resumed:
-        trials.try_again(study)
-    try:
-        result["status"] = TrialPool(study, space, folder, setup, options, save).run()
+    with lock.held(folder):
         save()
-        if test and result["status"] != "stopped":
-            measure(result, test, settings.device)
-        if result["note"]:
-            log.info(result["note"])
-    except KeyboardInterrupt:
-        result["status"] = "stopped"
-        raise signals.Interrupted(f"{command('sweep', '--resume', folder)}    continues it") from None
-    except BaseException:
-        result["status"] = "failed"
-        raise
-    finally:
-        save()
+        if resumed:
+            trials.try_again(study)
+        try:
+            result["status"] = TrialPool(study, space, folder, setup, options, save).run()
+            save()
+            if test and result["status"] != "stopped":
+                measure(result, test, settings.device)
+            if result["note"]:
+                log.info(result["note"])
+        except KeyboardInterrupt:
+            result["status"] = "stopped"
+            storage_words = () if is_own(public.storage, folder) else ("--storage", str(public.storage))
+            raise signals.Interrupted(
+                f"{command('sweep', '--resume', folder, *storage_words)}    continues it"
+            ) from None
+        except BaseException:
+            result["status"] = "failed"
+            raise
+        finally:
+            save()
     finish(result, study, space, folder)
     return result
+
+
+def identity(report: DatasetReport, backbone: Path | None) -> dict[str, Any]:
+    """What every part of a sweep has in common: its images and its backbone."""
+    count = sum(report.counts["train"].values())
+    return {"the images": report.fingerprint, "count": count, "the backbone": backbone and files.sha256(backbone)}
 
 
 def test_images(settings: Settings, options: SweepOptions) -> DatasetReport | None:
