@@ -1,7 +1,7 @@
 """The command line: each command parses its arguments, calls one function and prints the result.
 
-MindSpore is imported only inside commands. options, endings: shared by all commands; lab, data, train, results, experiments,
-grading: the commands of one topic each.
+MindSpore is imported only inside commands. options, endings: shared by all commands; lab, data, train, results,
+experiments, grading: the commands of one topic each.
 """
 
 from mslab.cli import data, experiments, grading, lab, results, train

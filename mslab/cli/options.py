@@ -19,6 +19,7 @@ from mslab.cli.hints import HintedCommand
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
+from mslab.runs import lock
 from mslab.runtime import console, devices, signals, streams
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("mslab")
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
+TARGETS = ("out", "to", "json_file", "jsonl", "csv", "html")  # parameters that name a file or folder to be written
 
 
 class CommandLine(Typer):
@@ -142,8 +144,9 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
             goodbye, began = functools.partial(endings.message, name, None), time.time()
             with signals.command(goodbye):
                 try:
+                    targets = [options.get(name) for name in TARGETS]
                     with console.capture_stderr() as captured:
-                        code = carry_out(functools.partial(function, *arguments, **options), captured)
+                        code = carry_out(functools.partial(locked, targets, function, *arguments, **options), captured)
                 except KeyboardInterrupt as stop:
                     signals.ignore()
                     endings.remove_dump(began)
@@ -156,6 +159,12 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
         return owner.command(name, cls=HintedCommand, short_help=summary)(wrapped)
 
     return register
+
+
+def locked(targets: Sequence[str | None], function: Callable[..., int | None], *arguments: Any, **options: Any) -> int:
+    """Call the function while the run folders that these outputs lie in are locked."""
+    with lock.held_around(*targets):
+        return function(*arguments, **options) or 0
 
 
 def carry_out(function: Callable[[], int | None], captured: console.StderrCapture) -> int:

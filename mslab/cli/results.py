@@ -59,9 +59,9 @@ def verify(
     json_file: options.Json = None,
 ) -> int:
     """Compare each file of a run, and the checkpoint it started from, with the sha256 in its manifest."""
-    from mslab.runs import manifest
+    from mslab.runs import verifying
 
-    rows = manifest.verify(Path(run))
+    rows = verifying.verify(Path(run))
     ok = all(row["status"] in ("same", "left out") for row in rows)
 
     def table() -> str:

@@ -17,6 +17,7 @@ from mslab.errors import CheckpointError, DatasetError, MslabError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
+from mslab.runs import lock
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices
 
@@ -73,7 +74,8 @@ def export_run(
             )
         result.update(difference)
 
-    files.replace_atomically(target, write)
+    with lock.held_around(target):
+        files.replace_atomically(target, write)
     return result | {"sha256": files.sha256(target)}
 
 

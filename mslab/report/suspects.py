@@ -23,6 +23,7 @@ from mslab.evaluation import gradcam, measuring, metrics
 from mslab.files import decode, delimiter_of, for_people, make_folder, read_bytes, write_text
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
+from mslab.runs import lock
 from mslab.runtime import devices
 from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
@@ -130,8 +131,9 @@ def write(suspects: Suspects, out: Path) -> tuple[Path, Path]:
     make_folder(out)
     cells = ([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()] for row in suspects)
     table, page_file = out / "suspects.csv", out / "suspects.html"
-    write_text(table, for_people("".join(map(csv_line, [COLUMNS, *cells]))))
-    write_text(page_file, suspects.page())
+    with lock.held_around(out):
+        write_text(table, for_people("".join(map(csv_line, [COLUMNS, *cells]))))
+        write_text(page_file, suspects.page())
     return table, page_file
 
 

@@ -13,6 +13,7 @@ from mslab.escaping import escape_control
 from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
+from mslab.runs import lock
 from mslab.runs.folder import RunFolder
 from mslab.runtime import turns
 from mslab.runtime.tables import one_line
@@ -31,9 +32,10 @@ def write_report(
     is_single = len(folders) == 1
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     t = translator(lang)
-    make_folder(target.parent)
-    facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
-    write_text(target, render("run.html" if is_single else "several.html", facts, lang))
+    with lock.held_around(target):
+        make_folder(target.parent)
+        facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
+        write_text(target, render("run.html" if is_single else "several.html", facts, lang))
     return target
 
 

@@ -19,7 +19,7 @@ from mslab.errors import RunError
 from mslab.files import json_text
 from mslab.reproduce import differing
 from mslab.reproduce.reproducing import refuse_unfinished
-from mslab.runs import images, manifest
+from mslab.runs import images, verifying
 from mslab.runs.folder import RunFolder
 
 SCHEMA = 1
@@ -89,7 +89,7 @@ def refuse_changed(run: RunFolder, recorded: Mapping[str, str]) -> None:
     """Raise RunError with every file that is missing or has changed since the run."""
     rows = []
     for name, digest in recorded.items():
-        check = manifest.compare_file(run.path / name, name, digest)
+        check = verifying.compare_file(run.path / name, name, digest)
         if check["status"] != "same":
             rows.append((name, check["text"]))
     if rows:

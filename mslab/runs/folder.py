@@ -1,9 +1,8 @@
 """The run folder: all files of a run, written so that a run can be resumed after a kill at any moment."""
 
 import contextlib
-import csv
+import hashlib
 import io
-import itertools
 import logging
 import math
 import shlex
@@ -15,20 +14,19 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
-from mslab.errors import MslabError, RunError, explain
+from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.escaping import command, escape_control
-from mslab.runs import manifest
+from mslab.runs import lock, manifest
+from mslab.runs.history import COLUMNS as COLUMNS
+from mslab.runs.history import digest_of, history_text, read_steps, steps_text
+from mslab.runs.history import read_history as read_history
 from mslab.runtime import console, signals, versions
 
 log = logging.getLogger("mslab")
 TEXTS = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json", "train.log")
-MAX_EPOCHS = 100_000  # of a history that is read
-COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 
 
 class RunFolder:
@@ -41,6 +39,7 @@ class RunFolder:
         self.path, self.settings, self.manifest, self.writes = path, settings, manifest, writes
         self.history: list[dict[str, Any]] = []
         self.notes: list[str] = []  # messages to log at the start of training
+        self.changed: dict[str, list[Any]] = {}  # settings that a resume changes: old and new value
         self.paused = False  # stopped by max_training_time, to be resumed
         self.should_stop: Callable[[list[dict[str, Any]]], str] = lambda rows: ""  # after each epoch: why stop, or ""
         self.saved = 0  # epochs that last.ckpt has
@@ -75,6 +74,7 @@ class RunFolder:
             "determinism": None,
             "device": None,
             "seed": settings.seed,
+            "settings": None,  # written with config.yaml
             "data": {
                 "fingerprint": report.fingerprint,
                 "counts": report.counts,
@@ -91,6 +91,7 @@ class RunFolder:
             "start": _now(),
             "end": None,
             "resumed": [],
+            "saved": None,  # the first last.ckpt
             "status": "running",
             "exit_status": None,
             "ended_by": None,  # reason why the run stopped before its last epoch
@@ -101,7 +102,9 @@ class RunFolder:
         }
         run = cls(path, settings, content)
         run.write_settings()
-        files.write_text(path / "images.csv", manifest.images_csv(report))
+        images = manifest.images_csv(report)
+        files.write_text(path / "images.csv", images)
+        run.manifest["artifacts"]["images.csv"] = hashlib.sha256(images.encode()).hexdigest()
         run.write_manifest()
         return run
 
@@ -116,9 +119,10 @@ class RunFolder:
                     expected="a folder",
                     fix="put the folder itself there; to keep runs on another disk, make runs/ the link",
                 )
-        for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
-            if files.TEMPORARY.fullmatch(leftover.name) and files.kind_of(leftover) == "a file":
-                leftover.unlink()
+        with lock.held(run.path):  # those of another process are in use
+            for leftover in [*run.path.glob(".*.tmp"), *run.path.glob("checkpoints/.*.tmp")]:
+                if files.TEMPORARY.fullmatch(leftover.name) and files.kind_of(leftover) == "a file":
+                    leftover.unlink()
         return run
 
     @classmethod
@@ -133,9 +137,15 @@ class RunFolder:
                 raise RunError(
                     f"{path} has no {name}." if path.is_dir() else f"There is no folder {path}.",
                     expected="a run folder, as mslab train creates it under runs/",
-                    fix=manifest.one_of_the_runs(),
+                    fix=manifest.lost(path, name) if any(kinds.values()) else manifest.one_of_the_runs(),
                 )
-        run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
+        recorded = manifest.load(path)
+        try:
+            settings = load_settings(path / "config.yaml")
+        except ConfigError as error:
+            rows, fix = error.details, manifest.lost(path, "config.yaml")
+            raise ConfigError(error.what, details=rows, expected=error.expected, fix=fix) from None
+        run = cls(path, settings, recorded)
         run.history = read_history(path / "history.csv")
         return run
 
@@ -199,15 +209,12 @@ class RunFolder:
     def record_device(self, device: str) -> None:
         """Record the device that was started and, for a resume, the environment if it changed."""
         initial = self.manifest["environment"]
-        if self.epochs_done:
+        if self.epochs_done or self.changed:
             present = manifest.environment(device)
-            resume = {
-                "epoch": self.epochs_done,
-                "start": _now(),
-                "environment": None if present == initial else present,
-            }
+            resume = {"epoch": self.epochs_done, "start": _now(), "changed": self.changed}
+            resume["environment"] = None if present == initial or not self.epochs_done else present
             self.manifest["resumed"].append(resume)
-        else:
+        if not self.epochs_done and initial:
             initial |= {"device": device, "driver": manifest.driver(device)}
         self.manifest["device"] = device
         self.manifest["determinism"] = manifest.determinism(device, self.settings.deterministic)
@@ -217,11 +224,15 @@ class RunFolder:
         """Write the epoch's rows, then last.ckpt with `state`, which completes the epoch; None skips last.ckpt."""
         if not self.writes:
             return
-        self.write_steps(losses)
-        self.write_history()
+        steps = self.path / "steps.csv"
+        files.write_text(steps, steps_text(read_steps(steps), self.history[-1]["step"], losses))
+        files.write_text(self.path / "history.csv", history_text(self.history))
         if state:
             tensors = {name: parameter.asnumpy() for name, parameter in state.items()}
             checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
+            if not self.manifest.get("saved"):  # from now on, a folder without last.ckpt has lost it
+                self.manifest["saved"] = {"epoch": self.epochs_done, "history": digest_of(self.history)}
+                self.write_manifest()
         self.saved = self.epochs_done if state else self.saved
 
     def warn(self, code: str, text: str) -> None:
@@ -244,26 +255,11 @@ class RunFolder:
                 path.unlink()
 
     def write_settings(self) -> None:
-        files.write_text(self.path / "config.yaml", dump_config(self.settings))
-
-    def write_history(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {key: ("" if math.isnan(v) else f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}
-            for row in self.history
-        )
-        files.write_text(self.path / "history.csv", text.getvalue())
-
-    def write_steps(self, losses: Sequence[float]) -> None:
-        """Write steps.csv: the loss of each step so far, with all digits that a float32 has."""
-        file, last = self.path / "steps.csv", self.history[-1]["step"]
-        first = last - len(losses)
-        rows = files.read_text(file).splitlines()[1:] if file.is_file() else []
-        rows = [line for line in rows if int(line.partition(",")[0]) <= first]  # steps of a killed epoch are repeated
-        new = [f"{first + number},{np.float32(loss)!s}" for number, loss in enumerate(losses, 1)]
-        files.write_text(file, "\n".join(["step,loss", *rows, *new]) + "\n")
+        """Write config.yaml, and record in the manifest, which is not written yet, what it says."""
+        text = dump_config(self.settings)
+        files.write_text(self.path / "config.yaml", text)
+        self.manifest["settings"] = self.settings.model_dump(mode="json")
+        self.manifest["artifacts"]["config.yaml"] = hashlib.sha256(text.encode()).hexdigest()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         if self.writes:
@@ -289,7 +285,9 @@ class RunFolder:
             console.redirect_stderr(file)
             log.addHandler(handler)
             self.saved = self.epochs_done
-            self.manifest |= {"status": "running", "exit_status": None, "end": None}
+            self.manifest |= {"status": "running", "exit_status": None, "end": None, "artifacts": self.at_start()}
+            if self.epochs_done:
+                self.manifest["saved"] = {"epoch": self.epochs_done, "history": digest_of(self.history)}
             self.write_manifest()
             for note in self.notes:
                 log.info(note)
@@ -319,15 +317,22 @@ class RunFolder:
     @signals.held()
     def finalize(self, status: str, code: int) -> None:
         """Record how the run ended, and the sha256 of its files; Ctrl-C waits until that is done."""
-        names = ("config.yaml", "images.csv", "steps.csv", "history.csv", "eval.json")
+        names = ("steps.csv", "history.csv", "eval.json")
         paths = [*sorted(self.checkpoints.glob("*.ckpt")), *(self.path / name for name in names)]
         artifacts = {p.relative_to(self.path).as_posix(): files.sha256(p) for p in paths if p.is_file()}
+        artifacts |= self.at_start()  # as they were then: whoever edits config.yaml meanwhile changes nothing
         best = self.best
         if best:
             figures = {"best_epoch": best["epoch"], "val_acc": best["val_acc"], "val_loss": best["val_loss"]}
             self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
+
+    def at_start(self) -> dict[str, str]:
+        """The sha256 of the files that stay as they are from the start; those of older runs had none until the end."""
+        recorded = {name: self.manifest["artifacts"].get(name) for name in sorted(manifest.AT_START)}
+        paths = {name: self.path / name for name in recorded}
+        return {n: digest or files.sha256(paths[n]) for n, digest in recorded.items() if digest or paths[n].is_file()}
 
     def stopped(self) -> signals.Interrupted:
         """Record that Ctrl-C has stopped the run. Returns what to raise, which says how the run goes on."""
@@ -373,27 +378,6 @@ def fresh_folder(name: str) -> Path:
                 expected="a writable folder",
                 fix="cd to a writable folder",
             ) from None
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read history.csv; an epoch without evaluation has NaN. [] without a file. Raises RunError."""
-    if not path.is_file():
-        return []
-    try:
-        rows = itertools.islice(csv.DictReader(files.read_lines(path)), MAX_EPOCHS + 1)
-        history = [
-            {key: int(row[key][:20]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
-            for row in rows
-        ]
-        if len(history) > MAX_EPOCHS or any(not 0 <= row["epoch"] <= MAX_EPOCHS for row in history):
-            raise ValueError(f"more than {MAX_EPOCHS:,} epochs")
-        return history
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise RunError(
-            f"{path} cannot be read: {repr(error)[:200]}.",
-            expected=f"the columns {', '.join(COLUMNS)}, with a number in each",
-            fix="restore the file that mslab wrote",
-        ) from None
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""manifest.json: inputs, environment and results of a run; its schema, migration of older ones, and verification.
+"""manifest.json: inputs, environment and results of a run; its schema, and migration of older ones.
 
 `python -m mslab.runs.manifest` writes manifest.schema.json, the JSON schema of version SCHEMA.
 """
@@ -24,6 +24,7 @@ from mslab.escaping import command
 from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
+AT_START = {"config.yaml", "images.csv"}  # artifacts that the manifest lists from the start
 FILE = Path(__file__).with_name("manifest.schema.json")
 # environment variables that change MindSpore's results, or the libraries it uses
 VARIABLES = (
@@ -119,6 +120,14 @@ class Resumed(Part):
     epoch: int = Field(description="number of epochs completed before the resume")
     start: str
     environment: Environment | None = Field(description="null if it is unchanged since the start of the run")
+    changed: dict[str, list[Any]] = Field({}, description="settings with another value from here on: old and new")
+
+
+class Saved(Part):
+    """The first last.ckpt that the run, or its last resume, has written or begun with."""
+
+    epoch: int
+    history: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of history.csv up to that epoch")
 
 
 class Reproduces(Part):
@@ -160,6 +169,9 @@ class Manifest(Part):
     determinism: Determinism | None
     device: str | None
     seed: int
+    settings: dict[str, Any] | None = Field(
+        None, description="those of config.yaml as the run began or was resumed; null in runs older than this field"
+    )
     data: Data
     class_names: list[str] = Field(description="in index order")
     parent: Parent | None
@@ -169,6 +181,7 @@ class Manifest(Part):
     start: str
     end: str | None
     resumed: list[Resumed]
+    saved: Saved | None = Field(None, description="null before the first last.ckpt, and in runs older than this field")
     status: Literal["running", "done", "paused", "interrupted", "failed"]
     exit_status: int | None
     ended_by: str | None = Field(description="reason why the run stopped before its last epoch")
@@ -202,16 +215,24 @@ def validated(content: Any, path: Path) -> dict[str, Any]:
         f"{path} is not the manifest of a run.",
         details=rows,
         expected="the file that mslab wrote (mslab/runs/manifest.schema.json)",
-        fix="restore it",
+        fix=lost(path.parent, path.name),
     )
 
 
 def migrated(content: dict[str, Any]) -> dict[str, Any]:
-    """Migrate schema 1 to 2: facts that schema 1 did not record are null or empty."""
+    """Migrate schema 1 to 2, and an older 2: facts that they did not record are null or empty."""
     if content["schema"] != 1:
-        return content
+        return {"settings": None, "saved": None} | content
     new: dict[str, Any] = {"code": None, "environment": None, "determinism": None, "reproduces": None, "resumed": []}
-    new |= {"ended_by": None, "rollbacks": [], "warnings": [], "epoch_images": None, "workers": 1}
+    new |= {
+        "settings": None,
+        "saved": None,
+        "ended_by": None,
+        "rollbacks": [],
+        "warnings": [],
+        "epoch_images": None,
+        "workers": 1,
+    }
     content = new | content | {"schema": 2, "data": {"skip_check": False, "classes": {}} | content["data"]}
     if content["parent"]:
         content["parent"] = {"only": None, "run": None} | content["parent"]
@@ -314,50 +335,24 @@ def load(run: Path) -> dict[str, Any]:
     path = run / "manifest.json"
     try:
         content = files.read_json(path)
-    except (OSError, ValueError):
-        fix = "restore it" if run.is_dir() else one_of_the_runs()
-        raise RunError(f"{path} is not JSON.", expected="the file that mslab wrote", fix=fix) from None
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, PermissionError) else "is not JSON"
+        fix = lost(run, path.name) if run.is_dir() else one_of_the_runs()
+        raise RunError(f"{path} {reason}.", expected="the file that mslab wrote", fix=fix) from None
     return validated(content, path)
+
+
+def lost(run: Path, name: str) -> str:
+    """What to do about a run that has lost its config.yaml or manifest.json."""
+    best, config = run / "checkpoints" / "best.ckpt", "CONFIG" if name == "config.yaml" else run / "config.yaml"
+    begin = f"; or begin a new run with its best network:\n{command('train', config, '--from', best)}"
+    return f"put back {name}, from a copy of the run{begin if best.is_file() else ''}"
 
 
 def one_of_the_runs() -> str:
     """What to give instead of a folder that is no run: the newest ones under runs/."""
     near = [str(file.parent) for file in sorted(Path("runs").glob("*/manifest.json"), key=os.path.getmtime)[-5:]]
     return f"one of {', '.join(near) or 'those of mslab train'}"
-
-
-# --- verifying -------------------------------------------------------------------------------------------------------
-
-
-def verify(run: Path) -> list[dict[str, str]]:
-    """Compare each file that the manifest lists, and the parent, with its sha256: {"file", "status", "text"}.
-
-    `status`: same, changed, missing, or left out: a checkpoint that mslab archive omits. Raises RunError if the
-    manifest lists no files yet.
-    """
-    content = load(run)
-    if not content["artifacts"]:
-        raise RunError(
-            f"The manifest of {run} lists no files yet: its status is {content['status']}.",
-            expected="a run that has ended: its manifest lists the sha256 of each file",
-            fix=f"{command('train', '--resume', run)}    or wait until it has ended",
-        )
-    packed = is_pack(run)
-    rows = [compare_file(file_of(run, name), name, digest) for name, digest in content["artifacts"].items()]
-    for row in rows if packed else ():
-        if row["status"] == "missing":
-            row |= {"status": "left out", "text": "a pack does not contain it"}
-        if row["file"] == "checkpoints/best.ckpt" and content.get("half"):
-            row |= compare_file(run / "best.ckpt", row["file"], content["half"]["sha256"], "its weights as float16; ")
-    parent, unpacked = content["parent"], (run / "environment.txt").is_file()  # a file that only archives contain
-    for row in rows if unpacked else ():
-        if row["status"] == "missing" and row["file"].startswith("checkpoints/"):
-            row |= {"status": "left out", "text": "the archive does not contain this checkpoint"}
-    if parent:
-        paths = [*sorted((run / "parent").glob("*")), Path(parent["file"])]  # an archive contains it
-        file = next((path for path in paths if path.is_file()), Path(parent["file"]))
-        rows.append(compare_file(file, str(file), parent["sha256"], "the checkpoint it started from; "))
-    return rows
 
 
 def is_pack(run: Path) -> bool:
@@ -368,19 +363,6 @@ def is_pack(run: Path) -> bool:
 def file_of(run: Path, name: str) -> Path:
     """A file of a run folder or of a pack."""
     return run / name.rpartition("/")[2] if is_pack(run) else run / name
-
-
-def compare_file(path: Path, name: str, digest: str, prefix: str = "") -> dict[str, str]:
-    """Compare one file with its recorded sha256; `prefix` begins the text."""
-    if not path.is_file():
-        return {"file": name, "status": "missing", "text": f"{prefix}not there"}
-    try:
-        now = files.sha256(path)
-    except OSError as error:
-        return {"file": name, "status": "changed", "text": f"{prefix}it cannot be read: {error.strerror}"}
-    if now == digest:
-        return {"file": name, "status": "same", "text": f"{prefix}sha256 {digest[:12]}…"}
-    return {"file": name, "status": "changed", "text": f"{prefix}sha256 {now[:12]}…, the manifest has {digest[:12]}…"}
 
 
 def schema() -> str:

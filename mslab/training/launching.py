@@ -22,6 +22,7 @@ from mslab.config import Settings
 from mslab.config.resolve import precision
 from mslab.errors import ConfigError, MslabError, RunError
 from mslab.escaping import command
+from mslab.runs import lock
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals
 
@@ -181,7 +182,8 @@ def begin(prepare: Callable[[], RunFolder], settings: Settings, cluster: Cluster
     """
     setup, channel = setup_of(settings, cluster), Channel(cluster)
     run = prepare() if cluster.node_rank == 0 else None
-    launch(run, setup, cluster, channel)
+    with lock.held(run.path) if run else contextlib.nullcontext():
+        launch(run, setup, cluster, channel)
     return run.path if run else None
 
 
@@ -205,11 +207,13 @@ def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, chann
     for old in [*logs.glob("*.log"), *logs.glob("*.failed"), *logs.glob("*.done")]:
         old.unlink()
     log.info(f"{cluster.workers} workers, {cluster.local} on this machine ({setup['device']}); logs in {logs}/")
-    task = {"run": str(run.path) if run else None, "notes": run.notes if run else [], "setup": setup}
+    task: dict[str, Any] = {"run": str(run.path) if run else None, "setup": setup}
+    task |= {"notes": run.notes, "changed": run.changed} if run else {"notes": [], "changed": {}}
+    shared = {lock.SHARED: str(run.path.resolve())} if run else {}
     with files.open_regular(logs / "msrun.log", "wb") as output:
         msrun = subprocess.Popen(
             cluster.command(logs, task),
-            env=os.environ | cluster.environment(logs),
+            env=os.environ | cluster.environment(logs) | shared,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -1,19 +1,26 @@
-"""Continue a run: which settings may change meanwhile, and whether its images are still the same."""
+"""Continue a run: whether its files are there, which settings may change, and whether its images are the same."""
 
+import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from mslab import files
 from mslab.check import DatasetReport
 from mslab.check.training_data import check_or_raise
+from mslab.checkpoint import Checkpoint, read
 from mslab.config import Settings, load_settings
-from mslab.errors import ConfigError, DatasetError, RunError
+from mslab.errors import CheckpointError, ConfigError, DatasetError, RunError
 from mslab.escaping import command
 from mslab.runs import images, manifest
 from mslab.runs.folder import RunFolder
+from mslab.runs.history import digest_of, read_steps, step_numbers, steps_text
+from mslab.runs.verifying import changed_settings, has_bytes_of
 from mslab.training import learning_rates
 
 log = logging.getLogger("mslab")
@@ -24,31 +31,192 @@ CHANGEABLE = (
     *("max_to_keep", "checkpoint_frequency", "log_to", "on_nan", "max_training_time", "target_accuracy", "target_loss"),
 )
 ENDINGS = ("max_training_time", "target_accuracy", "target_loss")
+LAST, BEST = "checkpoints/last.ckpt", ("checkpoints/best.ckpt", "checkpoints/best_backbone.ckpt")
+
+
+# --- what the run has left -------------------------------------------------------------------------------------------
+
+
+def reopen(path: str | Path, overrides: Sequence[str] = (), writes: bool = True) -> tuple[RunFolder, Checkpoint | None]:
+    """Open a run and its last.ckpt, None before its first one, with `overrides` of its settings (KEY=VALUE).
+
+    `writes`: whether this process continues the run itself, and not only reads it. Raises RunError or CheckpointError
+    unless everything that a resume needs is as the run left it, and ConfigError for settings that cannot change.
+    """
+    refuse_what_is_no_run(Path(path))
+    run = RunFolder.open(path) if writes else RunFolder.read(path)
+    last = last_checkpoint(run)
+    completed = last.info["epoch"] if last else 0
+    if len(run.history) < completed:
+        raise RunError(
+            f"{run.path}/history.csv has {len(run.history)} epochs, last.ckpt is of epoch {completed}.",
+            expected="a row for every completed epoch",
+            fix=again(run, "history.csv"),
+        )
+    if rows := changed_files(run, completed):
+        raise RunError(
+            f"{run.path} cannot go on: it is not as the run left it.",
+            details=rows,
+            expected="the files that the run wrote, with the contents that its manifest records",
+            fix=again(run, "them"),
+        )
+    change_settings(run, overrides)
+    run.history = run.history[:completed]
+    return run, last
+
+
+def last_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """The last.ckpt of a run, None if it was killed before its first one. Raises RunError or CheckpointError."""
+    file = run.path / LAST
+    if not files.kind_of(file, links=True):
+        if was_saved(run):
+            raise RunError(
+                f"{run.path} has no {LAST}, with which it goes on: it has trained {len(run.history) or 'some'} epochs.",
+                expected="the last.ckpt that the run wrote; without it, the run would begin again over its own results",
+                fix=again(run, "last.ckpt"),
+            )
+        files.make_folder(run.checkpoints)
+        return None
+    try:
+        last = read(file)
+    except CheckpointError as error:
+        raise CheckpointError(
+            error.what, details=error.details, expected=error.expected, fix=again(run, "last.ckpt")
+        ) from None
+    if last.info.get("epoch") is None:
+        raise RunError(
+            f"{file} has no epoch number.", expected="the last.ckpt that mslab wrote", fix=again(run, "last.ckpt")
+        )
+    return last
+
+
+def was_saved(run: RunFolder) -> bool:
+    """Whether the run has written a last.ckpt at some time."""
+    recorded = run.manifest
+    return bool(
+        recorded["saved"]
+        or LAST in recorded["artifacts"]
+        or any(resumed["epoch"] for resumed in recorded["resumed"])
+        or recorded["status"] in ("done", "paused")
+        or len(run.history) > run.settings.checkpoint_frequency  # an older mslab did not record it
+    )
+
+
+def changed_files(run: RunFolder, completed: int) -> list[tuple[str, str]]:
+    """(file, what is wrong with it) of those that a resume needs after so many epochs."""
+    recorded, rows = run.manifest["artifacts"], []
+    if run.manifest["status"] == "running":  # it was killed: the manifest lists none of them
+        names = ["steps.csv"] if run.manifest["saved"] else []
+        measured = any(not math.isnan(row["val_acc"]) for row in run.history[:completed])
+        wanted: dict[str, str | None] = dict.fromkeys([*names, *(BEST if measured else ())])
+    else:
+        wanted = {name: recorded[name] for name in (LAST, *BEST, "history.csv", "steps.csv") if name in recorded}
+    for name, digest in wanted.items():
+        path = run.path / name
+        if not files.kind_of(path, links=True):
+            rows.append((name, "is gone"))
+        elif digest and not is_same(path, digest, run):
+            rows.append((name, "has changed since the run wrote it"))
+    saved = run.manifest["saved"]
+    if saved and saved["epoch"] <= completed and digest_of(run.history[: saved["epoch"]]) != saved["history"]:
+        rows.append(("history.csv", f"its first {saved['epoch']} epochs are not those of this run"))
+    steps = read_steps(run.path / "steps.csv")  # raises RunError if it is damaged
+    if saved and completed and (there := [0, *step_numbers(steps)][-1]) < run.history[completed - 1]["step"]:
+        rows.append(("steps.csv", f"ends with step {there}"))
+    return list(dict(rows).items())
+
+
+def is_same(path: Path, digest: str, run: RunFolder) -> bool:
+    """Whether a file has this sha256. A table may have been saved by a spreadsheet: its numbers count."""
+    if path.name == "history.csv":
+        return digest_of(run.history) == digest or files.sha256(path) == digest
+    if path.name == "steps.csv":  # without those of an epoch that was not completed
+        text = steps_text(read_steps(path), run.history[-1]["step"] if run.history else 0, [])
+        return hashlib.sha256(text.encode()).hexdigest() == digest
+    return files.sha256(path) == digest
+
+
+def again(run: RunFolder, missing: str) -> str:
+    """What to do about a file of a run that is lost."""
+    best = run.path / BEST[0]
+    text = f"put back {missing}, from a copy of the run; or begin a new run"
+    if not best.is_file():
+        return text
+    return f"{text} with its best network:\n{command('train', run.path / 'config.yaml', '--from', best)}"
+
+
+# --- its settings ----------------------------------------------------------------------------------------------------
 
 
 def change_settings(run: RunFolder, overrides: Sequence[str]) -> None:
-    """Apply KEY=VALUE texts to the settings of a run that goes on. config.yaml stays as it is.
+    """Apply what was edited in config.yaml, and KEY=VALUE texts, to a run that goes on. The file stays as it is.
 
     Raises ConfigError that names every setting that cannot change, with the reason and what to do.
     """
-    old, new = run.settings, load_settings(run.settings, overrides)
-    before, after = old.model_dump(), new.model_dump()
-    changed = [name for name in after if before[name] != after[name]]
-    rows = [(name, f"the epochs so far were trained with {before[name]}") for name in changed if name not in CHANGEABLE]
-    if "epochs" in changed and (problem := epochs_problem(run, old, new)):
-        rows.append(("epochs", problem))
-    if run.finished:
+    new = load_settings(run.settings, overrides)
+    edited = [name for name, _, _ in changed_settings(recorded_settings(run), run.settings)]
+    changed = changed_settings(recorded_settings(run), new)
+    old = begun_with(run, {name: value for name, value, _ in changed})
+    texts = {name: f"{before} -> {after}" for name, before, after in changed}
+    then = "the epochs so far were trained with" if run.history else "the run began with"
+    rows = [(name, f"{texts[name]}: {then} {before}") for name, before, _ in changed if name not in CHANGEABLE]
+    if "epochs" in texts and (problem := epochs_problem(run, old, new)):
+        rows.append(("epochs", f"{texts['epochs']}: {problem}"))
+    if run.manifest["ended_by"] and run.manifest["status"] == "done":
         ended = f"the run has ended by itself: {run.manifest['ended_by']}"
-        rows += [(name, ended) for name in changed if name in ENDINGS and run.manifest["ended_by"]]
+        rows += [(name, f"{texts[name]}: {ended}") for name in texts if name in ENDINGS]
     if rows:
+        names = [name for name, _ in rows]
+        back = (
+            f"write the old values of {', '.join(set_back)} into {run.path}/config.yaml; or\n"
+            if (set_back := [name for name in names if name in edited])
+            else ""
+        )
         raise ConfigError(
-            f"{run.path} cannot go on with other values of {', '.join(name for name, _ in rows)}.",
+            f"{run.path} cannot go on with other values of {', '.join(names)}.",
             details=rows,
             expected=f"what does not change the epochs so far: {', '.join(CHANGEABLE)}",
-            fix=further(run),
+            fix=back + further(run),
         )
     run.settings = new
-    run.notes += [f"{name}: {after[name]} from now on, {before[name]} before" for name in changed]
+    run.changed = {name: [before, after] for name, before, after in changed}
+    run.notes += [f"{name}: {after} from now on, {before} before" for name, before, after in changed]
+
+
+def recorded_settings(run: RunFolder) -> dict[str, Any]:
+    """The settings that the manifest records; of an older mslab those of config.yaml, which this says.
+
+    Raises RunError if the manifest has another sha256 of config.yaml.
+    """
+    if run.manifest["settings"] is None:
+        file, digest = run.path / "config.yaml", run.manifest["artifacts"].get("config.yaml")
+        if digest and run.manifest["status"] != "running" and not has_bytes_of(file, digest, run.settings):
+            raise RunError(
+                f"{file} has changed since the run wrote it.",
+                expected=f"the file with sha256 {digest[:12]}…; an older mslab wrote this run's manifest, which does "
+                "not say what has changed",
+                fix=again(run, "config.yaml"),
+            )
+        if not digest or run.manifest["status"] == "running":
+            run.notes.append(
+                f"note: the manifest of {run.path} is of an older mslab and does not record its settings: those of "
+                "config.yaml count as they are"
+            )
+        run.manifest["settings"] = run.settings.model_dump(mode="json")
+    return dict(run.manifest["settings"])
+
+
+def begun_with(run: RunFolder, values: dict[str, Any]) -> Settings:
+    """The run's settings with these recorded values. Raises RunError if nobody can have begun a run with them."""
+    try:
+        return run.settings.replace(**values)
+    except ValidationError:
+        raise RunError(
+            f"{run.path}/manifest.json records settings that do not exist.",
+            details=[(name, repr(value)[:100]) for name, value in values.items()],
+            expected="the file that mslab wrote",
+            fix=again(run, "manifest.json"),
+        ) from None
 
 
 def epochs_problem(run: RunFolder, old: Settings, new: Settings) -> str:
@@ -67,8 +235,11 @@ def epochs_problem(run: RunFolder, old: Settings, new: Settings) -> str:
 
 def further(run: RunFolder) -> str:
     """The command that trains a run's network further as a new run."""
-    again = command("train", run.path / "config.yaml", "--from", run.path)
-    return f"{again}    and KEY=VALUE: a new run that begins with this network"
+    begin = command("train", run.path / "config.yaml", "--from", run.path)
+    return f"{begin}    and KEY=VALUE: a new run that begins with this network"
+
+
+# --- its images ------------------------------------------------------------------------------------------------------
 
 
 def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:

@@ -23,9 +23,10 @@ from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, resolve
-from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError, RunError
+from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
+from mslab.runs import lock
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals, turns
 from mslab.runtime.console import Meter
@@ -35,6 +36,7 @@ from mslab.training.callbacks import ProgressBar
 from mslab.training.finetuning import Pretrained
 from mslab.training.launching import Cluster
 from mslab.training.loop import fit
+from mslab.training.resuming import reopen
 from mslab.training.trainer import Trainer
 
 log = logging.getLogger("mslab")
@@ -134,8 +136,14 @@ def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence
     The number of workers may differ from before, and `overrides`, KEY=VALUE texts, those settings that change nothing
     of the completed epochs. Raises ConfigError for others, DatasetError unless the images are the same.
     """
-    run, last = reopen(path)
-    resuming.change_settings(run, overrides)
+    first = cluster is None or cluster.node_rank == 0  # only the first machine writes
+    with lock.held(Path(path)) if first else contextlib.nullcontext():
+        return resume_held(path, cluster, overrides, first)
+
+
+def resume_held(path: str | Path, cluster: Cluster | None, overrides: Sequence[str], writes: bool) -> TrainResult:
+    """`resume` with the lock of the run, if this process writes."""
+    run, last = reopen(path, overrides, writes)
     if run.finished:
         for note in run.notes:
             log.info(f"note: {note.partition(':')[0]} changes nothing: the run is finished")
@@ -143,8 +151,9 @@ def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence
 
     def ready() -> tuple[RunFolder, DatasetReport]:
         report = resuming.same_images(run)  # here once, so that all workers find the result of the check
-        if overrides:
+        if run.changed:
             run.write_settings()
+            run.write_manifest()
         return run, report
 
     if cluster is None:
@@ -202,29 +211,6 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     return run
 
 
-def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
-    """Open a run and its last.ckpt, None before its first epoch. Raises RunError if they do not match."""
-    resuming.refuse_what_is_no_run(Path(path))
-    run = RunFolder.open(path)
-    file = run.checkpoints / "last.ckpt"
-    last = read(file) if file.is_file() else None
-    completed = last.info.get("epoch") if last else 0
-    if completed is None:
-        raise RunError(
-            f"{file} has no epoch number.",
-            expected="the last.ckpt that mslab wrote",
-            fix="restore it, or begin a new run",
-        )
-    if len(run.history) < completed:
-        raise RunError(
-            f"{run.path}/history.csv has {len(run.history)} epochs, last.ckpt is of epoch {completed}.",
-            expected="a row for every completed epoch",
-            fix="restore history.csv, or begin a new run",
-        )
-    run.history = run.history[:completed]
-    return run, last
-
-
 def continue_run(
     run: RunFolder, last: Checkpoint | None, report: DatasetReport | None = None, group: Group = ALONE
 ) -> TrainResult:
@@ -244,7 +230,7 @@ def carry_out(
 ) -> TrainResult:
     """Build the network, feed and trainer, and train to the end. `last`: the last.ckpt of a resumed run."""
     began = time.perf_counter()
-    with run.recording():
+    with lock.held(run.path) if run.writes else contextlib.nullcontext(), run.recording():
         if run.epochs_done < run.settings.epochs:  # otherwise it was killed between its last epoch and its end
             settings = build.local_settings(run, report, group)
             network = build.build_network(run, settings, last, group)

@@ -35,7 +35,7 @@ def work(task: dict[str, Any]) -> None:
     state, last = None, None
     if group.rank == 0:
         run, last = start.reopen(task["run"])
-        run.notes = task["notes"]
+        run.notes, run.changed = task["notes"], task["changed"]
         run.record_device(setup["device"])
         state = {
             "path": str(run.path),

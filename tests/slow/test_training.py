@@ -14,7 +14,7 @@ from mslab.training import start
 
 
 def test_a_kill_leaves_a_folder_that_resumes(inside, three):
-    (inside / "x.yaml").write_text(json.dumps(three | {"epochs": 40, "mode": "graph"}))
+    (inside / "x.yaml").write_text(json.dumps(three | {"epochs": 40, "mode": "graph", "lr_scheduler": "constant"}))
     job = subprocess.Popen([*PROGRAM, "train", "x.yaml"], stderr=subprocess.PIPE, text=True)
     for line in job.stderr:
         if line.startswith("epoch   3/40"):  # then the rows of two are written

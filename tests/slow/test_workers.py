@@ -100,7 +100,9 @@ def config_of(run: Path, status: str, epochs: int) -> Path:
     """Give the run more epochs and another status."""
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(re.sub(r"(?m)^epochs: \d+", f"epochs: {epochs}", text))
-    (run / "manifest.json").write_text(json.dumps(manifest(run) | {"status": status}))
+    content = manifest(run)
+    content |= {"status": status, "settings": content["settings"] | {"epochs": epochs}}
+    (run / "manifest.json").write_text(json.dumps(content))
     return run
 
 

@@ -232,6 +232,8 @@ def test_evaluating_on_other_classes_is_refused(run, squares, tmp_path):
 def test_resume_equals_the_uninterrupted_run(run, trained, inside, squares):
     """After a kill that left history.csv a row ahead of last.ckpt, best.ckpt of a later epoch, half a file."""
     broken = trained(plain(squares)).run
+    killed = manifest(broken) | {"status": "running", "exit_status": None, "end": None, "saved": None, "artifacts": {}}
+    (broken / "manifest.json").write_text(json.dumps(killed))
     rows = (broken / "history.csv").read_text().splitlines(keepends=True)
     (broken / "history.csv").write_text("".join(rows[:3]))
     (broken / "checkpoints" / ".last.ckpt.0123456789abcdef.tmp").write_bytes(b"half")
@@ -292,7 +294,9 @@ def test_resume_with_other_images_is_refused(trained, inside, squares):
     copy = trained(plain(squares)).run
     shutil.copytree(squares / "three", "data")
     (inside / "data/train/a/000.png").write_bytes((inside / "data/train/a/001.png").read_bytes())
-    text = (copy / "config.yaml").read_text().replace(str(squares / "three"), "data").replace("epochs: 3", "epochs: 9")
+    killed = manifest(copy) | {"status": "running", "exit_status": None, "end": None}
+    (copy / "manifest.json").write_text(json.dumps(killed))
+    text = (copy / "config.yaml").read_text().replace(str(squares / "three"), "data")
     (copy / "config.yaml").write_text(text)
     with pytest.raises(DatasetError, match=r"The images differ from those"):
         start.resume(copy)

@@ -33,7 +33,7 @@ RUN = {
         cli/train.py: mslab train
     """,
     "cli/test_shown_commands.py test_a_run_that_was_stopped_is_resumed": """
-        runs/manifest.py: mslab train --resume
+        runs/verifying.py: mslab train --resume
         reproduce/reproducing.py: mslab train --resume
         grade/handin.py: mslab train --resume
         runs/weights.py: mslab train --resume
@@ -49,6 +49,12 @@ RUN = {
     """,
     "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
         check/layout.py: mkdir
+    """,
+    "training/test_lost_files.py test_a_run_without_last_ckpt_does_not_begin_again_and_what_is_said_instead_works": """
+        runs/manifest.py: mslab train --from
+    """,
+    "unit/test_sweep.py test_a_resume_opens_no_storage_that_only_sweep_json_names": """
+        experiments/sweep/study.py: mslab sweep --resume --storage
     """,
     "training/test_resuming.py test_a_run_and_its_images_may_move": """
         training/resuming.py: mslab train --resume

@@ -1,5 +1,6 @@
 """Sweeps: what may be searched, what is stored of each trial, which trials are tried again, and the page."""
 
+import json
 import math
 import os
 import signal
@@ -207,6 +208,30 @@ def test_a_storage_that_is_a_link_or_a_fifo_is_not_opened(tmp_path, name, option
     with pytest.raises(ConfigError, match=f"{name} is a FIFO"):
         trials.storage_url(option, tmp_path)
     assert not (tmp_path / "notes").exists()
+
+
+@pytest.mark.parametrize(
+    "storage", ["../mine.db", "/x/mine.log", "sqlite:////x/mine.db", "postgresql://host/name", "inside/../../a.db"]
+)
+def test_a_resume_opens_no_storage_that_only_sweep_json_names(tmp_path, monkeypatch, storage):
+    """Somebody else may have written it. On the command line, the same storage is one that the user wants."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "x-sweep"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    content = {"options": {"storage": storage}, "config": {}, "space": {}, "overrides": [], "config_file": None}
+    (folder / "sweep.json").write_text(json.dumps(content | {"study": "x"}))
+    with pytest.raises(ConfigError) as caught:
+        resume_sweep(folder, {})
+    text = str(caught.value)
+    assert f"names the storage {storage}, which is not in {folder}." in text
+    assert text.endswith(f"mslab sweep --resume {folder} --storage {storage}"), text
+    with pytest.raises(ConfigError, match=r"train_data +is missing"):  # it goes on to the config
+        resume_sweep(folder, {"storage": storage})
+    (folder / "sweep.json").write_text(json.dumps(content | {"study": "x", "options": {"storage": "mine.db"}}))
+    with pytest.raises(ConfigError, match=r"train_data +is missing"):
+        resume_sweep(folder, {})
+    assert [path.name for path in folder.iterdir()] == ["sweep.json"]
 
 
 def test_checkpoints_behind_a_link_are_not_deleted(tmp_path):

@@ -22,6 +22,7 @@ from mslab.experiments.sweep import page, trials
 from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, contradictory, describe, parse, read_space
+from mslab.runs import lock
 from mslab.runs.folder import fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
@@ -120,6 +121,13 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
             expected="the storage's URL with its password",
             fix=command("sweep", "--resume", folder, "--storage", "URL"),
         )
+    if changes.get("storage") is None and not is_own(options.storage, folder):
+        raise ConfigError(
+            f"{folder}/sweep.json names the storage {options.storage}, which is not in {folder}.",
+            expected="a storage in the sweep's own folder, or one that the command line names: somebody else may have "
+            "written sweep.json",
+            fix=again(folder, options.storage),
+        )
     settings = load_settings(result["config"])
     backbone = options.backbone is not None
     space = parse(result["space"], settings, options.sampler, backbone, str(folder / "sweep.json"))
@@ -136,7 +144,22 @@ def continued(result: Mapping[str, Any]) -> Iterator[None]:
     except KeyboardInterrupt:
         if "folder" not in result:
             raise
-        raise signals.Interrupted(f"{command('sweep', '--resume', Path(result['folder']))}    continues it") from None
+        resume = again(Path(result["folder"]), result["options"]["storage"])
+        raise signals.Interrupted(f"{resume}    continues it") from None
+
+
+def is_own(storage: str | None, folder: Path) -> bool:
+    """Whether a storage that sweep.json names is a file in the sweep's folder."""
+    return storage in (None, "journal") or (
+        "://" not in str(storage) and Path(str(storage)).resolve().is_relative_to(folder.resolve())
+    )
+
+
+def again(folder: Path, storage: str | None) -> str:
+    """The command that continues a sweep."""
+    if is_own(storage, folder):
+        return command("sweep", "--resume", folder)
+    return command("sweep", "--resume", folder, "--storage", str(storage))
 
 
 def carry_out(
@@ -155,48 +178,55 @@ def carry_out(
     resumed = folder is not None
     if not resumed and options.storage not in (None, "journal"):  # a wrong one leaves no folder
         trials.open_storage(trials.storage_url(options.storage, Path("runs")))
-    with signals.held():  # Ctrl-C finds no sweep yet, or one that can be continued
-        folder = folder or fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
-        storage = trials.open_storage(trials.storage_url(options.storage, folder))
-        data: dict[str, Any] = {"the images": report.fingerprint, "count": sum(report.counts["train"].values())}
-        data["the backbone"] = files.sha256(backbone) if backbone else None
-        study_name = options.name or result.get("study") or folder.name
-        study = trials.open_study(storage, study_name, data, settings, space, options)
-        points = points_of(study)
-        public = replace(options, storage=options.storage and trials.hide_password(options.storage))
-        result |= {"study": study_name, "folder": str(folder), "options": asdict(public), "status": "running"}
-        result |= {"test_acc": {"best": None, "default": None}, "settings": settings.model_dump(mode="json")}
+    with contextlib.ExitStack() as locked:
+        with signals.held():  # Ctrl-C finds no sweep yet, or one that can be continued
+            folder = folder or fresh_folder(f"{Path(result['config_file'] or 'run').stem}-sweep")
+            locked.enter_context(lock.held(folder))
+            storage = trials.open_storage(trials.storage_url(options.storage, folder))
+            study_name = options.name or result.get("study") or folder.name
+            study = trials.open_study(storage, study_name, identity(report, backbone), settings, space, options)
+            points = points_of(study)
+            public = replace(options, storage=options.storage and trials.hide_password(options.storage))
+            result |= {"study": study_name, "folder": str(folder), "options": asdict(public), "status": "running"}
+            result |= {"test_acc": {"best": None, "default": None}, "settings": settings.model_dump(mode="json")}
 
-        def save() -> None:
-            rows = trials.rows(study)
-            ended = sum(row["state"] in trials.ENDED for row in rows)
-            result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
-            result["possible"] = points.possible(ended)
-            result["note"] = too_many(ended, result["possible"], options.trials)
-            files.write_text(folder / "sweep.json", files.json_text(result))
+            def save() -> None:
+                rows = trials.rows(study)
+                ended = sum(row["state"] in trials.ENDED for row in rows)
+                result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
+                result["possible"] = points.possible(ended)
+                result["note"] = too_many(ended, result["possible"], options.trials)
+                files.write_text(folder / "sweep.json", files.json_text(result))
 
-        setup = {"config": result["config"], "report": report, "backbone": backbone and str(backbone), "argv": sys.argv}
-        log.info(introduction(study, folder, space, options, settings))
-        save()
-    if resumed:
-        trials.try_again(study)
-    try:
-        result["status"] = TrialPool(study, space, folder, setup, options, save).run()
-        save()
-        if test and result["status"] != "stopped":
-            measure(result, test, settings.device)
-        if result["note"]:
-            log.info(result["note"])
-    except KeyboardInterrupt:
-        result["status"] = "stopped"
-        raise
-    except BaseException:
-        result["status"] = "failed"
-        raise
-    finally:
-        save()
+            setup = {"config": result["config"], "report": report, "argv": sys.argv}
+            setup["backbone"] = backbone and str(backbone)
+            log.info(introduction(study, folder, space, options, settings))
+            save()
+        if resumed:
+            trials.try_again(study)
+        try:
+            result["status"] = TrialPool(study, space, folder, setup, options, save).run()
+            save()
+            if test and result["status"] != "stopped":
+                measure(result, test, settings.device)
+            if result["note"]:
+                log.info(result["note"])
+        except KeyboardInterrupt:
+            result["status"] = "stopped"
+            raise
+        except BaseException:
+            result["status"] = "failed"
+            raise
+        finally:
+            save()
     finish(result, study, space, folder)
     return result
+
+
+def identity(report: DatasetReport, backbone: Path | None) -> dict[str, Any]:
+    """What every part of a sweep has in common: its images and its backbone."""
+    count = sum(report.counts["train"].values())
+    return {"the images": report.fingerprint, "count": count, "the backbone": backbone and files.sha256(backbone)}
 
 
 def test_images(settings: Settings, options: SweepOptions) -> DatasetReport | None:

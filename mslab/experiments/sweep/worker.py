@@ -6,6 +6,7 @@ of the run, or the exception that ended it.
 
 import contextlib
 import ctypes
+import itertools
 import math
 import os
 import shutil
@@ -63,11 +64,8 @@ def train(trial: optuna.Trial, job: Mapping[str, Any]) -> dict[str, Any]:
     from mslab.training import start
 
     run, last = earlier_run(job, settings)
-    path = Path(job["path"])
     if run is None:
-        if path.exists():  # killed before it was a run
-            shutil.rmtree(path)
-        run = repeating.begin(settings, job["report"], job["backbone"], path)
+        run = repeating.begin(settings, job["report"], job["backbone"], free_path(Path(job["path"])))
     trial.set_user_attr("run", str(run.path.resolve()))
     trial.set_user_attr("from", run.epochs_done)
     trial.set_user_attr("planned", settings.epochs)
@@ -89,6 +87,14 @@ def train(trial: optuna.Trial, job: Mapping[str, Any]) -> dict[str, Any]:
             fix="do_eval_along_train: true, and an evaluation_frequency of at most epochs",
         )
     return figures(run)
+
+
+def free_path(path: Path) -> Path:
+    """The path of a new run: this one, or with a number if an earlier run lies there, which is kept."""
+    if path.is_dir() and not (path / "manifest.json").exists():  # killed before it was a run
+        shutil.rmtree(path)
+    names = (path if number == 1 else path.with_name(f"{path.name}-{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def report(trial: optuna.Trial, run: RunFolder, reported: set[int], epochs: int, deadline: float) -> str:
