@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
+from mslab.cli import outputs
 from mslab.cli.hints import HintedCommand
+from mslab.cli.outputs import OutputOption
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
-from mslab.runtime import console, devices, signals, streams
+from mslab.runtime import console, devices, signals, streams, targets
 
 if TYPE_CHECKING:
     from mslab.check import DatasetReport
@@ -72,7 +74,7 @@ AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, or a
 Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")]
 
 # data and weights
-DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets")]
+DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets"), OutputOption()]
 SkipCheck = Annotated[
     bool,
     Option("--skip-check", help="do not compare images (duplicates, leaks); folders and files are still checked"),
@@ -108,7 +110,16 @@ Master = Annotated[str, Option(metavar="HOST[:PORT]", help="address of the machi
 DryRun = Annotated[bool, Option("--dry-run", help="print the setup calls and the launch command; needs no device")]
 
 # output
-Json = Annotated[str | None, Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output")]
+Json = Annotated[
+    str | None,
+    Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output"),
+    OutputOption("JSON", (".json",), stdout=True),
+]
+PAGE, PICTURE = (
+    OutputOption("a page", (".html", ".htm"), strict=True),
+    OutputOption("a picture", (".png",), strict=True),
+)
+ARCHIVE = OutputOption("a zip", (".zip",), strict=True, new=True)
 NoReport = Annotated[bool, Option("--no-report", help="do not write report.html, which takes some seconds")]
 Tolerance = Annotated[
     float, Option(help="allowed difference of accuracies; losses may differ by 5 times this fraction", min=0, max=1)
@@ -130,7 +141,8 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
         def wrapped(*arguments: Any, **options: Any) -> None:
             with console.capture_stderr() as captured, signals.on_stop(signals.stop_at_once):
                 try:
-                    code = function(*arguments, **options) or 0
+                    with outputs.prepared(function, options):
+                        code = function(*arguments, **options) or 0
                 except KeyboardInterrupt as stop:
                     log.info("stopped by %s; %s", signals.cause(), continuation(name, stop))
                     code = 130
@@ -238,8 +250,7 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
 
 
 def picture(config: str | None, subject: str, out: str | None) -> Path:
-    """The path of a picture: `out`, or CONFIG-subject.png. Raises BadParameter unless it ends in .png."""
+    """The path of a picture: `out`, or CONFIG-subject.png. Raises MslabError if the latter cannot be written."""
     path = Path(out or f"{Path(str(config)).stem}-{subject}.png")
-    if path.suffix != ".png":
-        raise BadParameter(f"--out {path}: pictures are written as .png files")
+    targets.refuse_file(path)
     return path

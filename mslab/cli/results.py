@@ -8,6 +8,7 @@ from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
+from mslab.cli.outputs import OutputOption
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices
 
@@ -126,7 +127,9 @@ def archive(
     run: Annotated[str, Argument(metavar="RUN", help="a finished run folder")],
     data: Annotated[bool, Option("--data", help="include the training and validation images")] = False,
     no_weights: Annotated[bool, Option("--no-weights", help="leave out best.ckpt and best_backbone.ckpt")] = False,
-    out: Annotated[str | None, Option(metavar="FILE.zip", help="target file (default: RUN.zip)")] = None,
+    out: Annotated[
+        str | None, Option(metavar="FILE.zip", help="target file (default: RUN.zip)"), options.ARCHIVE
+    ] = None,
 ) -> None:
     """Pack everything that is needed to repeat a run elsewhere with mslab reproduce --from FILE.zip."""
     from mslab.reproduce import archiving
@@ -140,7 +143,9 @@ def archive(
 def report(
     runs: Annotated[list[str], Argument(metavar="RUN...", help="one run to report in detail, or several to compare")],
     out: Annotated[
-        str | None, Option(metavar="FILE.html", help="target file (default: RUN/report.html; of several: report.html)")
+        str | None,
+        Option(metavar="FILE.html", help="target file (default: RUN/report.html; of several: report.html)"),
+        options.PAGE,
     ] = None,
     lang: Annotated[str, Option(help="en or zh")] = "en",
     device: options.Device = "auto",
@@ -164,8 +169,16 @@ def predict(
         ),
     ],
     json_file: options.Json = None,
-    jsonl: Annotated[str | None, Option(metavar="FILE|-", help="write one JSON object per line and image")] = None,
-    csv: Annotated[str | None, Option(metavar="FILE|-", help="write one row per image, one column per class")] = None,
+    jsonl: Annotated[
+        str | None,
+        Option(metavar="FILE|-", help="write one JSON object per line and image"),
+        OutputOption("lines of JSON", (".jsonl", ".ndjson", ".json"), stdout=True),
+    ] = None,
+    csv: Annotated[
+        str | None,
+        Option(metavar="FILE|-", help="write one row per image, one column per class"),
+        OutputOption("CSV", (".csv",), stdout=True),
+    ] = None,
     device: options.Device = "auto",
     batch_size: Annotated[
         int | None, Option(metavar="N", help="images per step (default: depends on the image size)", min=1, max=4096)
@@ -175,8 +188,6 @@ def predict(
 ) -> int:
     """Predict the class of images, with the probability of every class; exit 1 if an image cannot be read."""
     targets = {"json": json_file, "jsonl": jsonl, "csv": csv}
-    if list(targets.values()).count("-") > 1:
-        raise BadParameter("only one of --json, --jsonl and --csv can go to standard output")
     devices.refuse(device, devices.missing_driver(device))
     from mslab.checkpoint import Choice
     from mslab.inference import predicting
@@ -214,7 +225,11 @@ def serve(
 def export(
     source: options.Source,
     kind: Annotated[str, Option("--format", metavar="mindir|onnx", help="MindSpore's graph format, or ONNX")],
-    out: Annotated[str | None, Option(metavar="FILE", help="target file (default: beside the checkpoint)")] = None,
+    out: Annotated[
+        str | None,
+        Option(metavar="FILE", help="target file (default: beside the checkpoint)"),
+        OutputOption("a graph", (".mindir", ".onnx"), strict=True, new=True),
+    ] = None,
     data: Annotated[
         str | None, Option(metavar="ROOT", help="images for the comparison (default: the run's val_data)")
     ] = None,
@@ -237,7 +252,9 @@ def suspects(
     source: Annotated[str, Argument(metavar="RUN|CKPT", help="the network whose features are compared")],
     data: Annotated[str, Option(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")],
     out: Annotated[
-        str | None, Option(metavar="FOLDER", help="target folder of suspects.csv and suspects.html (default: RUN)")
+        str | None,
+        Option(metavar="FOLDER", help="target folder of suspects.csv and suspects.html (default: RUN)"),
+        OutputOption(),
     ] = None,
     folds: Annotated[int, Option(help="folds per split; each is judged by a model fitted on the others", min=2)] = 5,
     json_file: options.Json = None,

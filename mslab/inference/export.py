@@ -18,7 +18,7 @@ from mslab.escaping import quoted
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
 from mslab.runs import weights as weight_files
-from mslab.runtime import devices
+from mslab.runtime import devices, targets
 
 IMAGES = 8  # for the comparison
 TOLERANCE = 1e-3  # largest difference of logits, relative to the largest logit
@@ -108,6 +108,7 @@ def _target(source: Path, kind: str, out: str | Path | None) -> Path:
             expected="a new file in an existing folder; nothing is overwritten",
             fix="use another --out, or move the file away" if exists else f"mkdir -p {quoted(target.parent)}",
         )
+    targets.refuse_file(target)
     return target
 
 
