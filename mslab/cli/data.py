@@ -24,6 +24,7 @@ from mslab.cli.options import (
 )
 from mslab.cli.outputs import OutputOption
 from mslab.escaping import command
+from mslab.runtime import tables
 from mslab.runtime.console import Meter
 
 data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
@@ -128,6 +129,11 @@ def pack(
         log.info(f"{Path(out) / name}: {sum(pack.counts)} images, {len(pack.counts)} classes, {files}, {size:.0f} MiB")
 
 
+def folded(line: str) -> str:
+    """A line of the report, which fits into the terminal; what is to be copied stays in one."""
+    return line if line.lstrip().startswith("fix ") else tables.fold(line)
+
+
 @job(app, "check")
 def check(
     root: Root,
@@ -182,7 +188,7 @@ def check(
         if moved:
             log.info("%s    moves everything back", command("check", Path(root), "--undo"))
             report = run_check()
-    emit(report.to_dict(), json_file, lambda: report)
+    emit(report.to_dict(), json_file, lambda: "\n".join(map(folded, str(report).splitlines())))
     if html:
         write_text(Path(html), page.page(report))
         log.info("%s: findings with thumbnails", html)

@@ -46,12 +46,13 @@ def evaluate(
     weight_files.refuse(source, choice=choice)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
-    log.info(report.brief())
+    measured = report.measured()
+    log.info(f"measuring {measured}\n" * bool(measured) + report.brief())
     from mslab.evaluation import measuring
     from mslab.report.show import figures_table
 
     result = measuring.evaluate(source, data, report, device, tta=tta, choice=choice)
-    emit(result, json_file, lambda: figures_table(result))
+    emit(result, json_file, lambda: figures_table(result, measured))
 
 
 @job(app, "verify")
