@@ -126,10 +126,10 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
         settings = load_settings(loaded.path.absolute().parent.parent / "config.yaml")
         links = {"follow_links": settings.follow_links, "ignore": settings.ignore}
         return _images(loaded, settings.val_data, **links), f"images of {settings.val_data}"
-    except MslabError:  # the file is not in a run folder, or the run's images are missing
+    except MslabError as error:  # the file is not in a run folder, or the run's images are missing
         size = loaded.info["image_size"]
         x = np.random.default_rng(0).normal(size=(IMAGES, 3, size, size)).astype(np.float32)
-        return x, "arrays of random numbers, as no validation images could be read"
+        return x, f"arrays of random numbers, as no validation images could be read: {error.what}"
 
 
 def _images(loaded: measuring.Loaded, root: str | Path, **links: Any) -> np.ndarray:

@@ -16,8 +16,9 @@ from rich.text import Text
 
 from mslab.files import open_regular
 from mslab.report import plots
-from mslab.runs import folder, manifest
+from mslab.runs import history, manifest
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import changed
 from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
 
@@ -57,7 +58,7 @@ def follow(run: RunFolder, console: Console) -> None:
         while True:
             status = status_of(run)
             if (version := history_version(run.path)) != read:
-                run.history, read = folder.read_history(run.path / "history.csv"), version
+                run.history, read = history.read_history(run.path / "history.csv"), version
             if (new := (read, console.size, status_line(run, status, 1000))) != drawn:
                 live.update(picture(run, status, console), refresh=True)
                 drawn = new
@@ -158,6 +159,7 @@ def status_line(run: RunFolder, status: str, width: int) -> str:
         parts.append(f"best val_acc {best['val_acc']:.3f} in epoch {best['epoch']}")
     if rows:
         parts += [f"lr {rows[-1]['lr']:.3g}", f"{rows[-1]['images_per_s']:.0f} images/s"]
+    parts += changed(run.path, run.manifest)
     if codes := [str(warning.get("code")) for warning in warnings if isinstance(warning, dict)]:
         parts.append(f"warnings: {', '.join(codes)}")
     text = "  ".join(one_line(part, 120).replace(" ", "\0") for part in parts)

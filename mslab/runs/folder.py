@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import itertools
 import logging
 import math
 import shlex
@@ -21,15 +20,14 @@ import numpy as np
 from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
-from mslab.errors import MslabError, RunError, explain
+from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.escaping import command, escape_control
 from mslab.runs import manifest
+from mslab.runs.history import COLUMNS, read_history
 from mslab.runtime import console, signals, versions
 
 log = logging.getLogger("mslab")
 TEXTS = ("config.yaml", "manifest.json", "history.csv", "steps.csv", "images.csv", "eval.json", "train.log")
-MAX_EPOCHS = 100_000  # of a history that is read
-COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 
 
 class RunFolder:
@@ -137,8 +135,16 @@ class RunFolder:
                     expected="a run folder, as mslab train creates it under runs/",
                     fix=manifest.one_of_the_runs(),
                 )
-        run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
+        run = cls(path, settings_of(path), manifest.load(path))
         run.history = read_history(path / "history.csv")
+        if not run.history and (
+            "history.csv" in run.manifest["artifacts"] or files.kind_of(path / "checkpoints/last.ckpt")
+        ):
+            raise RunError(
+                f"{path / 'history.csv'} is {'without a row' if kinds['history.csv'] else 'missing'}.",
+                expected="a row for each epoch: this run has completed some",
+                fix="restore the file that mslab wrote",
+            )
         return run
 
     def own_files(self, names: Iterable[str]) -> dict[str, files.Below]:
@@ -329,6 +335,15 @@ class RunFolder:
         self.write_manifest()
 
 
+def settings_of(run: Path) -> Settings:
+    """The settings in a run's config.yaml. Raises ConfigError, which says that the file is a run's."""
+    try:
+        return load_settings(run / "config.yaml")
+    except ConfigError as error:
+        expected = "the settings with which the run began, as mslab wrote them"
+        raise ConfigError(error.what, details=error.details, expected=expected, fix="restore the file") from None
+
+
 def open_log(file: Path) -> TextIO:
     """Open train.log to append lines. Raises RunError."""
     try:
@@ -357,27 +372,6 @@ def fresh_folder(name: str) -> Path:
                 expected="a writable folder",
                 fix="cd to a writable folder",
             ) from None
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read history.csv; an epoch without evaluation has NaN. [] without a file. Raises RunError."""
-    if not path.is_file():
-        return []
-    try:
-        rows = itertools.islice(csv.DictReader(files.read_lines(path)), MAX_EPOCHS + 1)
-        history = [
-            {key: int(row[key][:20]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
-            for row in rows
-        ]
-        if len(history) > MAX_EPOCHS or any(not 0 <= row["epoch"] <= MAX_EPOCHS for row in history):
-            raise ValueError(f"more than {MAX_EPOCHS:,} epochs")
-        return history
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise RunError(
-            f"{path} cannot be read: {repr(error)[:200]}.",
-            expected=f"the columns {', '.join(COLUMNS)}, with a number in each",
-            fix="restore the file that mslab wrote",
-        ) from None
 
 
 def git_state() -> dict[str, Any] | None:

@@ -314,9 +314,10 @@ def load(run: Path) -> dict[str, Any]:
     path = run / "manifest.json"
     try:
         content = files.read_json(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         fix = "restore it" if run.is_dir() else one_of_the_runs()
-        raise RunError(f"{path} is not JSON.", expected="the file that mslab wrote", fix=fix) from None
+        rows = [("problem", getattr(error, "strerror", None) or str(error))]
+        raise RunError(f"{path} is not JSON.", details=rows, expected="the file that mslab wrote", fix=fix) from None
     return validated(content, path)
 
 

@@ -174,7 +174,7 @@ def one_line(text: Any, most: int = 60) -> str:
     return plain if len(plain) <= most else f"{plain[: most // 2]}…{plain[len(plain) - most // 2 + 1 :]}"
 
 
-def cell(text: Any, most: int = 300) -> str:
+def cell(text: Any, most: int = 180) -> str:
     """The same for a table's cell, which render() shortens where the terminal is narrow."""
     return one_line(text, most)
 
