@@ -73,7 +73,7 @@ def test_a_history_that_a_spreadsheet_has_saved_has_the_same_figures(content, tm
             GOOD.replace(",", ";").replace(".", ","),
             "line 2, lr: '0,05' is no number; a spreadsheet has written decimal commas",
         ),
-        (GOOD.replace(".", ","), "line 2 has 14 values for 9 columns"),
+        (GOOD.replace(".", ","), "line 2 has 16 values for 9 columns"),
         (GOOD.replace("0.75", "75"), "line 4, val_acc: '75' is no fraction from 0 to 1"),
         (GOOD.replace("0.75", "01. May"), "line 4, val_acc: '01. May' is no number"),
         ("\n".join([HEAD, *reversed(ROWS), ""]), "line 2 is epoch 3, where epoch 1 belongs"),

@@ -5,11 +5,13 @@ import pty
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from rich.cells import cell_len
 
 from mslab.check.report import DatasetReport
 from mslab.doctor.diagnosis import beside
+from mslab.report import plots, watching
 from mslab.runtime import streams
 from mslab.runtime.tables import HeaderName, empty_table, fold, render, shorten
 
@@ -108,6 +110,18 @@ def test_a_word_is_broken_by_no_line(monkeypatch):
         assert lines[0].startswith("    the") and all(line.startswith("      ") for line in lines[1:])
         assert fold("x" * 100) == "x" * 15 + "…" + "x" * 14
         assert beside("error    device  ", "no driver is there, so nothing works at all")[0] == "error device"
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "cp1252", "ascii"])
+def test_curves_fit_any_terminal_and_cut_no_figure(monkeypatch, columns, encoding):
+    series = {"train": np.array([1.5, 0.083333]), "val": np.array([1.25, 0.136364])}
+    with terminal(monkeypatch, columns, encoding):
+        lines = [line.plain for line in watching.chart("loss", series, columns, 4)]
+        lines += plots.terminal([1, 2, 3], [0.5, 0.1, 0.7]).splitlines()
+    assert max(cell_len(line.rstrip()) for line in lines) <= columns
+    assert {word for word in lines[0].split() if word[0].isdigit()} <= {"0.08333", "0.1364"}
+    assert "".join(lines).isascii() == (encoding != "utf-8")
 
 
 def test_eval_says_which_split_it_measures_and_what_measures_another(tmp_path):
