@@ -137,14 +137,6 @@ class RunFolder:
                 )
         run = cls(path, settings_of(path), manifest.load(path))
         run.history = read_history(path / "history.csv")
-        if not run.history and (
-            "history.csv" in run.manifest["artifacts"] or files.kind_of(path / "checkpoints/last.ckpt")
-        ):
-            raise RunError(
-                f"{path / 'history.csv'} is {'without a row' if kinds['history.csv'] else 'missing'}.",
-                expected="a row for each epoch: this run has completed some",
-                fix="restore the file that mslab wrote",
-            )
         return run
 
     def own_files(self, names: Iterable[str]) -> dict[str, files.Below]:
