@@ -106,8 +106,9 @@ def picture(run: RunFolder, status: str, console: Console) -> Text:
     """The run's name, a status line, and two charts that fill the terminal."""
     summary = status_line(run, status, console.width if sys.stdout.isatty() else 1000)
     parts = [Text(shorten(streams.drawn(one_line(run.path, 1000)), console.width), "bold"), Text(summary)]
-    width, height = min(MAX_WIDTH, console.width), min(12, max(3, (console.height - 10) // 2))
-    free = console.height - 2 - summary.count("\n") if console.is_terminal else 1000  # lines; a chart has three more
+    free = console.height - 3 - summary.count("\n")  # lines; a chart has three beside its curve
+    width, height = min(MAX_WIDTH, console.width), min(12, max(3, (free - 6) // 2))
+    free = free if console.is_terminal else 1000
     if run.history and width >= LEAST_WIDTH:
         for name, key in (("loss", "loss"), ("accuracy", "acc"))[: max(0, free) // (height + 3)]:
             series = {part: np.array([row[f"{part}_{key}"] for row in run.history]) for part, _, _ in SHAPES}
@@ -127,7 +128,8 @@ def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) 
     margin = max(map(len, labels))
     inside, epochs = max(8, width - margin - 2), len(values) // len(drawable)
     columns = np.linspace(1, max(2, epochs), 2 * inside)
-    title, layers = Text(f"{name:<10}" if width >= 60 else f"{name} "), []
+    entries: list[tuple[str, str]] = []
+    layers = []
     for part, colour, dashed in SHAPES:
         measured = np.isfinite(drawable[part])
         if not measured.any():
@@ -136,9 +138,12 @@ def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) 
         line = np.interp(columns, x, y, left=np.nan, right=np.nan)
         line[np.abs(columns - x[0]).argmin()] = y[0]  # a single epoch is a dot
         layers.append((plots.braille(line, low, high, height, dashed), colour))
-        entry = streams.drawn(f"{'- -' if dashed else '───'} {part} {y[-1]:.4g}   ")
-        if len(title) + len(entry.rstrip()) <= width:  # half a figure would be another one
-            title.append(entry, colour)
+        entries.append((streams.drawn(f"{'- -' if dashed else '───'} {part} {y[-1]:.4g}   "), colour))
+    needed = 10 + len("".join(text for text, _ in entries).rstrip())
+    title = Text(f"{name:<10}" if needed <= width else f"{name} ")
+    for text, colour in entries:
+        if len(title) + len(text.rstrip()) <= width:  # half a figure would be another one
+            title.append(text, colour)
     lines = [title]
     for number, label in enumerate(labels):
         row = Text(streams.drawn(f"{label:>{margin}} ┤"))
