@@ -1,14 +1,16 @@
 """Commands for a finished or running run: watch, eval, report, predict, serve, export, verify, archive, reproduce."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
 from mslab.cli.outputs import OutputOption
+from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices
 
@@ -57,24 +59,40 @@ def evaluate(
 
 @job(app, "verify")
 def verify(
-    run: Annotated[str, Argument(metavar="RUN", help="a run folder")],
+    runs: Annotated[list[str], Argument(metavar="RUN...", help="run folders")],
     json_file: options.Json = None,
 ) -> int:
-    """Compare each file of a run, and the checkpoint it started from, with the sha256 in its manifest."""
+    """Compare each file of runs, and the checkpoint they started from, with the sha256 in their manifests."""
     from mslab.runs import manifest
 
-    rows = manifest.verify(Path(run))
-    ok = all(row["status"] in ("same", "left out") for row in rows)
-
-    def table() -> str:
-        width = max(len(row["file"]) for row in rows)
-        lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
-        lines = [escape_control(line, safe="") for line in lines]  # no line breaks in a name
-        verdict = f"all {len(rows)} files are as the run left them" if ok else "not all files are as the run left them"
-        return "\n".join([*lines, f"{run}: {verdict}"])
-
-    emit({"schema": 1, "run": run, "ok": ok, "files": rows}, json_file, table)
+    results: list[dict[str, Any]] = []
+    for run in runs:
+        try:
+            rows = manifest.verify(Path(run))
+            ok = all(row["status"] in ("same", "left out") for row in rows)
+            results.append({"schema": 1, "run": run, "ok": ok, "files": rows})
+        except MslabError as error:
+            if len(runs) == 1:
+                raise
+            results.append({"schema": 1, "run": run, "ok": False, "files": [], "error": str(error)})
+    ok = all(result["ok"] for result in results)
+    document = results[0] if len(runs) == 1 else {"schema": 1, "ok": ok, "runs": results}
+    emit(document, json_file, lambda: "\n".join(map(verified, results)))
     return 0 if ok else 1
+
+
+def verified(result: Mapping[str, Any]) -> str:
+    """The files of one run, each with its verdict, and that of all; or why the run cannot be compared."""
+    from mslab.runtime.tables import fold
+
+    rows, run = result["files"], result["run"]
+    if "error" in result:
+        return f"{run}: {result['error']}"
+    width = max(len(row["file"]) for row in rows)
+    lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
+    lines = [fold(escape_control(line, safe="")) for line in lines]  # no line breaks in a name
+    verdict = f"all {len(rows)}" if result["ok"] else "not all"
+    return "\n".join([*lines, f"{run}: {verdict} files are as the run left them"])
 
 
 @job(app, "reproduce")

@@ -136,3 +136,14 @@ def test_a_ruined_manifest_evaluation_and_config_are_named(run):
     (run / "config.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"contains no settings\.\n.*as mslab wrote them\n  fix +restore the file"):
         RunFolder.read(run)
+
+
+def test_one_ruined_run_does_not_stop_the_verification_of_others(run, kept, tmp_path):
+    (run / "manifest.json").write_text("")
+    done = cli("verify", run, kept, tmp_path / "nothing")
+    assert done.returncode == 1 and f"{kept}: all " in done.stdout and "it is empty" in done.stdout
+    assert f"{tmp_path}/nothing" in done.stdout and "fix  " in done.stdout
+    document = json.loads(cli("verify", run, kept, "--json", "-").stdout)
+    assert [result["ok"] for result in document["runs"]] == [False, True] and not document["ok"]
+    assert cli("verify", kept, kept).returncode == 0
+    assert json.loads(cli("verify", kept, "--json", "-").stdout)["run"] == str(kept)  # of one run as before
