@@ -92,7 +92,7 @@ def verified(result: Mapping[str, Any]) -> str:
     lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
     lines = [fold(escape_control(line, safe="")) for line in lines]  # no line breaks in a name
     verdict = f"all {len(rows)}" if result["ok"] else "not all"
-    return "\n".join([*lines, f"{run}: {verdict} files are as the run left them"])
+    return "\n".join([*lines, fold(f"{run}: {verdict} files are as the run left them")])
 
 
 @job(app, "reproduce")

@@ -30,11 +30,11 @@ def refuse_file(path: Path, new: bool = False) -> None:
             expected="a new file; nothing is overwritten",
             fix="use another name, or move the file away",
         )
+    refuse_folder(path.parent, path)
     if kind and not (os.access(path, os.W_OK) and path.stat().st_mode & PROTECTED):
         raise problem(
             path, "it is protected", "a file that may be written", f"chmod u+w {quoted(path)}, or another name"
         )
-    refuse_folder(path.parent, path)
     try:
         path.lstat()
     except FileNotFoundError:

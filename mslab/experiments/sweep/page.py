@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from mslab import escaping
-from mslab.config import Settings, load_settings, override
+from mslab.config import Settings, override, read_yaml
 from mslab.errors import MslabError
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
@@ -81,9 +81,11 @@ def command(sweep: Mapping[str, Any]) -> str:
 def threads_of(run: str | None) -> int:
     """data_workers of a trial's run; 0 if its folder is gone or ruined, which costs the page nothing else."""
     try:
-        return load_settings(Path(run) / "config.yaml").data_workers if run else 0
+        content = read_yaml(Path(run) / "config.yaml") if run else {}
     except (MslabError, OSError):
         return 0
+    threads = content.get("data_workers") if isinstance(content, dict) else 0
+    return threads if isinstance(threads, int) else 0
 
 
 def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float], str]:
