@@ -13,7 +13,7 @@ from mslab.check import check_dataset
 from mslab.checkpoint import NO_CHOICE, Choice, dialects
 from mslab.config import load_settings
 from mslab.data import sources
-from mslab.errors import CheckpointError, DatasetError, MslabError
+from mslab.errors import CheckpointError, ConfigError, DatasetError, MslabError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
@@ -122,14 +122,16 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
     """
     if data is not None:
         return _images(loaded, data), f"images of {data}"
+    config = loaded.path.absolute().parent.parent / "config.yaml"
     try:
-        settings = load_settings(loaded.path.absolute().parent.parent / "config.yaml")
+        settings = load_settings(config)
         links = {"follow_links": settings.follow_links, "ignore": settings.ignore}
         return _images(loaded, settings.val_data, **links), f"images of {settings.val_data}"
     except MslabError as error:  # the file is not in a run folder, or the run's images are missing
+        reason = f": {error.what}" if isinstance(error, ConfigError) and files.kind_of(config) else ""  # it is ruined
         size = loaded.info["image_size"]
         x = np.random.default_rng(0).normal(size=(IMAGES, 3, size, size)).astype(np.float32)
-        return x, f"arrays of random numbers, as no validation images could be read: {error.what}"
+        return x, f"arrays of random numbers, as no validation images could be read{reason}"
 
 
 def _images(loaded: measuring.Loaded, root: str | Path, **links: Any) -> np.ndarray:

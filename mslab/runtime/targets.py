@@ -17,13 +17,9 @@ def refuse_file(path: Path, new: bool = False) -> None:
     """
     kind = kind_of(path, links=True)
     if kind == "a folder":
-        raise problem(
-            path, "it is a folder", "the name of a file", f"{quoted(path / 'NAME')}, with a name in the folder"
-        )
+        raise problem(path, "it is a folder", "the name of a file", "use another name, or add one to the folder's")
     if kind not in ("", "a file"):
-        raise problem(
-            path, f"it is {kind}", "a regular file", "use another name; - is standard output, where it may be"
-        )
+        raise problem(path, f"it is {kind}", "a regular file", "use another name; standard output is -")
     if new and kind_of(path):
         raise MslabError(
             f"{path} already exists.",

@@ -273,7 +273,7 @@ def test_runs_that_cannot_be_read_are_left_out_of_a_comparison_and_named(run, pa
     for path, reason in (
         ("gone", "gone has no config.yaml."),
         ("cut", "cut/history.csv cannot be read: its last line has no end, so it was cut."),
-        ("wrong", "wrong/eval.json cannot be read. it is empty"),
+        ("wrong", "wrong/eval.json cannot be read. it is not valid JSON: it is empty"),
         ("nothing", "There is no folder nothing."),
     ):
         assert re.search(rf"^  {path} +{re.escape(reason)}$", done.stderr, re.M), done.stderr
