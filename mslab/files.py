@@ -286,6 +286,9 @@ def parse_json(
     `table` makes each table from its pairs; it may raise ValueError.
     """
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if not content.strip(b"\0 \r\n\t"):
+        reason = "it contains zero bytes only, as after a crash" if b"\0" in content else "it is empty"
+        raise FormatError(f"it is not valid JSON: {reason}")
     if sum(content.count(mark) for mark in b",[{") > most_values:  # at least the number of values
         raise FormatError(f"it contains more than {most_values:,} values")
     try:

@@ -69,6 +69,17 @@ class DatasetReport:
         return sorted({name for split in self.splits.values() for name in split.classes})
 
     @property
+    def measured_split(self) -> str:
+        """The split that mslab eval measures."""
+        return next((name for name in ("test", "val", "", "train") if name in self.splits), "")
+
+    def measured(self) -> str:
+        """Which split that is, and what measures another; "" for a folder without splits."""
+        name = self.measured_split
+        others = [f"--data {quoted(split.root)}" for other, split in self.splits.items() if other != name]
+        return f"the {name} images; {' or '.join(others)} measures another split" if others else ""
+
+    @property
     def errors(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "error"]
 

@@ -7,9 +7,24 @@ from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option, Typer
 
-from mslab.cli.options import PLAIN, DataSets, FollowLinks, Ignore, Json, Root, app, checked, emit, job, log, print_text
+from mslab.cli.options import (
+    PAGE,
+    PLAIN,
+    DataSets,
+    FollowLinks,
+    Ignore,
+    Json,
+    Root,
+    app,
+    checked,
+    emit,
+    job,
+    log,
+    print_text,
+)
+from mslab.cli.outputs import OutputOption
 from mslab.escaping import command
-from mslab.runtime import signals
+from mslab.runtime import signals, tables
 from mslab.runtime.console import Meter
 
 data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
@@ -46,7 +61,9 @@ def split(
     val: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for validation")] = 0.2,
     test: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for testing")] = 0.0,
     seed: Annotated[int, Option(help="each seed gives a different split")] = 1,
-    out: Annotated[str | None, Option(metavar="FOLDER", help="target folder (default: ROOT-split)")] = None,
+    out: Annotated[
+        str | None, Option(metavar="FOLDER", help="target folder (default: ROOT-split)"), OutputOption(new=True)
+    ] = None,
     group_by: Annotated[
         str | None,
         Option(metavar="REGEX", help="keep files together whose names have the same part in brackets: '(.+)_frame'"),
@@ -73,7 +90,9 @@ def split(
 @job(data_app, "import")
 def import_data(
     archive: Annotated[str, Argument(metavar="ARCHIVE", help="a zip or tar file with folders of images")],
-    out: Annotated[str | None, Option(metavar="FOLDER", help="target folder (default: datasets/NAME)")] = None,
+    out: Annotated[
+        str | None, Option(metavar="FOLDER", help="target folder (default: datasets/NAME)"), OutputOption(new=True)
+    ] = None,
 ) -> int:
     """Unpack an archive safely, starting at the folder that contains the classes, and check the result."""
     from mslab.data.unpacking import import_archive
@@ -92,7 +111,7 @@ def import_data(
 @job(data_app, "pack")
 def pack(
     root: Root,
-    out: Annotated[str, Option(metavar="FOLDER", help="target folder for the packed data set")],
+    out: Annotated[str, Option(metavar="FOLDER", help="target folder for the packed data set"), OutputOption(new=True)],
     shards: Annotated[
         int | None, Option(metavar="N", help="number of files per split (default: one per GiB)", min=1)
     ] = None,
@@ -113,6 +132,11 @@ def pack(
         log.info(f"{Path(out) / name}: {sum(pack.counts)} images, {len(pack.counts)} classes, {files}, {size:.0f} MiB")
 
 
+def folded(line: str) -> str:
+    """A line of the report, which fits into the terminal; what is to be copied stays in one."""
+    return line if line.lstrip().startswith("fix ") else tables.fold(line)
+
+
 @job(app, "check")
 def check(
     root: Root,
@@ -121,7 +145,9 @@ def check(
         int | None, Option(metavar="PIXELS", help="image_size of training; smaller images are reported")
     ] = None,
     json_file: Json = None,
-    html: Annotated[str | None, Option(metavar="FILE", help="also write an HTML page with thumbnails")] = None,
+    html: Annotated[
+        str | None, Option(metavar="FILE.html", help="also write an HTML page with thumbnails"), PAGE
+    ] = None,
     fix: Annotated[bool, Option("--fix", help="move faulty files to ROOT.quarantine/; nothing is deleted")] = False,
     convert: Annotated[
         bool, Option("--convert", help="like --fix, and replace each readable file by an upright RGB copy")
@@ -168,7 +194,7 @@ def check(
                 report = run_check()
         except KeyboardInterrupt:
             raise signals.Interrupted(f"the same command makes the moves that are left; {back}") from None
-    emit(report.to_dict(), json_file, lambda: report)
+    emit(report.to_dict(), json_file, lambda: "\n".join(map(folded, str(report).splitlines())))
     if html:
         write_text(Path(html), page.page(report))
         log.info("%s: findings with thumbnails", html)

@@ -30,7 +30,9 @@ def lr_find(
         float, Option(help="learning rate of the last step, unless the loss diverges earlier", max=1000)
     ] = 10.0,
     out: Annotated[
-        str | None, Option(metavar="FILE.png", help="picture of the curve (default: CONFIG-lr-find.png)")
+        str | None,
+        Option(metavar="FILE.png", help="picture of the curve (default: CONFIG-lr-find.png)"),
+        options.PICTURE,
     ] = None,
     json_file: options.Json = None,
 ) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from typer import Argument, BadParameter, Option
 
-from mslab.cli.options import app, job, log, print_text
+from mslab.cli.options import ARCHIVE, app, job, log, print_text
+from mslab.cli.outputs import OutputOption
 
 
 @job(app, "pack")
@@ -13,7 +14,7 @@ def pack(
     runs: Annotated[
         list[str], Argument(metavar="[NAME=]RUN...", help="runs to submit; NAME/ is the run's folder in the zip")
     ],
-    out: Annotated[str, Option(metavar="FILE.zip", help="the submission; use your own name as the file name")],
+    out: Annotated[str, Option(metavar="FILE.zip", help="the submission; use your own name as the file name"), ARCHIVE],
     add: Annotated[list[str] | None, Option(metavar="[NAME=]FILE", help="add another file; repeatable")] = None,
     rubric: Annotated[str | None, Option(metavar="FILE", help="check the submission against this rubric")] = None,
     public: Annotated[bool, Option("--public", help="check the rubric's public items only")] = False,
@@ -47,10 +48,14 @@ def grade(
         Argument(metavar="[SUBMISSIONS]", help="a zip, tar or folder per student; or one of them all"),
     ] = None,
     out: Annotated[
-        str | None, Option(metavar="FOLDER", help="target folder for grades and feedback; no other file is changed")
+        str | None,
+        Option(metavar="FOLDER", help="target folder for grades and feedback; no other file is changed"),
+        OutputOption(),
     ] = None,
     gradescope_package: Annotated[
-        str | None, Option(metavar="FILE.zip", help="write an autograder for Gradescope instead of grading")
+        str | None,
+        Option(metavar="FILE.zip", help="write an autograder for Gradescope instead of grading"),
+        OutputOption("a zip", (".zip",), strict=True),
     ] = None,
     jobs: Annotated[
         int | None, Option(metavar="N", help="submissions graded in parallel (default: one per core)", min=1)

@@ -7,20 +7,21 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
-from mslab.cli import endings
+from mslab.cli import endings, outputs
 from mslab.cli.hints import HintedCommand
+from mslab.cli.outputs import OutputOption
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
 from mslab.runs import lock
-from mslab.runtime import console, devices, signals, streams
+from mslab.runtime import console, devices, signals, streams, targets
 
 if TYPE_CHECKING:
     from mslab.check import DatasetReport
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("mslab")
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
-TARGETS = ("out", "to", "json_file", "jsonl", "csv", "html")  # parameters that name a file or folder to be written
 
 
 class CommandLine(Typer):
@@ -85,7 +85,7 @@ AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, or a
 Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")]
 
 # data and weights
-DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets")]
+DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets"), OutputOption()]
 SkipCheck = Annotated[
     bool,
     Option("--skip-check", help="do not compare images (duplicates, leaks); folders and files are still checked"),
@@ -121,7 +121,16 @@ Master = Annotated[str, Option(metavar="HOST[:PORT]", help="address of the machi
 DryRun = Annotated[bool, Option("--dry-run", help="print the setup calls and the launch command; needs no device")]
 
 # output
-Json = Annotated[str | None, Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output")]
+Json = Annotated[
+    str | None,
+    Option("--json", metavar="FILE|-", help="write the result as JSON; - is standard output"),
+    OutputOption("JSON", (".json",), stdout=True),
+]
+PAGE, PICTURE = (
+    OutputOption("a page", (".html", ".htm"), strict=True),
+    OutputOption("a picture", (".png",), strict=True),
+)
+ARCHIVE = OutputOption("a zip", (".zip",), strict=True, new=True)
 NoReport = Annotated[bool, Option("--no-report", help="do not write report.html, which takes some seconds")]
 Tolerance = Annotated[
     float, Option(help="allowed difference of accuracies; losses may differ by 5 times this fraction", min=0, max=1)
@@ -144,9 +153,8 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
             goodbye, began = functools.partial(endings.message, name, None), time.time()
             with signals.command(goodbye):
                 try:
-                    targets = [options.get(name) for name in TARGETS]
                     with console.capture_stderr() as captured:
-                        code = carry_out(functools.partial(locked, targets, function, *arguments, **options), captured)
+                        code = carry_out(functools.partial(prepared, function, options, *arguments), captured)
                 except KeyboardInterrupt as stop:
                     signals.ignore()
                     endings.remove_dump(began)
@@ -161,9 +169,9 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
     return register
 
 
-def locked(targets: Sequence[str | None], function: Callable[..., int | None], *arguments: Any, **options: Any) -> int:
-    """Call the function while the run folders that these outputs lie in are locked."""
-    with lock.held_around(*targets):
+def prepared(function: Callable[..., int | None], options: Mapping[str, Any], *arguments: Any) -> int:
+    """Call a command's function after a look at its outputs, while the run folders that these lie in are locked."""
+    with outputs.prepared(function, options) as files, lock.held_around(*files):
         return function(*arguments, **options) or 0
 
 
@@ -263,8 +271,7 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
 
 
 def picture(config: str | None, subject: str, out: str | None) -> Path:
-    """The path of a picture: `out`, or CONFIG-subject.png. Raises BadParameter unless it ends in .png."""
+    """The path of a picture: `out`, or CONFIG-subject.png. Raises MslabError if the latter cannot be written."""
     path = Path(out or f"{Path(str(config)).stem}-{subject}.png")
-    if path.suffix != ".png":
-        raise BadParameter(f"--out {path}: pictures are written as .png files")
+    targets.refuse_file(path)
     return path

@@ -1,13 +1,16 @@
 """Commands for a finished or running run: watch, eval, report, predict, serve, export, verify, archive, reproduce."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
+from mslab.cli.outputs import OutputOption
+from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices
 
@@ -45,34 +48,51 @@ def evaluate(
     weight_files.refuse(source, choice=choice)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
-    log.info(report.brief())
+    measured = report.measured()
+    log.info(f"measuring {measured}\n" * bool(measured) + report.brief())
     from mslab.evaluation import measuring
     from mslab.report.show import figures_table
 
     result = measuring.evaluate(source, data, report, device, tta=tta, choice=choice)
-    emit(result, json_file, lambda: figures_table(result))
+    emit(result, json_file, lambda: figures_table(result, measured))
 
 
 @job(app, "verify")
 def verify(
-    run: Annotated[str, Argument(metavar="RUN", help="a run folder")],
+    runs: Annotated[list[str], Argument(metavar="RUN...", help="run folders")],
     json_file: options.Json = None,
 ) -> int:
-    """Compare each file of a run, and the checkpoint it started from, with the sha256 in its manifest."""
+    """Compare each file of runs, and the checkpoint they started from, with the sha256 in their manifests."""
     from mslab.runs import verifying
 
-    rows = verifying.verify(Path(run))
-    ok = all(row["status"] in ("same", "left out") for row in rows)
-
-    def table() -> str:
-        width = max(len(row["file"]) for row in rows)
-        lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
-        lines = [escape_control(line, safe="") for line in lines]  # no line breaks in a name
-        verdict = f"all {len(rows)} files are as the run left them" if ok else "not all files are as the run left them"
-        return "\n".join([*lines, f"{run}: {verdict}"])
-
-    emit({"schema": 1, "run": run, "ok": ok, "files": rows}, json_file, table)
+    results: list[dict[str, Any]] = []
+    for run in runs:
+        try:
+            rows = verifying.verify(Path(run))
+            ok = all(row["status"] in ("same", "left out") for row in rows)
+            results.append({"schema": 1, "run": run, "ok": ok, "files": rows})
+        except MslabError as error:
+            if len(runs) == 1:
+                raise
+            results.append({"schema": 1, "run": run, "ok": False, "files": [], "error": str(error)})
+    ok = all(result["ok"] for result in results)
+    document = results[0] if len(runs) == 1 else {"schema": 1, "ok": ok, "runs": results}
+    emit(document, json_file, lambda: "\n".join(map(verified, results)))
     return 0 if ok else 1
+
+
+def verified(result: Mapping[str, Any]) -> str:
+    """The files of one run, each with its verdict, and that of all; or why the run cannot be compared."""
+    from mslab.runtime.tables import fold
+
+    rows, run = result["files"], result["run"]
+    if "error" in result:
+        return f"{run}: {result['error']}"
+    width = max(len(row["file"]) for row in rows)
+    lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
+    lines = [fold(escape_control(line, safe="")) for line in lines]  # no line breaks in a name
+    verdict = f"all {len(rows)}" if result["ok"] else "not all"
+    return "\n".join([*lines, fold(f"{run}: {verdict} files are as the run left them")])
 
 
 @job(app, "reproduce")
@@ -126,7 +146,9 @@ def archive(
     run: Annotated[str, Argument(metavar="RUN", help="a finished run folder")],
     data: Annotated[bool, Option("--data", help="include the training and validation images")] = False,
     no_weights: Annotated[bool, Option("--no-weights", help="leave out best.ckpt and best_backbone.ckpt")] = False,
-    out: Annotated[str | None, Option(metavar="FILE.zip", help="target file (default: RUN.zip)")] = None,
+    out: Annotated[
+        str | None, Option(metavar="FILE.zip", help="target file (default: RUN.zip)"), options.ARCHIVE
+    ] = None,
 ) -> None:
     """Pack everything that is needed to repeat a run elsewhere with mslab reproduce --from FILE.zip."""
     from mslab.reproduce import archiving
@@ -140,7 +162,9 @@ def archive(
 def report(
     runs: Annotated[list[str], Argument(metavar="RUN...", help="one run to report in detail, or several to compare")],
     out: Annotated[
-        str | None, Option(metavar="FILE.html", help="target file (default: RUN/report.html; of several: report.html)")
+        str | None,
+        Option(metavar="FILE.html", help="target file (default: RUN/report.html; of several: report.html)"),
+        options.PAGE,
     ] = None,
     lang: Annotated[str, Option(help="en or zh")] = "en",
     device: options.Device = "auto",
@@ -164,8 +188,16 @@ def predict(
         ),
     ],
     json_file: options.Json = None,
-    jsonl: Annotated[str | None, Option(metavar="FILE|-", help="write one JSON object per line and image")] = None,
-    csv: Annotated[str | None, Option(metavar="FILE|-", help="write one row per image, one column per class")] = None,
+    jsonl: Annotated[
+        str | None,
+        Option(metavar="FILE|-", help="write one JSON object per line and image"),
+        OutputOption("lines of JSON", (".jsonl", ".ndjson", ".json"), stdout=True),
+    ] = None,
+    csv: Annotated[
+        str | None,
+        Option(metavar="FILE|-", help="write one row per image, one column per class"),
+        OutputOption("CSV", (".csv",), stdout=True),
+    ] = None,
     device: options.Device = "auto",
     batch_size: Annotated[
         int | None, Option(metavar="N", help="images per step (default: depends on the image size)", min=1, max=4096)
@@ -175,8 +207,6 @@ def predict(
 ) -> int:
     """Predict the class of images, with the probability of every class; exit 1 if an image cannot be read."""
     targets = {"json": json_file, "jsonl": jsonl, "csv": csv}
-    if list(targets.values()).count("-") > 1:
-        raise BadParameter("only one of --json, --jsonl and --csv can go to standard output")
     devices.refuse(device, devices.missing_driver(device))
     from mslab.checkpoint import Choice
     from mslab.inference import predicting
@@ -211,7 +241,11 @@ def serve(
 def export(
     source: options.Source,
     kind: Annotated[str, Option("--format", metavar="mindir|onnx", help="MindSpore's graph format, or ONNX")],
-    out: Annotated[str | None, Option(metavar="FILE", help="target file (default: beside the checkpoint)")] = None,
+    out: Annotated[
+        str | None,
+        Option(metavar="FILE", help="target file (default: beside the checkpoint)"),
+        OutputOption("a graph", (".mindir", ".onnx"), strict=True, new=True),
+    ] = None,
     data: Annotated[
         str | None, Option(metavar="ROOT", help="images for the comparison (default: the run's val_data)")
     ] = None,
@@ -234,7 +268,9 @@ def suspects(
     source: Annotated[str, Argument(metavar="RUN|CKPT", help="the network whose features are compared")],
     data: Annotated[str, Option(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")],
     out: Annotated[
-        str | None, Option(metavar="FOLDER", help="target folder of suspects.csv and suspects.html (default: RUN)")
+        str | None,
+        Option(metavar="FOLDER", help="target folder of suspects.csv and suspects.html (default: RUN)"),
+        OutputOption(),
     ] = None,
     folds: Annotated[int, Option(help="folds per split; each is judged by a model fitted on the others", min=2)] = 5,
     json_file: options.Json = None,

@@ -7,6 +7,7 @@ from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
 from mslab.cli.options import app, checked_config, emit, job, log, picture, print_text, report_run
+from mslab.cli.outputs import OutputOption
 from mslab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def show(
     out: Annotated[
         str | None,
         Option(metavar="FILE.png", help="target file of the picture (default: CONFIG-schedule.png or the like)"),
+        options.PICTURE,
     ] = None,
 ) -> None:
     """Print the network stage by stage, from a real forward pass: output shapes, parameters, frozen parts."""
@@ -180,7 +182,11 @@ def transfer(
 @job(app, "convert")
 def convert(
     file: Annotated[str, Argument(metavar="FILE", help="weights of a ResNet: .ckpt, .safetensors, .pth or .onnx")],
-    to: Annotated[str, Option(metavar="FILE", help="target file: .ckpt for mslab, .safetensors for PyTorch")],
+    to: Annotated[
+        str,
+        Option(metavar="FILE", help="target file: .ckpt for mslab, .safetensors for PyTorch"),
+        OutputOption("weights", new=True),
+    ],
     dialect: options.Dialect = "",
     weights: options.Weights = "",
 ) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.text import Text
-
 from mslab.doctor.facts import MachineFacts, gather
 from mslab.doctor.rules import Verdict, judge
 from mslab.doctor.timing import time_training
 from mslab.runtime import importing
-from mslab.runtime.tables import empty_table, render
+from mslab.runtime.tables import fold, terminal_width
+
+NARROW = 30  # columns, below which text does not stand beside a name
 
 
 @dataclass
@@ -30,17 +30,29 @@ class Diagnosis:
         return {"schema": 1, "ok": self.ok, "findings": findings, "facts": asdict(self.facts)}
 
     def __str__(self) -> str:
-        grid = empty_table("mslab doctor", ("", "", ""))
-        grid.show_header = False
+        names = max(len(finding.name) for finding in self.findings)
+        lines = ["mslab doctor", ""]
         for finding in self.findings:
-            parts = (("expected", finding.expected), ("fix", finding.fix))
-            rows = [finding.text, *(f"{label:<8}  {text}" for label, text in parts if text)]
-            level = "" if finding.level == "ok" else finding.level
-            grid.add_row(level, finding.name, Text("\n".join(rows)))  # Text: no markup
+            head = f"{'' if finding.level == 'ok' else finding.level:<7}  {finding.name:<{names}}  "
+            lines += beside(head, finding.text)
+            lines += beside(" " * len(head), f"expected  {finding.expected}") if finding.expected else []
+            lines += [f"{'':{len(head)}}fix       {finding.fix}"] if finding.fix else []  # a command stays whole
         counts = {level: sum(f.level == level for f in self.findings) for level in ("error", "warning")}
         summary = ", ".join(f"{count} {level}{'s' * (count > 1)}" for level, count in counts.items() if count)
         verdict = f"training works here, on the {self.facts.device}" if self.ok else "training would fail or crawl here"
-        return f"{render(grid)}\n{verdict}{f' ({summary})' if summary else ''}"
+        return "\n".join([*lines, "", f"{verdict}{f' ({summary})' if summary else ''}"])
+
+
+def beside(head: str, text: str) -> list[str]:
+    """Lines with `head` before the first; on a terminal each fits, and where that is narrow the text begins below."""
+    width, indent = terminal_width(), len(head)
+    if not width or width - indent >= NARROW:
+        first, *rest = fold(text, width and width - indent).splitlines()
+        return [f"{head}{first}", *(f"{'':{indent}}{line}" for line in rest)]
+    return [
+        *[" ".join(head.split())] * bool(head.strip()),
+        *(f"  {line}" for line in fold(text, width - 2).splitlines()),
+    ]
 
 
 def diagnose(log: Callable[[str], None] = lambda text: None) -> Diagnosis:

@@ -166,7 +166,8 @@ def evaluate(
     loaded.fold(batch_size, chosen_device)
     batches = batching.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
     result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
-    return {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"tta": "mirror"} if tta else {}) | result
+    origin = {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"split": split} if split else {})
+    return origin | ({"tta": "mirror"} if tta else {}) | result
 
 
 def same_classes(loaded: Loaded, report: DatasetReport) -> list[str]:
@@ -185,7 +186,7 @@ def measured_split(data_root: str | Path, report: DatasetReport | None = None) -
     """(split to evaluate, report of the folder). Raises DatasetError if the check finds errors."""
     report = report or check_dataset(data_root)
     report.raise_errors()
-    return next((name for name in ("test", "val", "", "train") if name in report.splits), ""), report
+    return report.measured_split, report
 
 
 def samples(report: DatasetReport, split: str, most: int | None = None) -> metrics.Samples:

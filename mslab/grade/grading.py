@@ -40,7 +40,7 @@ from mslab.grade.submissions import Found, Submission
 from mslab.grade.times import SubmissionTime, deductions_of, keys_of, read_times, times_of
 from mslab.runtime import devices
 from mslab.runtime.console import Meter
-from mslab.runtime.tables import cell, empty_table, one_line, plural, render
+from mslab.runtime.tables import cell, empty_table, fold, one_line, plural, render
 
 log = logging.getLogger("mslab")
 MAX_NOTES = 20  # files that are not graded, in the terminal
@@ -371,9 +371,12 @@ def confusion(
 
 def table(graded: Sequence[Graded], out: Path, most: int = 60) -> str:
     """Table of points per submission, the class's mean, and the paths of the results."""
-    grid = empty_table(None, ("submission", "points", "flags"), left=("submission", "flags"), overflow="fold")
+    columns = ("submission", "points", "flags")
+    grid = empty_table(None, columns, left=("submission", "flags"), complete="grades.csv")
     for student in graded[:most]:
         grid.add_row(cell(student.id), f"{student.points:g}", cell("; ".join(student.flags), 80))
     more = [f"… and {len(graded) - most} more"] if len(graded) > most else []
     mean = f"{plural(len(graded), 'submission')}, mean {np.mean([student.points for student in graded]):.1f} points"
-    return "\n".join([render(grid), *more, mean, f"{out}/summary.html, grades.csv, students/: feedback for each"])
+    return "\n".join(
+        [render(grid), *more, fold(mean), fold(f"{out}/summary.html, grades.csv, students/: feedback for each")]
+    )

@@ -13,13 +13,13 @@ from mslab.check import check_dataset
 from mslab.checkpoint import NO_CHOICE, Choice, dialects
 from mslab.config import load_settings
 from mslab.data import sources
-from mslab.errors import CheckpointError, DatasetError, MslabError
+from mslab.errors import CheckpointError, ConfigError, DatasetError, MslabError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import graphs
 from mslab.runs import lock
 from mslab.runs import weights as weight_files
-from mslab.runtime import devices
+from mslab.runtime import devices, targets
 
 IMAGES = 8  # for the comparison
 TOLERANCE = 1e-3  # largest difference of logits, relative to the largest logit
@@ -110,6 +110,7 @@ def _target(source: Path, kind: str, out: str | Path | None) -> Path:
             expected="a new file in an existing folder; nothing is overwritten",
             fix="use another --out, or move the file away" if exists else f"mkdir -p {quoted(target.parent)}",
         )
+    targets.refuse_file(target)
     return target
 
 
@@ -123,14 +124,16 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
     """
     if data is not None:
         return _images(loaded, data), f"images of {data}"
+    config = loaded.path.absolute().parent.parent / "config.yaml"
     try:
-        settings = load_settings(loaded.path.absolute().parent.parent / "config.yaml")
+        settings = load_settings(config)
         links = {"follow_links": settings.follow_links, "ignore": settings.ignore}
         return _images(loaded, settings.val_data, **links), f"images of {settings.val_data}"
-    except MslabError:  # the file is not in a run folder, or the run's images are missing
+    except MslabError as error:  # the file is not in a run folder, or the run's images are missing
+        reason = f": {error.what}" if isinstance(error, ConfigError) and files.kind_of(config) else ""  # it is ruined
         size = loaded.info["image_size"]
         x = np.random.default_rng(0).normal(size=(IMAGES, 3, size, size)).astype(np.float32)
-        return x, "arrays of random numbers, as no validation images could be read"
+        return x, f"arrays of random numbers, as no validation images could be read{reason}"
 
 
 def _images(loaded: measuring.Loaded, root: str | Path, **links: Any) -> np.ndarray:

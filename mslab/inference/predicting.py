@@ -31,7 +31,7 @@ from mslab.files import decode as decode_text
 from mslab.inference import graphs
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, streams
-from mslab.runtime.tables import cell, empty_table, one_line, render
+from mslab.runtime.tables import cell, empty_table, fold, one_line, render
 
 log = logging.getLogger("mslab")
 NO_ANSWER = {"class": None, "probability": None, "probabilities": None}
@@ -226,7 +226,8 @@ def csv_line(values: Sequence[str]) -> str:
 def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
     """A table of file, class, probability and second guess, with the errors below it."""
     text_columns = ("file", "class", "second guess")
-    grid = empty_table(None, ("file", "class", "probability", "second guess"), left=text_columns, overflow="fold")
+    columns = ("file", "class", "probability", "second guess")
+    grid = empty_table(None, columns, text_columns, complete="--csv FILE")
     readable, unreadable = [row for row in rows if not row["error"]], [row for row in rows if row["error"]]
     for row in readable[:most]:
         second = sorted(row["probabilities"].items(), key=lambda item: -item[1])[1]
@@ -237,9 +238,10 @@ def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
     lines += (
         [f"… and {len(readable) - most} more; --csv FILE or --jsonl FILE writes all"] if len(readable) > most else []
     )
-    lines += [f"cannot be read  {one_line(row['file'])}  ({one_line(row['error'], 200)})" for row in unreadable[:most]]
+    errors = (f"cannot be read  {one_line(row['file'])}  ({one_line(row['error'], 200)})" for row in unreadable[:most])
+    lines += map(fold, errors)
     counts = f"{len(readable)} images" + (f", {len(unreadable)} unreadable" if unreadable else "")
-    return "\n".join([*lines, counts])
+    return "\n".join([*lines, fold(counts)])
 
 
 def write(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], targets: Mapping[str, str | None]) -> None:

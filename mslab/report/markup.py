@@ -36,6 +36,15 @@ def without_nan(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
 
 
+def finite(value: Any) -> Any:
+    """The same values with None for each number that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
     """A run's entry in the page's JSON. `result`: the content of its eval.json."""
     content = {"path": str(run.path), "config": run.settings.model_dump(), "manifest": run.manifest}
@@ -44,7 +53,10 @@ def figures_of(run: RunFolder, result: Mapping[str, Any]) -> dict[str, Any]:
 
 def embedded(content: Mapping[str, Any]) -> Markup:
     """JSON for scripts that read the page, escaped so that it neither ends its element nor hides anything."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # a loss that is not finite, which JSON cannot hold
+        text = json.dumps(finite(content), ensure_ascii=False)
     special = "".join(c for c in set(text) if c in "<>&" or is_hidden(c))
     return Markup(re.sub(f"[{re.escape(special)}]", lambda match: escaped(match[0]), text) if special else text)
 

@@ -9,6 +9,7 @@ import numpy as np
 from mslab import schedule
 from mslab.config import Settings
 from mslab.files import replace_atomically
+from mslab.runtime import streams, tables
 from mslab.training.learning_rates import rates_of
 
 BLANK = 0x2800  # the Braille character without a dot
@@ -46,15 +47,21 @@ def curve(
 def terminal(
     x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, width: int = 64, height: int = 12
 ) -> str:
-    """Draw y over x as text in Braille dots: highest and lowest y on the left, first and last x below."""
+    """Draw y over x as text in Braille dots: highest and lowest y on the left, first and last x below.
+
+    `width`: characters of the curve, on a terminal that is wide enough.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    columns, low, high = np.linspace(x[0], x[-1], 2 * width), y.min(), y.max()
-    codes = braille(np.interp(columns, x, y), low, high, height)
+    low, high = y.min(), y.max()
     labels = [f"{high:.4g}", *[""] * (height - 2), f"{low:.4g}"]
     margin = max(map(len, labels))
+    if screen := tables.terminal_width():
+        width = max(8, min(width, screen - margin - 2))
+    codes = braille(np.interp(np.linspace(x[0], x[-1], 2 * width), x, y), low, high, height)
     lines = [f"{label:>{margin}} ┤{''.join(map(chr, row))}" for label, row in zip(labels, codes, strict=True)]
     first, last = f"{x[0]:.4g}", f"{x[-1]:.4g}"
-    return "\n".join([*lines, f"{'':>{margin}} └{'─' * width}", f"{'':>{margin}}  {first}{last:>{width - len(first)}}"])
+    lines += [f"{'':>{margin}} └{'─' * width}", f"{'':>{margin}}  {first}{last:>{width - len(first)}}"]
+    return "\n".join(map(streams.drawn, lines))
 
 
 def braille(y: np.ndarray, low: float, high: float, height: int, dashed: bool = False) -> np.ndarray:
@@ -84,7 +91,8 @@ def draw_schedule(config: Settings, out: Path, steps_per_epoch: int = 100) -> st
     marks: list[tuple[float, Any]] = [(step, f"after epoch {step}") for step in steps]
     curve(epochs, rates, "epoch", "learning rate", out, marks=marks)
     note = f"{out}: the picture; drawn with {steps_per_epoch} steps per epoch"
-    return "\n".join([*describe_schedule(config), terminal(epochs, rates), "learning rate over epochs", note])
+    described = [tables.fold(line) for line in describe_schedule(config)]
+    return "\n".join([*described, terminal(epochs, rates), "learning rate over epochs", tables.fold(note)])
 
 
 def describe_schedule(config: Settings) -> list[str]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
-from rich.text import Text
 
 from mslab.check import DatasetReport
 from mslab.check.worker import open_image
@@ -14,7 +13,7 @@ from mslab.config import Source, load_settings
 from mslab.files import replace_atomically
 from mslab.report import fonts
 from mslab.runtime import devices
-from mslab.runtime.tables import cell, empty_table, one_line, plural, render
+from mslab.runtime.tables import HeaderName, cell, empty_table, fold, one_line, plural, render
 
 PUBLISHED = {"class_num": 1000, "image_size": 224, "train_data": "train", "val_data": "val"}  # ResNet-50 as published
 
@@ -39,7 +38,8 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     frozen = freezing.frozen(names, settings)
 
     names = ["part", "what", "output", "tensors", "weights", "frozen" if frozen else ""]
-    table = empty_table(f"input (1, 3, {size}, {size})", names, left=("part", "what", "frozen", ""))
+    least = ("tensors", "what", "frozen", "")  # what a narrow terminal can do without
+    table = empty_table(f"input (1, 3, {size}, {size})", names, ("part", "what", "frozen", ""), least)
 
     def row(part: str, what: str, x: ms.Tensor, layers: Sequence[Any]) -> None:
         tensors = [parameter for layer in layers for parameter in layer.get_parameters()]
@@ -71,20 +71,22 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     return "\n".join([render(table), *unfreezing, *rates])
 
 
-def figures_table(result: Mapping[str, Any]) -> str:
-    """Accuracy, figures per class and confusion matrix of an evaluation, as text."""
-    title = cell(f"{result['checkpoint']} on {result['data']}", 200)
-    table = empty_table(title, ("class", "precision", "recall", "F1", "images"), left=("class",))
+def figures_table(result: Mapping[str, Any], measured: str = "") -> str:
+    """Accuracy, figures per class and confusion matrix as text. `measured`: which of several splits they are of."""
+    title, names = f"{one_line(result['checkpoint'], 400)} on {one_line(result['data'], 400)}", result["class_names"]
+    title += f": {measured}" * bool(measured)
+    columns = ("class", "precision", "recall", "F1", "images")
+    table = empty_table(title, columns, ("class",), ("images", "precision"), "--json FILE")
     for name, row in result["per_class"].items():
         scores = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
         table.add_row(cell(name), *scores, str(row["support"]))
-    names = result["class_names"]
-    columns: list[str | Text] = ["", *(cell(name, 8) for name in names)]
-    matrix = empty_table("confusion matrix: row = true class, column = predicted", columns)
+    headers = ["", *(HeaderName(cell(name)) for name in names)]
+    matrix = empty_table("confusion matrix: row = true class, column = predicted", headers, complete="--json FILE")
     for name, row in zip(names, result["confusion"], strict=True):
         matrix.add_row(cell(name), *(str(number) if number else "·" for number in row))
     top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
-    return f"{render(table)}\n{render(matrix)}\n\naccuracy {result['accuracy']:.3f}{top} on {result['images']} images"
+    summary = f"accuracy {result['accuracy']:.3f}{top} on {result['images']} images"
+    return f"{render(table)}\n{render(matrix)}\n\n{fold(summary)}"
 
 
 def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int = 36) -> str:

@@ -16,14 +16,15 @@ from mslab.report import charts, validation
 from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
 from mslab.runs.folder import COLUMNS, RunFolder
-from mslab.runs.results import read_evaluation
+from mslab.runs.results import changed, read_evaluation
 from mslab.runtime.console import log
 from mslab.training import freezing
 
 
 def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`."""
-    result, notes = read_evaluation(run.path, run.manifest["class_names"]), []
+    result = read_evaluation(run.path, run.manifest["class_names"])
+    notes = [f"{change}: mslab verify" for change in changed(run.path, run.manifest)]
     results: dict[str, Any] = {}
     if result:
         try:

@@ -81,7 +81,8 @@ class Suspects(list[dict[str, Any]]):
     def __repr__(self) -> str:
         """The first suspects as a table, with a summary."""
         names = ("file", "label", "suggested")
-        grid = empty_table(None, [*names, "p(label)", "p(suggested)"], left=names, overflow="fold")
+        columns = [*names, "p(label)", "p(suggested)"]
+        grid = empty_table(None, columns, names, ("p(suggested)", "p(label)"), "suspects.csv")
         for row in self[:LISTED]:
             grid.add_row(*(cell(row[key]) for key in names), f"{row['p_label']:.3f}", f"{row['p_suggested']:.3f}")
         if not self:

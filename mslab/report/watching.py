@@ -4,7 +4,6 @@ import functools
 import operator
 import statistics
 import sys
-import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +15,15 @@ from rich.text import Text
 
 from mslab.files import open_regular
 from mslab.report import plots
-from mslab.runs import folder, manifest
+from mslab.runs import history, manifest
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import changed
+from mslab.runtime import streams
 from mslab.runtime.console import log
-from mslab.runtime.tables import one_line
+from mslab.runtime.tables import fold, one_line, shorten
 
 PAUSE = 0.5  # seconds between two reads of the files
-MAX_WIDTH = 100  # characters of a chart
+MAX_WIDTH, LEAST_WIDTH = 100, 20  # characters of a chart
 SHAPES = (("val", "yellow", False), ("train", "cyan", True))  # series, colour, whether it is dashed
 RESUME = "mslab train --resume RUN continues it"
 STATUS_TEXTS = {  # status -> text on the screen
@@ -57,7 +58,7 @@ def follow(run: RunFolder, console: Console) -> None:
         while True:
             status = status_of(run)
             if (version := history_version(run.path)) != read:
-                run.history, read = folder.read_history(run.path / "history.csv"), version
+                run.history, read = history.read_history(run.path / "history.csv"), version
             if (new := (read, console.size, status_line(run, status, 1000))) != drawn:
                 live.update(picture(run, status, console), refresh=True)
                 drawn = new
@@ -104,10 +105,12 @@ def is_free(log: Path) -> bool:
 def picture(run: RunFolder, status: str, console: Console) -> Text:
     """The run's name, a status line, and two charts that fill the terminal."""
     summary = status_line(run, status, console.width if sys.stdout.isatty() else 1000)
-    parts = [Text(one_line(run.path, console.width), "bold"), Text(summary)]
-    width, height = min(MAX_WIDTH, console.width), min(12, max(3, (console.height - 10) // 2))
-    if run.history:
-        for name, key in (("loss", "loss"), ("accuracy", "acc")):
+    parts = [Text(shorten(streams.drawn(one_line(run.path, 1000)), console.width), "bold"), Text(summary)]
+    free = console.height - 3 - summary.count("\n")  # lines; a chart has three beside its curve
+    width, height = min(MAX_WIDTH, console.width), min(12, max(3, (free - 6) // 2))
+    free = free if console.is_terminal else 1000
+    if run.history and width >= LEAST_WIDTH:
+        for name, key in (("loss", "loss"), ("accuracy", "acc"))[: max(0, free) // (height + 3)]:
             series = {part: np.array([row[f"{part}_{key}"] for row in run.history]) for part, _, _ in SHAPES}
             parts += [Text(), *chart(name, series, width, height)]
     return Text("\n").join(parts)
@@ -125,7 +128,8 @@ def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) 
     margin = max(map(len, labels))
     inside, epochs = max(8, width - margin - 2), len(values) // len(drawable)
     columns = np.linspace(1, max(2, epochs), 2 * inside)
-    title, layers = Text(f"{name:<10}"), []
+    entries: list[tuple[str, str]] = []
+    layers = []
     for part, colour, dashed in SHAPES:
         measured = np.isfinite(drawable[part])
         if not measured.any():
@@ -134,23 +138,29 @@ def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) 
         line = np.interp(columns, x, y, left=np.nan, right=np.nan)
         line[np.abs(columns - x[0]).argmin()] = y[0]  # a single epoch is a dot
         layers.append((plots.braille(line, low, high, height, dashed), colour))
-        title.append(f"{'- -' if dashed else '───'} {part} {y[-1]:.4g}   ", colour)
-    title.truncate(width)
+        entries.append((streams.drawn(f"{'- -' if dashed else '───'} {part} {y[-1]:.4g}   "), colour))
+    needed = 10 + len("".join(text for text, _ in entries).rstrip())
+    title = Text(f"{name:<10}" if needed <= width else f"{name} ")
+    for text, colour in entries:
+        if len(title) + len(text.rstrip()) <= width:  # half a figure would be another one
+            title.append(text, colour)
     lines = [title]
     for number, label in enumerate(labels):
-        row = Text(f"{label:>{margin}} ┤")
+        row = Text(streams.drawn(f"{label:>{margin}} ┤"))
         for column in range(inside):
             drawn = [(codes[number, column], colour) for codes, colour in layers if codes[number, column] > plots.BLANK]
             dots = functools.reduce(operator.or_, (int(code) for code, _ in drawn), plots.BLANK)
-            row.append(chr(dots), drawn[0][1] if len(drawn) == 1 else "")  # no colour where both curves meet
+            colour = drawn[0][1] if len(drawn) == 1 else ""  # none where both curves meet
+            row.append(streams.drawn(chr(dots)), colour)
         lines.append(row)
-    return [*lines, Text(f"{'':>{margin}} └1{f' epoch {epochs}':─>{inside - 1}}")]
+    return [*lines, Text(streams.drawn(f"{'':>{margin}} └1{f' epoch {epochs}':─>{inside - 1}}"))]
 
 
 def status_line(run: RunFolder, status: str, width: int) -> str:
-    """Epoch, status, time left, best accuracy, speed and warnings; wrapped at `width`, but never inside a part."""
+    """Epoch, status, time left, best accuracy, speed and warnings; a line ends before a part, if it can."""
     rows, warnings, reason = run.history, run.manifest["warnings"], run.manifest["ended_by"]
-    parts = [f"epoch {len(rows)}/{run.settings.epochs}" if rows else "no epoch yet"]
+    none = "no epoch yet" if status == "running" else "no epoch"
+    parts = [f"epoch {len(rows)}/{run.settings.epochs}" if rows else none]
     parts.append(STATUS_TEXTS.get(status, status) + (f" ({reason})" if reason else ""))
     if rows and status == "running":
         parts.append(f"about {time_left(run)} left")
@@ -158,10 +168,15 @@ def status_line(run: RunFolder, status: str, width: int) -> str:
         parts.append(f"best val_acc {best['val_acc']:.3f} in epoch {best['epoch']}")
     if rows:
         parts += [f"lr {rows[-1]['lr']:.3g}", f"{rows[-1]['images_per_s']:.0f} images/s"]
+    parts += changed(run.path, run.manifest)
     if codes := [str(warning.get("code")) for warning in warnings if isinstance(warning, dict)]:
         parts.append(f"warnings: {', '.join(codes)}")
-    text = "  ".join(one_line(part, 120).replace(" ", "\0") for part in parts)
-    return textwrap.fill(text, width, break_on_hyphens=False).replace("\0", " ")
+    lines = [""]
+    for part in (streams.drawn(one_line(part, 120)) for part in parts):
+        if lines[-1] and len(lines[-1]) + 2 + len(part) > width:
+            lines.append("")
+        lines[-1] += f"  {part}" if lines[-1] else part
+    return "\n".join(fold(line, width) for line in lines)
 
 
 def time_left(run: RunFolder) -> str:

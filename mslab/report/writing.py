@@ -9,13 +9,17 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from mslab.escaping import escape_control
+from mslab.errors import MslabError, RunError
+from mslab.escaping import command, escape_control
 from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
 from mslab.runs import lock
 from mslab.runs.folder import RunFolder
-from mslab.runtime import turns
+from mslab.runs.manifest import one_of_the_runs
+from mslab.runs.results import changed, read_evaluation
+from mslab.runtime import targets, turns
+from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
 
 
@@ -26,17 +30,50 @@ def write_report(
     """Write the page of one run or of several runs. Returns its path.
 
     `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh. Raises RunError if a folder
-    is not a run, MslabError if the page cannot be written.
+    is not a run, MslabError if the page cannot be written. Of several runs, those that cannot be read are left out; a
+    RunError names them after the page is written.
     """
-    folders = [RunFolder.read(path) for path in runs]
-    is_single = len(folders) == 1
+    is_single = len(runs) == 1
+    folders, left_out = ([RunFolder.read(runs[0])], []) if is_single else readable(runs)
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     t = translator(lang)
+    targets.refuse_file(target)  # before the network is measured
+    for run in folders:
+        for change in changed(run.path, run.manifest):
+            log.info(f"note: {run.path}: {change}; {command('verify', run.path)}    compares its files")
     with lock.held_around(target):
         make_folder(target.parent)
         facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
         write_text(target, render("run.html" if is_single else "several.html", facts, lang))
+    if left_out:
+        raise RunError(
+            f"{target} lacks {len(left_out)} of {len(runs)} runs; it is written, and compares the others.",
+            details=left_out,
+            expected="run folders, as mslab train leaves them",
+            fix="restore the files, or leave these out",
+        )
     return target
+
+
+def readable(paths: Sequence[str | Path]) -> tuple[list[RunFolder], list[tuple[str, str]]]:
+    """(the runs that can be compared, path and reason of each other one). Raises RunError if none can be."""
+    folders, left_out = [], []
+    for path in paths:
+        try:
+            run = RunFolder.read(path)
+            read_evaluation(run.path, run.manifest["class_names"])
+            folders.append(run)
+        except MslabError as error:
+            reasons = [text for _, text in error.details[:1]]
+            left_out.append((one_line(path), " ".join([error.what, *reasons])))
+    if not folders:
+        raise RunError(
+            f"None of {len(paths)} folders is a run that can be read.",
+            details=left_out,
+            expected="run folders, as mslab train leaves them",
+            fix=one_of_the_runs(),
+        )
+    return folders, left_out
 
 
 def render(template: str, facts: Mapping[str, Any], lang: str) -> str:

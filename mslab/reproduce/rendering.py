@@ -35,6 +35,7 @@ def checks_table(checks: Sequence[Check]) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     grid = empty_table("figures", ("figure", "then", "now", "difference", "verdict"), left=("figure", "verdict"))
+    grid.leave_out, grid.complete = ("difference", "then", "now"), "--json FILE"
     for metric in comparison.metrics:
         then_text, now_text = (f"{value:.6g}" if value is not None else "–" for value in (metric.then, metric.now))
         grid.add_row(metric.name, then_text, now_text, difference(metric), VERDICTS[metric.verdict])

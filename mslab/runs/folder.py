@@ -139,13 +139,7 @@ class RunFolder:
                     expected="a run folder, as mslab train creates it under runs/",
                     fix=manifest.lost(path, name) if any(kinds.values()) else manifest.one_of_the_runs(),
                 )
-        recorded = manifest.load(path)
-        try:
-            settings = load_settings(path / "config.yaml")
-        except ConfigError as error:
-            rows, fix = error.details, manifest.lost(path, "config.yaml")
-            raise ConfigError(error.what, details=rows, expected=error.expected, fix=fix) from None
-        run = cls(path, settings, recorded)
+        run = cls(path, settings_of(path), manifest.load(path))
         run.history = read_history(path / "history.csv")
         return run
 
@@ -348,6 +342,15 @@ def without_report(run: str | Path) -> signals.Interrupted:
     """What to raise after Ctrl-C when a run has ended, but its report is not written."""
     report = command("report", Path(run))
     return signals.Interrupted(f"{run} is complete but for its report: {report}    writes it", Path(run))
+
+
+def settings_of(run: Path) -> Settings:
+    """The settings in a run's config.yaml. Raises ConfigError, which says that the file is a run's."""
+    try:
+        return load_settings(run / "config.yaml")
+    except ConfigError as error:
+        expected, fix = "the settings with which the run began, as mslab wrote them", manifest.lost(run, "config.yaml")
+        raise ConfigError(error.what, details=error.details, expected=expected, fix=fix) from None
 
 
 def open_log(file: Path) -> TextIO:

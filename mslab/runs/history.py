@@ -1,21 +1,24 @@
-"""history.csv and steps.csv of a run: a row for each epoch, and the loss of each step."""
+"""history.csv and steps.csv of a run: a row for each epoch, and the loss of each step.
+
+Whoever has saved history.csv since, a figure is what the run has measured, or an error.
+"""
 
 import csv
 import hashlib
 import io
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mslab import files
 from mslab.errors import RunError
+from mslab.files import FormatError, decode, delimiter_of, read_bytes, read_text
 
-MAX_EPOCHS = 100_000  # of a history that is read
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
+MAX_EPOCHS = 100_000  # of a history that is read
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -23,20 +26,60 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        rows = itertools.islice(csv.DictReader(files.read_lines(path)), MAX_EPOCHS + 1)
-        history = [
-            {key: int(row[key][:20]) if key in ("epoch", "step") else float(row[key] or "nan") for key in COLUMNS}
-            for row in rows
-        ]
-        if len(history) > MAX_EPOCHS or any(not 0 <= row["epoch"] <= MAX_EPOCHS for row in history):
-            raise ValueError(f"more than {MAX_EPOCHS:,} epochs")
-        return history
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        content = read_bytes(path)
+        if not content.strip(b"\0\r\n\t "):
+            raise FormatError("it contains zero bytes only, as after a crash" if b"\0" in content else "it is empty")
+        return list(rows_of(decode(content)))
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise RunError(
-            f"{path} cannot be read: {repr(error)[:200]}.",
-            expected=f"the columns {', '.join(COLUMNS)}, with a number in each",
+            f"{path} cannot be read: {reason}.",
+            expected=f"the columns {', '.join(COLUMNS)}, with a number in each, epoch after epoch",
             fix="restore the file that mslab wrote",
         ) from None
+
+
+def rows_of(text: str) -> Iterator[dict[str, Any]]:
+    """The rows of a text, which may be a spreadsheet's: with other separators, quotation marks, further columns."""
+    if "\0" in text:
+        raise FormatError(f"line {text[: text.index(chr(0))].count(chr(10)) + 1} contains a zero byte")
+    if text.count("\n") > MAX_EPOCHS + 1:
+        raise FormatError(f"more than {MAX_EPOCHS:,} epochs")
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
+    header = [name.strip() for name in next(lines)]
+    if missing := [name for name in COLUMNS if name not in header]:
+        raise FormatError(f"its first line has no {', '.join(missing)}")
+    if twice := [name for name, count in Counter(header).items() if count > 1 and name in COLUMNS]:
+        raise FormatError(f"it has the column {twice[0]} twice")
+    if not text.endswith(("\n", "\r")):
+        raise FormatError("its last line has no end, so it was cut")
+    epoch = 0
+    for values in lines:
+        if not any(values):  # a blank line, as editors leave at the end
+            continue
+        if len(values) != len(header):
+            raise FormatError(f"line {lines.line_num} has {len(values)} values for {len(header)} columns")
+        row = dict(zip(header, values, strict=True))
+        numbers = {key: number(key, row[key].strip(), lines.line_num) for key in COLUMNS}
+        epoch += 1
+        if numbers["epoch"] > MAX_EPOCHS:
+            raise FormatError(f"more than {MAX_EPOCHS:,} epochs")
+        if numbers["epoch"] != epoch:
+            raise FormatError(f"line {lines.line_num} is epoch {numbers['epoch']}, where epoch {epoch} belongs")
+        yield numbers
+
+
+def number(key: str, text: str, line: int) -> float:
+    """A value of this column. Raises FormatError that says which one is wrong."""
+    whole, place = key in ("epoch", "step"), f"line {line}, {key}: {text[:40]!r}"
+    try:
+        value = int(text[:20]) if whole else float(text or "nan")
+    except ValueError:
+        comma = "; a spreadsheet has written decimal commas" * (text.count(",") == 1)
+        raise FormatError(f"{place} is no {'whole ' * whole}number{comma}") from None
+    if key.endswith("_acc") and not math.isnan(value) and not 0 <= value <= 1:
+        raise FormatError(f"{place} is no fraction from 0 to 1")
+    return value
 
 
 def history_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -61,7 +104,7 @@ def read_steps(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        first, *lines = files.read_text(path).splitlines() or ["step,loss"]
+        first, *lines = read_text(path).splitlines() or ["step,loss"]
         if first.replace('"', "") != "step,loss":
             raise ValueError("its first line is another")
         if (numbers := step_numbers(lines)) != sorted(numbers):

@@ -336,9 +336,10 @@ def load(run: Path) -> dict[str, Any]:
     try:
         content = files.read_json(path)
     except (OSError, ValueError) as error:
-        reason = f"cannot be read: {error.strerror}" if isinstance(error, PermissionError) else "is not JSON"
+        reason = "cannot be read" if isinstance(error, PermissionError) else "is not JSON"
         fix = lost(run, path.name) if run.is_dir() else one_of_the_runs()
-        raise RunError(f"{path} {reason}.", expected="the file that mslab wrote", fix=fix) from None
+        rows = [("problem", getattr(error, "strerror", None) or str(error))]
+        raise RunError(f"{path} {reason}.", details=rows, expected="the file that mslab wrote", fix=fix) from None
     return validated(content, path)
 
 

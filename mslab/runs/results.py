@@ -1,6 +1,8 @@
-"""eval.json of a run: its network measured on the validation images. Others may have written it, so it is checked."""
+"""eval.json of a run: its network measured on the validation images. Others may have written it, so it is checked, and
+compared with what the manifest says of it.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mslab import files
 from mslab.errors import RunError
+from mslab.runs import manifest, verifying
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -45,6 +48,11 @@ def read_evaluation(run: Path, class_names: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"confusion is not a table of {len(class_names)} by {len(class_names)} numbers")
         if sum(map(sum, figures.confusion)) != figures.images:
             raise ValueError("the numbers in confusion are not its images")
+        right = sum(row[i] for i, row in enumerate(figures.confusion)) / figures.images
+        if abs(right - figures.accuracy) > 1e-6:
+            raise ValueError(f"accuracy is {figures.accuracy:g}, but confusion gives {right:g}")
+        if any(sum(row) != own.support for row, own in zip(figures.confusion, figures.per_class.values(), strict=True)):
+            raise ValueError("the support of a class is not its images in confusion")
     except ValidationError as error:
         rows = [(".".join(map(str, item["loc"])) or "problem", item["msg"]) for item in error.errors()[:5]]
     except (OSError, ValueError, RecursionError) as error:
@@ -54,3 +62,13 @@ def read_evaluation(run: Path, class_names: Sequence[str]) -> dict[str, Any]:
     raise RunError(
         f"{path} cannot be read.", details=rows, expected="the file that mslab wrote", fix="restore it, or delete it"
     )
+
+
+def changed(run: Path, content: Mapping[str, Any]) -> list[str]:
+    """What is no longer as an ended run has left it, of the files with its settings and figures."""
+    if content["status"] == "running":
+        return []
+    names = [name for name in ("config.yaml", "history.csv", "eval.json") if name in content["artifacts"]]
+    rows = [verifying.compare_file(manifest.file_of(run, name), name, content["artifacts"][name]) for name in names]
+    texts = {"missing": "is missing", "changed": "was changed after the run"}
+    return [f"{row['file']} {texts[row['status']]}" for row in rows if row["status"] != "same"]

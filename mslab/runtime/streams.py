@@ -129,6 +129,26 @@ def end_as_unix_does() -> None:
         signal.raise_signal(signal.SIGPIPE)
 
 
+def drawn(text: str) -> str:
+    """Text as the terminal that is standard output can show it, so that its width can be counted.
+
+    A terminal of another encoding than Unicode's, and one without a locale (LANG=C), gets no drawn lines: in Chinese
+    ones they are two columns wide. Names stay as they are where the encoding has them.
+    """
+    stream = sys.stdout
+    if text.isascii() or not (stream and stream.isatty()):
+        return text
+    if takes_unicode(stream) and not in_c_locale():
+        return text
+    plain = "".join(substitute(c) if c in DRAWN or ord(c) in BRAILLE else c for c in text)
+    return plain if takes_unicode(stream) else plain.encode(stream.encoding, "mslab").decode(stream.encoding)
+
+
+def in_c_locale() -> bool:
+    """Whether no locale is set: Python then takes UTF-8, of its own accord."""
+    return bool(sys.flags.utf8_mode) and "PYTHONUTF8" not in os.environ and "utf8" not in sys._xoptions
+
+
 def takes_unicode(stream: Any) -> bool:
     """Whether any character can be written to this stream."""
     try:

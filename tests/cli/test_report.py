@@ -259,8 +259,39 @@ def test_a_folder_that_is_not_a_run(tmp_path, run):
 def test_a_folder_that_cannot_be_created(run, tmp_path):
     (tmp_path / "file").write_text("")
     done = cli("report", run, "--out", tmp_path / "file" / "new" / "x.html")
-    assert done.returncode == 1 and "new cannot be created: Not a directory" in done.stderr, done.stderr
-    assert "--out with another name" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and f"x.html cannot be written: {tmp_path}/file is a file." in done.stderr, done.stderr
+
+
+def test_runs_that_cannot_be_read_are_left_out_of_a_comparison_and_named(run, parent, inside):
+    for name in ("gone", "cut", "wrong"):
+        shutil.copytree(run, inside / name, ignore=shutil.ignore_patterns("checkpoints"))
+    (inside / "gone" / "config.yaml").unlink()
+    (inside / "cut" / "history.csv").write_text((run / "history.csv").read_text()[:-9])
+    (inside / "wrong" / "eval.json").write_text("")
+    done = cli("report", run, "gone", "cut", "wrong", parent, "nothing", cwd=inside)
+    assert done.returncode == 1 and "report.html lacks 4 of 6 runs; it is written" in done.stderr, done.stderr
+    for path, reason in (
+        ("gone", "gone has no config.yaml."),
+        ("cut", "cut/history.csv cannot be read: its last line has no end, so it was cut."),
+        ("wrong", "wrong/eval.json cannot be read. it is not valid JSON: it is empty"),
+        ("nothing", "There is no folder nothing."),
+    ):
+        assert re.search(rf"^  {path} +{re.escape(reason)}$", done.stderr, re.M), done.stderr
+    assert len(embedded((inside / "report.html").read_text())["runs"]) == 2
+    done = cli("report", "gone", "cut", "--out", "none.html", cwd=inside)
+    assert done.returncode == 1 and "None of 2 folders is a run that can be read." in done.stderr
+    assert not (inside / "none.html").exists()
+
+
+def test_what_was_changed_after_the_run_is_said_on_its_page(run, tmp_path, monkeypatch):
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints")))
+    rows = (copy / "history.csv").read_text().splitlines(keepends=True)
+    (copy / "history.csv").write_text("".join(rows[:-1]))
+    content = manifest(copy)
+    content["metrics"]["val_loss"] = float("nan")  # as a network without finite logits has it
+    (copy / "manifest.json").write_text(json.dumps(content))
+    text = writing.write_report([copy]).read_text()
+    assert "history.csv was changed after the run" in text and embedded(text)["runs"][0]["manifest"]
 
 
 def test_thirty_runs_on_one_page(run, parent, inside, new_page):

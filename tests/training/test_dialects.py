@@ -275,7 +275,7 @@ def test_what_convert_refuses(tmp_path):
     for arguments, text in (
         ([tmp_path / "own.ckpt", "--to", tmp_path / "own.ckpt"], "already exists"),
         ([tmp_path / "own.ckpt", "--to", tmp_path / "x.pth"], ".pth is not one of its formats"),
-        ([tmp_path / "own.ckpt", "--to", tmp_path / "no" / "x.ckpt"], "There is no folder"),
+        ([tmp_path / "own.ckpt", "--to", tmp_path / "own.ckpt" / "x.ckpt"], "own.ckpt is a file"),
         ([tmp_path / "own.ckpt", "--to", tmp_path / "x.ckpt", "--dialect", "keras"], "'keras' is not a known project"),
     ):
         done = cli("convert", *arguments)

@@ -31,6 +31,11 @@ def test_the_page_has_no_script_and_escapes_names(tmp_path):
     (tmp_path / "config.yaml").write_text("data_workers: 1\n")  # the trial's own, whose worker had one core
     sweep["best"]["run"], sweep["settings"]["data_workers"] = str(tmp_path), 4
     assert page.command(sweep).endswith(" data_workers=1")
+    for ruined in ("", "- a\n", "a: [\n", "\0"):
+        (tmp_path / "config.yaml").write_text(ruined)
+        assert page.write(sweep, study, SPACE, folder) and "data_workers" not in page.command(sweep)
+    (tmp_path / "config.yaml").unlink()
+    assert "data_workers" not in page.command(sweep)
     assert all(row["val_acc"] <= best["val_acc"] for row in sweep["trials"] if row["state"] == "complete")
 
 

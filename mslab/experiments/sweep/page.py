@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from mslab import escaping
 from mslab.config import Settings, override, read_yaml
+from mslab.errors import MslabError
 from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
 from mslab.files import write_text
@@ -70,12 +71,21 @@ def command(sweep: Mapping[str, Any]) -> str:
     for key, value in values.items():
         if value is not None and not idle(key, settings):  # a command line refuses settings that do nothing
             words.append(override(key, value))
-    run = sweep["best"].get("run")
-    threads = read_yaml(Path(run) / "config.yaml")["data_workers"] if run else settings.data_workers
+    threads = threads_of(sweep["best"].get("run")) or settings.data_workers
     if threads != settings.data_workers:  # a worker on few cores had fewer, with which training draws other images
         words.append(f"data_workers={threads}")
     words += ["--backbone", Path(backbone)] if backbone else []
     return escaping.command(*words)
+
+
+def threads_of(run: str | None) -> int:
+    """data_workers of a trial's run; 0 if its folder is gone or ruined, which costs the page nothing else."""
+    try:
+        content = read_yaml(Path(run) / "config.yaml") if run else {}
+    except (MslabError, OSError):
+        return 0
+    threads = content.get("data_workers") if isinstance(content, dict) else 0
+    return threads if isinstance(threads, int) else 0
 
 
 def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float], str]:
