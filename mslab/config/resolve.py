@@ -4,15 +4,19 @@ config.yaml contains the result. Resolving resolved settings again changes nothi
 among its workers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from mslab.config.loading import override
 from mslab.config.schema import Profile, Settings
 from mslab.errors import CheckpointError, ConfigError
 from mslab.stages import stage_table
+
+OF_THE_BACKBONE = ("stages", "profile", "stem", "mean", "std")  # settings that a backbone brings
 
 
 class SavedNetwork(Protocol):
@@ -47,7 +51,7 @@ def resolve(
     or CheckpointError if the arguments contradict each other.
     """
     notes: list[str] = []
-    network = _backbone_settings(settings, backbone, notes) if backbone else network_settings(settings)
+    network = backbone_settings(settings, backbone, notes) if backbone else network_settings(settings)
     # recorded in config.yaml, since the number of threads decides which random numbers augmentation draws
     threads = min(settings.data_workers, machine.cores)
     if threads < settings.data_workers:
@@ -83,7 +87,7 @@ def network_settings(settings: Settings) -> dict[str, Any]:
     return {"stages": stages, "profile": profile, "stem": profile["stem"]}
 
 
-def _backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
+def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
     """Return normalisation, stage table and profile of the backbone's file."""
     changes: dict[str, Any] = {}
     values = settings.model_dump()
@@ -104,6 +108,15 @@ def _backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[s
     if size and size != settings.image_size:
         notes.append(f"note: the backbone was trained on {size} pixels, this run on {settings.image_size}")
     return changes | own_network
+
+
+def network_overrides(changes: Mapping[str, Any]) -> list[str]:
+    """KEY=VALUE texts of these settings; of a profile what differs from the usual one."""
+    usual = Profile.model_validate({}).model_dump()
+    table = dict(changes)
+    if table.get("profile"):
+        table["profile"] = {key: value for key, value in table["profile"].items() if value != usual[key]}
+    return [override(name, value) for name, value in table.items()]
 
 
 def batch_within(settings: Settings, images: int, workers: int = 1) -> int:

@@ -14,6 +14,7 @@ from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
 from mslab.runs.folder import RunFolder
+from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
 
 
@@ -31,6 +32,8 @@ def write_report(
     t = translator(lang)
     make_folder(target.parent)
     facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
+    for note in facts.get("unfair", []):
+        log.info(f"note: {note}")
     write_text(target, render("run.html" if is_single else "several.html", facts, lang))
     return target
 
