@@ -8,7 +8,7 @@ import operator
 from pathlib import Path
 from typing import Any
 
-from mslab.errors import MODEL, ConfigError, broken_code
+from mslab.errors import MODEL, ConfigError, MslabError, broken_code
 
 COLUMNS = {"blocks": 256, "width": 4096, "stride": 32}  # of a row, with the largest number of each
 MOST_ROWS = 16
@@ -94,16 +94,30 @@ def shown(value: Any) -> str:
 def check_model_file(file: Path = MODEL, with_table: bool = True) -> None:
     """Check the syntax of model.py, and its STAGES if they are plain numbers and used, without importing it.
 
-    Raises MslabError for the syntax, ConfigError for the table.
+    Raises MslabError for the code, ConfigError for the table.
     """
     try:
         module = ast.parse(file.read_bytes(), str(file))
     except (SyntaxError, ValueError) as error:  # ValueError: a null character
         raise broken_code(error, getattr(error, "lineno", 0) or 0, file=file) from None
+    for function in ast.walk(module):
+        if isinstance(function, ast.FunctionDef) and function.name == "construct":
+            refuse_raise(function, file)
     for statement in module.body if with_table else []:
         targets = getattr(statement, "targets", [getattr(statement, "target", None)])
         if any(isinstance(target, ast.Name) and target.id == "STAGES" for target in targets):
             check_source(statement.value, f"STAGES in {file}")  # type: ignore[attr-defined]  # it is an assignment
+
+
+def refuse_raise(construct: ast.FunctionDef, file: Path) -> None:
+    """Raise MslabError for a `raise` outside of an `if`: graph mode computes as if it were not there."""
+    for statement in construct.body:
+        if isinstance(statement, ast.Raise):
+            raise MslabError(
+                f"{file}, line {statement.lineno}: {ast.unparse(statement)[:100]} would be ignored without a word.",
+                expected="a raise under an if: MindSpore's compiler drops one that always happens",
+                fix="write what construct computes in its place, or delete the line",
+            )
 
 
 def check_source(table: ast.expr | None, source: str) -> None:
