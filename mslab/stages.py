@@ -102,15 +102,15 @@ def check_model_file(file: Path = MODEL, with_table: bool = True) -> None:
         raise broken_code(error, getattr(error, "lineno", 0) or 0, file=file) from None
     for function in ast.walk(module):
         if isinstance(function, ast.FunctionDef) and function.name == "construct":
-            refuse_raise(function, file)
+            check_construct(function, file)
     for statement in module.body if with_table else []:
         targets = getattr(statement, "targets", [getattr(statement, "target", None)])
         if any(isinstance(target, ast.Name) and target.id == "STAGES" for target in targets):
             check_source(statement.value, f"STAGES in {file}")  # type: ignore[attr-defined]  # it is an assignment
 
 
-def refuse_raise(construct: ast.FunctionDef, file: Path) -> None:
-    """Raise MslabError for a `raise` outside of an `if`: graph mode computes as if it were not there."""
+def check_construct(construct: ast.FunctionDef, file: Path) -> None:
+    """Raise MslabError for what MindSpore's compiler takes without a word: a `raise` outside of an `if`, no `return`."""
     for statement in construct.body:
         if isinstance(statement, ast.Raise):
             raise MslabError(
@@ -118,6 +118,12 @@ def refuse_raise(construct: ast.FunctionDef, file: Path) -> None:
                 expected="a raise under an if: MindSpore's compiler drops one that always happens",
                 fix="write what construct computes in its place, or delete the line",
             )
+    if not any(isinstance(node, ast.Return) for node in ast.walk(construct)):
+        raise MslabError(
+            f"{file}, line {construct.lineno}: this construct returns nothing.",
+            expected="a construct that ends with return and what it has computed",
+            fix="write return before the last value",
+        )
 
 
 def check_source(table: ast.expr | None, source: str) -> None:

@@ -93,9 +93,8 @@ def unlike_the_table(network: nn.Cell, settings: Settings) -> list[str]:
     """The first names of tensors that the table of stages does not explain, or that lack: model.py's code is edited."""
     shapes = {parameter.name: tuple(parameter.shape) for parameter in network.get_parameters()}
     known = dialects.layout(settings.stages or [], model.PROFILE | settings.network_profile())
-    heads = [
-        f"{part}{name}" for part in dialects.HEADS[: 2 if settings.head_hidden else 1] for name in ("weight", "bias")
-    ]
+    parts = dialects.HEADS if settings.head_hidden else dialects.HEADS[:1]
+    heads = [f"{part}{name}" for part in parts for name in ("weight", "bias")]
     known |= {name: shapes[name] for name in heads if name in shapes}
     different = [name for name in {**shapes, **known} if shapes.get(name) != known.get(name)]
     return [*different[:3], *["…"] * (len(different) > 3)]

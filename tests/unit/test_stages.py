@@ -102,11 +102,13 @@ def test_a_syntax_error_in_model_py_is_one_message_with_its_line(edited):
         assert said in text and "fix" in text and "mslab show" in text and "expected" in text, text
 
 
-def test_a_raise_that_graph_mode_ignores_is_refused(edited):
+def test_a_raise_that_graph_mode_ignores_and_a_missing_return_are_refused(edited):
     """MindSpore 2.8.0 computes as if it were not there; tests/training/test_model.py shows it."""
     body = "        return self.relu(x + short)"
     with pytest.raises(MslabError, match=r"line \d+: raise NotImplementedError\('yours'\) would be ignored"):
         check_model_file(edited(body, f"        raise NotImplementedError('yours')\n{body}"))
+    with pytest.raises(MslabError, match=r"line \d+: this construct returns nothing.*\n.*\n.*write return"):
+        check_model_file(edited(body, body.replace("return ", "")))
     check_model_file(edited(body, f"        if x.shape[0] == 0:\n            raise ValueError('empty')\n{body}"))
 
 
