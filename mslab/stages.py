@@ -110,7 +110,7 @@ def check_model_file(file: Path = MODEL, with_table: bool = True) -> None:
 
 
 def check_construct(construct: ast.FunctionDef, file: Path) -> None:
-    """Raise MslabError for what MindSpore's compiler takes without a word: a `raise` outside of an `if`, no `return`."""
+    """Raise MslabError for what the compiler takes without a word: a `raise` outside of an `if`, and no `return`."""
     for statement in construct.body:
         if isinstance(statement, ast.Raise):
             raise MslabError(
