@@ -60,8 +60,8 @@ def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, g
     network = new_network(settings)
     if group.rank == 0 and not run.epochs_done and (names := unlike_the_table(network, settings)):
         log.info(
-            f"note: model.py builds more than, or other layers than, a ResNet of this table: {', '.join(names)}. It is "
-            "trained, and --resume continues it, but eval, predict, report and transfer cannot load its checkpoints"
+            f"note: model.py builds a network that its table does not describe: {', '.join(names)}. It can be "
+            "trained and resumed, but eval, predict, report and transfer cannot load its checkpoints"
         )
     apply_cpu_layout(network, settings, run.device)
     if settings.sync_bn and group.size > 1:
