@@ -11,7 +11,9 @@ MslabError              what happened and where; what was expected; how to fix i
 """
 
 import re
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class MslabError(Exception):
@@ -60,6 +62,7 @@ class DivergedError(TrainingError):
     """A loss that is no longer finite."""
 
 
+MODEL = Path(__file__).with_name("model.py")  # which students edit
 OUT_OF_MEMORY = "The device ran out of memory."
 
 # (patterns that must all match "Type: text" of a MindSpore error, what happened, expected, fix). A single pattern would
@@ -93,7 +96,7 @@ EXPLANATIONS = [
         (r"^\w*MemoryError:|std::bad_alloc|[Aa]llocate memory failed|Memory not enough|CUDA[^\n]*out of memory",),
         OUT_OF_MEMORY,
         "a batch that fits",
-        "halve batch_size, or lower image_size",
+        "halve batch_size, lower image_size, or use fewer or narrower stages",
     ),
     (
         (
@@ -138,4 +141,32 @@ def explain(error: BaseException, log: str = "train.log") -> MslabError | None:
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:160]
             rows = [("MindSpore", first), ("traceback", log)]
             return MslabError(what, expected=expected, fix=fix, details=rows)
-    return None
+    line = line_in_model(error)
+    return None if line is None else broken_code(error, line, [("traceback", log)])
+
+
+def line_in_model(error: BaseException) -> int | None:
+    """The last line of model.py that an error passed, 0 if model.py lacks a name, None if it has no part in it."""
+    if isinstance(error, SyntaxError) and error.filename == str(MODEL):
+        return error.lineno or 1
+    compiled = re.findall(rf"In file {re.escape(str(MODEL))}:(\d+)", str(error))  # in graph mode, outermost first
+    if compiled:
+        return int(compiled[-1])
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(MODEL)]
+    lacks = getattr(getattr(error, "obj", None), "__file__", None) == str(MODEL)
+    return lines[-1] if lines else 0 if lacks else None
+
+
+def broken_code(
+    error: BaseException, line: int, details: Sequence[tuple[str, str]] = (), file: Path = MODEL
+) -> MslabError:
+    """The message for model.py when Python or MindSpore cannot use it. `line`: where; 0 if it lacks something."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    first = next((part.strip() for part in text.splitlines() if part.strip(" -")), "")[:160].rstrip(".")
+    source = file.read_text(encoding="utf-8", errors="replace").splitlines()[line - 1 : line] if line else []
+    return MslabError(
+        f"{file}{f', line {line}' if line else ''}: {type(error).__name__}: {first}.",
+        details=[*((f"line {line}", row.strip()[:160]) for row in source), *details],
+        expected="the network as Python code that MindSpore builds and computes",
+        fix=f"correct {'that line' if line else 'the file'}, or undo the last change; mslab show tries it in seconds",
+    )

@@ -12,6 +12,8 @@ from typing import Any
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal, Normal
 
+from mslab.stages import stage_table
+
 STAGES = [  # blocks, width, stride     output for (N, 3, 224, 224)
     (3, 64, 1),  #                      (N,  256, 56, 56)
     (4, 128, 2),  #                     (N,  512, 28, 28)
@@ -99,7 +101,7 @@ class Backbone(nn.Cell):
         self.pool = None if small else nn.MaxPool2d(3, 2, **pad)
         self.channels = STEM
         block, layers = BLOCKS[profile["block"]], []
-        for number, (blocks, width, stride) in enumerate(stages, start=1):
+        for number, (blocks, width, stride) in enumerate(stage_table(stages), start=1):
             layer = []
             for index in range(blocks):
                 layer.append(block(self.channels, width, stride if index == 0 else 1, profile))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mslab.checkpoint.dialects import HEAD
-from mslab.errors import CheckpointError
+from mslab.errors import MODEL, CheckpointError
 
 MAX_ROWS = 8  # differences that a message lists
 
@@ -30,7 +30,7 @@ def load_exactly(
 
     selected = select_names(parameters, include_pattern, part)
     values = {name: value for name, value in tensors.items() if include_pattern is None or name in selected}
-    compare({name: tuple(parameters[name].shape) for name in selected}, values, path, part)
+    compare({name: tuple(parameters[name].shape) for name in selected}, values, path, part, built=True)
     for name in selected:
         parameters[name].set_data(Tensor(np.array(values[name]), parameters[name].dtype))
     text = f"{part}: {len(selected)} of {len(parameters)} tensors from {path}"
@@ -40,8 +40,13 @@ def load_exactly(
     return f"{text}; fresh: {len(parameters) - len(selected)} in {', '.join(sorted(fresh))}"
 
 
-def compare(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray], path: Path, part: str) -> None:
-    """Raise CheckpointError that lists tensors that are missing, unknown, of another shape or not finite."""
+def compare(
+    shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray], path: Path, part: str, built: bool = False
+) -> None:
+    """Raise CheckpointError that lists tensors that are missing, unknown, of another shape or not finite.
+
+    `built`: whether model.py has built the network whose shapes these are.
+    """
     rows = [("missing", f"{name} {shapes[name]}") for name in shapes.keys() - tensors.keys()]
     rows += [("unknown", f"{name[:100]} {value.shape}") for name, value in tensors.items() if name not in shapes]
     for name in shapes.keys() & tensors.keys():
@@ -55,7 +60,7 @@ def compare(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndar
             f"{path} does not fit the {part}: {len(shapes.keys() & tensors.keys())} of {len(shapes)} names agree.",
             details=sorted(rows)[:MAX_ROWS] + ([("…", f"and {hidden} more")] if hidden > 0 else []),
             expected=f"exactly the {len(shapes)} tensors of this {part}, with the same shapes and finite values",
-            fix=_guess(shapes, tensors),
+            fix=_guess(shapes, tensors, built),
         )
 
 
@@ -77,7 +82,7 @@ def select_names(names: Iterable[str], include_pattern: str | None, part: str) -
     return matches
 
 
-def _guess(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray]) -> str:
+def _guess(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarray], built: bool) -> str:
     """Return the most likely cause and its fix; the strongest sign comes first."""
     names = tensors.keys()
     head = f"{HEAD}weight"
@@ -90,8 +95,13 @@ def _guess(shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, np.ndarr
             f"its head has {len(tensors[head])} classes, the network {shapes[head][0]}: mslab transfer puts a new head "
             "on the backbone, mslab train --from preserves the rows of classes that both have"
         )
+    if built and same:  # the file's own table fits its tensors, so the code around the table has changed
+        return f"undo the changes of the network's code in {MODEL}: it built another network when this file was written"
     if not same and any(name.partition(".")[2] in shapes for name in names):
         return "the file contains only an optimizer's tensors; use best.ckpt or best_backbone.ckpt beside it"
     if any(name.startswith("layer") for name in names):
-        return "the file is another kind of ResNet (wide, ResNeXt, squeeze-and-excitation …) or incomplete; use another"
+        return (
+            "the file is another kind of ResNet (wide, ResNeXt, squeeze-and-excitation …), incomplete, or of a changed "
+            "model.py; use another"
+        )
     return "the file is of another network; use best_backbone.ckpt of a mslab run, or a ResNet of another project"

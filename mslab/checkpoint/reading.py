@@ -16,9 +16,10 @@ from mslab.checkpoint.formats import DAMAGE
 from mslab.checkpoint.loading import compare
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
-from mslab.config import Profile, Stage, Triple
+from mslab.config import Profile, Stages, Triple
 from mslab.errors import CheckpointError
 from mslab.files import parse_json
+from mslab.stages import EXPECTED, read_table
 
 MAX_KEYS = 20  # of weights, in a message
 MAX_INFO = 200_000  # values of the `mslab` entry
@@ -33,7 +34,7 @@ class Info(BaseModel):
     resize_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     mean: Triple | None = None
     std: Triple | None = None
-    stages: Annotated[list[Stage], Field(min_length=1, max_length=16)] | None = None
+    stages: Stages = None
     profile: Profile | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None
 
@@ -46,7 +47,9 @@ def info_of(text: str) -> dict[str, Any]:
     try:
         Info(**info)
     except ValidationError as error:
-        key = ".".join(str(part) for part in error.errors()[0]["loc"])
+        first = error.errors()[0]
+        key, reason = ".".join(str(part) for part in first["loc"]), first.get("ctx", {}).get("error", "")
+        key += f": {reason}" if reason else ""
         raise ValueError(f"its entry {ENTRY!r} has an invalid value of {key}") from None
     return {key: value for key, value in info.items() if value is not None or key == "resize_size"}
 
@@ -92,7 +95,15 @@ class Checkpoint:
                 expected=f"a ResNet with the names of {', '.join(dialects.NAMES)}",
                 fix="use best_backbone.ckpt of a mslab run, or a ResNet-18, 34, 50, 101 or 152 of these projects",
             )
-        return [list(row) for row in table]
+        rows, problems = read_table(table)
+        if problems:  # names and shapes of another project's file; those of the entry were checked when it was read
+            raise CheckpointError(
+                f"{self.path} is a ResNet that mslab does not build.",
+                details=problems,
+                expected=EXPECTED,
+                fix="use a smaller network",
+            )
+        return rows
 
     @cached_property
     def profile(self) -> dict[str, Any]:

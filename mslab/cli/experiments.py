@@ -111,7 +111,7 @@ def sweep(
     else:
         chosen |= {"sampler": sampler, "pruner": pruner, "name": name, "backbone": backbone, "seed": seed}
         chosen = {key: value for key, value in chosen.items() if value is not None}
-        look = functools.partial(checked_data, str(config), skip_check=skip_check)
+        look = functools.partial(checked_data, str(config), skip_check=skip_check, own_table=backbone is not None)
         arguments = study.SweepOptions(**chosen, skip_check=skip_check)
         result = study.run_sweep(str(config), str(space), overrides or [], arguments, look)
     emit(result, json_file, lambda: study.table(result))

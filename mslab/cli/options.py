@@ -186,6 +186,9 @@ def carry_out(function: Callable[[], int | None], captured: console.StderrCaptur
             captured.stopped = True
             raise error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt from None
         problem = explain(error, str(captured.file))
+        if problem not in (None, error):  # it names the file
+            captured.saved = True
+            traceback.print_exc()
         text = f"{type(problem).__name__}: {problem}" if problem else traceback.format_exc()
         print(escape_control(text), file=captured.screen)
         return 1
@@ -233,13 +236,15 @@ def checked_config(
         from mslab.runs import weights
 
         weights.refuse(**files)
-    return settings, checked_data(config, settings, skip_check)
+    return settings, checked_data(config, settings, skip_check, own_table=any(files.values()))
 
 
-def checked_data(config: str, settings: "Settings", skip_check: bool) -> "DatasetReport":
-    """Check the data that the settings name. Returns the report."""
+def checked_data(config: str, settings: "Settings", skip_check: bool, own_table: bool = False) -> "DatasetReport":
+    """Check model.py, then the data that the settings name. `own_table`: weights bring their own table of stages."""
     from mslab.check import training_data
+    from mslab.stages import check_model_file
 
+    check_model_file(with_table=settings.stages is None and not own_table)
     devices.refuse(settings.device, devices.missing_driver(settings.device))  # before the data, which may take minutes
     with console.Meter(1) as meter:
         progress = meter.callback("loading images")

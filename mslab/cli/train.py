@@ -177,6 +177,18 @@ def transfer(
     parent = start.finetuning.backbone_of(backbone, only, choice)
     done = start.run(start.Job(settings, report, stem, parent), cluster)
     report_run(done.run, no_report)
+    name_from_scratch(config, overrides or [], settings, done.run)
+
+
+def name_from_scratch(config: str, overrides: list[str], settings: "Settings", run: str) -> None:
+    """Log the command that trains the network of a transfer from scratch: the config alone may be another's."""
+    from mslab.config import load_settings
+    from mslab.experiments import comparison
+
+    if not run:  # on other machines of a cluster than the first
+        return
+    scratch = comparison.from_scratch(config, overrides, settings, load_settings(Path(run) / "config.yaml"))
+    log.info(f"{scratch}    trains the same network from scratch, to compare")
 
 
 @job(app, "convert")

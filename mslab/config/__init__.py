@@ -6,7 +6,7 @@ dicts and key=value; resolve: settings that depend on data, backbone or machine;
 
 from mslab.config.aliases import FOREIGN_NAMES, SHARED_NAMES
 from mslab.config.loading import Source, dump_config, load_config, load_settings, override, read_yaml
-from mslab.config.schema import FIELDS, IMAGENET, Profile, Settings, Stage, Triple
+from mslab.config.schema import FIELDS, IMAGENET, Profile, Settings, Stages, Triple
 
-__all__ = ["FIELDS", "FOREIGN_NAMES", "IMAGENET", "SHARED_NAMES", "Profile", "Settings", "Source", "Stage", "Triple"]
+__all__ = ["FIELDS", "FOREIGN_NAMES", "IMAGENET", "SHARED_NAMES", "Profile", "Settings", "Source", "Stages", "Triple"]
 __all__ += ["dump_config", "load_config", "load_settings", "override", "read_yaml"]

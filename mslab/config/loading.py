@@ -274,6 +274,8 @@ def _validate(values: dict[str, Any]) -> tuple[Settings, list[Problem]]:
             field = FIELDS[name]
             if item["type"] == "missing":
                 text = f"is missing ({field.description})"
+            elif item["type"] == "value_error":  # of stages
+                text = str(item["ctx"]["error"])
             else:
                 reason = re.sub(r"^Input should be ", "must be ", item["msg"])
                 text = f"{item['input']!r}{' at ' + name + position if position else ''} {reason}"

@@ -4,12 +4,19 @@ config.yaml contains the result. Resolving resolved settings again changes nothi
 among its workers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mslab.config.schema import Settings
+from pydantic import ValidationError
+
+from mslab.config.loading import override
+from mslab.config.schema import Profile, Settings
 from mslab.errors import CheckpointError, ConfigError
+from mslab.stages import stage_table
+
+OF_THE_BACKBONE = ("stages", "profile", "stem", "mean", "std")  # settings that a backbone brings
 
 
 class SavedNetwork(Protocol):
@@ -44,7 +51,7 @@ def resolve(
     or CheckpointError if the arguments contradict each other.
     """
     notes: list[str] = []
-    network = _backbone_settings(settings, backbone, notes) if backbone else _network_settings(settings)
+    network = backbone_settings(settings, backbone, notes) if backbone else network_settings(settings)
     # recorded in config.yaml, since the number of threads decides which random numbers augmentation draws
     threads = min(settings.data_workers, machine.cores)
     if threads < settings.data_workers:
@@ -62,16 +69,25 @@ def precision(amp_level: str, device: str) -> str:
     return amp_level if amp_level != "auto" else "O0" if device == "cpu" else "O2"
 
 
-def _network_settings(settings: Settings) -> dict[str, Any]:
-    """Return stages, profile and stem: model.py's, unless the settings contain others."""
+def network_settings(settings: Settings) -> dict[str, Any]:
+    """Return stages, profile and stem: model.py's, unless the settings contain others. Raises ConfigError."""
     from mslab import model  # only here: it brings MindSpore
 
+    stages = settings.stages or stage_table(model.STAGES, f"STAGES in {model.__file__}")
+    try:
+        Profile.model_validate(model.PROFILE)
+    except ValidationError as error:
+        raise ConfigError(
+            f"PROFILE in {model.__file__} describes no network that mslab builds.",
+            details=[(".".join(map(str, row["loc"])), f"{row['input']!r}: {row['msg']}") for row in error.errors()],
+            expected=", ".join(f"{name}: {value!r}" for name, value in Profile.model_validate({}).model_dump().items()),
+            fix="correct it, or set `profile` in a config instead",
+        ) from None
     profile = model.PROFILE | settings.network_profile() | ({"stem": settings.stem} if settings.stem else {})
-    stages = settings.stages or [list(row) for row in model.STAGES]
     return {"stages": stages, "profile": profile, "stem": profile["stem"]}
 
 
-def _backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
+def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
     """Return normalisation, stage table and profile of the backbone's file."""
     changes: dict[str, Any] = {}
     values = settings.model_dump()
@@ -92,6 +108,15 @@ def _backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[s
     if size and size != settings.image_size:
         notes.append(f"note: the backbone was trained on {size} pixels, this run on {settings.image_size}")
     return changes | own_network
+
+
+def network_overrides(changes: Mapping[str, Any]) -> list[str]:
+    """KEY=VALUE texts of these settings; of a profile what differs from the usual one."""
+    usual = Profile.model_validate({}).model_dump()
+    table = dict(changes)
+    if table.get("profile"):
+        table["profile"] = {key: value for key, value in table["profile"].items() if value != usual[key]}
+    return [override(name, value) for name, value in table.items()]
 
 
 def batch_within(settings: Settings, images: int, workers: int = 1) -> int:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Stage = Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=3, max_length=3)]
+from mslab.stages import EXPECTED, read_table
+
 Triple = Annotated[list[float], Field(min_length=3, max_length=3)]
 Epoch = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^([2-9]|[1-9]\d+)$")]
 Part = Annotated[str, Field(pattern=r"^(backbone|stem|layer[1-9]\d*|head)$")]
@@ -13,6 +14,17 @@ Epochs = Annotated[
     BeforeValidator(lambda e: ",".join(map(str, e)) if isinstance(e, list) else str(e) if type(e) is int else e),
     Field(pattern=r"^\s*[1-9]\d*(\s*,\s*[1-9]\d*)*\s*$"),
 ]
+
+
+def _stages(table: Any) -> list[list[int]] | None:
+    """The table of stages. Raises ValueError that names every row that is wrong."""
+    rows, problems = ([], []) if table is None else read_table(table)
+    if problems:
+        raise ValueError("\n".join(f"{row}: {text}" for row, text in problems) + f"\n({EXPECTED})")
+    return None if table is None else rows
+
+
+Stages = Annotated[list[list[int]] | None, BeforeValidator(_stages)]
 Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # per channel, on a scale of 0 to 1
 
@@ -141,7 +153,7 @@ class Settings(BaseModel):
         description="per channel, on a scale of 0 to 1; every image is divided by it (default: ImageNet's)",
     )
     # network
-    stages: list[Stage] | None = Field(
+    stages: Stages = Field(
         None,
         description="rows of blocks, width, stride that replace model.STAGES; null = ResNet-50's (or the backbone's)",
     )

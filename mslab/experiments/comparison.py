@@ -11,8 +11,10 @@ import numpy as np
 
 from mslab import files
 from mslab.check import DatasetReport
-from mslab.config import Settings
+from mslab.config import Settings, read_yaml
+from mslab.config.resolve import OF_THE_BACKBONE, backbone_settings, network_overrides, network_settings
 from mslab.errors import ConfigError
+from mslab.escaping import command
 from mslab.experiments import repeating
 from mslab.runs.folder import RunFolder, fresh_folder
 from mslab.runtime import signals
@@ -68,8 +70,10 @@ def compare(
     if config.max_training_time:
         raise repeating.in_the_middle("a comparison", config.max_training_time)
     weights = finetuning.read_backbone(backbone)
-    network = {"stages": weights.stages, "profile": weights.profile}  # the same network for training from scratch
-    network |= {key: weights.info[key] for key in ("mean", "std") if weights.info.get(key)}
+    notes: list[str] = []
+    network = backbone_settings(config, weights, notes)  # the same one for training from scratch
+    for note in notes:
+        log.info(note)
     count = sum(report.counts["train"].values())
     sizes = {sum(subset(report, part, config.seed).counts["train"].values()): part for part in reversed(fractions)}
     folder = fresh_folder(f"{name}-compare")
@@ -124,6 +128,18 @@ def refuse_frozen(config: Settings, overrides: Sequence[str]) -> None:
                 fix=f"leave {name} out, or --compare",
             )
         log.info(f"note: {name}: {value} does nothing here: each method freezes what it is named for")
+
+
+def from_scratch(config: str, overrides: Sequence[str], settings: Settings, used: Settings) -> str:
+    """The command that trains a transfer's network from scratch. `used`: the settings, completed by the backbone."""
+    values, unset = read_yaml(Path(config)), NOTHING_FROZEN | UNSCALED
+    given = [text for text in overrides if text.partition("=")[0].strip() not in unset]
+    changes = {name: value for name, value in unset.items() if values.get(name, value) != value}
+    own = settings.model_dump() | network_settings(settings)
+    changes |= {name: value for name in OF_THE_BACKBONE if (value := used.model_dump()[name]) != own[name]}
+    if values.get("seed", settings.seed) != settings.seed:  # null drew it
+        given, changes["seed"] = [text for text in given if not text.startswith("seed=")], settings.seed
+    return command("train", Path(config), *given, *network_overrides(changes))
 
 
 def subset(report: DatasetReport, fraction: float | np.ndarray, seed: int) -> DatasetReport:

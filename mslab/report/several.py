@@ -6,7 +6,7 @@ from typing import Any
 
 from mslab.config import FIELDS
 from mslab.evaluation import metrics
-from mslab.report import charts
+from mslab.report import charts, comparable
 from mslab.report.markup import embedded, figures_of
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import read_evaluation
@@ -15,7 +15,7 @@ from mslab.runs.results import read_evaluation
 def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
     """The page's content, runs with the highest validation accuracy first."""
     runs = sorted(runs, key=lambda run: -(run.best or {"val_acc": -1.0})["val_acc"])
-    rows = [row_of(run, style) for style, run in enumerate(runs)]
+    rows = [row_of(run, style, t) for style, run in enumerate(runs)]
     configs = [run.settings.model_dump() for run in runs]
     differing = [key for key in FIELDS if len({json.dumps(settings[key]) for settings in configs}) > 1]
     names = [tuple(run.manifest["class_names"]) for run in runs]
@@ -26,20 +26,21 @@ def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
         "differing": differing,
         "configs": configs,
         "classes": names[0] if len(set(names)) == 1 else (),
-        "same_data": len({run.manifest["data"]["fingerprint"] for run in runs}) == 1,
+        "unfair": comparable.unfair(runs, t),
         "curves": curves(runs, rows, t),
         "embedded": embedded({"mslab": "report", "schema": 1, "runs": figures}),
     }
 
 
-def row_of(run: RunFolder, style: int) -> dict[str, Any]:
+def row_of(run: RunFolder, style: int, t: Callable[[str], str]) -> dict[str, Any]:
     """The figures of one run, for the table."""
     result, best = read_evaluation(run.path, run.manifest["class_names"]), run.best
     right = sum(row[i] for i, row in enumerate(result["confusion"])) if result else 0
     return {
         "name": run.path.name,
+        "label": comparable.label(run, t),
         "style": style,
-        "kind": run.manifest["kind"],
+        "kind": comparable.kind(run, t),
         "status": run.manifest["status"],
         "accuracy": best["val_acc"] if best else None,
         "interval": metrics.interval(right, result["images"]) if result else None,
@@ -63,7 +64,7 @@ def curves(runs: Sequence[RunFolder], rows: Sequence[dict[str, Any]], t: Callabl
     drawn = []
     for key, title, bounds in columns:
         series = [
-            charts.Series(row["name"], [r["epoch"] for r in run.history], [r[key] for r in run.history], row["style"])
+            charts.Series(row["label"], [r["epoch"] for r in run.history], [r[key] for r in run.history], row["style"])
             for run, row in zip(runs, rows, strict=True)
             if run.history
         ]

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from mslab.check import DatasetReport
 from mslab.check.worker import open_image
 from mslab.config import Source, load_settings
+from mslab.config.resolve import network_settings
 from mslab.files import replace_atomically
 from mslab.report import fonts
 from mslab.runtime import devices
@@ -27,8 +28,8 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
 
     settings = load_settings(config or PUBLISHED, overrides)
     size, hidden, dropout = settings.image_size, settings.head_hidden, settings.dropout
-    stages = settings.stages or model.STAGES
-    profile = model.PROFILE | dict(settings.profile or {}) | ({"stem": settings.stem} if settings.stem else {})
+    network = network_settings(settings)
+    stages, profile = network["stages"], network["profile"]
     devices.start("cpu", "pynative", seed=1)
     backbone = model.resnet50_backbone(stages, profile)
     head = model.resnet50_head(settings.class_num, backbone.channels, hidden, dropout)

@@ -12,7 +12,7 @@ from mslab.errors import MslabError
 from mslab.escaping import recorded_command
 from mslab.evaluation import metrics
 from mslab.files import read_text
-from mslab.report import charts, validation
+from mslab.report import charts, comparable, validation
 from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
 from mslab.runs.folder import COLUMNS, RunFolder
@@ -37,7 +37,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     page = {
         "title": f"{run.path.name} · mslab",
         "name": run.path.name,
-        "kind": manifest["kind"],
+        "kind": comparable.kind(run, t),
         "command": recorded_command(manifest["command"]),
         "notes": notes,
         "config": config,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 CHINESE = {
-    "train": "从头训练",
+    "from scratch": "从头训练",
     "transfer": "迁移学习",
     "incremental": "增量训练",
     "running": "运行中",
@@ -139,6 +139,11 @@ CHINESE = {
     "The runs were not measured on the same images: their accuracies cannot be compared.": (
         "这些运行不是在相同图像上评估的：准确率不可比较。"
     ),
+    "The runs have different networks (stages, profile): this compares networks, not methods.": (
+        "这些运行的网络不同（stages、profile）：比较的是网络，而不是方法。"
+    ),
+    "The runs also differ in {names}.": "这些运行的以下设置也不同：{names}。",
+    "These commands train runs that can be compared:": "以下命令训练可比较的运行：",
     "Figures": "指标",
     "Runs with the highest validation accuracy first; in brackets the 95 % interval. Runs whose intervals "
     "overlap may differ by chance.": (

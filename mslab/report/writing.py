@@ -44,6 +44,8 @@ def write_report(
     with lock.held_around(target):
         make_folder(target.parent)
         facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
+        for note in facts.get("unfair", []):
+            log.info(f"note: {note}")
         write_text(target, render("run.html" if is_single else "several.html", facts, lang))
     if left_out:
         raise RunError(

@@ -10,7 +10,7 @@ from mindspore import nn
 
 from mslab import cpu_layout, model
 from mslab.check import DatasetReport, cores
-from mslab.checkpoint import Checkpoint, load_exactly
+from mslab.checkpoint import Checkpoint, dialects, load_exactly
 from mslab.config import Settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data import augment, batching, decoded
@@ -58,6 +58,11 @@ def local_settings(run: RunFolder, report: DatasetReport, group: Group) -> Setti
 def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, group: Group) -> nn.Cell:
     """The network with its initial or resumed weights, equal in all workers."""
     network = new_network(settings)
+    if group.rank == 0 and not run.epochs_done and (names := unlike_the_table(network, settings)):
+        log.info(
+            f"note: model.py builds a network that its table does not describe: {', '.join(names)}. It can be "
+            "trained and resumed, but eval, predict, report and transfer cannot load its checkpoints"
+        )
     apply_cpu_layout(network, settings, run.device)
     if settings.sync_bn and group.size > 1:
         workers.synchronise(network, group)
@@ -82,6 +87,17 @@ def new_network(settings: Settings) -> nn.Cell:
     backbone = model.resnet50_backbone(settings.stages or model.STAGES, settings.network_profile())
     head = model.resnet50_head(settings.class_num, backbone.channels, settings.head_hidden, settings.dropout)
     return model.ResNet50(backbone, head)
+
+
+def unlike_the_table(network: nn.Cell, settings: Settings) -> list[str]:
+    """The first names of tensors that the table of stages does not explain, or that lack: model.py's code is edited."""
+    shapes = {parameter.name: tuple(parameter.shape) for parameter in network.get_parameters()}
+    known = dialects.layout(settings.stages or [], model.PROFILE | settings.network_profile())
+    parts = dialects.HEADS if settings.head_hidden else dialects.HEADS[:1]
+    heads = [f"{part}{name}" for part in parts for name in ("weight", "bias")]
+    known |= {name: shapes[name] for name in heads if name in shapes}
+    different = [name for name in {**shapes, **known} if shapes.get(name) != known.get(name)]
+    return [*different[:3], *["…"] * (len(different) > 3)]
 
 
 def build_feed(

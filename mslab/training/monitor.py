@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from mslab.runtime.tables import plural
 from mslab.training.callbacks import Callback, Step, Totals
 
-EXPLODES = 3.0  # the loss explodes if the mean of RECENT steps is above this times the loss of a guess or at the start
+# the loss explodes if the mean of RECENT steps is above this times that of a guess and of the first step, which no
+# learning rate has raised yet; at the end of an epoch fewer steps are enough
+EXPLODES = 3.0
 RECENT = 10
 STARVED, LONG = 0.6, 5.0  # warn if more than this fraction of an epoch, and these seconds, are spent waiting for images
 DEAD = 0.5  # warn if more than this fraction of a layer's channels is never above zero
@@ -29,7 +32,7 @@ class Monitor(Callback):
         self, class_names: Sequence[str], on_warning: Callable[[str, str], None], warned: Iterable[str] = ()
     ) -> None:
         self.class_names, self.on_warning, self.warned = list(class_names), on_warning, set(warned)
-        self.losses: list[float] = []  # of the first RECENT steps
+        self.first: float | None = None  # loss of the first step
         self.recent: list[float] = []
         self.label_set: set[int] = set()  # the labels so far, until there are two
         self.one_class = 0  # evaluations in a row in which every image was classified as the same class
@@ -43,24 +46,18 @@ class Monitor(Callback):
         if not math.isfinite(step.loss):  # float16 overflowed; the loop reports it
             return
         labels = step.labels
-        if len(self.losses) < RECENT:
-            self.losses.append(step.loss)
+        self.first = step.loss if self.first is None else self.first
         self.recent = [*self.recent[1 - RECENT :], step.loss]
         if len(self.label_set) < 2:
             self.label_set |= set((labels if labels.ndim == 1 else labels.argmax(axis=1)).tolist())
-        limit = EXPLODES * max(math.log(len(self.class_names)), float(np.mean(self.losses)))
-        if len(self.recent) == RECENT and np.mean(self.recent) > limit:
-            self.warn(
-                "loss-explodes",
-                f"the loss explodes: {np.mean(self.recent):.3g} over the last {RECENT} steps (step {step.number + 1}, "
-                f"lr {step.rate:.3g}), {np.mean(self.losses):.3g} over the first; lower lr_max to a tenth, raise "
-                "warmup_epochs, or set clip_grad_norm=1",
-            )
+        if len(self.recent) == RECENT:
+            self.explodes(step.number + 1, step.rate)
 
     def epoch_end(
         self, history: Sequence[Mapping[str, Any]], figures: Mapping[str, Any] | None, network: Any, totals: Totals
     ) -> None:
         self.data(history[-1], totals.waited)
+        self.explodes(history[-1]["step"], history[-1]["lr"])
         self.labels()
         self.still(history)
         self.statistics(network)
@@ -68,6 +65,18 @@ class Monitor(Callback):
             self.one_answer(figures)
             self.chance(history)
             self.overfitting(history)
+
+    def explodes(self, number: int, rate: float) -> None:
+        """The loss is far above that of a guess and of the first step, from the beginning or later."""
+        first = self.first or 0.0
+        limit = EXPLODES * max(math.log(len(self.class_names)), first)
+        if self.recent and np.mean(self.recent) > limit:
+            self.warn(
+                "loss-explodes",
+                f"the loss explodes: {np.mean(self.recent):.3g} over the last {plural(len(self.recent), 'step')} (step "
+                f"{number}, lr {rate:.3g}), {first:.3g} in the first; lower lr_max to a tenth or less (mslab lr-find "
+                "CONFIG suggests one), raise warmup_epochs, or set clip_grad_norm=1",
+            )
 
     def data(self, row: Mapping[str, Any], waited: float) -> None:
         if waited > LONG and waited > STARVED * row["seconds"]:

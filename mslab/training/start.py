@@ -22,7 +22,7 @@ from mslab.check import DatasetReport, cores
 from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, read
 from mslab.config import FIELDS, Settings, Source, load_settings
-from mslab.config.resolve import Machine, resolve
+from mslab.config.resolve import Machine, network_settings, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
@@ -83,6 +83,7 @@ def train(
     Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
     settings = load_settings(config, overrides)
+    network_settings(settings)  # before the data: they raise if the table of stages is wrong
     return run(Job(settings, check_or_raise(settings, report), name or name_of(config), None, epoch_images))
 
 

@@ -1,14 +1,18 @@
 """transfer --compare: every method on every fraction, with the same steps, from nested subsets."""
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
-from helpers import cli, history, overrides, settings
+from helpers import cli, history, manifest, overrides, settings
 from PIL import Image
 
 from mslab.check import check_dataset
-from mslab.errors import ConfigError
+from mslab.config import FIELDS, load_settings
+from mslab.config.resolve import network_settings
+from mslab.errors import CheckpointError, ConfigError
 from mslab.experiments import comparison
 
 
@@ -64,3 +68,51 @@ def test_wrong_options_of_a_comparison_are_listed():
     assert both.returncode == 2 and "cannot be combined" in both.stderr
     alone = cli("transfer", "x.yaml", "--backbone", "y", "--seeds", 2)
     assert alone.returncode == 2 and "--seeds needs --compare" in alone.stderr
+
+
+def test_a_transfer_ends_with_the_command_that_trains_its_network_from_scratch(parent, squares, inside):
+    """Without stages= the same config trains ResNet-50, and the comparison of the two means nothing."""
+    table = settings(squares / "two", 2, epochs=1, freeze="all") | {"stages": None}
+    (inside / "x.yaml").write_text(json.dumps(table))
+    done = cli("transfer", "x.yaml", "--backbone", parent, "lr_max=0.04", "--no-report")
+    assert done.returncode == 0, done.stderr
+    line, _, text = done.stderr.splitlines()[-1].partition("    ")
+    assert text == "trains the same network from scratch, to compare"
+    assert line == "mslab train x.yaml lr_max=0.04 freeze=none 'stages=[[1, 8, 1], [1, 8, 2]]'"
+    (transfer,) = Path("runs").iterdir()
+    own, other = load_settings(transfer / "config.yaml"), load_settings("x.yaml", shlex.split(line)[3:])
+    other = other.replace(**network_settings(other))  # as a run from scratch completes them
+    assert [key for key in FIELDS if getattr(own, key) != getattr(other, key)] == ["freeze"]
+
+    scratch = Path(shutil.copytree(transfer, "runs/scratch"))
+    (scratch / "config.yaml").write_text(json.dumps(other.model_dump()))
+    (scratch / "manifest.json").write_text(json.dumps(manifest(transfer) | {"kind": "train", "parent": None}))
+    done = cli("report", transfer, scratch)  # nothing to say: they may be compared
+    page = Path("report.html").read_text()
+    assert "note:" not in done.stderr and 'class="warning"' not in page
+    assert f"{transfer.name} (transfer)" in page and f"{scratch.name} (from scratch)" in page
+    assert "<td>transfer</td>" in page and "<td>from scratch</td>" in page
+
+    shutil.copytree(scratch, "runs/other")
+    changed = load_settings(scratch / "config.yaml").replace(stages=[[3, 64, 1]], image_size=48, epochs=4, seed=2)
+    changed = changed.replace(profile=changed.network_profile() | {"padding": "same"})
+    Path("runs/other/config.yaml").write_text(json.dumps(changed.model_dump()))
+    done = cli("report", "runs/other", transfer)
+    notes = done.stderr.splitlines()
+    assert notes[0].startswith("note: The runs have different networks (stages, profile)")
+    assert notes[1] == "note: The runs also differ in image_size, epochs, seed."
+    assert notes[3].startswith(
+        "mslab train runs/other/config.yaml 'stages=[[1, 8, 1], [1, 8, 2]]' 'profile={}' image_s"
+    )
+    again = load_settings("runs/other/config.yaml", shlex.split(notes[3])[3:])
+    assert again == load_settings(scratch / "config.yaml")  # what the command trains
+    assert "different networks" in Path("report.html").read_text()
+    assert cli("report", "runs/other", transfer, "--lang", "zh").returncode == 0
+
+
+def test_a_comparison_trains_no_method_if_the_config_asks_for_another_network(parent, squares, inside):
+    config = load_settings(settings(squares / "two", 2) | {"stages": [[1, 16, 1]]})
+    report = check_dataset(config.train_data, config.val_data)
+    with pytest.raises(CheckpointError, match=r"was trained with stages .*the config sets \[\[1, 16, 1\]\]"):
+        comparison.compare(config, parent, ["scratch"], [1.0], 1, report, "x")
+    assert not Path("runs").exists()

@@ -9,8 +9,12 @@ import pytest
 from helpers import STAGES
 
 from mslab import model
+from mslab.checkpoint import load_exactly
+from mslab.config import load_settings
+from mslab.errors import CheckpointError, ConfigError
 from mslab.report.show import show_network
 from mslab.runtime import devices
+from mslab.training import build
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +98,39 @@ def test_show_prints_a_real_pass_and_what_is_frozen(three, monkeypatch):
     assert "epoch 2: layer1 unfrozen" in text and "learning rate of backbone: x 0.1" in text
     text = show_network(three | {"freeze_layer_pattern": r"bn1\."})
     assert "4 of 5 frozen" in text and "4 of 20 frozen" in text
+
+
+@ms.jit
+def always_raises(x):
+    raise ValueError("boom")
+    return x
+
+
+def test_mindspores_compiler_drops_a_raise_that_always_happens():
+    assert always_raises(ms.Tensor([1.0])).asnumpy() == 1
+
+
+def test_a_wrong_table_from_python_names_its_row():
+    for table, said in (([(3, 64)], "row 1 .*has 2 numbers"), ([], "it has 0 rows"), ([(1, 8, 1), (1, 0, 1)], "row 2")):
+        with pytest.raises(ConfigError, match=said):
+            model.resnet50_backbone(table)
+
+
+def test_a_network_that_its_table_does_not_explain_is_named_and_its_file_says_what_has_changed(three, monkeypatch):
+    """A student adds a layer: the run can be resumed, but eval rebuilds a network from its table alone."""
+    settings = load_settings(three)
+    for usual in (settings, settings.replace(head_hidden=4), settings.replace(profile={"block": "basic"})):
+        assert build.unlike_the_table(build.new_network(usual), usual) == []
+    before = model.resnet50_backbone(STAGES)
+    block = model.Bottleneck.__init__
+
+    def with_a_layer(self, channels, *rest):
+        block(self, channels, *rest)
+        self.extra = model.conv(channels, channels, 3)
+
+    monkeypatch.setattr(model.Bottleneck, "__init__", with_a_layer)
+    network = build.new_network(settings)
+    assert build.unlike_the_table(network, settings) == ["layer1.0.extra.weight", "layer2.0.extra.weight"]
+    tensors = {name: parameter.asnumpy() for name, parameter in before.parameters_dict().items()}
+    with pytest.raises(CheckpointError, match=r"undo the changes of the network's code in .*model\.py"):
+        load_exactly(network.backbone.parameters_dict(), tensors, Path("old.ckpt"), "backbone")

@@ -38,9 +38,23 @@ def test_a_loss_that_explodes_warns_and_one_that_is_high_or_jumps_once_does_not(
     for number in range(41, 51):
         step(guard, number, 20.0, [0, 1])
     assert (
-        "13.6 over the last 10 steps (step 47, lr 0.1), 4 over the first" in messages["loss-explodes"]
+        "13.6 over the last 10 steps (step 47, lr 0.1), 4 in the first" in messages["loss-explodes"]
     )  # 4 + 6 * 16 / 10
-    assert "lower lr_max to a tenth" in messages["loss-explodes"]
+    assert "lower lr_max to a tenth or less (mslab lr-find CONFIG suggests one)" in messages["loss-explodes"]
+
+
+def test_a_rate_that_is_too_high_from_the_first_step_on_warns_after_ten_steps_or_the_first_epoch():
+    guard, messages = make_monitor()
+    for number, loss in enumerate([1.1] + [20.0] * 8):  # the first loss is that of random weights
+        step(guard, number, loss, [0, 1], rate=30)
+    assert messages == {}
+    step(guard, 9, 20.0, [0, 1], rate=30)
+    assert "18.1 over the last 10 steps (step 10, lr 30), 1.1 in the first" in messages["loss-explodes"]
+    guard, messages = make_monitor()
+    for number, loss in enumerate([1.1, 9.0, 9.0]):
+        step(guard, number, loss, [0, 1], rate=30)
+    guard.explodes(3, 30)  # at the end of an epoch of three steps
+    assert "6.37 over the last 3 steps (step 3, lr 30), 1.1 in the first" in messages["loss-explodes"]
 
 
 def test_a_loss_that_stays_warns_and_one_that_moves_or_is_low_does_not():

@@ -21,6 +21,7 @@ from mslab.config import Profile, Settings, rules
 from mslab.config.resolve import batch_within
 from mslab.errors import MslabError
 from mslab.experiments.sweep.space import Distribution, Space, decode, grid
+from mslab.stages import stage_table
 from mslab.training.learning_rates import rates_of
 
 MOST_POINTS = 2000  # of a space that is counted: each takes about a millisecond
@@ -93,7 +94,7 @@ class Points:
         if "stages" in self.space and not table["stages"]:
             from mslab import model  # only here: it brings MindSpore
 
-            table["stages"] = [list(row) for row in model.STAGES]
+            table["stages"] = stage_table(model.STAGES, f"STAGES in {model.__file__}")
         table["profile"] = Profile.model_validate({}).model_dump() | settings.network_profile()
         table["profile"] |= {"stem": settings.stem} if settings.stem else {}
         plateau = settings.lr_scheduler == "plateau"

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mslab.config import FIELDS, Settings, read_yaml, rules
 from mslab.config.loading import PAGE, unknown_setting
+from mslab.config.resolve import OF_THE_BACKBONE
 from mslab.errors import ConfigError
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
@@ -35,7 +36,6 @@ FIXED = {  # why trials may not differ in a setting -> these settings
     "every trial is measured alike": "do_eval_along_train evaluation_frequency",
     "it ends a run; it makes none better": "target_accuracy target_loss max_training_time",
 }
-OF_THE_BACKBONE = ("stages", "profile", "stem", "mean", "std")
 KEYS = ("low", "high", "step", "log", "choices")
 RANGE, CHOICES = "{low: 0.001, high: 0.1, log: true}", "[momentum, adamw]"
 CALLS = {  # how other programs write a range
