@@ -78,6 +78,16 @@ def command(*words: str | PurePath) -> str:
     return " ".join(["mslab", *map(quoted, words)])
 
 
+def typed_with(path: PurePath, other: PurePath) -> str:
+    """The command line that was typed, with another path in the place of one; "" if that path was not typed."""
+    # mslab eval runs/x --data datasets -> mslab eval runs/x --data datasets/nine
+    program, *words = sys.argv
+    at = next((i for i, word in enumerate(words) if word and Path(word) == path and word[0] != "-"), None)
+    if Path(program).name != "mslab" or at is None:
+        return ""
+    return command(*words[:at], other, *words[at + 1 :])
+
+
 def pip_install(*packages: str) -> str:
     """The command that installs packages beside this mslab, whichever pip comes first on PATH."""
     # pip_install("numpy<2") -> pip install 'numpy<2', or .../.venv/bin/python -m pip install 'numpy<2'

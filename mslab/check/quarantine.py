@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab import files
-from mslab.check.layout import wrong_shape
+from mslab.check.levels import wrong_shape
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
 from mslab.check.report import DatasetReport, behind_link, changeable, quarantine_folder

@@ -12,6 +12,7 @@ from mindspore import nn
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
+from mslab.check.layout import alike, renaming
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
 from mslab.config import IMAGENET
 from mslab.data import augment, batching
@@ -172,10 +173,16 @@ def same_classes(loaded: Loaded, report: DatasetReport) -> list[str]:
     """The classes of a checked folder. Raises DatasetError if they are not the network's."""
     trained, names = loaded.info.get("class_names"), report.class_names
     if len(names) != len(loaded.class_names) or (trained and names != loaded.class_names):
+        fix = "use the data set of this run, or the run of this data set"
+        extra = sorted(set(names) - set(loaded.class_names))
+        meant = alike(extra, sorted(set(loaded.class_names) - set(names)))
+        if extra and meant.keys() == set(extra) and len(names) == len(loaded.class_names):
+            splits = report.splits.values()
+            fix = "\n".join(renaming(s, name, meant[name]) for s in splits for name in meant if name in s.classes)
         raise DatasetError(
             f"{report.root} has the classes {', '.join(names)}; {loaded.path} has {', '.join(loaded.class_names)}.",
             expected="the same class names, in the same order, as in training",
-            fix="use the data set of this run, or the run of this data set",
+            fix=fix,
         )
     return names
 

@@ -47,8 +47,14 @@ RUN = {
     "unit/test_quarantine.py test_fix_of_two_equal_splits_says_that_they_are": """
         check/quarantine.py: mslab data split
     """,
+    "unit/test_levels.py test_a_folder_above_data_sets_is_answered_with_them_and_nothing_is_moved": """
+        check/layout.py: mslab check
+    """,
+    "cli/test_shown_commands.py test_an_archive_in_place_of_a_data_set_is_imported": """
+        check/levels.py: mslab data import
+    """,
     "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
-        check/layout.py: mkdir
+        check/levels.py: mkdir
     """,
     "training/test_resuming.py test_a_run_and_its_images_may_move": """
         training/resuming.py: mslab train --resume
