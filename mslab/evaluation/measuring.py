@@ -18,6 +18,7 @@ from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError
+from mslab.escaping import command, quoted, typed_with
 from mslab.evaluation import metrics
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices
@@ -119,11 +120,14 @@ def network_of(weights: Checkpoint) -> Loaded:
     """The network of a file that was read. Logs what was taken where the file leaves a choice."""
     if f"{checkpoint.HEAD}weight" not in weights.head:
         weights.check()  # names the tensors that nothing explains: one may be a head
+        best = weights.path.with_name("best.ckpt")
+        beside = f"use the best.ckpt beside it: {typed_with(weights.path, best) or quoted(best)}\nor "
+        beside *= best.is_file()
         raise CheckpointError(
             f"{weights.path} is a backbone without a head: it computes features, not classes.",
             details=[("note", note) for note in weights.notes],
             expected="a complete network, such as best.ckpt",
-            fix="use the best.ckpt beside it, or train a head on it: mslab transfer CONFIG --backbone FILE",
+            fix=f"{beside}train a head on it: {command('transfer', 'CONFIG', '--backbone', weights.path)}",
         )
     weights.check()
     for text in weights.choices:

@@ -20,7 +20,7 @@ import numpy as np
 from mindspore import nn
 
 from mslab.check import cores
-from mslab.checkpoint import Choice, formats, readers, reading
+from mslab.checkpoint import Choice, readers, reading
 from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError, DeviceError
@@ -101,7 +101,7 @@ def open_content(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
             raise ValueError(f"its entry {ENTRY!r} has no {', '.join(missing)}")
         _check(memoryview(content), path.suffix)
         run = mindir(content) if path.suffix == ".mindir" else onnx(content)
-    except formats.DAMAGE as error:
+    except readers.DAMAGE as error:
         raise _damaged(path, str(error) or type(error).__name__) from None
 
     def forward(x: np.ndarray) -> np.ndarray:

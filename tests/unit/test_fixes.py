@@ -74,6 +74,9 @@ RUN = {
         experiments/sweep/study.py: mslab sweep --resume
         experiments/sweep/page.py: mslab sweep --resume
     """,
+    "slow/test_fixes.py test_a_finished_run_without_its_networks_is_trained_again_by_the_command_that_is_shown": """
+        runs/weights.py: mslab reproduce
+    """,
     "slow/test_fixes.py test_an_onnx_file_of_another_program_is_converted_and_predicts": """
         inference/graphs.py: mslab convert --to
     """,
