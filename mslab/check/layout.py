@@ -66,8 +66,9 @@ def beside_into(split: Split, name: str, images: list[str]) -> str:
     """The fix for a class without images if there are some beside its folder; "" if there are none."""
     begins = re.compile(re.escape(name) + "[^a-zA-Z]")  # cat.1.jpg, but not caterpillar.jpg
     if any(map(begins.match, images)) and not any(map(begins.match, split.classes)):
-        place = quoted(split.root / name)
-        return f"mv -n {place}[!a-zA-Z]*.* {place}/    moves those whose names begin with it into the class"
+        place = split.root / name
+        into = "moves those whose names begin with it into the class"
+        return f"mv -n {quoted(place)}[!a-zA-Z]*.* {quoted(place)}/    {into}"
     return "move each of the images beside the class folders into the folder of its class" if images else ""
 
 
@@ -133,20 +134,14 @@ def letters(name: str) -> str:
 
 def renaming(split: Split, old: str, new: str) -> str:
     """The fix for a class that another split calls otherwise."""
-    before, after = quoted(split.root / old), quoted(split.root / new)
+    before, after = split.root / old, split.root / new
     what = f"in {split.title}, rename {printable(old)!r} to {printable(new)!r}"
     if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):
-        before, after = (f"{quoted(split.root)}/{spelled(name)}" for name in (old, new))
         what = f"in {split.title}, rename {old!a} to {new!a}, the same letters in another Unicode form"
     if plain_name(old) == plain_name(new):  # macOS and Windows see one name: a move into the folder itself
-        between = quoted(split.root / f"renamed-{letters(new)[:40]}")
-        return f"{what}:    mv {before} {between} && mv {between} {after}"
-    return f"{what}:    mv {before} {after}"
-
-
-def spelled(name: str) -> str:
-    """A word for a shell that shows the bytes of a name: a terminal may not preserve its Unicode form."""
-    return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(name)) + "'"
+        between = split.root / f"renamed-{letters(new)[:40]}"
+        return f"{what}:    mv {quoted(before)} {quoted(between)} && mv {quoted(between)} {quoted(after)}"
+    return f"{what}:    mv {quoted(before)} {quoted(after)}"
 
 
 def wrong_level(report: DatasetReport) -> Iterator[Finding]:
@@ -166,7 +161,7 @@ def wrong_level(report: DatasetReport) -> Iterator[Finding]:
 def in_its_place(report: DatasetReport, split: Split, folder: Path) -> str:
     """What to type to use this folder in the place of the one that was given."""
     if report.layout:  # one ROOT was given
-        return typed_with(report.root, folder) or command("check", folder)
+        return typed_with(report.root, folder, last=True) or command("check", folder)
     found = find_splits(folder)
     if split.name in found.spelled:
         folder = found.folder / found.spelled[split.name]
@@ -290,8 +285,11 @@ def collisions(report: DatasetReport) -> Iterator[Finding]:
                     text = f"(differs from {split.show(other)} only in {difference}: macOS and Windows see one name)"
                     fix = "give one of them another name"
                     if names is groups[0]:
-                        one, two = (f"{quoted(split.root)}/{spelled(n) if form else quoted(n)}" for n in (name, other))
-                        fix = f"mv -n {one}/* {two}/ && rmdir {one}    merges them; if they are two classes, rename one"
+                        one, two = split.root / name, split.root / other
+                        fix = (
+                            f"mv -n {quoted(one)}/* {quoted(two)}/ && rmdir {quoted(one)}    merges them; if they are "
+                        )
+                        fix += "two classes, rename one"
                     yield Finding("case-collision", "error", split.show(name), text, fix)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from mslab.check.records import Split, printable
 from mslab.check.scan import has_images, is_image_file, is_leftover
 from mslab.check.splits import DEPTH, find_splits, says_nothing, split_names, splits_in, subfolders
 from mslab.escaping import command, quoted
+from mslab.files import parse_yaml, read_text
 
 LISTED = 8  # data sets that a message lists
 LOOKED_AT = 2_000  # folders, at most, in the search for them
@@ -124,12 +126,23 @@ def holding(text: str, sets: list[Path]) -> Shape:
 
 def runs(root: Path, names: list[str]) -> Shape | None:
     """The shape of a run's folder, or of a folder of runs."""
-    if is_run(root) or (root.name == "checkpoints" and is_run(root.parent)):
-        return Shape("is of a run of mslab train, and contains no images", "give the data set; the run's config.yaml "
-                     "names it as train_data and val_data")  # fmt: skip
+    run = root.parent if root.name == "checkpoints" else root
+    if is_run(run):
+        images = data_of(run)
+        fix = "give the data set; the run's config.yaml names it as train_data and val_data"
+        return Shape("is of a run of mslab train, and contains no images", "" if images else fix, images)
     if inside := [name for name in names if is_run(root / name)]:
         return holding(f"contains runs of mslab train ({listed(inside)}), not classes of images", data_sets(root))
     return None
+
+
+def data_of(run: Path) -> tuple[Path, ...]:
+    """The folders of images that a run's settings name, if they are there."""
+    with suppress(OSError, ValueError, AttributeError):
+        settings = parse_yaml(read_text(run / "config.yaml"))
+        folders = [Path(str(settings.get(name))) for name in ("train_data", "val_data")]
+        return tuple(folder for folder in folders if folder.is_dir())
+    return ()
 
 
 def is_run(folder: Path) -> bool:

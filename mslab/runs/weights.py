@@ -32,8 +32,9 @@ def without_best(run: Path) -> str:
         return manifest.one_of_the_runs()
     left = [file for file in sorted((run / "checkpoints").glob("*.ckpt")) if file.name != "best_backbone.ckpt"]
     if manifest.load(run)["status"] != "done":  # a finished run is not resumed
-        others = f"use {quoted(left[-1])}" if left else "use another run or a .ckpt file"
-        return f"{command('train', '--resume', run)}    or {others}"
+        if left:
+            return f"{command('train', '--resume', run)}    or use {quoted(left[-1])}"
+        return f"{command('train', '--resume', run)}    or use another run or a .ckpt file"
     if not left:
         return f"{command('reproduce', run)}    trains it again"
     return typed_with(run, left[-1]) or f"use {quoted(left[-1])}"

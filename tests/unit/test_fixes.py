@@ -29,6 +29,7 @@ RUN = {
     """,
     "slow/test_fixes.py test_what_a_fix_line_says_works_after_longer_commands": """
         inference/export.py: mkdir
+        inference/graphs.py: mslab export
         reproduce/recipes.py: mslab reproduce-all --fastest
         cli/train.py: mslab train
     """,
@@ -49,6 +50,9 @@ RUN = {
     """,
     "unit/test_levels.py test_a_folder_above_data_sets_is_answered_with_them_and_nothing_is_moved": """
         check/layout.py: mslab check
+    """,
+    "unit/test_levels.py test_every_command_names_what_to_give_in_its_place": """
+        data/unpacking.py: mslab check
     """,
     "cli/test_shown_commands.py test_an_archive_in_place_of_a_data_set_is_imported": """
         check/levels.py: mslab data import

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import unicodedata
+from pathlib import Path
 
 import pytest
 from helpers import cli, draw
@@ -80,12 +81,19 @@ def test_every_command_names_what_to_give_in_its_place(tmp_path, monkeypatch):
         done = cli(*words, root)
         fixes = [" ".join(map(str, ["mslab", *words, root / name])) for name in ("nine", "two")]
         assert done.returncode == 1 and SEVERAL in done.stderr and all(fix in done.stderr for fix in fixes)
+    done = cli("data", "import", root)
+    assert done.returncode == 1 and f"{root} is a folder, not an archive: it {SEVERAL}" in done.stderr
+    assert shown(done.stderr) == [["check", str(root / "nine")], ["check", str(root / "two")]]
+    done = cli("data", "import", root / "nine")
+    assert "needs no import" in done.stderr and shown(done.stderr) == [["check", str(root / "nine")]]
     with pytest.raises(DatasetError, match=SEVERAL) as caught:  # as a config names it
         check_dataset(root, root).raise_errors("x.yaml says class_num: 9")
     assert str(caught.value).startswith(f"{root} cannot be used for training.")
     assert f"train_data: {root}/nine/train\n" in caught.value.fix and f"val_data: {root}/two/val" in caught.value.fix
     monkeypatch.setattr("sys.argv", ["/usr/bin/mslab", "eval", "runs/x", "--data", f"{root}/"])
     assert typed_with(root, root / "a b") == f"mslab eval runs/x --data '{root}/a b'"
+    monkeypatch.setattr("sys.argv", ["mslab", "eval", "runs/x", "--data", "runs/x"])
+    assert typed_with(Path("runs/x"), root, last=True) == f"mslab eval runs/x --data {root}"
     monkeypatch.setattr("sys.argv", ["script.py", str(root)])
     assert "mslab check " in str(check_dataset(root)) and not typed_with(root, root)
 
@@ -107,6 +115,18 @@ def test_many_data_sets_links_to_them_and_the_whole_machine(tmp_path, monkeypatc
     (tmp_path / "zips").mkdir()
     (tmp_path / "zips" / "nine.zip").touch()
     assert f"mslab data import {tmp_path}/zips/nine.zip" in str(check_dataset(tmp_path / "zips"))
+
+
+def test_a_run_in_place_of_a_data_set_is_answered_with_its_own_images(tmp_path):
+    root = make(tmp_path / "set", "train/a train/b val/a val/b")
+    run = make(tmp_path, files=RUN) / "x"
+    (run / "config.yaml").write_text(f"train_data: {root}/train\nval_data: {root}/val\n")
+    for folder in (run, run / "checkpoints"):
+        (finding,) = check_dataset(folder).errors
+        assert "is of a run of mslab train" in finding.message
+        assert finding.fix == f"mslab check {root}/train\nmslab check {root}/val"
+    (run / "config.yaml").write_bytes(b"\xff: [")
+    assert "names it as train_data" in check_dataset(run).errors[0].fix
 
 
 def test_one_class_in_place_of_a_data_set(tmp_path):
