@@ -135,9 +135,10 @@ def letters(name: str) -> str:
 def renaming(split: Split, old: str, new: str) -> str:
     """The fix for a class that another split calls otherwise."""
     before, after = split.root / old, split.root / new
-    what = f"in {split.title}, rename {printable(old)!r} to {printable(new)!r}"
+    place = split.title if split.name else printable(str(split.root))
+    what = f"in {place}, rename {printable(old)!r} to {printable(new)!r}"
     if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):
-        what = f"in {split.title}, rename {old!a} to {new!a}, the same letters in another Unicode form"
+        what = f"in {place}, rename {old!a} to {new!a}, the same letters in another Unicode form"
     if plain_name(old) == plain_name(new):  # macOS and Windows see one name: a move into the folder itself
         between = split.root / f"renamed-{letters(new)[:40]}"
         return f"{what}:    mv {quoted(before)} {quoted(between)} && mv {quoted(between)} {quoted(after)}"
