@@ -170,7 +170,8 @@ class DatasetReport:
         miscounted = {finding.path.rstrip("/") for finding in self.errors if finding.code == "class-count"}
         misread = {finding.path.rstrip("/") for finding in self.errors if finding.code == "wrong-level"}
         wrong = [s for s in self.splits.values() if (s.strays or s.title in miscounted) and s.title not in misread]
-        what = "; ".join(f"{s.root} has {len(s.classes) + len(s.strays)} class folders" for s in wrong)
+        counts = [(s.root, len(s.classes) + len(s.strays)) for s in wrong]
+        what = "; ".join(f"{root} has {count} class folder{'s' * (count != 1)}" for root, count in counts)
         use = "used for training" if setting else "used"
         what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be {use}"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
