@@ -12,7 +12,7 @@ from mslab.check.records import Split, printable
 from mslab.check.scan import has_images, is_image_file, is_leftover
 from mslab.check.splits import DEPTH, find_splits, says_nothing, split_names, splits_in, subfolders
 from mslab.escaping import command, quoted
-from mslab.files import parse_yaml, read_text
+from mslab.files import kind_of, parse_yaml, read_text
 
 LISTED = 8  # data sets that a message lists
 LOOKED_AT = 2_000  # folders, at most, in the search for them
@@ -141,12 +141,12 @@ def data_of(run: Path) -> tuple[Path, ...]:
     with suppress(OSError, ValueError, AttributeError):
         settings = parse_yaml(read_text(run / "config.yaml"))
         folders = [Path(str(settings.get(name))) for name in ("train_data", "val_data")]
-        return tuple(folder for folder in folders if folder.is_dir())
+        return tuple(folder for folder in folders if kind_of(folder, links=True) == "a folder")
     return ()
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "manifest.json").is_file() and (folder / "config.yaml").is_file()
+    return all(kind_of(folder / name, links=True) == "a file" for name in ("manifest.json", "config.yaml"))
 
 
 def several(split: Split, foreign: list[str]) -> Shape | None:

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from mslab.escaping import quoted
-from mslab.files import open_regular
+from mslab.files import kind_of, open_regular
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".onnx")
 ZEROS = bytes(9)
@@ -23,7 +23,7 @@ def instead(path: Path) -> str:
         files = {name: run / "checkpoints" / name for name in files_in(run / "checkpoints", path)}
         best = [f"{quoted(files[name])}, {title}" for name, title in titles.items() if name in files]
         return f"use {', or '.join(best[:2] or map(quoted, files.values()))}"
-    folder = path if path.is_dir() else path.parent
+    folder = path if kind_of(path, links=True) == "a folder" else path.parent
     others = [quoted(folder / name) for name in files_in(folder, path)] or runs_in(folder)
     if not others and not path.is_absolute():
         others = runs_in(Path())

@@ -22,6 +22,7 @@ from mslab.data.archives import Budget, Folder, archive_error, image_head, open_
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
 from mslab.escaping import command
+from mslab.files import kind_of
 from mslab.runtime import limited
 
 MAX_FILES = 1_000_000
@@ -51,7 +52,7 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, leaving nothing behind, if the file is not an archive, is damaged, encrypted or a decompression
     bomb, has a path outside its folder, or has no folders of images.
     """
-    if archive.is_dir():
+    if kind_of(archive, links=True) == "a folder":
         raise no_archive(archive)
     with staging_folder(out) as partial:
         try:

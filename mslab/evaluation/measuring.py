@@ -20,6 +20,7 @@ from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError
 from mslab.escaping import command, quoted, typed_with
 from mslab.evaluation import metrics
+from mslab.files import kind_of
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
@@ -122,7 +123,7 @@ def network_of(weights: Checkpoint) -> Loaded:
         weights.check()  # names the tensors that nothing explains: one may be a head
         best = weights.path.with_name("best.ckpt")
         beside = f"use the best.ckpt beside it: {typed_with(weights.path, best) or quoted(best)}\nor "
-        beside *= best.is_file()
+        beside *= kind_of(best, links=True) == "a file"
         raise CheckpointError(
             f"{weights.path} is a backbone without a head: it computes features, not classes.",
             details=[("note", note) for note in weights.notes],

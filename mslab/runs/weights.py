@@ -46,7 +46,7 @@ def backbone_file(run_or_ckpt: str | Path) -> Path:
     if path.name == "checkpoints" or kind_of(path, links=True) != "a folder":
         return path
     files = [path / "checkpoints" / f"{name}.ckpt" for name in ("best_backbone", "best", "last")]
-    return next((file for file in files if file.is_file()), path)
+    return next((file for file in files if kind_of(file, links=True) == "a file"), path)
 
 
 def path_of(value: object) -> Path:
