@@ -78,6 +78,20 @@ def command(*words: str | PurePath) -> str:
     return " ".join(["mslab", *map(quoted, words)])
 
 
+def typed_with(path: PurePath, other: PurePath, last: bool = False) -> str:
+    """The command line that was typed, with another path in the place of one; "" if that path was not typed.
+
+    `last`: of a path that was typed twice, the last one is meant, as images come after the network.
+    """
+    # mslab eval runs/x --data datasets -> mslab eval runs/x --data datasets/nine
+    program, *words = sys.argv
+    places = [i for i, word in enumerate(words) if word and Path(word) == path and word[0] != "-"]
+    if Path(program).name != "mslab" or not places:
+        return ""
+    at = places[-1 if last else 0]
+    return command(*words[:at], other, *words[at + 1 :])
+
+
 def pip_install(*packages: str) -> str:
     """The command that installs packages beside this mslab, whichever pip comes first on PATH."""
     # pip_install("numpy<2") -> pip install 'numpy<2', or .../.venv/bin/python -m pip install 'numpy<2'
@@ -105,15 +119,16 @@ def quoted(word: str | PurePath) -> str:
     text = str(word)
     if isinstance(word, PurePath) and text[0] in "-=":  # zsh replaces =NAME
         text = f"./{text}"
-    if escape_control(text, safe="") == text:
-        return shlex.quote(text)
+    if escape_control(text, safe="") == text and unicodedata.is_normalized("NFC", text):
+        return shlex.quote(text)  # a terminal may put letters and their accents together
     return f"$'{''.join(octal(text, at) for at in range(len(text)))}'"
 
 
 def octal(text: str, at: int) -> str:
     """One character inside $'…' of bash, zsh and ksh: as octal numbers of its bytes if it cannot be shown there."""
     c = text[at]
-    if c not in "\\'!" and (not is_hidden(c) or is_joiner(text, at)):
+    pair = text[max(0, at - 1) : at + 1]
+    if c not in "\\'!" and (not is_hidden(c) or is_joiner(text, at)) and unicodedata.is_normalized("NFC", pair):
         return c
     is_byte = "\udc80" <= c <= "\udcff"  # a byte of a file's name that is not UTF-8
     return "".join(f"\\{byte:03o}" for byte in c.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass"))

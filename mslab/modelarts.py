@@ -17,7 +17,7 @@ from pathlib import Path
 from mslab import files
 from mslab.check import packed
 from mslab.check.cache import default_path
-from mslab.check.layout import misplaced
+from mslab.check.levels import misplaced
 from mslab.check.scan import Folders, is_leftover, scan
 from mslab.check.splits import Layout, find_splits, split_names, subfolders
 from mslab.config.schema import FIELDS
@@ -252,7 +252,8 @@ def _data(places: Sequence[Path], settings: Mapping[str, str]) -> dict[str, str]
 def _no_splits(place: Path, splits: Mapping[str, Path]) -> DatasetError:
     """The error of a data set without training or validation images, with what the check finds in it."""
     whole = next(iter(splits.values())) if len(splits) == 1 else place
-    problem, fix = misplaced(scan("", whole, "", Folders(whole)))
+    problem, fix, instead = misplaced(scan("", whole, "", Folders(whole)))
+    fix = f"name one of them: {', '.join(map(str, instead))}" if instead else fix
     if not subfolders(whole):
         fix = "put the data set into the folder that the training job passes as --data_url"
     elif len(splits) > 1:

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mslab.check import content, images, layout, packed
+from mslab.check import content, images, layout, levels, packed
 from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
@@ -55,7 +55,9 @@ def check_dataset(
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
         read = Folders(boundary, follow_links, frozenset(ignored))
-        if reason := read.refused_above(folder, root if found else Path(given[name] or "")):
+        if shape := levels.above_everything(folder):  # it is not read: who knows what is there
+            report.splits[name] = Split(name, folder, prefix, shape=shape)
+        elif reason := read.refused_above(folder, root if found else Path(given[name] or "")):
             report.splits[name] = Split(name, folder, prefix, links={"": reason})
         elif packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
@@ -68,7 +70,8 @@ def check_dataset(
         stop.report = report  # type: ignore[attr-defined]
         raise
     finally:
-        for rule in [*layout.RULES, *images.RULES, *([] if skip_content else content.RULES)]:
+        rules = [*layout.RULES, *images.RULES, *([] if skip_content else content.RULES)]
+        for rule in rules if not any(map(levels.wrong_shape, report.splits.values())) else layout.RULES:
             report.findings.extend(rule(report))
     return report
 
@@ -94,7 +97,8 @@ def locate(
             )
     root = folders["train"]
     if len(folders) == 1:
-        found = find_splits(root, ignored)
+        above = Path(os.path.realpath(root)) == Path(os.path.realpath(root)).parent  # with all of the machine below it
+        found = Layout(root, {"": root}) if above else find_splits(root, ignored)
         return root, {name: (root, folder) for name, folder in found.splits.items()}, found
     root = Path(os.path.commonpath([folder.absolute() for folder in folders.values()]))
     root = Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root
@@ -108,7 +112,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
         classes = [
             (f"{os.path.realpath(split.root)}/{name}", split, pictures)
             for split in report.splits.values()
-            if not split.pack
+            if not (split.pack or levels.wrong_shape(split))  # what is no data set is not loaded
             for name, pictures in split.classes.items()
         ]
         changed = [row for row in classes if not cache.fill(row[0], row[2], not report.skip_content)]

@@ -1,17 +1,19 @@
 """Rules about folders and names. Each is a function of the report that yields findings."""
 
+import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from mslab.check.levels import LISTED, misplaced, wrong_shape
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
-from mslab.check.scan import has_images, is_image_file, is_leftover, is_systems
-from mslab.check.splits import says_nothing, split_names
-from mslab.escaping import quoted
+from mslab.check.scan import has_images, is_accounted, is_image_file, is_systems
+from mslab.check.splits import find_splits
+from mslab.escaping import command, quoted, typed_with
 
 LEFT_OUT = "nothing: mslab leaves it out"
 AWKWARD = re.compile(r"[\x00-\x1f\x7f\\\"'`$&|;<>*?\[\]{}!#,\n]|^[-=+@~ ]|\s$")
@@ -19,15 +21,16 @@ AWKWARD = re.compile(r"[\x00-\x1f\x7f\\\"'`$&|;<>*?\[\]{}!#,\n]|^[-=+@~ ]|\s$")
 
 def stray_folders(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        for name in split.strays:
+        for name in split.strays if not wrong_shape(split) else ():
             index = sorted([*split.classes, *split.strays]).index(name)
             location = split.root / name
             inside = sum(1 for _ in location.iterdir()) if os.access(location, os.R_OK) else 0
             content = "empty" if inside == 0 else f"{inside} {'entry' if inside == 1 else 'entries'}"
             text = f"({content}; not a class of images. MindSpore would make it class {index} and shift every "
             text += "later label by one)"
-            fix = report.ignore(split, name) if is_systems(name) else report.move(split, name)
-            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, fix, location)
+            movable = is_accounted(location) and not is_systems(name)
+            fix = report.move(split, name) if movable else report.ignore(split, name)
+            yield Finding("stray-folder", "error", f"{split.show(name)}/", text, fix, location if movable else None)
 
 
 def refused_links(split: Split) -> set[str]:
@@ -37,23 +40,57 @@ def refused_links(split: Split) -> set[str]:
 
 def empty_classes(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        refused = refused_links(split)
+        if wrong_shape(split):
+            continue
+        refused, beside = refused_links(split), loose_images(split)
         for name, files in split.classes.items():
-            if not files and not wrong_shape(split) and name not in split.unreadable and name not in refused:
-                text = "(a folder without images; MindSpore would count it as a class without examples)"
+            if not files and name not in split.unreadable and name not in refused:
+                text = "a folder without images; MindSpore would count it as a class without examples"
+                if beside:
+                    text += (
+                        f", while {len(beside)} images lie beside the class folders, in no class, such as {beside[0]}"
+                    )
                 fix = "put its images there, or remove the folder"
-                yield Finding("empty-class", "error", f"{split.show(name)}/", text, fix)
+                if any(inside.startswith(f"{name}/") for inside in (*split.nested, *split.left_out)):
+                    fix = f"put its images there, or, if it is no class: {report.ignore(split, name)}"
+                fix = beside_into(split, name, beside) or fix
+                yield Finding("empty-class", "error", f"{split.show(name)}/", f"({text})", fix)
+
+
+def loose_images(split: Split) -> list[str]:
+    """The images beside the class folders."""
+    return [printable(name) for name in split.loose if is_image_file(split.root / name)]
+
+
+def beside_into(split: Split, name: str, images: list[str]) -> str:
+    """The fix for a class without images if there are some beside its folder; "" if there are none."""
+    begins = re.compile(re.escape(name) + "[^a-zA-Z]")  # cat.1.jpg, but not caterpillar.jpg
+    if any(map(begins.match, images)) and not any(map(begins.match, split.classes)):
+        place = split.root / name
+        into = "moves those whose names begin with it into the class"
+        return f"mv -n {quoted(place)}[!a-zA-Z]*.* {quoted(place)}/    {into}"
+    return "move each of the images beside the class folders into the folder of its class" if images else ""
 
 
 def class_count(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         count, expected = len(split.classes), report.class_num
         linked = refused_links(split) - split.classes.keys()  # reported as what they are
-        if expected is not None and count != expected and not linked and not wrong_shape(split):
-            names = ", ".join(printable(name) for name in list(split.classes)[:12]) + (", …" if count > 12 else "")
-            text = f"has {count} class folders ({names}), class_num is {expected}"
-            fix = f"class_num: {count}, or the folder with {expected} classes"
-            yield Finding("class-count", "error", split.show(), text, fix)
+        if linked or wrong_shape(split):
+            continue
+        names = ", ".join(printable(name) for name in list(split.classes)[:12]) + (", …" if count > 12 else "")
+        fix = f"class_num: {count}, or the folder with {expected} classes"
+        if count == 1:
+            fix = (
+                f"add a folder beside {quoted(split.root / names)} with images of what is not {names}, and class_num: 2"
+            )
+            text = f"has one class folder ({names}): a network that always says {names} is always right"
+        else:
+            text = f"has {count} class folders ({names})"
+        if expected is not None and count != expected:
+            yield Finding("class-count", "error", split.show(), f"{text}, class_num is {expected}", fix)
+        elif count == 1:
+            yield Finding("class-count", "warning", split.show(), text, fix)
 
 
 def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
@@ -61,136 +98,75 @@ def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
     for split in [] if wrong_shape(first) else [split for split in others if not wrong_shape(split)]:
         missing = sorted(first.classes.keys() - split.classes.keys() - refused_links(split))
         extra = sorted(split.classes.keys() - first.classes.keys() - refused_links(first))
-        for code, names, candidates, has, lacks, effect in (
-            ("class-missing", missing, extra, first, split, "every later class would get another index there"),
-            ("class-extra", extra, missing, split, first, "the network has no output for it"),
-        ):
-            for name in names:
-                like = next((n for n in candidates if plain_name(n) == plain_name(name)), None)
-                fix = f"rename {like!r} to {name!r}" if like else "give every split the same class folders"
-                text = f"(in {has.title}, not in {lacks.title}; {effect})"
-                yield Finding(code, "error", f"{split.show(name)}/", text, fix)
+        meant = alike(extra, missing)
+        fixes = {name: renaming(split, name, meant[name]) for name in meant}
+        fixes |= {meant[name]: fixes[name] for name in meant}  # one advice for both sides of a pair
+        for name in missing:
+            text = f"(in {first.title}, not in {split.title}; every later class would get another index there)"
+            fix = f"put images of it into {quoted(split.root / name)}/, or take it out of {quoted(first.root)}"
+            yield Finding("class-missing", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
+        for name in extra:
+            text = f"(in {split.title}, not in {first.title}; the network has no output for it)"
+            fix = f"put images of it into {quoted(first.root / name)}/, or take it out of {quoted(split.root)}"
+            yield Finding("class-extra", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
 
 
-def wrong_shape(split: Split) -> str:
-    """What the split contains instead of class folders, or ""."""
-    return misplaced(split)[0]
+def alike(names: list[str], others: list[str]) -> dict[str, str]:
+    """{name: the other name that seems to mean the same class}, each at most once."""
+    pairs: dict[str, str] = {}
+    for same in (plain_name, letters):
+        free = {same(other): other for other in reversed(others) if other not in pairs.values()}
+        for name in names:
+            if name not in pairs and (other := free.pop(same(name), None)):
+                pairs[name] = other
+    for name, other in itertools.product(names, others):  # cat and cats; no other letter: typical is not atypical
+        one, two = sorted((letters(name), letters(other)), key=len)
+        if name not in pairs and other not in pairs.values() and two in (f"{one}s", f"{one}es"):
+            pairs[name] = other
+    return pairs
 
 
-def misplaced(split: Split) -> tuple[str, str]:
-    """(what the split contains instead of class folders, the fix), or two empty strings."""
-    root, names = split.root, list(split.classes)
-    if "" in split.unreadable:
-        return "cannot be read", ""
-    if not names and not any(is_image_file(root / name) for name in split.loose):
-        return "contains no class folder", "name a folder that contains one folder of images per class"
-    if not names:
-        above = f"name the folder above the classes: {quoted(root.parent)}?"
-        problem, fix = labels_elsewhere(root) or (
-            "it is one class, not a data set, or its images have no labels",
-            above,
-        )
-        return f"contains images but no class folders: {problem}", fix
-    called = split_names(names)
-    empty = [name for name in names if not split.classes[name]]
-    within: dict[str, list[str]] = {name: [] for name in empty}
-    for class_name, _, name in (nested.partition("/") for nested in split.nested):
-        if class_name in within and not is_leftover(root / class_name / name):
-            within[class_name].append(name)
-    folders = [name for name in called if within.get(name)]
-    if folders and ("train" in map(called.get, folders) or called.keys() >= set(names) - set(empty)):
-        wanted = [name for name in folders if called[name] == (split.name or "train")] or folders
-        return f"contains the splits {listed(called)}, not classes", f"name one of them: {quoted(root / wanted[0])}"
-    if folders and set(within[folders[0]]) & set(names):
-        name = quoted(Path(folders[0]))
-        text = f"contains {printable(folders[0])}, which has the same classes as what is around it: a split in another"
-        away = f"mkdir .train && mv ./* .train/ && mv .train/{name} . && mv .train train"
-        return text, f"(cd {quoted(root)} && {away})    puts the classes into train/, beside it"
-    if called.keys() == set(names) and (len(set(called.values())) > 1 or len(names) == 1):
-        problem, fix = labels_elsewhere(root, *names) or ("", SORT)
-        text = f"contains the splits {listed(called)}, not classes, and they contain no class folders"
-        return f"{text}{': ' * bool(problem)}{problem}", fix
-    found = labels_elsewhere(root) if {"labels", "annotations"} & set(map(plain_name, empty)) else None
-    if len(names) == 1 and says_nothing(names[0]) and split.classes[names[0]]:
-        found = labels_elsewhere(root) or ("a name that says nothing of the images in it", SORT)
-    if found:
-        return f"contains {listed(names)}, not classes: {found[0]}", found[1]
-    return folders_of_folders(split, within) if len(empty) == len(names) and all(within.values()) else ("", "")
+def letters(name: str) -> str:
+    """Letters and digits of a name, without capitals and accents: "Fly_Agaric" and "fly agaric" have the same."""
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in decomposed if c.isalnum())
 
 
-def folders_of_folders(split: Split, within: dict[str, list[str]]) -> tuple[str, str]:
-    """misplaced() of a split whose folders contain no images but folders."""
-    names, folder = list(within), split.root
-    inner = dict.fromkeys(name for inside in within.values() for name in inside)
-    if all(split_names([name]) for name in inner):
-        target = f"{os.path.abspath(folder)}-by-split"  # noqa: PTH100
-        text = f"contains the classes {listed(names)}, with the splits {listed(inner)} in each: they are expected the "
-        text += "other way round, with the classes in each split"
-        loop = 'for i in ./*/*/; do c=${i#./}; mkdir -p "$OUT/${c#*/}" && cp -r "$i." "$OUT/${c#*/}${c%%/*}"; done'
-        return text, f"(OUT={quoted(Path(target))}; cd {quoted(folder)} && {loop})    copies them into that order"
-    if len(inner) == 1 and all(len(inside) == 1 for inside in within.values()) and len(names) > 1:
-        name = quoted(Path(next(iter(inner))))
-        text = f"contains {listed(names)}, each with its images one level deeper, in {listed(inner)}/"
-        loop = f'for i in ./*/{name}; do mv "$i"/* "${{i%/*}}" && rmdir "$i"; done'
-        return text, f"(cd {quoted(folder)} && {loop})    moves them into the folders of the classes"
-    text = f"contains {listed(names)}, with the folders {listed(inner)} in them: neither classes of images nor splits "
-    text += "under a name that mslab knows"
-    fix = f"name one of them: {quoted(folder / names[0])}; or, if they are splits, rename them to train, val and test"
-    return text, fix
-
-
-def listed(names: Iterable[str]) -> str:
-    shown = [printable(name) for name in names]
-    return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
-
-
-DETECTION = "which is made for finding objects in an image; here every image has one class, the name of its folder"
-TABLES = (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet")
-SORT = "sort the images of each split into one folder per class"
-EXPORT = "export it as folders of classes (Roboflow: Folder Structure), or sort the images into one folder per class"
-
-
-def labels_elsewhere(folder: Path, *inside: str) -> tuple[str, str] | None:
-    """(how the labels of images without class folders are stored, the fix), or None if nothing tells.
-
-    `inside`: folders in it that have the images.
-    """
-    above = folder.parent if folder.name.lower() in ("images", "jpegimages") or split_names([folder.name]) else folder
-    places = dict.fromkeys((folder, above, *(folder / name for name in inside)))
-    entries = [(path.name, path) for place in places for path in listing(place)]
-    names = {name.lower() for name, _ in entries}
-    if "jpegimages" in names or any(path.suffix == ".xml" for _, path in entries):
-        return f"Pascal VOC's layout (boxes in XML files), {DETECTION}", EXPORT
-    if any(name.endswith(".coco.json") or name.startswith("instances_") for name in names):
-        return f"COCO's layout (boxes in a JSON file), {DETECTION}", EXPORT
-    if "annotations" in names:
-        return f"a layout with boxes or outlines in annotations/, {DETECTION}", EXPORT
-    if "labels" in names or "data.yaml" in names or "classes.txt" in names:
-        return f"YOLO's layout (boxes in labels/*.txt), {DETECTION}", EXPORT
-    tables = [name for name, path in entries if path.suffix.lower() in TABLES and "submission" not in name.lower()]
-    if tables:
-        text = f"the labels may be in {listed(tables)}; here the name of an image's folder is its label"
-        return text, "sort the images into one folder per label; docs/checker.md shows a script for a table"
-    return None
-
-
-def listing(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in islice(entries, 10_000))
-    except OSError:
-        return []
+def renaming(split: Split, old: str, new: str) -> str:
+    """The fix for a class that another split calls otherwise."""
+    before, after = split.root / old, split.root / new
+    place = split.title if split.name else printable(str(split.root))
+    what = f"in {place}, rename {printable(old)!r} to {printable(new)!r}"
+    if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):
+        what = f"in {place}, rename {old!a} to {new!a}, the same letters in another Unicode form"
+    if plain_name(old) == plain_name(new):  # macOS and Windows see one name: a move into the folder itself
+        between = split.root / f"renamed-{letters(new)[:40]}"
+        return f"{what}:    mv {quoted(before)} {quoted(between)} && mv {quoted(between)} {quoted(after)}"
+    return f"{what}:    mv {quoted(before)} {quoted(after)}"
 
 
 def wrong_level(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        problem, fix = misplaced(split)
-        if problem and "" not in split.unreadable and not (refused_links(split) and not split.classes):
-            if report.layout and split.name and not split.classes and split.loose:
-                folder = report.layout.folder / report.layout.spelled[split.name]
-                away = f"mv {quoted(folder)} {quoted(folder.with_name(f'unlabelled-{folder.name}'))}"
-                fix = f"sort its images into one folder per class; without labels, take it away: {away}"
-            yield Finding("wrong-level", "error", split.show(), problem, fix)
+        problem, fix, instead = misplaced(split)
+        behind_links = bool(refused_links(split)) and not split.classes and not instead
+        if not problem or "" in split.unreadable or behind_links:
+            continue
+        if report.layout and split.name and not split.classes and split.loose:
+            folder = report.layout.folder / report.layout.spelled[split.name]
+            away = f"mv {quoted(folder)} {quoted(folder.with_name(f'unlabelled-{folder.name}'))}"
+            fix = f"sort its images into one folder per class; without labels, take it away: {away}"
+        lines = [*(in_its_place(report, split, folder) for folder in instead[:LISTED]), *[fix] * bool(fix)]
+        yield Finding("wrong-level", "error", split.show(), problem, "\n".join(lines))
+
+
+def in_its_place(report: DatasetReport, split: Split, folder: Path) -> str:
+    """What to type to use this folder in the place of the one that was given."""
+    if report.layout:  # one ROOT was given
+        return typed_with(report.root, folder, last=True) or command("check", folder)
+    found = find_splits(folder)
+    if split.name in found.spelled:
+        folder = found.folder / found.spelled[split.name]
+    return f"--test {quoted(folder)}" if split.name == "test" else f"{split.name}_data: {printable(str(folder))}"
 
 
 def split_folders(report: DatasetReport) -> Iterator[Finding]:
@@ -243,11 +219,13 @@ def nested_folders(report: DatasetReport) -> Iterator[Finding]:
             continue  # wrong-level reports this once, not once per class
         for name in split.nested:
             text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
-            own = name.rpartition("/")[2]
-            only = not split.classes[name.split("/", 1)[0]]  # --fix never takes all of a class
-            fix = "put its images directly into the folder of the class" if only else report.move(split, name)
-            fix = report.ignore(split, own) if is_systems(own) else fix
-            yield Finding("nested-folder", "error", f"{split.show(name)}/", text, fix, split.root / name)
+            own, place = name.rpartition("/")[2], split.root / name
+            movable = is_accounted(place) and not is_systems(own)
+            fix = report.move(split, name) if movable else report.ignore(split, own if is_systems(own) else name)
+            if has_images(place):
+                away = f"mv -n {quoted(place)}/* {quoted(place.parent)}/ && rmdir {quoted(place)}"
+                fix = f"put its images directly into the folder of the class:    {away}"
+            yield Finding("nested-folder", "error", f"{split.show(name)}/", text, fix, place if movable else None)
 
 
 def links(report: DatasetReport) -> Iterator[Finding]:
@@ -256,10 +234,12 @@ def links(report: DatasetReport) -> Iterator[Finding]:
         "loop": "(a link to a folder that contains it)",
     }
     for split in report.splits.values():
-        for name, reason in split.links.items():
+        for name, reason in split.links.items() if not misplaced(split).instead else ():
             location = split.root / name if name else None  # what leads to a split is not moved away
+            target = "something"
             if location and reason == "broken":
-                target = printable(str(location.readlink()))
+                with suppress(OSError):  # it is gone by now
+                    target = printable(str(location.readlink()))
                 text = f"(a link to {target}, which does not exist. Left out)"
                 fix = "git annex get" if "/annex/objects/" in target else "dvc pull" if "/files/md5/" in target else ""
                 fix = f"{fix}    fetches it" if fix else "restore the target, or remove it"
@@ -304,7 +284,14 @@ def collisions(report: DatasetReport) -> Iterator[Finding]:
                     form = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other)
                     difference = "Unicode form" if form else "capitals"
                     text = f"(differs from {split.show(other)} only in {difference}: macOS and Windows see one name)"
-                    yield Finding("case-collision", "error", split.show(name), text, "rename or merge them")
+                    fix = "give one of them another name"
+                    if names is groups[0]:
+                        one, two = split.root / name, split.root / other
+                        fix = (
+                            f"mv -n {quoted(one)}/* {quoted(two)}/ && rmdir {quoted(one)}    merges them; if they are "
+                        )
+                        fix += "two classes, rename one"
+                    yield Finding("case-collision", "error", split.show(name), text, fix)
 
 
 def numeric_order(report: DatasetReport) -> Iterator[Finding]:

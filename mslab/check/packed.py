@@ -46,7 +46,7 @@ class Pack:
 
 
 def is_pack(folder: Path) -> bool:
-    return (folder / NAME).is_file()
+    return files.kind_of(folder / NAME, links=True) == "a file"  # also where it may not be asked
 
 
 def read(folder: Path) -> Pack:

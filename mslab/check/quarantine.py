@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab import files
-from mslab.check.layout import wrong_shape
+from mslab.check.levels import wrong_shape
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
 from mslab.check.report import DatasetReport, behind_link, changeable, quarantine_folder
@@ -23,7 +23,7 @@ from mslab.escaping import command
 # one line per move: {"from", "to", "why"}, with {"copy", "sha256"} if a converted copy replaces the file
 LOG = "log.jsonl"
 MOVED = {"stray-folder", "nested-folder", "symlink", "permission", "zero-byte", "unreadable", "truncated", "bomb"}
-MOVED |= {"format", "timeout", "crash", "decoder", "split-leak", "duplicate"}
+MOVED |= {"format", "timeout", "crash", "decoder", "elongated", "slow", "split-leak", "duplicate"}
 CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation", "size"}
 
 SHARE, FEW = 0.1, 5  # --fix asks before it moves more than this share of a split's or class's images, and than five

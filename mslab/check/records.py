@@ -83,6 +83,7 @@ class Split:
     links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> reason
     unreadable: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> reason
     pack: Pack | None = None  # if the split is packed; its pictures are then rows of the shards: "Agaricus/17"
+    shape: Any = None  # what it contains instead of class folders, once levels.misplaced has looked
 
     @property
     def pictures(self) -> list[ImageRecord]:

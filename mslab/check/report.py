@@ -15,6 +15,7 @@ from mslab.errors import DatasetError
 from mslab.escaping import command, escape_control, quoted
 
 MAX_LISTED = 5  # findings listed per code in a message
+MAX_FIXES = 10  # different ones listed per code
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
 
 
@@ -178,8 +179,10 @@ class DatasetReport:
         if self.ok:
             return
         miscounted = {finding.path.rstrip("/") for finding in self.errors if finding.code == "class-count"}
-        wrong = [s for s in self.splits.values() if s.strays or s.title in miscounted]
-        what = "; ".join(f"{s.root} has {len(s.classes) + len(s.strays)} class folders" for s in wrong)
+        misread = {finding.path.rstrip("/") for finding in self.errors if finding.code == "wrong-level"}
+        wrong = [s for s in self.splits.values() if (s.strays or s.title in miscounted) and s.title not in misread]
+        counts = [(s.root, len(s.classes) + len(s.strays)) for s in wrong]
+        what = "; ".join(f"{root} has {count} class folder{'s' * (count != 1)}" for root, count in counts)
         use = "used for training" if setting else "used"
         what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be {use}"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
@@ -191,7 +194,7 @@ class DatasetReport:
             f"{what}.",
             details=rows,
             expected="one folder per class, with only image files in it, and the same classes in every split",
-            fix="\n".join(list(fixes)[:6]),
+            fix="\n".join([*list(fixes)[:MAX_FIXES], *["…"] * (len(fixes) > MAX_FIXES)]),
         )
 
     # --- as text ------------------------------------------------------------------------------------------------------
@@ -213,6 +216,8 @@ class DatasetReport:
         return "\n".join([*self._contents(), f"data check: {self.summary()}{hint}"])
 
     def _contents(self) -> list[str]:
+        if not self.images and any(finding.code == "wrong-level" for finding in self.errors):
+            return [f"{one_line(str(self.root))}: no data set"]
         lines = [f"{one_line(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
         for name, split in self.counts.items():
             numbers = ", ".join(f"{one_line(c)} {n}" for c, n in split.items())
@@ -227,7 +232,8 @@ class DatasetReport:
             lines += [f"    {one_line(f'{finding.path}  {finding.message}')}" for finding in same[:MAX_LISTED]]
             lines += [f"    … and {len(same) - MAX_LISTED} more"] * (len(same) > MAX_LISTED)
             fixes = list(dict.fromkeys(finding.fix for finding in same))
-            lines += [f"    fix  {fix}" for fix in fixes[:2]] + ["    fix  …"] * (len(fixes) > 2)
+            shown = [fix.replace("\n", "\n         ") for fix in fixes[:MAX_FIXES]]
+            lines += [f"    fix  {fix}" for fix in shown] + ["    fix  …"] * (len(fixes) > MAX_FIXES)
         return "\n".join([*lines, "", self.summary()])
 
     def _repr_html_(self) -> str:

@@ -17,6 +17,11 @@ from mslab.check.formats import HEAD, is_format, is_image, name_of
 from mslab.check.records import ImageRecord, Split
 
 JUNK = {"__macosx", "kernel_meta", "somas_meta", "__pycache__"}
+# folders that tools leave among images, whatever is in them
+LEFT = JUNK | {".ipynb_checkpoints", ".checkpoint", ".checkpoints", ".thumbnails", ".thumbs", ".appledouble"}
+LEFT |= {".picasaoriginals", ".comments", ".trash", ".tmp", ".pytest_cache"}
+FEW = 10_000  # entries of a folder that is looked through before it is moved
+LISTS = {".ds_store", "thumbs.db", "desktop.ini"}  # files that systems put into every folder that is shown
 OPENED = 20  # files, at most, whose names do not end like an image's
 # what file systems and file servers keep in every folder, or at the top: it cannot be moved, or comes back
 SYSTEM = {"lost+found", "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot", ".snapshot"}
@@ -52,9 +57,23 @@ def is_leftover(folder: Path) -> bool:
     return is_junk(folder.name) and (is_hidden(folder.name) or not has_images(folder))
 
 
+def is_accounted(folder: Path) -> bool:
+    """Whether --fix may move a folder: tools left it, or it has nothing but images. Others may be work."""
+    if folder.name.lower() in LEFT or (is_junk(folder.name) and not is_hidden(folder.name)):
+        return True
+    count = 0
+    for _, folders, names in os.walk(folder):
+        count += len(folders) + len(names)
+        if count > FEW or not all(is_image(name) or name.lower() in LISTS or name.startswith("._") for name in names):
+            return False
+    return os.access(folder, os.R_OK | os.X_OK)
+
+
 def content_kind(path: str | Path) -> str:
     """What a file without an image's name is, by its first bytes: see formats.name_of; "" if it cannot be read."""
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # to open a device may do something
+            return ""
         with files.open_regular(Path(path)) as file:
             return name_of(file.read(HEAD))
     except OSError:

@@ -39,6 +39,6 @@ def check_or_raise(
         raise DatasetError(
             f"{report.root} has {count} class folders, {source} says class_num: {settings.class_num}.",
             expected="class_num equal to the number of class folders",
-            fix=f"class_num: {count}, or other folders",
+            fix=f"class_num: {count}, or other folders" if count > 1 else "add a folder of images of another class",
         )
     return report

@@ -4,6 +4,8 @@ Every reader takes a file's bytes and returns (tensors as NumPy arrays, texts). 
 ValueError with a short message; any other error is a bug of ours.
 """
 
+import struct
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,9 @@ import numpy as np
 
 from mslab.files import parse_json
 
+# errors from damaged bytes: our readers raise ValueError, the standard library the others too; the rest are our bugs
+DAMAGE: tuple[type[Exception], ...] = (ValueError, EOFError, MemoryError, OverflowError, RecursionError, struct.error)
+DAMAGE += (zipfile.BadZipFile, NotImplementedError)  # the last: a zip of a newer version
 MAX_TENSORS = 100_000
 MAX_BYTES = 16 * 2**30  # of a file, and of a tensor's claimed size
 MAX_DIMENSIONS = 32  # NumPy's limit

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.checkpoint import dialects, formats, pth, selecting, sharing
 from mslab.checkpoint.dialects import HEAD, HEADS
-from mslab.checkpoint.formats import DAMAGE
 from mslab.checkpoint.loading import compare
+from mslab.checkpoint.readers import DAMAGE
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
 from mslab.config import Profile, Stages, Triple

@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mslab.check import check_dataset
 from mslab.check.formats import is_image
 from mslab.check.layout import plain_name
+from mslab.check.levels import misplaced
 from mslab.check.scan import is_hidden
 from mslab.check.splits import split_names
 from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
+from mslab.escaping import command
+from mslab.files import kind_of
 from mslab.runtime import limited
 
 MAX_FILES = 1_000_000
@@ -48,6 +52,8 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, leaving nothing behind, if the file is not an archive, is damaged, encrypted or a decompression
     bomb, has a path outside its folder, or has no folders of images.
     """
+    if kind_of(archive, links=True) == "a folder":
+        raise no_archive(archive)
     with staging_folder(out) as partial:
         try:
             partial.mkdir()
@@ -65,6 +71,17 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
                 fix="check the path; free some space, or use --out on another disk",
             ) from None
     return Imported(out, unpacked["level"], unpacked["images"], Counter(unpacked["skipped"]), unpacked["renamed"])
+
+
+def no_archive(folder: Path) -> DatasetError:
+    """The error of a folder in place of an archive."""
+    report = check_dataset(folder, skip_content=True)
+    problem, _, instead = misplaced(next(iter(report.splits.values())))
+    return DatasetError(
+        f"{folder} is a folder, not an archive: it {problem or 'needs no import'}.",
+        expected="a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file",
+        fix="\n".join(command("check", data) for data in instead or (folder,)),
+    )
 
 
 def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> dict[str, Any]:

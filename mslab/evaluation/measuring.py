@@ -12,12 +12,15 @@ from mindspore import nn
 
 from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
+from mslab.check.layout import alike, renaming
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
 from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError
+from mslab.escaping import command, quoted, typed_with
 from mslab.evaluation import metrics
+from mslab.files import kind_of
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, turns
 from mslab.runtime.workers import ALONE, Group
@@ -118,11 +121,14 @@ def network_of(weights: Checkpoint) -> Loaded:
     """The network of a file that was read. Logs what was taken where the file leaves a choice."""
     if f"{checkpoint.HEAD}weight" not in weights.head:
         weights.check()  # names the tensors that nothing explains: one may be a head
+        best = weights.path.with_name("best.ckpt")
+        beside = f"use the best.ckpt beside it: {typed_with(weights.path, best) or quoted(best)}\nor "
+        beside *= kind_of(best, links=True) == "a file"
         raise CheckpointError(
             f"{weights.path} is a backbone without a head: it computes features, not classes.",
             details=[("note", note) for note in weights.notes],
             expected="a complete network, such as best.ckpt",
-            fix="use the best.ckpt beside it, or train a head on it: mslab transfer CONFIG --backbone FILE",
+            fix=f"{beside}train a head on it: {command('transfer', 'CONFIG', '--backbone', weights.path)}",
         )
     weights.check()
     for text in weights.choices:
@@ -174,10 +180,16 @@ def same_classes(loaded: Loaded, report: DatasetReport) -> list[str]:
     """The classes of a checked folder. Raises DatasetError if they are not the network's."""
     trained, names = loaded.info.get("class_names"), report.class_names
     if len(names) != len(loaded.class_names) or (trained and names != loaded.class_names):
+        fix = "use the data set of this run, or the run of this data set"
+        extra = sorted(set(names) - set(loaded.class_names))
+        meant = alike(extra, sorted(set(loaded.class_names) - set(names)))
+        if extra and meant.keys() == set(extra) and len(names) == len(loaded.class_names):
+            splits = report.splits.values()
+            fix = "\n".join(renaming(s, name, meant[name]) for s in splits for name in meant if name in s.classes)
         raise DatasetError(
             f"{report.root} has the classes {', '.join(names)}; {loaded.path} has {', '.join(loaded.class_names)}.",
             expected="the same class names, in the same order, as in training",
-            fix="use the data set of this run, or the run of this data set",
+            fix=fix,
         )
     return names
 

@@ -20,7 +20,8 @@ import numpy as np
 from mindspore import nn
 
 from mslab.check import cores
-from mslab.checkpoint import Choice, formats, readers, reading
+from mslab.checkpoint import Choice, readers, reading
+from mslab.checkpoint.near import run_around
 from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
 from mslab.errors import CheckpointError, DeviceError
@@ -72,7 +73,7 @@ def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
         raise CheckpointError(
             f"{path} does not exist." if not kind_of(path, links=True) else f"{path} is {kind_of(path, links=True)}.",
             expected="a .mindir or .onnx file written by mslab export",
-            fix=f"use one of {', '.join(near)}" if near else "correct the path; or: mslab export RUN --format onnx",
+            fix=f"use one of {', '.join(near)}" if near else f"correct the path; or: {exporting(path)}",
         )
     if not 0 < path.stat().st_size <= MAX_BYTES:
         raise _damaged(path, f"it has {path.stat().st_size} bytes")
@@ -101,7 +102,7 @@ def open_content(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
             raise ValueError(f"its entry {ENTRY!r} has no {', '.join(missing)}")
         _check(memoryview(content), path.suffix)
         run = mindir(content) if path.suffix == ".mindir" else onnx(content)
-    except formats.DAMAGE as error:
+    except readers.DAMAGE as error:
         raise _damaged(path, str(error) or type(error).__name__) from None
 
     def forward(x: np.ndarray) -> np.ndarray:
@@ -198,8 +199,17 @@ def package(name: str) -> Any:
         ) from None
 
 
+def exporting(path: Path) -> str:
+    """The command that exports the network of the file's run under a name that is free, or a form to fill in."""
+    run, out = run_around(path), path
+    while out.exists():
+        out = out.with_name(f"{out.stem}-again{out.suffix}")
+    options = ("--format", path.suffix[1:], "--out", out)
+    return command("export", run or "RUN", *options)
+
+
 def _no_entry(path: Path) -> CheckpointError:
-    fix = "mslab export RUN --format mindir"
+    fix = exporting(path)
     if path.suffix == ".onnx":
         converted = command("convert", path, "--to", path.with_suffix(".ckpt"))
         fix = f"for a ResNet's weights: {converted}    and predict with that"
@@ -214,5 +224,5 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(
         f"{path} cannot be used: {reason}.",
         expected="a complete .mindir or .onnx file written by mslab export",
-        fix=f"copy it again, or export it again: mslab export RUN --format {quoted(path.suffix[1:])}",
+        fix=f"copy it again, or export it again: {exporting(path)}",
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from mslab import checkpoint
 from mslab.checkpoint import NO_CHOICE, Choice
 from mslab.errors import CheckpointError, RunError
-from mslab.escaping import command
+from mslab.escaping import command, quoted, typed_with
 from mslab.files import kind_of
 from mslab.runs import manifest
 
@@ -18,19 +18,35 @@ def best_file(run_or_ckpt: str | Path) -> Path:
         return path
     best = manifest.file_of(path, "checkpoints/best.ckpt")
     if not best.is_file():
-        resume = f"{command('train', '--resume', path)}    or use another run or a .ckpt file"
         raise RunError(
             f"{path} has no checkpoints/best.ckpt.",
             expected="a run folder with at least one completed epoch",
-            fix=resume if (path / "manifest.json").is_file() else manifest.one_of_the_runs(),
+            fix=without_best(path),
         )
     return best
 
 
+def without_best(run: Path) -> str:
+    """The fix for a folder without best.ckpt: what is left of the run, or how to get it."""
+    if not (run / "manifest.json").is_file():
+        return manifest.one_of_the_runs()
+    left = [file for file in sorted((run / "checkpoints").glob("*.ckpt")) if file.name != "best_backbone.ckpt"]
+    if manifest.load(run)["status"] != "done":  # a finished run is not resumed
+        if left:
+            return f"{command('train', '--resume', run)}    or use {quoted(left[-1])}"
+        return f"{command('train', '--resume', run)}    or use another run or a .ckpt file"
+    if not left:
+        return f"{command('reproduce', run)}    trains it again"
+    return typed_with(run, left[-1]) or f"use {quoted(left[-1])}"
+
+
 def backbone_file(run_or_ckpt: str | Path) -> Path:
-    """The path itself, or the best_backbone.ckpt of a run folder."""
+    """The path itself, or the best_backbone.ckpt of a run folder; its best.ckpt or last.ckpt contain that, too."""
     path = path_of(run_or_ckpt)
-    return path / "checkpoints" / "best_backbone.ckpt" if kind_of(path / "checkpoints", links=True) else path
+    if path.name == "checkpoints" or kind_of(path, links=True) != "a folder":
+        return path
+    files = [path / "checkpoints" / f"{name}.ckpt" for name in ("best_backbone", "best", "last")]
+    return next((file for file in files if kind_of(file, links=True) == "a file"), path)
 
 
 def path_of(value: object) -> Path:

@@ -83,6 +83,16 @@ def test_one_part_of_a_split_data_set_is_split(name):
     assert words[:2] == ["data", "split"] and same(words[2], Path(name) / "train")
 
 
+def test_an_archive_in_place_of_a_data_set_is_imported(name):
+    draw(Path("set"), ["a", "b"], 2)
+    shutil.make_archive("set", "zip", "set")
+    Path(name).mkdir()
+    shutil.move("set.zip", Path(name) / f"{name.strip()[:3]}.zip")
+    fix = next(line for line in cli("check", f"./{name}").stdout.splitlines() if "data import" in line)
+    paste(fix, shlex.join(PROGRAM))
+    assert [len(list(folder.rglob("*.png"))) for folder in Path("datasets").iterdir()] == [4]
+
+
 def test_other_commands(name):
     Path(name).mkdir()
     (Path(name) / "file").touch()

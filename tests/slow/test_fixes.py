@@ -27,3 +27,17 @@ def test_an_onnx_file_of_another_program_is_converted_and_predicts(parent, insid
     words = shlex.split(fix[fix.index("mslab convert") :].split("    ")[0])
     assert done.returncode == 1 and words == ["mslab", "convert", "theirs.onnx", "--to", "theirs.ckpt"]
     assert cli(*words[1:]).returncode == 0 and cli("predict", "theirs.ckpt", "images").returncode == 0
+
+
+def test_a_finished_run_without_its_networks_is_trained_again_by_the_command_that_is_shown(parent, inside):
+    fixing.prepare(parent)
+    assert cli("train", "x.yaml", "--no-report").returncode == 0
+    (run,) = Path("runs").iterdir()
+    (run / "checkpoints" / "best.ckpt").unlink()
+    for shown in ("mslab predict", "mslab reproduce"):
+        done = cli("predict", run, "images")
+        fix = next(line for line in done.stderr.splitlines() if shown in line)
+        words = shlex.split(fix[fix.index("mslab ") :].split("    ")[0])
+        assert done.returncode == 1 and cli(*words[1:]).returncode == 0
+        shutil.rmtree(run / "checkpoints")
+        (run / "checkpoints").mkdir()

@@ -34,6 +34,7 @@ ONLY = r"transfer y.yaml --backbone {best} --only '^(conv1|bn1|layer1)\.'"
 SLOW = [
     ("export {run} --format onnx --out x.txt", "--out x.onnx", "export {run} --format onnx --out x.onnx"),
     ("export {run} --format mindir --out no/x.mindir", "mkdir -p no", "export {run} --format mindir --out no/x.mindir"),
+    ("predict {run}/no.mindir images", "mslab export", "export {run} --format mindir --out {run}/no.mindir"),
     ("predict no.onnx images", "use one of x.onnx", "predict x.onnx images"),
     ("train x.yaml batch_size=64", "batch_size=12", "train x.yaml batch_size=12"),
     ("train x.yaml class_num=4", "class_num: 3", "train x.yaml class_num=3"),

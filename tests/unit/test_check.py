@@ -17,7 +17,7 @@ from checking import bad_checksum, codes_and_paths, many_scans, photo, slow_jpeg
 from helpers import PROJECT, cli, draw
 from PIL import Image, UnidentifiedImageError
 
-from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool, worker
+from mslab.check import DatasetReport, Finding, cache, check_dataset, layout, pool, quarantine, worker
 from mslab.errors import DatasetError, DeviceError
 from mslab.evaluation import metrics
 
@@ -318,6 +318,19 @@ def test_a_clean_folder_has_no_error_and_no_warning(root):
     assert report.counts == {"": {"a": 3, "b": 3, "c": 3}} and len(report.fingerprint) == 64
     files, labels = report.samples("")
     assert labels == [0, 0, 0, 1, 1, 1, 2, 2, 2] and files[3] == root / "b" / "000.png"
+
+
+def test_every_file_with_an_error_is_moved_or_converted_by_the_command_that_its_fix_shows(root):
+    for number, (code, severity, provoke, path) in enumerate(CASES):
+        if severity == "error" and path.startswith("a/x.") and code not in ("symlink", "bomb"):
+            provoke(root)
+            (root / path).rename(root / "abc"[number % 3] / f"{number}{Path(path).suffix}")
+    errors = check_dataset(root, skip_content=True).errors
+    assert {"elongated", "slow", "decoder", "format", "truncated", "zero-byte"} <= {finding.code for finding in errors}
+    assert all(re.search("mslab check .* (--fix|--convert)    ", finding.fix) for finding in errors)
+    for convert in (True, False):
+        list(quarantine.fix(check_dataset(root, skip_content=True), convert=convert))
+    assert not check_dataset(root, skip_content=True).errors
 
 
 def test_the_labs_own_case_one_error_that_names_the_folder(root):

@@ -29,6 +29,7 @@ RUN = {
     """,
     "slow/test_fixes.py test_what_a_fix_line_says_works_after_longer_commands": """
         inference/export.py: mkdir
+        inference/graphs.py: mslab export
         reproduce/recipes.py: mslab reproduce-all --fastest
         cli/train.py: mslab train
     """,
@@ -47,8 +48,17 @@ RUN = {
     "unit/test_quarantine.py test_fix_of_two_equal_splits_says_that_they_are": """
         check/quarantine.py: mslab data split
     """,
+    "unit/test_levels.py test_a_folder_above_data_sets_is_answered_with_them_and_nothing_is_moved": """
+        check/layout.py: mslab check
+    """,
+    "unit/test_levels.py test_every_command_names_what_to_give_in_its_place": """
+        data/unpacking.py: mslab check
+    """,
+    "cli/test_shown_commands.py test_an_archive_in_place_of_a_data_set_is_imported": """
+        check/levels.py: mslab data import
+    """,
     "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
-        check/layout.py: mkdir
+        check/levels.py: mkdir
     """,
     "training/test_lost_files.py test_a_run_without_last_ckpt_does_not_begin_again_and_what_is_said_instead_works": """
         runs/manifest.py: mslab train --from
@@ -73,6 +83,9 @@ RUN = {
     "slow/test_sweep.py test_ctrl_c_ends_cleanly_and_a_transfer_continues": """
         experiments/sweep/study.py: mslab sweep --resume
         experiments/sweep/page.py: mslab sweep --resume
+    """,
+    "slow/test_fixes.py test_a_finished_run_without_its_networks_is_trained_again_by_the_command_that_is_shown": """
+        runs/weights.py: mslab reproduce
     """,
     "slow/test_fixes.py test_an_onnx_file_of_another_program_is_converted_and_predicts": """
         inference/graphs.py: mslab convert --to
