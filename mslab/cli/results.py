@@ -149,9 +149,8 @@ def report(
     if lang not in ("en", "zh"):
         raise BadParameter(f"--lang {lang}: reports are written in en or zh")
     devices.refuse(device, devices.missing_driver(device))
-    from mslab.report.writing import write_report
-
-    log.info("%s: open it in a browser", write_report(runs, out, lang, device))
+    page, seconds = options.timed_report(runs, out, lang, device)
+    log.info("%s: open it in a browser (%.0f s)", page, seconds)
 
 
 @job(app, "predict")
