@@ -255,7 +255,7 @@ class Meter:
             self.times.append((self.alive, self.done + advance))
             self.done += advance
         if self.view:
-            self.view.show(self.text(100), self.done / self.total if self.total else None)
+            self.view.show(self.text(100, bar=False), self.done / self.total if self.total else None)
 
     def callback(self, text: str) -> Callable[[int, int], None]:
         """Return a callback of (done, total) that moves the bar."""
@@ -278,11 +278,11 @@ class Meter:
             self.update(before, 0)
             self.times = deque(maxlen=self.window + 1)  # this time says nothing about the steps that follow
 
-    def text(self, width: int) -> str:
-        """The line as it is now, in at most `width` columns."""
+    def text(self, width: int, bar: bool = True) -> str:
+        """The line as it is now, in at most `width` columns; a notebook draws its own bar."""
         if _meters[-1:] != [self] or not self.words:
             return ""  # another bar is drawn inside of this one
-        fraction = self.done / self.total if self.total > 1 else None
+        fraction = self.done / self.total if bar and self.total > 1 else None
         words = [(escape_control(long, ""), escape_control(short, "")) for long, short in self.words]
         if spent := self.time():
             words.append(spent)
