@@ -41,7 +41,8 @@ def pack_dataset(
         if progress:
             progress(next(numbers), report.images)
 
-    with staging_folder(out) as partial:
+    needed = sum(picture.size for split in report.splits.values() for picture in split.pictures)
+    with staging_folder(out, needed) as partial:
         try:
             packs = {
                 name: write_split(report, split, partial / name, shards, count) for name, split in report.splits.items()

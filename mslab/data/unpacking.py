@@ -48,7 +48,8 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, leaving nothing behind, if the file is not an archive, is damaged, encrypted or a decompression
     bomb, has a path outside its folder, or has no folders of images.
     """
-    with staging_folder(out) as partial:
+    size = archive.stat().st_size if archive.is_file() else 0  # images hardly become smaller in an archive
+    with staging_folder(out, size) as partial:
         try:
             partial.mkdir()
             unpacked = limited.call("mslab.data.unpacking:unpack", str(archive), str(partial), progress=progress)

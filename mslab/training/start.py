@@ -26,6 +26,7 @@ from mslab.config.resolve import Machine, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError, RunError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
+from mslab.runs import footprint
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter, working
@@ -181,6 +182,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
         finetuning.check_fit(settings, parent)
     else:
         freezing.check(freezing.outline(settings.stages or []), settings)
+    footprint.require_space_for_run(settings)
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
     run = RunFolder.create(job.name, settings, report, kind, origin, job.epoch_images, count)

@@ -18,7 +18,7 @@ def run(name, folder):
     outputs = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            assert not [o for o in cell.outputs if o.get("name") == "stderr"]  # shown in red, as if something were wrong
+            assert not [o for o in cell.outputs if o.get("name") == "stderr"]  # it is red
             text = "".join(o.get("text", "") for o in cell.outputs)
             outputs[cell.source.splitlines()[0]] = (
                 text,

@@ -16,7 +16,8 @@ with console.Meter(20, window=10) as meter:
         for _ in range(10):
             meter.update([("epoch <i>", "1")])
             time.sleep(0.02)
-        row = {"epoch": epoch, "train_loss": 1.5, "train_acc": 0.25, "val_loss": float("nan"), "val_acc": 0.5, "seconds": 7}
+        row = {"epoch": epoch, "train_loss": 1.5, "train_acc": 0.25, "val_loss": float("nan")}
+        row |= {"val_acc": 0.5, "seconds": 7}
         console.log.info(f"epoch   {epoch}/2  loss 1.500", extra={"row": row})
 console.log.info("after")
 with console.Meter(5) as meter:
