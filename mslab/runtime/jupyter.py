@@ -3,6 +3,7 @@
 IPython is never imported here: in a notebook it is there already.
 """
 
+import importlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -67,9 +68,7 @@ class LiveView:
         if self.handle:
             self.handle.update(content, raw=True)
         else:
-            from IPython.display import display
-
-            self.handle = display(content, raw=True, display_id=True)
+            self.handle = importlib.import_module("IPython.display").display(content, raw=True, display_id=True)
 
     def _plain(self) -> str:
         return "\n".join([*(line for _, line in self.rows), *[self.text] * bool(self.text)])
