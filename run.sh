@@ -129,7 +129,7 @@ install() {
     fi
     began=$(date +%s)
     note "making $venv with $(if [ -n "$python" ]; then "$python" --version 2>&1; else echo "uv and Python 3.11"; fi);" \
-        "downloads about 1 GB, once: one to ten minutes"
+        "downloads about 1 GB, once (MindSpore is 770 MB of it): one to ten minutes"
     index=$(find_index)
     make_environment "$python" "$uv"
     pins=$venv/constraints.txt
