@@ -46,8 +46,9 @@ def evaluate(
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     log.info(report.brief())
-    from mslab.evaluation import measuring
-    from mslab.report.show import figures_table
+    with console.working("starting MindSpore …"):
+        from mslab.evaluation import measuring
+        from mslab.report.show import figures_table
 
     result = measuring.evaluate(source, data, report, device, tta=tta, choice=choice)
     emit(result, json_file, lambda: figures_table(result))
@@ -182,7 +183,11 @@ def predict(
 
     files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
     model = predicting.open_model(source, device, batch_size, Choice(dialect, weights))
-    rows = list(predicting.predict(model, files))
+    rows = []
+    with console.Meter(len(files)) as meter:
+        for row in predicting.predict(model, files):
+            rows.append(row)
+            meter.update("predicting")
     predicting.write(rows, model.class_names, targets)
     if "-" not in targets.values():
         print_text(predicting.table(rows))

@@ -23,7 +23,7 @@ log = logging.getLogger("mslab")
 class TerminalHandler(logging.StreamHandler):
     """Sends messages to a stream. If it cannot be written to, nothing happens: logging would print a traceback.
 
-    A message with the `row` of an epoch goes to the table of a notebook, if one is shown.
+    A message with the `row` of an epoch goes to the table of a notebook, if one is shown; it is one line of a terminal.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -32,6 +32,12 @@ class TerminalHandler(logging.StreamHandler):
             view.add(record.row, self.format(record))
         else:
             super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if hasattr(record, "row") and isinstance(self.stream, BottomLine):
+            return progress.shortened(text, width_of(self.stream.stream))
+        return text
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):

@@ -3,6 +3,7 @@
 Only ASCII is drawn: some terminals in China and Japan show a drawn line two columns wide, and the line would wrap.
 """
 
+import re
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -34,6 +35,15 @@ def fitted_line(words: Words, fraction: float | None, width: int, more: Sequence
         needed -= cell_len(texts.pop()) + 1
     line = " ".join(texts)
     return line if cell_len(line) <= width else set_cell_size(line, max(0, width))
+
+
+def shortened(line: str, width: int) -> str:
+    """An epoch's line without its least important figures, so that it fits; train.log has all of them."""
+    # shortened("epoch 1/2  loss 0.5  lr 0.0026  99 images/s  16 s", 40) -> "epoch 1/2  loss 0.5  lr 0.0026  16 s"
+    for figure in (r"  \d+ images/s", r"  lr \S+", r"  val_loss \S+", r"  \d+ s$"):
+        if cell_len(line) > width:
+            line = re.sub(figure, "", line)
+    return line
 
 
 def drawn_bar(fraction: float, size: int) -> str:

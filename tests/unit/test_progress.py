@@ -93,6 +93,25 @@ def test_compiling_is_shown_with_its_seconds_and_goes_when_it_is_over(monkeypatc
     assert any(line.startswith("epoch 1/5 first step …") for line in lines[at:]), lines
 
 
+@pytest.mark.parametrize(
+    "columns,left_out",
+    [(120, []), (97, []), (80, ["images/s", "lr"]), (60, ["images/s", "lr", "val_loss"]), (52, [" s"])],
+)
+def test_an_epochs_line_is_one_row_of_a_terminal_and_whole_in_a_file(columns, left_out, monkeypatch, tmp_path):
+    line = "epoch   1/5  loss 2.111  acc 0.179  val_loss 1.616  val_acc 0.413*  lr 0.0026  241 images/s  12 s"
+    screen = Screen(columns, monkeypatch)
+    with console.Meter(10):
+        console.log.info(line, extra={"row": {}})
+    (shown,) = screen.lines()
+    assert len(shown) <= columns and shown.startswith("epoch   1/5  loss 2.111  acc 0.179  ")
+    assert "val_acc 0.413*" in shown and not [figure for figure in left_out if figure in shown]
+    assert (shown == line) == (not left_out)
+    with (tmp_path / "log").open("w+") as stream:
+        monkeypatch.setattr(console.terminal, "stream", stream)
+        console.log.info(line, extra={"row": {}})
+    assert (tmp_path / "log").read_text() == f"{line}\n"
+
+
 @pytest.mark.parametrize("columns", [1, 8, 20, 30, 40])
 def test_a_narrow_terminal_shows_the_most_important_words_and_never_a_second_row(columns, monkeypatch):
     screen = Screen(columns, monkeypatch)

@@ -243,7 +243,9 @@ def test_a_new_version_is_installed_anew(machine):
 def test_a_terminal_sees_what_is_downloaded_and_a_pipe_one_line_at_the_beginning_and_one_at_the_end(machine):
     machine.put("uv", UV)
     first, last = machine.run().stderr.splitlines()
-    assert first.endswith("with uv and Python 3.11; downloads about 1 GB, once (MindSpore is 770 MB of it): one to ten minutes")
+    assert first.endswith(
+        "with uv and Python 3.11; downloads about 1 GB, once (MindSpore is 770 MB of it): one to ten minutes"
+    )
     assert re.fullmatch(r"run.sh: installed 2 packages in \d+ s", last)
     shutil.rmtree(machine.project / ".venv")
     terminal, slave = os.openpty()
