@@ -298,7 +298,7 @@ class Meter:
         """What there is to say about the time."""
         now = time.monotonic()
         if self.waits:
-            return (progress.duration(now - self.began),) * 2
+            return (f"{now - self.began:.0f} s",) * 2
         times = self.times
         if len(times) < 2 or self.done >= self.total:
             return "", ""
