@@ -181,8 +181,9 @@ class BottomLine:
 
     def draw(self) -> None:
         """Draw the line if it has changed. Its last column stays free: some terminals begin a new line after it."""
+        wider = 1 if streams.takes_unicode(self.stream) else 2  # an ellipsis, as some terminals and encodings have it
         with self.lock:
-            line = self.text(width_of(self.stream) - 1)
+            line = self.text(width_of(self.stream) - 1 - wider)
             if line != self.shown:
                 self.stream.write(f"{line}{self.CLEAR}\r")
                 self.stream.flush()
@@ -196,7 +197,7 @@ class BottomLine:
 
 def can_redraw(stream: Any) -> bool:
     """Whether a line of this stream can be drawn again: it is a terminal, and so is standard output."""
-    if not (stream.isatty() and sys.stdout and sys.stdout.isatty()):
+    if not all(hasattr(output, "isatty") and output.isatty() for output in (stream, sys.stdout)):
         return False
     # xterm-color: a notebook's !COMMAND, whose whole output it keeps; CI: a log, though it may look like a terminal
     kind = os.environ.get("TERM", "" if os.name == "posix" else "windows")

@@ -11,7 +11,7 @@ import time
 import pytest
 from rich.cells import cell_len
 
-from mslab.runtime import console, progress
+from mslab.runtime import console, progress, streams
 from mslab.training.callbacks import ProgressBar, Step, Totals
 
 
@@ -134,7 +134,7 @@ def test_the_bar_follows_the_terminals_width_and_an_exported_columns_makes_it_on
             meter.line.draw()
             widths.append(max(map(cell_len, screen.lines())))
     full = len("copying  []") + progress.LONGEST
-    assert widths == [full, full, 39, full, full, full]
+    assert widths == [full, full, 38, full, full, full]
 
 
 @pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"TERM": ""}, {"TERM": "xterm-color"}, {"CI": "true"}])
@@ -146,6 +146,25 @@ def test_a_terminal_that_cannot_redraw_and_a_log_get_lines_without_control_chara
     first, second, third = text.splitlines()
     assert first == "compiling the training step …" and second.startswith("compiled the training step in ")
     assert third.startswith("epoch   1/5")
+
+
+@pytest.mark.parametrize("output", [None, object()])  # a process without standard error, a program's own stream
+def test_what_is_no_terminal_gets_no_bar(output, monkeypatch):
+    Screen(80, monkeypatch)
+    monkeypatch.setattr(console.terminal, "stream", output)
+    assert console.Meter(5).line is None
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+def test_a_line_fits_where_an_ellipsis_is_wider(encoding, monkeypatch):
+    screen = Screen(40, monkeypatch)
+    stream = streams.text_output(screen.stream.fileno(), encoding)
+    monkeypatch.setattr(console.terminal, "stream", stream)
+    with console.Meter(10) as meter, meter.wait("compiling the training step of it …"):
+        meter.line.draw()
+    stream.flush()
+    line = os.read(screen.master, 1000).decode(encoding).partition("\x1b")[0]
+    assert line.startswith("compiling") and len(line) + (encoding == "gbk") < 40, line
 
 
 def test_a_pipe_gets_lines_only(monkeypatch, tmp_path):
