@@ -256,7 +256,7 @@ class Meter:
 
     def update(self, text: "str | progress.Words", advance: int = 1, more: Sequence[str] = ()) -> None:
         """Show this text; `more`: what a wide terminal shows besides."""
-        self.words = [(text, text)] if isinstance(text, str) else text
+        self.words = [[text]] if isinstance(text, str) else text
         self.more, self.alive = more, time.monotonic()
         if advance:
             self.times.append((self.alive, self.done + advance))
@@ -290,25 +290,23 @@ class Meter:
         if _meters[-1:] != [self] or not self.words:
             return ""  # another bar is drawn inside of this one
         fraction = self.done / self.total if bar and self.total > 1 else None
-        words = [(escape_control(long, ""), escape_control(short, "")) for long, short in self.words]
-        if spent := self.time():
-            words.append(spent)
+        words = [[escape_control(text, "") for text in word] for word in [*self.words, *self.time()]]
         return progress.fitted_line(words, fraction, width, self.more)
 
-    def time(self) -> tuple[str, str]:
-        """What there is to say about the time."""
+    def time(self) -> progress.Words:
+        """What there is to say about the time: at most one word."""
         now = time.monotonic()
         if self.waits:
-            return (f"{now - self.began:.0f} s",) * 2
+            return [[f"{now - self.began:.0f} s"]]
         times = self.times
         if len(times) < 2 or self.done >= self.total:
-            return "", ""
+            return []
         (first, before), (last, done) = times[0], times[-1]
         step = (last - first) / max(1, done - before)
         if now - self.alive > max(self.STALLED, 20 * step):
-            return f"no step for {progress.duration(now - self.alive)}", f"idle {progress.duration(now - self.alive)}"
+            return [[f"{word} {progress.duration(now - self.alive)}" for word in ("no step for", "idle")]]
         left = progress.duration(max(0.0, step * (self.total - done) - (now - last)))
-        return f"{left} left", left
+        return [[f"{left} left", f"{left} left", left]]
 
 
 _meters: list[Meter] = []  # active ones, innermost last

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-Words = Sequence[tuple[str, str]]  # (long, short) texts, the most important first
-NARROW, WIDE, LONGEST = 5, 12, 32  # columns of the bar between its brackets
+Words = Sequence[Sequence[str]]  # each from its longest text to its shortest; the most important word first
+NARROW, WIDE, LONGEST = 5, 8, 32  # columns of the bar between its brackets
 
 
 def fitted_line(words: Words, fraction: float | None, width: int, more: Sequence[str] = ()) -> str:
@@ -18,12 +18,13 @@ def fitted_line(words: Words, fraction: float | None, width: int, more: Sequence
     Where all does not fit, the words become short, then the bar goes, then the least important words go.
     """
     # fitted_line([("epoch 1/2", "1/2"), ("loss 0.51", "loss 0.5")], 0.5, 40) -> "epoch 1/2  loss 0.51  [======>      ]"
-    for choice, gap, least in ((0, "  ", WIDE), (1, " ", NARROW)):
-        texts = [word[choice] for word in words if word[choice]]
+    for size in range(3):
+        gap, least = ("  ", WIDE) if size == 0 else (" ", NARROW)
+        texts = [word[min(size, len(word) - 1)] for word in words]
         needed = sum(map(cell_len, texts)) + len(gap) * (len(texts) - 1)
         bar = 0 if fraction is None else len(gap) + 2 + least
         if needed + bar <= width:
-            for text in more if choice == 0 else ():
+            for text in more if size == 0 else ():
                 if needed + len(gap) + cell_len(text) + bar > width:
                     break
                 texts.append(text)
