@@ -17,7 +17,8 @@ def fitted_line(words: Words, fraction: float | None, width: int, more: Sequence
 
     Where all does not fit, the words become short, then the bar goes, then the least important words go.
     """
-    # fitted_line([("epoch 1/2", "1/2"), ("loss 0.51", "loss 0.5")], 0.5, 40) -> "epoch 1/2  loss 0.51  [======>      ]"
+    # fitted_line([("epoch 1/2", "1/2"), ("loss 0.51", "loss 0.5")], 0.5, 40)
+    # -> "epoch 1/2  loss 0.51  [========>       ]"
     for size in range(3):
         gap, least = ("  ", WIDE) if size == 0 else (" ", NARROW)
         texts = [word[min(size, len(word) - 1)] for word in words]
