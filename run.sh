@@ -105,14 +105,17 @@ find_index() {
     fi
 }
 
-# $1: the file of pinned versions; $2: uv, or empty
+# $1: the file of pinned versions; $2: uv, or empty. On a terminal they show what they download; a file or a pipe gets
+# nothing between the first line and the last
 install_packages() {
+    quiet=--quiet
+    [ ! -t 2 ] || quiet=
     if [ -n "$2" ]; then
-        "$2" pip install --quiet --compile-bytecode --python "$venv/bin/python" ${index:+--default-index "$index"} \
+        "$2" pip install $quiet --compile-bytecode --python "$venv/bin/python" ${index:+--default-index "$index"} \
             -c "$1" -e "${here}[dev]" >&2 && return
         note "uv could not install the packages; its message is above. Trying pip"
     fi
-    "$venv/bin/python" -m pip install --disable-pip-version-check --quiet -c "$1" -e "${here}[dev]" >&2 ||
+    "$venv/bin/python" -m pip install --disable-pip-version-check $quiet -c "$1" -e "${here}[dev]" >&2 ||
         fail "the installation did not finish; pip's message is above" "access to the package index, 3 GB of disk" \
             "run $self again; it restarts the installation"
 }
@@ -124,8 +127,9 @@ install() {
     if [ -z "$python" ] && { [ -z "$uv" ] || [ -n "${MSLAB_PYTHON:-}" ]; }; then
         no_python
     fi
+    began=$(date +%s)
     note "making $venv with $(if [ -n "$python" ]; then "$python" --version 2>&1; else echo "uv and Python 3.11"; fi);" \
-        "downloads about 1 GB, once"
+        "downloads about 1 GB, once (MindSpore is 770 MB of it): one to ten minutes"
     index=$(find_index)
     make_environment "$python" "$uv"
     pins=$venv/constraints.txt
@@ -144,7 +148,7 @@ install() {
     install_packages "$pins" "$uv"
     printf '%s\n' "$state" >"$venv/installed"
     packages=$("$venv/bin/python" -m pip --disable-pip-version-check list --format=freeze 2>/dev/null | grep -c .) || true
-    note "installed $packages packages"
+    note "installed $packages packages in $(($(date +%s) - began)) s"
 }
 
 # what the installation depends on: pinned versions, the package's own and its version, the place (a moved .venv is broken)

@@ -261,9 +261,8 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
     from mslab.runs.folder import without_report
 
     try:
-        from mslab.report.writing import write_report
-
-        log.info("%s: what the network learned, and its mistakes; open it in a browser", write_report([run]))
+        page, seconds = timed_report([run])
+        log.info("%s: what the network learned, and its mistakes; open it in a browser (%.0f s)", page, seconds)
     except KeyboardInterrupt:
         raise without_report(run) from None
     except Exception as error:
@@ -273,6 +272,16 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
             problem.what if problem else f"{error!r}.",
             again,
         )
+
+
+def timed_report(runs: Sequence[str | Path], *arguments: Any) -> tuple[Path, float]:
+    """Write a report. Returns its path and the seconds it took; a terminal shows them while they pass."""
+    began = time.perf_counter()
+    with console.working("writing the report …"):
+        from mslab.report.writing import write_report
+
+        page = write_report(runs, *arguments)
+    return page, time.perf_counter() - began
 
 
 def picture(config: str | None, subject: str, out: str | None) -> Path:

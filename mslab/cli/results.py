@@ -50,8 +50,9 @@ def evaluate(
     report.raise_errors()
     measured = report.measured()
     log.info(f"measuring {measured}\n" * bool(measured) + report.brief())
-    from mslab.evaluation import measuring
-    from mslab.report.show import figures_table
+    with console.working("starting MindSpore …"):
+        from mslab.evaluation import measuring
+        from mslab.report.show import figures_table
 
     result = measuring.evaluate(source, data, report, device, tta=tta, choice=choice)
     emit(result, json_file, lambda: figures_table(result, measured))
@@ -173,9 +174,8 @@ def report(
     if lang not in ("en", "zh"):
         raise BadParameter(f"--lang {lang}: reports are written in en or zh")
     devices.refuse(device, devices.missing_driver(device))
-    from mslab.report.writing import write_report
-
-    log.info("%s: open it in a browser", write_report(runs, out, lang, device))
+    page, seconds = options.timed_report(runs, out, lang, device)
+    log.info("%s: open it in a browser (%.0f s)", page, seconds)
 
 
 @job(app, "predict")
@@ -213,7 +213,11 @@ def predict(
 
     files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
     model = predicting.open_model(source, device, batch_size, Choice(dialect, weights))
-    rows = list(predicting.predict(model, files))
+    rows = []
+    with console.Meter(len(files)) as meter:
+        for row in predicting.predict(model, files):
+            rows.append(row)
+            meter.update("predicting")
     predicting.write(rows, model.class_names, targets)
     if "-" not in targets.values():
         print_text(predicting.table(rows))

@@ -9,6 +9,7 @@ from mslab.cli import options
 from mslab.cli.options import app, checked_config, emit, job, log, picture, print_text, report_run
 from mslab.cli.outputs import OutputOption
 from mslab.errors import ConfigError
+from mslab.runtime import console
 
 if TYPE_CHECKING:
     from mslab.config import Settings
@@ -103,14 +104,16 @@ def train(
         print_launch(str(config), overrides, cluster)
         return
     if resume is not None:
-        from mslab.training import start
+        with console.working("starting MindSpore …"):
+            from mslab.training import start
 
         result = start.resume(resume, cluster, overrides or [])
         report_run(result.run if result.seconds else "", no_report)
         return
     settings, report = checked_config(str(config), overrides, skip_check, network=source)
     refuse_idle(settings, overrides, cluster)
-    from mslab.training import start  # it loads scikit-learn before MindSpore
+    with console.working("starting MindSpore …"):
+        from mslab.training import start  # it loads scikit-learn before MindSpore
 
     parent = start.finetuning.network_of(source) if source else None
     result = start.run(start.Job(settings, report, Path(str(config)).stem, parent), cluster)
@@ -172,7 +175,8 @@ def transfer(
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)
-    from mslab.training import start  # it loads scikit-learn before MindSpore
+    with console.working("starting MindSpore …"):
+        from mslab.training import start  # it loads scikit-learn before MindSpore
 
     parent = start.finetuning.backbone_of(backbone, only, choice)
     done = start.run(start.Job(settings, report, stem, parent), cluster)

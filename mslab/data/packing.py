@@ -43,7 +43,8 @@ def pack_dataset(
 
     import mindspore.mindrecord  # noqa: F401  # not while files are half written: Ctrl-C ends the process in there
 
-    with staging_folder(out) as partial:
+    needed = sum(picture.size for split in report.splits.values() for picture in split.pictures)
+    with staging_folder(out, needed) as partial:
         try:
             packs = {
                 name: write_split(report, split, partial / name, shards, count) for name, split in report.splits.items()

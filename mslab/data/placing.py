@@ -2,19 +2,23 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mslab.errors import DatasetError
+from mslab.runtime import disks
+
+BLOCK = 4096  # bytes in which a disk gives space to a file
 
 
 @contextmanager
-def staging_folder(out: Path) -> Iterator[Path]:
+def staging_folder(out: Path, needed: int = 0) -> Iterator[Path]:
     """Yield a path beside `out`, .partial-RANDOM/NAME, to fill and then rename to `out`; delete the rest afterwards.
 
     Nobody else can write there, and nothing that existed is deleted: only a killed process leaves such a folder.
-    Raises DatasetError if `out` exists or the disk refuses.
+    `needed`: the bytes that it will have, as far as they are known. Raises DatasetError if `out` exists or the disk
+    refuses, MslabError if the disk has less space.
     """
     if out.is_symlink() or out.exists():
         raise DatasetError(
@@ -22,6 +26,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
             expected="a path that does not exist yet; nothing is overwritten",
             fix="use --out with another name, or move the existing folder away",
         )
+    disks.require_space(out.parent, needed, out.name, "free some space, or use --out on another disk")
     try:
         with temporary_folder(out.parent) as folder:
             yield folder / out.name  # inside, since the umask shall decide who can read `out`
@@ -52,3 +57,9 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         for path in missing:
             with suppress(OSError):  # not empty
                 path.rmdir()
+
+
+def space_of(sizes: Iterable[int]) -> int:
+    """The bytes that files of these sizes take on a disk."""
+    # space_of([1, 5000]) -> 12288
+    return sum(-size // BLOCK * -BLOCK for size in sizes)

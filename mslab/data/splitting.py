@@ -13,7 +13,7 @@ from mslab.check.content import near_pairs, turn_of
 from mslab.check.images import loaded_images
 from mslab.check.records import printable
 from mslab.data import seeding
-from mslab.data.placing import staging_folder
+from mslab.data.placing import space_of, staging_folder
 from mslab.errors import DatasetError
 from mslab.escaping import command
 
@@ -54,7 +54,8 @@ def split_dataset(
     """
     parts = assign(report, {"val": val, "test": test} if test else {"val": val}, seed, group_by)
     files = [(part, picture.name) for part, pictures in parts.items() for picture in pictures]
-    with staging_folder(out) as partial:
+    needed = space_of(picture.size for pictures in parts.values() for picture in pictures)
+    with staging_folder(out, needed) as partial:
         for done, (part, name) in enumerate(files, 1):
             target = partial / part / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,8 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     """
     if kind_of(archive, links=True) == "a folder":
         raise no_archive(archive)
-    with staging_folder(out) as partial:
+    size = archive.stat().st_size if archive.is_file() else 0  # images hardly become smaller in an archive
+    with staging_folder(out, size) as partial:
         try:
             partial.mkdir()
             unpacked = limited.call("mslab.data.unpacking:unpack", str(archive), str(partial), progress=progress)

@@ -23,6 +23,7 @@ from mslab.evaluation import metrics
 from mslab.files import kind_of
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, turns
+from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE, Group
 
 log = logging.getLogger("mslab")
@@ -170,8 +171,12 @@ def evaluate(
     names = same_classes(loaded, report)
     size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
     loaded.fold(batch_size, chosen_device)
-    batches = batching.eval_batches(images_of(report, split), size, mean, std, batch_size, resize=resize)
-    result = measure(Mirrored(loaded.network) if tta else loaded.network, batches, batch_size, names)
+    images = images_of(report, split)
+    batches = batching.eval_batches(images, size, mean, std, batch_size, resize=resize)
+    network = Mirrored(loaded.network) if tta else loaded.network
+    with Meter(len(images)) as meter:
+        progress = [lambda logits, labels: meter.update("evaluating", len(labels))]
+        result = measure(network, batches, batch_size, names, on_batch=progress)
     origin = {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"split": split} if split else {})
     return origin | ({"tta": "mirror"} if tta else {}) | result
 

@@ -20,6 +20,7 @@ from mslab.runs.folder import RunFolder
 from mslab.runs.results import changed
 from mslab.runtime import streams
 from mslab.runtime.console import log
+from mslab.runtime.progress import duration
 from mslab.runtime.tables import fold, one_line, shorten
 
 PAUSE = 0.5  # seconds between two reads of the files
@@ -187,11 +188,3 @@ def time_left(run: RunFolder) -> str:
     except OSError:
         since = 0.0
     return duration(max(0.0, typical * (run.settings.epochs - len(run.history)) - min(max(since, 0.0), typical)))
-
-
-def duration(seconds: float) -> str:
-    """duration(125) -> "2 min" """
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

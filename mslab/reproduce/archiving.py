@@ -21,6 +21,7 @@ from mslab.reproduce import differing
 from mslab.reproduce.reproducing import refuse_unfinished
 from mslab.runs import images, verifying
 from mslab.runs.folder import RunFolder
+from mslab.runtime import disks
 
 SCHEMA = 1
 LISTING = "archive.json"
@@ -79,8 +80,10 @@ def archive(
     members[ENVIRONMENT] = requirements(run.manifest).encode()
     listed = {name: recorded.get(name) or digest_of(content) for name, content in sorted(members.items())}
     listing = {"schema": SCHEMA, "run": run.path.resolve().name, "data": data, "members": listed}
-    listing["sizes"] = {name: size_of(members[name]) for name in listed}
+    sizes = listing["sizes"] = {name: size_of(members[name]) for name in listed}
     members[LISTING] = json_text(listing).encode()
+    elsewhere = "free some space, or --out FILE.zip on another disk" + "; or leave --data out" * data
+    disks.require_space(target.parent, sum(sizes.values()), target.name, elsewhere)
     write_zip(target, members, listed, UNCOMPRESSED, progress)
     return Packed(target, len(members), len(image_files), target.stat().st_size)
 

@@ -75,12 +75,22 @@ class ProgressBar(Callback):
 
     def __init__(self, meter: Meter, epochs: int, steps: int, interrupted: Callable[[], bool]) -> None:
         self.meter, self.epochs, self.steps, self.interrupted = meter, epochs, steps, interrupted
+        self.figures: list[tuple[str, str]] = []  # (long, short) texts of the last step: loss, accuracy
+        self.show(meter.done // steps, ("first step …", ""))
 
     def step_end(self, step: Step) -> None:
-        totals, epoch, count = step.totals, step.number // self.steps + 1, max(1, step.totals.images)
-        self.meter.update(
-            f"epoch {epoch}/{self.epochs}  loss {totals.loss / count:.3f}  acc "
-            f"{totals.correct / count:.3f}  lr {step.rate:.4f}  {totals.images / totals.seconds:.0f} images/s"
-        )
+        totals, count = step.totals, max(1, step.totals.images)
+        loss, accuracy = totals.loss / count, totals.correct / count
+        self.figures = [(f"loss {loss:.3f}", f"loss {loss:.2f}"), (f"acc {accuracy:.3f}", f"acc {accuracy:.2f}")]
+        more = [f"lr {step.rate:.4f}", f"{totals.images / totals.seconds:.0f} images/s"]
+        self.show(step.number // self.steps, ("", ""), more)
         if self.interrupted():
             raise KeyboardInterrupt
+
+    def batch_evaluated(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        self.show((self.meter.done - 1) // self.steps, ("evaluating", "eval"))
+
+    def show(self, epoch: int, phase: tuple[str, str], more: Sequence[str] = ()) -> None:
+        """Show the epoch, counted from 0, and what is being done in it; with `more` a step is done."""
+        name, short = (f"{epoch + 1}/{self.epochs} {text}".rstrip() for text in phase)
+        self.meter.update([(f"epoch {name}", short), *self.figures], advance=1 if more else 0, more=more)

@@ -24,7 +24,7 @@ from mslab.errors import ConfigError, MslabError, RunError
 from mslab.escaping import command
 from mslab.runs import lock
 from mslab.runs.folder import RunFolder
-from mslab.runtime import devices, signals
+from mslab.runtime import console, devices, signals
 
 log = logging.getLogger("mslab")
 PORT = 8118  # msrun's default; on one machine a free port is used
@@ -220,7 +220,9 @@ def launch(run: RunFolder | None, setup: dict[str, Any], cluster: Cluster, chann
             preexec_fn=_stop_with_parent,
         )
     try:
-        if _watch(msrun, logs, cluster, channel):
+        with console.working(f"{cluster.workers} workers train …"):
+            failed = _watch(msrun, logs, cluster, channel)
+        if failed:
             raise failure(logs, cluster, run)
         channel.close()
     except BaseException as error:

@@ -26,10 +26,10 @@ from mslab.config.resolve import Machine, network_settings, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
-from mslab.runs import lock
+from mslab.runs import footprint, lock
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals, turns
-from mslab.runtime.console import Meter
+from mslab.runtime.console import Meter, working
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import build, finetuning, freezing, launching, resuming
 from mslab.training.callbacks import ProgressBar
@@ -196,6 +196,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
         finetuning.check_fit(settings, parent)
     else:
         freezing.check(freezing.outline(settings.stages or []), settings)
+    footprint.require_space_for_run(settings)
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
     run = None
@@ -258,7 +259,7 @@ def fit_with_rollback(trainer: Trainer, run: RunFolder, group: Group) -> str:
         try:
             with (
                 resumable(run, group),
-                Meter(len(trainer.rates), done) as meter,
+                Meter(len(trainer.rates), done, trainer.steps) as meter,
                 signals.interruptible() as interrupted,
             ):
                 bar = ProgressBar(meter, trainer.epochs, trainer.steps, interrupted)
@@ -306,7 +307,8 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     if not run.writes:
         return result_of(run, time.perf_counter() - began)
     train, val = measuring.samples(report, "train", most=5000), measuring.samples(report, "val")
-    linear = run.manifest["metrics"]["linear_acc"] = metrics.linear_or_note(train, val)
+    with working("fitting a linear model, to compare …"):
+        linear = run.manifest["metrics"]["linear_acc"] = metrics.linear_or_note(train, val)
     if run.settings.log_to != "none":
         from mslab.training import eventlog
 

@@ -18,6 +18,7 @@ def run(name, folder):
     outputs = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
+            assert not [o for o in cell.outputs if o.get("name") == "stderr"]  # it is red
             text = "".join(o.get("text", "") for o in cell.outputs)
             outputs[cell.source.splitlines()[0]] = (
                 text,
@@ -34,6 +35,7 @@ def test_nine_to_two(tmp_path):
     assert accuracy["transfer"] > accuracy["scratch"] and accuracy["transfer"] > 0.7
     assert "(1, 512, 3, 3)" in cells["from mslab.report.show import show_network"][0]
     assert "<th>Suillus</th>" in cells["run.confusion"][1]
+    assert "<th>val_acc</th>" in cells['outcome = mslab.train(nine, name="nine")'][1]
     for first in ("run.mistakes(6)", 'pair.mistakes(6, data=DATA / "mushrooms2")'):
         assert re.search(r"of \d+ mistakes on \d+ images", cells[first][1]) and "data:image/jpeg" in cells[first][1]
     assert len(list(tmp_path.glob("runs/*/report.html"))) == 1

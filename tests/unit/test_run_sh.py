@@ -1,6 +1,7 @@
 """run.sh's installation, with stand-ins for Python and uv that note what they are called with and install nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import PROJECT
 
-TOOLS = ["sh", "dirname", "cksum", "cat", "sed", "grep", "rm", "cp", "mkdir", "chmod"]
+TOOLS = ["sh", "dirname", "cksum", "cat", "sed", "grep", "rm", "cp", "mkdir", "chmod", "date"]
 ENVIRONMENT = """
 environment() { # an environment of stand-ins in $1
     mkdir -p "$1/bin" && cp "$SUPPORT/inner" "$1/bin/python" && printf '#!/bin/sh\\necho "mslab $*"\\n' >"$1/bin/mslab"
@@ -74,12 +75,13 @@ class Machine:
         (folder or self.bin).mkdir(parents=True, exist_ok=True)
         script((folder or self.bin) / name, text)
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    def run(self, *arguments: str, stderr: int = subprocess.PIPE, **variables: str) -> subprocess.CompletedProcess:
         (self.root / "notes").unlink(missing_ok=True)
         environment = {"PATH": str(self.bin), "HOME": str(self.root / "home"), "NOTES": str(self.root / "notes")}
         environment |= {"SUPPORT": str(self.root)} | variables
         command = ["./run.sh", *(arguments or ["--version"])]
-        return subprocess.run(command, cwd=self.project, env=environment, capture_output=True, text=True)
+        streams = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
+        return subprocess.run(command, cwd=self.project, env=environment, **streams)
 
     @property
     def notes(self) -> list[str]:
@@ -236,6 +238,21 @@ def test_a_new_version_is_installed_anew(machine):
     file = machine.project / "mslab" / "__init__.py"
     file.write_text(file.read_text().replace('__version__ = "', '__version__ = "9.'))
     assert machine.run().returncode == 0 and len(machine.notes) == 2
+
+
+def test_a_terminal_sees_what_is_downloaded_and_a_pipe_one_line_at_the_beginning_and_one_at_the_end(machine):
+    machine.put("uv", UV)
+    first, last = machine.run().stderr.splitlines()
+    assert first.endswith(
+        "with uv and Python 3.11; downloads about 1 GB, once (MindSpore is 770 MB of it): one to ten minutes"
+    )
+    assert re.fullmatch(r"run.sh: installed 2 packages in \d+ s", last)
+    shutil.rmtree(machine.project / ".venv")
+    terminal, slave = os.openpty()
+    assert machine.run(stderr=slave, UV_PIP_FAILS="2").returncode == 0
+    _, uv, pip = machine.notes
+    assert uv.startswith("uv pip install --compile-bytecode") and "--disable-pip-version-check -c" in pip
+    os.close(slave), os.close(terminal)
 
 
 def test_run_sh_is_posix():

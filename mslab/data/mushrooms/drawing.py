@@ -26,7 +26,7 @@ from mslab import files
 from mslab.check import cores
 from mslab.data.mushrooms.scene import CAMERAS, draw_image
 from mslab.data.mushrooms.species import CLASSES
-from mslab.data.placing import staging_folder
+from mslab.data.placing import space_of, staging_folder
 
 VERSION = 1  # increase it whenever the drawing changes, so that older folders are not accepted as current
 SPLITS = ("train", "val", "test")
@@ -105,7 +105,8 @@ def conflict(root: Path, name: str, record: dict) -> list[str]:
 def draw_dataset(root: Path, name: str, record: dict, workers: int, progress: Progress | None) -> None:
     """Draw one data set to a temporary folder, then rename it: an interruption leaves no incomplete data set."""
     jobs: list[Job] = []
-    with staging_folder(root / name) as part:
+    images = sum(sum(classes.values()) for classes in record["counts"].values())
+    with staging_folder(root / name, space_of([record["size"] ** 2 // 2]) * images) as part:
         for split, classes in record["counts"].items():
             for label, (class_name, n) in enumerate(classes.items()):
                 folder = part / split / class_name
