@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mslab.checkpoint import pth, readers
+from mslab.config import paths
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
 from mslab.files import FormatError, kind_of, open_zip, read_bytes
@@ -51,7 +52,7 @@ def read_content(path: Path) -> bytes:
     """The bytes of a file of weights. Raises CheckpointError."""
     kind, reason = kind_of(path, links=True), ""
     if kind == "a folder":
-        near = files_in(path) or runs_in(path)
+        near = files_in(path)
         none = "give a file; mslab train writes some, into the folder checkpoints of each run"
         fix = f"one of {', '.join(near)}" if near else none
         raise CheckpointError(f"{path} is a folder.", expected=ENDING, fix=fix)
@@ -80,21 +81,11 @@ def files_in(folder: Path) -> list[str]:
     return []
 
 
-def runs_in(folder: Path) -> list[str]:
-    """The backbones of the newest runs in a folder, or of that run, for a message."""
-    with contextlib.suppress(OSError):
-        found = [file for depth in ("", "*/") for file in folder.glob(f"{depth}checkpoints/best_backbone.ckpt")]
-        return [str(file) for file in sorted(found, key=lambda file: file.stat().st_mtime)[-5:]]
-    return []
-
-
 def missing(path: Path) -> CheckpointError:
     near = files_in(path.parent)
-    return CheckpointError(
-        f"There is no file {path}.",
-        expected="a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt",
-        fix=f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files",
-    )
+    expected = "a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt"
+    fix = f"one of {', '.join(near)}" if near else "correct the path; mslab train writes such files"
+    return paths.missing(path, CheckpointError, "file", expected, fix)
 
 
 def reader_of(path: Path, content: bytes) -> tuple[str, Reader]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
-from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
+from mslab.cli.options import app, checked, emit, found, job, log, print_text, report_run, write_json
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices
 
@@ -41,15 +41,15 @@ def evaluate(
     from mslab.checkpoint import Choice
     from mslab.runs import weights as weight_files
 
-    choice = Choice(dialect, weights)
-    weight_files.refuse(source, choice=choice)
+    choice, network = Choice(dialect, weights), found(source)
+    weight_files.refuse(network, choice=choice)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     log.info(report.brief())
     from mslab.evaluation import measuring
     from mslab.report.show import figures_table
 
-    result = measuring.evaluate(source, data, report, device, tta=tta, choice=choice)
+    result = measuring.evaluate(network, data, report, device, tta=tta, choice=choice)
     emit(result, json_file, lambda: figures_table(result))
 
 
@@ -59,9 +59,10 @@ def verify(
     json_file: options.Json = None,
 ) -> int:
     """Compare each file of a run, and the checkpoint it started from, with the sha256 in its manifest."""
-    from mslab.runs import manifest
+    from mslab.runs import finding, manifest
 
-    rows = manifest.verify(Path(run))
+    folder = finding.find_run(run)
+    rows = manifest.verify(folder)
     ok = all(row["status"] in ("same", "left out") for row in rows)
 
     def table() -> str:
@@ -69,9 +70,9 @@ def verify(
         lines = [f"{row['status']:<8}  {row['file']:<{width}}  {row['text']}" for row in rows]
         lines = [escape_control(line, safe="") for line in lines]  # no line breaks in a name
         verdict = f"all {len(rows)} files are as the run left them" if ok else "not all files are as the run left them"
-        return "\n".join([*lines, f"{run}: {verdict}"])
+        return "\n".join([*lines, f"{folder}: {verdict}"])
 
-    emit({"schema": 1, "run": run, "ok": ok, "files": rows}, json_file, table)
+    emit({"schema": 1, "run": str(folder), "ok": ok, "files": rows}, json_file, table)
     return 0 if ok else 1
 
 
@@ -105,15 +106,17 @@ def reproduce(
     if install and other_run is not None:
         raise BadParameter("--with trains nothing: leave out --install")
     from mslab.reproduce import installing, opening, reproducing
+    from mslab.runs.finding import find_run
 
     if archive is not None:
         with console.Meter(1) as meter:
             run = str(opening.unpack(archive, meter.callback("unpacking")))
         log.info("%s: unpacked to %s", archive, run)
+    run = str(find_run(run))
     request = reproducing.ReproduceOptions(settings, backbone, other_run, tolerance, dry_run)
     if install:
-        return installing.run_in_environment(str(run), request, json_file, no_report)
-    result = reproducing.reproduce(str(run), request, log.info if json_file == "-" else print_text)
+        return installing.run_in_environment(run, request, json_file, no_report)
+    result = reproducing.reproduce(run, request, log.info if json_file == "-" else print_text)
     write_json(result.to_dict(), json_file)
     if result.error:
         raise result.error
@@ -181,8 +184,12 @@ def predict(
     from mslab.checkpoint import Choice
     from mslab.inference import predicting
 
+    predicting.refuse_swapped(source, images)
+    network = found(source)
     files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
-    model = predicting.open_model(source, device, batch_size, Choice(dialect, weights))
+    if "-" not in images:
+        predicting.refuse_missing(files)
+    model = predicting.open_model(network, device, batch_size, Choice(dialect, weights))
     rows = list(predicting.predict(model, files))
     predicting.write(rows, model.class_names, targets)
     if "-" not in targets.values():
@@ -204,7 +211,7 @@ def serve(
     from mslab.inference.serve import server
 
     try:
-        server.run(source, host, port, device)
+        server.run(found(source), host, port, device)
     except KeyboardInterrupt:  # the normal way to stop a server
         log.info("stopped")
     return 130
@@ -228,7 +235,7 @@ def export(
     from mslab.checkpoint import Choice
     from mslab.inference import export
 
-    result = export.export_run(source, kind, out, data, Choice(dialect, weights))
+    result = export.export_run(found(source), kind, out, data, Choice(dialect, weights))
     emit(result, json_file, lambda: export.summary(result))
 
 
@@ -250,12 +257,13 @@ def suspects(
     devices.refuse(device, devices.missing_driver(device))
     from mslab.runs import weights
 
-    weights.refuse(source)
+    network = found(source)
+    weights.refuse(network)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     from mslab.report import suspects
 
-    result = suspects.find(source, data, report, folds, device)
-    for path in suspects.write(result, Path(out or (source if Path(source).is_dir() else "."))):
+    result = suspects.find(network, data, report, folds, device)
+    for path in suspects.write(result, Path(out or (network if network.is_dir() else "."))):
         log.info("%s", path)
     emit(result.to_dict(), json_file, lambda: str(result))

@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from mslab import files
-from mslab.config import rules
+from mslab.config import paths, rules
 from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.rules import Problem
 from mslab.config.schema import FIELDS, Settings
 from mslab.errors import ConfigError
+from mslab.escaping import command, quoted
 
 log = logging.getLogger("mslab")
 PAGE = "python -m mslab.config.page"
@@ -55,8 +56,10 @@ def load_settings(source: Source, overrides: Sequence[str] = ()) -> Settings:
         if not overrides:
             return source
         source = source.model_dump()
-    origin = str(source) if isinstance(source, str | Path) else "the config"
-    values = read_yaml(Path(source)) if isinstance(source, str | Path) else dict(source)
+    if isinstance(source, os.PathLike) or not isinstance(source, Mapping):
+        source = paths.path_of(source, ConfigError, "a YAML file of settings, or a dict", lambda: "give one of them")
+    origin = str(source) if isinstance(source, Path) else "the config"
+    values = read_yaml(source) if isinstance(source, Path) else dict(source)
     for name in HOME_PATHS & values.keys():
         values[name] = from_home(values[name])  # in overrides, the command line has done that, unless ~ is quoted
     overridden, problems = _override(values, overrides)
@@ -141,15 +144,8 @@ def read_yaml(path: Path, kind: str = "config", line: str = "epochs: 12") -> dic
     `kind`: what it should be; `line`: one of its lines, as an example.
     """
     here = files.kind_of(path, links=True)
-    if here in ("", "a folder"):
-        folder = path if here else path.parent
-        files_there = sorted(folder.glob("*.yaml"))
-        near = [str(file) for file in [*filter(is_config, files_there)] or files_there]
-        fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
-        if not here and KEY_VALUE.fullmatch(str(path)):
-            fix = f"type the {kind} first, the settings after it: CONFIG {path}"
-        what = f"{path} is a folder, and not a {kind} file." if here else f"There is no {kind} file {path}."
-        raise ConfigError(what, expected="a YAML file of settings", fix=fix)
+    if here in ("", "a folder") or paths.of_file(path).kind in ("weights", "image"):
+        raise no_config(path, kind)
     expected = f"lines like '{line}'"
     try:
         text = files.read_text(path, files.MAX_YAML)
@@ -172,6 +168,31 @@ def read_yaml(path: Path, kind: str = "config", line: str = "epochs: 12") -> dic
         fix = "copy one from configs/; mslab new FOLDER writes some"
         raise ConfigError(f"{path} contains no settings.", expected=expected, fix=fix)
     return table
+
+
+def no_config(path: Path, kind: str) -> ConfigError:
+    """The error for a path at which no config is: what is there, and what to give."""
+    expected, found = "a YAML file of settings", paths.look(path)
+    files_there = sorted((path if files.kind_of(path, links=True) == "a folder" else path.parent).glob("*.yaml"))
+    near = [*filter(is_config, files_there)] or files_there
+    fix = "give the path of a YAML file; mslab new FOLDER writes some"
+    fix = f"one of {', '.join(str(quoted(file)) for file in near)}" if near else fix
+    if KEY_VALUE.fullmatch(str(path)):
+        fix = f"type the {kind} first, the settings after it: CONFIG {path}"
+    elif found.kind == "run":
+        fix = f"{command('train', '--resume', path)}    continues it\n"
+        fix += f"{command('train', path / 'config.yaml')}    begins another run with its settings"
+    elif not found.kind and re.match(r"(runs/)?latest\b", str(path)):
+        fix = f"{command('train', '--resume', path)}    continues that run; or {fix}"
+    elif found.kind == "weights":
+        fix = f"{command('train', 'CONFIG', '--from', path)}    trains this network further\n"
+        fix += f"{command('transfer', 'CONFIG', '--backbone', path)}    puts a new head on its backbone"
+    elif found.kind in ("images", "data", "image"):
+        fix = "give a config, and images as settings: CONFIG train_data=FOLDER val_data=FOLDER; " + fix
+    if found.kind:
+        what = "a folder" if found.kind == "configs" else found.text
+        return ConfigError(f"{path} is {what}, and not a {kind} file.", expected=expected, fix=fix)
+    return paths.missing(path, ConfigError, f"{kind} file", expected, fix)
 
 
 def from_home(value: Any) -> Any:

@@ -11,10 +11,12 @@ import numpy as np
 
 from mslab import files
 from mslab.check import DatasetReport
+from mslab.check.training_data import check_or_raise
 from mslab.config import Settings
 from mslab.errors import ConfigError
 from mslab.experiments import repeating
-from mslab.runs.folder import RunFolder, fresh_folder
+from mslab.runs.folder import RunFolder
+from mslab.runs.naming import fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import empty_table, render
 
@@ -50,7 +52,7 @@ def parse(methods: str, fractions: str) -> tuple[list[str], list[float]]:
 
 def compare(
     config: Settings,
-    backbone: str | Path,
+    backbone: object,
     methods: Sequence[str],
     fractions: Sequence[float],
     seeds: int,
@@ -84,7 +86,7 @@ def compare(
                 settings = config.replace(**NOTHING_FROZEN, seed=seed)
                 label = f"{folder.name}/{method}-{images}-seed{seed}"  # a run inside this folder
                 try:
-                    done = train(settings, method, network, backbone, report=data, name=label, epoch_images=count)
+                    done = train(settings, method, network, weights.path, data, name=label, epoch_images=count)
                 except KeyboardInterrupt:
                     kept = f"{folder / 'comparison.json'} has the {len(rows)} of {total} runs so far"
                     raise signals.Interrupted(f"the same command begins a new comparison; {kept}") from None
@@ -99,15 +101,15 @@ def compare(
 
 
 def train(
-    settings: Settings, method: str, network: Mapping[str, Any], backbone: str | Path, **options: Any
+    settings: Settings, method: str, network: Mapping[str, Any], backbone: Path, report: DatasetReport, **options: Any
 ) -> "TrainResult":
-    """Train once with this method. `network`: settings of the backbone's network; `options`: of start.train."""
+    """Train once with this method. `network`: settings of the backbone's network; `options`: of start.Job."""
     from mslab.training import start
 
-    if method == "scratch":
-        return start.train(settings.replace(**{**network, **UNSCALED}), **options)
-    settings = settings.replace(**{"freeze": "all"} | UNSCALED) if method == "frozen" else settings
-    return start.transfer(settings, backbone, **options)
+    changes = {"scratch": {**network, **UNSCALED}, "frozen": {"freeze": "all"} | UNSCALED, "finetune": {}}[method]
+    settings = settings.replace(**changes)
+    parent = None if method == "scratch" else start.finetuning.backbone_of(backbone)
+    return start.run(start.Job(settings, check_or_raise(settings, report), parent=parent, **options))
 
 
 def refuse_frozen(config: Settings, overrides: Sequence[str]) -> None:

@@ -12,7 +12,8 @@ from mslab import files
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
-from mslab.runs.folder import RunFolder, fresh_folder
+from mslab.runs.folder import RunFolder
+from mslab.runs.naming import fresh_folder
 from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")
@@ -32,7 +33,7 @@ def repeat(
     seeds: int,
     report: DatasetReport,
     name: str,
-    backbone: str | Path | None = None,
+    backbone: object = None,
     test: DatasetReport | None = None,
 ) -> dict[str, Any]:
     """Train with the seeds config.seed, config.seed + 1, …; with a backbone, each is a transfer.
@@ -75,7 +76,7 @@ def repeat(
     return result
 
 
-def begin(config: Settings, report: DatasetReport, backbone: str | Path | None, path: Path) -> RunFolder:
+def begin(config: Settings, report: DatasetReport, backbone: object, path: Path) -> RunFolder:
     """Make a run folder at exactly this path; for a transfer, if there is a backbone."""
     from mslab.training import finetuning, start
 

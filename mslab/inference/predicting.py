@@ -22,9 +22,10 @@ from mslab.check.pool import ask
 from mslab.check.records import printable
 from mslab.check.scan import is_image_file
 from mslab.checkpoint import NO_CHOICE, Choice
+from mslab.config import paths
 from mslab.data import sources
-from mslab.errors import DatasetError
-from mslab.escaping import escape_control
+from mslab.errors import DatasetError, RunError
+from mslab.escaping import command, escape_control
 from mslab.evaluation import gradcam, measuring
 from mslab.files import FormatError, for_people, json_text, write_text
 from mslab.files import decode as decode_text
@@ -76,6 +77,28 @@ def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) 
     loaded.fold(batch, device)
     forward = graphs.forward_of(loaded.network)
     return Model(loaded.path, loaded.class_names, loaded.info, forward, batch, loaded)
+
+
+def refuse_swapped(source: str, images: Sequence[str]) -> None:
+    """Raise RunError if an image was named first, and a run or a file of weights after it."""
+    if paths.look(Path(source)).kind not in ("image", "images"):
+        return
+    kinds = ("run", "weights")
+    if run := next(
+        (text for text in images if paths.look(Path(text)).kind in kinds or text.startswith("latest")), None
+    ):
+        others = [Path(text) for text in images if text != run]
+        raise RunError(
+            f"{source} is {paths.look(Path(source)).text}: the network comes first, its images after it.",
+            expected="mslab predict RUN IMAGE ...",
+            fix=command("predict", Path(run), Path(source), *others),
+        )
+
+
+def refuse_missing(files: Sequence[Path]) -> None:
+    """Raise DatasetError if none of the files that were named is there: before the network is loaded."""
+    if not any(file.exists() for file in files):
+        raise paths.missing(files[0], DatasetError, "image", "an image, a folder of images or a pattern", "correct it")
 
 
 def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
@@ -158,6 +181,7 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         chunk = files[start : start + CHUNK]
         resize = model.info["resize_size"]
         errors = {index: problem(facts, resize) for index, facts in ask("look", chunk)}
+        errors |= {index: lost(path) for index, path in enumerate(chunk) if errors[index] and not path.exists()}
         readable = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decode(model, [chunk[index] for index in readable]))
         for index, path in enumerate(chunk):
@@ -177,6 +201,15 @@ def problem(facts: Mapping[str, Any], resize: int = 0) -> str:
         return f"wrong-format: {name}, which MindSpore does not decode; save it as PNG or JPEG"
     reason = too_small(facts["width"], facts["height"], resize)
     return f"small: {reason}" if reason else ""
+
+
+def lost(path: Path) -> str:
+    """The error of an image that is not there."""
+    return (
+        f"missing: it is a link to {path.readlink()}, where nothing is"
+        if path.is_symlink()
+        else "missing: no such file"
+    )
 
 
 def decode(model: Model, files: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

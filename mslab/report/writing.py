@@ -13,6 +13,7 @@ from mslab.escaping import escape_control
 from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
+from mslab.runs import finding
 from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import one_line
 
@@ -25,7 +26,7 @@ def write_report(
     `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh. Raises RunError if a folder
     is not a run, MslabError if the page cannot be written.
     """
-    folders = [RunFolder.read(path) for path in runs]
+    folders = [RunFolder.read(path) for path in finding.find_runs(runs)]
     is_single = len(folders) == 1
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     t = translator(lang)

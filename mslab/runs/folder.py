@@ -23,7 +23,8 @@ from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import MslabError, RunError, explain
 from mslab.escaping import command, escape_control
-from mslab.runs import manifest
+from mslab.runs import finding, manifest
+from mslab.runs.naming import fresh_folder
 from mslab.runtime import console, signals, versions
 
 log = logging.getLogger("mslab")
@@ -108,9 +109,9 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> "RunFolder":
+    def open(cls, given: object) -> "RunFolder":
         """Read a run folder to continue it, and delete temporary files that a kill has left. Raises RunError."""
-        run = cls.read(path)
+        run = cls.read(given)
         for name in ("checkpoints", "tensorboard", "workers"):
             if (run.path / name).is_symlink():
                 raise RunError(
@@ -124,18 +125,21 @@ class RunFolder:
         return run
 
     @classmethod
-    def read(cls, path: str | Path) -> "RunFolder":
-        """Read a run folder without changing it, even while a run writes it. Raises RunError if it is not one."""
-        path = Path(path)
+    def read(cls, given: object) -> "RunFolder":
+        """Read a run folder without changing it, even while a run writes it. Raises RunError if it is not one.
+
+        `given`: what finding.find_run takes: a path, `latest`, a Run …
+        """
+        path = finding.find_run(given)
         kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
         if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
             raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix="restore them")
         for name in ("config.yaml", "manifest.json"):
             if not kinds[name]:
                 raise RunError(
-                    f"{path} has no {name}." if path.is_dir() else f"There is no folder {path}.",
+                    f"{path} has no {name}.",
                     expected="a run folder, as mslab train creates it under runs/",
-                    fix=manifest.one_of_the_runs(),
+                    fix=f"restore it, or give {finding.one_of_the_runs()}",
                 )
         run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
         run.history = read_history(path / "history.csv")
@@ -160,6 +164,9 @@ class RunFolder:
                 fix="put the files themselves there; nothing was written",
             )
         return {name: files.Below(self.path, name) for name, kind in kinds.items() if kind}
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -339,24 +346,6 @@ def open_log(file: Path) -> TextIO:
             expected="a regular file, or none",
             fix="move it away, and copy its content back if it is needed",
         ) from None
-
-
-def fresh_folder(name: str) -> Path:
-    """Create runs/NAME-YYYYMMDD-HHMMSS/; a second one in the same second gets -2. Raises RunError if that fails."""
-    stem, number = f"{name}-{datetime.now():%Y%m%d-%H%M%S}", 1
-    while True:
-        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise RunError(
-                f"{path} cannot be created: {error.strerror}.",
-                expected="a writable folder",
-                fix="cd to a writable folder",
-            ) from None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -315,15 +315,8 @@ def load(run: Path) -> dict[str, Any]:
     try:
         content = files.read_json(path)
     except (OSError, ValueError):
-        fix = "restore it" if run.is_dir() else one_of_the_runs()
-        raise RunError(f"{path} is not JSON.", expected="the file that mslab wrote", fix=fix) from None
+        raise RunError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
     return validated(content, path)
-
-
-def one_of_the_runs() -> str:
-    """What to give instead of a folder that is no run: the newest ones under runs/."""
-    near = [str(file.parent) for file in sorted(Path("runs").glob("*/manifest.json"), key=os.path.getmtime)[-5:]]
-    return f"one of {', '.join(near) or 'those of mslab train'}"
 
 
 # --- verifying -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Continue a run: which settings may change meanwhile, and whether its images are still the same."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mslab.check import DatasetReport
 from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings
 from mslab.errors import ConfigError, DatasetError, RunError
-from mslab.escaping import command
+from mslab.escaping import command, quoted
 from mslab.runs import images, manifest
 from mslab.runs.folder import RunFolder
 from mslab.training import learning_rates
@@ -74,13 +75,16 @@ def further(run: RunFolder) -> str:
 def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:
     """The report of the run's images. Raises DatasetError if they are not where they were, or not the same."""
     elsewhere = command("train", "--resume", run.path) + " train_data=FOLDER val_data=FOLDER"
+    here, began = Path.cwd(), run.path.resolve().parent.parent  # the folder above runs/, unless the run was moved
     for name in PATHS:
         folder = getattr(run.settings, name)
         if report is None and not Path(folder).is_dir():
+            back = f"cd {quoted(began)} && {command('train', '--resume', run.path.resolve().relative_to(began))}"
+            there = began != here and all((began / getattr(run.settings, other)).is_dir() for other in PATHS)
             raise DatasetError(
-                f"{run.path} was trained on images in {folder}, which does not exist (looked up from {Path.cwd()}).",
+                f"{run.path} was trained on images in {folder}, which does not exist (looked up from {here}).",
                 expected="the images that it began with, here or in another folder",
-                fix=elsewhere,
+                fix=f"{back}    where it began\nor {elsewhere}" if there else elsewhere,
             )
     original: dict[str, Any] = run.manifest["data"]
     report = check_or_raise(run.settings, report, original.get("skip_check", False))
@@ -97,9 +101,8 @@ def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetR
     return report
 
 
-def refuse_what_is_no_run(path: Path) -> None:
-    """Raise RunError for a checkpoint of a run, which begins a new run, and for an unpacked pack: it has no state."""
-    run = path.parent.parent
+def refuse_what_has_no_state(path: Path, given: str | os.PathLike[str]) -> None:
+    """Raise RunError for an unpacked pack, which has no state, and for a chosen checkpoint, which begins a new run."""
     if manifest.is_pack(path) and (path / "config.yaml").is_file():
         raise RunError(
             f"{path} cannot go on: mslab pack leaves out the state of the training.",
@@ -107,11 +110,12 @@ def refuse_what_is_no_run(path: Path) -> None:
             fix="resume that run, or begin a new one with this network:\n"
             + command("train", path / "config.yaml", "--from", path / "best.ckpt"),
         )
-    if path.is_file() and (run / "config.yaml").is_file():
+    chosen = path / "checkpoints" / Path(given).name
+    if chosen.suffix == ".ckpt" and chosen.name != "last.ckpt" and chosen.is_file():
         raise RunError(
-            f"{path} is a checkpoint, not a run.",
+            f"{given} is a checkpoint, not a run.",
             expected="a run folder: a run goes on after its last epoch",
-            fix=command("train", "--resume", run)
+            fix=command("train", "--resume", path)
             + "\nor a new run that begins with this checkpoint:\n"
-            + command("train", run / "config.yaml", "--from", path),
+            + command("train", path / "config.yaml", "--from", chosen),
         )

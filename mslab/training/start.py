@@ -6,6 +6,7 @@ resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fi
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from mslab.config.resolve import Machine, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError, RunError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
+from mslab.runs import finding, naming
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter
@@ -50,6 +52,9 @@ class TrainResult(EasyDict):
     best_epoch: int
     linear_acc: float | None  # of a linear model of 8x8 thumbnails
     seconds: float
+
+    def __fspath__(self) -> str:
+        return self.run
 
 
 @dataclass(frozen=True)
@@ -76,16 +81,18 @@ def train(
 ) -> TrainResult:
     """Check the data, train from scratch, write a run folder. Returns run (its path), val_acc, linear_acc, seconds …
 
-    `config` is a YAML file or a dict; `epoch_images`: training images per epoch, if not all of them once.
+    `config` is a YAML file or a dict; `name`: of the run's folder, before the date; `epoch_images`: training images per
+    epoch, if not all of them once.
     Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
+    name = naming.name_of(config, name)
     settings = load_settings(config, overrides)
-    return run(Job(settings, check_or_raise(settings, report), name or name_of(config), None, epoch_images))
+    return run(Job(settings, check_or_raise(settings, report), name, None, epoch_images))
 
 
 def transfer(
     config: Source,
-    backbone: str | Path,
+    backbone: str | os.PathLike[str],
     overrides: Sequence[str] = (),
     report: DatasetReport | None = None,
     name: str | None = None,
@@ -100,15 +107,16 @@ def transfer(
     stay random. `epoch_images`: as in `train`. `choice`: about a file of others. Raises CheckpointError if the file
     does not fit exactly, and all that `train` raises.
     """
+    name, backbone = naming.name_of(config, name), finding.find_network(backbone)
     settings = load_settings(config, overrides)
     report = check_or_raise(settings, report)
     parent = finetuning.backbone_of(backbone, only, choice)
-    return run(Job(settings, report, name or name_of(config), parent, epoch_images))
+    return run(Job(settings, report, name, parent, epoch_images))
 
 
 def incremental(
     config: Source,
-    source: str | Path,
+    source: str | os.PathLike[str],
     overrides: Sequence[str] = (),
     report: DatasetReport | None = None,
     name: str | None = None,
@@ -119,12 +127,13 @@ def incremental(
     new classes begin at random values (ModelArts calls this incremental training). Raises CheckpointError if the file
     has no head or no class names, and all that `train` raises.
     """
+    name, source = naming.name_of(config, name), finding.find_network(source)
     settings = load_settings(config, overrides)
     report = check_or_raise(settings, report)
-    return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
+    return run(Job(settings, report, name, finetuning.network_of(source)))
 
 
-def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence[str] = ()) -> TrainResult:
+def resume(path: str | os.PathLike[str], cluster: Cluster | None = None, overrides: Sequence[str] = ()) -> TrainResult:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one is unchanged.
 
     The number of workers may differ from before, and `overrides`, KEY=VALUE texts, those settings that change nothing
@@ -192,9 +201,10 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     return run
 
 
-def reopen(path: str | Path) -> tuple[RunFolder, Checkpoint | None]:
+def reopen(given: str | os.PathLike[str]) -> tuple[RunFolder, Checkpoint | None]:
     """Open a run and its last.ckpt, None before its first epoch. Raises RunError if they do not match."""
-    resuming.refuse_what_is_no_run(Path(path))
+    path = finding.find_run(given)
+    resuming.refuse_what_has_no_state(path, given)
     run = RunFolder.open(path)
     file = run.checkpoints / "last.ckpt"
     last = read(file) if file.is_file() else None
@@ -287,13 +297,6 @@ def resumable(run: RunFolder, group: Group) -> Iterator[None]:
             further = command("train", run.path / "config.yaml", "--from", last)
             fix += f"\nor train its network further on the images that are left, as a new run:\n{further}"
         raise type(error)(error.what, details=error.details, expected=error.expected, fix=fix) from error
-
-
-# --- before a run ----------------------------------------------------------------------------------------------------
-
-
-def name_of(config: Source) -> str:
-    return Path(config).stem if isinstance(config, str | Path) else "run"
 
 
 # --- after a run -----------------------------------------------------------------------------------------------------
