@@ -106,6 +106,8 @@ def no_images(folder: Path, role: str = "", around: Path | None = None) -> Datas
         return paths.missing(folder, DatasetError, "folder", CLASSES, fix, role, around)
     if found.kind == "config":
         fix = "give the folder that this config names as train_data"
+    elif found.kind == "weights" or (found.kind == "runs" and kind == "a folder"):
+        fix = "give the folder of the images: RUN|CKPT comes first, --data names the images"
     elif found.text == "an archive":
         fix = f"{command('data', 'import', folder)}    unpacks it into datasets/"
     elif found.kind == "image":

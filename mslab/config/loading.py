@@ -173,25 +173,30 @@ def read_yaml(path: Path, kind: str = "config", line: str = "epochs: 12") -> dic
 def no_config(path: Path, kind: str) -> ConfigError:
     """The error for a path at which no config is: what is there, and what to give."""
     expected, found = "a YAML file of settings", paths.look(path)
-    files_there = sorted((path if files.kind_of(path, links=True) == "a folder" else path.parent).glob("*.yaml"))
-    near = [*filter(is_config, files_there)] or files_there
-    fix = "give the path of a YAML file; mslab new FOLDER writes some"
-    fix = f"one of {', '.join(str(quoted(file)) for file in near)}" if near else fix
+    folder = path if files.kind_of(path, links=True) == "a folder" else path.parent
+    there = sorted(folder.glob("*.yaml")) or sorted(Path().glob("*.yaml")) or sorted(Path("configs").glob("*.yaml"))
+    near = [quoted(file) for file in [*filter(is_config, there)] or there]
+    fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
+    one = near[0] if near else "CONFIG"
     if KEY_VALUE.fullmatch(str(path)):
         fix = f"type the {kind} first, the settings after it: CONFIG {path}"
-    elif found.kind == "run":
-        fix = f"{command('train', '--resume', path)}    continues it\n"
-        fix += f"{command('train', path / 'config.yaml')}    begins another run with its settings"
-    elif not found.kind and re.match(r"(runs/)?latest\b", str(path)):
-        fix = f"{command('train', '--resume', path)}    continues that run; or {fix}"
+    elif run := next((place for place in (path, path.parent) if place != Path() and paths.is_run(place)), None):
+        fix = f"{command('train', '--resume', run)}    continues it\n"
+        fix += f"{command('train', run / 'config.yaml')}    begins another run with its settings"
+    elif found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path))):
+        text = "latest" if found.kind else str(path)
+        fix = f"{command('train', '--resume', text)}    continues the newest run; or a config: {fix}"
     elif found.kind == "weights":
-        fix = f"{command('train', 'CONFIG', '--from', path)}    trains this network further\n"
-        fix += f"{command('transfer', 'CONFIG', '--backbone', path)}    puts a new head on its backbone"
+        fix = f"mslab train {one} --from {quoted(path)}    trains this network further\n"
+        fix += f"mslab transfer {one} --backbone {quoted(path)}    puts a new head on its backbone"
+    elif found.kind == "data" and {"train/", "val/"} <= {*found.names.split(", ")}:
+        fix = f"mslab train {one} train_data={quoted(path / 'train')} val_data={quoted(path / 'val')}"
     elif found.kind in ("images", "data", "image"):
-        fix = "give a config, and images as settings: CONFIG train_data=FOLDER val_data=FOLDER; " + fix
+        fix = f"give a config, and images as settings: mslab train {one} train_data=FOLDER val_data=FOLDER"
     if found.kind:
         what = "a folder" if found.kind == "configs" else found.text
-        return ConfigError(f"{path} is {what}, and not a {kind} file.", expected=expected, fix=fix)
+        rows = [] if found.kind == "configs" else found.rows()
+        return ConfigError(f"{path} is {what}, and not a {kind} file.", details=rows, expected=expected, fix=fix)
     return paths.missing(path, ConfigError, f"{kind} file", expected, fix)
 
 

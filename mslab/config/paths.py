@@ -30,10 +30,17 @@ DRIVE = re.compile(r"([A-Za-z]):[\\/]+(.*)", re.DOTALL)
 
 
 class Content(NamedTuple):
-    """What is at a path. `kind`: "" for nothing, run, runs, configs, config, weights, "files of weights" … or other."""
+    """What is at a path."""
 
-    kind: str
-    text: str  # "a folder of runs: a, b and 3 more"
+    kind: (
+        str  # "" for nothing, run, runs, config, configs, weights, files of weights, image, images, data, closed, other
+    )
+    text: str  # "a folder of runs"
+    names: str = ""  # "a, b and 3 more": what is in the folder
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The row of a message that says what is in the folder."""
+        return [("in it", self.names)] * bool(self.names)
 
 
 def path_of(value: object, error: type[MslabError], expected: str, fix: Callable[[], str]) -> Path:
@@ -70,31 +77,28 @@ def is_trained(folder: Path) -> bool:
 def look(path: Path) -> Content:
     """What is at a path, by names and endings."""
     kind = kind_of(path, links=True)
-    if not kind:
-        return Content("", "nothing")
     if kind != "a folder":
-        return of_file(path) if kind == "a file" else Content("other", kind)
+        return of_file(path) if kind == "a file" else Content("other" if kind else "", kind)
     try:
         with os.scandir(path) as entries:
-            names = sorted(entry.name for entry in islice(entries, ENTRIES))
+            visible = sorted(entry.name for entry in islice(entries, ENTRIES) if not entry.name.startswith("."))
     except OSError as error:
-        return Content("other", f"a folder that cannot be read: {error.strerror}")
+        return Content("closed", f"a folder that cannot be read ({error.strerror})")
     if is_run(path):
         return Content("run", "a run")
-    visible = [name for name in names if not name.startswith(".")]
-    if runs := [name for name in visible if is_run(path / name)]:
-        what = next((text for name, text in EXPERIMENTS.items() if name in names), "a folder")
-        return Content("runs", f"{what} of runs: {listed(runs)}" if what == "a folder" else f"{what}: {listed(runs)}")
-    kinds = {name: of_file(path / name).kind for name in visible}
-    for kind, several in (("image", "images"), ("config", "configs"), ("weights", "files of weights")):
-        if found := [name for name in visible if kinds[name] == kind and not (path / name).is_dir()]:
-            return Content(several, f"a folder of {several}: {listed(found)}")
+    if runs := names_of_runs(path):
+        what = next((text for name, text in EXPERIMENTS.items() if name in visible), "a folder")
+        return Content("runs", f"{what} of runs", listed(runs))
+    if runs := names_of_runs(path / "runs"):
+        return Content("runs", "the folder above runs/", listed(f"runs/{name}" for name in runs))
     folders = [name for name in visible if (path / name).is_dir()]
+    kinds = {name: of_file(path / name).kind for name in visible if name not in folders}
+    for kind, several in (("image", "images"), ("config", "configs"), ("weights", "files of weights")):
+        if found := [name for name in kinds if kinds[name] == kind]:
+            return Content(several, f"a folder of {several}", listed(found))
     if any(has_image(path / name) for name in folders[:20]):
-        return Content("data", f"a folder of images: {listed(folders)}")
-    if "runs" in folders and look(path / "runs").kind == "runs":
-        return Content("runs", f"the folder above runs/, which has {listed(names_of_runs(path / 'runs'))}")
-    return Content("other", f"a folder with {listed(visible)}" if visible else "an empty folder")
+        return Content("data", "a folder of images", listed(f"{name}/" for name in folders))
+    return Content("other", "a folder" if visible else "an empty folder", listed(visible))
 
 
 def of_file(path: Path) -> Content:
@@ -155,8 +159,10 @@ def missing(
 
 def reason(path: Path) -> tuple[str, str]:
     """Why nothing is at a path, if it is more than that, and what to do; else two empty strings."""
-    if found := ADDRESS.match(str(path)):
-        return "is an address, and not a path", "" if found[1] == "file" else "download it, and give the file or folder"
+    if ADDRESS.match(str(path)):
+        return "is an address, and not a path", "download it, and give the file or folder"
+    if os.sep == "/" and ("\\" in str(path) or DRIVE.match(str(path))):
+        return "is a path of Windows", "write it with / between the names, and from / on instead of a drive's letter"
     for part in [*reversed(path.parents), path]:
         try:
             part.stat()
@@ -165,13 +171,13 @@ def reason(path: Path) -> tuple[str, str]:
         except NotADirectoryError:
             return f"is nothing: {part.parent} is a file, and not a folder", ""
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return "is no path: the name is too long", ""
             if part.is_symlink():
                 target, loop = part.readlink(), error.errno == errno.ELOOP
                 where = f"itself, by way of {target}" if loop else f"{target}, which does not exist"
                 which = "it is a link" if part == path else f"{part} is a link"
                 return f"leads nowhere: {which} to {where}", "correct the link, or give the file or folder itself"
-            if error.errno == errno.ENAMETOOLONG:
-                return "is no path: the name is too long", ""
             break
         except ValueError:
             return "is no path: it contains a null character", ""
@@ -182,12 +188,12 @@ def nearest(path: Path, around: Path | None = None, most: int = 3) -> list[Path]
     """Paths that exist and may have been meant: without what was copied along, from a folder above, or misspelt."""
     for text in variants(str(path)):
         with contextlib.suppress(OSError, ValueError):
-            if text and Path(text).exists():
+            if text and Path(text).exists() and Path(text).name:
                 return [Path(text)]
     if not path.is_absolute() and not ADDRESS.match(str(path)):
         here = Path.cwd()
         for folder in [*([*around.absolute().parents] if around else []), *here.parents][: 2 * PARENTS]:
-            if folder != here and (folder / path).exists() and (folder / path) != here:
+            if folder != here and kind_of(folder / path, links=True) and (folder / path) != here:
                 return [Path(os.path.relpath(folder / path)) if folder in here.parents else folder / path]
     texts = dict.fromkeys([str(path), str(path).strip(AROUND).replace("\\", os.sep)])
     return [other for text in texts if text for other in misspelt(Path(text))][:most]

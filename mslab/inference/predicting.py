@@ -27,7 +27,7 @@ from mslab.data import sources
 from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
 from mslab.evaluation import gradcam, measuring
-from mslab.files import FormatError, for_people, json_text, write_text
+from mslab.files import FormatError, for_people, json_text, kind_of, write_text
 from mslab.files import decode as decode_text
 from mslab.inference import graphs
 from mslab.runs import weights as weight_files
@@ -97,7 +97,7 @@ def refuse_swapped(source: str, images: Sequence[str]) -> None:
 
 def refuse_missing(files: Sequence[Path]) -> None:
     """Raise DatasetError if none of the files that were named is there: before the network is loaded."""
-    if not any(file.exists() for file in files):
+    if not any(kind_of(file, links=True) for file in files):
         raise paths.missing(files[0], DatasetError, "image", "an image, a folder of images or a pattern", "correct it")
 
 
@@ -181,7 +181,9 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         chunk = files[start : start + CHUNK]
         resize = model.info["resize_size"]
         errors = {index: problem(facts, resize) for index, facts in ask("look", chunk)}
-        errors |= {index: lost(path) for index, path in enumerate(chunk) if errors[index] and not path.exists()}
+        errors |= {
+            index: lost(path) for index, path in enumerate(chunk) if errors[index] and not kind_of(path, links=True)
+        }
         readable = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decode(model, [chunk[index] for index in readable]))
         for index, path in enumerate(chunk):

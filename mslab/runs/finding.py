@@ -37,7 +37,7 @@ def find_run(given: object) -> Path:
         return path
     if run := run_around(path):
         return chosen(given, run)
-    raise no_run(path, RunError, "not a run", RUN)
+    raise no_run(path, RunError, "no run", RUN)
 
 
 def find_network(given: object) -> Path:
@@ -76,7 +76,7 @@ def config_of(given: str) -> Path:
 
 def chosen(given: object, run: Path) -> Path:
     """The run, after a line of the log about it."""
-    log.info(f"{given} is {run}")
+    log.info(f"{given} {'is in' if run in Path(str(given)).parents else 'is'} {run}")
     return run
 
 
@@ -189,12 +189,15 @@ def one_of_the_runs(folder: Path = RUNS) -> str:
 def nothing(path: Path, error: type[MslabError]) -> MslabError:
     """The error for a text that is neither a path nor a run's name."""
     if PLACEHOLDER.fullmatch(below_runs(path)[0]) and not path.is_absolute():
-        fix = one_of_the_runs()
-        return error(f"{path} stands for a run on that page.", expected=NETWORK, fix=f"{fix}; or latest, the newest")
+        expected = RUN if error is RunError else NETWORK
+        first = f"{path} stands for the name of a run, and nothing is called that."
+        return error(first, expected=expected, fix=f"{one_of_the_runs()}; or latest, the newest")
+    near = [] if path.is_absolute() else paths.misspelt(RUNS.joinpath(*below_runs(path)))
+    runs = f"one of {paths.listed(map(quoted, near))}" if near else one_of_the_runs()
     if error is RunError:
-        return paths.missing(path, error, "folder", RUN, one_of_the_runs())
+        return paths.missing(path, error, "folder", RUN, runs)
     beside = sorted(file for file in path.parent.glob("*") if paths.of_file(file).kind == "weights")
-    fix = f"one of {paths.listed(map(quoted, beside), 8)}" if beside else one_of_the_runs()
+    fix = f"one of {paths.listed(map(quoted, beside), 8)}" if beside and not near else runs
     return paths.missing(path, error, "file", NETWORK, fix)
 
 
@@ -206,12 +209,14 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
     fix = one_of_the_runs()
     if found.kind == "runs":
         fix = one_of_the_runs(path if paths.names_of_runs(path) else path / RUNS)
+    elif found.kind == "closed":
+        fix, has = f"chmod u+rx {quoted(path)}", ""
     elif found.kind == "config":
         fix = f"{command('train', path)}    begins a run; or {fix}"
     elif found.kind == "weights" and expected is RUN:
         fix = f"{command('train', 'CONFIG', '--from', path)}    begins a run with this network; or {fix}"
-    elif found.kind == "image" or found.kind == "images":
+    elif found.kind in ("image", "images"):
         fix = f"name the run first, and images after it: {fix}"
     if LATEST.fullmatch(path.name) and str(path) == path.name:
         fix = f"{fix}; {path} is read as the newest run only where nothing has that name"
-    return error(f"{path} is {found.text}, {kind}{has}.", expected=expected, fix=fix)
+    return error(f"{path} is {found.text}, and {kind}{has}.", details=found.rows(), expected=expected, fix=fix)

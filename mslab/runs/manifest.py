@@ -20,7 +20,7 @@ from mslab import files
 from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
-from mslab.escaping import command
+from mslab.escaping import command, quoted
 from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
@@ -314,7 +314,10 @@ def load(run: Path) -> dict[str, Any]:
     path = run / "manifest.json"
     try:
         content = files.read_json(path)
-    except (OSError, ValueError):
+    except OSError as error:
+        fix = f"chmod u+r {quoted(path)}" if isinstance(error, PermissionError) else "restore it"
+        raise RunError(f"{path} cannot be read: {error.strerror}.", expected="a run's manifest", fix=fix) from None
+    except ValueError:
         raise RunError(f"{path} is not JSON.", expected="the file that mslab wrote", fix="restore it") from None
     return validated(content, path)
 

@@ -36,7 +36,7 @@ def check_name(name: str) -> str:
     if len(name.encode(errors="surrogatepass")) > MOST:
         problems.append(f"it has {len(name.encode(errors='surrogatepass'))} bytes, more than {MOST}")
     if RESERVED.fullmatch(name):
-        problems.append("Windows takes it for a device")
+        problems.append("it is a device of Windows")
     if name.lower() in ("latest", "runs"):
         problems.append("it has a meaning of its own here")
     if problems:
