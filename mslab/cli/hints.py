@@ -1,7 +1,6 @@
 """What to type instead: hints after a command line that does not parse."""
 
 import difflib
-import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from mslab.escaping import quoted
 from mslab.files import kind_of
 
 
@@ -32,7 +32,7 @@ class HintedCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given = list(args)
         if path := in_pieces(args):
-            ctx.fail(f"{shlex.quote(path)} is one path with spaces: type it in quotation marks.")
+            ctx.fail(f"{quoted(path)} is one path with spaces: type it in quotation marks.")
         try:
             return super().parse_args(ctx, self.with_values(args))
         except Exception as error:

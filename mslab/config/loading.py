@@ -175,24 +175,26 @@ def no_config(path: Path, kind: str) -> ConfigError:
     expected, found = "a YAML file of settings", paths.look(path)
     folder = path if files.kind_of(path, links=True) == "a folder" else path.parent
     there = sorted(folder.glob("*.yaml")) or sorted(Path().glob("*.yaml")) or sorted(Path("configs").glob("*.yaml"))
-    near = [quoted(file) for file in [*filter(is_config, there)] or there]
-    fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
-    one = near[0] if near else "CONFIG"
-    if KEY_VALUE.fullmatch(str(path)):
+    near = [*filter(is_config, there)] or there
+    fix = f"one of {', '.join(map(quoted, near))}" if near else "give a YAML file's path; mslab new FOLDER writes some"
+    one = near[0] if near else Path("CONFIG")
+    if not found.kind and KEY_VALUE.fullmatch(str(path)):
         fix = f"type the {kind} first, the settings after it: CONFIG {path}"
-    elif run := next((place for place in (path, path.parent) if place != Path() and paths.is_run(place)), None):
+        return ConfigError(f"There is no {kind} file {path}.", expected=expected, fix=fix)
+    if run := next((place for place in (path, path.parent) if place != Path() and paths.is_run(place)), None):
         fix = f"{command('train', '--resume', run)}    continues it\n"
         fix += f"{command('train', run / 'config.yaml')}    begins another run with its settings"
     elif found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path))):
         text = "latest" if found.kind else str(path)
         fix = f"{command('train', '--resume', text)}    continues the newest run; or a config: {fix}"
     elif found.kind == "weights":
-        fix = f"mslab train {one} --from {quoted(path)}    trains this network further\n"
-        fix += f"mslab transfer {one} --backbone {quoted(path)}    puts a new head on its backbone"
+        fix = f"{command('train', one, '--from', path)}    trains this network further\n"
+        fix += f"{command('transfer', one, '--backbone', path)}    puts a new head on its backbone"
     elif found.kind == "data" and {"train/", "val/"} <= {*found.names.split(", ")}:
-        fix = f"mslab train {one} train_data={quoted(path / 'train')} val_data={quoted(path / 'val')}"
+        fix = command("train", one, f"train_data={path / 'train'}", f"val_data={path / 'val'}")
     elif found.kind in ("images", "data", "image"):
-        fix = f"give a config, and images as settings: mslab train {one} train_data=FOLDER val_data=FOLDER"
+        example = command("train", one, "train_data=FOLDER", "val_data=FOLDER")
+        fix = f"give a config, and images as settings: {example}"
     if found.kind:
         what = "a folder" if found.kind == "configs" else found.text
         rows = [] if found.kind == "configs" else found.rows()

@@ -181,9 +181,8 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         chunk = files[start : start + CHUNK]
         resize = model.info["resize_size"]
         errors = {index: problem(facts, resize) for index, facts in ask("look", chunk)}
-        errors |= {
-            index: lost(path) for index, path in enumerate(chunk) if errors[index] and not kind_of(path, links=True)
-        }
+        lost = [index for index in errors if errors[index] and not kind_of(chunk[index], links=True)]
+        errors |= {index: f"missing: {paths.reason(chunk[index])[0] or 'there is no such file'}" for index in lost}
         readable = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decode(model, [chunk[index] for index in readable]))
         for index, path in enumerate(chunk):
@@ -203,15 +202,6 @@ def problem(facts: Mapping[str, Any], resize: int = 0) -> str:
         return f"wrong-format: {name}, which MindSpore does not decode; save it as PNG or JPEG"
     reason = too_small(facts["width"], facts["height"], resize)
     return f"small: {reason}" if reason else ""
-
-
-def lost(path: Path) -> str:
-    """The error of an image that is not there."""
-    return (
-        f"missing: it is a link to {path.readlink()}, where nothing is"
-        if path.is_symlink()
-        else "missing: no such file"
-    )
 
 
 def decode(model: Model, files: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
