@@ -186,7 +186,7 @@ def no_config(path: Path, kind: str) -> ConfigError:
         fix += f"{command('train', run / 'config.yaml')}    begins another run with its settings"
     elif found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path))):
         text = "latest" if found.kind else str(path)
-        fix = f"{command('train', '--resume', text)}    continues the newest run; or a config: {fix}"
+        fix = f"{command('train', '--resume', text)}    continues the newest run; or a config:\n" + fix
     elif found.kind == "weights":
         fix = f"{command('train', one, '--from', path)}    trains this network further\n"
         fix += f"{command('transfer', one, '--backbone', path)}    puts a new head on its backbone"

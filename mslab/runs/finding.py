@@ -212,9 +212,9 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
     elif found.kind == "closed":
         fix, has = f"chmod u+rx {quoted(path)}", ""
     elif found.kind == "config":
-        fix = f"{command('train', path)}    begins a run; or {fix}"
+        fix = f"{command('train', path)}    begins a run; or " + fix
     elif found.kind == "weights" and expected is RUN:
-        fix = f"{command('train', 'CONFIG', '--from', path)}    begins a run with this network; or {fix}"
+        fix = f"{command('train', 'CONFIG', '--from', path)}    begins a run with this network; or " + fix
     elif found.kind in ("image", "images"):
         fix = f"name the run first, and images after it: {fix}"
     if LATEST.fullmatch(path.name) and str(path) == path.name:
