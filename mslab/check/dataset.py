@@ -86,7 +86,7 @@ def locate(
     named = {name: folder for name, folder in given.items() if folder is not None or name == "train"}
     folders = {n: paths.path_of(f, DatasetError, CLASSES, lambda: "give its path") for n, f in named.items()}
     for name, folder in folders.items():
-        if not folder.is_dir() or paths.is_trained(folder):
+        if not folder.is_dir() or paths.is_whole_run(folder):
             raise no_images(folder, f" ({name} images)" * (len(folders) > 1))
     root = folders["train"]
     if len(folders) == 1:
@@ -98,12 +98,12 @@ def locate(
     return root, {n: (root if inside[n] else f, classes_folder(f, ignored)) for n, f in folders.items()}, None
 
 
-def no_images(folder: Path, role: str = "", around: Path | None = None) -> DatasetError:
-    """The error for a path at which there is no folder of images. `role`, `around`: as in paths.missing."""
+def no_images(folder: Path, role: str = "") -> DatasetError:
+    """The error for a path at which there is no folder of images. `role`: as in paths.missing."""
     fix = "correct the path; `mslab data make` draws the demo data, `mslab data import ARCHIVE` unpacks one"
     kind, found = kind_of(folder, links=True), paths.look(folder)
     if not kind:
-        return paths.missing(folder, DatasetError, "folder", CLASSES, fix, role, around)
+        return paths.missing(folder, DatasetError, "folder", CLASSES, fix, role)
     if found.kind == "config":
         fix = "give the folder that this config names as train_data"
     elif found.kind == "weights" or (found.kind == "runs" and kind == "a folder"):

@@ -181,7 +181,7 @@ def no_config(path: Path, kind: str) -> ConfigError:
     if not found.kind and KEY_VALUE.fullmatch(str(path)):
         fix = f"type the {kind} first, the settings after it: CONFIG {path}"
         return ConfigError(f"There is no {kind} file {path}.", expected=expected, fix=fix)
-    if run := next((place for place in (path, path.parent) if place != Path() and paths.is_run(place)), None):
+    if run := next((place for place in (path, path.parent) if place != Path() and paths.is_whole_run(place)), None):
         fix = f"{command('train', '--resume', run)}    continues it\n"
         fix += f"{command('train', run / 'config.yaml')}    begins another run with its settings"
     elif found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path))):

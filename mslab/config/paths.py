@@ -69,9 +69,9 @@ def is_run(folder: Path) -> bool:
     return any(kind_of(folder / name) for name in ("manifest.json", "config.yaml"))
 
 
-def is_trained(folder: Path) -> bool:
-    """Whether a folder is certainly a run's, and not one of images beside a file of such a name."""
-    return all(kind_of(folder / name) for name in ("manifest.json", "config.yaml", "images.csv"))
+def is_whole_run(folder: Path) -> bool:
+    """Whether a folder is certainly a run's, and not one beside whose files is a config.yaml."""
+    return all(kind_of(folder / name) for name in ("manifest.json", "config.yaml"))
 
 
 def look(path: Path) -> Content:
@@ -84,7 +84,7 @@ def look(path: Path) -> Content:
             visible = sorted(entry.name for entry in islice(entries, ENTRIES) if not entry.name.startswith("."))
     except OSError as error:
         return Content("closed", f"a folder that cannot be read ({error.strerror})")
-    if is_run(path):
+    if is_whole_run(path):
         return Content("run", "a run")
     if runs := names_of_runs(path):
         what = next((text for name, text in EXPERIMENTS.items() if name in visible), "a folder")
@@ -126,7 +126,7 @@ def has_image(folder: Path, depth: int = 2) -> bool:
 def names_of_runs(folder: Path) -> list[str]:
     """The runs that are directly in a folder, by name."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        return sorted(entry.name for entry in islice(entries, ENTRIES) if is_run(Path(entry.path)))
+        return sorted(entry.name for entry in islice(entries, ENTRIES) if is_whole_run(Path(entry.path)))
     return []
 
 
@@ -140,17 +140,14 @@ def listed(names: Iterable[object], most: int = SHOWN) -> str:
 # --- why nothing is there --------------------------------------------------------------------------------------------
 
 
-def missing(
-    path: Path, error: type[Error], noun: str, expected: str, fix: str, role: str = "", around: Path | None = None
-) -> Error:
+def missing(path: Path, error: type[Error], noun: str, expected: str, fix: str, role: str = "") -> Error:
     """The error for a path at which nothing is: why, where it was looked for, and what may have been meant.
 
-    `noun`: what should be there; `role`: added to the first line; `around`: another folder than the current one from
-    which the path may lead to something.
+    `noun`: what should be there; `role`: added to the first line.
     """
-    rows = [] if path.is_absolute() or ADDRESS.match(str(path)) else [("looked in", str(Path.cwd()))]
+    rows = [] if path.is_absolute() or ADDRESS.match(str(path)) else [("looked in", str(here()))]
     why, way = reason(path)
-    near = nearest(path, around)
+    near = nearest(path)
     if near:
         way = f"{' or '.join(str(quoted(other)) for other in near)} is there: give that, if you mean it"
     first = f"{path}{role} {why}." if why else f"There is no {noun} {path}{role}."
@@ -184,17 +181,24 @@ def reason(path: Path) -> tuple[str, str]:
     return "", ""
 
 
-def nearest(path: Path, around: Path | None = None, most: int = 3) -> list[Path]:
+def here() -> Path:
+    """The current folder, also if it was deleted meanwhile."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path(os.environ.get("PWD", "."))
+
+
+def nearest(path: Path, most: int = 3) -> list[Path]:
     """Paths that exist and may have been meant: without what was copied along, from a folder above, or misspelt."""
     for text in variants(str(path)):
         with contextlib.suppress(OSError, ValueError):
             if text and Path(text).exists() and Path(text).name:
                 return [Path(text)]
     if not path.is_absolute() and not ADDRESS.match(str(path)):
-        here = Path.cwd()
-        for folder in [*([*around.absolute().parents] if around else []), *here.parents][: 2 * PARENTS]:
-            if folder != here and kind_of(folder / path, links=True) and (folder / path) != here:
-                return [Path(os.path.relpath(folder / path)) if folder in here.parents else folder / path]
+        for folder in [*here().parents][:PARENTS]:
+            if kind_of(folder / path, links=True) and folder / path != here():
+                return [Path(os.path.relpath(folder / path, here()))]
     texts = dict.fromkeys([str(path), str(path).strip(AROUND).replace("\\", os.sep)])
     return [other for text in texts if text for other in misspelt(Path(text))][:most]
 

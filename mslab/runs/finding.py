@@ -8,6 +8,7 @@ before the date: the config's stem, or what --name gave.
 import difflib
 import glob
 import logging
+import os
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -82,9 +83,10 @@ def chosen(given: object, run: Path) -> Path:
 
 def run_around(path: Path) -> Path | None:
     """The run that a file or folder belongs to, two levels up at most."""
-    if paths.look(path).kind == "runs":  # training inside a run's folder leaves runs/ there
+    if paths.look(path).kind in ("runs", "image"):  # training inside a run's folder leaves runs/ there
         return None
-    return next((folder for folder in [*path.parents][:2] if folder != Path() and paths.is_run(folder)), None)
+    run = next((folder for folder in [*path.absolute().parents][:2] if paths.is_whole_run(folder)), None)
+    return run if run is None or path.is_absolute() else Path(os.path.relpath(run))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -142,13 +144,13 @@ def newest(name: str | None, error: type[MslabError]) -> Path:
         if not runs and known:
             near = difflib.get_close_matches(name, set(known), 3) or sorted(set(known))
             raise error(
-                f"No run in {RUNS.absolute()} has the name {name!r}.",
+                f"No run in {paths.here() / RUNS} has the name {name!r}.",
                 expected="the name in front of the date: the config's, without .yaml, or that of --name",
                 fix=f"one of {paths.listed(quoted(f'latest:{other}') for other in near)}",
             )
     if not runs:
         raise error(
-            f"There are no runs in {RUNS.absolute()}, so there is no latest one.",
+            f"There are no runs in {paths.here() / RUNS}, so there is no latest one.",
             expected="a folder in which runs were trained, or the path of a run",
             fix=elsewhere() or "cd to the folder above runs/, or train first: mslab train CONFIG",
         )
@@ -173,7 +175,7 @@ def begun() -> list[tuple[datetime, int, Path]]:
 
 def elsewhere() -> str:
     """Where to go for runs, if they are in a folder above; else ""."""
-    above = next((folder for folder in Path.cwd().parents if paths.names_of_runs(folder / RUNS)), None)
+    above = next((folder for folder in paths.here().parents if paths.names_of_runs(folder / RUNS)), None)
     return f"cd {quoted(above)}" if above else ""
 
 

@@ -252,5 +252,6 @@ def test_other_names_are_taken_as_they_are(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert naming.name_of("configs/nine.yaml", name) == name and naming.name_of("configs/nine.yaml") == "nine"
     run = naming.fresh_folder(name)
+    (run / "config.yaml").touch()
     (run / "manifest.json").write_text('{"start": "2026-01-01T00:00:00+00:00"}')
     assert finding.find_run(f"latest:{name}") == run
