@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mslab.check.dataset import Progress, check_dataset, no_images
 from mslab.check.report import DatasetReport
-from mslab.config import Settings
+from mslab.config import Settings, paths
 from mslab.errors import DatasetError
 from mslab.escaping import quoted
 
@@ -31,7 +31,7 @@ def refuse_missing(settings: Settings, source: str) -> None:
     config = Path(source)
     if all(folder.exists() for folder in folders.values()) or any(folder.is_absolute() for folder in folders.values()):
         return  # check_dataset says the rest
-    above = [*(config.absolute().parents if config.is_file() else ()), *Path.cwd().parents]
+    above = [*(Path(os.path.abspath(config)).parents if config.is_file() else ()), *paths.here().parents]  # noqa: PTH100
     for base in above:
         if all((base / folder).is_dir() for folder in folders.values()):
             words = (quoted(f"{name}={os.path.relpath(base / folder)}") for name, folder in folders.items())

@@ -150,7 +150,8 @@ def missing(path: Path, error: type[Error], noun: str, expected: str, fix: str, 
     near = nearest(path)
     if near:
         way = f"{' or '.join(str(quoted(other)) for other in near)} is there: give that, if you mean it"
-    first = f"{path}{role} {why}." if why else f"There is no {noun} {path}{role}."
+    shown = ADDRESS.sub(r"\1://\2", str(path))
+    first = f"{shown}{role} {why}." if why else f"There is no {noun} {shown}{role}."
     return error(first, details=rows, expected=expected, fix=way or fix)
 
 

@@ -16,9 +16,11 @@ from mslab.check.formats import is_image
 from mslab.check.layout import plain_name
 from mslab.check.scan import is_hidden
 from mslab.check.splits import split_names
+from mslab.config import paths
 from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
+from mslab.files import kind_of
 from mslab.runtime import limited
 
 MAX_FILES = 1_000_000
@@ -48,6 +50,8 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, leaving nothing behind, if the file is not an archive, is damaged, encrypted or a decompression
     bomb, has a path outside its folder, or has no folders of images.
     """
+    if not kind_of(archive, links=True):
+        raise paths.missing(archive, DatasetError, "archive", "a zip or tar file", "correct the path")
     with staging_folder(out) as partial:
         try:
             partial.mkdir()

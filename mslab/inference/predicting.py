@@ -95,10 +95,10 @@ def refuse_swapped(source: str, images: Sequence[str]) -> None:
         )
 
 
-def refuse_missing(files: Sequence[Path]) -> None:
+def refuse_missing(files: Sequence[Path], noun: str = "image") -> None:
     """Raise DatasetError if none of the files that were named is there: before the network is loaded."""
     if not any(kind_of(file, links=True) for file in files):
-        raise paths.missing(files[0], DatasetError, "image", "an image, a folder of images or a pattern", "correct it")
+        raise paths.missing(files[0], DatasetError, noun, "an image, a folder of images or a pattern", "correct it")
 
 
 def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
@@ -121,6 +121,7 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
             names = glob.glob(argument, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
             matches = [Path(name) for name in sorted(names) if Path(name).is_file()]
         if not matches:
+            refuse_missing([folder for folder in path.parents if not glob.has_magic(str(folder))][:1], "folder")
             raise DatasetError(
                 f"{argument} has no images.",
                 expected="JPEG, PNG, BMP or TIFF files, under any name",
