@@ -15,8 +15,7 @@ from mslab.check.training_data import check_or_raise
 from mslab.config import Settings
 from mslab.errors import ConfigError
 from mslab.experiments import repeating
-from mslab.runs.folder import RunFolder
-from mslab.runs.naming import fresh_folder
+from mslab.runs.folder import RunFolder, fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import empty_table, render
 

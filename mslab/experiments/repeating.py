@@ -12,8 +12,7 @@ from mslab import files
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
-from mslab.runs.folder import RunFolder
-from mslab.runs.naming import fresh_folder
+from mslab.runs.folder import RunFolder, fresh_folder
 from mslab.runtime.tables import empty_table, render
 
 log = logging.getLogger("mslab")

@@ -24,7 +24,6 @@ from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import MslabError, RunError, explain
 from mslab.escaping import command, escape_control
 from mslab.runs import finding, manifest
-from mslab.runs.naming import fresh_folder
 from mslab.runtime import console, signals, versions
 
 log = logging.getLogger("mslab")
@@ -126,10 +125,7 @@ class RunFolder:
 
     @classmethod
     def read(cls, given: object) -> "RunFolder":
-        """Read a run folder without changing it, even while a run writes it. Raises RunError if it is not one.
-
-        `given`: what finding.find_run takes: a path, `latest`, a Run …
-        """
+        """Read a run (what find_run takes) without changing it, even while it is written. Raises RunError if none is."""
         path = finding.find_run(given)
         kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
         if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
@@ -346,6 +342,24 @@ def open_log(file: Path) -> TextIO:
             expected="a regular file, or none",
             fix="move it away, and copy its content back if it is needed",
         ) from None
+
+
+def fresh_folder(name: str) -> Path:
+    """Create runs/NAME-YYYYMMDD-HHMMSS/; a second one in the same second gets -2. Raises RunError if that fails."""
+    stem, number = f"{name}-{datetime.now():%Y%m%d-%H%M%S}", 1
+    while True:
+        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be created: {error.strerror}.",
+                expected="a writable folder, and a name that is not too long for it",
+                fix="cd to a writable folder, or choose a shorter --name",
+            ) from None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

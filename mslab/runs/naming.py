@@ -1,11 +1,9 @@
 """The names of run folders: runs/NAME-YYYYMMDD-HHMMSS/."""
 
-import errno
 import re
-from datetime import datetime
 from pathlib import Path
 
-from mslab.errors import ConfigError, RunError
+from mslab.errors import ConfigError
 from mslab.escaping import is_hidden
 
 MOST = 100  # bytes of a name; file systems take 255 of a folder's, and the date follows
@@ -48,22 +46,3 @@ def check_name(name: str) -> str:
             fix=f"--name {'run-1' if taken else near}",
         )
     return name
-
-
-def fresh_folder(name: str) -> Path:
-    """Create runs/NAME-YYYYMMDD-HHMMSS/; a second one in the same second gets -2. Raises RunError if that fails."""
-    stem, number = f"{name}-{datetime.now():%Y%m%d-%H%M%S}", 1
-    while True:
-        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            too_long = error.errno == errno.ENAMETOOLONG
-            raise RunError(
-                f"{path} cannot be created: {error.strerror}.",
-                expected="a shorter name" if too_long else "a writable folder",
-                fix="--name with another one" if too_long else "cd to a writable folder",
-            ) from None

@@ -10,7 +10,7 @@ import pytest
 from helpers import without_roots_rights
 
 from mslab.errors import CheckpointError, ConfigError, RunError
-from mslab.runs import finding, naming, weights
+from mslab.runs import finding, folder, naming, weights
 
 
 def begin(name: str, start: str, folder: str = "runs") -> Path:
@@ -251,7 +251,7 @@ def test_a_name_that_no_folder_should_have_is_refused_with_one_that_may(name):
 def test_other_names_are_taken_as_they_are(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert naming.name_of("configs/nine.yaml", name) == name and naming.name_of("configs/nine.yaml") == "nine"
-    run = naming.fresh_folder(name)
+    run = folder.fresh_folder(name)
     (run / "config.yaml").touch()
     (run / "manifest.json").write_text('{"start": "2026-01-01T00:00:00+00:00"}')
     assert finding.find_run(f"latest:{name}") == run

@@ -22,7 +22,7 @@ from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, contradictory, describe, parse, read_space
 from mslab.runs import weights
-from mslab.runs.naming import fresh_folder
+from mslab.runs.folder import fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
 
