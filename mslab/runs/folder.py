@@ -125,18 +125,15 @@ class RunFolder:
 
     @classmethod
     def read(cls, given: object) -> "RunFolder":
-        """Read a run (what find_run takes) without changing it, even while it is written. Raises RunError if none is."""
+        """Read a run (what find_run takes) without changing it, even while it is written. Raises RunError."""
         path = finding.find_run(given)
         kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
         if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
             raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix="restore them")
         for name in ("config.yaml", "manifest.json"):
             if not kinds[name]:
-                raise RunError(
-                    f"{path} has no {name}.",
-                    expected="a run folder, as mslab train creates it under runs/",
-                    fix=f"restore it, or give {finding.one_of_the_runs()}",
-                )
+                expected, fix = "a run folder, as mslab train creates it", f"restore it, or {finding.one_of_the_runs()}"
+                raise RunError(f"{path} has no {name}.", expected=expected, fix=fix)
         run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
         run.history = read_history(path / "history.csv")
         return run
