@@ -22,7 +22,6 @@ from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.rules import Problem
 from mslab.config.schema import FIELDS, Settings
 from mslab.errors import ConfigError
-from mslab.escaping import command, quoted
 
 log = logging.getLogger("mslab")
 PAGE = "python -m mslab.config.page"
@@ -145,7 +144,7 @@ def read_yaml(path: Path, kind: str = "config", line: str = "epochs: 12") -> dic
     """
     here = files.kind_of(path, links=True)
     if here in ("", "a folder") or paths.of_file(path).kind in ("weights", "image"):
-        raise no_config(path, kind)
+        raise paths.no_config(path, kind)
     expected = f"lines like '{line}'"
     try:
         text = files.read_text(path, files.MAX_YAML)
@@ -170,38 +169,6 @@ def read_yaml(path: Path, kind: str = "config", line: str = "epochs: 12") -> dic
     return table
 
 
-def no_config(path: Path, kind: str) -> ConfigError:
-    """The error for a path at which no config is: what is there, and what to give."""
-    expected, found = "a YAML file of settings", paths.look(path)
-    folder = path if files.kind_of(path, links=True) == "a folder" else path.parent
-    there = sorted(folder.glob("*.yaml")) or sorted(Path().glob("*.yaml")) or sorted(Path("configs").glob("*.yaml"))
-    near = [*filter(is_config, there)] or there
-    fix = f"one of {', '.join(map(quoted, near))}" if near else "give a YAML file's path; mslab new FOLDER writes some"
-    one = near[0] if near else Path("CONFIG")
-    if not found.kind and KEY_VALUE.fullmatch(str(path)):
-        fix = f"type the {kind} first, the settings after it: CONFIG {path}"
-        return ConfigError(f"There is no {kind} file {path}.", expected=expected, fix=fix)
-    if run := next((place for place in (path, path.parent) if place != Path() and paths.is_whole_run(place)), None):
-        fix = f"{command('train', '--resume', run)}    continues it\n"
-        fix += f"{command('train', run / 'config.yaml')}    begins another run with its settings"
-    elif found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path))):
-        text = "latest" if found.kind else str(path)
-        fix = f"{command('train', '--resume', text)}    continues the newest run; or a config:\n" + fix
-    elif found.kind == "weights":
-        fix = f"{command('train', one, '--from', path)}    trains this network further\n"
-        fix += f"{command('transfer', one, '--backbone', path)}    puts a new head on its backbone"
-    elif found.kind == "data" and {"train/", "val/"} <= {*found.names.split(", ")}:
-        fix = command("train", one, f"train_data={path / 'train'}", f"val_data={path / 'val'}")
-    elif found.kind in ("images", "data", "image"):
-        example = command("train", one, "train_data=FOLDER", "val_data=FOLDER")
-        fix = f"give a config, and images as settings: {example}"
-    if found.kind:
-        what = "a folder" if found.kind == "configs" else found.text
-        rows = [] if found.kind == "configs" else found.rows()
-        return ConfigError(f"{path} is {what}, and not a {kind} file.", details=rows, expected=expected, fix=fix)
-    return paths.missing(path, ConfigError, f"{kind} file", expected, fix)
-
-
 def from_home(value: Any) -> Any:
     """A path with the home folder for its ~; other values stay. Variables such as $HOME are not replaced."""
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value  # noqa: PTH111
@@ -215,14 +182,6 @@ def typeset(text: str) -> list[Problem]:
             if found := re.match(pattern, line):
                 problems.append((f"line {number}", f"{found[1]!r} {problem.format(ascii(found[1])[1:-1])}"))
     return problems
-
-
-def is_config(path: Path) -> bool:
-    """Whether a YAML file names training images: others are spaces and rubrics."""
-    try:
-        return re.search(r"^train_data\s*:", files.read_text(path, files.MAX_YAML), re.MULTILINE) is not None
-    except (OSError, ValueError):
-        return False
 
 
 def dump_config(settings: Settings) -> str:

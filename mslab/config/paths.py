@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
-from mslab.errors import MslabError
-from mslab.escaping import quoted
-from mslab.files import kind_of
+from mslab.errors import ConfigError, MslabError
+from mslab.escaping import command, quoted
+from mslab.files import MAX_YAML, kind_of, read_text
 
 WEIGHTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".onnx", ".mindir")  # endings of files of weights
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
@@ -245,3 +245,46 @@ def like(name: str, folder: Path) -> list[str]:
         same = [names[other] for other in names if Path(other).stem == plain or other == Path(plain).stem]
         return same or [names[other] for other in difflib.get_close_matches(plain, names, n=3, cutoff=0.7)]
     return []
+
+
+# --- configs ---------------------------------------------------------------------------------------------------------
+
+
+def no_config(path: Path, kind: str) -> ConfigError:
+    """The error for a path at which no config is: what is there, and what to give."""
+    expected, found = "a YAML file of settings", look(path)
+    folder = path if kind_of(path, links=True) == "a folder" else path.parent
+    there = sorted(folder.glob("*.yaml")) or sorted(Path().glob("*.yaml")) or sorted(Path("configs").glob("*.yaml"))
+    near = [*filter(is_config, there)] or there
+    fix = f"one of {', '.join(map(quoted, near))}" if near else "give a YAML file's path; mslab new FOLDER writes some"
+    one = near[0] if near else Path("CONFIG")
+    if not found.kind and re.match(r"\s*\w+\s*=", str(path)):
+        fix = f"type the {kind} first, the settings after it: CONFIG {path}"
+        return ConfigError(f"There is no {kind} file {path}.", expected=expected, fix=fix)
+    if run := next((place for place in (path, path.parent) if place != Path() and is_whole_run(place)), None):
+        fix = f"{command('train', '--resume', run)}    continues it\n"
+        fix += f"{command('train', run / 'config.yaml')}    begins another run with its settings"
+    elif found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path))):
+        text = "latest" if found.kind else str(path)
+        fix = f"{command('train', '--resume', text)}    continues the newest run; or a config:\n" + fix
+    elif found.kind == "weights":
+        fix = f"{command('train', one, '--from', path)}    trains this network further\n"
+        fix += f"{command('transfer', one, '--backbone', path)}    puts a new head on its backbone"
+    elif found.kind == "data" and {"train/", "val/"} <= {*found.names.split(", ")}:
+        fix = command("train", one, f"train_data={path / 'train'}", f"val_data={path / 'val'}")
+    elif found.kind in ("images", "data", "image"):
+        example = command("train", one, "train_data=FOLDER", "val_data=FOLDER")
+        fix = f"give a config, and images as settings: {example}"
+    if found.kind:
+        what = "a folder" if found.kind == "configs" else found.text
+        rows = [] if found.kind == "configs" else found.rows()
+        return ConfigError(f"{path} is {what}, and not a {kind} file.", details=rows, expected=expected, fix=fix)
+    return missing(path, ConfigError, f"{kind} file", expected, fix)
+
+
+def is_config(path: Path) -> bool:
+    """Whether a YAML file names training images: others are spaces and rubrics."""
+    try:
+        return re.search(r"^train_data\s*:", read_text(path, MAX_YAML), re.MULTILINE) is not None
+    except (OSError, ValueError):
+        return False
