@@ -16,9 +16,12 @@ from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
 from mslab.check.scan import Folders, scan, scan_pack
 from mslab.check.splits import Layout, classes_folder, find_splits
+from mslab.config import paths
 from mslab.errors import DatasetError
+from mslab.escaping import command, quoted
 from mslab.files import kind_of
 
+CLASSES = "a folder with one folder of images per class"
 Progress = Callable[[int, int], None]
 
 
@@ -77,24 +80,17 @@ def check_dataset(
 
 
 def locate(
-    paths: dict[str, str | Path | None], ignored: tuple[str, ...]
+    given: dict[str, str | Path | None], ignored: tuple[str, ...]
 ) -> tuple[Path, dict[str, tuple[Path, Path]], Layout | None]:
     """(root, {split: (the folder that its links may not leave, the folder of its classes)}, what one ROOT contains).
 
     A single split has the name "". Raises DatasetError if a folder is missing.
     """
-    folders = {name: Path(folder) for name, folder in paths.items() if folder is not None}
+    named = {name: folder for name, folder in given.items() if folder is not None or name == "train"}
+    folders = {n: paths.path_of(f, DatasetError, CLASSES, lambda: "give its path") for n, f in named.items()}
     for name, folder in folders.items():
-        if not folder.is_dir():
-            role, kind = f" ({name} images)" * (len(folders) > 1), kind_of(folder, links=True)
-            fix = "correct the path; `mslab data make` draws the demo data, `mslab data import ARCHIVE` unpacks one"
-            if folder.suffix in (".yaml", ".yml") and kind:
-                fix = "give the folder that this config names as train_data"
-            raise DatasetError(
-                f"{folder} is {kind}, and not a folder{role}." if kind else f"There is no folder {folder}{role}.",
-                expected="a folder with one folder of images per class",
-                fix=fix,
-            )
+        if not folder.is_dir() or paths.is_whole_run(folder):
+            raise no_images(folder, f" ({name} images)" * (len(folders) > 1))
     root = folders["train"]
     if len(folders) == 1:
         above = Path(os.path.realpath(root)) == Path(os.path.realpath(root)).parent  # with all of the machine below it
@@ -104,6 +100,28 @@ def locate(
     root = Path(os.path.relpath(root)) if root.is_relative_to(Path.cwd()) else root
     inside = {name: folder in (root, root / name) for name, folder in folders.items()}  # others are their own root
     return root, {n: (root if inside[n] else f, classes_folder(f, ignored)) for n, f in folders.items()}, None
+
+
+def no_images(folder: Path, role: str = "") -> DatasetError:
+    """The error for a path at which there is no folder of images. `role`: as in paths.missing."""
+    fix = "correct the path; `mslab data make` draws the demo data, `mslab data import ARCHIVE` unpacks one"
+    kind, found = kind_of(folder, links=True), paths.look(folder)
+    if not kind:
+        return paths.missing(folder, DatasetError, "folder", CLASSES, fix, role)
+    if found.kind == "config":
+        fix = "give the folder that this config names as train_data"
+    elif found.kind == "weights" or (found.kind == "runs" and kind == "a folder"):
+        fix = "give the folder of the images: RUN|CKPT comes first, --data names the images"
+    elif found.text == "an archive":
+        fix = f"{command('data', 'import', folder)}    unpacks it into datasets/"
+    elif found.kind == "image":
+        fix = f"give the folder of the classes: {quoted(folder.absolute().parent.parent)}?"
+    elif found.kind == "run":
+        fix = f"give the images; {quoted(folder / 'config.yaml')} names those that it was trained on"
+    what = found.text if found.kind == "run" else kind
+    return DatasetError(
+        f"{folder} is {what}, and not a folder{' of images' * (what != kind)}{role}.", expected=CLASSES, fix=fix
+    )
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:

@@ -1,9 +1,13 @@
 """Check of the data that a run's settings name, as training will read it."""
 
-from mslab.check.dataset import Progress, check_dataset
+import os
+from pathlib import Path
+
+from mslab.check.dataset import Progress, check_dataset, no_images
 from mslab.check.report import DatasetReport
-from mslab.config import Settings
+from mslab.config import Settings, paths
 from mslab.errors import DatasetError
+from mslab.escaping import quoted
 
 
 def report_of(settings: Settings, skip_content: bool = False, progress: Progress | None = None) -> DatasetReport:
@@ -21,6 +25,21 @@ def report_of(settings: Settings, skip_content: bool = False, progress: Progress
     )
 
 
+def refuse_missing(settings: Settings, source: str) -> None:
+    """Raise DatasetError for folders that are not there: their paths may begin in another folder than this one."""
+    folders = {"train_data": Path(settings.train_data), "val_data": Path(settings.val_data)}
+    config = Path(source)
+    if all(folder.exists() for folder in folders.values()) or any(folder.is_absolute() for folder in folders.values()):
+        return  # check_dataset says the rest
+    above = [*(Path(os.path.abspath(config)).parents if config.is_file() else ()), *paths.here().parents]  # noqa: PTH100
+    for base in above:
+        if all((base / folder).is_dir() for folder in folders.values()):
+            words = (quoted(f"{name}={os.path.relpath(base / folder)}") for name, folder in folders.items())
+            error = no_images(folders["train_data"], " (train images)")
+            fix = f"add {' '.join(words)} to the command\nor cd {quoted(base)}, where the paths in {source} begin"
+            raise DatasetError(error.what, details=error.details, expected=error.expected, fix=fix)
+
+
 def check_or_raise(
     settings: Settings,
     report: DatasetReport | None = None,
@@ -32,6 +51,8 @@ def check_or_raise(
 
     `source` names the settings in messages. Raises DatasetError.
     """
+    if report is None:
+        refuse_missing(settings, source)
     report = report or report_of(settings, skip_content, progress)
     report.raise_errors(f"{source} says class_num: {settings.class_num}")
     count = len(report.class_names)

@@ -8,6 +8,7 @@ import numpy as np
 
 from mslab.checkpoint import foreign, pth, readers
 from mslab.checkpoint.near import SUFFIXES, folder_contents, instead
+from mslab.config import paths
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
 from mslab.files import FormatError, kind_of, read_bytes
@@ -46,11 +47,9 @@ def read_content(path: Path) -> bytes:
 
 
 def missing(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"There is no file {path}.",
-        expected="a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt",
-        fix=instead(path) or "correct the path; mslab train writes such files",
-    )
+    expected = "a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt"
+    fix = instead(path) or "correct the path; mslab train writes such files"
+    return paths.missing(path, CheckpointError, "file", expected, fix)
 
 
 def reader_of(path: Path, content: bytes) -> tuple[str, Reader]:

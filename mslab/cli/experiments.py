@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
-from mslab.cli.options import app, checked, checked_config, checked_data, emit, job, log, picture
+from mslab.cli.options import app, checked, checked_config, checked_data, emit, found, job, log, picture
 
 
 @job(app, "demo")
@@ -40,10 +40,11 @@ def lr_find(
     if not lowest < highest:
         raise BadParameter("--lowest must be below --highest")
     target = picture(config, "lr-find", out)
-    settings, report = checked_config(config, overrides, skip_check=True, backbone=backbone)
+    network = found(backbone) if backbone is not None else None
+    settings, report = checked_config(config, overrides, skip_check=True, backbone=network)
     from mslab.experiments import lr_find
 
-    result = lr_find.find_rate(settings, report, backbone, steps, lowest, highest)
+    result = lr_find.find_rate(settings, report, network, steps, lowest, highest)
     emit(result, json_file, lambda: lr_find.draw(result, target))
 
 
@@ -129,14 +130,15 @@ def repeat(
     skip_check: options.SkipCheck = False,
 ) -> None:
     """Train with several seeds and report mean, standard deviation and 95 % interval of every figure."""
-    settings, report = checked_config(config, overrides, skip_check, backbone=backbone)
+    network = found(backbone) if backbone is not None else None
+    settings, report = checked_config(config, overrides, skip_check, backbone=network)
     images = None
     if test is not None:
         images = checked(test, skip_content=skip_check, follow_links=settings.follow_links, ignore=settings.ignore)
         images.raise_errors()
     from mslab.experiments import repeating
 
-    result = repeating.repeat(settings, seeds, report, Path(config).stem, backbone, images)
+    result = repeating.repeat(settings, seeds, report, Path(config).stem, network, images)
     emit(result, json_file, lambda: repeating.table(result))
 
 

@@ -3,9 +3,27 @@
 import difflib
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
+
+from mslab.escaping import quoted
+from mslab.files import kind_of
+
+
+def in_pieces(args: Sequence[str], most: int = 6) -> str:
+    """A path with spaces that the shell has taken apart, or ""."""
+    # in_pieces(["eval", "my", "run", "--data", "x"]) -> "my run", if there is such a folder and none called my
+    for start, word in enumerate(args):
+        if word.startswith("-") or "=" in word or not word or kind_of(Path(word), links=True):
+            continue
+        for end in range(start + 2, min(len(args), start + most) + 1):
+            if args[end - 1].startswith("-"):
+                break
+            if kind_of(Path(" ".join(args[start:end])), links=True):
+                return " ".join(args[start:end])
+    return ""
 
 
 class HintedCommand(TyperCommand):
@@ -13,6 +31,8 @@ class HintedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given = list(args)
+        if path := in_pieces(args):
+            ctx.fail(f"{quoted(path)} is one path with spaces: type it in quotation marks.")
         try:
             return super().parse_args(ctx, self.with_values(args))
         except Exception as error:

@@ -80,8 +80,8 @@ MaybeConfig = Annotated[str | None, Argument(metavar="CONFIG", help="a YAML file
 Overrides = Annotated[
     list[str] | None, Argument(metavar="[KEY=VALUE]...", help="settings that replace those of the config")
 ]
-Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt) or a file of weights")]
-AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, or a .ckpt, .mindir or .onnx file")]
+Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt), latest, or a file of weights")]
+AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, latest, or a .ckpt, .mindir or .onnx file")]
 Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")]
 
 # data and weights
@@ -101,8 +101,9 @@ Test = Annotated[
     str | None, Option(metavar="ROOT", help="test images, measured after training and never used to choose a network")
 ]
 Parent = Annotated[
-    str, Option("--backbone", metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a run folder")
+    str, Option("--backbone", metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a run, or latest")
 ]
+Name = Annotated[str | None, Option(metavar="NAME", help="call the run folder runs/NAME-DATE-TIME (default: CONFIG's)")]
 Backbone = Annotated[str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer)")]
 Dialect = Annotated[
     str, Option("--dialect", metavar="NAME", help="project whose parameter names the file has, if they do not show it")
@@ -215,6 +216,13 @@ def write_json(result: Any, json_file: str | None) -> None:
 def print_text(text: object) -> None:
     """Print a result with control characters escaped, so that names of files and classes cannot steer the terminal."""
     print(escape_control(str(text)))
+
+
+def found(source: str) -> "Path":
+    """The run folder or the file that a RUN|FILE means, said in one line of the log where its text does not."""
+    from mslab.runs.finding import find_network
+
+    return find_network(source)
 
 
 def checked(train: str, val: str | None = None, **options: Any) -> "DatasetReport":

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
-from mslab.cli.options import app, checked, emit, job, log, print_text, report_run, write_json
+from mslab.cli.options import app, checked, emit, found, job, log, print_text, report_run, write_json
 from mslab.cli.outputs import OutputOption
 from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
@@ -44,8 +44,8 @@ def evaluate(
     from mslab.checkpoint import Choice
     from mslab.runs import weights as weight_files
 
-    choice = Choice(dialect, weights)
-    weight_files.refuse(source, choice=choice)
+    choice, network = Choice(dialect, weights), found(source)
+    weight_files.refuse(network, choice=choice)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     measured = report.measured()
@@ -54,7 +54,7 @@ def evaluate(
         from mslab.evaluation import measuring
         from mslab.report.show import figures_table
 
-    result = measuring.evaluate(source, data, report, device, tta=tta, choice=choice)
+    result = measuring.evaluate(network, data, report, device, tta=tta, choice=choice)
     emit(result, json_file, lambda: figures_table(result, measured))
 
 
@@ -64,14 +64,15 @@ def verify(
     json_file: options.Json = None,
 ) -> int:
     """Compare each file of runs, and the checkpoint they started from, with the sha256 in their manifests."""
-    from mslab.runs import verifying
+    from mslab.runs import finding, verifying
 
     results: list[dict[str, Any]] = []
     for run in runs:
         try:
-            rows = verifying.verify(Path(run))
+            folder = finding.find_run(run)
+            rows = verifying.verify(folder)
             ok = all(row["status"] in ("same", "left out") for row in rows)
-            results.append({"schema": 1, "run": run, "ok": ok, "files": rows})
+            results.append({"schema": 1, "run": str(folder), "ok": ok, "files": rows})
         except MslabError as error:
             if len(runs) == 1:
                 raise
@@ -126,15 +127,17 @@ def reproduce(
     if install and other_run is not None:
         raise BadParameter("--with trains nothing: leave out --install")
     from mslab.reproduce import installing, opening, reproducing
+    from mslab.runs.finding import find_run
 
     if archive is not None:
         with console.Meter(1) as meter:
             run = str(opening.unpack(archive, meter.callback("unpacking")))
         log.info("%s: unpacked to %s", archive, run)
+    run = str(find_run(run))
     request = reproducing.ReproduceOptions(settings, backbone, other_run, tolerance, dry_run)
     if install:
-        return installing.run_in_environment(str(run), request, json_file, no_report)
-    result = reproducing.reproduce(str(run), request, log.info if json_file == "-" else print_text)
+        return installing.run_in_environment(run, request, json_file, no_report)
+    result = reproducing.reproduce(run, request, log.info if json_file == "-" else print_text)
     write_json(result.to_dict(), json_file)
     if result.error:
         raise result.error
@@ -211,8 +214,12 @@ def predict(
     from mslab.checkpoint import Choice
     from mslab.inference import predicting
 
+    predicting.refuse_swapped(source, images)
+    network = found(source)
     files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
-    model = predicting.open_model(source, device, batch_size, Choice(dialect, weights))
+    if "-" not in images:
+        predicting.refuse_missing(files)
+    model = predicting.open_model(network, device, batch_size, Choice(dialect, weights))
     rows = []
     with console.Meter(len(files)) as meter:
         for row in predicting.predict(model, files):
@@ -237,7 +244,7 @@ def serve(
     devices.refuse(device, devices.missing_driver(device))
     from mslab.inference.serve import server
 
-    server.run(source, host, port, device)  # until Ctrl-C
+    server.run(found(source), host, port, device)  # until Ctrl-C
     return 130
 
 
@@ -263,7 +270,7 @@ def export(
     from mslab.checkpoint import Choice
     from mslab.inference import export
 
-    result = export.export_run(source, kind, out, data, Choice(dialect, weights))
+    result = export.export_run(found(source), kind, out, data, Choice(dialect, weights))
     emit(result, json_file, lambda: export.summary(result))
 
 
@@ -287,12 +294,13 @@ def suspects(
     devices.refuse(device, devices.missing_driver(device))
     from mslab.runs import weights
 
-    weights.refuse(source)
+    network = found(source)
+    weights.refuse(network)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     from mslab.report import suspects
 
-    result = suspects.find(source, data, report, folds, device)
-    for path in suspects.write(result, Path(out or (source if Path(source).is_dir() else "."))):
+    result = suspects.find(network, data, report, folds, device)
+    for path in suspects.write(result, Path(out or (network if network.is_dir() else "."))):
         log.info("%s", path)
     emit(result.to_dict(), json_file, lambda: str(result))

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, BadParameter, Option
 
 from mslab.cli import options
-from mslab.cli.options import app, checked_config, emit, job, log, picture, print_text, report_run
+from mslab.cli.options import app, checked_config, emit, found, job, log, picture, print_text, report_run
 from mslab.cli.outputs import OutputOption
 from mslab.errors import ConfigError
+from mslab.runs import naming
 from mslab.runtime import console
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def doctor(json_file: options.Json = None) -> int:
 @job(app, "show")
 def show(
     config: Annotated[
-        str | None, Argument(metavar="[CONFIG]", help="a YAML file with settings (default: ResNet-50)")
+        str | None, Argument(metavar="[CONFIG|RUN]", help="a YAML file with settings, or a run (default: ResNet-50)")
     ] = None,
     overrides: options.Overrides = None,
     schedule: Annotated[bool, Option("--schedule", help="draw the learning rate over the epochs instead")] = False,
@@ -50,7 +51,10 @@ def show(
     if out is not None and not (schedule or augment):
         raise BadParameter("--out needs --schedule or --augment")
     from mslab.config import load_settings
+    from mslab.runs.finding import config_of
 
+    if config is not None:
+        config = str(config_of(config))
     if schedule:
         from mslab.report import plots
 
@@ -77,6 +81,7 @@ def train(
             "--from", metavar="RUN|FILE", help="incremental training: start from this network, match classes by name"
         ),
     ] = None,
+    name: options.Name = None,
     skip_check: options.SkipCheck = False,
     workers: options.Workers = None,
     nodes: options.Nodes = 1,
@@ -92,11 +97,13 @@ def train(
     if (config is None) == (resume is None) or (resume and source):
         raise ConfigError(
             "mslab train takes either a CONFIG, with --from RUN to start from a trained network, or --resume RUN.",
-            expected="mslab train configs/mushrooms9.yaml, or mslab train --resume runs/…",
+            expected="mslab train configs/mushrooms9.yaml, or mslab train --resume latest",
             fix="leave CONFIG out: a resumed run uses its own config, with KEY=VALUE for what may change"
             if config
             else "give one of the two",
         )
+    if resume is not None and name is not None:
+        raise BadParameter("--name is for a new run: a resumed one keeps its folder")
     cluster = cluster_of(workers, nodes, node_rank, master)
     if dry_run and resume:
         raise BadParameter("--dry-run takes a CONFIG, such as the run's config.yaml, not --resume")
@@ -110,13 +117,14 @@ def train(
         result = start.resume(resume, cluster, overrides or [])
         report_run(result.run if result.seconds else "", no_report)
         return
-    settings, report = checked_config(str(config), overrides, skip_check, network=source)
+    called, network = naming.name_of(config, name), found(source) if source is not None else None
+    settings, report = checked_config(str(config), overrides, skip_check, network=network)
     refuse_idle(settings, overrides, cluster)
     with console.working("starting MindSpore …"):
         from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    parent = start.finetuning.network_of(source) if source else None
-    result = start.run(start.Job(settings, report, Path(str(config)).stem, parent), cluster)
+    parent = start.finetuning.network_of(network) if network else None
+    result = start.run(start.Job(settings, report, called, parent), cluster)
     report_run(result.run, no_report)
 
 
@@ -140,6 +148,7 @@ def transfer(
     seeds: Annotated[int | None, Option(help="with --compare: seeds per method (default: 3)", min=1)] = None,
     dialect: options.Dialect = "",
     weights: options.Weights = "",
+    name: options.Name = None,
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
     workers: options.Workers = None,
@@ -153,9 +162,9 @@ def transfer(
     cluster = cluster_of(workers, nodes, node_rank, master)
     if compare is not None and (cluster is not None or dry_run):
         raise BadParameter("--compare trains many small runs in this process: leave out --workers and --dry-run")
-    for name, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
+    for option, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
         if value is not None and compare is None:
-            raise BadParameter(f"{name} needs --compare")
+            raise BadParameter(f"{option} needs --compare")
     if compare is not None and (only is not None or dialect or weights):
         raise BadParameter("--compare cannot be combined with --only, --dialect and --weights")
     if dry_run:
@@ -164,22 +173,22 @@ def transfer(
     from mslab.checkpoint import Choice
 
     choice = Choice(dialect, weights)
-    settings, report = checked_config(config, overrides, skip_check, backbone=backbone, choice=choice)
-    stem = Path(config).stem
+    called, network = naming.name_of(config, name), found(backbone)
+    settings, report = checked_config(config, overrides, skip_check, backbone=network, choice=choice)
     if compare is not None:
         from mslab.experiments import comparison
 
         methods, image_fractions = comparison.parse(compare, fractions or "0.1,0.3,1.0")
         comparison.refuse_frozen(settings, overrides or [])
-        result = comparison.compare(settings, backbone, methods, image_fractions, seeds or 3, report, stem)
+        result = comparison.compare(settings, network, methods, image_fractions, seeds or 3, report, called)
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)
     with console.working("starting MindSpore …"):
         from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    parent = start.finetuning.backbone_of(backbone, only, choice)
-    done = start.run(start.Job(settings, report, stem, parent), cluster)
+    parent = start.finetuning.backbone_of(network, only, choice)
+    done = start.run(start.Job(settings, report, called, parent), cluster)
     report_run(done.run, no_report)
     name_from_scratch(config, overrides or [], settings, done.run)
 
@@ -197,7 +206,7 @@ def name_from_scratch(config: str, overrides: list[str], settings: "Settings", r
 
 @job(app, "convert")
 def convert(
-    file: Annotated[str, Argument(metavar="FILE", help="weights of a ResNet: .ckpt, .safetensors, .pth or .onnx")],
+    file: Annotated[str, Argument(metavar="FILE|RUN", help="weights of a ResNet: .ckpt, .safetensors, .pth or .onnx")],
     to: Annotated[
         str,
         Option(metavar="FILE", help="target file: .ckpt for mslab, .safetensors for PyTorch"),
@@ -208,8 +217,9 @@ def convert(
 ) -> None:
     """Convert a ResNet's weights between projects without loss; prints their origin and what was left out."""
     from mslab.checkpoint import Choice, converting
+    from mslab.runs.weights import best_file
 
-    for line in converting.convert(file, to, Choice(dialect, weights)):
+    for line in converting.convert(best_file(file), to, Choice(dialect, weights)):
         log.info(line)
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from mslab import files
-from mslab.config import rules
+from mslab.config import paths, rules
 from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.rules import Problem
 from mslab.config.schema import FIELDS, Settings
@@ -55,8 +55,10 @@ def load_settings(source: Source, overrides: Sequence[str] = ()) -> Settings:
         if not overrides:
             return source
         source = source.model_dump()
-    origin = str(source) if isinstance(source, str | Path) else "the config"
-    values = read_yaml(Path(source)) if isinstance(source, str | Path) else dict(source)
+    if isinstance(source, os.PathLike) or not isinstance(source, Mapping):
+        source = paths.path_of(source, ConfigError, "a YAML file of settings, or a dict", lambda: "give one of them")
+    origin = str(source) if isinstance(source, Path) else "the config"
+    values = read_yaml(source) if isinstance(source, Path) else dict(source)
     for name in HOME_PATHS & values.keys():
         values[name] = from_home(values[name])  # in overrides, the command line has done that, unless ~ is quoted
     overridden, problems = _override(values, overrides)
@@ -141,15 +143,8 @@ def read_yaml(path: Path, kind: str = "config", line: str = "epochs: 12") -> dic
     `kind`: what it should be; `line`: one of its lines, as an example.
     """
     here = files.kind_of(path, links=True)
-    if here in ("", "a folder"):
-        folder = path if here else path.parent
-        files_there = sorted(folder.glob("*.yaml"))
-        near = [str(file) for file in [*filter(is_config, files_there)] or files_there]
-        fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes some"
-        if not here and KEY_VALUE.fullmatch(str(path)):
-            fix = f"type the {kind} first, the settings after it: CONFIG {path}"
-        what = f"{path} is a folder, and not a {kind} file." if here else f"There is no {kind} file {path}."
-        raise ConfigError(what, expected="a YAML file of settings", fix=fix)
+    if here in ("", "a folder") or paths.of_file(path).kind in ("weights", "image"):
+        raise paths.no_config(path, kind)
     expected = f"lines like '{line}'"
     try:
         text = files.read_text(path, files.MAX_YAML)
@@ -187,14 +182,6 @@ def typeset(text: str) -> list[Problem]:
             if found := re.match(pattern, line):
                 problems.append((f"line {number}", f"{found[1]!r} {problem.format(ascii(found[1])[1:-1])}"))
     return problems
-
-
-def is_config(path: Path) -> bool:
-    """Whether a YAML file names training images: others are spaces and rubrics."""
-    try:
-        return re.search(r"^train_data\s*:", files.read_text(path, files.MAX_YAML), re.MULTILINE) is not None
-    except (OSError, ValueError):
-        return False
 
 
 def dump_config(settings: Settings) -> str:

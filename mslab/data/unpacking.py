@@ -18,6 +18,7 @@ from mslab.check.layout import plain_name
 from mslab.check.levels import misplaced
 from mslab.check.scan import is_hidden
 from mslab.check.splits import split_names
+from mslab.config import paths
 from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
 from mslab.errors import DatasetError
@@ -52,7 +53,10 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, leaving nothing behind, if the file is not an archive, is damaged, encrypted or a decompression
     bomb, has a path outside its folder, or has no folders of images.
     """
-    if kind_of(archive, links=True) == "a folder":
+    kind = kind_of(archive, links=True)
+    if not kind:
+        raise paths.missing(archive, DatasetError, "archive", "a zip or tar file", "correct the path")
+    if kind == "a folder":
         raise no_archive(archive)
     size = archive.stat().st_size if archive.is_file() else 0  # images hardly become smaller in an archive
     with staging_folder(out, size) as partial:

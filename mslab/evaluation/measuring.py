@@ -1,6 +1,7 @@
 """Network + data -> metrics."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from mslab.errors import CheckpointError, DatasetError
 from mslab.escaping import command, quoted, typed_with
 from mslab.evaluation import metrics
 from mslab.files import kind_of
+from mslab.runs import finding
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, turns
 from mslab.runtime.console import Meter
@@ -109,7 +111,7 @@ class Loaded:
         return np.asarray(x, np.float32)[None]
 
 
-def load_network(run_or_ckpt: str | Path, dialect: str = "", weights: str = "") -> Loaded:
+def load_network(run_or_ckpt: str | os.PathLike[str], dialect: str = "", weights: str = "") -> Loaded:
     """The network of a run (its best.ckpt) or of a file, rebuilt from the stage table in the file.
 
     `dialect`: the project whose names the file has, if they do not show it; `weights`: of several sets in the file, the
@@ -151,7 +153,7 @@ def complete_info(weights: checkpoint.Checkpoint) -> dict[str, Any]:
 
 @turns.alone("mslab.evaluate")
 def evaluate(
-    run_or_ckpt: str | Path,
+    run_or_ckpt: str | os.PathLike[str],
     data_root: str | Path,
     report: DatasetReport | None = None,
     device: str = "auto",
@@ -165,6 +167,7 @@ def evaluate(
     `choice`: as load_network's dialect and weights.
     Raises DatasetError if the folder's classes are not the network's.
     """
+    run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
     split, report = measured_split(data_root, report)
     chosen_device = devices.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt, choice.dialect, choice.weights)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mslab import files
 from mslab.check import DatasetReport
+from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, read_yaml
 from mslab.config.resolve import OF_THE_BACKBONE, backbone_settings, network_overrides, network_settings
 from mslab.errors import ConfigError
@@ -52,7 +53,7 @@ def parse(methods: str, fractions: str) -> tuple[list[str], list[float]]:
 
 def compare(
     config: Settings,
-    backbone: str | Path,
+    backbone: object,
     methods: Sequence[str],
     fractions: Sequence[float],
     seeds: int,
@@ -89,7 +90,7 @@ def compare(
                 settings = config.replace(**NOTHING_FROZEN, seed=seed)
                 label = f"{folder.name}/{method}-{images}-seed{seed}"  # a run inside this folder
                 try:
-                    done = train(settings, method, network, backbone, report=data, name=label, epoch_images=count)
+                    done = train(settings, method, network, weights.path, data, name=label, epoch_images=count)
                     last = RunFolder.open(done.run).history[-1]
                     repeating.clear(Path(done.run))
                     rows.append({"way": method, "share": fraction, "images": images, "seed": seed})
@@ -104,15 +105,15 @@ def compare(
 
 
 def train(
-    settings: Settings, method: str, network: Mapping[str, Any], backbone: str | Path, **options: Any
+    settings: Settings, method: str, network: Mapping[str, Any], backbone: Path, report: DatasetReport, **options: Any
 ) -> "TrainResult":
-    """Train once with this method. `network`: settings of the backbone's network; `options`: of start.train."""
+    """Train once with this method. `network`: settings of the backbone's network; `options`: of start.Job."""
     from mslab.training import start
 
-    if method == "scratch":
-        return start.train(settings.replace(**{**network, **UNSCALED}), **options)
-    settings = settings.replace(**{"freeze": "all"} | UNSCALED) if method == "frozen" else settings
-    return start.transfer(settings, backbone, **options)
+    changes = {"scratch": {**network, **UNSCALED}, "frozen": {"freeze": "all"} | UNSCALED, "finetune": {}}[method]
+    settings = settings.replace(**changes)
+    parent = None if method == "scratch" else start.finetuning.backbone_of(backbone)
+    return start.run(start.Job(settings, check_or_raise(settings, report), parent=parent, **options))
 
 
 def refuse_frozen(config: Settings, overrides: Sequence[str]) -> None:

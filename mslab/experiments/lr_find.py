@@ -38,7 +38,7 @@ DIVERGED = 4.0  # times the lowest running mean: the trial ends
 def find_rate(
     config: Source,
     report: DatasetReport,
-    backbone: str | None = None,
+    backbone: object = None,
     steps: int = 100,
     lowest: float = 1e-6,
     highest: float = 10.0,

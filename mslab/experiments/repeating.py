@@ -33,7 +33,7 @@ def repeat(
     seeds: int,
     report: DatasetReport,
     name: str,
-    backbone: str | Path | None = None,
+    backbone: object = None,
     test: DatasetReport | None = None,
 ) -> dict[str, Any]:
     """Train with the seeds config.seed, config.seed + 1, …; with a backbone, each is a transfer.
@@ -86,7 +86,7 @@ def repeat(
     return result
 
 
-def begin(config: Settings, report: DatasetReport, backbone: str | Path | None, path: Path) -> RunFolder:
+def begin(config: Settings, report: DatasetReport, backbone: object, path: Path) -> RunFolder:
     """Make a run folder at exactly this path; for a transfer, if there is a backbone."""
     from mslab.training import finetuning, start
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mslab.config import paths
 from mslab.data.zips import Member, write_zip
 from mslab.errors import ConfigError, MslabError, RunError
 from mslab.escaping import command
@@ -56,7 +57,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = (), half: b
     for text in more:
         name, _, path = text.rpartition("=")
         if not Path(path).is_file():
-            raise MslabError(f"There is no file {path}.", expected="a file to hand in", fix="correct the path")
+            raise paths.missing(Path(path), MslabError, "file", "a file to hand in", "correct the path")
         add(members, name or Path(path).name, Path(path).resolve())  # the user's own choice, so a link is followed
     if half:
         from mslab.grade import halving  # it measures, so it imports MindSpore

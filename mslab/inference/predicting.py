@@ -22,11 +22,12 @@ from mslab.check.pool import ask
 from mslab.check.records import printable
 from mslab.check.scan import is_image_file
 from mslab.checkpoint import NO_CHOICE, Choice
+from mslab.config import paths
 from mslab.data import sources
-from mslab.errors import DatasetError
-from mslab.escaping import escape_control
+from mslab.errors import DatasetError, RunError
+from mslab.escaping import command, escape_control
 from mslab.evaluation import gradcam, measuring
-from mslab.files import FormatError, for_people, json_text, write_text
+from mslab.files import FormatError, for_people, json_text, kind_of, write_text
 from mslab.files import decode as decode_text
 from mslab.inference import graphs
 from mslab.runs import weights as weight_files
@@ -78,6 +79,28 @@ def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) 
     return Model(loaded.path, loaded.class_names, loaded.info, forward, batch, loaded)
 
 
+def refuse_swapped(source: str, images: Sequence[str]) -> None:
+    """Raise RunError if an image was named first, and a run or a file of weights after it."""
+    if paths.look(Path(source)).kind not in ("image", "images"):
+        return
+    kinds = ("run", "weights")
+    if run := next(
+        (text for text in images if paths.look(Path(text)).kind in kinds or text.startswith("latest")), None
+    ):
+        others = [Path(text) for text in images if text != run]
+        raise RunError(
+            f"{source} is {paths.look(Path(source)).text}: the network comes first, its images after it.",
+            expected="mslab predict RUN IMAGE ...",
+            fix=command("predict", Path(run), Path(source), *others),
+        )
+
+
+def refuse_missing(files: Sequence[Path], noun: str = "image") -> None:
+    """Raise DatasetError if none of the files that were named is there: before the network is loaded."""
+    if not any(kind_of(file, links=True) for file in files):
+        raise paths.missing(files[0], DatasetError, noun, "an image, a folder of images or a pattern", "correct it")
+
+
 def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
     """Expand arguments to files: a folder to its images by name, a pattern to its matches, "-" to the lines of `stdin`.
 
@@ -98,6 +121,7 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
             names = glob.glob(argument, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
             matches = [Path(name) for name in sorted(names) if Path(name).is_file()]
         if not matches:
+            refuse_missing([folder for folder in path.parents if not glob.has_magic(str(folder))][:1], "folder")
             raise DatasetError(
                 f"{argument} has no images.",
                 expected="JPEG, PNG, BMP or TIFF files, under any name",
@@ -158,6 +182,8 @@ def predict(model: Model, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         chunk = files[start : start + CHUNK]
         resize = model.info["resize_size"]
         errors = {index: problem(facts, resize) for index, facts in ask("look", chunk)}
+        lost = [index for index in errors if errors[index] and not kind_of(chunk[index], links=True)]
+        errors |= {index: f"missing: {paths.reason(chunk[index])[0] or 'there is no such file'}" for index in lost}
         readable = [index for index in range(len(chunk)) if not errors[index]]
         rows = answers(model, decode(model, [chunk[index] for index in readable]))
         for index, path in enumerate(chunk):

@@ -9,6 +9,7 @@ In a terminal each result is a line or a small table. The HTML needs no other fi
 import base64
 import io
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,10 +43,13 @@ BARS = 5  # shown classes of a prediction, the most probable ones
 class Run:
     """A run folder as it is when this object is made, even while it trains. Raises RunError for other folders."""
 
-    def __init__(self, path: str | Path, device: str = "auto") -> None:
+    def __init__(self, path: str | os.PathLike[str], device: str = "auto") -> None:
         self._run = RunFolder.read(path)
         self.device = device
         self._inspected: dict[str | None, gradcam.Inspection] = {}
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def path(self) -> Path:

@@ -14,9 +14,8 @@ from mslab.escaping import command, escape_control
 from mslab.files import make_folder, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
-from mslab.runs import lock
+from mslab.runs import finding, lock
 from mslab.runs.folder import RunFolder
-from mslab.runs.manifest import one_of_the_runs
 from mslab.runs.results import changed, read_evaluation
 from mslab.runtime import targets, turns
 from mslab.runtime.console import log
@@ -33,8 +32,9 @@ def write_report(
     is not a run, MslabError if the page cannot be written. Of several runs, those that cannot be read are left out; a
     RunError names them after the page is written.
     """
-    is_single = len(runs) == 1
-    folders, left_out = ([RunFolder.read(runs[0])], []) if is_single else readable(runs)
+    given = finding.expanded(runs)
+    is_single = len(given) == 1
+    folders, left_out = ([RunFolder.read(given[0])], []) if is_single else readable(given)
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     t = translator(lang)
     targets.refuse_file(target)  # before the network is measured
@@ -49,7 +49,7 @@ def write_report(
         write_text(target, render("run.html" if is_single else "several.html", facts, lang))
     if left_out:
         raise RunError(
-            f"{target} lacks {len(left_out)} of {len(runs)} runs; it is written, and compares the others.",
+            f"{target} lacks {len(left_out)} of {len(given)} runs; it is written, and compares the others.",
             details=left_out,
             expected="run folders, as mslab train leaves them",
             fix="restore the files, or leave these out",
@@ -73,7 +73,7 @@ def readable(paths: Sequence[str | Path]) -> tuple[list[RunFolder], list[tuple[s
             f"None of {len(paths)} folders is a run that can be read.",
             details=left_out,
             expected="run folders, as mslab train leaves them",
-            fix=one_of_the_runs(),
+            fix=finding.one_of_the_runs(),
         )
     return folders, left_out
 

@@ -14,6 +14,7 @@ from mslab.errors import MslabError, RunError
 from mslab.escaping import command, quoted, recorded_command
 from mslab.files import sha256
 from mslab.runs import images, manifest
+from mslab.runs.finding import find_network
 from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
 
@@ -278,7 +279,7 @@ def parent(run: RunFolder, backbone: str | None, chained: bool = False) -> tuple
         return None, None
     name = "best.ckpt" if run.manifest["kind"] == "incremental" else "best_backbone.ckpt"
     recorded = Path(record["file"])
-    paths = [Path(backbone)] if backbone else [recorded, *sorted((run.path / "parent").glob("*"))]
+    paths = [find_network(backbone)] if backbone else [recorded, *sorted((run.path / "parent").glob("*"))]
     paths = [path / "checkpoints" / name if path.is_dir() else path for path in paths]
     digests = {path: sha256(path) for path in paths if path.is_file()}
     for path, digest in digests.items():

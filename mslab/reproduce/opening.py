@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab.check.formats import is_image
 from mslab.check.layout import plain_name
+from mslab.config import paths
 from mslab.data.archives import Budget, Folder, Member, image_head, open_archive, safe_parts
 from mslab.data.placing import temporary_folder
 from mslab.data.unpacking import MAX_FILES
 from mslab.errors import DatasetError, RunError
-from mslab.files import parse_json
+from mslab.files import kind_of, parse_json
 from mslab.reproduce.archiving import ENVIRONMENT, FILES, LISTING, SPLITS, WEIGHTS
 from mslab.runs import manifest
 from mslab.runtime import limited
@@ -45,11 +46,9 @@ def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = No
     Raises RunError, and leaves nothing behind, if `mslab archive` did not write the archive.
     """
     file = Path(archive)
-    if not file.is_file():
-        raise RunError(
-            f"There is no archive {file}.", expected="a zip file of mslab archive RUN", fix="correct the path"
-        )
-    if not zipfile.is_zipfile(file):
+    if not kind_of(file, links=True):
+        raise paths.missing(file, RunError, "archive", "a zip file of mslab archive RUN", "correct the path")
+    if kind_of(file, links=True) != "a file" or not zipfile.is_zipfile(file):
         raise archive_error(f"{file} is not a zip file.")
     try:
         with temporary_folder(Path("runs")) as temporary:

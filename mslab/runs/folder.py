@@ -19,7 +19,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.escaping import command, escape_control
-from mslab.runs import lock, manifest
+from mslab.runs import finding, lock, manifest
 from mslab.runs.history import COLUMNS as COLUMNS
 from mslab.runs.history import digest_of, history_text, read_steps, steps_text
 from mslab.runs.history import read_history as read_history
@@ -109,9 +109,9 @@ class RunFolder:
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> "RunFolder":
+    def open(cls, given: object) -> "RunFolder":
         """Read a run folder to continue it, and delete temporary files that a kill has left. Raises RunError."""
-        run = cls.read(path)
+        run = cls.read(given)
         for name in ("checkpoints", "tensorboard", "workers"):
             if (run.path / name).is_symlink():
                 raise RunError(
@@ -126,19 +126,17 @@ class RunFolder:
         return run
 
     @classmethod
-    def read(cls, path: str | Path) -> "RunFolder":
-        """Read a run folder without changing it, even while a run writes it. Raises RunError if it is not one."""
-        path = Path(path)
+    def read(cls, given: object) -> "RunFolder":
+        """Read a run (what find_run takes) without changing it, even while it is written. Raises RunError."""
+        path = finding.find_run(given)
         kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
         if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
             raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix="restore them")
         for name in ("config.yaml", "manifest.json"):
             if not kinds[name]:
-                raise RunError(
-                    f"{path} has no {name}." if path.is_dir() else f"There is no folder {path}.",
-                    expected="a run folder, as mslab train creates it under runs/",
-                    fix=manifest.lost(path, name) if any(kinds.values()) else manifest.one_of_the_runs(),
-                )
+                fix = f"restore it, or {finding.one_of_the_runs()}"
+                fix = manifest.lost(path, name) if any(kinds.values()) else fix
+                raise RunError(f"{path} has no {name}.", expected="a run folder, as mslab train creates it", fix=fix)
         run = cls(path, settings_of(path), manifest.load(path))
         run.history = read_history(path / "history.csv")
         return run
@@ -162,6 +160,9 @@ class RunFolder:
                 fix="put the files themselves there; nothing was written",
             )
         return {name: files.Below(self.path, name) for name, kind in kinds.items() if kind}
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -378,8 +379,8 @@ def fresh_folder(name: str) -> Path:
         except OSError as error:
             raise RunError(
                 f"{path} cannot be created: {error.strerror}.",
-                expected="a writable folder",
-                fix="cd to a writable folder",
+                expected="a writable folder, and a name that is not too long for it",
+                fix="cd to a writable folder, or choose a shorter --name",
             ) from None
 
 

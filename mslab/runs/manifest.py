@@ -20,7 +20,7 @@ from mslab import files
 from mslab.check import DatasetReport, cores
 from mslab.check.records import printable
 from mslab.errors import RunError
-from mslab.escaping import command
+from mslab.escaping import command, quoted
 from mslab.runtime.versions import first_group, read_text
 
 SCHEMA = 2
@@ -335,11 +335,12 @@ def load(run: Path) -> dict[str, Any]:
     path = run / "manifest.json"
     try:
         content = files.read_json(path)
-    except (OSError, ValueError) as error:
-        reason = "cannot be read" if isinstance(error, PermissionError) else "is not JSON"
-        fix = lost(run, path.name) if run.is_dir() else one_of_the_runs()
-        rows = [("problem", getattr(error, "strerror", None) or str(error))]
-        raise RunError(f"{path} {reason}.", details=rows, expected="the file that mslab wrote", fix=fix) from None
+    except OSError as error:
+        fix = f"chmod u+r {quoted(path)}" if isinstance(error, PermissionError) else lost(run, path.name)
+        raise RunError(f"{path} cannot be read: {error.strerror}.", expected="a run's manifest", fix=fix) from None
+    except ValueError as error:
+        rows, fix = [("problem", str(error))], lost(run, path.name)
+        raise RunError(f"{path} is not JSON.", details=rows, expected="the file that mslab wrote", fix=fix) from None
     return validated(content, path)
 
 
@@ -348,12 +349,6 @@ def lost(run: Path, name: str) -> str:
     best, config = run / "checkpoints" / "best.ckpt", "CONFIG" if name == "config.yaml" else run / "config.yaml"
     begin = f"; or begin a new run with its best network:\n{command('train', config, '--from', best)}"
     return f"put back {name}, from a copy of the run{begin if best.is_file() else ''}"
-
-
-def one_of_the_runs() -> str:
-    """What to give instead of a folder that is no run: the newest ones under runs/."""
-    near = [str(file.parent) for file in sorted(Path("runs").glob("*/manifest.json"), key=os.path.getmtime)[-5:]]
-    return f"one of {', '.join(near) or 'those of mslab train'}"
 
 
 def is_pack(run: Path) -> bool:

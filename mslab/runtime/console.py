@@ -109,8 +109,8 @@ _captures: list[StderrCapture] = []  # active ones, innermost last
 def abandon() -> None:
     """Remove the progress bars, and delete what was captured and is not saved, before this process ends at once."""
     for meter in reversed(_meters):
-        if meter.bar:
-            meter.bar.stop()
+        if meter.line:
+            meter.line.stop()
     for capture in _captures:
         if not capture.saved:
             capture.file.unlink(missing_ok=True)

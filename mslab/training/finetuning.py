@@ -42,16 +42,16 @@ class Pretrained:
         return rows
 
 
-def backbone_of(path: str | Path, include_pattern: str | None = None, choice: Choice = NO_CHOICE) -> Pretrained:
+def backbone_of(given: object, include_pattern: str | None = None, choice: Choice = NO_CHOICE) -> Pretrained:
     """A backbone for a fresh head. Raises CheckpointError if the file has none, or is not exactly a network."""
-    weights = read_backbone(path, choice)
+    weights = read_backbone(given, choice)
     weights.check()
     return Pretrained("transfer", weights, include_pattern, choice)
 
 
-def read_backbone(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
+def read_backbone(given: object, choice: Choice = NO_CHOICE) -> Checkpoint:
     """Read the file (of a run: its best_backbone.ckpt). Raises CheckpointError if it has no backbone."""
-    path = weight_files.backbone_file(path)
+    path = weight_files.backbone_file(given)
     weights = checkpoint.read(path, choice)
     if not weights.backbone:
         raise CheckpointError(
@@ -62,7 +62,7 @@ def read_backbone(path: str | Path, choice: Choice = NO_CHOICE) -> Checkpoint:
     return weights
 
 
-def network_of(source: str | Path) -> Pretrained:
+def network_of(source: object) -> Pretrained:
     """A complete network to train further. Raises CheckpointError if it has no head or no class names."""
     weights = checkpoint.read(weight_files.best_file(source))
     if not weights.head or not weights.info.get("class_names"):

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import Checkpoint, read
 from mslab.config import Settings, load_settings
 from mslab.errors import CheckpointError, ConfigError, DatasetError, RunError
-from mslab.escaping import command
-from mslab.runs import images, manifest
+from mslab.escaping import command, quoted
+from mslab.runs import finding, images, manifest
 from mslab.runs.folder import RunFolder
 from mslab.runs.history import digest_of, read_steps, step_numbers, steps_text
 from mslab.runs.verifying import changed_settings, has_bytes_of
@@ -37,13 +38,16 @@ LAST, BEST = "checkpoints/last.ckpt", ("checkpoints/best.ckpt", "checkpoints/bes
 # --- what the run has left -------------------------------------------------------------------------------------------
 
 
-def reopen(path: str | Path, overrides: Sequence[str] = (), writes: bool = True) -> tuple[RunFolder, Checkpoint | None]:
+def reopen(
+    given: str | os.PathLike[str], overrides: Sequence[str] = (), writes: bool = True
+) -> tuple[RunFolder, Checkpoint | None]:
     """Open a run and its last.ckpt, None before its first one, with `overrides` of its settings (KEY=VALUE).
 
     `writes`: whether this process continues the run itself, and not only reads it. Raises RunError or CheckpointError
     unless everything that a resume needs is as the run left it, and ConfigError for settings that cannot change.
     """
-    refuse_what_is_no_run(Path(path))
+    path = finding.find_run(given)
+    refuse_what_has_no_state(path, given)
     run = RunFolder.open(path) if writes else RunFolder.read(path)
     last = last_checkpoint(run)
     completed = last.info["epoch"] if last else 0
@@ -245,13 +249,16 @@ def further(run: RunFolder) -> str:
 def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetReport:
     """The report of the run's images. Raises DatasetError if they are not where they were, or not the same."""
     elsewhere = command("train", "--resume", run.path) + " train_data=FOLDER val_data=FOLDER"
+    here, began = Path.cwd(), run.path.resolve().parent.parent  # the folder above runs/, unless the run was moved
     for name in PATHS:
         folder = getattr(run.settings, name)
         if report is None and not Path(folder).is_dir():
+            back = f"cd {quoted(began)} && {command('train', '--resume', run.path.resolve().relative_to(began))}"
+            there = began != here and all((began / getattr(run.settings, other)).is_dir() for other in PATHS)
             raise DatasetError(
-                f"{run.path} was trained on images in {folder}, which does not exist (looked up from {Path.cwd()}).",
+                f"{run.path} was trained on images in {folder}, which does not exist (looked up from {here}).",
                 expected="the images that it began with, here or in another folder",
-                fix=elsewhere,
+                fix=f"{back}    where it began\nor {elsewhere}" if there else elsewhere,
             )
     original: dict[str, Any] = run.manifest["data"]
     report = check_or_raise(run.settings, report, original.get("skip_check", False))
@@ -268,9 +275,8 @@ def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetR
     return report
 
 
-def refuse_what_is_no_run(path: Path) -> None:
-    """Raise RunError for a checkpoint of a run, which begins a new run, and for an unpacked pack: it has no state."""
-    run = path.parent.parent
+def refuse_what_has_no_state(path: Path, given: str | os.PathLike[str]) -> None:
+    """Raise RunError for an unpacked pack, which has no state, and for a chosen checkpoint, which begins a new run."""
     if manifest.is_pack(path) and (path / "config.yaml").is_file():
         raise RunError(
             f"{path} cannot go on: mslab pack leaves out the state of the training.",
@@ -278,11 +284,12 @@ def refuse_what_is_no_run(path: Path) -> None:
             fix="resume that run, or begin a new one with this network:\n"
             + command("train", path / "config.yaml", "--from", path / "best.ckpt"),
         )
-    if path.is_file() and (run / "config.yaml").is_file():
+    chosen = path / "checkpoints" / Path(given).name
+    if chosen.suffix == ".ckpt" and chosen.name != "last.ckpt" and chosen.is_file():
         raise RunError(
-            f"{path} is a checkpoint, not a run.",
+            f"{given} is a checkpoint, not a run.",
             expected="a run folder: a run goes on after its last epoch",
-            fix=command("train", "--resume", run)
+            fix=command("train", "--resume", path)
             + "\nor a new run that begins with this checkpoint:\n"
-            + command("train", run / "config.yaml", "--from", path),
+            + command("train", path / "config.yaml", "--from", chosen),
         )

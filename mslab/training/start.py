@@ -6,6 +6,7 @@ resume(RUN) -> reopen -> continue_run (the same images?) -> carry_out -> loop.fi
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from mslab.config.resolve import Machine, network_settings, resolve
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
-from mslab.runs import footprint, lock
+from mslab.runs import finding, footprint, lock, naming
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals, turns
 from mslab.runtime.console import Meter, working
@@ -52,6 +53,9 @@ class TrainResult(EasyDict):
     best_epoch: int
     linear_acc: float | None  # of a linear model of 8x8 thumbnails
     seconds: float
+
+    def __fspath__(self) -> str:
+        return self.run
 
 
 @dataclass(frozen=True)
@@ -79,18 +83,20 @@ def train(
 ) -> TrainResult:
     """Check the data, train from scratch, write a run folder. Returns run (its path), val_acc, linear_acc, seconds …
 
-    `config` is a YAML file or a dict; `epoch_images`: training images per epoch, if not all of them once.
+    `config` is a YAML file or a dict; `name`: of the run's folder, before the date; `epoch_images`: training images per
+    epoch, if not all of them once.
     Raises ConfigError, DatasetError, DeviceError or TrainingError.
     """
+    name = naming.name_of(config, name)
     settings = load_settings(config, overrides)
     network_settings(settings)  # before the data: they raise if the table of stages is wrong
-    return run(Job(settings, check_or_raise(settings, report), name or name_of(config), None, epoch_images))
+    return run(Job(settings, check_or_raise(settings, report), name, None, epoch_images))
 
 
 @turns.alone("mslab.transfer")
 def transfer(
     config: Source,
-    backbone: str | Path,
+    backbone: str | os.PathLike[str],
     overrides: Sequence[str] = (),
     report: DatasetReport | None = None,
     name: str | None = None,
@@ -105,16 +111,17 @@ def transfer(
     stay random. `epoch_images`: as in `train`. `choice`: about a file of others. Raises CheckpointError if the file
     does not fit exactly, and all that `train` raises.
     """
+    name, backbone = naming.name_of(config, name), finding.find_network(backbone)
     settings = load_settings(config, overrides)
     report = check_or_raise(settings, report)
     parent = finetuning.backbone_of(backbone, only, choice)
-    return run(Job(settings, report, name or name_of(config), parent, epoch_images))
+    return run(Job(settings, report, name, parent, epoch_images))
 
 
 @turns.alone("incremental training")
 def incremental(
     config: Source,
-    source: str | Path,
+    source: str | os.PathLike[str],
     overrides: Sequence[str] = (),
     report: DatasetReport | None = None,
     name: str | None = None,
@@ -125,24 +132,27 @@ def incremental(
     new classes begin at random values (ModelArts calls this incremental training). Raises CheckpointError if the file
     has no head or no class names, and all that `train` raises.
     """
+    name, source = naming.name_of(config, name), finding.find_network(source)
     settings = load_settings(config, overrides)
     report = check_or_raise(settings, report)
-    return run(Job(settings, report, name or name_of(config), finetuning.network_of(source)))
+    return run(Job(settings, report, name, finetuning.network_of(source)))
 
 
 @turns.alone("mslab train --resume")
-def resume(path: str | Path, cluster: Cluster | None = None, overrides: Sequence[str] = ()) -> TrainResult:
+def resume(path: str | os.PathLike[str], cluster: Cluster | None = None, overrides: Sequence[str] = ()) -> TrainResult:
     """Continue a run in its folder with its own config, after its last completed epoch; a finished one is unchanged.
 
     The number of workers may differ from before, and `overrides`, KEY=VALUE texts, those settings that change nothing
     of the completed epochs. Raises ConfigError for others, DatasetError unless the images are the same.
     """
     first = cluster is None or cluster.node_rank == 0  # only the first machine writes
-    with lock.held(Path(path)) if first else contextlib.nullcontext():
-        return resume_held(path, cluster, overrides, first)
+    folder = finding.find_run(path)
+    resuming.refuse_what_has_no_state(folder, path)
+    with lock.held(folder) if first else contextlib.nullcontext():
+        return resume_held(folder, cluster, overrides, first)
 
 
-def resume_held(path: str | Path, cluster: Cluster | None, overrides: Sequence[str], writes: bool) -> TrainResult:
+def resume_held(path: Path, cluster: Cluster | None, overrides: Sequence[str], writes: bool) -> TrainResult:
     """`resume` with the lock of the run, if this process writes."""
     run, last = reopen(path, overrides, writes)
     if run.finished:
@@ -290,13 +300,6 @@ def resumable(run: RunFolder, group: Group) -> Iterator[None]:
             further = command("train", run.path / "config.yaml", "--from", last)
             fix += f"\nor train its network further on the images that are left, as a new run:\n{further}"
         raise type(error)(error.what, details=error.details, expected=error.expected, fix=fix) from error
-
-
-# --- before a run ----------------------------------------------------------------------------------------------------
-
-
-def name_of(config: Source) -> str:
-    return Path(config).stem if isinstance(config, str | Path) else "run"
 
 
 # --- after a run -----------------------------------------------------------------------------------------------------

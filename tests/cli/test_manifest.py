@@ -58,4 +58,4 @@ def test_verify_of_a_run_that_has_not_ended(copy):
     done = cli("verify", copy)
     assert done.returncode == 1 and "lists no files yet: its status is running." in done.stderr and "fix" in done.stderr
     done = cli("verify", "nowhere")
-    assert done.returncode == 1 and "nowhere/manifest.json is not JSON." in done.stderr
+    assert done.returncode == 1 and "There is no folder nowhere." in done.stderr

@@ -96,7 +96,7 @@ def test_files_that_cannot_be_read_have_an_error_and_the_rest_is_predicted(paren
         "text.bmp": "unreadable: not an image in a format that mslab opens",
         "d.gif": "wrong-format: GIF, which MindSpore does not decode; save it as PNG or JPEG",
         "e.webp": "wrong-format: WEBP",
-        "gone.png": "permission: it cannot be read: No such file or directory",
+        "gone.png": "missing: there is no such file",
     }
     for name, text in errors.items():
         assert rows[name]["error"].startswith(text), rows[name]["error"]

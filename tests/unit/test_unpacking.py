@@ -227,7 +227,7 @@ def test_damaged_and_foreign_files_stop_the_import(tmp_path, images):
     tar.write_bytes(tar.read_bytes()[:-2000])
     assert_import_refused(tar, tmp_path / "out", "damaged")
     assert_refused(images / "a" / "000.png", tmp_path / "out", "is not a zip or tar archive")
-    assert_import_refused(tmp_path / "nowhere.zip", tmp_path / "out", "cannot be unpacked to .*No such file")
+    assert_import_refused(tmp_path / "nowhere.zip", tmp_path / "out", "There is no archive .*nowhere.zip")
     assert_refused(images, tmp_path / "out", "is not a zip or tar archive")
 
 

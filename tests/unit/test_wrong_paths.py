@@ -9,34 +9,17 @@ from helpers import cli
 
 from mslab import checkpoint
 from mslab.check import check_dataset
-from mslab.checkpoint import formats, save_arrays
-from mslab.errors import CheckpointError, DatasetError, RunError
+from mslab.check.training_data import check_or_raise
+from mslab.checkpoint import save_arrays
+from mslab.config import load_settings
+from mslab.errors import CheckpointError, ConfigError, DatasetError, RunError
 from mslab.runs import weights
 from mslab.runs.folder import RunFolder
 
 
-def test_a_folder_of_runs_is_answered_with_the_backbones_that_exist(tmp_path):
-    with pytest.raises(CheckpointError, match=r"is a folder\.") as error:
-        formats.read_content(tmp_path)
-    assert "mslab train writes some" in error.value.fix and "best_backbone" not in error.value.fix
-    for name in ("one", "two"):
-        (tmp_path / name / "checkpoints").mkdir(parents=True)
-    (tmp_path / "two/checkpoints/best_backbone.ckpt").touch()
-    with pytest.raises(CheckpointError) as error:
-        formats.read_content(tmp_path)
-    assert error.value.fix == f"one of {tmp_path}/two/checkpoints/best_backbone.ckpt"
-
-
-@pytest.mark.parametrize("value", [None, 3, "", b"", True, ["x"]])
-def test_what_is_no_path_is_refused_with_one_message(value):
-    for call in (weights.best_file, weights.backbone_file):
-        with pytest.raises(CheckpointError, match=r"is no path\.\n  expected  a run folder or a file of weights"):
-            call(value)
-
-
 def test_a_folder_that_is_no_run_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=r"no checkpoints/best.ckpt") as error:
+    with pytest.raises(RunError, match=r"is an empty folder, and no weights: it has no checkpoints/best.ckpt") as error:
         weights.best_file(tmp_path)
     assert error.value.fix == "one of those of mslab train"
     with pytest.raises(RunError, match=r"There is no folder runs/nope\."):
@@ -172,3 +155,84 @@ def test_a_folder_in_place_of_weights_says_what_is_in_it_and_each_file_that_is_s
     Path(BACKBONE).unlink()
     (run / "checkpoints/best.ckpt").unlink()
     assert weights.backbone_file(run) == run / "checkpoints/last.ckpt"  # which contains a backbone, too
+
+
+def test_what_is_no_config_is_named_with_what_can_be_done_with_it(tmp_path, monkeypatch):
+    """`mslab train` with a run, weights, images, configs, a folder of runs, or a path that is almost one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/x-20260101-000000/config.yaml", "runs/x-20260101-000000/manifest.json", "configs/nine.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("train_data: a\n")
+    for name in ("w.ckpt", "set/train/a/1.png", "set/val/a/1.png", "photo.jpg", "my configs/a b.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    run = "runs/x-20260101-000000"
+    for name, what, fix in (
+        (run, "is a run", f"mslab train --resume {run}    continues it"),
+        (f"{run}/", "is a run", f"mslab train {run}/config.yaml    begins another run"),
+        (f"{run}/checkpoints", "There is no config file", f"mslab train --resume {run}"),
+        ("runs", "is a folder of runs", "mslab train --resume latest"),
+        ("latest", "There is no config file latest", "mslab train --resume latest"),
+        ("w.ckpt", "is a file of weights", "mslab train configs/nine.yaml --from w.ckpt"),
+        ("photo.jpg", "is an image", "mslab train configs/nine.yaml train_data=FOLDER"),
+        ("set", "is a folder of images", "mslab train configs/nine.yaml train_data=set/train val_data=set/val"),
+        ("configs", "configs is a folder, and not a config file", "one of configs/nine.yaml"),
+        ("nine.yaml", "There is no config file nine.yaml", "one of configs/nine.yaml"),
+        ("configs/nine", "There is no config file configs/nine", "configs/nine.yaml is there"),
+        ("config/nime.yml", "There is no config file config/nime.yml", "configs/nine.yaml is there"),
+        ("configs\\nine.yaml", "is a path of Windows", "configs/nine.yaml is there"),
+        ("my configs/a  b.yaml", "There is no config file", "'my configs/a b.yaml' is there"),
+        ("https://host/nine.yaml", "is an address", "download it"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load_settings(name)
+        assert what in error.value.what and fix in error.value.fix, error.value
+    for value in (None, 3, "", ["configs/nine.yaml"], object()):
+        with pytest.raises(ConfigError, match=r"is no path\.\n  expected  a YAML file of settings, or a dict\n  fix"):
+            load_settings(value)
+    done = cli("train", "my", "configs/a", "b.yaml")
+    assert done.returncode == 2
+    assert "'my configs/a b.yaml' is one path with spaces: type it in quotation marks" in done.stderr
+
+
+def test_a_config_that_is_used_from_another_folder_says_where_its_images_are(tmp_path, monkeypatch):
+    for name in ("configs", "images/train", "images/val", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    config = tmp_path / "configs/x.yaml"
+    config.write_text("train_data: images/train\nval_data: images/val\nclass_num: 2\n")
+    for folder in ("configs", "elsewhere"):
+        monkeypatch.chdir(tmp_path / folder)
+        with pytest.raises(DatasetError, match=r"There is no folder images/train \(train images\)\.") as error:
+            check_or_raise(load_settings(config), source=str(config))
+        assert f"looked in  {tmp_path / folder}" in str(error.value)
+        assert error.value.fix == (
+            f"add train_data=../images/train val_data=../images/val to the command\n"
+            f"or cd {tmp_path}, where the paths in {config} begin"
+        )
+        fixed = load_settings(config, ["train_data=../images/train", "val_data=../images/val"])
+        with pytest.raises(DatasetError, match="contains no class folder"):
+            check_or_raise(fixed, source=str(config))
+    with pytest.raises(DatasetError, match=r"There is no folder imags \(train images\)\.") as error:
+        monkeypatch.chdir(tmp_path)
+        check_dataset("imags", "images")
+    assert error.value.fix == "images is there: give that, if you mean it"
+
+
+def test_what_is_no_folder_of_images_is_named_as_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("run/manifest.json", "run/config.yaml", "run/images.csv", "x.zip", "set/train/a/1.png", "w.ckpt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, text, fix in (
+        ("run", "run is a run, and not a folder of images", "run/config.yaml names those that it was trained on"),
+        ("x.zip", "x.zip is a file, and not a folder", "mslab data import x.zip"),
+        ("set/train/a/1.png", "1.png is a file, and not a folder", f"{tmp_path}/set/train?"),
+        ("w.ckpt", "w.ckpt is a file, and not a folder", "--data names the images"),
+        ("set/trian", "There is no folder set/trian", "set/train is there"),
+    ):
+        with pytest.raises(DatasetError) as error:
+            check_dataset(name)
+        assert text in error.value.what and fix in error.value.fix, error.value
+    for value in (None, 3, "", ["set"], object()):
+        with pytest.raises(DatasetError, match=r"is no path\.\n  expected  a folder with one folder of images"):
+            check_dataset(value)

@@ -19,10 +19,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import Trial, TrialState, create_trial
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from mslab.config import FIELDS, Settings, read_yaml, rules
+from mslab.config import FIELDS, Settings, paths, read_yaml, rules
 from mslab.config.loading import PAGE, unknown_setting
 from mslab.config.resolve import OF_THE_BACKBONE
 from mslab.errors import ConfigError
+from mslab.files import kind_of
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 Space = dict[str, Distribution]
@@ -111,13 +112,12 @@ class Range(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
 
 def read_space(path: str | Path, settings: Settings, sampler: str = "tpe", backbone: bool = False) -> Space:
     """The space of a file, for a config with these settings. Raises ConfigError that lists every problem."""
-    if not Path(path).is_file():
-        near = sorted(str(file) for file in Path(path).parent.glob("*space*.yaml"))
+    path, expected = Path(path), f"a YAML file, one setting per line: lr_max: {RANGE}"
+    if not kind_of(path, links=True):
+        near = sorted(str(file) for file in path.parent.glob("*space*.yaml"))
         fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes one"
-        raise ConfigError(
-            f"There is no space file {path}.", expected=f"a YAML file, one setting per line: lr_max: {RANGE}", fix=fix
-        )
-    return parse(read_yaml(Path(path), "space", f"lr_max: {RANGE}"), settings, sampler, backbone, str(path))
+        raise paths.missing(path, ConfigError, "space file", expected, fix)
+    return parse(read_yaml(path, "space", f"lr_max: {RANGE}"), settings, sampler, backbone, str(path))
 
 
 def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone: bool, source: str) -> Space:

@@ -15,14 +15,14 @@ from mslab import files
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings, read_yaml
-from mslab.errors import CheckpointError, ConfigError, MslabError, RunError, TrainingError
+from mslab.errors import ConfigError, MslabError, RunError, TrainingError
 from mslab.escaping import command
 from mslab.experiments import repeating
 from mslab.experiments.sweep import page, trials
 from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, contradictory, describe, parse, read_space
-from mslab.runs import lock
+from mslab.runs import lock, weights
 from mslab.runs.folder import fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
@@ -88,7 +88,8 @@ def run_sweep(
     if settings.max_training_time:
         raise repeating.in_the_middle("trials", settings.max_training_time)
     trials.storage_url(options.storage, Path("runs"))
-    backbone_file(options.backbone)
+    if options.backbone is not None:  # latest is another run when the sweep goes on
+        options = replace(options, backbone=str(weights.backbone_file(options.backbone)))
     source = str(config) if isinstance(config, str | Path) else None
     result: dict[str, Any] = {"schema": 1, "config_file": source, "overrides": list(overrides)}
     result |= {"config": explicit(config, overrides, settings), "space": read_yaml(Path(space_file))}
@@ -174,7 +175,7 @@ def carry_out(
     """Train, measure, write, in a new folder if there is none. `result` is the content of sweep.json so far."""
     report = check_or_raise(settings, report, options.skip_check)
     test = test_images(settings, options)
-    backbone = backbone_file(options.backbone)
+    backbone = weights.backbone_file(options.backbone).resolve() if options.backbone else None
     resumed = folder is not None
     if not resumed and options.storage not in (None, "journal"):  # a wrong one leaves no folder
         trials.open_storage(trials.storage_url(options.storage, Path("runs")))
@@ -264,20 +265,6 @@ def too_many(done: int, possible: int | None, trials: int) -> str:
         return ""
     points = "point" if possible == 1 else "points"
     return f"{min(done, possible)} of {possible} possible {points} done; --trials {trials} asks for more than there are"
-
-
-def backbone_file(path: str | Path | None) -> Path | None:
-    """The file of --backbone; of a run, its best_backbone.ckpt."""
-    if path is None:
-        return None
-    file = Path(path) / "checkpoints" / "best_backbone.ckpt" if (Path(path) / "checkpoints").is_dir() else Path(path)
-    if not file.is_file():
-        raise CheckpointError(
-            f"There is no file {file}.",
-            expected="the best_backbone.ckpt of a run, or its folder",
-            fix="correct --backbone",
-        )
-    return file.resolve()
 
 
 def introduction(study: optuna.Study, folder: Path, space: Space, options: SweepOptions, settings: Settings) -> str:

@@ -61,7 +61,7 @@ HEADERS = {
 }
 
 
-def run(source: str, host: str, port: int, device: str) -> None:
+def run(source: Path, host: str, port: int, device: str) -> None:
     """Answer requests until Ctrl-C, which is raised. Raises MslabError if the server cannot start."""
     with open_listener(host, port) as listener:  # first: loading the network takes seconds
         if not is_loopback(host):
@@ -83,7 +83,7 @@ def run(source: str, host: str, port: int, device: str) -> None:
             Connection.most = possible_connections()
             # no proxy_headers: they let a client choose its address; no log_config: all logging is done here
             config = uvicorn.Config(
-                App(predictor, host, Path(source).resolve().name),
+                App(predictor, host, source.resolve().name),
                 http=Connection,
                 ws="none",
                 loop="asyncio",
