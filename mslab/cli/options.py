@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
-from mslab.cli.hints import HintedCommand
+from mslab.cli.hints import HintedCommand, HintedGroup
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
@@ -59,7 +59,7 @@ def with_home(word: str) -> str:
     return name + equals + (os.path.expanduser(path) if re.match(r"~\w*/", path) else path)  # noqa: PTH111
 
 
-app = CommandLine(help="mslab: a transfer-learning lab kit on MindSpore.", **PLAIN)
+app = CommandLine(help="mslab: a transfer-learning lab kit on MindSpore.", cls=HintedGroup, **PLAIN)
 
 # arguments
 Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file with settings; mslab new FOLDER writes some")]

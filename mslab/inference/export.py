@@ -122,7 +122,7 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
     if data is not None:
         return _images(loaded, data), f"images of {data}"
     try:
-        settings = load_settings(loaded.path.absolute().parent.parent / "config.yaml")
+        settings = load_settings(loaded.path.absolute().parent.parent / "config.yaml", notes=False)
         links = {"follow_links": settings.follow_links, "ignore": settings.ignore}
         return _images(loaded, settings.val_data, **links), f"images of {settings.val_data}"
     except MslabError:  # the file is not in a run folder, or the run's images are missing

@@ -137,7 +137,7 @@ class RunFolder:
                     expected="a run folder, as mslab train creates it under runs/",
                     fix=manifest.one_of_the_runs(),
                 )
-        run = cls(path, load_settings(path / "config.yaml"), manifest.load(path))
+        run = cls(path, load_settings(path / "config.yaml", notes=False), manifest.load(path))
         run.history = read_history(path / "history.csv")
         return run
 

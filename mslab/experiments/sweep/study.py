@@ -118,7 +118,7 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
             expected="the storage's URL with its password",
             fix=command("sweep", "--resume", folder, "--storage", "URL"),
         )
-    settings = load_settings(result["config"])
+    settings = load_settings(result["config"], place=str(folder / "sweep.json"), notes=False)
     backbone = options.backbone is not None
     space = parse(result["space"], settings, options.sampler, backbone, str(folder / "sweep.json"))
     return carry_out(result, settings, space, options, folder=folder)
