@@ -128,7 +128,11 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> None:
-            with console.capture_stderr() as captured, signals.on_stop(signals.stop_at_once):
+            with (
+                console.capture_stderr() as captured,
+                console.each_note_once(),
+                signals.on_stop(signals.stop_at_once),
+            ):
                 try:
                     code = function(*arguments, **options) or 0
                 except KeyboardInterrupt as stop:

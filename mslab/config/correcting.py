@@ -76,7 +76,8 @@ def of_text(name: str, given: str) -> Iterator[Any]:
     text = unicodedata.normalize("NFKC", given).strip(" \t\r\n,;“”‘’„«»'\"`\u200b\ufeff")
     text = re.sub(r"\s*(#|//|--).*", "", text.replace("\u2212", "-"), flags=re.DOTALL) or text
     word = text.lower()
-    near = difflib.get_close_matches(word, choices(name), 1, 0.7)
+    same = [choice for choice in choices(name) if choice.lower() == word]  # O2, which is no small letter
+    near = same or difflib.get_close_matches(word, choices(name), 1, 0.7)
     if word in NULL and not near:
         yield None
         yield False

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mslab.config import overrides as texts
 from mslab.config import rules
 from mslab.config.correcting import example, flow, instead
-from mslab.config.naming import KEYS, meant, unknown_key, unknown_setting
+from mslab.config.naming import KEYS, meant, similar, unknown_key, unknown_setting
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
 from mslab.config.reading import from_home, read_yaml
 from mslab.config.rules import Clash, Problem
@@ -110,7 +110,7 @@ def _error(
         fix = "correct it" if places[0] == DICT else "correct the file, or override with key=value"
     if helps := " ".join(dict.fromkeys(clash[2] for clash in clashes if clash[2])):
         fix = f"add {helps}, or {fix}" if COMMAND_LINE in places else f"{helps} helps, or {fix}"
-    known = list(dict.fromkeys(ours for name in named if (ours := meant(name))))[:3]
+    known = list(dict.fromkeys(ours for name in named if (ours := similar(name)) in FIELDS))[:3]
     return ConfigError(
         what,
         details=rows,

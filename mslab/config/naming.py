@@ -45,14 +45,14 @@ def similar(name: str, cutoff: float = 0.6) -> str:
 
 def unknown_setting(name: str, value: Any = None) -> str:
     """Return the message about a name that is not a setting, with the likely name here."""
-    own = plain(name)
-    if own in FOREIGN_NAMES:
-        project, ours = FOREIGN_NAMES[own]
-        return f"'{name}' is {project}'s name; here it is {ours if ' ' in ours else repr(ours)}"
     inner = [meant(str(key)) for key in value] if isinstance(value, Mapping) else []
     if any(inner):
         names = ", ".join(filter(None, inner))
         return f"'{name}' is not a setting; leave this line out, and begin {names} at the start of their lines"
+    own = plain(name)
+    if own in FOREIGN_NAMES:
+        project, ours = FOREIGN_NAMES[own]
+        return f"'{name}' is {project}'s name; here it is {ours if ' ' in ours else repr(ours)}"
     ours = similar(name)
     return f"'{name}' is not a setting; did you mean '{ours}'?" if ours else f"'{name}' is not a setting"
 

@@ -294,7 +294,7 @@ class RunFolder:
         self.manifest |= {"status": "running", "exit_status": None, "end": None}
         self.write_manifest()
         for note in self.notes:
-            log.info(note)
+            log.info(note, extra=console.ONCE)
         try:
             yield
         except KeyboardInterrupt:
