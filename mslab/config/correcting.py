@@ -73,6 +73,8 @@ def readings(name: str, given: Any) -> Iterator[Any]:
 
 
 def of_text(name: str, given: str) -> Iterator[Any]:
+    if len(given) > 200:  # no value, and slow to search
+        return
     text = unicodedata.normalize("NFKC", given).strip(" \t\r\n,;“”‘’„«»'\"`\u200b\ufeff")
     text = re.sub(r"\s*(#|//|--).*", "", text.replace("\u2212", "-"), flags=re.DOTALL) or text
     word = text.lower()
@@ -109,7 +111,9 @@ def of_text(name: str, given: str) -> Iterator[Any]:
 def number(text: Any) -> int | float | None:
     """The number that a text stands for: 1_000, 0,1 and 1,000, .5, 1e-04, 10^-4, 1/256, 3. and 2e3 too."""
     # number("0,1") -> 0.1; number("1,000") -> 1000; number("10^-4") -> 0.0001; number("1/4") -> 0.25
-    word = str(text).strip().lower()
+    word = str(text)[:41].strip().lower()
+    if len(word) > 40:
+        return None
     if found := re.fullmatch(r"(?:(\d+\.?\d*) *[*x×·] *)?10 *(?:\^|\*\*) *([-+]?\d{1,3})", word):
         return float(f"{found[1] or 1}e{found[2]}")
     if found := re.fullmatch(r"(\d+) */ *([1-9]\d*)", word):
@@ -118,7 +122,7 @@ def number(text: Any) -> int | float | None:
         word = re.sub(r"[, ]", "", word)
     elif re.fullmatch(r"[-+]?\d+,\d+(e[-+]?\d+)?", word):
         word = word.replace(",", ".")
-    if not re.fullmatch(NUMBER, word) or len(word) > 30:
+    if not re.fullmatch(NUMBER, word):
         return None
     value = float(word.replace("_", "").replace(" ", ""))
     return int(value) if math.isfinite(value) and value == int(value) else value

@@ -103,8 +103,9 @@ def _error(
     elif arguments:
         what, fix = f"The job's arguments have {count}.", "correct the arguments in the training job"
     elif len(places) > 1:
-        where = " and ".join(f"{'on' if place == COMMAND_LINE else 'in'} {place}" for place in places)
-        what, fix = f"The settings have {count}, {where}.", "correct them where they are written"
+        others = " and ".join(place for place in places if place != COMMAND_LINE)
+        what = f"{others} has {count}{' together with the command line' * (COMMAND_LINE in places)}."
+        fix = "correct them where they are written"
     else:
         what = f"{places[0][0].upper() + places[0][1:] if places[0] == DICT else places[0]} has {count}."
         fix = "correct it" if places[0] == DICT else "correct the file, or override with key=value"
@@ -219,7 +220,7 @@ def refusal(name: str, item: Mapping[str, Any], given: Any) -> str:
         return f"{unknown_key(str(loc[1]), KEYS[name])} ({description})"
     position = "".join(f"[{index}]" for index in loc[1:] if isinstance(index, int))
     reason = re.sub(r"^Input should be ", "must be ", item["msg"])
-    text = f"{item['input']!r}{' at ' + name + position if position else ''} {reason}"
+    text = f"{repr(item['input'])[:200]}{' at ' + name + position if position else ''} {reason}"
     if better := instead(name, given):
         wide = isinstance(given, str) and not given.isascii() and re.search(r"[０-９]", given)
         text += f"; {given!r} ({ascii(given)[1:-1]}) are wide digits" if wide else ""

@@ -7,6 +7,7 @@ from mslab.config.correcting import flow
 from mslab.config.naming import meant
 from mslab.config.rules import Problem
 
+LONGEST, MOST, MOST_LINES = 1000, 50, 1000  # characters of a line, problems, lines: more are not looked at
 SPACES = r"[\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]"  # look like a space, or like nothing
 QUOTES = "“”„‟‘’‚«»「」『』＂＇"
 TYPESET = (  # a character that YAML does not know -> what it is
@@ -44,8 +45,10 @@ ESCAPE = "in double quotes \\ begins a special character: write / instead of \\,
 
 def typeset(text: str) -> list[Problem]:
     """The lines in which colons, spaces or quotation marks are none for YAML, which would read them as text."""
-    problems = []
+    problems: list[Problem] = []
     for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > LONGEST or len(problems) >= MOST:
+            continue
         for pattern, problem in TYPESET:
             if found := re.match(pattern, line):
                 text = f"{found[1]!r} {problem.format(ascii(found[1])[1:-1])}"
@@ -55,7 +58,7 @@ def typeset(text: str) -> list[Problem]:
 
 def escapes(text: str) -> list[Problem]:
     """The lines in which a Windows path stands in double quotes: "C:\\new" would have a line break in it."""
-    lines = enumerate(text.split("\n"), 1)
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if len(line) <= LONGEST]
     windows = re.compile(r'\s*[\w"\']+\s*:\s*"([A-Za-z]:\\(?!\\)|\\\\\w+\\\w)')
     return [(f"line {n}", f"{ESCAPE}{shown(line, mended(line))}") for n, line in lines if windows.match(line)]
 
@@ -63,12 +66,14 @@ def escapes(text: str) -> list[Problem]:
 def wrong_lines(text: str) -> list[Problem]:
     """Every line that is no setting in YAML, with the reason and how to write it."""
     lines, table, begun = text.split("\n"), False, False
-    problems = []
+    problems: list[Problem] = []
     in_braces = re.match(r"\s*(#.*\n\s*)*[{[(]", text) is not None
     for number, line in enumerate(lines, 1):
         word = line.strip()
-        if not word or word.startswith("#"):
+        if not word or word.startswith("#") or len(line) > LONGEST:
             continue
+        if len(problems) >= MOST or number > MOST_LINES:
+            break
         reason = wrong(line, table, begun)
         if in_braces and reason and lacks_comma(lines[number - 1 :]):
             return [(f"line {number}", f"it lacks a comma at its end{shown(line, word + ',')}")]

@@ -15,7 +15,7 @@ FILLERS = {"n", "nb", "no", "num", "number", "of", "the"}
 def plain(name: str) -> str:
     """A name in the spelling of settings: small letters, words joined by _."""
     # plain("--batchSize") -> "batch_size"; plain("Ｅpochs ") -> "epochs"
-    name = unicodedata.normalize("NFKC", name).strip().strip("-+•*'\"")
+    name = unicodedata.normalize("NFKC", name[:100]).strip().strip("-+•*'\"")
     return re.sub(r"[-\s.]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).strip()).lower()
 
 

@@ -22,8 +22,8 @@ INTRO = """# Settings
 
 A config is a flat YAML file, or a dict, of these settings. `key=value` on the command line sets one, `key=null` removes
 one; `key=` is an error. Unknown names, values out of range and contradictions are reported together, before anything
-starts. A setting that does nothing beside another one (momentum under adam) is logged; on the command line it is an
-error.
+starts, each with the place where it was written: the file and its line, the command line, a job's argument. A setting
+that does nothing beside another one (momentum under adam) is logged once; on the command line it is an error.
 `mslab show CONFIG --schedule` draws the learning rate, `--augment` the images that the network sees.
 
 `mslab settings` prints this page, `mslab settings NAME ...` what belongs to a name, another project's too.

@@ -51,7 +51,7 @@ def test_a_problem_names_the_file_and_line_or_the_command_line_and_not_the_other
     error = refusal(file, ["flip=true", "epochs=0"])
     assert error.what == "The key=value settings have 1 problem." and "x.yaml" not in str(error)
     error = refusal(file, ["epochs=0"])
-    assert error.what == "The settings have 2 problems, in x.yaml and on the command line."
+    assert error.what == "x.yaml has 2 problems together with the command line."
     assert dict(error.details)["epochs"].startswith("on the command line: 0 must be")
     assert dict(error.details)["flip"].startswith("x.yaml, line 6: ")
     error = refusal(file, ["epoks=3", "flip=true"])
@@ -422,7 +422,7 @@ def test_the_page_of_settings_is_printed_by_a_command(capsys):
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         page.entries(["epoks"])
     error = refusal(GOOD | {"epochs": 0, "learning_rat": 1})
-    words = re.search(r"mslab (settings epochs lr_max) prints them", error.expected)
+    words = re.search(r"mslab (settings lr_max epochs) prints them", error.expected)
     with pytest.raises(SystemExit) as caught:
         app(words[1].split())
     assert caught.value.code == 0 and "> 0, ≤ 100" in capsys.readouterr().out
