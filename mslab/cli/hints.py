@@ -1,5 +1,6 @@
 """What to type instead: hints after a command line that does not parse."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -102,11 +103,14 @@ class HintedCommand(TyperCommand):
         if not any(param.name == "overrides" for param in self.params):
             return
         words = list(ctx.params.get("overrides") or [])
-        if ctx.params.get("resume") and ctx.params.get("config"):  # --resume RUN KEY=VALUE: the first one is no config
-            words.insert(0, ctx.params["config"])
-        if all("=" in word[1:-1] for word in words):
+        first = ctx.params.get("config") or ""
+        if all("=" in word[1:-1] for word in words) and not (ctx.params.get("resume") and first):
             return
+        from mslab.config.naming import meant
         from mslab.config.overrides import not_key_value
+
+        if ctx.params.get("resume") and meant(re.split("[=:]", first)[0]):  # --resume RUN epochs 3: it is no config
+            words.insert(0, first)
 
         if problems := not_key_value(words):
             raise UsageError("; ".join(f"{text}: {problem}" for text, problem in problems), ctx)
