@@ -75,7 +75,7 @@ def readings(name: str, given: Any) -> Iterator[Any]:
 def of_text(name: str, given: str) -> Iterator[Any]:
     if len(given) > 200:  # no value, and slow to search
         return
-    text = unicodedata.normalize("NFKC", given).strip(" \t\r\n,;“”‘’„«»'\"`\u200b\ufeff")
+    text = unicodedata.normalize("NFKC", given).strip(" \t\r\n,;=:“”‘’„«»'\"`\u200b\ufeff")
     text = re.sub(r"\s*(#|//|--).*", "", text.replace("\u2212", "-"), flags=re.DOTALL) or text
     word = text.lower()
     same = [choice for choice in choices(name) if choice.lower() == word]  # O2, which is no small letter

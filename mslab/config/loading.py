@@ -52,8 +52,9 @@ def load_settings(source: Source, overrides: Sequence[str] = (), place: str = DI
     settings, invalid, clashes = _validate({key: _plain(value) for key, value in values.items()})
     problems += invalid
     idle: dict[str, str] = {}
-    for name, _, text in rules.idle(settings):
-        idle.setdefault(name, text)  # the first reason counts
+    for name, other, text in rules.idle(settings):
+        where = f" ({other}: {origins[other]})" if other in origins and origins[other].line else ""
+        idle.setdefault(name, text + where)  # the first reason counts
     for name, text in idle.items():
         if name in overridden:
             problems.append((name, f"does nothing here: {text}; leave it out"))

@@ -264,6 +264,7 @@ def test_a_file_that_is_no_text_is_named_as_what_it_is(inside):
         ("epochs", "3 epochs", "3"),
         ("epochs", "9#nine", "9"),
         ("epochs", "9,", "9"),
+        ("epochs", "=3", "3"),
         ("epochs", "3.0", "3"),
         ("epochs", "1,000", "1000"),
         ("epochs", "3 // few", "3"),
@@ -439,6 +440,8 @@ def test_a_setting_that_does_nothing_is_noted_with_its_line_and_once(config, cap
     load_settings(settings, ["epochs=3"])
     load_settings("x.yaml", notes=False)
     assert caplog.text.count("note: momentum in x.yaml, line 5 does nothing here") == caplog.text.count("note:") == 1
+    text = dict(refusal("x.yaml", ["momentum=0.7"]).details)["momentum"]
+    assert text.startswith("does nothing here: ") and text.endswith("(optimizer: x.yaml, line 4); leave it out")
 
 
 def test_what_every_run_of_one_command_notes_is_shown_once(capsys):
