@@ -303,10 +303,11 @@ def parse_json(
         raise FormatError(f"it is not valid JSON: {error}") from None
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, lines: dict[str, int] | None = None) -> Any:
     """Values of a YAML 1.2 text, in which 1e-4 is a number and `no` is text. Raises FormatError.
 
-    Size, depth and the values behind aliases are counted before anything is built.
+    Size, depth and the values behind aliases are counted before anything is built. `lines` receives the line of each
+    name of a table.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -315,7 +316,12 @@ def parse_yaml(text: str) -> Any:
         raise FormatError(f"it has more than {MAX_YAML:,} characters")
     try:
         _check_yaml_events(text)
-        return YAML(typ="safe", pure=True).load(text)
+        constructor, _ = YAML(typ="safe", pure=True).get_constructor_parser(io.StringIO(text))
+        node = constructor.composer.get_single_node()
+        pairs = node.value if node is not None and node.id == "mapping" else []
+        if lines is not None:
+            lines |= {str(key.value): key.start_mark.line + 1 for key, _ in pairs}
+        return None if node is None else constructor.construct_document(node)
     except FormatError:
         raise
     except YAMLError as error:

@@ -20,6 +20,7 @@ from mslab.check.cache import default_path
 from mslab.check.levels import misplaced
 from mslab.check.scan import Folders, is_leftover, scan
 from mslab.check.splits import Layout, find_splits, split_names, subfolders
+from mslab.config import loading
 from mslab.config.schema import FIELDS
 from mslab.errors import ConfigError, DatasetError, MslabError
 from mslab.escaping import command, escape_control
@@ -333,6 +334,16 @@ def _unpacked(archive: Path) -> Path:
     return out
 
 
+def arguments_of(arguments: Sequence[str]) -> dict[str, str]:
+    """The argument behind each setting of the config that is written here, for messages about it."""
+    # arguments_of(["--data_url=/d", "--epochs=3"]) -> {"train_data": "--data_url", …, "epochs": "--epochs"}
+    options, _ = _parse_options(arguments)
+    data = next((name for name in NAMES["data_url"] if name in options), "data_url")
+    target = {"device": "--device_target"} if "device_target" in options else {}
+    derived = dict.fromkeys(("train_data", "val_data", "class_num", "ignore"), f"--{data}")
+    return derived | target | {name: f"--{name}" for name in options}
+
+
 def main(arguments: Sequence[str]) -> None:
     """Write the config to the output folder, change to that folder and run mslab's command line there."""
     from mslab.cli import app
@@ -347,6 +358,7 @@ def main(arguments: Sequence[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if job[1] != "--resume":
             write_text(out / job[1], text)
+            loading.WRITTEN_FROM[(out / job[1]).absolute()] = arguments_of(arguments)
     except MslabError as error:
         print(escape_control(f"{type(error).__name__}: {error}"), file=sys.stderr)
         sys.exit(1)

@@ -381,15 +381,15 @@ MUTANTS = [
     Mutant(
         "an unknown setting is an error",
         "mslab/config/loading.py",
-        "{str(name): unknown_setting(str(name)) for name in values if name not in FIELDS}",
+        "{str(name): unknown_setting(str(name), value) for name, value in values.items() if name not in FIELDS}",
         "{}",
         "test_config",
     ),
     Mutant(
         "every problem of a config is reported at once",
         "mslab/config/loading.py",
-        "details=problems,",
-        "details=problems[:1],",
+        "details=rows,",
+        "details=rows[:1],",
         "test_config",
     ),
     Mutant(

@@ -6,6 +6,7 @@ from pathlib import Path
 from mslab.check.dataset import Progress, check_dataset, no_images
 from mslab.check.report import DatasetReport
 from mslab.config import Settings, paths
+from mslab.config.origins import COMMAND_LINE
 from mslab.errors import DatasetError
 from mslab.escaping import quoted
 
@@ -49,10 +50,12 @@ def check_or_raise(
 ) -> DatasetReport:
     """The report on the data, guaranteed to be without errors. Checks the data if `report` is None.
 
-    `source` names the settings in messages. Raises DatasetError.
+    `source` names the settings in messages, unless class_num was not written there. Raises DatasetError.
     """
     if report is None:
         refuse_missing(settings, source)
+    written = settings.origin("class_num")
+    source = written if written == COMMAND_LINE or written.startswith("--") else source
     report = report or report_of(settings, skip_content, progress)
     report.raise_errors(f"{source} says class_num: {settings.class_num}")
     count = len(report.class_names)

@@ -1,15 +1,86 @@
 """What to type instead: hints after a command line that does not parse."""
 
-import difflib
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from typer import BadParameter
+from typer.core import TyperCommand, TyperGroup
 
-from mslab.escaping import quoted
+from mslab.escaping import command, quoted
 from mslab.files import kind_of
+
+UsageError: Any = BadParameter.__mro__[1]  # typer carries its own click, without a public name for it
+SETTINGS_OF_LETTERS = {"-e": "epochs", "-b": "batch_size", "-l": "lr_max", "-s": "seed"}
+DATA = "train_data and val_data"  # what names of both together stand for in aliases
+OTHER_WORDS = {  # what people type for a command -> the command
+    "test": "eval",
+    "evaluate": "eval",
+    "val": "eval",
+    "validate": "eval",
+    "resume": "train --resume RUN",
+    "continue": "train --resume RUN",
+    "finetune": "transfer",
+    "fine-tune": "transfer",
+    "fine_tune": "transfer",
+    "infer": "predict",
+    "inference": "predict",
+    "classify": "predict",
+    "init": "new",
+    "create": "new",
+    "start": "demo",
+    "fit": "train",
+    "plot": "report",
+    "info": "show",
+    "summary": "show",
+    "split": "data split",
+    "import": "data import",
+    "make": "data make",
+    "config": "settings",
+    "search": "sweep",
+    "tune": "sweep",
+    "zip": "pack",
+    "version": "--version",
+}
+
+
+class HintedGroup(TyperGroup):
+    """The commands: what stands in front of a command, or instead of it, is answered with what to type."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return list(super().parse_args(ctx, args))
+        except Exception as error:
+            name = getattr(error, "option_name", "")
+            known = {"-h": "Type mslab --help", "-V": "Type mslab --version", "-v": "Type mslab --version"}
+            if type(error).__name__ == "NoSuchOption" and name:
+                error.message = (  # type: ignore[attr-defined]
+                    f"No such option: {name}. {known.get(name, 'Options follow the command: mslab train …')}"  # type: ignore[attr-defined]
+                )
+                error.possibilities = None  # type: ignore[attr-defined]
+            raise
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            if hint := self.hint(args, str(getattr(error, "message", ""))):
+                error.message = f"No such command '{args[0]}'. {hint}"  # type: ignore[attr-defined]
+            raise
+
+    def hint(self, args: Sequence[str], said: str) -> str:
+        """What to type instead of a word that is no command; "" if the error says it already."""
+        word = args[0]
+        if word == "help":
+            named = [name for name in args[1:2] if name in self.commands]
+            return f"Type {command(*named, '--help')}"
+        if word.lower() in OTHER_WORDS:
+            return f"Type {command(*OTHER_WORDS[word.lower()].split())}"
+        if word.endswith((".yaml", ".yml")):
+            return f"Type the command first: {command('train', Path(word))}"
+        return "" if "Did you mean" in said else "mslab --help lists the commands"
 
 
 def in_pieces(args: Sequence[str], most: int = 6) -> str:
@@ -34,12 +105,32 @@ class HintedCommand(TyperCommand):
         if path := in_pieces(args):
             ctx.fail(f"{quoted(path)} is one path with spaces: type it in quotation marks.")
         try:
-            return super().parse_args(ctx, self.with_values(args))
+            rest = super().parse_args(ctx, self.with_values(args))
         except Exception as error:
             if hint := self.hint(error, given):
                 error.message = hint  # type: ignore[attr-defined]
                 error.ctx = ctx  # type: ignore[attr-defined]  # for the lines about usage
+                error.possibilities = None  # type: ignore[attr-defined]
             raise
+        self.refuse_words(ctx)
+        return rest
+
+    def refuse_words(self, ctx: Any) -> None:
+        """Raise an error of usage about words that should be KEY=VALUE, such as `epochs 3`."""
+        if not any(param.name == "overrides" for param in self.params):
+            return
+        words = list(ctx.params.get("overrides") or [])
+        first = ctx.params.get("config") or ""
+        if all("=" in word[1:-1] for word in words) and not (ctx.params.get("resume") and first):
+            return
+        from mslab.config.naming import meant
+        from mslab.config.overrides import not_key_value
+
+        if ctx.params.get("resume") and meant(re.split("[=:]", first)[0]):  # --resume RUN epochs 3: it is no config
+            words.insert(0, first)
+
+        if problems := not_key_value(words):
+            raise UsageError("; ".join(f"{text}: {problem}" for text, problem in problems), ctx)
 
     def with_values(self, args: list[str]) -> list[str]:
         """The arguments up to an option whose value is missing: what follows it is another option of this command."""
@@ -84,19 +175,28 @@ class HintedCommand(TyperCommand):
     def setting(self, option: str, args: Sequence[str]) -> str:
         """What to type instead of an option that is, or looks like, a setting."""
         from mslab.config import FIELDS, FOREIGN_NAMES
+        from mslab.config.naming import plain, similar
 
-        name = option.lstrip("-").replace("-", "_").lower()
+        name = plain(option)
         theirs = FOREIGN_NAMES.get(name, ("", ""))
-        near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.7)
-        ours = name if name in FIELDS else theirs[1] if theirs[1] in FIELDS else near[0] if near else ""
+        ours = SETTINGS_OF_LETTERS.get(option, "" if len(name) < 2 else similar(name, 0.7))
+        if ours not in FIELDS:
+            ours = ""
+        if theirs[1] == DATA and any(param.name == "overrides" for param in self.params):
+            folder = self.value_of(option, args)
+            return f"train_data and val_data are settings: type train_data={folder}/train val_data={folder}/val"
         if not ours:
             return f"'{name}' is {theirs[0]}'s name; here it is {theirs[1]}." if theirs[1] else ""
         if not any(param.name == "overrides" for param in self.params):
             return f"{ours} is a setting, which this command does not take."
+        return f"{ours} is a setting: type {ours}={self.value_of(option, args)}"
+
+    def value_of(self, option: str, args: Sequence[str]) -> str:
+        """The value that was given to an option."""
         value = "VALUE"
         for word, following in zip(args, [*args[1:], "--"], strict=True):
             if word == option and not following.startswith("--"):
                 value = following
             elif word.startswith(f"{option}="):
                 value = word.partition("=")[2]
-        return f"{ours} is a setting: type {ours}={value}"
+        return value

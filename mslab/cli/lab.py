@@ -1,10 +1,10 @@
-"""`mslab new`: a lab folder for users of the installed package."""
+"""What a user of the installed package needs first: `mslab new`, a lab folder, and `mslab settings`, their page."""
 
 from typing import Annotated
 
 from typer import Argument
 
-from mslab.cli.options import app, job, log
+from mslab.cli.options import app, job, log, print_text
 from mslab.escaping import quoted
 
 
@@ -18,3 +18,13 @@ def new(folder: Annotated[str, Argument(metavar="FOLDER", help="a new or empty f
     if str(target) != ".":
         log.info(f"  cd {quoted(target)}")
     log.info("  mslab data make")
+
+
+@job(app, "settings")
+def settings(
+    names: Annotated[list[str] | None, Argument(metavar="[NAME]...", help="settings, or other projects' names")] = None,
+) -> None:
+    """Print default, values and effect of settings, and what other projects call them; without a NAME, all of them."""
+    from mslab.config import page
+
+    print_text(page.entries(names) if names else page.page())

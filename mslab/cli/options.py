@@ -15,7 +15,7 @@ from typer import Argument, BadParameter, Exit, Option, Typer
 
 from mslab import __version__
 from mslab.cli import endings, outputs
-from mslab.cli.hints import HintedCommand
+from mslab.cli.hints import HintedCommand, HintedGroup
 from mslab.cli.outputs import OutputOption
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
@@ -72,7 +72,7 @@ def with_home(word: str) -> str:
     return name + equals + (os.path.expanduser(path) if re.match(r"~\w*/", path) else path)  # noqa: PTH111
 
 
-app = CommandLine(help="mslab: a transfer-learning lab kit on MindSpore.", **PLAIN)
+app = CommandLine(help="mslab: a transfer-learning lab kit on MindSpore.", cls=HintedGroup, **PLAIN)
 
 # arguments
 Config = Annotated[str, Argument(metavar="CONFIG", help="a YAML file with settings; mslab new FOLDER writes some")]
@@ -154,7 +154,7 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
             goodbye, began = functools.partial(endings.message, name, None), time.time()
             with signals.command(goodbye):
                 try:
-                    with console.capture_stderr() as captured:
+                    with console.capture_stderr() as captured, console.each_note_once():
                         code = carry_out(functools.partial(prepared, function, options, *arguments), captured)
                 except KeyboardInterrupt as stop:
                     signals.ignore()

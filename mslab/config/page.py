@@ -1,26 +1,32 @@
-"""Write docs/settings.md from the schema: every setting's default, range and effect, and its names elsewhere.
+"""The page of settings, from the schema: every setting's default, range and effect, and its names elsewhere.
+
+`mslab settings` prints it, `mslab settings NAME` a part of it; docs/settings.md is
 
 python -m mslab.config.page > docs/settings.md
 """
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mslab.config import schema as source
 from mslab.config.aliases import FOREIGN_NAMES, SHARED_NAMES
+from mslab.config.naming import meant, similar, unknown_setting
 from mslab.config.schema import FIELDS
+from mslab.errors import ConfigError
+from mslab.escaping import command
 
 INTRO = """# Settings
 
 A config is a flat YAML file, or a dict, of these settings. `key=value` on the command line sets one, `key=null` removes
 one; `key=` is an error. Unknown names, values out of range and contradictions are reported together, before anything
-starts. A setting that does nothing beside another one (momentum under adam) is logged; on the command line it is an
-error.
+starts, each with the place where it was written: the file and its line, the command line, a job's argument. A setting
+that does nothing beside another one (momentum under adam) is logged once; on the command line it is an error.
 `mslab show CONFIG --schedule` draws the learning rate, `--augment` the images that the network sees.
 
-`python -m mslab.config.page` generates this page from mslab/config/schema.py.
+`mslab settings` prints this page, `mslab settings NAME ...` what belongs to a name, another project's too.
 """
 ALIASES = """## Names in other projects
 
@@ -47,6 +53,27 @@ def page() -> str:
         for project, names in SHARED_NAMES.items()
     ]
     return "\n".join(parts) + "\n"
+
+
+def entries(names: Sequence[str]) -> str:
+    """Default, values and effect of these settings, and their names elsewhere. Raises ConfigError."""
+    lines = []
+    for name in names:
+        ours = meant(name)
+        if not ours:
+            raise ConfigError(
+                unknown_setting(name),
+                expected="names of settings",
+                fix=f"{command('settings', similar(name))}    or without a name: all of them"
+                if similar(name) in FIELDS
+                else f"{command('settings')}    prints all of them",
+            )
+        lines += [] if ours == name else [unknown_setting(name)]
+        theirs = [f"{foreign} ({project})" for foreign, (project, own) in FOREIGN_NAMES.items() if own == ours]
+        lines += [ours, f"  default  {default(ours).strip('`')}", f"  effect   {effect(ours)}"]
+        lines += [f"  values   {values(ours)}"] if values(ours) else []
+        lines += [f"  others   {', '.join(theirs)}"] if theirs else []
+    return "\n".join(lines)
 
 
 def groups() -> list[tuple[str, list[str]]]:

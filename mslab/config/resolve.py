@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from mslab.config.loading import override
+from mslab.config.overrides import override
 from mslab.config.schema import Profile, Settings
 from mslab.errors import CheckpointError, ConfigError
 from mslab.stages import stage_table
@@ -94,15 +94,15 @@ def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[st
     for key in ("mean", "std"):
         own, requested = backbone.info.get(key), values[key]
         if own and own != requested:
-            notes.append(f"note: {key}: the backbone was trained with {own}; this replaces the config's {requested}")
+            notes.append(f"note: {key}: the backbone was trained with {own}; this replaces {_of(settings, key)}")
             changes[key] = own
     own_network = {"stages": backbone.stages, "profile": backbone.profile, "stem": backbone.profile["stem"]}
     for key, own in own_network.items():
         if (requested := values[key]) and requested != own:
             raise CheckpointError(
-                f"{backbone.path} was trained with {key} {own}, the config sets {requested}.",
+                f"{backbone.path} was trained with {key} {own}, {settings.said_by(key)} sets {requested}.",
                 expected="the same network in both",
-                fix=f"remove `{key}` from the config ({key}=null): the backbone brings its own",
+                fix=f"{key}=null, or remove `{key}` where it is set: the backbone brings its own",
             )
     size = backbone.info.get("image_size")
     if size and size != settings.image_size:
@@ -117,6 +117,12 @@ def network_overrides(changes: Mapping[str, Any]) -> list[str]:
     if table.get("profile"):
         table["profile"] = {key: value for key, value in table["profile"].items() if value != usual[key]}
     return [override(name, value) for name, value in table.items()]
+
+
+def _of(settings: Settings, name: str) -> str:
+    """A value that something else replaces, with the place where it was written."""
+    value, place = getattr(settings, name), settings.said_by(name)
+    return f"the config's {value}" if place == "the config" else f"{value} of {place}"
 
 
 def batch_within(settings: Settings, images: int, workers: int = 1) -> int:

@@ -1,6 +1,7 @@
 """Rules between settings: contradictions, and settings that do nothing beside another one.
 
-A contradiction is a function in the list CONTRADICTIONS that yields (name of the setting, what is wrong with it).
+A contradiction is a function in the list CONTRADICTIONS that yields (name of the setting, what is wrong with it, the
+KEY=VALUE that ends it, or "" where none does). Its text names settings as "name: value", and begins with the first.
 """
 
 import re
@@ -12,6 +13,7 @@ from mslab import schedule
 from mslab.config.schema import FIELDS, Settings
 
 Problem = tuple[str, str]
+Clash = tuple[str, str, str]
 ADAMS = ("adam", "adamw", "radam", "lamb")
 
 
@@ -33,113 +35,120 @@ def fill_schedule(config: dict[str, Any], values: Mapping[str, Any]) -> None:
 # --- contradictions --------------------------------------------------------------------------------------------------
 
 
-def warmup_fits_run(s: Settings) -> Iterator[Problem]:
+def warmup_fits_run(s: Settings) -> Iterator[Clash]:
     if s.lr_scheduler == "strategy" or _is_number(s.learning_rate_strategy):
         return
     if s.warmup_epochs > s.epochs:
-        text = f"warmup_epochs: {s.warmup_epochs} is above epochs: {s.epochs}; the rate would never reach lr_max"
-        yield "warmup_epochs", text
+        text = f"warmup_epochs: {s.warmup_epochs:g} is above epochs: {s.epochs}; the rate would never reach lr_max"
+        yield "warmup_epochs", text, f"warmup_epochs={s.epochs / 2:g}"
 
 
-def rates_in_order(s: Settings) -> Iterator[Problem]:
+def rates_in_order(s: Settings) -> Iterator[Clash]:
     if s.lr_scheduler != "strategy" and s.warmup_epochs > 0 and s.lr_init > s.lr_max:
         text = f"lr_init: {s.lr_init} is above lr_max: {s.lr_max}; warmup rises from the first to the second"
-        yield "lr_init", text
+        yield "lr_init", text, f"lr_init={s.lr_max / 10:g}"
     if s.lr_scheduler in ("warmup_cosine", "one_cycle") and s.lr_end > s.lr_max:
-        yield "lr_end", f"lr_end: {s.lr_end} is above lr_max: {s.lr_max}; the cosine falls"
+        yield "lr_end", f"lr_end: {s.lr_end} is above lr_max: {s.lr_max}; the cosine falls", "lr_end=0"
 
 
-def strategy_fits_run(s: Settings) -> Iterator[Problem]:
+def strategy_fits_run(s: Settings) -> Iterator[Clash]:
     requested, kind = s.learning_rate_strategy, s.lr_scheduler
     if not requested:
         if kind == "strategy":
             text = "lr_scheduler: strategy needs learning_rate_strategy, such as 2:0.01->0.1,12:0.1~>0.001"
-            yield "lr_scheduler", text
+            yield "lr_scheduler", text, "lr_scheduler=null"
         return
     if problem := schedule.problem(requested):
-        yield "learning_rate_strategy", problem
+        yield "learning_rate_strategy", problem, ""
         return
     if kind not in (None, "plateau" if _is_number(requested) else "strategy"):
         text = f"lr_scheduler: {kind} and learning_rate_strategy: {requested} are two schedules; set only one"
-        yield "lr_scheduler", text
+        yield "lr_scheduler", text, "lr_scheduler=null"
     end = schedule.parse(requested)[-1].end
     if kind == "strategy" and end != s.epochs:
         text = f"the strategy ends with epoch {end}, but the run has epochs: {s.epochs}; both have to be equal"
-        yield "learning_rate_strategy", text
+        yield "learning_rate_strategy", text, f"epochs={end}"
 
 
-def lr_steps_in_order(s: Settings) -> Iterator[Problem]:
+def lr_steps_in_order(s: Settings) -> Iterator[Clash]:
     if not (steps := s.lr_scheduler_step):
         return
     epochs = [int(part) for part in steps.split(",")]
+    better = ",".join(str(epoch) for epoch in sorted(set(epochs)) if epoch < s.epochs) or "null"
     if s.lr_scheduler not in (None, "step"):
         text = f"lr_scheduler_step: {steps} needs lr_scheduler: step, not {s.lr_scheduler}"
-        yield "lr_scheduler_step", text
+        yield "lr_scheduler_step", text, "lr_scheduler=step"
     if epochs != sorted(set(epochs)):
-        yield "lr_scheduler_step", f"lr_scheduler_step: {steps} must list epochs in increasing order"
+        text = f"lr_scheduler_step: {steps} must list epochs in increasing order"
+        yield "lr_scheduler_step", text, f"lr_scheduler_step={better}"
     if max(epochs) >= s.epochs:
-        yield "lr_scheduler_step", f"lr_scheduler_step: {steps}: nothing is trained after epochs: {s.epochs}"
+        text = f"lr_scheduler_step: {steps}: nothing is trained after epochs: {s.epochs}"
+        yield "lr_scheduler_step", text, f"lr_scheduler_step={better}"
 
 
-def evaluation_for_stopping(s: Settings) -> Iterator[Problem]:
+def evaluation_for_stopping(s: Settings) -> Iterator[Clash]:
     watching = [name for name in ("early_stopping", "target_accuracy", "target_loss") if getattr(s, name)]
     watching += ["lr_scheduler: plateau"] * (s.lr_scheduler == "plateau")
     if watching and not s.do_eval_along_train:
         text = f"do_eval_along_train: False gives {', '.join(watching)} no evaluations to act on"
-        yield "do_eval_along_train", text
+        yield "do_eval_along_train", text, "do_eval_along_train=true"
 
 
-def crop_fits_image(s: Settings) -> Iterator[Problem]:
+def crop_fits_image(s: Settings) -> Iterator[Clash]:
     resize, crop = s.valid_resize_size or s.image_size, s.valid_crop_size or s.image_size
     if crop > resize:
         text = f"valid_crop_size: {crop} is above valid_resize_size: {resize}; the border would be black"
-        yield "valid_crop_size", text
+        yield "valid_crop_size", text, f"valid_crop_size={resize}"
 
 
-def one_class_weighting(s: Settings) -> Iterator[Problem]:
+def one_class_weighting(s: Settings) -> Iterator[Clash]:
     if s.weighted_loss and s.label_balance:
         text = f"weighted_loss: {s.weighted_loss} and label_balance both give rare classes more weight; set only one"
-        yield "weighted_loss", text
+        yield "weighted_loss", text, "weighted_loss=0"
 
 
-def one_freezing_method(s: Settings) -> Iterator[Problem]:
+def one_freezing_method(s: Settings) -> Iterator[Clash]:
     if (s.freeze == "all") + bool(s.layers_to_freeze) + bool(s.freeze_layer_pattern) > 1:
-        yield (
-            "freeze",
+        text = (
             f"freeze: {s.freeze}, layers_to_freeze: {s.layers_to_freeze} and freeze_layer_pattern: "
-            f"{s.freeze_layer_pattern} are three ways to freeze layers; set only one",
+            f"{s.freeze_layer_pattern} are three ways to freeze layers; set only one"
         )
+        first = "layers_to_freeze=0 freeze_layer_pattern=null" if s.freeze == "all" else "freeze_layer_pattern=null"
+        yield "freeze", text, first
 
 
-def pattern_compiles(s: Settings) -> Iterator[Problem]:
+def pattern_compiles(s: Settings) -> Iterator[Clash]:
     pattern = s.freeze_layer_pattern
     if pattern is None:
         return
     try:
         re.compile(pattern or "(")  # an empty one would match everything
     except re.error:
-        yield "freeze_layer_pattern", f"freeze_layer_pattern: {pattern!r} is not a regular expression"
+        text = f"freeze_layer_pattern: {pattern!r} is not a regular expression"
+        yield "freeze_layer_pattern", text, ""
 
 
-def one_stem(s: Settings) -> Iterator[Problem]:
+def one_stem(s: Settings) -> Iterator[Clash]:
     if s.stem and s.profile and s.stem != s.profile.stem:
-        yield "stem", f"stem: {s.stem} and profile: {{stem: {s.profile.stem}}} describe different networks"
+        text = f"stem: {s.stem} and profile: {{stem: {s.profile.stem}}} describe different networks"
+        yield "stem", text, f"stem={s.profile.stem}"
 
 
-def std_above_zero(s: Settings) -> Iterator[Problem]:
+def std_above_zero(s: Settings) -> Iterator[Clash]:
     if min(s.std) <= 0:
-        yield "std", f"std: {s.std} must be above 0 in every channel; images are divided by it"
+        text = f"std: {s.std} must be above 0 in every channel; images are divided by it"
+        yield "std", text, "std=null"
 
 
-def two_data_sets(s: Settings) -> Iterator[Problem]:
+def two_data_sets(s: Settings) -> Iterator[Clash]:
     if Path(s.train_data).resolve() == Path(s.val_data).resolve():
         text = f"train_data and val_data are both {s.train_data}; accuracy on training images proves nothing"
         train, val = (Path(s.train_data) / name for name in ("train", "val"))
         text += f"; name {train} and {val}" * (train.is_dir() and val.is_dir())
-        yield "train_data", text
+        yield "train_data", text, ""
 
 
-CONTRADICTIONS: list[Callable[[Settings], Iterable[Problem]]] = [
+CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [
     warmup_fits_run,
     rates_in_order,
     strategy_fits_run,
@@ -155,9 +164,9 @@ CONTRADICTIONS: list[Callable[[Settings], Iterable[Problem]]] = [
 ]
 
 
-def contradictions(settings: Settings) -> list[Problem]:
+def contradictions(settings: Settings) -> list[Clash]:
     """Return the problems of settings that are valid individually but not together."""
-    problems: list[Problem] = []
+    problems: list[Clash] = []
     for rule in CONTRADICTIONS:
         try:
             problems += rule(settings)

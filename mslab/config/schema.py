@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from mslab.config.origins import COMMAND_LINE, SettingOrigin
 from mslab.stages import EXPECTED, read_table
 
 Triple = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -47,6 +48,7 @@ class Settings(BaseModel):
     """All settings, immutable. Types are strict: "9" in quotes is text, not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+    _origins: dict[str, SettingOrigin] = PrivateAttr(default_factory=dict)  # of the settings that were written
 
     # data
     train_data: str = Field(description="training images: a folder with one folder per class")
@@ -372,7 +374,22 @@ class Settings(BaseModel):
 
     def replace(self, **changes: Any) -> "Settings":
         """Return a copy with these changes. Raises ValidationError if one is unknown or out of range."""
-        return type(self)(**(self.model_dump() | changes))
+        changed = type(self)(**(self.model_dump() | changes))
+        changed._origins = {name: origin for name, origin in self._origins.items() if name not in changes}
+        return changed
+
+    def origin(self, name: str) -> str:
+        """Where a setting was written, such as "x.yaml, line 3"; "" for a default and for what mslab has decided."""
+        return str(self._origins.get(name, ""))
+
+    def said_by(self, name: str) -> str:
+        """The same for a sentence: "x.yaml, line 3", "the command line", or "the config" for all others."""
+        origin = self._origins.get(name)
+        return str(origin) if origin and (origin.line or origin.place == COMMAND_LINE) else "the config"
+
+    def __eq__(self, other: object) -> bool:
+        """Equal values, wherever they were written."""
+        return isinstance(other, Settings) and vars(self) == vars(other)
 
     def network_profile(self) -> dict[str, Any]:
         """Return `profile` as model.py expects it; empty if it is not set."""

@@ -126,7 +126,7 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
         return _images(loaded, data), f"images of {data}"
     config = loaded.path.absolute().parent.parent / "config.yaml"
     try:
-        settings = load_settings(config)
+        settings = load_settings(config, notes=False)
         links = {"follow_links": settings.follow_links, "ignore": settings.ignore}
         return _images(loaded, settings.val_data, **links), f"images of {settings.val_data}"
     except MslabError as error:  # the file is not in a run folder, or the run's images are missing

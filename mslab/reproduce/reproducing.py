@@ -171,7 +171,7 @@ def settings(run: RunFolder, options: ReproduceOptions) -> Settings:
 
     Raises ConfigError if an override is not a setting.
     """
-    config = load_settings(run.path / "config.yaml", options.overrides) if options.overrides else run.settings
+    config = load_settings(run.settings, options.overrides)
     overridden = {text.partition("=")[0].strip() for text in options.overrides}
     changes: dict[str, Any] = {}
     for split, name in (("train", "train_data"), ("val", "val_data")):

@@ -285,7 +285,7 @@ class RunFolder:
                 self.manifest["saved"] = {"epoch": self.epochs_done, "history": digest_of(self.history)}
             self.write_manifest()
             for note in self.notes:
-                log.info(note)
+                log.info(note, extra=console.ONCE)
             with signals.on_stop(signals.stop_at_once):  # in a script, which SIGTERM and SIGHUP would kill
                 yield
         except BaseException as error:
@@ -348,7 +348,7 @@ def without_report(run: str | Path) -> signals.Interrupted:
 def settings_of(run: Path) -> Settings:
     """The settings in a run's config.yaml. Raises ConfigError, which says that the file is a run's."""
     try:
-        return load_settings(run / "config.yaml")
+        return load_settings(run / "config.yaml", notes=False)
     except ConfigError as error:
         expected, fix = "the settings with which the run began, as mslab wrote them", manifest.lost(run, "config.yaml")
         raise ConfigError(error.what, details=error.details, expected=expected, fix=fix) from None

@@ -45,6 +45,27 @@ class TerminalHandler(logging.StreamHandler):
 
 
 terminal = TerminalHandler(sys.stderr)
+ONCE = {
+    "once": True
+}  # log.info(text, extra=ONCE): the runs of one command, such as repeat, say it on the terminal once
+
+
+@contextmanager
+def each_note_once() -> Iterator[None]:
+    """Show a message that several runs log with ONCE a single time on the terminal; each train.log has it."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        known = getattr(record, "once", False) and text in seen
+        seen.add(text)
+        return not known
+
+    terminal.addFilter(is_new)
+    try:
+        yield
+    finally:
+        terminal.removeFilter(is_new)
 
 
 def log_to_terminal() -> None:

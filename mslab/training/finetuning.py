@@ -81,7 +81,8 @@ def check_fit(settings: Settings, parent: Pretrained) -> None:
     weights, incremental = parent.checkpoint, parent.kind == "incremental"
     if incremental and weights.hidden != settings.head_hidden:
         raise CheckpointError(
-            f"{weights.path} has a head with head_hidden: {weights.hidden}, the config sets {settings.head_hidden}.",
+            f"{weights.path} has a head with head_hidden: {weights.hidden}, "
+            f"{settings.said_by('head_hidden')} sets {settings.head_hidden}.",
             expected="the same head_hidden: the head's rows are reused",
             fix=f"head_hidden={weights.hidden}, or for a fresh head: mslab transfer CONFIG --backbone FILE",
         )

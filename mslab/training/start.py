@@ -196,7 +196,8 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
         raise ConfigError(
             f"{', '.join(options)} in training from scratch would freeze random weights.",
             expected="nothing frozen, or a pretrained backbone",
-            fix="mslab transfer CONFIG --backbone FILE, or remove it from the config",
+            fix="mslab transfer CONFIG --backbone FILE, or leave it out"
+            + "".join(f"; {key}: {place}" for key in FREEZERS if (place := settings.origin(key))),
         )
     machine = Machine(devices.choose_device(settings.device), cores(), count, count)
     images = sum(report.counts["train"].values())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -120,3 +121,13 @@ def test_figures_that_cannot_be_those_of_the_run_are_an_error(run):
     for words in (["report", run], ["report", run, run], ["reproduce", run, "--with", run]):
         done = cli(*words)
         assert done.returncode == 1 and "eval.json cannot be read." in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_opened_again_does_not_repeat_the_notes_of_its_start(parent, tmp_path, caplog):
+    run = shutil.copytree(parent, tmp_path / "run")
+    text = (run / "config.yaml").read_text()
+    text = re.sub(r"^optimizer: \w+", "optimizer: adam", text, flags=re.MULTILINE)
+    (run / "config.yaml").write_text(re.sub(r"^momentum: [\d.]+", "momentum: 0.8", text, flags=re.MULTILINE))
+    with caplog.at_level("INFO", "mslab"):
+        assert RunFolder.read(run).settings.momentum == 0.8
+    assert "does nothing here" not in caplog.text

@@ -225,7 +225,7 @@ def test_a_lab_from_the_wheel_from_its_images_to_what_is_handed_in(mslab_at, emp
     assert recorded["git"] is None and recorded["environment"]["packages"]["mslab"] == mslab.__version__
     refused = mslab_at(folder, "demo", "epochs=0")  # its images are the lab's, its configs the wheel's
     assert refused.returncode == 1 and "1/4  the images" in refused.stderr and "drawn images" in refused.stderr
-    assert re.search(r"ConfigError: \S+/site-packages/mslab/lab/configs/mushrooms9\.yaml has 1 problem", refused.stderr)
+    assert "ConfigError: The key=value settings have 1 problem" in refused.stderr
 
 
 def test_an_mslab_inside_of_another_repository_does_not_take_its_commit(python, tmp_path):

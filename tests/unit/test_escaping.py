@@ -11,8 +11,7 @@ from helpers import PROJECT
 
 from mslab.cli import app
 from mslab.cli.data import data_app
-from mslab.config import override
-from mslab.config.loading import load_settings
+from mslab.config import load_settings, override
 from mslab.escaping import command, escape_control, quoted, recorded_command
 
 NAMES = ["two words", "$(touch EVIL)", "`touch EVIL`", "; touch EVIL", "it's", 'a"b', "-x", "--out=EVIL", "~", "~/x"]

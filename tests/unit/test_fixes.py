@@ -90,6 +90,11 @@ RUN = {
     "slow/test_fixes.py test_an_onnx_file_of_another_program_is_converted_and_predicts": """
         inference/graphs.py: mslab convert --to
     """,
+    "unit/test_settings_messages.py test_the_page_of_settings_is_printed_by_a_command": """
+        config/loading.py: mslab settings
+        config/page.py: mslab settings
+        experiments/sweep/space.py: mslab settings
+    """,
     "cli/test_incremental.py test_on_the_command_line": """
         checkpoint/loading.py: mslab train --from
     """,
@@ -121,6 +126,7 @@ NOT_RUN = {
         doctor/diagnosis.py: mslab doctor
         errors.py: mslab doctor
         reproduce/recipes.py: mslab reproduce-all --record
+        cli/hints.py: mslab train
     """,
     "it says where something comes from": """
         checkpoint/sharing.py: mslab pack --half

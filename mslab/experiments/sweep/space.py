@@ -13,16 +13,18 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial, TrialState, create_trial
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mslab.config import FIELDS, Settings, paths, read_yaml, rules
-from mslab.config.loading import PAGE, unknown_setting
+from mslab.config.correcting import adapter, instead
+from mslab.config.naming import unknown_setting
 from mslab.config.resolve import OF_THE_BACKBONE
 from mslab.errors import ConfigError
+from mslab.escaping import command
 from mslab.files import kind_of
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
@@ -117,7 +119,13 @@ def read_space(path: str | Path, settings: Settings, sampler: str = "tpe", backb
         near = sorted(str(file) for file in path.parent.glob("*space*.yaml"))
         fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes one"
         raise paths.missing(path, ConfigError, "space file", expected, fix)
-    return parse(read_yaml(path, "space", f"lr_max: {RANGE}"), settings, sampler, backbone, str(path))
+    lines: dict[str, int] = {}
+    content = read_yaml(path, "space", f"lr_max: {RANGE}", lines)
+    try:
+        return parse(content, settings, sampler, backbone, str(path))
+    except ConfigError as error:
+        rows = [(name, f"line {lines[name]}: {text}" if name in lines else text) for name, text in error.details]
+        raise ConfigError(error.what, details=rows, expected=error.expected, fix=error.fix) from None
 
 
 def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone: bool, source: str) -> Space:
@@ -135,11 +143,12 @@ def parse(content: Mapping[str, Any], settings: Settings, sampler: str, backbone
             problems.append((str(name), str(error)))
     if problems:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        named = [name for name, _ in problems if name in FIELDS][:3]
         raise ConfigError(
             f"{source} has {count}.",
             details=problems,
             expected=f"one setting per line, such as lr_max: {RANGE}",
-            fix=f"correct the file; the project's docs/sweep.md has an example; {PAGE} prints each setting's range",
+            fix=f"correct the file; {command('settings', *named)} prints the ranges" if named else "correct the file",
         )
     return space
 
@@ -208,19 +217,12 @@ def read_range(name: str, line: Mapping[str, Any]) -> FloatDistribution | IntDis
 
 def valid(name: str, value: Any) -> tuple[Any, str]:
     """(the value as the schema takes it, "") or (the value, what is wrong with it)."""
-    field = FIELDS[name]
-    kind: Any = field.annotation
-    for limit in field.metadata:
-        kind = Annotated[kind, limit]
     try:
-        adapter = TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
-    except Exception:  # a setting that is a table takes no config
-        adapter = TypeAdapter(kind)
-    try:
-        content = adapter.validate_python(value)
+        content = adapter(name).validate_python(value)
     except ValidationError as error:
         reason = re.sub(r"^Input should be ", "must be ", error.errors()[0]["msg"])
-        return value, f"{value!r} {reason} ({field.description})"
+        better = instead(name, value)
+        return value, f"{value!r} {reason}{f'; write {better}' if better else ''} ({FIELDS[name].description})"
     return content.model_dump() if hasattr(content, "model_dump") else content, ""
 
 

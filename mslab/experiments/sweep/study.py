@@ -129,7 +129,7 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
             "written sweep.json",
             fix=again(folder, options.storage),
         )
-    settings = load_settings(result["config"])
+    settings = load_settings(result["config"], place=str(folder / "sweep.json"), notes=False)
     backbone = options.backbone is not None
     space = parse(result["space"], settings, options.sampler, backbone, str(folder / "sweep.json"))
     result["folder"] = str(folder)

@@ -60,7 +60,7 @@ def main() -> None:
 
 def train(trial: optuna.Trial, job: Mapping[str, Any]) -> dict[str, Any]:
     """Train a trial from its beginning, or after the last epoch of an earlier try. Returns its figures."""
-    settings = load_settings(job["config"] | job["values"])
+    settings = load_settings(job["config"] | job["values"], place="this trial", notes=False)
     from mslab.training import start
 
     run, last = earlier_run(job, settings)

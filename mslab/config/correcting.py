@@ -1,0 +1,150 @@
+"""What to write instead of a value that a setting does not take: of several readings, the one that the schema takes."""
+
+import datetime
+import difflib
+import functools
+import io
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+
+from mslab.config.schema import FIELDS
+
+TRUE, FALSE = ("true", "yes", "on", "y", "t", "1", "是", "开"), ("false", "no", "off", "n", "f", "0", "否", "关")
+NULL = ("none", "null", "nil", "nan", "n/a", "na", "undefined", "~", "", "无")
+HOURS = {"h": 1, "hour": 1, "hours": 1, "m": 60, "min": 60, "mins": 60, "minutes": 60, "s": 3600, "seconds": 3600}
+NUMBER = r"[-+]?(?:\d[\d_ ]*\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+EXAMPLES = {"class_num": 9, "epochs": 3, "train_data": "FOLDER", "val_data": "FOLDER"}  # of others, the default
+
+
+@functools.cache
+def adapter(name: str) -> TypeAdapter[Any]:
+    """The schema's check of one setting."""
+    kind: Any = FIELDS[name].annotation
+    for limit in FIELDS[name].metadata:
+        kind = Annotated[kind, limit]
+    try:
+        return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+    except Exception:  # a setting that is a table takes no config
+        return TypeAdapter(kind)
+
+
+def takes(name: str, value: Any) -> bool:
+    try:
+        adapter(name).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def instead(name: str, given: Any) -> str:
+    """What to write instead of a value that this setting does not take, as YAML; "" if that is not certain."""
+    # instead("epochs", "3 epochs") -> "3"; instead("flip", "Yes") -> "true"; instead("dropout", "50%") -> "0.5"
+    for value in readings(name, given):
+        if takes(name, value):
+            return flow(value)
+    return ""
+
+
+def readings(name: str, given: Any) -> Iterator[Any]:
+    """Values that someone may mean who writes `given`, the likely ones first."""
+    if isinstance(given, str):
+        yield from of_text(name, given)
+    elif isinstance(given, bool):
+        yield from {"none"} & set(choices(name)) if not given else ()
+    elif isinstance(given, int | float | datetime.date):
+        if isinstance(given, float) and math.isfinite(given) and given == int(given):
+            yield int(given)
+        if given in (0, 1):
+            yield bool(given)
+        yield f"{given:g}GB" if name == "max_device_memory" and isinstance(given, int | float) else str(given)
+        yield [given]
+        yield [given] * 3  # mean and std have a number for each channel
+    elif isinstance(given, list) and given and all(value == given[0] for value in given):
+        yield given[0]
+        yield from readings(name, given[0])
+    elif isinstance(given, list):
+        yield [of for value in given for of in [number(value)] if of is not None]
+
+
+def of_text(name: str, given: str) -> Iterator[Any]:
+    if len(given) > 200:  # no value, and slow to search
+        return
+    text = unicodedata.normalize("NFKC", given).strip(" \t\r\n,;=:“”‘’„«»'\"`\u200b\ufeff")
+    text = re.sub(r"\s*(#|//|--).*", "", text.replace("\u2212", "-"), flags=re.DOTALL) or text
+    word = text.lower()
+    same = [choice for choice in choices(name) if choice.lower() == word]  # O2, which is no small letter
+    near = same or difflib.get_close_matches(word, choices(name), 1, 0.7)
+    if word in NULL and not near:
+        yield None
+        yield False
+    if word in TRUE or word in FALSE:
+        yield word in TRUE
+    yield from near
+    if (value := number(text)) is not None:
+        yield value
+        yield float(value)
+    if found := re.fullmatch(rf"({NUMBER}) *%", word):
+        yield float(found[1]) / 100
+    if found := re.fullmatch(rf"({NUMBER})\s*([a-z]+)", word):
+        if name == "max_training_time" and found[2] in HOURS:
+            yield round(float(found[1]) / HOURS[found[2]], 4)
+        if name == "max_device_memory":
+            yield f"{found[1].strip()}GB"
+        elif found[2] not in ("k", "m", "g"):
+            yield number(found[1])
+    if found := re.fullmatch(r"(\d+) *[x×*] *\1", word):  # 64x64 pixels
+        yield int(found[1])
+    listed = re.sub(r"^[\[({]|[\])}]$", "", text).replace("、", ",")
+    if len(parts := [part.strip() for part in listed.split(",") if part.strip()]) > 1:
+        numbers = [number(part) for part in parts]
+        yield parts if None in numbers else numbers
+    yield [text]
+    yield text
+
+
+def number(text: Any) -> int | float | None:
+    """The number that a text stands for: 1_000, 0,1 and 1,000, .5, 1e-04, 10^-4, 1/256, 3. and 2e3 too."""
+    # number("0,1") -> 0.1; number("1,000") -> 1000; number("10^-4") -> 0.0001; number("1/4") -> 0.25
+    word = str(text)[:41].strip().lower()
+    if len(word) > 40:
+        return None
+    if found := re.fullmatch(r"(?:(\d+\.?\d*) *[*x×·] *)?10 *(?:\^|\*\*) *([-+]?\d{1,3})", word):
+        return float(f"{found[1] or 1}e{found[2]}")
+    if found := re.fullmatch(r"(\d+) */ *([1-9]\d*)", word):
+        return int(found[1]) / int(found[2])
+    if re.fullmatch(r"[-+]?[1-9]\d{0,2}([, ]\d{3})+", word):
+        word = re.sub(r"[, ]", "", word)
+    elif re.fullmatch(r"[-+]?\d+,\d+(e[-+]?\d+)?", word):
+        word = word.replace(",", ".")
+    if not re.fullmatch(NUMBER, word):
+        return None
+    value = float(word.replace("_", "").replace(" ", ""))
+    return int(value) if math.isfinite(value) and value == int(value) else value
+
+
+def choices(name: str) -> list[str]:
+    """The words that a setting takes."""
+    kinds = [FIELDS[name].annotation, *get_args(FIELDS[name].annotation)]
+    return [word for kind in kinds for word in get_args(kind) if isinstance(word, str)]
+
+
+def example(name: str) -> str:
+    """A value that a setting takes, for a line that shows how to write it."""
+    value = EXAMPLES.get(name, FIELDS[name].default)
+    return "VALUE" if value is None else flow(value)
+
+
+def flow(value: Any) -> str:
+    """A value as YAML in one line, as the command line takes it, too."""
+    # flow("adam") -> "adam"; flow("2024") -> "'2024'"; flow([1, 2]) -> "[1, 2]"; flow(True) -> "true"
+    buffer = io.StringIO()
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style, writer.width = True, 10_000
+    writer.dump(value, buffer)
+    return buffer.getvalue().removesuffix("\n...\n").strip()
