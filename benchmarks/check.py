@@ -149,7 +149,7 @@ def _run(name: str, photos: Path, scratch: str, peers: str | None) -> dict[str, 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     names = ("images", "", "images/s", "of decode", "MiB", "bytes each")
-    grid = empty_table(f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores", names, no_wrap=True)
+    grid = empty_table(f"JPEGs of {SHAPE[1]}x{SHAPE[0]}, {cores()} cores", names)
     least = {row["contender"]: row for row in reversed(rows)}  # the smallest size: memory grows from there
     for row in rows:
         more = row["images"] - least[row["contender"]]["images"]

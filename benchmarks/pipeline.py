@@ -110,7 +110,7 @@ def table(rows: Sequence[dict[str, Any]], pixels: int, training: float) -> str:
     """The rows, and the limit: the slowest pipeline, or a network that trains on `training` images per second."""
     title = f"JPEGs of {SHAPE[1]}x{SHAPE[0]} to {pixels}x{pixels}, {cores()} cores"
     names = ("images", "", "ratio", "images/s", "check", "start", "epoch", "MiB")
-    grid = empty_table(title, names, no_wrap=True)
+    grid = empty_table(title, names)
     for row in rows:
         check = f"{row['first_check_s']:.1f}" if row["first_check_s"] else ""
         figures = [f"{row['ratio']:.2f}x", f"{row['images_per_s']:,.0f}", check, f"{row['startup_s']:.1f}"]

@@ -218,8 +218,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     compared = any(row["ratio"] for row in rows)
     size, batch = rows[0]["size"], rows[0]["batch"]
     title = f"{rows[0]['weights']:,} weights, batch {batch} at {size}x{size}, float32, {cores()} cores"
-    grid = empty_table(title, ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"), no_wrap=True)
-    grid.pad_edge, grid.collapse_padding = False, True
+    grid = empty_table(title, ("", "ratio", "images/s", "min–max", "start", "compile", "MiB"))
     for kind, heading in (("train", "training"), ("infer", "inference")):
         grid.add_section()
         grid.add_row(heading)

@@ -79,8 +79,7 @@ def table(rows: Sequence[Mapping[str, Any]], size: int, batch: int) -> str:
     maps = sorted({row["map"] for row in rows if row["map"]}, reverse=True)
     total = sum(row["ms"] for row in rows)
     title = f"milliseconds of a training step of {total:.0f}: batch {batch} at {size}x{size}, {cores()} cores"
-    grid = empty_table(title, ("", *(f"{rows}x{rows}" for rows in maps), "all", "share"), no_wrap=True)
-    grid.pad_edge, grid.collapse_padding = False, True
+    grid = empty_table(title, ("", *(f"{rows}x{rows}" for rows in maps), "all", "share"))
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = {row["map"]: row["ms"] for row in rows if row["kind"] == kind}
         figures = [f"{mine[rows]:.1f}" if rows in mine else "" for rows in maps]

@@ -812,7 +812,7 @@ MUTANTS = [
     Mutant(
         "history.csv is written before last.ckpt, which makes the epoch count",
         "mslab/runs/folder.py",
-        "        self.write_history()\n        if state:\n"
+        '        files.write_text(self.path / "history.csv", history_text(self.history))\n        if state:\n'
         "            tensors = {name: parameter.asnumpy() for name, parameter in state.items()}\n"
         '            checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", '
         'self.info | {"epoch": self.epochs_done})\n',
@@ -820,12 +820,12 @@ MUTANTS = [
         "            tensors = {name: parameter.asnumpy() for name, parameter in state.items()}\n"
         '            checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", '
         'self.info | {"epoch": self.epochs_done})\n'
-        "        self.write_history()\n",
+        '        files.write_text(self.path / "history.csv", history_text(self.history))\n        if state:\n',
         "test_kill_between_writes",
     ),
     Mutant(
         "a resume trims the history to the last completed epoch",
-        "mslab/training/start.py",
+        "mslab/training/resuming.py",
         "    run.history = run.history[:completed]\n",
         "",
         "test_training",
@@ -833,9 +833,9 @@ MUTANTS = [
     ),
     Mutant(
         "a resume writes the steps of a killed epoch once",
-        "mslab/runs/folder.py",
-        'rows = [line for line in rows if int(line.partition(",")[0]) <= first]',
-        "rows = rows[:]",
+        "mslab/runs/history.py",
+        "zip(before, step_numbers(before), strict=True) if number <= first]",
+        "zip(before, step_numbers(before), strict=True)]",
         "test_manifest",
         "resumed",
     ),
@@ -894,7 +894,7 @@ MUTANTS = [
     ),
     Mutant(
         "verify compares hashes",
-        "mslab/runs/manifest.py",
+        "mslab/runs/verifying.py",
         "    if now == digest:",
         "    if now:",
         "test_manifest",

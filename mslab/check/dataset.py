@@ -89,7 +89,7 @@ def locate(
     named = {name: folder for name, folder in given.items() if folder is not None or name == "train"}
     folders = {n: paths.path_of(f, DatasetError, CLASSES, lambda: "give its path") for n, f in named.items()}
     for name, folder in folders.items():
-        if not folder.is_dir() or paths.is_whole_run(folder):
+        if not folder.is_dir():
             raise no_images(folder, f" ({name} images)" * (len(folders) > 1))
     root = folders["train"]
     if len(folders) == 1:
@@ -116,12 +116,7 @@ def no_images(folder: Path, role: str = "") -> DatasetError:
         fix = f"{command('data', 'import', folder)}    unpacks it into datasets/"
     elif found.kind == "image":
         fix = f"give the folder of the classes: {quoted(folder.absolute().parent.parent)}?"
-    elif found.kind == "run":
-        fix = f"give the images; {quoted(folder / 'config.yaml')} names those that it was trained on"
-    what = found.text if found.kind == "run" else kind
-    return DatasetError(
-        f"{folder} is {what}, and not a folder{' of images' * (what != kind)}{role}.", expected=CLASSES, fix=fix
-    )
+    return DatasetError(f"{folder} is {kind}, and not a folder{role}.", expected=CLASSES, fix=fix)
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -137,6 +138,21 @@ def folded(line: str) -> str:
     return line if line.lstrip().startswith("fix ") else tables.fold(line)
 
 
+def fixed(report: Any, root: str, moves: Iterable[str], run_check: Callable[[], Any]) -> Any:
+    """Make the moves, and say how they are undone. Returns the report on what there is now."""
+    moved, back = False, f"{command('check', Path(root), '--undo')}    moves everything back"
+    try:
+        for line in moves:
+            log.info(line)
+            moved = True
+        if moved:
+            log.info(back)
+            return run_check()
+    except KeyboardInterrupt:
+        raise signals.Interrupted(f"the same command makes the moves that are left; {back}") from None
+    return report
+
+
 @job(app, "check")
 def check(
     root: Root,
@@ -184,16 +200,7 @@ def check(
             log.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
         log.info("%d to move; nothing was touched", len(moves))
     elif fix or convert:
-        moved, back = False, f"{command('check', Path(root), '--undo')}    moves everything back"
-        try:
-            for line in quarantine.fix(report, convert, yes):
-                log.info(line)
-                moved = True
-            if moved:
-                log.info(back)
-                report = run_check()
-        except KeyboardInterrupt:
-            raise signals.Interrupted(f"the same command makes the moves that are left; {back}") from None
+        report = fixed(report, root, quarantine.fix(report, convert, yes), run_check)
     emit(report.to_dict(), json_file, lambda: "\n".join(map(folded, str(report).splitlines())))
     if html:
         write_text(Path(html), page.page(report))

@@ -172,15 +172,14 @@ def transfer(
         return
     from mslab.checkpoint import Choice
 
-    choice = Choice(dialect, weights)
-    called, network = naming.name_of(config, name), found(backbone)
+    choice, called, network = Choice(dialect, weights), naming.name_of(config, name), found(backbone)
     settings, report = checked_config(config, overrides, skip_check, backbone=network, choice=choice)
     if compare is not None:
         from mslab.experiments import comparison
 
-        methods, image_fractions = comparison.parse(compare, fractions or "0.1,0.3,1.0")
+        ways = comparison.parse(compare, fractions or "0.1,0.3,1.0")
         comparison.refuse_frozen(settings, overrides or [])
-        result = comparison.compare(settings, network, methods, image_fractions, seeds or 3, report, called)
+        result = comparison.compare(settings, network, *ways, seeds or 3, report, called)
         emit(result, json_file, lambda: comparison.table(result))
         return
     refuse_idle(settings, overrides, cluster)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab import files
+from mslab.checkpoint.near import folder_contents, instead
 from mslab.config import paths
 from mslab.errors import CheckpointError, MslabError, RunError
 from mslab.escaping import command, quoted
@@ -43,7 +44,7 @@ def find_run(given: object) -> Path:
 
 
 def find_network(given: object) -> Path:
-    """The run folder or the file that is meant. Raises CheckpointError or RunError if there is none."""
+    """The run folder or the file that is meant. Raises CheckpointError if there is none."""
     path = paths.path_of(given, CheckpointError, NETWORK, one_of_the_runs)
     kind = files.kind_of(path, links=True)
     if not kind:
@@ -56,7 +57,9 @@ def find_network(given: object) -> Path:
         return path  # whether it has weights, its reader says
     if run := run_around(path):
         return chosen(given, run)
-    raise no_run(path, RunError if kind == "a folder" else CheckpointError, "no weights", NETWORK)
+    if kind == "a folder":
+        raise no_run(path, CheckpointError, "no weights", NETWORK)
+    return path
 
 
 def expanded(given: Iterable[Any]) -> list[Any]:
@@ -195,9 +198,7 @@ def nothing(path: Path, error: type[MslabError]) -> MslabError:
     runs = f"one of {paths.listed(map(quoted, near))}" if near else one_of_the_runs()
     if error is RunError:
         return paths.missing(path, error, "folder", RUN, runs)
-    beside = sorted(file for file in path.parent.glob("*") if paths.of_file(file).kind == "weights")
-    fix = f"one of {paths.listed(map(quoted, beside), 8)}" if beside and not near else runs
-    return paths.missing(path, error, "file", NETWORK, fix)
+    return paths.missing(path, error, "file", NETWORK, runs if near else instead(path) or runs)
 
 
 def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> MslabError:
@@ -205,10 +206,12 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
     found = paths.look(path)
     lacks = "config.yaml" if expected is RUN else "checkpoints/best.ckpt"
     has = f": it has no {lacks}" if files.kind_of(path, links=True) == "a folder" else ""
-    fix = one_of_the_runs()
-    if found.kind == "runs":
+    rows, fix = found.rows(), one_of_the_runs()
+    if expected is NETWORK:
+        rows, fix = [("contains", folder_contents(path))], instead(path) or fix
+    elif found.kind == "runs":
         fix = one_of_the_runs(path if paths.names_of_runs(path) else path / RUNS)
-    elif found.kind == "closed":
+    if found.kind == "closed":
         fix, has = f"chmod u+rx {quoted(path)}", ""
     elif found.kind == "config":
         fix = f"{command('train', path)}    begins a run; or " + fix
@@ -218,4 +221,4 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
         fix = f"name the run first, and images after it: {fix}"
     if LATEST.fullmatch(path.name) and str(path) == path.name:
         fix = f"{fix}; {path} is read as the newest run only where nothing has that name"
-    return error(f"{path} is {found.text}, and {kind}{has}.", details=found.rows(), expected=expected, fix=fix)
+    return error(f"{path} is {found.text}, and {kind}{has}.", details=rows, expected=expected, fix=fix)

@@ -336,13 +336,14 @@ class RunFolder:
                 self.finalize("interrupted", 130)
         ends = {0: "continues it from its beginning", self.settings.epochs: "ends it: all epochs are trained"}
         after = ends.get(self.saved, f"continues it after epoch {self.saved} of {self.settings.epochs}")
-        return signals.Interrupted(f"{command('train', '--resume', self.path)}    {after}", self.path)
+        return signals.Interrupted(command("train", "--resume", self.path) + f"    {after}", self.path)
 
 
 def without_report(run: str | Path) -> signals.Interrupted:
     """What to raise after Ctrl-C when a run has ended, but its report is not written."""
-    report = command("report", Path(run))
-    return signals.Interrupted(f"{run} is complete but for its report: {report}    writes it", Path(run))
+    return signals.Interrupted(
+        f"{run} is complete but for its report: {command('report', Path(run))}    writes it", Path(run)
+    )
 
 
 def settings_of(run: Path) -> Settings:

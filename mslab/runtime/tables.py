@@ -34,7 +34,7 @@ class Grid:
     sections: list[int] = field(default_factory=list)  # numbers of rows below which a line is drawn
 
     def add_row(self, *cells: Any) -> None:
-        self.rows.append([str(cell) for cell in cells])
+        self.rows.append([*map(str, cells), *[""] * (len(self.names) - len(cells))])
 
     def add_section(self) -> None:
         self.sections.append(len(self.rows))

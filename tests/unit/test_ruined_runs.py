@@ -134,7 +134,9 @@ def test_a_ruined_manifest_evaluation_and_config_are_named(run):
         done = cli("verify", run)
         assert done.returncode == 1 and "manifest.json is not JSON." in done.stderr and reason in done.stderr
     (run / "config.yaml").write_text("")
-    with pytest.raises(ConfigError, match=r"contains no settings\.\n.*as mslab wrote them\n  fix +restore the file"):
+    with pytest.raises(
+        ConfigError, match=r"contains no settings\.\n.*as mslab wrote them\n  fix +put back config.yaml, from a"
+    ):
         RunFolder.read(run)
 
 

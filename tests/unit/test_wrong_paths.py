@@ -19,7 +19,9 @@ from mslab.runs.folder import RunFolder
 
 def test_a_folder_that_is_no_run_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match=r"is an empty folder, and no weights: it has no checkpoints/best.ckpt") as error:
+    with pytest.raises(
+        CheckpointError, match=r"is an empty folder, and no weights: it has no checkpoints/best.ckpt"
+    ) as error:
         weights.best_file(tmp_path)
     assert error.value.fix == "one of those of mslab train"
     with pytest.raises(RunError, match=r"There is no folder runs/nope\."):
@@ -220,11 +222,10 @@ def test_a_config_that_is_used_from_another_folder_says_where_its_images_are(tmp
 
 def test_what_is_no_folder_of_images_is_named_as_what_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("run/manifest.json", "run/config.yaml", "run/images.csv", "x.zip", "set/train/a/1.png", "w.ckpt"):
+    for name in ("x.zip", "set/train/a/1.png", "w.ckpt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     for name, text, fix in (
-        ("run", "run is a run, and not a folder of images", "run/config.yaml names those that it was trained on"),
         ("x.zip", "x.zip is a file, and not a folder", "mslab data import x.zip"),
         ("set/train/a/1.png", "1.png is a file, and not a folder", f"{tmp_path}/set/train?"),
         ("w.ckpt", "w.ckpt is a file, and not a folder", "--data names the images"),
