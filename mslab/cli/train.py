@@ -178,7 +178,6 @@ def transfer(
         from mslab.experiments import comparison
 
         ways = comparison.parse(compare, fractions or "0.1,0.3,1.0")
-        comparison.refuse_frozen(settings, overrides or [])
         result = comparison.compare(settings, network, *ways, seeds or 3, report, called)
         emit(result, json_file, lambda: comparison.table(result))
         return

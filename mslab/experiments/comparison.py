@@ -13,6 +13,7 @@ from mslab import files
 from mslab.check import DatasetReport
 from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, read_yaml
+from mslab.config.origins import COMMAND_LINE
 from mslab.config.resolve import OF_THE_BACKBONE, backbone_settings, network_overrides, network_settings
 from mslab.errors import ConfigError
 from mslab.escaping import command
@@ -68,6 +69,7 @@ def compare(
     """
     from mslab.training import finetuning
 
+    refuse_frozen(config)
     if config.max_training_time:
         raise repeating.in_the_middle("a comparison", config.max_training_time)
     weights = finetuning.read_backbone(backbone)
@@ -116,13 +118,12 @@ def train(
     return start.run(start.Job(settings, check_or_raise(settings, report), parent=parent, **options))
 
 
-def refuse_frozen(config: Settings, overrides: Sequence[str]) -> None:
+def refuse_frozen(config: Settings) -> None:
     """Log that settings of what is frozen do nothing in a comparison. Raises ConfigError if one is an override."""
-    given = {text.partition("=")[0].strip() for text in overrides}
     for name, unset in NOTHING_FROZEN.items():
         if (value := getattr(config, name)) == unset:
             continue
-        if name in given:
+        if config.origin(name) == COMMAND_LINE:
             raise ConfigError(
                 f"{name}={value} does nothing here: each method of --compare freezes what it is named for.",
                 expected="settings that all methods share",

@@ -81,6 +81,7 @@ def test_ctrl_c_after_the_last_step_and_in_the_report_names_what_is_left(inside,
     assert done.returncode == 0 and f"mslab report {run}    writes its report, which it does not have" in done.stderr
     assert press(measuring, "measured_split", "eval", run, "--data", three["val_data"]).endswith(NOTHING)
     assert press(single, "facts", *goes_on(text)).endswith(NOTHING) and not (run / "report.html").exists()
+    assert cli(*goes_on(text)).returncode == 0 and (run / "report.html").is_file()
 
 
 def test_ctrl_c_in_the_check_of_an_import_says_that_the_images_are_there(inside, squares, press):

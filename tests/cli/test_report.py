@@ -292,6 +292,8 @@ def test_what_was_changed_after_the_run_is_said_on_its_page(run, tmp_path, monke
     (copy / "manifest.json").write_text(json.dumps(content))
     text = writing.write_report([copy]).read_text()
     assert "history.csv was changed after the run" in text and embedded(text)["runs"][0]["manifest"]
+    done = cli("verify", copy)  # as the note says
+    assert done.returncode == 1 and "changed   history.csv" in done.stdout
 
 
 def test_thirty_runs_on_one_page(run, parent, inside, new_page):

@@ -91,6 +91,11 @@ def test_an_archive_in_place_of_a_data_set_is_imported(name):
     fix = next(line for line in cli("check", f"./{name}").stdout.splitlines() if "data import" in line)
     paste(fix, shlex.join(PROGRAM))
     assert [len(list(folder.rglob("*.png"))) for folder in Path("datasets").iterdir()] == [4]
+    shutil.rmtree("datasets")
+    (archive,) = Path(name).iterdir()
+    fix = next(line for line in cli("check", f"./{archive}").stderr.splitlines() if "data import" in line)
+    paste(fix, shlex.join(PROGRAM))
+    assert len(list(Path("datasets").iterdir())) == 1
 
 
 def test_other_commands(name):

@@ -32,6 +32,12 @@ RUN = {
         inference/graphs.py: mslab export
         reproduce/recipes.py: mslab reproduce-all --fastest
         cli/train.py: mslab train
+        inference/predicting.py: mslab predict
+        config/paths.py: mslab train --resume
+        config/paths.py: mslab train
+        config/paths.py: mslab train --from
+        config/paths.py: mslab transfer --backbone
+        runs/finding.py: mslab train
     """,
     "cli/test_shown_commands.py test_a_run_that_was_stopped_is_resumed": """
         runs/verifying.py: mslab train --resume
@@ -54,7 +60,15 @@ RUN = {
     "unit/test_levels.py test_every_command_names_what_to_give_in_its_place": """
         data/unpacking.py: mslab check
     """,
+    "cli/test_interrupts.py test_ctrl_c_after_the_last_step_and_in_the_report_names_what_is_left": """
+        runs/folder.py: mslab report
+        training/start.py: mslab report
+    """,
+    "cli/test_report.py test_what_was_changed_after_the_run_is_said_on_its_page": """
+        report/writing.py: mslab verify
+    """,
     "cli/test_shown_commands.py test_an_archive_in_place_of_a_data_set_is_imported": """
+        check/dataset.py: mslab data import
         check/levels.py: mslab data import
     """,
     "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
@@ -117,8 +131,12 @@ NOT_RUN = {
     """,
     "root, as whom the tests may run, can read every file": """
         checkpoint/formats.py: chmod
+        config/paths.py: chmod
         data/reading.py: chmod
         inference/graphs.py: chmod
+        runs/finding.py: chmod
+        runs/manifest.py: chmod
+        runtime/targets.py: chmod
     """,
     "it is a form to fill in, or the title of what the command itself shows": """
         inference/serve/uploads.py: curl
@@ -127,6 +145,16 @@ NOT_RUN = {
         errors.py: mslab doctor
         reproduce/recipes.py: mslab reproduce-all --record
         cli/hints.py: mslab train
+    """,
+    "the tests load the settings that it gives, and compare them": """
+        experiments/comparison.py: mslab train
+        report/comparable.py: mslab train
+    """,
+    "the README's commands do the same after each other": """
+        cli/data.py: mslab check
+    """,
+    "the tests type the same, without a repetition that was stopped before": """
+        reproduce/reproducing.py: mslab reproduce --with
     """,
     "it says where something comes from": """
         checkpoint/sharing.py: mslab pack --half
