@@ -95,7 +95,7 @@ def _comparison(result: Mapping[str, Any]) -> str:
 
 
 def _target(source: Path, kind: str, out: str | Path | None) -> Path:
-    """The path to write. Raises CheckpointError if it is not possible."""
+    """The path to write, whose folder is made. Raises MslabError if it is not possible."""
     target = Path(out) if out else source.with_suffix(f".{kind}")
     if kind not in WRITERS or target.suffix != f".{kind}":
         raise CheckpointError(
@@ -103,14 +103,8 @@ def _target(source: Path, kind: str, out: str | Path | None) -> Path:
             expected=f"one of the formats {', '.join(WRITERS)}, and a file name that ends in it",
             fix=f"--out {quoted(target.with_suffix(f'.{kind}'))}" if kind in WRITERS else "--format onnx",
         )
-    exists = bool(files.kind_of(target))
-    if exists or files.kind_of(target.absolute().parent, links=True) != "a folder":
-        raise CheckpointError(
-            f"{target} already exists." if exists else f"There is no folder {target.parent}.",
-            expected="a new file in an existing folder; nothing is overwritten",
-            fix="use another --out, or move the file away" if exists else f"mkdir -p {quoted(target.parent)}",
-        )
-    targets.refuse_file(target)
+    targets.refuse_file(target, new=True)
+    files.make_folder(target.parent)
     return target
 
 

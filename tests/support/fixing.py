@@ -12,7 +12,7 @@ from helpers import cli, draw, overrides, settings
 QUICK = [
     ("convert {best} --to x.pt", "--to x.safetensors", "convert {best} --to x.safetensors"),
     ("convert {best} --to a.ckpt --dialect no", "leave --dialect out", "convert {best} --to a.ckpt"),
-    ("convert {best} --to a.ckpt", "choose another name", "convert {best} --to b.ckpt"),
+    ("convert {best} --to a.ckpt", "use another name", "convert {best} --to b.ckpt"),
     ("new {empty}", "mslab new lab", "new lab"),
     ("new lab", "mslab new lab-2", "new lab-2"),
     ("data split images --val 0.6 --test 0.6", "use --val 0.2, or --val", "data split images --val 0.2"),
@@ -32,8 +32,7 @@ QUICK = [
 ONLY = r"transfer y.yaml --backbone {best} --only '^(conv1|bn1|layer1)\.'"
 # these train, export or evaluate
 SLOW = [
-    ("export {run} --format onnx --out x.txt", "--out x.onnx", "export {run} --format onnx --out x.onnx"),
-    ("export {run} --format mindir --out no/x.mindir", "mkdir -p no", "export {run} --format mindir --out no/x.mindir"),
+    ("export {run} --format onnx --out x.mindir", "--out x.onnx", "export {run} --format onnx --out x.onnx"),
     ("predict {run}/no.mindir images", "mslab export", "export {run} --format mindir --out {run}/no.mindir"),
     ("predict no.onnx images", "use one of x.onnx", "predict x.onnx images"),
     ("train x.yaml batch_size=64", "batch_size=12", "train x.yaml batch_size=12"),

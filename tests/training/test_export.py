@@ -241,14 +241,14 @@ def test_an_unusable_target_is_refused_before_anything_is_done(lone, inside):
         (
             "onnx",
             "there.onnx",
-            "there.onnx already exists.\n  expected  a new file in an existing folder",
+            "there.onnx already exists.\n  expected  a new file; nothing is overwritten",
         ),
-        ("onnx", "no/x.onnx", "There is no folder no.\n  expected  a new file in an existing folder"),
+        ("onnx", "there.onnx/x.onnx", "there.onnx/x.onnx cannot be written: there.onnx is a file"),
         ("onnx", "x.mindir", "x.mindir: the suffix is .mindir, but the format is onnx."),
         ("onnx", "x", "x: the suffix is missing, but the format is onnx."),
         ("tflite", "x.tflite", "x.tflite: the suffix is .tflite, but the format is tflite."),
     ]:
-        with pytest.raises(CheckpointError) as caught:
+        with pytest.raises(MslabError) as caught:
             export.export_run(lone, kind, out)
         assert str(caught.value).startswith(text), text
     assert "one of the formats mindir, onnx" in str(caught.value) and "--format onnx" in str(caught.value)

@@ -28,7 +28,6 @@ RUN = {
         training/start.py: mslab train --resume
     """,
     "slow/test_fixes.py test_what_a_fix_line_says_works_after_longer_commands": """
-        inference/export.py: mkdir
         inference/graphs.py: mslab export
         reproduce/recipes.py: mslab reproduce-all --fastest
         cli/train.py: mslab train
