@@ -186,6 +186,8 @@ class DatasetReport:
         use = "used for training" if setting else "used"
         what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be {use}"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
+        if setting.startswith("the command line"):  # as it is typed there
+            fixes = {fix.replace("class_num: ", "class_num="): None for fix in fixes}
         rows = []
         for _, code, same in by_code(self.errors):
             rows += [(code, one_line(f"{finding.path} {finding.message}")) for finding in same[:MAX_LISTED]]

@@ -141,7 +141,7 @@ def from_scratch(config: str, overrides: Sequence[str], settings: Settings, used
     changes |= {name: value for name in OF_THE_BACKBONE if (value := used.model_dump()[name]) != own[name]}
     if values.get("seed", settings.seed) != settings.seed:  # null drew it
         given, changes["seed"] = [text for text in given if not text.startswith("seed=")], settings.seed
-    return command("train", Path(config), *given, *network_overrides(changes))
+    return command("train", Path(config), *given, *network_overrides(changes), "--name", "scratch")
 
 
 def subset(report: DatasetReport, fraction: float | np.ndarray, seed: int) -> DatasetReport:

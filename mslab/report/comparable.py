@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from mslab.config.resolve import network_overrides
 from mslab.escaping import command
+from mslab.runs import finding
 from mslab.runs.folder import RunFolder
 
 KINDS = {"train": "from scratch", "transfer": "transfer", "incremental": "incremental"}
@@ -52,4 +53,6 @@ def again(run: RunFolder, other: RunFolder, different: Sequence[str]) -> str:
     changes = {key: wanted[key] for key in different if own[key] != wanted[key]}
     if not changes.keys() - {"seed"} or run.manifest["kind"] != "train":
         return ""
-    return command("train", run.path / "config.yaml", *network_overrides(changes))
+    return command(
+        "train", run.path / "config.yaml", *network_overrides(changes), "--name", finding.STAMP.sub("", run.path.name)
+    )

@@ -78,9 +78,9 @@ def test_a_transfer_ends_with_the_command_that_trains_its_network_from_scratch(p
     assert done.returncode == 0, done.stderr
     line, _, text = done.stderr.splitlines()[-1].partition("    ")
     assert text == "trains the same network from scratch, to compare"
-    assert line == "mslab train x.yaml lr_max=0.04 freeze=none 'stages=[[1, 8, 1], [1, 8, 2]]'"
+    assert line == "mslab train x.yaml lr_max=0.04 freeze=none 'stages=[[1, 8, 1], [1, 8, 2]]' --name scratch"
     (transfer,) = Path("runs").iterdir()
-    own, other = load_settings(transfer / "config.yaml"), load_settings("x.yaml", shlex.split(line)[3:])
+    own, other = load_settings(transfer / "config.yaml"), load_settings("x.yaml", shlex.split(line)[3:-2])
     other = other.replace(**network_settings(other))  # as a run from scratch completes them
     assert [key for key in FIELDS if getattr(own, key) != getattr(other, key)] == ["freeze"]
 
@@ -104,7 +104,7 @@ def test_a_transfer_ends_with_the_command_that_trains_its_network_from_scratch(p
     assert notes[3].startswith(
         "mslab train runs/other/config.yaml 'stages=[[1, 8, 1], [1, 8, 2]]' 'profile={}' image_s"
     )
-    again = load_settings("runs/other/config.yaml", shlex.split(notes[3])[3:])
+    again = load_settings("runs/other/config.yaml", shlex.split(notes[3])[3:-2])
     assert again == load_settings(scratch / "config.yaml")  # what the command trains
     assert "different networks" in Path("report.html").read_text()
     assert cli("report", "runs/other", transfer, "--lang", "zh").returncode == 0

@@ -865,3 +865,15 @@ def test_a_worker_that_starts_while_the_check_stops_gets_no_request(root, monkey
     monkeypatch.setattr(pool.Worker, "ask", lambda *arguments: pytest.fail("it got a request"))
     images._feed()
     assert images.results.empty() and workers[0].process.poll() is not None
+
+
+def test_a_wrong_class_num_of_the_command_line_is_corrected_as_it_is_typed_there(tmp_path):
+    draw(tmp_path / "set", ["a", "b"], 2)
+    report = check_dataset(tmp_path / "set", class_num=9)
+    for setting, fix in (
+        ("the command line says class_num: 9", "class_num=2,"),
+        ("x.yaml says class_num: 9", "class_num: 2,"),
+    ):
+        with pytest.raises(DatasetError, match=f"has 2 class folders, {setting}") as error:
+            report.raise_errors(setting)
+        assert error.value.fix.startswith(fix)
