@@ -84,6 +84,8 @@ def table_in(given: Any) -> list[list[int]] | str:
     if told or not re.fullmatch(r"[\d\s()\[\],'\"]+", str(given)):
         return ""
     rows = re.findall(r"[\[(]([^\[\]()]+)[\])]", re.sub("['\"]", "", str(given)))
+    if isinstance(given, list) and all(isinstance(row, str) for row in given):
+        rows = given
     return [[int(digits) for digits in re.findall(r"\d{1,9}", row)] for row in rows]
 
 

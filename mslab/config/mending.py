@@ -3,7 +3,7 @@
 import re
 
 from mslab import files
-from mslab.config.correcting import flow
+from mslab.config.correcting import flow, instead
 from mslab.config.naming import meant
 from mslab.config.paths import ESCAPE
 from mslab.config.rules import Problem
@@ -30,7 +30,7 @@ SETTING = re.compile(  # what stands in front of a name, the name, what stands b
     rf"[\"'{QUOTES}]?(?P<name>[A-Za-z][\w-]*)[\"'{QUOTES}]?"
     r"(?P<between>\s*(?::=|[=-]>|[:=：︰﹕∶＝﹦])\s*|\s+)(?P<value>\S.*|)"
 )
-PAIR = re.compile(r"(?:^|[{(,]|\s(?=[\w-]+=))\s*(?:\w+ *= *(?:\w+\()?\{)?\s*([\"']?)([A-Za-z][\w-]*)\1\s*[:=]\s*")
+PAIR = re.compile(r"(?:^|[{(,;]|\s(?=[\w-]+[=:]))\s*(?:\w+ *= *(?:\w+\()?\{)?\s*([\"']?)([A-Za-z][\w-]*)\1\s*[:=]\s*")
 LEAVE_OUT = (  # lines that belong to other formats -> what they are
     (r"\[{1,2}[\w. -]+\]{1,2}$", "is a heading of TOML or INI; a config is flat"),
     (r"(---|\.\.\.)(\s|$)", "separates documents; a config is one"),
@@ -78,6 +78,12 @@ def wrong_lines(text: str) -> list[Problem]:
     problems: list[Problem] = []
     if re.match(r"\s*(#.*\n\s*)*\{(?!\{)", text):
         return in_json(lines[:MOST_LINES])
+    python = re.search(r"^stages *= *(\[[^=]{,9999}?^\])", text, re.IGNORECASE | re.MULTILINE)
+    if python and (better := instead("stages", re.sub("#.*", "", python[1]))):
+        first, last = (text.count("\n", 0, place) for place in python.span())
+        said = f"it is Python; instead of it, up to line {last + 1}, write stages: {better}"
+        problems.append((f"line {first + 1}", said))
+        lines[first : last + 1] = [""] * (last + 1 - first)
     for number, line in enumerate(lines, 1):
         word = line.strip()
         if not word or word.startswith("#") or len(line) > LONGEST:
@@ -128,7 +134,7 @@ def wrong(line: str, table: bool, begun: bool) -> str:
         return "a comment begins with #"
     if re.match(r" *\t", line):
         return "it begins with a tab; type spaces" if table else "it begins with a tab; settings begin at the left"
-    if len(pairs(line)) > 1:
+    if len(pairs(line)) > 1 and not alone(word):
         return "it has several settings"
     found = SETTING.match(line)
     if not found or not meant(found["name"]):
@@ -192,6 +198,7 @@ def pairs(line: str) -> list[tuple[str, str]]:
 def cleaned(value: str) -> str:
     """A value as YAML takes it."""
     # cleaned("'a',") -> "a"; cleaned('"C:\\data"') -> "C:\\data"; cleaned("“0.1”") -> "0.1"; cleaned("None") -> "null"
+    value = re.sub(r"\s\\$", "", value.strip())  # a command's line that goes on
     text, comment = re.fullmatch(r"(.*?)(\s*(?:\s#|\s//).*)?", value.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
     comment = f"  # {comment.strip().lstrip('#/ ')}" if comment else ""
     text = re.sub(r"^!\S+\s+", "", text)

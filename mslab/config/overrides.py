@@ -30,7 +30,7 @@ def apply(values: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str], 
     keys = [text for text, _ in problems]
     for text in filter(KEY_VALUE.fullmatch, overrides):
         if len(several := pairs(text)) > 1 and not re.search(r"[\[{\"']", text):
-            words = " ".join(f"{name}={value.strip(' ,')}" for name, value in several)
+            words = " ".join(f"{name}={value.strip(' ,;')}" for name, value in several)
             problems.append((text, f"is several settings in one word; type {words}, without quotes and commas"))
             keys.append(text)
             continue

@@ -211,6 +211,11 @@ def test_a_line_that_is_no_yaml_is_quoted_with_its_number_and_how_to_write_it(co
         ),
         ("dict(train_data='a', val_data=None, class_num=9)\n", "train_data: a/val_data: null/class_num: 9,"),
         ("train_data=ds/train val_data=ds/val class_num=2\n", "train_data: ds/train, val_data: ds/val, class_num: 2,"),
+        ("lr_max=0.1 \\\nepochs: 3; seed: 2 flip:true\n", "write lr_max: 0.1\n/epochs: 3, seed: 2, flip: true, each"),
+        (
+            "STAGES = [  # rows\n    (1, 8, 1),  # a\n    (1, 8, 2),\n]\n",
+            "up to line 4, write stages: [[1, 8, 1], [1, 8, 2]]",
+        ),
         ("EasyDict(dict(train_data='a',\n class_num=9))\n", "class_num: 9"),
     ],
 )
@@ -326,6 +331,7 @@ def test_a_file_that_is_no_text_is_named_as_what_it_is(inside):
         ("stages", "[[1 8 1], [1 8 2]]", "[[1, 8, 1], [1, 8, 2]]"),
         ("stages", "'[[1, 8, 1]]'", "[[1, 8, 1]]"),
         ("stages", "None", "null"),
+        ("stages", "[1 8 1, 1 8 2]", "[[1, 8, 1], [1, 8, 2]]"),
         ("lr_scheduler", "cosine", "warmup_cosine"),
         ("device", "cuda:0", "gpu"),
         ("device", "npu", "ascend"),
