@@ -30,6 +30,13 @@ MAX_LINE = 1 << 20  # characters
 MAX_HASHED = 1 << 40  # bytes
 MAX_JSON_VALUES = 3_000_000  # eval.json of 1,000 classes has a million
 MAX_YAML, MAX_YAML_VALUES = 256 << 10, 20_000  # bytes; values, with every alias replaced by what it stands for
+# what YAML 1.2 allows and ruamel.yaml refuses: its version, --- at the end, a tab behind a value; not in quotes
+VALID_YAML = re.compile(
+    r"""^%YAML[ ]1\.\d[ \t\r]*$|^---(?=\s|\Z)(?:\#[^\n]*(?:\n|\Z)|\s)*\Z
+    |(?<![^\s,:\[{])(?:"(?:\\.|[^"\\\n])*"|'(?:''|[^'\n])*')
+    |(?<![\t ])(?=[ ]*\t)[\t ]+(?=\#|$)""",
+    re.MULTILINE | re.VERBOSE,
+)
 DEPTH = 20  # levels of nested tables in YAML
 MAX_DIRECTORY = 256 << 20  # bytes of a zip's list of members: a million images need half of it
 HAS_FOLDER_DESCRIPTORS = os.open in os.supports_dir_fd  # not on Windows
@@ -309,11 +316,21 @@ def parse_yaml(text: str, lines: dict[str, int] | None = None) -> Any:
     Size, depth and the values behind aliases are counted before anything is built. `lines` receives the line of each
     name of a table.
     """
+    if len(text) > MAX_YAML:
+        raise FormatError(f"it has more than {MAX_YAML:,} characters")
+    try:
+        return _parse_yaml(text, lines)
+    except FormatError:
+        plain = VALID_YAML.sub(lambda found: found[0] if found[0][0] in "\"'" else " ", text)
+        if plain == text:
+            raise
+    return _parse_yaml(plain, lines)
+
+
+def _parse_yaml(text: str, lines: dict[str, int] | None) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    if len(text) > MAX_YAML:
-        raise FormatError(f"it has more than {MAX_YAML:,} characters")
     try:
         _check_yaml_events(text)
         constructor, _ = YAML(typ="safe", pure=True).get_constructor_parser(io.StringIO(text))

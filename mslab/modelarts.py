@@ -353,6 +353,9 @@ def main(arguments: Sequence[str]) -> None:
     if rank.isdigit() and int(rank) % (int(machine) if machine.isdigit() and int(machine) else 2**31):
         print(f"note: process {rank} of this job has nothing to do: the first one starts all workers", file=sys.stderr)
         sys.exit(0)
+    if {"--help", "-h"} & {*arguments}:
+        print(__doc__)
+        return
     try:
         out, text, job = translate(arguments)
         out.mkdir(parents=True, exist_ok=True)

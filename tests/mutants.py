@@ -395,8 +395,8 @@ MUTANTS = [
     Mutant(
         "a setting that does nothing is refused on the command line",
         "mslab/config/loading.py",
-        "        if name in overridden:",
-        "        if name in overridden - set(values):",
+        "        if name in overridden and name in values:",
+        "        if name in overridden and name not in values:",
         "test_config",
     ),
     Mutant(

@@ -16,7 +16,7 @@ from mslab.checkpoint.loading import compare
 from mslab.checkpoint.readers import DAMAGE
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
-from mslab.config import Profile, Stages, Triple
+from mslab.config import Mean, Profile, Stages, Std
 from mslab.errors import CheckpointError
 from mslab.files import parse_json
 from mslab.stages import EXPECTED, read_table
@@ -32,8 +32,8 @@ class Info(BaseModel):
     class_names: list[str] | None = None
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     resize_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    mean: Triple | None = None
-    std: Triple | None = None
+    mean: Mean | None = None
+    std: Std | None = None
     stages: Stages = None
     profile: Profile | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None

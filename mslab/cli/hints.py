@@ -126,6 +126,9 @@ class HintedCommand(TyperCommand):
         from mslab.config.naming import meant
         from mslab.config.overrides import not_key_value
 
+        if "space" in ctx.params and not ctx.params["space"] and (files := [w for w in words if w.endswith(".yaml")]):
+            raise UsageError(f"Type --space {quoted(files[0])}: the settings to search, and their values", ctx)
+
         if ctx.params.get("resume") and meant(re.split("[=:]", first)[0]):  # --resume RUN epochs 3: it is no config
             words.insert(0, first)
 
@@ -165,9 +168,21 @@ class HintedCommand(TyperCommand):
 
     def argument(self, option: str, args: Sequence[str]) -> str:
         """What to type instead of an option that is an argument or another option here, such as --config or --jobs."""
+        from mslab.config import FOREIGN_NAMES
+        from mslab.config.naming import OPTIONS, plain
+
         takes = {name for param in self.params for name in param.opts}
+        known = FOREIGN_NAMES.get(plain(option), ("", ""))[1].startswith("--backbone")
+        name = "backbone" if known else plain(option)
+        if name in OPTIONS and f"--{name}" not in takes and "overrides" in takes:
+            return f"Type {OPTIONS[name]}"
         if option in ("--config", "--cfg", "-c", "--yaml", "-f") and "config" in takes:
             return "CONFIG has no option: type it first, as in mslab " + f"{self.name} CONFIG KEY=VALUE"
+        if option in ("--out", "--output", "-o"):
+            named = {param.opts[0]: (param.metavar or "").partition("|")[0] for param in self.params}
+            own = [f"{name} {named.get(name, '')}" for name in ("--out", "--to", "--name", "--csv", "--json")]
+            own = [text for text in own if re.search(r" (FILE|FOLDER|NAME)", text)]
+            return f"Type {' or '.join(own)}" if own else ""
         if option in ("--jobs", "-j", "--n-jobs", "--processes") and "--workers" in takes:
             return "Type --workers"
         return ""
@@ -189,7 +204,10 @@ class HintedCommand(TyperCommand):
             return f"'{name}' is {theirs[0]}'s name; here it is {theirs[1]}." if theirs[1] else ""
         if not any(param.name == "overrides" for param in self.params):
             return f"{ours} is a setting, which this command does not take."
-        return f"{ours} is a setting: type {ours}={self.value_of(option, args)}"
+        value = self.value_of(option, args)
+        if value == "VALUE" and FIELDS[ours].annotation is bool:  # --flip, --no-flip
+            value = "false" if name.startswith("no_") else "true"
+        return f"{ours} is a setting: type {ours}={value}"
 
     def value_of(self, option: str, args: Sequence[str]) -> str:
         """The value that was given to an option."""

@@ -198,7 +198,8 @@ def name_from_scratch(config: str, overrides: list[str], settings: "Settings", r
 
     if not run:  # on other machines of a cluster than the first
         return
-    scratch = comparison.from_scratch(config, overrides, settings, load_settings(Path(run) / "config.yaml"))
+    used = load_settings(Path(run) / "config.yaml", notes=False)
+    scratch = comparison.from_scratch(config, overrides, settings, used)
     log.info(f"{scratch}    trains the same network from scratch, to compare")
 
 

@@ -9,7 +9,7 @@ from mslab.config.aliases import FOREIGN_NAMES, SHARED_NAMES
 from mslab.config.loading import Source, dump_config, load_config, load_settings
 from mslab.config.overrides import override
 from mslab.config.reading import read_yaml
-from mslab.config.schema import FIELDS, IMAGENET, Profile, Settings, Stages, Triple
+from mslab.config.schema import FIELDS, IMAGENET, Mean, Profile, Settings, Stages, Std
 
-__all__ = ["FIELDS", "FOREIGN_NAMES", "IMAGENET", "SHARED_NAMES", "Profile", "Settings", "Source", "Stages", "Triple"]
-__all__ += ["dump_config", "load_config", "load_settings", "override", "read_yaml"]
+__all__ = ["FIELDS", "FOREIGN_NAMES", "IMAGENET", "SHARED_NAMES", "Mean", "Profile", "Settings", "Source", "Stages"]
+__all__ += ["Std", "dump_config", "load_config", "load_settings", "override", "read_yaml"]

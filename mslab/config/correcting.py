@@ -53,10 +53,12 @@ def instead(name: str, given: Any) -> str:
 
 def readings(name: str, given: Any) -> Iterator[Any]:
     """Values that someone may mean who writes `given`, the likely ones first."""
+    if name == "stages":
+        yield table_in(given)
     if isinstance(given, str):
         yield from of_text(name, given)
     elif isinstance(given, bool):
-        yield from {"none"} & set(choices(name)) if not given else ()
+        yield from {"all" if given else "none"} & set(choices(name))
     elif isinstance(given, int | float | datetime.date):
         if isinstance(given, float) and math.isfinite(given) and given == int(given):
             yield int(given)
@@ -64,12 +66,27 @@ def readings(name: str, given: Any) -> Iterator[Any]:
             yield bool(given)
         yield f"{given:g}GB" if name == "max_device_memory" and isinstance(given, int | float) else str(given)
         yield [given]
-        yield [given] * 3  # mean and std have a number for each channel
-    elif isinstance(given, list) and given and all(value == given[0] for value in given):
+        if name in ("mean", "std"):  # they have a number for each channel
+            yield from [[given] * 3, *readings(name, [given, given, given])]
+    elif isinstance(given, list) and len(given) in (1, 2) and given[0] == given[-1]:
         yield given[0]
         yield from readings(name, given[0])
     elif isinstance(given, list):
-        yield [of for value in given for of in [number(value)] if of is not None]
+        values = [of for value in given for of in [number(value)] if of is not None]
+        yield values
+        yield [round(of / 255, 4) for of in values]  # pixels of 0 to 255, on the scale of mean and std
+
+
+def table_in(given: Any) -> list[list[int]] | str:
+    """The table of stages in what is one for Python, or lacks commas; "" if its rows are told apart already."""
+    # table_in(["(1", 8, "1)", "(1", 8, "2)"]) == table_in([["1 8 1"], ["1 8 2"]]) == [[1, 8, 1], [1, 8, 2]]
+    told = isinstance(given, list) and any(isinstance(row, list) and len(row) == 3 for row in given)
+    if told or not re.fullmatch(r"[\d\s()\[\],'\"]+", str(given)):
+        return ""
+    rows = re.findall(r"[\[(]([^\[\]()]+)[\])]", re.sub("['\"]", "", str(given)))
+    if isinstance(given, list) and all(isinstance(row, str) for row in given):
+        rows = given
+    return [[int(digits) for digits in re.findall(r"\d{1,9}", row)] for row in rows]
 
 
 def of_text(name: str, given: str) -> Iterator[Any]:
@@ -79,12 +96,14 @@ def of_text(name: str, given: str) -> Iterator[Any]:
     text = re.sub(r"\s*(#|//|--).*", "", text.replace("\u2212", "-"), flags=re.DOTALL) or text
     word = text.lower()
     same = [choice for choice in choices(name) if choice.lower() == word]  # O2, which is no small letter
+    theirs = {"cuda": "gpu", "npu": "ascend"}.get(word.split(":")[0], word)
+    same = same or [choice for choice in choices(name) if theirs in choice.split("_")]  # cosine, of warmup_cosine
     near = same or difflib.get_close_matches(word, choices(name), 1, 0.7)
     if word in NULL and not near:
         yield None
         yield False
     if word in TRUE or word in FALSE:
-        yield word in TRUE
+        yield from [word in TRUE, *readings(name, word in TRUE)]
     yield from near
     if (value := number(text)) is not None:
         yield value
@@ -104,6 +123,8 @@ def of_text(name: str, given: str) -> Iterator[Any]:
     if len(parts := [part.strip() for part in listed.split(",") if part.strip()]) > 1:
         numbers = [number(part) for part in parts]
         yield parts if None in numbers else numbers
+    elif len(numbers := [number(part) for part in listed.split()]) > 1 and None not in numbers:
+        yield from [numbers, *readings(name, numbers)]
     yield [text]
     yield text
 

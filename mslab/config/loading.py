@@ -54,12 +54,14 @@ def load_settings(source: Source, overrides: Sequence[str] = (), place: str = DI
         log.info(f"seed: null drew {values['seed']}; seed={values['seed']} repeats this")
     settings, invalid, clashes = _validate({key: _plain(value) for key, value in values.items()})
     problems += invalid
+    refused = {name for name, _ in problems}
+    origins = {name: origin for name, origin in origins.items() if values.get(name) is not None or name in refused}
     idle: dict[str, str] = {}
     for name, other, text in rules.idle(settings):
         where = f" ({other}: {origins[other]})" if other in origins and origins[other].line else ""
         idle.setdefault(name, text + where)  # the first reason counts
     for name, text in idle.items():
-        if name in overridden:
+        if name in overridden and name in values:  # key=null has taken it away
             problems.append((name, f"does nothing here: {text}; leave it out"))
         elif notes and not isinstance(source, Settings) and name in values and values[name] != FIELDS[name].default:
             log.info(f"note: {name} in {origins.get(name, base)} does nothing here: {text}")
@@ -218,7 +220,7 @@ def refusal(name: str, item: Mapping[str, Any], given: Any) -> str:
     description, loc = FIELDS[name].description, item["loc"]
     if item["type"] == "missing":
         return f"is missing ({description})"
-    if item["type"] == "value_error":  # of stages
+    if item["type"] == "value_error" and not instead(name, given):  # of stages
         return str(item["ctx"]["error"])
     if given is None:
         return f"has no value; write for example {name}: {example(name)} ({description})"
@@ -226,6 +228,8 @@ def refusal(name: str, item: Mapping[str, Any], given: Any) -> str:
         return f"{unknown_key(str(loc[1]), KEYS[name])} ({description})"
     position = "".join(f"[{index}]" for index in loc[1:] if isinstance(index, int))
     reason = re.sub(r"^Input should be ", "must be ", item["msg"])
+    if item["type"] in ("string_pattern_mismatch", "value_error"):  # a regular expression, and a table's first row
+        reason = "is not written as it has to be"
     text = f"{repr(item['input'])[:200]}{' at ' + name + position if position else ''} {reason}"
     if better := instead(name, given):
         wide = isinstance(given, str) and not given.isascii() and re.search(r"[０-９]", given)

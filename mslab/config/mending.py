@@ -3,8 +3,9 @@
 import re
 
 from mslab import files
-from mslab.config.correcting import flow
+from mslab.config.correcting import flow, instead
 from mslab.config.naming import meant
+from mslab.config.paths import ESCAPE
 from mslab.config.rules import Problem
 
 LONGEST, MOST, MOST_LINES = 1000, 50, 1000  # characters of a line, problems, lines: more are not looked at
@@ -29,7 +30,7 @@ SETTING = re.compile(  # what stands in front of a name, the name, what stands b
     rf"[\"'{QUOTES}]?(?P<name>[A-Za-z][\w-]*)[\"'{QUOTES}]?"
     r"(?P<between>\s*(?::=|[=-]>|[:=：︰﹕∶＝﹦])\s*|\s+)(?P<value>\S.*|)"
 )
-PAIR = re.compile(r"(?:^|[{(,])\s*(?:\w+ *= *(?:\w+\()?\{)?\s*([\"']?)([A-Za-z][\w-]*)\1\s*[:=]\s*")
+PAIR = re.compile(r"(?:^|[{(,;]|\s(?=[\w-]+[=:]))\s*(?:\w+ *= *(?:\w+\()?\{)?\s*([\"']?)([A-Za-z][\w-]*)\1\s*[:=]\s*")
 LEAVE_OUT = (  # lines that belong to other formats -> what they are
     (r"\[{1,2}[\w. -]+\]{1,2}$", "is a heading of TOML or INI; a config is flat"),
     (r"(---|\.\.\.)(\s|$)", "separates documents; a config is one"),
@@ -38,22 +39,30 @@ LEAVE_OUT = (  # lines that belong to other formats -> what they are
     (r"(import|from|def|class|print|return|if)\b", "is Python"),
     (r"(\w+\s*=\s*)?(\w+\s*\(\s*)*[\[{(]+$|[\]})]+[,;]?$", "is a bracket of Python or JSON"),
     (r"<\W?\w+.*>$", "is HTML"),
+    (r"[$>]?\s*(mslab|python3?|pip)\s(?!.*\w=)", "is a command"),
 )
 OUT = "; leave this line out"
-ESCAPE = "in double quotes \\ begins a special character: write / instead of \\, or single quotes"
 
 
 def typeset(text: str) -> list[Problem]:
-    """The lines in which colons, spaces or quotation marks are none for YAML, which would read them as text."""
+    """The lines in which colons, spaces or quotation marks are none for YAML, which would read them as text.
+
+    With them, all that is wrong in other lines.
+    """
     problems: list[Problem] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    lines = text.split("\n")
+    for number, line in enumerate([*lines], 1):
         if len(line) > LONGEST or len(problems) >= MOST:
             continue
         for pattern, problem in TYPESET:
             if found := re.match(pattern, line):
-                text = f"{found[1]!r} {problem.format(ascii(found[1])[1:-1])}"
-                problems.append((f"line {number}", f"{text}{shown(line, mended(line))}"))
-    return problems
+                said = f"{found[1]!r} {problem.format(ascii(found[1])[1:-1])}"
+                problems.append((f"line {number}", f"{said}{shown(line, mended(line))}"))
+                lines[number - 1] = mended(line).partition("\n")[0]
+    rest = "\n".join(lines)
+    if problems and not is_yaml(rest):
+        problems += [row for row in wrong_lines(rest) if row[0] not in dict(problems)]
+    return sorted(problems, key=lambda row: int(row[0].split()[1]))
 
 
 def escapes(text: str) -> list[Problem]:
@@ -67,7 +76,14 @@ def wrong_lines(text: str) -> list[Problem]:
     """Every line that is no setting in YAML, with the reason and how to write it."""
     lines, table, begun = text.split("\n"), False, False
     problems: list[Problem] = []
-    in_braces = re.match(r"\s*(#.*\n\s*)*[{[(]", text) is not None
+    if re.match(r"\s*(#.*\n\s*)*\{(?!\{)", text):
+        return in_json(lines[:MOST_LINES])
+    python = re.search(r"^stages *= *(\[[^=]{,9999}?^\])", text, re.IGNORECASE | re.MULTILINE)
+    if python and (better := instead("stages", re.sub("#.*", "", python[1]))):
+        first, last = (text.count("\n", 0, place) for place in python.span())
+        said = f"it is Python; instead of it, up to line {last + 1}, write stages: {better}"
+        problems.append((f"line {first + 1}", said))
+        lines[first : last + 1] = [""] * (last + 1 - first)
     for number, line in enumerate(lines, 1):
         word = line.strip()
         if not word or word.startswith("#") or len(line) > LONGEST:
@@ -75,8 +91,6 @@ def wrong_lines(text: str) -> list[Problem]:
         if len(problems) >= MOST or number > MOST_LINES:
             break
         reason = wrong(line, table, begun)
-        if in_braces and reason and lacks_comma(lines[number - 1 :]):
-            return [(f"line {number}", f"it lacks a comma at its end{shown(line, word + ',')}")]
         if reason:
             whole = reason.endswith(OUT)
             problems.append((f"line {number}", reason if whole else reason + shown(line, mended(line))))
@@ -86,11 +100,28 @@ def wrong_lines(text: str) -> list[Problem]:
     return problems
 
 
+def in_json(lines: list[str]) -> list[Problem]:
+    """The lines of a table in braces that lack a comma or a quotation mark, or are comments of another language."""
+    problems: list[Problem] = []
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST or len(problems) >= MOST:
+            continue
+        if lacks_comma(lines[number - 1 :]):
+            better = line.strip().rstrip(";；，、") + ","
+            problems.append((f"line {number}", f"it lacks a comma at its end{shown(line, better)}"))
+        elif re.match(r"\s*(//|/\*)", line):
+            problems.append((f"line {number}", f"a comment begins with #{shown(line, mended(line))}"))
+        elif line.replace('\\"', "").count('"') % 2:
+            problems.append((f"line {number}", f'" has no second one{shown(line, "")}'))
+    return problems
+
+
 def lacks_comma(lines: list[str]) -> bool:
     """Whether the first of these lines is a pair in braces, without the comma that the pair after it needs."""
+    if not re.match(r"\s*[\"']\w+[\"']\s*:\s*(\S.*)?[^,\s{\[]\s*$", lines[0]):
+        return False
     following = next((line.strip() for line in lines[1:] if line.strip()), "")
-    pair = re.match(r"\s*[\"']\w+[\"']\s*:\s*\S.*[^,\s{\[]\s*$", lines[0])
-    return pair is not None and re.match(r"[\"']\w+[\"']\s*:", following) is not None
+    return re.match(r"[\"']\w+[\"']\s*:", following) is not None
 
 
 def wrong(line: str, table: bool, begun: bool) -> str:
@@ -103,7 +134,7 @@ def wrong(line: str, table: bool, begun: bool) -> str:
         return "a comment begins with #"
     if re.match(r" *\t", line):
         return "it begins with a tab; type spaces" if table else "it begins with a tab; settings begin at the left"
-    if len(pairs(line)) > 1:
+    if len(pairs(line)) > 1 and not alone(word):
         return "it has several settings"
     found = SETTING.match(line)
     if not found or not meant(found["name"]):
@@ -125,6 +156,8 @@ def wrong_value(value: str) -> str:
     """Why YAML does not take this value."""
     if value[0] == '"' and "\\" in value:
         return ESCAPE
+    if value[0] == "!":
+        return "a word that begins with ! is a type, which no value here has"
     if value[0] in "\"'":
         return f"{value[0]} has no second one"
     if value[0] in "[{(":
@@ -156,6 +189,7 @@ def mended(line: str) -> str:
 
 def pairs(line: str) -> list[tuple[str, str]]:
     """(name, value) of each setting in a line."""
+    line = re.sub(r"\s#.*", "", line)
     found = [match for match in PAIR.finditer(line) if meant(match[2])]
     ends = [*(match.start() for match in found[1:]), len(line)]
     return [(match[2], line[match.end() : end]) for match, end in zip(found, ends, strict=False)]
@@ -164,8 +198,10 @@ def pairs(line: str) -> list[tuple[str, str]]:
 def cleaned(value: str) -> str:
     """A value as YAML takes it."""
     # cleaned("'a',") -> "a"; cleaned('"C:\\data"') -> "C:\\data"; cleaned("“0.1”") -> "0.1"; cleaned("None") -> "null"
+    value = re.sub(r"\s\\$", "", value.strip())  # a command's line that goes on
     text, comment = re.fullmatch(r"(.*?)(\s*(?:\s#|\s//).*)?", value.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
     comment = f"  # {comment.strip().lstrip('#/ ')}" if comment else ""
+    text = re.sub(r"^!\S+\s+", "", text)
     quote = text[:1].translate(WIDE)
     if quote in tuple("\"'"):
         inner = re.sub(rf"[\"'{QUOTES}][,;\s}})]*$", "", text[1:])
@@ -193,6 +229,15 @@ def alone(line: str) -> bool:
     except files.FormatError:
         return False
     return isinstance(table, dict) and len(table) == 1
+
+
+def is_yaml(text: str) -> bool:
+    """Whether YAML reads the text."""
+    try:
+        files.parse_yaml(text)
+    except files.FormatError:
+        return False
+    return True
 
 
 def shown(line: str, better: str) -> str:

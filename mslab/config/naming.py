@@ -9,6 +9,12 @@ from typing import Any
 from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.schema import FIELDS, Profile
 
+SHORT = 5  # letters: names of other projects that are shorter are like too many words
+OPTIONS = {  # what is said after a command, and never in a config
+    "backbone": "mslab transfer CONFIG --backbone FILE",
+    "name": "mslab train CONFIG --name NAME",
+    "resume": "mslab train --resume RUN",
+}
 FILLERS = {"n", "nb", "no", "num", "number", "of", "the"}
 
 
@@ -39,7 +45,9 @@ def meant(name: str) -> str:
 
 def similar(name: str, cutoff: float = 0.6) -> str:
     """The setting that a name means, or else the one that is spelt most like it; "" if none is."""
-    close = difflib.get_close_matches(plain(name), [*FIELDS, *FOREIGN_NAMES], n=1, cutoff=cutoff)
+    own = plain(name)
+    names = [*FIELDS, *(other for other in FOREIGN_NAMES if min(len(own), len(other)) > SHORT)]
+    close = difflib.get_close_matches(own, names, n=1, cutoff=cutoff)
     return meant(name) or (FOREIGN_NAMES[close[0]][1] if close and close[0] in FOREIGN_NAMES else "".join(close))
 
 
@@ -50,6 +58,8 @@ def unknown_setting(name: str, value: Any = None) -> str:
         names = ", ".join(filter(None, inner))
         return f"'{name}' is not a setting; leave this line out, and begin {names} at the start of their lines"
     own = plain(name)
+    if own in OPTIONS:
+        return f"'{name}' is an option of a command, not a setting: {OPTIONS[own]}"
     if own in FOREIGN_NAMES:
         project, ours = FOREIGN_NAMES[own]
         return f"'{name}' is {project}'s name; here it is {ours if ' ' in ours else repr(ours)}"

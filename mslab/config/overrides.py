@@ -8,6 +8,7 @@ from typing import Any
 from mslab import files
 from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.correcting import example, flow
+from mslab.config.mending import pairs
 from mslab.config.naming import meant, plain, unknown_setting
 from mslab.config.rules import Problem
 from mslab.config.schema import FIELDS
@@ -28,6 +29,11 @@ def apply(values: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str], 
     problems = not_key_value(overrides)
     keys = [text for text, _ in problems]
     for text in filter(KEY_VALUE.fullmatch, overrides):
+        if len(several := pairs(text)) > 1 and not re.search(r"[\[{\"']", text):
+            words = " ".join(f"{name}={value.strip(' ,;')}" for name, value in several)
+            problems.append((text, f"is several settings in one word; type {words}, without quotes and commas"))
+            keys.append(text)
+            continue
         key, _, value = text.partition("=")
         key = key.strip()
         keys.append(key)
@@ -74,5 +80,6 @@ def to_type(text: str) -> str:
     if ours and mark:
         if ours not in FIELDS:
             return f"has no value; {unknown_setting(ours)}"
-        return f"has no value; {ours}=null takes the setting away, {ours}={example(ours)} sets it{known}"
+        away = "" if FIELDS[ours].is_required() else f"{ours}=null takes the setting away, "
+        return f"has no value; {away}{ours}={example(ours)} sets it{known}"
     return f"is not key=value; write for example {ours if ours in FIELDS else 'lr_max'}=VALUE"

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from mslab.config import schema as source
 from mslab.config.aliases import FOREIGN_NAMES, SHARED_NAMES
+from mslab.config.correcting import choices
 from mslab.config.naming import meant, similar, unknown_setting
 from mslab.config.schema import FIELDS
 from mslab.errors import ConfigError
@@ -60,6 +61,10 @@ def entries(names: Sequence[str]) -> str:
     lines = []
     for name in names:
         ours = meant(name)
+        of = [field for field in FIELDS if name in choices(field)]
+        if not ours and (of or name.endswith((".yaml", ".yml"))):
+            what = f"a value of {', '.join(of)}" if of else "a file"
+            raise ConfigError(f"'{name}' is {what}.", expected="names of settings", fix=command("settings", *of))
         if not ours:
             raise ConfigError(
                 unknown_setting(name),
@@ -103,11 +108,11 @@ def effect(name: str) -> str:
 
 def values(name: str) -> str:
     """Return the choices or the range that a setting accepts."""
-    choices = [
+    words = [
         choice for kind in kinds(FIELDS[name].annotation) if get_origin(kind) is Literal for choice in get_args(kind)
     ]
-    if choices:
-        return ", ".join(map(str, choices))
+    if words:
+        return ", ".join(map(str, words))
     if FIELDS[name].annotation is bool:
         return "true, false"
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

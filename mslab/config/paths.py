@@ -26,6 +26,7 @@ PARENTS = 4  # levels above the current folder that are looked in
 ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)  # a Path has one slash of two
 AROUND = " \t\r\n'\"`\u2018\u2019\u201c\u201d\u00ab\u00bb<>()[],;"  # what is copied along with a path
 Error = TypeVar("Error", bound=MslabError)
+ESCAPE = "in double quotes \\ begins a special character: write / instead of \\, or single quotes"
 DRIVE = re.compile(r"([A-Za-z]):[\\/]+(.*)", re.DOTALL)
 
 
@@ -161,6 +162,8 @@ def reason(path: Path) -> tuple[str, str]:
         return "is an address, and not a path", "download it, and give the file or folder"
     if os.sep == "/" and ("\\" in str(path) or DRIVE.match(str(path))):
         return "is a path of Windows", "write it with / between the names, and from / on instead of a drive's letter"
+    if found := re.search(r"[\x01-\x1f\x7f]", str(path)):
+        return f"is nothing: it contains the invisible character {found[0]!r}", ESCAPE
     for part in [*reversed(path.parents), path]:
         try:
             part.stat()

@@ -35,7 +35,7 @@ JARGON = (
     ("but found another document", "--- begins a second document; a config is one: delete this line"),
     ("undefined alias", "a value that begins with * stands for another one; put it in quotation marks"),
     ("unhashable key", "{{ }} is a placeholder of a template; write the value itself"),
-    ("determine a constructor", "a value that begins with ! has a type; put it in quotation marks"),
+    ("determine a constructor", "a word that begins with ! is a type, which no value here has; leave that word out"),
     ("special characters are not allowed", "it has an invisible control character; type the line again"),
     ("expected '<document start>'", "it does not belong to the lines before it; every setting begins at the left"),
     ("expected <block end>", "it does not belong to the lines before it; every setting begins at the left"),
@@ -72,6 +72,8 @@ def read_yaml(
         fix = "save it as UTF-8: a plain text editor asks for the encoding when it saves" if "UTF-8" in problem else ""
         raise ConfigError(f"{path}{at}: {problem}.", expected=expected, fix=fix or "correct the path") from None
     if rows := mending.typeset(text):
+        if all(row.isascii() for _, row in rows):
+            raise wrong_lines(path, rows, expected)
         raise ConfigError(
             f"{path} has characters that YAML takes for text.",
             details=rows[:SHOWN],

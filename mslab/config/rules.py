@@ -134,12 +134,6 @@ def one_stem(s: Settings) -> Iterator[Clash]:
         yield "stem", text, f"stem={s.profile.stem}"
 
 
-def std_above_zero(s: Settings) -> Iterator[Clash]:
-    if min(s.std) <= 0:
-        text = f"std: {s.std} must be above 0 in every channel; images are divided by it"
-        yield "std", text, "std=null"
-
-
 def two_data_sets(s: Settings) -> Iterator[Clash]:
     if Path(s.train_data).resolve() == Path(s.val_data).resolve():
         text = f"train_data and val_data are both {s.train_data}; accuracy on training images proves nothing"
@@ -159,7 +153,6 @@ CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [
     one_freezing_method,
     pattern_compiles,
     one_stem,
-    std_above_zero,
     two_data_sets,
 ]
 

@@ -7,7 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
 from mslab.stages import EXPECTED, read_table
 
-Triple = Annotated[list[float], Field(min_length=3, max_length=3)]
+Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
+Std = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
 Epoch = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^([2-9]|[1-9]\d+)$")]
 Part = Annotated[str, Field(pattern=r"^(backbone|stem|layer[1-9]\d*|head)$")]
 Epochs = Annotated[
@@ -146,11 +147,11 @@ class Settings(BaseModel):
     transform_normalize: bool = Field(
         True, description="(image/255 - mean)/std; false = image - 255 mean, not divided, as in ModelArts"
     )
-    mean: Triple = Field(
+    mean: Mean = Field(
         IMAGENET["mean"],
         description="per channel, on a scale of 0 to 1; subtracted from every image (default: ImageNet's)",
     )
-    std: Triple = Field(
+    std: Std = Field(
         IMAGENET["std"],
         description="per channel, on a scale of 0 to 1; every image is divided by it (default: ImageNet's)",
     )

@@ -227,8 +227,6 @@ class SubmittedNetworks:
         if exceeded:
             rows = (f"{sizes[key]:,} {key}, at most {limits[key]:,} are allowed" for key in dict.fromkeys(exceeded))
             raise contents.BadSubmission(f"it is too large: {'; '.join(rows)}")
-        if 0 in (weights.info.get("std") or []):
-            raise contents.BadSubmission(f"its std {weights.info['std']} would cause a division by 0")
         if 0 < resize < size:
             raise contents.BadSubmission(f"its image_size {size} is larger than its resize_size {resize}")
         if code and (len(tensors) > 2000 or not all(len(name) <= 200 and name.isascii() for name in tensors)):

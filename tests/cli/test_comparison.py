@@ -72,10 +72,11 @@ def test_wrong_options_of_a_comparison_are_listed():
 
 def test_a_transfer_ends_with_the_command_that_trains_its_network_from_scratch(parent, squares, inside):
     """Without stages= the same config trains ResNet-50, and the comparison of the two means nothing."""
-    table = settings(squares / "two", 2, epochs=1, freeze="all") | {"stages": None}
+    table = settings(squares / "two", 2, epochs=1, freeze="all") | {"stages": None, "beta1": 0.8}
     (inside / "x.yaml").write_text(json.dumps(table))
     done = cli("transfer", "x.yaml", "--backbone", parent, "lr_max=0.04", "--no-report")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("note: beta1 in ") == 1, done.stderr
     line, _, text = done.stderr.splitlines()[-1].partition("    ")
     assert text == "trains the same network from scratch, to compare"
     assert line == "mslab train x.yaml lr_max=0.04 freeze=none 'stages=[[1, 8, 1], [1, 8, 2]]' --name scratch"

@@ -227,7 +227,7 @@ def test_forged_checkpoints_are_refused_before_anything_is_built(tmp_path):
     entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     many = [f"class {n}" for n in range(100_000)]
     wide, wide_info = network(many)
-    deep = [[1000, 1, 1]]
+    deep = [[250, 1, 1]]
     deep_tensors, deep_info = network(stages=deep)
     infinite = {"layer1.0.conv1.weight": np.full_like(tensors["layer1.0.conv1.weight"], np.nan)}
     cases = {
@@ -237,13 +237,13 @@ def test_forged_checkpoints_are_refused_before_anything_is_built(tmp_path):
         "pickle": (pickle.dumps({"a": 1}), "is a bare pickle"),
         "overlap": (safetensors({"a": entry, "b": entry}, bytes(4)), "begins at byte 0 instead of 4"),
         "header": (safetensors(b"{" + b" " * 100, length=2**40), "is not a complete"),
-        "blocks": (bytes_of(tmp_path, tensors, info | {"stages": [[10**9, 8, 1]]}), "invalid value of stages.0.0"),
+        "blocks": (bytes_of(tmp_path, tensors, info | {"stages": [[10**9, 8, 1]]}), "invalid value of stages: row 1"),
         "table": (bytes_of(tmp_path, tensors, info | {"stages": [[1, 8, 1], [1, 16, 2]]}), "Expected"),
-        "deep": (bytes_of(tmp_path, deep_tensors, deep_info), "1,000 blocks, at most 200 are allowed"),
+        "deep": (bytes_of(tmp_path, deep_tensors, deep_info), "250 blocks, at most 200 are allowed"),
         "classes": (bytes_of(tmp_path, wide, wide_info), "100,000 classes, at most 1,000 are allowed"),
         "names": (bytes_of(tmp_path, tensors, info | {"class_names": many}), "100,000 classes, at most 1,000"),
         "pixels": (bytes_of(tmp_path, tensors, info | {"image_size": 4096}), "4,096 pixels, at most 512 are allowed"),
-        "std": (bytes_of(tmp_path, tensors, info | {"std": [0.5, 0.0, 0.5]}), "would cause a division by 0"),
+        "std": (bytes_of(tmp_path, tensors, info | {"std": [0.5, 0.0, 0.5]}), "invalid value of std.1"),
         "headless": (
             bytes_of(tmp_path, {k: v for k, v in tensors.items() if "class" not in k}, info),
             "without a head",
@@ -261,7 +261,7 @@ def test_forged_checkpoints_are_refused_before_anything_is_built(tmp_path):
         assert facts["file"] == f"{name}.ckpt" and text in facts.get("error", ""), (name, facts)
         assert str(tmp_path) not in facts["error"]
     error = measurement.facts["relations"]["nan<std"]["error"]
-    assert error.startswith("nan: it has weights that are not finite") and "; std: its std [0.5, 0.0, 0.5]" in error
+    assert error.startswith("nan: it has weights that are not finite") and "invalid value of std.1" in error
     limited = inspect(tmp_path, source, {"pixels": ["pixels.ckpt"]}, limits={"weights": 100})
     assert "a network may have 100 weights" in limited.facts["networks"]["pixels"]["error"]
 

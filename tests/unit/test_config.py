@@ -136,7 +136,7 @@ def test_a_setting_that_does_nothing_is_logged_and_refused_on_the_command_line(c
         ({"val_data": "a"}, "train_data", "are both a"),
         ({"lr_init": 0.5}, "lr_init", "is above lr_max"),
         ({"lr_end": 0.5}, "lr_end", "is above lr_max"),
-        ({"std": [0.2, 0.0, 0.2]}, "std", "must be above 0"),
+        ({"std": [0.2, 0.0, 0.2]}, "std", "must be greater than 0"),
         ({"stages": [[1, 2]]}, "stages", "row 1: [1, 2] has 2 numbers"),
         ({"lr_max": float("nan")}, "lr_max", "finite"),
         ({"freeze": "half"}, "freeze", "must be 'none' or 'all'"),

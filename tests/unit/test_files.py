@@ -236,6 +236,29 @@ def test_yaml_with_a_few_aliases_is_read():
     assert parse_yaml(bomb(3)) and parse_yaml("epochs: 12\n") == {"epochs": 12} and parse_yaml("") is None
 
 
+@pytest.mark.parametrize(
+    "text,content",
+    [
+        ("a: b\t\nc: 1 \t \n", {"a": "b", "c": 1}),
+        ("a: 'x\t#'\t# y\n\t\nc: \"d\t#\"\t", {"a": "x\t#", "c": "d\t#"}),
+        ("\t# it's\na: it's\t# don't", {"a": "it's"}),
+        ("%YAML 1.2\n---\na: 1\nc: 2", {"a": 1, "c": 2}),
+        ("# mine\n%YAML 1.2\n\n---\na: 1\n---\n\n# the end", {"a": 1}),
+        ("a: |\n  b\t# c\n---", {"a": "b # c\n"}),
+    ],
+)
+def test_yaml_that_the_library_refuses_and_the_standard_allows_is_read(text, content):
+    lines: dict[str, int] = {}
+    assert parse_yaml(text, lines) == content
+    assert all(text.split("\n")[number - 1].startswith(name) for name, number in lines.items())
+    assert parse_yaml("a: |\n  b\t# c\n") == {"a": "b\t# c\n"}, "what it reads stays as it is"
+
+
+def test_a_long_line_of_tabs_costs_no_time():
+    with pytest.raises(FormatError):
+        parse_yaml("a: " + "\t" * 250_000 + "b")
+
+
 def test_a_bomb_costs_neither_memory_nor_time(tmp_path):
     """Ten levels of nine aliases stand for three thousand million values; a process of 300 MiB refuses them."""
     (tmp_path / "config.yaml").write_text(bomb(10))

@@ -70,6 +70,11 @@ def test_a_job_runs_the_command_line_in_the_output_folder(inside, squares, capfd
     assert caught.value.code == 1 and capfd.readouterr().err.startswith("ConfigError: ")
 
 
+def test_help_is_printed(capsys):
+    modelarts.main(["--help"])
+    assert "--data_url D --train_url OUT" in capsys.readouterr().out
+
+
 def test_all_wrong_arguments_are_reported_at_once(inside, squares):
     with pytest.raises(ConfigError) as caught:
         modelarts.translate(["--data_url=obs://bucket/d", "epochs=3", "--seed"], {})

@@ -113,6 +113,11 @@ def test_a_default_that_clashes_is_called_a_default_and_the_words_that_are_offer
     assert text.endswith("(warmup_epochs: x.yaml, line 5, epochs: x.yaml, line 4)")
     error = refusal(config(f"{BASE}class_num: 9\nepochs: 1\n"), ["warmup_epochs=3"])
     assert "(warmup_epochs: the command line, epochs: x.yaml, line 4)" in dict(error.details)["warmup_epochs"]
+    for text in ("", "warmup_epochs: 3\n"):
+        error = refusal(config(f"{BASE}class_num: 9\n{text}"), ["warmup_epochs=null", "epochs=1"])
+        assert dict(error.details)["warmup_epochs"].startswith(
+            "warmup_epochs is 2 by default, which is above epochs: 1"
+        )
     error = refusal(GOOD, ["lr_init=0.5"])
     assert "(lr_max is 0.1 by default)" in dict(error.details)["lr_init"]
 
@@ -138,7 +143,6 @@ def test_a_default_that_clashes_is_called_a_default_and_the_words_that_are_offer
         {"freeze": "all", "layers_to_freeze": 1},
         {"freeze_layer_pattern": "^conv1", "layers_to_freeze": 1},
         {"stem": "small", "profile": {"stem": "imagenet"}},
-        {"std": [0.2, 0.0, 0.2]},
     ],
     ids=json.dumps,
 )
@@ -174,6 +178,8 @@ def test_the_words_that_are_offered_end_a_contradiction(change):
         ('class_num: 9\ndevice: "cpu\nflip: true', 4, '" has no second one', "device: cpu"),
         ("--class_num 9", 3, "does not belong in front of a name", "class_num: 9"),
         ("// mine\nclass_num: 9", 3, "a comment begins with #", "# mine"),
+        ("$ mslab train x.yaml\nclass_num: 9", 3, "$ mslab train x.yaml is a command; leave this line out", ""),
+        ("class_num: 9\nstages: !!python/tuple [1]", 4, "begins with ! is a type", "stages: [1]"),
         ("---\nclass_num: 9", 3, "separates documents; a config is one; leave this line out", ""),
         ("[train]\nclass_num: 9", 3, "is a heading of TOML or INI; a config is flat; leave this line out", ""),
         ("```\nclass_num: 9", 3, "is a fence of Markdown", ""),
@@ -204,6 +210,12 @@ def test_a_line_that_is_no_yaml_is_quoted_with_its_number_and_how_to_write_it(co
             "val_data: b/flip: true",
         ),
         ("dict(train_data='a', val_data=None, class_num=9)\n", "train_data: a/val_data: null/class_num: 9,"),
+        ("train_data=ds/train val_data=ds/val class_num=2\n", "train_data: ds/train, val_data: ds/val, class_num: 2,"),
+        ("lr_max=0.1 \\\nepochs: 3; seed: 2 flip:true\n", "write lr_max: 0.1\n/epochs: 3, seed: 2, flip: true, each"),
+        (
+            "STAGES = [  # rows\n    (1, 8, 1),  # a\n    (1, 8, 2),\n]\n",
+            "up to line 4, write stages: [[1, 8, 1], [1, 8, 2]]",
+        ),
         ("EasyDict(dict(train_data='a',\n class_num=9))\n", "class_num: 9"),
     ],
 )
@@ -213,10 +225,23 @@ def test_settings_of_other_formats_are_shown_as_lines_of_a_config(config, text, 
     assert "not valid YAML" in message
 
 
-def test_a_comma_that_json_lacks_is_found_in_its_own_line(config):
-    rows = dict(refusal(config('{\n  "train_data": "a"\n  "val_data": "b",\n  "class_num": 9\n}\n')).details)
-    assert list(rows) == ["line 2"] and rows["line 2"].endswith('write "train_data": "a",')
+def test_a_comma_or_a_quotation_mark_that_json_lacks_is_found_in_its_own_line(config):
+    lines = ['"train_data": "a",', '"val_data": "b",', '"class_num": 9,', '"epochs": 3']
+    for indent in ("", "  "):
+        for number in (2, 3, 4):
+            short = [line.rstrip(",") if n == number else line for n, line in enumerate(lines, 2)]
+            rows = dict(refusal(config("{\n" + "".join(f"{indent}{line}\n" for line in short) + "}\n")).details)
+            assert list(rows) == [f"line {number}"] and rows[f"line {number}"].endswith(f"write {lines[number - 2]}")
+    rows = dict(refusal(config('{\n"train_data": "a",\n"val_data": "b,\n"class_num": 9\n}\n')).details)
+    assert list(rows) == ["line 3"] and '" has no second one' in rows["line 3"]
     assert load_settings(config('{"train_data": "a", "val_data": "b",\n "class_num": 9,}')).class_num == 9
+
+
+def test_all_lines_that_are_wrong_are_listed_at_once(config):
+    text = f"{BASE}class_num:9\nlr_max=0.1  # (epochs=3, seed=2)\nflip:\ttrue\nepochs 3\nignore:\n  - x\n"
+    error = refusal(config(text))
+    assert list(dict(error.details)) == ["line 3", "line 4", "line 5", "line 6"]
+    assert "not valid YAML" in error.what and "word processor" not in str(error), "a colon without a space is no such"
 
 
 def test_a_setting_that_is_there_twice_is_shown_with_both_lines(config):
@@ -296,6 +321,22 @@ def test_a_file_that_is_no_text_is_named_as_what_it_is(inside):
         ("mean", "(0.1, 0.2, 0.3)", "[0.1, 0.2, 0.3]"),
         ("mean", "0.1, 0.2, 0.3", "[0.1, 0.2, 0.3]"),
         ("mean", "0.5", "[0.5, 0.5, 0.5]"),
+        ("mean", "0.5 0.5 0.5", "[0.5, 0.5, 0.5]"),
+        ("mean", "[0.5 0.5 0.5]", "[0.5, 0.5, 0.5]"),
+        ("mean", "[127.5,127.5,127.5]", "[0.5, 0.5, 0.5]"),
+        ("std", "[58.395, 57.12, 57.375]", "[0.229, 0.224, 0.225]"),
+        ("std", "127.5", "[0.5, 0.5, 0.5]"),
+        ("stages", "[(1, 8, 1), (1, 8, 2)]", "[[1, 8, 1], [1, 8, 2]]"),
+        ("stages", "((1, 8, 1), (1, 8, 2))", "[[1, 8, 1], [1, 8, 2]]"),
+        ("stages", "[[1 8 1], [1 8 2]]", "[[1, 8, 1], [1, 8, 2]]"),
+        ("stages", "'[[1, 8, 1]]'", "[[1, 8, 1]]"),
+        ("stages", "None", "null"),
+        ("stages", "[1 8 1, 1 8 2]", "[[1, 8, 1], [1, 8, 2]]"),
+        ("lr_scheduler", "cosine", "warmup_cosine"),
+        ("device", "cuda:0", "gpu"),
+        ("device", "npu", "ascend"),
+        ("freeze", "no", "none"),
+        ("freeze", "true", "all"),
         ("ignore", ".snapshot", "[.snapshot]"),
     ],
 )
@@ -307,7 +348,18 @@ def test_a_value_is_answered_with_one_that_the_setting_takes(config, name, given
 
 
 def test_values_that_mean_nothing_certain_are_offered_nothing():
-    for name, given in [("epochs", True), ("epochs", "many"), ("epochs", -3), ("optimizer", 5), ("lr_max", "fast")]:
+    for name, given in [
+        ("epochs", True),
+        ("epochs", "many"),
+        ("epochs", -3),
+        ("optimizer", 5),
+        ("lr_max", "fast"),
+        ("mean", [-1, 0, 0]),
+        ("std", [0, 1, 1]),
+        ("stages", [[1, 8], [2, 16, 1, 1]]),
+        ("stages", ["(1", 8, "-1)"]),
+        ("lr_floor", "2020-01-01"),
+    ]:
         assert instead(name, given) == ""
 
 
@@ -315,6 +367,12 @@ def test_numbers_in_yaml_are_read_as_everybody_means_them(config):
     text = f"{BASE}class_num: 9 # nine\r\nlr_max: .5\r\nlr_init: 1e-04\r\nweight_decay: 1e-4\r\nepochs: 1_000\r\n"
     settings = load_settings(config(text))
     assert (settings.lr_max, settings.lr_init, settings.weight_decay, settings.epochs) == (0.5, 1e-4, 1e-4, 1000)
+
+
+def test_no_regular_expression_is_shown():
+    for name, value in [("unfreeze", {3: "layr4"}), ("unfreeze", {1: "layer4"}), ("max_device_memory", "lots")]:
+        text = dict(refusal(GOOD | {name: value}).details)[name]
+        assert " is not written as it has to be (" in text and "pattern" not in text and "^" not in text
 
 
 def test_a_name_without_a_value_is_told_so(config):
@@ -384,6 +442,17 @@ def test_no_foreign_name_hides_a_setting():
         ("train x.yaml epochs: 3 lr 0.1", "type epochs=3, without spaces around =; lr 0.1: type lr_max=0.1"),
         ("train x.yaml epochs:3", "type epochs=3"),
         ("train x.yaml epochs= 3", "type epochs=3"),
+        ("train x.yaml train_data=", "has no value; train_data=FOLDER sets it"),
+        ("train x.yaml --out X", "No such option: --out. Type --name NAME"),
+        ("predict runs/x a.png --out X", "Type --csv FILE or --json FILE"),
+        ("sweep x.yaml --space y -o X", "Type --json FILE"),
+        ("report runs/x --output X", "Type --out FILE.html"),
+        ("train x.yaml --backbone F", "Type mslab transfer CONFIG --backbone FILE"),
+        ("train x.yaml --pretrained F", "Type mslab transfer CONFIG --backbone FILE"),
+        ("transfer x.yaml --pretrained F", "here it is --backbone FILE"),
+        ("train x.yaml --no-flip", "type flip=false"),
+        ("train x.yaml --flip", "type flip=true"),
+        ("sweep x.yaml y.yaml", "Type --space y.yaml: "),
         ("train x.yaml epochs=", "epochs=null takes the setting away, epochs=3 sets it"),
         ("train x.yaml lr=", "lr_max=0.1 sets it"),
         ("train x.yaml STAGES=", "stages=null takes the setting away"),
@@ -415,6 +484,18 @@ def test_a_command_line_that_does_not_parse_says_what_to_type_and_exits_with_2(w
     assert caught.value.code == 2 and answer in said and "Possible options" not in said, said
 
 
+def test_several_settings_in_one_word_are_taken_apart():
+    for text in ("epochs=3,batch_size=8", "epochs=3 batch_size=8"):
+        assert "type epochs=3 batch_size=8, " in dict(refusal(GOOD, [text]).details)[text]
+    assert load_settings(GOOD, ["profile={stem: small, block: basic}"]).profile.block == "basic"
+
+
+def test_what_is_said_after_a_command_is_no_setting(config):
+    rows = dict(refusal(config(f"{BASE}class_num: 9\nbackbone: x.ckpt\nresume: runs/x\nname: mine\n")).details)
+    assert rows["backbone"].endswith("not a setting: mslab transfer CONFIG --backbone FILE")
+    assert rows["resume"].endswith("mslab train --resume RUN") and rows["name"].endswith("CONFIG --name NAME")
+
+
 def test_the_page_of_settings_is_printed_by_a_command(capsys):
     with pytest.raises(SystemExit) as caught:
         app(["settings", "epochs", "bs"])
@@ -422,6 +503,10 @@ def test_the_page_of_settings_is_printed_by_a_command(capsys):
     assert caught.value.code == 0 and "passes over train_data" in said and "'bs' is fastai's name" in said
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         page.entries(["epoks"])
+    with pytest.raises(ConfigError, match=r"'adam' is a value of optimizer\.\n.*\n.*mslab settings optimizer"):
+        page.entries(["optimizer", "adam"])
+    with pytest.raises(ConfigError, match=r"'base\.yaml' is a file"):
+        page.entries(["base.yaml"])
     error = refusal(GOOD | {"epochs": 0, "learning_rat": 1})
     words = re.search(r"mslab (settings lr_max epochs) prints them", error.expected)
     with pytest.raises(SystemExit) as caught:
@@ -440,6 +525,7 @@ def test_a_setting_that_does_nothing_is_noted_with_its_line_and_once(config, cap
     load_settings(settings, ["epochs=3"])
     load_settings("x.yaml", notes=False)
     assert caplog.text.count("note: momentum in x.yaml, line 5 does nothing here") == caplog.text.count("note:") == 1
+    assert load_settings("x.yaml", ["momentum=null"], notes=False).momentum == 0.9, "null takes it away"
     text = dict(refusal("x.yaml", ["momentum=0.7"]).details)["momentum"]
     assert text.startswith("does nothing here: ") and text.endswith("(optimizer: x.yaml, line 4); leave it out")
 

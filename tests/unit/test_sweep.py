@@ -98,7 +98,10 @@ def test_every_problem_of_a_space_is_reported_at_once():
         "did you mean 'lr_max'" in found["lr_mx"]
         and "SageMaker's name; here it is 'batch_size'" in found["mini_batch_size"]
     )
-    assert found["lr_max"].startswith("`low <= high` must hold") and "`low > 0` must hold" in found["weight_decay"]
+    assert (
+        found["lr_max"].startswith("low: 0.1 is above high: 0.001; write low: 0.001")
+        and "`low > 0` must hold" in found["weight_decay"]
+    )
     assert "one or more elements" in found["optimizer"] and "is not a number; list choices instead" in found["flip"]
     assert "low: -1 must be greater than or equal to 0" in found["label_smoothing"]
     assert found["color_jitter"] == "steps of 0.3 from 0 do not meet high: 1; high: 0.9 is the last before it"

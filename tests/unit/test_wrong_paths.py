@@ -204,6 +204,10 @@ def test_a_config_that_is_used_from_another_folder_says_where_its_images_are(tmp
     config.write_text("train_data: images/train\nval_data: images/val\nclass_num: 2\n")
     for folder in ("configs", "elsewhere"):
         monkeypatch.chdir(tmp_path / folder)
+        with pytest.raises(
+            DatasetError, match=r"it contains the invisible character '\\t'.\n.*\n.*\n.*in double quotes"
+        ):
+            check_or_raise(load_settings(config).replace(train_data="images\train"), source=str(config))
         with pytest.raises(DatasetError, match=r"There is no folder images/train \(train images\)\.") as error:
             check_or_raise(load_settings(config), source=str(config))
         assert f"looked in  {tmp_path / folder}" in str(error.value)

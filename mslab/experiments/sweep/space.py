@@ -199,6 +199,8 @@ def read_range(name: str, line: Mapping[str, Any]) -> FloatDistribution | IntDis
     if wrong := [f"{key}: {problem}" for key in ("low", "high") if (problem := valid(name, line[key])[1])]:
         raise ValueError("; ".join(wrong))
     low, high, step, log = limits.low, limits.high, limits.step, limits.log
+    if low > high:
+        raise ValueError(f"low: {low:g} is above high: {high:g}; write low: {high:g}, high: {low:g}")
     kind: FloatDistribution | IntDistribution
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns that it lowers `high`; here that is an error, below
