@@ -64,7 +64,8 @@ def find_network(given: object) -> Path:
 
 def expanded(given: Iterable[Any]) -> list[Any]:
     """What is given for several runs, in place of a pattern that the shell has left as it is the runs that match."""
-    return [run for item in given for run in (isinstance(item, str) and matching(item)) or [item]]
+    items: Iterable[Any] = [given] if isinstance(given, str | os.PathLike) else given
+    return [run for item in items for run in (isinstance(item, str) and matching(item)) or [item]]
 
 
 def config_of(given: str) -> Path:
