@@ -99,7 +99,12 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
 def obstacle(error: OSError, folder: Path) -> tuple[str, str]:
     """(what a folder that took no file should be, what to do) by the reason that the system gave."""
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "a folder that you may write into", f"chmod u+w {quoted(folder)}"
+        fix = "ask its owner for the right"
+        with contextlib.suppress(OSError, AttributeError):  # Windows has no geteuid
+            status = folder.stat()
+            if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWUSR:
+                fix = f"chmod u+w {quoted(folder)}"
+        return "a folder that you may write into", fix
     if error.errno == errno.EROFS:
         return "a disk that can be written to; this one is mounted read-only", "mount it for writing"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

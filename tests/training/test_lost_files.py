@@ -189,6 +189,17 @@ def test_a_spreadsheet_that_saved_the_tables_changed_nothing(runs, inside):
     assert "history.csv" in refused(run)
 
 
+def test_an_images_csv_that_is_gone_is_written_again(squares, inside, caplog):
+    with stopped_after(1):
+        mslab.train(settings(squares / "three", 3, **(FRESH | {"epochs": 2})))
+    (run,) = Path("runs").iterdir()
+    listed = (run / "images.csv").read_bytes()
+    (run / "images.csv").unlink()
+    start.resume(run)
+    assert (run / "images.csv").read_bytes() == listed
+    assert caplog.text.count("images.csv was gone; it is written again, as the images are the same") == 1
+
+
 def test_a_run_killed_before_its_first_last_ckpt_begins_again(squares, inside):
     config = settings(squares / "three", 3, **(FRESH | {"epochs": 2}), checkpoint_frequency=2, lr_scheduler="constant")
     with stopped_after(1):

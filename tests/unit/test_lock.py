@@ -108,7 +108,12 @@ def test_a_killed_process_leaves_a_lock_that_does_not_count(run, holder):
 
 
 def test_one_process_holds_it_again_and_an_error_releases_it(run):
-    with pytest.raises(ZeroDivisionError), lock.held(run), lock.held(run.resolve()), lock.held_around({"--out": run / "x.html"}):
+    with (
+        pytest.raises(ZeroDivisionError),
+        lock.held(run),
+        lock.held(run.resolve()),
+        lock.held_around({"--out": run / "x.html"}),
+    ):
         assert (run / ".lock").exists()
         raise ZeroDivisionError
     assert not (run / ".lock").exists()
