@@ -212,6 +212,8 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
         rows, fix = [("contains", folder_contents(path))], instead(path) or fix
     elif found.kind == "runs":
         fix = one_of_the_runs(path if paths.names_of_runs(path) else path / RUNS)
+        if files.kind_of(path / "sweep.json"):
+            fix += f"; or {command('sweep', '--resume', path)}    continues the sweep"
     if found.kind == "closed":
         fix, has = f"chmod u+rx {quoted(path)}", ""
     elif found.kind == "config":

@@ -92,6 +92,7 @@ RUN = {
     "slow/test_sweep.py test_ctrl_c_ends_cleanly_and_a_transfer_continues": """
         experiments/sweep/study.py: mslab sweep --resume
         experiments/sweep/page.py: mslab sweep --resume
+        runs/finding.py: mslab sweep --resume
     """,
     "slow/test_fixes.py test_a_finished_run_without_its_networks_is_trained_again_by_the_command_that_is_shown": """
         runs/weights.py: mslab reproduce
