@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mslab.errors import MslabError
+from mslab.escaping import quoted
 
 if TYPE_CHECKING:
     import zipfile
@@ -91,14 +92,31 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
             os.fsync(entry)
             os.close(entry)
     except OSError as error:
+        expected, fix = obstacle(error, path.parent)
         raise MslabError(
             f"{path} could not be written: {error.strerror or error}.",
-            expected="free space on the disk, and a writable folder",
-            fix="free some space, or write elsewhere; the earlier file is unchanged",
+            expected=expected,
+            fix=f"{fix}, or write elsewhere; the earlier file is unchanged",
         ) from error
     finally:
         if folder is not None:
             os.close(folder)
+
+
+def obstacle(error: OSError, folder: Path) -> tuple[str, str]:
+    """(what a folder that took no file should be, what to do) by the reason that the system gave."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        fix = "ask its owner for the right"
+        with contextlib.suppress(OSError, AttributeError):  # Windows has no geteuid
+            status = folder.stat()
+            if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWUSR:
+                fix = f"chmod u+w {quoted(folder)}"
+        return "a folder that you may write into", fix
+    if error.errno == errno.EROFS:
+        return "a disk that can be written to; this one is mounted read-only", "mount it for writing"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space on the disk", "free some space"
+    return "free space on the disk, and a writable folder", "free some space"
 
 
 def sync(file: IO[bytes]) -> None:

@@ -49,7 +49,7 @@ def check_dataset(
     entries by name, or by their path in the split. Raises DatasetError only if a folder is missing or a pack is
     damaged. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
-    ignored = tuple(ignore)
+    ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     given = {"train": train, "val": val, "test": test}
     root, folders, found = locate(given, ignored)
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)

@@ -172,7 +172,7 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
 
 def prepared(function: Callable[..., int | None], options: Mapping[str, Any], *arguments: Any) -> int:
     """Call a command's function after a look at its outputs, while the run folders that these lie in are locked."""
-    with outputs.prepared(function, options) as files, lock.held_around(*files):
+    with outputs.prepared(function, options) as files, lock.held_around(files):
         return function(*arguments, **options) or 0
 
 
@@ -295,5 +295,5 @@ def timed_report(runs: Sequence[str | Path], *arguments: Any) -> tuple[Path, flo
 def picture(config: str | None, subject: str, out: str | None) -> Path:
     """The path of a picture: `out`, or CONFIG-subject.png. Raises MslabError if the latter cannot be written."""
     path = Path(out or f"{Path(str(config)).stem}-{subject}.png")
-    targets.refuse_file(path)
+    targets.refuse_file(path, option="--out")
     return path

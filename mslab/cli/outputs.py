@@ -63,7 +63,7 @@ class Target:
     def refuse_place(self, inputs: list[str]) -> None:
         """Raise MslabError if it cannot be written, or is a file that this command reads or a run has written."""
         if not self.output.content:
-            targets.refuse_folder(self.path, new=self.output.new)
+            targets.refuse_folder(self.path, new=self.output.new, option=self.option)
             return
         if self.text.endswith(os.sep):
             raise targets.problem(
@@ -72,7 +72,7 @@ class Target:
                 "the name of a file",
                 f"{self.text}NAME{next(iter(self.output.suffixes), '')}",
             )
-        targets.refuse_file(self.path, self.output.new)
+        targets.refuse_file(self.path, self.output.new, self.option)
         for text in inputs:
             with suppress(OSError, ValueError):
                 if self.path.samefile(text):
@@ -84,11 +84,11 @@ class Target:
 
 
 @contextmanager
-def prepared(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[list[str]]:
+def prepared(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """Around a command: refuse outputs that could not be written, and make their folders; empty ones go afterwards.
 
-    Yields what will be written. Raises BadParameter for a command line that contradicts itself, MslabError for what the
-    disk shows.
+    Yields option -> what will be written. Raises BadParameter for a command line that contradicts itself, MslabError
+    for what the disk shows.
     """
     found = list(outputs_of(function, arguments))
     for target in found:
@@ -114,7 +114,7 @@ def prepared(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Iter
     try:
         for folder in folders:
             make_folder(folder)
-        yield [target.text for target in written]
+        yield {target.option: target.text for target in written}
     finally:
         for folder in missing:
             with suppress(OSError):  # not empty: something was written

@@ -12,7 +12,7 @@ from mslab.cli.options import app, checked, emit, found, job, log, print_text, r
 from mslab.cli.outputs import OutputOption
 from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
-from mslab.runtime import console, devices
+from mslab.runtime import console, devices, targets
 
 
 @job(app, "watch")
@@ -295,12 +295,14 @@ def suspects(
     from mslab.runs import weights
 
     network = found(source)
+    target = Path(out or (network if network.is_dir() else "."))
+    targets.refuse_folder(target, option="--out")
     weights.refuse(network)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     from mslab.report import suspects
 
     result = suspects.find(network, data, report, folds, device)
-    for path in suspects.write(result, Path(out or (network if network.is_dir() else "."))):
+    for path in suspects.write(result, target):
         log.info("%s", path)
     emit(result.to_dict(), json_file, lambda: str(result))

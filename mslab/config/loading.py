@@ -41,6 +41,7 @@ def load_settings(source: Source, overrides: Sequence[str] = (), place: str = DI
     A setting that does nothing is logged (not with `notes=False`: of a run's config.yaml it was said when the run
     began); among the overrides it is a problem. `place` names a dict in messages. Raises ConfigError.
     """
+    overrides = texts.listed(overrides)
     if isinstance(source, Settings) and not overrides:
         return source
     if isinstance(source, os.PathLike) or not isinstance(source, Settings | Mapping):

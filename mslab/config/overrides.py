@@ -24,6 +24,12 @@ def override(name: str, value: Any) -> str:
     return f"{name}={flow(value) if isinstance(value, str) else json.dumps(value)}"
 
 
+def listed(overrides: Sequence[str] | None) -> list[str]:
+    """The KEY=VALUE texts that a caller gives: one text is a list of one, and None is none."""
+    # listed("epochs=1") -> ["epochs=1"]
+    return [overrides] if isinstance(overrides, str) else list(overrides or [])
+
+
 def apply(values: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str], list[Problem]]:
     """Apply `key=value` texts to `values`. Returns (overridden keys, problems with texts that are not valid)."""
     problems = not_key_value(overrides)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check import check_dataset
+from mslab.config.overrides import listed
 from mslab.data.mushrooms import drawing
 from mslab.errors import DatasetError, MslabError
 from mslab.experiments.lab import CONFIGS
@@ -55,7 +56,7 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
         begun = time.perf_counter()
         data = root / name
         report, test = check_dataset(data / "train", data / "val"), check_dataset(data / "test")
-        paths = [f"train_data={data / 'train'}", f"val_data={data / 'val'}", *overrides]
+        paths = [f"train_data={data / 'train'}", f"val_data={data / 'val'}", *listed(overrides)]
         train = start.transfer if options else start.train
         result = train(CONFIGS / f"{name}.yaml", overrides=paths, report=report, name=f"demo-{kind}", **options)
         accuracy = measuring.evaluate(result.run, data / "test", report=test)["accuracy"]

@@ -8,14 +8,13 @@ from typing import Any
 from mslab.config import paths
 from mslab.data.zips import Member, write_zip
 from mslab.errors import ConfigError, MslabError, RunError
-from mslab.escaping import command
 from mslab.files import Below
 from mslab.grade import items, measuring
 from mslab.grade.grading import job_of
 from mslab.grade.loading import given_file, load_rubric
 from mslab.grade.records import Outcome
 from mslab.grade.rubric import Rubric
-from mslab.runs import manifest
+from mslab.runs import lock, manifest
 from mslab.runs.folder import RunFolder
 
 RUN_FILES = ("config.yaml", "manifest.json", "history.csv", "eval.json", "checkpoints/best.ckpt")
@@ -48,7 +47,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = (), half: b
             raise RunError(
                 f"{run.path} has no checkpoints/best.ckpt.",
                 expected="a run that has measured at least one epoch",
-                fix=command("train", "--resume", run.path),
+                fix=lock.go_on(run.path),
             )
         by_name[name] = run
         for file in run.own_files(RUN_FILES).values():

@@ -74,7 +74,7 @@ def export_run(
             )
         result.update(difference)
 
-    with lock.held_around(target):
+    with lock.held_around({"--out": target}):
         files.replace_atomically(target, write)
     return result | {"sha256": files.sha256(target)}
 
@@ -103,7 +103,7 @@ def _target(source: Path, kind: str, out: str | Path | None) -> Path:
             expected=f"one of the formats {', '.join(WRITERS)}, and a file name that ends in it",
             fix=f"--out {quoted(target.with_suffix(f'.{kind}'))}" if kind in WRITERS else "--format onnx",
         )
-    targets.refuse_file(target, new=True)
+    targets.refuse_file(target, new=True, option="--out")
     files.make_folder(target.parent)
     return target
 

@@ -131,7 +131,7 @@ def write(suspects: Suspects, out: Path) -> tuple[Path, Path]:
     make_folder(out)
     cells = ([f"{v:.6f}" if isinstance(v, float) else str(v) for v in row.values()] for row in suspects)
     table, page_file = out / "suspects.csv", out / "suspects.html"
-    with lock.held_around(out):
+    with lock.held_around({"--out": out}):
         write_text(table, for_people("".join(map(csv_line, [COLUMNS, *cells]))))
         write_text(page_file, suspects.page())
     return table, page_file

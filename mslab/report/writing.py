@@ -37,11 +37,11 @@ def write_report(
     folders, left_out = ([RunFolder.read(given[0])], []) if is_single else readable(given)
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     t = translator(lang)
-    targets.refuse_file(target)  # before the network is measured
+    targets.refuse_file(target, option="--out")  # before the network is measured
     for run in folders:
         for change in changed(run.path, run.manifest):
             log.info(f"note: {run.path}: {change}; {command('verify', run.path)}    compares its files")
-    with lock.held_around(target):
+    with lock.held_around({"--out": target}):
         make_folder(target.parent)
         facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
         for note in facts.get("unfair", []):

@@ -21,6 +21,7 @@ from mslab.escaping import command, recorded_command
 from mslab.reproduce import comparing, differing, rendering
 from mslab.reproduce.comparing import Comparison
 from mslab.reproduce.differing import Check
+from mslab.runs import lock
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals
 from mslab.runtime.console import Meter
@@ -151,7 +152,7 @@ def refuse_unfinished(run: RunFolder) -> None:
     raise RunError(
         f"{run.path} is not finished: {epochs}, its status is {status}.",
         expected="a finished run, whose figures can be compared",
-        fix=command("train", "--resume", run.path) + "    or wait until it has ended" * (status == "running"),
+        fix=lock.go_on(run.path),
     )
 
 

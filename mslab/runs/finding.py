@@ -64,7 +64,8 @@ def find_network(given: object) -> Path:
 
 def expanded(given: Iterable[Any]) -> list[Any]:
     """What is given for several runs, in place of a pattern that the shell has left as it is the runs that match."""
-    return [run for item in given for run in (isinstance(item, str) and matching(item)) or [item]]
+    items: Iterable[Any] = [given] if isinstance(given, str | os.PathLike) else given
+    return [run for item in items for run in (isinstance(item, str) and matching(item)) or [item]]
 
 
 def config_of(given: str) -> Path:
@@ -211,6 +212,8 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
         rows, fix = [("contains", folder_contents(path))], instead(path) or fix
     elif found.kind == "runs":
         fix = one_of_the_runs(path if paths.names_of_runs(path) else path / RUNS)
+        if files.kind_of(path / "sweep.json"):
+            fix += f"; or {command('sweep', '--resume', path)}    continues the sweep"
     if found.kind == "closed":
         fix, has = f"chmod u+rx {quoted(path)}", ""
     elif found.kind == "config":

@@ -131,7 +131,8 @@ class RunFolder:
         path = finding.find_run(given)
         kinds = {name: files.kind_of(path / name, links=True) for name in TEXTS}
         if rows := [(name, f"is {kind}") for name, kind in kinds.items() if kind not in ("", "a file")]:
-            raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix="restore them")
+            fix = manifest.lost(path, *(name for name, _ in rows))
+            raise RunError(f"{path} is not as a run leaves it.", details=rows, expected="files", fix=fix)
         for name in ("config.yaml", "manifest.json"):
             if not kinds[name]:
                 fix = f"restore it, or {finding.one_of_the_runs()}"

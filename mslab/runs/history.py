@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mslab.errors import RunError
-from mslab.files import FormatError, decode, delimiter_of, read_bytes, read_text
+from mslab.files import FormatError, decode, delimiter_of, read_bytes
 
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 MAX_EPOCHS = 100_000  # of a history that is read
@@ -104,18 +104,28 @@ def read_steps(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        first, *lines = read_text(path).splitlines() or ["step,loss"]
-        if first.replace('"', "") != "step,loss":
-            raise ValueError("its first line is another")
+        first, *lines = (text := decode(read_bytes(path))).splitlines() or ["step,loss"]
+        if first != "step,loss":
+            lines = list(steps_of(text))
         if (numbers := step_numbers(lines)) != sorted(numbers):
             raise ValueError("its steps are not in order")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise RunError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or str(error)[:200]}.",
             expected="the columns step and loss, with a number in each",
             fix="restore the file that mslab wrote",
         ) from None
     return lines
+
+
+def steps_of(text: str) -> Iterator[str]:
+    """The lines of a steps.csv that a spreadsheet has saved, as mslab writes them."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
+    if [name.strip() for name in next(rows)] != ["step", "loss"]:
+        raise FormatError("its first line is another")
+    for step, loss in filter(any, rows):
+        numbers = number("step", step.strip(), rows.line_num), number("loss", loss.strip(), rows.line_num)
+        yield f"{numbers[0]},{np.float32(numbers[1])!s}"
 
 
 def step_numbers(lines: Sequence[str]) -> list[int]:

@@ -13,14 +13,14 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mslab import files
 from mslab.errors import RunError
-from mslab.escaping import escape_control, quoted
+from mslab.escaping import command, escape_control, quoted
 
 try:
     import fcntl
@@ -38,17 +38,18 @@ _held: dict[tuple[int, Path], int] = {}  # (process, folder): how often it is he
 
 
 @contextlib.contextmanager
-def held(run: Path) -> Iterator[None]:
+def held(run: Path, option: str = "") -> Iterator[None]:
     """Hold the lock of a folder during the block, also if this process has it. Raises RunError if another one has it.
 
-    A path that is no folder has no lock. The workers of a training share the one that has started them.
+    A path that is no folder has no lock. The workers of a training share the one that has started them. `option`: the
+    one that names what will be written there.
     """
     folder = run.resolve()
     key = (os.getpid(), folder)
     if not folder.is_dir() or os.environ.get(SHARED) == str(folder):
         yield
         return
-    handle = take(run, folder / NAME) if key not in _held else None
+    handle = take(run, folder / NAME, option) if key not in _held else None
     _held[key] = _held.get(key, 0) + 1
     try:
         yield
@@ -61,12 +62,15 @@ def held(run: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_around(*targets: str | Path | None) -> Iterator[None]:
-    """Hold the locks of the run folders into which these files would be written. Raises RunError."""
+def held_around(targets: Mapping[str, str | Path]) -> Iterator[None]:
+    """Hold the locks of the run folders into which these files would be written. Raises RunError.
+
+    `targets`: option -> file; what an option names can be written elsewhere.
+    """
     with contextlib.ExitStack() as stack:
-        for target in targets:
-            if target is not None and str(target) != "-" and (run := run_around(Path(target))):
-                stack.enter_context(held(run))
+        for option, target in targets.items():
+            if str(target) != "-" and (run := run_around(Path(target))):
+                stack.enter_context(held(run, option))
         yield
 
 
@@ -75,14 +79,14 @@ def run_around(target: Path) -> Path | None:
     # run_around(Path("runs/nine/checkpoints/best.onnx")) -> runs/nine
     for folder in (target, *target.absolute().parents)[:4]:
         if all(files.kind_of(folder / name, links=True) == "a file" for name in ("manifest.json", "config.yaml")):
-            return folder
+            return folder if target.is_absolute() else Path(os.path.relpath(folder))
     return None
 
 
 # --- taking ----------------------------------------------------------------------------------------------------------
 
 
-def take(run: Path, path: Path) -> int:
+def take(run: Path, path: Path, option: str = "") -> int:
     """Make the lock file, instead of one that a dead process has left. Returns its descriptor. Raises RunError."""
     record = {
         "process": os.getpid(),
@@ -99,20 +103,20 @@ def take(run: Path, path: Path) -> int:
             except FileExistsError:
                 holder = read(path)
                 if is_alive(holder, path):
-                    raise busy(run, path, holder) from None
+                    raise busy(run, path, holder, option) from None
                 remove(path, holder)
             except OSError as error:
-                raise unwritable(run, error) from None
+                raise unwritable(run, error, option) from None
             else:
                 try:
                     os.write(handle, json.dumps(record).encode())
                 except OSError as error:
                     os.close(handle)
                     path.unlink()
-                    raise unwritable(run, error) from None
+                    raise unwritable(run, error, option) from None
                 lock_file(handle)
                 return handle
-    raise busy(run, path, read(path))
+    raise busy(run, path, read(path), option)
 
 
 def release(handle: int, path: Path) -> None:
@@ -179,6 +183,21 @@ def remove(path: Path, holder: dict[str, Any]) -> None:
 # --- who has it ------------------------------------------------------------------------------------------------------
 
 
+def holder_of(run: Path) -> str:
+    """The process that writes into a folder, as a message names it; "" if there is none."""
+    path = run.resolve() / NAME
+    with one_at_a_time(path.parent):
+        holder = read(path)
+        return named(holder) if holder and is_alive(holder, path) else ""
+
+
+def go_on(run: Path) -> str:
+    """What to do about a run that has not ended: wait for the process that writes into it, or resume it."""
+    if holder := holder_of(run):
+        return f"wait until process {holder} has ended: it writes into {run}; mslab watch shows a training meanwhile"
+    return command("train", "--resume", run)
+
+
 def is_alive(holder: dict[str, Any], path: Path) -> bool:
     """Whether the process that a lock names still runs, or might."""
     if not holder:  # a folder, a link or a FIFO of this name is not ours to remove
@@ -236,7 +255,11 @@ def booted() -> float:
 # --- messages --------------------------------------------------------------------------------------------------------
 
 
-def busy(run: Path, path: Path, holder: dict[str, Any]) -> RunError:
+def named(holder: dict[str, Any]) -> str:
+    return f"{holder['process']} on {escape_control(holder['host'], '')[:100]}"
+
+
+def busy(run: Path, path: Path, holder: dict[str, Any], option: str) -> RunError:
     """The error about a lock that another process has, or may have."""
     removal = f"rm -r {quoted(run / NAME)}"
     if not holder:
@@ -246,11 +269,11 @@ def busy(run: Path, path: Path, holder: dict[str, Any]) -> RunError:
     since = "an unknown time"
     with contextlib.suppress(OverflowError, ValueError, OSError):
         since = datetime.fromtimestamp(holder["since"]).astimezone().isoformat(" ", "seconds")
-    rows = [("process", f"{holder['process']} on {escape_control(holder['host'], '')[:100]}")]
-    rows += [("command", escape_control(holder["command"], "")[:300]), ("since", since)]
-    wait = "wait until it has ended, or stop it; mslab watch, predict and verify work meanwhile"
+    rows = [("process", named(holder)), ("command", escape_control(holder["command"], "")[:300]), ("since", since)]
+    wait = "wait until it has ended, or stop it; mslab watch shows a training meanwhile"
     if re.match(r"mslab\b|__main__", holder["command"]) is None:
         wait = "wait until it has ended, or stop it (a notebook: restart its kernel)"
+    wait = f"{option} with a path outside of {run}; or {wait}" if option else wait
     remote = f"\nif that process no longer runs (this machine cannot see it): {removal.replace('-r ', '')}"
     return RunError(
         f"Another process is writing into {run}.",
@@ -260,9 +283,9 @@ def busy(run: Path, path: Path, holder: dict[str, Any]) -> RunError:
     )
 
 
-def unwritable(run: Path, error: OSError) -> RunError:
+def unwritable(run: Path, error: OSError, option: str) -> RunError:
+    expected, fix = files.obstacle(error, run)
+    other = f"{option} with a path outside of {run}" if option else "copy the run elsewhere and use the copy"
     return RunError(
-        f"{run / NAME} cannot be written: {error.strerror or error}.",
-        expected="a run folder that can be written to, on a disk with free space",
-        fix="make it writable, or copy the run elsewhere and use the copy",
+        f"{run / NAME} cannot be written: {error.strerror or error}.", expected=expected, fix=f"{fix}, or {other}"
     )

@@ -344,11 +344,17 @@ def load(run: Path) -> dict[str, Any]:
     return validated(content, path)
 
 
-def lost(run: Path, name: str) -> str:
-    """What to do about a run that has lost its config.yaml or manifest.json."""
-    best, config = run / "checkpoints" / "best.ckpt", "CONFIG" if name == "config.yaml" else run / "config.yaml"
-    begin = f"; or begin a new run with its best network:\n{command('train', config, '--from', best)}"
-    return f"put back {name}, from a copy of the run{begin if best.is_file() else ''}"
+def lost(run: Path, *names: str) -> str:
+    """What to do about files of a run that are lost: put them back, or begin a new run with what is left."""
+    # lost(Path("runs/x"), "history.csv") -> "put back history.csv, from a copy of the run; or begin a new run …"
+    *others, last = names
+    text = f"put back {', '.join(others)} and {last}" if others else f"put back {last}"
+    config: str | Path = "CONFIG" if "config.yaml" in names else run / "config.yaml"
+    networks = {name: run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")}
+    left = [name for name, file in networks.items() if f"checkpoints/{file.name}" not in names and file.is_file()]
+    begin = command("train", config, "--from", networks[left[0]]) if left else command("train", config)
+    with_it = f" with its {left[0]} network" if left else ""
+    return f"{text}, from a copy of the run; or begin a new run{with_it}:\n{begin}"
 
 
 def is_pack(run: Path) -> bool:

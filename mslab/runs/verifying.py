@@ -9,8 +9,7 @@ from mslab import files
 from mslab.config import Settings, dump_config, load_settings
 from mslab.config.schema import FIELDS
 from mslab.errors import MslabError, RunError
-from mslab.escaping import command
-from mslab.runs import manifest
+from mslab.runs import lock, manifest
 
 
 def verify(run: Path) -> list[dict[str, str]]:
@@ -29,7 +28,7 @@ def verify(run: Path) -> list[dict[str, str]]:
         raise RunError(
             f"The manifest of {run} lists no files yet: its status is {content['status']}.",
             expected="a run that has ended: its manifest lists the sha256 of each file",
-            fix=f"{command('train', '--resume', run)}    or wait until it has ended",
+            fix=lock.go_on(run),
         )
     packed = manifest.is_pack(run)
     for row in rows if packed else ():

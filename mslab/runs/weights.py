@@ -7,7 +7,7 @@ from mslab.checkpoint import NO_CHOICE, Choice
 from mslab.errors import RunError
 from mslab.escaping import command, quoted, typed_with
 from mslab.files import kind_of
-from mslab.runs import finding, manifest
+from mslab.runs import finding, lock, manifest
 
 
 def best_file(run_or_ckpt: object) -> Path:
@@ -32,8 +32,8 @@ def without_best(run: Path) -> str:
     left = [file for file in sorted((run / "checkpoints").glob("*.ckpt")) if file.name != "best_backbone.ckpt"]
     if manifest.load(run)["status"] != "done":  # a finished run is not resumed
         if left:
-            return f"{command('train', '--resume', run)}    or use {quoted(left[-1])}"
-        return f"{command('train', '--resume', run)}    or use another run or a .ckpt file"
+            return f"{lock.go_on(run)}    or use {quoted(left[-1])}"
+        return f"{lock.go_on(run)}    or use another run or a .ckpt file"
     if not left:
         return f"{command('reproduce', run)}    trains it again"
     return typed_with(run, left[-1]) or f"use {quoted(left[-1])}"
@@ -52,7 +52,7 @@ def backbone_file(run_or_ckpt: object) -> Path:
         raise RunError(
             f"{path} has no checkpoints/best_backbone.ckpt.",
             expected="a run folder with at least one completed epoch",
-            fix=f"{command('train', '--resume', path)}    or use another run or a file of weights",
+            fix=f"{lock.go_on(path)}    or use another run or a file of weights",
         )
     return best
 

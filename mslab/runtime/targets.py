@@ -6,14 +6,14 @@ from pathlib import Path
 
 from mslab.errors import MslabError
 from mslab.escaping import quoted
-from mslab.files import kind_of
+from mslab.files import kind_of, obstacle
 
 PROTECTED = 0o222  # a file that nobody may write is one that somebody protects, also from root
 
 
-def refuse_file(path: Path, new: bool = False) -> None:
+def refuse_file(path: Path, new: bool = False, option: str = "") -> None:
     """Raise MslabError unless this file can be written, in a folder that exists or can be made. `new`: nothing is
-    overwritten.
+    overwritten; `option`: the one that can name another file.
     """
     kind = kind_of(path, links=True)
     if kind == "a folder":
@@ -26,7 +26,7 @@ def refuse_file(path: Path, new: bool = False) -> None:
             expected="a new file; nothing is overwritten",
             fix="use another name, or move the file away",
         )
-    refuse_folder(path.parent, path)
+    refuse_folder(path.parent, path, option=option)
     if kind and not (os.access(path, os.W_OK) and path.stat().st_mode & PROTECTED):
         raise problem(
             path, "it is protected", "a file that may be written", f"chmod u+w {quoted(path)}, or another name"
@@ -39,10 +39,10 @@ def refuse_file(path: Path, new: bool = False) -> None:
         raise problem(path, error.strerror or str(error), "the name of a file", "use another name") from None
 
 
-def refuse_folder(folder: Path, path: Path | None = None, new: bool = False) -> None:
+def refuse_folder(folder: Path, path: Path | None = None, new: bool = False, option: str = "") -> None:
     """Raise MslabError unless this folder, or the nearest one above that exists, takes files. `path`: the one to name.
 
-    `new`: the folder must not exist yet.
+    `new`: the folder must not exist yet; `option`: the one that can name another.
     """
     path = path or folder
     if new and kind_of(folder):
@@ -68,9 +68,10 @@ def refuse_folder(folder: Path, path: Path | None = None, new: bool = False) -> 
             file.write(b"mslab")
             file.flush()
     except OSError as error:
+        expected, fix = obstacle(error, place)
+        elsewhere = f"{option} with a path in another folder" if option else "write elsewhere"
         reason = f"{place} takes no file: {error.strerror or error}"
-        expected = "free space on the disk, and a writable folder"
-        raise problem(path, reason, expected, "write elsewhere, or free some space") from None
+        raise problem(path, reason, expected, f"{elsewhere}; or {fix}") from None
 
 
 def problem(path: Path, reason: str, expected: str, fix: str) -> MslabError:

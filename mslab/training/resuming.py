@@ -1,10 +1,11 @@
 """Continue a run: whether its files are there, which settings may change, and whether its images are the same."""
 
+import contextlib
 import hashlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ CHANGEABLE = (
 )
 ENDINGS = ("max_training_time", "target_accuracy", "target_loss")
 LAST, BEST = "checkpoints/last.ckpt", ("checkpoints/best.ckpt", "checkpoints/best_backbone.ckpt")
+CHANGED = "has changed since the run wrote it"
 
 
 # --- what the run has left -------------------------------------------------------------------------------------------
@@ -48,25 +50,47 @@ def reopen(
     """
     path = finding.find_run(given)
     refuse_what_has_no_state(path, given)
-    run = RunFolder.open(path) if writes else RunFolder.read(path)
+    with put_back(path, "history.csv"):
+        run = RunFolder.open(path) if writes else RunFolder.read(path)
     last = last_checkpoint(run)
     completed = last.info["epoch"] if last else 0
     if len(run.history) < completed:
+        there = f"has {len(run.history)} epochs" if files.kind_of(run.path / "history.csv") else "is gone"
         raise RunError(
-            f"{run.path}/history.csv has {len(run.history)} epochs, last.ckpt is of epoch {completed}.",
+            f"{run.path}/history.csv {there}; last.ckpt is of epoch {completed}.",
             expected="a row for every completed epoch",
-            fix=again(run, "history.csv"),
+            fix=manifest.lost(run.path, "history.csv"),
         )
     if rows := changed_files(run, completed):
         raise RunError(
             f"{run.path} cannot go on: it is not as the run left it.",
-            details=rows,
+            details=list(rows.items()),
             expected="the files that the run wrote, with the contents that its manifest records",
-            fix=again(run, "them"),
+            fix=manifest.lost(run.path, *rows),
         )
     change_settings(run, overrides)
     run.history = run.history[:completed]
     return run, last
+
+
+def has_ended(run: Path) -> bool:
+    """Whether a run says that it has trained to its end. reopen() says what is wrong with one that cannot be read."""
+    with contextlib.suppress(RunError):
+        return bool(manifest.load(run)["status"] == "done")
+    return False
+
+
+@contextlib.contextmanager
+def put_back(run: Path, name: str) -> Iterator[None]:
+    """Say of a table of the run that cannot be read how the run goes on. Raises RunError."""
+    try:
+        yield
+    except RunError as error:
+        if not error.what.startswith(f"{run / name} cannot be read"):
+            raise
+        closed = isinstance(error.__context__, PermissionError)
+        fix = f"chmod u+r {quoted(run / name)}" if closed else manifest.lost(run, name)
+        raise RunError(error.what, details=error.details, expected=error.expected, fix=fix) from None
 
 
 def last_checkpoint(run: RunFolder) -> Checkpoint | None:
@@ -77,7 +101,7 @@ def last_checkpoint(run: RunFolder) -> Checkpoint | None:
             raise RunError(
                 f"{run.path} has no {LAST}, with which it goes on: it has trained {len(run.history) or 'some'} epochs.",
                 expected="the last.ckpt that the run wrote; without it, the run would begin again over its own results",
-                fix=again(run, "last.ckpt"),
+                fix=manifest.lost(run.path, LAST),
             )
         files.make_folder(run.checkpoints)
         return None
@@ -85,11 +109,11 @@ def last_checkpoint(run: RunFolder) -> Checkpoint | None:
         last = read(file)
     except CheckpointError as error:
         raise CheckpointError(
-            error.what, details=error.details, expected=error.expected, fix=again(run, "last.ckpt")
+            error.what, details=error.details, expected=error.expected, fix=manifest.lost(run.path, LAST)
         ) from None
     if last.info.get("epoch") is None:
         raise RunError(
-            f"{file} has no epoch number.", expected="the last.ckpt that mslab wrote", fix=again(run, "last.ckpt")
+            f"{file} has no epoch number.", expected="the last.ckpt that mslab wrote", fix=manifest.lost(run.path, LAST)
         )
     return last
 
@@ -106,47 +130,51 @@ def was_saved(run: RunFolder) -> bool:
     )
 
 
-def changed_files(run: RunFolder, completed: int) -> list[tuple[str, str]]:
-    """(file, what is wrong with it) of those that a resume needs after so many epochs."""
-    recorded, rows = run.manifest["artifacts"], []
+def changed_files(run: RunFolder, completed: int) -> dict[str, str]:
+    """{file: what is wrong with it} of those that a resume needs after so many epochs."""
+    recorded = run.manifest["artifacts"]
     if run.manifest["status"] == "running":  # it was killed: the manifest lists none of them
         names = ["steps.csv"] if run.manifest["saved"] else []
         measured = any(not math.isnan(row["val_acc"]) for row in run.history[:completed])
         wanted: dict[str, str | None] = dict.fromkeys([*names, *(BEST if measured else ())])
     else:
         wanted = {name: recorded[name] for name in (LAST, *BEST, "history.csv", "steps.csv") if name in recorded}
-    for name, digest in wanted.items():
-        path = run.path / name
-        if not files.kind_of(path, links=True):
-            rows.append((name, "is gone"))
-        elif digest and not is_same(path, digest, run):
-            rows.append((name, "has changed since the run wrote it"))
+    with put_back(run.path, "steps.csv"):
+        steps = read_steps(run.path / "steps.csv")
+        rows = {name: text for name, digest in wanted.items() if (text := problem_of(run.path / name, digest, run))}
+    changed = [name for name, text in rows.items() if text == CHANGED]
+    if len(changed) >= max(3, len(wanted) - 1):
+        text = f"is another run's: {len(changed)} of the {len(wanted)} files that it lists have other contents"
+        return {"manifest.json": text}
     saved = run.manifest["saved"]
     if saved and saved["epoch"] <= completed and digest_of(run.history[: saved["epoch"]]) != saved["history"]:
-        rows.append(("history.csv", f"its first {saved['epoch']} epochs are not those of this run"))
-    steps = read_steps(run.path / "steps.csv")  # raises RunError if it is damaged
-    if saved and completed and (there := [0, *step_numbers(steps)][-1]) < run.history[completed - 1]["step"]:
-        rows.append(("steps.csv", f"ends with step {there}"))
-    return list(dict(rows).items())
+        rows["history.csv"] = f"its first {saved['epoch']} epochs are not those of this run"
+    had = run.history[completed - 1]["step"] if completed else 0
+    there = step_numbers(steps)[-1] if steps else 0
+    if saved and there < had and rows.get("steps.csv", CHANGED) == CHANGED:
+        end = f"ends with step {there}" if steps else "is empty"
+        rows["steps.csv"] = f"{end}; the run had {had} steps"
+    return rows
 
 
-def is_same(path: Path, digest: str, run: RunFolder) -> bool:
-    """Whether a file has this sha256. A table may have been saved by a spreadsheet: its numbers count."""
+def problem_of(path: Path, digest: str | None, run: RunFolder) -> str:
+    """What is wrong with a file of the run, "" if nothing is. A table may have been saved by a spreadsheet: its
+    numbers count.
+    """
+    if (kind := files.kind_of(path, links=True)) != "a file":
+        return f"is {kind or 'gone'}"
+    if not digest:
+        return ""
+    same = False
     if path.name == "history.csv":
-        return digest_of(run.history) == digest or files.sha256(path) == digest
-    if path.name == "steps.csv":  # without those of an epoch that was not completed
+        same = digest_of(run.history) == digest
+    elif path.name == "steps.csv":  # without those of an epoch that was not completed
         text = steps_text(read_steps(path), run.history[-1]["step"] if run.history else 0, [])
-        return hashlib.sha256(text.encode()).hexdigest() == digest
-    return files.sha256(path) == digest
-
-
-def again(run: RunFolder, missing: str) -> str:
-    """What to do about a file of a run that is lost."""
-    best = run.path / BEST[0]
-    text = f"put back {missing}, from a copy of the run; or begin a new run"
-    if not best.is_file():
-        return text
-    return f"{text} with its best network:\n{command('train', run.path / 'config.yaml', '--from', best)}"
+        same = hashlib.sha256(text.encode()).hexdigest() == digest
+    try:
+        return "" if same or files.sha256(path) == digest else CHANGED
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 # --- its settings ----------------------------------------------------------------------------------------------------
@@ -199,7 +227,7 @@ def recorded_settings(run: RunFolder) -> dict[str, Any]:
                 f"{file} has changed since the run wrote it.",
                 expected=f"the file with sha256 {digest[:12]}…; an older mslab wrote this run's manifest, which does "
                 "not say what has changed",
-                fix=again(run, "config.yaml"),
+                fix=manifest.lost(run.path, "config.yaml"),
             )
         if not digest or run.manifest["status"] == "running":
             run.notes.append(
@@ -219,7 +247,7 @@ def begun_with(run: RunFolder, values: dict[str, Any]) -> Settings:
             f"{run.path}/manifest.json records settings that do not exist.",
             details=[(name, repr(value)[:100]) for name, value in values.items()],
             expected="the file that mslab wrote",
-            fix=again(run, "manifest.json"),
+            fix=manifest.lost(run.path, "manifest.json"),
         ) from None
 
 
@@ -273,6 +301,19 @@ def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetR
             fix=f"restore the images, or {elsewhere}\nor {further(run)}",
         )
     return report
+
+
+def restore_images_csv(run: RunFolder, report: DatasetReport) -> None:
+    """Write an images.csv that is gone again: the images, which were compared, are those that it listed."""
+    file, text = run.path / "images.csv", manifest.images_csv(report)
+    recorded = run.manifest["artifacts"].get(file.name)
+    if files.kind_of(file) or not recorded:  # an older mslab wrote none
+        return
+    if hashlib.sha256(text.encode()).hexdigest() == recorded:
+        files.write_text(file, text)
+        log.info(f"note: {file} was gone; it is written again, as the images are the same")
+    else:  # they are packed now, or were
+        log.info(f"note: {file} is gone; the run goes on, and mslab verify will miss it")
 
 
 def refuse_what_has_no_state(path: Path, given: str | os.PathLike[str]) -> None:

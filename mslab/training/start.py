@@ -148,6 +148,10 @@ def resume(path: str | os.PathLike[str], cluster: Cluster | None = None, overrid
     first = cluster is None or cluster.node_rank == 0  # only the first machine writes
     folder = finding.find_run(path)
     resuming.refuse_what_has_no_state(folder, path)
+    if resuming.has_ended(folder):  # nothing is written then, so no lock is needed
+        run, last = reopen(folder, overrides, writes=False)
+        if run.finished:
+            return continue_run(run, last)
     with lock.held(folder) if first else contextlib.nullcontext():
         return resume_held(folder, cluster, overrides, first)
 
@@ -155,13 +159,13 @@ def resume(path: str | os.PathLike[str], cluster: Cluster | None = None, overrid
 def resume_held(path: Path, cluster: Cluster | None, overrides: Sequence[str], writes: bool) -> TrainResult:
     """`resume` with the lock of the run, if this process writes."""
     run, last = reopen(path, overrides, writes)
-    if run.finished:
-        for note in run.notes:
-            log.info(f"note: {note.partition(':')[0]} changes nothing: the run is finished")
+    if run.finished:  # by another process, just now
         return continue_run(run, last)
 
     def ready() -> tuple[RunFolder, DatasetReport]:
         report = resuming.same_images(run)  # here once, so that all workers find the result of the check
+        if writes:
+            resuming.restore_images_csv(run, report)
         if run.changed:
             run.write_settings()
             run.write_manifest()
@@ -229,6 +233,8 @@ def continue_run(
 ) -> TrainResult:
     """Continue a run: check that its images are the same, then train the remaining epochs, alone or in a group."""
     if run.finished:
+        for note in run.notes:
+            log.info(f"note: {note.partition(':')[0]} changes nothing: the run is finished")
         reason = f" ({run.manifest['ended_by']})" if run.manifest["ended_by"] else ""
         log.info(f"{run.path} is finished: {run.epochs_done} of {run.settings.epochs} epochs{reason}; nothing to do")
         if not (run.path / "report.html").is_file():

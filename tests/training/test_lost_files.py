@@ -108,7 +108,14 @@ def test_a_resume_refuses_what_is_gone_or_cut_off_and_writes_nothing(run, name, 
     damage(run / name)
     text = refused(run)
     assert Path(name).name in text, text
-    assert "put back" in text or "restore" in text or "began" in text or "old values" in text, text
+    assert "put back" in text or "began" in text or "old values" in text, text
+    if name == "steps.csv" and damage in (remove, empty):
+        assert re.search(rf"steps.csv +is {'gone' if damage is remove else 'empty; the run had 6 steps'}\n", text), text
+    if name == "history.csv" and damage is remove:
+        assert "history.csv is gone; last.ckpt is of epoch 1" in text
+    if Path(name).suffix == ".csv":
+        best = f"put back {name}, from a copy of the run; or begin a new run with its best network:"
+        assert re.search(rf"fix +{best}\n +mslab train copy/config.yaml --from copy/{BEST}", text), text
 
 
 def test_a_run_without_last_ckpt_does_not_begin_again_and_what_is_said_instead_works(runs, inside):
@@ -130,7 +137,8 @@ def test_files_of_another_run_are_refused_by_name(run, runs):
         shutil.copy(runs[1] / name, run / name)
         if name == "manifest.json" and manifest(run)["status"] == "done":
             text = refused(run)
-            assert "it is not as the run left it" in text and "last.ckpt  " in text, text
+            assert "manifest.json  is another run's: 5 of the 5 files that it lists have other contents" in text, text
+            assert "put back manifest.json, from a copy" in text and "last.ckpt" not in text
         else:
             assert words in refused(run)
         (run / name).write_bytes(kept)
@@ -142,7 +150,10 @@ def test_checkpoints_of_another_run_are_refused(runs, inside):
         shutil.copy(runs[1] / name, run / name)
         assert f"{name}  has changed since the run wrote it" in " ".join(refused(run).split(" ")).replace("   ", "  ")
         (run / name).unlink()
-        assert "is gone" in refused(run) or "has no checkpoints/last.ckpt" in refused(run)
+        left = LAST if name == BEST else BEST
+        text = refused(run)
+        assert f"mslab train {run}/config.yaml --from {run}/{left}" in text and f"put back {name}, from" in text, text
+        assert "is gone" in text or "has no checkpoints/last.ckpt" in text
 
 
 def test_a_folder_without_checkpoints_begins_again_only_before_the_first_of_them(run):
@@ -160,13 +171,33 @@ def test_files_that_cannot_be_read_are_named(runs, inside):
         assert re.search(rf"{run}/{re.escape(name)}.*[Pp]ermission", done.stdout), done.stdout + done.stderr
 
 
-def test_a_spreadsheet_that_saved_history_csv_changed_nothing(runs, inside):
+def test_a_spreadsheet_that_saved_the_tables_changed_nothing(runs, inside):
     run = Path(shutil.copytree(runs[0], "copy"))
     text = (run / "history.csv").read_text()
     (run / "history.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    steps = (run / "steps.csv").read_text()
+    (run / "steps.csv").write_bytes(b"\xef\xbb\xbf" + steps.replace(",", ";").replace("\n", "\r\n").encode())
     assert start.resume(run).best_epoch == 1
+    (run / "steps.csv").write_text(steps.replace(",", "\t"), encoding="utf-16")
+    assert start.resume(run).best_epoch == 1
+    (run / "steps.csv").write_text("".join(steps.splitlines(keepends=True)[:-2]))
+    assert re.search("steps.csv +ends with step 4; the run had 6 steps", refused(run))
+    (run / "steps.csv").write_text(steps.replace(",", ";").replace(".", ","))
+    assert "a spreadsheet has written decimal commas" in refused(run)
+    (run / "steps.csv").write_text(steps)
     (run / "history.csv").write_text(text.replace("0.", "0.9", 1))
     assert "history.csv" in refused(run)
+
+
+def test_an_images_csv_that_is_gone_is_written_again(squares, inside, caplog):
+    with stopped_after(1):
+        mslab.train(settings(squares / "three", 3, **(FRESH | {"epochs": 2})))
+    (run,) = Path("runs").iterdir()
+    listed = (run / "images.csv").read_bytes()
+    (run / "images.csv").unlink()
+    start.resume(run)
+    assert (run / "images.csv").read_bytes() == listed
+    assert caplog.text.count("images.csv was gone; it is written again, as the images are the same") == 1
 
 
 def test_a_run_killed_before_its_first_last_ckpt_begins_again(squares, inside):

@@ -82,6 +82,8 @@ def test_overrides_set_and_remove():
     assert config.stages == [[1, 8, 1]] and config.train_data == "x=y"
     rows, _ = problems(GOOD, ["class_num=null"])
     assert "is missing" in rows["class_num"]
+    assert load_settings(GOOD, "epochs=7").epochs == 7  # one text is a list of one
+    assert list(problems(GOOD, "seven epochs")[0]) == ["seven epochs"]
 
 
 def test_an_override_that_is_not_key_value_is_reported():

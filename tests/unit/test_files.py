@@ -1,5 +1,6 @@
 """Files are written atomically and never through a link; texts are read with bounds and without waiting."""
 
+import errno
 import os
 import socket
 import stat
@@ -26,6 +27,17 @@ def test_a_text_that_cannot_be_written_completely_leaves_the_earlier_one(tmp_pat
     assert isinstance(caught.value, MslabError)
     assert f"{file} could not be written: File too large." in str(caught.value)
     assert "the earlier file is unchanged" in str(caught.value)
+
+
+def test_the_reason_why_a_folder_takes_no_file_decides_what_is_said(tmp_path):
+    tmp_path.chmod(0o555)
+    said = {code: files.obstacle(OSError(code, ""), tmp_path) for code in (errno.EACCES, errno.ENOSPC, errno.EROFS)}
+    tmp_path.chmod(0o755)
+    assert said[errno.EACCES] == ("a folder that you may write into", f"chmod u+w {tmp_path}")
+    assert said[errno.ENOSPC] == ("free space on the disk", "free some space")
+    assert "mounted read-only" in said[errno.EROFS][0] and "space" not in "".join(said[errno.EROFS])
+    for folder in (tmp_path, tmp_path / "gone"):  # its mode is not the reason, or cannot be known
+        assert files.obstacle(OSError(errno.EACCES, ""), folder)[1] == "ask its owner for the right"
 
 
 def test_a_reader_with_an_open_text_reads_the_earlier_one_to_its_end(tmp_path):

@@ -114,6 +114,7 @@ def test_a_unique_beginning_is_that_run_and_another_lists_what_it_could_be(lab):
         Path("runs/nine-20260102-120000"),
         Path("runs/two-20260101-220000-2"),
     ]
+    assert finding.expanded("two") == ["two"] and finding.expanded(run) == [run]  # not letter by letter
 
 
 def test_what_is_in_a_run_stands_for_the_run(lab):
@@ -139,9 +140,20 @@ def test_what_a_page_writes_for_a_run_is_answered_with_the_runs(lab, text):
 
 
 def test_what_is_no_run_is_named_as_what_it_is(lab):
-    for name in ("photos/a.jpg", "set/train/cat/1.png", "configs/x.yaml", "w/lone.ckpt", "empty/.keep", "x.zip"):
+    for name in (
+        "photos/a.jpg",
+        "set/train/cat/1.png",
+        "configs/x.yaml",
+        "w/lone.ckpt",
+        "empty/.keep",
+        "x.zip",
+        "sw/sweep.json",
+    ):
         (lab / name).parent.mkdir(parents=True, exist_ok=True)
         (lab / name).touch()
+    for file in ("manifest.json", "config.yaml"):
+        (lab / "sw" / "trial-000").mkdir(exist_ok=True)
+        (lab / "sw" / "trial-000" / file).touch()
     (lab / "dangling").symlink_to("gone")
     (lab / "loop").symlink_to("loop")
     os.mkfifo(lab / "pipe")
@@ -157,6 +169,7 @@ def test_what_is_no_run_is_named_as_what_it_is(lab):
         ("w/lone.ckpt", "w/lone.ckpt is a file of weights", "mslab train CONFIG --from w/lone.ckpt"),
         ("empty", "empty is an empty folder", "one of runs/nine"),
         ("x.zip", "x.zip is an archive", "one of runs/nine"),
+        ("sw", "sw is a sweep of runs, and no run", "or mslab sweep --resume sw    continues the sweep"),
         ("pipe", "pipe is a FIFO", "one of runs/nine"),
         ("dangling", "dangling leads nowhere: it is a link to gone", "correct the link"),
         ("loop", "loop leads nowhere: it is a link to itself", "correct the link"),

@@ -39,11 +39,7 @@ RUN = {
         runs/finding.py: mslab train
     """,
     "cli/test_shown_commands.py test_a_run_that_was_stopped_is_resumed": """
-        runs/verifying.py: mslab train --resume
-        reproduce/reproducing.py: mslab train --resume
-        grade/handin.py: mslab train --resume
-        runs/weights.py: mslab train --resume
-        report/notebook.py: mslab train --resume
+        runs/lock.py: mslab train --resume
     """,
     "cli/test_shown_commands.py test_a_data_set_is_fixed_and_put_back": """
         check/report.py: mslab check
@@ -96,6 +92,7 @@ RUN = {
     "slow/test_sweep.py test_ctrl_c_ends_cleanly_and_a_transfer_continues": """
         experiments/sweep/study.py: mslab sweep --resume
         experiments/sweep/page.py: mslab sweep --resume
+        runs/finding.py: mslab sweep --resume
     """,
     "slow/test_fixes.py test_a_finished_run_without_its_networks_is_trained_again_by_the_command_that_is_shown": """
         runs/weights.py: mslab reproduce
@@ -132,10 +129,12 @@ NOT_RUN = {
         checkpoint/formats.py: chmod
         config/paths.py: chmod
         data/reading.py: chmod
+        files.py: chmod
         inference/graphs.py: chmod
         runs/finding.py: chmod
         runs/manifest.py: chmod
         runtime/targets.py: chmod
+        training/resuming.py: chmod
     """,
     "it is a form to fill in, or the title of what the command itself shows": """
         inference/serve/uploads.py: curl
@@ -161,6 +160,9 @@ NOT_RUN = {
     """,
     "it shows a page in a program that is not among mslab's packages": """
         training/eventlog.py: tensorboard
+    """,
+    "a config begins a new run in most tests": """
+        runs/manifest.py: mslab train
     """,
     "a report of a finished run is what most tests write": """
         cli/options.py: mslab report

@@ -85,8 +85,11 @@ def test_a_second_process_is_told_who_writes_and_what_to_do(run, holder):
     assert f"process   {holder.pid} on {lock.HOST}" in text and "command   -c run" in text
     assert re.search(r"since     20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", text) and "fix       wait until it has ended" in text
     assert "rm " not in text  # it is known to live
-    with pytest.raises(RunError, match="Another process"), lock.held_around(run / "checkpoints" / "best.onnx"):
+    with pytest.raises(RunError) as caught, lock.held_around({"--out": run / "checkpoints" / "best.onnx"}):
         pass
+    assert "fix       --out with a path outside of run; or wait until it has ended" in str(caught.value)
+    waits = f"wait until process {holder.pid} on {lock.HOST} has ended: it writes into run; "
+    assert lock.go_on(run).startswith(waits) and "--resume" not in lock.go_on(run)
     copied = Path(shutil.copytree(run, "copied"))  # together with the lock of a process that knows nothing of it
     with lock.held(copied):
         assert json.loads((copied / ".lock").read_text())["process"] == os.getpid()
@@ -98,18 +101,23 @@ def test_a_second_process_is_told_who_writes_and_what_to_do(run, holder):
 def test_a_killed_process_leaves_a_lock_that_does_not_count(run, holder):
     holder.kill()
     holder.wait()
-    assert (run / ".lock").exists()
+    assert (run / ".lock").exists() and lock.go_on(run) == "mslab train --resume run"
     with lock.held(run):
         assert json.loads((run / ".lock").read_text())["process"] == os.getpid()
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "config.yaml", "manifest.json"]
 
 
 def test_one_process_holds_it_again_and_an_error_releases_it(run):
-    with pytest.raises(ZeroDivisionError), lock.held(run), lock.held(run.resolve()), lock.held_around(run / "x.html"):
+    with (
+        pytest.raises(ZeroDivisionError),
+        lock.held(run),
+        lock.held(run.resolve()),
+        lock.held_around({"--out": run / "x.html"}),
+    ):
         assert (run / ".lock").exists()
         raise ZeroDivisionError
     assert not (run / ".lock").exists()
-    with lock.held(run / "missing"), lock.held_around("-", None, "elsewhere.html", Path("/x/y")):
+    with lock.held(run / "missing"), lock.held_around({"--json": "-", "--out": Path("/x/y")}):
         assert not (run / ".lock").exists()
 
 

@@ -192,6 +192,7 @@ def test_trials_begin_from_the_settings_of_the_config_not_from_those_that_mslab_
     config = load_settings(tmp_path / "x.yaml", overrides)
     start = explicit(tmp_path / "x.yaml", overrides, config)
     assert start == minimal() | {"epochs": 5, "lr_max": 0.2, "seed": config.seed}
+    assert explicit(tmp_path / "x.yaml", "lr_max=0.2", config).keys() == start.keys() - {"seed"} | {"momentum"}
     assert config.lr_scheduler == "warmup_cosine"  # which a trial with steps would contradict
     assert load_settings(start | {"lr_scheduler_step": [2, 3]}).lr_scheduler == "step"
 

@@ -15,6 +15,7 @@ from mslab import files
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings, read_yaml
+from mslab.config.overrides import listed
 from mslab.errors import ConfigError, MslabError, RunError, TrainingError
 from mslab.escaping import command
 from mslab.experiments import repeating
@@ -63,7 +64,7 @@ def seconds_of(text: str | None) -> float | None:
 def explicit(config: str | Path | Mapping[str, Any], overrides: Sequence[str], settings: Settings) -> dict[str, Any]:
     """The settings of config and overrides, without those that mslab fills in, which may depend on a trial's values."""
     names = set(read_yaml(Path(config)) if isinstance(config, str | Path) else config)
-    for text in overrides:
+    for text in listed(overrides):
         name, _, value = map(str.strip, text.partition("="))
         removes = value in ("null", "~") and name != "seed"  # seed=null draws one, the same for all trials
         names = names - {name} if removes else names | {name}
@@ -91,7 +92,7 @@ def run_sweep(
     if options.backbone is not None:  # latest is another run when the sweep goes on
         options = replace(options, backbone=str(weights.backbone_file(options.backbone)))
     source = str(config) if isinstance(config, str | Path) else None
-    result: dict[str, Any] = {"schema": 1, "config_file": source, "overrides": list(overrides)}
+    result: dict[str, Any] = {"schema": 1, "config_file": source, "overrides": listed(overrides)}
     result |= {"config": explicit(config, overrides, settings), "space": read_yaml(Path(space_file))}
     with continued(result):
         return carry_out(result, settings, space, options, report=look(settings) if look else None)
