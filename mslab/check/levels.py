@@ -154,7 +154,7 @@ def several(split: Split, foreign: list[str]) -> Shape | None:
     if not (split.nested or split.links):
         return None
     sets, images = data_sets(split.root), [name for name in split.classes if split.classes[name]]
-    certain = [folder for folder in sets if is_split(folder)]
+    certain = [f for f in sets if is_split(f) or (says_nothing(f.name) and len(images) < 2)]  # data/, beside docs/
     if not certain and (len(sets) < 2 or len(foreign) <= len(images)):
         return None
     if len(sets) > 1:
