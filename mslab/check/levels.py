@@ -78,6 +78,9 @@ def look(split: Split) -> Shape:
     if called.keys() == set(names) and (len(set(called.values())) > 1 or len(names) == 1):
         problem, fix = labels_elsewhere(root, *names) or ("", SORT)
         text = f"contains the splits {listed(called)}, not classes, and they contain no class folders"
+        if len(names) > 1 and not empty:  # one without such a name is enough
+            rename = f"mv {quoted(root / names[0])} {quoted(root / f'a-{names[0]}')}"
+            fix += f"\nor, if they are classes, rename one of them: {rename}"
         return Shape(f"{text}{': ' * bool(problem)}{problem}", fix)
     found = labels_elsewhere(root) if {"labels", "annotations"} & {name.casefold() for name in empty} else None
     if len(names) == 1 and says_nothing(names[0]) and split.classes[names[0]]:

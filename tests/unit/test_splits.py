@@ -141,6 +141,7 @@ def test_a_layout_that_is_no_data_set_is_named_and_nothing_is_moved(tmp_path, fo
         (["cat*", "dog*", "test"], {"train": "train", "test": "test"}),
         (["cat*", "-dog*", "test/cat*", "test/-dog*"], {"train": "train", "test": "test"}),
         (["train", "test*"], {"train": "train"}),
+        (["train*", "test*"], {"": "."}),
         (["cat/the images*", "dog x/the images*"], {"": "."}),
         (["-cat/images*", "dog/images*"], {"": "."}),
     ],
