@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from mslab.checkpoint import readers
+from mslab.config.paths import is_run
 from mslab.escaping import quoted
 from mslab.files import kind_of, open_regular, open_zip
 
@@ -48,8 +49,8 @@ def files_in(folder: Path, other_than: Path) -> list[str]:
 
 
 def is_network(path: Path) -> bool:
-    """Whether a path can be given in the place of a network: a folder, which may be a run's, or a file of weights."""
-    return is_weights(path) or (path.is_dir() and path.suffix.lower() not in SUFFIXES)
+    """Whether a path can be given in the place of a network: a run's folder, or a file of weights."""
+    return is_run(path) or (path / "checkpoints").is_dir() or is_weights(path)
 
 
 def is_weights(path: Path) -> bool:

@@ -140,6 +140,9 @@ def test_only_complete_files_of_weights_are_suggested_also_for_a_link_that_leads
         archive.writestr("x/data.pkl", "x")
     (folder / "goog.ckpt").symlink_to("nowhere")
     assert near.files_in(folder, Path()) == ["good.CKPT", "torch.pt"]
+    (folder / "runs-a/checkpoints").mkdir(parents=True)
+    assert refusal(folder / "run-a").fix == f"{folder / 'runs-a'} is there: give that, if you mean it"
+    assert "is there" not in refusal(folder / "ne").fix  # a folder, and no run
     for name in ("goog.ckpt", "good.ckp"):
         assert refusal(folder / name).fix == f"{folder / 'good.CKPT'} is there: give that, if you mean it"
 
