@@ -4,6 +4,7 @@
 """
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -22,18 +23,36 @@ SHIFTS = 2  # pixels of 16: a symmetric thing in the picture need not be in its 
 NEIGHBOURS = 64  # an image is compared with fewer than this many of the images that share a quarter of its hash
 IMBALANCE = 5  # the largest class has this many times the images of the smallest
 MIN_COUNT = 10  # images per class; with fewer, a shortcut cannot be distinguished from chance
+# how systems and programs call a copy: cat (1).jpg, cat - Copy (2).jpg, cat copy 3.jpg, Copy of cat.jpg
+COPIES = "copy|kopie|copie|copia|cópia|копия|副本|拷贝|コピー|사본|복사본"
+COPY = re.compile(
+    rf".*(-checkpoint\d*| ?\(\d+\)|[ _-]+\(?({COPIES})\)?( ?\(?\d+\)?)?)|({COPIES})( \(\d+\))? (of|de|von|di) .*",
+    re.IGNORECASE | re.DOTALL,
+)
 SHORTCUT = 0.95  # balanced accuracy of recognising a class by image size or brightness alone
 
 
 def equal_images(report: DatasetReport) -> list[list[tuple[Split, ImageRecord]]]:
-    """Groups of two or more images with equal pixels, each in the order of splits and names."""
+    """Groups of two or more images with equal pixels, each in the order of splits and names.
+
+    In a class, those that are named like a copy are last: they are the ones that go.
+    """
     first: dict[bytes, tuple[Split, ImageRecord]] = {}
     groups: dict[bytes, list[tuple[Split, ImageRecord]]] = {}
     for split, picture in loaded_images(report):
         earlier = first.setdefault(picture.same, (split, picture))
         if earlier[1] is not picture:
             groups.setdefault(picture.same, [earlier]).append((split, picture))
+    order = {id(split): number for number, split in enumerate(report.splits.values())}
+    for group in groups.values():
+        group.sort(key=lambda row: (order[id(row[0])], row[1].class_name, is_copy(row[1].name)))
     return list(groups.values())
+
+
+def is_copy(name: str) -> bool:
+    """Whether a file's name says that it is a copy of another one."""
+    stem = name.rpartition("/")[2]
+    return COPY.fullmatch(stem.rpartition(".")[0] or stem) is not None
 
 
 def duplicates(report: DatasetReport) -> Iterator[Finding]:

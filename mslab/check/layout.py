@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from mslab.check.levels import LISTED, misplaced, wrong_shape
 from mslab.check.records import Finding, Split, printable
 from mslab.check.report import DatasetReport
-from mslab.check.scan import has_images, is_accounted, is_image_file, is_systems
+from mslab.check.scan import has_images, is_accounted, is_image_file, is_junk, is_systems
 from mslab.check.splits import find_splits
 from mslab.escaping import command, quoted, typed_with
 
@@ -217,15 +218,44 @@ def nested_folders(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         if wrong_shape(split):
             continue  # wrong-level reports this once, not once per class
+        repeated, refused = repeated_names(split), refused_links(split)
         for name in split.nested:
             text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
-            own, place = name.rpartition("/")[2], split.root / name
+            class_name, _, own = name.partition("/")
+            place, left = split.root / name, is_junk(own)
+            if not (left or split.classes[class_name] or class_name in refused or has_images(place)):
+                continue  # empty-class says what to do with the folder around it
             movable = is_accounted(place) and not is_systems(own)
             fix = report.move(split, name) if movable else report.ignore(split, own if is_systems(own) else name)
-            if has_images(place):
-                away = f"mv -n {quoted(place)}/* {quoted(place.parent)}/ && rmdir {quoted(place)}"
+            if left:
+                text = "(tools leave such a folder; MindSpore stops at it in the middle of an epoch)"
+            elif has_images(place):
+                away = moving(place, place.parent, class_name in repeated)
                 fix = f"put its images directly into the folder of the class:    {away}"
-            yield Finding("nested-folder", "error", f"{split.show(name)}/", text, fix, place if movable else None)
+            code = "stray-folder" if left else "nested-folder"
+            yield Finding(code, "error", f"{split.show(name)}/", text, fix, place if movable else None)
+
+
+def repeated_names(split: Split) -> set[str]:
+    """The classes in whose folder, or in two folders inside it, two entries have one name, in capitals or not."""
+    folders = [name for name in split.nested if not is_junk(name.partition("/")[2])]
+    nested = {name.partition("/")[0] for name in folders}
+    names = Counter(p.name.lower() for class_name in nested for p in split.classes[class_name])
+    names.update(name.lower() for name in split.left_out)
+    for folder in folders:
+        with suppress(OSError):
+            inside = (split.root / folder).iterdir()
+            names.update(f"{folder.partition('/')[0]}/{path.name}".lower() for path in inside)
+    again = {name.partition("/")[0] for name, count in names.items() if count > 1}
+    return {class_name for class_name in nested if class_name.lower() in again}
+
+
+def moving(source: Path, target: Path, renamed: bool) -> str:
+    """The command that moves what is in a folder into another one and removes it. `renamed`: with its name in front."""
+    if not renamed:
+        return f"mv -n {quoted(source)}/* {quoted(target)}/ && rmdir {quoted(source)}"
+    new = f'{quoted(target / f"{source.name}-")}"${{i##*/}}"'
+    return f'for i in {quoted(source)}/*; do mv -n "$i" {new}; done && rmdir {quoted(source)}'
 
 
 def links(report: DatasetReport) -> Iterator[Finding]:
@@ -246,7 +276,9 @@ def links(report: DatasetReport) -> Iterator[Finding]:
                 yield Finding("broken-symlink", "warning", split.show(name), text, fix)
             else:
                 fixes = [report.follow(split)] if reason == "leaves" else []
-                fixes += [] if wrong_shape(split) and fixes else [report.move(split, name)]
+                # a class that is a link, or has nothing but links, is not moved away
+                others = split.classes[name.partition("/")[0]] if "/" in name else not has_images(split.root / name)
+                fixes += [report.move(split, name)] if not fixes or (others and not wrong_shape(split)) else []
                 fix = "; or ".join(fixes)
                 yield Finding("symlink", "error", split.show(name), messages[reason], fix, location)
 
@@ -287,10 +319,9 @@ def collisions(report: DatasetReport) -> Iterator[Finding]:
                     fix = "give one of them another name"
                     if names is groups[0]:
                         one, two = split.root / name, split.root / other
-                        fix = (
-                            f"mv -n {quoted(one)}/* {quoted(two)}/ && rmdir {quoted(one)}    merges them; if they are "
-                        )
-                        fix += "two classes, rename one"
+                        counts = Counter(picture.name.lower() for picture in split.pictures)
+                        away = moving(one, two, any(counts[p.name.lower()] > 1 for p in split.classes[name]))
+                        fix = f"{away}    merges them; if they are two classes, rename one"
                     yield Finding("case-collision", "error", split.show(name), text, fix)
 
 

@@ -78,6 +78,9 @@ def look(split: Split) -> Shape:
     if called.keys() == set(names) and (len(set(called.values())) > 1 or len(names) == 1):
         problem, fix = labels_elsewhere(root, *names) or ("", SORT)
         text = f"contains the splits {listed(called)}, not classes, and they contain no class folders"
+        if len(names) > 1 and not empty:  # one without such a name is enough
+            rename = f"mv {quoted(root / names[0])} {quoted(root / f'a-{names[0]}')}"
+            fix += f"\nor, if they are classes, rename one of them: {rename}"
         return Shape(f"{text}{': ' * bool(problem)}{problem}", fix)
     found = labels_elsewhere(root) if {"labels", "annotations"} & {name.casefold() for name in empty} else None
     if len(names) == 1 and says_nothing(names[0]) and split.classes[names[0]]:
@@ -154,7 +157,7 @@ def several(split: Split, foreign: list[str]) -> Shape | None:
     if not (split.nested or split.links):
         return None
     sets, images = data_sets(split.root), [name for name in split.classes if split.classes[name]]
-    certain = [folder for folder in sets if is_split(folder)]
+    certain = [f for f in sets if is_split(f) or (says_nothing(f.name) and len(images) < 2)]  # data/, beside docs/
     if not certain and (len(sets) < 2 or len(foreign) <= len(images)):
         return None
     if len(sets) > 1:

@@ -16,7 +16,7 @@ from mslab.check.levels import wrong_shape
 from mslab.check.pool import ask
 from mslab.check.records import Finding, printable
 from mslab.check.report import DatasetReport, behind_link, changeable, quarantine_folder
-from mslab.check.scan import is_image_file
+from mslab.check.scan import is_image_file, is_left
 from mslab.errors import DatasetError
 from mslab.escaping import command
 
@@ -94,6 +94,8 @@ def emptied(report: DatasetReport, folder: Path, moved: int, findings: list[Find
     fix = "replace these images, or remove the class yourself" + "; --convert may save some" * (not convert)
     if codes == {"nested-folder"}:
         fix = findings[0].fix
+    elif codes == {"symlink"}:
+        fix = report.follow(split)
     elif codes == {"split-leak"}:
         fix = "put other images there: those of this class are in another split, too"
     return DatasetError(what, expected="at least one usable image per class", fix=fix)
@@ -107,7 +109,8 @@ def losses(report: DatasetReport, lost: set[Path]) -> list[tuple[Path, tuple[int
     """(class or split, (images that would be moved, images in it)), also in folders inside or beside the classes."""
     counts: dict[Path, tuple[int, int]] = {}
     for split in report.splits.values():
-        folders = [(name, images_below(split.root / name)) for name in [*split.nested, *split.strays, *split.links]]
+        others = [*split.nested, *split.strays, *split.links]
+        folders = [(name, images_below(split.root / name)) for name in others if not is_left(name.rpartition("/")[2])]
         for name, number in [*((picture.name, 1) for picture in split.pictures), *folders]:
             class_name, inside, _ = name.partition("/")
             for folder in (split.root / class_name, split.root) if inside else (split.root,):
@@ -117,7 +120,9 @@ def losses(report: DatasetReport, lost: set[Path]) -> list[tuple[Path, tuple[int
 
 
 def images_below(folder: Path) -> int:
-    """Number of images in the folder, at any level; of a link, in what it leads to."""
+    """Number of images in the folder, at any level; of a link, in what it leads to, which may be a file."""
+    if folder.is_file():
+        return int(is_image_file(folder))
     files_below = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
     return sum(map(is_image_file, islice(files_below, MOST)))
 
@@ -131,11 +136,14 @@ def refuse_unasked(report: DatasetReport, moves: list[Move], convert: bool) -> N
         rows = [("would move", f"{moved} of {images} images of {folder}") for folder, (moved, images) in large[:6]]
         rows += [("because of", ", ".join(f"{code} ({count})" for code, count in codes.most_common()))]
         options = ("--convert" if convert else "--fix", "--yes")
+        follow = f"{report.command(report.root, '--follow-links')}    reads what the links lead to\n" * (
+            "symlink" in codes
+        )
         raise DatasetError(
             f"Nothing was moved: --fix would move more than a tenth of the images of {large[0][0]}.",
             details=rows,
             expected="few faulty files; so many may mean that the folders are not what they seem",
-            fix=f"{report.command(report.root, options[0], '--dry-run')}    lists the moves\n"
+            fix=f"{follow}{report.command(report.root, options[0], '--dry-run')}    lists the moves\n"
             f"{report.command(report.root, *options)}    makes them; --undo takes them back",
         )
 

@@ -57,9 +57,14 @@ def is_leftover(folder: Path) -> bool:
     return is_junk(folder.name) and (is_hidden(folder.name) or not has_images(folder))
 
 
+def is_left(name: str) -> bool:
+    """Whether tools leave such a folder behind, with copies of what lies there: its images are none of the data."""
+    return name.lower() in LEFT or is_systems(name) or (is_junk(name) and not is_hidden(name))
+
+
 def is_accounted(folder: Path) -> bool:
     """Whether --fix may move a folder: tools left it, or it has nothing but images. Others may be work."""
-    if folder.name.lower() in LEFT or (is_junk(folder.name) and not is_hidden(folder.name)):
+    if is_left(folder.name) and not is_systems(folder.name):
         return True
     count = 0
     for _, folders, names in os.walk(folder):

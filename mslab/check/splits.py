@@ -20,6 +20,9 @@ DEPTH = 6  # folders around the classes, at most: ILSVRC/Data/CLS-LOC/train has 
 LONGEST = 80  # characters of a split's name
 LOOKED_AT = 5_000  # entries, at most, in the search for the only folder that holds images
 
+PROGRAMS = {"venv", "env", "virtualenv", "node_modules", "site-packages", "dist-packages", "build", "dist"}
+ENVIRONMENT = ("pyvenv.cfg", "conda-meta")  # an environment of Python or conda, whatever its name
+
 # how a split is called; accents, capitals, digits, spaces and punctuation do not count
 WORDS = {
     "train": "train training trained trn trainval learn learning 训练 訓練 训练用 训 学習 학습 훈련 trainings "
@@ -171,11 +174,18 @@ def _holds_images(folder: Path, budget: list[int], depth: int) -> bool:
     return budget[0] > 0 and any(_holds_images(folder / name, budget, depth - 1) for name in inside)
 
 
+def has_programs(folder: Path) -> bool:
+    """Whether a folder is one of installed or built programs, whose pictures are no data. One of images is a class."""
+    known = folder.name.lower() in PROGRAMS or any((folder / mark).exists() for mark in ENVIRONMENT)
+    return known and not has_images(folder)
+
+
 def subfolders(folder: Path) -> list[str]:
-    """The visible folders in it, sorted, without those that tools leave behind."""
+    """The visible folders in it, sorted, without those that tools leave behind or keep programs in."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not is_leftover(Path(entry.path))]
+            paths = [Path(entry.path) for entry in entries if entry.is_dir()]
+            names = [path.name for path in paths if not (is_leftover(path) or has_programs(path))]
     except OSError:
         return []
     return sorted(name for name in names if not name.endswith(".quarantine"))

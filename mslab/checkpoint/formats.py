@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mslab.checkpoint import foreign, pth, readers
-from mslab.checkpoint.near import SUFFIXES, folder_contents, instead
+from mslab.checkpoint.near import SUFFIXES, folder_contents, instead, is_network
 from mslab.config import paths
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
@@ -47,9 +47,9 @@ def read_content(path: Path) -> bytes:
 
 
 def missing(path: Path) -> CheckpointError:
-    expected = "a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt"
+    expected = "a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best.ckpt"
     fix = instead(path) or "correct the path; mslab train writes such files"
-    return paths.missing(path, CheckpointError, "file", expected, fix)
+    return paths.missing(path, CheckpointError, "file", expected, fix, fits=is_network)
 
 
 def reader_of(path: Path, content: bytes) -> tuple[str, Reader]:

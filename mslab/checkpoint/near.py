@@ -1,28 +1,32 @@
 """Files of weights near a path that is none, for messages: each one that is named exists."""
 
 import contextlib
+import mmap
 import os
 from itertools import islice
 from pathlib import Path
 
+from mslab.checkpoint import readers
+from mslab.config.paths import is_run
 from mslab.escaping import quoted
-from mslab.files import kind_of, open_regular
+from mslab.files import kind_of, open_regular, open_zip
 
 SUFFIXES = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".onnx")
-ZEROS = bytes(9)
-NO_WEIGHTS = (ZEROS, b"<", b"{", b"version")  # beginnings of pages, of lists and of pointers of Git LFS
 ABOVE = 3  # folders above a file in which its run may be: tensorboard/, workers/1/
 FEW, MANY, MOST = 5, 8, 100  # runs and files that a message names; files that are looked at
+# of a run, the best one first: the first two are networks with their backbone, and fit wherever weights are given
+OF_A_RUN = {"best.ckpt": "the whole network of that run", "last.ckpt": "its network after the last epoch"}
 
 
 def instead(path: Path) -> str:
     """What to give in the place of a path that is no file of weights; "" if nothing is near."""
     if run := run_around(path):
-        titles = {"best_backbone.ckpt": "the backbone of that run", "best.ckpt": "its whole network"}
-        titles |= {"last.ckpt": "its network after the last epoch"}
-        files = {name: run / "checkpoints" / name for name in files_in(run / "checkpoints", path)}
-        best = [f"{quoted(files[name])}, {title}" for name, title in titles.items() if name in files]
-        return f"use {', or '.join(best[:2] or map(quoted, files.values()))}"
+        names = files_in(run / "checkpoints", path)
+        best = [f"{quoted(run / 'checkpoints' / name)}, {title}" for name, title in OF_A_RUN.items() if name in names]
+        others = [quoted(run / "checkpoints" / name) for name in names if name != "best_backbone.ckpt"] or [
+            f"{quoted(run / 'checkpoints' / name)}, a backbone without a head" for name in names
+        ]
+        return f"use {', or '.join(best or others)}"
     folder = path if kind_of(path, links=True) == "a folder" else path.parent
     others = [quoted(folder / name) for name in files_in(folder, path)] or runs_in(folder)
     if not others and not path.is_absolute():
@@ -39,18 +43,29 @@ def run_around(path: Path) -> Path | None:
 def files_in(folder: Path, other_than: Path) -> list[str]:
     """Names of some files of weights in a folder."""
     with contextlib.suppress(OSError):  # it cannot be listed
-        paths = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path != other_than)
-        return [path.name for path in paths[:MOST] if not head(path).startswith(NO_WEIGHTS)][:MANY]
+        paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES and p != other_than)
+        return [path.name for path in islice(filter(is_weights, paths[:MOST]), MANY)]
     return []
 
 
-def head(path: Path) -> bytes:
-    """The first bytes of a file; zeros if it has none."""
-    try:
-        with open_regular(path) as file:
-            return file.read(9) or ZEROS
-    except OSError:
-        return ZEROS
+def is_network(path: Path) -> bool:
+    """Whether a path can be given in the place of a network: a run's folder, or a file of weights."""
+    return is_run(path) or (path / "checkpoints").is_dir() or is_weights(path)
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a file is complete and has tensors, by what it contains: numbers are described, and not read."""
+    with contextlib.suppress(OSError, *readers.DAMAGE), open_regular(path) as file:
+        if file.read(2) == b"PK":  # of torch.save
+            names = open_zip(file).namelist()
+            return any(n.endswith("data.pkl") for n in names) and not any(n.endswith("constants.pkl") for n in names)
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if not is_plausible(bytes(content[:9])):
+            return False
+        safe, onnx = content[8:9] == b"{", content[:1] == b"\x08"
+        read = readers.read_safetensors if safe else readers.read_onnx if onnx else readers.read_ckpt
+        return bool(read(content)[0])
+    return False
 
 
 def is_plausible(content: bytes) -> bool:
@@ -59,10 +74,11 @@ def is_plausible(content: bytes) -> bool:
 
 
 def runs_in(folder: Path) -> list[str]:
-    """The backbones of the newest runs in a folder, or in the runs/ in it."""
+    """The best networks of the newest runs in a folder, or in the runs/ in it."""
     with contextlib.suppress(OSError):
-        found = [file for depth in ("*/", "runs/*/") for file in folder.glob(f"{depth}checkpoints/best_backbone.ckpt")]
-        return [quoted(file) for file in sorted(found, key=lambda file: file.stat().st_mtime)[-FEW:]]
+        found = [file for depth in ("*/", "runs/*/") for file in folder.glob(f"{depth}checkpoints/best.ckpt")]
+        newest = sorted(found, key=lambda file: file.stat().st_mtime)[-MOST:]
+        return [quoted(file) for file in newest if is_weights(file)][-FEW:]
     return []
 
 

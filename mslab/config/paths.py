@@ -141,14 +141,22 @@ def listed(names: Iterable[object], most: int = SHOWN) -> str:
 # --- why nothing is there --------------------------------------------------------------------------------------------
 
 
-def missing(path: Path, error: type[Error], noun: str, expected: str, fix: str, role: str = "") -> Error:
+def missing(
+    path: Path,
+    error: type[Error],
+    noun: str,
+    expected: str,
+    fix: str,
+    role: str = "",
+    fits: Callable[[Path], bool] = Path.exists,
+) -> Error:
     """The error for a path at which nothing is: why, where it was looked for, and what may have been meant.
 
-    `noun`: what should be there; `role`: added to the first line.
+    `noun`: what should be there; `role`: added to the first line; `fits`: whether a path that is near can be given.
     """
     rows = [] if path.is_absolute() or ADDRESS.match(str(path)) else [("looked in", str(here()))]
     why, way = reason(path)
-    near = nearest(path)
+    near = [other for other in nearest(path) if fits(other)]
     if near:
         way = f"{' or '.join(str(quoted(other)) for other in near)} is there: give that, if you mean it"
     shown = ADDRESS.sub(r"\1://\2", str(path))

@@ -11,9 +11,11 @@ from typing import Any
 
 from mslab import schedule
 from mslab.config.schema import FIELDS, Settings
+from mslab.escaping import quoted
 
 Problem = tuple[str, str]
 Clash = tuple[str, str, str]
+SHOWN = 3  # data sets in a message
 ADAMS = ("adam", "adamw", "radam", "lamb")
 
 
@@ -136,10 +138,23 @@ def one_stem(s: Settings) -> Iterator[Clash]:
 
 def two_data_sets(s: Settings) -> Iterator[Clash]:
     if Path(s.train_data).resolve() == Path(s.val_data).resolve():
-        text = f"train_data and val_data are both {s.train_data}; accuracy on training images proves nothing"
-        train, val = (Path(s.train_data) / name for name in ("train", "val"))
-        text += f"; name {train} and {val}" * (train.is_dir() and val.is_dir())
-        yield "train_data", text, ""
+        text, words = f"train_data and val_data are both {s.train_data}", ""
+        if pairs := splits_below(Path(s.train_data)):
+            names = ", ".join(f"{train} and {val}" for train, val in pairs[:SHOWN])
+            text += f", the folder above the splits; name them: {names}{' …' * (len(pairs) > SHOWN)}"
+            words = " ".join(map(quoted, (f"train_data={pairs[0][0]}", f"val_data={pairs[0][1]}")))
+        else:
+            text += "; accuracy on training images proves nothing"
+        yield "train_data", text, words
+
+
+def splits_below(folder: Path) -> list[tuple[Path, Path]]:
+    """(training images, validation images) in a folder, or in the data sets in it, by the usual names."""
+    found = []
+    for place in (folder, *sorted(folder.glob("*/"))):
+        train, val = (next(filter(Path.is_dir, sorted(place.glob(name))), None) for name in ("[Tt]rain*", "[Vv]al*"))
+        found += [(train, val)] if train and val else []
+    return found
 
 
 CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [

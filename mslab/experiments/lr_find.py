@@ -25,6 +25,7 @@ from mslab.errors import TrainingError
 from mslab.report import plots
 from mslab.runtime import devices, turns
 from mslab.runtime.console import Meter
+from mslab.runtime.tables import decimals
 from mslab.training import build, finetuning, freezing, optimizers
 from mslab.training.losses import build as build_loss
 from mslab.training.train_step import TrainStep
@@ -100,7 +101,7 @@ def trial(
             if not np.isfinite(mean) or mean > DIVERGED * min([*means, mean]):
                 break
             means.append(mean)
-            meter.update(f"rate {rates[number]:.2g}  loss {mean:.3f}")
+            meter.update(f"rate {rates[number]:.2g}  loss {decimals(mean)}")
     return means
 
 

@@ -14,7 +14,7 @@ from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
 from mslab.runs.folder import RunFolder, fresh_folder
 from mslab.runtime import signals
-from mslab.runtime.tables import empty_table, render
+from mslab.runtime.tables import decimals, empty_table, render
 
 log = logging.getLogger("mslab")
 METRICS = {
@@ -149,7 +149,7 @@ def table(result: Mapping[str, Any]) -> str:
     for key, title in METRICS.items():
         metric = result["metrics"][key]
         if metric["n"]:
-            deviation = "–" if metric["std"] is None else f"{metric['std']:.4f}"
-            limits = "–" if metric["std"] is None else f"{metric['low']:.4f} to {metric['high']:.4f}"
-            grid.add_row(title, f"{metric['mean']:.4f}", deviation, limits)
+            texts = {name: decimals(value, 4) for name, value in metric.items() if value is not None}
+            limits = f"{texts['low']} to {texts['high']}" if "std" in texts else "–"
+            grid.add_row(title, texts["mean"], texts.get("std", "–"), limits)
     return render(grid)

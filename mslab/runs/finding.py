@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab import files
-from mslab.checkpoint.near import folder_contents, instead
+from mslab.checkpoint.near import folder_contents, instead, is_network
 from mslab.config import paths
 from mslab.errors import CheckpointError, MslabError, RunError
 from mslab.escaping import command, quoted
@@ -196,10 +196,12 @@ def nothing(path: Path, error: type[MslabError]) -> MslabError:
         first = f"{path} stands for the name of a run, and nothing is called that."
         return error(first, expected=expected, fix=f"{one_of_the_runs()}; or latest, the newest")
     near = [] if path.is_absolute() else paths.misspelt(RUNS.joinpath(*below_runs(path)))
+    near = near if error is RunError else [other for other in near if is_network(other)]
     runs = f"one of {paths.listed(map(quoted, near))}" if near else one_of_the_runs()
     if error is RunError:
         return paths.missing(path, error, "folder", RUN, runs)
-    return paths.missing(path, error, "file", NETWORK, runs if near else instead(path) or runs)
+    fix = runs if near else instead(path) or runs
+    return paths.missing(path, error, "file", NETWORK, fix, fits=is_network)
 
 
 def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> MslabError:

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mslab.escaping import escape_control
+from mslab.runtime.tables import decimals
 
 COLUMNS = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")
 PAUSE = 1.0  # seconds between two drawings of the progress bar, and before its first
@@ -93,4 +94,4 @@ def shown(row: Mapping[str, Any], column: str) -> str:
     value = row[column]
     if value != value:
         return ""
-    return str(value) if column == "epoch" else f"{value:.0f}" if column == "seconds" else f"{value:.3f}"
+    return str(value) if column == "epoch" else f"{value:.0f}" if column == "seconds" else decimals(value)

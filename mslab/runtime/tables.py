@@ -51,6 +51,12 @@ def empty_table(
     return Grid(title or "", names, left, leave_out, complete)
 
 
+def decimals(value: float, digits: int = 3) -> str:
+    """A figure with so many digits after its point; a loss that exploded in the short form."""
+    # decimals(0.51234) -> "0.512"; decimals(1.24576e30) -> "1.25e+30"
+    return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.3g}"
+
+
 def terminal_width() -> int:
     """Columns of the terminal that standard output is; 0 if it is none: then lines have any length."""
     return shutil.get_terminal_size((80, 24)).columns if sys.stdout and sys.stdout.isatty() else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mslab.runtime.console import Meter
+from mslab.runtime.tables import decimals
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -81,7 +82,10 @@ class ProgressBar(Callback):
     def step_end(self, step: Step) -> None:
         totals, count = step.totals, max(1, step.totals.images)
         loss, accuracy = totals.loss / count, totals.correct / count
-        self.figures = [(f"loss {loss:.3f}", f"loss {loss:.2f}"), (f"acc {accuracy:.3f}", f"acc {accuracy:.2f}")]
+        self.figures = [
+            (f"loss {decimals(loss)}", f"loss {decimals(loss, 2)}"),
+            (f"acc {accuracy:.3f}", f"acc {accuracy:.2f}"),
+        ]
         more = [f"lr {step.rate:.4f}", f"{totals.images / totals.seconds:.0f} images/s"]
         self.show(step.number // self.steps, ("", ""), more)
         if self.interrupted():

@@ -18,6 +18,7 @@ import numpy as np
 from mslab.errors import DivergedError
 from mslab.evaluation import metrics
 from mslab.runs.folder import RunFolder
+from mslab.runtime.tables import decimals
 from mslab.training import stopping
 from mslab.training.callbacks import Callback, Step, Totals
 from mslab.training.trainer import Trainer
@@ -90,9 +91,12 @@ def timed(batches: Iterator[Any], totals: Totals) -> Iterator[Any]:
 def epoch_line(run: RunFolder) -> str:
     """The log line of the last epoch. A star marks the best so far."""
     row = run.history[-1]
-    validation = f"val_loss {row['val_loss']:.3f}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
+    validation = (
+        f"val_loss {decimals(row['val_loss'])}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
+    )
     return (
-        f"epoch {row['epoch']:>3}/{run.settings.epochs}  loss {row['train_loss']:.3f}  acc {row['train_acc']:.3f}  "
+        f"epoch {row['epoch']:>3}/{run.settings.epochs}  "
+        f"loss {decimals(row['train_loss'])}  acc {row['train_acc']:.3f}  "
         f"{validation if run.best and not np.isnan(row['val_acc']) else ''}"
         f"lr {row['lr']:.4f}  {row['images_per_s']:.0f} images/s  {row['seconds']:.0f} s"
     )

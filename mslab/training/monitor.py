@@ -114,10 +114,11 @@ class Monitor(Callback):
         self.one_class = self.one_class + 1 if np.count_nonzero(predicted) == 1 else 0
         if self.one_class == 2:
             name = self.class_names[int(predicted.argmax())]
+            longer = "" if "loss-explodes" in self.warned else "train longer, "
             self.warn(
                 "one-answer",
                 f"all {figures['images']} validation images are classified as {name}, in two evaluations in a row: "
-                f"val_acc {figures['accuracy']:.3f} is that class's fraction of them; lower lr_max, train longer, or, "
+                f"val_acc {figures['accuracy']:.3f} is that class's fraction of them; lower lr_max, {longer}or, "
                 "if one class has most images, set label_balance=true or weighted_loss=2",
             )
 

@@ -329,8 +329,18 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
         f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; {compared}{result.seconds:.0f} s; {run.path}"
     )
     if linear is not None and result.val_acc <= linear:
-        log.info("note: the network does not beat that linear model; train longer, or with another lr_max")
+        log.info(f"note: the network does not beat that linear model; {remedy(run)}")
     return result
+
+
+def remedy(run: RunFolder) -> str:
+    """What to try after a run that is no better than a linear model. It does not contradict the run's warnings."""
+    warned = {warning["code"] for warning in run.manifest["warnings"]}
+    if warned & {"loss-explodes", "batchnorm", "dead-relu"} or run.manifest.get("rollbacks"):
+        return "lower lr_max to a tenth or less"
+    if "overfitting" in warned:
+        return "see the warning (overfitting)"
+    return "train longer, or with another lr_max"
 
 
 def result_of_all(path: Path | None) -> TrainResult:

@@ -1,6 +1,7 @@
 """Guards of the monitor in a real run: each fires on its problem, and a normal run has no warning."""
 
 import time
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 import mslab
 from mslab import model
 from mslab.data import batching
-from mslab.training import monitor
+from mslab.training import monitor, start
 from mslab.training.monitor import Monitor
 
 NAMES = ["a", "b", "c"]
@@ -38,6 +39,18 @@ def test_an_exploding_loss_warns_before_it_is_not_finite(inside, three):
     text = warnings(run)["loss-explodes"]
     assert "lower lr_max to a tenth" in text and "clip_grad_norm=1" in text
     assert "warning (loss-explodes): the loss explodes" in log(run)
+    assert "train longer" not in log(run)
+
+
+def test_the_note_at_the_end_does_not_contradict_the_warnings():
+    for codes, rollbacks, text in (
+        (["loss-explodes", "one-answer"], [], "lower lr_max to a tenth or less"),
+        ([], [1], "lower lr_max"),
+        (["overfitting"], [], "see the warning (overfitting)"),
+        (["waiting-for-data"], [], "train longer, or with another lr_max"),
+    ):
+        manifest = {"warnings": [{"code": code} for code in codes], "rollbacks": rollbacks}
+        assert start.remedy(SimpleNamespace(manifest=manifest)).startswith(text)
 
 
 def test_a_learning_rate_near_zero_warns(inside, three):

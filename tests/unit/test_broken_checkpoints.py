@@ -334,7 +334,8 @@ def test_a_compressed_or_overlapping_zip(tmp_path):
 def test_a_folder_a_missing_file_and_a_file_without_read_permission(tmp_path):
     with pytest.raises(CheckpointError, match="is a folder"):
         checkpoint.read(tmp_path)
-    (tmp_path / "near.safetensors").write_bytes(b"x")
+    header = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    (tmp_path / "near.safetensors").write_bytes(safetensors(header, bytes(4)))
     with pytest.raises(CheckpointError, match=r"There is no file .*y\.ckpt") as caught:
         checkpoint.read(tmp_path / "y.ckpt")
     assert "near.safetensors" in str(caught.value)

@@ -1,6 +1,7 @@
 """Settings: every problem is reported at once, names are suggested and never applied, YAML is 1.2."""
 
 import logging
+import shlex
 
 import numpy as np
 import pytest
@@ -150,10 +151,15 @@ def test_contradictions_and_ranges(change, name, text):
     assert set(rows) == {name} and text in rows[name]
 
 
-def test_one_folder_of_splits_as_both_data_sets_names_the_splits(tmp_path):
-    (tmp_path / "train").mkdir(), (tmp_path / "val").mkdir()
-    rows, _ = problems(GOOD | {"train_data": str(tmp_path), "val_data": str(tmp_path)})
-    assert f"; name {tmp_path / 'train'} and {tmp_path / 'val'}" in rows["train_data"]
+@pytest.mark.parametrize(("train", "val"), [("train", "val"), ("a b/Training", "a b/valid")])
+def test_one_folder_of_splits_as_both_data_sets_names_the_splits(tmp_path, train, val):
+    change = {"train_data": str(tmp_path), "val_data": str(tmp_path)}
+    (tmp_path / train).mkdir(parents=True), (tmp_path / val).mkdir()
+    rows, error = problems(GOOD | change)
+    assert f"the folder above the splits; name them: {tmp_path / train} and {tmp_path / val}" in rows["train_data"]
+    assert "proves nothing" not in rows["train_data"]
+    words = shlex.split(str(error).partition("fix ")[2].partition(" helps")[0])
+    assert load_settings(GOOD | change, words).val_data == str(tmp_path / val)
 
 
 def test_numpy_numbers_from_a_notebook_are_numbers():

@@ -53,6 +53,9 @@ SEVERAL = "holds several data sets; give one: "
          SEVERAL, ["lab/data/nine", "lab/data/two"]),
         (("datasets/nine/train/a datasets/nine/val/a docs",), ["src/x.py", "runs/x/manifest.json"],
          "is no data set; it holds one: nine", ["datasets/nine"]),
+        (("dataset/cat dataset/dog docs", "venv/lib/x/icons venv/lib/x/images my/lib/site-packages/x/a",
+          "node_modules/x/a node_modules/x/b"), ["my/pyvenv.cfg", "main.py"],
+         "is no data set; it holds one: dataset (2 classes)", ["dataset"]),
         (("datasets/nine/train/a datasets/two/train/a docs",), RUN, "contains runs of mslab train (x), not classes of "
          "images; it holds nine (train), two (train)", ["datasets/nine", "datasets/two"]),
         ((), RUN, "contains runs of mslab train (x), not classes of images", []),

@@ -106,6 +106,23 @@ def test_loops_and_broken_links_stay_what_they_are(linked):
     assert all(finding.fix.startswith("mslab check") for finding in report.errors)
 
 
+def test_links_to_images_count_as_images_before_they_are_moved(linked):
+    report = check_dataset(linked)
+    assert not any("--fix" in finding.fix for finding in report.errors)
+    with pytest.raises(DatasetError, match="linked/a would be left without images: --fix would move all 5") as caught:
+        list(fix(report, yes=True))
+    assert caught.value.fix == report.follow(report.splits[""])
+    for name in "abc":  # some images of each class are files
+        if (linked / name).is_symlink():
+            (linked / name).unlink()
+        draw(linked, [name], 20)
+    with pytest.raises(DatasetError, match="--fix would move more than a tenth of the images") as caught:
+        for number in range(5, 12):
+            (linked / "a" / f"l{number}.png").symlink_to(linked.parent / "store/b/000.png")
+        list(fix(check_dataset(linked, skip_content=True), yes=False))
+    assert caught.value.fix.startswith(f"mslab check {linked} --follow-links    reads what the links lead to\n")
+
+
 def test_fix_and_convert_change_nothing_behind_a_link(linked, store):
     """A link itself may be moved, a file behind a link to a folder belongs to the store."""
     for folder in (store / "a", store / "b"):
@@ -144,13 +161,12 @@ def test_what_a_file_system_keeps_there_is_left_out_by_its_name(store):
         (store / "a" / name).mkdir()
     report = check_dataset(store)
     strays = {finding.path: finding.fix for finding in report.errors if finding.code == "stray-folder"}
-    assert {finding.code for finding in report.errors} == {"stray-folder", "nested-folder"}
-    assert set(strays) == {f"{name}/" for name in SYSTEMS}
-    nested = {finding.path: finding.fix for finding in report.errors if finding.code == "nested-folder"}
-    assert nested["a/@eaDir/"].startswith('ignore: ["@eaDir"]')
+    assert {finding.code for finding in report.errors} == {"stray-folder"}
+    assert set(strays) == {f"{place}{name}/" for name in SYSTEMS for place in ("", "a/")}
     for name in SYSTEMS:
-        assert strays[f"{name}/"].startswith(f'ignore: ["{name}"]    in the config')
-        assert "--fix" not in strays[f"{name}/"]
+        for place in ("", "a/"):
+            assert strays[f"{place}{name}/"].startswith(f'ignore: ["{name}"]    in the config')
+            assert "--fix" not in strays[f"{place}{name}/"]
     ignoring = check_dataset(store, ignore=SYSTEMS)
     assert ignoring.ok and not {"stray-folder", "nested-folder"} & {code for code, _ in codes_and_paths(ignoring)}
     assert ignoring.ignored == tuple(SYSTEMS)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -157,6 +158,46 @@ def test_fix_refuses_to_leave_a_class_empty(root):
     done = cli("check", root, "--fix")
     assert done.returncode == 1 and (root / ".checkpoint").is_dir()
     assert "would be left without images: --fix would move all 3" in done.stderr
+
+
+LEFTOVERS = (".ipynb_checkpoints", ".thumbnails", ".AppleDouble", "__MACOSX")
+
+
+def test_what_tools_leave_in_a_class_is_moved_and_of_equal_images_the_copy(root):
+    copies = ("000-checkpoint", "001 (1)", "001 - Copy", "Copy of 001", "0 - Kopie (2)")
+    for name in LEFTOVERS:
+        (root / "a" / name).mkdir()
+        for number in range(9):  # they are not counted as images of the class
+            shutil.copy(root / "a/000.png", root / "a" / name / f"{number}.png")
+    for name in copies:
+        shutil.copy(root / "b" / ("000.png" if "000" in name else "001.png"), root / "b" / f"{name}.png")
+    report = check_dataset(root)
+    assert {finding.code for finding in report.errors} == {"stray-folder"}
+    assert not any("mv " in finding.fix for finding in report.errors)
+    assert len(list(quarantine.fix(report, yes=False))) == len(LEFTOVERS) + len(copies)
+    assert state(root).keys() == {*"abc", *(f"{name}/00{number}.png" for name in "abc" for number in range(3))}
+
+
+def test_folders_in_a_class_are_emptied_by_the_command_though_names_repeat(root):
+    for inner in ("it's one", "-two"):
+        shutil.copytree(root / "c", root / "a" / inner)
+    shutil.copytree(root / "c", root / "b" / "alone")
+    for number in range(3):
+        (root / "b" / f"00{number}.png").rename(root / "b" / f"1{number}.png")
+    report = check_dataset(root, skip_content=True)
+    for finding in report.errors:
+        line = finding.fix.partition(":    ")[2]
+        assert finding.code == "nested-folder" and subprocess.run(["sh", "-c", line], check=True).returncode == 0
+    assert check_dataset(root, skip_content=True).ok
+    assert {"a/it's one-000.png", "a/-two-000.png", "b/000.png"} <= state(root).keys() and len(state(root)) == 21
+
+
+def test_a_folder_of_runs_beside_the_classes_is_one_finding(root):
+    for name in ("x-20260101-000000", "y-20260101-000000"):
+        (root / "runs" / name / "checkpoints").mkdir(parents=True)
+        (root / "runs" / name / "config.yaml").touch()
+    (found,) = check_dataset(root).errors
+    assert (found.code, found.path) == ("empty-class", "runs/") and 'ignore: ["runs"]' in found.fix
 
 
 def test_fix_of_a_leak_moves_the_copy_in_train(tmp_path):

@@ -11,7 +11,7 @@ from checking import photo
 from helpers import PROJECT, cli, draw
 
 from mslab.check import check_dataset, quarantine
-from mslab.check.splits import classes_folder, find_splits, split_name
+from mslab.check.splits import classes_folder, find_splits, split_name, subfolders
 from mslab.errors import DatasetError
 
 SPELLED = {
@@ -141,6 +141,7 @@ def test_a_layout_that_is_no_data_set_is_named_and_nothing_is_moved(tmp_path, fo
         (["cat*", "dog*", "test"], {"train": "train", "test": "test"}),
         (["cat*", "-dog*", "test/cat*", "test/-dog*"], {"train": "train", "test": "test"}),
         (["train", "test*"], {"train": "train"}),
+        (["train*", "test*"], {"": "."}),
         (["cat/the images*", "dog x/the images*"], {"": "."}),
         (["-cat/images*", "dog/images*"], {"": "."}),
     ],
@@ -240,3 +241,12 @@ def test_the_current_folder_can_be_split(tmp_path, monkeypatch):
             photo(10 * number + index).save(tmp_path / "set" / name / f"{index}.png")
     monkeypatch.chdir(tmp_path / "set")
     assert cli("data", "split", ".").returncode == 0 and (tmp_path / "set-split" / "val" / "a").is_dir()
+
+
+def test_the_pictures_of_installed_programs_are_no_data(tmp_path):
+    for name in ("dataset/cat", "dataset/dog", "env/lib/x/icons", "my/lib/icons", "build/x/images"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.png").touch()
+    (tmp_path / "my/pyvenv.cfg").touch()
+    assert find_splits(tmp_path).folder == tmp_path / "dataset"
+    assert "env" in subfolders(draw(tmp_path / "classes", ["env", "build"], 1))  # with images in them

@@ -11,9 +11,10 @@ from rich.cells import cell_len
 
 from mslab.check.report import DatasetReport
 from mslab.doctor.diagnosis import beside
+from mslab.experiments import repeating
 from mslab.report import plots, watching
-from mslab.runtime import streams
-from mslab.runtime.tables import HeaderName, empty_table, fold, render, shorten
+from mslab.runtime import jupyter, streams
+from mslab.runtime.tables import HeaderName, decimals, empty_table, fold, render, shorten
 
 LONG, CHINESE = "a very long class name that nobody would want to read", "蘑菇毒鹅膏菌"
 
@@ -71,6 +72,21 @@ def test_what_is_left_out_is_named_with_what_shows_it(monkeypatch):
         assert text.endswith("names are shortened: a wider terminal or --json FILE shows all")
     with terminal(monkeypatch, 100):
         assert "wider" not in render(per_class([LONG]))
+
+
+def test_a_loss_that_exploded_is_shown_in_the_short_form():
+    huge = 1245759999999999989373177167872.0
+    assert [decimals(value) for value in (0.51234, 999999.0, huge, -1e7)] == [
+        "0.512",
+        "999999.000",
+        "1.25e+30",
+        "-1e+07",
+    ]
+    assert jupyter.shown({"val_loss": huge}, "val_loss") == "1.25e+30"
+    nothing = repeating.interval([])
+    metrics = dict.fromkeys(repeating.METRICS, nothing) | {"val_loss": repeating.interval([huge, huge])}
+    text = repeating.table({"runs": [], "metrics": metrics})
+    assert "1.25e+30 to 1.25e+30" in text and "00000" not in text
 
 
 def test_a_pipe_gets_every_column_and_whole_lines(monkeypatch):

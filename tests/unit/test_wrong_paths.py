@@ -1,6 +1,8 @@
 """A path that is not what it should be: the message says what it is, and which would do, before images are read."""
 
 import re
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from helpers import cli
 from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.check.training_data import check_or_raise
-from mslab.checkpoint import save_arrays
+from mslab.checkpoint import near, save_arrays
 from mslab.config import load_settings
 from mslab.errors import CheckpointError, ConfigError, DatasetError, RunError
 from mslab.runs import weights
@@ -106,18 +108,43 @@ def refusal(path):
     return caught.value
 
 
-BACKBONE = "runs/x/checkpoints/best_backbone.ckpt"
+BEST = "runs/x/checkpoints/best.ckpt"  # whole networks are accepted by every command, also for their backbone
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_a_file_in_place_of_weights_is_named_as_what_it_is_with_the_backbone_of_its_run(run, name):
+def test_a_file_in_place_of_weights_is_named_as_what_it_is_with_the_network_of_its_run(run, name):
     content, text = CONTENTS[name]
     (run / name).write_bytes(content)
     error = refusal(run / name)
     assert re.search(text, error.what), error
-    assert f"use {BACKBONE}, the backbone of that run, or runs/x/checkpoints/best.ckpt, its whole" in error.fix
+    assert f"use {BEST}, the whole network of that run, or runs/x/checkpoints/last.ckpt, its network" in error.fix
+    assert "best_backbone" not in str(error)
     Path(name).write_bytes(content)  # elsewhere: the runs under runs/ are near
-    assert f"one of {BACKBONE}" in refusal(name).fix
+    assert f"one of {BEST}" in refusal(name).fix
+    assert refusal("nothing.ckpt").fix == f"one of {BEST}"  # what is called like weights and is none is not suggested
+
+
+def test_only_complete_files_of_weights_are_suggested_also_for_a_link_that_leads_nowhere(run, tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name, (content, _) in CONTENTS.items():
+        (folder / name).with_suffix(".ckpt").write_bytes(content)
+    (folder / "net").mkdir()
+    (folder / "net.pth").mkdir()
+    shutil.copy(run / "checkpoints/best.ckpt", folder / "good.CKPT")
+    content = (folder / "good.CKPT").read_bytes()
+    (folder / "goof.ckpt").write_bytes(content[:-1])
+    with zipfile.ZipFile(folder / "zip.pt", "w") as archive:
+        archive.writestr("notes.txt", "x")
+    with zipfile.ZipFile(folder / "torch.pt", "w") as archive:
+        archive.writestr("x/data.pkl", "x")
+    (folder / "goog.ckpt").symlink_to("nowhere")
+    assert near.files_in(folder, Path()) == ["good.CKPT", "torch.pt"]
+    (folder / "runs-a/checkpoints").mkdir(parents=True)
+    assert refusal(folder / "run-a").fix == f"{folder / 'runs-a'} is there: give that, if you mean it"
+    assert "is there" not in refusal(folder / "ne").fix  # a folder, and no run
+    for name in ("goog.ckpt", "good.ckp"):
+        assert refusal(folder / name).fix == f"{folder / 'good.CKPT'} is there: give that, if you mean it"
 
 
 def test_a_finished_run_without_its_best_network_is_answered_with_what_is_left(run, monkeypatch):
@@ -145,16 +172,16 @@ def test_a_folder_in_place_of_weights_says_what_is_in_it_and_each_file_that_is_s
         Path(folder).mkdir(exist_ok=True)
         error = refusal(folder)
         suggested = re.findall(r"\S+\.ckpt", error.fix)
-        assert BACKBONE in suggested and all(Path(file).is_file() for file in suggested), (folder, error)
+        assert BEST in suggested and all(Path(file).is_file() for file in suggested), (folder, error)
         assert error.details[0][0] == "contains", error
     assert dict(refusal("datasets").details)["contains"] == "nine/"
-    assert BACKBONE in refusal("runs/x/report.html").fix  # it is missing
-    assert BACKBONE in refusal("runs/x/checkpoints/best-backbone.ckpt").fix
+    assert BEST in refusal("runs/x/report.html").fix  # it is missing
+    assert "runs/x/checkpoints/best_backbone.ckpt is there" in refusal("runs/x/checkpoints/best-backbone.ckpt").fix
     (run / "checkpoints/best.ckpt").write_bytes(b"")  # as a full disk leaves it
     error = refusal(run / "checkpoints/best.ckpt")
     assert "runs/x/checkpoints/last.ckpt, its network after the last epoch" in error.fix
     assert "use runs/x/checkpoints/best.ckpt" not in error.fix
-    Path(BACKBONE).unlink()
+    (run / "checkpoints/best_backbone.ckpt").unlink()
     (run / "checkpoints/best.ckpt").unlink()
     assert weights.backbone_file(run) == run / "checkpoints/last.ckpt"  # which contains a backbone, too
 
