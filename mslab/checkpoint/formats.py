@@ -49,7 +49,8 @@ def read_content(path: Path) -> bytes:
 def missing(path: Path) -> CheckpointError:
     expected = "a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best_backbone.ckpt"
     fix = instead(path) or "correct the path; mslab train writes such files"
-    return paths.missing(path, CheckpointError, "file", expected, fix)
+    wanted = paths.Wanted("file", expected, lambda other: paths.look(other).kind == "weights")
+    return paths.missing(path, CheckpointError, wanted, fix)
 
 
 def reader_of(path: Path, content: bytes) -> tuple[str, Reader]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import dialects
-from mslab.config import FIELDS
+from mslab.config import FIELDS, paths
 from mslab.errors import ConfigError, MslabError
 from mslab.escaping import quoted
 from mslab.files import MAX_YAML, FormatError, parse_yaml, read_text
@@ -19,7 +19,8 @@ from mslab.grade.rubric import GIVEN, KINDS, PredictionsItem, Rubric, ScaledItem
 
 def load_rubric(path: str | Path) -> Rubric:
     """Load a rubric and validate its items. Raises ConfigError that lists every mistake."""
-    path = Path(path)
+    path = paths.path_of(path, ConfigError, "a rubric", lambda: "a rubric's path, such as configs/rubric.yaml")
+    paths.refuse_other(path, "rubric")
     try:
         content = parse_yaml(read_text(path, MAX_YAML))
     except FormatError as error:
