@@ -11,6 +11,7 @@ from typing import Any
 
 from mslab import schedule
 from mslab.config.schema import FIELDS, Settings
+from mslab.files import kind_of
 
 Problem = tuple[str, str]
 Clash = tuple[str, str, str]
@@ -144,7 +145,8 @@ def two_data_sets(s: Settings) -> Iterator[Clash]:
     if Path(s.train_data).resolve() == Path(s.val_data).resolve():
         text = f"train_data and val_data are both {s.train_data}; accuracy on training images proves nothing"
         train, val = (Path(s.train_data) / name for name in ("train", "val"))
-        text += f"; name {train} and {val}" * (train.is_dir() and val.is_dir())
+        there = all(kind_of(folder, links=True) == "a folder" for folder in (train, val))
+        text += f"; name {train} and {val}" * there
         yield "train_data", text, ""
 
 

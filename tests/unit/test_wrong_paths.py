@@ -340,3 +340,18 @@ def test_the_newest_sweep_is_continued_and_a_missing_one_lists_those_that_are_th
     with pytest.raises(RunError, match=r"^There is no folder nope\.\n  looked in ") as error:
         study.resume_sweep("nope", {})
     assert error.value.fix == "one of runs/a-sweep-20260101-000000, runs/b-sweep-20260102-000000"
+
+
+def test_a_name_that_is_too_long_is_one_message_wherever_it_is_given(lab):
+    """Path.is_dir() and its like raise an error for it in Python 3.11, as for what is below a closed folder."""
+    long, data = "x" * 300, ["val_data=y", "class_num=2"]
+    for words in (
+        ("train", "base.yaml", f"train_data={long}", *data),
+        ("train", "base.yaml", f"train_data={long}", f"val_data={long}", "class_num=2"),
+        ("verify", long),
+        ("check", long),
+        ("predict", "w.ckpt", long),
+        ("sweep", "--resume", long),
+    ):
+        done = cli(*words)
+        assert done.returncode == 1 and "fix  " in done.stderr and "Traceback" not in done.stderr, done.stderr
