@@ -269,7 +269,7 @@ def like(name: str, folder: Path) -> list[str]:
         same = [other for other in names if Path(other).stem in (plain, stem) or other == stem]
         close = difflib.get_close_matches(plain, names, n=6, cutoff=0.7)
         # of short names an equal ending is most of the likeness: nope.yaml, space.yaml
-        close = [other for other in close if difflib.SequenceMatcher(None, stem, Path(other).stem).ratio() >= 0.7]
+        close = [other for other in close if difflib.SequenceMatcher(None, stem, Path(other).stem).ratio() >= 0.5]
         return [names[other] for other in dict.fromkeys([*same, *close])]
     return []
 

@@ -350,7 +350,6 @@ def test_a_name_that_is_too_long_is_one_message_wherever_it_is_given(lab):
         ("train", "base.yaml", f"train_data={long}", f"val_data={long}", "class_num=2"),
         ("verify", long),
         ("check", long),
-        ("predict", "w.ckpt", long),
         ("sweep", "--resume", long),
     ):
         done = cli(*words)
