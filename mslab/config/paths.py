@@ -325,7 +325,8 @@ def with_config(path: Path, found: Content, one: Path, fix: str) -> str:
         newest = max(names_of_runs(runs), key=lambda name: re.findall(r"\d{8}-\d{6}", name), default="")
         if run or newest:
             settings = (run or runs / newest) / "config.yaml"
-            return f"{typed_with(path, settings) or quoted(settings)}    takes the settings of that run; or {fix}"
+            also = "" if run else f"; or {fix}"  # what is beside a run's config.yaml is no config
+            return f"{typed_with(path, settings) or quoted(settings)}    takes the settings of that run{also}"
     instead = typed_with(path, one) or command("train", one)
     if found.kind == "weights" and typed == "train":
         fix = f"{command('train', one, '--from', path)}    trains this network further\n"
