@@ -78,6 +78,12 @@ def command(*words: str | PurePath) -> str:
     return " ".join(["mslab", *map(quoted, words)])
 
 
+def typed_command() -> str:
+    """The name of the command that was typed; "" in another program than mslab."""
+    program, *words = sys.argv
+    return words[0] if Path(program).name == "mslab" and words else ""
+
+
 def typed_with(path: PurePath, other: PurePath, last: bool = False) -> str:
     """The command line that was typed, with another path in the place of one; "" if that path was not typed.
 

@@ -15,7 +15,7 @@ from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
 from mslab.check.scan import Folders, scan, scan_pack
-from mslab.check.splits import Layout, classes_folder, find_splits
+from mslab.check.splits import Layout, classes_folder, find_splits, subfolders
 from mslab.config import paths
 from mslab.errors import DatasetError
 from mslab.escaping import command, quoted
@@ -87,9 +87,9 @@ def locate(
     A single split has the name "". Raises DatasetError if a folder is missing.
     """
     named = {name: folder for name, folder in given.items() if folder is not None or name == "train"}
-    folders = {n: paths.path_of(f, DatasetError, CLASSES, lambda: "give its path") for n, f in named.items()}
+    folders = {n: paths.path_of(f, DatasetError, CLASSES, lambda: "the path of that folder") for n, f in named.items()}
     for name, folder in folders.items():
-        if not folder.is_dir():
+        if kind_of(folder, links=True) != "a folder":
             raise no_images(folder, f" ({name} images)" * (len(folders) > 1))
     root = folders["train"]
     if len(folders) == 1:
@@ -107,7 +107,7 @@ def no_images(folder: Path, role: str = "") -> DatasetError:
     fix = "correct the path; `mslab data make` draws the demo data, `mslab data import ARCHIVE` unpacks one"
     kind, found = kind_of(folder, links=True), paths.look(folder)
     if not kind:
-        return paths.missing(folder, DatasetError, "folder", CLASSES, fix, role)
+        return paths.missing(folder, DatasetError, paths.Wanted("folder", CLASSES, has_classes), fix, role)
     if found.kind == "config":
         fix = "give the folder that this config names as train_data"
     elif found.kind == "weights" or (found.kind == "runs" and kind == "a folder"):
@@ -115,8 +115,15 @@ def no_images(folder: Path, role: str = "") -> DatasetError:
     elif found.text == "an archive":
         fix = f"{command('data', 'import', folder)}    unpacks it into datasets/"
     elif found.kind == "image":
-        fix = f"give the folder of the classes: {quoted(folder.absolute().parent.parent)}?"
+        above = folder.absolute().parent.parent
+        siblings = sum(paths.has_image(above / name, 0) for name in subfolders(above)[:100])
+        fix = "give the folder of the classes" + (f": {quoted(above)}?" if siblings > 1 else ", not one image")
     return DatasetError(f"{folder} is {kind}, and not a folder{role}.", expected=CLASSES, fix=fix)
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether a folder may be of images: some are near its top, or it is packed."""
+    return packed.is_pack(folder) or paths.look(folder).kind in ("data", "images")
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:

@@ -9,6 +9,7 @@ from mslab.config import Settings, paths
 from mslab.config.origins import COMMAND_LINE
 from mslab.errors import DatasetError
 from mslab.escaping import quoted
+from mslab.files import kind_of
 
 
 def report_of(settings: Settings, skip_content: bool = False, progress: Progress | None = None) -> DatasetReport:
@@ -30,11 +31,12 @@ def refuse_missing(settings: Settings, source: str) -> None:
     """Raise DatasetError for folders that are not there: their paths may begin in another folder than this one."""
     folders = {"train_data": Path(settings.train_data), "val_data": Path(settings.val_data)}
     config = Path(source)
-    if all(folder.exists() for folder in folders.values()) or any(folder.is_absolute() for folder in folders.values()):
+    there = all(kind_of(folder, links=True) for folder in folders.values())
+    if there or any(folder.is_absolute() for folder in folders.values()):
         return  # check_dataset says the rest
-    above = [*(Path(os.path.abspath(config)).parents if config.is_file() else ()), *paths.here().parents]  # noqa: PTH100
+    above = [*(Path(os.path.abspath(config)).parents if kind_of(config, links=True) else ()), *paths.here().parents]  # noqa: PTH100
     for base in above:
-        if all((base / folder).is_dir() for folder in folders.values()):
+        if all(kind_of(base / folder, links=True) == "a folder" for folder in folders.values()):
             words = (quoted(f"{name}={os.path.relpath(base / folder)}") for name, folder in folders.items())
             error = no_images(folders["train_data"], " (train images)")
             fix = f"add {' '.join(words)} to the command\nor cd {quoted(base)}, where the paths in {source} begin"

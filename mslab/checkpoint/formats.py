@@ -49,7 +49,7 @@ def read_content(path: Path) -> bytes:
 def missing(path: Path) -> CheckpointError:
     expected = "a .ckpt, .safetensors, .pth or .onnx file, such as runs/…/checkpoints/best.ckpt"
     fix = instead(path) or "correct the path; mslab train writes such files"
-    return paths.missing(path, CheckpointError, "file", expected, fix, fits=is_network)
+    return paths.missing(path, CheckpointError, paths.Wanted("file", expected, is_network), fix)
 
 
 def reader_of(path: Path, content: bytes) -> tuple[str, Reader]:

@@ -89,7 +89,9 @@ def sweep(
     backbone: options.Backbone = None,
     test: options.Test = None,
     seed: Annotated[int | None, Option(help="seed of the sampler (default: 1)", min=0, max=2**31 - 1)] = None,
-    resume: Annotated[str | None, Option(metavar="FOLDER", help="continue a sweep that was stopped")] = None,
+    resume: Annotated[
+        str | None, Option(metavar="FOLDER", help="continue a sweep that was stopped; latest is the newest")
+    ] = None,
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
 ) -> int:

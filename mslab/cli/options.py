@@ -1,6 +1,7 @@
 """Shared by all commands: the app, exit codes, common options, and how a result is printed."""
 
 import functools
+import inspect
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mslab.config import Settings
 
 log = logging.getLogger("mslab")
+PATH = re.compile(r"\b(ARCHIVE|CKPT|CONFIG|FILE|FOLDER|IMAGE|OTHER_RUN|ROOT|RUN|SUBMISSIONS)\b")  # metavars of paths
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
 
@@ -170,8 +172,21 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
     return register
 
 
+def refuse_empty(function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise MslabError for an argument that should be a path and is "": as a Path, it would be the current folder."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        value = arguments.get(name)
+        marks = getattr(parameter.annotation, "__metadata__", ())
+        for mark in marks if not any(isinstance(mark, OutputOption) for mark in marks) else ():
+            metavar = str(getattr(mark, "metavar", ""))
+            if PATH.search(metavar) and "" in (value if isinstance(value, list) else [value]):
+                fix = "type the path itself; a variable of the shell may be empty"
+                raise MslabError("'' is no path.", expected=f"{metavar}: {mark.help}", fix=fix)
+
+
 def prepared(function: Callable[..., int | None], options: Mapping[str, Any], *arguments: Any) -> int:
     """Call a command's function after a look at its outputs, while the run folders that these lie in are locked."""
+    refuse_empty(function, options)
     with outputs.prepared(function, options) as files, lock.held_around(files):
         return function(*arguments, **options) or 0
 

@@ -51,7 +51,8 @@ class Target:
     def refuse_words(self) -> None:
         """Raise BadParameter for a value that no disk could make right."""
         if not self.text.strip():
-            raise BadParameter(f"{self.option} is empty: give it the name of a file or folder")
+            text = "give it the name of a file or folder; a variable of the shell may be empty"
+            raise BadParameter(f"{self.option} is empty: {text}")
         if self.text == "-" and not self.output.stdout:
             raise BadParameter(f"{self.option} - : {self.output.content or 'a folder'} cannot go to standard output")
         suffix, fitting = self.path.suffix.lower(), self.output.suffixes
@@ -110,7 +111,7 @@ def prepared(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Iter
     for target in written:
         target.refuse_place(inputs)
     folders = [target.path.parent for target in written]
-    missing = [place for folder in folders for place in (folder, *folder.parents) if not place.exists()]
+    missing = [place for folder in folders for place in (folder, *folder.parents) if not kind_of(place, links=True)]
     try:
         for folder in folders:
             make_folder(folder)

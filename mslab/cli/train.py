@@ -9,6 +9,7 @@ from mslab.cli import options
 from mslab.cli.options import app, checked_config, emit, found, job, log, picture, print_text, report_run
 from mslab.cli.outputs import OutputOption
 from mslab.errors import ConfigError
+from mslab.files import kind_of
 from mslab.runs import naming
 from mslab.runtime import console
 
@@ -91,7 +92,7 @@ def train(
     no_report: options.NoReport = False,
 ) -> None:
     """Train from scratch, or continue from a trained network. Writes a run folder under runs/."""
-    if resume is not None and config and "=" in config and not Path(config).exists():
+    if resume is not None and config and "=" in config and not kind_of(Path(config), links=True):
         overrides = [config, *(overrides or [])]  # --resume RUN KEY=VALUE …
         config = None
     if (config is None) == (resume is None) or (resume and source):

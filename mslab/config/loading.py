@@ -45,7 +45,8 @@ def load_settings(source: Source, overrides: Sequence[str] = (), place: str = DI
     if isinstance(source, Settings) and not overrides:
         return source
     if isinstance(source, os.PathLike) or not isinstance(source, Settings | Mapping):
-        source = paths.path_of(source, ConfigError, "a YAML file of settings, or a dict", lambda: "give one of them")
+        expected = "a YAML file of settings, or a dict"
+        source = paths.path_of(source, ConfigError, expected, lambda: "a config's path, or a dict")
     values, origins = read(source, place)
     base = str(source) if isinstance(source, Path) else place
     overridden, problems = texts.apply(values, overrides)

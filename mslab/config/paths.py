@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from mslab.errors import ConfigError, MslabError
-from mslab.escaping import command, quoted
+from mslab.escaping import command, quoted, typed_command, typed_with
 from mslab.files import MAX_YAML, kind_of, read_text
 
 WEIGHTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".onnx", ".mindir")  # endings of files of weights
@@ -23,6 +23,7 @@ EXPERIMENTS = {"sweep.json": "a sweep", "comparison.json": "a comparison", "repe
 ENTRIES = 2000  # of a folder that are looked at
 SHOWN = 5  # names in a message
 PARENTS = 4  # levels above the current folder that are looked in
+TOP = ("runs", "configs", ".git")  # what the folder of a lab holds; nothing above it is looked at
 ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)  # a Path has one slash of two
 AROUND = " \t\r\n'\"`\u2018\u2019\u201c\u201d\u00ab\u00bb<>()[],;"  # what is copied along with a path
 Error = TypeVar("Error", bound=MslabError)
@@ -42,6 +43,14 @@ class Content(NamedTuple):
     def rows(self) -> list[tuple[str, str]]:
         """The row of a message that says what is in the folder."""
         return [("in it", self.names)] * bool(self.names)
+
+
+class Wanted(NamedTuple):
+    """What should be at a path."""
+
+    noun: str  # "archive"
+    expected: str  # the row of a message
+    fits: Callable[[Path], bool]  # whether a path that exists may have been meant
 
 
 def path_of(value: object, error: type[MslabError], expected: str, fix: Callable[[], str]) -> Path:
@@ -92,7 +101,7 @@ def look(path: Path) -> Content:
         return Content("runs", f"{what} of runs", listed(runs))
     if runs := names_of_runs(path / "runs"):
         return Content("runs", "the folder above runs/", listed(f"runs/{name}" for name in runs))
-    folders = [name for name in visible if (path / name).is_dir()]
+    folders = [name for name in visible if kind_of(path / name, links=True) == "a folder"]
     kinds = {name: of_file(path / name).kind for name in visible if name not in folders}
     for kind, several in (("image", "images"), ("config", "configs"), ("weights", "files of weights")):
         if found := [name for name in kinds if kinds[name] == kind]:
@@ -112,6 +121,11 @@ def of_file(path: Path) -> Content:
     if suffix in (".yaml", ".yml"):
         return Content("config", "a config")
     return Content("other", "an archive" if suffix in ARCHIVES else f"a {suffix} file" if suffix else "a file")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive, by the ending of its name."""
+    return kind_of(path, links=True) == "a file" and path.suffix.lower() in ARCHIVES
 
 
 def has_image(folder: Path, depth: int = 2) -> bool:
@@ -141,27 +155,19 @@ def listed(names: Iterable[object], most: int = SHOWN) -> str:
 # --- why nothing is there --------------------------------------------------------------------------------------------
 
 
-def missing(
-    path: Path,
-    error: type[Error],
-    noun: str,
-    expected: str,
-    fix: str,
-    role: str = "",
-    fits: Callable[[Path], bool] = Path.exists,
-) -> Error:
+def missing(path: Path, error: type[Error], wanted: Wanted, fix: str, role: str = "") -> Error:
     """The error for a path at which nothing is: why, where it was looked for, and what may have been meant.
 
-    `noun`: what should be there; `role`: added to the first line; `fits`: whether a path that is near can be given.
+    `role`: added to the first line.
     """
     rows = [] if path.is_absolute() or ADDRESS.match(str(path)) else [("looked in", str(here()))]
     why, way = reason(path)
-    near = [other for other in nearest(path) if fits(other)]
+    near = nearest(path, wanted.fits)
     if near:
         way = f"{' or '.join(str(quoted(other)) for other in near)} is there: give that, if you mean it"
     shown = ADDRESS.sub(r"\1://\2", str(path))
-    first = f"{shown}{role} {why}." if why else f"There is no {noun} {shown}{role}."
-    return error(first, details=rows, expected=expected, fix=way or fix)
+    first = f"{shown}{role} {why}." if why else f"There is no {wanted.noun} {shown}{role}."
+    return error(first, details=rows, expected=wanted.expected, fix=way or fix)
 
 
 def reason(path: Path) -> tuple[str, str]:
@@ -201,18 +207,28 @@ def here() -> Path:
         return Path(os.environ.get("PWD", "."))
 
 
-def nearest(path: Path, most: int = 3) -> list[Path]:
-    """Paths that exist and may have been meant: without what was copied along, from a folder above, or misspelt."""
+def nearest(path: Path, fits: Callable[[Path], bool], most: int = 3) -> list[Path]:
+    """Paths that exist, fit, and may have been meant.
+
+    Without what was copied along, with another ending, from a folder above, or misspelt.
+    """
     for text in variants(str(path)):
-        with contextlib.suppress(OSError, ValueError):
-            if text and Path(text).exists() and Path(text).name:
-                return [Path(text)]
-    if not path.is_absolute() and not ADDRESS.match(str(path)):
-        for folder in [*here().parents][:PARENTS]:
-            if kind_of(folder / path, links=True) and folder / path != here():
-                return [Path(os.path.relpath(folder / path, here()))]
+        if text and Path(text).name and kind_of(Path(text), links=True) and fits(Path(text)):
+            return [Path(text)]
     texts = dict.fromkeys([str(path), str(path).strip(AROUND).replace("\\", os.sep)])
-    return [other for text in texts if text for other in misspelt(Path(text))][:most]
+    found = [other for text in texts if text for other in misspelt(Path(text), fits)]
+    above = [] if path.is_absolute() or ADDRESS.match(str(path)) else folders_above()
+    there = [folder / path for folder in above if kind_of(folder / path, links=True) and folder / path != here()]
+    there = [Path(os.path.relpath(other, here())) for other in there if fits(other)]
+    other_ending = [other for other in found if other.stem == path.stem]
+    return other_ending[:most] or there[:1] or found[:most]
+
+
+def folders_above() -> list[Path]:
+    """The folders above the current one, up to that of the lab; none if the current one is that, or none is."""
+    around = [here(), *here().parents][: PARENTS + 1]
+    tops = [at for at, folder in enumerate(around) if any(kind_of(folder / name) for name in TOP)]
+    return around[1 : tops[0] + 1] if tops else []
 
 
 def variants(text: str) -> Iterator[str]:
@@ -237,65 +253,102 @@ def variants(text: str) -> Iterator[str]:
     yield f"/{plain}"
 
 
-def misspelt(path: Path) -> list[Path]:
-    """Paths that exist and differ from this one in the spelling of some names."""
+def misspelt(path: Path, fits: Callable[[Path], bool]) -> list[Path]:
+    """Paths that exist, fit, and differ from this one in the spelling of some names."""
     found = [Path(path.anchor)]
     for part in path.parts[bool(path.anchor) :]:
-        found = [other for base in found for other in (base / name for name in like(part, base))][:3]
-    return [other for other in found if other != path]
+        found = [base / name for base in found[:3] for name in like(part, base)]
+    return [other for other in found if other != path and fits(other)][:3]
 
 
 def like(name: str, folder: Path) -> list[str]:
     """The name, if a folder has it; else those in it that are like it, also with another ending or in capitals."""
     with contextlib.suppress(OSError, ValueError):
-        if (folder / name).exists():
+        if kind_of(folder / name, links=True):
             return [name]
         with os.scandir(folder) as entries:
             names = {entry.name.lower(): entry.name for entry in islice(entries, ENTRIES)}
-        plain = name.lower()
-        same = [names[other] for other in names if Path(other).stem == plain or other == Path(plain).stem]
-        return same or [names[other] for other in difflib.get_close_matches(plain, names, n=3, cutoff=0.7)]
+        plain, stem = name.lower(), Path(name.lower()).stem
+        same = [other for other in names if Path(other).stem in (plain, stem) or other == stem]
+        close = difflib.get_close_matches(plain, names, n=6, cutoff=0.7)
+        # of short names an equal ending is most of the likeness: nope.yaml, space.yaml
+        close = [other for other in close if difflib.SequenceMatcher(None, stem, Path(other).stem).ratio() >= 0.5]
+        return [names[other] for other in dict.fromkeys([*same, *close])]
     return []
 
 
 # --- configs ---------------------------------------------------------------------------------------------------------
 
+YAML = {  # kind -> what a message expects
+    "config": "a YAML file of settings",
+    "space": "a YAML file of settings and the values to search, such as configs/space.yaml",
+    "rubric": "a rubric, such as configs/rubric.yaml",
+}
+
+
+def refuse_other(path: Path, kind: str) -> None:
+    """Raise ConfigError if no file is at a path, or certainly none of YAML. `kind`: config, space, rubric."""
+    if kind_of(path, links=True) in ("", "a folder") or of_file(path).kind in ("weights", "image"):
+        raise no_config(path, kind)
+
 
 def no_config(path: Path, kind: str) -> ConfigError:
-    """The error for a path at which no config is: what is there, and what to give."""
-    expected, found = "a YAML file of settings", look(path)
-    folder = path if kind_of(path, links=True) == "a folder" else path.parent
-    there = sorted(folder.glob("*.yaml")) or sorted(Path().glob("*.yaml")) or sorted(Path("configs").glob("*.yaml"))
-    near = [*filter(is_config, there)] or there
+    """The error for a path at which no YAML file of a kind is: what is there, and what to give."""
+    wanted = Wanted(f"{kind} file", YAML[kind], lambda other: kind_of_yaml(other) in (kind, "unknown"))
+    found, folder = look(path), path if kind_of(path, links=True) == "a folder" else path.parent
+    there = (sorted(place.glob("*.yaml")) for place in (folder, Path(), Path("configs")))
+    near = next((some for files in there if (some := [file for file in files if wanted.fits(file)])), [])
     fix = f"one of {', '.join(map(quoted, near))}" if near else "give a YAML file's path; mslab new FOLDER writes some"
-    one = near[0] if near else Path("CONFIG")
     if not found.kind and re.match(r"\s*\w+\s*=", str(path)):
         fix = f"type the {kind} first, the settings after it: CONFIG {path}"
-        return ConfigError(f"There is no {kind} file {path}.", expected=expected, fix=fix)
-    if run := next((place for place in (path, path.parent) if place != Path() and is_whole_run(place)), None):
-        fix = f"{command('train', '--resume', run)}    continues it\n"
-        fix += f"{command('train', run / 'config.yaml')}    begins another run with its settings"
-    elif found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path))):
-        text = "latest" if found.kind else str(path)
-        fix = f"{command('train', '--resume', text)}    continues the newest run; or a config:\n" + fix
-    elif found.kind == "weights":
-        fix = f"{command('train', one, '--from', path)}    trains this network further\n"
-        fix += f"{command('transfer', one, '--backbone', path)}    puts a new head on its backbone"
-    elif found.kind == "data" and {"train/", "val/"} <= {*found.names.split(", ")}:
-        fix = command("train", one, f"train_data={path / 'train'}", f"val_data={path / 'val'}")
-    elif found.kind in ("images", "data", "image"):
-        example = command("train", one, "train_data=FOLDER", "val_data=FOLDER")
-        fix = f"give a config, and images as settings: {example}"
+        return ConfigError(f"There is no {kind} file {path}.", expected=wanted.expected, fix=fix)
+    if kind == "config":
+        fix = with_config(path, found, near[0] if near else Path("CONFIG"), fix)
     if found.kind:
         what = "a folder" if found.kind == "configs" else found.text
         rows = [] if found.kind == "configs" else found.rows()
-        return ConfigError(f"{path} is {what}, and not a {kind} file.", details=rows, expected=expected, fix=fix)
-    return missing(path, ConfigError, f"{kind} file", expected, fix)
+        first = f"{path} is {what}, and not a {kind} file."
+        return ConfigError(first, details=rows, expected=wanted.expected, fix=fix)
+    return missing(path, ConfigError, wanted, fix)
 
 
-def is_config(path: Path) -> bool:
-    """Whether a YAML file names training images: others are spaces and rubrics."""
-    try:
-        return re.search(r"^train_data\s*:", read_text(path, MAX_YAML), re.MULTILINE) is not None
-    except (OSError, ValueError):
-        return False
+def with_config(path: Path, found: Content, one: Path, fix: str) -> str:
+    """What to type in place of a path that is no config. `one`: a config; `fix`: if there is nothing better."""
+    typed = typed_command() or "train"
+    run = next((place for place in (path, path.parent) if place != Path() and is_whole_run(place)), None)
+    latest = found.kind == "runs" or (not found.kind and re.match(r"(runs/)?latest\b", str(path)))
+    if typed == "train" and run:
+        fix = f"{command('train', '--resume', run)}    continues it\n"
+        return fix + f"{command('train', run / 'config.yaml')}    begins another run with its settings"
+    if typed == "train" and latest:
+        text = "latest" if found.kind else str(path)
+        return f"{command('train', '--resume', text)}    continues the newest run; or a config:\n" + fix
+    if run or latest:
+        runs = path if names_of_runs(path) else Path("runs")
+        newest = max(names_of_runs(runs), key=lambda name: re.findall(r"\d{8}-\d{6}", name), default="")
+        if run or newest:
+            settings = (run or runs / newest) / "config.yaml"
+            also = "" if run else f"; or {fix}"  # what is beside a run's config.yaml is no config
+            return f"{typed_with(path, settings) or quoted(settings)}    takes the settings of that run{also}"
+    instead = typed_with(path, one) or command("train", one)
+    if found.kind == "weights" and typed == "train":
+        fix = f"{command('train', one, '--from', path)}    trains this network further\n"
+        fix += f"{command('transfer', one, '--backbone', path)}    puts a new head on its backbone"
+    elif found.kind == "weights" and typed in ("transfer", "lr-find", "repeat", "sweep"):
+        fix = f"give a config first, and weights as --backbone: {command(typed, one, '--backbone', path)}"
+    elif found.kind == "data" and {"train/", "val/"} <= {*found.names.split(", ")}:
+        fix = " ".join([instead, *(quoted(f"{name}_data={path / name}") for name in ("train", "val"))])
+    elif found.kind in ("images", "data", "image"):
+        fix = f"give a config, and images as settings: {instead} train_data=FOLDER val_data=FOLDER"
+    return fix
+
+
+def kind_of_yaml(path: Path) -> str:
+    """What a YAML file is, by some of its lines: config, rubric, space or unknown; "" for another file."""
+    if of_file(path).kind != "config" or kind_of(path, links=True) != "a file":
+        return ""
+    with contextlib.suppress(OSError, ValueError):
+        text = read_text(path, MAX_YAML)
+        lines = {"config": r"train_data\s*:", "rubric": r"items\s*:", "space": r"\w+\s*:\s*[\[{]"}
+        return next((kind for kind, line in lines.items() if re.search(f"^{line}", text, re.MULTILINE)), "unknown")
+    return "unknown"

@@ -52,9 +52,7 @@ def read_yaml(
 
     `kind`: what it should be; `line`: one of its lines, as an example; `lines` receives the line of each name.
     """
-    here = files.kind_of(path, links=True)
-    if here in ("", "a folder") or paths.of_file(path).kind in ("weights", "image"):
-        raise paths.no_config(path, kind)
+    paths.refuse_other(path, kind)
     expected = f"lines like '{line}'"
     try:
         content = files.read_bytes(path, files.MAX_YAML)

@@ -55,10 +55,11 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     """
     kind = kind_of(archive, links=True)
     if not kind:
-        raise paths.missing(archive, DatasetError, "archive", "a zip or tar file", "correct the path")
+        wanted = paths.Wanted("archive", "a zip or tar file", paths.is_archive)
+        raise paths.missing(archive, DatasetError, wanted, "correct the path")
     if kind == "a folder":
         raise no_archive(archive)
-    size = archive.stat().st_size if archive.is_file() else 0  # images hardly become smaller in an archive
+    size = archive.stat().st_size if kind == "a file" else 0  # images hardly become smaller in an archive
     with staging_folder(out, size) as partial:
         try:
             partial.mkdir()

@@ -8,7 +8,7 @@ from typing import Any
 from mslab.config import paths
 from mslab.data.zips import Member, write_zip
 from mslab.errors import ConfigError, MslabError, RunError
-from mslab.files import Below
+from mslab.files import Below, kind_of
 from mslab.grade import items, measuring
 from mslab.grade.grading import job_of
 from mslab.grade.loading import given_file, load_rubric
@@ -55,9 +55,15 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = (), half: b
             add(members, f"{name}/{base}" if name else base, file)
     for text in more:
         name, _, path = text.rpartition("=")
-        if not Path(path).is_file():
-            raise paths.missing(Path(path), MslabError, "file", "a file to hand in", "correct the path")
-        add(members, name or Path(path).name, Path(path).resolve())  # the user's own choice, so a link is followed
+        given = paths.path_of(path, MslabError, "a file to hand in", lambda: "--add FILE, or --add NAME=FILE")
+        kind = kind_of(given, links=True)
+        if kind and kind != "a file":
+            fix = "add its files one by one, each with --add"
+            raise MslabError(f"{given} is {kind}, and not a file.", expected="a file to hand in", fix=fix)
+        if not kind:
+            wanted = paths.Wanted("file", "a file to hand in", lambda other: kind_of(other, links=True) == "a file")
+            raise paths.missing(given, MslabError, wanted, "correct the path")
+        add(members, name or given.name, given.resolve())  # the user's own choice, so a link is followed
     if half:
         from mslab.grade import halving  # it measures, so it imports MindSpore
 

@@ -9,17 +9,18 @@ from pydantic import BaseModel, ValidationError
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import dialects
-from mslab.config import FIELDS
+from mslab.config import FIELDS, paths
 from mslab.errors import ConfigError, MslabError
 from mslab.escaping import quoted
-from mslab.files import MAX_YAML, FormatError, parse_yaml, read_text
+from mslab.files import MAX_YAML, FormatError, kind_of, parse_yaml, read_text
 from mslab.grade import sandbox
 from mslab.grade.rubric import GIVEN, KINDS, PredictionsItem, Rubric, ScaledItem, SettingsItem
 
 
 def load_rubric(path: str | Path) -> Rubric:
     """Load a rubric and validate its items. Raises ConfigError that lists every mistake."""
-    path = Path(path)
+    path = paths.path_of(path, ConfigError, "a rubric", lambda: "a rubric's path, such as configs/rubric.yaml")
+    paths.refuse_other(path, "rubric")
     try:
         content = parse_yaml(read_text(path, MAX_YAML))
     except FormatError as error:
@@ -139,7 +140,7 @@ def _scale(item: ScaledItem) -> Iterable[str]:
 def given_file(rubric: Rubric, path: str | Path) -> Path | None:
     """Path of the teacher's backbone in the rubric's folder, or None if there is none."""
     file = Path(path).parent / rubric.given if rubric.given else None
-    return file if file and file.is_file() else None
+    return file if file and kind_of(file, links=True) == "a file" else None
 
 
 def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str, DatasetReport]:
@@ -149,7 +150,7 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
     reports: dict[str, DatasetReport] = {}
     for name, network in rubric.networks.items():
         location, folder = f"networks {name}", Path(data) / network.data
-        if not folder.is_dir():
+        if kind_of(folder, links=True) != "a folder":
             layout = "it must contain a folder of images per class, like datasets/mushrooms2/test"
             problems.append((location, f"There is no folder {folder} of hidden images; {layout}"))
             continue

@@ -35,6 +35,7 @@ from mslab.runtime import devices, streams
 from mslab.runtime.tables import cell, empty_table, fold, one_line, render
 
 log = logging.getLogger("mslab")
+IMAGES = "an image, a folder of images or a pattern"
 NO_ANSWER = {"class": None, "probability": None, "probabilities": None}
 END_OF_NAME = "\r?\n|\0"  # in a list
 CHUNK = 512  # files to check, then to predict, at a time
@@ -98,7 +99,8 @@ def refuse_swapped(source: str, images: Sequence[str]) -> None:
 def refuse_missing(files: Sequence[Path], noun: str = "image") -> None:
     """Raise DatasetError if none of the files that were named is there: before the network is loaded."""
     if not any(kind_of(file, links=True) for file in files):
-        raise paths.missing(files[0], DatasetError, noun, "an image, a folder of images or a pattern", "correct it")
+        wanted = paths.Wanted(noun, IMAGES, lambda path: paths.look(path).kind in ("image", "images", "data"))
+        raise paths.missing(files[0], DatasetError, wanted, "correct it")
 
 
 def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
@@ -112,14 +114,15 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
         if argument == "-":
             files += [unquoted(line.rstrip("\r\n")) for line in stdin if line.strip()]
             continue
-        path = Path(argument)
-        if path.is_dir():
+        path = paths.path_of(argument, DatasetError, IMAGES, lambda: "the path of an image or of a folder")
+        kind = kind_of(path, links=True)
+        if kind == "a folder":
             matches = images_in(path)
-        elif path.exists() or not glob.has_magic(argument):
+        elif kind or not glob.has_magic(argument):
             matches = [path]
         else:
             names = glob.glob(argument, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
-            matches = [Path(name) for name in sorted(names) if Path(name).is_file()]
+            matches = [Path(name) for name in sorted(names) if kind_of(Path(name), links=True) == "a file"]
         if not matches:
             refuse_missing([folder for folder in path.parents if not glob.has_magic(str(folder))][:1], "folder")
             raise DatasetError(
@@ -140,12 +143,13 @@ def expand(arguments: Iterable[str], stdin: Iterable[str] = ()) -> list[Path]:
 def unquoted(name: str) -> Path:
     """The path of a line, without the quotation marks that Explorer's "Copy as path" and others put around it."""
     path, inner = Path(name), Path(name.strip()[1:-1])
-    return inner if re.fullmatch(r"\s*([\"']).+\1\s*", name) and inner.exists() and not path.exists() else path
+    is_quoted = re.fullmatch(r"\s*([\"']).+\1\s*", name)
+    return inner if is_quoted and kind_of(inner, links=True) and not kind_of(path, links=True) else path
 
 
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder at any level, by name, of formats that nothing here reads, too; the rest is mentioned."""
-    present = [p for p in sorted(folder.rglob("*")) if p.is_file() or p.is_symlink()]
+    present = [p for p in sorted(folder.rglob("*")) if kind_of(p) == "a link" or kind_of(p, links=True) == "a file"]
     visible = [p for p in present if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     matches = [p for p in visible if is_image_file(p)]
     if others := sorted(set(visible) - set(matches)):
@@ -160,7 +164,8 @@ def listed(stream: Any) -> list[str]:
     content = stream.buffer.read() if hasattr(stream, "buffer") else os.fsencode(stream.read())
     names = re.split(END_OF_NAME, os.fsdecode(content))
     strange = [name for name in names if any("\udc80" <= c <= "\udcff" for c in name)]  # its bytes are not UTF-8
-    if content.startswith(codecs.BOM_UTF8) or b"\0" in content[:2] or not all(Path(name).exists() for name in strange):
+    lost = not all(kind_of(Path(name), links=True) for name in strange)
+    if lost or content.startswith(codecs.BOM_UTF8) or b"\0" in content[:2]:
         try:
             return re.split(END_OF_NAME, decode_text(content))  # as an editor has saved it
         except FormatError as error:

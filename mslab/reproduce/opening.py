@@ -47,7 +47,8 @@ def unpack(archive: str | Path, progress: Callable[[int, int], None] | None = No
     """
     file = Path(archive)
     if not kind_of(file, links=True):
-        raise paths.missing(file, RunError, "archive", "a zip file of mslab archive RUN", "correct the path")
+        wanted = paths.Wanted("archive", "a zip file of mslab archive RUN", paths.is_archive)
+        raise paths.missing(file, RunError, wanted, "correct the path")
     if kind_of(file, links=True) != "a file" or not zipfile.is_zipfile(file):
         raise archive_error(f"{file} is not a zip file.")
     try:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mslab import files
-from mslab.checkpoint.near import folder_contents, instead, is_network
+from mslab.checkpoint import near
 from mslab.config import paths
 from mslab.errors import CheckpointError, MslabError, RunError
-from mslab.escaping import command, quoted
+from mslab.escaping import command, quoted, typed_command
 
 log = logging.getLogger("mslab")
 RUNS = Path("runs")
@@ -29,6 +29,8 @@ LATEST = re.compile(r"latest(?::(.*))?")
 PLACEHOLDER = re.compile(r".*(…|\.\.\.|<.*>|\{.*\}).*|\$?(RUN|NAME|OTHER_RUN|R)\b.*")
 RUN = "a run folder, as mslab train creates it under runs/; or latest, latest:NAME, the beginning of a run's name"
 NETWORK = "a run folder or a file of weights; or latest, latest:NAME, the beginning of a run's name"
+A_RUN = paths.Wanted("folder", RUN, lambda path: is_of_a_run(path))
+A_NETWORK = paths.Wanted("file", NETWORK, lambda path: near.is_network(path) or is_of_a_run(path))
 
 
 def find_run(given: object) -> Path:
@@ -51,7 +53,7 @@ def find_network(given: object) -> Path:
         path = named(path, CheckpointError)
         kind = files.kind_of(path, links=True)
     if kind == "a folder":
-        if paths.is_run(path) or (path / "checkpoints").is_dir():
+        if paths.is_run(path) or files.kind_of(path / "checkpoints", links=True) == "a folder":
             return path
     elif paths.of_file(path).kind not in ("image", "config"):
         return path  # whether it has weights, its reader says
@@ -88,6 +90,11 @@ def run_around(path: Path) -> Path | None:
         return None
     run = next((folder for folder in [*path.absolute().parents][:2] if paths.is_whole_run(folder)), None)
     return run if run is None or path.is_absolute() else Path(os.path.relpath(run))
+
+
+def is_of_a_run(path: Path) -> bool:
+    """Whether a path stands for a run: its folder, or what is in it."""
+    return paths.is_run(path) or any(map(paths.is_whole_run, [*path.parents][:2]))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -143,11 +150,11 @@ def newest(name: str | None, error: type[MslabError]) -> Path:
         known = [STAMP.sub("", run.name) for *_, run in runs]
         runs = [row for row, its in zip(runs, known, strict=True) if its == name]
         if not runs and known:
-            near = difflib.get_close_matches(name, set(known), 3) or sorted(set(known))
+            like = difflib.get_close_matches(name, set(known), 3) or sorted(set(known))
             raise error(
                 f"No run in {paths.here() / RUNS} has the name {name!r}.",
                 expected="the name in front of the date: the config's, without .yaml, or that of --name",
-                fix=f"one of {paths.listed(quoted(f'latest:{other}') for other in near)}",
+                fix=f"one of {paths.listed(quoted(f'latest:{other}') for other in like)}",
             )
     if not runs:
         raise error(
@@ -195,13 +202,24 @@ def nothing(path: Path, error: type[MslabError]) -> MslabError:
         expected = RUN if error is RunError else NETWORK
         first = f"{path} stands for the name of a run, and nothing is called that."
         return error(first, expected=expected, fix=f"{one_of_the_runs()}; or latest, the newest")
-    near = [] if path.is_absolute() else paths.misspelt(RUNS.joinpath(*below_runs(path)))
-    near = near if error is RunError else [other for other in near if is_network(other)]
-    runs = f"one of {paths.listed(map(quoted, near))}" if near else one_of_the_runs()
-    if error is RunError:
-        return paths.missing(path, error, "folder", RUN, runs)
-    fix = runs if near else instead(path) or runs
-    return paths.missing(path, error, "file", NETWORK, fix, fits=is_network)
+    wanted = A_RUN if error is RunError else A_NETWORK
+    like = [] if path.is_absolute() else paths.misspelt(RUNS.joinpath(*below_runs(path)), wanted.fits)
+    fix = f"one of {paths.listed(map(quoted, like))}" if like else one_of_the_runs()
+    label, _, run = str(path).partition("=")
+    if re.fullmatch(r"[\w-]+", label) and run and not like:
+        fix = f"give {quoted(Path(run))} alone: NAME= is only for the runs that pack takes"
+    elif error is CheckpointError and not like:
+        fix = weights_or_runs(path) or fix
+    return paths.missing(path, error, wanted, fix)
+
+
+def weights_or_runs(path: Path) -> str:
+    """What to give for a network in place of a path that is none: of the run around it, or beside it, and the runs."""
+    if near.run_around(path) or not paths.names_of_runs(RUNS):
+        return near.instead(path)
+    folder = path if files.kind_of(path, links=True) == "a folder" else path.parent
+    beside = paths.listed(quoted(folder / name) for name in near.files_in(folder, path))
+    return f"one of {beside}; or {one_of_the_runs()}" if beside else one_of_the_runs()
 
 
 def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> MslabError:
@@ -211,8 +229,8 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
     has = f": it has no {lacks}" if files.kind_of(path, links=True) == "a folder" else ""
     rows, fix = found.rows(), one_of_the_runs()
     if expected is NETWORK:
-        rows, fix = [("contains", folder_contents(path))], instead(path) or fix
-    elif found.kind == "runs":
+        rows, fix = [("contains", near.folder_contents(path))], weights_or_runs(path) or fix
+    if found.kind == "runs":
         fix = one_of_the_runs(path if paths.names_of_runs(path) else path / RUNS)
         if files.kind_of(path / "sweep.json"):
             fix += f"; or {command('sweep', '--resume', path)}    continues the sweep"
@@ -222,7 +240,7 @@ def no_run(path: Path, error: type[MslabError], kind: str, expected: str) -> Msl
         fix = f"{command('train', path)}    begins a run; or " + fix
     elif found.kind == "weights" and expected is RUN:
         fix = f"{command('train', 'CONFIG', '--from', path)}    begins a run with this network; or " + fix
-    elif found.kind in ("image", "images"):
+    elif found.kind in ("image", "images") and typed_command() == "predict":
         fix = f"name the run first, and images after it: {fix}"
     if LATEST.fullmatch(path.name) and str(path) == path.name:
         fix = f"{fix}; {path} is read as the newest run only where nothing has that name"

@@ -16,7 +16,7 @@ def best_file(run_or_ckpt: object) -> Path:
     if kind_of(path, links=True) != "a folder":
         return path
     best = manifest.file_of(path, "checkpoints/best.ckpt")
-    if not best.is_file():
+    if kind_of(best, links=True) != "a file":
         raise RunError(
             f"{path} has no checkpoints/best.ckpt.",
             expected="a run folder with at least one completed epoch",
@@ -27,7 +27,7 @@ def best_file(run_or_ckpt: object) -> Path:
 
 def without_best(run: Path) -> str:
     """The fix for a folder without best.ckpt: what is left of the run, or how to get it."""
-    if not (run / "manifest.json").is_file():
+    if not kind_of(run / "manifest.json", links=True):
         return finding.one_of_the_runs()
     left = [file for file in sorted((run / "checkpoints").glob("*.ckpt")) if file.name != "best_backbone.ckpt"]
     if manifest.load(run)["status"] != "done":  # a finished run is not resumed

@@ -280,9 +280,10 @@ def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetR
     here, began = Path.cwd(), run.path.resolve().parent.parent  # the folder above runs/, unless the run was moved
     for name in PATHS:
         folder = getattr(run.settings, name)
-        if report is None and not Path(folder).is_dir():
+        if report is None and files.kind_of(Path(folder), links=True) != "a folder":
             back = f"cd {quoted(began)} && {command('train', '--resume', run.path.resolve().relative_to(began))}"
-            there = began != here and all((began / getattr(run.settings, other)).is_dir() for other in PATHS)
+            kinds = {files.kind_of(began / getattr(run.settings, other), links=True) for other in PATHS}
+            there = began != here and kinds == {"a folder"}
             raise DatasetError(
                 f"{run.path} was trained on images in {folder}, which does not exist (looked up from {here}).",
                 expected="the images that it began with, here or in another folder",

@@ -161,7 +161,7 @@ def test_what_is_no_run_is_named_as_what_it_is(lab):
         ("runs", "runs is a folder of runs, and no run", "two-20260101-220000"),
         (".", "a folder of runs|the folder above runs/, and no run", "runs/two-20260101-220000"),
         ("photos", "photos is a folder of images, and no run", "a.jpg"),
-        ("photos/a.jpg", "photos/a.jpg is an image, and no run", "name the run first"),
+        ("photos/a.jpg", "photos/a.jpg is an image, and no run", "one of runs/nine"),
         ("set", "set is a folder of images, and no run", "train/"),
         ("configs", "configs is a folder of configs", "x.yaml"),
         ("configs/x.yaml", "configs/x.yaml is a config", "mslab train configs/x.yaml    begins a run"),

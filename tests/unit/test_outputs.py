@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from helpers import cli, draw
 
-from mslab.cli import app, data, outputs
+from mslab.cli import app, data, options, outputs
+from mslab.errors import MslabError
 
 NEW = ("export", "convert", "pack", "archive")  # they overwrite nothing
 READ_ONLY = Path("/sys")  # as root, too
@@ -92,9 +93,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(line, inside
 
 def test_a_missing_folder_is_made_if_the_work_succeeds(inside):
     draw(inside / "set", ["a", "b"], 2)
-    for options in ("--json new/deep/found.json", "--html new/page/found.html"):
-        done = cli("check", "set", *options.split())
-        assert done.returncode in (0, 1) and Path(options.split()[1]).is_file(), done.stderr
+    for words in ("--json new/deep/found.json", "--html new/page/found.html"):
+        done = cli("check", "set", *words.split())
+        assert done.returncode in (0, 1) and Path(words.split()[1]).is_file(), done.stderr
     assert cli("check", "nothing", "--json", "other/deep/x.json").returncode == 1 and not Path("other").exists()
 
 
@@ -103,7 +104,10 @@ def test_a_command_line_that_contradicts_itself_is_refused(inside):
     for words, text in (
         ([*predict, "--json", "-", "--csv", "-"], "--json and --csv: only one of them can go to standard output"),
         ([*predict, "--json", "x", "--jsonl", "./x"], "--json and --jsonl are both ./x: give each its own file"),
-        ([*predict, "--csv", ""], "--csv is empty"),
+        (
+            [*predict, "--csv", ""],
+            "--csv is empty: give it the name of a file or folder; a variable of the shell may be empty",
+        ),
         ([*predict, "--csv", "x.xlsx"], "--csv x.xlsx: it will be CSV; name it x.csv"),
         ([*predict, "--json", "x.csv"], "it will be JSON; name it x.json"),
         (["report", "no-run", "--out", "x.pdf"], "it will be a page; name it x.html or x.htm"),
@@ -145,3 +149,37 @@ def test_every_option_that_names_a_file_to_write_is_marked():
             if name not in marked and (name in ("out", "json_file", "csv", "jsonl", "html", "to") or writes):
                 unmarked.append(f"{command.name} {name}")
     assert {name.split()[1] for name in unmarked} <= {"no_report", "moodle", "canvas"}  # files with names of their own
+
+
+NO_PATHS = {
+    "overrides",
+    "name",
+    "names",
+    "master",
+    "dialect",
+    "weights",
+    "only",
+    "compare",
+    "fractions",
+    "device",
+    "kind",
+}
+NO_PATHS |= {"lang", "host", "group_by", "ignore", "budget", "sampler", "pruner"}
+
+
+def test_no_argument_that_is_a_path_may_be_empty(inside):
+    """As a Path, "" is the current folder: `mslab predict RUN "$PHOTOS"` would predict what lies there."""
+    accepted = set()
+    for command in (*app.registered_commands, *data.data_app.registered_commands):
+        function, kinds = command.callback, command.callback.__annotations__
+        outs = {target.name for target in outputs.outputs_of(function, dict.fromkeys(kinds, "x"))}
+        for name, kind in kinds.items():
+            try:
+                options.refuse_empty(function, {name: ["x", ""] if "list[" in str(kind) else ""})
+            except MslabError as error:
+                assert str(error).startswith("'' is no path.\n  expected  ") and "shell may be empty" in error.fix
+            else:
+                accepted |= {name} if "str" in str(getattr(kind, "__origin__", "")) and name not in outs else set()
+    assert accepted == NO_PATHS
+    done = cli("predict", "no-run", "x.png", "")
+    assert done.returncode == 1 and "'' is no path." in done.stderr and "IMAGE|FOLDER" in done.stderr

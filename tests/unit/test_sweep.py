@@ -180,7 +180,7 @@ def test_time_limits_and_folders_that_do_not_fit(squares, inside):
     (inside / "space.yaml").write_text("lr_max: {low: 0.01, high: 0.2, log: true}\n")
     with pytest.raises(ConfigError, match=r"max_training_time: 2\.0 would leave trials in the middle"):
         run_sweep(settings(squares / "three", 3, max_training_time=2.0), inside / "space.yaml")
-    with pytest.raises(RunError, match=r"nowhere has no sweep\.json that can be read") as caught:
+    with pytest.raises(RunError, match=r"There is no folder nowhere\.") as caught:
         resume_sweep("nowhere", {})
     assert "expected" in str(caught.value) and "mslab sweep" in str(caught.value)
     assert not (inside / "runs").exists()

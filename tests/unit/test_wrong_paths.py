@@ -216,6 +216,8 @@ def test_what_is_no_config_is_named_with_what_can_be_done_with_it(tmp_path, monk
         with pytest.raises(ConfigError) as error:
             load_settings(name)
         assert what in error.value.what and fix in error.value.fix, error.value
+    with pytest.raises(ConfigError, match="one by one: a config's path, or a dict"):
+        load_settings([{"epochs": 1}])
     for value in (None, 3, "", ["configs/nine.yaml"], object()):
         with pytest.raises(ConfigError, match=r"is no path\.\n  expected  a YAML file of settings, or a dict\n  fix"):
             load_settings(value)
@@ -227,6 +229,7 @@ def test_what_is_no_config_is_named_with_what_can_be_done_with_it(tmp_path, monk
 def test_a_config_that_is_used_from_another_folder_says_where_its_images_are(tmp_path, monkeypatch):
     for name in ("configs", "images/train", "images/val", "elsewhere"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "images/x.png").touch()
     config = tmp_path / "configs/x.yaml"
     config.write_text("train_data: images/train\nval_data: images/val\nclass_num: 2\n")
     for folder in ("configs", "elsewhere"):
@@ -253,12 +256,13 @@ def test_a_config_that_is_used_from_another_folder_says_where_its_images_are(tmp
 
 def test_what_is_no_folder_of_images_is_named_as_what_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("x.zip", "set/train/a/1.png", "w.ckpt"):
+    for name in ("x.zip", "set/train/a/1.png", "set/train/b/1.png", "w.ckpt", "lone/a/1.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     for name, text, fix in (
         ("x.zip", "x.zip is a file, and not a folder", "mslab data import x.zip"),
         ("set/train/a/1.png", "1.png is a file, and not a folder", f"{tmp_path}/set/train?"),
+        ("lone/a/1.png", "1.png is a file, and not a folder", "give the folder of the classes, not one image"),
         ("w.ckpt", "w.ckpt is a file, and not a folder", "--data names the images"),
         ("set/trian", "There is no folder set/trian", "set/train is there"),
     ):
@@ -268,3 +272,116 @@ def test_what_is_no_folder_of_images_is_named_as_what_it_is(tmp_path, monkeypatc
     for value in (None, 3, "", ["set"], object()):
         with pytest.raises(DatasetError, match=r"is no path\.\n  expected  a folder with one folder of images"):
             check_dataset(value)
+
+
+# --- what is near is of the kind that is wanted, and a fix is for the command that was typed --------------------------
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A folder with a config, a space, a rubric and two runs, below one with files of the same names."""
+    for name, text in (
+        ("base", ""),
+        ("lab/base.yaml", "train_data: a\n"),
+        ("lab/base.png", ""),
+        ("lab/space.yaml", "lr_max: {low: 1, high: 2}\n"),
+        ("lab/rubric.yaml", "items: []\n"),
+        ("lab/note.txt", ""),
+        ("lab/photo.png", ""),
+        ("lab/w.ckpt", "\n"),
+        ("lab/sub/x.txt", ""),
+        ("lab/sweeps.txt", ""),
+        ("lab/runs/a-sweep-20260101-000000/sweep.json", "{}"),
+        ("lab/runs/b-sweep-20260102-000000/sweep.json", "[]"),
+        *((f"lab/runs/{run}/config.yaml", "") for run in RUNS),
+        *((f"lab/runs/{run}/manifest.json", '{"start": "2026-01-01T00:00:00"}') for run in RUNS[:1]),
+        (f"lab/runs/{RUNS[1]}/manifest.json", '{"start": "2026-01-02T00:00:00"}'),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path / "lab")
+    return tmp_path / "lab"
+
+
+RUNS = ("nine-20260101-000000", "two-20260102-000000")
+NEWEST = f"runs/{RUNS[1]}"
+
+
+@pytest.mark.parametrize(
+    ("line", "there", "absent"),
+    [
+        ("train base", "base.yaml is there", "../"),
+        ("train nope.yaml", "one of base.yaml", "space"),
+        ("train latest", "mslab train --resume latest", "tune"),
+        ("lr-find latest", f"mslab lr-find {NEWEST}/config.yaml    takes the settings of that run", "--resume"),
+        ("repeat latest", f"mslab repeat {NEWEST}/config.yaml", "--resume"),
+        ("tune-batch runs", f"mslab tune-batch {NEWEST}/config.yaml", "--resume"),
+        ("tune-batch w.ckpt", "one of base.yaml", "w.ckpt"),
+        ("repeat w.ckpt", "mslab repeat base.yaml --backbone w.ckpt", "--from"),
+        (
+            f"transfer runs/{RUNS[0]} --backbone latest",
+            f"transfer runs/{RUNS[0]}/config.yaml --backbone latest",
+            "train",
+        ),
+        ("verify nope.txt", f"one of {NEWEST}", "note"),
+        ("verify photo.png", f"one of {NEWEST}", "name the run first"),
+        ("watch A=latest", "give latest alone", "nothing"),
+        ("eval nope.ckpt --data x", f"one of w.ckpt; or one of {NEWEST}", "best_backbone"),
+        ("suspects runs --data x", f"one of {NEWEST}", "best_backbone"),
+        ("suspects sub --data x", f"one of {NEWEST}", "best_backbone"),
+        ("check sweep", "mslab data make", "sweeps.txt"),
+        ("check su", "mslab data make", "sub"),
+        ("data import base", "correct the path", "base.yaml"),
+    ],
+)
+def test_a_fix_names_what_the_command_takes(lab, line, there, absent):
+    fix = cli(*line.split()).stderr.partition("\n  fix  ")[2]
+    assert there in fix and absent not in fix, fix
+
+
+def test_what_is_no_rubric_is_answered_as_what_is_no_config_is(lab):
+    from mslab.grade.loading import load_rubric
+
+    for name, what, fix in (
+        ("nope.yaml", "There is no rubric file nope.yaml.", "one of rubric.yaml"),
+        ("rubric", "There is no rubric file rubric.", "rubric.yaml is there: give that, if you mean it"),
+        ("photo.png", "photo.png is an image, and not a rubric file.", "one of rubric.yaml"),
+        ("runs", "runs is a folder of runs, and not a rubric file.", "one of rubric.yaml"),
+        ("", "'' is no path.", "configs/rubric.yaml; a variable of the shell may be empty"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load_rubric(name)
+        assert error.value.what == what and error.value.fix.endswith(fix), error.value
+
+
+def test_nothing_above_the_folder_of_the_lab_is_proposed(lab, monkeypatch):
+    monkeypatch.chdir(lab / "sub")
+    for words, fix in (
+        (("verify", "base"), "one of those of mslab train"),
+        (("train", "base.yaml"), "../base.yaml is there"),
+        (("verify", f"runs/{RUNS[0]}"), f"../runs/{RUNS[0]} is there"),
+    ):
+        assert fix in cli(*words).stderr, words
+
+
+def test_the_newest_sweep_is_continued_and_a_missing_one_lists_those_that_are_there(lab):
+    from mslab.experiments.sweep import study
+
+    assert study.sweep_at("latest") == Path("runs/b-sweep-20260102-000000")
+    with pytest.raises(RunError, match=r"^There is no folder nope\.\n  looked in ") as error:
+        study.resume_sweep("nope", {})
+    assert error.value.fix == "one of runs/a-sweep-20260101-000000, runs/b-sweep-20260102-000000"
+
+
+def test_a_name_that_is_too_long_is_one_message_wherever_it_is_given(lab):
+    """Path.is_dir() and its like raise an error for it in Python 3.11, as for what is below a closed folder."""
+    long, data = "x" * 300, ["val_data=y", "class_num=2"]
+    for words in (
+        ("train", "base.yaml", f"train_data={long}", *data),
+        ("train", "base.yaml", f"train_data={long}", f"val_data={long}", "class_num=2"),
+        ("verify", long),
+        ("check", long),
+        ("sweep", "--resume", long),
+    ):
+        done = cli(*words)
+        assert done.returncode == 1 and "fix  " in done.stderr and "Traceback" not in done.stderr, done.stderr

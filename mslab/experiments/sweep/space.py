@@ -19,13 +19,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import Trial, TrialState, create_trial
 from pydantic import BaseModel, ValidationError
 
-from mslab.config import FIELDS, Settings, paths, read_yaml, rules
+from mslab.config import FIELDS, Settings, read_yaml, rules
 from mslab.config.correcting import adapter, instead
 from mslab.config.naming import unknown_setting
 from mslab.config.resolve import OF_THE_BACKBONE
 from mslab.errors import ConfigError
 from mslab.escaping import command
-from mslab.files import kind_of
 
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 Space = dict[str, Distribution]
@@ -114,11 +113,7 @@ class Range(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
 
 def read_space(path: str | Path, settings: Settings, sampler: str = "tpe", backbone: bool = False) -> Space:
     """The space of a file, for a config with these settings. Raises ConfigError that lists every problem."""
-    path, expected = Path(path), f"a YAML file, one setting per line: lr_max: {RANGE}"
-    if not kind_of(path, links=True):
-        near = sorted(str(file) for file in path.parent.glob("*space*.yaml"))
-        fix = f"one of {', '.join(near)}" if near else "give the path of a YAML file; mslab new FOLDER writes one"
-        raise paths.missing(path, ConfigError, "space file", expected, fix)
+    path = Path(path)
     lines: dict[str, int] = {}
     content = read_yaml(path, "space", f"lr_max: {RANGE}", lines)
     try:

@@ -14,10 +14,10 @@ import optuna
 from mslab import files
 from mslab.check import DatasetReport, check_dataset
 from mslab.check.training_data import check_or_raise
-from mslab.config import Settings, load_settings, read_yaml
+from mslab.config import Settings, load_settings, paths, read_yaml
 from mslab.config.overrides import listed
 from mslab.errors import ConfigError, MslabError, RunError, TrainingError
-from mslab.escaping import command
+from mslab.escaping import command, quoted
 from mslab.experiments import repeating
 from mslab.experiments.sweep import page, trials
 from mslab.experiments.sweep.pool import TrialPool, short
@@ -29,6 +29,7 @@ from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
+SWEEP = "the folder of a sweep, as mslab sweep leaves it under runs/; or latest"
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -100,7 +101,7 @@ def run_sweep(
 
 def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Continue a stopped sweep in its folder. `changes`: new values of options; None leaves one unchanged."""
-    folder = Path(folder)
+    folder = sweep_at(folder)
     try:
         result = files.read_json(folder / "sweep.json")
         options = SweepOptions(**result["options"])
@@ -113,8 +114,8 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
     except (OSError, ValueError, TypeError, KeyError):
         raise RunError(
             f"{folder} has no sweep.json that can be read.",
-            expected="the folder of a sweep, as mslab sweep leaves it under runs/",
-            fix=f"one of {', '.join(map(str, sorted(Path('runs').glob('*-sweep-*'))[-5:])) or 'those of mslab sweep'}",
+            expected=SWEEP,
+            fix=one_of_the_sweeps(),
         ) from None
     options = replace(options, **({"budget": None} | {key: v for key, v in changes.items() if v is not None}))
     if options.storage and "***@" in options.storage:
@@ -136,6 +137,27 @@ def resume_sweep(folder: str | Path, changes: Mapping[str, Any]) -> dict[str, An
     result["folder"] = str(folder)
     with continued(result):
         return carry_out(result, settings, space, options, folder=folder)
+
+
+def sweeps() -> list[Path]:
+    """The folders of sweeps under runs/, the last one at the end."""
+    return sorted((file.parent for file in Path("runs").glob("*/sweep.json")), key=lambda place: place.name[-15:])
+
+
+def one_of_the_sweeps() -> str:
+    return f"one of {', '.join(map(quoted, sweeps()[-5:])) or 'those of mslab sweep'}"
+
+
+def sweep_at(given: str | Path) -> Path:
+    """The folder that is meant; `latest` is the newest sweep. Raises RunError if there is none."""
+    folder = paths.path_of(given, RunError, SWEEP, one_of_the_sweeps)
+    if files.kind_of(folder, links=True):
+        return folder
+    if str(given) == "latest" and (there := sweeps()):
+        log.info(f"latest is {there[-1]}")
+        return there[-1]
+    wanted = paths.Wanted("folder", SWEEP, lambda path: files.kind_of(path / "sweep.json") == "a file")
+    raise paths.missing(folder, RunError, wanted, one_of_the_sweeps())
 
 
 @contextlib.contextmanager
