@@ -27,7 +27,8 @@ from mslab.escaping import command, escape_control
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
 from mslab.runs.folder import RunFolder
-from mslab.runs.results import read_evaluation
+from mslab.runs.manifest import file_of
+from mslab.runs.results import BEST, read_evaluation
 from mslab.runtime.tables import empty_table, one_line, render
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ class Run:
             raise RunError(
                 f"{self.path} has no eval.json.",
                 expected="a run with at least one measured epoch",
-                fix=f"{command('train', '--resume', self.path)}    or choose another run",
+                fix=f"{command('report', self.path)}    measures best.ckpt again"
+                if file_of(self.path, BEST).is_file()
+                else f"{command('train', '--resume', self.path)}    or choose another run",
             )
         return figures
 

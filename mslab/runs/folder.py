@@ -197,9 +197,12 @@ class RunFolder:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
             backbone = {key: value for key, value in self.info.items() if key != "class_names"}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
-            source = {"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt"}
-            self.write_json("eval.json", source | dict(figures))
+            self.write_json("eval.json", self.evaluation(figures))
         self._save_top(row, network)
+
+    def evaluation(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of eval.json. `figures`: of best.ckpt on the validation images."""
+        return {"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt"} | dict(figures)
 
     def record_device(self, device: str) -> None:
         """Record the device that was started and, for a resume, the environment if it changed."""
