@@ -7,11 +7,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from helpers import PROJECT
 from rich.cells import cell_len
+from rich.console import Console
 
 from mslab.check.report import DatasetReport
 from mslab.doctor.diagnosis import beside
 from mslab.report import plots, watching
+from mslab.runs.folder import RunFolder
 from mslab.runtime import streams
 from mslab.runtime.tables import HeaderName, empty_table, fold, render, shorten
 
@@ -119,9 +122,18 @@ def test_curves_fit_any_terminal_and_cut_no_figure(monkeypatch, columns, encodin
     with terminal(monkeypatch, columns, encoding):
         lines = [line.plain for line in watching.chart("loss", series, columns, 4)]
         lines += plots.terminal([1, 2, 3], [0.5, 0.1, 0.7]).splitlines()
-    assert max(cell_len(line.rstrip()) for line in lines) <= columns
+    assert max(map(cell_len, lines)) <= columns
     assert {word for word in lines[0].split() if word[0].isdigit()} <= {"0.08333", "0.1364"}
     assert "".join(lines).isascii() == (encoding != "utf-8")
+
+
+@pytest.mark.parametrize("kind", ["dumb", "xterm"])
+def test_a_watched_run_fits_a_terminal_of_any_kind(monkeypatch, kind):
+    run = RunFolder.read(next((PROJECT / "configs" / "measured").iterdir()))
+    monkeypatch.setenv("TERM", kind)
+    with terminal(monkeypatch, 37):
+        lines = watching.picture(run, "done", Console(file=sys.stdout)).plain.splitlines()
+    assert 30 < max(map(cell_len, lines)) <= 37 and not lines[0].endswith(" ")
 
 
 def test_eval_says_which_split_it_measures_and_what_measures_another(tmp_path):
