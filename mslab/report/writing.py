@@ -11,8 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
-from mslab.errors import MslabError, RunError
 from mslab.config.paths import nearest
+from mslab.errors import MslabError, RunError
 from mslab.escaping import command, escape_control, quoted
 from mslab.files import kind_of, make_folder, read_text, write_text
 from mslab.report import charts, several, single

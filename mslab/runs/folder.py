@@ -19,7 +19,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.escaping import command, escape_control
-from mslab.runs import finding, lock, manifest
+from mslab.runs import finding, lock, manifest, verifying
 from mslab.runs.history import COLUMNS as COLUMNS
 from mslab.runs.history import digest_of, history_text, read_steps, steps_text
 from mslab.runs.history import read_history as read_history
@@ -138,6 +138,7 @@ class RunFolder:
                 fix = manifest.lost(path, name) if any(kinds.values()) else fix
                 raise RunError(f"{path} has no {name}.", expected="a run folder, as mslab train creates it", fix=fix)
         run = cls(path, settings_of(path), manifest.load(path))
+        verifying.refuse_half(path, run.manifest, run.settings)
         run.history = read_history(path / "history.csv")
         return run
 

@@ -345,7 +345,7 @@ def load(run: Path) -> dict[str, Any]:
 
 
 def lost(run: Path, name: str) -> str:
-    """What to do about a run that has lost its config.yaml or manifest.json."""
+    """What to do about a run that has lost its config.yaml, its manifest.json or a table."""
     best, config = run / "checkpoints" / "best.ckpt", "CONFIG" if name == "config.yaml" else run / "config.yaml"
     begin = f"; or begin a new run with its best network:\n{command('train', config, '--from', best)}"
     return f"put back {name}, from a copy of the run{begin if best.is_file() else ''}"

@@ -217,7 +217,9 @@ def test_missing_and_changed_images_are_noted_and_the_rest_is_shown(lab, run, tm
     monkeypatch.chdir(tmp_path)  # the data's path is relative to the lab
     page = copy / "report.html"
     complete = page.read_text()
-    with pytest.raises(RunError, match=r"stays as it is: a page written now would lack what the images show\.") as error:
+    with pytest.raises(
+        RunError, match=r"stays as it is: a page written now would lack what the images show\."
+    ) as error:
         writing.write_report([copy])
     note = "Sections that need the images or the network are left out. There is no folder data"
     assert note in str(error.value) and page.read_text() == complete
