@@ -6,6 +6,7 @@ from typer import Argument
 
 from mslab.cli.options import app, job, log, print_text
 from mslab.escaping import quoted
+from mslab.runtime.tables import fold
 
 
 @job(app, "new")
@@ -27,4 +28,4 @@ def settings(
     """Print default, values and effect of settings, and what other projects call them; without a NAME, all of them."""
     from mslab.config import page
 
-    print_text(page.entries(names) if names else page.page())
+    print_text("\n".join(map(fold, page.entries(names).splitlines())) if names else page.page())
