@@ -75,10 +75,10 @@ class DatasetReport:
         """The split that mslab eval measures."""
         return next((name for name in ("test", "val", "", "train") if name in self.splits), "")
 
-    def measured(self) -> str:
-        """Which split that is, and what measures another; "" for a folder without splits."""
+    def measured(self, option: str = "--data ") -> str:
+        """Which split that is, and what measures another (`option` and a folder); "" for a folder without splits."""
         name = self.measured_split
-        others = [f"--data {quoted(split.root)}" for other, split in self.splits.items() if other != name]
+        others = [f"{option}{quoted(split.root)}" for other, split in self.splits.items() if other != name]
         return f"the {name} images; {' or '.join(others)} measures another split" if others else ""
 
     @property
@@ -219,7 +219,8 @@ class DatasetReport:
     def _contents(self, most: int | None = None) -> list[str]:
         if not self.images and any(finding.code == "wrong-level" for finding in self.errors):
             return [f"{one_line(str(self.root))}: no data set"]
-        lines = [f"{one_line(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        lines = [f"{one_line(str(self.root))}: {images}, {len(self.class_names)} classes"]
         for name, split in self.counts.items():
             shown = [f"{one_line(c)} {n}" for c, n in split.items()][: most and most + (len(split) == most + 1)]
             numbers = ", ".join(shown) + f" and {len(split) - len(shown)} more classes" * (len(split) > len(shown))

@@ -85,7 +85,7 @@ def split(
         counts = split_dataset(report, target, val, test, seed, meter.callback("copying"), pattern)
     for part, classes in counts.items():
         class_counts = ", ".join(f"{name} {count}" for name, count in classes.items())
-        log.info(f"{target / part}: {sum(classes.values())} images, {class_counts}")
+        log.info(f"{target / part}: {tables.plural(sum(classes.values()), 'image')}, {class_counts}")
 
 
 @job(data_app, "import")

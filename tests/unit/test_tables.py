@@ -173,4 +173,5 @@ def test_eval_says_which_split_it_measures_and_what_measures_another(tmp_path):
     assert report.measured_split == "test"
     others = f"--data {tmp_path}/set/train or --data {tmp_path}/set/val"
     assert report.measured() == f"the test images; {others} measures another split"
+    assert report.measured("data_root=").count(f"data_root={tmp_path}/set/") == 2  # in Python
     assert check_dataset(tmp_path / "set/val").measured() == ""
