@@ -320,7 +320,7 @@ def test_charts_of_few_or_extreme_values():
     dots = [c for line in single for c in line.plain if ord(c) > plots.BLANK and ord(c) < plots.BLANK + 256]
     assert len(dots) == 1 and single[0].plain == "loss      - - train 1"
     empty = watching.chart("loss", {"train": np.array([np.nan]), "val": np.array([np.inf])}, 40, 4)
-    assert empty[0].plain == "loss      "
+    assert empty[0].plain == "loss"
     extreme = watching.chart("loss", {"train": np.array([1e308, -1e308, 1.0]), "val": np.array([np.inf, 2, 3])}, 40, 4)
     assert extreme[0].plain == "loss      ─── val 3   - - train 1   "
 
