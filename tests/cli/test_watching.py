@@ -322,7 +322,7 @@ def test_charts_of_few_or_extreme_values():
     empty = watching.chart("loss", {"train": np.array([np.nan]), "val": np.array([np.inf])}, 40, 4)
     assert empty[0].plain == "loss"
     extreme = watching.chart("loss", {"train": np.array([1e308, -1e308, 1.0]), "val": np.array([np.inf, 2, 3])}, 40, 4)
-    assert extreme[0].plain == "loss      ─── val 3   - - train 1   "
+    assert extreme[0].plain == "loss      ─── val 3   - - train 1"
 
 
 def test_a_run_has_the_lock_until_it_ends_and_records_a_warning_immediately(parent, inside):
