@@ -15,6 +15,7 @@ from mslab.errors import DatasetError
 from mslab.escaping import command, escape_control, quoted
 
 MAX_LISTED = 5  # findings listed per code in a message
+MAX_CLASSES = 10  # counts of classes in the few lines before a training; the check lists all
 MAX_FIXES = 10  # different ones listed per code
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
 
@@ -74,10 +75,10 @@ class DatasetReport:
         """The split that mslab eval measures."""
         return next((name for name in ("test", "val", "", "train") if name in self.splits), "")
 
-    def measured(self) -> str:
-        """Which split that is, and what measures another; "" for a folder without splits."""
+    def measured(self, option: str = "--data ") -> str:
+        """Which split that is, and what measures another (`option` and a folder); "" for a folder without splits."""
         name = self.measured_split
-        others = [f"--data {quoted(split.root)}" for other, split in self.splits.items() if other != name]
+        others = [f"{option}{quoted(split.root)}" for other, split in self.splits.items() if other != name]
         return f"the {name} images; {' or '.join(others)} measures another split" if others else ""
 
     @property
@@ -215,14 +216,16 @@ class DatasetReport:
     def brief(self) -> str:
         """The data and the findings, in a few lines."""
         hint = f"; {command('check', self.root)}    lists them" if self.findings else ""
-        return "\n".join([*self._contents(), f"data check: {self.summary()}{hint}"])
+        return "\n".join([*self._contents(MAX_CLASSES), f"data check: {self.summary()}{hint}"])
 
-    def _contents(self) -> list[str]:
+    def _contents(self, most: int | None = None) -> list[str]:
         if not self.images and any(finding.code == "wrong-level" for finding in self.errors):
             return [f"{one_line(str(self.root))}: no data set"]
-        lines = [f"{one_line(str(self.root))}: {self.images} images, {len(self.class_names)} classes"]
+        images = f"{self.images} image{'s' * (self.images != 1)}"
+        lines = [f"{one_line(str(self.root))}: {images}, {len(self.class_names)} classes"]
         for name, split in self.counts.items():
-            numbers = ", ".join(f"{one_line(c)} {n}" for c, n in split.items())
+            shown = [f"{one_line(c)} {n}" for c, n in split.items()][: most and most + (len(split) == most + 1)]
+            numbers = ", ".join(shown) + f" and {len(split) - len(shown)} more classes" * (len(split) > len(shown))
             lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
         return lines
 

@@ -26,7 +26,7 @@ from mslab.cli.options import (
 from mslab.cli.outputs import OutputOption
 from mslab.escaping import command
 from mslab.runtime import signals, tables
-from mslab.runtime.console import Meter
+from mslab.runtime.console import PROSE, Meter
 
 data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
 
@@ -85,7 +85,7 @@ def split(
         counts = split_dataset(report, target, val, test, seed, meter.callback("copying"), pattern)
     for part, classes in counts.items():
         class_counts = ", ".join(f"{name} {count}" for name, count in classes.items())
-        log.info(f"{target / part}: {sum(classes.values())} images, {class_counts}")
+        log.info(f"{target / part}: {tables.plural(sum(classes.values()), 'image')}, {class_counts}")
 
 
 @job(data_app, "import")
@@ -122,7 +122,7 @@ def pack(
     """Check a data set and write it as a few large files (MindRecord), for storage on which small files are slow."""
     report = checked(root, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
-    log.info(report.brief())
+    log.info(report.brief(), extra=PROSE)
     from mslab.data.packing import pack_dataset
 
     with Meter(report.images) as meter:
@@ -135,7 +135,9 @@ def pack(
 
 def folded(line: str) -> str:
     """A line of the report, which fits into the terminal; what is to be copied stays in one."""
-    return line if line.lstrip().startswith("fix ") else tables.fold(line)
+    indent = len("    fix  ")
+    is_fix = line.startswith(("    fix  ", " " * indent))
+    return tables.fold_around_commands(line, indent) if is_fix else tables.fold(line)
 
 
 def fixed(report: Any, root: str, moves: Iterable[str], run_check: Callable[[], Any]) -> Any:

@@ -6,6 +6,7 @@ from typer import Argument
 
 from mslab.cli.options import app, job, log, print_text
 from mslab.escaping import quoted
+from mslab.runtime.tables import fold_around_commands
 
 
 @job(app, "new")
@@ -27,4 +28,8 @@ def settings(
     """Print default, values and effect of settings, and what other projects call them; without a NAME, all of them."""
     from mslab.config import page
 
-    print_text(page.entries(names) if names else page.page())
+    if not names:
+        print_text(page.page())
+        return
+    lines = page.entries(names).splitlines()
+    print_text("\n".join(fold_around_commands(line, indent=11 * line.startswith("  ")) for line in lines))

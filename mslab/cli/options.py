@@ -272,7 +272,7 @@ def checked_data(config: str, settings: "Settings", skip_check: bool, own_table:
     with console.Meter(1) as meter:
         progress = meter.callback("loading images")
         report = training_data.check_or_raise(settings, None, skip_check, config, progress)
-    log.info(report.brief())
+    log.info(report.brief(), extra=console.PROSE)
     return report
 
 

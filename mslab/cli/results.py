@@ -49,7 +49,7 @@ def evaluate(
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
     report.raise_errors()
     measured = report.measured()
-    log.info(f"measuring {measured}\n" * bool(measured) + report.brief())
+    log.info(f"measuring {measured}\n" * bool(measured) + report.brief(), extra=console.PROSE)
     with console.working("starting MindSpore …"):
         from mslab.evaluation import measuring
         from mslab.report.show import figures_table

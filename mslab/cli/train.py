@@ -1,5 +1,6 @@
 """Commands that train a network, from scratch or from saved weights, and those used before: doctor, show, convert."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ def doctor(json_file: options.Json = None) -> int:
     """Check whether training works on this machine, and how fast; exit 1 if it would fail or be very slow."""
     from mslab.doctor.diagnosis import diagnose
 
-    diagnosis = diagnose(log.info)
+    diagnosis = diagnose(functools.partial(log.info, extra=console.PROSE))
     emit(diagnosis.to_dict(), json_file, lambda: diagnosis)
     return 0 if diagnosis.ok else 1
 

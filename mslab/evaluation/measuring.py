@@ -168,7 +168,10 @@ def evaluate(
     Raises DatasetError if the folder's classes are not the network's.
     """
     run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
+    measured = "" if report else "data_root="  # whoever has checked the folder has said it
     split, report = measured_split(data_root, report)
+    if measured and (text := report.measured(measured)):
+        log.info(f"measuring {text}")
     chosen_device = devices.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt, choice.dialect, choice.weights)
     names = same_classes(loaded, report)
@@ -178,7 +181,11 @@ def evaluate(
     batches = batching.eval_batches(images, size, mean, std, batch_size, resize=resize)
     network = Mirrored(loaded.network) if tta else loaded.network
     with Meter(len(images)) as meter:
-        progress = [lambda logits, labels: meter.update("evaluating", len(labels))]
+        progress = [
+            lambda logits, labels: meter.update(
+                f"evaluating {meter.done + len(labels)}/{len(images)} images", len(labels)
+            )
+        ]
         result = measure(network, batches, batch_size, names, on_batch=progress)
     origin = {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"split": split} if split else {})
     return origin | ({"tta": "mirror"} if tta else {}) | result

@@ -32,7 +32,7 @@ from mslab.files import decode as decode_text
 from mslab.inference import graphs
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, streams
-from mslab.runtime.tables import cell, empty_table, fold, one_line, render
+from mslab.runtime.tables import cell, empty_table, fold, one_line, plural, render
 
 log = logging.getLogger("mslab")
 IMAGES = "an image, a folder of images or a pattern"
@@ -271,7 +271,7 @@ def table(rows: Sequence[Mapping[str, Any]], most: int = 200) -> str:
     )
     errors = (f"cannot be read  {one_line(row['file'])}  ({one_line(row['error'], 200)})" for row in unreadable[:most])
     lines += map(fold, errors)
-    counts = f"{len(readable)} images" + (f", {len(unreadable)} unreadable" if unreadable else "")
+    counts = plural(len(readable), "image") + (f", {len(unreadable)} unreadable" if unreadable else "")
     return "\n".join([*lines, fold(counts)])
 
 

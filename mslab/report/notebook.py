@@ -23,12 +23,13 @@ from markupsafe import Markup
 
 from mslab.check import DatasetReport, check_dataset
 from mslab.errors import DatasetError, RunError
-from mslab.escaping import escape_control
+from mslab.escaping import command, escape_control
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
 from mslab.runs import lock
 from mslab.runs.folder import RunFolder
-from mslab.runs.results import read_evaluation
+from mslab.runs.manifest import file_of
+from mslab.runs.results import BEST, read_evaluation
 from mslab.runtime.tables import empty_table, one_line, render
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ class Run:
             raise RunError(
                 f"{self.path} has no eval.json.",
                 expected="a run with at least one measured epoch",
-                fix=f"{lock.go_on(self.path)}    or choose another run",
+                fix=f"{command('report', self.path)}    measures best.ckpt again"
+                if file_of(self.path, BEST).is_file()
+                else f"{lock.go_on(self.path)}    or choose another run",
             )
         return figures
 

@@ -86,7 +86,7 @@ def figures_table(result: Mapping[str, Any], measured: str = "") -> str:
     for name, row in zip(names, result["confusion"], strict=True):
         matrix.add_row(cell(name), *(str(number) if number else "·" for number in row))
     top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
-    summary = f"accuracy {result['accuracy']:.3f}{top} on {result['images']} images"
+    summary = f"accuracy {result['accuracy']:.3f}{top} on {plural(result['images'], 'image')}"
     return f"{render(table)}\n{render(matrix)}\n\n{fold(summary)}"
 
 

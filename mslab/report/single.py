@@ -8,15 +8,18 @@ import numpy as np
 
 from mslab import model
 from mslab.config import FIELDS
-from mslab.errors import MslabError
+from mslab.errors import MslabError, RunError
 from mslab.escaping import recorded_command
 from mslab.evaluation import metrics
 from mslab.files import read_text
 from mslab.report import charts, comparable, validation
 from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
+from mslab.runs import lock
 from mslab.runs.folder import COLUMNS, RunFolder
-from mslab.runs.results import changed, read_evaluation
+from mslab.runs.manifest import file_of
+from mslab.runs.results import BEST, changed, read_evaluation
+from mslab.runs.verifying import compare_file
 from mslab.runtime.console import log
 from mslab.training import freezing
 
@@ -24,14 +27,21 @@ from mslab.training import freezing
 def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`."""
     result = read_evaluation(run.path, run.manifest["class_names"])
-    notes = [f"{change}: mslab verify" for change in changed(run.path, run.manifest)]
+    notes: list[str] = []
     results: dict[str, Any] = {}
-    if result:
+    if result or run.best or file_of(run.path, BEST).is_file():
         try:
+            if not result:
+                refuse_other_network(run)
             results = validation.inspect_run(run, t, device)
+            if not result:
+                result = run.evaluation(results["measured"])
+                notes.append(write_again(run, result, t))
         except MslabError as error:
             notes.append(f"{t('Sections that need the images or the network are left out.')} {error.what} {error.fix}")
-            log.info(f"note: {notes[-1]}")
+        for note in notes:
+            log.info(f"note: {note}")
+    notes += [f"{change}: mslab verify" for change in changed(run.path, run.manifest)]
     classes, config, manifest = run.manifest["class_names"], run.settings, run.manifest
     settings = config.model_dump()
     page = {
@@ -72,6 +82,31 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
     page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [figures]})
     page["contents"] = contents(page)
     return page
+
+
+def refuse_other_network(run: RunFolder) -> None:
+    """Raise RunError unless best.ckpt is the run's own: its figures would be taken for the run's."""
+    digest = run.manifest["artifacts"].get(BEST)
+    if digest and compare_file(file_of(run.path, BEST), BEST, digest)["status"] == "changed":
+        raise RunError(
+            f"{run.path} has no eval.json, and best.ckpt was changed after the run.",
+            expected="the network that the run trained, to measure it again",
+            fix="put back one of them, from a copy of the run",
+        )
+
+
+def write_again(run: RunFolder, result: Mapping[str, Any], t: Translate) -> str:
+    """Write the eval.json that a run has lost. Returns what the page says of it."""
+    text = t("eval.json was missing: best.ckpt is measured again on the validation images.")
+    try:
+        with lock.held(run.path):
+            run.write_json("eval.json", result)
+    except (OSError, MslabError) as error:
+        return f"{text} {getattr(error, 'what', error)}"
+    digest = run.manifest["artifacts"].get("eval.json")
+    same = digest and compare_file(run.path / "eval.json", "eval.json", digest)["status"] == "same"
+    exact = t("It has the bytes that the run wrote.")
+    return f"{text} {exact if same else t('Its loss may differ from the one that the run wrote in the last digits.')}"
 
 
 def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:

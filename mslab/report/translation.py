@@ -133,6 +133,11 @@ CHINESE = {
     "A click selects the complete line.": "单击可选中整行。",
     "Settings that differ from the default": "非默认设置",
     "default": "默认",
+    "eval.json was missing: best.ckpt is measured again on the validation images.": (
+        "缺少 eval.json：已在验证图像上重新评估 best.ckpt。"
+    ),
+    "It has the bytes that the run wrote.": "其内容与运行写入的完全相同。",
+    "Its loss may differ from the one that the run wrote in the last digits.": "其中损失的末几位可能与运行写入的不同。",
     "Sections that need the images or the network are left out.": "需要图像或网络的部分已省略。",
     "runs": "次运行",
     "Comparison of {n} runs": "{n} 次运行对比",

@@ -38,6 +38,7 @@ def inspect_run(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
     heat_map = gradcam.HeatMap(loaded.network)  # one for all images, so that it is compiled once
     wrong, unsure = inspection.mistakes()[:SHOWN], inspection.unsure()[:SHOWN]
     return {
+        "measured": metrics.figures(metrics.counts(inspection.logits, inspection.labels), inspection.class_names),
         "findings": report.findings,
         "tensors": [parameter.name for parameter in loaded.network.get_parameters()],
         "cells": cells(inspection, names),

@@ -21,7 +21,7 @@ from mslab.runs.results import changed
 from mslab.runtime import streams
 from mslab.runtime.console import log
 from mslab.runtime.progress import duration
-from mslab.runtime.tables import fold, one_line, shorten
+from mslab.runtime.tables import fold, one_line, shorten, terminal_width
 
 PAUSE = 0.5  # seconds between two reads of the files
 MAX_WIDTH, LEAST_WIDTH = 100, 20  # characters of a chart
@@ -105,10 +105,11 @@ def is_free(log: Path) -> bool:
 
 def picture(run: RunFolder, status: str, console: Console) -> Text:
     """The run's name, a status line, and two charts that fill the terminal."""
-    summary = status_line(run, status, console.width if sys.stdout.isatty() else 1000)
-    parts = [Text(shorten(streams.drawn(one_line(run.path, 1000)), console.width), "bold"), Text(summary)]
+    columns = terminal_width() or console.width  # rich takes a terminal that draws nothing (TERM=dumb) for 80 wide
+    summary = status_line(run, status, terminal_width() or 1000)
+    parts = [Text(shorten(streams.drawn(one_line(run.path, 1000)), columns), "bold"), Text(summary)]
     free = console.height - 3 - summary.count("\n")  # lines; a chart has three beside its curve
-    width, height = min(MAX_WIDTH, console.width), min(12, max(3, (free - 6) // 2))
+    width, height = min(MAX_WIDTH, columns), min(12, max(3, (free - 6) // 2))
     free = free if console.is_terminal else 1000
     if run.history and width >= LEAST_WIDTH:
         for name, key in (("loss", "loss"), ("accuracy", "acc"))[: max(0, free) // (height + 3)]:
@@ -145,6 +146,7 @@ def chart(name: str, series: Mapping[str, np.ndarray], width: int, height: int) 
     for text, colour in entries:
         if len(title) + len(text.rstrip()) <= width:  # half a figure would be another one
             title.append(text, colour)
+    title.rstrip()
     lines = [title]
     for number, label in enumerate(labels):
         row = Text(streams.drawn(f"{label:>{margin}} ┤"))

@@ -3,15 +3,18 @@
 single.py: one run, validation.py: its images; several.py: runs compared; charts.py: charts; translation.py: Chinese.
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from mslab.config.paths import nearest
 from mslab.errors import MslabError, RunError
-from mslab.escaping import command, escape_control
-from mslab.files import make_folder, write_text
+from mslab.escaping import command, escape_control, quoted
+from mslab.files import kind_of, make_folder, read_text, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
 from mslab.runs import finding, lock
@@ -20,6 +23,12 @@ from mslab.runs.results import changed, read_evaluation
 from mslab.runtime import targets, turns
 from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
+
+PARTS = {  # of a page's JSON
+    "history": "the learning curves",
+    "eval": "the figures of the validation images",
+    "predictions": "what the images show",
+}
 
 
 @turns.alone("a report")
@@ -46,6 +55,13 @@ def write_report(
         facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
         for note in facts.get("unfair", []):
             log.info(f"note: {note}")
+        if is_single and (lacks := lost(target, facts["embedded"])):
+            raise RunError(
+                f"{target} stays as it is: a page written now would lack {' and '.join(lacks)}.",
+                details=[("note", note) for note in facts["notes"]],
+                expected="the files of the run, and its images, as it left them",
+                fix=f"restore them; or {command('report', folders[0].path, '--out', 'FILE.html')}    writes that page",
+            )
         write_text(target, render("run.html" if is_single else "several.html", facts, lang))
     if left_out:
         raise RunError(
@@ -57,6 +73,18 @@ def write_report(
     return target
 
 
+def lost(page: Path, figures: str) -> list[str]:
+    """What the page at this path shows of a run and a new one, with these figures as JSON, would not."""
+    try:
+        found = re.search(r'<script type="application/json" id="mslab">(.*?)</script>', read_text(page), re.DOTALL)
+        old, new = (json.loads(text)["runs"][0] for text in (found[1] if found else "", figures))
+        if old["manifest"]["start"] != new["manifest"]["start"]:  # of another run
+            return []
+        return [text for name, text in PARTS.items() if old.get(name) and not new.get(name)]
+    except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):  # no such page yet
+        return []
+
+
 def readable(paths: Sequence[str | Path]) -> tuple[list[RunFolder], list[tuple[str, str]]]:
     """(the runs that can be compared, path and reason of each other one). Raises RunError if none can be."""
     folders, left_out = [], []
@@ -66,8 +94,7 @@ def readable(paths: Sequence[str | Path]) -> tuple[list[RunFolder], list[tuple[s
             read_evaluation(run.path, run.manifest["class_names"])
             folders.append(run)
         except MslabError as error:
-            reasons = [text for _, text in error.details[:1]]
-            left_out.append((one_line(path), " ".join([error.what, *reasons])))
+            left_out.append((one_line(path), reason(error, Path(path))))
     if not folders:
         raise RunError(
             f"None of {len(paths)} folders is a run that can be read.",
@@ -76,6 +103,16 @@ def readable(paths: Sequence[str | Path]) -> tuple[list[RunFolder], list[tuple[s
             fix=finding.one_of_the_runs(),
         )
     return folders, left_out
+
+
+def reason(error: MslabError, path: Path) -> str:
+    """Why a run is left out, in one line, with the run that may have been meant if there is nothing at the path."""
+    # -> "runs/a/eval.json cannot be read: it is empty", "There is no folder runs/b (looked in /home/me)"
+    text = error.what
+    for label, detail in error.details[:1]:
+        text = text.rstrip(".") + (f": {detail}" if label == "problem" else f" ({label}: {detail})")
+    near = [] if kind_of(path, links=True) else nearest(path, 1)
+    return text + "".join(f"; {quoted(other)} is there" for other in near)
 
 
 def render(template: str, facts: Mapping[str, Any], lang: str) -> str:

@@ -19,7 +19,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.escaping import command, escape_control
-from mslab.runs import finding, lock, manifest
+from mslab.runs import finding, lock, manifest, verifying
 from mslab.runs.history import COLUMNS as COLUMNS
 from mslab.runs.history import digest_of, history_text, read_steps, steps_text
 from mslab.runs.history import read_history as read_history
@@ -139,6 +139,7 @@ class RunFolder:
                 fix = manifest.lost(path, name) if any(kinds.values()) else fix
                 raise RunError(f"{path} has no {name}.", expected="a run folder, as mslab train creates it", fix=fix)
         run = cls(path, settings_of(path), manifest.load(path))
+        verifying.refuse_half(path, run.manifest, run.settings)
         run.history = read_history(path / "history.csv")
         return run
 
@@ -198,9 +199,12 @@ class RunFolder:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
             backbone = {key: value for key, value in self.info.items() if key != "class_names"}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
-            source = {"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt"}
-            self.write_json("eval.json", source | dict(figures))
+            self.write_json("eval.json", self.evaluation(figures))
         self._save_top(row, network)
+
+    def evaluation(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of eval.json. `figures`: of best.ckpt on the validation images."""
+        return {"data": self.settings.val_data, "checkpoint": "checkpoints/best.ckpt"} | dict(figures)
 
     def record_device(self, device: str) -> None:
         """Record the device that was started and, for a resume, the environment if it changed."""

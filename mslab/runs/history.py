@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from mslab.errors import RunError
+from mslab.escaping import quoted
 from mslab.files import FormatError, decode, delimiter_of, read_bytes
+from mslab.runs.manifest import lost
 
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
 MAX_EPOCHS = 100_000  # of a history that is read
@@ -35,7 +37,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         raise RunError(
             f"{path} cannot be read: {reason}.",
             expected=f"the columns {', '.join(COLUMNS)}, with a number in each, epoch after epoch",
-            fix="restore the file that mslab wrote",
+            fix=f"{lost(path.parent, path.name)}\n"
+            f"or have reports without its curves (steps.csv still has the loss of each step):\nrm {quoted(path)}",
         ) from None
 
 
@@ -113,7 +116,7 @@ def read_steps(path: Path) -> list[str]:
         raise RunError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or str(error)[:200]}.",
             expected="the columns step and loss, with a number in each",
-            fix="restore the file that mslab wrote",
+            fix=lost(path.parent, path.name),
         ) from None
     return lines
 

@@ -10,7 +10,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mslab import files
 from mslab.errors import RunError
+from mslab.escaping import command, quoted
 from mslab.runs import manifest, verifying
+
+BEST = "checkpoints/best.ckpt"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -59,9 +62,10 @@ def read_evaluation(run: Path, class_names: Sequence[str]) -> dict[str, Any]:
         rows = [("problem", getattr(error, "strerror", None) or str(error))]
     else:
         return dict(content)
-    raise RunError(
-        f"{path} cannot be read.", details=rows, expected="the file that mslab wrote", fix="restore it, or delete it"
-    )
+    fix = "put back eval.json, from a copy of the run"
+    if manifest.file_of(run, BEST).is_file():
+        fix += f"; or have the images measured again:\nrm {quoted(path)}\n{command('report', run)}"
+    raise RunError(f"{path} cannot be read.", details=rows, expected="the file that mslab wrote", fix=fix)
 
 
 def changed(run: Path, content: Mapping[str, Any]) -> list[str]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from mslab import files
 from mslab.config import Settings, dump_config, load_settings
+from mslab.config.correcting import flow
 from mslab.config.schema import FIELDS
-from mslab.errors import MslabError, RunError
+from mslab.errors import ConfigError, MslabError, RunError
 from mslab.runs import lock, manifest
+from mslab.runtime.tables import plural
 
 
 def verify(run: Path) -> list[dict[str, str]]:
@@ -79,6 +81,20 @@ def changed_settings(recorded: Mapping[str, Any], now: Settings) -> list[tuple[s
     table = now.model_dump(mode="json")
     before = {name: recorded.get(name, FIELDS[name].get_default()) for name in table}
     return [(name, before[name], value) for name, value in table.items() if before[name] != value]
+
+
+def refuse_half(run: Path, content: Mapping[str, Any], settings: Settings) -> None:
+    """Raise ConfigError if config.yaml lacks settings of the run that are not the defaults: it was cut."""
+    recorded = content["settings"] or {}  # older runs have none
+    changed = changed_settings(recorded, settings)
+    lost = {name: old for name, old, _ in changed if name in recorded and not settings.origin(name)}
+    if lost:
+        raise ConfigError(
+            f"{run}/config.yaml lacks {plural(len(lost), 'setting')} of the run, whose defaults differ.",
+            details=[("lacks", flow({name: value})[1:-1]) for name, value in lost.items()],
+            expected="the file that mslab wrote, which has every setting",
+            fix="put back config.yaml, from a copy of the run; or write these lines at its end",
+        )
 
 
 def has_bytes_of(path: Path, digest: str, settings: Settings) -> bool:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from mslab import files
 from mslab.escaping import escape_control
-from mslab.runtime import jupyter, progress, streams
+from mslab.runtime import jupyter, progress, streams, tables
 
 log = logging.getLogger("mslab")
 
@@ -35,8 +35,12 @@ class TerminalHandler(logging.StreamHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
+        screen = self.stream.stream if isinstance(self.stream, BottomLine) else self.stream
         if hasattr(record, "row") and isinstance(self.stream, BottomLine):
-            return progress.shortened(text, width_of(self.stream.stream))
+            return progress.shortened(text, width_of(screen))
+        if getattr(record, "prose", False) and screen.isatty():
+            width = width_of(screen)
+            return "\n".join(tables.fold_around_commands(line, width=width) for line in text.split("\n"))
         return text
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -48,6 +52,7 @@ terminal = TerminalHandler(sys.stderr)
 ONCE = {
     "once": True
 }  # log.info(text, extra=ONCE): the runs of one command, such as repeat, say it on the terminal once
+PROSE = {"prose": True}  # log.info(text, extra=PROSE): a terminal breaks it between words; train.log has whole lines
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class LiveView:
 
     def __init__(self) -> None:
         self.rows: list[tuple[Mapping[str, Any], str]] = []
-        self.text = ""
+        self.text, self.open = "", True
         self.fraction: float | None = None
         self.handle: Any = None  # of the display, once there is one
         self.drawn = time.monotonic()
@@ -59,7 +59,10 @@ class LiveView:
             self._draw()
 
     def close(self) -> None:
-        self.text = ""
+        """Remove the bar. Without a row its text stays, as an output cannot be taken back and would be empty."""
+        self.open = False
+        if self.rows:
+            self.text = ""
         if self.handle:
             self._draw()
 
@@ -80,7 +83,8 @@ class LiveView:
         page = Markup("<table>{}{}</table>").format(head, body) if self.rows else Markup("")
         if self.text:
             value = "" if self.fraction is None else Markup(' value="{:.3f}"').format(self.fraction)
-            page += Markup("<progress{}></progress> {}").format(value, self.text)
+            bar = Markup("<progress{}></progress> ").format(value) if self.open else Markup("")
+            page += bar + self.text
         return escape_control(page)
 
 

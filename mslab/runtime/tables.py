@@ -4,6 +4,7 @@ A terminal gets what fits into its width: names are shortened, then columns left
 else (a pipe, a file, a notebook) gets the complete table, each row in one line.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Container, Sequence
@@ -18,6 +19,7 @@ from mslab.runtime import streams
 LEAST, LEAST_FIRST = 12, 20  # cells to which a name is shortened before a column goes; the first one says which row
 TINY = 4  # the same for the last two columns
 LEAST_HEADER = 6  # the same for a header that is a name
+COMMAND = r"(?:mslab|mv|rm|mkdir|pip|git|dvc) \S"  # how a command begins in a message
 NAMED = 5  # columns that the line below names
 
 
@@ -149,19 +151,37 @@ def fold(text: str, width: int | None = None) -> str:
     return "\n".join(part for line in text.splitlines() for part in fold_line(line, width))
 
 
-def fold_line(line: str, width: int) -> list[str]:
-    """The same of one line; what follows an indented one is indented by two more."""
+def fold_line(line: str, width: int, whole: bool = False) -> list[str]:
+    """The same of one line; what follows an indented one is indented by two more. `whole`: a longer word stays so."""
     if cell_len(line) <= width:
         return [line]
     indent = " " * min(len(line) - len(line.lstrip()), width // 3)
     start = f"{indent}  " if indent else ""
     lines = [indent]
     for word in line.split():
-        word = shorten(word, width - len(start))
+        word = word if whole else shorten(word, width - len(start))
         if lines[-1].strip() and cell_len(lines[-1]) + 1 + cell_len(word) > width:
             lines.append(start)
         lines[-1] += f" {word}" if lines[-1].strip() else word
     return lines
+
+
+def fold_around_commands(line: str, indent: int = 0, width: int | None = None) -> str:
+    """The same of a line that shows commands: each of them stays in one line, to be copied, as a path does.
+
+    Four spaces end a command. What comes after the first line begins at `indent`.
+    """
+    # fold_around_commands("fix  correct it; or mslab check x    lists all", 5, 20)
+    # -> "fix  correct it; or", "     mslab check x", "     lists all"
+    width, text = terminal_width() if width is None else width, streams.drawn(line)
+    if not width or cell_len(text) <= width:
+        return text
+    lines: list[str] = []
+    for part in re.split(rf" (?={COMMAND})", text[indent:]):
+        command, _, prose = part.partition("    ") if re.match(COMMAND, part) else ("", "", part)
+        lines += [command] * bool(command)
+        lines += fold_line(prose, max(LEAST_FIRST, width - indent), whole=True) * bool(prose)
+    return text[:indent] + f"\n{'':{indent}}".join(lines)
 
 
 def remark(grid: Grid, kept: Sequence[int], is_short: bool, width: int) -> list[str]:

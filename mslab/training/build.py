@@ -17,6 +17,7 @@ from mslab.data import augment, batching, decoded
 from mslab.data.sources import ImageSource, images_of
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, workers
+from mslab.runtime.console import PROSE
 from mslab.runtime.tables import plural
 from mslab.runtime.workers import Group
 from mslab.training import features, finetuning, freezing, learning_rates, losses
@@ -146,7 +147,8 @@ def build_trainer(
         f"{run.path}: {len(images)} training and {len(feed.val_images)} validation images, "
         f"{len(images.class_names)} classes, {trainable:,} weights to train, "
         f"frozen: {freezing.describe(trainer.names, settings)}, "
-        f"{plural(settings.epochs, 'epoch')} of {plural(steps, 'step')}"
+        f"{plural(settings.epochs, 'epoch')} of {plural(steps, 'step')}",
+        extra=PROSE,
     )
     return trainer
 

@@ -30,7 +30,7 @@ from mslab.evaluation import measuring, metrics
 from mslab.runs import finding, footprint, lock, naming
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals, turns
-from mslab.runtime.console import Meter, working
+from mslab.runtime.console import PROSE, Meter, working
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import build, finetuning, freezing, launching, resuming
 from mslab.training.callbacks import ProgressBar
@@ -326,10 +326,11 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     result = result_of(run, time.perf_counter() - began)
     compared = "" if linear is None else f"a linear model of 8x8 thumbnails has {linear:.3f}; "
     log.info(
-        f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; {compared}{result.seconds:.0f} s; {run.path}"
+        f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; {compared}{result.seconds:.0f} s; {run.path}",
+        extra=PROSE,
     )
     if linear is not None and result.val_acc <= linear:
-        log.info(f"note: the network does not beat that linear model; {remedy(run)}")
+        log.info(f"note: the network does not beat that linear model; {remedy(run)}", extra=PROSE)
     return result
 
 

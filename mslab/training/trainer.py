@@ -195,7 +195,8 @@ class Trainer:
         batching.check_labels(labels, outputs)
         log.info(
             f"first batch: images {images.dtype} {images.shape} from {images.min():.2f} to {images.max():.2f}, "
-            f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {outputs} outputs"
+            f"labels {labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}, {outputs} outputs",
+            extra=console.PROSE,
         )
         if self.settings.mode == "graph":
             gc.collect()  # a cell collected later would remove MindSpore's record of these shapes: it would recompile

@@ -214,11 +214,20 @@ def test_a_frozen_backbone_has_one_map_of_features(parent, two, trained, inside)
 
 def test_missing_and_changed_images_are_noted_and_the_rest_is_shown(lab, run, tmp_path, monkeypatch):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    done = cli("report", copy, cwd=tmp_path)  # the data's path is relative to the lab
+    monkeypatch.chdir(tmp_path)  # the data's path is relative to the lab
+    page = copy / "report.html"
+    complete = page.read_text()
+    with pytest.raises(
+        RunError, match=r"stays as it is: a page written now would lack what the images show\."
+    ) as error:
+        writing.write_report([copy])
     note = "Sections that need the images or the network are left out. There is no folder data"
+    assert note in str(error.value) and page.read_text() == complete
+    done = cli("report", copy, "--out", "FILE.html", cwd=tmp_path)  # as it says
     assert done.returncode == 0 and note in done.stderr
-    text = (copy / "report.html").read_text()
+    text = (tmp_path / "FILE.html").read_text()
     assert "There is no folder data" in text and 'id="confusion"' in text and 'id="mistakes"' not in text
+    page.unlink()
     shutil.copytree(lab / "data", tmp_path / "data")
     file = next((tmp_path / "data" / "val").glob("*/001.png"))
     Image.new("RGB", (40, 40)).save(file)
@@ -228,6 +237,27 @@ def test_missing_and_changed_images_are_noted_and_the_rest_is_shown(lab, run, tm
     monkeypatch.chdir(lab)
     (copy / "checkpoints" / "best.ckpt").write_bytes(b"broken")
     assert "best.ckpt" in re.search(r'<p class="warning">(.*?)</p>', writing.write_report([copy]).read_text())[1]
+
+
+def test_a_run_that_has_lost_its_figures_is_measured_again(lab, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(lab)
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    figures = json.loads((copy / "eval.json").read_text())
+    (copy / "eval.json").write_text("{")
+    with pytest.raises(RunError, match=rf"rm {copy}/eval.json\n.*mslab report {copy}"):
+        writing.write_report([copy])
+    complete = (copy / "report.html").read_text()
+    (copy / "eval.json").unlink()
+    best = (copy / "checkpoints" / "best.ckpt").read_bytes()
+    (copy / "checkpoints" / "best.ckpt").write_bytes(best + b" ")
+    with pytest.raises(RunError, match="would lack the figures of the validation images and what the images show"):
+        writing.write_report([copy])
+    assert (copy / "report.html").read_text() == complete and not (copy / "eval.json").exists()
+    (copy / "checkpoints" / "best.ckpt").write_bytes(best)
+    text = writing.write_report([copy]).read_text()
+    again = json.loads((copy / "eval.json").read_text())
+    assert again.pop("loss") == pytest.approx(figures.pop("loss"), rel=1e-5) and again == figures
+    assert "best.ckpt is measured again" in text and 'id="mistakes"' in text and 'id="confusion"' in text
 
 
 def test_a_run_that_was_stopped_before_its_first_epoch(lab, run, tmp_path):
@@ -268,13 +298,14 @@ def test_runs_that_cannot_be_read_are_left_out_of_a_comparison_and_named(run, pa
     (inside / "gone" / "config.yaml").unlink()
     (inside / "cut" / "history.csv").write_text((run / "history.csv").read_text()[:-9])
     (inside / "wrong" / "eval.json").write_text("")
-    done = cli("report", run, "gone", "cut", "wrong", parent, "nothing", cwd=inside)
-    assert done.returncode == 1 and "report.html lacks 4 of 6 runs; it is written" in done.stderr, done.stderr
+    done = cli("report", run, "gone", "cut", "wrong", parent, "nothing", "wronk", cwd=inside)
+    assert done.returncode == 1 and "report.html lacks 5 of 7 runs; it is written" in done.stderr, done.stderr
     for path, reason in (
         ("gone", "gone has no config.yaml."),
         ("cut", "cut/history.csv cannot be read: its last line has no end, so it was cut."),
-        ("wrong", "wrong/eval.json cannot be read. it is not valid JSON: it is empty"),
-        ("nothing", "There is no folder nothing."),
+        ("wrong", "wrong/eval.json cannot be read: it is not valid JSON: it is empty"),
+        ("nothing", f"There is no folder nothing (looked in: {inside})"),
+        ("wronk", f"There is no folder wronk (looked in: {inside}); wrong is there"),
     ):
         assert re.search(rf"^  {path} +{re.escape(reason)}$", done.stderr, re.M), done.stderr
     assert len(embedded((inside / "report.html").read_text())["runs"]) == 2
@@ -287,6 +318,7 @@ def test_what_was_changed_after_the_run_is_said_on_its_page(run, tmp_path, monke
     copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints")))
     rows = (copy / "history.csv").read_text().splitlines(keepends=True)
     (copy / "history.csv").write_text("".join(rows[:-1]))
+    (copy / "report.html").unlink()
     content = manifest(copy)
     content["metrics"]["val_loss"] = float("nan")  # as a network without finite logits has it
     (copy / "manifest.json").write_text(json.dumps(content))

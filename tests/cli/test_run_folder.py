@@ -120,7 +120,7 @@ def test_figures_that_cannot_be_those_of_the_run_are_an_error(run):
             read_evaluation(run, ["a", "b", "c"])
     for words in (["report", run], ["report", run, run], ["reproduce", run, "--with", run]):
         done = cli(*words)
-        assert done.returncode == 1 and "eval.json cannot be read." in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 1 and "eval.json cannot be read" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_run_that_is_opened_again_does_not_repeat_the_notes_of_its_start(parent, tmp_path, caplog):

@@ -221,9 +221,10 @@ def test_an_edited_table_is_followed_by_train_eval_and_transfer_and_an_old_file_
     assert load_settings(Path(moved.run) / "config.yaml").stages == table
 
 
-def test_evaluating_on_other_classes_is_refused(run, squares, tmp_path):
+def test_evaluating_on_other_classes_is_refused(run, squares, tmp_path, caplog):
     with pytest.raises(DatasetError, match=r"has the classes left, right; .* has a, b, c"):
-        mslab.evaluate(run.run, squares / "two" / "val")
+        mslab.evaluate(run.run, squares / "two")
+    assert "measuring the test images; data_root=" in caplog.text  # as the command says it
     draw(tmp_path / "renamed", ["a", "b", "d"], 2)
     with pytest.raises(DatasetError, match=r"has the classes a, b, d"):
         mslab.evaluate(run.run, tmp_path / "renamed")

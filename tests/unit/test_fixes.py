@@ -62,6 +62,10 @@ RUN = {
     "cli/test_report.py test_what_was_changed_after_the_run_is_said_on_its_page": """
         report/writing.py: mslab verify
     """,
+    "cli/test_report.py test_a_run_that_has_lost_its_figures_is_measured_again": """
+        runs/results.py: mslab report
+        report/notebook.py: mslab report
+    """,
     "cli/test_shown_commands.py test_an_archive_in_place_of_a_data_set_is_imported": """
         check/dataset.py: mslab data import
         check/levels.py: mslab data import

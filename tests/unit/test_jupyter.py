@@ -23,6 +23,12 @@ console.log.info("after")
 with console.Meter(5) as meter:
     meter.update("too short to be shown")
 """
+WITHOUT_EPOCHS = """
+with console.Meter(2) as meter:
+    for done in (1, 2):
+        time.sleep(0.2)
+        meter.update(f"evaluating {done}/2 images")
+"""
 UNFINISHED = """
 meter = console.Meter(20).__enter__()
 meter.update([("epoch <i>", "1")])
@@ -45,7 +51,7 @@ def run(folder, *cells):
 
 
 def test_a_notebook_shows_messages_as_plain_output_and_the_epochs_in_one_growing_table(tmp_path):
-    (before, table, after), (bar,), (child,) = run(tmp_path, TRAINING, UNFINISHED, CHILD)
+    (before, table, after), (measured,), (bar,), (child,) = run(tmp_path, TRAINING, WITHOUT_EPOCHS, UNFINISHED, CHILD)
     assert [output.output_type for output in (before, table, after)] == ["stream", "display_data", "stream"]
     assert before.name == after.name == child.name == "stdout"
     assert before.text == "before <b>\n" and after.text == "after\n"
@@ -53,5 +59,6 @@ def test_a_notebook_shows_messages_as_plain_output_and_the_epochs_in_one_growing
     page = table.data["text/html"]
     assert page.count("<tr>") == 3 and "<td>0.250</td><td></td><td>0.500</td><td>7</td>" in page
     assert "<progress" not in page and "<i>" not in page
+    assert set(measured.data.values()) == {"evaluating 2/2 images"}  # no empty output stays
     assert bar.data["text/html"] == '<progress value="0.500"></progress> epoch &lt;i&gt;  0 s left'
     assert child.text.split() == ["True", "None"]  # !COMMAND writes to a terminal, and all of it is kept

@@ -91,7 +91,9 @@ def test_a_ruined_history_is_named_as_what_it_is(content, reason, tmp_path):
     (tmp_path / "history.csv").write_text(content, newline="")
     with pytest.raises(RunError) as error:
         read_history(tmp_path / "history.csv")
-    assert f"history.csv cannot be read: {reason}" in error.value.what and error.value.fix.startswith("restore")
+    assert f"history.csv cannot be read: {reason}" in error.value.what and error.value.fix.startswith(
+        "put back history.csv"
+    )
 
 
 def test_a_history_that_is_gone_is_missed(run):
@@ -114,6 +116,22 @@ def test_what_was_changed_since_the_run_ended_is_said(run):
     assert changed(run, content) == texts and changed(run, content | {"status": "running"}) == []
     done = cli("watch", run, "--once")
     assert done.returncode == 0 and all(text in done.stdout for text in texts)
+
+
+def test_half_a_config_does_not_stand_for_the_defaults_and_the_lines_that_are_shown_mend_it(run):
+    before, config = RunFolder.read(run), run / "config.yaml"
+    recorded = before.manifest | {"settings": before.settings.model_dump(mode="json")}
+    (run / "manifest.json").write_text(json.dumps(recorded))
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("cache:")))  # edited: it had the default
+    assert RunFolder.read(run).settings == before.settings
+    config.write_text("".join(lines[: len(lines) // 2]))
+    with pytest.raises(ConfigError, match=r"config.yaml lacks \d settings of the run, whose defaults differ") as error:
+        RunFolder.read(run)
+    shown = [text for label, text in error.value.details if label == "lacks"]
+    assert "device: cpu" in shown and "write these lines at its end" in error.value.fix
+    config.write_text("\n".join([*config.read_text().splitlines(), *shown, ""]))
+    assert RunFolder.read(run).settings == before.settings
 
 
 def test_a_ruined_manifest_evaluation_and_config_are_named(run):

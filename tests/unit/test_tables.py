@@ -1,5 +1,6 @@
 """Tables on terminals of any width and encoding, and in a pipe. The terminals are real ones."""
 
+import logging
 import os
 import pty
 import sys
@@ -7,14 +8,18 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from helpers import PROJECT
 from rich.cells import cell_len
+from rich.console import Console
 
+from mslab.check import check_dataset
 from mslab.check.report import DatasetReport
 from mslab.doctor.diagnosis import beside
 from mslab.experiments import repeating
 from mslab.report import plots, watching
-from mslab.runtime import jupyter, streams
-from mslab.runtime.tables import HeaderName, decimals, empty_table, fold, render, shorten
+from mslab.runs.folder import RunFolder
+from mslab.runtime import console, jupyter, streams
+from mslab.runtime.tables import HeaderName, decimals, empty_table, fold, fold_around_commands, render, shorten
 
 LONG, CHINESE = "a very long class name that nobody would want to read", "蘑菇毒鹅膏菌"
 
@@ -128,6 +133,33 @@ def test_a_word_is_broken_by_no_line(monkeypatch):
         assert beside("error    device  ", "no driver is there, so nothing works at all")[0] == "error device"
 
 
+def test_a_command_stays_in_one_line_and_the_prose_around_it_is_broken(monkeypatch):
+    line = "    fix  put it elsewhere, as it is no class; or mslab check some/long/folder --fix    moves it to a folder"
+    with terminal(monkeypatch, 30):
+        first, *rest = fold_around_commands(line, 9).splitlines()
+        assert first == "    fix  put it elsewhere, as" and f"{'':9}mslab check some/long/folder --fix" in rest
+        assert max(len(row) for row in rest if "mslab" not in row) <= 30 and all(row[:9].isspace() for row in rest)
+        assert fold_around_commands("    fix  nothing", 9) == "    fix  nothing"
+    assert fold_around_commands(line, 9) == line  # in a pipe
+
+
+def test_lines_of_the_log_that_are_prose_fit_the_terminal_and_many_classes_are_counted(monkeypatch, tmp_path):
+    for number in range(40):
+        (tmp_path / f"class-{number:02}").mkdir()
+    report = check_dataset(tmp_path)
+    numbers = report.brief().splitlines()[-2]
+    assert numbers.endswith("class-09 0 and 30 more classes") and "class-39 0" in str(report)
+    before = console.terminal.stream
+    with terminal(monkeypatch, 40):
+        console.terminal.setStream(sys.stdout)
+        record = logging.makeLogRecord({"msg": report.brief(), **console.PROSE})
+        lines = console.terminal.format(record).splitlines()
+        console.terminal.setStream(before)
+    whole = [row for row in lines if row.startswith("mslab ") or str(tmp_path) in row]
+    assert max(len(row) for row in lines if row not in whole) <= 40 and f"mslab check {tmp_path}" in whole
+    assert console.terminal.format(record) == report.brief()
+
+
 @pytest.mark.parametrize("columns", [20, 40, 80])
 @pytest.mark.parametrize("encoding", ["utf-8", "gbk", "cp1252", "ascii"])
 def test_curves_fit_any_terminal_and_cut_no_figure(monkeypatch, columns, encoding):
@@ -135,14 +167,21 @@ def test_curves_fit_any_terminal_and_cut_no_figure(monkeypatch, columns, encodin
     with terminal(monkeypatch, columns, encoding):
         lines = [line.plain for line in watching.chart("loss", series, columns, 4)]
         lines += plots.terminal([1, 2, 3], [0.5, 0.1, 0.7]).splitlines()
-    assert max(cell_len(line.rstrip()) for line in lines) <= columns
+    assert max(map(cell_len, lines)) <= columns
     assert {word for word in lines[0].split() if word[0].isdigit()} <= {"0.08333", "0.1364"}
     assert "".join(lines).isascii() == (encoding != "utf-8")
 
 
-def test_eval_says_which_split_it_measures_and_what_measures_another(tmp_path):
-    from mslab.check import check_dataset
+@pytest.mark.parametrize("kind", ["dumb", "xterm"])
+def test_a_watched_run_fits_a_terminal_of_any_kind(monkeypatch, kind):
+    run = RunFolder.read(next((PROJECT / "configs" / "measured").iterdir()))
+    monkeypatch.setenv("TERM", kind)
+    with terminal(monkeypatch, 37):
+        lines = watching.picture(run, "done", Console(file=sys.stdout)).plain.splitlines()
+    assert 30 < max(map(cell_len, lines)) <= 37 and not lines[0].endswith(" ")
 
+
+def test_eval_says_which_split_it_measures_and_what_measures_another(tmp_path):
     for part in ("train", "val", "test"):
         for name in ("a", "b"):
             (tmp_path / "set" / part / name).mkdir(parents=True)
@@ -150,4 +189,5 @@ def test_eval_says_which_split_it_measures_and_what_measures_another(tmp_path):
     assert report.measured_split == "test"
     others = f"--data {tmp_path}/set/train or --data {tmp_path}/set/val"
     assert report.measured() == f"the test images; {others} measures another split"
+    assert report.measured("data_root=").count(f"data_root={tmp_path}/set/") == 2  # in Python
     assert check_dataset(tmp_path / "set/val").measured() == ""
