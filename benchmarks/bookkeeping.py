@@ -18,7 +18,7 @@ from mslab.runtime import devices
 from mslab.runtime.tables import empty_table, render
 
 # RunFolder.create is measured in bench_bookkeeping
-MEASURED = ("record_device", "write_manifest", "write_history", "write_steps", "write_json", "finalize")
+MEASURED = ("record_device", "write_manifest", "write_tables", "write_json", "finalize")
 
 
 class Bare(RunFolder):
@@ -28,15 +28,13 @@ class Bare(RunFolder):
     def begin(cls, path: Path, config: Settings, report: DatasetReport) -> "Bare":
         (path / "checkpoints").mkdir(parents=True)
         content: dict[str, Any] = {"kind": "train", "parent": None, "class_names": report.class_names, "metrics": {}}
-        content |= {"data": {"counts": report.counts}, "rollbacks": [], "warnings": [], "workers": 1}
+        content |= {"data": {"counts": report.counts}, "rollbacks": [], "warnings": [], "workers": 1, "artifacts": {}}
         return cls(path, config, content)
 
     def record_device(self, device: str) -> None:
         self.manifest["device"] = device
 
-    def write_steps(self, losses: Sequence[float]) -> None: ...
-
-    def write_history(self) -> None: ...
+    def write_tables(self, losses: Sequence[float]) -> None: ...
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None: ...  # the manifest and eval.json
 

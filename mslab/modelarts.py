@@ -25,6 +25,7 @@ from mslab.config.schema import FIELDS
 from mslab.errors import ConfigError, DatasetError, MslabError
 from mslab.escaping import command, escape_control
 from mslab.files import FormatError
+from mslab.safe_yaml import parse_yaml
 
 log = logging.getLogger("mslab")
 CONFIG = "modelarts.yaml"
@@ -143,9 +144,9 @@ def _line(name: str, value: str) -> str:
     """One line of YAML. A value keeps its own spelling if it means the same there, and becomes a quoted text if not."""
     # _line("epochs", "3") -> "epochs: 3\n"; _line("train_data", "/d #1") -> 'train_data: "/d #1"\n'
     try:
-        alone = files.parse_yaml(value)
+        alone = parse_yaml(value)
         wanted = value if isinstance(alone, str) and value[0] not in "'\"" else alone
-        if files.parse_yaml(f"{name}: {value}\n") == {name: wanted}:
+        if parse_yaml(f"{name}: {value}\n") == {name: wanted}:
             return f"{name}: {value}\n"
     except FormatError:
         wanted = value

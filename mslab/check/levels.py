@@ -12,7 +12,8 @@ from mslab.check.records import Split, printable
 from mslab.check.scan import has_images, is_image_file, is_leftover
 from mslab.check.splits import DEPTH, find_splits, says_nothing, split_names, splits_in, subfolders
 from mslab.escaping import command, quoted
-from mslab.files import kind_of, parse_yaml, read_text
+from mslab.files import kind_of, read_text
+from mslab.safe_yaml import parse_yaml
 
 LISTED = 8  # data sets that a message lists
 LOOKED_AT = 2_000  # folders, at most, in the search for them

@@ -7,6 +7,7 @@ from mslab.config.correcting import flow, instead
 from mslab.config.naming import meant
 from mslab.config.paths import ESCAPE
 from mslab.config.rules import Problem
+from mslab.safe_yaml import parse_yaml
 
 LONGEST, MOST, MOST_LINES = 1000, 50, 1000  # characters of a line, problems, lines: more are not looked at
 SPACES = r"[\u00a0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff]"  # look like a space, or like nothing
@@ -225,7 +226,7 @@ def single(text: str) -> str:
 def alone(line: str) -> bool:
     """Whether YAML reads a line as one name with a value."""
     try:
-        table = files.parse_yaml(line)
+        table = parse_yaml(line)
     except files.FormatError:
         return False
     return isinstance(table, dict) and len(table) == 1
@@ -234,7 +235,7 @@ def alone(line: str) -> bool:
 def is_yaml(text: str) -> bool:
     """Whether YAML reads the text."""
     try:
-        files.parse_yaml(text)
+        parse_yaml(text)
     except files.FormatError:
         return False
     return True

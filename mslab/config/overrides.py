@@ -12,6 +12,7 @@ from mslab.config.mending import pairs
 from mslab.config.naming import meant, plain, unknown_setting
 from mslab.config.rules import Problem
 from mslab.config.schema import FIELDS
+from mslab.safe_yaml import parse_yaml
 
 KEY_VALUE = re.compile(r"\s*[^\s=]+\s*=.*\S.*", re.DOTALL)
 # a name, what stands for "=" and a value: epochs = 3, epochs:3, epochs＝3, —epochs 3; else three empty groups
@@ -44,7 +45,7 @@ def apply(values: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str], 
         key = key.strip()
         keys.append(key)
         try:
-            values[key] = files.parse_yaml(value)
+            values[key] = parse_yaml(value)
         except files.FormatError:
             problems.append((key, f"{value!r} is not a YAML value; quote text with special characters"))
             values.pop(key, None)

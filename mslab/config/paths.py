@@ -15,7 +15,8 @@ from urllib.parse import unquote
 
 from mslab.errors import ConfigError, MslabError
 from mslab.escaping import command, quoted, typed_command, typed_with
-from mslab.files import MAX_YAML, kind_of, read_text
+from mslab.files import kind_of, read_text
+from mslab.safe_yaml import MAX_YAML
 
 WEIGHTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin", ".onnx", ".mindir")  # endings of files of weights
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")

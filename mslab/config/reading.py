@@ -9,6 +9,7 @@ from mslab import files
 from mslab.config import mending, paths
 from mslab.config.rules import Problem
 from mslab.errors import ConfigError
+from mslab.safe_yaml import MAX_YAML, parse_yaml
 
 SHOWN = 8  # wrong lines that a message lists
 # the first bytes or characters of files that are no text of settings -> what they are
@@ -55,7 +56,7 @@ def read_yaml(
     paths.refuse_other(path, kind)
     expected = f"lines like '{line}'"
     try:
-        content = files.read_bytes(path, files.MAX_YAML)
+        content = files.read_bytes(path, MAX_YAML)
         if found := next((what for start, what in KINDS if re.match(start, content, re.DOTALL)), ""):
             fix = "download the file itself: on GitHub, with `Raw`" if "web" in found else ""
             fix = (
@@ -63,7 +64,7 @@ def read_yaml(
                 or "copy the settings into a plain text file (VS Code, Notepad, TextEdit's Format > Make Plain Text)"
             )
             raise ConfigError(f"{path} is {found}, and not a text of settings.", expected=expected, fix=fix)
-        text = files.read_text(path, files.MAX_YAML)
+        text = files.read_text(path, MAX_YAML)
     except (OSError, ValueError) as error:
         at = f", line {error.line}" if isinstance(error, files.FormatError) and error.line else ""
         problem = str(getattr(error, "strerror", None) or error)
@@ -79,7 +80,7 @@ def read_yaml(
             fix="type them again, in a plain text editor: a word processor or a Chinese keyboard writes others",
         )
     try:
-        table = files.parse_yaml(text, lines)
+        table = parse_yaml(text, lines)
     except files.FormatError as error:
         raise not_yaml(path, text, error, expected) from None
     if not isinstance(table, dict):

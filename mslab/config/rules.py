@@ -4,6 +4,7 @@ A contradiction is a function in the list CONTRADICTIONS that yields (name of th
 KEY=VALUE that ends it, or "" where none does). Its text names settings as "name: value", and begins with the first.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -151,9 +152,11 @@ def two_data_sets(s: Settings) -> Iterator[Clash]:
 def splits_below(folder: Path) -> list[tuple[Path, Path]]:
     """(training images, validation images) in a folder, or in the data sets in it, by the usual names."""
     found = []
-    for place in (folder, *sorted(folder.glob("*/"))):
-        train, val = (next(filter(Path.is_dir, sorted(place.glob(name))), None) for name in ("[Tt]rain*", "[Vv]al*"))
-        found += [(train, val)] if train and val else []
+    with contextlib.suppress(OSError):  # a folder that cannot be listed, or a name that is too long
+        for place in (folder, *sorted(folder.glob("*/"))):
+            names = ("[Tt]rain*", "[Vv]al*")
+            train, val = (next(filter(Path.is_dir, sorted(place.glob(name))), None) for name in names)
+            found += [(train, val)] if train and val else []
     return found
 
 

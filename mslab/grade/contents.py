@@ -15,9 +15,10 @@ from typing import Any
 
 from mslab.data.archives import Budget
 from mslab.errors import DatasetError, MslabError, explain
-from mslab.files import FormatError, decode, delimiter_of, parse_json, parse_yaml
+from mslab.files import FormatError, decode, delimiter_of, parse_json
 from mslab.grade.choosing import choose_folder, open_inner, without_path
 from mslab.grade.members import PROBLEMS, BadSubmission, Contents, MemberCheck, short, unpack, walk
+from mslab.safe_yaml import parse_yaml
 
 MAX_FILES = 50  # files of one kind that are read
 DEPTH = 20  # levels of nested tables

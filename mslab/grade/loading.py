@@ -12,9 +12,10 @@ from mslab.checkpoint import dialects
 from mslab.config import FIELDS, paths
 from mslab.errors import ConfigError, MslabError
 from mslab.escaping import quoted
-from mslab.files import MAX_YAML, FormatError, kind_of, parse_yaml, read_text
+from mslab.files import FormatError, kind_of, read_text
 from mslab.grade import sandbox
 from mslab.grade.rubric import GIVEN, KINDS, PredictionsItem, Rubric, ScaledItem, SettingsItem
+from mslab.safe_yaml import MAX_YAML, parse_yaml
 
 
 def load_rubric(path: str | Path) -> Rubric:

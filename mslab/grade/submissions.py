@@ -18,10 +18,11 @@ from mslab.check.layout import plain_name
 from mslab.check.records import printable
 from mslab.data.archives import format_of, readable_name
 from mslab.errors import MslabError
-from mslab.files import FormatError, kind_of, parse_yaml, read_text
+from mslab.files import FormatError, kind_of, read_text
 from mslab.grade import platforms
 from mslab.grade.packs import holdings
 from mslab.grade.platforms import Download
+from mslab.safe_yaml import parse_yaml
 
 log = logging.getLogger("mslab")
 METADATA = "submission_metadata.yml"  # of Gradescope's export

@@ -111,7 +111,7 @@ def reason(error: MslabError, path: Path) -> str:
     text = error.what
     for label, detail in error.details[:1]:
         text = text.rstrip(".") + (f": {detail}" if label == "problem" else f" ({label}: {detail})")
-    near = [] if kind_of(path, links=True) else nearest(path, 1)
+    near = [] if kind_of(path, links=True) else nearest(path, finding.A_RUN.fits, 1)
     return text + "".join(f"; {quoted(other)} is there" for other in near)
 
 

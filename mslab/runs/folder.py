@@ -224,9 +224,7 @@ class RunFolder:
         """Write the epoch's rows, then last.ckpt with `state`, which completes the epoch; None skips last.ckpt."""
         if not self.writes:
             return
-        steps = self.path / "steps.csv"
-        files.write_text(steps, steps_text(read_steps(steps), self.history[-1]["step"], losses))
-        files.write_text(self.path / "history.csv", history_text(self.history))
+        self.write_tables(losses)
         if state:
             tensors = {name: parameter.asnumpy() for name, parameter in state.items()}
             checkpoint.save_arrays(tensors, self.checkpoints / "last.ckpt", self.info | {"epoch": self.epochs_done})
@@ -234,6 +232,12 @@ class RunFolder:
                 self.manifest["saved"] = {"epoch": self.epochs_done, "history": digest_of(self.history)}
                 self.write_manifest()
         self.saved = self.epochs_done if state else self.saved
+
+    def write_tables(self, losses: Sequence[float]) -> None:
+        """Write steps.csv, with the losses of the last epoch's steps, and history.csv."""
+        steps = self.path / "steps.csv"
+        files.write_text(steps, steps_text(read_steps(steps), self.history[-1]["step"], losses))
+        files.write_text(self.path / "history.csv", history_text(self.history))
 
     def warn(self, code: str, text: str) -> None:
         """Log a warning and record it in the manifest."""

@@ -13,7 +13,7 @@ QUICK = [
     ("convert {best} --to x.pt", "--to x.safetensors", "convert {best} --to x.safetensors"),
     ("convert {best} --to a.ckpt --dialect no", "leave --dialect out", "convert {best} --to a.ckpt"),
     ("convert {best} --to a.ckpt", "use another name", "convert {best} --to b.ckpt"),
-    ("new {empty}", "mslab new lab", "new lab"),
+    ("new three", "mslab new three-2", "new lab"),
     ("new lab", "mslab new lab-2", "new lab-2"),
     ("data split images --val 0.6 --test 0.6", "use --val 0.2, or --val", "data split images --val 0.2"),
     ("show x.yaml freeze_layer_pattern=no", "mslab show CONFIG marks", "show x.yaml"),
@@ -73,7 +73,7 @@ def prepare(run: Path) -> dict[str, str]:
     draw(Path("images"), ["a", "b"], 8)
     checkpoints = run / "checkpoints"
     places = {"run": run, "best": checkpoints / "best.ckpt", "backbone": checkpoints / "best_backbone.ckpt"}
-    return {name: str(place) for name, place in places.items()} | {"empty": "''"}
+    return {name: str(place) for name, place in places.items()}
 
 
 def check(cases: Sequence[tuple[str, str, str]], places: dict[str, str]) -> None:

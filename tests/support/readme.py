@@ -8,6 +8,7 @@ from pathlib import Path
 from helpers import PROJECT, STAGES, cli
 
 from mslab.data.mushrooms import drawing
+from mslab.runs.finding import STAMP
 
 TEXT = (PROJECT / "README.md").read_text(encoding="utf-8")
 # pages whose commands are run, after README's: they name real files or `runs/…`, not RUN or FILE
@@ -69,6 +70,8 @@ def run(commands: list[list[str]], folder: Path, newest: Path) -> None:
     written = False
     for command in commands:
         arguments = [str(newest / a.partition("…/")[2]) if a.startswith("runs/…") else a for a in command]
+        names = {STAMP.sub("", run.name) for run in (folder / "runs").glob("*")}  # not every command of a page is run
+        arguments = ["latest" if a.startswith("latest:") and a.partition(":")[2] not in names else a for a in arguments]
         arguments = [str(PROJECT / a) if a.startswith("configs/") else a for a in arguments]
         trains = arguments[0] in ("train", "transfer") and "--resume" not in arguments
         if "--compare" in arguments:

@@ -36,7 +36,7 @@ def test_a_runs_estimated_bytes_are_those_of_its_checkpoints(parent):
 
 
 def test_a_run_that_does_not_fit_on_the_disk_is_refused_before_its_folder_exists(squares, inside):
-    config = settings(squares / "three", 3, stages=[[1000, 2048, 1], [1000, 2048, 2]], max_to_keep=1000, epochs=1000)
+    config = settings(squares / "three", 3, stages=[[256, 4096, 1], [256, 4096, 2]], max_to_keep=1000, epochs=1000)
     with pytest.raises(MslabError) as caught:
         mslab.train(config)
     text = str(caught.value)

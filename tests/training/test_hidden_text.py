@@ -73,7 +73,7 @@ def test_log_lines():
 
 def test_the_traceback_in_a_run_s_log(tmp_path):
     settings = load_settings({"train_data": "a", "val_data": "b", "class_num": 2})
-    run = RunFolder(tmp_path, settings, {"metrics": {}})
+    run = RunFolder(tmp_path, settings, {"metrics": {}, "artifacts": {}})
     with pytest.raises(LookupError), run.recording():
         raise LookupError(NAME)
     text = (tmp_path / "train.log").read_text(encoding="utf-8")

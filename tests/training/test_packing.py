@@ -16,7 +16,7 @@ from mslab import check
 from mslab.check import packed
 from mslab.config import load_settings
 from mslab.data import batching, packing, sources
-from mslab.errors import DatasetError
+from mslab.errors import DatasetError, MslabError
 from mslab.evaluation import measuring, metrics
 from mslab.runtime import devices
 
@@ -185,9 +185,9 @@ def test_data_sets_that_cannot_be_packed(mixed, packs, tmp_path):
         (lambda: packing.pack_dataset(report, tmp_path / "existing"), "existing already exists"),
         (lambda: packing.pack_dataset(report, tmp_path / "x", shards=16), "16 shards .* the smallest split has 15"),
         (lambda: packing.pack_dataset(check.check_dataset(packs), tmp_path / "x"), "is already packed"),
-        (lambda: packing.pack_dataset(report, Path("/proc/x")), "/proc/x cannot be written"),
+        (lambda: packing.pack_dataset(report, Path("/proc/x")), r"x (cannot be written|needs .* in /proc)"),
     ):
-        with pytest.raises(DatasetError, match=message):
+        with pytest.raises(MslabError, match=message):
             pack_it()
     draw(tmp_path / "bad", ["a", "b"], 3)
     (tmp_path / "bad" / "c").mkdir()

@@ -13,7 +13,8 @@ from helpers import full_after, within
 
 from mslab import files
 from mslab.errors import MslabError
-from mslab.files import FormatError, open_regular, parse_json, parse_yaml, read_text, write_text
+from mslab.files import FormatError, open_regular, parse_json, read_text, write_text
+from mslab.safe_yaml import parse_yaml
 
 # --- writing ---------------------------------------------------------------------------------------------------------
 

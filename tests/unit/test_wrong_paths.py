@@ -288,7 +288,6 @@ def lab(tmp_path, monkeypatch):
         ("lab/rubric.yaml", "items: []\n"),
         ("lab/note.txt", ""),
         ("lab/photo.png", ""),
-        ("lab/w.ckpt", "\n"),
         ("lab/sub/x.txt", ""),
         ("lab/sweeps.txt", ""),
         ("lab/runs/a-sweep-20260101-000000/sweep.json", "{}"),
@@ -299,6 +298,7 @@ def lab(tmp_path, monkeypatch):
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
+    save_arrays({"conv1.weight": np.zeros((1, 3, 7, 7), np.float32)}, tmp_path / "lab/w.ckpt", {})
     monkeypatch.chdir(tmp_path / "lab")
     return tmp_path / "lab"
 
