@@ -17,7 +17,7 @@ QUICK = [
     ("new lab", "mslab new lab-2", "new lab-2"),
     ("data split images --val 0.6 --test 0.6", "use --val 0.2, or --val", "data split images --val 0.2"),
     ("show x.yaml freeze_layer_pattern=no", "mslab show CONFIG marks", "show x.yaml"),
-    ("show no.yaml", "x.yaml is there", "show x.yaml"),
+    ("show no.yaml", "one of x.yaml, y.yaml", "show x.yaml"),
     ("pack {run} {run} --out me.zip", "nine=RUN two=RUN", "pack nine={run} two={run} --out me.zip"),
     ("archive {run} --out me.zip", "--out with another name", "archive {run} --out other.zip"),
     ("verify no", "one of {run}", "verify {run}"),
