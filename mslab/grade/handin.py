@@ -58,7 +58,7 @@ def pack(runs: Sequence[str], out: str | Path, more: Sequence[str] = (), half: b
         given = paths.path_of(path, MslabError, "a file to hand in", lambda: "--add FILE, or --add NAME=FILE")
         kind = kind_of(given, links=True)
         if kind and kind != "a file":
-            fix = "add its files one by one, each with --add"
+            fix = "add its files one by one, each with --add" if kind == "a folder" else "correct the path"
             raise MslabError(f"{given} is {kind}, and not a file.", expected="a file to hand in", fix=fix)
         if not kind:
             wanted = paths.Wanted("file", "a file to hand in", lambda other: kind_of(other, links=True) == "a file")

@@ -479,4 +479,4 @@ def test_pack_takes_the_file_that_a_named_link_leads_to_and_waits_for_no_fifo(ru
     assert cli("pack", run, "--add", "report.md", "--out", "x.zip").returncode == 0
     assert members("x.zip")["report.md"] == b"a private key"
     done = cli("pack", run, "--add", "notes.md", "--out", "y.zip")
-    assert done.returncode == 1 and "There is no file notes.md." in done.stderr
+    assert done.returncode == 1 and "notes.md is a FIFO, and not a file." in done.stderr

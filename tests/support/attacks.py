@@ -127,7 +127,7 @@ ATTACKS = [
     network_refused("blocks", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
         stages=[[1_000_000, 8, 1]])}, True), "invalid value of stages"),
     network_refused("stages", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
-        stages=[[4096, 4096, 1]] * 16)}, True), "65,536 blocks, at most 200 are allowed"),
+        stages=[[200, 4096, 1]] * 16)}, True), "3,200 blocks, at most 200 are allowed"),
     network_refused("pixels", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(
         image_size=4096)}, True), "4,096 pixels, at most 512 are allowed"),
     network_refused("pixels-huge", lambda kit, id: kit.zip(id, {"best.ckpt": kit.ckpt(

@@ -19,7 +19,7 @@ QUICK = [
     ("show x.yaml freeze_layer_pattern=no", "mslab show CONFIG marks", "show x.yaml"),
     ("show no.yaml", "one of x.yaml, y.yaml", "show x.yaml"),
     ("pack {run} {run} --out me.zip", "nine=RUN two=RUN", "pack nine={run} two={run} --out me.zip"),
-    ("archive {run} --out me.zip", "--out with another name", "archive {run} --out other.zip"),
+    ("archive {run} --out me.zip", "use another name", "archive {run} --out other.zip"),
     ("verify no", "one of {run}", "verify {run}"),
     ("reproduce {run} --with {run} lr_max=1", "leave KEY=VALUE", "reproduce {run} --with {run}"),
     ("transfer y.yaml --backbone {run} --compare scratch freeze=all", "leave freeze out, or --compare", ""),

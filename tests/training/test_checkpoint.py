@@ -171,7 +171,10 @@ def test_files_that_are_not_checkpoints(tmp_path):
         checkpoint.read(tmp_path)
     with pytest.raises(CheckpointError, match=r"There is no file .*y.ckpt") as caught:
         checkpoint.read(tmp_path / "y.ckpt")
-    assert "x.ckpt" in str(caught.value)
+    assert "x.ckpt" not in str(caught.value)  # it has no weights
+    checkpoint.save_arrays({"conv1.weight": np.zeros((1, 3, 7, 7), np.float32)}, tmp_path / "z.ckpt", {})
+    with pytest.raises(CheckpointError, match=r"y.ckpt(.|\n)*z.ckpt"):
+        checkpoint.read(tmp_path / "y.ckpt")
 
 
 def test_a_file_truncated_anywhere_is_refused(file, tmp_path):
