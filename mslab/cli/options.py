@@ -285,7 +285,8 @@ def report_run(run: str | Path | None, no_report: bool) -> None:
 
     try:
         page, seconds = timed_report([run])
-        log.info("%s: what the network learned, and its mistakes; open it in a browser (%.0f s)", page, seconds)
+        text = f"{page}: what the network learned, and its mistakes; open it in a browser ({seconds:.0f} s)"
+        log.info(text, extra=console.PROSE)
     except KeyboardInterrupt:
         raise without_report(run) from None
     except Exception as error:
