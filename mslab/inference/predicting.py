@@ -82,7 +82,7 @@ def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) 
 
 def refuse_swapped(source: str, images: Sequence[str]) -> None:
     """Raise RunError if an image was named first, and a run or a file of weights after it."""
-    if paths.look(Path(source)).kind not in ("image", "images"):
+    if paths.look(Path(source)).kind not in ("image", "images", "data"):
         return
     kinds = ("run", "weights")
     if run := next(

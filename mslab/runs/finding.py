@@ -49,6 +49,8 @@ def find_network(given: object) -> Path:
     """The run folder or the file that is meant. Raises CheckpointError if there is none."""
     path = paths.path_of(given, CheckpointError, NETWORK, one_of_the_runs)
     kind = files.kind_of(path, links=True)
+    if not kind and path.suffix in (".mindir", ".onnx"):
+        return path  # its reader says how a graph is exported
     if not kind:
         path = named(path, CheckpointError)
         kind = files.kind_of(path, links=True)

@@ -36,7 +36,7 @@ SLOW = [
     ("predict {run}/no.mindir images", "mslab export", "export {run} --format mindir --out {run}/no.mindir"),
     ("predict no.onnx images", "use one of x.onnx", "predict x.onnx images"),
     ("train x.yaml batch_size=64", "batch_size=12", "train x.yaml batch_size=12"),
-    ("train x.yaml class_num=4", "class_num: 3", "train x.yaml class_num=3"),
+    ("train x.yaml class_num=4", "class_num=3", "train x.yaml class_num=3"),
     ("train x.yaml amp_level=O2", "amp_level=O0", "train x.yaml amp_level=O0"),
     ("train x.yaml sync_bn=true", "or leave sync_bn out", "train x.yaml"),
     ("train y.yaml freeze=all", "mslab transfer CONFIG --backbone", "transfer y.yaml freeze=all --backbone {backbone}"),
