@@ -194,7 +194,7 @@ def transfer(
 
 
 def name_from_scratch(config: str, overrides: list[str], settings: "Settings", run: str) -> None:
-    """Log the command that trains the network of a transfer from scratch: the config alone may be another's."""
+    """Log the command that trains the network of a transfer from scratch, if the config alone trains another one."""
     from mslab.config import load_settings
     from mslab.experiments import comparison
 
@@ -202,7 +202,8 @@ def name_from_scratch(config: str, overrides: list[str], settings: "Settings", r
         return
     used = load_settings(Path(run) / "config.yaml", notes=False)
     scratch = comparison.from_scratch(config, overrides, settings, used)
-    log.info(f"{scratch}    trains the same network from scratch, to compare")
+    if any(f"{name}=" in scratch for name in comparison.OF_THE_BACKBONE):
+        log.info(f"{scratch}    trains the same network from scratch, to compare")
 
 
 @job(app, "convert")
