@@ -181,11 +181,13 @@ def test_a_pack_json_with_other_content_gives_no_traceback(copy, change):
 def test_data_sets_that_cannot_be_packed(mixed, packs, tmp_path):
     report = check.check_dataset(mixed)
     (tmp_path / "existing").mkdir()
+    (tmp_path / "file").touch()
     for pack_it, message in (
         (lambda: packing.pack_dataset(report, tmp_path / "existing"), "existing already exists"),
         (lambda: packing.pack_dataset(report, tmp_path / "x", shards=16), "16 shards .* the smallest split has 15"),
         (lambda: packing.pack_dataset(check.check_dataset(packs), tmp_path / "x"), "is already packed"),
-        (lambda: packing.pack_dataset(report, Path("/proc/x")), r"x (cannot be written|needs .* in /proc)"),
+        (lambda: packing.pack_dataset(report, Path("/proc/x")), r"^x needs .* in /proc, and the disk has 0 kB free"),
+        (lambda: packing.pack_dataset(report, tmp_path / "file" / "x"), "file/x cannot be (written|created)"),
     ):
         with pytest.raises(MslabError, match=message):
             pack_it()
