@@ -43,6 +43,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
     network = model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
     if job["mode"] == "graph":
+        cpu_layout.replace_pool(backbone)
         cpu_layout.stack_small_maps(backbone, job["batch"], job["size"], job["threads"])
     data = {"train_data": "-", "val_data": "none", "class_num": CLASSES}
     config = load_settings(data | {"momentum": MOMENTUM, "weight_decay": DECAY})

@@ -1,8 +1,9 @@
-"""Small feature maps on a CPU: several images are stacked into one, so that a 1x1 convolution is one large product.
+"""Small feature maps on a CPU: several images are stacked into one, so that a convolution is one large product.
 
 oneDNN multiplies image by image, and with 2x2 or 4x4 maps it reads all weights again for each image. The layers after a
-stage's entry therefore process the batch as a few tall images, one per core; values are equal up to rounding. model.py
-does not change: cells are inserted, and parameter names are preserved.
+stage's entry therefore process the batch as a few tall images, one per core; values are equal up to rounding. The
+max-pool is replaced by an equal one whose padding costs less. model.py does not change: cells are inserted, and
+parameter names are preserved.
 """
 
 from collections.abc import Callable, Iterator
@@ -81,6 +82,53 @@ class PerImage(nn.Cell):
         return self.stack(self.conv(self.unstack(x)))
 
 
+class Separated(nn.Cell):
+    """A 3x3 convolution on stacked maps: rows of zeros after each image keep its neighbours out of its windows.
+
+    (G, C, N/G * W, W) -> (G, C', N/G * W/stride, W/stride). W must be a multiple of the stride.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(auto_prefix=False)
+        self.conv, self.stride, self.concat = conv, conv.stride[0], ops.Concat(3)  # ops.pad takes 20 times as long
+
+    def construct(self, x: Tensor) -> Tensor:
+        groups, c, rows, w = x.shape
+        images, side = rows // w, w // self.stride
+        zeros = ops.fill(ms.float32, (groups, c, images, self.stride * w), 0.0)
+        x = self.concat((x.reshape(groups, c, images, w * w), zeros))
+        x = self.conv(x.reshape(groups, c, images * (w + self.stride), w))
+        x = x.reshape(groups, x.shape[1], images, (side + 1) * side)[..., : side * side]
+        return x.reshape(groups, x.shape[1], images * side, side)
+
+
+class PaddedPool(nn.Cell):
+    """Max-pool 3x3 of stride 2 with padding 1: (N, C, H, W) -> (N, C, (H + 1) // 2, (W + 1) // 2).
+
+    MindSpore's own pool with this padding has a kernel that takes several times as long as a pool without padding.
+    """
+
+    LOWEST = float(np.finfo(np.float32).min)  # no maximum
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.rows, self.columns, self.pool = ops.Concat(2), ops.Concat(3), nn.MaxPool2d(3, 2)
+
+    def construct(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        border = ops.fill(ms.float32, (n, c, 1, w), self.LOWEST)
+        x = self.rows((border, x, border) if h % 2 else (border, x))  # windows of an even map end within it
+        border = ops.fill(ms.float32, (n, c, x.shape[2], 1), self.LOWEST)
+        return self.pool(self.columns((border, x, border) if w % 2 else (border, x)))
+
+
+def replace_pool(backbone: nn.Cell) -> None:
+    """Replace the pool after the stem by PaddedPool, if it is MindSpore's with the same windows."""
+    same = nn.MaxPool2d(3, 2, pad_mode="pad", padding=1)
+    if isinstance(backbone.pool, nn.MaxPool2d) and backbone.pool.max_pool.attrs == same.max_pool.attrs:
+        backbone.pool = PaddedPool()
+
+
 class StackedLayers(nn.Cell):
     """Layers that process stacked maps, between layers that do not. (N, C, H, W) -> (N, C', H', W')."""
 
@@ -115,9 +163,14 @@ def stack_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores:
 
 
 def wrap_spatial(stage: nn.Cell, groups: int, size: int) -> None:
-    """Wrap convolutions in PerImage if they mix pixels or, on maps of odd `size`, skip pixels."""
+    """Wrap convolutions that mix pixels or, on maps of odd `size`, skip pixels."""
 
     def mixes(cell: nn.Cell) -> bool:
         return isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0] > 0)
 
-    replace_cells(stage, mixes, lambda conv: PerImage(conv, groups))
+    def wrap(conv: nn.Conv2d) -> nn.Cell:
+        ordinary = (conv.kernel_size, conv.dilation) == ((3, 3), (1, 1))
+        padded = conv.pad_mode == "same" or conv.padding == 1
+        return Separated(conv) if ordinary and padded and size % conv.stride[0] == 0 else PerImage(conv, groups)
+
+    replace_cells(stage, mixes, wrap)

@@ -91,8 +91,9 @@ class Loaded:
     path: Path
 
     def fold(self, batch: int, device: str) -> None:
-        """Change the layout of small maps on a CPU, for batches of this many images."""
+        """Change the pool and the layout of small maps on a CPU, for batches of this many images."""
         if device == "cpu":
+            cpu_layout.replace_pool(self.network.backbone)
             cpu_layout.stack_small_maps(self.network.backbone, batch, self.info["image_size"], cores())
 
     def preprocess(self, image: Any) -> np.ndarray:

@@ -78,9 +78,12 @@ def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, g
 
 
 def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
-    """On a CPU, compute small feature maps side by side, if training and evaluation use images of one size."""
+    """On a CPU, replace the pool, and compute small maps side by side if training and evaluation use one image size."""
+    if device != "cpu" or settings.mode != "graph":
+        return
+    cpu_layout.replace_pool(network.backbone)
     crop, _, eval_crop = augment.sizes(settings)
-    if device == "cpu" and settings.mode == "graph" and crop == eval_crop:
+    if crop == eval_crop:
         batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
         cpu_layout.stack_small_maps(network.backbone, batch, crop, cores())
 

@@ -12,6 +12,11 @@ CASES = [  # batch, image size, cores, stages that are stacked, profile
     (6, 40, 4, 2, {"block": "basic"}),
     (4, 28, 3, 3, {"padding": "same", "pool": "same"}),
     (8, 112, 2, 1, {}),
+    (6, 8, 2, 3, {}),  # maps of 2, 1 and 1 pixels
+    (9, 12, 2, 3, {}),  # of 3, 2 and 1; 9 images for 2 cores
+    (9, 12, 3, 3, {"padding": "same"}),
+    (6, 52, 2, 2, {"block": "basic", "padding": "same"}),  # of 13, 7 and 4: stride 2 on an odd size
+    (6, 32, 4, 2, {"padding": "same", "block": "basic"}),
 ]
 
 
@@ -23,6 +28,8 @@ def build(profile: dict, stacked: tuple[int, int, int] | None):
     for _, cell in network.cells_and_names():
         if isinstance(cell, nn.BatchNorm2d):
             cell.gamma.set_data(ms.ops.ones_like(cell.gamma))  # otherwise a block's last gamma is zero
+    if stacked:
+        cpu_layout.replace_pool(backbone)
     count = cpu_layout.stack_small_maps(backbone, *stacked) if stacked else 0
     return network, count
 

@@ -1,10 +1,15 @@
-"""Stacked small maps: the same values, gradients and names as without, for all blocks, sizes and groups."""
+"""Stacked small maps and the replaced pool: the same values, gradients and names as without."""
 
+import mindspore as ms
+import numpy as np
 import pytest
+from mindspore import nn, ops
 from stacks import CASES, build, check_stacked
 
-from mslab import cpu_layout
+from mslab import cpu_layout, model
 from mslab.runtime import devices
+
+PADDED = {"pad_mode": "pad", "padding": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +26,49 @@ def test_values_gradients_and_statistics_are_those_without(batch, size, cores, s
 def test_nothing_is_stacked_if_it_would_not_help(batch, size, cores):
     network, count = build({}, (batch, size, cores))
     assert count == 0 and not any(isinstance(cell, cpu_layout.PerImage) for _, cell in network.cells_and_names())
+
+
+def kinds(convolutions, size):
+    """The cells that wrap_spatial puts around convolutions of a stage whose input has this size."""
+    stage = nn.SequentialCell([nn.SequentialCell(conv) for conv in convolutions])
+    cpu_layout.wrap_spatial(stage, 2, size)
+    return [type(block[0]).__name__ for block in stage]
+
+
+def test_only_ordinary_convolutions_of_3x3_stay_on_stacked_maps():
+    ordinary = [nn.Conv2d(4, 4, 3, 1, **PADDED), nn.Conv2d(4, 4, 3, 2, **PADDED), nn.Conv2d(4, 4, 3, 2, "same")]
+    others = [nn.Conv2d(4, 4, 5, 1, "pad", 2), nn.Conv2d(4, 4, 3, 1, "pad", 2, dilation=2)]
+    assert kinds([*ordinary, *others, nn.Conv2d(4, 4, 1)], 4) == ["Separated"] * 3 + ["PerImage"] * 2 + ["Conv2d"]
+    assert kinds([*ordinary, nn.Conv2d(4, 4, 1, 2)], 7) == ["Separated"] + ["PerImage"] * 3
+
+
+class SumOfSquares(nn.Cell):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def construct(self, x):
+        return ops.square(self.inner(x)).sum()
+
+
+@pytest.mark.parametrize("mode", ["pynative", "graph"])
+@pytest.mark.parametrize("height,width", [(1, 1), (2, 2), (3, 3), (16, 16), (15, 15), (7, 12)])
+def test_the_replaced_pool_has_the_same_values_and_gradients(height, width, mode):
+    devices.start("cpu", mode, 1)
+    x = np.random.default_rng(0).permutation(2 * 3 * height * width).reshape(2, 3, height, width) - 20.0
+    results = []
+    for pool in (nn.MaxPool2d(3, 2, **PADDED), cpu_layout.PaddedPool()):
+        gradient = ms.value_and_grad(SumOfSquares(pool))
+        for _ in range(25):  # after nn.ZeroPad2d, the same pool hung within ten steps
+            value, slope = gradient(ms.Tensor(x, ms.float32))
+            results.append((pool(ms.Tensor(x, ms.float32)).asnumpy(), value.asnumpy(), slope.asnumpy()))
+    for actual in results:
+        assert all(np.array_equal(*pair) for pair in zip(results[0], actual, strict=True))
+
+
+def test_only_the_pool_with_these_windows_is_replaced():
+    for pool in (None, nn.MaxPool2d(3, 2, "same"), nn.MaxPool2d(2, 2), nn.MaxPool2d(3, 2, "pad", 1, 2), nn.ReLU()):
+        backbone = model.resnet50_backbone([(1, 4, 1)])
+        backbone.pool = pool
+        cpu_layout.replace_pool(backbone)
+        assert backbone.pool is pool
