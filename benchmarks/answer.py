@@ -55,7 +55,8 @@ def bench_answer(
     progress: Callable[[str], Any],
 ) -> list[dict[str, Any]]:
     """A row per job: ratio (PyTorch's seconds to mslab's; None unless all runs reach the target), versions, and for
-    each side seconds (median of `repeats` runs), least, most, epochs, val_acc (medians), reached (runs that did), runs.
+    each side seconds (median of `repeats` runs), least, most, said (until the accuracy is logged), epochs, val_acc
+    (medians), reached (runs that did), runs.
     """
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {(job, side): [] for job in JOBS for side in SIDES}
     rng = random.Random(1)
@@ -83,7 +84,7 @@ def summarise(job: str, runs: Mapping[str, Sequence[Mapping[str, Any]]], target:
     """The row of a job from the runs of both sides."""
     row: dict[str, Any] = {"job": job, "target": target}
     for side in SIDES:
-        columns = {key: [run[key] for run in runs[side]] for key in ("seconds", "epochs", "val_acc")}
+        columns = {key: [run[key] for run in runs[side]] for key in ("seconds", "said", "epochs", "val_acc")}
         seconds = columns["seconds"]
         row[side] = {key: statistics.median(values) for key, values in columns.items()}
         row[side] |= {"least": min(seconds), "most": max(seconds), "runs": len(seconds)}
@@ -95,30 +96,35 @@ def summarise(job: str, runs: Mapping[str, Sequence[Mapping[str, Any]]], target:
 
 
 def run_mslab(config: str, backbone: str, words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """`mslab transfer` as a process: seconds, epochs, val_acc."""
+    """`mslab transfer` as a process: seconds, said (seconds until it logs its val_acc), epochs, val_acc."""
     settings = load_settings(config, words)
     data = [f"{key}={Path(getattr(settings, key)).resolve()}" for key in ("train_data", "val_data")]
     arguments = [str(Path(config).resolve()), "--backbone", str(Path(backbone).resolve()), *words, *data]
     before = set(folder.glob("runs/*"))
-    start = time.perf_counter()
-    done = subprocess.run(
+    start, said, lines = time.perf_counter(), 0.0, []
+    with subprocess.Popen(
         [sys.executable, "-m", "mslab", "transfer", *arguments],
         cwd=folder,
         env=os.environ | {"XDG_CACHE_HOME": str(folder)},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        for line in process.stderr or ():
+            lines.append(line)
+            if line.startswith("best val_acc"):
+                said = time.perf_counter() - start
     seconds = time.perf_counter() - start
-    if done.returncode:
+    if process.returncode:
         raise MslabError(
-            f"mslab transfer did not finish: {last_error(done.stderr)}",
+            f"mslab transfer did not finish: {last_error(''.join(lines))}",
             expected="a transfer that works outside this benchmark",
             fix=f"mslab transfer {' '.join(arguments)}",
         )
     (run,) = set(folder.glob("runs/*")) - before
     with (run / "history.csv").open(encoding="utf-8") as file:
         accuracies = [float(row["val_acc"]) for row in csv.DictReader(file)]
-    return {"seconds": seconds, "epochs": len(accuracies), "val_acc": max(accuracies)}
+    return {"seconds": seconds, "said": said, "epochs": len(accuracies), "val_acc": max(accuracies)}
 
 
 def run_pytorch(job: Mapping[str, Any], peers: str, folder: Path) -> dict[str, Any]:
@@ -132,7 +138,8 @@ def run_pytorch(job: Mapping[str, Any], peers: str, folder: Path) -> dict[str, A
         "a Python with torch, torchvision and pillow, for --peers",
         "python -m venv peers && peers/bin/pip install torch torchvision, then --peers peers/bin/python",
     )
-    return {"seconds": time.perf_counter() - start} | done
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "said": seconds} | done
 
 
 def recipe(config: str, backbone: str, words: Sequence[str], file: Path) -> dict[str, Any]:
@@ -189,7 +196,7 @@ def refuse_unknown(settings: Settings) -> None:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """A line per job."""
     title = f"seconds until val_acc {rows[0]['target']:g}, entire processes, {cores()} cores"
-    names = ("", "mslab", "PyTorch", "ratio", "epochs", "val_acc", "reached")
+    names = ("", "mslab", "PyTorch", "ratio", "mslab's accuracy after", "epochs", "val_acc", "reached")
     grid = empty_table(title, names)
     for row in rows:
         sides = [row[side] for side in SIDES]
@@ -197,8 +204,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             row["job"],
             *(f"{side['seconds']:.1f}" for side in sides),
             f"{row['ratio']:.2f}x" if row["ratio"] else "–",
+            f"{row['mslab']['said']:.1f}",
             " / ".join(f"{side['epochs']:g}" for side in sides),
             " / ".join(f"{side['val_acc']:.3f}" for side in sides),
             " / ".join(f"{side['reached']} of {side['runs']}" for side in sides),
         )
-    return f"{render(grid)}\nratio: PyTorch's seconds to mslab's; – where a run did not reach it; medians of the runs"
+    note = "ratio: PyTorch's seconds to mslab's; – where a run did not reach it; medians of the runs"
+    return f"{render(grid)}\n{note}\nmslab's accuracy after: seconds until it is logged; then the report is written"

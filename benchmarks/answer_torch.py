@@ -74,6 +74,8 @@ def build(job: dict[str, Any]) -> nn.Module:
     lacking = network.load_state_dict(saved, strict=False)
     assert lacking.missing_keys == ["fc.weight", "fc.bias"] and not lacking.unexpected_keys, lacking
     network.fc = nn.Linear(network.fc.in_features, job["class_num"])
+    nn.init.normal_(network.fc.weight, std=0.01)  # as mslab's head begins
+    nn.init.zeros_(network.fc.bias)
     return network.to(memory_format=torch.channels_last)
 
 

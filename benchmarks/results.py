@@ -180,7 +180,16 @@ SIDES = ("loop", "bare")
 def answer_table(results: Sequence[Result]) -> str:
     """Seconds of whole processes until the target, by job."""
     rows = [row for result in results for row in result["rows"]]
-    names = ["", "mslab, s", "PyTorch, s", "ratio", "mslab: epochs, val_acc", "PyTorch: epochs, val_acc", "reached"]
+    names = [
+        "",
+        "mslab, s",
+        "PyTorch, s",
+        "ratio",
+        "mslab's accuracy after, s",
+        "mslab: epochs, val_acc",
+        "PyTorch: epochs, val_acc",
+        "reached",
+    ]
     lines = []
     for row in rows:
         sides = [row["mslab"], row["PyTorch"]]
@@ -188,7 +197,7 @@ def answer_table(results: Sequence[Result]) -> str:
         figures = [f"{side['epochs']:g}, {side['val_acc']:.3f}" for side in sides]
         reached = ", ".join(f"{side['reached']} of {side['runs']}" for side in sides)
         ratio = f"**{row['ratio']:.2f}×**" if row["ratio"] else "–"
-        lines.append([row["job"], *seconds, ratio, *figures, reached])
+        lines.append([row["job"], *seconds, ratio, f"{row['mslab']['said']:.1f}", *figures, reached])
     return f"{heading(results)}\n\n{markdown(names, lines)}"
 
 
