@@ -36,7 +36,7 @@ def bench_predict(
         predictor = predicting.of_network(loaded, device, batch)
         bare, own = measured(predictor, images, repeats)
         rows.append({"size": size, "batch_size": batch, "bare": bare, "predict": own, "ratio": own / bare})
-        rows[-1]["chosen"] = batch == gradcam.batch_of(size)
+        rows[-1]["chosen"] = batch == engines.batch_of(size)
         progress(f"batch_size {batch}: {bare:.1f} images/s bare, {own:.1f} by predict, {own / bare:.2f}x")
     return rows
 
@@ -46,7 +46,7 @@ def measured(predictor: predicting.Model, images: int, repeats: int) -> tuple[fl
     size, rng = predictor.info["image_size"], np.random.default_rng(1)
     counts = [min(predictor.batch, images - start) for start in range(0, images, predictor.batch)]  # the last: smaller
     batches = [(rng.normal(size=(count, 3, size, size)).astype(np.float32), None) for count in counts]
-    full = [ms.Tensor(measuring.pad_batch(x, predictor.batch)) for x, _ in batches]
+    full = [ms.Tensor(engines.pad_batch(x, predictor.batch)) for x, _ in batches]
     network = predictor.loaded.network  # type: ignore[union-attr]
     turns: list[Callable[[], Any]] = [
         lambda: [network(x).asnumpy() for x in full],

@@ -1068,7 +1068,7 @@ MUTANTS = [
     ),
     Mutant(
         "a network sees images as its file says, not as is usual",
-        "mslab/evaluation/measuring.py",
+        "mslab/checkpoint/reading.py",
         "info = STANDARD | weights.info",
         "info = weights.info | STANDARD",
         "test_training test_predict",

@@ -9,16 +9,18 @@ evaluated. Reading needs no MindSpore, and MindSpore receives only checked data.
 
 from mslab.checkpoint.dialects import HEAD
 from mslab.checkpoint.loading import load_exactly, select_names
-from mslab.checkpoint.reading import NO_CHOICE, Checkpoint, Choice, read
+from mslab.checkpoint.reading import NO_CHOICE, STANDARD, Checkpoint, Choice, complete_info, read
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import save, save_arrays
 
 __all__ = [
     "HEAD",
     "NO_CHOICE",
+    "STANDARD",
     "TRAINING",
     "Checkpoint",
     "Choice",
+    "complete_info",
     "load_exactly",
     "read",
     "save",

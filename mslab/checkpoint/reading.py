@@ -16,12 +16,13 @@ from mslab.checkpoint.loading import compare
 from mslab.checkpoint.readers import DAMAGE
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
-from mslab.config import Mean, Profile, Stages, Std
+from mslab.config import IMAGENET, Mean, Profile, Stages, Std
 from mslab.errors import CheckpointError
 from mslab.files import parse_json
 from mslab.stages import EXPECTED, read_table
 
 MAX_KEYS = 20  # of weights, in a message
+STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # for entries that a file lacks
 MAX_INFO = 200_000  # values of the `mslab` entry
 
 
@@ -143,6 +144,13 @@ class Checkpoint:
         return "; ".join(
             [*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes, *self.choices]
         )
+
+
+def complete_info(weights: Checkpoint) -> dict[str, Any]:
+    """A file's `mslab` entry with everything that using its network needs."""
+    info = STANDARD | weights.info
+    info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have no resize_size
+    return info | {"stages": weights.stages, "profile": weights.profile}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, BadParameter, Option
 
-from mslab.cli.options import ARCHIVE, app, job, log, print_text
+from mslab.cli.options import ARCHIVE, Engine, app, job, log, print_text
 from mslab.cli.outputs import OutputOption
 
 
@@ -71,6 +71,7 @@ def grade(
     run_code: Annotated[
         bool, Option("--run-code", help="run students' model code in bubblewrap if the rubric has `code`")
     ] = False,
+    engine: Engine = "auto",
     dialect: Annotated[
         str, Option("--dialect", metavar="NAME", help="mindcv or mslab, for files whose names do not tell them apart")
     ] = "",
@@ -90,6 +91,6 @@ def grade(
 
     limits = sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
     table, earlier = (Path(name) if name else None for name in (times, last_year))
-    options = grading.GradeOptions(jobs, table, earlier, moodle, canvas, limits, run_code, dialect)
+    options = grading.GradeOptions(jobs, table, earlier, moodle, canvas, limits, run_code, engine, dialect)
     graded = grading.grade(submissions, rubric, data, out, options)
     print_text(grading.table(graded, Path(out)))

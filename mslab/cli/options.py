@@ -117,6 +117,10 @@ Weights = Annotated[
 # training
 Seeds = Annotated[int, Option(help="number of runs: the config's seed and the seeds that follow it", min=1)]
 Device = Annotated[str, Option(help="auto, cpu, gpu or ascend")]
+Engine = Annotated[
+    str, Option("--engine", help="auto (onnxruntime on a CPU), mindspore, onnxruntime or openvino", metavar="NAME")
+]
+Precision = Annotated[str, Option("--precision", help="fp32, or bf16 with --engine openvino", metavar="fp32|bf16")]
 Workers = Annotated[int | None, Option(metavar="N", help="train with N processes, one per device", min=1)]
 Nodes = Annotated[int, Option(metavar="N", help="number of machines; each runs the same number of workers", min=1)]
 NodeRank = Annotated[int, Option(metavar="I", help="number of this machine, from 0", min=0)]

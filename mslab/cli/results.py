@@ -172,12 +172,14 @@ def report(
     ] = None,
     lang: Annotated[str, Option(help="en or zh")] = "en",
     device: options.Device = "auto",
+    engine: options.Engine = "",
+    precision: options.Precision = "",
 ) -> None:
     """Write one HTML file that shows what a network learned and where it fails: curves, mistakes and heat maps."""
     if lang not in ("en", "zh"):
         raise BadParameter(f"--lang {lang}: reports are written in en or zh")
     devices.refuse(device, devices.missing_driver(device))
-    page, seconds = options.timed_report(runs, out, lang, device)
+    page, seconds = options.timed_report(runs, out, lang, device, engine, precision)
     log.info("%s: open it in a browser (%.0f s)", page, seconds)
 
 
@@ -207,19 +209,24 @@ def predict(
     ] = None,
     dialect: options.Dialect = "",
     weights: options.Weights = "",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "fp32",
 ) -> int:
     """Predict the class of images, with the probability of every class; exit 1 if an image cannot be read."""
     targets = {"json": json_file, "jsonl": jsonl, "csv": csv}
     devices.refuse(device, devices.missing_driver(device))
     from mslab.checkpoint import Choice
+    from mslab.evaluation import engines
     from mslab.inference import predicting
+
+    engines.refuse(engine, precision, device)
 
     predicting.refuse_swapped(source, images)
     network = found(source)
     files = predicting.expand(images, predicting.listed(sys.stdin) if "-" in images and sys.stdin else ())
     if "-" not in images:
         predicting.refuse_missing(files)
-    model = predicting.open_model(network, device, batch_size, Choice(dialect, weights))
+    model = predicting.open_model(network, device, batch_size, Choice(dialect, weights), engine, precision)
     rows = []
     with console.Meter(len(files)) as meter:
         for row in predicting.predict(model, files):
@@ -239,12 +246,16 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, Option(help="port to listen on; 0 takes any free one", min=0, max=65535)] = 8000,
     device: options.Device = "auto",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "fp32",
 ) -> int:
     """Serve a network as a web page that classifies dropped images, and as POST /predict for scripts."""
     devices.refuse(device, devices.missing_driver(device))
+    from mslab.evaluation import engines
     from mslab.inference.serve import server
 
-    server.run(found(source), host, port, device)  # until Ctrl-C
+    engines.refuse(engine, precision, device)
+    server.run(found(source), host, port, device, engine, precision)  # until Ctrl-C
     return 130
 
 
@@ -286,14 +297,18 @@ def suspects(
     folds: Annotated[int, Option(help="folds per split; each is judged by a model fitted on the others", min=2)] = 5,
     json_file: options.Json = None,
     device: options.Device = "auto",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "fp32",
     skip_check: options.SkipCheck = False,
     follow_links: options.FollowLinks = False,
     ignore: options.Ignore = None,
 ) -> None:
     """List images whose label is probably wrong, for a person to review. Changes no file of the data set."""
     devices.refuse(device, devices.missing_driver(device))
+    from mslab.evaluation import engines
     from mslab.runs import weights
 
+    engines.refuse(engine, precision, device)
     network = found(source)
     target = Path(out or (network if network.is_dir() else "."))
     targets.refuse_folder(target, option="--out")
@@ -302,7 +317,7 @@ def suspects(
     report.raise_errors()
     from mslab.report import suspects
 
-    result = suspects.find(network, data, report, folds, device)
+    result = suspects.find(network, data, report, folds, device, engine, precision)
     for path in suspects.write(result, target):
         log.info("%s", path)
     emit(result.to_dict(), json_file, lambda: str(result))

@@ -97,6 +97,15 @@ def evaluation_for_stopping(s: Settings) -> Iterator[Clash]:
         yield "do_eval_along_train", text, "do_eval_along_train=true"
 
 
+def engine_fits(s: Settings) -> Iterator[Clash]:
+    if s.precision == "bf16" and s.engine != "openvino":
+        text = f"precision: bf16 needs engine: openvino, not {s.engine}; the precision of training is amp_level"
+        yield "precision", text, "engine=openvino"
+    if s.engine in ("onnxruntime", "openvino") and s.device in ("gpu", "ascend"):
+        text = f"engine: {s.engine} runs on the CPU only, not on device: {s.device}"
+        yield "engine", text, "engine=mindspore"
+
+
 def crop_fits_image(s: Settings) -> Iterator[Clash]:
     resize, crop = s.valid_resize_size or s.image_size, s.valid_crop_size or s.image_size
     if crop > resize:
@@ -166,6 +175,7 @@ CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [
     strategy_fits_run,
     lr_steps_in_order,
     evaluation_for_stopping,
+    engine_fits,
     crop_fits_image,
     one_class_weighting,
     one_freezing_method,

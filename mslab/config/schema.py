@@ -2,35 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from mslab.config.kinds import Epoch, Epochs, Mean, Part, Pixels, Stages, Std, Strategy
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
-from mslab.stages import EXPECTED, read_table
 
-Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
-Std = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
-Epoch = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^([2-9]|[1-9]\d+)$")]
-Part = Annotated[str, Field(pattern=r"^(backbone|stem|layer[1-9]\d*|head)$")]
-Epochs = Annotated[
-    str,
-    BeforeValidator(lambda e: ",".join(map(str, e)) if isinstance(e, list) else str(e) if type(e) is int else e),
-    Field(pattern=r"^\s*[1-9]\d*(\s*,\s*[1-9]\d*)*\s*$"),
-]
-
-
-def _stages(table: Any) -> list[list[int]] | None:
-    """The table of stages. Raises ValueError that names every row that is wrong."""
-    rows, problems = ([], []) if table is None else read_table(table)
-    if problems:
-        raise ValueError("\n".join(f"{row}: {text}" for row, text in problems) + f"\n({EXPECTED})")
-    return None if table is None else rows
-
-
-Stages = Annotated[list[list[int]] | None, BeforeValidator(_stages)]
-Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # per channel, on a scale of 0 to 1
-
-Pixels = Annotated[int, Field(ge=16, le=1024)]
 
 
 class Profile(BaseModel):
@@ -347,6 +324,16 @@ class Settings(BaseModel):
     # machine
     device: Literal["auto", "cpu", "gpu", "ascend"] = Field(
         "auto", description="auto = the best that works on this machine"
+    )
+    engine: Literal["auto", "mindspore", "onnxruntime", "openvino"] = Field(
+        "auto",
+        description="what computes the features of a frozen backbone, and the report: auto = onnxruntime on a CPU, "
+        "MindSpore elsewhere; openvino needs the extra mslab[openvino]. Training and evaluation are MindSpore's",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="of engine, not of training (amp_level): bf16 = bfloat16, several times as fast on a CPU with AMX; "
+        "needs engine: openvino",
     )
     sync_bn: bool = Field(
         False,

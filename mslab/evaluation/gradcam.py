@@ -15,19 +15,9 @@ from PIL import Image
 from mslab.check import cores
 from mslab.check.worker import on_white, open_image
 from mslab.data import batching, sources
-from mslab.evaluation import measuring
-
-
-class LogitsAndFeatures(nn.Cell):
-    """Normalised float32 (N, 3, H, W) -> logits (N, class_num), features (N, C): the spatial mean of the maps."""
-
-    def __init__(self, network: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)
-        self.backbone, self.head = network.backbone, network.head
-
-    def construct(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
-        maps = self.backbone(x)
-        return self.head(maps), ops.mean(maps, (2, 3))
+from mslab.evaluation import measuring, metrics
+from mslab.evaluation.engines import batch_of, pad_batch
+from mslab.evaluation.models import Model
 
 
 class HeatMap(nn.Cell):
@@ -57,7 +47,7 @@ def heat_maps(
 ) -> np.ndarray:
     """Grad-CAM of each image for its class, float32 (n, h, w), each with maximum 1, or all 0 without any evidence.
 
-    images normalised float32 (n, 3, S, S). They are processed in full batches of `batch` (default: as in inspect),
+    images normalised float32 (n, 3, S, S). They are processed in full batches of `batch` (default: engines.batch_of),
     since the CPU layout of the network may depend on it. Pass a HeatMap as `network` to compile only once.
     """
     cell = network if isinstance(network, HeatMap) else HeatMap(network)
@@ -65,16 +55,10 @@ def heat_maps(
     batch, classes, rows = batch or batch_of(images.shape[3]), np.asarray(classes, np.int32), []
     for start in range(0, len(images), batch):
         x, y = images[start : start + batch], classes[start : start + batch]
-        heat = cell(ms.Tensor(measuring.pad_batch(x, batch)), ms.Tensor(measuring.pad_batch(y, batch)))
+        heat = cell(ms.Tensor(pad_batch(x, batch)), ms.Tensor(pad_batch(y, batch)))
         rows.append(heat.asnumpy()[: len(x)])
     maps = np.concatenate(rows)
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax. float (N, C) -> float64 (N, C), rows of sum 1."""
-    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -92,7 +76,7 @@ class Inspection:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        return probabilities(self.logits)
+        return metrics.probabilities(self.logits)
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -109,25 +93,11 @@ class Inspection:
         return correct[np.argsort(self.probabilities[correct, self.labels[correct]], kind="stable")]
 
 
-def batch_of(size: int) -> int:
-    """Images per inference step for images of this side: about as many pixels as 32 images of 64 x 64.
-
-    The fastest size on CPUs in `./run.sh bench predict`; it also fits into an accelerator's memory.
-    """
-    return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
-
-
-def inspect(loaded: measuring.Loaded, images: sources.ImageSource, device: str = "cpu") -> Inspection:
-    """Logits and features of all images. `device`: the one that devices.start chose."""
-    batch = batch_of(loaded.info["image_size"])
-    loaded.fold(batch, device)
-    network = LogitsAndFeatures(loaded.network).set_train(False)
-    rows = [
-        [part.asnumpy()[: len(x)] for part in network(ms.Tensor(measuring.pad_batch(x, batch)))]
-        for x, _ in batches(loaded.info, images, batch)
-    ]
-    logits, features = (np.concatenate(column) for column in zip(*rows, strict=True))
-    return Inspection(images, loaded.class_names, logits, features)
+def inspect(model: Model, images: sources.ImageSource) -> Inspection:
+    """Logits and features of all images."""
+    rows = [model.runner(x) for x, _ in batches(model.info, images, model.runner.batch)]
+    logits, features = (np.concatenate([row[name] for row in rows]) for name in ("logits", "features"))
+    return Inspection(images, model.class_names, logits, features)
 
 
 def batches(info: dict[str, Any], images: sources.ImageSource, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mindspore as ms
 import numpy as np
@@ -15,12 +15,12 @@ from mslab import checkpoint, cpu_layout, model
 from mslab.check import DatasetReport, check_dataset, cores
 from mslab.check.layout import alike, renaming
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
-from mslab.config import IMAGENET
 from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError
 from mslab.escaping import command, quoted, typed_with
 from mslab.evaluation import metrics
+from mslab.evaluation.engines import pad_batch
 from mslab.files import kind_of
 from mslab.runs import finding
 from mslab.runs import weights as weight_files
@@ -41,11 +41,6 @@ def predict_logits(
     network.set_train(False)
     for x, y in batches:
         yield network(ms.Tensor(pad_batch(x, batch_size))).asnumpy()[: len(x)], y
-
-
-def pad_batch(x: np.ndarray, batch_size: int) -> np.ndarray:
-    """(n, ...) -> (batch_size, ...), padded with zeros."""
-    return np.concatenate([x, np.zeros((batch_size - len(x), *x.shape[1:]), x.dtype)]) if len(x) < batch_size else x
 
 
 def measure(
@@ -83,7 +78,6 @@ class Mirrored(nn.Cell):
         return ms.ops.log(probabilities / 2)
 
 
-STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # for entries that a file lacks
 PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # keys of a checkpoint's entry
 
 
@@ -122,6 +116,12 @@ def load_network(run_or_ckpt: str | os.PathLike[str], dialect: str = "", weights
 
 def network_of(weights: Checkpoint) -> Loaded:
     """The network of a file that was read. Logs what was taken where the file leaves a choice."""
+    refuse_incomplete(weights)
+    return build_network(weights)
+
+
+def refuse_incomplete(weights: Checkpoint) -> None:
+    """Raise CheckpointError unless the file has a complete network. Logs what was taken where it leaves a choice."""
     if f"{checkpoint.HEAD}weight" not in weights.head:
         weights.check()  # names the tensors that nothing explains: one may be a head
         best = weights.path.with_name("best.ckpt")
@@ -136,19 +136,16 @@ def network_of(weights: Checkpoint) -> Loaded:
     weights.check()
     for text in weights.choices:
         log.info(f"note: {weights.path}: {text}")
+
+
+def build_network(weights: Checkpoint) -> Loaded:
+    """MindSpore's network with these weights, which refuse_incomplete has accepted."""
     backbone = model.resnet50_backbone(weights.stages, weights.profile)
     head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
     network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")
     network.set_train(False)
-    return Loaded(network, weights.class_names, complete_info(weights), weights.path)
-
-
-def complete_info(weights: checkpoint.Checkpoint) -> dict[str, Any]:
-    """A file's `mslab` entry with everything that using its network needs."""
-    info = STANDARD | weights.info
-    info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have no resize_size
-    return info | {"stages": weights.stages, "profile": weights.profile}
+    return Loaded(network, weights.class_names, checkpoint.complete_info(weights), weights.path)
 
 
 @turns.alone("mslab.evaluate")
@@ -191,7 +188,15 @@ def evaluate(
     return origin | ({"tta": "mirror"} if tta else {}) | result
 
 
-def same_classes(loaded: Loaded, report: DatasetReport) -> list[str]:
+class Described(Protocol):
+    """What same_classes has to know of a network: a Loaded, or a models.Model."""
+
+    path: Path
+    class_names: list[str]
+    info: dict[str, Any]
+
+
+def same_classes(loaded: Described, report: DatasetReport) -> list[str]:
     """The classes of a checked folder. Raises DatasetError if they are not the network's."""
     trained, names = loaded.info.get("class_names"), report.class_names
     if len(names) != len(loaded.class_names) or (trained and names != loaded.class_names):

@@ -22,6 +22,12 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_num: int) -> np.n
     return matrix
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax. float (N, C) -> float64 (N, C), rows of sum 1."""
+    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean of -log(softmax(logits)[label]); NaN if a logit is not finite. logits (n, class_num), labels (n,)."""
     if not np.isfinite(logits).all():

@@ -72,6 +72,7 @@ class NetworkAnswer(Entry):
     tensors: dict[Text, Digest] | None = None
     logits: Text | None = None
     sketch: Text | None = None
+    engine: Text | None = None  # what computed the logits
     notes: Annotated[list[Text], Field(max_length=20)] | None = None  # what was taken where the file leaves a choice
 
     @model_validator(mode="after")

@@ -22,7 +22,8 @@ from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.check.limits import usable_cores
 from mslab.errors import MslabError
-from mslab.evaluation import metrics
+from mslab.evaluation import engines, metrics
+from mslab.evaluation.engines import Engine
 from mslab.files import sha256
 from mslab.grade import copies, items, measuring, outputs, private, sandbox
 from mslab.grade.contents import BadSubmission
@@ -57,6 +58,7 @@ class GradeOptions:
     canvas: bool = False
     limits: sandbox.Limits = field(default_factory=sandbox.Limits)
     run_code: bool = False  # run students' code if the rubric has `code`
+    engine: str = "auto"  # as engines.choose takes it; the grades do not depend on it
     dialect: str = ""  # of files whose names do not show the project, mindcv or mslab
 
 
@@ -72,6 +74,7 @@ def grade(
     rubric = load_rubric(rubric_file)
     allow_code(rubric, rubric_file, options.run_code)
     check_dialect(options.dialect)
+    engines.choose(options.engine)  # before anything is measured
     reports = hidden_sets(rubric, rubric_file, data)
     times = read_times(options.times, rubric.late.due.tzinfo if rubric.late else None) if options.times else {}
     cache = (out / ".cache").resolve()  # workers run in their own folders
@@ -146,7 +149,9 @@ def expected_files(rubric: Rubric) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def job_of(rubric: Rubric, backbone_file: Path | None, dialect: str = "") -> dict[str, Any]:
+def job_of(
+    rubric: Rubric, backbone_file: Path | None, dialect: str = "", engine: Engine | None = None
+) -> dict[str, Any]:
     """The part of a worker's job that is the same for every submission."""
     pairs = [(item.network, item.parent) for item in rubric.items if isinstance(item, ProvenanceItem)]
     code = {name: network.code for name, network in rubric.networks.items() if network.code}
@@ -154,6 +159,7 @@ def job_of(rubric: Rubric, backbone_file: Path | None, dialect: str = "") -> dic
     chosen = ({"code": code} if code else {}) | ({"dialect": dialect} if dialect else {})
     return chosen | {
         "limits": limits,
+        "engine": (engine or engines.choose("auto")).record(),
         "networks": {name: network.files for name, network in rubric.networks.items()},
         "relations": [list(pair) for pair in dict.fromkeys(pairs)],
         "given": str(backbone_file.resolve()) if backbone_file else None,
@@ -177,7 +183,7 @@ def measure_all(
 
     `score` is called with each of the others as soon as it is measured.
     """
-    job, measurements = job_of(rubric, backbone_file, options.dialect), {}
+    job, measurements = job_of(rubric, backbone_file, options.dialect, engines.choose(options.engine)), {}
     free_cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     usable = usable_cores()
     count = options.jobs or len(usable)

@@ -8,7 +8,7 @@ import importlib.util
 import io
 import json
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Run a student's code and write the logits of its network. Returns {"error": text} if that fails."""
     import mindspore as ms
 
-    from mslab.evaluation import gradcam, measuring
+    from mslab.evaluation import engines
     from mslab.runtime import devices
 
     submission = contents.gather(
@@ -85,8 +85,8 @@ def run_student_code(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     def write_logits() -> dict[str, Any]:
         weights, classes = checkpoint.read(path, pack=submission.paths), job["class_num"]
-        info = measuring.STANDARD | weights.info
-        pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), gradcam.batch_of(info["image_size"])
+        info = checkpoint.STANDARD | weights.info
+        pixels, batch = np.load(job["pixels"], "r", allow_pickle=False), engines.batch_of(info["image_size"])
         sys.path.append(str(code.parent))  # it may import files in its folder
         spec = importlib.util.spec_from_file_location("submitted", code)
         assert spec and spec.loader
@@ -192,11 +192,11 @@ class SubmittedNetworks:
             raise contents.BadSubmission(f"it was not measured: {line or 'no answer'}")
         if name in self.job.get("code", {}):
             return {}  # the process that runs the code uses those images
-        logits = self.compute_logits(path, Path(line))
+        logits, engine = self.compute_logits(path, Path(line))
         if not np.isfinite(logits).all():
             raise contents.BadSubmission("its logits are not finite: it answers some images with NaN or infinity")
         save(self.folder / f"{name}.logits.npy", logits)
-        return {"logits": f"{name}.logits.npy"}
+        return {"logits": f"{name}.logits.npy", "engine": str(engine)}
 
     def read_weights(self, path: Path, code: bool = False) -> Any:
         """Read a file's weights and check the limits before anything is built. Raises what `entry` turns into text.
@@ -247,8 +247,30 @@ class SubmittedNetworks:
         weights = checkpoint.read(path, pack=pack)
         return checkpoint.read(path, checkpoint.Choice(dialect), pack) if dialect and weights.assumed else weights
 
-    def compute_logits(self, path: Path, images: Path) -> Any:
-        """Logits float32 (n, class_num) of uint8 images (n, S, S, 3), from a network that mslab's own code builds.
+    def compute_logits(self, path: Path, images: Path) -> tuple[Any, Any]:
+        """(logits float32 (n, class_num) of uint8 images (n, S, S, 3), the engine that computed them).
+
+        They are those of the job's engine, unless an image has two best classes so close that MindSpore, the reference,
+        may find the other one: then they are MindSpore's, and no grade depends on the engine.
+        """
+        from mslab.evaluation import engines
+
+        weights = self.read_file(path)
+        info = checkpoint.complete_info(weights)
+        pixels, batch = np.load(images, mmap_mode="r", allow_pickle=False), engines.batch_of(info["image_size"])
+        engine = engines.Engine(self.job["engine"]["engine"])
+        if engine.name != "mindspore":
+            network = (weights.backbone | weights.head, weights.stages, weights.profile)
+            runner = engines.runner(engine, batch, *network)
+            logits = np.concatenate([runner(x)["logits"] for x in normalised_batches(pixels, info, batch)])
+            if not engines.is_close_call(logits):
+                return logits, engine
+            del runner
+        logits = self.reference_logits(path, weights, normalised_batches(pixels, info, batch))
+        return logits, engines.Engine("mindspore")
+
+    def reference_logits(self, path: Path, weights: checkpoint.Checkpoint, batches: Iterable[np.ndarray]) -> Any:
+        """MindSpore's logits of these batches.
 
         Backbone and head run separately: a second network with the same stage table, as after transfer, is loaded into
         the compiled backbone of the first, and only its head is compiled.
@@ -257,13 +279,12 @@ class SubmittedNetworks:
         from mindspore.nn.utils import no_init_parameters
 
         from mslab import model
-        from mslab.evaluation import gradcam, measuring
+        from mslab.evaluation import engines, measuring
         from mslab.runtime import devices
 
         devices.set_up(devices.setup_calls("cpu", "graph", seed=0))
-        weights = self.read_file(path)
-        info = measuring.complete_info(weights)
-        batch = gradcam.batch_of(info["image_size"])
+        info = checkpoint.complete_info(weights)
+        batch = engines.batch_of(info["image_size"])
         key = json.dumps([info["stages"], info["profile"], info["image_size"]])
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
             if backbone := self.compiled.get(key):  # no second one beside it: memory may be short
@@ -277,11 +298,7 @@ class SubmittedNetworks:
                 backbone, head = loaded.network.backbone, loaded.network.head
                 self.compiled[key] = backbone
         del weights
-        pixels = np.load(images, mmap_mode="r", allow_pickle=False)
-        rows = [
-            head(backbone(ms.Tensor(measuring.pad_batch(x, batch)))).asnumpy()[: len(x)]
-            for x in normalised_batches(pixels, info, batch)
-        ]
+        rows = [head(backbone(ms.Tensor(engines.pad_batch(x, batch)))).asnumpy()[: len(x)] for x in batches]
         return np.concatenate(rows).astype(np.float32)
 
     def relations(self, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import mslab
 from mslab.check import DatasetReport
 from mslab.data import batching, sources
 from mslab.escaping import escape_control
-from mslab.evaluation import gradcam
+from mslab.evaluation import engines
 from mslab.files import read_bytes, replace_atomically
 from mslab.grade.answers import Unusable, check_array, checked_facts, read_array, read_facts
 from mslab.grade.contents import short
@@ -93,7 +93,7 @@ class HiddenImages:
                 images = self.images.take(self.order)
                 # a mean of 0 and a std of 1/255 leave the pixels unchanged
                 zero, unit = [0.0] * 3, [1 / 255] * 3
-                for x, _ in batching.eval_batches(images, size, zero, unit, gradcam.batch_of(size), resize=resize):
+                for x, _ in batching.eval_batches(images, size, zero, unit, engines.batch_of(size), resize=resize):
                     file.write(np.ascontiguousarray(x.transpose(0, 2, 3, 1).round(), np.uint8).data)
             partial.replace(path)
         except OSError as error:

@@ -251,6 +251,7 @@ def grades_content(
         | {"outcomes": {name: vars(outcome) for name, outcome in g.outcomes.items()}}
         | {"deductions": [{"why": reason, "points": cost} for reason, cost in g.deductions], "flags": g.flags}
         | {"problems": g.facts.get("problems", [])}
+        | {"engines": {name: n["engine"] for name, n in g.facts.get("networks", {}).items() if n.get("engine")}}
         for g in graded
     ]
     return {

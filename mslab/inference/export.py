@@ -10,21 +10,22 @@ import numpy as np
 
 from mslab import files
 from mslab.check import check_dataset
-from mslab.checkpoint import NO_CHOICE, Choice, dialects
+from mslab.checkpoint import NO_CHOICE, Choice
 from mslab.config import load_settings
 from mslab.data import sources
 from mslab.errors import CheckpointError, ConfigError, DatasetError, MslabError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam, measuring
+from mslab.evaluation.onnx_graph import write_onnx
 from mslab.inference import graphs
 from mslab.runs import lock
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, targets
+from mslab.runtime.packages import package
 
 IMAGES = 8  # for the comparison
 TOLERANCE = 1e-3  # largest difference of logits, relative to the largest logit
 MAX_WEIGHTS = 2**30  # bytes; above, MindSpore writes a MINDIR as a folder; ONNX files are limited to twice that
-OPSET, IR_VERSION = 13, 7  # ONNX 1.8 (2020): old enough for nearly every reader, new enough for the checker
 
 
 def export_run(
@@ -43,7 +44,7 @@ def export_run(
     """
     target = _target(weight_files.best_file(source), kind, out)
     for name in ("onnx", "onnxruntime") if kind == "onnx" else ():  # fail early if one is missing
-        graphs.package(name)
+        package(name)
     devices.start("cpu", "graph", seed=0)
     loaded = measuring.load_network(source, choice.dialect, choice.weights)
     weights = sum(parameter.nbytes for parameter in loaded.network.get_parameters())
@@ -195,75 +196,9 @@ def _set_items(field: Any, items: list[Any]) -> None:
 
 
 def onnx_graph(loaded: measuring.Loaded) -> bytes:
-    """The graph written node by node, in the order of model.py: images (N, 3, S, S) -> logits (N, class_num).
-
-    ms.export refuses a variable number of images, and a padded pool (2.8.0). BatchNorm remains separate: runtimes fuse
-    it when they load the file, and the weights, under torchvision's names, can be trained further.
-    """
-    helper = graphs.package("onnx").helper
-    profile, size = loaded.info["profile"], loaded.info["image_size"]
-    tensors = dialects.to_torch({p.name: p.asnumpy() for p in loaded.network.get_parameters()})
-    nodes: list[Any] = []
-
-    def node(operator: str, name: str, *inputs: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(operator, list(inputs), [f"{name}.out"], name=name, **attributes))
-        return f"{name}.out"
-
-    def unit(x: str, conv: str, norm: str, stride: int = 1, same: bool = False, eps: str = "eps") -> str:
-        """Convolution and BatchNorm."""
-        kernel = tensors[f"{conv}.weight"].shape[2]
-        window = _window(kernel, stride, size, same)
-        x = node("Conv", conv, x, f"{conv}.weight", **window)
-        parts = [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-        return node("BatchNormalization", norm, x, *parts, epsilon=profile[eps])
-
-    small, same = profile["stem"] == "small", profile["padding"] == "same"
-    x = unit("images", "conv1", "bn1", 1 if small else 2, same and not small, "outer_eps")
-    x = node("Relu", "relu", x)
-    if not small:
-        size = -(-size // 2)
-        x = node("MaxPool", "pool", x, **_window(3, 2, size, profile["pool"] == "same"))
-        size = -(-size // 2)
-    convolutions, strided = (2, 1) if profile["block"] == "basic" else (3, 2)  # per block; which one has the stride
-    for number, (blocks, _, first_stride) in enumerate(loaded.info["stages"], start=1):
-        for index in range(blocks):
-            block, stride, short = f"layer{number}.{index}", first_stride if index == 0 else 1, x
-            if f"{block}.downsample.0.weight" in tensors:
-                short = unit(x, f"{block}.downsample.0", f"{block}.downsample.1", stride, eps="outer_eps")
-            for i in range(1, convolutions + 1):
-                has_stride = i == strided
-                x = unit(x, f"{block}.conv{i}", f"{block}.bn{i}", stride if has_stride else 1, has_stride and same)
-                size = -(-size // stride) if has_stride else size
-                if i < convolutions:
-                    x = node("Relu", f"{block}.relu{i}", x)
-            x = node("Relu", f"{block}.relu", node("Add", f"{block}.add", x, short))
-    x = node("Flatten", "flatten", node("GlobalAveragePool", "mean", x))
-    if "hidden.weight" in tensors:
-        x = node("Gemm", "hidden", x, "hidden.weight", "hidden.bias", transB=1)
-        x = node("Relu", "hidden.relu", x)
-    nodes.append(helper.make_node("Gemm", [x, "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1))
-    return onnx_model(nodes, tensors, loaded.info["image_size"], len(loaded.class_names))
-
-
-def onnx_model(nodes: list[Any], tensors: Mapping[str, np.ndarray], side: int, classes: int) -> bytes:
-    """The bytes of an ONNX file with these nodes and their weights, inputs and outputs."""
-    onnx = graphs.package("onnx")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    images = helper.make_tensor_value_info("images", kind, ["N", 3, side, side])
-    logits = helper.make_tensor_value_info("logits", kind, ["N", classes])
-    exported = {name: value for name, value in tensors.items() if not name.endswith(dialects.DROPPED)}
-    weights = [onnx.numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in exported.items()]
-    graph = helper.make_graph(nodes, "mslab", [images], [logits], weights)
-    opset = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, producer_name="mslab", ir_version=IR_VERSION, opset_imports=opset)
-    return model.SerializeToString(deterministic=True)
-
-
-def _window(kernel: int, stride: int, size: int, same: bool) -> dict[str, list[int]]:
-    """Attributes of a convolution or pool on maps of this side; "same" pads as needed, more at right and bottom."""
-    padding = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    pads = [padding // 2] * 2 + [padding - padding // 2] * 2 if same else [kernel // 2] * 4  # top, left, bottom, right
-    return {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": pads}
+    """Images (N, 3, S, S) -> logits (N, class_num)."""
+    tensors = {parameter.name: parameter.asnumpy() for parameter in loaded.network.get_parameters()}
+    return write_onnx(tensors, loaded.info["stages"], loaded.info["profile"], loaded.info["image_size"])
 
 
 WRITERS = {"mindir": mindir_graph, "onnx": onnx_graph}

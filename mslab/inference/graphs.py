@@ -8,7 +8,6 @@ nor onnxruntime.
 
 import contextlib
 import hashlib
-import importlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,14 +18,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab.check import cores
 from mslab.checkpoint import Choice, readers, reading
 from mslab.checkpoint.near import run_around
 from mslab.checkpoint.reading import ENTRY
 from mslab.checkpoint.writing import varint
-from mslab.errors import CheckpointError, DeviceError
-from mslab.escaping import command, pip_install, quoted
+from mslab.errors import CheckpointError
+from mslab.escaping import command, quoted
+from mslab.evaluation import engines
+from mslab.evaluation.engines import Engine
 from mslab.files import kind_of, open_regular
+from mslab.runtime.packages import package
 
 Graph = Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
 DIGEST = "mslab_sha256"
@@ -59,6 +60,22 @@ def refuse(choice: Choice, path: Path) -> None:
                 expected="a checkpoint: an exported graph contains one network, as it is built",
                 fix=f"leave --{name} out",
             )
+
+
+def engine_of(path: Path) -> Engine:
+    """The engine that runs a file of this suffix."""
+    return Engine({".mindir": "mindspore", ".onnx": "onnxruntime"}[path.suffix])
+
+
+def refuse_engine(engine: str, precision: str, path: Path) -> None:
+    """Raise CheckpointError if another engine is asked for than the one that runs files of this suffix."""
+    own = engine_of(path)
+    if engine not in ("auto", own.name) or precision != own.precision:
+        raise CheckpointError(
+            f"engine: {engine} with precision: {precision} cannot run {path}.",
+            expected=f"engine: {own.name} in {own.precision}, which runs files that end in {path.suffix}",
+            fix=f"leave --engine and --precision out, or name the checkpoint that {path.name} was exported from",
+        )
 
 
 def open_exported(path: Path) -> tuple[Graph, dict[str, Any]]:
@@ -175,28 +192,12 @@ def forward_of(cell: nn.Cell) -> Graph:
 
 def onnx(content: bytes) -> Graph:
     """Load an ONNX graph into onnxruntime, on the CPU. Raises DeviceError if that is not installed, else ValueError."""
-    runtime = package("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised anyway
-    options.intra_op_num_threads = cores()
+    package("onnxruntime")
     try:
-        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        run = engines.onnxruntime(content)
     except Exception as error:  # a dozen classes without a common base
         raise ValueError(str(error).strip().splitlines()[0][:160]) from None
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
-
-
-def package(name: str) -> Any:
-    """Import a package of mslab's extra `onnx`. Raises DeviceError if that fails."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise DeviceError(
-            f"The package {name} cannot be imported: {error}.",
-            expected="onnx to write ONNX files, onnxruntime to run them",
-            fix=f"{pip_install('mslab[onnx]')}; MINDIR files need neither",
-        ) from None
+    return lambda x: run(x)[0]
 
 
 def exporting(path: Path) -> str:

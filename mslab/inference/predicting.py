@@ -10,7 +10,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from mslab.config import paths
 from mslab.data import sources
 from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
-from mslab.evaluation import gradcam, measuring
+from mslab.evaluation import engines, gradcam, metrics, models
+from mslab.evaluation.models import Model
 from mslab.files import FormatError, for_people, json_text, kind_of, write_text
 from mslab.files import decode as decode_text
 from mslab.inference import graphs
@@ -41,43 +41,33 @@ END_OF_NAME = "\r?\n|\0"  # in a list
 CHUNK = 512  # files to check, then to predict, at a time
 
 
-@dataclass
-class Model:
-    """A network in any of its forms. `loaded`: the network itself, None if the file contains a graph only."""
-
-    path: Path
-    class_names: list[str]
-    info: dict[str, Any]  # image_size, resize_size, mean, std
-    forward: Callable[[np.ndarray], np.ndarray]  # normalised float32 (N, 3, S, S) -> logits float32 (N, C)
-    batch: int  # images per call of forward, after padding
-    loaded: measuring.Loaded | None
-
-    def logits(self, x: np.ndarray) -> np.ndarray:
-        """Normalised float32 (n, 3, S, S), n up to `batch` -> float32 (n, C)."""
-        return self.forward(measuring.pad_batch(x, self.batch))[: len(x)]
-
-
-def open_model(source: str | Path, device: str = "auto", batch: int | None = None, choice: Choice = NO_CHOICE) -> Model:
+def open_model(
+    source: str | Path,
+    device: str = "auto",
+    batch: int | None = None,
+    choice: Choice = NO_CHOICE,
+    engine: str = "auto",
+    precision: str = "fp32",
+) -> Model:
     """The network of a run, a checkpoint or an exported file, ready for prediction. Starts the device.
 
-    `batch`: images per step; default by image size. `choice`: about a checkpoint of others.
-    Raises CheckpointError, RunError or DeviceError.
+    `batch`: images per step; default by image size. `choice`: about a checkpoint of others. `engine`, `precision`: as
+    engines.choose takes them; an exported file has its own engine. Raises CheckpointError, RunError, ConfigError or
+    DeviceError.
     """
     path = weight_files.best_file(source)
-    chosen_device = devices.start(device, "graph", seed=0)
-    if graphs.is_exported(path):
+    engines.refuse(engine, precision, device)
+    exported = graphs.is_exported(path)
+    if exported:
         graphs.refuse(choice, path)
+        graphs.refuse_engine(engine, precision, path)
+    chosen_device = devices.start(engines.device_for(engine, device), "graph", seed=0)
+    if exported:
         forward, info = graphs.open_exported(path)
-        return Model(path, info["class_names"], info, forward, batch or gradcam.batch_of(info["image_size"]), None)
-    return of_network(measuring.load_network(path, choice.dialect, choice.weights), chosen_device, batch)
-
-
-def of_network(loaded: measuring.Loaded, device: str, batch: int | None = None) -> Model:
-    """The model of a loaded network. `device`: the one that devices.start chose."""
-    batch = batch or gradcam.batch_of(loaded.info["image_size"])
-    loaded.fold(batch, device)
-    forward = graphs.forward_of(loaded.network)
-    return Model(loaded.path, loaded.class_names, loaded.info, forward, batch, loaded)
+        batch = batch or engines.batch_of(info["image_size"])
+        runner = engines.Runner(graphs.engine_of(path), batch, lambda x: {"logits": forward(x)})
+        return Model(path, info["class_names"], info, runner)
+    return models.open_weights(path, chosen_device, batch, choice, engine, precision)
 
 
 def refuse_swapped(source: str, images: Sequence[str]) -> None:
@@ -213,7 +203,7 @@ def problem(facts: Mapping[str, Any], resize: int = 0) -> str:
 def decode(model: Model, files: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of the files, in order. All of them must be decodable."""
     images = sources.FolderImages(np.zeros(len(files), np.int32), model.class_names, files)
-    return gradcam.batches(model.info, images, model.batch) if files else iter(())
+    return gradcam.batches(model.info, images, model.runner.batch) if files else iter(())
 
 
 def answers(model: Model, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator[dict[str, Any]]:
@@ -225,7 +215,7 @@ def answers(model: Model, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator
 
 def answer(logits: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """The most probable class, its probability, and those of all classes. logits (C,)"""
-    values = gradcam.probabilities(logits[None])[0]
+    values = metrics.probabilities(logits[None])[0]
     best = int(values.argmax())
     by_class = {name: float(value) for name, value in zip(class_names, values, strict=True)}
     return {"class": class_names[best], "probability": float(values[best]), "probabilities": by_class}

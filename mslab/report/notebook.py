@@ -35,7 +35,7 @@ from mslab.runtime.tables import empty_table, one_line, render
 if TYPE_CHECKING:
     from mslab.data.sources import ImageSource
     from mslab.evaluation import gradcam
-    from mslab.inference.predicting import Model
+    from mslab.evaluation.models import Model
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")  # shown columns of the history
 SHOWN = 12  # shown rows of the history, the last ones
@@ -180,15 +180,11 @@ class Run:
         return predicting.open_model(self.path, self.device)
 
     @cached_property
-    def _loaded(self) -> Any:
-        return self._model.loaded
-
-    @cached_property
     def _heat_map(self) -> Any:
         """Compiled once for all images."""
         from mslab.evaluation import gradcam
 
-        return gradcam.HeatMap(self._loaded.network)
+        return gradcam.HeatMap(self._model.loaded.network)  # type: ignore[union-attr]  # a run has weights
 
     def _images(self) -> DatasetReport:
         """Check the run's own images. Paths in its config are relative to the folder above runs/, where it started."""
@@ -202,18 +198,15 @@ class Run:
 
     def _inspect(self, root: str | Path | None) -> "gradcam.Inspection":
         """The network's results on the validation images or on a folder of images. Cached."""
-        import mindspore as ms
-
         from mslab.data import sources
         from mslab.evaluation import gradcam, measuring
 
         key = None if root is None else str(root)
         if key not in self._inspected:
             split, report = ("val", self._images()) if root is None else measuring.measured_split(root)
-            loaded = self._loaded  # starts the device
-            measuring.same_classes(loaded, report)
+            measuring.same_classes(self._model, report)
             images = sources.images_of(report, split)
-            self._inspected[key] = gradcam.inspect(loaded, images, ms.get_context("device_target").lower())
+            self._inspected[key] = gradcam.inspect(self._model, images)
         return self._inspected[key]
 
     def _predictions(
@@ -230,9 +223,9 @@ class Run:
         if not len(index):
             return Predictions()
         names, classes = names or images.names(), self._model.class_names
-        x = gradcam.network_input(self._loaded.info, images, index)
-        heat = gradcam.heat_maps(self._heat_map, x, probabilities.argmax(axis=1), self._model.batch)
-        pixels = gradcam.as_pixels(self._loaded.info, x)
+        x = gradcam.network_input(self._model.info, images, index)
+        heat = gradcam.heat_maps(self._heat_map, x, probabilities.argmax(axis=1), self._model.runner.batch)
+        pixels = gradcam.as_pixels(self._model.info, x)
         pictures = gradcam.thumbnails(images, index)
         result = Predictions()
         for row, i in enumerate(index):

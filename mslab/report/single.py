@@ -24,8 +24,11 @@ from mslab.runtime.console import log
 from mslab.training import freezing
 
 
-def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
-    """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`."""
+def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", precision: str = "") -> dict[str, Any]:
+    """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`.
+
+    `engine`, `precision`: by default those of the run's settings.
+    """
     result = read_evaluation(run.path, run.manifest["class_names"])
     notes: list[str] = []
     results: dict[str, Any] = {}
@@ -33,7 +36,10 @@ def facts(run: RunFolder, t: Translate, device: str = "auto") -> dict[str, Any]:
         try:
             if not result:
                 refuse_other_network(run)
-            results = validation.inspect_run(run, t, device)
+            chosen = (engine or run.settings.engine, precision or run.settings.precision)
+            if not result:
+                chosen = ("mindspore", "fp32")  # whose figures eval.json has
+            results = validation.inspect_run(run, t, device, *chosen)
             if not result:
                 result = run.evaluation(results["measured"])
                 notes.append(write_again(run, result, t))

@@ -19,7 +19,7 @@ from mslab.check import DatasetReport, check_dataset
 from mslab.check.records import printable
 from mslab.data import sources
 from mslab.errors import ConfigError, DatasetError, RunError
-from mslab.evaluation import gradcam, measuring, metrics
+from mslab.evaluation import engines, gradcam, measuring, metrics, models
 from mslab.files import decode, delimiter_of, for_people, make_folder, read_bytes, write_text
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
@@ -37,6 +37,8 @@ def find(
     report: DatasetReport | None = None,
     folds: int = 5,
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "fp32",
 ) -> Suspects:
     """Find the suspects in every split of a folder, with the features of a run's or checkpoint's network.
 
@@ -46,15 +48,15 @@ def find(
     report = report or check_dataset(data_root)
     report.raise_errors()
     counts = possible_folds(report, folds)
-    device_target = devices.start(device, "graph", seed=0)
-    loaded = measuring.load_network(source)
-    names = measuring.same_classes(loaded, report)
+    chosen_device = devices.start(engines.device_for(engine, device), "graph", seed=0)
+    model = models.open_weights(source, chosen_device, engine=engine, precision=precision)
+    names = measuring.same_classes(model, report)
     images = {name: sources.images_of(report, name) for name in report.splits}
     suspects: list[tuple[dict[str, Any], int]] = []
     for name, split in report.splits.items():
         labels = images[name].labels
         log.info(f"{one_line(name or report.root)}: {len(labels)} images, {len(names)} classes, {counts[name]} folds")
-        features = gradcam.inspect(loaded, images[name], device_target).features
+        features = gradcam.inspect(model, images[name]).features
         probabilities = out_of_sample(features, labels, counts[name])
         classes = confident(probabilities, labels)
         files = [split.show(picture.name) for c in names for picture in split.classes[c]]  # in the order of `images`
@@ -68,7 +70,7 @@ def find(
     suspects.sort(key=lambda row: (row[0]["p_label"], row[0]["file"]))
     rows = [row | {"rank": rank} for rank, (row, _) in enumerate(suspects, 1)]
     positions = [position for _, position in suspects]
-    return Suspects(rows, printable(str(report.root)), printable(str(loaded.path)), counts, images, positions)
+    return Suspects(rows, printable(str(report.root)), printable(str(model.path)), counts, images, positions)
 
 
 def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:

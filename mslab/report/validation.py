@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mslab import checkpoint, files, model
+from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.check.training_data import report_of
+from mslab.checkpoint import Checkpoint
 from mslab.data import sources
 from mslab.errors import DatasetError, MslabError
-from mslab.evaluation import gradcam, measuring, metrics
+from mslab.evaluation import engines, gradcam, metrics, models
+from mslab.evaluation.models import Model
 from mslab.report import charts, suspects
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
@@ -28,19 +30,21 @@ PREDICTED = 200_000  # probabilities in the page's JSON
 Translate = Callable[[str], str]
 
 
-def inspect_run(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
+def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precision: str) -> dict[str, Any]:
     """All sections that need the validation images and best.ckpt. Raises MslabError if they are missing or changed."""
     report = images_of(run)
-    device_target = devices.start(device, "graph", seed=0)
-    loaded = measuring.load_network(run.path)
-    inspection = gradcam.inspect(loaded, sources.images_of(report, "val"), device_target)
+    chosen_device = devices.start(engines.device_for(engine, device), "graph", seed=0)
+    trained = models.open_weights(run.path, chosen_device, engine=engine, precision=precision)
+    inspection = gradcam.inspect(trained, sources.images_of(report, "val"))
     names = ["/".join(Path(name).parts[-2:]) for name in inspection.images.names()]
-    heat_map = gradcam.HeatMap(loaded.network)  # one for all images, so that it is compiled once
+    assert trained.loaded  # it has weights
+    heat_map = gradcam.HeatMap(trained.loaded.network)  # one for all images, so that it is compiled once
     wrong, unsure = inspection.mistakes()[:SHOWN], inspection.unsure()[:SHOWN]
     return {
+        "engine": trained.runner.engine.record(),
         "measured": metrics.figures(metrics.counts(inspection.logits, inspection.labels), inspection.class_names),
         "findings": report.findings,
-        "tensors": [parameter.name for parameter in loaded.network.get_parameters()],
+        "tensors": tensor_names(trained),
         "cells": cells(inspection, names),
         "roc": roc(inspection, t),
         "calibration": calibration(inspection, t),
@@ -50,19 +54,23 @@ def inspect_run(run: RunFolder, t: Translate, device: str) -> dict[str, Any]:
                 "title": "The most confident mistakes",
                 "text": "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the "
                 "image support a class: the brighter, the more.",
-                "images": image_rows(inspection, heat_map, loaded.info, wrong, names),
+                "images": image_rows(inspection, heat_map, trained.info, wrong, names),
             },
             {
                 "anchor": "unsure",
                 "title": "Correct, but least confident",
                 "text": "Images with the lowest probability of the true class first.",
-                "images": image_rows(inspection, heat_map, loaded.info, unsure, names),
+                "images": image_rows(inspection, heat_map, trained.info, unsure, names),
             },
         ],
-        "maps": feature_maps(run, inspection, loaded, names, device_target, t),
+        "maps": feature_maps(run, inspection, trained, names, chosen_device, t),
         "suspects": suspects_of(run, report),
         "predictions": predictions(inspection, names),
     }
+
+
+def tensor_names(trained: Model) -> list[str]:
+    return [*trained.weights.backbone, *trained.weights.head] if trained.weights else []
 
 
 def images_of(run: RunFolder) -> DatasetReport:
@@ -181,7 +189,7 @@ def image_rows(
 def feature_maps(
     run: RunFolder,
     inspection: gradcam.Inspection,
-    loaded: measuring.Loaded,
+    trained: Model,
     names: Sequence[str],
     device: str,
     t: Translate,
@@ -192,11 +200,11 @@ def feature_maps(
     features_of = [("after training", inspection.features[chosen])]
     note = "" if len(chosen) == len(names) else "Not all images are drawn."
     if run.manifest["parent"]:
-        all_names = [parameter.name for parameter in loaded.network.get_parameters()]
+        all_names = tensor_names(trained)
         if freezing.is_frozen_throughout(all_names, run.settings):
             note = "The backbone was frozen: its features are the same before and after transfer."
-        elif before := before_transfer(run.manifest["parent"], loaded):
-            features_of.insert(0, ("before transfer", gradcam.inspect(before, images, device).features))
+        elif before := before_transfer(run.manifest["parent"], trained, device):
+            features_of.insert(0, ("before transfer", gradcam.inspect(before, images).features))
         else:
             note = "Features before transfer are missing: the parent's file is gone, or only part of it was loaded."
     tips = [f"{names[i]}: {inspection.class_names[inspection.predicted[i]]}" for i in chosen]
@@ -212,17 +220,16 @@ def feature_maps(
     return {"charts": rows, "method": method, "note": note}
 
 
-def before_transfer(parent: Mapping[str, Any], loaded: measuring.Loaded) -> measuring.Loaded | None:
+def before_transfer(parent: Mapping[str, Any], trained: Model, device: str) -> Model | None:
     """The parent's backbone with the run's head. None if the parent's file is missing, changed or partly loaded."""
     file = Path(parent["file"])
-    if parent.get("only") or not file.is_file() or files.sha256(file) != parent["sha256"]:
+    if parent.get("only") or not file.is_file() or files.sha256(file) != parent["sha256"] or not trained.weights:
         return None
     weights = checkpoint.read(file, finetuning.choice_of(parent))
-    backbone = model.resnet50_backbone(weights.stages, weights.profile)
-    checkpoint.load_exactly(backbone.parameters_dict(), weights.backbone, weights.path, "backbone")
-    network = model.ResNet50(backbone, loaded.network.head)
-    network.set_train(False)
-    return measuring.Loaded(network, loaded.class_names, loaded.info, file)
+    info = trained.info | {"class_names": trained.class_names, "stages": weights.stages, "profile": weights.profile}
+    before = Checkpoint(file, weights.tensors, info, weights.dialect, weights.backbone, trained.weights.head)
+    before.check()
+    return models.of_weights(before, device, trained.runner.engine)
 
 
 def project(features: np.ndarray) -> tuple[np.ndarray, str]:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader
 from mslab.config.paths import nearest
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, escape_control, quoted
+from mslab.evaluation import engines
 from mslab.files import kind_of, make_folder, read_text, write_text
 from mslab.report import charts, several, single
 from mslab.report.translation import translator
@@ -33,14 +34,20 @@ PARTS = {  # of a page's JSON
 
 @turns.alone("a report")
 def write_report(
-    runs: Sequence[str | Path], out: str | Path | None = None, lang: str = "en", device: str = "auto"
+    runs: Sequence[str | Path],
+    out: str | Path | None = None,
+    lang: str = "en",
+    device: str = "auto",
+    engine: str = "",
+    precision: str = "",
 ) -> Path:
     """Write the page of one run or of several runs. Returns its path.
 
-    `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh. Raises RunError if a folder
-    is not a run, MslabError if the page cannot be written. Of several runs, those that cannot be read are left out; a
-    RunError names them after the page is written.
+    `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh; `engine` and `precision`: by
+    default those of the run's settings. Raises RunError if a folder is not a run, MslabError if the page cannot be
+    written. Of several runs, those that cannot be read are left out; a RunError names them after the page is written.
     """
+    engines.refuse(engine or "auto", precision or "fp32", device)
     given = finding.expanded(runs)
     is_single = len(given) == 1
     folders, left_out = ([RunFolder.read(given[0])], []) if is_single else readable(given)
@@ -52,7 +59,7 @@ def write_report(
             log.info(f"note: {run.path}: {change}; {command('verify', run.path)}    compares its files")
     with lock.held_around({"--out": target}):
         make_folder(target.parent)
-        facts = single.facts(folders[0], t, device) if is_single else several.facts(folders, t)
+        facts = single.facts(folders[0], t, device, engine, precision) if is_single else several.facts(folders, t)
         for note in facts.get("unfair", []):
             log.info(f"note: {note}")
         if is_single and (lacks := lost(target, facts["embedded"])):

@@ -156,6 +156,14 @@ class Half(Part):
     backbone: str | None = Field(description="the file of the pack with the backbone; null if this file has it")
 
 
+class Computed(Part):
+    """What ran a network, if not MindSpore itself in training."""
+
+    engine: str
+    version: str
+    precision: str
+
+
 class Manifest(Part):
     """manifest.json of a mslab run."""
 
@@ -190,6 +198,9 @@ class Manifest(Part):
     metrics: dict[str, float | None]
     artifacts: dict[Artifact, str] = Field(description="sha256 of each file with results")
     features: bool = Field(False, description="whether a frozen backbone's features were computed once")
+    features_engine: Computed | None = Field(
+        None, description="what computed them; null without them, and in runs older than this field"
+    )
     half: Half | None = Field(None, description="only in packs of mslab pack --half")
 
 

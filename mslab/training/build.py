@@ -15,6 +15,8 @@ from mslab.config import Settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data import augment, batching, decoded
 from mslab.data.sources import ImageSource, images_of
+from mslab.evaluation import engines
+from mslab.evaluation.engines import Engine
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, workers
 from mslab.runtime.console import PROSE
@@ -116,10 +118,20 @@ def build_feed(
     )
     fed: tuple[batching.ImageFeed, nn.Cell] = (feed, network)
     if use_features and used_before is not False:
-        fed = features.feed(network, feed, report.fingerprint, required=bool(used_before))
+        engine = features_engine(run, settings)
+        fed = features.feed(network, feed, report.fingerprint, engine, required=bool(used_before))
+        run.manifest["features_engine"] = engine.record() if fed[1] is not network else None
     run.manifest["features"] = fed[1] is not network  # a resume does the same
     run.write_manifest()
     return fed
+
+
+def features_engine(run: RunFolder, settings: Settings) -> Engine:
+    """The engine of a frozen backbone: in a resume the one that the run began with. Raises what engines.choose does."""
+    if not run.manifest.get("features"):
+        return engines.choose(settings.engine, settings.precision, run.device)
+    began = run.manifest.get("features_engine") or {"engine": "mindspore", "precision": "fp32"}  # of an older run
+    return engines.choose(began["engine"], began["precision"], run.device)
 
 
 def build_trainer(

@@ -20,7 +20,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from mslab.errors import RunError
 from mslab.escaping import quoted
-from mslab.evaluation import gradcam
+from mslab.evaluation import gradcam, metrics
 from mslab.files import open_regular
 from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
@@ -71,7 +71,7 @@ class EventLog(Callback):
         if not np.isfinite(logits).all():  # the loop reports it
             return
         count = self.counts.shape[1]
-        probabilities = gradcam.probabilities(logits)[:, :count]
+        probabilities = metrics.probabilities(logits)[:, :count]
         reached = np.floor(probabilities * (THRESHOLDS - 1)).astype(int)  # (n, count): the highest threshold
         others = (labels[:, None] != np.arange(count)).astype(int)
         np.add.at(self.counts, (others, np.arange(count), reached), 1)

@@ -17,8 +17,11 @@ import numpy as np
 from mindspore import nn
 
 from mslab import files, model
+from mslab.config import Settings
 from mslab.data import augment, batching, cache
 from mslab.errors import RunError
+from mslab.evaluation import engines
+from mslab.evaluation.engines import Engine, Runner
 from mslab.runtime import devices, versions
 from mslab.runtime.console import Meter
 from mslab.runtime.workers import ALONE
@@ -64,7 +67,7 @@ def _as_images(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(rows)[:, :, None, None]
 
 
-class _Pooled(nn.Cell):
+class PooledBackbone(nn.Cell):
     """Images (N, 3, H, W) -> features (N, C): the mean that the head takes of the backbone's maps."""
 
     def __init__(self, backbone: nn.Cell) -> None:
@@ -76,9 +79,10 @@ class _Pooled(nn.Cell):
 
 
 def feed(
-    network: nn.Cell, source: batching.ImageFeed, fingerprint: str, required: bool = False
+    network: nn.Cell, source: batching.ImageFeed, fingerprint: str, engine: Engine, required: bool = False
 ) -> tuple[batching.ImageFeed, nn.Cell]:
-    """(feed of features, the head), or (the images, the network) if the cache has no space. `fingerprint`: of the data.
+    """(feed of features, the head), or (the images, the network) if the cache has no space. `fingerprint`: of the data;
+    `engine`: what engines.choose chose.
 
     `required`: a resumed run began with features, so it continues with them or raises RunError.
     Epoch e sees view e modulo feature_views, augmented as epoch e of the images would be: with as many views as epochs
@@ -87,7 +91,7 @@ def feed(
     config, backbone = source.config, network.backbone
     count = min(config.feature_views, config.epochs)
     size = 4 * backbone.channels * (count * len(source.images) + len(source.val_images))  # bytes
-    folder, key = cache.cache_folder("features"), key_of(network, source, fingerprint)
+    folder, key = cache.cache_folder("features"), key_of(network, source, fingerprint, engine)
     reason = cache.space_problem(folder, size, key, MAX_BYTES)
     if source.group.sum([bool(reason)])[0]:  # all workers do the same
         reason = reason or "another worker has no space"
@@ -99,10 +103,10 @@ def feed(
             )
         log.info(f"features are not cached: {reason}; fewer feature_views would need less space")
         return source, network
-    forward, group = _Pooled(backbone).set_train(False), source.group
-    source = dataclasses.replace(source, group=ALONE)
+    runner, group = runner_of(backbone, config, engine), source.group
+    source = dataclasses.replace(source, group=ALONE, config=config.replace(validation_batch_size=None))
     with group.first_alone("features"), Meter(count * len(source.images) + len(source.val_images)) as meter:
-        store = Store(forward, backbone.channels, config.batch_size, meter)
+        store = Store(runner, backbone.channels, meter)
         once = config.replace(label_balance=False)  # every image once, however often it is fed
         orders = [batching.order_of(source.images, once, view) for view in range(count)]
         views = []
@@ -113,12 +117,22 @@ def feed(
         cache.delete_oldest(folder, key, MAX_BYTES)
     origin = "computed" if store.computed else "loaded"
     space = f"{size / 2**20:.0f} MiB in {folder}"
-    log.info(f"features {origin}: {count} views of {len(source.images)} images, {space}")
+    log.info(f"features {origin} by {engine}: {count} views of {len(source.images)} images, {space}")
     fed = FeatureFeed(source.images, source.val_images, config, group, views=views, val_rows=val_rows)
     return fed, network.head
 
 
-def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> str:
+def runner_of(backbone: nn.Cell, config: Settings, engine: Engine) -> Runner:
+    """A backbone of the settings' table on this engine, for up to batch_size images at a time."""
+    if engine.name != "mindspore":
+        tensors = {parameter.name: parameter.asnumpy() for parameter in backbone.get_parameters()}
+        profile = model.PROFILE | config.network_profile()
+        return engines.runner(engine, config.batch_size, tensors, config.stages or model.STAGES, profile)
+    cell = PooledBackbone(backbone).set_train(False)
+    return Runner(engine, config.batch_size, lambda x: {"features": cell(ms.Tensor(x)).asnumpy()})
+
+
+def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, engine: Engine) -> str:
     """Hash of the backbone, the images in order, preprocessing, and all else that determines the random views."""
     digest = hashlib.sha256(fingerprint.encode())
     for images in (source.images, source.val_images):
@@ -126,7 +140,7 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> st
     settings = source.config.model_dump(include=set(KEY))
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
     settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": versions.version("mindspore")}
-    settings |= {"device": ms.get_context("device_target"), "mode": source.config.mode}
+    settings |= engine.record() | {"device": ms.get_context("device_target"), "mode": source.config.mode}
     settings |= {"whole": source.config.cache != "none"}  # True: cropped from the decoded image
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for module in (model, augment):  # students edit them
@@ -140,9 +154,8 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str) -> st
 class Store:
     """Computes features, or loads them from files."""
 
-    forward: nn.Cell
+    runner: Runner
     channels: int
-    batch_size: int
     meter: Meter
     computed: int = 0  # files that were missing or damaged
 
@@ -162,9 +175,7 @@ class Store:
             written = cache.new_array(file, np.float32, (len(order), self.channels))
             at = 0
             for images, _ in batches:
-                full = np.zeros((self.batch_size, *images.shape[1:]), images.dtype)  # another shape compiles again
-                full[: len(images)] = images
-                written[order[at : at + len(images)]] = self.forward(ms.Tensor(full)).asnumpy()[: len(images)]
+                written[order[at : at + len(images)]] = self.runner(images)["features"]
                 at += len(images)
                 self.meter.update(f"features: {at}/{len(order)} images", len(images))
             written.flush()

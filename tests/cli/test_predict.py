@@ -14,7 +14,7 @@ from helpers import cli
 from PIL import Image
 
 from mslab.errors import DatasetError
-from mslab.evaluation import gradcam, measuring
+from mslab.evaluation import measuring, metrics
 from mslab.inference import predicting
 
 
@@ -55,7 +55,7 @@ def test_it_agrees_with_evaluation(model, parent, squares):
     loaded = measuring.load_network(parent)
     ms.set_context(mode=ms.PYNATIVE_MODE)
     logits = loaded.network(ms.Tensor(loaded.preprocess(files))).asnumpy()
-    for row, expected in zip(rows, gradcam.probabilities(logits), strict=True):
+    for row, expected in zip(rows, metrics.probabilities(logits), strict=True):
         assert list(row["probabilities"]) == ["a", "b", "c"] and row["error"] == ""
         assert np.allclose(list(row["probabilities"].values()), expected, atol=1e-5)
         assert row["class"] == "abc"[expected.argmax()] and row["probability"] == max(row["probabilities"].values())

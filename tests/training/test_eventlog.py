@@ -20,7 +20,7 @@ from mslab.check import check_dataset
 from mslab.config import load_settings
 from mslab.data import batching, sources
 from mslab.errors import RunError
-from mslab.evaluation import gradcam, measuring
+from mslab.evaluation import measuring, metrics
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE
@@ -85,7 +85,7 @@ def test_precision_and_recall_are_scikit_learns_on_the_runs_own_predictions(run)
     images = sources.images_of(check_dataset(config.train_data, config.val_data), "val")
     batches = batching.eval_batches(images, 32, config.mean, config.std, 8)
     pairs = list(measuring.predict_logits(loaded.network, batches, 8))
-    probabilities = gradcam.probabilities(np.concatenate([logits for logits, _ in pairs]))
+    probabilities = metrics.probabilities(np.concatenate([logits for logits, _ in pairs]))
     labels, thresholds = np.concatenate([y for _, y in pairs]), np.arange(127) / 126
     for label, name in enumerate("abc"):
         rows = dict(series(run)[f"precision_recall/{label:03} {name}"])

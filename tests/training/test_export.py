@@ -116,7 +116,7 @@ def test_the_first_layers_by_hand(inside):
     export.export_run(source, "onnx", "x.onnx")
     graph = onnx.load("x.onnx")
     graph.graph.output.append(onnx.helper.make_tensor_value_info("pool.out", onnx.TensorProto.FLOAT, None))
-    session = exported.package("onnxruntime").InferenceSession(graph.SerializeToString())
+    session = package("onnxruntime").InferenceSession(graph.SerializeToString())
     x, w = images(1)[0], {name: value.astype(np.float64) for name, value in checkpoint.read(source).tensors.items()}
     padded = np.pad(x, [(0, 0), (2, 3), (2, 3)])  # 40 -> 20 by 2: needs 19 * 2 + 7 - 40 = 5
     patches = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), (1, 2))[:, ::2, ::2]

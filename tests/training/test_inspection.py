@@ -10,7 +10,7 @@ from PIL import Image
 
 from mslab import check, cpu_layout, model
 from mslab.data import sources
-from mslab.evaluation import gradcam, measuring, metrics
+from mslab.evaluation import engines, gradcam, measuring, metrics
 from mslab.runtime import devices
 
 
@@ -113,12 +113,12 @@ def test_pictures(loaded, images, tmp_path):
 
 
 def test_a_step_has_about_the_same_number_of_pixels_at_any_size():
-    assert [gradcam.batch_of(size) for size in (16, 32, 64, 128, 224, 1024)] == [64, 64, 32, 8, 4, 4]
+    assert [engines.batch_of(size) for size in (16, 32, 64, 128, 224, 1024)] == [64, 64, 32, 8, 4, 4]
 
 
 def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images):
     plain, folded = measuring.load_network(parent), measuring.load_network(parent)
-    assert cpu_layout.stack_small_maps(folded.network.backbone, gradcam.batch_of(32), 32, cores=16)  # in 16 groups
+    assert cpu_layout.stack_small_maps(folded.network.backbone, engines.batch_of(32), 32, cores=16)  # in 16 groups
     x = gradcam.network_input(plain.info, images, [0, 8, 16])
     heat = gradcam.heat_maps(folded.network, x, [0, 1, 2])
     assert heat.shape == (3, 4, 4) and np.allclose(heat, gradcam.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)

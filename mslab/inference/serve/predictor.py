@@ -39,8 +39,7 @@ class Predictor:
 
     def __init__(self, model: predicting.Model, folder: Path) -> None:
         self.model, self.folder = model, folder
-        # reused, since MindSpore compiles each new cell; a .mindir or .onnx file has no backbone for gradients
-        self.heat_map = gradcam.HeatMap(model.loaded.network).set_train(False) if model.loaded else None
+        self.heat_map: gradcam.HeatMap | None = None  # built for the first request that asks for one
         size, mean, std, self.resize = (model.info[key] for key in measuring.PREPROCESSING)
         self.resize = self.resize or size
         self.transforms = augment.eval_transforms(size, mean, std, self.resize)[1:]  # without the first, which decodes
@@ -75,8 +74,9 @@ class Predictor:
                     worker.process.kill()
 
     def warm_up(self) -> None:
-        """Compile everything that the first request would wait for."""
-        self.classify(np.zeros((1, 3, self.model.info["image_size"], self.model.info["image_size"]), np.float32), True)
+        """Compile what the first request would wait for. MindSpore's network waits for a request with a heat map."""
+        size = self.model.info["image_size"]
+        self.model.runner.warm_up(np.zeros((1, 3, size, size), np.float32))
 
     async def answers(self, images: list[bytes], heat: bool) -> list[dict[str, Any]]:
         """For each image: class, probability, probabilities, error, heat (a JPEG in base64, if requested).
@@ -186,8 +186,10 @@ class Predictor:
         if not np.isfinite(logits).all():  # JSON cannot represent it
             return {"error": "the network's answer is not finite: its weights are unusable"}
         row = predicting.answer(logits, self.model.class_names)
-        if not heat or self.heat_map is None:
+        if not heat or not self.model.loaded:  # a .mindir or .onnx file has no backbone for gradients
             return row
+        # reused, since MindSpore compiles each new cell
+        self.heat_map = self.heat_map or gradcam.HeatMap(self.model.loaded.network).set_train(False)
         best_class = ms.Tensor(np.array([logits.argmax()], np.int32))
         values = self.heat_map(ms.Tensor(x), best_class).asnumpy()[0]  # (h, w)
         picture = gradcam.overlay(gradcam.as_pixels(self.model.info, x)[0], values / max(values.max(), 1e-12))

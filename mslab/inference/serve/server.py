@@ -61,7 +61,7 @@ HEADERS = {
 }
 
 
-def run(source: Path, host: str, port: int, device: str) -> None:
+def run(source: Path, host: str, port: int, device: str, engine: str = "auto", precision: str = "fp32") -> None:
     """Answer requests until Ctrl-C, which is raised. Raises MslabError if the server cannot start."""
     with open_listener(host, port) as listener:  # first: loading the network takes seconds
         if not is_loopback(host):
@@ -73,7 +73,7 @@ def run(source: Path, host: str, port: int, device: str) -> None:
         from mslab.inference import predicting
         from mslab.inference.serve.predictor import Predictor
 
-        model = predicting.open_model(source, device, batch=1)
+        model = predicting.open_model(source, device, 1, engine=engine, precision=precision)
         with (
             Repeats() as repeats,
             tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder,

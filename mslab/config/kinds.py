@@ -1,0 +1,30 @@
+"""The kinds of values that settings have besides numbers, words and yes or no."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from mslab.stages import EXPECTED, read_table
+
+Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
+Std = Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
+Epoch = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^([2-9]|[1-9]\d+)$")]
+Part = Annotated[str, Field(pattern=r"^(backbone|stem|layer[1-9]\d*|head)$")]
+Epochs = Annotated[
+    str,
+    BeforeValidator(lambda e: ",".join(map(str, e)) if isinstance(e, list) else str(e) if type(e) is int else e),
+    Field(pattern=r"^\s*[1-9]\d*(\s*,\s*[1-9]\d*)*\s*$"),
+]
+
+
+def _stages(table: Any) -> list[list[int]] | None:
+    """The table of stages. Raises ValueError that names every row that is wrong."""
+    rows, problems = ([], []) if table is None else read_table(table)
+    if problems:
+        raise ValueError("\n".join(f"{row}: {text}" for row, text in problems) + f"\n({EXPECTED})")
+    return None if table is None else rows
+
+
+Stages = Annotated[list[list[int]] | None, BeforeValidator(_stages)]
+Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
+Pixels = Annotated[int, Field(ge=16, le=1024)]
