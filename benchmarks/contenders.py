@@ -42,7 +42,7 @@ def network_of(job: dict[str, Any]) -> Any:
     from mslab import model
     from mslab.runtime import devices
 
-    devices.start("cpu", job["mode"], seed=1)
+    devices.start("cpu", job.get("mode", "graph"), seed=1)
     backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
     return model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
 
@@ -88,22 +88,51 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
 
 def graph(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
     """Write the ONNX graph of mslab's network to job["graph"]; there are no steps."""
-    from mslab.inference import export
+    from mslab import model
+    from mslab.evaluation.onnx_graph import write_onnx
 
-    network = network_of(job).set_train(False)
-    Path(job["graph"]).write_bytes(export.onnx_graph(loaded(network, job)))
+    network = network_of(job)
+    tensors = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
+    content = write_onnx(tensors, job["stages"] or model.STAGES, model.PROFILE, job["size"])
+    Path(job["graph"]).write_bytes(content)
     return Contender(trainable(network), network.set_train, {})
 
 
-def loaded(network: Any, job: dict[str, Any]) -> Any:
-    """The network in the form of a file's."""
+def predict(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
+    """`mslab predict` on one of its engines, without reading and decoding: from images to rows of classes."""
+    from mslab.evaluation import engines
+    from mslab.inference import predicting
+
+    network = network_of(job)
+    chosen = engines.choose(job["engine"], job["precision"])
+    predictor = model_of(network, chosen, job["batch"], job["size"], job["stages"])
+    forward, last = predictor.runner.forward, {}
+
+    def kept(x: np.ndarray) -> dict[str, np.ndarray]:
+        last.update(forward(x))
+        return last
+
+    def infer() -> float:
+        list(predicting.answers(predictor, [(images, None)]))
+        return spread(last["logits"])
+
+    predictor.runner.forward = kept
+    return Contender(trainable(network), lambda training: None, {"infer": infer}, str(chosen))
+
+
+def model_of(network: Any, engine: Any, batch: int, size: int, stages: Any = None) -> Any:
+    """A network with its first weights on one of mslab's engines, in the form in which mslab predict has a file's."""
     from mslab import model
     from mslab.config import IMAGENET
-    from mslab.evaluation.measuring import Loaded
+    from mslab.evaluation import engines, models
 
-    info = {"image_size": job["size"], "resize_size": job["size"], "profile": model.PROFILE} | IMAGENET
-    info["stages"] = job["stages"] or [list(row) for row in model.STAGES]
-    return Loaded(network, [str(number) for number in range(CLASSES)], info, Path("fresh.ckpt"))
+    if engine.name == "mindspore":
+        runner = engines.Runner(engine, batch, models.mindspore_forward(network))
+    else:
+        tensors = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
+        runner = engines.runner(engine, batch, tensors, stages or model.STAGES, model.PROFILE)
+    names = [str(number) for number in range(CLASSES)]
+    return models.Model(Path("fresh.ckpt"), names, {"image_size": size, "resize_size": size} | IMAGENET, runner)
 
 
 def mindcv(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
@@ -200,7 +229,7 @@ def openvino(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Con
     return Contender(job["weights"], lambda training: None, {"infer": infer}, ov.__version__.partition("-")[0])
 
 
-MAKERS = {maker.__name__: maker for maker in (mslab, graph, mindcv, pytorch, onnxruntime, openvino)}
+MAKERS = {maker.__name__: maker for maker in (mslab, graph, predict, mindcv, pytorch, onnxruntime, openvino)}
 
 
 def answer(**content: Any) -> None:

@@ -23,12 +23,15 @@ from benchmarks.results import bfloat16_unit
 from mslab.check import cores
 from mslab.errors import MslabError
 from mslab.runtime.tables import empty_table, render
+from mslab.runtime.versions import version
 
 Progress = Callable[[str], Any]
 KINDS = ("train", "infer")
 CONTENDERS: dict[str, dict[str, Any]] = {  # without "only": all kinds
     "mslab, GRAPH": {"maker": "mslab", "mode": "graph"},
     "mslab, PYNATIVE": {"maker": "mslab", "mode": "pynative"},
+    "mslab, engine auto": {"maker": "predict", "engine": "auto", "precision": "fp32", "only": "infer"},
+    "mslab, engine openvino bf16": {"maker": "predict", "engine": "openvino", "precision": "bf16", "only": "infer"},
     "PyTorch, channels_last": {"maker": "pytorch", "format": "channels_last"},
     "PyTorch, contiguous": {"maker": "pytorch", "format": "contiguous_format"},
     "PyTorch, optimized graph": {
@@ -51,11 +54,17 @@ PEERS = (
 )
 FIXES = {  # maker -> expected, fix
     "mslab": ("a step that works here", "a smaller --batch or --size, if memory ran out"),
+    "predict": ("an engine that works here", "mslab doctor; or choose others with --contender"),
     "mindcv": ("mindcv beside mslab", "pip install mindcv==0.3.0; or choose others with --contender"),
 } | dict.fromkeys(("pytorch", "onnxruntime", "openvino"), PEERS)
 BLOCK, SHORTEST = 5, 1.0  # steps in a block, or as many as take this many seconds
 WARM = 2  # steps before the first block, after the one that compiles
-ROUGH = {"float32": 1e-3, "bfloat16": 0.1}  # relative difference of equal networks' spread() of logits
+ROUGH = {
+    "float32": 1e-3,
+    "bfloat16": 0.1,
+    "fp32": 1e-3,
+    "bf16": 0.1,
+}  # relative difference of equal networks' spread() of logits
 
 
 def child_of(name: str, job: Mapping[str, Any], peers: str | None = None, **environ: str) -> Child:
@@ -91,7 +100,9 @@ def lacking(name: str, kind: str, peers: str | None, stages: Any = None) -> str:
         return "its network has stages of its own"
     if FIXES[entry["maker"]] == PEERS and not peers:
         return "--peers names no Python for it"
-    if entry.get("precision") == "bfloat16" and not bfloat16_unit():
+    if entry.get("engine") == "openvino" and not version("openvino"):
+        return "openvino is not installed beside mslab"
+    if entry.get("precision") in ("bfloat16", "bf16") and not bfloat16_unit():
         return "this CPU has neither AMX nor AVX-512 BF16"
     return ""
 
@@ -133,7 +144,7 @@ def bench_train(
 
 def write_graph(job: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Write mslab's ONNX graph, in a process that imports MindSpore. Returns what the engines' jobs need of it."""
-    work = {"maker": "graph", "mode": "graph", "graph": str(file)} | dict(job)
+    work = {"maker": "graph", "graph": str(file)} | dict(job)
     expected, fix = "a network that mslab export --format onnx writes", "pip install 'mslab[onnx]'"
     command = [sys.executable, "-m", contenders.__name__, json.dumps(work)]
     return {"graph": str(file), "weights": read_result(command, os.environ, "The ONNX graph", expected, fix)["weights"]}
