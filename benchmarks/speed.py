@@ -240,9 +240,16 @@ def check_same(values: Mapping[str, float]) -> None:
 
 
 def versions_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The versions of others that the rows name: {"PyTorch": "2.14.1", ...}."""
-    names = (row["contender"].partition(",")[0] for row in rows)
-    return {name: row["version"] for name, row in zip(names, rows, strict=True) if name != "mslab"}
+    """What the rows were computed with, besides MindSpore."""
+    # {"PyTorch": "2.14.1", "engine auto": "(onnxruntime 1.32.0)"}
+    found = {}
+    for row in rows:
+        project, _, variant = row["contender"].partition(", ")
+        if variant.startswith("engine"):
+            found[variant] = f"({row['version']})"
+        elif project != "mslab":
+            found[project] = row["version"]
+    return found
 
 
 def left_out(peers: str | None) -> list[str]:
