@@ -133,6 +133,7 @@ def main(job: dict[str, Any]) -> None:
             evaluated = head
     optimizer, criterion, best = optimizer_of(job, trained), nn.CrossEntropyLoss(), 0.0
     steps = len(images) // size
+    torch.manual_seed(job["seed"])  # the same order of images, whether features were computed or loaded
     for epoch in range(job["epochs"]):
         trained.train()
         order = torch.randperm(len(images))
