@@ -1233,7 +1233,7 @@ MUTANTS = [
     ),
     Mutant(
         "padding goes where the network has it in an exported graph",
-        "mslab/inference/export.py",
+        "mslab/evaluation/onnx_graph.py",
         "[padding // 2] * 2 + [padding - padding // 2] * 2",
         "[padding - padding // 2] * 2 + [padding // 2] * 2",
         "test_export",

@@ -87,8 +87,10 @@ def grade(
         return
     if submissions is None or out is None:
         raise BadParameter("give SUBMISSIONS and --out FOLDER, or --gradescope-package FILE.zip")
+    from mslab.evaluation import engines
     from mslab.grade import grading, sandbox
 
+    engines.refuse(engine, "fp32")
     limits = sandbox.Limits(seconds=seconds, memory=int(gigabytes * 2**30))
     table, earlier = (Path(name) if name else None for name in (times, last_year))
     options = grading.GradeOptions(jobs, table, earlier, moodle, canvas, limits, run_code, engine, dialect)

@@ -119,6 +119,7 @@ FOREIGN_NAMES = {
     "flipud": ("Ultralytics", "vertical_flip: true or false"),
     "erasing": ("Ultralytics", "random_erasing"),
     "save_period": ("Ultralytics", "checkpoint_frequency"),
+    "half": ("Ultralytics", "precision: bf16, with engine: openvino"),
     "project": ("Ultralytics", "the run folder, always a fresh one under runs/"),
     # torchvision's scripts
     "data_path": ("torchvision", "train_data and val_data"),

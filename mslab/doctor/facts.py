@@ -14,10 +14,11 @@ from pathlib import Path
 
 from mslab.check import cores
 from mslab.check.limits import available_memory as memory
-from mslab.runtime import cuda, devices, importing, versions
+from mslab.runtime import cuda, devices, importing, packages, versions
 from mslab.runtime.versions import first_group, read_text
 
-PACKAGES = "PIL easydict jinja2 matplotlib numpy onnx optuna psutil pydantic rich scipy sklearn torch typer yaml"
+PACKAGES = "PIL easydict jinja2 matplotlib numpy onnx onnxruntime openvino optuna psutil pydantic rich scipy sklearn "
+PACKAGES += "torch typer yaml"
 VARIABLES = ("CUDA_HOME", "ONEDNN_MAX_CPU_ISA", "ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")
 
 
@@ -48,6 +49,7 @@ class MachineFacts:
     unwritable: dict[str, str]  # those of the two that cannot be written to -> why
     speed: dict[str, float] = field(default_factory=dict)  # from timing.time_training()
     trouble: str = ""  # why the speed could not be measured
+    engines: dict[str, str] = field(default_factory=dict)  # onnx, onnxruntime, openvino -> version, "" if missing
     packages: dict[str, str] = field(default_factory=dict)  # that own mindspore/ -> version; more than one is wrong
     import_problem: tuple[str, str, str] = (
         "",
@@ -84,6 +86,7 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         here=str(folders["here"]),
         cache=str(folders["cache"]),
         packages=importing.packages(),
+        engines={name: versions.version(name) for name in packages.PACKAGES},
         foreign_cuda=foreign_cuda(environ),
         hiding=hiding(folders["here"]),
         free={str(folder): free_space(folder) for folder in folders.values()},

@@ -60,6 +60,19 @@ def numpy(facts: MachineFacts) -> Iterator[Verdict]:
         yield Verdict("ok", "NumPy", facts.numpy)
 
 
+def engines(facts: MachineFacts) -> Iterator[Verdict]:
+    """What runs trained networks for predict, report, suspects, grade and the features of a frozen backbone."""
+    needed = {"onnx": "onnx<1.18", "onnxruntime": "onnxruntime"}
+    if missing := [name for name in needed if not facts.engines.get(name)]:
+        text = f"{' and '.join(missing)} missing: predictions run on MindSpore, at half the speed or less"
+        yield Verdict("warning", "engine", text, "onnx and onnxruntime", pip_install(*(needed[n] for n in missing)))
+    else:
+        yield Verdict("ok", "engine", f"onnxruntime {facts.engines['onnxruntime']}")
+    if version := facts.engines.get("openvino"):
+        bf16 = {"avx512_bf16", "amx_bf16"} & set(facts.flags.split())
+        yield Verdict("ok", "engine", f"openvino {version}, {'with' if bf16 else 'without'} precision: bf16")
+
+
 def own_files(facts: MachineFacts) -> Iterator[Verdict]:
     for file in facts.hiding:
         text = f"{file} hides the Python module {Path(file).stem}"
@@ -211,7 +224,7 @@ def speed(facts: MachineFacts) -> Iterator[Verdict]:
             yield Verdict("ok", "speed", text)
 
 
-RULES = [python, mindspore, numpy, own_files, device, gpu_libraries, gpu_kernels, ascend]
+RULES = [python, mindspore, numpy, engines, own_files, device, gpu_libraries, gpu_kernels, ascend]
 RULES += [processor, core_count, memory, runs_folder, cache_folder, speed]
 
 

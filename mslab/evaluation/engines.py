@@ -6,8 +6,11 @@ a thread per core. MindSpore is the reference, and runs what these cannot: model
 
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -100,7 +103,23 @@ def choose(name: str, precision: str = "fp32", device: str = "cpu") -> Engine:
 
 def edited() -> bool:
     """Whether model.py's code, below its tables, is not mslab's own: another network than the graph's."""
-    return code_digest(read_text(MODEL)) != NETWORK_CODE
+    return code_digest(read_text(MODEL)) != NETWORK_CODE or bool(replaced(sys.modules.get("mslab.model")))
+
+
+def replaced(model: ModuleType | None) -> list[str]:
+    """The methods of model.py's classes that are defined elsewhere, as in a notebook."""
+    methods = (
+        [
+            (f"{owner.__name__}.{name}", method)
+            for owner in vars(model).values()
+            if isinstance(owner, type) and owner.__module__ == "mslab.model"
+            for name, method in vars(owner).items()
+            if name in ("__init__", "construct")
+        ]
+        if model
+        else []
+    )
+    return [name for name, method in methods if Path(method.__code__.co_filename).name != MODEL.name]
 
 
 def code_digest(text: str) -> str:

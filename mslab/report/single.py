@@ -29,24 +29,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
 
     `engine`, `precision`: by default those of the run's settings.
     """
-    result = read_evaluation(run.path, run.manifest["class_names"])
-    notes: list[str] = []
-    results: dict[str, Any] = {}
-    if result or run.best or file_of(run.path, BEST).is_file():
-        try:
-            if not result:
-                refuse_other_network(run)
-            chosen = (engine or run.settings.engine, precision or run.settings.precision)
-            if not result:
-                chosen = ("mindspore", "fp32")  # whose figures eval.json has
-            results = validation.inspect_run(run, t, device, *chosen)
-            if not result:
-                result = run.evaluation(results["measured"])
-                notes.append(write_again(run, result, t))
-        except MslabError as error:
-            notes.append(f"{t('Sections that need the images or the network are left out.')} {error.what} {error.fix}")
-        for note in notes:
-            log.info(f"note: {note}")
+    result, results, notes = measured(run, t, device, engine, precision)
     notes += [f"{change}: mslab verify" for change in changed(run.path, run.manifest)]
     classes, config, manifest = run.manifest["class_names"], run.settings, run.manifest
     settings = config.model_dump()
@@ -84,10 +67,34 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         page |= {"right": right, "interval": metrics.interval(right, result["images"])}
         page |= {"matrix": table_of(matrix, classes), "per_class": per_class(result, matrix)}
     page |= results
-    figures = figures_of(run, result) | {"predictions": results.get("predictions")}
+    figures = figures_of(run, result) | {key: results.get(key) for key in ("engine", "predictions")}
     page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [figures]})
     page["contents"] = contents(page)
     return page
+
+
+def measured(
+    run: RunFolder, t: Translate, device: str, engine: str, precision: str
+) -> tuple[dict[str, Any] | None, dict[str, Any], list[str]]:
+    """(the content of eval.json, what the network shows on the validation images, notes on what is missing)."""
+    result = read_evaluation(run.path, run.manifest["class_names"])
+    notes: list[str] = []
+    results: dict[str, Any] = {}
+    if result or run.best or file_of(run.path, BEST).is_file():
+        try:
+            chosen = (engine or run.settings.engine, precision or run.settings.precision)
+            if not result:
+                refuse_other_network(run)
+                chosen = ("mindspore", "fp32")  # the reference, which measures for eval.json
+            results = validation.inspect_run(run, t, device, *chosen)
+            if not result:
+                result = run.evaluation(results["measured"])
+                notes.append(write_again(run, result, t))
+        except MslabError as error:
+            notes.append(f"{t('Sections that need the images or the network are left out.')} {error.what} {error.fix}")
+        for note in notes:
+            log.info(f"note: {note}")
+    return result, results, notes
 
 
 def refuse_other_network(run: RunFolder) -> None:

@@ -94,6 +94,8 @@ CHINESE = {
     "network input": "网络的输入",
     "heat map for {name}": "支持 {name} 的热力图",
     "for {name}": "支持 {name}",
+    "features for training computed by": "训练所用特征的计算引擎",
+    "predictions on this page by": "本页预测所用的引擎",
     "Map of the features": "特征分布图",
     "Each mark is a validation image; images with similar features are close together ({method}). The axes have "
     "no unit.": ("每个标记是一张验证图像；特征相似的图像彼此靠近（{method}）。坐标轴没有单位。"),

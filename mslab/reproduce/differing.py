@@ -12,6 +12,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, quoted, recorded_command
+from mslab.evaluation import engines
 from mslab.files import sha256
 from mslab.runs import images, manifest
 from mslab.runs.finding import find_network
@@ -30,7 +31,7 @@ NO_EFFECT = {
     "max_training_time": "it sets when a call pauses",
     "max_device_memory": "it sets how much memory is used",
 }
-SEPARATE = ("seed", "device", "data_workers")  # settings with a separate check
+SEPARATE = ("seed", "device", "data_workers", "engine", "precision")  # settings with a separate check
 COMPUTES = {"mindspore": "MindSpore", "numpy": "NumPy", "pillow": "Pillow", "scikit-learn": "scikit-learn"}
 REASONS = {
     "mindspore": "it does all computation",
@@ -79,6 +80,7 @@ class State:
     environment: Mapping[str, Any] | None  # None in older runs
     workers: int = 1
     code: str | None = None  # a digest of mslab's source files
+    features: Mapping[str, str] | None = None  # what computed a frozen backbone's features; None without
 
 
 def recorded_state(run: RunFolder) -> State:
@@ -94,7 +96,10 @@ def recorded_state(run: RunFolder) -> State:
         record["environment"],
         record["workers"],
     )
-    return State(run.settings, *own, record["code"])
+    features = record.get("features_engine")
+    if record.get("features") and not features:  # of a run older than this field
+        features = {"engine": "mindspore", "version": versions["mindspore"], "precision": "fp32"}
+    return State(run.settings, *own, record["code"], features)
 
 
 def current_state(config: Settings, device: str, workers: int) -> State:
@@ -108,6 +113,7 @@ def circumstances(then: State, now: State) -> list[Check]:
     """Compare everything but images, parent and files."""
     checks = [seed(then, now), *settings(then.config.model_dump(), now.config.model_dump()), code(then, now)]
     checks += [version(name, then, now) for name in COMPUTES]
+    checks += [features_engine(then, now)] if then.features else []
     checks += [python(then, now), *packages(then, now), *machine(then, now), device(then, now), threads(then, now)]
     if then.workers != now.workers:
         why = "each worker trains on its part of the images"
@@ -157,6 +163,18 @@ def mslab(version: str, git: Mapping[str, Any] | None) -> str:
 def version(name: str, then: State, now: State) -> Check:
     before, after = (state.versions.get(name, "") or UNKNOWN for state in (then, now))
     return make_check(COMPUTES[name], before, after, "matters", REASONS[name])
+
+
+def features_engine(then: State, now: State) -> Check:
+    """What computes the features of a frozen backbone."""
+    assert then.features
+    before, what = " ".join(then.features.values()), "engine of the features"
+    try:
+        features = now.features or engines.choose(now.config.engine, now.config.precision, now.device).record()
+    except MslabError as error:
+        return Check(what, before, "none", "stops", error.what, error.fix)
+    level = "bits" if features["precision"] == then.features["precision"] else "matters"
+    return make_check(what, before, " ".join(features.values()), level, "each engine rounds differently")
 
 
 def python(then: State, now: State) -> Check:

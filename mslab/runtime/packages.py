@@ -26,6 +26,6 @@ def package(name: str) -> ModuleType:
         raise DeviceError(
             f"The package {name} cannot be imported: {first_line[:200]}.",
             expected="onnx to write ONNX graphs, onnxruntime or openvino to run them",
-            fix=f"{pip_install(requirement)}; engine: mindspore needs none of them",
+            fix=f"{pip_install(requirement)}; without it: engine: mindspore, and MINDIR files",
         ) from None
     return module

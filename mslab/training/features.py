@@ -117,7 +117,7 @@ def feed(
         cache.delete_oldest(folder, key, MAX_BYTES)
     origin = "computed" if store.computed else "loaded"
     space = f"{size / 2**20:.0f} MiB in {folder}"
-    log.info(f"features {origin} by {engine}: {count} views of {len(source.images)} images, {space}")
+    log.info(f"features {origin}: {count} views of {len(source.images)} images by {engine}, {space}")
     fed = FeatureFeed(source.images, source.val_images, config, group, views=views, val_rows=val_rows)
     return fed, network.head
 

@@ -191,7 +191,8 @@ def change_settings(run: RunFolder, overrides: Sequence[str]) -> None:
     old = begun_with(run, {name: value for name, value, _ in changed})
     texts = {name: f"{before} -> {after}" for name, before, after in changed}
     then = "the epochs so far were trained with" if run.history else "the run began with"
-    rows = [(name, f"{texts[name]}: {then} {before}") for name, before, _ in changed if name not in CHANGEABLE]
+    free = (*CHANGEABLE, *(() if run.manifest.get("features") else ("engine", "precision")))
+    rows = [(name, f"{texts[name]}: {then} {before}") for name, before, _ in changed if name not in free]
     if "epochs" in texts and (problem := epochs_problem(run, old, new)):
         rows.append(("epochs", f"{texts['epochs']}: {problem}"))
     if run.manifest["ended_by"] and run.manifest["status"] == "done":
@@ -207,7 +208,7 @@ def change_settings(run: RunFolder, overrides: Sequence[str]) -> None:
         raise ConfigError(
             f"{run.path} cannot go on with other values of {', '.join(names)}.",
             details=rows,
-            expected=f"what does not change the epochs so far: {', '.join(CHANGEABLE)}",
+            expected=f"what does not change the epochs so far: {', '.join(free)}",
             fix=back + further(run),
         )
     run.settings = new

@@ -30,7 +30,7 @@ TEST_ONLY = {
     "ipykernel",
     "jsonschema",
 }
-TEST_ONLY |= {"mindcv", "onnx", "onnxruntime", "mkdocs", "mkdocs-material"}
+TEST_ONLY |= {"mindcv", "openvino", "openvino-telemetry", "mkdocs", "mkdocs-material"}
 SMALL = ["stages=[[1,8,1],[1,8,2]]", "image_size=32", "epochs=1", "device=cpu"]
 FEWER = ["train_data=datasets/mushrooms9/val", "val_data=datasets/mushrooms9/test"]
 
@@ -161,7 +161,7 @@ def test_the_environment_is_consistent_and_has_nothing_that_only_tests_need(pyth
         (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
         data = message_from_string(archive.read(name).decode())
     assert data["License-Expression"] == "Apache-2.0" and data["License-File"] == "LICENSE"
-    assert set(data.get_all("Provides-Extra")) == {"dev", "docs", "gpu", "onnx"}
+    assert set(data.get_all("Provides-Extra")) == {"dev", "docs", "gpu", "heic", "openvino"}
     assert data["Version"] == mslab.__version__ and data["Description-Content-Type"] == "text/markdown"
 
 

@@ -12,6 +12,7 @@ from helpers import STAGES, draw
 from mslab import checkpoint
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import dialects
+from mslab.evaluation import engines
 from mslab.grade import measuring
 from mslab.grade.records import Measurement
 from mslab.grade.sandbox import Limits
@@ -39,7 +40,7 @@ def inspect(tmp_path: Path, source: Path, networks=None, images=None, **more) ->
     """Measure a submission with a real worker."""
     limits = more.pop("within", Limits(seconds=60))
     job = {"source": str(source), "folder": str(tmp_path / f"box-{time.monotonic_ns()}"), "networks": networks or {}}
-    job |= {"relations": [], "given": None, "predictions": []} | more
+    job |= {"relations": [], "given": None, "predictions": [], "engine": engines.choose("auto").record()} | more
     return measuring.measure(job, images or {}, limits)
 
 

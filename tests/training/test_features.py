@@ -15,7 +15,10 @@ from mslab.check import check_dataset
 from mslab.config import load_settings
 from mslab.data import batching, cache, sources
 from mslab.errors import RunError
+from mslab.evaluation.engines import Engine
 from mslab.training import features, start
+
+MINDSPORE = Engine("mindspore")
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_they_are_loaded_again_and_reported(parent, frozen, inside):
     config = frozen | {"feature_views": 2, "epochs": 2}
     first = mslab.transfer(config, backbone=parent).run
     folder = inside / "cache" / "mslab" / "features"
-    assert "features computed: 2 views of 32 images" in log(first) and str(folder) in log(first)
+    assert "features computed: 2 views of 32 images by onnxruntime" in log(first) and str(folder) in log(first)
     files = sorted(folder.iterdir())
     assert [path.name.split("-")[1] for path in files] == ["0.npy", "1.npy", "val.npy"]
     for path in files:
@@ -63,12 +66,14 @@ def test_other_preprocessing_has_other_features(change, parent, frozen):
     report = check_dataset(frozen["train_data"], frozen["val_data"])
     images = [sources.images_of(report, name) for name in ("train", "val")]
 
-    def key(config, fingerprint="same"):
+    def key(config, fingerprint="same", engine=MINDSPORE):
         config = load_settings(config | {"profile": model.PROFILE})
-        return features.key_of(network, batching.ImageFeed(*images, config), fingerprint)
+        return features.key_of(network, batching.ImageFeed(*images, config), fingerprint, engine)
 
     assert key(frozen) == key(frozen | {"lr_max": 0.01, "epochs": 9, "feature_views": 7})
     assert key(frozen) != key(frozen | change) and key(frozen) != key(frozen, "other images")
+    others = [Engine("onnxruntime"), Engine("openvino"), Engine("openvino", "bf16")]
+    assert len({key(frozen), *(key(frozen, engine=engine) for engine in others)}) == 4
     before = key(frozen)
     weight = network.backbone.conv1.weight
     weight.set_data(weight + 1e-6)

@@ -12,6 +12,7 @@ from helpers import settings
 from submitted import bytes_of, hidden_images, inspect, network, zip_of
 
 from mslab import checkpoint
+from mslab.evaluation import engines
 from mslab.evaluation.measuring import evaluate
 from mslab.grade import answers, grading, looking, measuring, parentage, sandbox
 from mslab.grade.records import Measurement
@@ -44,6 +45,7 @@ def test_a_network_is_measured_like_mslab_eval(tmp_path, hidden):
     extra = {"relations": [["two", "nine"], ["two", "given"]], "given": str(tmp_path / "given.ckpt")}
     core = sorted(os.sched_getaffinity(0))[0] if hasattr(os, "sched_getaffinity") else None
     job = {"source": str(source), "folder": str(tmp_path / "box"), "networks": networks} | extra
+    job |= {"engine": engines.choose("auto").record()}
     measurement = measuring.measure(job, hidden_by_name, core=core)
     assert not measurement.died, (measurement.facts["problems"], measurement.log)
     networks_found = measurement.facts["networks"]
@@ -61,6 +63,7 @@ def test_a_network_is_measured_like_mslab_eval(tmp_path, hidden):
     # logits: those of mslab eval, in the order of the labels
     (tmp_path / "own.ckpt").write_bytes(content)
     result = evaluate(tmp_path / "own.ckpt", report.root, device="cpu")
+    assert networks_found["nine"]["engine"] == str(engines.choose("auto")) and "onnxruntime" in str(networks_found)
     assert set(measurement.logits) == {"nine", "two"} and measurement.logits["nine"].shape == (21, 3)
     predicted = measurement.logits["nine"].argmax(1)
     assert (predicted == images.labels).mean() == pytest.approx(result["accuracy"])

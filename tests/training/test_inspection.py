@@ -10,7 +10,7 @@ from PIL import Image
 
 from mslab import check, cpu_layout, model
 from mslab.data import sources
-from mslab.evaluation import engines, gradcam, measuring, metrics
+from mslab.evaluation import engines, gradcam, measuring, metrics, models
 from mslab.runtime import devices
 
 
@@ -30,11 +30,12 @@ def images(squares):
     return sources.images_of(check.check_dataset(squares / "three" / "val"), "")
 
 
-@pytest.mark.parametrize("mode", ["graph", "pynative"])
-def test_figures_equal_those_of_training(images, parent, mode):
-    devices.start("cpu", mode, seed=0)
+@pytest.mark.parametrize("engine", ["mindspore graph", "mindspore pynative", "onnxruntime", "openvino"])
+def test_figures_equal_those_of_training(images, parent, engine):
+    name, _, mode = engine.partition(" ")
+    devices.start("cpu", mode or "graph", seed=0)
     loaded = measuring.load_network(parent)
-    inspection = gradcam.inspect(loaded, images)
+    inspection = gradcam.inspect(models.open_weights(parent, "cpu", engine=name), images)
     recorded = json.loads((parent / "eval.json").read_text())
     assert metrics.confusion(inspection.labels, inspection.predicted, 3).tolist() == recorded["confusion"]
     assert inspection.features.shape == (21, 32) and inspection.logits.shape == (21, 3)

@@ -162,6 +162,8 @@ NO_PATHS = {
     "compare",
     "fractions",
     "device",
+    "engine",
+    "precision",
     "kind",
 }
 NO_PATHS |= {"lang", "host", "group_by", "ignore", "budget", "sampler", "pruner"}

@@ -10,6 +10,7 @@ from helpers import PROJECT
 from ruamel.yaml import YAML
 
 import mslab
+from mslab.runtime.packages import PACKAGES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,7 +21,7 @@ PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8
 PACKAGE = PROJECT / "mslab"
 OTHER_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "ruamel": "ruamel.yaml"}  # import -> package
 FOR_OTHERS = {"sqlalchemy", "python-multipart"}  # required by what Optuna and Starlette do for mslab, not imported
-BY_NAME = {"onnx", "onnxruntime"}  # imported by name where an extra has brought them
+BY_NAME = set(PACKAGES)  # imported by name: mslab/runtime/packages.py
 
 
 def name_of(requirement: str) -> str:
@@ -48,16 +49,16 @@ def imported() -> dict[str, str]:
 def test_all_that_mslab_imports_is_required_and_nothing_else():
     needed = {OTHER_NAMES.get(name, name).lower(): file for name, file in imported().items()}
     assert {name: file for name, file in needed.items() if name not in REQUIRED} == {}
-    assert REQUIRED - set(needed) == FOR_OTHERS
-    assert EXTRAS["onnx"] == BY_NAME
+    assert REQUIRED - set(needed) == FOR_OTHERS | BY_NAME - EXTRAS["openvino"]
+    assert EXTRAS["openvino"] == {"openvino"} < BY_NAME
 
 
 def test_the_extras_are_the_documented_ones_and_tests_need_none_of_the_plain_installation():
-    assert set(EXTRAS) == {"dev", "docs", "gpu", "heic", "onnx"}
+    assert set(EXTRAS) == {"dev", "docs", "gpu", "heic", "openvino"}
     assert not REQUIRED & (EXTRAS["dev"] | EXTRAS["docs"] | EXTRAS["gpu"])
 
 
-@pytest.mark.parametrize("extra", ["", "dev", "docs", "heic", "onnx"])
+@pytest.mark.parametrize("extra", ["", "dev", "docs", "heic", "openvino"])
 def test_each_requirement_has_a_pinned_version(extra):
     lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].lower() for line in lines if not line.startswith("#")}
