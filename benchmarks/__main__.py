@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from mslab.cli.options import (
     PLAIN,
@@ -27,6 +27,12 @@ app = CommandLine(help="Speed beside other projects, as ratios.", **PLAIN)
 Size = Annotated[int, Option(help="pixels of an image's side", min=8)]
 Batch = Annotated[int | None, Option(help="images in a step; 32, from 224 pixels on 8", min=1)]
 Repeats = Annotated[int, Option(help="turns of each; the median is reported", min=1)]
+Peers = Annotated[
+    str | None, Option(metavar="PYTHON", help="a Python with torch, torchvision and, for inference, both engines")
+]
+Record = Annotated[
+    bool, Option("--record", help="write the result to benchmarks/results/, from which docs/speed.md is made")
+]
 Folder = Annotated[str | None, Option(metavar="FOLDER", help="store images, or networks, here for reuse")]
 
 
@@ -85,14 +91,79 @@ def train(
     size: Size = 64,
     batch: Batch = None,
     repeats: Repeats = 7,
-    peers: Annotated[str | None, Option(metavar="PYTHON", help="a Python with torch and torchvision")] = None,
+    peers: Peers = None,
+    only: Annotated[str | None, Option(metavar="train|infer", help="one kind of step")] = None,
+    contender: Annotated[
+        list[str] | None, Option(metavar="NAME", help="those with this in their name, such as pytorch; repeatable")
+    ] = None,
+    record: Record = False,
     json_file: Json = None,
 ) -> None:
-    """ResNet-50 beside PyTorch and mindcv, training and inference, in interleaved blocks of steps."""
-    from benchmarks import speed
+    """ResNet-50 beside PyTorch, mindcv, onnxruntime and OpenVINO: training and inference, in rounds of random order."""
+    from benchmarks import results, speed
 
-    rows = speed.bench_train(size, batch or (8 if size >= 224 else 32), repeats, peers, progress=log.info)
-    emit(rows, json_file, lambda: speed.table(rows))
+    if only not in (None, *speed.KINDS):
+        raise BadParameter(f"--only {only}: it is train or infer")
+    kinds = (only,) if only else speed.KINDS
+    batch = batch or (8 if size >= 224 else 32)
+    rows = speed.bench_train(size, batch, repeats, peers, None, log.info, kinds, contender or ())
+    if record:
+        log.info(results.record(f"train-{size}", rows, speed.versions_of(rows)))
+    emit(rows, json_file, lambda: speed.table(rows, speed.left_out(peers)))
+
+
+@job(app, "loop")
+def loop(
+    config: Config,
+    overrides: Overrides = None,
+    batch: Annotated[list[int], Option(metavar="N", help="images in a step; repeatable", min=2)] = [16, 32],  # noqa: B006
+    optimizer: Annotated[list[str], Option(metavar="NAME", help="repeatable")] = ["adam", "momentum"],  # noqa: B006
+    repeats: Repeats = 5,
+    record: Record = False,
+    json_file: Json = None,
+) -> None:
+    """mslab train beside its own bare step, and what a step of the loop consists of."""
+    settings, _ = checked_config(config, overrides, skip_check=True)
+    from benchmarks import loop, results
+
+    rows = loop.bench_loop(settings, batch, optimizer, repeats, log.info)
+    if record:
+        log.info(results.record(f"loop-{settings.image_size}", rows, {}))
+    emit(rows, json_file, lambda: loop.table(rows))
+
+
+@job(app, "answer")
+def answer(
+    config: Config,
+    backbone: Parent,
+    peers: Annotated[str, Option(metavar="PYTHON", help="a Python with torch, torchvision and pillow")],
+    overrides: Overrides = None,
+    target: Annotated[float, Option(help="validation accuracy at which both stop", min=0, max=1)] = 0.95,
+    repeats: Annotated[int, Option(help="runs of each, with seeds from 1; the median is reported", min=1)] = 5,
+    record: Record = False,
+    json_file: Json = None,
+) -> None:
+    """Time to an answer: transfer until the validation accuracy reaches a target, beside a plain PyTorch script."""
+    from benchmarks import answer, results
+
+    rows = answer.bench_answer(config, backbone, peers, overrides or [], target, repeats, log.info)
+    if record:
+        log.info(results.record("answer", rows, rows[0]["versions"]))
+    emit(rows, json_file, lambda: answer.table(rows))
+
+
+@job(app, "table")
+def table(
+    write: Annotated[bool, Option("--write", help="write them into docs/speed.md")] = False,
+) -> None:
+    """The tables of docs/speed.md, from benchmarks/results/."""
+    from benchmarks import results
+    from mslab.files import write_text
+
+    recorded = results.read_all()
+    if write:
+        write_text(results.PAGE, results.fill(results.PAGE.read_text(encoding="utf-8"), recorded))
+    print("\n\n".join(results.tables(recorded).values()))
 
 
 @job(app, "knobs")

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.check import SHAPE, draw_photos
 from benchmarks.processes import read_result
-from benchmarks.speed import CONTENDERS, Child
+from benchmarks.speed import child_of
 from mslab.check import check_dataset, cores
 from mslab.runtime.tables import empty_table, render
 
@@ -55,8 +55,7 @@ def bench_data(
 def training_speed(pixels: int) -> float:
     """Images per second of ResNet-50's training on this machine: the speed that the pipeline has to reach."""
     batch = 32 if pixels < 224 else 8
-    name = "mslab, GRAPH"
-    with Child(name, CONTENDERS[name] | {"size": pixels, "batch": batch, "stages": None}) as child:
+    with child_of("mslab, GRAPH", {"size": pixels, "batch": batch, "stages": None}) as child:
         child.run("train", 3)
         return 3 * batch / sum(child.run("train", 3)["seconds"])
 

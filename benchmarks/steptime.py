@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.speed import CONTENDERS, WARM, Child
+from benchmarks.speed import WARM, child_of
 from mslab.check import cores
 from mslab.errors import MslabError
 from mslab.runtime.tables import empty_table, render
@@ -38,9 +38,9 @@ def bench_profile(
 
     The last row is "elsewhere". All milliseconds add up to the median step of mslab's GRAPH mode, all fractions to 1.
     """
-    job = CONTENDERS[OURS] | {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
+    job = {"size": size, "batch": batch, "stages": [list(row) for row in stages] if stages else None}
     # the second name is that of oneDNN 2.2, in MindSpore 2.8
-    with Child(OURS, job, ONEDNN_VERBOSE="1", DNNL_VERBOSE="1") as child:
+    with child_of(OURS, job, ONEDNN_VERBOSE="1", DNNL_VERBOSE="1") as child:
         child.run("train", 1 + WARM)
         steps = [child.run("train", 1) for _ in range(STEPS)]
         seconds = sorted(step["seconds"][0] for step in steps)

@@ -15,13 +15,13 @@ TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
 
 def test_a_contender_that_waits_is_stopped_and_one_that_ends_is_named():
-    with speed.Child("mslab, GRAPH", {"maker": "mslab", "mode": "pynative"} | TINY) as child:
+    with speed.child_of("mslab, PYNATIVE", TINY) as child:
         process = psutil.Process(child.process.pid)
         assert process.status() == psutil.STATUS_STOPPED
         assert len(child.run("infer", 2)["seconds"]) == 2
         assert process.status() == psutil.STATUS_STOPPED
         process.kill()
-        with pytest.raises(MslabError, match=r"mslab, GRAPH did not finish: .*\(signal 9\)\n  expected .*\n  fix "):
+        with pytest.raises(MslabError, match=r"mslab, PYNATIVE did not finish: .*\(signal 9\)\n  expected .*\n  fix "):
             child.run("train", 1)
 
 
@@ -32,10 +32,10 @@ def test_peers_without_pytorch_are_one_message(peers, reason):
     if peers == sys.executable and importlib.util.find_spec("torch"):
         pytest.skip("this Python has torch")
     with pytest.raises(MslabError) as caught:
-        speed.Child("PyTorch, contiguous", speed.CONTENDERS["PyTorch, contiguous"] | TINY, peers)
+        speed.child_of("PyTorch, contiguous", TINY, peers)
     text = str(caught.value)
     assert text.startswith("PyTorch, contiguous did not finish: ") and reason in text.splitlines()[0]
-    assert "--peers" in text and "pip install torch torchvision" in text
+    assert "--peers" in text and "pip install torch torchvision" in text and "--contender" in text
 
 
 def test_bench_predict_answers_the_same_images_beside_the_bare_pass(parent, tmp_path, monkeypatch):

@@ -4,31 +4,57 @@ import json
 import os
 
 import pytest
-from helpers import STAGES, bench
+from helpers import STAGES, bench, settings
 
-from benchmarks import speed, spoofs, steptime
+import mslab
+from benchmarks import answer, loop, speed, spoofs, steptime
+from mslab.config import load_settings
 
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
 
-def test_blocks_are_interleaved_and_both_modes_do_equal_work():
+def test_rounds_have_every_contender_once_and_both_modes_do_equal_work():
     messages = []
-    rows = speed.bench_train(**TINY, repeats=2, progress=messages.append)
-    assert [(row["job"], row["contender"], row["turns"]) for row in rows] == [
-        ("train", "mslab, GRAPH", [0, 2]),
-        ("train", "mslab, PYNATIVE", [1, 3]),
-        ("infer", "mslab, GRAPH", [0, 2]),
-        ("infer", "mslab, PYNATIVE", [1, 3]),
+    rows = speed.bench_train(**TINY, repeats=3, progress=messages.append)
+    assert [(row["job"], row["contender"]) for row in rows] == [
+        ("train", "mslab, GRAPH"),
+        ("train", "mslab, PYNATIVE"),
+        ("infer", "mslab, GRAPH"),
+        ("infer", "mslab, PYNATIVE"),
+        ("infer", "mslab, engine auto"),
+        *(
+            [("infer", "mslab, engine openvino bf16")]
+            if not speed.lacking("mslab, engine openvino bf16", "infer", None)
+            else []
+        ),
     ]
-    assert [line.split(": ")[1].split(" ")[1] for line in messages if "turn" in line] == ["GRAPH", "PYNATIVE"] * 4
+    for kind in speed.KINDS:
+        turns = {row["contender"]: row["turns"] for row in rows if row["job"] == kind}
+        rounds = [[turn // len(turns) for turn in places] for places in turns.values()]
+        assert rounds == [[0, 1, 2]] * len(turns) and sorted(turn for places in turns.values() for turn in places) == [
+            *range(3 * len(turns))
+        ]
+    assert speed.bench_train(**TINY, repeats=1, kinds=["train"], wanted=["graph"])[0]["turns"] == [0]
     for row in rows:
-        assert row["size"] == 32 and row["batch"] == 4 and row["ratio"] is None
-        assert 0 < row["least"] <= row["images_per_s"] <= row["most"] and row["startup_s"] > 0
+        assert row["size"] == 32 and row["batch"] == 4 and row["ratio"] is None and row["peak_mib"] > 100
+        assert 0 < row["least"] <= row["images_per_s"] <= row["most"] and row["startup_s"] > 0 and row["version"]
     graph, pynative = rows[:2]
-    assert graph["weights"] == pynative["weights"] and graph["peak_mib"] > 100
+    assert graph["weights"] == pynative["weights"]
     assert graph["last"] < graph["first"] == pytest.approx(pynative["first"], rel=1e-4)  # the same seed and batch
-    text = speed.table(rows)
-    assert "PyTorch left out: --peers" in text and "mslab, PYNATIVE" in text
+    assert rows[4]["first"] == pytest.approx(rows[2]["first"], rel=1e-3)  # the same network on the engine
+    text = speed.table(rows, speed.left_out(None))
+    assert "onnxruntime left out: --peers names no Python for it" in text and "mslab, engine auto" in text
+
+
+def test_bench_loop_trains_beside_its_bare_step(squares, inside):
+    config = load_settings(settings(squares / "three", 3, mode="graph", clip_grad_norm=1.0))
+    messages = []
+    (row,) = loop.bench_loop(config, [8], ["adam"], 2, messages.append)
+    assert (row["size"], row["batch"], row["optimizer"]) == (32, 8, "adam") and len(messages) == 4
+    assert row["settings"]["clip_grad_norm"] == 1.0
+    assert row["ratio"] == row["loop"]["images_per_s"] / row["bare"]["images_per_s"] > 0
+    assert list(row["parts_ms"]) == list(loop.PARTS.values()) and min(row["parts_ms"].values()) > 0
+    assert not list(inside.iterdir())
 
 
 def test_the_profile_of_a_real_step_has_every_convolution():
@@ -48,12 +74,27 @@ def test_bench_train_beside_pytorch_and_mindcv(tmp_path):
     done = bench("train", *arguments)
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text())
-    assert [row["contender"] for row in rows] == [*speed.CONTENDERS] * 2
     assert {row["weights"] for row in rows} == {25_557_032}
-    for job in (rows[:5], rows[5:]):
-        assert max(row["ratio"] for row in job if row["contender"].startswith("PyTorch")) == 1
-        assert all(row["ratio"] for row in job)
-    assert "1.00x" in done.stdout and "mindcv, GRAPH" in done.stdout and "left out" not in done.stdout
+    for kind in speed.KINDS:
+        ratios = {row["contender"]: row["ratio"] for row in rows if row["job"] == kind}
+        assert list(ratios) == speed.select(kind, (), peers)
+        assert max(ratios[name] for name in speed.FORMATS) == 1 and all(ratios.values())
+    assert "1.00x" in done.stdout and "mindcv, GRAPH" in done.stdout and "--peers names no" not in done.stdout
+
+
+def test_bench_answer_beside_a_plain_pytorch_script(squares, inside):
+    peers = os.environ.get("MSLAB_PEERS")
+    if not peers:
+        pytest.skip("MSLAB_PEERS does not name a Python with torch and torchvision")
+    network = mslab.train(settings(squares / "three", 3, epochs=1, stages=None)).run
+    recipe = settings(squares / "two", 2, optimizer="adam", lr_max=0.001, lr_init=0.0001, stages=None)
+    (inside / "two.yaml").write_text(json.dumps(recipe))
+    rows = answer.bench_answer("two.yaml", network, peers, ["epochs=2"], 0.5, 1, lambda text: None)
+    assert [row["job"] for row in rows] == [*answer.JOBS]
+    for row in rows:
+        for side in answer.SIDES:
+            assert row[side]["runs"] == 1 and row[side]["epochs"] in (1, 2) and row[side]["seconds"] > 0
+        assert 0 < row["mslab"]["said"] < row["mslab"]["seconds"] and row["versions"]["PyTorch"]
 
 
 def test_bench_data_reports_which_is_the_limit(tmp_path):

@@ -8,21 +8,63 @@ from mslab.check import check_dataset
 from mslab.errors import MslabError
 
 
-def test_ratios_are_medians_over_the_better_of_pytorchs():
-    blocks = {"mslab, GRAPH": [2.0, 1.0, 4.0], "PyTorch, a": [5.0, 5.0, 5.0], "PyTorch, b": [4.0, 1.0, 8.0]}
-    rows = {row["contender"]: row for row in speed.summarise("train", blocks, images=40)}
-    assert {name: row["images_per_s"] for name, row in rows.items()} == {
-        "mslab, GRAPH": 20,
-        "PyTorch, a": 8,
-        "PyTorch, b": 10,
+def test_ratios_are_medians_over_the_better_of_pytorchs_formats():
+    speeds = {
+        "mslab, GRAPH": [20.0, 40.0, 10.0],
+        "PyTorch, channels_last": [8.0, 8.0, 8.0],
+        "PyTorch, contiguous": [10.0, 40.0, 5.0],
+        "PyTorch, optimized graph": [30.0, 30.0, 30.0],  # a row beside them; ratios are to what users write
     }
-    assert {name: row["ratio"] for name, row in rows.items()} == {
-        "mslab, GRAPH": 2,
-        "PyTorch, a": 0.8,
-        "PyTorch, b": 1,
-    }
+    rows = {row["contender"]: row for row in speed.summarise("infer", speeds)}
+    assert {name: row["images_per_s"] for name, row in rows.items()} == dict(zip(speeds, (20, 8, 10, 30), strict=True))
+    assert {name: row["ratio"] for name, row in rows.items()} == dict(zip(speeds, (2, 0.8, 1, 3), strict=True))
     assert (rows["mslab, GRAPH"]["least"], rows["mslab, GRAPH"]["most"]) == (10, 40)
-    assert all(row["ratio"] is None for row in speed.summarise("train", {"mslab, GRAPH": [1.0]}, images=1))
+    assert all(row["ratio"] is None for row in speed.summarise("train", {"mslab, GRAPH": [1.0]}))
+
+
+def test_only_contenders_that_can_run_are_measured(monkeypatch):
+    monkeypatch.setattr(speed, "bfloat16_unit", lambda: "")
+    monkeypatch.setattr(speed, "version", lambda package: "1.0")
+    everything = {kind: set(speed.select(kind, (), "python")) for kind in speed.KINDS}
+    networks = {"mslab, GRAPH", "mslab, PYNATIVE", *speed.FORMATS, "mindcv, GRAPH"}
+    assert everything["train"] == networks  # engines cannot train
+    others = {"mslab, engine auto", "PyTorch, optimized graph", "onnxruntime", "OpenVINO, float32"}
+    assert everything["infer"] == networks | others
+    assert all("neither AMX nor AVX-512 BF16" in line for line in speed.left_out("python") if "bf" in line)
+    monkeypatch.setattr(speed, "bfloat16_unit", lambda: "AMX")
+    more = {"PyTorch, bfloat16", "OpenVINO, bfloat16", "mslab, engine openvino bf16"}
+    assert set(speed.select("infer", (), "python")) == networks | others | more == set(speed.CONTENDERS)
+    assert speed.left_out("python") == []
+    monkeypatch.setattr(speed, "version", lambda package: "")
+    assert speed.left_out("python") == ["mslab, engine openvino bf16 left out: openvino is not installed beside mslab"]
+    assert set(speed.select("infer", (), None)) == {
+        "mslab, GRAPH",
+        "mslab, PYNATIVE",
+        "mslab, engine auto",
+        "mindcv, GRAPH",
+    }
+    assert speed.select("train", (), None, stages=[[1, 8, 1]]) == ["mslab, GRAPH", "mslab, PYNATIVE"]
+
+
+def test_contenders_are_chosen_by_a_part_of_their_names():
+    assert speed.select("infer", ["graph", "ONNX"], "python") == [
+        "mslab, GRAPH",
+        "PyTorch, optimized graph",
+        "mindcv, GRAPH",
+        "onnxruntime",
+    ]
+    with pytest.raises(
+        MslabError, match=r"no contender 'tensorflow'(.|\n)*expected .*mindcv, GRAPH(.|\n)*fix  .*--contender"
+    ):
+        speed.select("infer", ["graph", "tensorflow"], "python")
+
+
+def test_an_engine_that_computes_another_network_stops_the_bench():
+    speed.check_same({"mslab, GRAPH": 6.5, "onnxruntime": 6.5001, "OpenVINO, bfloat16": 6.6, "mindcv, GRAPH": 1.0})
+    with pytest.raises(
+        MslabError, match=r"onnxruntime computes another network(.|\n)*mslab, GRAPH +6.5(.|\n)*expected(.|\n)*fix"
+    ):
+        speed.check_same({"mslab, GRAPH": 6.5, "onnxruntime": 6.4})
 
 
 def test_unequal_work_stops_the_bench():
