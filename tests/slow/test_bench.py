@@ -7,6 +7,7 @@ import pytest
 from helpers import STAGES, bench
 
 from benchmarks import predictions, speed, spoofs, steptime
+from mslab.evaluation.engines import Engine
 
 TINY = {"size": 32, "batch": 4, "stages": STAGES}
 
