@@ -186,7 +186,7 @@ def predict(
     repeats: Repeats = 7,
     json_file: Json = None,
 ) -> None:
-    """mslab predict beside the bare forward pass, over batch sizes."""
+    """mslab predict on each engine beside the bare forward pass, over batch sizes."""
     from benchmarks import predictions
 
     rows = predictions.bench_predict(source, size, images, repeats, progress=log.info)

@@ -217,11 +217,11 @@ def pad_batch(x: np.ndarray, batch_size: int) -> np.ndarray:
 
 
 def batch_of(size: int) -> int:
-    """Images per inference step for images of this side: about as many pixels as 32 images of 64 x 64.
+    """Images per inference step for images of this side: 32 of 64 pixels, 8 of 224.
 
-    The fastest size on CPUs in `./run.sh bench predict`; it also fits into an accelerator's memory.
+    About the fastest size of each engine in `./run.sh bench predict`; it also fits into an accelerator's memory.
     """
-    return int(min(64, max(4, 2 ** round(np.log2(32 * (64 / size) ** 2)))))
+    return int(min(64, max(4, 2 ** round(np.log2(32 * 64 / size)))))
 
 
 def is_close_call(logits: np.ndarray) -> bool:

@@ -75,7 +75,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
 
 def measured(
     run: RunFolder, t: Translate, device: str, engine: str, precision: str
-) -> tuple[dict[str, Any] | None, dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """(the content of eval.json, what the network shows on the validation images, notes on what is missing)."""
     result = read_evaluation(run.path, run.manifest["class_names"])
     notes: list[str] = []

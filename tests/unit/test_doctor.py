@@ -49,6 +49,7 @@ def healthy() -> MachineFacts:
         cache="/cache",
         free={"/lab": 20 * GIB, "/cache": 20 * GIB},
         unwritable={},
+        engines={"onnx": "1.17.0", "onnxruntime": "1.32.0", "openvino": ""},
         speed={"product": 0.015, "convolution": 0.018, "training step": 0.140},
     )
 
@@ -83,6 +84,13 @@ PROBLEMS = [  # level, name, difference from a healthy machine, text, fix
     ),
     ("warning", "files", {"hiding": ["/lab/random.py"]}, "hides the Python module random", "rename /lab/random.py"),
     ("error", "NumPy", {"numpy": "2.1.3"}, "crashes at its first addition", "pip install 'numpy<2'"),
+    (
+        "warning",
+        "engine",
+        {"engines": {"onnx": "1.17.0", "onnxruntime": ""}},
+        "onnxruntime missing: predictions run on MindSpore",
+        "pip install onnxruntime",
+    ),
     ("warning", "gpu", {"refused": {"gpu": "it does not answer"}}, "not chosen: it does not answer", ""),
     ("warning", "CUDA", {"gpu_driver": True, "libraries": WITHOUT_CUDNN}, "libcudnn.so.8", "'mslab[gpu]'"),
     ("error", "CUDA", GPU | {"cuda_release": "12.4"}, "CUDA_HOME=/c has CUDA 12.4", "unset CUDA_HOME"),
