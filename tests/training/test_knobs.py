@@ -15,7 +15,8 @@ from mslab.check import training_data
 from mslab.config import FIELDS, load_settings
 from mslab.config.resolve import Machine, resolve
 from mslab.data import batching, decoded, sources
-from mslab.errors import TrainingError
+from mslab.errors import DeviceError, TrainingError
+from mslab.evaluation import engines
 from mslab.runtime import devices
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import build, features, learning_rates, losses, start, stopping
@@ -232,8 +233,16 @@ def cached_pixels(config):
 
 def fed_features(config):
     """The features that a head is fed in the third epoch."""
-    feed, _ = features.feed(trainer_of(config).network, batching.ImageFeed(*images(config), config), "knobs")
+    engine = engines.choose(config.engine, config.precision, "cpu")
+    feed, _ = features.feed(trainer_of(config).network, batching.ImageFeed(*images(config), config), "knobs", engine)
     return digest(feed.train(2))
+
+
+def chosen_engine(config):
+    try:
+        return engines.choose(config.engine, config.precision, "cpu").record()
+    except DeviceError as error:  # a CPU without bfloat16
+        return str(error)
 
 
 def after_a_loss_that_is_not_finite(config):
@@ -298,6 +307,7 @@ CHANGED = {
     shared_batch: {"rescale_train_batch_size_factor": (10, {})},
     cached_pixels: {"cache": ("memory", {})},
     fed_features: {"feature_views": (2, {"freeze": "all", "feature_views": 3})},
+    chosen_engine: {"engine": ("mindspore", {}), "precision": ("bf16", {"engine": "openvino"})},
     after_a_loss_that_is_not_finite: {"on_nan": ("rollback", {})},
     time_left: {"max_training_time": (1e-9, {})},
     linked: {"follow_links": (True, {})},
