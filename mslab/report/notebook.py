@@ -177,7 +177,8 @@ class Run:
     def _model(self) -> "Model":
         from mslab.inference import predicting
 
-        return predicting.open_model(self.path, self.device)
+        settings = self._run.settings
+        return predicting.open_model(self.path, self.device, engine=settings.engine, precision=settings.precision)
 
     @cached_property
     def _heat_map(self) -> Any:

@@ -31,9 +31,11 @@ class Suspects(list[dict[str, Any]]):
         folds: dict[str, int],  # of each split
         images: "dict[str, sources.ImageSource]",  # of each split
         positions: list[int],  # of each row: the position of its image in its split
+        engine: dict[str, str] | None = None,  # what computed the features, as Engine.record gives it
     ) -> None:
         super().__init__(rows)
         self.root, self.checkpoint, self.folds, self.images, self.positions = root, checkpoint, folds, images, positions
+        self.engine = engine
 
     @property
     def total(self) -> int:
@@ -45,6 +47,7 @@ class Suspects(list[dict[str, Any]]):
             "schema": 1,
             "data": self.root,
             "checkpoint": self.checkpoint,
+            "engine": self.engine,
             "images": {name: len(images) for name, images in self.images.items()},
             "folds": self.folds,
             "suspects": list(self),

@@ -70,7 +70,10 @@ def find(
     suspects.sort(key=lambda row: (row[0]["p_label"], row[0]["file"]))
     rows = [row | {"rank": rank} for rank, (row, _) in enumerate(suspects, 1)]
     positions = [position for _, position in suspects]
-    return Suspects(rows, printable(str(report.root)), printable(str(model.path)), counts, images, positions)
+    engine_record = model.runner.engine.record()
+    return Suspects(
+        rows, printable(str(report.root)), printable(str(model.path)), counts, images, positions, engine_record
+    )
 
 
 def possible_folds(report: DatasetReport, folds: int) -> dict[str, int]:

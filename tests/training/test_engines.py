@@ -5,6 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore as ms
@@ -20,6 +21,8 @@ from mslab.evaluation import engines, measuring, models
 from mslab.evaluation.engines import Engine
 from mslab.inference import export, predicting
 from mslab.inference.serve.predictor import Predictor
+from mslab.reproduce import differing
+from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, packages
 from mslab.training import start
 
@@ -371,3 +374,37 @@ def test_a_report_uses_the_engine_of_its_run_and_names_it(parent, inside):
         assert done.returncode == 0, done.stderr
         page = Path(f"{name}.html").read_text()
         assert f"predictions on this page by</th><td>{name} " in page
+
+
+def test_reproduce_compares_what_computed_the_features(parent, frozen, inside, monkeypatch):
+    runs = [
+        Path(mslab.transfer(frozen | {"engine": name}, backbone=parent).run) for name in ("mindspore", "onnxruntime")
+    ]
+    then, other = (differing.recorded_state(RunFolder.read(run)) for run in runs)
+    checks = {check.what: check for check in differing.circumstances(then, other)}
+    assert checks["engine of the features"].level == "bits"
+    assert (
+        checks["engine of the features"]
+        .cause()
+        .endswith(
+            f"mindspore {ms.__version__} fp32 then, {' '.join(Engine('onnxruntime').record().values())} now: "
+            "each engine rounds differently"
+        )
+    )
+    now = differing.current_state(RunFolder.read(runs[1]).settings, "cpu", 1)
+    assert not differing.features_engine(other, now).differs
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    check = differing.features_engine(other, now)
+    assert check.level == "stops" and "onnxruntime cannot be imported" in check.why and "pip install" in check.fix
+    assert "engine of the features" not in {c.what for c in differing.circumstances(replace(then, features=None), now)}
+
+
+def test_suspects_and_a_notebook_name_and_use_the_engine(parent, squares, inside):
+    done = cli(
+        "suspects", parent, "--data", squares / "three" / "val", "--out", ".", "--json", "-", "--engine", "openvino"
+    )
+    assert done.returncode == 0 and json.loads(done.stdout)["engine"] == Engine("openvino").record()
+    shutil.copytree(parent, "run")
+    text = Path("run/config.yaml").read_text()
+    Path("run/config.yaml").write_text(text.replace("engine: auto", "engine: openvino"))
+    assert mslab.Run("run", "cpu")._model.runner.engine == Engine("openvino")
