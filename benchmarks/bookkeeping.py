@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mslab.check import DatasetReport, cores
+from mslab.check import DatasetReport, available_memory, cores
 from mslab.config import Settings
 from mslab.config.resolve import Machine, resolve
+from mslab.data import decoded
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 from mslab.runtime.tables import empty_table, render
@@ -75,8 +76,8 @@ def bench_bookkeeping(
     """Rows of {kept (with bookkeeping), seconds, inside (seconds spent on it, or None)}. Leaves runs in `folder`."""
     from mslab.training import start
 
-    machine = Machine(devices.choose_device(config.device), cores())
-    settings, _ = resolve(config, sum(report.counts["train"].values()), None, machine)
+    machine = Machine(devices.choose_device(config.device), cores(), memory=available_memory())
+    settings, _ = resolve(config, sum(report.counts["train"].values()), None, machine, decoded.size_of(report))
     rows: list[dict[str, Any]] = []
     for turn in range(repeats):
         for recorded in (True, False) if turn % 2 == 0 else (False, True):

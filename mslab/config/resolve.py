@@ -32,6 +32,9 @@ class SavedNetwork(Protocol):
     def profile(self) -> dict[str, Any]: ...
 
 
+CACHED_BYTES = 1 << 30  # of decoded images that cache: auto stores, at most
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where a run trains: device ("cpu", "gpu" or "ascend"), cores of its machine, workers that divide each step."""
@@ -40,15 +43,16 @@ class Machine:
     cores: int
     workers: int = 1
     initial_workers: int = 1  # at the start of the run: batch_size in its config.yaml is per worker
+    memory: int = 0  # bytes available; 0 = unknown
 
 
 def resolve(
-    settings: Settings, images: int, backbone: SavedNetwork | None, machine: Machine
+    settings: Settings, images: int, backbone: SavedNetwork | None, machine: Machine, decoded: int = 0
 ) -> tuple[Settings, list[str]]:
     """Return the completed settings, and a line for each value in the config that another one replaces.
 
-    `images`: number of training images. A backbone brings its own stages, profile and normalisation. Raises ConfigError
-    or CheckpointError if the arguments contradict each other.
+    `images`: number of training images; `decoded`: bytes of all images decoded, 0 = unknown. A backbone brings its own
+    stages, profile and normalisation. Raises ConfigError or CheckpointError if the arguments contradict each other.
     """
     notes: list[str] = []
     network = backbone_settings(settings, backbone, notes) if backbone else network_settings(settings)
@@ -60,6 +64,7 @@ def resolve(
         "batch_size": _batch(settings, images, machine, notes),
         "data_workers": threads,
         "amp_level": precision(settings.amp_level, machine.device),
+        "cache": cache_place(settings.cache, decoded, machine),
     }
     return settings.replace(**changes), notes
 
@@ -67,6 +72,16 @@ def resolve(
 def precision(amp_level: str, device: str) -> str:
     """Return the level; "auto" is O2, or O0 on a CPU, which float16 only slows down."""
     return amp_level if amp_level != "auto" else "O0" if device == "cpu" else "O2"
+
+
+def cache_place(cache: str, decoded: int, machine: Machine) -> str:
+    """Return the place; "auto" is memory if `decoded` bytes take at most 1 GiB in each worker and, in all of them, a
+    quarter of what is available, else none.
+    """
+    if cache != "auto":
+        return cache
+    fits = 0 < decoded <= min(CACHED_BYTES, machine.memory // (4 * machine.workers))
+    return "memory" if fits else "none"
 
 
 def network_settings(settings: Settings) -> dict[str, Any]:

@@ -76,10 +76,11 @@ class Settings(BaseModel):
         le=256,
         description="threads that decode and augment, at most one per core; another number draws other augmentation",
     )
-    cache: Literal["none", "memory", "disk"] = Field(
-        "none",
+    cache: Literal["auto", "none", "memory", "disk"] = Field(
+        "auto",
         description="where images are stored after they are decoded once at the start, so that epochs skip decoding; "
-        "3 bytes per pixel of every image: memory = in this process, disk = in ~/.cache/mslab/decoded (at most 64 GiB)",
+        "3 bytes per pixel of every image: memory = in this process, disk = in ~/.cache/mslab/decoded (at most "
+        "64 GiB), auto = memory if they take at most 1 GiB and a quarter of what is free, else none. Batches are equal",
     )
     # augmentation of the training images
     train_crop_size: Pixels | None = Field(None, description="pixels; side of a training crop. null = image_size")

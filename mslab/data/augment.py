@@ -32,20 +32,10 @@ def scale(config: Settings) -> tuple[list[float], list[float]]:
 
 
 def train_transforms(config: Settings) -> list:
-    """Training operations: a file's bytes, uint8 (n,) -> normalised float32 (3, S, S), random as configured."""
-    size, crop_scale = sizes(config)[0], config.crop_scale
-    if crop_scale == 1 or config.cache != "none":
-        return full_decode_train_transforms(config)
-    # decodes only the part of a large JPEG that the crop needs
-    crop = vision.RandomCropDecodeResize(size, scale=(crop_scale, 1.0), ratio=(3 / 4, 4 / 3))
-    return [crop, *_after_crop(config)]
+    """Training operations: a file's bytes, uint8 (n,) -> normalised float32 (3, S, S), random as configured.
 
-
-def full_decode_train_transforms(config: Settings) -> list:
-    """The same, but the first step decodes the entire image; the remaining steps also work on cached pixels.
-
-    The same crops are drawn. Pixels are equal except for JPEGs with reduced colour resolution (4:2:0): there, colours
-    at the crop's border come from the entire image here, and from the crop alone in train_transforms.
+    The first one decodes the entire image; the others also work on cached pixels. RandomCropDecodeResize decodes less
+    of a large JPEG, but with reduced colour resolution (4:2:0) it gives other pixels at the crop's border.
     """
     size, crop_scale = sizes(config)[0], config.crop_scale
     crop = vision.RandomResizedCrop(size, scale=(crop_scale, 1.0), ratio=(3 / 4, 4 / 3))

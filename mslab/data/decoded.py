@@ -28,11 +28,11 @@ def cache_decoded(
 ) -> dict[str, ImageSource]:
     """{split: its images} decoded and cached as config.cache sets; the images unchanged if they need too much space.
 
-    Batches are the same either way: if a cache is set, even one without space, crops are taken from the decoded image.
+    Batches are the same either way.
     """
-    if config.cache == "none":
+    if config.cache in ("none", "auto"):  # resolve replaces auto
         return parts
-    needed = sum(3 * report.splits[name].pixels + 8 * len(images) for name, images in parts.items())
+    needed = size_of(report)
     key = hashlib.sha256(f"{report.fingerprint} {versions.version('mindspore')}".encode()).hexdigest()[:32]
     folder = cache.cache_folder("decoded")
     reason = (
@@ -55,6 +55,13 @@ def cache_decoded(
     location = "memory" if config.cache == "memory" else str(folder)
     log.info(f"decoded images cached: {sum(map(len, pixels.values()))} images, {size:.0f} MiB in {location}")
     return {n: DecodedImages(images.labels, images.class_names, pixels[n], images) for n, images in parts.items()}
+
+
+def size_of(report: DatasetReport) -> int:
+    """Bytes of all images decoded, with height and width of each, as the check read them; 0 if it read no sizes."""
+    count = sum(len(split.pictures) for split in report.splits.values())
+    pixels = sum(split.pixels for split in report.splits.values())
+    return 3 * pixels + 8 * count if pixels else 0
 
 
 def memory_problem(needed: int) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import mindspore as ms
@@ -111,22 +112,29 @@ def build_feed(
 ) -> tuple[batching.ImageFeed, nn.Cell]:
     """The batches, and the part of the network that they go through: its head if the backbone's features are cached."""
     parts: dict[str, ImageSource] = {name: images_of(report, name) for name in ("train", "val")}
-    parts = decoded.cache_decoded(parts, settings, report, group)
-    images = parts["train"].resample(run.manifest.get("epoch_images") or len(parts["train"]))
-    feed = batching.ImageFeed(images, parts["val"], settings, group)
+    trained, feed = network, image_feed(run, settings, parts, group)
     names = [parameter.name for parameter in network.get_parameters()]
     used_before = run.manifest.get("features")  # None in a new run
     use_features = (
         freezing.is_frozen_throughout(names, settings) and settings.feature_views and not augment.mixes(settings)
     )
-    fed: tuple[batching.ImageFeed, nn.Cell] = (feed, network)
     if use_features and used_before is not False:
         engine = features_engine(run, settings)
-        fed = features.feed(network, feed, report.fingerprint, engine, required=bool(used_before))
-        run.manifest["features_engine"] = engine.record() if fed[1] is not network else None
-    run.manifest["features"] = fed[1] is not network  # a resume does the same
+        feed, trained = features.feed(network, feed, report.fingerprint, engine, required=bool(used_before))
+        run.manifest["features_engine"] = engine.record() if trained is not network else None
+    run.manifest["features"] = trained is not network  # a resume does the same
     run.write_manifest()
-    return fed
+    if trained is network:  # features need every image only once for each view
+        feed = image_feed(run, settings, decoded.cache_decoded(parts, settings, report, group), group)
+    return feed, trained
+
+
+def image_feed(
+    run: RunFolder, settings: Settings, parts: Mapping[str, ImageSource], group: Group
+) -> batching.ImageFeed:
+    """The batches of these splits, with as many training images an epoch as the run sets."""
+    images = parts["train"].resample(run.manifest.get("epoch_images") or len(parts["train"]))
+    return batching.ImageFeed(images, parts["val"], settings, group)
 
 
 def features_engine(run: RunFolder, settings: Settings) -> Engine:

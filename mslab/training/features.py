@@ -141,7 +141,6 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, engin
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
     settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": versions.version("mindspore")}
     settings |= engine.record() | {"device": ms.get_context("device_target"), "mode": source.config.mode}
-    settings |= {"whole": source.config.cache != "none"}  # True: cropped from the decoded image
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for module in (model, augment):  # students edit them
         digest.update(Path(str(module.__file__)).read_bytes())

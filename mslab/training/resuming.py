@@ -189,6 +189,9 @@ def change_settings(run: RunFolder, overrides: Sequence[str]) -> None:
     edited = [name for name, _, _ in changed_settings(recorded_settings(run), run.settings)]
     changed = changed_settings(recorded_settings(run), new)
     old = begun_with(run, {name: value for name, value, _ in changed})
+    if new.cache == "auto":
+        new, changed = new.replace(cache=old.cache), [row for row in changed if row[0] != "cache"]
+        run.notes.append(f"note: cache: auto was decided when the run began: it goes on with {old.cache}")
     texts = {name: f"{before} -> {after}" for name, before, after in changed}
     then = "the epochs so far were trained with" if run.history else "the run began with"
     free = (*CHANGEABLE, *(() if run.manifest.get("features") else ("engine", "precision")))

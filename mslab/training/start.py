@@ -19,11 +19,12 @@ with contextlib.suppress(Exception):  # finish() says what is wrong with it
     # before MindSpore: on ARM its OpenMP finds no place later ("cannot allocate memory in static TLS block")
     import sklearn.linear_model  # noqa: F401
 
-from mslab.check import DatasetReport, cores
+from mslab.check import DatasetReport, available_memory, cores
 from mslab.check.training_data import check_or_raise
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, network_settings, resolve
+from mslab.data import decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
@@ -166,7 +167,7 @@ def resume_held(path: Path, cluster: Cluster | None, overrides: Sequence[str], w
         report = resuming.same_images(run)  # here once, so that all workers find the result of the check
         if writes:
             resuming.restore_images_csv(run, report)
-        if run.changed:
+        if run.notes:  # config.yaml or the command line says something else than the manifest
             run.write_settings()
             run.write_manifest()
         return run, report
@@ -203,9 +204,10 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
             fix="mslab transfer CONFIG --backbone FILE, or leave it out"
             + "".join(f"; {key}: {place}" for key in FREEZERS if (place := settings.origin(key))),
         )
-    machine = Machine(devices.choose_device(settings.device), cores(), count, count)
+    machine = Machine(devices.choose_device(settings.device), cores(), count, count, available_memory())
     images = sum(report.counts["train"].values())
-    settings, notes = resolve(settings, images, parent.checkpoint if parent else None, machine)
+    backbone = parent.checkpoint if parent else None
+    settings, notes = resolve(settings, images, backbone, machine, decoded.size_of(report))
     devices.setup_calls(**devices.setup_of(settings, machine.device))  # raises if the device does not support them
     if parent:
         finetuning.check_fit(settings, parent)

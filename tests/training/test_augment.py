@@ -105,7 +105,8 @@ def test_with_nothing_asked_a_step_sees_what_plain_operations_give(squares, thre
     order = batching.order_of(images, config, 1)
     ds.config.set_seed((config.seed * 100_003 + 1) % 2**31)
     steps = [
-        vision.RandomCropDecodeResize(32, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)),
+        vision.Decode(),
+        vision.RandomResizedCrop(32, scale=(0.5, 1.0), ratio=(3 / 4, 4 / 3)),
         vision.RandomHorizontalFlip(0.5),
         vision.RandomColorAdjust(0.2, 0.2, 0.2),
         vision.Normalize([255 * m for m in config.mean], [255 * s for s in config.std]),
@@ -199,7 +200,7 @@ def test_horizontal_and_vertical_flips_are_independent(three):
     corners = np.zeros((8, 8, 3), np.uint8)
     corners[:4, :4], corners[:4, 4:], corners[4:, :4], corners[4:, 4:] = 40, 80, 120, 160
     config = loaded(three, vertical_flip=True, color_jitter=0.0, crop_scale=1.0)
-    flips = augment.full_decode_train_transforms(config)[2:4]
+    flips = augment.train_transforms(config)[2:4]
     corner_counts = Counter(int(image[0, 0, 0]) for image in augmented(flips, corners, count=1000))
     assert sorted(corner_counts) == [40, 80, 120, 160] and min(corner_counts.values()) > 200
     trap = [vision.RandomHorizontalFlip(0.5), vision.RandomVerticalFlip(0.5)]

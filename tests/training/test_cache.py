@@ -14,6 +14,7 @@ import mslab
 from mslab import check
 from mslab.config import load_settings
 from mslab.data import batching, cache, decoded, packing, sources
+from mslab.runs import manifest
 from mslab.runtime import devices
 from mslab.training import start
 
@@ -77,18 +78,8 @@ def test_batches_are_the_same_with_and_without(kinds, home, all_cores, location,
             list(batching.eval_batches(p["val"], 32, [0.5] * 3, [0.5] * 3, 4, workers)) for p in (plain, cached)
         ]
         assert all(np.array_equal(x, v) and np.array_equal(y, w) for (x, y), (v, w) in zip(*evaluation, strict=True))
-        if kind != "reduced":  # also equal to training without a cache
-            none = load_settings(settings(root, 2, data_workers=workers))
-            assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
-
-
-def test_with_reduced_colour_jpegs_only_the_crops_border_differs(kinds, home):
-    plain, cached, config = parts(kinds["reduced"], cache="memory", color_jitter=0, mean=[0, 0, 0], std=[1, 1, 1])
-    without = epoch(plain["train"], load_settings(dict(config) | {"cache": "none"}))
-    with_cache = epoch(cached["train"], config)
-    levels = 255 * np.abs(without - with_cache)  # levels of 0 to 255; pixels are 0 to 1 here
-    assert 0 < levels.max() < 64 and levels.mean() < 0.5
-    assert (levels[:, :, 2:-2, 2:-2] > 8).mean() < 1e-3  # inside, almost none
+        none = load_settings(settings(root, 2, data_workers=workers, cache="none"))
+        assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config)), kind
 
 
 @pytest.mark.parametrize("location", LOCATIONS)
@@ -96,6 +87,53 @@ def test_without_a_crop_nothing_differs(kinds, home, location):
     plain, cached, config = parts(kinds["reduced"], cache=location, crop_scale=1.0)
     none = load_settings(dict(config) | {"cache": "none"})
     assert np.array_equal(epoch(plain["train"], none), epoch(cached["train"], config))
+
+
+@pytest.mark.parametrize("skip_content", [False, True])
+def test_the_size_of_decoded_images_is_known_before_they_are_decoded(kinds, home, skip_content, tmp_path):
+    packing.pack_dataset(check.check_dataset(kinds["reduced"]), tmp_path / "pack")
+    for root in (*kinds.values(), tmp_path / "pack"):
+        _, cached, _ = parts(root, cache="memory")
+        size = sum(image.nbytes + 8 for part in cached.values() for image in part.pixels)
+        report = check.check_dataset(root / "train", root / "val", skip_content=skip_content)
+        assert decoded.size_of(report) == size
+
+
+def test_a_run_decides_once_and_a_resume_keeps_it(kinds, inside, monkeypatch):
+    with stopped_after(1):
+        mslab.train(settings(kinds["png"], 2) | {"cache": "auto"}, name="fits")
+    run = newest("fits-*")
+    monkeypatch.setattr(start, "available_memory", lambda: 1 << 19)
+    full = Path(mslab.train(settings(kinds["png"], 2) | {"cache": "auto"}, name="full").run)
+    start.resume(run)
+    for folder, cache_became in ((run, "memory"), (full, "none")):
+        assert load_settings(folder / "config.yaml").cache == cache_became
+        assert manifest.load(folder)["settings"]["cache"] == cache_became
+        assert ("decoded images cached" in log(folder)) == (cache_became == "memory")
+    assert weights(run) == weights(full)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_resume_with_auto_keeps_what_the_run_began_with(kinds, inside, edited):
+    with stopped_after(1):
+        mslab.train(settings(kinds["png"], 2, cache="none"), name="stopped")
+    run, overrides = newest("stopped-*"), ["cache=auto"]
+    if edited:
+        config, overrides = run / "config.yaml", []
+        config.write_text(config.read_text().replace("cache: none", "cache: auto"))
+    start.resume(run, overrides=overrides)
+    assert "cache: auto was decided when the run began: it goes on with none" in log(run)
+    assert "decoded images cached" not in log(run) and load_settings(run / "config.yaml").cache == "none"
+    assert manifest.load(run)["settings"]["cache"] == "none"
+
+
+def test_a_run_that_feeds_features_decodes_nothing_in_advance(kinds, inside):
+    parent = Path(mslab.train(settings(kinds["png"], 2, epochs=1), name="parent").run)
+    frozen = settings(kinds["png"], 2, epochs=1, freeze="all", feature_views=1)
+    results = [Path(mslab.transfer(frozen | {"cache": place}, parent).run) for place in ("none", "memory")]
+    assert weights(results[0]) == weights(results[1])
+    assert "features loaded" in log(results[1])  # one key: the cache changes speed only
+    assert not any("decoded images cached" in log(run) for run in results)
 
 
 def test_a_pack_is_cached_like_folders(kinds, home, tmp_path):

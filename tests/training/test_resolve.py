@@ -8,10 +8,12 @@ from mslab import model
 from mslab.check import check_dataset
 from mslab.config import dump_config, load_settings
 from mslab.config.resolve import Machine, resolve
+from mslab.data import decoded
 from mslab.errors import CheckpointError, ConfigError
 from mslab.runs.folder import RunFolder
 from mslab.training import finetuning, start
 
+GIB = 1 << 30
 CPU, GPU = Machine("cpu", 2), Machine("gpu", 16)
 
 
@@ -72,7 +74,8 @@ def test_config_yaml_is_the_result_of_resolve(squares, inside):
     loaded = load_settings(settings(squares / "three", 3, amp_level="auto", stages=None, stem="small"))
     report = check_dataset(loaded.train_data, loaded.val_data)
     run = start.prepare(start.Job(loaded, report, "resolved"))
-    result, _ = resolve(loaded, 48, None, Machine("cpu", 64))
+    result, _ = resolve(loaded, 48, None, Machine("cpu", 64, memory=GIB), decoded.size_of(report))
+    assert result.cache == "memory"
     assert run.settings == result == RunFolder.read(run.path).settings
     assert (run.path / "config.yaml").read_text(encoding="utf-8") == dump_config(result)
 
@@ -86,3 +89,25 @@ def test_settings_are_frozen_and_a_changed_copy_is_validated():
         with pytest.raises(ValueError):
             original.replace(**wrong)
     assert type(mslab.load_config({"train_data": "a", "val_data": "b", "class_num": 3})).__name__ == "EasyDict"
+
+
+@pytest.mark.parametrize(
+    ("cache", "size", "memory", "workers", "expected"),
+    [
+        ("auto", GIB, 4 * GIB, 1, "memory"),
+        ("auto", GIB + 1, 64 * GIB, 1, "none"),  # more than 1 GiB
+        ("auto", GIB // 2, 2 * GIB, 1, "memory"),
+        ("auto", GIB // 2 + 1, 2 * GIB, 1, "none"),  # more than a quarter of what is free
+        ("auto", GIB // 2, 4 * GIB, 2, "memory"),
+        ("auto", GIB // 2 + 1, 4 * GIB, 2, "none"),  # every worker has its own
+        ("auto", 0, 64 * GIB, 1, "none"),  # unknown
+        ("auto", 100, 0, 1, "none"),
+        ("none", 100, 64 * GIB, 1, "none"),
+        ("memory", 9 * GIB, GIB, 1, "memory"),
+        ("disk", 9 * GIB, GIB, 1, "disk"),
+    ],
+)
+def test_images_are_cached_where_they_take_little(cache, size, memory, workers, expected):
+    machine = Machine("cpu", 2, workers, workers, memory)
+    assert resolve(load(cache=cache), 1000, None, machine, size)[0].cache == expected
+    assert load().cache == "auto"
