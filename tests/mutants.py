@@ -714,6 +714,27 @@ MUTANTS = [
         "parameter.set_data(ms.Tensor(value, parameter.dtype))",
         "test_cells",
     ),
+    Mutant(
+        "no stacked image reaches into its neighbour's windows",
+        "mslab/cpu_layout.py",
+        "zeros = ops.fill(ms.float32, (groups, c, images, self.stride * w), 0.0)",
+        "zeros = x.reshape(groups, c, images, w * w)[..., : self.stride * w]",
+        "test_stacking",
+    ),
+    Mutant(
+        "another pool than ResNet's stays as it is",
+        "mslab/cpu_layout.py",
+        " and backbone.pool.max_pool.attrs == same.max_pool.attrs",
+        "",
+        "test_stacking",
+    ),
+    Mutant(
+        "cache: auto leaves three quarters of the memory",
+        "mslab/config/resolve.py",
+        "machine.memory // (4 * machine.workers)",
+        "machine.memory",
+        "test_resolve",
+    ),
     # --- what is frozen, when a run ends ---
     Mutant(
         "frozen BatchNorm does not move",
