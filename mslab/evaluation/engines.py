@@ -1,7 +1,7 @@
 """Networks on engines made for inference: images in, logits and features out. Imports no MindSpore.
 
 The graph is written from the weights in memory (onnx_graph), and onnxruntime or OpenVINO compiles it for this CPU, with
-a thread per core. MindSpore is the reference, and runs what these cannot: models.py chooses.
+a thread per core. MindSpore is the reference, and runs what these cannot (models.py).
 """
 
 import hashlib
@@ -81,7 +81,8 @@ def choose(name: str, precision: str = "fp32", device: str = "cpu") -> Engine:
     a named engine is not installed or cannot run model.py's network.
     """
     refuse(name, precision, device)
-    if name == "mindspore" or (name == "auto" and (device != "cpu" or edited() or not version("onnxruntime"))):
+    missing = not all(map(version, ("onnx", "onnxruntime")))
+    if name == "mindspore" or (name == "auto" and (device != "cpu" or missing or edited())):
         return Engine("mindspore")
     engine = Engine("onnxruntime" if name == "auto" else name, precision)
     if edited():
@@ -108,18 +109,10 @@ def edited() -> bool:
 
 def replaced(model: ModuleType | None) -> list[str]:
     """The methods of model.py's classes that are defined elsewhere, as in a notebook."""
-    methods = (
-        [
-            (f"{owner.__name__}.{name}", method)
-            for owner in vars(model).values()
-            if isinstance(owner, type) and owner.__module__ == "mslab.model"
-            for name, method in vars(owner).items()
-            if name in ("__init__", "construct")
-        ]
-        if model
-        else []
-    )
-    return [name for name, method in methods if Path(method.__code__.co_filename).name != MODEL.name]
+    classes = [value for value in vars(model).values() if isinstance(value, type)] if model else []
+    own = [owner for owner in classes if owner.__module__ == "mslab.model"]
+    methods = [vars(owner)[name] for owner in own for name in ("__init__", "construct") if name in vars(owner)]
+    return [method.__qualname__ for method in methods if Path(method.__code__.co_filename).name != MODEL.name]
 
 
 def code_digest(text: str) -> str:
@@ -226,8 +219,10 @@ def batch_of(size: int) -> int:
 
 def is_close_call(logits: np.ndarray) -> bool:
     """Whether an image's two largest logits are so close that engines, which round differently, may swap them."""
-    if not np.isfinite(logits).all() or logits.shape[1] < 2:
-        return logits.shape[1] > 1
+    if logits.shape[1] < 2:
+        return False
+    if not np.isfinite(logits).all():
+        return True
     first, second = -np.partition(-logits, 1, axis=1)[:, :2].T
     return bool((first - second <= 1e-5 * np.abs(logits).max()).any())
 
