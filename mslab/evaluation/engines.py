@@ -6,6 +6,7 @@ a thread per core. MindSpore is the reference, and runs what these cannot (model
 
 import hashlib
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,14 +92,20 @@ def choose(name: str, precision: str = "fp32", device: str = "cpu") -> Engine:
             expected="mslab's own code below its tables; STAGES, STEM and PROFILE may be edited",
             fix="engine: mindspore, which runs any code; or restore the file",
         )
-    module = package(engine.name)
+    try:
+        module = package(engine.name)
+        package("onnx")
+    except DeviceError as error:
+        if name != "auto":
+            raise
+        log.warning(f"note: MindSpore computes, slower than onnxruntime: {error.what} {error.fix}")
+        return Engine("mindspore")
     if precision == "bf16" and "BF16" not in module.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise DeviceError(
             "precision: bf16 cannot be used: this CPU has no arithmetic in bfloat16.",
             expected="a CPU with AVX512_BF16 or AMX, such as Intel's since 2021 and AMD's since 2022",
             fix="precision: fp32",
         )
-    package("onnx")
     return engine
 
 
@@ -108,11 +115,16 @@ def edited() -> bool:
 
 
 def replaced(model: ModuleType | None) -> list[str]:
-    """The methods of model.py's classes that are defined elsewhere, as in a notebook."""
-    classes = [value for value in vars(model).values() if isinstance(value, type)] if model else []
-    own = [owner for owner in classes if owner.__module__ == "mslab.model"]
-    methods = [vars(owner)[name] for owner in own for name in ("__init__", "construct") if name in vars(owner)]
-    return [method.__qualname__ for method in methods if Path(method.__code__.co_filename).name != MODEL.name]
+    """The blocks, functions and methods of model.py that are defined elsewhere, as in a notebook."""
+    if model is None:
+        return []
+    parts = {name: getattr(model, name, None) for name in re.findall(r"(?m)^(?:def|class) (\w+)", read_text(MODEL))}
+    parts |= {f"BLOCKS[{name!r}]": block for name, block in model.BLOCKS.items()}
+    for owner in [name for name, part in parts.items() if isinstance(part, type) and part.__module__ == model.__name__]:
+        methods = vars(parts.pop(owner))
+        parts |= {f"{owner}.{name}": methods[name] for name in ("__init__", "construct") if name in methods}
+    codes = {name: getattr(part, "__code__", None) for name, part in parts.items()}
+    return [name for name, code in codes.items() if code is None or Path(code.co_filename).name != MODEL.name]
 
 
 def code_digest(text: str) -> str:

@@ -27,7 +27,7 @@ from mslab.training import freezing
 def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", precision: str = "") -> dict[str, Any]:
     """The page's content. Parts that need missing images or weights are left out, with the reason in `notes`.
 
-    `engine`, `precision`: by default those of the run's settings.
+    `engine`, `precision`: by default those of the run's settings; fp32 if only an engine is given.
     """
     result, results, notes = measured(run, t, device, engine, precision)
     notes += [f"{change}: mslab verify" for change in changed(run.path, run.manifest)]
@@ -82,7 +82,8 @@ def measured(
     results: dict[str, Any] = {}
     if result or run.best or file_of(run.path, BEST).is_file():
         try:
-            chosen = (engine or run.settings.engine, precision or run.settings.precision)
+            own = (run.settings.engine, run.settings.precision)
+            chosen = (engine, precision or "fp32") if engine else (own[0], precision or own[1])
             if not result:
                 refuse_other_network(run)
                 chosen = ("mindspore", "fp32")  # the reference, which measures for eval.json

@@ -1,5 +1,6 @@
 """The engines beside MindSpore: the same logits and features for every network, the same bits again, clear messages."""
 
+import functools
 import json
 import logging
 import shutil
@@ -21,6 +22,8 @@ from mslab.evaluation import engines, measuring, models
 from mslab.evaluation.engines import Engine
 from mslab.inference import export, predicting
 from mslab.inference.serve.predictor import Predictor
+from mslab.report import single
+from mslab.report.translation import translator
 from mslab.reproduce import differing
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, packages
@@ -171,6 +174,25 @@ def test_classes_that_a_notebook_has_changed_are_other_code(monkeypatch):
     assert engines.edited() and engines.choose("auto") == Engine("mindspore")
 
 
+def test_blocks_and_functions_that_a_notebook_has_replaced_are_other_code(monkeypatch):
+    from mslab import model
+
+    class Block(model.Bottleneck):
+        """With another activation."""
+
+    assert engines.replaced(model) == []
+    changes = [
+        (lambda patch: patch.setitem(model.BLOCKS, "bottleneck", Block), "BLOCKS['bottleneck']"),
+        (lambda patch: patch.setattr(model, "Head", Block), "Head"),
+        (lambda patch: patch.setattr(model, "conv", lambda *a: None), "conv"),
+        (lambda patch: patch.setattr(model.Head, "construct", functools.partial(print)), "Head.construct"),
+    ]
+    for change, name in changes:
+        with monkeypatch.context() as patch:
+            change(patch)
+            assert engines.replaced(model) == [name] and engines.choose("auto") == Engine("mindspore")
+
+
 WRONG = [
     ("tensorrt", "fp32", "auto", "engine: tensorrt does not exist.", "one of auto, mindspore, onnxruntime, openvino"),
     ("auto", "int8", "auto", "precision: int8 does not exist.", "one of fp32, bf16"),
@@ -233,6 +255,15 @@ def test_an_engine_that_is_not_installed_is_an_error_only_if_it_is_named(monkeyp
         engines.choose("onnxruntime")
     monkeypatch.setattr(engines, "version", lambda name: "")
     assert engines.choose("auto") == Engine("mindspore")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_auto_goes_on_without_a_package_that_is_broken_and_says_so(package, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert engines.choose("auto") == Engine("mindspore")
+    (line,) = caplog.messages
+    assert line.startswith(f"note: MindSpore computes, slower than onnxruntime: The package {package} cannot be")
+    assert "pip install" in line
 
 
 def test_an_exported_file_runs_on_its_own_engine(inside):
@@ -374,6 +405,14 @@ def test_a_report_uses_the_engine_of_its_run_and_names_it(parent, inside):
         assert done.returncode == 0, done.stderr
         page = Path(f"{name}.html").read_text()
         assert f"predictions on this page by</th><td>{name} " in page
+
+
+def test_a_report_by_another_engine_than_its_runs_does_not_take_the_precision_of_that(parent, inside):
+    shutil.copytree(parent, "run")
+    run = RunFolder.read("run")
+    run.settings = run.settings.replace(engine="openvino", precision="bf16")
+    _, results, notes = single.measured(run, translator("en"), "cpu", "mindspore", "")
+    assert results["engine"] == Engine("mindspore").record() and not notes
 
 
 def test_reproduce_compares_what_computed_the_features(parent, frozen, inside, monkeypatch):
