@@ -239,6 +239,7 @@ def test_a_broken_installation_has_a_message_with_the_command_that_repairs_it(co
     (inside / "site" / "openvino").mkdir(parents=True)
     if content:
         (inside / "site" / "openvino" / "__init__.py").write_text(content)
+    packages.package("openvino")  # so that the end of the test puts it back in place of the broken one
     others = [folder for folder in sys.path if not (Path(folder) / "openvino").exists()]
     monkeypatch.setattr(sys, "path", [str(inside / "site"), *others])
     for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
