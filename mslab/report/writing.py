@@ -44,13 +44,16 @@ def write_report(
     """Write the page of one run or of several runs. Returns its path.
 
     `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh; `engine` and `precision`: by
-    default those of the run's settings. Raises RunError if a folder is not a run, MslabError if the page cannot be
-    written. Of several runs, those that cannot be read are left out; a RunError names them after the page is written.
+    default those of the run's settings. Raises RunError if a folder is not a run, ConfigError or DeviceError for an
+    engine that cannot run, MslabError if the page cannot be written. Of several runs, those that cannot be read are
+    left out; a RunError names them after the page is written.
     """
-    engines.refuse(engine or "auto", precision or "fp32", device)
+    engines.refuse(engine or "auto", (precision if engine else "") or "fp32", device)
     given = finding.expanded(runs)
     is_single = len(given) == 1
     folders, left_out = ([RunFolder.read(given[0])], []) if is_single else readable(given)
+    if is_single and (engine or precision):  # otherwise a page without the network's sections would be written
+        engines.choose(engine or folders[0].settings.engine, precision or "fp32")
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     t = translator(lang)
     targets.refuse_file(target, option="--out")  # before the network is measured

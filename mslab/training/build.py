@@ -142,7 +142,7 @@ def features_engine(run: RunFolder, settings: Settings) -> Engine:
     if not run.manifest.get("features"):
         return engines.choose(settings.engine, settings.precision, run.device)
     began = run.manifest.get("features_engine") or {"engine": "mindspore", "precision": "fp32"}  # of an older run
-    return engines.choose(began["engine"], began["precision"], run.device)
+    return engines.choose(began["engine"], began["precision"])  # on the CPU, also if the head now trains elsewhere
 
 
 def build_trainer(

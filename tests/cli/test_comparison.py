@@ -82,7 +82,7 @@ def test_a_transfer_ends_with_the_command_that_trains_its_network_from_scratch(p
     assert line == "mslab train x.yaml lr_max=0.04 freeze=none 'stages=[[1, 8, 1], [1, 8, 2]]' --name scratch"
     (transfer,) = Path("runs").iterdir()
     own, other = load_settings(transfer / "config.yaml"), load_settings("x.yaml", shlex.split(line)[3:-2])
-    other = other.replace(**network_settings(other))  # as a run from scratch completes them
+    other = other.replace(**network_settings(other), cache=own.cache)  # as a run from scratch completes them
     assert [key for key in FIELDS if getattr(own, key) != getattr(other, key)] == ["freeze"]
 
     scratch = Path(shutil.copytree(transfer, "runs/scratch"))
