@@ -105,7 +105,7 @@ def run_mslab(config: str, backbone: str, words: Sequence[str], folder: Path) ->
     with subprocess.Popen(
         [sys.executable, "-m", "mslab", "transfer", *arguments],
         cwd=folder,
-        env=os.environ | {"XDG_CACHE_HOME": str(folder)},
+        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},  # not ./mslab: -m would import it
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

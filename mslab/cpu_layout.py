@@ -90,7 +90,7 @@ class Separated(nn.Cell):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(auto_prefix=False)
-        self.conv, self.stride, self.concat = conv, conv.stride[0], ops.Concat(3)  # ops.pad takes 20 times as long
+        self.conv, self.stride, self.concat = conv, conv.stride[0], ops.Concat(3)  # ops.pad is far slower
 
     def construct(self, x: Tensor) -> Tensor:
         groups, c, rows, w = x.shape
