@@ -22,6 +22,7 @@ from mslab.errors import MODEL, CheckpointError, ConfigError, DeviceError
 from mslab.evaluation import engines, measuring, models
 from mslab.evaluation.engines import Engine
 from mslab.inference import export, predicting
+from mslab.inference.serve import server
 from mslab.inference.serve.predictor import Predictor
 from mslab.report import single
 from mslab.report.translation import translator
@@ -347,7 +348,8 @@ def test_mindspores_network_is_built_for_heat_maps_only(parent, squares, tmp_pat
     with Predictor(model, tmp_path) as predictor:
         predictor.warm_up()
         plain = predictor.classify(images(1, 32), False)
-        assert plain["class"] in "abc" and not built
+        about = server.App(predictor, "127.0.0.1", "three").about()
+        assert plain["class"] in "abc" and about["heat_maps"] and not built  # promised before the first one
         assert predictor.classify(images(1, 32), True)["heat"] and len(built) == 1
         assert predictor.classify(images(1, 32), True) and len(built) == 1
 
