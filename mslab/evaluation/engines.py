@@ -20,13 +20,15 @@ from mslab.check import cores
 from mslab.checkpoint import HEAD
 from mslab.errors import MODEL, ConfigError, DeviceError
 from mslab.evaluation import metrics
-from mslab.evaluation.onnx_graph import FEATURES, LOGITS, write_onnx
+from mslab.evaluation.onnx_graph import FEATURES, LOGITS, MAPS, write_onnx
 from mslab.files import read_text
 from mslab.runtime.packages import package
 from mslab.runtime.versions import version
 
 log = logging.getLogger("mslab")
-Outputs = dict[str, np.ndarray]  # logits: float32 (n, class_num), if the network has a head; features: float32 (n, C)
+Outputs = dict[
+    str, np.ndarray
+]  # float32: logits (n, class_num), if there is a head; features (n, C); maps (n, C, h, w)
 Forward = Callable[[np.ndarray], Outputs]  # normalised float32 (n, 3, S, S) -> outputs
 NAMES = ("auto", "mindspore", "onnxruntime", "openvino")
 PRECISIONS = ("fp32", "bf16")
@@ -133,16 +135,20 @@ def code_digest(text: str) -> str:
 
 
 def compiled(
-    engine: Engine, tensors: Mapping[str, np.ndarray], stages: Sequence[Sequence[int]], profile: Mapping[str, Any]
+    engine: Engine,
+    tensors: Mapping[str, np.ndarray],
+    stages: Sequence[Sequence[int]],
+    profile: Mapping[str, Any],
+    maps: bool = False,
 ) -> Forward:
     """The network on onnxruntime or OpenVINO, compiled at the first images of each size.
 
-    `tensors`: exactly those of the network, under mslab's names. Any number of images at a time; the same images give
-    the same bits.
+    `tensors`: exactly those of the network, under mslab's names. Outputs: logits, if they include a head, and features;
+    with `maps` only the backbone's maps. Any number of images at a time; the same images give the same bits.
     """
     tensors = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
-    has_head = f"{HEAD}weight" in tensors
-    names = {LOGITS: "logits", FEATURES: "features"} if has_head else {FEATURES: "features"}
+    names = {LOGITS: "logits"} if f"{HEAD}weight" in tensors else {}
+    names = {MAPS: "maps"} if maps else names | {FEATURES: "features"}
     start = {"onnxruntime": onnxruntime, "openvino": openvino}[engine.name]
     by_side: dict[int, Callable[[np.ndarray], list[np.ndarray]]] = {}
 

@@ -7,56 +7,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import mindspore as ms
 import numpy as np
-from mindspore import nn, ops
 from PIL import Image
 
 from mslab.check import cores
 from mslab.check.worker import on_white, open_image
 from mslab.data import batching, sources
 from mslab.evaluation import measuring, metrics
-from mslab.evaluation.engines import batch_of, pad_batch
+from mslab.evaluation.engines import pad_batch
 from mslab.evaluation.models import Model
 
 
-class HeatMap(nn.Cell):
-    """Grad-CAM of the backbone's last stage (Selvaraju et al. 2017): the evidence for a class at each position.
-
-    Each channel's map is weighted by the mean gradient of the class's logit over it; negative evidence is set to 0.
-    images float32 (N, 3, H, W), classes int32 (N,) -> float32 (N, h, w), 0 or more
-    """
-
-    def __init__(self, network: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)
-        self.backbone, self.head = network.backbone, network.head
-        self.gradient = ms.grad(self.class_logits)  # with respect to its first argument, the maps
-
-    def class_logits(self, maps: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
-        logits = self.head(maps)
-        return (logits * ops.one_hot(classes, logits.shape[1])).sum()  # a sum, since images do not affect each other
-
-    def construct(self, x: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
-        maps = self.backbone(x)  #                                     (N, C, h, w)
-        weights = ops.mean(self.gradient(maps, classes), (2, 3), True)  # (N, C, 1, 1)
-        return ops.relu((weights * maps).sum(1))  #                    (N, h, w)
-
-
-def heat_maps(
-    network: nn.Cell, images: np.ndarray, classes: Sequence[int] | np.ndarray, batch: int | None = None
-) -> np.ndarray:
+def heat_maps(model: Model, images: np.ndarray, classes: Sequence[int] | np.ndarray) -> np.ndarray:
     """Grad-CAM of each image for its class, float32 (n, h, w), each with maximum 1, or all 0 without any evidence.
 
-    images normalised float32 (n, 3, S, S). They are processed in full batches of `batch` (default: engines.batch_of),
-    since the CPU layout of the network may depend on it. Pass a HeatMap as `network` to compile only once.
+    images normalised float32 (n, 3, S, S). They are processed in full batches, as its runner's. The model must not be a
+    graph: it has no backbone of its own.
     """
-    cell = network if isinstance(network, HeatMap) else HeatMap(network)
-    cell.set_train(False)
-    batch, classes, rows = batch or batch_of(images.shape[3]), np.asarray(classes, np.int32), []
+    assert model.heat_map
+    batch, classes, rows = model.runner.batch, np.asarray(classes, np.int32), []
     for start in range(0, len(images), batch):
         x, y = images[start : start + batch], classes[start : start + batch]
-        heat = cell(ms.Tensor(pad_batch(x, batch)), ms.Tensor(pad_batch(y, batch)))
-        rows.append(heat.asnumpy()[: len(x)])
+        rows.append(model.heat_map(pad_batch(x, batch), pad_batch(y, batch))[: len(x)])
     maps = np.concatenate(rows)
     return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 

@@ -1,8 +1,7 @@
-"""A network from a file, on the engine that runs it fastest here; MindSpore's own is built only when it is needed."""
+"""A network from a file, with its heat maps, on the engine that runs it fastest here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,13 @@ import numpy as np
 from mindspore import nn, ops
 
 from mslab import checkpoint
-from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
+from mslab.checkpoint import HEAD, NO_CHOICE, Checkpoint, Choice
 from mslab.evaluation import engines, measuring
-from mslab.evaluation.engines import Engine, Outputs, Runner
+from mslab.evaluation.engines import Engine, Forward, Outputs, Runner
 from mslab.runs import weights as weight_files
+
+# Grad-CAM: normalised float32 (N, 3, H, W), classes int32 (N,) -> float32 (N, h, w), 0 or more
+Evidence = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class LogitsAndFeatures(nn.Cell):
@@ -29,6 +31,28 @@ class LogitsAndFeatures(nn.Cell):
         return self.head(maps), ops.mean(maps, (2, 3))
 
 
+class HeatMap(nn.Cell):
+    """Grad-CAM of the backbone's last stage (Selvaraju et al. 2017): the evidence for a class at each position.
+
+    Each channel's map is weighted by the mean gradient of the class's logit over it; negative evidence is set to 0.
+    images float32 (N, 3, H, W), classes int32 (N,) -> float32 (N, h, w), 0 or more
+    """
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.backbone, self.head = network.backbone, network.head
+        self.gradient = ms.grad(self.class_logits)  # with respect to its first argument, the maps
+
+    def class_logits(self, maps: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
+        logits = self.head(maps)
+        return (logits * ops.one_hot(classes, logits.shape[1])).sum()  # a sum, since images do not affect each other
+
+    def construct(self, x: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
+        maps = self.backbone(x)  #                                     (N, C, h, w)
+        weights = ops.mean(self.gradient(maps, classes), (2, 3), True)  # (N, C, 1, 1)
+        return ops.relu((weights * maps).sum(1))  #                    (N, h, w)
+
+
 @dataclass
 class Model:
     """A network in any of its forms, ready to run."""
@@ -38,12 +62,7 @@ class Model:
     info: dict[str, Any]  # image_size, resize_size, mean, std; of weights also stages and profile
     runner: Runner
     weights: Checkpoint | None = None  # None if the file contains a graph only
-    build: Callable[[], measuring.Loaded] | None = None  # MindSpore's network, built once; None for a graph
-
-    @property
-    def loaded(self) -> measuring.Loaded | None:
-        """MindSpore's network, which gradients need; None if the file contains a graph only."""
-        return self.build() if self.build else None
+    heat_map: Evidence | None = None  # None if the file contains a graph only
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Normalised float32 (n, 3, S, S), n up to the runner's batch -> float32 (n, C)."""
@@ -73,18 +92,15 @@ def of_weights(weights: Checkpoint, device: str, engine: Engine, batch: int | No
     info = checkpoint.complete_info(weights)
     batch = batch or engines.batch_of(info["image_size"])
 
-    @cache
-    def build() -> measuring.Loaded:
+    if engine.name == "mindspore":
         loaded = measuring.build_network(weights)
         loaded.fold(batch, device)
-        return loaded
-
-    if engine.name == "mindspore":
-        runner = Runner(engine, batch, mindspore_forward(build().network))
+        runner, heat_map = Runner(engine, batch, mindspore_forward(loaded.network)), mindspore_evidence(loaded.network)
     else:
-        network = (weights.backbone | weights.head, weights.stages, weights.profile)
-        runner = engines.runner(engine, batch, *network)
-    return Model(weights.path, weights.class_names, info, runner, weights, build)
+        table = (weights.stages, weights.profile)
+        runner = engines.runner(engine, batch, weights.backbone | weights.head, *table)
+        heat_map = evidence(engines.compiled(Engine(engine.name), weights.backbone, *table, maps=True), weights.head)
+    return Model(weights.path, weights.class_names, info, runner, weights, heat_map)
 
 
 def mindspore_forward(network: nn.Cell) -> Callable[[np.ndarray], Outputs]:
@@ -96,3 +112,27 @@ def mindspore_forward(network: nn.Cell) -> Callable[[np.ndarray], Outputs]:
         return {"logits": logits.asnumpy(), "features": features.asnumpy()}
 
     return forward
+
+
+def mindspore_evidence(network: nn.Cell) -> Evidence:
+    """Grad-CAM with MindSpore's gradients, whatever the head computes."""
+    cell = HeatMap(network).set_train(False)
+    return lambda x, classes: cell(ms.Tensor(x), ms.Tensor(classes)).asnumpy()
+
+
+def evidence(maps_of: Forward, head: Mapping[str, np.ndarray]) -> Evidence:
+    """The same for model.py's head on an engine, which has no gradients: those of its layers are known.
+
+    Of the classifier alone they are its weights, so that this is the class activation map (Zhou et al. 2016).
+    """
+
+    def heat_map(x: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        maps = maps_of(x)["maps"]  #                               (N, C, h, w)
+        gradient = head[f"{HEAD}weight"][classes]  #               of the logit by the classifier's inputs
+        if "hidden.weight" in head:
+            hidden = maps.mean((2, 3)) @ head["hidden.weight"].T + head["hidden.bias"]
+            gradient = (gradient * (hidden > 0)) @ head["hidden.weight"]
+        weights = gradient / (maps.shape[2] * maps.shape[3])  #    (N, C): the mean of all positions passes it on
+        return np.maximum(np.einsum("nc,nchw->nhw", weights, maps), 0)
+
+    return heat_map

@@ -10,6 +10,7 @@ from mslab.runtime.packages import package
 
 OPSET, IR_VERSION = 13, 7  # ONNX 1.8 (2020): old enough for nearly every reader, new enough for the checker
 LOGITS, FEATURES = "logits", "flatten.out"  # outputs: (N, class_num), and the head's input (N, C)
+MAPS = "maps"  # the backbone's output (N, C, h, w)
 
 
 def write_onnx(
@@ -62,6 +63,8 @@ def write_onnx(
                 if i < convolutions:
                     x = node("Relu", f"{block}.relu{i}", x)
             x = node("Relu", f"{block}.relu", node("Add", f"{block}.add", x, short))
+    if MAPS in outputs:
+        nodes.append(helper.make_node("Identity", [x], [MAPS], name=MAPS))
     x = node("Flatten", "flatten", node("GlobalAveragePool", "mean", x))
     if LOGITS in outputs:
         if "hidden.weight" in tensors:
@@ -76,8 +79,10 @@ def _model(nodes: list[Any], tensors: Mapping[str, np.ndarray], side: int, outpu
     onnx = package("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     images = helper.make_tensor_value_info("images", kind, ["N", 3, side, side])
-    columns = {LOGITS: len(tensors["fc.bias"]) if LOGITS in outputs else 0, FEATURES: "C"}
-    results = [helper.make_tensor_value_info(name, kind, ["N", columns[name]]) for name in outputs]
+    shapes: dict[str, list[Any]] = {FEATURES: ["N", "C"], MAPS: ["N", "C", "h", "w"]}
+    if LOGITS in outputs:
+        shapes[LOGITS] = ["N", len(tensors["fc.bias"])]
+    results = [helper.make_tensor_value_info(name, kind, shapes[name]) for name in outputs]
     exported = {name: value for name, value in tensors.items() if not name.endswith(dialects.DROPPED)}
     weights = [onnx.numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in exported.items()]
     graph = helper.make_graph(nodes, "mslab", [images], results, weights)

@@ -180,13 +180,6 @@ class Run:
         settings = self._run.settings
         return predicting.open_model(self.path, self.device, engine=settings.engine, precision=settings.precision)
 
-    @cached_property
-    def _heat_map(self) -> Any:
-        """Compiled once for all images."""
-        from mslab.evaluation import gradcam
-
-        return gradcam.HeatMap(self._model.loaded.network)  # type: ignore[union-attr]  # a run has weights
-
     def _images(self) -> DatasetReport:
         """Check the run's own images. Paths in its config are relative to the folder above runs/, where it started."""
         from mslab.report import validation
@@ -225,7 +218,7 @@ class Run:
             return Predictions()
         names, classes = names or images.names(), self._model.class_names
         x = gradcam.network_input(self._model.info, images, index)
-        heat = gradcam.heat_maps(self._heat_map, x, probabilities.argmax(axis=1), self._model.runner.batch)
+        heat = gradcam.heat_maps(self._model, x, probabilities.argmax(axis=1))
         pixels = gradcam.as_pixels(self._model.info, x)
         pictures = gradcam.thumbnails(images, index)
         result = Predictions()

@@ -37,8 +37,6 @@ def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precisio
     trained = models.open_weights(run.path, chosen_device, engine=engine, precision=precision)
     inspection = gradcam.inspect(trained, sources.images_of(report, "val"))
     names = ["/".join(Path(name).parts[-2:]) for name in inspection.images.names()]
-    assert trained.loaded  # it has weights
-    heat_map = gradcam.HeatMap(trained.loaded.network)  # one for all images, so that it is compiled once
     wrong, unsure = inspection.mistakes()[:SHOWN], inspection.unsure()[:SHOWN]
     return {
         "engine": trained.runner.engine.record(),
@@ -54,13 +52,13 @@ def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precisio
                 "title": "The most confident mistakes",
                 "text": "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the "
                 "image support a class: the brighter, the more.",
-                "images": image_rows(inspection, heat_map, trained.info, wrong, names),
+                "images": image_rows(inspection, trained, wrong, names),
             },
             {
                 "anchor": "unsure",
                 "title": "Correct, but least confident",
                 "text": "Images with the lowest probability of the true class first.",
-                "images": image_rows(inspection, heat_map, trained.info, unsure, names),
+                "images": image_rows(inspection, trained, unsure, names),
             },
         ],
         "maps": feature_maps(run, inspection, trained, names, chosen_device, t),
@@ -151,19 +149,15 @@ def calibration(inspection: gradcam.Inspection, t: Translate) -> dict[str, Any]:
 
 
 def image_rows(
-    inspection: gradcam.Inspection,
-    heat_map: gradcam.HeatMap,
-    info: dict[str, Any],
-    index: np.ndarray,
-    names: Sequence[str],
+    inspection: gradcam.Inspection, trained: Model, index: np.ndarray, names: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Per image of `index`: original, network input, heat maps of the predicted and the true class, top classes."""
     if not len(index):
         return []
     originals = gradcam.thumbnails(inspection.images, index)
-    x = gradcam.network_input(info, inspection.images, index)
-    pixels = gradcam.as_pixels(info, x)
-    heat = [gradcam.heat_maps(heat_map, x, c[index]) for c in (inspection.predicted, inspection.labels)]
+    x = gradcam.network_input(trained.info, inspection.images, index)
+    pixels = gradcam.as_pixels(trained.info, x)
+    heat = [gradcam.heat_maps(trained, x, c[index]) for c in (inspection.predicted, inspection.labels)]
     rows = []
     for row, i in enumerate(index):
         predicted, true = int(inspection.predicted[i]), int(inspection.labels[i])

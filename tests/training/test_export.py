@@ -482,7 +482,7 @@ def test_the_example_of_the_docs_preprocesses_as_predict(size, open_model, graph
     exec(code, example)
     exec(re.sub(r"image\.transform\(.+\)", "image.resize((w, h), Image.Resampling.BILINEAR)", code), usual)
     grey = 1 / 255 / np.float32(open_model.info["std"]).reshape(3, 1, 1)
-    expected = open_model.loaded.preprocess("photo.jpg")
+    expected = measuring.load_network(open_model.path).preprocess("photo.jpg")
     assert np.abs((example["x"] - expected) / grey).max() < 1.01
     assert np.abs((usual["x"] - expected) / grey).max() > 5 or min(size) <= 32
     (row,) = predicting.predict(open_model, [Path("photo.jpg")])

@@ -5,10 +5,11 @@ import json
 import mindspore as ms
 import numpy as np
 import pytest
-from helpers import STAGES, draw
+from helpers import draw
 from PIL import Image
+from plans import write_checkpoint
 
-from mslab import check, cpu_layout, model
+from mslab import check, checkpoint
 from mslab.data import sources
 from mslab.evaluation import engines, gradcam, measuring, metrics, models
 from mslab.runtime import devices
@@ -68,29 +69,32 @@ def by_hand(network, images, classes, hidden):
     return np.array(result)
 
 
-@pytest.mark.parametrize("hidden,mode", [(0, "pynative"), (6, "pynative"), (6, "graph")])
-def test_heat_maps_by_hand(hidden, mode):
-    devices.start("cpu", mode, seed=3)
-    backbone = model.resnet50_backbone(STAGES)
-    network = model.ResNet50(backbone, model.resnet50_head(3, backbone.channels, hidden))
-    for parameter in network.head.trainable_params():  # Normal(0.01) is too small for this test
-        parameter.set_data(ms.Tensor(np.random.default_rng(1).normal(size=parameter.shape).astype(np.float32)))
-    network.set_train(False)
+@pytest.mark.parametrize(
+    "hidden,engine", [(0, "mindspore pynative"), (6, "mindspore"), (0, "onnxruntime"), (6, "openvino")]
+)
+def test_heat_maps_by_hand(hidden, engine, tmp_path):
+    name, _, mode = engine.partition(" ")
+    devices.start("cpu", mode or "graph", seed=3)
+    source = write_checkpoint(tmp_path / "x.ckpt", hidden=hidden)
+    network, found = measuring.load_network(source).network, models.open_weights(source, "cpu", 3, engine=name)
     images = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
     expected = by_hand(network, images, [0, 1, 2, 0], hidden)
-    raw = gradcam.HeatMap(network)(ms.Tensor(images), ms.Tensor(np.array([0, 1, 2, 0], np.int32))).asnumpy()
+    raw = found.heat_map(images[:3], np.array([0, 1, 2], np.int32))
     assert expected.shape == (4, 8, 8) and expected.max() > 0 and (expected == 0).any()
-    assert np.allclose(raw, expected, rtol=1e-4, atol=1e-6 * expected.max())
-    heat = gradcam.heat_maps(network, images, [0, 1, 2, 0])
+    assert np.allclose(raw, expected[:3], rtol=1e-4, atol=1e-6 * expected.max())
+    heat = gradcam.heat_maps(found, images, [0, 1, 2, 0])  # in batches of three
     assert np.allclose(heat.max(axis=(1, 2)), 1) and heat.min() >= 0
     assert np.allclose(heat, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-4)
 
 
-def test_a_class_without_evidence_has_an_empty_map():
-    backbone = model.resnet50_backbone(STAGES)
-    network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))
-    network.head.classifier.weight.set_data(ms.Tensor(np.full((2, backbone.channels), -1, np.float32)))
-    heat = gradcam.heat_maps(network, np.ones((1, 3, 32, 32), np.float32), [1])
+@pytest.mark.parametrize("engine", ["mindspore", "onnxruntime"])
+def test_a_class_without_evidence_has_an_empty_map(engine, tmp_path):
+    source = write_checkpoint(tmp_path / "x.ckpt")
+    weights = checkpoint.read(source)
+    weights.head["classifier.weight"] = np.full_like(weights.head["classifier.weight"], -1)
+    heat = gradcam.heat_maps(
+        models.of_weights(weights, "cpu", engines.Engine(engine)), np.ones((1, 3, 32, 32), np.float32), [1]
+    )
     assert heat.max() == 0 and np.isfinite(heat).all()
 
 
@@ -117,11 +121,11 @@ def test_a_step_has_about_the_same_number_of_pixels_at_any_size():
     assert [engines.batch_of(size) for size in (16, 32, 64, 128, 224, 1024)] == [64, 64, 32, 16, 8, 4]
 
 
-def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images):
-    plain, folded = measuring.load_network(parent), measuring.load_network(parent)
-    assert cpu_layout.stack_small_maps(folded.network.backbone, engines.batch_of(32), 32, cores=16)  # in 16 groups
+def test_few_images_have_heat_maps_in_a_network_folded_for_many_cores(parent, images, monkeypatch):
+    plain = models.open_weights(parent, "cpu", engine="onnxruntime")
+    monkeypatch.setattr(measuring, "cores", lambda: 16)
+    folded = models.open_weights(parent, "cpu", engine="mindspore")  # in 16 groups
     x = gradcam.network_input(plain.info, images, [0, 8, 16])
-    heat = gradcam.heat_maps(folded.network, x, [0, 1, 2])
-    assert heat.shape == (3, 4, 4) and np.allclose(heat, gradcam.heat_maps(plain.network, x, [0, 1, 2]), atol=1e-4)
-    cell = gradcam.HeatMap(folded.network)
-    assert np.array_equal(gradcam.heat_maps(cell, x[:1], [0], batch=16), heat[:1])
+    heat = gradcam.heat_maps(folded, x, [0, 1, 2])
+    assert heat.shape == (3, 4, 4) and np.allclose(heat, gradcam.heat_maps(plain, x, [0, 1, 2]), atol=1e-4)
+    assert np.array_equal(gradcam.heat_maps(folded, x[:1], [0]), heat[:1])

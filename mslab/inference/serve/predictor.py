@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 
 from mslab.check.formats import name_of
@@ -39,7 +38,6 @@ class Predictor:
 
     def __init__(self, model: predicting.Model, folder: Path) -> None:
         self.model, self.folder = model, folder
-        self.heat_map: gradcam.HeatMap | None = None  # built for the first request that asks for one
         size, mean, std, self.resize = (model.info[key] for key in measuring.PREPROCESSING)
         self.resize = self.resize or size
         self.transforms = augment.eval_transforms(size, mean, std, self.resize)[1:]  # without the first, which decodes
@@ -74,7 +72,7 @@ class Predictor:
                     worker.process.kill()
 
     def warm_up(self) -> None:
-        """Compile what the first request would wait for. MindSpore's network waits for a request with a heat map."""
+        """Compile what the first request would wait for; heat maps wait for a request that asks for one."""
         size = self.model.info["image_size"]
         self.model.runner.warm_up(np.zeros((1, 3, size, size), np.float32))
 
@@ -186,11 +184,8 @@ class Predictor:
         if not np.isfinite(logits).all():  # JSON cannot represent it
             return {"error": "the network's answer is not finite: its weights are unusable"}
         row = predicting.answer(logits, self.model.class_names)
-        if not heat or not self.model.loaded:  # a .mindir or .onnx file has no backbone for gradients
+        if not heat or not self.model.heat_map:  # a .mindir or .onnx file has no backbone of its own
             return row
-        # reused, since MindSpore compiles each new cell
-        self.heat_map = self.heat_map or gradcam.HeatMap(self.model.loaded.network).set_train(False)
-        best_class = ms.Tensor(np.array([logits.argmax()], np.int32))
-        values = self.heat_map(ms.Tensor(x), best_class).asnumpy()[0]  # (h, w)
-        picture = gradcam.overlay(gradcam.as_pixels(self.model.info, x)[0], values / max(values.max(), 1e-12))
+        values = gradcam.heat_maps(self.model, x, [logits.argmax()])[0]  # (h, w)
+        picture = gradcam.overlay(gradcam.as_pixels(self.model.info, x)[0], values)
         return row | {"heat": gradcam.data_uri(picture).partition(",")[2]}

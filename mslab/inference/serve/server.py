@@ -201,7 +201,7 @@ class App:
             "source": self.source,
             "class_names": self.predictor.model.class_names,
             "image_size": self.predictor.model.info["image_size"],
-            "heat_maps": self.predictor.model.build is not None,  # a graph has no gradients
+            "heat_maps": self.predictor.model.heat_map is not None,
             "limits": {
                 "bytes": BODY,
                 "images": IMAGES,
