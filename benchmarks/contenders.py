@@ -64,7 +64,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
     backbone = network.backbone
     if job["mode"] == "graph":
         cpu_layout.replace_pool(backbone)
-        cpu_layout.stack_small_maps(backbone, job["batch"], job["size"], job["threads"])
+        cpu_layout.stack_small_maps(backbone, job["batch"], {job["size"]}, job["threads"])
     data = {"train_data": "-", "val_data": "none", "class_num": CLASSES}
     config = load_settings(data | {"momentum": MOMENTUM, "weight_decay": DECAY})
     optimizer = optimizers.build(network, np.full(LONGEST, RATE, np.float32), config)

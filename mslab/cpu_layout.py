@@ -6,7 +6,7 @@ max-pool is replaced by an equal one whose padding costs less. model.py does not
 parameter names are preserved.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import mindspore as ms
@@ -140,20 +140,22 @@ class StackedLayers(nn.Cell):
         return self.unstack(self.layers(self.stack(x)))
 
 
-def stack_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores: int) -> int:
-    """Stack the maps of the last stages, those of at most LARGEST. Returns the number of stages; square images only."""
+def stack_small_maps(backbone: nn.Cell, batch_size: int, image_sizes: Collection[int], cores: int) -> int:
+    """Stack the maps of the last stages, those of at most LARGEST. Returns the number of stages; square images only.
+
+    `image_sizes`: every size that the network receives.
+    """
     groups = max(g for g in range(1, min(cores, batch_size) + 1) if batch_size % g == 0)
     if groups == batch_size:
         return 0
-    stages, size = (
-        list(backbone.layers),
-        image_size if backbone.pool is None else -(-image_size // 4),
-    )  # after the stem
+    stages = list(backbone.layers)
+    sizes = [size if backbone.pool is None else -(-size // 4) for size in image_sizes]  # after the stem
     stacked = 0
     for stage in stages:
         convolutions = [cell for _, cell in stage.cells_and_names() if isinstance(cell, nn.Conv2d)]
-        before, size = size, -(-size // max(conv.stride[0] for conv in convolutions))
-        if size <= LARGEST:
+        stride = max(conv.stride[0] for conv in convolutions)
+        before, sizes = sizes, [-(-size // stride) for size in sizes]
+        if max(sizes) <= LARGEST:
             wrap_spatial(stage, groups, before)
             stacked += 1
     if stacked:
@@ -162,15 +164,15 @@ def stack_small_maps(backbone: nn.Cell, batch_size: int, image_size: int, cores:
     return stacked
 
 
-def wrap_spatial(stage: nn.Cell, groups: int, size: int) -> None:
-    """Wrap convolutions that mix pixels or, on maps of odd `size`, skip pixels."""
+def wrap_spatial(stage: nn.Cell, groups: int, sizes: Collection[int]) -> None:
+    """Wrap convolutions that mix pixels or, on maps of an odd size, skip pixels."""
 
-    def mixes(cell: nn.Cell) -> bool:
-        return isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or size % cell.stride[0] > 0)
+    def skips(cell: nn.Conv2d) -> bool:
+        return any(size % cell.stride[0] for size in sizes)
 
     def wrap(conv: nn.Conv2d) -> nn.Cell:
         ordinary = (conv.kernel_size, conv.dilation) == ((3, 3), (1, 1))
         padded = conv.pad_mode == "same" or conv.padding == 1
-        return Separated(conv) if ordinary and padded and size % conv.stride[0] == 0 else PerImage(conv, groups)
+        return Separated(conv) if ordinary and padded and not skips(conv) else PerImage(conv, groups)
 
-    replace_cells(stage, mixes, wrap)
+    replace_cells(stage, lambda cell: isinstance(cell, nn.Conv2d) and (cell.kernel_size[0] > 1 or skips(cell)), wrap)

@@ -94,7 +94,7 @@ class Loaded:
         """Change the pool and the layout of small maps on a CPU, for batches of this many images."""
         if device == "cpu":
             cpu_layout.replace_pool(self.network.backbone)
-            cpu_layout.stack_small_maps(self.network.backbone, batch, self.info["image_size"], cores())
+            cpu_layout.stack_small_maps(self.network.backbone, batch, {self.info["image_size"]}, cores())
 
     def preprocess(self, image: Any) -> np.ndarray:
         """A file, its bytes, or a list of these -> float32 (N, 3, S, S), preprocessed as in evaluation."""

@@ -79,14 +79,13 @@ def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, g
 
 
 def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
-    """On a CPU, replace the pool, and compute small maps side by side if training and evaluation use one image size."""
+    """On a CPU, replace the pool, and compute small maps side by side."""
     if device != "cpu" or settings.mode != "graph":
         return
     cpu_layout.replace_pool(network.backbone)
     crop, _, eval_crop = augment.sizes(settings)
-    if crop == eval_crop:
-        batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
-        cpu_layout.stack_small_maps(network.backbone, batch, crop, cores())
+    batch = math.gcd(settings.batch_size, batching.eval_batch_size(settings))
+    cpu_layout.stack_small_maps(network.backbone, batch, {crop, eval_crop}, cores())
 
 
 def new_network(settings: Settings) -> nn.Cell:

@@ -20,7 +20,7 @@ CASES = [  # batch, image size, cores, stages that are stacked, profile
 ]
 
 
-def build(profile: dict, stacked: tuple[int, int, int] | None):
+def build(profile: dict, stacked: tuple[int, set[int], int] | None):
     """(network, how many of its stages are stacked)."""
     ms.set_seed(3)
     backbone = model.resnet50_backbone(TABLE, profile)
@@ -48,7 +48,7 @@ class Weighted(nn.Cell):
 def check_stacked(batch: int, size: int, cores: int, stages: int, profile: dict) -> None:
     """Compare names, values, gradients and statistics of the stacked network with those of the plain one."""
     plain, _ = build(profile, None)
-    stacked, count = build(profile, (batch, size, cores))
+    stacked, count = build(profile, (batch, {size}, cores))
     assert count == stages
     assert [p.name for p in stacked.get_parameters()] == [p.name for p in plain.get_parameters()]
     rng = np.random.default_rng(0)

@@ -24,14 +24,14 @@ def test_values_gradients_and_statistics_are_those_without(batch, size, cores, s
 
 @pytest.mark.parametrize("batch,size,cores", [(2, 32, 2), (8, 256, 2)])
 def test_nothing_is_stacked_if_it_would_not_help(batch, size, cores):
-    network, count = build({}, (batch, size, cores))
+    network, count = build({}, (batch, {size}, cores))
     assert count == 0 and not any(isinstance(cell, cpu_layout.PerImage) for _, cell in network.cells_and_names())
 
 
-def kinds(convolutions, size):
-    """The cells that wrap_spatial puts around convolutions of a stage whose input has this size."""
+def kinds(convolutions, *sizes):
+    """The cells that wrap_spatial puts around convolutions of a stage whose inputs have these sizes."""
     stage = nn.SequentialCell([nn.SequentialCell(conv) for conv in convolutions])
-    cpu_layout.wrap_spatial(stage, 2, size)
+    cpu_layout.wrap_spatial(stage, 2, sizes)
     return [type(block[0]).__name__ for block in stage]
 
 
@@ -39,7 +39,17 @@ def test_only_ordinary_convolutions_of_3x3_stay_on_stacked_maps():
     ordinary = [nn.Conv2d(4, 4, 3, 1, **PADDED), nn.Conv2d(4, 4, 3, 2, **PADDED), nn.Conv2d(4, 4, 3, 2, "same")]
     others = [nn.Conv2d(4, 4, 5, 1, "pad", 2), nn.Conv2d(4, 4, 3, 1, "pad", 2, dilation=2)]
     assert kinds([*ordinary, *others, nn.Conv2d(4, 4, 1)], 4) == ["Separated"] * 3 + ["PerImage"] * 2 + ["Conv2d"]
-    assert kinds([*ordinary, nn.Conv2d(4, 4, 1, 2)], 7) == ["Separated"] + ["PerImage"] * 3
+    for sizes in [(7,), (8, 7)]:  # an odd one
+        assert kinds([*ordinary, nn.Conv2d(4, 4, 1, 2)], *sizes) == ["Separated"] + ["PerImage"] * 3
+
+
+def test_one_layout_serves_images_of_several_sizes():
+    plain, _ = build({}, None)
+    stacked, count = build({}, (4, {24, 32}, 2))
+    assert count == 3
+    for size in (24, 32):
+        x = ms.Tensor(np.random.default_rng(0).normal(size=(4, 3, size, size)), ms.float32)
+        np.testing.assert_allclose(stacked(x).asnumpy(), plain(x).asnumpy(), rtol=1e-4, atol=1e-5)
 
 
 class SumOfSquares(nn.Cell):
