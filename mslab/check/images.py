@@ -115,7 +115,7 @@ def grey(report: DatasetReport) -> Iterator[Finding]:
     """One finding per class: nothing is lost, but the network can recognise a class that alone is grey."""
     names = {"1": "black and white (1)", "L": "grey (L)", "P": "palette (P)"}
     for split in report.splits.values():
-        for class_name, pictures in split.classes.items():
+        for class_name, pictures in split.folders.items():
             modes = Counter(picture.mode for picture in pictures if picture.sha256 and picture.mode in GREY)
             if modes:
                 counts = ", ".join(f"{number} of {len(pictures)} are {names[mode]}" for mode, number in modes.items())

@@ -15,6 +15,7 @@ from mslab.cli.options import (
     FollowLinks,
     Ignore,
     Json,
+    Overrides,
     Root,
     app,
     checked,
@@ -25,6 +26,7 @@ from mslab.cli.options import (
 )
 from mslab.cli.outputs import OutputOption
 from mslab.escaping import command
+from mslab.files import kind_of
 from mslab.runtime import signals, tables
 from mslab.runtime.console import PROSE, Meter
 
@@ -155,9 +157,23 @@ def fixed(report: Any, root: str, moves: Iterable[str], run_check: Callable[[], 
     return report
 
 
+def configured(config: str, overrides: list[str] | None, no_cache: bool) -> Any:
+    """The report on the images that a config names, as its training would read them."""
+    from mslab.check import training_data
+    from mslab.config import load_settings
+
+    settings = load_settings(config, overrides or [])
+    training_data.refuse_missing(settings, config)
+    with Meter(1) as meter:
+        return training_data.report_of(settings, progress=meter.callback("loading images"), cache=not no_cache)
+
+
 @job(app, "check")
 def check(
-    root: Root,
+    root: Annotated[
+        str, Argument(metavar="ROOT|CONFIG", help="a folder as of mslab data pack, or settings that name one")
+    ],
+    overrides: Overrides = None,
     classes: Annotated[int | None, Option(metavar="N", help="required number of classes")] = None,
     size: Annotated[
         int | None, Option(metavar="PIXELS", help="image_size of training; smaller images are reported")
@@ -185,7 +201,17 @@ def check(
     from mslab.check import page, quarantine
     from mslab.files import write_text
 
+    config = Path(root).suffix in (".yaml", ".yml") and kind_of(Path(root), links=True) == "a file"
+    if overrides and not config:
+        raise BadParameter(f"{' '.join(overrides)}: settings are for a CONFIG, and {root} is none")
+    if config and (fix or convert or undo or classes is not None or size is not None or follow_links or ignore):
+        raise BadParameter(
+            "a CONFIG says itself what is read; --fix, --convert and --undo change a ROOT: name it instead"
+        )
+
     def run_check() -> Any:
+        if config:
+            return configured(root, overrides, no_cache)
         links: dict[str, Any] = {"follow_links": follow_links, "ignore": ignore or []}
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True, **links)
 

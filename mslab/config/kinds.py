@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from mslab.stages import EXPECTED, read_table
 
@@ -27,4 +27,8 @@ def _stages(table: Any) -> list[list[int]] | None:
 
 Stages = Annotated[list[list[int]] | None, BeforeValidator(_stages)]
 Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
+# a folder may be called 1, and YAML reads that as a number; the order of names changes nothing
+Name = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^[^/\x00]+$")]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(sorted)]
+Groups = Annotated[dict[Name, Names], AfterValidator(lambda groups: dict(sorted(groups.items())))]
 Pixels = Annotated[int, Field(ge=16, le=1024)]

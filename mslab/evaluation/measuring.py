@@ -167,6 +167,7 @@ def evaluate(
     """
     run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
     measured = "" if report else "data_root="  # whoever has checked the folder has said it
+    report = report or check_dataset(data_root, **weight_files.classes_of(run_or_ckpt, choice))
     split, report = measured_split(data_root, report)
     if measured and (text := report.measured(measured)):
         log.info(f"measuring {text}")

@@ -132,6 +132,7 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
 
 
 def _images(loaded: measuring.Loaded, root: str | Path, **links: Any) -> np.ndarray:
+    links["trained"] = loaded.info.get("folders")
     split, report = measuring.measured_split(root, check_dataset(root, skip_content=True, **links))
     images = sources.images_of(report, split)
     if not len(images):
