@@ -72,7 +72,7 @@ def leave_out(split: Split, unused: set[str]) -> None:
 
 
 def put_together(split: Split, groups: Groups) -> None:
-    """Sort the images of the chosen folders by class; those of a merged class by name."""
+    """Sort the images of the chosen folders by class; those of a merged class folder by folder."""
     split.classes = {}
     for name, own in groups.items():
         folders = [folder for folder in own if folder in split.folders]
@@ -80,8 +80,7 @@ def put_together(split: Split, groups: Groups) -> None:
             for picture in split.folders[folder]:
                 picture.label = name if name != folder else ""
         if folders:
-            pictures = [picture for folder in folders for picture in split.folders[folder]]
-            split.classes[name] = pictures if len(folders) == 1 else sorted(pictures, key=lambda p: p.name)
+            split.classes[name] = [picture for folder in folders for picture in split.folders[folder]]
 
 
 # --- what does not fit -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from mslab.files import parse_json
 from mslab.stages import EXPECTED, read_table
 
 MAX_KEYS = 20  # of weights, in a message
-STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # for entries that a file lacks
+STANDARD: dict[str, Any] = {"image_size": 224, "resize_mode": "crop"} | IMAGENET  # for entries that a file lacks
 MAX_INFO = 200_000  # values of the `mslab` entry
 
 

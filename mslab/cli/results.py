@@ -45,7 +45,7 @@ def evaluate(
     from mslab.runs import weights as weight_files
 
     choice, network = Choice(dialect, weights), found(source)
-    chosen = weight_files.classes_of(network, choice)
+    chosen = weight_files.reading_of(network, choice)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()
     measured = report.measured()
@@ -312,7 +312,7 @@ def suspects(
     network = found(source)
     target = Path(out or (network if network.is_dir() else "."))
     targets.refuse_folder(target, option="--out")
-    chosen = weights.classes_of(network)
+    chosen = weights.reading_of(network)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()
     from mslab.report import suspects

@@ -58,6 +58,7 @@ FOREIGN_NAMES = {
     "sched": ("timm", "lr_scheduler"),
     "img_size": ("timm", "image_size"),
     "input_size": ("timm", "image_size"),
+    "crop_mode": ("timm", "resize_mode: crop for center, pad for border, or squash"),
     "class_map": ("timm", "classes, the names of the folders to train on, and merge"),
     "data_dir": ("timm", "train_data and val_data"),
     "val_split": ("timm", "val_data"),
@@ -83,6 +84,7 @@ FOREIGN_NAMES = {
     "grad_accum_steps": ("timm", "grad_accumulation_step"),
     "checkpoint_hist": ("timm", "max_to_keep"),
     # fastai
+    "resize_method": ("fastai", "resize_mode: crop, pad, or squash for squish"),
     "bs": ("fastai", "batch_size"),
     "n_epoch": ("fastai", "epochs"),
     "moms": ("fastai", "momentum"),
@@ -98,6 +100,8 @@ FOREIGN_NAMES = {
     "restore_best_weights": ("Keras", "no setting: best.ckpt has the best epoch"),
     "save_best_only": ("Keras", "no setting: best.ckpt has the best epoch"),
     "class_names": ("Keras", "classes"),
+    "crop_to_aspect_ratio": ("Keras", "resize_mode: crop"),
+    "pad_to_aspect_ratio": ("Keras", "resize_mode: pad"),
     "target_size": ("Keras", "image_size"),
     "input_shape": ("Keras", "image_size"),
     "beta_1": ("Keras", "beta1"),
@@ -111,6 +115,7 @@ FOREIGN_NAMES = {
     "min_delta": ("Keras", "early_stopping_tolerance"),
     # Ultralytics
     "imgsz": ("Ultralytics", "image_size"),
+    "letterbox": ("Ultralytics", "resize_mode: pad"),
     "patience": ("Ultralytics", "early_stopping_patience"),
     "batch": ("Ultralytics", "batch_size"),
     "data": ("Ultralytics", "train_data and val_data"),

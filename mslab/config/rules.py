@@ -113,6 +113,9 @@ def crop_fits_image(s: Settings) -> Iterator[Clash]:
     if crop > resize:
         text = f"valid_crop_size: {crop} is above valid_resize_size: {resize}; the border would be black"
         yield "valid_crop_size", text, f"valid_crop_size={resize}"
+    elif crop < resize and s.resize_mode != "crop":
+        text = f"resize_mode: {s.resize_mode} evaluates all of an image, and valid_resize_size: {resize} beside "
+        yield "resize_mode", f"{text}valid_crop_size: {crop} cuts its border away", f"valid_resize_size={crop}"
 
 
 def one_class_weighting(s: Settings) -> Iterator[Clash]:

@@ -133,7 +133,7 @@ class Run:
         """Images whose label is probably wrong, of the run's data or of a folder. Also written to the run folder."""
         from mslab.report import suspects
 
-        report = check_dataset(data, **weights.classes_of(self.path)) if data else self._images()
+        report = check_dataset(data, **weights.reading_of(self.path)) if data else self._images()
         result = suspects.find(self.path, report.root, report, folds, self.device)
         suspects.write(result, self.path)
         return result

@@ -58,13 +58,12 @@ def backbone_file(run_or_ckpt: object) -> Path:
     return best
 
 
-def classes_of(network: object, choice: Choice = NO_CHOICE) -> dict[str, Any]:
-    """What check_dataset takes to read data as this network was trained: its classes, if folders were chosen or merged.
-
-    Raises what refuse() raises.
+def reading_of(network: object, choice: Choice = NO_CHOICE) -> dict[str, Any]:
+    """What check_dataset takes to read data as this network was trained: the folders of its classes, if they were
+    chosen or merged, and how images become square. Raises what refuse() raises.
     """
     info = checkpoint.read(best_file(network), choice).info
-    return {"trained": info["folders"]} if info.get("folders") else {}
+    return {"trained": info.get("folders"), "resize_mode": info.get("resize_mode", "crop")}
 
 
 def refuse(network: object = None, backbone: object = None, choice: Choice = NO_CHOICE) -> None:
