@@ -157,6 +157,18 @@ def fixed(report: Any, root: str, moves: Iterable[str], run_check: Callable[[], 
     return report
 
 
+def is_config(root: str, overrides: list[str] | None, options: list[Any]) -> bool:
+    """Whether ROOT is a file of settings. Raises BadParameter for what belongs to the other of both."""
+    config = Path(root).suffix in (".yaml", ".yml") and kind_of(Path(root), links=True) == "a file"
+    if overrides and not config:
+        raise BadParameter(f"{' '.join(overrides)}: settings are for a CONFIG, and {root} is none")
+    if config and any(option not in (None, False) for option in options):
+        raise BadParameter(
+            "a CONFIG says itself what is read; --fix, --convert and --undo change a ROOT: name it instead"
+        )
+    return config
+
+
 def configured(config: str, overrides: list[str] | None, no_cache: bool) -> Any:
     """The report on the images that a config names, as its training would read them."""
     from mslab.check import training_data
@@ -198,16 +210,9 @@ def check(
     """Find problems that would spoil training: stray folders, broken images, mismatched classes, leaks."""
     if undo and (fix or convert or dry_run):
         raise BadParameter("--undo cannot be combined with --fix, --convert or --dry-run: it reverses an earlier call")
+    config = is_config(root, overrides, [fix, convert, undo, classes, size, follow_links, ignore])
     from mslab.check import page, quarantine
     from mslab.files import write_text
-
-    config = Path(root).suffix in (".yaml", ".yml") and kind_of(Path(root), links=True) == "a file"
-    if overrides and not config:
-        raise BadParameter(f"{' '.join(overrides)}: settings are for a CONFIG, and {root} is none")
-    if config and (fix or convert or undo or classes is not None or size is not None or follow_links or ignore):
-        raise BadParameter(
-            "a CONFIG says itself what is read; --fix, --convert and --undo change a ROOT: name it instead"
-        )
 
     def run_check() -> Any:
         if config:

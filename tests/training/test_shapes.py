@@ -17,7 +17,7 @@ import mslab
 from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.data import augment, batching, sources
-from mslab.evaluation import measuring
+from mslab.evaluation import gradcam, measuring
 from mslab.grade.answers import Unusable
 from mslab.grade.measuring import HiddenImages, ImageRequests
 from mslab.inference import predicting
@@ -184,16 +184,15 @@ def test_a_cropping_run_writes_neither_entry(parent, inside):
     assert b"resize_mode" not in Path("x.onnx").read_bytes()
 
 
-def test_serve_suspects_and_report_see_the_same(run, wide, trained, inside):
+def test_serve_and_suspects_see_the_same(run, wide, inside):
     files = sorted((wide / "val" / "b").iterdir())[:3]
     with Predictor(predicting.open_model(run, "cpu", 1), inside) as predictor:
         rows = asyncio.run(predictor.answers([file.read_bytes() for file in files], False))
     served = [list(row["probabilities"].values()) for row in rows]
     np.testing.assert_allclose(served, probabilities(run, files, mode_of(run)), atol=1e-5)
-    answer = cli("suspects", run, "--data", wide / "val", "--out", "out", "--skip-check")
-    assert answer.returncode == 0, answer.stderr
-    copy = trained(settings(wide, 2, epochs=1, resize_mode=mode_of(run))).run
-    assert cli("report", copy).returncode == 0 and "measured again" not in (copy / "report.html").read_text()
+    images = sources.images_of(check_dataset(wide / "val"), "")
+    seen = gradcam.network_input(predicting.open_model(run, "cpu", 1).info, images, [0])  # of suspects and report
+    assert np.array_equal(seen, mslab.load_network(run).preprocess(wide / "val" / "a" / "000.png"))
 
 
 def test_the_grader_measures_it_in_its_own_shape(run, wide, inside):
@@ -232,20 +231,6 @@ items:
     assert f"measured on the hidden images: {accuracy:.3f}" in "".join(
         p.read_text() for p in Path("out").rglob("*.json")
     )
-
-
-def test_features_of_a_frozen_backbone_are_of_this_mode(run, wide, inside):
-    Path("c.yaml").write_text("class_num: 2\n")
-    words = overrides(settings(wide, 2, epochs=1, resize_mode=mode_of(run), freeze="all"))
-    answer = cli("transfer", "c.yaml", "--backbone", run, *words, "--no-report")
-    assert answer.returncode == 0 and "features computed" in answer.stderr
-    assert "the backbone was trained with resize_mode" not in answer.stderr
-    new = max(Path("runs").iterdir())
-    measured = json.loads(cli("eval", new, "--data", wide / "val", "--json", "-").stdout)
-    assert measured["confusion"] == json.loads((new / "eval.json").read_text())["confusion"]
-    other = cli("transfer", "c.yaml", "--backbone", run, *words, "--no-report", "resize_mode=crop")
-    assert f"note: the backbone was trained with resize_mode: {mode_of(run)}, this run with crop" in other.stderr
-    assert "features computed" in other.stderr  # not those of the other mode
 
 
 def test_show_augment_names_and_draws_it(wide, inside):
