@@ -183,7 +183,11 @@ def configured(config: str, overrides: list[str] | None, no_cache: bool) -> Any:
 @job(app, "check")
 def check(
     root: Annotated[
-        str, Argument(metavar="ROOT|CONFIG", help="a folder as of mslab data pack, or settings that name one")
+        str,
+        Argument(
+            metavar="ROOT|CONFIG",
+            help="a folder of class folders, or with train, val and test in it; or a YAML file with settings",
+        ),
     ],
     overrides: Overrides = None,
     classes: Annotated[int | None, Option(metavar="N", help="required number of classes")] = None,
