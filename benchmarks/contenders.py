@@ -133,7 +133,9 @@ def model_of(network: Any, engine: Any, batch: int, size: int, stages: Any = Non
         tensors = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
         runner = engines.runner(engine, batch, tensors, stages or model.STAGES, model.PROFILE)
     names = [str(number) for number in range(CLASSES)]
-    return models.Model(Path("fresh.ckpt"), names, {"image_size": size, "resize_size": size} | IMAGENET, runner)
+    return models.Model(
+        Path("fresh.ckpt"), names, {"image_size": size, "resize_size": size, "resize_mode": "crop"} | IMAGENET, runner
+    )
 
 
 def mindcv(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:

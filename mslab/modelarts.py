@@ -244,11 +244,23 @@ def _data(places: Sequence[Path], settings: Mapping[str, str]) -> dict[str, str]
     if "class_num" not in settings:
         split = splits["train"]
         names = packed.read(split).class_names if packed.is_pack(split) else subfolders(split)
-        data["class_num"] = str(len(names))
+        data["class_num"] = str(_chosen(settings) or len(names))
     if "ignore" not in settings and (left := _leftovers([splits["train"], splits["val"]])):
         log.info("note: left out with the setting ignore, since tools leave them behind: %s", ", ".join(left))
         data["ignore"] = json.dumps(left, ensure_ascii=False)
     return data
+
+
+def _chosen(settings: Mapping[str, str]) -> int:
+    """The number of classes that `classes` or else `merge` makes; 0 without them."""
+    for name in ("classes", "merge"):
+        try:
+            value = parse_yaml(settings.get(name, ""))
+        except FormatError:  # load_settings says what is wrong with it
+            return 0
+        if isinstance(value, list | dict) and value:
+            return len(value)
+    return 0
 
 
 def _no_splits(place: Path, splits: Mapping[str, Path]) -> DatasetError:

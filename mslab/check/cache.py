@@ -16,7 +16,7 @@ from mslab.check.records import ImageRecord, interned
 
 FRESH = 2.0  # seconds; a file changed this recently may change again within the same time stamp, so it is not cached
 DAYS = 90  # a folder that was not checked for this long is removed from the cache
-COLUMNS = [field.name for field in fields(ImageRecord)][1:]
+COLUMNS = [field.name for field in fields(ImageRecord)][1:-1]  # without name and label
 TRANSIENT = ("timeout", "crash", "permission")  # may be gone next time
 
 
@@ -88,7 +88,13 @@ class Cache:
             return
         now = time.time()
         rows = [
-            (os.fsencode(folder), self.version, now, os.fsencode(picture.name.rsplit("/", 1)[1]), *astuple(picture)[1:])
+            (
+                os.fsencode(folder),
+                self.version,
+                now,
+                os.fsencode(picture.name.rsplit("/", 1)[1]),
+                *astuple(picture)[1:-1],
+            )
             for picture in pictures
             if (picture.sha256 or picture.code) and picture.code not in TRANSIENT and _settled(picture, now)
         ]

@@ -4,12 +4,13 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from mslab.check import content, images, layout, levels, packed
+from mslab.check import class_folders, content, images, layout, levels, packed
 from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
@@ -39,6 +40,10 @@ def check_dataset(
     verify_packs: bool = False,
     follow_links: bool = False,
     ignore: Iterable[str] = (),
+    classes: Iterable[str] | None = None,
+    merge: Mapping[str, Iterable[str]] = MappingProxyType({}),
+    trained: Mapping[str, Iterable[str]] | None = None,
+    resize_mode: str = "crop",
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
@@ -46,14 +51,15 @@ def check_dataset(
     `batch_size` are those of the training to come; `skip_content` skips the rules that compare images; `progress` is
     called with (done, total). A pack's images were checked when it was written: the sizes of its shards are compared,
     with `verify_packs` their sha256, too. `follow_links` reads what links to elsewhere lead to; `ignore` leaves out
-    entries by name, or by their path in the split. Raises DatasetError only if a folder is missing or a pack is
-    damaged. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
+    entries by name, or by their path in the split. `classes`, `merge` and `resize_mode` are the settings of this
+    name; `trained` ({class: folders}) reads the data as a network was trained. Raises DatasetError only if a folder is
+    missing or a pack is damaged. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
     ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     given = {"train": train, "val": val, "test": test}
     root, folders, found = locate(given, ignored)
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
-    report.follow_links, report.ignored = follow_links, ignored
+    report.follow_links, report.ignored, report.resize_mode = follow_links, ignored, resize_mode
     for name, (boundary, folder) in folders.items():
         prefix = Path(os.path.relpath(folder, root)).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
@@ -66,6 +72,8 @@ def check_dataset(
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, read)
+    report.asked = (None if classes is None else sorted(classes), {name: sorted(own) for name, own in merge.items()})
+    report.findings += class_folders.choose(report, *report.asked, trained)
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -133,7 +141,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
             (f"{os.path.realpath(split.root)}/{name}", split, pictures)
             for split in report.splits.values()
             if not (split.pack or levels.wrong_shape(split))  # what is no data set is not loaded
-            for name, pictures in split.classes.items()
+            for name, pictures in split.folders.items()
         ]
         changed = [row for row in classes if not cache.fill(row[0], row[2], not report.skip_content)]
         try:
@@ -145,7 +153,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
                     progress(done, len(todo))
             if not report.skip_content:
                 again = [*_compare(report), *_look_again(report)]
-                compared = {id(split.classes[p.class_name]) for split, p in again}
+                compared = {id(split.folders[p.folder]) for split, p in again}
                 saved = {id(row[2]) for row in changed}
                 changed += [row for row in classes if id(row[2]) in compared - saved]
         finally:

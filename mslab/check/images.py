@@ -12,6 +12,8 @@ GREY = ("1", "L", "P")  # these become RGB without loss
 LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", "LA", "PA"), "transparency")
 Rule = Callable[[DatasetReport], Iterator[Finding]]
 Fix = Callable[[DatasetReport, Split], str]
+CUT = 0.25  # of an image's area: what a photo of 4:3 loses is not reported, what one of 3:2 loses is
+FEW = 0.05  # of the images
 STRIDE = 32  # pixels; a smaller image gives the network's last stage less than one position
 ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
 
@@ -99,9 +101,9 @@ def _blank(picture: ImageRecord) -> str:
 
 
 def small(report: DatasetReport) -> Iterator[Finding]:
-    least = report.image_size or STRIDE
+    least, side = report.image_size or STRIDE, max if report.resize_mode == "pad" else min
     for split, picture in loaded_images(report):
-        if min(picture.width, picture.height) < least:
+        if side(picture.width, picture.height) < least:
             size = f"{picture.width}x{picture.height}"
             limit = f"image_size: {least}" if report.image_size else f"{least}, the network's stride"
             text = f"({size} pixels, below {limit}: it is enlarged and blurred)"
@@ -115,7 +117,7 @@ def grey(report: DatasetReport) -> Iterator[Finding]:
     """One finding per class: nothing is lost, but the network can recognise a class that alone is grey."""
     names = {"1": "black and white (1)", "L": "grey (L)", "P": "palette (P)"}
     for split in report.splits.values():
-        for class_name, pictures in split.classes.items():
+        for class_name, pictures in split.folders.items():
             modes = Counter(picture.mode for picture in pictures if picture.sha256 and picture.mode in GREY)
             if modes:
                 counts = ", ".join(f"{number} of {len(pictures)} are {names[mode]}" for mode, number in modes.items())
@@ -129,8 +131,26 @@ def aspect(report: DatasetReport) -> Iterator[Finding]:
         longer, shorter = max(picture.width, picture.height), min(picture.width, picture.height)
         if longer > 3 * shorter:
             shape = f"{picture.width}x{picture.height}"
-            text = f"({shape}: evaluation uses the middle square, {shorter / longer:.0%} of the image)"
-            yield Finding("aspect", "info", split.show(picture.name), text, "crop it to the subject")
+            text = {
+                "crop": f"evaluation uses the middle square, {shorter / longer:.0%} of the image",
+                "pad": f"all but {shorter / longer:.0%} of the network's input is padding",
+                "squash": f"it is stretched {longer / shorter:.1f} times",
+            }[report.resize_mode]
+            yield Finding("aspect", "info", split.show(picture.name), f"({shape}: {text})", "crop it to the subject")
+
+
+def centre_crop(report: DatasetReport) -> Iterator[Finding]:
+    """One finding per data set, if what the crop cuts away matters for more than a few images."""
+    if report.resize_mode != "crop":
+        return
+    sides = [sorted((picture.width, picture.height)) for _, picture in loaded_images(report)]
+    lost = sorted(1 - shorter / longer for shorter, longer in sides)
+    cut = [fraction for fraction in lost if fraction > CUT]
+    if len(cut) > FEW * len(lost):
+        text = f"({len(cut):,} of {len(lost):,} images lose more than {CUT:.0%} of their area by the centre crop of "
+        text += f"evaluation, half of these {cut[len(cut) // 2]:.0%} or more)"
+        fix = "resize_mode: pad keeps all of it, with bars beside it; squash stretches it; nothing, if the subject "
+        yield Finding("centre-crop", "info", ".", text, f"{fix}is in the middle")
 
 
 def size(report: DatasetReport) -> Iterator[Finding]:
@@ -154,5 +174,5 @@ RULES = [
     per_image("size", "warning", _large, DatasetReport.convert),
     per_image("decoder", "info", _junk, lambda report, split: "nothing: the picture is whole"),
     per_image("blank", "warning", _blank, lambda report, split: "replace it, or remove it"),
-    *(small, grey, aspect, size),
+    *(small, grey, aspect, centre_crop, size),
 ]

@@ -44,7 +44,7 @@ def empty_classes(report: DatasetReport) -> Iterator[Finding]:
         if wrong_shape(split):
             continue
         refused, beside = refused_links(split), loose_images(split)
-        for name, files in split.classes.items():
+        for name, files in split.folders.items():
             if not files and name not in split.unreadable and name not in refused:
                 text = "a folder without images; MindSpore would count it as a class without examples"
                 if beside:
@@ -66,7 +66,7 @@ def loose_images(split: Split) -> list[str]:
 def beside_into(split: Split, name: str, images: list[str]) -> str:
     """The fix for a class without images if there are some beside its folder; "" if there are none."""
     begins = re.compile(re.escape(name) + "[^a-zA-Z]")  # cat.1.jpg, but not caterpillar.jpg
-    if any(map(begins.match, images)) and not any(map(begins.match, split.classes)):
+    if any(map(begins.match, images)) and not any(map(begins.match, split.folders)):
         place = split.root / name
         into = "moves those whose names begin with it into the class"
         return f"mv -n {quoted(place)}[!a-zA-Z]*.* {quoted(place)}/    {into}"
@@ -75,19 +75,23 @@ def beside_into(split: Split, name: str, images: list[str]) -> str:
 
 def class_count(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        count, expected = len(split.classes), report.class_num
-        linked = refused_links(split) - split.classes.keys()  # reported as what they are
-        if linked or wrong_shape(split):
+        asked = report.groups or split.classes  # what is missing in a split is reported as that
+        count, expected = len(asked), report.class_num
+        linked = refused_links(split) - split.folders.keys()  # reported as what they are
+        if linked or wrong_shape(split) or any(finding.code == "class-ungrouped" for finding in report.findings):
             continue
-        names = ", ".join(printable(name) for name in list(split.classes)[:12]) + (", …" if count > 12 else "")
+        names = ", ".join(printable(name) for name in list(asked)[:12]) + (", …" if count > 12 else "")
         fix = f"class_num: {count}, or the folder with {expected} classes"
         if count == 1:
             fix = (
                 f"add a folder beside {quoted(split.root / names)} with images of what is not {names}, and class_num: 2"
             )
-            text = f"has one class folder ({names}): a network that always says {names} is always right"
+            text = (
+                f"has one class{'' if report.groups else ' folder'} ({names}): a network that always says {names} is "
+            )
+            text += "always right"
         else:
-            text = f"has {count} class folders ({names})"
+            text = f"has {count} {'classes' if report.groups else 'class folders'} ({names})"
         if expected is not None and count != expected:
             yield Finding("class-count", "error", split.show(), f"{text}, class_num is {expected}", fix)
         elif count == 1:
@@ -96,6 +100,10 @@ def class_count(report: DatasetReport) -> Iterator[Finding]:
 
 def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
     first, *others = report.splits.values()
+
+    def folder_of(name: str) -> str:
+        return report.groups.get(name, [name])[0]
+
     for split in [] if wrong_shape(first) else [split for split in others if not wrong_shape(split)]:
         missing = sorted(first.classes.keys() - split.classes.keys() - refused_links(split))
         extra = sorted(split.classes.keys() - first.classes.keys() - refused_links(first))
@@ -104,11 +112,13 @@ def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
         fixes |= {meant[name]: fixes[name] for name in meant}  # one advice for both sides of a pair
         for name in missing:
             text = f"(in {first.title}, not in {split.title}; every later class would get another index there)"
-            fix = f"put images of it into {quoted(split.root / name)}/, or take it out of {quoted(first.root)}"
+            fix = f"put images of it into {quoted(split.root / folder_of(name))}/, or take it out of "
+            fix += "classes or merge" if report.groups else quoted(first.root)
             yield Finding("class-missing", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
         for name in extra:
             text = f"(in {split.title}, not in {first.title}; the network has no output for it)"
-            fix = f"put images of it into {quoted(first.root / name)}/, or take it out of {quoted(split.root)}"
+            fix = f"put images of it into {quoted(first.root / folder_of(name))}/, or take it out of "
+            fix += "classes or merge" if report.groups else quoted(split.root)
             yield Finding("class-extra", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
 
 
@@ -223,7 +233,7 @@ def nested_folders(report: DatasetReport) -> Iterator[Finding]:
             text = "(a folder inside a class; MindSpore stops at it in the middle of an epoch)"
             class_name, _, own = name.partition("/")
             place, left = split.root / name, is_junk(own)
-            if not (left or split.classes[class_name] or class_name in refused or has_images(place)):
+            if not (left or split.folders[class_name] or class_name in refused or has_images(place)):
                 continue  # empty-class says what to do with the folder around it
             movable = is_accounted(place) and not is_systems(own)
             fix = report.move(split, name) if movable else report.ignore(split, own if is_systems(own) else name)
@@ -240,7 +250,7 @@ def repeated_names(split: Split) -> set[str]:
     """The classes in whose folder, or in two folders inside it, two entries have one name, in capitals or not."""
     folders = [name for name in split.nested if not is_junk(name.partition("/")[2])]
     nested = {name.partition("/")[0] for name in folders}
-    names = Counter(p.name.lower() for class_name in nested for p in split.classes[class_name])
+    names = Counter(p.name.lower() for class_name in nested for p in split.folders[class_name])
     names.update(name.lower() for name in split.left_out)
     for folder in folders:
         with suppress(OSError):
@@ -277,7 +287,7 @@ def links(report: DatasetReport) -> Iterator[Finding]:
             else:
                 fixes = [report.follow(split)] if reason == "leaves" else []
                 # a class that is a link, or has nothing but links, is not moved away
-                others = split.classes[name.partition("/")[0]] if "/" in name else not has_images(split.root / name)
+                others = split.folders[name.partition("/")[0]] if "/" in name else not has_images(split.root / name)
                 fixes += [report.move(split, name)] if not fixes or (others and not wrong_shape(split)) else []
                 fix = "; or ".join(fixes)
                 yield Finding("symlink", "error", split.show(name), messages[reason], fix, location)
@@ -307,7 +317,7 @@ def plain_name(name: str) -> str:
 
 def collisions(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        groups = [list(split.classes), *([p.name for p in pictures] for pictures in split.classes.values())]
+        groups = [list(split.folders), *([p.name for p in pictures] for pictures in split.folders.values())]
         for names in groups:
             first: dict[str, str] = {}
             for name in names:
@@ -343,7 +353,7 @@ def _numbers_apart(name: str) -> list[str | int]:
 def awkward_names(report: DatasetReport) -> Iterator[Finding]:
     text = "that shells, CSV or HTML may misread"
     for split in report.splits.values():
-        for class_name, pictures in split.classes.items():
+        for class_name, pictures in split.folders.items():
             fix = "letters, digits, . _ and - are safe everywhere"
             if AWKWARD.search(class_name) or printable(class_name) != class_name:
                 yield Finding("name", "info", f"{split.show(class_name)}/", f"(a class name {text})", fix)

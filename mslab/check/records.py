@@ -53,9 +53,15 @@ class ImageRecord:
     grey: bytes = b""  # thumbnail of 16x16 pixels, only if the hash of another image is that of this one turned
     pixels: bytes = b""  # digest of the decoded pixels, only if another image has the same thumbnail
 
+    label: str = ""  # its class, if that is not called like its folder (merge)
+
+    @property
+    def folder(self) -> str:
+        return self.name.split("/", 1)[0]
+
     @property
     def class_name(self) -> str:
-        return self.name.split("/", 1)[0]
+        return self.label or self.folder
 
     @property
     def same(self) -> bytes:
@@ -75,7 +81,8 @@ class Split:
     name: str  # train, val, test, or "" if the data set is one split
     root: Path
     prefix: str = ""  # of its findings' paths: "train/", or "" if the split is the root
-    classes: dict[str, list[ImageRecord]] = field(default_factory=dict)  # visible folder -> its images, sorted by name
+    classes: dict[str, list[ImageRecord]] = field(default_factory=dict)  # class -> its images, sorted by name
+    chosen: dict[str, list[ImageRecord]] | None = None  # the same by folder, if the settings choose or merge folders
     strays: list[str] = field(default_factory=list)  # hidden or junk folders beside the classes
     nested: list[str] = field(default_factory=list)  # folders inside class folders
     loose: list[str] = field(default_factory=list)  # files beside the class folders
@@ -84,6 +91,11 @@ class Split:
     unreadable: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> reason
     pack: Pack | None = None  # if the split is packed; its pictures are then rows of the shards: "Agaricus/17"
     shape: Any = None  # what it contains instead of class folders, once levels.misplaced has looked
+
+    @property
+    def folders(self) -> dict[str, list[ImageRecord]]:
+        """Visible folder -> its images: the classes, unless folders are merged."""
+        return self.classes if self.chosen is None else self.chosen
 
     @property
     def pictures(self) -> list[ImageRecord]:

@@ -42,6 +42,11 @@ def one_line(name: str) -> str:
     return escape_control(printable(name), safe="")
 
 
+def some(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_CLASSES} more" * (len(names) > MAX_CLASSES)
+    return ", ".join(map(one_line, names[:MAX_CLASSES])) + more
+
+
 def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
     """(severity, code, its findings), errors first."""
     for severity in SEVERITIES:
@@ -64,6 +69,10 @@ class DatasetReport:
     layout: Layout | None = None  # what the root contains; None if the splits were given one by one
     follow_links: bool = False  # links out of the data set were followed
     ignored: tuple[str, ...] = ()  # names that were left out
+    asked: tuple[list[str] | None, dict[str, list[str]]] = (None, {})  # `classes` and `merge`
+    groups: dict[str, list[str]] = field(default_factory=dict)  # class -> its folders, if they were chosen or merged
+    unused: list[str] = field(default_factory=list)  # folders that were then left out
+    resize_mode: str = "crop"  # how images become square
 
     @property
     def class_names(self) -> list[str]:
@@ -112,6 +121,7 @@ class DatasetReport:
                 digest.update(f"{name}\0pack\0{split.pack.fingerprint}\n".encode())
             for picture in sorted(split.pictures, key=lambda picture: picture.name):
                 row = f"{printable(f'{name}/{picture.name}')}\0{picture.size}\0{picture.sha256.hex()}\n"
+                row += f"{printable(picture.label)}\0" * bool(picture.label)
                 digest.update(row.encode())
         return digest.hexdigest()
 
@@ -169,6 +179,7 @@ class DatasetReport:
             "ok": self.ok,
             "class_num": len(self.class_names),
             "classes": [printable(name) for name in self.class_names],
+            **({"folders": {c: list(map(printable, own)) for c, own in self.groups.items()}} if self.groups else {}),
             "counts": {split: {printable(c): n for c, n in row.items()} for split, row in self.counts.items()},
             "images": self.images,
             "findings": [finding.to_dict() for finding in self.findings],
@@ -227,6 +238,10 @@ class DatasetReport:
             shown = [f"{one_line(c)} {n}" for c, n in split.items()][: most and most + (len(split) == most + 1)]
             numbers = ", ".join(shown) + f" and {len(split) - len(shown)} more classes" * (len(split) > len(shown))
             lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
+        for name, folders in self.groups.items():
+            if folders and folders != [name]:
+                lines.append(f"  {one_line(name)} is {some(folders)}")
+        lines += [f"  left out: {some(self.unused)}"] * bool(self.unused)
         return lines
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from mslab.check.dataset import Progress, check_dataset, no_images
 from mslab.check.report import DatasetReport
@@ -12,7 +13,9 @@ from mslab.escaping import quoted
 from mslab.files import kind_of
 
 
-def report_of(settings: Settings, skip_content: bool = False, progress: Progress | None = None) -> DatasetReport:
+def report_of(
+    settings: Settings, skip_content: bool = False, progress: Progress | None = None, cache: bool = True
+) -> DatasetReport:
     """The report on the data that the settings name; it may contain errors."""
     return check_dataset(
         settings.train_data,
@@ -21,10 +24,17 @@ def report_of(settings: Settings, skip_content: bool = False, progress: Progress
         image_size=settings.image_size,
         batch_size=settings.batch_size,
         skip_content=skip_content,
+        cache=cache,
         progress=progress,
         follow_links=settings.follow_links,
         ignore=settings.ignore,
+        **chosen_by(settings),
     )
+
+
+def chosen_by(settings: Settings) -> dict[str, Any]:
+    """Which folders are which classes, and how images become square, as check_dataset takes it."""
+    return {"classes": settings.classes, "merge": settings.merge, "resize_mode": settings.resize_mode}
 
 
 def refuse_missing(settings: Settings, source: str) -> None:
@@ -56,6 +66,16 @@ def check_or_raise(
     """
     if report is None:
         refuse_missing(settings, source)
+    elif report.asked != (settings.classes, settings.merge):
+        raise DatasetError(
+            f"{report.root} was checked with other classes than {source} says.",
+            details=[
+                ("checked", "classes: {}, merge: {}".format(*report.asked)),
+                (source, f"classes: {settings.classes}, merge: {settings.merge}"),
+            ],
+            expected="a report with the same classes and merge",
+            fix="leave the report out, or give check_dataset these classes and merge",
+        )
     written = settings.origin("class_num")
     source = written if written == COMMAND_LINE or written.startswith("--") else source
     report = report or report_of(settings, skip_content, progress)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,7 +22,7 @@ from mslab.files import parse_json
 from mslab.stages import EXPECTED, read_table
 
 MAX_KEYS = 20  # of weights, in a message
-STANDARD: dict[str, Any] = {"image_size": 224} | IMAGENET  # for entries that a file lacks
+STANDARD: dict[str, Any] = {"image_size": 224, "resize_mode": "crop"} | IMAGENET  # for entries that a file lacks
 MAX_INFO = 200_000  # values of the `mslab` entry
 
 
@@ -37,6 +37,8 @@ class Info(BaseModel):
     std: Std | None = None
     stages: Stages = None
     profile: Profile | None = None
+    folders: dict[str, list[str]] | None = None
+    resize_mode: Literal["crop", "pad", "squash"] | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None
 
 

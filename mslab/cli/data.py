@@ -15,6 +15,7 @@ from mslab.cli.options import (
     FollowLinks,
     Ignore,
     Json,
+    Overrides,
     Root,
     app,
     checked,
@@ -25,6 +26,7 @@ from mslab.cli.options import (
 )
 from mslab.cli.outputs import OutputOption
 from mslab.escaping import command
+from mslab.files import kind_of
 from mslab.runtime import signals, tables
 from mslab.runtime.console import PROSE, Meter
 
@@ -155,9 +157,39 @@ def fixed(report: Any, root: str, moves: Iterable[str], run_check: Callable[[], 
     return report
 
 
+def is_config(root: str, overrides: list[str] | None, options: list[Any]) -> bool:
+    """Whether ROOT is a file of settings. Raises BadParameter for what belongs to the other of both."""
+    config = Path(root).suffix in (".yaml", ".yml") and kind_of(Path(root), links=True) == "a file"
+    if overrides and not config:
+        raise BadParameter(f"{' '.join(overrides)}: settings are for a CONFIG, and {root} is none")
+    if config and any(option not in (None, False) for option in options):
+        raise BadParameter(
+            "a CONFIG says itself what is read; --fix, --convert and --undo change a ROOT: name it instead"
+        )
+    return config
+
+
+def configured(config: str, overrides: list[str] | None, no_cache: bool) -> Any:
+    """The report on the images that a config names, as its training would read them."""
+    from mslab.check import training_data
+    from mslab.config import load_settings
+
+    settings = load_settings(config, overrides or [])
+    training_data.refuse_missing(settings, config)
+    with Meter(1) as meter:
+        return training_data.report_of(settings, progress=meter.callback("loading images"), cache=not no_cache)
+
+
 @job(app, "check")
 def check(
-    root: Root,
+    root: Annotated[
+        str,
+        Argument(
+            metavar="ROOT|CONFIG",
+            help="a folder of class folders, or with train, val and test in it; or a YAML file with settings",
+        ),
+    ],
+    overrides: Overrides = None,
     classes: Annotated[int | None, Option(metavar="N", help="required number of classes")] = None,
     size: Annotated[
         int | None, Option(metavar="PIXELS", help="image_size of training; smaller images are reported")
@@ -182,10 +214,13 @@ def check(
     """Find problems that would spoil training: stray folders, broken images, mismatched classes, leaks."""
     if undo and (fix or convert or dry_run):
         raise BadParameter("--undo cannot be combined with --fix, --convert or --dry-run: it reverses an earlier call")
+    config = is_config(root, overrides, [fix, convert, undo, classes, size, follow_links, ignore])
     from mslab.check import page, quarantine
     from mslab.files import write_text
 
     def run_check() -> Any:
+        if config:
+            return configured(root, overrides, no_cache)
         links: dict[str, Any] = {"follow_links": follow_links, "ignore": ignore or []}
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True, **links)
 

@@ -136,7 +136,10 @@ def repeat(
     settings, report = checked_config(config, overrides, skip_check, backbone=network)
     images = None
     if test is not None:
-        images = checked(test, skip_content=skip_check, follow_links=settings.follow_links, ignore=settings.ignore)
+        from mslab.check.training_data import chosen_by
+
+        read = chosen_by(settings) | {"follow_links": settings.follow_links, "ignore": settings.ignore}
+        images = checked(test, skip_content=skip_check, **read)
         images.raise_errors()
     from mslab.experiments import repeating
 

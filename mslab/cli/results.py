@@ -45,8 +45,8 @@ def evaluate(
     from mslab.runs import weights as weight_files
 
     choice, network = Choice(dialect, weights), found(source)
-    weight_files.refuse(network, choice=choice)
-    report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
+    chosen = weight_files.reading_of(network, choice)
+    report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()
     measured = report.measured()
     log.info(f"measuring {measured}\n" * bool(measured) + report.brief(), extra=console.PROSE)
@@ -312,8 +312,8 @@ def suspects(
     network = found(source)
     target = Path(out or (network if network.is_dir() else "."))
     targets.refuse_folder(target, option="--out")
-    weights.refuse(network)
-    report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [])
+    chosen = weights.reading_of(network)
+    report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()
     from mslab.report import suspects
 

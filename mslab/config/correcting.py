@@ -55,6 +55,8 @@ def readings(name: str, given: Any) -> Iterator[Any]:
     """Values that someone may mean who writes `given`, the likely ones first."""
     if name == "stages":
         yield table_in(given)
+    if name in ("classes", "merge"):
+        yield from names_in(name, given)
     if isinstance(given, str):
         yield from of_text(name, given)
     elif isinstance(given, bool):
@@ -87,6 +89,35 @@ def table_in(given: Any) -> list[list[int]] | str:
     if isinstance(given, list) and all(isinstance(row, str) for row in given):
         rows = given
     return [[int(digits) for digits in re.findall(r"\d{1,9}", row)] for row in rows]
+
+
+def names_in(name: str, given: Any) -> Iterator[Any]:
+    """Lists of folders' names, or groups of them, that someone may mean who writes another table or list."""
+    # names_in("merge", {"Amanita": "bad", "Entoloma": "bad", "Boletus": "good"}) -> {"bad": ["Amanita", …], "good": …}
+    if name == "classes" and isinstance(given, dict):
+        yield [names(value) for value in (given if all(isinstance(key, str) for key in given) else given.values())]
+    if name == "classes" and isinstance(given, list):
+        yield [names(value) for value in given]
+    if name == "merge" and isinstance(given, list) and all(isinstance(group, dict) for group in given):
+        yield from names_in(name, {key: value for group in given for key, value in group.items()})
+    if name == "merge" and isinstance(given, dict):
+        values = list(given.values())
+        if all(isinstance(value, str) for value in values) and len(set(values)) < len(values):
+            yield {group: [names(key) for key in given if given[key] == group] for group in values}
+        lists = {
+            key: re.split(r"\s*[,;]\s*", value) if isinstance(value, str) else value for key, value in given.items()
+        }
+        yield {
+            names(key): list(map(names, own)) if isinstance(own, list) else [names(own)] for key, own in lists.items()
+        }
+
+
+def names(value: Any) -> str:
+    """The name of a folder, of what YAML reads as something else, and of its path."""
+    # names(True) -> "true"; names(1.5) -> "1.5"; names("train/Amanita/") -> "Amanita"
+    if value is None or isinstance(value, bool):
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value).rstrip("/").rpartition("/")[2]
 
 
 def of_text(name: str, given: str) -> Iterator[Any]:

@@ -122,6 +122,9 @@ def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[st
     size = backbone.info.get("image_size")
     if size and size != settings.image_size:
         notes.append(f"note: the backbone was trained on {size} pixels, this run on {settings.image_size}")
+    mode = backbone.info.get("resize_mode", "crop")
+    if size and mode != settings.resize_mode:
+        notes.append(f"note: the backbone was trained with resize_mode: {mode}, this run with {settings.resize_mode}")
     return changes | own_network
 
 

@@ -5,7 +5,9 @@ KEY=VALUE that ends it, or "" where none does). Its text names settings as "name
 """
 
 import contextlib
+import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,9 @@ def crop_fits_image(s: Settings) -> Iterator[Clash]:
     if crop > resize:
         text = f"valid_crop_size: {crop} is above valid_resize_size: {resize}; the border would be black"
         yield "valid_crop_size", text, f"valid_crop_size={resize}"
+    elif crop < resize and s.resize_mode != "crop":
+        text = f"resize_mode: {s.resize_mode} evaluates all of an image, and valid_resize_size: {resize} beside "
+        yield "resize_mode", f"{text}valid_crop_size: {crop} cuts its border away", f"valid_resize_size={crop}"
 
 
 def one_class_weighting(s: Settings) -> Iterator[Clash]:
@@ -169,6 +174,43 @@ def splits_below(folder: Path) -> list[tuple[Path, Path]]:
     return found
 
 
+def classes_once(s: Settings) -> Iterator[Clash]:
+    names = list(map(composed, s.classes or []))
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        once = json_words("classes", sorted(set(names))) if len(set(names)) > 1 else ""
+        yield "classes", f"classes: {', '.join(twice)} is named twice", once
+    groups: dict[str, list[str]] = {}
+    for name, folders in s.merge.items():
+        for folder in map(composed, folders):
+            groups.setdefault(folder, []).append(name)
+    for folder, own in groups.items():
+        if len(own) > 1:
+            where = f"in {' and in '.join(own)}" if len(set(own)) > 1 else f"twice in {own[0]}"
+            yield "merge", f"merge: {folder} is {where}; a folder belongs to one class", ""
+        other = [name for name in s.merge if composed(name) == folder and name not in own]
+        if other:
+            yield "merge", f"merge: {folder} is the name of a group and a folder in {own[0]}; rename the group", ""
+        if folder in names and folder not in map(composed, s.merge):
+            text = f"classes: {folder} is no class of its own beside merge: {own[0]} contains it; classes names groups"
+            better = sorted({*(name for name in names if name not in groups), *own})
+            yield "classes", text, json_words("classes", better)
+
+
+def composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def json_words(name: str, value: Any) -> str:
+    """NAME=VALUE, quoted for a shell."""
+    return quoted(f"{name}={json.dumps(value, ensure_ascii=False)}")
+
+
+def class_num_of_classes(s: Settings) -> Iterator[Clash]:
+    if s.classes and len(s.classes) != s.class_num:
+        text = f"class_num: {s.class_num} is not the number of classes: {', '.join(s.classes)}"
+        yield "class_num", text, f"class_num={len(s.classes)}"
+
+
 CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [
     warmup_fits_run,
     rates_in_order,
@@ -181,6 +223,8 @@ CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [
     one_freezing_method,
     pattern_compiles,
     one_stem,
+    classes_once,
+    class_num_of_classes,
     two_data_sets,
 ]
 

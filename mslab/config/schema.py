@@ -4,22 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from mslab.config.kinds import Epoch, Epochs, Mean, Part, Pixels, Stages, Std, Strategy
+from mslab.config.kinds import Epoch, Epochs, Groups, Mean, Names, Part, Pixels, Profile, Stages, Std, Strategy
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # per channel, on a scale of 0 to 1
-
-
-class Profile(BaseModel):
-    """How a network is built besides its table of stages; files of other projects differ in it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-    block: Literal["bottleneck", "basic"] = "bottleneck"
-    padding: Literal["symmetric", "same"] = "symmetric"
-    pool: Literal["symmetric", "same"] = "symmetric"
-    stem: Literal["imagenet", "small"] = "imagenet"
-    eps: float = Field(1e-5, gt=0, le=0.1)
-    outer_eps: float = Field(1e-5, gt=0, le=0.1)
 
 
 class Settings(BaseModel):
@@ -43,6 +31,16 @@ class Settings(BaseModel):
         '[".snapshot", "lost+found", "Agaricus/0001.jpg"]',
     )
     class_num: int = Field(ge=2, le=100_000, description="number of classes; must equal the number of class folders")
+    classes: Annotated[Names, Field(min_length=2)] | None = Field(
+        None,
+        description="the classes to train on, by the names of their folders or of their groups in merge: [Amanita, "
+        "Russula]; all other folders are left out. Their order changes nothing. null = every folder",
+    )
+    merge: Groups = Field(
+        {},
+        description="class: the folders that are its images, such as {poisonous: [Amanita, Entoloma], edible: "
+        "[Boletus]}; no file is copied. A folder in no group is an error, unless classes says whether it is a class",
+    )
     image_size: int = Field(
         64,
         ge=16,
@@ -81,6 +79,12 @@ class Settings(BaseModel):
         description="where images are stored after they are decoded once at the start, so that epochs skip decoding; "
         "3 bytes per pixel of every image: memory = in this process, disk = in ~/.cache/mslab/decoded (at most "
         "64 GiB), auto = memory if they take at most 1 GiB and a quarter of what is free, else none. Batches are equal",
+    )
+    resize_mode: Literal["crop", "pad", "squash"] = Field(
+        "crop",
+        description="how an image becomes square: crop = the middle square, the rest is cut away; pad = all of it, "
+        "with bars in the colour of mean; squash = all of it, stretched. In training, the random crop is then taken "
+        "from the padded or stretched image",
     )
     # augmentation of the training images
     train_crop_size: Pixels | None = Field(None, description="pixels; side of a training crop. null = image_size")

@@ -3,6 +3,7 @@
 Operations on images are MindSpore's vision operations; functions on batches use NumPy and run only if a setting asks.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,16 +40,43 @@ def train_transforms(config: Settings) -> list:
     """
     size, crop_scale = sizes(config)[0], config.crop_scale
     crop = vision.RandomResizedCrop(size, scale=(crop_scale, 1.0), ratio=(3 / 4, 4 / 3))
-    cut = vision.Resize((size, size)) if crop_scale == 1 else crop
-    return [vision.Decode(), cut, *_after_crop(config)]
+    cut = [vision.Resize((size, size)) if crop_scale == 1 else crop]
+    if config.resize_mode != "crop":
+        # so much larger than the crop that the smallest one keeps its details; MindSpore enlarges at most 1000 times
+        side = min(max(size, 1000), math.ceil(size * min(2.0, crop_scale**-0.5)))
+        cut = [square(config.resize_mode, side, config.mean), *([crop] if crop_scale < 1 else [])]
+    return [vision.Decode(), *cut, *_after_crop(config)]
 
 
-def eval_transforms(size: int, mean: Sequence[float], std: Sequence[float], resize: int | None = None) -> list:
+def eval_transforms(
+    size: int, mean: Sequence[float], std: Sequence[float], resize: int | None = None, mode: str = "crop"
+) -> list:
     """Evaluation operations: a file's bytes, uint8 (n,) -> normalised float32 (3, size, size).
 
-    Nothing random, only the centre crop. `resize`: the image's shorter side before the crop; default `size`.
+    Nothing random, only the centre crop. `resize`: the image's shorter side before the crop; default `size`. With
+    `mode` pad or squash it is the side of the square that the entire image becomes.
     """
-    return [vision.Decode(), vision.Resize(resize or size), vision.CenterCrop(size), *_to_network(mean, std)]
+    whole = vision.Resize(resize or size) if mode == "crop" else square(mode, resize or size, mean)
+    return [vision.Decode(), whole, vision.CenterCrop(size), *_to_network(mean, std)]
+
+
+def square(mode: str, side: int, mean: Sequence[float]) -> Any:
+    """The operation that makes a square of an entire image: uint8 (H, W, 3) -> (side, side, 3)."""
+    return Letterbox(side, mean) if mode == "pad" else vision.Resize((side, side))
+
+
+class Letterbox:
+    """Resize the longer side to `side` pixels, and fill the rest with the mean: after normalisation it is 0."""
+
+    def __init__(self, side: int, mean: Sequence[float]) -> None:
+        self.side, self.colour = side, [round(255 * m) for m in mean]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        height, width = (max(1, length * self.side // max(image.shape[:2])) for length in image.shape[:2])
+        top, left = -((height - self.side) // 2), -((width - self.side) // 2)
+        padded = np.full((self.side, self.side, 3), self.colour, np.uint8)
+        padded[top : top + height, left : left + width] = vision.Resize((height, width))(image)
+        return padded
 
 
 def _after_crop(config: Settings) -> list:

@@ -94,9 +94,10 @@ def eval_batches(
     batch_size: int,
     data_workers: int = 2,
     resize: int | None = None,
+    mode: str = "crop",
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every image once, in order: float32 (n, 3, S, S), int32 (n,); the last batch may be smaller."""
-    steps = augment.eval_transforms(size, mean, std, resize)
+    steps = augment.eval_transforms(size, mean, std, resize, mode)
     yield from _pipeline(images, np.arange(len(images)), steps, batch_size, data_workers, drop_last=False)
 
 
@@ -133,7 +134,7 @@ class ImageFeed:
             return iter(())
         (_, resize, crop), (mean, std) = augment.sizes(c), augment.scale(c)
         images = self.val_images.take(part)
-        return eval_batches(images, crop, mean, std, eval_batch_size(c), c.data_workers, resize)
+        return eval_batches(images, crop, mean, std, eval_batch_size(c), c.data_workers, resize, c.resize_mode)
 
 
 def check_labels(labels: np.ndarray, class_num: int) -> None:

@@ -74,8 +74,8 @@ def inspect(model: Model, images: sources.ImageSource) -> Inspection:
 
 def batches(info: dict[str, Any], images: sources.ImageSource, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches preprocessed as in evaluation of the network with this checkpoint entry; the last may be smaller."""
-    size, mean, std, resize = (info[key] for key in measuring.PREPROCESSING)
-    return batching.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize)
+    size, mean, std, resize, mode = (info[key] for key in measuring.PREPROCESSING)
+    return batching.eval_batches(images, size, mean, std, batch, data_workers=cores(), resize=resize, mode=mode)
 
 
 def network_input(info: dict[str, Any], images: sources.ImageSource, index: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ class Mirrored(nn.Cell):
         return ms.ops.log(probabilities / 2)
 
 
-PREPROCESSING = ("image_size", "mean", "std", "resize_size")  # keys of a checkpoint's entry
+PREPROCESSING = ("image_size", "mean", "std", "resize_size", "resize_mode")  # keys of a checkpoint's entry
 
 
 @dataclass
@@ -167,16 +167,17 @@ def evaluate(
     """
     run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
     measured = "" if report else "data_root="  # whoever has checked the folder has said it
+    report = report or check_dataset(data_root, **weight_files.reading_of(run_or_ckpt, choice))
     split, report = measured_split(data_root, report)
     if measured and (text := report.measured(measured)):
         log.info(f"measuring {text}")
     chosen_device = devices.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt, choice.dialect, choice.weights)
     names = same_classes(loaded, report)
-    size, mean, std, resize = (loaded.info[key] for key in PREPROCESSING)
+    size, mean, std, resize, mode = (loaded.info[key] for key in PREPROCESSING)
     loaded.fold(batch_size, chosen_device)
     images = images_of(report, split)
-    batches = batching.eval_batches(images, size, mean, std, batch_size, resize=resize)
+    batches = batching.eval_batches(images, size, mean, std, batch_size, resize=resize, mode=mode)
     network = Mirrored(loaded.network) if tta else loaded.network
     with Meter(len(images)) as meter:
         progress = [

@@ -1,6 +1,7 @@
 """Check a rubric file, its hidden images and whether code may run, before any submission is opened."""
 
 import difflib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
     """Check the hidden images of each network. Raises ConfigError that lists every mistake."""
     checked_sets: dict[str, DatasetReport] = {}
     problems: list[tuple[str, str]] = []
-    reports: dict[str, DatasetReport] = {}
+    reports: dict[str, DatasetReport] = {}  # equal images are read once
     for name, network in rubric.networks.items():
         location, folder = f"networks {name}", Path(data) / network.data
         if kind_of(folder, links=True) != "a folder":
@@ -156,7 +157,9 @@ def hidden_sets(rubric: Rubric, path: str | Path, data: str | Path) -> dict[str,
             problems.append((location, f"There is no folder {folder} of hidden images; {layout}"))
             continue
         try:
-            report = reports[network.data] = reports.get(network.data) or check_dataset(folder)
+            read = json.dumps([network.data, network.classes, network.merge])
+            report = reports.get(read) or check_dataset(folder, classes=network.classes, merge=network.merge)
+            reports[read] = report
             report.raise_errors()
         except MslabError as error:
             problems.append((location, f"{error.what} {error.fix}"))

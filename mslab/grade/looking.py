@@ -132,6 +132,12 @@ def normalised_batches(pixels: np.ndarray, info: Mapping[str, Any], batch: int) 
         yield np.ascontiguousarray(x, np.float32)
 
 
+def squared(info: Mapping[str, Any]) -> tuple[Any, ...]:
+    """How a network's images become square, for the grader: the mode and the colour of the padding; () for a crop."""
+    mode, mean = info.get("resize_mode") or "crop", info.get("mean") or checkpoint.STANDARD["mean"]
+    return () if mode == "crop" else (mode, [round(255 * value) for value in mean])
+
+
 class SubmittedNetworks:
     """The networks of a submission."""
 
@@ -182,12 +188,12 @@ class SubmittedNetworks:
             "tensors": self.digests[name],
             "sketch": f"{name}.sketch.npy",
             "notes": [] if code else [contents.short(text, 300) for text in weights.choices],
-            "images": (size, weights.info.get("resize_size") or size),
+            "images": (size, weights.info.get("resize_size") or size, *squared(weights.info)),
         }
 
-    def answer(self, name: str, path: Path, size: int, resize: int) -> dict[str, Any]:
-        """Compute logits of the images that the grader sends."""
-        line = self.ask(name, size, resize)
+    def answer(self, name: str, path: Path, *images: Any) -> dict[str, Any]:
+        """Compute logits of the images that the grader sends. `images`: as the request names them."""
+        line = self.ask(name, *images)
         if line.startswith("no ") or not line:
             raise contents.BadSubmission(f"it was not measured: {line or 'no answer'}")
         if name in self.job.get("code", {}):

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,21 +68,23 @@ class HiddenImages:
     def bytes_at(self, size: int) -> int:
         return len(self) * size * size * 3
 
-    def path(self, size: int, resize: int) -> Path:
+    def path(self, size: int, resize: int, mode: str = "crop", colour: Sequence[int] = (0, 0, 0)) -> Path:
         """Path of a .npy with uint8 (n, size, size, 3) in `order`, as evaluation loads images, before normalisation.
 
+        `mode`: crop, pad or squash; `colour`: of the padding.
         The file exists at least until `release`. Raises MslabError if the disk is full.
         """
-        path = self.folder / f"{self.fingerprint[:16]}-{resize}-{size}.npy"
+        name = "-".join(map(str, [resize, size, *([mode, *colour] if mode != "crop" else [])]))
+        path = self.folder / f"{self.fingerprint[:16]}-{name}.npy"
         with self.lock:
             if path not in self.files:
                 self.free_space(self.bytes_at(size))
-                self.write(path, size, resize)
+                self.write(path, size, resize, mode, colour)
                 self.files[path] = self.bytes_at(size)
             self.readers[path] += 1
         return path
 
-    def write(self, path: Path, size: int, resize: int) -> None:
+    def write(self, path: Path, size: int, resize: int, mode: str, colour: Sequence[int]) -> None:
         """Write a file of pixels. Not through a mapping: on a full disk that would end the grader with a signal."""
         partial = path.with_name(f".{path.name}.tmp")
         try:
@@ -91,10 +93,12 @@ class HiddenImages:
                 np.lib.format.write_array_header_1_0(file, header)
                 reserve(file, file.tell() + self.bytes_at(size))
                 images = self.images.take(self.order)
-                # a mean of 0 and a std of 1/255 leave the pixels unchanged
-                zero, unit = [0.0] * 3, [1 / 255] * 3
-                for x, _ in batching.eval_batches(images, size, zero, unit, engines.batch_of(size), resize=resize):
-                    file.write(np.ascontiguousarray(x.transpose(0, 2, 3, 1).round(), np.uint8).data)
+                # a std of 1/255 leaves the pixels unchanged, apart from the mean, which is added again
+                mean, unit = [value / 255 for value in colour], [1 / 255] * 3
+                batch = engines.batch_of(size)
+                for x, _ in batching.eval_batches(images, size, mean, unit, batch, resize=resize, mode=mode):
+                    pixels = x.transpose(0, 2, 3, 1) + np.array(colour, np.float32)
+                    file.write(np.ascontiguousarray(pixels.round(), np.uint8).data)
             partial.replace(path)
         except OSError as error:
             raise disk_error(self.folder, error) from error
@@ -262,14 +266,18 @@ class ImageRequests:
             request = json.loads(match[1]) if match else None
         except ValueError:
             request = None
-        if not isinstance(request, dict) or request.keys() != {"network", "size", "resize"}:
+        if not isinstance(request, dict) or request.keys() - {"mode", "colour"} != {"network", "size", "resize"}:
             raise Unusable(f"it sent {line[:80]!r}")
         name, size, resize = request["network"], request["size"], request["resize"]
+        mode, colour = request.get("mode", "crop"), request.get("colour", [0, 0, 0])
         if not isinstance(name, str) or name not in self.job["networks"] or name in self.answered:
             raise Unusable(f"it requested images of {str(name)[:80]!r}")
         integers = type(size) is int and type(resize) is int
         if not (integers and 0 < size <= self.most and size <= resize <= 2 * self.most):
             raise Unusable(f"it requested images of {str(size)[:20]} and {str(resize)[:20]} pixels")
+        bytes_of_colour = isinstance(colour, list) and [type(v) is int and 0 <= v <= 255 for v in colour] == [True] * 3
+        if mode not in ("crop", "pad", "squash") or not bytes_of_colour:
+            raise Unusable(f"it requested images by {str(mode)[:20]} and {str(colour)[:20]}")
         self.answered.add(name)
         if name not in self.images:
             return "no hidden images for this network"
@@ -277,7 +285,7 @@ class ImageRequests:
         if self.room < 0:
             count, needed = len(self.images[name]), self.images[name].bytes_at(size)
             return f"no room for {count:,} hidden images of {size} pixels ({needed / 2**30:.1f} GiB)"
-        self.paths[name] = self.images[name].path(size, resize)
+        self.paths[name] = self.images[name].path(size, resize, mode, colour)
         return str(self.paths[name])
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from mslab.config.kinds import Groups, Names
 from mslab.grade.records import Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
@@ -42,6 +43,8 @@ class Network(Strict):
     file: File | list[File]  # the first one that exists is used
     data: str = "."  # folder below --data
     class_num: Annotated[int, Field(ge=2)] | None = None  # of the hidden set; compared if set
+    classes: Annotated[Names, Field(min_length=2)] | None = None  # of the hidden images, as in a config
+    merge: Groups = Field({})
     code: File | None = None  # defines network(class_num): a student's code, runs only with --run-code
 
     @property

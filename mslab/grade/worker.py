@@ -1,7 +1,8 @@
 """Program of the process that measures one submission: unpack it, read it, run its networks, answer, exit.
 
 It receives a job as one line of JSON, confines itself before it opens any part of the submission, requests images by
-`need {"network", "size", "resize"}`, and writes facts.json and arrays to its folder. It never receives a label.
+`need {"network", "size", "resize"}`, with "mode" and "colour" for padded and squashed ones, and writes facts.json and
+arrays to its folder. It never receives a label.
 A student's code runs in a separate process of this program; its only result is logits.npy.
 """
 
@@ -35,8 +36,9 @@ def main() -> None:
         send(out, f"failed {answer['error'][:500]}" if "error" in answer else "done")
         return
 
-    def request_images(network: str, size: int, resize: int) -> str:
-        send(out, f"need {json.dumps({'network': network, 'size': size, 'resize': resize})}")
+    def request_images(network: str, *images: object) -> str:
+        request = dict(zip(("network", "size", "resize", "mode", "colour"), (network, *images), strict=False))
+        send(out, f"need {json.dumps(request)}")
         return sys.stdin.readline().rstrip("\n")
 
     try:

@@ -57,6 +57,8 @@ def export_run(
     x, description = sample(loaded, data)
     keys = ("class_names", *measuring.PREPROCESSING, "stages", "profile")
     info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
+    if info["resize_mode"] == "crop":  # as in checkpoints: what lacks it is cropped
+        del info["resize_mode"]
     info["checkpoint"] = files.sha256(loaded.path)
     content = graphs.add_entry(WRITERS[kind](loaded), info)
     result: dict[str, Any] = {"checkpoint": str(loaded.path), "file": str(target), "format": kind}
@@ -132,6 +134,7 @@ def sample(loaded: measuring.Loaded, data: str | Path | None) -> tuple[np.ndarra
 
 
 def _images(loaded: measuring.Loaded, root: str | Path, **links: Any) -> np.ndarray:
+    links["trained"] = loaded.info.get("folders")  # the pictures that are compared are those of its classes
     split, report = measuring.measured_split(root, check_dataset(root, skip_content=True, **links))
     images = sources.images_of(report, split)
     if not len(images):

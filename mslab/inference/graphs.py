@@ -114,7 +114,7 @@ def open_content(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
             raise _no_entry(path)
         if content[-len(_digest(b"")) :] != _digest(memoryview(content)[: -len(_digest(b""))]):
             raise ValueError("its bytes have changed since mslab wrote them")
-        info = reading.info_of(texts[ENTRY])
+        info = {"resize_mode": "crop"} | reading.info_of(texts[ENTRY])
         if missing := [key for key in REQUIRED if not info.get(key)]:
             raise ValueError(f"its entry {ENTRY!r} has no {', '.join(missing)}")
         _check(memoryview(content), path.suffix)

@@ -26,7 +26,7 @@ from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
-from mslab.runs import lock
+from mslab.runs import lock, weights
 from mslab.runs.folder import RunFolder
 from mslab.runs.manifest import file_of
 from mslab.runs.results import BEST, read_evaluation
@@ -133,7 +133,7 @@ class Run:
         """Images whose label is probably wrong, of the run's data or of a folder. Also written to the run folder."""
         from mslab.report import suspects
 
-        report = check_dataset(data) if data else self._images()
+        report = check_dataset(data, **weights.reading_of(self.path)) if data else self._images()
         result = suspects.find(self.path, report.root, report, folds, self.device)
         suspects.write(result, self.path)
         return result

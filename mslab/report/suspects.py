@@ -23,7 +23,7 @@ from mslab.evaluation import engines, gradcam, measuring, metrics, models
 from mslab.files import decode, delimiter_of, for_people, make_folder, read_bytes, write_text
 from mslab.inference.predicting import csv_line
 from mslab.report.suspect_table import COLUMNS, Suspects
-from mslab.runs import lock
+from mslab.runs import lock, weights
 from mslab.runtime import devices
 from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
@@ -45,7 +45,7 @@ def find(
     `folds`: number of heads per split, each of which judges the images that it was not fitted to; reduced to the
     images of the smallest class. Raises DatasetError if the classes are not the network's, or a class has one image.
     """
-    report = report or check_dataset(data_root)
+    report = report or check_dataset(data_root, **weights.reading_of(source))
     report.raise_errors()
     counts = possible_folds(report, folds)
     chosen_device = devices.start(engines.device_for(engine, device), "graph", seed=0)

@@ -278,7 +278,14 @@ def same_images(run: RunFolder, other: RunFolder) -> Check:
         lines = images.count_differences(*(r.manifest["data"]["counts"] for r in (run, other)))
     else:
         lines = images.differences(before, after)
-    return Check("images", short(then), short(now), "stops", "different images", details=tuple(lines))
+    return Check(
+        "images",
+        short(then),
+        short(now),
+        "stops",
+        "different images" if lines else "the same images in other classes",
+        details=tuple(lines),
+    )
 
 
 def parent(run: RunFolder, backbone: str | None, chained: bool = False) -> tuple[Check | None, Path | None]:

@@ -197,7 +197,7 @@ class RunFolder:
             return
         if self.best is row:
             checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
-            backbone = {key: value for key, value in self.info.items() if key != "class_names"}
+            backbone = {key: value for key, value in self.info.items() if key not in ("class_names", "folders")}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
             self.write_json("eval.json", self.evaluation(figures))
         self._save_top(row, network)

@@ -1,6 +1,7 @@
 """Which file of weights a path stands for: of a run folder best.ckpt or best_backbone.ckpt. Imports no MindSpore."""
 
 from pathlib import Path
+from typing import Any
 
 from mslab import checkpoint
 from mslab.checkpoint import NO_CHOICE, Choice
@@ -55,6 +56,14 @@ def backbone_file(run_or_ckpt: object) -> Path:
             fix=f"{lock.go_on(path)}    or use another run or a file of weights",
         )
     return best
+
+
+def reading_of(network: object, choice: Choice = NO_CHOICE) -> dict[str, Any]:
+    """What check_dataset takes to read data as this network was trained: the folders of its classes, if they were
+    chosen or merged, and how images become square. Raises what refuse() raises.
+    """
+    info = checkpoint.read(best_file(network), choice).info
+    return {"trained": info.get("folders"), "resize_mode": info.get("resize_mode", "crop")}
 
 
 def refuse(network: object = None, backbone: object = None, choice: Choice = NO_CHOICE) -> None:

@@ -29,6 +29,7 @@ from mslab.runtime.workers import ALONE
 log = logging.getLogger("mslab")
 MAX_BYTES = 8 * 2**30  # of all cached features; the oldest are removed first
 KEY = [
+    "resize_mode",
     "crop_scale",
     "flip",
     "vertical_flip",

@@ -59,7 +59,10 @@ def test_they_are_loaded_again_and_reported(parent, frozen, inside):
     assert np.load(files[0], mmap_mode="r").shape == (32, 32)
 
 
-@pytest.mark.parametrize("change", [{"image_size": 48}, {"seed": 2}, {"crop_scale": 1.0}, {"std": [1.0, 1.0, 1.0]}])
+CHANGES = [{"image_size": 48}, {"seed": 2}, {"crop_scale": 1.0}, {"std": [1.0, 1.0, 1.0]}, {"resize_mode": "pad"}]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_other_preprocessing_has_other_features(change, parent, frozen):
     backbone = model.resnet50_backbone(frozen["stages"])
     network = model.ResNet50(backbone, model.resnet50_head(2, backbone.channels))

@@ -1,6 +1,7 @@
 """No setting is accepted and ignored: each is set to another value here, and its effect differs."""
 
 import hashlib
+import json
 import math
 from functools import cache
 from pathlib import Path
@@ -50,12 +51,13 @@ RATES = {  # setting: (another value, settings that it needs)
 
 
 @cache
-def report_of(train, val, ignore=()):
-    return check.check_dataset(train, val, ignore=ignore)
+def report_of(train, val, ignore=(), classes="null", merge="{}"):
+    return check.check_dataset(train, val, ignore=ignore, classes=json.loads(classes), merge=json.loads(merge))
 
 
 def images(config):
-    report = report_of(config.train_data, config.val_data, tuple(config.ignore))
+    chosen = json.dumps(config.classes), json.dumps(config.merge)
+    report = report_of(config.train_data, config.val_data, tuple(config.ignore), *chosen)
     return sources.images_of(report, "train"), sources.images_of(report, "val")
 
 
@@ -72,6 +74,9 @@ def batches(config):
 
 BATCHES = {
     "train_data": ("test", {}),  # of the same folder
+    "classes": (["a", "b"], {"class_num": 2}),
+    "merge": ({"x": ["a", "b"], "y": ["c"]}, {}),
+    "resize_mode": ("pad", {}),
     "image_size": (32, {}),
     "train_crop_size": (24, {}),
     "batch_size": (4, {}),

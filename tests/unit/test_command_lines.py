@@ -44,7 +44,7 @@ from mslab.runtime import signals
         ("transfer x.yaml", "Missing option '--backbone'. Type --backbone FILE|RUN: a .ckpt"),
         ("eval runs/x", "Missing option '--data'. Type --data ROOT: "),
         ("export runs/x", "Missing option '--format'. Type --format mindir|onnx"),
-        ("check", "Missing argument 'ROOT'. Type ROOT: a folder"),
+        ("check", "Missing argument 'ROOT|CONFIG'. Type ROOT|CONFIG: a folder"),
         ("trian x.yaml", "Did you mean 'train'"),
     ],
 )

@@ -256,7 +256,7 @@ def test_the_tests_that_are_named_exist(place):
 @pytest.mark.parametrize(
     ("command", "lacks"),
     [
-        ("mslab check", ["ROOT"]),
+        ("mslab check", ["ROOT|CONFIG"]),
         ("mslab check ROOT", []),
         ("mslab transfer CONFIG", ["--backbone"]),
         ("mslab transfer CONFIG --backbone FILE", []),

@@ -233,3 +233,11 @@ def test_the_cluster_recipes_are_valid():
     devices = pod["resources"]["limits"]["huawei.com/Ascend910"] * volcano["spec"]["tasks"][0]["replicas"]
     assert f"--workers {devices} " in pod["args"][0]
     assert subprocess.run(["sh", "-n", PROJECT / "cluster" / "slurm.sh"]).returncode == 0
+
+
+def test_the_number_of_classes_is_that_of_classes_or_merge(inside, squares):
+    data = f"--data_url={squares / 'three'}"
+    assert job(data)[0]["class_num"] == 3
+    assert job(data, "--classes=[a, c]")[0]["class_num"] == 2
+    settings, _ = job(data, "--merge={x: [a, b], y: [c]}")
+    assert settings["class_num"] == 2 and settings["merge"] == {"x": ["a", "b"], "y": ["c"]}

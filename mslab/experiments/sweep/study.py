@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from mslab import files
-from mslab.check import DatasetReport, check_dataset
+from mslab.check import DatasetReport, check_dataset, training_data
 from mslab.check.training_data import check_or_raise
 from mslab.config import Settings, load_settings, paths, read_yaml
 from mslab.config.overrides import listed
@@ -258,7 +258,9 @@ def test_images(settings: Settings, options: SweepOptions) -> DatasetReport | No
     if not options.test:
         return None
     skip, links, ignore = options.skip_check, settings.follow_links, settings.ignore
-    test = check_dataset(options.test, skip_content=skip, follow_links=links, ignore=ignore)
+    test = check_dataset(
+        options.test, skip_content=skip, follow_links=links, ignore=ignore, **training_data.chosen_by(settings)
+    )
     test.raise_errors()
     return test
 

@@ -38,9 +38,10 @@ class Predictor:
 
     def __init__(self, model: predicting.Model, folder: Path) -> None:
         self.model, self.folder = model, folder
-        size, mean, std, self.resize = (model.info[key] for key in measuring.PREPROCESSING)
+        size, mean, std, self.resize, mode = (model.info[key] for key in measuring.PREPROCESSING)
         self.resize = self.resize or size
-        self.transforms = augment.eval_transforms(size, mean, std, self.resize)[1:]  # without the first, which decodes
+        transforms = augment.eval_transforms(size, mean, std, self.resize, mode)
+        self.transforms = transforms[1:]  # without the first, which decodes
         self.thread = ThreadPoolExecutor(1, "images")
         self.decoders = ThreadPoolExecutor(DECODERS, "decoding")
         self.transforming, self.changing = threading.Lock(), threading.Lock()

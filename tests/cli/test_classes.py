@@ -1,0 +1,162 @@
+"""Runs on some of the classes, and on several folders as one class: every command reads the data as the run did."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers import cli, history, manifest, overrides, resolved, weights
+
+import mslab
+from mslab import checkpoint
+from mslab.check import check_dataset
+from mslab.data import decoded, sources
+from mslab.errors import DatasetError
+from mslab.runtime.console import Meter
+
+MERGE = {"bad": ["a", "b"], "good": ["c"]}
+
+
+@pytest.fixture
+def merged(inside, three, trained):
+    """A copied run on a and b as one class, c as another."""
+    return trained(three | {"merge": MERGE, "class_num": 2, "epochs": 1, "label_balance": True}).run
+
+
+@pytest.fixture
+def some(inside, three, trained):
+    """A copied run on b and c alone."""
+    return trained(three | {"classes": ["c", "b"], "class_num": 2, "epochs": 1}).run
+
+
+def test_class_num_counts_manifest_and_checkpoints_are_of_the_merged_classes(merged, inside):
+    record = manifest(merged)
+    assert record["class_names"] == ["bad", "good"] and record["data"]["counts"]["train"] == {"bad": 32, "good": 16}
+    assert record["settings"]["merge"] == MERGE
+    info = checkpoint.read(merged / "checkpoints" / "best.ckpt").info
+    assert info["class_names"] == ["bad", "good"] and info["folders"] == MERGE
+    assert not {"folders", "class_names"} & checkpoint.read(merged / "checkpoints" / "best_backbone.ckpt").info.keys()
+    assert json.loads((merged / "eval.json").read_text())["per_class"]["bad"]["support"] == 14
+
+
+def test_eval_reads_the_original_classes_as_the_run_did(merged, some, squares, inside):
+    for run, names, text in ((merged, ["bad", "good"], "bad is a, b"), (some, ["b", "c"], "left out: a")):
+        answer = cli("eval", run, "--data", squares / "three" / "val", "--json", "-")
+        result, own = json.loads(answer.stdout), json.loads((run / "eval.json").read_text())
+        assert result["class_names"] == names and text in answer.stderr
+        assert result["confusion"] == own["confusion"] and result["accuracy"] == own["accuracy"]
+
+
+def test_evaluate_in_python_reads_them_too(merged, squares, inside):
+    own = json.loads((merged / "eval.json").read_text())
+    assert mslab.evaluate(merged, squares / "three" / "val")["confusion"] == own["confusion"]
+
+
+def test_eval_takes_a_folder_that_has_the_merged_classes_and_refuses_one_that_lacks_them(merged, squares, inside):
+    val = squares / "three" / "val"
+    shutil.copytree(val / "a", "sorted/bad")
+    shutil.copytree(val / "c", "sorted/good")
+    result = json.loads(cli("eval", merged, "--data", "sorted", "--json", "-").stdout)
+    assert result["class_names"] == ["bad", "good"] and result["images"] == 14
+    Path("sorted/good").rename("sorted/c")
+    answer = cli("eval", merged, "--data", "sorted")
+    assert answer.returncode == 1 and "sorted has the classes bad, c;" in answer.stderr
+    Path("sorted/bad").rename("sorted/a")  # without b
+    answer = cli("eval", merged, "--data", "sorted")
+    assert answer.returncode == 0 and "data check: 1 warning (class-part)" in answer.stderr
+
+
+def test_predict_suspects_report_and_export_follow(merged, squares, inside):
+    answer = cli("predict", merged, squares / "three" / "val" / "a" / "000.png", "--json", "-")
+    assert set(json.loads(answer.stdout)[0]["probabilities"]) == {"bad", "good"}
+    answer = cli("suspects", merged, "--data", squares / "three", "--json", "-", "--skip-check")
+    assert answer.returncode == 0, answer.stderr
+    assert {row["label"] for row in json.loads(answer.stdout)["suspects"]} <= {"bad", "good"}
+    assert cli("report", merged).returncode == 0 and "good" in (merged / "report.html").read_text()
+    answer = cli("export", merged, "--format", "onnx")
+    assert answer.returncode == 0 and "on 8 images of" in answer.stdout
+
+
+def test_a_resume_keeps_the_classes(three, squares, inside, merged):
+    refused = cli("train", "--resume", merged, 'merge={"bad": ["a"], "good": ["b", "c"]}')
+    assert refused.returncode == 1 and "cannot go on with other values of merge" in refused.stderr
+    more = cli("train", "--resume", merged, "epochs=2", "lr_scheduler=constant")
+    assert more.returncode == 1  # another schedule
+    same = cli("train", "--resume", merged)
+    assert same.returncode == 0 and "is finished" in same.stderr
+
+
+def test_transfer_from_three_classes_to_a_merged_head(parent, three, inside):
+    words = [*overrides(three | {"epochs": 1, "class_num": 2}), f"merge={json.dumps(MERGE)}", "freeze=all"]
+    Path("c.yaml").write_text("class_num: 3\n")
+    answer = cli("transfer", "c.yaml", "--backbone", parent, *words, "--no-report")
+    assert answer.returncode == 0, answer.stderr
+    assert "head: new (2 classes)" in answer.stderr
+
+
+def test_list_order_changes_no_bit(three, some, trained):
+    other = trained(three | {"classes": ["b", "c"], "class_num": 2, "epochs": 1}).run
+    assert weights(some) == weights(other) and history(some)[0]["val_acc"] == history(other)[0]["val_acc"]
+
+
+def test_a_pack_is_read_in_the_same_way(squares, inside):
+    """Also in the same order: a run on it has the same bits."""
+    assert cli("data", "pack", squares / "three", "--out", "pack").returncode == 0
+    plain, packed = (check_dataset(root / "train", merge=MERGE) for root in (squares / "three", Path("pack")))
+    assert packed.counts == plain.counts and packed.class_names == ["bad", "good"]
+    both = [sources.images_of(report, "") for report in (plain, packed)]
+    assert np.array_equal(both[0].labels, both[1].labels)
+    first, second = ([file.read_bytes() for file in opened(images)] for images in both)
+    assert first == second
+
+
+def opened(images):
+    for file in images.open_images(np.arange(len(images))):
+        yield Path(file) if isinstance(file, str | Path) else SimpleNamespace(read_bytes=file.getvalue)
+
+
+def test_images_cached_on_disk_keep_their_labels(three, inside):
+    """The file has the images in the order of the classes, which merging changes."""
+    for groups in ({"z": ["a"], "y": ["b", "c"]}, {"y": ["a"], "z": ["b", "c"]}):
+        report = check_dataset(three["train_data"], three["val_data"], merge=groups)
+        plain = {"train": sources.images_of(report, "train")}
+        cached = decoded.cache_decoded(plain, resolved(cache="disk"), report)["train"]
+        with Meter(2) as meter:
+            first, last = (next(decoded.decode(plain["train"].take([at]), 1, meter)) for at in (0, -1))
+        assert np.array_equal(cached.pixels[0], first) and np.array_equal(cached.pixels[-1], last)
+
+
+def test_a_report_on_other_classes_is_refused(three, squares, inside):
+    report = check_dataset(three["train_data"], three["val_data"])
+    with pytest.raises(DatasetError) as caught:
+        mslab.train(three | {"merge": MERGE, "class_num": 2}, report=report)
+    assert "was checked with other classes" in str(caught.value) and not Path("runs").exists()
+    mslab.train(
+        three | {"merge": MERGE, "class_num": 2, "epochs": 1},
+        report=check_dataset(three["train_data"], three["val_data"], merge=MERGE),
+    )
+
+
+def test_a_rubric_merges_its_hidden_images(merged, squares, inside):
+    shutil.copytree(squares / "three" / "val", "hidden/three")
+    Path("class/anna/two").mkdir(parents=True)
+    shutil.copy(merged / "checkpoints" / "best.ckpt", "class/anna/two/best.ckpt")
+    rubric = """
+title: Two of three
+total: 10
+networks:
+  two: {file: two/best.ckpt, data: three, class_num: 2, merge: {bad: [a, b], good: [c]}}
+items:
+  - {id: accuracy, kind: accuracy, points: 10, network: two, linear: {from: 0.0, to: 1.0}}
+"""
+    Path("rubric.yaml").write_text(rubric)
+    words = ("grade", "class", "--rubric", "rubric.yaml", "--data", "hidden", "--out", "out")
+    answer = cli(*words)
+    assert answer.returncode == 0, answer.stderr
+    measured = json.loads((merged / "eval.json").read_text())["accuracy"]
+    assert f"{10 * measured:.2f}".rstrip("0").rstrip(".") in Path("out/grades.csv").read_text()
+    Path("rubric.yaml").write_text(rubric.replace("[a, b]", "[a]"))
+    answer = cli(*words)
+    assert answer.returncode == 1 and "keeps each as a class of its own" in answer.stderr
