@@ -11,7 +11,7 @@ from mslab.runs.folder import RunFolder
 KINDS = {"train": "from scratch", "transfer": "transfer", "incremental": "incremental"}
 NETWORK = ("stages", "profile", "stem", "head_hidden")  # the first three come with a backbone
 INPUT = ("image_size", "train_crop_size", "valid_resize_size", "valid_crop_size", "mean", "std", "transform_normalize")
-LENGTH = ("epochs", "seed")
+LENGTH = ("epochs", "seed", "best_by")
 MOST = 4  # commands in a message
 
 

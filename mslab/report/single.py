@@ -15,7 +15,7 @@ from mslab.files import read_text
 from mslab.report import charts, comparable, validation
 from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
-from mslab.runs import lock
+from mslab.runs import lock, ranking
 from mslab.runs.folder import COLUMNS, RunFolder
 from mslab.runs.manifest import file_of
 from mslab.runs.results import BEST, changed, read_evaluation
@@ -42,8 +42,10 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         "config": config,
         "manifest": manifest,
         "rows": run.history,
-        "columns": COLUMNS,
+        "columns": [*COLUMNS, *ranking.extra(run.best_by)],
         "best": run.best,
+        "best_by": run.best_by,
+        "others": ranking.others(run.history, run.best_by),
         "eval": result,
         "linear": manifest["metrics"].get("linear_acc"),
         "classes": classes,
@@ -163,9 +165,10 @@ def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
         svg = charts.line_chart(series, t(title), t("epoch"), marks, bounds)
         return {"title": t(title), "series": series, "svg": svg}
 
+    more = {name: name for name in ranking.extra(run.best_by)}
     return [
         chart("Loss", {"train_loss": "training", "val_loss": "validation"}),
-        chart("Accuracy", {"train_acc": "training", "val_acc": "validation"}, (0, 1)),
+        chart("Accuracy", {"train_acc": "training", "val_acc": "validation"} | more, (0, 1)),
         chart("Learning rate at the end of the epoch", {"lr": "learning rate"}),
     ]
 

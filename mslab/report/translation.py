@@ -28,6 +28,11 @@ CHINESE = {
     "No epoch has been measured yet.": "还没有评估过任何一轮。",
     "Status: {status}; {done} of {epochs} epochs.": "状态：{status}；完成 {done}/{epochs} 轮。",
     "Best epoch: {best}.": "最佳轮次：{best}。",
+    "It was chosen by {measure} (best_by).": "它由 {measure} 选出（best_by）。",
+    "{measure} would have chosen epoch {epoch}.": "{measure} 会选第 {epoch} 轮。",
+    "The runs in the order of {measure} (best_by); in brackets the 95 % interval of the accuracy.": (
+        "按 {measure} 排序（best_by）；括号内为准确率的 95 % 置信区间。"
+    ),
     "Ended by": "结束原因",
     "Contents": "目录",
     "Warnings": "警告",

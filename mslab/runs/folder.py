@@ -19,7 +19,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.escaping import command, escape_control
-from mslab.runs import finding, lock, manifest, verifying
+from mslab.runs import finding, lock, manifest, ranking, verifying
 from mslab.runs.history import COLUMNS as COLUMNS
 from mslab.runs.history import digest_of, history_text, read_steps, steps_text
 from mslab.runs.history import read_history as read_history
@@ -37,6 +37,7 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Settings, manifest: dict[str, Any], writes: bool = True) -> None:
         self.path, self.settings, self.manifest, self.writes = path, settings, manifest, writes
+        self.best_by = settings.best_by
         self.history: list[dict[str, Any]] = []
         self.notes: list[str] = []  # messages to log at the start of training
         self.changed: dict[str, list[Any]] = {}  # settings that a resume changes: old and new value
@@ -140,7 +141,8 @@ class RunFolder:
                 raise RunError(f"{path} has no {name}.", expected="a run folder, as mslab train creates it", fix=fix)
         run = cls(path, settings_of(path), manifest.load(path))
         verifying.refuse_half(path, run.manifest, run.settings)
-        run.history = read_history(path / "history.csv")
+        run.best_by = ranking.of_manifest(run.manifest, run.settings, path)
+        run.history = read_history(path / "history.csv", ranking.extra(run.best_by))
         return run
 
     def own_files(self, names: Iterable[str]) -> dict[str, files.Below]:
@@ -181,14 +183,14 @@ class RunFolder:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The row with the highest val_acc, the earliest on ties; None if no epoch was evaluated."""
-        rows = [row for row in self.history if not math.isnan(row["val_acc"])]
-        return max(rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
+        """The row of the best epoch, by ranking.py; None if no epoch was evaluated."""
+        return ranking.best(self.history, self.best_by)
 
     def record_epoch(self, row: dict[str, Any], figures: Mapping[str, Any] | None, network: Any) -> None:
         """Add an epoch's row, with its figures if it was evaluated, and save the best epochs' checkpoints."""
         row["val_loss"] = figures["loss"] if figures else math.nan
         row["val_acc"] = figures["accuracy"] if figures else math.nan
+        row |= ranking.measures(figures, self.best_by)
         row.update(
             {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
         )  # as in the file
@@ -247,8 +249,7 @@ class RunFolder:
 
     def _save_top(self, row: dict[str, Any], network: Any) -> None:
         """Save the epoch if it is among the max_to_keep best, and delete checkpoints that no longer are."""
-        evaluated = [r for r in self.history if not math.isnan(r["val_acc"])]
-        ranked = sorted(evaluated, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.settings.max_to_keep]
+        ranked = ranking.ranked(self.history, self.best_by)[: self.settings.max_to_keep]
         if row in ranked:
             checkpoint.save(
                 list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info
@@ -327,8 +328,8 @@ class RunFolder:
         artifacts |= self.at_start()  # as they were then: whoever edits config.yaml meanwhile changes nothing
         best = self.best
         if best:
-            figures = {"best_epoch": best["epoch"], "val_acc": best["val_acc"], "val_loss": best["val_loss"]}
-            self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
+            linear = {"linear_acc": self.manifest["metrics"].get("linear_acc")}
+            self.manifest["metrics"] = ranking.metrics(best, self.best_by) | linear
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
 

@@ -28,7 +28,7 @@ from mslab.data import decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics
-from mslab.runs import finding, footprint, lock, naming
+from mslab.runs import finding, footprint, lock, naming, ranking
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices, signals, turns
 from mslab.runtime.console import PROSE, Meter, working
@@ -328,12 +328,21 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     result = result_of(run, time.perf_counter() - began)
     compared = "" if linear is None else f"a linear model of 8x8 thumbnails has {linear:.3f}; "
     log.info(
-        f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; {compared}{result.seconds:.0f} s; {run.path}",
+        f"{best_text(run)}; {compared}{result.seconds:.0f} s; {run.path}",
         extra=PROSE,
     )
     if linear is not None and result.val_acc <= linear:
         log.info(f"note: the network does not beat that linear model; {remedy(run)}", extra=PROSE)
     return result
+
+
+def best_text(run: RunFolder) -> str:
+    """The best epoch and its figures, in words, and which epochs other measures would have chosen."""
+    if not run.best:
+        return "no epoch was measured"
+    others = [f"{name}: {epoch}" for name, epoch in ranking.others(run.history, run.best_by).items()]
+    others = [f"other measures would have chosen other epochs ({', '.join(others)})"] * bool(others)
+    return "; ".join([ranking.best_text(run.best, run.best_by), *others])
 
 
 def remedy(run: RunFolder) -> str:
