@@ -37,6 +37,7 @@ class Info(BaseModel):
     std: Std | None = None
     stages: Stages = None
     profile: Profile | None = None
+    temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None
 
 

@@ -289,6 +289,11 @@ class Settings(BaseModel):
         "follow: accuracy, balanced_accuracy, macro_f1, loss or recall:CLASS; of equal ones the epoch with the lower "
         "val_loss. null = accuracy, of equal ones the earliest epoch",
     )
+    calibrate: bool = Field(
+        False,
+        description="fit a temperature on the validation images after each evaluation (Guo 2017): probabilities of "
+        "predict, serve, export and report become as reliable as they look; classes and accuracy stay",
+    )
     early_stopping: bool = Field(False, description="stop the run when val_acc (or best_by) no longer improves")
     early_stopping_patience: int = Field(
         5, ge=1, le=100_000, description="evaluations without a better val_acc (best_by) before the run stops"

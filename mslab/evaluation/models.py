@@ -12,7 +12,7 @@ from mindspore import nn, ops
 
 from mslab import checkpoint
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
-from mslab.evaluation import engines, measuring
+from mslab.evaluation import engines, measuring, temperature
 from mslab.evaluation.engines import Engine, Outputs, Runner
 from mslab.runs import weights as weight_files
 
@@ -44,6 +44,11 @@ class Model:
     def loaded(self) -> measuring.Loaded | None:
         """MindSpore's network, which gradients need; None if the file contains a graph only."""
         return self.build() if self.build else None
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by for probabilities; 1 in a graph, whose last layer has done it."""
+        return temperature.of(self.info)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Normalised float32 (n, 3, S, S), n up to the runner's batch -> float32 (n, C)."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from mslab import model
 from mslab.config import FIELDS
 from mslab.errors import MslabError, RunError
-from mslab.escaping import recorded_command
+from mslab.escaping import command, recorded_command
 from mslab.evaluation import metrics
 from mslab.files import read_text
 from mslab.report import charts, comparable, validation
@@ -69,6 +70,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         page |= {"right": right, "interval": metrics.interval(right, result["images"])}
         page |= {"matrix": table_of(matrix, classes), "per_class": per_class(result, matrix)}
     page |= results
+    page["recall_command"] = recall_command(run, results.get("recall", []))
     figures = figures_of(run, result) | {key: results.get(key) for key in ("engine", "predictions")}
     page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [figures]})
     page["contents"] = contents(page)
@@ -133,6 +135,7 @@ def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("confusion", "Confusion matrix", page.get("matrix")),
         ("classes", "Figures per class", page.get("per_class")),
         ("roc", "ROC and precision-recall", page.get("roc")),
+        ("recall", "What a higher recall costs", page.get("recall")),
         ("calibration", "Calibration", page.get("calibration")),
         *((group["anchor"], group["title"], True) for group in page["groups"]),
         ("features", "Map of the features", page.get("maps")),
@@ -171,6 +174,14 @@ def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
         chart("Accuracy", {"train_acc": "training", "val_acc": "validation"} | more, (0, 1)),
         chart("Learning rate at the end of the epoch", {"lr": "learning rate"}),
     ]
+
+
+def recall_command(run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The command that measures the first class with the threshold of its last row."""
+    if not rows:
+        return ""
+    text = f"{rows[0]['name']}={rows[0]['costs'][-1]['threshold']:g}"
+    return command("eval", run.path, "--data", Path(run.settings.val_data), "--threshold", text)
 
 
 def table_of(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

@@ -191,18 +191,19 @@ class RunFolder:
         row["val_loss"] = figures["loss"] if figures else math.nan
         row["val_acc"] = figures["accuracy"] if figures else math.nan
         row |= ranking.measures(figures, self.best_by)
-        row.update(
-            {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
-        )  # as in the file
+        # as in the file
+        row.update({key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)})
         self.history.append(row)
         if not self.writes or not figures:
             return
+        fitted = figures.get("calibration")
+        info = self.info | ({"temperature": fitted["temperature"]} if fitted else {})
         if self.best is row:
-            checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
+            checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", info)
             backbone = {key: value for key, value in self.info.items() if key != "class_names"}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
             self.write_json("eval.json", self.evaluation(figures))
-        self._save_top(row, network)
+        self._save_top(row, network, info)
 
     def evaluation(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """The content of eval.json. `figures`: of best.ckpt on the validation images."""
@@ -247,13 +248,12 @@ class RunFolder:
         self.manifest["warnings"].append({"code": code, "epoch": self.epochs_done, "text": text})
         self.write_manifest()
 
-    def _save_top(self, row: dict[str, Any], network: Any) -> None:
+    def _save_top(self, row: dict[str, Any], network: Any, info: Mapping[str, Any]) -> None:
         """Save the epoch if it is among the max_to_keep best, and delete checkpoints that no longer are."""
         ranked = ranking.ranked(self.history, self.best_by)[: self.settings.max_to_keep]
         if row in ranked:
-            checkpoint.save(
-                list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info
-            )
+            file = self.checkpoints / f"epoch-{row['epoch']:04}.ckpt"
+            checkpoint.save(list(network.get_parameters()), file, info)
         retained = {f"epoch-{r['epoch']:04}.ckpt" for r in ranked}
         for path in self.checkpoints.glob("epoch-*.ckpt"):
             if path.name not in retained:

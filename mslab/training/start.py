@@ -27,9 +27,10 @@ from mslab.config.resolve import Machine, network_settings, resolve
 from mslab.data import decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
-from mslab.evaluation import measuring, metrics
+from mslab.evaluation import measuring, metrics, temperature
 from mslab.runs import finding, footprint, lock, naming, ranking
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import read_evaluation
 from mslab.runtime import devices, signals, turns
 from mslab.runtime.console import PROSE, Meter, working
 from mslab.runtime.workers import ALONE, Group
@@ -331,6 +332,8 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
         f"{best_text(run)}; {compared}{result.seconds:.0f} s; {run.path}",
         extra=PROSE,
     )
+    if run.settings.calibrate and (found := read_evaluation(run.path, run.manifest["class_names"]).get("calibration")):
+        log.info(f"calibrate: {temperature.text(found)}", extra=PROSE)
     if linear is not None and result.val_acc <= linear:
         log.info(f"note: the network does not beat that linear model; {remedy(run)}", extra=PROSE)
     return result

@@ -44,7 +44,7 @@ def chosen(once, uneven):
 
     def make(folder):
         file = config_of(uneven, folder, epochs=4, lr_max=0.02, max_to_keep=2, max_device_memory=None)
-        done = cli("train", file, "best_by=recall:fly agaric", "--name", "x")
+        done = cli("train", file, "best_by=recall:fly agaric", "--no-report")
         assert done.returncode == 0, done.stderr
         (folder / "output").write_text(done.stderr)
 
@@ -95,7 +95,7 @@ def test_watch_and_report_say_what_chose_the_epoch_and_what_others_would_have(ch
 def test_without_it_files_and_bytes_are_as_before(parent, squares, inside):
     (inside / "x.yaml").write_text("class_num: 3\n")
     shared = overrides(settings(squares / "three", 3, epochs=1))
-    assert cli("train", "x.yaml", *shared, "best_by=accuracy").returncode == 0
+    assert cli("train", "x.yaml", *shared, "best_by=accuracy", "--no-report").returncode == 0
     (run,) = (inside / "runs").iterdir()
     assert list(history(parent)[0]) == COLUMNS
     assert set(manifest(parent)["metrics"]) == {"best_epoch", "val_acc", "val_loss", "linear_acc"}
@@ -124,7 +124,7 @@ def test_a_class_name_with_a_colon_is_typed_as_the_message_says(uneven, inside):
     file = config_of(uneven, inside, epochs=1)
     done = cli("train", file, 'best_by="recall:a:b"')
     fix = re.search(r"fix +(.*)", done.stderr)[1]
-    done = cli("train", file, *shlex.split(fix), "--name", "x")
+    done = cli("train", file, *shlex.split(fix), "--no-report")
     assert done.returncode == 0 and "val_recall" in done.stderr
     done = cli("train", file, "best_by=recall: a")
     assert done.returncode == 1 and "is a table; write" in done.stderr

@@ -185,7 +185,7 @@ class Predictor:
         logits = self.model.logits(x)[0]
         if not np.isfinite(logits).all():  # JSON cannot represent it
             return {"error": "the network's answer is not finite: its weights are unusable"}
-        row = predicting.answer(logits, self.model.class_names)
+        row = predicting.answer(logits, self.model.class_names, self.model.temperature)
         if not heat or not self.model.loaded:  # a .mindir or .onnx file has no backbone for gradients
             return row
         # reused, since MindSpore compiles each new cell
