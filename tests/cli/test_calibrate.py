@@ -59,7 +59,7 @@ def predicted(source, images):
     return {row["file"]: [float(value) for key, value in row.items() if key.startswith("p(")] for row in rows}
 
 
-def test_the_temperature_is_in_the_checkpoints_and_its_effect_in_eval_json_terminal_and_report(calibrated, inside):
+def test_the_temperature_is_in_the_checkpoints_and_its_effect_in_eval_json_and_report(calibrated, inside):
     output, run = calibrated
     found = json.loads((run / "eval.json").read_text())["calibration"]
     assert found.keys() == {"temperature", "ece", "ece_calibrated"} and found["temperature"] != 1
