@@ -30,7 +30,7 @@ def bench_measures(
     test: DatasetReport,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Rows of {measure, seed, epoch, val_acc, val_balanced_accuracy, test_acc}. Writes runs/measures-…/."""
+    """Rows of {measure, seed, epoch, val_acc, val_balanced_accuracy, test_acc}. Writes runs/measures-…-SEED-…/."""
     from mslab.evaluation import measuring
     from mslab.training import start
 
@@ -38,7 +38,7 @@ def bench_measures(
     for seed in range(config.seed, config.seed + seeds):
         settings = config.replace(best_by="balanced_accuracy", max_to_keep=config.epochs, seed=seed)
         count = sum(report.counts["train"].values())
-        done = start.train(settings, report=thin(report, seed), name=f"{folder}/{seed}", epoch_images=count)
+        done = start.train(settings, report=thin(report, seed), name=f"{folder}-{seed}", epoch_images=count)
         history = RunFolder.read(done.run).history
         chosen = {measure: ranking.best(history, measure) or {} for measure in MEASURES}
         found = {}
