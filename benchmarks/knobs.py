@@ -42,7 +42,7 @@ def bench_knobs(
     test: DatasetReport,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Rows of {knob, imbalanced, seed, test_acc, seconds}; all runs have equally many steps. Writes runs/knobs-…-NUMBER-…/."""
+    """Rows of {knob, imbalanced, seed, test_acc, seconds}; all runs have equally many steps. Writes runs/knobs-…."""
     from mslab.evaluation import measuring
     from mslab.training import start
 
