@@ -37,8 +37,7 @@ def bench_measures(
     folder, rows = f"measures-{datetime.now():%Y%m%d-%H%M%S}", []
     for seed in range(config.seed, config.seed + seeds):
         settings = config.replace(best_by="balanced_accuracy", max_to_keep=config.epochs, seed=seed)
-        count = sum(report.counts["train"].values())
-        done = start.train(settings, report=thin(report, seed), name=f"{folder}-{seed}", epoch_images=count)
+        done = start.train(settings, report=thin(report, seed), name=f"{folder}-{seed}")
         history = RunFolder.read(done.run).history
         chosen = {measure: ranking.best(history, measure) or {} for measure in MEASURES}
         found = {}
