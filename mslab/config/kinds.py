@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mslab.stages import EXPECTED, read_table
 
@@ -65,3 +65,15 @@ def _best_by(value: Any) -> Any:
 BestBy = Annotated[str, BeforeValidator(_best_by)]
 Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
 Pixels = Annotated[int, Field(ge=16, le=1024)]
+
+
+class Profile(BaseModel):
+    """How a network is built besides its table of stages; files of other projects differ in it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+    block: Literal["bottleneck", "basic"] = "bottleneck"
+    padding: Literal["symmetric", "same"] = "symmetric"
+    pool: Literal["symmetric", "same"] = "symmetric"
+    stem: Literal["imagenet", "small"] = "imagenet"
+    eps: float = Field(1e-5, gt=0, le=0.1)
+    outer_eps: float = Field(1e-5, gt=0, le=0.1)

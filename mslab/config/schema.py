@@ -4,22 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from mslab.config.kinds import BestBy, Epoch, Epochs, Mean, Part, Pixels, Stages, Std, Strategy
+from mslab.config.kinds import BestBy, Epoch, Epochs, Mean, Part, Pixels, Profile, Stages, Std, Strategy
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # per channel, on a scale of 0 to 1
-
-
-class Profile(BaseModel):
-    """How a network is built besides its table of stages; files of other projects differ in it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-    block: Literal["bottleneck", "basic"] = "bottleneck"
-    padding: Literal["symmetric", "same"] = "symmetric"
-    pool: Literal["symmetric", "same"] = "symmetric"
-    stem: Literal["imagenet", "small"] = "imagenet"
-    eps: float = Field(1e-5, gt=0, le=0.1)
-    outer_eps: float = Field(1e-5, gt=0, le=0.1)
 
 
 class Settings(BaseModel):

@@ -40,7 +40,7 @@ def measures(figures: Mapping[str, Any] | None, best_by: str | None) -> dict[str
     classes = figures["per_class"]
     predicted = map(sum, zip(*figures["confusion"], strict=True))
     recalls = {name: scores["recall"] for name, scores in classes.items() if scores["support"]}
-    scores = [row["f1"] for row, n in zip(classes.values(), predicted, strict=True) if row["support"] or n]
+    scores = [row["f1"] or 0.0 for row, n in zip(classes.values(), predicted, strict=True) if row["support"] or n]
     values = [mean(recalls.values()), mean(scores), recalls.get(best_by.removeprefix(RECALL), math.nan)]
     return dict(zip(extra(best_by), values, strict=False))
 
