@@ -97,7 +97,7 @@ FOREIGN_NAMES = {
     "validation_data": ("Keras", "val_data"),
     "steps_per_epoch": ("Keras", "no setting: an epoch is all images once"),
     "initial_epoch": ("Keras", "mslab train --resume RUN"),
-    "monitor": ("Keras, Lightning, Paddle and fastai", "best_by"),
+    "monitor": ("Keras and fastai", "best_by"),
     "restore_best_weights": ("Keras", "no setting: best.ckpt has the best epoch"),
     "save_best_only": ("Keras", "no setting: best.ckpt has the best epoch"),
     "target_size": ("Keras", "image_size"),
