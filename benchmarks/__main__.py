@@ -178,6 +178,18 @@ def knobs(config: Config, overrides: Overrides = None, seeds: Seeds = 3, json_fi
     emit(rows, json_file, lambda: knobs.table(rows))
 
 
+@job(app, "measures")
+def measures(config: Config, overrides: Overrides = None, seeds: Seeds = 3, json_file: Json = None) -> None:
+    """Which epoch each measure of best_by chooses on imbalanced images, and how good it is on test images."""
+    settings, report = checked_config(config, overrides, skip_check=False)
+    test = checked(str(Path(settings.train_data).with_name("test")))
+    test.raise_errors()
+    from benchmarks import measures
+
+    rows = measures.bench_measures(settings, seeds, report, test, log.info)
+    emit(rows, json_file, lambda: measures.table(rows))
+
+
 @job(app, "predict")
 def predict(
     source: Annotated[str | None, Argument(metavar="[RUN|CKPT]", help="without it, ResNet-50")] = None,

@@ -42,7 +42,7 @@ def bench_knobs(
     test: DatasetReport,
     progress: Callable[[str], Any] = lambda text: None,
 ) -> list[dict[str, Any]]:
-    """Rows of {knob, imbalanced, seed, test_acc, seconds}; all runs have equally many steps. Writes runs/knobs-…/."""
+    """Rows of {knob, imbalanced, seed, test_acc, seconds}; all runs have equally many steps. Writes runs/knobs-…."""
     from mslab.evaluation import measuring
     from mslab.training import start
 
@@ -53,7 +53,7 @@ def bench_knobs(
     for seed in range(config.seed, config.seed + seeds):
         for data, knobs in ((report, KNOBS), (imbalanced(report, seed), FOR_RARE)):
             for knob, settings in knobs.items():
-                name = f"{folder}/{len(rows) + 1:02}"
+                name = f"{folder}-{len(rows) + 1:02}"
                 done = start.train(config.replace(**settings, seed=seed), report=data, name=name, epoch_images=count)
                 accuracy = measuring.evaluate(done.run, test.root, report=test, device=config.device)["accuracy"]
                 repeating.clear(Path(done.run))

@@ -1,14 +1,15 @@
 """Check of the data that a run's settings name, as training will read it."""
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any
 
 from mslab.check.dataset import Progress, check_dataset, no_images
 from mslab.check.report import DatasetReport
-from mslab.config import Settings, paths
+from mslab.config import Settings, override, paths
 from mslab.config.origins import COMMAND_LINE
-from mslab.errors import DatasetError
+from mslab.errors import ConfigError, DatasetError
 from mslab.escaping import quoted
 from mslab.files import kind_of
 
@@ -62,7 +63,8 @@ def check_or_raise(
 ) -> DatasetReport:
     """The report on the data, guaranteed to be without errors. Checks the data if `report` is None.
 
-    `source` names the settings in messages, unless class_num was not written there. Raises DatasetError.
+    `source` names the settings in messages, unless class_num was not written there. Raises DatasetError, and
+    ConfigError if best_by names a class without validation images.
     """
     if report is None:
         refuse_missing(settings, source)
@@ -87,4 +89,22 @@ def check_or_raise(
             expected="class_num equal to the number of class folders",
             fix=f"class_num: {count}, or other folders" if count > 1 else "add a folder of images of another class",
         )
+    refuse_unmeasured(settings, report)
     return report
+
+
+def refuse_unmeasured(settings: Settings, report: DatasetReport) -> None:
+    """Raise ConfigError if best_by: recall:CLASS names a class without validation images: it would have no recall."""
+    best_by, counts = settings.best_by or "", report.counts.get("val", {})
+    name = best_by.removeprefix("recall:")
+    if name == best_by or counts.get(name):
+        return
+    names = {known.strip().casefold(): known for known, count in counts.items() if count}
+    close = difflib.get_close_matches(name.strip().casefold(), names, 1, 0.6)
+    where = settings.origin("best_by")
+    raise ConfigError(
+        f"best_by: {best_by}{f' ({where})' * bool(where)} names a class without validation images.",
+        details=[(name, f"is empty in {settings.val_data}" if name in counts else f"is no class of {report.root}")],
+        expected=f"recall: and one of {', '.join(list(names.values())[:20])}{', …' * (len(names) > 20)}",
+        fix=quoted(override("best_by", f"recall:{names[close[0]] if close else next(iter(names.values()), 'CLASS')}")),
+    )

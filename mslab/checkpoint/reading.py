@@ -39,6 +39,7 @@ class Info(BaseModel):
     profile: Profile | None = None
     folders: dict[str, list[str]] | None = None
     resize_mode: Literal["crop", "pad", "squash"] | None = None
+    temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
     epoch: Annotated[int, Field(ge=0)] | None = None
 
 

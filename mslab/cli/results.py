@@ -33,6 +33,13 @@ def evaluate(
     json_file: options.Json = None,
     device: options.Device = "auto",
     tta: Annotated[bool, Option("--tta", help="average the predictions for each image and its mirror image")] = False,
+    threshold: Annotated[
+        list[str] | None,
+        Option(
+            metavar="CLASS=NUMBER",
+            help="answer this class where its probability reaches the number, and only there; repeatable",
+        ),
+    ] = None,
     dialect: options.Dialect = "",
     weights: options.Weights = "",
     skip_check: options.SkipCheck = False,
@@ -41,10 +48,13 @@ def evaluate(
 ) -> None:
     """Measure a trained network on a folder of images: accuracy, figures per class, confusion matrix."""
     devices.refuse(device, devices.missing_driver(device))
-    from mslab.checkpoint import Choice
+    from mslab import checkpoint
+    from mslab.evaluation import thresholds
     from mslab.runs import weights as weight_files
 
-    choice, network = Choice(dialect, weights), found(source)
+    choice, network = checkpoint.Choice(dialect, weights), found(source)
+    class_names = checkpoint.read(weight_files.best_file(network), choice).class_names
+    thresholds.parse(threshold or [], class_names)  # before the images, which may take minutes
     chosen = weight_files.reading_of(network, choice)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()
@@ -54,7 +64,7 @@ def evaluate(
         from mslab.evaluation import measuring
         from mslab.report.show import figures_table
 
-    result = measuring.evaluate(network, data, report, device, tta=tta, choice=choice)
+    result = measuring.evaluate(network, data, report, device, tta=tta, choice=choice, threshold=threshold or [])
     emit(result, json_file, lambda: figures_table(result, measured))
 
 

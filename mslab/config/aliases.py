@@ -18,6 +18,7 @@ FOREIGN_NAMES = {
     "learning_rate": ("Azure AutoML and SageMaker", "lr_max"),
     "warmup_cosine_lr_cycles": ("Azure AutoML", "cosine_cycles"),
     "warmup_cosine_lr_warmup_epochs": ("Azure AutoML", "warmup_epochs"),
+    "primary_metric": ("Azure AutoML", "best_by"),
     "checkpoint_run_id": ("Azure AutoML", "--backbone RUN"),
     "checkpoint_dataset_id": ("Azure AutoML", "--backbone FILE"),
     "checkpoint_filename": ("Azure AutoML", "--backbone FILE"),
@@ -29,6 +30,7 @@ FOREIGN_NAMES = {
     "mini_batch_size": ("SageMaker", "batch_size"),
     "kv_store": ("SageMaker", "--workers N, always synchronous"),
     "image_shape": ("SageMaker", "image_size"),
+    "objective_metric_name": ("SageMaker", "best_by"),
     # Paddle's high-level API
     "save_dir": ("Paddle", "the run folder, always a fresh one under runs/"),
     "save_freq": ("Paddle", "checkpoint_frequency"),
@@ -83,6 +85,7 @@ FOREIGN_NAMES = {
     "model_ema_decay": ("timm", "ema_decay"),
     "grad_accum_steps": ("timm", "grad_accumulation_step"),
     "checkpoint_hist": ("timm", "max_to_keep"),
+    "eval_metric": ("timm", "best_by"),
     # fastai
     "resize_method": ("fastai", "resize_mode: crop, pad, or squash for squish"),
     "bs": ("fastai", "batch_size"),
@@ -97,6 +100,7 @@ FOREIGN_NAMES = {
     "validation_data": ("Keras", "val_data"),
     "steps_per_epoch": ("Keras", "no setting: an epoch is all images once"),
     "initial_epoch": ("Keras", "mslab train --resume RUN"),
+    "monitor": ("Keras and fastai", "best_by"),
     "restore_best_weights": ("Keras", "no setting: best.ckpt has the best epoch"),
     "save_best_only": ("Keras", "no setting: best.ckpt has the best epoch"),
     "class_names": ("Keras", "classes"),
@@ -126,6 +130,7 @@ FOREIGN_NAMES = {
     "flipud": ("Ultralytics", "vertical_flip: true or false"),
     "erasing": ("Ultralytics", "random_erasing"),
     "save_period": ("Ultralytics", "checkpoint_frequency"),
+    "fitness": ("Ultralytics", "best_by"),
     "half": ("Ultralytics", "precision: bf16, with engine: openvino"),
     "project": ("Ultralytics", "the run folder, always a fresh one under runs/"),
     # torchvision's scripts
@@ -160,6 +165,8 @@ FOREIGN_NAMES = {
     "evaluation_strategy": ("Hugging Face", "evaluation_frequency, in epochs"),
     "eval_steps": ("Hugging Face", "evaluation_frequency, in epochs"),
     "save_steps": ("Hugging Face", "checkpoint_frequency, in epochs"),
+    "metric_for_best_model": ("Hugging Face", "best_by"),
+    "greater_is_better": ("Hugging Face", "no setting: of a loss the lowest is the best, of others the highest"),
     "load_best_model_at_end": ("Hugging Face", "no setting: best.ckpt has the best epoch"),
     "report_to": ("Hugging Face", "log_to"),
     "fp16": ("Hugging Face", "amp_level: O2"),
@@ -188,6 +195,7 @@ FOREIGN_NAMES = {
     "gradient_clip_val": ("Lightning", "clip_grad_norm"),
     "check_val_every_n_epoch": ("Lightning", "evaluation_frequency"),
     "max_time": ("Lightning", "max_training_time, in hours"),
+    "save_best": ("OpenMMLab", "best_by"),
     "accelerator": ("Lightning", "device"),
 }
 

@@ -1,5 +1,7 @@
 """The kinds of values that settings have besides numbers, words and yes or no."""
 
+import difflib
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -26,6 +28,41 @@ def _stages(table: Any) -> list[list[int]] | None:
 
 
 Stages = Annotated[list[list[int]] | None, BeforeValidator(_stages)]
+MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")  # of best_by, besides recall:CLASS
+SAME = {  # how other projects call them, without val_, eval_ and the like
+    "accuracy": "acc top1 top_1 accuracy_top1 accuracy_top_1 error_rate sparse_categorical_accuracy",
+    "balanced_accuracy": "bal_acc balanced_acc recall_macro macro_recall norm_macro_recall uar mean_class_accuracy",
+    "macro_f1": "f1 f1_macro f1_score f1_score_macro macro_f1_score f_score",
+    "loss": "nll log_loss logloss neg_log_loss cross_entropy crossentropy",
+}
+KNOWN = {other: measure for measure, names in SAME.items() for other in (measure, *names.split())}
+
+
+def _best_by(value: Any) -> Any:
+    """A measure of the validation images. Raises ValueError that says which one is meant."""
+    # _best_by("recall:poisonous") -> "recall:poisonous"; _best_by("val_acc") raises: write accuracy
+    if value is None or value in MEASURES:
+        return value
+    if isinstance(value, dict) and len(value) == 1:  # recall: poisonous, with a blank, is a table of its own in YAML
+        value = ":".join(map(str, *value.items()))
+        raise ValueError(f"is a table; write 'best_by: \"{value}\"' in a file, best_by='{value}' on a command line")
+    text = str(value)[:200]
+    name, colon, class_name = text.partition(":")
+    if name == "recall" and class_name.strip():
+        return text
+    short = re.sub(r"[-\s/]+", "_", re.sub(r"^\s*(val|valid|validation|eval|metrics?)[_/\s]", "", name.lower())).strip(
+        "_"
+    )
+    if short in ("recall", "sensitivity", "tpr"):
+        better = f"write recall:{class_name.strip() or 'CLASS'}, with the name of a class"
+    elif colon or not (close := difflib.get_close_matches(short, KNOWN, 1, 0.75)):
+        better = "it names no measure"
+    else:
+        better = f"write {KNOWN[close[0]]}"
+    raise ValueError(f"{value!r} must be one of {', '.join(MEASURES)}, recall:CLASS; {better}")
+
+
+BestBy = Annotated[str, BeforeValidator(_best_by)]
 Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
 # a folder may be called 1, and YAML reads that as a number; the order of names changes nothing
 Name = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^[^/\x00]+$")]

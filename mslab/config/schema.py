@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from mslab.config.kinds import Epoch, Epochs, Groups, Mean, Names, Part, Pixels, Profile, Stages, Std, Strategy
+from mslab.config.kinds import BestBy, Epoch, Epochs, Groups, Mean, Names, Part, Pixels, Profile, Stages, Std, Strategy
 from mslab.config.origins import COMMAND_LINE, SettingOrigin
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # per channel, on a scale of 0 to 1
@@ -218,7 +218,7 @@ class Settings(BaseModel):
         description="factor on the rate at each epoch of lr_scheduler_step, and at each reduction of plateau",
     )
     plateau_patience: int = Field(
-        3, ge=1, le=100_000, description="plateau: evaluations without a better val_acc before the rate falls"
+        3, ge=1, le=100_000, description="plateau: evaluations without a better val_acc (best_by) before the rate falls"
     )
     lr_floor: float | None = Field(
         None,
@@ -287,16 +287,24 @@ class Settings(BaseModel):
     do_eval_along_train: bool = Field(True, description="false = evaluate after the last epoch only")
     evaluation_frequency: int = Field(1, ge=1, le=100_000, description="epochs from one evaluation to the next")
     checkpoint_frequency: int = Field(1, ge=1, le=100_000, description="epochs from one last.ckpt to the next")
-    early_stopping: bool = Field(False, description="stop the run when val_acc no longer improves")
+    best_by: BestBy | None = Field(
+        None,
+        description="measure of the validation images that chooses best.ckpt, and that stopping, plateau and sweeps "
+        "follow: accuracy, balanced_accuracy, macro_f1, loss or recall:CLASS; of equal ones the epoch with the lower "
+        "val_loss. null = accuracy, of equal ones the earliest epoch",
+    )
+    calibrate: bool = Field(
+        False,
+        description="fit a temperature on the validation images (Guo 2017): reliable probabilities, the same classes",
+    )
+    early_stopping: bool = Field(False, description="stop the run when val_acc (or best_by) no longer improves")
     early_stopping_patience: int = Field(
-        5, ge=1, le=100_000, description="evaluations without a better val_acc before the run stops"
+        5, ge=1, le=100_000, description="evaluations without a better one until it stops"
     )
-    early_stopping_delay: int = Field(
-        0, ge=0, le=100_000, description="evaluations before early stopping starts to count"
-    )
+    early_stopping_delay: int = Field(0, ge=0, le=100_000, description="evaluations before early stopping counts")
     early_stopping_min_epochs: int = Field(0, ge=0, le=100_000, description="epochs that are trained in any case")
     early_stopping_tolerance: float = Field(
-        0.0, ge=0, le=1, description="relative improvement over the best val_acc that a better one has to exceed"
+        0.0, ge=0, le=1, description="relative improvement over the best so far that a better one has to exceed"
     )
     target_accuracy: float | None = Field(None, gt=0, le=1, description="stop the run when val_acc reaches this")
     target_loss: float | None = Field(None, gt=0, description="stop the run when val_loss falls to this")

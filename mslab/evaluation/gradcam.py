@@ -41,6 +41,7 @@ class Inspection:
     class_names: list[str]
     logits: np.ndarray  # float32 (n, class_num)
     features: np.ndarray  # float32 (n, C)
+    temperature: float = 1.0  # of the checkpoint
 
     @property
     def labels(self) -> np.ndarray:
@@ -48,7 +49,7 @@ class Inspection:
 
     @cached_property
     def probabilities(self) -> np.ndarray:
-        return metrics.probabilities(self.logits)
+        return metrics.probabilities(self.logits, self.temperature)
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -69,7 +70,7 @@ def inspect(model: Model, images: sources.ImageSource) -> Inspection:
     """Logits and features of all images."""
     rows = [model.runner(x) for x, _ in batches(model.info, images, model.runner.batch)]
     logits, features = (np.concatenate([row[name] for row in rows]) for name in ("logits", "features"))
-    return Inspection(images, model.class_names, logits, features)
+    return Inspection(images, model.class_names, logits, features, model.temperature)
 
 
 def batches(info: dict[str, Any], images: sources.ImageSource, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -19,7 +19,7 @@ from mslab.data import augment, batching
 from mslab.data.sources import images_of
 from mslab.errors import CheckpointError, DatasetError
 from mslab.escaping import command, quoted, typed_with
-from mslab.evaluation import metrics
+from mslab.evaluation import metrics, temperature, thresholds
 from mslab.evaluation.engines import pad_batch
 from mslab.files import kind_of
 from mslab.runs import finding
@@ -158,11 +158,12 @@ def evaluate(
     batch_size: int = 32,
     tta: bool = False,
     choice: Choice = NO_CHOICE,
+    threshold: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate a run or file on a folder of class folders (of a data set with splits: test, else val).
 
     Returns the content of eval.json. `tta`: average the probabilities of each image and its mirror image.
-    `choice`: as load_network's dialect and weights.
+    `choice`: as load_network's dialect and weights. `threshold`: CLASS=NUMBER texts, as thresholds.parse takes them.
     Raises DatasetError if the folder's classes are not the network's.
     """
     run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
@@ -179,13 +180,21 @@ def evaluate(
     images = images_of(report, split)
     batches = batching.eval_batches(images, size, mean, std, batch_size, resize=resize, mode=mode)
     network = Mirrored(loaded.network) if tta else loaded.network
+    calibration, own = temperature.Calibration(), temperature.of(loaded.info)
+    decisions = thresholds.Thresholds(thresholds.parse(threshold, loaded.class_names), loaded.class_names, own)
     with Meter(len(images)) as meter:
         progress = [
             lambda logits, labels: meter.update(
                 f"evaluating {meter.done + len(labels)}/{len(images)} images", len(labels)
-            )
+            ),
+            *[calibration.add] * ("temperature" in loaded.info),
+            *[decisions.add] * bool(threshold),
         ]
         result = measure(network, batches, batch_size, names, on_batch=progress)
+    if "temperature" in loaded.info:
+        result["calibration"] = calibration.figures(own)
+    if threshold:
+        result["thresholds"] = decisions.figures()
     origin = {"data": str(data_root), "checkpoint": str(loaded.path)} | ({"split": split} if split else {})
     return origin | ({"tta": "mirror"} if tta else {}) | result
 

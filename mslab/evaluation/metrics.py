@@ -22,9 +22,9 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, class_num: int) -> np.n
     return matrix
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax. float (N, C) -> float64 (N, C), rows of sum 1."""
-    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Softmax of logits / temperature (temperature.py). float (N, C) -> float64 (N, C), rows of sum 1."""
+    e = np.exp((logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / temperature)
     return e / e.sum(axis=1, keepdims=True)
 
 

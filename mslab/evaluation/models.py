@@ -11,7 +11,7 @@ from mindspore import nn, ops
 
 from mslab import checkpoint
 from mslab.checkpoint import HEAD, NO_CHOICE, Checkpoint, Choice
-from mslab.evaluation import engines, measuring
+from mslab.evaluation import engines, measuring, temperature
 from mslab.evaluation.engines import Engine, Forward, Outputs, Runner
 from mslab.runs import weights as weight_files
 
@@ -63,6 +63,11 @@ class Model:
     runner: Runner
     weights: Checkpoint | None = None  # None if the file contains a graph only
     heat_map: Evidence | None = None  # None if the file contains a graph only
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by for probabilities; 1 in a graph, whose last layer has done it."""
+        return temperature.of(self.info)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Normalised float32 (n, 3, S, S), n up to the runner's batch -> float32 (n, C)."""

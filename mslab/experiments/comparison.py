@@ -18,6 +18,7 @@ from mslab.config.resolve import OF_THE_BACKBONE, backbone_settings, network_ove
 from mslab.errors import ConfigError
 from mslab.escaping import command
 from mslab.experiments import repeating
+from mslab.runs import ranking
 from mslab.runs.folder import RunFolder, fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import empty_table, render
@@ -63,9 +64,10 @@ def compare(
 ) -> dict[str, Any]:
     """Train with every method on every fraction of the training images, `seeds` times, all for equally many steps.
 
-    A smaller fraction is a subset of the larger ones; its images are repeated within an epoch. Accuracy is that of the
-    last epoch, on all of val_data. Writes runs/NAME-compare-…/ with comparison.json, which grows run by run,
-    comparison.png, and the runs without their checkpoints: they cannot be resumed. Returns the JSON's content.
+    A smaller fraction is a subset of the larger ones; its images are repeated within an epoch. Accuracy, or the measure
+    that best_by names, is that of the last epoch, on all of val_data. Writes runs/NAME-compare-…/ with comparison.json,
+    which grows run by run, comparison.png, and the runs without their checkpoints: they cannot be resumed. Returns the
+    JSON's content.
     """
     from mslab.training import finetuning
 
@@ -82,6 +84,7 @@ def compare(
     folder = fresh_folder(f"{name}-compare")
     rows: list[dict[str, Any]] = []
     result = {"schema": 1, "backbone": str(weights.path), "epochs": config.epochs, "rows": rows}
+    result |= {"best_by": config.best_by} if config.best_by else {}
     total = len(methods) * len(sizes) * seeds
     files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
     for images, fraction in sorted(sizes.items()):
@@ -96,13 +99,17 @@ def compare(
                     last = RunFolder.open(done.run).history[-1]
                     repeating.clear(Path(done.run))
                     rows.append({"way": method, "share": fraction, "images": images, "seed": seed})
-                    rows[-1] |= {"val_acc": last["val_acc"], "linear_acc": done.linear_acc, "seconds": done.seconds}
+                    names = ("val_acc", ranking.column(config.best_by))
+                    rows[-1] |= {name: last[name] for name in names} | {
+                        "linear_acc": done.linear_acc,
+                        "seconds": done.seconds,
+                    }
                     files.write_text(folder / "comparison.json", json.dumps(result, indent=2) + "\n")
                 except KeyboardInterrupt:
                     kept = f"{folder / 'comparison.json'} has the {len(rows)} of {total} runs so far"
                     raise signals.Interrupted(f"the same command begins a new comparison; {kept}") from None
     draw(result, folder / "comparison.png")
-    log.info(f"{folder / 'comparison.png'}: accuracy against the number of training images")
+    log.info(f"{folder / 'comparison.png'}: {measure(result)} against the number of training images")
     return result
 
 
@@ -165,7 +172,7 @@ def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         groups.setdefault((row["way"], row["images"]), []).append(row)
     summaries = []
     for (method, images), rows in groups.items():
-        accuracies = [row["val_acc"] for row in rows]
+        accuracies = [row[ranking.column(result.get("best_by"))] for row in rows]
         deviation = float(np.std(accuracies, ddof=1)) if len(rows) > 1 else 0.0
         summaries.append({"way": method, "images": images, "mean": float(np.mean(accuracies)), "std": deviation})
         linear = [row["linear_acc"] for row in rows if row["linear_acc"] is not None]
@@ -174,12 +181,18 @@ def summary(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    title = "accuracy in the last epoch, mean and standard deviation over the seeds"
-    grid = empty_table(title, ("method", "images", "accuracy", "linear model", "seeds"), left=("method",))
+    title = f"{measure(result)} in the last epoch, mean and standard deviation over the seeds"
+    grid = empty_table(title, ("method", "images", measure(result), "linear model", "seeds"), left=("method",))
     for row in summary(result):
         accuracy = f"{row['mean']:.3f} ± {row['std']:.3f}"
         grid.add_row(METHODS[row["way"]], str(row["images"]), accuracy, f"{row['linear']:.3f}", str(row["seeds"]))
     return render(grid)
+
+
+def measure(result: Mapping[str, Any]) -> str:
+    """What was compared: accuracy, or the column that best_by decides by. The linear model's is always its accuracy."""
+    name = ranking.column(result.get("best_by"))
+    return "accuracy" if name == "val_acc" else name
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
@@ -194,14 +207,15 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         if line:
             images, means, deviations = (list(column) for column in zip(*line, strict=True))
             axes.errorbar(images, means, deviations, marker=marker, capsize=4, label=title)
-    linear = sorted({(row["images"], row["linear"]) for row in rows if row["way"] == rows[0]["way"]})
-    axes.plot(*zip(*linear, strict=True), color="grey", linestyle=":", label="linear model of 8x8 thumbnails")
+    if measure(result) == "accuracy":
+        linear = sorted({(row["images"], row["linear"]) for row in rows if row["way"] == rows[0]["way"]})
+        axes.plot(*zip(*linear, strict=True), color="grey", linestyle=":", label="linear model of 8x8 thumbnails")
     axes.set_xscale("log")
     ticks = sorted({row["images"] for row in rows})
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.minorticks_off()
     axes.set_xlabel("labelled training images")
-    axes.set_ylabel("validation accuracy, last epoch")
+    axes.set_ylabel(f"validation {measure(result)}, last epoch")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2)
     files.replace_atomically(path, lambda file: figure.savefig(file, dpi=120, format="png"))

@@ -12,6 +12,7 @@ from mslab import files
 from mslab.check import DatasetReport
 from mslab.config import Settings
 from mslab.errors import ConfigError, DivergedError
+from mslab.runs import ranking
 from mslab.runs.folder import RunFolder, fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import decimals, empty_table, render
@@ -25,6 +26,10 @@ METRICS = {
     "train_loss": "training loss, last epoch",
     "linear_acc": "linear model of 8x8 thumbnails",
     "test_acc": "test accuracy",
+}
+MEASURES = {  # only with a best_by; macro F1 is among METRICS
+    "val_balanced_accuracy": "balanced accuracy, in that epoch",
+    "val_recall": "recall of best_by's class, in that epoch",
 }
 
 
@@ -66,7 +71,8 @@ def repeat(
             diverged.append(error)
             log.info(f"seed {row['seed']}: {error.what}")
         clear(run.path)
-        result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in METRICS}
+        names = [*METRICS, *(name for name in MEASURES if name in ranking.extra(config.best_by))]
+        result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in names}
         files.write_text(folder / "repeat.json", files.json_text(result))
 
     files.write_text(folder / "repeat.json", files.json_text(result))
@@ -118,9 +124,10 @@ def clear(run: Path) -> None:
 
 
 def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:
-    """A finished run's figures, by the names in METRICS."""
+    """A finished run's figures, by the names in METRICS and MEASURES."""
     best, last = run.best, run.history[-1]
-    row: dict[str, Any] = {"val_acc": best["val_acc"], "val_loss": best["val_loss"]} if best else {}
+    names = ["val_acc", "val_loss", *(name for name in MEASURES if name in ranking.extra(run.best_by))]
+    row: dict[str, Any] = {name: best[name] for name in names} if best else {}
     if (run.path / "eval.json").is_file():
         classes = files.read_json(run.path / "eval.json")["per_class"].values()
         row["macro_f1"] = float(np.mean([scores["f1"] for scores in classes]))
@@ -146,8 +153,8 @@ def table(result: Mapping[str, Any]) -> str:
     count = sum("failed" not in row for row in result["runs"])
     title = f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)"
     grid = empty_table(title, ("", "mean", "standard deviation", "95 % interval"))
-    for key, title in METRICS.items():
-        metric = result["metrics"][key]
+    for key, metric in result["metrics"].items():
+        title = (METRICS | MEASURES)[key]
         if metric["n"]:
             texts = {name: decimals(value, 4) for name, value in metric.items() if value is not None}
             limits = f"{texts['low']} to {texts['high']}" if "std" in texts else "–"

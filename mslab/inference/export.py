@@ -10,12 +10,12 @@ import numpy as np
 
 from mslab import files
 from mslab.check import check_dataset
-from mslab.checkpoint import NO_CHOICE, Choice
+from mslab.checkpoint import HEAD, NO_CHOICE, Choice
 from mslab.config import load_settings
 from mslab.data import sources
 from mslab.errors import CheckpointError, ConfigError, DatasetError, MslabError
 from mslab.escaping import quoted
-from mslab.evaluation import gradcam, measuring
+from mslab.evaluation import gradcam, measuring, temperature
 from mslab.evaluation.onnx_graph import write_onnx
 from mslab.inference import graphs
 from mslab.runs import lock
@@ -54,6 +54,7 @@ def export_run(
             expected=f"at most {MAX_WEIGHTS / 2**30:g} GiB: more does not fit into one MINDIR or ONNX file",
             fix="export a network with fewer or narrower stages",
         )
+    own = calibrate_head(loaded)
     x, description = sample(loaded, data)
     keys = ("class_names", *measuring.PREPROCESSING, "stages", "profile")
     info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
@@ -63,6 +64,7 @@ def export_run(
     content = graphs.add_entry(WRITERS[kind](loaded), info)
     result: dict[str, Any] = {"checkpoint": str(loaded.path), "file": str(target), "format": kind}
     result |= {"bytes": len(content), "images": len(x), "of": description}
+    result |= {"temperature": own} if own != 1 else {}
 
     def write(file: IO[bytes]) -> None:
         file.write(content)
@@ -84,10 +86,19 @@ def export_run(
 
 def summary(result: Mapping[str, Any]) -> str:
     """The result of export_run as a message."""
-    return (
-        f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB, the network of {result['checkpoint']}\n"
-        f"compared {_comparison(result)}"
-    )
+    lines = [f"{result['file']}: {result['bytes'] / 2**20:.1f} MiB, the network of {result['checkpoint']}"]
+    if "temperature" in result:
+        lines.append(f"its logits are divided by the temperature {result['temperature']:.4g}, as predict does")
+    return "\n".join([*lines, f"compared {_comparison(result)}"])
+
+
+def calibrate_head(loaded: measuring.Loaded) -> float:
+    """Divide the last layer by the checkpoint's temperature: softmax(logits) is what predict gives. Returns it."""
+    own = temperature.of(loaded.info)
+    for name in ("weight", "bias") if own != 1 else ():
+        parameter = loaded.network.parameters_dict()[HEAD + name]
+        parameter.set_data(ms.Tensor((parameter.asnumpy().astype(np.float64) / own).astype(np.float32)))
+    return own
 
 
 def _comparison(result: Mapping[str, Any]) -> str:

@@ -210,12 +210,12 @@ def answers(model: Model, batches: Iterable[tuple[np.ndarray, Any]]) -> Iterator
     """Yield class, probability and probabilities of each image. batches: (float32 (n, 3, S, S), ignored)."""
     for x, _ in batches:
         for logits in model.logits(x):
-            yield answer(logits, model.class_names)
+            yield answer(logits, model.class_names, model.temperature)
 
 
-def answer(logits: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def answer(logits: np.ndarray, class_names: Sequence[str], temperature: float = 1.0) -> dict[str, Any]:
     """The most probable class, its probability, and those of all classes. logits (C,)"""
-    values = metrics.probabilities(logits[None])[0]
+    values = metrics.probabilities(logits[None], temperature)[0]
     best = int(values.argmax())
     by_class = {name: float(value) for name, value in zip(class_names, values, strict=True)}
     return {"class": class_names[best], "probability": float(values[best]), "probabilities": by_class}

@@ -12,7 +12,7 @@ KINDS = {"train": "from scratch", "transfer": "transfer", "incremental": "increm
 NETWORK = ("stages", "profile", "stem", "head_hidden")  # the first three come with a backbone
 SIZES = ("image_size", "train_crop_size", "valid_resize_size", "valid_crop_size")
 INPUT = (*SIZES, "resize_mode", "mean", "std", "transform_normalize")
-LENGTH = ("epochs", "seed")
+LENGTH = ("epochs", "seed", "best_by")
 MOST = 4  # commands in a message
 
 

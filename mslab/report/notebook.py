@@ -26,7 +26,7 @@ from mslab.errors import DatasetError, RunError
 from mslab.escaping import command, escape_control
 from mslab.report.markup import shaded, table
 from mslab.report.suspect_table import Suspects
-from mslab.runs import lock, weights
+from mslab.runs import lock, ranking, weights
 from mslab.runs.folder import RunFolder
 from mslab.runs.manifest import file_of
 from mslab.runs.results import BEST, read_evaluation
@@ -80,7 +80,7 @@ class Run:
         """Figures of the best epoch: best_epoch, val_acc, val_loss, linear_acc, and per class precision, recall, F1."""
         best, figures = self._run.best, dict(self.manifest["metrics"])
         if best:
-            figures |= {"best_epoch": best["epoch"], "val_acc": best["val_acc"], "val_loss": best["val_loss"]}
+            figures |= ranking.metrics(best, self._run.best_by)
             figures["per_class"] = self._figures()["per_class"]
         return figures
 
@@ -155,7 +155,7 @@ class Run:
         run, best = self._run, self._run.best
         text = f"{len(self.class_names)} classes, {run.epochs_done} of {run.settings.epochs} epochs"
         text += f", {self.manifest['status']}"
-        text += f"; best val_acc {best['val_acc']:.3f} in epoch {best['epoch']}" if best else ""
+        text += f"; {ranking.best_text(best, self._run.best_by)}" if best else ""
         linear = self.manifest["metrics"].get("linear_acc")
         return text + (f", a linear model of 8x8 thumbnails has {linear:.3f}" if linear is not None else "")
 
@@ -256,20 +256,26 @@ def as_file(image: Any, path: Path) -> Path:
 class History(list[dict[str, Any]]):
     """One row per epoch."""
 
+    @property
+    def columns(self) -> list[str]:
+        """The shown ones, with those of best_by."""
+        more = [name for name in (self[0] if self else ()) if name.startswith("val_") and name not in COLUMNS]
+        return [*COLUMNS[:-1], *more, COLUMNS[-1]]
+
     def __repr__(self) -> str:
         if not self:
             return "no epoch was completed"
-        grid = empty_table(None, COLUMNS, left=COLUMNS)
+        grid = empty_table(None, self.columns, left=self.columns)
         for row in self[-SHOWN:]:
-            grid.add_row(*(number(row[key]) for key in COLUMNS))
+            grid.add_row(*(number(row[key]) for key in self.columns))
         return "\n".join([f"… {len(self) - SHOWN} epochs before"] * (len(self) > SHOWN) + [render(grid)])
 
     def _repr_html_(self) -> str:
         if not self:
             return "<p>no epoch was completed</p>"
         before = Markup("<p>… {} epochs before</p>").format(len(self) - SHOWN) if len(self) > SHOWN else ""
-        rows = [[number(row[key]) for key in COLUMNS] for row in self[-SHOWN:]]
-        return escape_control(curves(self) + before + table(COLUMNS, rows))
+        rows = [[number(row[key]) for key in self.columns] for row in self[-SHOWN:]]
+        return escape_control(curves(self) + before + table(self.columns, rows))
 
 
 class Confusion(np.ndarray):

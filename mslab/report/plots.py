@@ -9,6 +9,7 @@ import numpy as np
 from mslab import schedule
 from mslab.config import Settings
 from mslab.files import replace_atomically
+from mslab.runs import ranking
 from mslab.runtime import streams, tables
 from mslab.training.learning_rates import rates_of
 
@@ -109,5 +110,6 @@ def describe_schedule(config: Settings) -> list[str]:
     lines = [f"{text}, {rates[-1]:.4g} in the last step"]
     if config.lr_scheduler == "plateau":
         change = f"multiplied by {config.lr_scheduler_factor:g} after {config.plateau_patience} evaluations"
-        lines.append(f"  during training it is {change} without a better val_acc; the curve shows its upper limit")
+        change += f" without a better {ranking.column(config.best_by)}"
+        lines.append(f"  during training it is {change}; the curve shows its upper limit")
     return lines

@@ -1,6 +1,7 @@
 """The page of several runs: their curves in shared charts, figures and settings in tables. Needs no network."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,13 +9,16 @@ from mslab.config import FIELDS
 from mslab.evaluation import metrics
 from mslab.report import charts, comparable
 from mslab.report.markup import embedded, figures_of
+from mslab.runs import ranking
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import read_evaluation
 
 
 def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
-    """The page's content, runs with the highest validation accuracy first."""
-    runs = sorted(runs, key=lambda run: -(run.best or {"val_acc": -1.0})["val_acc"])
+    """The page's content, runs with the highest validation accuracy first, or the best by their common best_by."""
+    measures = {run.best_by for run in runs}
+    best_by = measures.pop() if len(measures) == 1 else None
+    runs = sorted(runs, key=lambda run: -ranking.score(run.best, best_by) if run.best else math.inf)
     rows = [row_of(run, style, t) for style, run in enumerate(runs)]
     configs = [run.settings.model_dump() for run in runs]
     differing = [key for key in FIELDS if len({json.dumps(settings[key]) for settings in configs}) > 1]
@@ -23,6 +27,7 @@ def facts(runs: Sequence[RunFolder], t: Callable[[str], str]) -> dict[str, Any]:
     return {
         "title": f"{len(runs)} {t('runs')} · mslab",
         "rows": rows,
+        "measure": ranking.column(best_by) if best_by else "",
         "differing": differing,
         "configs": configs,
         "classes": names[0] if len(set(names)) == 1 else (),
@@ -44,6 +49,7 @@ def row_of(run: RunFolder, style: int, t: Callable[[str], str]) -> dict[str, Any
         "status": run.manifest["status"],
         "accuracy": best["val_acc"] if best else None,
         "interval": metrics.interval(right, result["images"]) if result else None,
+        "best": best,
         "best_epoch": best["epoch"] if best else None,
         "epochs": run.epochs_done,
         "seconds": sum(row["seconds"] for row in run.history),

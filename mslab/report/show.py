@@ -11,6 +11,7 @@ from mslab.check import DatasetReport
 from mslab.check.worker import open_image
 from mslab.config import Source, load_settings
 from mslab.config.resolve import network_settings
+from mslab.evaluation import temperature
 from mslab.files import replace_atomically
 from mslab.report import fonts
 from mslab.runtime import devices
@@ -73,9 +74,28 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
 
 
 def figures_table(result: Mapping[str, Any], measured: str = "") -> str:
-    """Accuracy, figures per class and confusion matrix as text. `measured`: which of several splits they are of."""
-    title, names = f"{one_line(result['checkpoint'], 400)} on {one_line(result['data'], 400)}", result["class_names"]
+    """Accuracy, figures per class and confusion matrix as text, with thresholds also those under their rule.
+
+    `measured`: which of several splits they are of.
+    """
+    title = f"{one_line(result['checkpoint'], 400)} on {one_line(result['data'], 400)}"
     title += f": {measured}" * bool(measured)
+    top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
+    lines = [f"accuracy {result['accuracy']:.3f}{top} on {plural(result['images'], 'image')}"]
+    lines += [temperature.text(found)] if (found := result.get("calibration")) else []
+    parts = [tables_of(result, result["class_names"], title)]
+    if ruled := result.get("thresholds"):
+        said = ", ".join(f"{one_line(name, 60)}={value:g}" for name, value in ruled["values"].items())
+        parts.append(tables_of(ruled, result["class_names"], f"with --threshold {said}"))
+        lines.append(
+            f"with the threshold: accuracy {ruled['accuracy']:.3f}; {plural(ruled['changed'], 'answer')} changed"
+        )
+        lines.append(f"the rule: {ruled['rule']}")
+    return "\n".join([*parts, "", *map(fold, lines)])
+
+
+def tables_of(result: Mapping[str, Any], names: Sequence[str], title: str) -> str:
+    """Figures per class and confusion matrix."""
     columns = ("class", "precision", "recall", "F1", "images")
     table = empty_table(title, columns, ("class",), ("images", "precision"), "--json FILE")
     for name, row in result["per_class"].items():
@@ -85,9 +105,7 @@ def figures_table(result: Mapping[str, Any], measured: str = "") -> str:
     matrix = empty_table("confusion matrix: row = true class, column = predicted", headers, complete="--json FILE")
     for name, row in zip(names, result["confusion"], strict=True):
         matrix.add_row(cell(name), *(str(number) if number else "·" for number in row))
-    top = f", top-5 accuracy {result['top5_accuracy']:.3f}" if "top5_accuracy" in result else ""
-    summary = f"accuracy {result['accuracy']:.3f}{top} on {plural(result['images'], 'image')}"
-    return f"{render(table)}\n{render(matrix)}\n\n{fold(summary)}"
+    return f"{render(table)}\n{render(matrix)}"
 
 
 def augment_sheet(source: Source, out: Path, report: DatasetReport, count: int = 36) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 from mslab import model
 from mslab.config import FIELDS
 from mslab.errors import MslabError, RunError
-from mslab.escaping import recorded_command
+from mslab.escaping import command, recorded_command
 from mslab.evaluation import metrics
 from mslab.files import read_text
 from mslab.report import charts, comparable, validation
 from mslab.report.markup import embedded, figures_of
 from mslab.report.validation import CLASSES, Translate
-from mslab.runs import lock
+from mslab.runs import lock, ranking
 from mslab.runs.folder import COLUMNS, RunFolder
 from mslab.runs.manifest import file_of
 from mslab.runs.results import BEST, changed, read_evaluation
@@ -42,8 +43,10 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         "config": config,
         "manifest": manifest,
         "rows": run.history,
-        "columns": COLUMNS,
+        "columns": [*COLUMNS, *ranking.extra(run.best_by)],
         "best": run.best,
+        "best_by": run.best_by,
+        "others": ranking.others(run.history, run.best_by),
         "eval": result,
         "linear": manifest["metrics"].get("linear_acc"),
         "classes": classes,
@@ -67,6 +70,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         page |= {"right": right, "interval": metrics.interval(right, result["images"])}
         page |= {"matrix": table_of(matrix, classes), "per_class": per_class(result, matrix)}
     page |= results
+    page["recall_command"] = recall_command(run, results.get("recall", []))
     figures = figures_of(run, result) | {key: results.get(key) for key in ("engine", "predictions")}
     page["embedded"] = embedded({"mslab": "report", "schema": 1, "runs": [figures]})
     page["contents"] = contents(page)
@@ -131,6 +135,7 @@ def contents(page: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("confusion", "Confusion matrix", page.get("matrix")),
         ("classes", "Figures per class", page.get("per_class")),
         ("roc", "ROC and precision-recall", page.get("roc")),
+        ("recall", "What a higher recall costs", page.get("recall")),
         ("calibration", "Calibration", page.get("calibration")),
         *((group["anchor"], group["title"], True) for group in page["groups"]),
         ("features", "Map of the features", page.get("maps")),
@@ -163,11 +168,20 @@ def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
         svg = charts.line_chart(series, t(title), t("epoch"), marks, bounds)
         return {"title": t(title), "series": series, "svg": svg}
 
+    more = {name: name for name in ranking.extra(run.best_by)}
     return [
         chart("Loss", {"train_loss": "training", "val_loss": "validation"}),
-        chart("Accuracy", {"train_acc": "training", "val_acc": "validation"}, (0, 1)),
+        chart("Accuracy", {"train_acc": "training", "val_acc": "validation"} | more, (0, 1)),
         chart("Learning rate at the end of the epoch", {"lr": "learning rate"}),
     ]
+
+
+def recall_command(run: RunFolder, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The command that measures the first class with the threshold of its last row."""
+    if not rows:
+        return ""
+    text = f"{rows[0]['name']}={rows[0]['costs'][-1]['threshold']:g}"
+    return command("eval", run.path, "--data", Path(run.settings.val_data), "--threshold", text)
 
 
 def table_of(matrix: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:

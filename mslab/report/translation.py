@@ -28,6 +28,11 @@ CHINESE = {
     "No epoch has been measured yet.": "还没有评估过任何一轮。",
     "Status: {status}; {done} of {epochs} epochs.": "状态：{status}；完成 {done}/{epochs} 轮。",
     "Best epoch: {best}.": "最佳轮次：{best}。",
+    "It was chosen by {measure} (best_by).": "它由 {measure} 选出（best_by）。",
+    "{measure} would have chosen epoch {epoch}.": "{measure} 会选第 {epoch} 轮。",
+    "The runs in the order of {measure} (best_by); in brackets the 95 % interval of the accuracy.": (
+        "按 {measure} 排序（best_by）；括号内为准确率的 95 % 置信区间。"
+    ),
     "Ended by": "结束原因",
     "Contents": "目录",
     "Warnings": "警告",
@@ -71,8 +76,22 @@ CHINESE = {
     "The {n} classes with the lowest average precision are shown.": "仅显示平均精确率最低的 {n} 个类别。",
     "average precision": "平均精确率",
     "precision over recall": "精确率对召回率",
+    "What a higher recall costs": "提高召回率的代价",
+    "For whoever must not miss a class: with a threshold, a class is answered wherever its probability reaches it. "
+    "Each row: at least this recall of the class, the threshold, and how many images of other classes are then taken "
+    "for it, measured on these images. Another threshold is measured by:": (
+        "适用于不能漏掉某一类的场合：设定阈值后，凡该类概率达到阈值的图像都判为该类。每行：该类至少达到的召回率、"
+        "阈值，以及此时被误判为该类的其他图像数，均在这些图像上测得。测量其他阈值："
+    ),
+    "threshold": "阈值",
+    "false alarms": "误报",
+    "false alarms over recall": "误报率对召回率",
     "Calibration": "校准",
     "How reliable the network's confidence is": "其置信度有多可信",
+    "All probabilities on this page are calibrated: logits are divided by the temperature {value}, which was fitted on "
+    "these images. Without it, the error is {ece}.": (
+        "本页所有概率都经过校准：logits 除以温度 {value}，它由这些图像拟合得到。未校准时误差为 {ece}。"
+    ),
     "Bars: accuracy of the images with this confidence. On the diagonal, confidence equals accuracy; below it, "
     "the network is overconfident. Expected calibration error: {ece}.": (
         "柱：网络具有该置信度的图像的准确率；在对角线上，置信度等于准确率；低于对角线表示网络过于自信。"

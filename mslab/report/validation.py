@@ -13,7 +13,7 @@ from mslab.check.training_data import report_of
 from mslab.checkpoint import Checkpoint
 from mslab.data import sources
 from mslab.errors import DatasetError, MslabError
-from mslab.evaluation import engines, gradcam, metrics, models
+from mslab.evaluation import engines, gradcam, metrics, models, temperature, thresholds
 from mslab.evaluation.models import Model
 from mslab.report import charts, suspects
 from mslab.runs.folder import RunFolder
@@ -40,11 +40,12 @@ def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precisio
     wrong, unsure = inspection.mistakes()[:SHOWN], inspection.unsure()[:SHOWN]
     return {
         "engine": trained.runner.engine.record(),
-        "measured": metrics.figures(metrics.counts(inspection.logits, inspection.labels), inspection.class_names),
+        "measured": measured(run, inspection),
         "findings": report.findings,
         "tensors": tensor_names(trained),
         "cells": cells(inspection, names),
         "roc": roc(inspection, t),
+        "recall": recall_costs(inspection, t),
         "calibration": calibration(inspection, t),
         "groups": [
             {
@@ -65,6 +66,13 @@ def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precisio
         "suspects": suspects_of(run, report),
         "predictions": predictions(inspection, names),
     }
+
+
+def measured(run: RunFolder, inspection: gradcam.Inspection) -> dict[str, Any]:
+    """What the run has measured for its eval.json."""
+    logits, labels = inspection.logits, inspection.labels
+    figures = metrics.figures(metrics.counts(logits, labels), inspection.class_names)
+    return figures | ({"calibration": temperature.of_logits(logits, labels)} if run.settings.calibrate else {})
 
 
 def tensor_names(trained: Model) -> list[str]:
@@ -139,12 +147,30 @@ def roc(inspection: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
     return rows
 
 
+def recall_costs(inspection: gradcam.Inspection, t: Translate) -> list[dict[str, Any]]:
+    """What a higher recall of each class costs in false alarms, or of the classes for which it costs most."""
+    rows: list[dict[str, Any]] = []
+    for label, name in enumerate(inspection.class_names):
+        if found := thresholds.costs(inspection.probabilities, inspection.labels, label):
+            own = inspection.labels == label
+            score = inspection.probabilities[:, label]
+            limits = np.sort(score[own])[::-1]
+            recall = np.arange(1, len(limits) + 1) / len(limits)
+            alarms = np.searchsorted(np.sort(-score[~own]), -limits, side="right") / (~own).sum()
+            svg = charts.square_chart(recall, alarms, t("false alarms over recall"), diagonal=False)
+            rows.append({"name": name, "costs": found, "others": int((~own).sum()), "svg": svg})
+    return sorted(rows, key=lambda row: row["costs"][-1]["precision"])[:CURVES] if len(rows) > CURVES else rows
+
+
 def calibration(inspection: gradcam.Inspection, t: Translate) -> dict[str, Any]:
     """The result of metrics.calibration with its chart."""
     result = metrics.calibration(inspection.probabilities, inspection.labels)
     bins = [(row["low"], row["high"], row["accuracy"], row["images"]) for row in result["bins"]]
     tips = [f"{low:.1f}–{high:.1f}: {accuracy:.3f} ({n})" for low, high, accuracy, n in bins]
     title = t("accuracy over confidence")
+    if inspection.temperature != 1:
+        raw = metrics.calibration(metrics.probabilities(inspection.logits), inspection.labels)
+        result |= {"temperature": inspection.temperature, "before": raw["ece"]}
     return result | {"svg": charts.reliability_chart(bins, title, t("confidence"), tips)}
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mslab.files import open_regular
 from mslab.report import plots
-from mslab.runs import history, manifest
+from mslab.runs import history, manifest, ranking
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import changed
 from mslab.runtime import streams
@@ -59,7 +59,8 @@ def follow(run: RunFolder, console: Console) -> None:
         while True:
             status = status_of(run)
             if (version := history_version(run.path)) != read:
-                run.history, read = history.read_history(run.path / "history.csv"), version
+                rows = history.read_history(run.path / "history.csv", ranking.extra(run.best_by))
+                run.history, read = rows, version
             if (new := (read, console.size, status_line(run, status, 1000))) != drawn:
                 live.update(picture(run, status, console), refresh=True)
                 drawn = new
@@ -168,7 +169,7 @@ def status_line(run: RunFolder, status: str, width: int) -> str:
     if rows and status == "running":
         parts.append(f"about {time_left(run)} left")
     if best := run.best:
-        parts.append(f"best val_acc {best['val_acc']:.3f} in epoch {best['epoch']}")
+        parts.append(ranking.best_text(best, run.best_by))
     if rows:
         parts += [f"lr {rows[-1]['lr']:.3g}", f"{rows[-1]['images_per_s']:.0f} images/s"]
     parts += changed(run.path, run.manifest)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mslab import files
 from mslab.errors import RunError
-from mslab.runs import folder
+from mslab.runs import folder, ranking
 from mslab.runs.folder import RunFolder
 from mslab.runs.results import read_evaluation
 from mslab.runtime.tables import plural
@@ -133,7 +133,9 @@ def verdict_of(kind: str, then: float | None, now: float | None, tolerance: floa
 
 
 def compare_histories(comparison: Comparison, then: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
-    for name in [name for name in folder.COLUMNS if name not in TIMES]:
+    extra = ranking.extra("recall:")  # columns of best_by
+    shared = [name for name in extra if then and now and name in then[0].keys() & now[0].keys()]
+    for name in [name for name in (*folder.COLUMNS, *shared) if name not in TIMES]:
         for old, new in zip(then, now, strict=False):
             if old[name] != new[name] and not (math.isnan(old[name]) and math.isnan(new[name])):
                 comparison.columns.append((name, old["epoch"], old[name], new[name]))

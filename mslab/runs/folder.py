@@ -19,7 +19,7 @@ from mslab.check import DatasetReport
 from mslab.config import Settings, dump_config, load_settings
 from mslab.errors import ConfigError, MslabError, RunError, explain
 from mslab.escaping import command, escape_control
-from mslab.runs import finding, lock, manifest, verifying
+from mslab.runs import finding, lock, manifest, ranking, verifying
 from mslab.runs.history import COLUMNS as COLUMNS
 from mslab.runs.history import digest_of, history_text, read_steps, steps_text
 from mslab.runs.history import read_history as read_history
@@ -37,6 +37,7 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Settings, manifest: dict[str, Any], writes: bool = True) -> None:
         self.path, self.settings, self.manifest, self.writes = path, settings, manifest, writes
+        self.best_by = settings.best_by
         self.history: list[dict[str, Any]] = []
         self.notes: list[str] = []  # messages to log at the start of training
         self.changed: dict[str, list[Any]] = {}  # settings that a resume changes: old and new value
@@ -140,7 +141,8 @@ class RunFolder:
                 raise RunError(f"{path} has no {name}.", expected="a run folder, as mslab train creates it", fix=fix)
         run = cls(path, settings_of(path), manifest.load(path))
         verifying.refuse_half(path, run.manifest, run.settings)
-        run.history = read_history(path / "history.csv")
+        run.best_by = ranking.of_manifest(run.manifest, run.settings, path)
+        run.history = read_history(path / "history.csv", ranking.extra(run.best_by))
         return run
 
     def own_files(self, names: Iterable[str]) -> dict[str, files.Below]:
@@ -181,26 +183,27 @@ class RunFolder:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The row with the highest val_acc, the earliest on ties; None if no epoch was evaluated."""
-        rows = [row for row in self.history if not math.isnan(row["val_acc"])]
-        return max(rows, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
+        """The row of the best epoch, by ranking.py; None if no epoch was evaluated."""
+        return ranking.best(self.history, self.best_by)
 
     def record_epoch(self, row: dict[str, Any], figures: Mapping[str, Any] | None, network: Any) -> None:
         """Add an epoch's row, with its figures if it was evaluated, and save the best epochs' checkpoints."""
         row["val_loss"] = figures["loss"] if figures else math.nan
         row["val_acc"] = figures["accuracy"] if figures else math.nan
-        row.update(
-            {key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)}
-        )  # as in the file
+        row |= ranking.measures(figures, self.best_by)
+        # as in the file
+        row.update({key: float(f"{value:.6g}") for key, value in row.items() if isinstance(value, float)})
         self.history.append(row)
         if not self.writes or not figures:
             return
+        fitted = figures.get("calibration")
+        info = self.info | ({"temperature": fitted["temperature"]} if fitted else {})
         if self.best is row:
-            checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", self.info)
+            checkpoint.save(list(network.get_parameters()), self.checkpoints / "best.ckpt", info)
             backbone = {key: value for key, value in self.info.items() if key not in ("class_names", "folders")}
             checkpoint.save(list(network.backbone.get_parameters()), self.checkpoints / "best_backbone.ckpt", backbone)
             self.write_json("eval.json", self.evaluation(figures))
-        self._save_top(row, network)
+        self._save_top(row, network, info)
 
     def evaluation(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """The content of eval.json. `figures`: of best.ckpt on the validation images."""
@@ -245,14 +248,12 @@ class RunFolder:
         self.manifest["warnings"].append({"code": code, "epoch": self.epochs_done, "text": text})
         self.write_manifest()
 
-    def _save_top(self, row: dict[str, Any], network: Any) -> None:
+    def _save_top(self, row: dict[str, Any], network: Any, info: Mapping[str, Any]) -> None:
         """Save the epoch if it is among the max_to_keep best, and delete checkpoints that no longer are."""
-        evaluated = [r for r in self.history if not math.isnan(r["val_acc"])]
-        ranked = sorted(evaluated, key=lambda r: (-r["val_acc"], r["epoch"]))[: self.settings.max_to_keep]
+        ranked = ranking.ranked(self.history, self.best_by)[: self.settings.max_to_keep]
         if row in ranked:
-            checkpoint.save(
-                list(network.get_parameters()), self.checkpoints / f"epoch-{row['epoch']:04}.ckpt", self.info
-            )
+            file = self.checkpoints / f"epoch-{row['epoch']:04}.ckpt"
+            checkpoint.save(list(network.get_parameters()), file, info)
         retained = {f"epoch-{r['epoch']:04}.ckpt" for r in ranked}
         for path in self.checkpoints.glob("epoch-*.ckpt"):
             if path.name not in retained:
@@ -327,8 +328,8 @@ class RunFolder:
         artifacts |= self.at_start()  # as they were then: whoever edits config.yaml meanwhile changes nothing
         best = self.best
         if best:
-            figures = {"best_epoch": best["epoch"], "val_acc": best["val_acc"], "val_loss": best["val_loss"]}
-            self.manifest["metrics"] = figures | {"linear_acc": self.manifest["metrics"].get("linear_acc")}
+            linear = {"linear_acc": self.manifest["metrics"].get("linear_acc")}
+            self.manifest["metrics"] = ranking.metrics(best, self.best_by) | linear
         self.manifest |= {"end": _now(), "status": status, "exit_status": code, "artifacts": artifacts}
         self.write_manifest()
 

@@ -20,29 +20,33 @@ from mslab.files import FormatError, decode, delimiter_of, read_bytes
 from mslab.runs.manifest import lost
 
 COLUMNS = ["epoch", "step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "images_per_s", "seconds"]
+FRACTIONS = ("_acc", "_accuracy", "_f1", "_recall")  # ends of columns with numbers from 0 to 1
 MAX_EPOCHS = 100_000  # of a history that is read
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read history.csv; an epoch without evaluation has NaN. [] without a file. Raises RunError."""
+def read_history(path: Path, extra: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Read history.csv; an epoch without evaluation has NaN. [] without a file. Raises RunError.
+
+    `extra`: further columns of the run, of ranking.extra.
+    """
     if not path.is_file():
         return []
     try:
         content = read_bytes(path)
         if not content.strip(b"\0\r\n\t "):
             raise FormatError("it contains zero bytes only, as after a crash" if b"\0" in content else "it is empty")
-        return list(rows_of(decode(content)))
+        return list(rows_of(decode(content), [*COLUMNS, *extra]))
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(
             f"{path} cannot be read: {reason}.",
-            expected=f"the columns {', '.join(COLUMNS)}, with a number in each, epoch after epoch",
+            expected=f"the columns {', '.join([*COLUMNS, *extra])}, with a number in each, epoch after epoch",
             fix=f"{lost(path.parent, path.name)}\n"
             f"or have reports without its curves (steps.csv still has the loss of each step):\nrm {quoted(path)}",
         ) from None
 
 
-def rows_of(text: str) -> Iterator[dict[str, Any]]:
+def rows_of(text: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of a text, which may be a spreadsheet's: with other separators, quotation marks, further columns."""
     if "\0" in text:
         raise FormatError(f"line {text[: text.index(chr(0))].count(chr(10)) + 1} contains a zero byte")
@@ -50,9 +54,9 @@ def rows_of(text: str) -> Iterator[dict[str, Any]]:
         raise FormatError(f"more than {MAX_EPOCHS:,} epochs")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text), strict=True)
     header = [name.strip() for name in next(lines)]
-    if missing := [name for name in COLUMNS if name not in header]:
+    if missing := [name for name in columns if name not in header]:
         raise FormatError(f"its first line has no {', '.join(missing)}")
-    if twice := [name for name, count in Counter(header).items() if count > 1 and name in COLUMNS]:
+    if twice := [name for name, count in Counter(header).items() if count > 1 and name in columns]:
         raise FormatError(f"it has the column {twice[0]} twice")
     if not text.endswith(("\n", "\r")):
         raise FormatError("its last line has no end, so it was cut")
@@ -63,7 +67,7 @@ def rows_of(text: str) -> Iterator[dict[str, Any]]:
         if len(values) != len(header):
             raise FormatError(f"line {lines.line_num} has {len(values)} values for {len(header)} columns")
         row = dict(zip(header, values, strict=True))
-        numbers = {key: number(key, row[key].strip(), lines.line_num) for key in COLUMNS}
+        numbers = {key: number(key, row[key].strip(), lines.line_num) for key in columns}
         epoch += 1
         if numbers["epoch"] > MAX_EPOCHS:
             raise FormatError(f"more than {MAX_EPOCHS:,} epochs")
@@ -80,15 +84,16 @@ def number(key: str, text: str, line: int) -> float:
     except ValueError:
         comma = "; a spreadsheet has written decimal commas" * (text.count(",") == 1)
         raise FormatError(f"{place} is no {'whole ' * whole}number{comma}") from None
-    if key.endswith("_acc") and not math.isnan(value) and not 0 <= value <= 1:
+    if key.endswith(FRACTIONS) and not math.isnan(value) and not 0 <= value <= 1:
         raise FormatError(f"{place} is no fraction from 0 to 1")
     return value
 
 
 def history_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The content of history.csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    text, columns = io.StringIO(), list(rows[0]) if rows else COLUMNS
+    columns = [*COLUMNS, *(name for name in columns if name not in COLUMNS)]  # those of best_by last
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
         {key: ("" if math.isnan(v) else f"{v:.6g}") if isinstance(v, float) else v for key, v in row.items()}

@@ -78,8 +78,10 @@ class LiveView:
         return "\n".join([*(line for _, line in self.rows), *[self.text] * bool(self.text)])
 
     def _html(self) -> str:
-        head = cells("th", COLUMNS)
-        body = Markup("").join(cells("td", [shown(row, name) for name in COLUMNS]) for row, _ in self.rows)
+        more = [name for name in (self.rows[0][0] if self.rows else ()) if name.startswith("val_")]  # best_by adds some
+        columns = [*COLUMNS[:-1], *(name for name in more if name not in COLUMNS), COLUMNS[-1]]
+        head = cells("th", columns)
+        body = Markup("").join(cells("td", [shown(row, name) for name in columns]) for row, _ in self.rows)
         page = Markup("<table>{}{}</table>").format(head, body) if self.rows else Markup("")
         if self.text:
             value = "" if self.fraction is None else Markup(' value="{:.3f}"').format(self.fraction)

@@ -22,6 +22,7 @@ from mslab.errors import RunError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam, metrics
 from mslab.files import open_regular
+from mslab.runs import ranking
 from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
 from mslab.runtime.workers import Group
@@ -92,7 +93,8 @@ class EventLog(Callback):
 
 def scalars(row: Mapping[str, Any]) -> list[Any]:
     """The summaries of a row of history.csv, without the columns that were not measured."""
-    return [summary.scalar(tag, row[key]) for key, tag in SCALARS.items() if not math.isnan(row[key])]
+    more = {key: f"{key.removeprefix('val_')}/val" for key in row if key.startswith("val_") and key not in SCALARS}
+    return [summary.scalar(tag, row[key]) for key, tag in (SCALARS | more).items() if not math.isnan(row[key])]
 
 
 def histograms(network: Any) -> list[Any]:
@@ -130,7 +132,8 @@ def finish(run: RunFolder) -> None:
     best = run.best
     if best is None:
         return
-    figures = {f"final/{key}": best[key] for key in ("val_acc", "val_loss")} | {"final/best_epoch": best["epoch"]}
+    figures = {f"final/{key}": best[key] for key in ("val_acc", "val_loss", *ranking.extra(run.best_by))}
+    figures["final/best_epoch"] = best["epoch"]
     if (linear := run.manifest["metrics"].get("linear_acc")) is not None:
         figures["final/linear_acc"] = linear
     settings = {

@@ -17,6 +17,7 @@ import numpy as np
 
 from mslab.errors import DivergedError
 from mslab.evaluation import metrics
+from mslab.runs import ranking
 from mslab.runs.folder import RunFolder
 from mslab.runtime.tables import decimals
 from mslab.training import stopping
@@ -90,10 +91,10 @@ def timed(batches: Iterator[Any], totals: Totals) -> Iterator[Any]:
 
 def epoch_line(run: RunFolder) -> str:
     """The log line of the last epoch. A star marks the best so far."""
-    row = run.history[-1]
-    validation = (
-        f"val_loss {decimals(row['val_loss'])}  val_acc {row['val_acc']:.3f}{'*' if run.best is row else ' '}  "
-    )
+    row, name = run.history[-1], ranking.column(run.best_by)
+    measure = f"{name} {row[name]:.3f}" if name in ranking.extra(run.best_by) else ""
+    validation = f"val_loss {decimals(row['val_loss'])}  val_acc {row['val_acc']:.3f}{'  ' * bool(measure)}{measure}"
+    validation += "*  " if run.best is row else "   "
     return (
         f"epoch {row['epoch']:>3}/{run.settings.epochs}  "
         f"loss {decimals(row['train_loss'])}  acc {row['train_acc']:.3f}  "

@@ -27,9 +27,10 @@ from mslab.config.resolve import Machine, network_settings, resolve
 from mslab.data import decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
-from mslab.evaluation import measuring, metrics
-from mslab.runs import finding, footprint, lock, naming
+from mslab.evaluation import measuring, metrics, temperature
+from mslab.runs import finding, footprint, lock, naming, ranking
 from mslab.runs.folder import RunFolder
+from mslab.runs.results import read_evaluation
 from mslab.runtime import devices, signals, turns
 from mslab.runtime.console import PROSE, Meter, working
 from mslab.runtime.workers import ALONE, Group
@@ -328,12 +329,23 @@ def finish(run: RunFolder, report: DatasetReport, began: float) -> TrainResult:
     result = result_of(run, time.perf_counter() - began)
     compared = "" if linear is None else f"a linear model of 8x8 thumbnails has {linear:.3f}; "
     log.info(
-        f"best val_acc {result.val_acc:.3f} in epoch {result.best_epoch}; {compared}{result.seconds:.0f} s; {run.path}",
+        f"{best_text(run)}; {compared}{result.seconds:.0f} s; {run.path}",
         extra=PROSE,
     )
+    if run.settings.calibrate and (found := read_evaluation(run.path, run.manifest["class_names"]).get("calibration")):
+        log.info(f"calibrate: {temperature.text(found)}", extra=PROSE)
     if linear is not None and result.val_acc <= linear:
         log.info(f"note: the network does not beat that linear model; {remedy(run)}", extra=PROSE)
     return result
+
+
+def best_text(run: RunFolder) -> str:
+    """The best epoch and its figures, in words, and which epochs other measures would have chosen."""
+    if not run.best:
+        return "no epoch was measured"
+    others = [f"{name}: {epoch}" for name, epoch in ranking.others(run.history, run.best_by).items()]
+    others = [f"other measures would have chosen other epochs ({', '.join(others)})"] * bool(others)
+    return "; ".join([ranking.best_text(run.best, run.best_by), *others])
 
 
 def remedy(run: RunFolder) -> str:

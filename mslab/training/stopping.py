@@ -9,6 +9,7 @@ from typing import Any
 
 from mslab import schedule
 from mslab.config import Settings
+from mslab.runs import ranking
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -32,8 +33,8 @@ def rate_factor(rows: Rows, config: Settings) -> float:
     """Plateau's factor on the learning rate after these epochs; 1 with any other schedule."""
     if config.lr_scheduler != "plateau":
         return 1.0
-    accuracies = [row["val_acc"] for row in measured(rows)]
-    return schedule.plateau_factor(accuracies, config.plateau_patience, config.lr_scheduler_factor)
+    scores = [ranking.score(row, config.best_by) for row in measured(rows)]
+    return schedule.plateau_factor(scores, config.plateau_patience, config.lr_scheduler_factor)
 
 
 def reason(rows: Rows, config: Settings, highest: float) -> str:
@@ -48,19 +49,23 @@ def reason(rows: Rows, config: Settings, highest: float) -> str:
         return f"val_loss {last['val_loss']:.4g} has reached target_loss: {loss:g}"
     rate, floor = highest * rate_factor(rows, config), config.lr_floor or highest / 1024
     if rate < floor:
-        return f"the learning rate would fall to {rate:.4g}, below lr_floor: {floor:.4g}; val_acc no longer rises"
+        stalls = f"{ranking.column(config.best_by)} no longer {'falls' if config.best_by == 'loss' else 'rises'}"
+        return f"the learning rate would fall to {rate:.4g}, below lr_floor: {floor:.4g}; {stalls}"
     return _early(rows, config) if config.early_stopping else ""
 
 
 def _early(rows: Rows, config: Settings) -> str:
     """Azure AutoML's patience and delay, SageMaker's min_epochs and tolerance (relative to the best)."""
     best, waited = rows[0], 0
-    best_acc = -math.inf
+    highest = -math.inf
     for row in measured(rows)[config.early_stopping_delay :]:
-        if row["val_acc"] > best_acc * (1 + config.early_stopping_tolerance * (best_acc > 0)):
-            best, best_acc, waited = row, row["val_acc"], 0
+        score = ranking.score(row, config.best_by)  # of a loss its negative: the tolerance brings it nearer to 0
+        tolerance = math.copysign(config.early_stopping_tolerance, highest) if math.isfinite(highest) else 0.0
+        if score > highest * (1 + tolerance):
+            best, highest, waited = row, score, 0
         else:
             waited += 1
     if waited < config.early_stopping_patience or len(rows) < config.early_stopping_min_epochs:
         return ""
-    return f"early stopping: no better val_acc than {best_acc:.4g} of epoch {best['epoch']} in {waited} evaluations"
+    name = ranking.column(config.best_by)
+    return f"early stopping: no better {name} than {abs(highest):.4g} of epoch {best['epoch']} in {waited} evaluations"

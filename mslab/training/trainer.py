@@ -19,6 +19,7 @@ from mslab.config import Settings
 from mslab.data import batching
 from mslab.errors import TrainingError
 from mslab.evaluation import measuring
+from mslab.evaluation.temperature import Calibration
 from mslab.runtime import console
 from mslab.runtime.workers import ALONE, Group
 from mslab.training import freezing, optimizers, stopping
@@ -119,8 +120,10 @@ class Trainer:
         if not stopping.is_measured(epoch, self.settings):
             return None
         size, names = batching.eval_batch_size(self.settings), self.feed.class_names
-        on_batch = [callback.batch_evaluated for callback in callbacks]
-        return measuring.measure(self.compiled.step.network, self.feed.val(), size, names, self.group, on_batch)
+        on_batch, calibration = [callback.batch_evaluated for callback in callbacks], Calibration()
+        on_batch += [calibration.add] * self.settings.calibrate
+        figures = measuring.measure(self.compiled.step.network, self.feed.val(), size, names, self.group, on_batch)
+        return figures | ({"calibration": calibration.figures(None, self.group.sum)} if self.settings.calibrate else {})
 
     @contextlib.contextmanager
     def ema_weights(self) -> Iterator[None]:

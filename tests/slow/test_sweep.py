@@ -217,3 +217,22 @@ def test_a_sweep_of_four_possible_points_asks_for_no_fifth_and_failures_teach(sq
     done = cli("sweep", "--resume", the_folder(inside), "--trials", "12")
     assert done.returncode == 0 and note.replace("10", "12") in done.stderr, done.stderr
     assert len(json.loads((the_folder(inside) / "sweep.json").read_text())["trials"]) == 4
+
+
+def test_a_sweep_chooses_by_best_by(squares, inside):
+    config = settings(squares / "three", 3, epochs=2)
+    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
+    space_file(inside, "lr_max: [0.02, 0.1]\n")
+    done = cli("sweep", "x.yaml", "--space", "space.yaml", "--sampler", "grid", "best_by=loss")
+    assert done.returncode == 0, done.stderr
+    sweep = json.loads((the_folder(inside) / "sweep.json").read_text())
+    losses = [row["val_loss"] for row in sweep["trials"]]
+    assert sweep["best"]["val_loss"] == min(losses) and len(losses) == 3
+    for row in sweep["trials"]:
+        assert row["val_loss"] == min(float(epoch["val_loss"]) for epoch in history(row["run"]))
+    assert f"val_loss {min(losses):.3f}" in done.stderr and re.search(r"val_loss +[\d.]+ +[\d.]+", done.stdout)
+    page = (the_folder(inside) / "report.html").read_text()
+    assert f"val_loss {min(losses):.3f}" in page and "validation accuracy" not in page
+    space_file(inside, "best_by: [accuracy, loss]\n")
+    done = cli("sweep", "x.yaml", "--space", "space.yaml")
+    assert done.returncode == 1 and "is not searched: every trial is measured alike" in done.stderr

@@ -141,6 +141,20 @@ def test_the_imbalanced_copy_thins_out_class_after_class(squares):
     assert thin.class_names == report.class_names
 
 
+def test_measures_of_best_by_are_compared_on_thinned_validation_images_too(squares):
+    from benchmarks import measures
+
+    report = check_dataset(squares / "three" / "train", squares / "three" / "val")
+    thin = measures.thin(report, 1)
+    assert list(thin.counts["train"].values()) == [16, 5, 2] and list(thin.counts["val"].values()) == [7, 2, 1]
+    for name, split in thin.splits.items():
+        assert all(image in report.splits[name].classes[of] for of, images in split.classes.items() for image in images)
+    figures = {"val_acc": 0.9, "val_balanced_accuracy": 0.7, "test_acc": 0.6}
+    rows = [{"measure": "macro_f1", "seed": n, "epoch": n} | figures for n in (3, 5)]
+    (line,) = [line for line in measures.table(rows).splitlines() if "macro_f1" in line]
+    assert line.split() == ["macro_f1", "3,", "5", "0.900", "±", "0.000", "0.700", "±", "0.000", "0.600", "±", "0.000"]
+
+
 def test_the_table_of_provenance_has_a_line_for_a_group_and_for_each_alteration(monkeypatch):
     from benchmarks import provenance
 

@@ -27,6 +27,9 @@ RUN = {
         cli/train.py: mslab train --resume
         training/start.py: mslab train --resume
     """,
+    "cli/test_calibrate.py test_the_temperature_is_in_the_checkpoints_and_its_effect_in_eval_json_and_report": """
+        report/single.py: mslab eval --data --threshold
+    """,
     "slow/test_fixes.py test_what_a_fix_line_says_works_after_longer_commands": """
         inference/graphs.py: mslab export
         reproduce/recipes.py: mslab reproduce-all --fastest

@@ -391,7 +391,8 @@ def test_a_trial_below_the_median_is_pruned_and_one_over_the_budget_is_stopped(t
         """The answer to a run after each of its five epochs, which measure these values."""
         rows = [{"epoch": n, "val_acc": value, "seconds": 1.0} for n, value in enumerate(values, 1)]
         runs = [
-            SimpleNamespace(epochs_done=n, history=rows[:n], best=best_of(rows[:n])) for n in range(1, len(rows) + 1)
+            SimpleNamespace(epochs_done=n, history=rows[:n], best_by=None, best=best_of(rows[:n]))
+            for n in range(1, len(rows) + 1)
         ]
         reported: set[int] = set()
         return [worker.report(trial, run, reported, 5, deadline) for run in runs]

@@ -22,6 +22,7 @@ from mslab.experiments.sweep.pool import short
 from mslab.experiments.sweep.space import Distribution, Space, describe, encode, idle
 from mslab.files import write_text
 from mslab.report import charts
+from mslab.runs import ranking
 
 ENOUGH = 10  # completed trials, below which importance would be chance
 DRAWN = 12  # settings with an axis of their own
@@ -37,11 +38,13 @@ def write(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: P
 
 
 def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: Path) -> dict[str, Any]:
-    rows = [dict(row) for row in sweep["trials"]]
+    best_by = sweep.get("settings", {}).get("best_by")
+    name, drop = ranking.column(best_by), best_by == "loss"
+    rows = [scored(row, name) for row in sweep["trials"]]
     weights, missing = importance(study, list(space))
     for row in rows:
         row["link"] = os.path.relpath(row["run"], folder.resolve()) if row["run"] and Path(row["run"]).is_dir() else ""
-    drawn = [row for row in rows if row["val_acc"] is not None and row["state"] in ("complete", "pruned")]
+    drawn = [row for row in rows if row["score"] is not None and row["state"] in ("complete", "pruned")]
     return {
         "title": f"{folder.name} · mslab",
         "name": folder.name,
@@ -49,17 +52,24 @@ def facts(sweep: Mapping[str, Any], study: optuna.Study, space: Space, folder: P
         "rows": [{**row, "values": {key: short(value) for key, value in row["values"].items()}} for row in rows],
         "names": list(space),
         "space": [describe(name, kind) for name, kind in space.items()],
-        "best": sweep["best"],
-        "default": sweep["default"],
+        "measure": "validation accuracy" if name == "val_acc" else name,
+        "noun": "accuracy" if name == "val_acc" else name,
+        "best": sweep["best"] and scored(sweep["best"], name),
+        "default": sweep["default"] and scored(sweep["default"], name),
         "command": command(sweep) if sweep["best"] else "",
         "resume": escaping.command("sweep", "--resume", folder),
         "counts": Counter(row["state"] for row in rows),
-        "history": history(drawn),
-        "parallel": parallel(drawn, space),
+        "history": history(drawn, name, drop),
+        "parallel": parallel(drawn, space, name, drop),
         "importance": bars(weights),
         "no_importance": missing,
         "config_text": json.dumps(sweep["config"], indent=2, ensure_ascii=False),
     }
+
+
+def scored(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The row of a trial with its `score`: the value in the column that best_by decides by; None without one."""
+    return {**row, "score": row.get(name)}
 
 
 def command(sweep: Mapping[str, Any]) -> str:
@@ -106,40 +116,41 @@ def importance(study: optuna.Study, names: list[str]) -> tuple[dict[str, float],
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
-def history(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """val_acc of each trial, and the best so far as a line; pruned trials are squares."""
+def history(rows: Sequence[Mapping[str, Any]], name: str = "val_acc", drop: bool = False) -> Markup:
+    """The score of each trial, and the best so far as a line; pruned trials are squares. `drop`: lower is better."""
     if not rows:
         return Markup("")
-    numbers, values = [row["trial"] for row in rows], [row["val_acc"] for row in rows]
+    numbers, values = [row["trial"] for row in rows], [row["score"] for row in rows]
     low, high, last = min(values), max(values), max(numbers)
     steps = charts.ticks(low, high if high > low else low + 0.1)
     axes = charts.Axes((-0.5, min(steps[0], low)), (last + 0.5, max(steps[-1], high)))
     labels = [tick for tick in charts.ticks(0, max(last, 1), 8, integers=True) if 0 <= tick <= last]
     parts = charts.frame(axes, labels, steps, "trial")
-    completed = (row["val_acc"] if row["state"] == "complete" else -math.inf for row in rows)
-    points = axes.path(numbers, list(accumulate(completed, max)))
+    worst, better = (math.inf, min) if drop else (-math.inf, max)
+    completed = (row["score"] if row["state"] == "complete" else worst for row in rows)
+    points = axes.path(numbers, list(accumulate(completed, better)))
     parts.append(f'<g class="line c0"><title>best so far</title><polyline points="{points}"/></g>')
     for row in rows:
-        style, at = int(row["state"] != "complete"), f"{axes.x(row['trial'])},{axes.y(row['val_acc'])}"
+        style, at = int(row["state"] != "complete"), f"{axes.x(row['trial'])},{axes.y(row['score'])}"
         mark = f'<path class="dot c{style}" d="{charts.SHAPES[style]}" transform="translate({at})">'
-        parts.append(f"{mark}<title>{escape(tip(row))}</title></path>")
-    return charts.svg(axes.size, "validation accuracy of each trial", parts)
+        parts.append(f"{mark}<title>{escape(tip(row, name))}</title></path>")
+    title = "validation accuracy" if name == "val_acc" else name
+    return charts.svg(axes.size, f"{title} of each trial", parts)
 
 
-def tip(row: Mapping[str, Any]) -> str:
+def tip(row: Mapping[str, Any], name: str) -> str:
     values = "\n".join(f"{key}: {short(value)}" for key, value in row["values"].items())
-    return f"trial {row['trial']}, {row['state']}\nval_acc {row['val_acc']:.4f}\n{values}"
+    return f"trial {row['trial']}, {row['state']}\n{name} {row['score']:.4f}\n{values}"
 
 
-def parallel(rows: Sequence[Mapping[str, Any]], space: Space) -> Markup:
-    """A line for each trial through an axis for each setting, the accuracy last; the best fifth is strong."""
+def parallel(rows: Sequence[Mapping[str, Any]], space: Space, name: str = "val_acc", drop: bool = False) -> Markup:
+    """A line for each trial through an axis for each setting, the score last; the best fifth is strong."""
     if len(rows) < 2:
         return Markup("")
-    rows = sorted(rows, key=lambda row: row["val_acc"])
-    scales = [(name, *scale(kind, [row["values"][name] for row in rows])) for name, kind in space.items()][:DRAWN]
-    accuracies = [row["val_acc"] for row in rows]
-    accuracy = FloatDistribution(accuracies[0], accuracies[-1])
-    scales.append(("val_acc", *scale(accuracy, accuracies)))
+    rows = sorted(rows, key=lambda row: row["score"], reverse=drop)
+    scales = [(key, *scale(kind, [row["values"][key] for row in rows])) for key, kind in space.items()][:DRAWN]
+    scores = [row["score"] for row in rows]
+    scales.append((name, *scale(FloatDistribution(min(scores), max(scores)), scores)))
     width, height, side, top, bottom = max(charts.WIDTH, 110 * len(scales)), 300, 60, 42, 26
     axes = charts.Axes((0, 0), (len(scales) - 1, 1), (width, height), (side, side, top, bottom))
     parts = []
@@ -147,14 +158,14 @@ def parallel(rows: Sequence[Mapping[str, Any]], space: Space) -> Markup:
         style, opacity = (0, 0.95) if index >= len(rows) * 0.8 else (5, 0.45)
         points = axes.path(range(len(scales)), [places[index] for _, places, _, _ in scales])
         line = f'<polyline points="{points}" stroke-opacity="{opacity}"/>'
-        parts.append(f'<g class="line c{style}"><title>{escape(tip(row))}</title>{line}</g>')
-    for place, (name, _, least, most) in enumerate(scales):
+        parts.append(f'<g class="line c{style}"><title>{escape(tip(row, name))}</title>{line}</g>')
+    for place, (title, _, least, most) in enumerate(scales):
         x = axes.x(place)
         anchor, shift = {0: ("start", -50), len(scales) - 1: ("end", 50)}.get(place, ("middle", 0))
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{height - bottom}"/>')
-        for text, y in ((name, 14), (most, 32), (least, height - 8)):
+        for text, y in ((title, 14), (most, 32), (least, height - 8)):
             parts.append(f'<text x="{x + shift}" y="{y}" text-anchor="{anchor}">{escape(str(text)[:22])}</text>')
-    return charts.svg((width, height), "every trial: its settings and its accuracy", parts)
+    return charts.svg((width, height), "every trial: its settings and its score", parts)
 
 
 def scale(kind: Distribution, values: Sequence[Any]) -> tuple[list[float], str, str]:

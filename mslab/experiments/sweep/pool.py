@@ -40,6 +40,7 @@ from mslab.experiments.sweep import trials
 from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, encode
 from mslab.experiments.sweep.worker import Stopped
+from mslab.runs import ranking
 from mslab.runtime import signals
 
 log = logging.getLogger("mslab")
@@ -122,7 +123,7 @@ class TrialPool:
         self.stopping = self.waited = False
         self.interrupted: Callable[[], bool] = bool  # whether Ctrl-C came, which run() acts on a moment later
         self.journal = "://" not in trials.storage_url(options.storage, folder)
-        self.points = points_of(study)
+        self.points, self.best_by = points_of(study), trials.best_by_of(study)
         self.failures: set[int | None] = set()  # trials in a row
 
     @property
@@ -195,7 +196,7 @@ class TrialPool:
             log.info("note: a trial of this machine counted as lost meanwhile; another machine continues it")
 
     def train(self, worker: WorkerProcess, begun: Callable[[], None], trial: optuna.Trial) -> float:
-        """Optuna's objective: have the worker train a trial. Returns its best val_acc."""
+        """Optuna's objective: have the worker train a trial. Returns what trials.objective makes of its best epoch."""
         values = trials.begin(self.study, self.space, trial)
         number = trials.number_of(self.study, trial)
         equal = trials.equal_to(self.study, trial, self.points)
@@ -233,7 +234,7 @@ class TrialPool:
                 return trials.WORST
             self.failures.add(number)
         else:
-            return float(figures["val_acc"])
+            return trials.objective(figures, self.best_by)
         if len(self.failures) >= FAILURES and not self.stopping:
             count = len(self.failures)
             raise TrainingError(
@@ -257,7 +258,7 @@ class TrialPool:
                 self.failures.clear()
             log.info(self.line(row, rows, trial.user_attrs.get("from", 0)))
             own = [row for row in rows if row["run"] and Path(row["run"]).parent == self.folder.resolve()]
-            best = trials.best(own)
+            best = trials.best(own, self.best_by)
             for row in own:
                 best_here = best is not None and row["trial"] == best["trial"]
                 if row["state"] in trials.ENDED and not row["default"] and not best_here:
@@ -266,13 +267,14 @@ class TrialPool:
 
     def line(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], start: int) -> str:
         asked = min(self.options.trials, self.points.possible(0) or self.options.trials)
-        done, best = sum(other["state"] in trials.ENDED for other in rows), trials.best(rows)
+        done, name = sum(other["state"] in trials.ENDED for other in rows), ranking.column(self.best_by)
+        best = trials.best(rows, self.best_by)
         values = "  ".join(f"{key}={short(value)}" for key, value in row["values"].items())
         text = f"{done}/{asked}  trial {row['trial']}{' (default)' * row['default']}: {values}: "
-        text += f"failed: {row['message']}" if row["state"] == "failed" else f"val_acc {row['val_acc']:.3f}"
+        text += f"failed: {row['message']}" if row["state"] == "failed" else f"{name} {row[name]:.3f}"
         text += f", pruned after epoch {row['epochs']}" if row["state"] == "pruned" else ""
         text += f", continued after epoch {start}" if start else ""
-        return text + (f"; best {best['val_acc']:.3f} of trial {best['trial']}" if best else "")
+        return text + (f"; best {best[name]:.3f} of trial {best['trial']}" if best else "")
 
 
 def split_cores(cores: Sequence[int], workers: int) -> list[list[int]]:

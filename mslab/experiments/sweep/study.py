@@ -23,13 +23,14 @@ from mslab.experiments.sweep import page, trials
 from mslab.experiments.sweep.pool import TrialPool, short
 from mslab.experiments.sweep.sampling import points_of
 from mslab.experiments.sweep.space import Space, contradictory, describe, parse, read_space
-from mslab.runs import lock, weights
+from mslab.runs import lock, ranking, weights
 from mslab.runs.folder import fresh_folder
 from mslab.runtime import signals
 from mslab.runtime.tables import cell, empty_table, render
 
 log = logging.getLogger("mslab")
 SWEEP = "the folder of a sweep, as mslab sweep leaves it under runs/; or latest"
+MEASURES = {"val_acc": "validation accuracy"}  # other measures are shown by the names of their columns
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -217,7 +218,7 @@ def carry_out(
             def save() -> None:
                 rows = trials.rows(study)
                 ended = sum(row["state"] in trials.ENDED for row in rows)
-                result.update(best=trials.best(rows), default=trials.default(rows), trials=rows)
+                result.update(best=trials.best(rows, settings.best_by), default=trials.default(rows), trials=rows)
                 result["possible"] = points.possible(ended)
                 result["note"] = too_many(ended, result["possible"], options.trials)
                 files.write_text(folder / "sweep.json", files.json_text(result))
@@ -336,7 +337,9 @@ def table(result: Mapping[str, Any]) -> str:
     grid.add_row("trial", *(str(row["trial"]) for row in columns.values()))
     for key in result["best"]["values"]:
         grid.add_row(key, *(cell(short(row["values"][key])) for row in columns.values()))
-    figures = {"validation accuracy": [row["val_acc"] for row in columns.values()]}
+    name = ranking.column(result["settings"].get("best_by"))
+    figures = {MEASURES.get(name, name): [row.get(name) for row in columns.values()]}
+    figures |= {"validation accuracy": [row["val_acc"] for row in columns.values()]}
     figures["test accuracy"] = [result["test_acc"][which] for which in columns]
     for title, values in figures.items():
         if any(value is not None for value in values):

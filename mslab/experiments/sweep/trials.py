@@ -6,6 +6,7 @@ first try among the first tries: that is its index in last_tries().
 """
 
 import logging
+import math
 import os
 import re
 import socket
@@ -30,6 +31,7 @@ from mslab.errors import ConfigError
 from mslab.experiments.sweep.sampling import LikeMedianPruner, Points, UntriedSampler
 from mslab.experiments.sweep.space import Space, contains, decode, describe, encode, grid, suggest
 from mslab.files import kind_of
+from mslab.runs import ranking
 
 log = logging.getLogger("mslab")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -320,10 +322,20 @@ def row(number: int, trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def best(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The completed trial with the highest val_acc, the earliest on ties (Optuna's best_trial may take any of them)."""
-    done = [row for row in rows if row["state"] == "complete"]
-    return dict(max(done, key=lambda row: (row["val_acc"], -row["trial"]))) if done else None
+def best(rows: Sequence[Mapping[str, Any]], best_by: str | None = None) -> dict[str, Any] | None:
+    """The best completed trial, the earliest on ties (Optuna's best_trial may take any of them)."""
+    done = [dict(row) for row in rows if row["state"] == "complete"]
+    return max(done, key=lambda row: (ranking.score(row, best_by), -row["trial"]), default=None)
+
+
+def objective(row: Mapping[str, Any], best_by: str | None) -> float:
+    """What Optuna maximises: the measure that best_by names; of a loss e^-loss, so that WORST is below all others."""
+    return math.exp(ranking.score(row, best_by)) if best_by == "loss" else ranking.score(row, best_by)
+
+
+def best_by_of(study: optuna.Study) -> str | None:
+    """The config's best_by, the same for all trials."""
+    return study.user_attrs.get("mslab", {}).get("best_by")
 
 
 def default(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -24,6 +24,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from mslab.config import Settings, load_settings
 from mslab.errors import MslabError, TrainingError, explain
 from mslab.experiments import repeating
+from mslab.experiments.sweep.trials import objective
+from mslab.runs import ranking
 from mslab.runs.folder import RunFolder
 from mslab.runtime import console, signals
 
@@ -102,7 +104,7 @@ def report(trial: optuna.Trial, run: RunFolder, reported: set[int], epochs: int,
     try:
         for row in run.history:
             if row["epoch"] not in reported and not math.isnan(row["val_acc"]):
-                trial.report(row["val_acc"], row["epoch"])
+                trial.report(objective(row, run.best_by), row["epoch"])
                 reported.add(row["epoch"])
         trial.set_user_attr("figures", figures(run))
     except UpdateFinishedTrialError:  # this machine was silent for so long that it counted as lost
@@ -112,15 +114,18 @@ def report(trial: optuna.Trial, run: RunFolder, reported: set[int], epochs: int,
     if time.time() >= deadline:
         return STOPPED
     if not trial.user_attrs.get("default") and trial.should_prune():
-        reached = f"val_acc {run.best['val_acc']:.3f} by epoch {max(reported)}"
-        return f"pruned: {reached} is below the median of the trials before"
+        name = ranking.column(run.best_by)
+        reached = f"{name} {run.best[name]:.3f} by epoch {max(reported)}"
+        return f"pruned: {reached} is {'above' if run.best_by == 'loss' else 'below'} the median of the trials before"
     return ""
 
 
 def figures(run: RunFolder) -> dict[str, Any]:
-    best = run.best or {"val_acc": None, "epoch": None}
+    names = {"val_acc": None, ranking.column(run.best_by): None}
+    values = {name: run.best[name] for name in names} if run.best else names
     seconds = round(sum(row["seconds"] for row in run.history), 1)
-    return {"val_acc": best["val_acc"], "best_epoch": best["epoch"], "epochs": run.epochs_done, "seconds": seconds}
+    ends = {"best_epoch": run.best and run.best["epoch"], "epochs": run.epochs_done, "seconds": seconds}
+    return values | ends
 
 
 def earlier_run(job: Mapping[str, Any], settings: Settings) -> tuple[RunFolder | None, Any]:

@@ -184,7 +184,7 @@ class Predictor:
         logits = self.model.logits(x)[0]
         if not np.isfinite(logits).all():  # JSON cannot represent it
             return {"error": "the network's answer is not finite: its weights are unusable"}
-        row = predicting.answer(logits, self.model.class_names)
+        row = predicting.answer(logits, self.model.class_names, self.model.temperature)
         if not heat or not self.model.heat_map:  # a .mindir or .onnx file has no backbone of its own
             return row
         values = gradcam.heat_maps(self.model, x, [logits.argmax()])[0]  # (h, w)
