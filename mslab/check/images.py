@@ -13,7 +13,7 @@ LOST = {"CMYK": "its inks", "LAB": "its colour space"} | dict.fromkeys(("RGBA", 
 Rule = Callable[[DatasetReport], Iterator[Finding]]
 Fix = Callable[[DatasetReport, Split], str]
 CUT = 0.25  # of an image's area: what a photo of 4:3 loses is not reported, what one of 3:2 loses is
-FEW = 0.05  # of the images
+FEW = 0.1  # of the images; aspect names single strips
 STRIDE = 32  # pixels; a smaller image gives the network's last stage less than one position
 ENLARGED = 1000  # times, MindSpore's limit; a random crop of an image below 8 pixels can be 1 pixel wide
 

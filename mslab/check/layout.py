@@ -81,7 +81,8 @@ def class_count(report: DatasetReport) -> Iterator[Finding]:
         if linked or wrong_shape(split) or any(finding.code == "class-ungrouped" for finding in report.findings):
             continue
         names = ", ".join(printable(name) for name in list(asked)[:12]) + (", …" if count > 12 else "")
-        fix = f"class_num: {count}, or the folder with {expected} classes"
+        others = "other classes or merge" if report.groups else f"the folder with {expected} classes"
+        fix = f"class_num: {count}, or {others}"
         if count == 1:
             fix = (
                 f"add a folder beside {quoted(split.root / names)} with images of what is not {names}, and class_num: 2"

@@ -194,7 +194,8 @@ class DatasetReport:
         misread = {finding.path.rstrip("/") for finding in self.errors if finding.code == "wrong-level"}
         wrong = [s for s in self.splits.values() if (s.strays or s.title in miscounted) and s.title not in misread]
         counts = [(s.root, len(s.classes) + len(s.strays)) for s in wrong]
-        what = "; ".join(f"{root} has {count} class folder{'s' * (count != 1)}" for root, count in counts)
+        noun = ("class", "classes") if self.groups else ("class folder", "class folders")
+        what = "; ".join(f"{root} has {count} {noun[count != 1]}" for root, count in counts)
         use = "used for training" if setting else "used"
         what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be {use}"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)

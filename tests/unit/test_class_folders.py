@@ -133,6 +133,15 @@ def test_accents_are_found_in_both_unicode_forms(inside):
         assert check_dataset("train", "val", merge={"x": [unicodedata.normalize(form, name)], "y": ["b"]}).ok
 
 
+def test_class_num_is_compared_with_the_merged_classes(four):
+    answer = cli("train", "c.yaml", merge(GROUPS), "class_num=4")
+    assert (
+        answer.returncode == 1 and "four/train has 2 classes; four/val has 2 classes, the command line" in answer.stderr
+    )
+    assert "train/ has 2 classes (edible, poisonous), class_num is 4" in answer.stderr
+    assert "fix          class_num=2, or other classes or merge" in answer.stderr
+
+
 def test_equal_images_of_one_merged_class_are_copies_and_no_conflict(four):
     shutil.copy(four / "train" / "Amanita" / "000.png", four / "train" / "Entoloma" / "copy.png")
     codes = [f.code for f in check_dataset(four / "train", four / "val").errors]
