@@ -90,17 +90,41 @@ def split(
 
 @job(data_app, "import")
 def import_data(
-    archive: Annotated[str, Argument(metavar="ARCHIVE", help="a zip or tar file with folders of images")],
+    archive: Annotated[
+        str,
+        Argument(metavar="ARCHIVE|FOLDER", help="a zip or tar file of images; with --labels, also a folder of them"),
+    ],
+    labels: Annotated[
+        str | None,
+        Option(metavar="TABLE", help="a CSV or TXT of images and their classes, beside the images or in the archive"),
+    ] = None,
+    image_column: Annotated[
+        str | None, Option(metavar="NAME|N", help="the table's column of images (default: the one that names some)")
+    ] = None,
+    label_column: Annotated[
+        str | None, Option(metavar="NAME|N", help="the table's column of classes (default: the one called so)")
+    ] = None,
     out: Annotated[
         str | None, Option(metavar="FOLDER", help="target folder (default: datasets/NAME)"), OutputOption(new=True)
     ] = None,
 ) -> int:
-    """Unpack an archive safely, starting at the folder that contains the classes, and check the result."""
-    from mslab.data.unpacking import import_archive
+    """Unpack an archive safely, starting at the folder that contains the classes, and check the result.
 
-    target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
+    With --labels, the images may be in any folders: they are sorted into a folder per class, as the table says.
+    """
+    from mslab.data import labelling, unpacking
+
+    if labels is None and (image_column or label_column):
+        raise BadParameter("--image-column and --label-column are of a table: --labels TABLE")
+    name = Path(os.path.abspath(archive)).name.split(".")[0]  # noqa: PTH100
+    target = Path(out) if out else Path("datasets") / f"{name}{'-sorted' * Path(archive).is_dir()}"
     with Meter(1) as meter:
-        log.info(str(import_archive(Path(archive), target, meter.callback("unpacking"))))
+        if labels is None:
+            done: object = unpacking.import_archive(Path(archive), target, meter.callback("unpacking"))
+        else:
+            options = labelling.LabelOptions(labels, image_column or "", label_column or "")
+            done = labelling.import_labelled(Path(archive), target, options, meter.callback("sorting images"))
+        log.info(str(done))
     try:
         report = checked(str(target))
     except KeyboardInterrupt:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from mslab.config import Settings
 
 log = logging.getLogger("mslab")
-PATH = re.compile(r"\b(ARCHIVE|CKPT|CONFIG|FILE|FOLDER|IMAGE|OTHER_RUN|ROOT|RUN|SUBMISSIONS)\b")  # metavars of paths
+PATH = re.compile(
+    r"\b(ARCHIVE|CKPT|CONFIG|FILE|FOLDER|IMAGE|OTHER_RUN|ROOT|RUN|SUBMISSIONS|TABLE)\b"
+)  # metavars of paths
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
 

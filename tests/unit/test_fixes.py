@@ -70,6 +70,12 @@ RUN = {
         check/dataset.py: mslab data import
         check/levels.py: mslab data import
     """,
+    "unit/test_labels.py test_a_flat_archive_says_that_its_table_has_the_labels_and_the_fix_works": """
+        data/unpacking.py: mslab data import --labels
+    """,
+    "unit/test_labels.py test_a_table_beside_flat_images_is_what_every_command_proposes": """
+        check/levels.py: mslab data import --labels
+    """,
     "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
         check/levels.py: mkdir
     """,
