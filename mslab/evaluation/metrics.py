@@ -64,6 +64,7 @@ def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """Accuracy, per-class precision, recall, F1 and support, confusion matrix. `total`: a sum of `counts`.
 
     With more than 5 classes also top5_accuracy: the fraction of images whose class is among the 5 most probable.
+    A class without images has no figures: None.
     """
     matrix = total[:-2].reshape(len(class_names), -1)  # row = true, column = predicted
     correct, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -81,6 +82,8 @@ def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
         "class_names": list(class_names),
         "per_class": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
+            if s
+            else {"precision": None, "recall": None, "f1": None, "support": 0}
             for name, p, r, f, s in zip(class_names, *columns, support, strict=True)
         },
         "confusion": matrix.astype(int).tolist(),
