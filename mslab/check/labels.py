@@ -7,14 +7,13 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from mslab import files
 from mslab.check.columns import Columns, cell, find_columns, shown
 from mslab.check.folder_names import folder_names
 from mslab.check.named_images import ImageFinder, images_below, plain
-from mslab.check.records import printable
+from mslab.check.records import Labels, printable
 from mslab.check.tabular import Table, TableRow, plain_number, read_table
 from mslab.errors import DatasetError
 from mslab.files import kind_of
@@ -25,21 +24,6 @@ LISTED = 4
 Problem = tuple[str, str]  # what is wrong, where
 Find = Callable[[str], list[str]]  # a cell of the table -> the images that it may mean
 EXPECTED = "one label for each image, and one spelling for each label"
-
-
-@dataclass
-class Labels:
-    """What a table says. An image's name is CLASS/FILE, as it would be in a folder of classes."""
-
-    table: Path
-    folder: Path  # that has the images, at any level
-    files: dict[str, Path] = field(default_factory=dict)  # name -> where the image is, sorted by name
-    columns: dict[str, dict[str, str]] = field(default_factory=dict)  # column -> {name: cell}
-    notes: list[tuple[str, str]] = field(default_factory=list)  # (code of a finding, text)
-
-    @property
-    def class_names(self) -> list[str]:
-        return sorted({name.partition("/")[0] for name in self.files})
 
 
 def folder_of(table: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mslab.check.levels import LISTED, misplaced, wrong_shape
 from mslab.check.records import Finding, Split, printable
-from mslab.check.report import DatasetReport
+from mslab.check.report import DatasetReport, counted
 from mslab.check.scan import has_images, is_accounted, is_image_file, is_junk, is_systems
 from mslab.check.splits import find_splits
 from mslab.escaping import command, quoted, typed_with
@@ -85,9 +85,10 @@ def class_count(report: DatasetReport) -> Iterator[Finding]:
             fix = (
                 f"add a folder beside {quoted(split.root / names)} with images of what is not {names}, and class_num: 2"
             )
-            text = f"has one class folder ({names}): a network that always says {names} is always right"
+            text = f"has one {split.noun} ({names}): a network that always says {names} is always right"
+            fix = "name images of another class in it, and class_num: 2" if split.table else fix
         else:
-            text = f"has {count} class folders ({names})"
+            text = f"has {counted(count, split.noun)} ({names})"
         if expected is not None and count != expected:
             yield Finding("class-count", "error", split.show(), f"{text}, class_num is {expected}", fix)
         elif count == 1:
@@ -104,12 +105,17 @@ def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
         fixes |= {meant[name]: fixes[name] for name in meant}  # one advice for both sides of a pair
         for name in missing:
             text = f"(in {first.title}, not in {split.title}; every later class would get another index there)"
-            fix = f"put images of it into {quoted(split.root / name)}/, or take it out of {quoted(first.root)}"
+            fix = f"put images of it into {target_of(split, name)}, or take it out of {quoted(first.root)}"
             yield Finding("class-missing", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
         for name in extra:
             text = f"(in {split.title}, not in {first.title}; the network has no output for it)"
-            fix = f"put images of it into {quoted(first.root / name)}/, or take it out of {quoted(split.root)}"
+            fix = f"put images of it into {target_of(first, name)}, or take it out of {quoted(split.root)}"
             yield Finding("class-extra", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
+
+
+def target_of(split: Split, name: str) -> str:
+    """What images of a class are put into."""
+    return quoted(split.root) if split.table else f"{quoted(split.root / name)}/"
 
 
 def alike(names: list[str], others: list[str]) -> dict[str, str]:
@@ -140,6 +146,8 @@ def renaming(split: Split, old: str, new: str) -> str:
     what = f"in {place}, rename {printable(old)!r} to {printable(new)!r}"
     if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):
         what = f"in {place}, rename {old!a} to {new!a}, the same letters in another Unicode form"
+    if split.table:
+        return what
     if plain_name(old) == plain_name(new):  # macOS and Windows see one name: a move into the folder itself
         between = split.root / f"renamed-{letters(new)[:40]}"
         return f"{what}:    mv {quoted(before)} {quoted(between)} && mv {quoted(between)} {quoted(after)}"
@@ -265,7 +273,7 @@ def links(report: DatasetReport) -> Iterator[Finding]:
     }
     for split in report.splits.values():
         for name, reason in split.links.items() if not misplaced(split).instead else ():
-            location = split.root / name if name else None  # what leads to a split is not moved away
+            location = split.path(name) if name else None  # what leads to a split is not moved away
             target = "something"
             if location and reason == "broken":
                 with suppress(OSError):  # it is gone by now

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mslab.check.labels import Labels, read_labels
+from mslab.check.labels import read_labels
 from mslab.check.levels import listed, may_have_labels
+from mslab.check.records import Labels
 from mslab.check.tabular import EXPECTED
 from mslab.data.archives import archive_error
 from mslab.data.placing import space_of, staging_folder

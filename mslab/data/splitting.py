@@ -59,7 +59,7 @@ def split_dataset(
         for done, (part, name) in enumerate(files, 1):
             target = partial / part / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            source = report.splits[""].root / name
+            source = report.splits[""].path(name)
             shutil.copyfile(source, target)
             with suppress(PermissionError):  # FAT, and many a disk of a network, have no modes
                 shutil.copystat(source, target)
