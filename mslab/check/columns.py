@@ -79,9 +79,9 @@ def find_columns(table: Table, find: Callable[[str], list[str]], image: str = ""
 
 
 def width_of(table: Table) -> int:
-    """The usual number of cells in a row."""
+    """The number of columns: the first row's, or the usual one if it is larger (empty cells at the end are gone)."""
     counts = Counter(len(row.cells) for row in table.rows)
-    return max(counts, key=lambda count: (counts[count], count))
+    return max(len(table.rows[0].cells), max(counts, key=lambda count: (counts[count], count)))
 
 
 def column_called(table: Table, name: str, option: str) -> int:

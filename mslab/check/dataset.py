@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mslab.check import content, images, labelled, layout, levels, packed
+from mslab.check import content, groups, images, labelled, layout, levels, packed
 from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
@@ -40,6 +40,7 @@ def check_dataset(
     verify_packs: bool = False,
     follow_links: bool = False,
     ignore: Iterable[str] = (),
+    group: str | None = None,
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
@@ -47,7 +48,8 @@ def check_dataset(
     `image_size` (pixels) and `batch_size` are those of the training to come; `skip_content` skips the rules that
     compare images; `progress` is called with (done, total). A pack's images were checked when it was written: the sizes
     of its shards are compared, with `verify_packs` their sha256, too. `follow_links` reads what links to elsewhere lead
-    to; `ignore` leaves out entries by name, or by their path in the split. Raises DatasetError only if a folder is
+    to; `ignore` leaves out entries by name, or by their path in the split; `group` says which images belong into one
+    split, as a regular expression for their names or a column of the table. Raises DatasetError only if a folder is
     missing, or a pack or table cannot be read. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
     ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
@@ -69,6 +71,7 @@ def check_dataset(
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, read)
+    report.grouping = groups.grouping(group, report) if group else None
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -76,7 +79,7 @@ def check_dataset(
         stop.report = report  # type: ignore[attr-defined]
         raise
     finally:
-        rules = [*layout.RULES, *labelled.RULES, *images.RULES, *([] if skip_content else content.RULES)]
+        rules = [*layout.RULES, *labelled.RULES, *groups.RULES, *images.RULES, *([] if skip_content else content.RULES)]
         for rule in rules if not any(map(levels.wrong_shape, report.splits.values())) else layout.RULES:
             report.findings.extend(rule(report))
     return report

@@ -42,14 +42,7 @@ def read_labels(
     table = read_table(path)
     labels = Labels(path, folder or folder_of(path), notes=[("labels", note) for note in table.notes])
     present = images_below(labels.folder)
-    finder = ImageFinder(present, path)
-
-    def find(name: str) -> list[str]:
-        direct = os.path.normpath(path.parent / name.replace("\\", "/")) if name and not inside else ""
-        if direct and kind_of(Path(direct), links=True) == "a file":
-            return [Path(os.path.relpath(direct, labels.folder)).as_posix()]
-        return finder.find(name)
-
+    find = finder_of(labels, present, inside)
     columns = find_columns(table, find, image_column, label_column)
     labels.notes.insert(0, ("labels", columns.described()))
     rows, problems = matched(columns, find, labels)
@@ -61,6 +54,29 @@ def read_labels(
     without_row(labels, present, texts.keys())
     place(labels, columns, {image: row for image, (row, _) in rows.items()}, texts)
     return labels
+
+
+def finder_of(labels: Labels, present: Iterable[str], inside: bool) -> Find:
+    """What finds the images of a table's cells: paths that lead to a file, else names among the images present."""
+    finder, start = ImageFinder(present, labels.table), labels.table.parent
+
+    def find(name: str) -> list[str]:
+        direct = os.path.normpath(start / name.replace("\\", "/")) if name and not inside else ""
+        if direct and kind_of(Path(direct), links=True) == "a file":
+            return [Path(os.path.relpath(direct, labels.folder)).as_posix()]
+        return finder.find(name)
+
+    return find
+
+
+def read_column(path: Path, folder: Path, column: str) -> dict[str, str]:
+    """{image, relative to `folder`: its cell} of a table's column, of the images that it names. Raises DatasetError."""
+    table, labels = read_table(path), Labels(path, folder)
+    find = finder_of(labels, images_below(folder), inside=True)
+    rows, problems = matched(find_columns(table, find, "", column), find, labels)
+    if problems:
+        raise refused(table, problems)
+    return {image: text for image, (_, text) in rows.items()}
 
 
 def matched(columns: Columns, find: Find, labels: Labels) -> tuple[dict[str, tuple[TableRow, str]], list[Problem]]:

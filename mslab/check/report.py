@@ -70,6 +70,7 @@ class DatasetReport:
     layout: Layout | None = None  # what the root contains; None if the splits were given one by one
     follow_links: bool = False  # links out of the data set were followed
     ignored: tuple[str, ...] = ()  # names that were left out
+    grouping: Any = None  # of check.groups: which images --group keeps together
 
     @property
     def base(self) -> Path:

@@ -119,7 +119,9 @@ Weights = Annotated[
 ]
 
 # training
-Seeds = Annotated[int, Option(help="number of runs: the config's seed and the seeds that follow it", min=1)]
+Seeds = Annotated[
+    int | None, Option(help="number of runs: the config's seed and the seeds that follow it (default: 5)", min=1)
+]
 Device = Annotated[str, Option(help="auto, cpu, gpu or ascend")]
 Engine = Annotated[
     str, Option("--engine", help="auto (onnxruntime on a CPU), mindspore, onnxruntime or openvino", metavar="NAME")

@@ -1,15 +1,13 @@
 """Logits -> metrics, and the linear baseline to compare them with. NumPy and scikit-learn, no MindSpore."""
 
-import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from mslab.errors import MslabError
-from mslab.escaping import pip_install
+from mslab.runtime.packages import scikit_learn
 
 log = logging.getLogger("mslab")
 
@@ -133,19 +131,6 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
         rows.append(row | {"certainty": certainty, "images": images})
     gaps = [abs(row["accuracy"] - row["certainty"]) * row["images"] for row in rows]
     return {"ece": float(sum(gaps) / len(labels)), "bins": rows}
-
-
-@contextlib.contextmanager
-def scikit_learn() -> Iterator[None]:
-    """Around the imports of scikit-learn. Raises MslabError if it cannot be loaded: training does without it."""
-    try:
-        yield
-    except (ImportError, OSError) as error:
-        raise MslabError(
-            f"scikit-learn cannot be loaded: {error}.",
-            expected="a scikit-learn that works beside MindSpore; mslab doctor tries it",
-            fix=pip_install("scikit-learn>=1.3", "scipy<1.18", "numpy<2"),
-        ) from error
 
 
 def curves(probabilities: np.ndarray, labels: np.ndarray, label: int) -> dict[str, Any] | None:

@@ -70,6 +70,10 @@ RUN = {
         check/dataset.py: mslab data import
         check/levels.py: mslab data import
     """,
+    "cli/test_repeat.py test_the_fix_of_missing_folds_makes_them_and_they_are_trained": """
+        cli/experiments.py: mslab data split --folds
+        experiments/cross_validation.py: mslab data split --folds
+    """,
     "unit/test_labels.py test_a_flat_archive_says_that_its_table_has_the_labels_and_the_fix_works": """
         data/unpacking.py: mslab data import --labels
     """,
