@@ -260,7 +260,7 @@ def labels_elsewhere(folder: Path, *inside: str) -> tuple[str, str] | None:
 
     `inside`: folders in it that have the images.
     """
-    above = folder.parent if folder.name.lower() in ("images", "jpegimages") or split_names([folder.name]) else folder
+    above = folder.parent if says_nothing(folder.name) or split_names([folder.name]) else folder
     places = dict.fromkeys((folder, above, *(folder / name for name in inside)))
     entries = [(path.name, path) for place in places for path in listing(place)]
     names = {name.lower() for name, _ in entries}
