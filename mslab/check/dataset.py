@@ -120,6 +120,8 @@ def no_images(folder: Path, role: str = "") -> DatasetError:
         fix = "give the folder of the images: RUN|CKPT comes first, --data names the images"
     elif found.text == "an archive":
         fix = f"{command('data', 'import', folder)}    unpacks it into datasets/"
+    elif folder.suffix.lower() in levels.TABLES:
+        fix = f"save {quoted(folder)} as CSV, and give that"
     elif found.kind == "image":
         above = folder.absolute().parent.parent
         siblings = sum(paths.has_image(above / name, 0) for name in subfolders(above)[:100])

@@ -147,7 +147,7 @@ def refused(table: Table, problems: list[Problem]) -> DatasetError:
     fixes = {
         "cells": "put a cell that contains the separator between double quotes",
         "no image": "give the folder of these images, or the column of their names: --image-column NAME",
-        "two images": "write the folder in front of the name, as train/0001.jpg",
+        "two images": "write the name with its folder and suffix, as train/0001.jpg",
         "two labels": "keep the row with the right label",
         "spelling": "spell each label in one way",
         "labels": "name the column of the labels: --label-column NAME",
@@ -212,11 +212,16 @@ def place(labels: Labels, columns: Columns, rows: dict[str, TableRow], texts: di
             labels.notes.append(("labels", f"the class of {label!r} is called {name}, which every system can store"))
     same = Counter(plain(f"{folders[text]}/{image.rpartition('/')[2]}") for image, text in texts.items())
     names: dict[str, str] = {}
+    taken = {name for name, count in same.items() if count == 1}
     for image, text in texts.items():
-        base = image.rpartition("/")[2]
-        if same[plain(f"{folders[text]}/{base}")] > 1:  # a/1.jpg and b/1.jpg of one class
+        name = f"{folders[text]}/{image.rpartition('/')[2]}"
+        if same[plain(name)] > 1:  # a/1.jpg and b/1.jpg of one class
             base = "-".join(part for part in image.split("/") if part != "..")
-        names[image] = f"{folders[text]}/{base}"
+            name, number = f"{folders[text]}/{base}", 2
+            while plain(name) in taken:
+                name, number = f"{folders[text]}/{number}-{base}", number + 1
+            taken.add(plain(name))
+        names[image] = name
     order = sorted(names, key=lambda image: names[image])
     labels.files = {names[image]: labels.folder / image for image in order}
     others = [i for i in range(len(columns.names)) if i != columns.image]

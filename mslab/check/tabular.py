@@ -76,8 +76,10 @@ def decoded(table: Table, content: bytes) -> str:
 
 def rows_of(text: str) -> list[TableRow]:
     """The lines as cells, without blanks around them. The separator is the one that gives every line as many cells."""
+    named = re.match(r"sep=(.)\r?\n", text)  # Excel's own line
+    text = "\n" + text[named.end() :] if named else text
     sample = text.splitlines()[:SAMPLE]
-    scores = {mark: consistency(sample, mark) for mark in "\t;,|"}
+    scores = {mark: consistency(sample, mark) for mark in ([named[1]] if named else "\t;,|")}
     mark = max(scores, key=lambda mark: scores[mark])
     if not scores[mark]:  # "path label", as torchvision's and Paddle's lists
         lines = enumerate(text.splitlines(), 1)

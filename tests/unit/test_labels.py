@@ -57,7 +57,7 @@ def problem(folder, text, name="labels.csv", **options):
     "id,cat,dog\n0001,1,0\n0002,0.0,1.0\n0003,1,0\n",  # one-hot
     "id,cat,dog\n0001,True,False\n0002,False,True\n0003,True,False\n",  # pandas' get_dummies
     "id,age,class_id,class_name\n0001,5,0,cat\n0002,7,1,dog\n0003,8,0,cat\n",
-    "id|label\n0001|cat\n0002|dog\n0003|cat\n",
+    "sep=|\nid|label\n0001|cat\n0002|dog\n0003|cat\n",
     "id,label\n0001,cat\n0001,cat\n0002,dog\n0003,cat\n",  # a row twice
 ], ids=range(14))  # fmt: skip
 def test_every_usual_form_gives_the_same_classes(flat, text):
@@ -91,7 +91,10 @@ def test_train_csv_is_about_train_and_not_about_test(tmp_path):
     assert {path.parent.name for path in labels.files.values()} == {"train"}
     assert ("image-without-row", "4 images without a row (4 in test/), such as test/0.png") in labels.notes
     text = problem(touch(tmp_path / "two", "a/1.png", "b/1.png", "a/2.png"), "id,label\n1,x\n2,y\n")
-    assert "two images  line 2: 1 may be a/1.png or b/1.png" in text and "write the folder in front" in text
+    assert (
+        "two images  line 2: 1 may be a/1.png or b/1.png" in text
+        and "write the name with its folder and suffix" in text
+    )
     assert len(read(tmp_path / "two", "id,label\na/1.png,x\nb/1.png,x\n2,y\n").files) == 3
 
 
@@ -99,6 +102,9 @@ def test_equal_names_in_two_folders_stay_two_images(tmp_path):
     touch(tmp_path, "a/1.png", "b/1.png", "b/2.png")
     labels = read(tmp_path, "id,label\na/1.png,x\nb/1.png,x\nb/2.png,y\n")
     assert list(labels.files) == ["x/a-1.png", "x/b-1.png", "y/2.png"]
+    touch(tmp_path, "a-1.png")  # the very name that one of them gets
+    labels = read(tmp_path, "id,label\na/1.png,x\nb/1.png,x\nb/2.png,y\na-1.png,x\n")
+    assert list(labels.files) == ["x/2-a-1.png", "x/a-1.png", "x/b-1.png", "y/2.png"]
 
 
 def test_what_is_left_out_is_counted_and_named(flat):
@@ -219,6 +225,9 @@ def test_wrong_options_of_an_import_leave_nothing(kaggle):
     assert done.returncode == 1 and "k.zip has no file nope.csv in it" in done.stderr
     done = cli("data", "import", "k", "--label-column", "label", cwd=kaggle)
     assert done.returncode == 2 and "--labels TABLE" in done.stderr
+    touch(kaggle, "k/train.xlsx")
+    done = cli("check", "k/train.xlsx", cwd=kaggle)
+    assert done.returncode == 1 and "save k/train.xlsx as CSV, and give that" in done.stderr
     done = cli("data", "import", "none", "--labels", "train.csv", cwd=kaggle)
     assert done.returncode == 1 and "There is no archive none" in done.stderr
     assert sorted(path.name for path in kaggle.iterdir()) == ["drawn", "k", "k.zip"]
