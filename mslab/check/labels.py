@@ -6,7 +6,7 @@ The images stay where they are. All that is wrong with the table is one error; w
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mslab import files
@@ -56,7 +56,7 @@ def read_labels(
     return labels
 
 
-def finder_of(labels: Labels, present: Iterable[str], inside: bool) -> Find:
+def finder_of(labels: Labels, present: Sequence[str], inside: bool) -> Find:
     """What finds the images of a table's cells: paths that lead to a file, else names among the images present."""
     finder, start = ImageFinder(present, labels.table), labels.table.parent
 

@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from mslab.check.formats import is_image
@@ -53,7 +53,7 @@ def stem(name: str) -> str:
 class ImageFinder:
     """Find the image that a cell of a table means, among the images of a folder."""
 
-    def __init__(self, images: Iterable[str], table: Path) -> None:
+    def __init__(self, images: Sequence[str], table: Path) -> None:
         self.by_stem: dict[str, list[str]] = defaultdict(list)
         self.by_number: dict[int, list[str]] = defaultdict(list)
         for image in images:
@@ -62,6 +62,7 @@ class ImageFinder:
             if re.fullmatch(r"[0-9]{1,18}", name):
                 self.by_number[int(name)].append(image)
         self.split = split_name(stem_of_table(table))[0]
+        self.has_folder = bool(self.split) and any(map(self.in_split, images))
 
     def find(self, cell: str) -> list[str]:
         """The images that the cell may mean: none, the one, or several that nothing tells apart."""
@@ -71,6 +72,7 @@ class ImageFinder:
         name = parts[-1]
         stems = (stem(name), name, name.rpartition(".")[0])  # the last one: 0001.dcm became 0001.png
         found = next((self.by_stem[plain(s)] for s in stems if plain(s) in self.by_stem), self.of_number(stem(name)))
+        found = [image for image in found if not self.of_another_split(parts, image)]
         exact = "/".join(parts)
         for better in (functools.partial(alike, parts), lambda image: image.endswith(exact), self.in_split):
             if len(found) > 1:
@@ -86,6 +88,12 @@ class ImageFinder:
     def in_split(self, image: str) -> bool:
         """Whether the image is in a folder of the table's split: train.csv is about train/, not about test/."""
         return (self.split or "train") in {split_name(part)[0] for part in image.split("/")[:-1]}
+
+    def of_another_split(self, parts: list[str], image: str) -> bool:
+        """Whether the image is in another split's folder, which the cell does not name: train.csv does not mean it."""
+        folders = image.split("/")[:-1]
+        named = folders and folders[-1] in parts[:-1]
+        return self.has_folder and not named and not self.in_split(image) and any(split_name(f)[0] for f in folders)
 
 
 def alike(parts: list[str], image: str) -> tuple[int, bool]:

@@ -125,7 +125,7 @@ def sweep(
 def repeat(
     config: options.Config,
     overrides: options.Overrides = None,
-    seeds: options.Seeds = None,
+    seeds: Annotated[int | None, Option(help=f"{options.SEEDS} (default: 5)", min=1)] = None,
     folds: Annotated[
         str | None, Option(metavar="FOLDER", help="cross-validation on the folds of mslab data split --folds")
     ] = None,

@@ -119,9 +119,8 @@ Weights = Annotated[
 ]
 
 # training
-Seeds = Annotated[
-    int | None, Option(help="number of runs: the config's seed and the seeds that follow it (default: 5)", min=1)
-]
+SEEDS = "number of runs: the config's seed and the seeds that follow it"
+Seeds = Annotated[int, Option(help=SEEDS, min=1)]
 Device = Annotated[str, Option(help="auto, cpu, gpu or ascend")]
 Engine = Annotated[
     str, Option("--engine", help="auto (onnxruntime on a CPU), mindspore, onnxruntime or openvino", metavar="NAME")

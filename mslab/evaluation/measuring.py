@@ -228,9 +228,11 @@ def same_classes(loaded: Described, report: DatasetReport) -> list[str]:
         if extra and meant.keys() == set(extra) and len(names) == len(loaded.class_names):
             splits = report.splits.values()
             fix = "\n".join(renaming(s, name, meant[name]) for s in splits for name in meant if name in s.classes)
-        elif extra and trained and set(trained) <= set(names):
+        elif extra and trained and len(extra) < len(names):
+            absent = [name for name in trained if name not in names]
             options = " ".join(f"--ignore {quoted(name)}" for name in extra)
             fix = f"leave out the images of what it has not learned: {options}"
+            fix += f"\nor rename the folder, if it is {' or '.join(absent)}" * bool(absent)
         raise DatasetError(
             f"{report.root} has the classes {', '.join(names)}; {loaded.path} has {', '.join(loaded.class_names)}.",
             expected="the same class names, in the same order, as in training",

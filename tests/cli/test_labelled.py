@@ -1,45 +1,17 @@
 """A table of labels as train_data and val_data: the same network as from class folders, in every command."""
 
-import csv
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from helpers import cli, draw, manifest, overrides, settings
+from labelling import flat, train_on_tables
 
 from mslab.check import check_dataset
-from mslab.data.seeding import stream
 
 
-def flat(root: Path, *splits: str) -> Path:
-    """Move the images of class folders into images/, shuffled, each split with a table beside it."""
-    place = root.parent / "flat"
-    (place / "images").mkdir(parents=True)
-    for split in splits:
-        files = sorted((root / split).rglob("*.png"))
-        rows = []
-        for index in stream("order", 1).permutation(len(files)):
-            name = f"{split}-{files[index].parent.name}-{files[index].name}"
-            shutil.copy(files[index], place / "images" / name)
-            rows.append((name, files[index].parent.name))
-        with (place / f"{split}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([("image", "label"), *rows])
-    return place
-
-
-@pytest.fixture
-def run(squares, inside):
-    """A run on tables, by the command line, in runs/."""
-    flat(Path(shutil.copytree(squares / "three", inside / "three")), "train", "val", "test")
-    config = settings(inside, 3, epochs=1, train_data="flat/train.csv", val_data="flat/val.csv")
-    Path("x.yaml").write_text(json.dumps(config))
-    done = cli("train", "x.yaml", "--no-report")
-    assert done.returncode == 0 and "mslab check flat/train.csv    lists them" in done.stderr, done.stderr
-    return next(Path("runs").iterdir())
-
-
-def test_a_table_trains_the_network_that_folders_of_the_same_classes_train(run):
+def test_a_table_trains_the_network_that_folders_of_the_same_classes_train(squares, inside):
+    run = train_on_tables(squares, inside)
     done = cli("data", "import", "flat", "--labels", "train.csv", "--out", "sorted/train")
     assert done.returncode == 0, done.stderr
     assert cli("data", "import", "flat", "--labels", "val.csv", "--out", "sorted/val").returncode == 0
@@ -49,28 +21,6 @@ def test_a_table_trains_the_network_that_folders_of_the_same_classes_train(run):
     for key in ("best.ckpt", "last.ckpt"):
         assert (run / "checkpoints" / key).read_bytes() == (folders / "checkpoints" / key).read_bytes()
     assert manifest(run)["data"]["fingerprint"] == manifest(folders)["data"]["fingerprint"]
-
-
-def test_every_command_takes_a_table_in_the_place_of_a_folder(run):
-    done = cli("eval", run, "--data", "flat/test.csv", "--json", "t.json")
-    assert done.returncode == 0 and json.loads(Path("t.json").read_text())["images"] == 15, done.stderr
-    assert json.loads(Path("t.json").read_text())["accuracy"] == pytest.approx(accuracy(run, "three/test"))
-    done = cli("train", "--resume", run)
-    assert done.returncode == 0 and "finished" in done.stdout + done.stderr
-    done = cli("reproduce", run, "--dry-run")
-    assert done.returncode == 0 and "images " in done.stdout, done.stdout + done.stderr
-    done = cli("report", run)
-    assert done.returncode == 0 and (run / "report.html").is_file(), done.stderr
-    done = cli("archive", run, "--data", "--out", "a.zip")
-    assert done.returncode == 0, done.stderr
-    shutil.rmtree("flat")
-    done = cli("reproduce", "--from", "a.zip", "--dry-run")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def accuracy(run, data):
-    cli("eval", run, "--data", data, "--json", "f.json")
-    return json.loads(Path("f.json").read_text())["accuracy"]
 
 
 @pytest.fixture

@@ -90,6 +90,10 @@ def test_train_csv_is_about_train_and_not_about_test(tmp_path):
     labels = read(tmp_path, "id,label\n0,a\n1,b\n2,a\n3,b\n", "train.csv")
     assert {path.parent.name for path in labels.files.values()} == {"train"}
     assert ("image-without-row", "4 images without a row (4 in test/), such as test/0.png") in labels.notes
+    (tmp_path / "train/3.png").unlink()  # test/3.png is another image
+    labels = read(tmp_path, "id,label\n0,a\n1,b\n2,a\n3,b\n", "train.csv")
+    assert len(labels.files) == 3 and ("row-without-image", "1 row whose image is not there: 3") in labels.notes
+    assert len(read(tmp_path, "id,label\n0,a\n1,b\n2,a\ntest/3.png,b\n", "train.csv").files) == 4
     text = problem(touch(tmp_path / "two", "a/1.png", "b/1.png", "a/2.png"), "id,label\n1,x\n2,y\n")
     assert (
         "two images  line 2: 1 may be a/1.png or b/1.png" in text
