@@ -44,7 +44,7 @@ def choose(
         problems = [*unknown(report, there, wanted), *taken(there, merged)]
         problems += ungrouped([name for name in there if name not in merged], groups) if classes is None else []
     used = {folder for own in groups.values() for folder in own}
-    report.groups, report.unused = groups, [folder for folder in there if folder not in used]
+    report.folders_of, report.unused = groups, [folder for folder in there if folder not in used]
     for split in splits:
         leave_out(split, set(report.unused))
         problems += parts(split, groups, trained or {})

@@ -64,7 +64,7 @@ def duplicates(report: DatasetReport) -> Iterator[Finding]:
             other_label = [s.show(p.name) for s, p in earlier if p.class_name != picture.class_name]
             other_split = [(s, p) for s, p in earlier if s is not split]
             twin = [s.show(p.name) for s, p in earlier if s is split and p.class_name == picture.class_name]
-            path, location = split.show(picture.name), split.root / picture.name
+            path, location = split.show(picture.name), split.path(picture.name)
             if other_label:
                 text = f"(the same pixels as {other_label[0]}: two labels for one image, at most one is correct)"
                 yield Finding("label-conflict", "error", path, text, "leave it under its right label, remove the other")
@@ -72,7 +72,7 @@ def duplicates(report: DatasetReport) -> Iterator[Finding]:
                 source = other_split[-1][0]
                 leaked = next(p for s, p in other_split if s is source)  # its later copies are reported as duplicates
                 text = f"(the same pixels as {source.show(leaked.name)}: training and evaluation share this image)"
-                move = source.root / leaked.name  # in the earlier split, so that the evaluation images do not change
+                move = source.path(leaked.name)  # in the earlier split, so that the evaluation images do not change
                 fix = report.move(source, leaked.name).replace("moves it", f"moves the copy in {source.name}")
                 yield Finding("split-leak", "error", path, text, fix, None if other_label else move)
             if twin:
@@ -239,7 +239,7 @@ def near_duplicates(report: DatasetReport) -> Iterator[Finding]:
         if j in leaks:
             text = f"(the same image as {name}{turned}: training and evaluation share it)"
             fix = report.move(first, earlier.name).replace("moves it", f"moves the copy in {first.name}")
-            yield Finding("split-leak", "error", path, text, fix, first.root / earlier.name)
+            yield Finding("split-leak", "error", path, text, fix, first.path(earlier.name))
             continue
         split_note = f", which is in {first.name}" if first is not split else ""
         text = f"(looks like {name}{split_note}{turned}: {bits} of 64 bits of the perceptual hash differ)"

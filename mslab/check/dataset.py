@@ -10,19 +10,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mslab.check import class_folders, content, images, layout, levels, packed
+from mslab.check import class_folders, content, groups, images, labelled, layout, levels, packed
 from mslab.check.cache import Cache
 from mslab.check.pool import ask
 from mslab.check.records import ImageRecord, Split, interned
 from mslab.check.report import DatasetReport
 from mslab.check.scan import Folders, scan, scan_pack
 from mslab.check.splits import Layout, classes_folder, find_splits, subfolders
+from mslab.check.tabular import is_table
 from mslab.config import paths
 from mslab.errors import DatasetError
 from mslab.escaping import command, quoted
 from mslab.files import kind_of
 
-CLASSES = "a folder with one folder of images per class"
+CLASSES = "a folder with one folder of images per class, or a table of images and labels (CSV or TXT)"
 Progress = Callable[[int, int], None]
 
 
@@ -44,16 +45,19 @@ def check_dataset(
     merge: Mapping[str, Iterable[str]] = MappingProxyType({}),
     trained: Mapping[str, Iterable[str]] | None = None,
     resize_mode: str = "crop",
+    group: str | None = None,
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
-    `train` alone may be one split, or a folder with splits in it under any usual name. `image_size` (pixels) and
-    `batch_size` are those of the training to come; `skip_content` skips the rules that compare images; `progress` is
-    called with (done, total). A pack's images were checked when it was written: the sizes of its shards are compared,
-    with `verify_packs` their sha256, too. `follow_links` reads what links to elsewhere lead to; `ignore` leaves out
-    entries by name, or by their path in the split. `classes`, `merge` and `resize_mode` are the settings of this
-    name; `trained` ({class: folders}) reads the data as a network was trained. Raises DatasetError only if a folder is
-    missing or a pack is damaged. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
+    `train` alone may be one split, or a folder with splits in it under any usual name; each may be a table of labels.
+    `image_size` (pixels) and `batch_size` are those of the training to come; `skip_content` skips the rules that
+    compare images; `progress` is called with (done, total). A pack's images were checked when it was written: the sizes
+    of its shards are compared, with `verify_packs` their sha256, too. `follow_links` reads what links to elsewhere lead
+    to; `ignore` leaves out entries by name, or by their path in the split. `classes`, `merge` and `resize_mode` are the
+    settings of this name; `trained` ({class: folders}) reads the data as a network was trained. `group` says which
+    images belong into one split, as a regular expression for their names or a column of the table. Raises DatasetError
+    only if a folder is missing, or a pack or table cannot be read. On Ctrl-C the KeyboardInterrupt has the incomplete
+    report as `.report`.
     """
     ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     given = {"train": train, "val": val, "test": test}
@@ -61,19 +65,22 @@ def check_dataset(
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
     report.follow_links, report.ignored, report.resize_mode = follow_links, ignored, resize_mode
     for name, (boundary, folder) in folders.items():
-        prefix = Path(os.path.relpath(folder, root)).as_posix()
+        prefix = Path(os.path.relpath(folder, report.base)).as_posix()
         prefix = "" if prefix == "." else f"{prefix}/"
         read = Folders(boundary, follow_links, frozenset(ignored))
         if shape := levels.above_everything(folder):  # it is not read: who knows what is there
             report.splits[name] = Split(name, folder, prefix, shape=shape)
         elif reason := read.refused_above(folder, root if found else Path(given[name] or "")):
             report.splits[name] = Split(name, folder, prefix, links={"": reason})
+        elif is_table(folder):
+            report.splits[name] = labelled.scan_table(name, folder, report.base, follow_links, frozenset(ignored))
         elif packed.is_pack(folder):
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, read)
     report.asked = (None if classes is None else sorted(classes), {name: sorted(own) for name, own in merge.items()})
     report.findings += class_folders.choose(report, *report.asked, trained)
+    report.grouping = groups.grouping(group, report) if group else None
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
@@ -81,7 +88,7 @@ def check_dataset(
         stop.report = report  # type: ignore[attr-defined]
         raise
     finally:
-        rules = [*layout.RULES, *images.RULES, *([] if skip_content else content.RULES)]
+        rules = [*layout.RULES, *labelled.RULES, *groups.RULES, *images.RULES, *([] if skip_content else content.RULES)]
         for rule in rules if not any(map(levels.wrong_shape, report.splits.values())) else layout.RULES:
             report.findings.extend(rule(report))
     return report
@@ -97,7 +104,7 @@ def locate(
     named = {name: folder for name, folder in given.items() if folder is not None or name == "train"}
     folders = {n: paths.path_of(f, DatasetError, CLASSES, lambda: "the path of that folder") for n, f in named.items()}
     for name, folder in folders.items():
-        if kind_of(folder, links=True) != "a folder":
+        if kind_of(folder, links=True) != "a folder" and not is_table(folder):
             raise no_images(folder, f" ({name} images)" * (len(folders) > 1))
     root = folders["train"]
     if len(folders) == 1:
@@ -122,6 +129,8 @@ def no_images(folder: Path, role: str = "") -> DatasetError:
         fix = "give the folder of the images: RUN|CKPT comes first, --data names the images"
     elif found.text == "an archive":
         fix = f"{command('data', 'import', folder)}    unpacks it into datasets/"
+    elif folder.suffix.lower() in levels.TABLES:
+        fix = f"save {quoted(folder)} as CSV, and give that"
     elif found.kind == "image":
         above = folder.absolute().parent.parent
         siblings = sum(paths.has_image(above / name, 0) for name in subfolders(above)[:100])
@@ -131,7 +140,7 @@ def no_images(folder: Path, role: str = "") -> DatasetError:
 
 def has_classes(folder: Path) -> bool:
     """Whether a folder may be of images: some are near its top, or it is packed."""
-    return packed.is_pack(folder) or paths.look(folder).kind in ("data", "images")
+    return is_table(folder) or packed.is_pack(folder) or paths.look(folder).kind in ("data", "images")
 
 
 def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> None:
@@ -146,7 +155,7 @@ def load(report: DatasetReport, use_cache: bool, progress: Progress | None) -> N
         changed = [row for row in classes if not cache.fill(row[0], row[2], not report.skip_content)]
         try:
             todo = [(split, p) for _, split, pictures in changed for p in pictures if not (p.sha256 or p.code)]
-            answers = ask("look", [split.root / picture.name for split, picture in todo])
+            answers = ask("look", [split.path(picture.name) for split, picture in todo])
             for done, (index, answer) in enumerate(answers, 1):
                 fill(todo[index][1], answer, not report.skip_content)
                 if progress:
@@ -185,7 +194,7 @@ def _compare(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
     for _, picture in rows:
         files.setdefault(picture.thumbnail, set()).add(picture.sha256)
     rows = [(split, p) for split, p in rows if len(files[p.thumbnail]) > 1 and not p.pixels]
-    for index, answer in ask("pixels", [split.root / picture.name for split, picture in rows]):
+    for index, answer in ask("pixels", [split.path(picture.name) for split, picture in rows]):
         rows[index][1].pixels = bytes.fromhex(answer.get("pixels", ""))
     return rows
 
@@ -195,7 +204,7 @@ def _look_again(report: DatasetReport) -> list[tuple[Split, ImageRecord]]:
     loaded = list(images.loaded_images(report))
     rows = [loaded[index] for index in content.maybe_turned(report)]
     rows = [(split, picture) for split, picture in rows if not picture.grey]
-    for index, answer in ask("look", [split.root / picture.name for split, picture in rows]):
+    for index, answer in ask("look", [split.path(picture.name) for split, picture in rows]):
         if "thumbnail" in answer:
             rows[index][1].grey = content.small_grey(base64.b64decode(answer["thumbnail"]))
     return rows

@@ -39,7 +39,7 @@ def per_image(code: str, severity: str, describe: Callable[[ImageRecord], str], 
     def rule(report: DatasetReport) -> Iterator[Finding]:
         for split, picture in loaded_images(report):
             if problem := describe(picture):
-                location = split.root / picture.name
+                location = split.path(picture.name)
                 yield Finding(code, severity, split.show(picture.name), f"({problem})", fix(report, split), location)
 
     return rule
@@ -49,7 +49,7 @@ def broken(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
         for picture in split.pictures:
             if picture.code:
-                location = split.root / picture.name
+                location = split.path(picture.name)
                 fix = report.convert(split) if picture.code == "decoder" else report.move(split, picture.name)
                 if picture.problem.startswith("HEIC"):
                     fix = f"pip install pillow-heif; then {report.convert(split)}"

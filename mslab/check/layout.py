@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mslab.check.levels import LISTED, misplaced, wrong_shape
 from mslab.check.records import Finding, Split, printable
-from mslab.check.report import DatasetReport
+from mslab.check.report import DatasetReport, counted
 from mslab.check.scan import has_images, is_accounted, is_image_file, is_junk, is_systems
 from mslab.check.splits import find_splits
 from mslab.escaping import command, quoted, typed_with
@@ -75,24 +75,23 @@ def beside_into(split: Split, name: str, images: list[str]) -> str:
 
 def class_count(report: DatasetReport) -> Iterator[Finding]:
     for split in report.splits.values():
-        asked = report.groups or split.classes  # what is missing in a split is reported as that
+        asked = report.folders_of or split.classes  # what is missing in a split is reported as that
         count, expected = len(asked), report.class_num
         linked = refused_links(split) - split.folders.keys()  # reported as what they are
         if linked or wrong_shape(split) or any(finding.code == "class-ungrouped" for finding in report.findings):
             continue
         names = ", ".join(printable(name) for name in list(asked)[:12]) + (", …" if count > 12 else "")
-        others = "other classes or merge" if report.groups else f"the folder with {expected} classes"
+        noun = "class" if report.folders_of else split.noun
+        others = "other classes or merge" if report.folders_of else f"the folder with {expected} classes"
         fix = f"class_num: {count}, or {others}"
         if count == 1:
             fix = (
                 f"add a folder beside {quoted(split.root / names)} with images of what is not {names}, and class_num: 2"
             )
-            text = (
-                f"has one class{'' if report.groups else ' folder'} ({names}): a network that always says {names} is "
-            )
-            text += "always right"
+            text = f"has one {noun} ({names}): a network that always says {names} is always right"
+            fix = "name images of another class in it, and class_num: 2" if split.table else fix
         else:
-            text = f"has {count} {'classes' if report.groups else 'class folders'} ({names})"
+            text = f"has {counted(count, noun)} ({names})"
         if expected is not None and count != expected:
             yield Finding("class-count", "error", split.show(), f"{text}, class_num is {expected}", fix)
         elif count == 1:
@@ -102,9 +101,6 @@ def class_count(report: DatasetReport) -> Iterator[Finding]:
 def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
     first, *others = report.splits.values()
 
-    def folder_of(name: str) -> str:
-        return report.groups.get(name, [name])[0]
-
     for split in [] if wrong_shape(first) else [split for split in others if not wrong_shape(split)]:
         missing = sorted(first.classes.keys() - split.classes.keys() - refused_links(split))
         extra = sorted(split.classes.keys() - first.classes.keys() - refused_links(first))
@@ -113,14 +109,24 @@ def class_names_differ(report: DatasetReport) -> Iterator[Finding]:
         fixes |= {meant[name]: fixes[name] for name in meant}  # one advice for both sides of a pair
         for name in missing:
             text = f"(in {first.title}, not in {split.title}; every later class would get another index there)"
-            fix = f"put images of it into {quoted(split.root / folder_of(name))}/, or take it out of "
-            fix += "classes or merge" if report.groups else quoted(first.root)
+            fix = f"put images of it into {target_of(split, folder_of(report, name))}, or take it out of "
+            fix += "classes or merge" if report.folders_of else quoted(first.root)
             yield Finding("class-missing", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
         for name in extra:
             text = f"(in {split.title}, not in {first.title}; the network has no output for it)"
-            fix = f"put images of it into {quoted(first.root / folder_of(name))}/, or take it out of "
-            fix += "classes or merge" if report.groups else quoted(split.root)
+            fix = f"put images of it into {target_of(first, folder_of(report, name))}, or take it out of "
+            fix += "classes or merge" if report.folders_of else quoted(split.root)
             yield Finding("class-extra", "error", f"{split.show(name)}/", text, fixes.get(name, fix))
+
+
+def folder_of(report: DatasetReport, name: str) -> str:
+    """A folder of a class."""
+    return report.folders_of.get(name, [name])[0]
+
+
+def target_of(split: Split, name: str) -> str:
+    """What images of a class are put into."""
+    return quoted(split.root) if split.table else f"{quoted(split.root / name)}/"
 
 
 def alike(names: list[str], others: list[str]) -> dict[str, str]:
@@ -151,6 +157,8 @@ def renaming(split: Split, old: str, new: str) -> str:
     what = f"in {place}, rename {printable(old)!r} to {printable(new)!r}"
     if unicodedata.normalize("NFC", old) == unicodedata.normalize("NFC", new):
         what = f"in {place}, rename {old!a} to {new!a}, the same letters in another Unicode form"
+    if split.table:
+        return what
     if plain_name(old) == plain_name(new):  # macOS and Windows see one name: a move into the folder itself
         between = split.root / f"renamed-{letters(new)[:40]}"
         return f"{what}:    mv {quoted(before)} {quoted(between)} && mv {quoted(between)} {quoted(after)}"
@@ -276,7 +284,7 @@ def links(report: DatasetReport) -> Iterator[Finding]:
     }
     for split in report.splits.values():
         for name, reason in split.links.items() if not misplaced(split).instead else ():
-            location = split.root / name if name else None  # what leads to a split is not moved away
+            location = split.path(name) if name else None  # what leads to a split is not moved away
             target = "something"
             if location and reason == "broken":
                 with suppress(OSError):  # it is gone by now

@@ -1,6 +1,7 @@
 """What a folder is that was given as a data set and is none: a level too high or too low, or another layout."""
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
@@ -11,6 +12,7 @@ from mslab.check import packed
 from mslab.check.records import Split, printable
 from mslab.check.scan import has_images, is_image_file, is_leftover
 from mslab.check.splits import DEPTH, find_splits, says_nothing, split_names, splits_in, subfolders
+from mslab.check.tabular import SUFFIXES
 from mslab.escaping import command, quoted
 from mslab.files import kind_of, read_text
 from mslab.safe_yaml import parse_yaml
@@ -21,6 +23,7 @@ SYSTEM = {"/proc", "/sys", "/dev", "/run"}  # no disk is there
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 DETECTION = "which is made for finding objects in an image; here every image has one class, the name of its folder"
 TABLES = (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet")
+LISTS = re.compile(r"(?i).*(train|val|test|label|list|class|annot|target|gt).*\.(txt|lst)")  # "path label" in each line
 SORT = "sort the images of each split into one folder per class"
 EXPORT = "export it as folders of classes (Roboflow: Folder Structure), or sort the images into one folder per class"
 NAME = "give a folder that contains one folder of images per class"
@@ -257,7 +260,7 @@ def labels_elsewhere(folder: Path, *inside: str) -> tuple[str, str] | None:
 
     `inside`: folders in it that have the images.
     """
-    above = folder.parent if folder.name.lower() in ("images", "jpegimages") or split_names([folder.name]) else folder
+    above = folder.parent if says_nothing(folder.name) or split_names([folder.name]) else folder
     places = dict.fromkeys((folder, above, *(folder / name for name in inside)))
     entries = [(path.name, path) for place in places for path in listing(place)]
     names = {name.lower() for name, _ in entries}
@@ -269,11 +272,25 @@ def labels_elsewhere(folder: Path, *inside: str) -> tuple[str, str] | None:
         return f"a layout with boxes or outlines in annotations/, {DETECTION}", EXPORT
     if "labels" in names or "data.yaml" in names or "classes.txt" in names:
         return f"YOLO's layout (boxes in labels/*.txt), {DETECTION}", EXPORT
-    tables = [name for name, path in entries if path.suffix.lower() in TABLES and "submission" not in name.lower()]
+    tables = [path for name, path in entries if may_have_labels(name)]
     if tables:
-        text = f"the labels may be in {listed(tables)}; here the name of an image's folder is its label"
-        return text, "sort the images into one folder per label; docs/checker.md shows a script for a table"
+        text = f"the labels may be in {listed(path.name for path in tables)}; here the name of an image's folder is "
+        readable = [path for path in tables if path.suffix.lower() in SUFFIXES]
+        fix = "\n".join(
+            f"{command('data', 'import', path.parent, '--labels', path)}    sorts them into folders, as a copy"
+            for path in readable[:3]
+        )
+        return (
+            f"{text}its label",
+            fix or f"save {quoted(tables[0])} as CSV; then mslab data import FOLDER --labels FILE.csv",
+        )
     return None
+
+
+def may_have_labels(name: str) -> bool:
+    """Whether a file is, by its name, a table in which labels may be; not one that is to be handed in."""
+    base = name.rpartition("/")[2]
+    return (base.lower().endswith(TABLES) or LISTS.fullmatch(base) is not None) and "submission" not in base.lower()
 
 
 def listing(folder: Path) -> list[Path]:

@@ -33,5 +33,5 @@ def page(report: DatasetReport) -> str:
 
 def image_path(report: DatasetReport, path: str) -> Path | None:
     """The image file that a finding is about, or None."""
-    image = report.root / path
+    image = report.base / path
     return image if not path.endswith("/") and image.is_file() else None

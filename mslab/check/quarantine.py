@@ -39,6 +39,12 @@ def plan_moves(report: DatasetReport, convert: bool = False) -> list[Move]:
     if a class would be left without images.
     """
     root = absolute(report.root)
+    if table := next((split.table for split in report.splits.values() if split.table), None):
+        raise DatasetError(
+            f"{report.root} is a table of labels: its images are not moved or changed.",
+            expected="folders of classes, for --fix and --convert",
+            fix=f"{command('data', 'import', table.folder, '--labels', table.table)}    copies them into such folders",
+        )
     if root.is_symlink():
         raise DatasetError(
             f"{root} is a link to {root.resolve()}: nothing is changed through it.",

@@ -1,5 +1,6 @@
 """Records of the data check: findings, image files, splits."""
 
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,21 @@ def interned(value: Any) -> Any:
 
 
 @dataclass
+class Labels:
+    """What a table says. An image's name is CLASS/FILE, as it would be in a folder of classes."""
+
+    table: Path
+    folder: Path  # that has the images, at any level
+    files: dict[str, Path] = field(default_factory=dict)  # name -> where the image is, sorted by name
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)  # column -> {name: cell}
+    notes: list[tuple[str, str]] = field(default_factory=list)  # (code of a finding, text)
+
+    @property
+    def class_names(self) -> list[str]:
+        return sorted({name.partition("/")[0] for name in self.files})
+
+
+@dataclass
 class Split:
     """One folder of class folders, as it is on disk."""
 
@@ -90,6 +106,7 @@ class Split:
     links: dict[str, str] = field(default_factory=dict)  # links that are not followed: name -> reason
     unreadable: dict[str, str] = field(default_factory=dict)  # folders that cannot be read: name -> reason
     pack: Pack | None = None  # if the split is packed; its pictures are then rows of the shards: "Agaricus/17"
+    table: Labels | None = None  # of the labels, if no folders say them; `root` is the table itself
     shape: Any = None  # what it contains instead of class folders, once levels.misplaced has looked
 
     @property
@@ -106,9 +123,21 @@ class Split:
         """Width times height, summed over all images; an upper bound for part of a pack."""
         return self.pack.pixels if self.pack else sum(picture.width * picture.height for picture in self.pictures)
 
+    def path(self, name: str) -> Path:
+        """Where an image is. Its name is CLASS/FILE, also in a table, whose images are in no folders of classes."""
+        return self.table.files[name] if self.table and name in self.table.files else self.root / name
+
     def show(self, name: str = "") -> str:
         """A path as findings show it: one printable line, even if the name is not valid UTF-8."""
+        if self.table:
+            place = self.table.files.get(name)
+            name = Path(os.path.relpath(place, self.root.parent)).as_posix() if place else name or self.root.name
         return printable(f"{self.prefix}{name}").replace("\n", "\\n") or "."
+
+    @property
+    def noun(self) -> str:
+        """What has the images of a class: "class folder"."""
+        return "class" if self.table else "class folder"
 
     @property
     def title(self) -> str:

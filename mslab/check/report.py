@@ -11,6 +11,7 @@ from typing import Any
 
 from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.check.splits import Layout
+from mslab.check.tabular import is_table
 from mslab.errors import DatasetError
 from mslab.escaping import command, escape_control, quoted
 
@@ -36,6 +37,11 @@ def changeable(root: Path, path: Path) -> bool:
     root, path = Path(os.path.abspath(root)), Path(os.path.abspath(path))  # noqa: PTH100  (links are not resolved)
     changed = {root.parent, path.parent} | ({path} if path.is_dir() and not path.is_symlink() else set())  # its ..
     return behind_link(root, path) is None and all(os.access(folder, os.W_OK) for folder in changed)
+
+
+def counted(count: int, noun: str) -> str:
+    # counted(2, "class") -> "2 classes"
+    return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
 
 
 def one_line(name: str) -> str:
@@ -70,9 +76,15 @@ class DatasetReport:
     follow_links: bool = False  # links out of the data set were followed
     ignored: tuple[str, ...] = ()  # names that were left out
     asked: tuple[list[str] | None, dict[str, list[str]]] = (None, {})  # `classes` and `merge`
-    groups: dict[str, list[str]] = field(default_factory=dict)  # class -> its folders, if they were chosen or merged
+    folders_of: dict[str, list[str]] = field(default_factory=dict)  # {class: folders}, if chosen or merged
     unused: list[str] = field(default_factory=list)  # folders that were then left out
     resize_mode: str = "crop"  # how images become square
+    grouping: Any = None  # of check.groups: which images --group keeps together
+
+    @property
+    def base(self) -> Path:
+        """The folder at which the paths of findings begin: the root, or that of a table of labels."""
+        return self.root.parent if is_table(self.root) else self.root
 
     @property
     def class_names(self) -> list[str]:
@@ -130,8 +142,8 @@ class DatasetReport:
 
         A pack has no files; data.sources.images_of reads its rows.
         """
-        folder, classes = self.splits[split].root, self.splits[split].classes
-        rows = [(folder / picture.name, i) for i, name in enumerate(self.class_names) for picture in classes[name]]
+        place, classes = self.splits[split].path, self.splits[split].classes
+        rows = [(place(picture.name), i) for i, name in enumerate(self.class_names) for picture in classes[name]]
         return [path for path, _ in rows], [label for _, label in rows]
 
     def home(self, split: Split) -> Path:
@@ -141,6 +153,8 @@ class DatasetReport:
     def move(self, split: Split, name: str = "") -> str:
         """The fix for findings that --fix moves. `name`: of the file or folder in the split."""
         home = self.home(split)
+        if split.table:
+            return f"take {quoted(split.path(name))} out of {quoted(split.root)}"
         if name and not changeable(home, split.root / name):
             return self.ignore(split, name)
         return f"{self.command(home, '--fix')}    moves it to {quoted(quarantine_folder(home))}/"
@@ -148,6 +162,9 @@ class DatasetReport:
     def convert(self, split: Split) -> str:
         """The fix for findings that --convert rewrites."""
         home = self.home(split)
+        if split.table:
+            copy = command("data", "import", split.table.folder, "--labels", split.root)
+            return f"{copy}    makes a copy in class folders; there mslab check COPY --convert makes upright RGB copies"
         if not changeable(home, split.root / "x"):
             convert = command("check", "COPY", "--convert")
             return f"copy {quoted(home)} to a folder that you may change; there {convert}    makes upright RGB copies"
@@ -179,7 +196,11 @@ class DatasetReport:
             "ok": self.ok,
             "class_num": len(self.class_names),
             "classes": [printable(name) for name in self.class_names],
-            **({"folders": {c: list(map(printable, own)) for c, own in self.groups.items()}} if self.groups else {}),
+            **(
+                {"folders": {c: list(map(printable, own)) for c, own in self.folders_of.items()}}
+                if self.folders_of
+                else {}
+            ),
             "counts": {split: {printable(c): n for c, n in row.items()} for split, row in self.counts.items()},
             "images": self.images,
             "findings": [finding.to_dict() for finding in self.findings],
@@ -193,9 +214,9 @@ class DatasetReport:
         miscounted = {finding.path.rstrip("/") for finding in self.errors if finding.code == "class-count"}
         misread = {finding.path.rstrip("/") for finding in self.errors if finding.code == "wrong-level"}
         wrong = [s for s in self.splits.values() if (s.strays or s.title in miscounted) and s.title not in misread]
-        counts = [(s.root, len(s.classes) + len(s.strays)) for s in wrong]
-        noun = ("class", "classes") if self.groups else ("class folder", "class folders")
-        what = "; ".join(f"{root} has {count} {noun[count != 1]}" for root, count in counts)
+        noun = "class" if self.folders_of else ""
+        counts = [(s.root, counted(len(s.classes) + len(s.strays), noun or s.noun)) for s in wrong]
+        what = "; ".join(f"{root} has {count}" for root, count in counts)
         use = "used for training" if setting else "used"
         what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be {use}"
         fixes = dict.fromkeys(finding.fix for finding in self.errors)
@@ -227,7 +248,8 @@ class DatasetReport:
 
     def brief(self) -> str:
         """The data and the findings, in a few lines."""
-        hint = f"; {command('check', self.root)}    lists them" if self.findings else ""
+        tables = [split.root for split in self.splits.values() if split.table]
+        hint = f"; {command('check', tables[0] if tables else self.root)}    lists them" if self.findings else ""
         return "\n".join([*self._contents(MAX_CLASSES), f"data check: {self.summary()}{hint}"])
 
     def _contents(self, most: int | None = None) -> list[str]:
@@ -239,7 +261,7 @@ class DatasetReport:
             shown = [f"{one_line(c)} {n}" for c, n in split.items()][: most and most + (len(split) == most + 1)]
             numbers = ", ".join(shown) + f" and {len(split) - len(shown)} more classes" * (len(split) > len(shown))
             lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
-        for name, folders in self.groups.items():
+        for name, folders in self.folders_of.items():
             if folders and folders != [name]:
                 lines.append(f"  {one_line(name)} is {some(folders)}")
         lines += [f"  left out: {some(self.unused)}"] * bool(self.unused)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check.dataset import Progress, check_dataset, no_images
-from mslab.check.report import DatasetReport
+from mslab.check.report import DatasetReport, counted
 from mslab.config import Settings, override, paths
 from mslab.config.origins import COMMAND_LINE
 from mslab.errors import ConfigError, DatasetError
@@ -47,7 +47,7 @@ def refuse_missing(settings: Settings, source: str) -> None:
         return  # check_dataset says the rest
     above = [*(Path(os.path.abspath(config)).parents if kind_of(config, links=True) else ()), *paths.here().parents]  # noqa: PTH100
     for base in above:
-        if all(kind_of(base / folder, links=True) == "a folder" for folder in folders.values()):
+        if all(kind_of(base / folder, links=True) in ("a folder", "a file") for folder in folders.values()):
             words = (quoted(f"{name}={os.path.relpath(base / folder)}") for name, folder in folders.items())
             error = no_images(folders["train_data"], " (train images)")
             fix = f"add {' '.join(words)} to the command\nor cd {quoted(base)}, where the paths in {source} begin"
@@ -83,10 +83,11 @@ def check_or_raise(
     report = report or report_of(settings, skip_content, progress)
     report.raise_errors(f"{source} says class_num: {settings.class_num}")
     count = len(report.class_names)
+    noun = next(iter(report.splits.values())).noun
     if count != settings.class_num:  # a report made without class_num
         raise DatasetError(
-            f"{report.root} has {count} class folders, {source} says class_num: {settings.class_num}.",
-            expected="class_num equal to the number of class folders",
+            f"{report.root} has {counted(count, noun)}, {source} says class_num: {settings.class_num}.",
+            expected=f"class_num equal to the number of {counted(2, noun)[2:]}",
             fix=f"class_num: {count}, or other folders" if count > 1 else "add a folder of images of another class",
         )
     refuse_unmeasured(settings, report)

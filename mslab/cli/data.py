@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,7 @@ from mslab.files import kind_of
 from mslab.runtime import signals, tables
 from mslab.runtime.console import PROSE, Meter
 
+GROUP = "keep images together whose names have an equal part in brackets, '(.+)_frame', or an equal cell in a column"
 data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
 
 
@@ -60,49 +61,112 @@ def animals(
 
 @job(data_app, "split")
 def split(
-    root: Annotated[str, Argument(metavar="ROOT", help="a folder of class folders")],
-    val: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for validation")] = 0.2,
-    test: Annotated[float, Option(metavar="FRACTION", help="fraction of each class for testing")] = 0.0,
+    root: Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or a table of images and labels")],
+    val: Annotated[
+        float | None, Option(metavar="FRACTION", help="fraction of each class for validation (default: 0.2)")
+    ] = None,
+    test: Annotated[float | None, Option(metavar="FRACTION", help="fraction of each class for testing")] = None,
+    folds: Annotated[
+        int | None,
+        Option(metavar="N", help="instead, N folds for cross-validation: tables, no copies", min=2),
+    ] = None,
     seed: Annotated[int, Option(help="each seed gives a different split")] = 1,
     out: Annotated[
-        str | None, Option(metavar="FOLDER", help="target folder (default: ROOT-split)"), OutputOption(new=True)
-    ] = None,
-    group_by: Annotated[
         str | None,
-        Option(metavar="REGEX", help="keep files together whose names have the same part in brackets: '(.+)_frame'"),
+        Option(metavar="FOLDER", help="target folder (default: ROOT-split, or ROOT-folds)"),
+        OutputOption(new=True),
+    ] = None,
+    group: Annotated[
+        str | None,
+        Option("--group", "--group-by", metavar="REGEX|COLUMN", help=f"{GROUP}; recorded in groups.csv"),
+    ] = None,
+    labels: Annotated[
+        str | None, Option(metavar="TABLE", help="the table that has the COLUMN of --group, if ROOT is a folder")
     ] = None,
     follow_links: FollowLinks = False,
     ignore: Ignore = None,
 ) -> None:
     """Copy a folder of classes into train, val and test. Images that look alike go into the same split."""
+    if folds is not None and (val is not None or test is not None):
+        raise BadParameter("--folds takes no --val and no --test: each image is in one fold's validation set")
+    if labels is not None and group is None:
+        raise BadParameter("--labels names the table of a column: --group COLUMN")
+    from mslab.check import groups
+    from mslab.data import folds as folding
     from mslab.data.splitting import split_dataset
 
-    try:
-        pattern = re.compile(group_by) if group_by else None
-    except re.error as error:
-        raise BadParameter(f"--group-by {group_by}: it is not a regular expression: {error}") from None
     report = checked(root, follow_links=follow_links, ignore=ignore or [])
-    target = Path(out or f"{os.path.abspath(root) if Path(root).name in ('', '..') else Path(root)}-split")  # noqa: PTH100
+    grouping = None
+    if group is not None:
+        refuse_pattern(group)
+        grouping = groups.grouping(group, report, Path(labels) if labels else None)
+    path = Path(os.path.abspath(root)) if Path(root).name in ("", "..") else Path(root)  # noqa: PTH100
+    if not path.is_dir():  # a table: not among its images
+        path = Path(os.path.abspath(path)).parent if path.parent.name in ("", "..") else path.parent  # noqa: PTH100
+    target = Path(out or f"{path}-{'folds' if folds else 'split'}")
+    if folds is not None:
+        for number, classes in enumerate(folding.fold_dataset(report, target, folds, seed, grouping), 1):
+            images = tables.plural(sum(classes.values()), "validation image")
+            log.info(f"{target / f'fold{number}'}: {images}, {each(classes)}")
+        log.info(f"{command('repeat', 'CONFIG', '--folds', target)}    trains them", extra=PROSE)
+        return
     with Meter(1) as meter:
-        counts = split_dataset(report, target, val, test, seed, meter.callback("copying"), pattern)
+        fractions = 0.2 if val is None else val, test or 0.0
+        counts = split_dataset(report, target, *fractions, seed, meter.callback("copying"), grouping)
     for part, classes in counts.items():
-        class_counts = ", ".join(f"{name} {count}" for name, count in classes.items())
-        log.info(f"{target / part}: {tables.plural(sum(classes.values()), 'image')}, {class_counts}")
+        log.info(f"{target / part}: {tables.plural(sum(classes.values()), 'image')}, {each(classes)}")
+
+
+def each(counts: Mapping[str, int]) -> str:
+    """Each class and the number of its images."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def refuse_pattern(group: str) -> None:
+    """Raise BadParameter for what is neither a column's name nor a regular expression."""
+    try:
+        re.compile(group)
+    except re.error as error:
+        raise BadParameter(f"--group {group}: it is not a regular expression: {error}") from None
 
 
 @job(data_app, "import")
 def import_data(
-    archive: Annotated[str, Argument(metavar="ARCHIVE", help="a zip or tar file with folders of images")],
+    archive: Annotated[
+        str,
+        Argument(metavar="ARCHIVE|FOLDER", help="a zip or tar file of images; with --labels, also a folder of them"),
+    ],
+    labels: Annotated[
+        str | None,
+        Option(metavar="TABLE", help="a CSV or TXT of images and their classes, beside the images or in the archive"),
+    ] = None,
+    image_column: Annotated[
+        str | None, Option(metavar="NAME|N", help="the table's column of images (default: the one that names some)")
+    ] = None,
+    label_column: Annotated[
+        str | None, Option(metavar="NAME|N", help="the table's column of classes (default: the one called so)")
+    ] = None,
     out: Annotated[
         str | None, Option(metavar="FOLDER", help="target folder (default: datasets/NAME)"), OutputOption(new=True)
     ] = None,
 ) -> int:
-    """Unpack an archive safely, starting at the folder that contains the classes, and check the result."""
-    from mslab.data.unpacking import import_archive
+    """Unpack an archive safely, starting at the folder that contains the classes, and check the result.
 
-    target = Path(out) if out else Path("datasets") / Path(archive).name.split(".")[0]
+    With --labels, the images may be in any folders: they are sorted into a folder per class, as the table says.
+    """
+    from mslab.data import labelling, unpacking
+
+    if labels is None and (image_column or label_column):
+        raise BadParameter("--image-column and --label-column are of a table: --labels TABLE")
+    name = Path(os.path.abspath(archive)).name.split(".")[0]  # noqa: PTH100
+    target = Path(out) if out else Path("datasets") / f"{name}{'-sorted' * Path(archive).is_dir()}"
     with Meter(1) as meter:
-        log.info(str(import_archive(Path(archive), target, meter.callback("unpacking"))))
+        if labels is None:
+            done: object = unpacking.import_archive(Path(archive), target, meter.callback("unpacking"))
+        else:
+            options = labelling.LabelOptions(labels, image_column or "", label_column or "")
+            done = labelling.import_labelled(Path(archive), target, options, meter.callback("sorting images"))
+        log.info(str(done))
     try:
         report = checked(str(target))
     except KeyboardInterrupt:
@@ -207,6 +271,12 @@ def check(
     ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="only print what --fix or --convert would do")] = False,
     undo: Annotated[bool, Option("--undo", help="move everything back from ROOT.quarantine/")] = False,
+    group: Annotated[
+        str | None,
+        Option(
+            metavar="REGEX|COLUMN", help="report groups in two splits: equal parts of names, '(.+)_frame', or cells"
+        ),
+    ] = None,
     no_cache: Annotated[bool, Option("--no-cache", help="decode unchanged files again too")] = False,
     follow_links: FollowLinks = False,
     ignore: Ignore = None,
@@ -214,14 +284,16 @@ def check(
     """Find problems that would spoil training: stray folders, broken images, mismatched classes, leaks."""
     if undo and (fix or convert or dry_run):
         raise BadParameter("--undo cannot be combined with --fix, --convert or --dry-run: it reverses an earlier call")
-    config = is_config(root, overrides, [fix, convert, undo, classes, size, follow_links, ignore])
+    config = is_config(root, overrides, [fix, convert, undo, classes, size, group, follow_links, ignore])
+    if group is not None:
+        refuse_pattern(group)
     from mslab.check import page, quarantine
     from mslab.files import write_text
 
     def run_check() -> Any:
         if config:
             return configured(root, overrides, no_cache)
-        links: dict[str, Any] = {"follow_links": follow_links, "ignore": ignore or []}
+        links: dict[str, Any] = {"follow_links": follow_links, "ignore": ignore or [], "group": group}
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True, **links)
 
     for line in quarantine.undo(Path(root)) if undo else []:

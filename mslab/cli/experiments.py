@@ -125,15 +125,23 @@ def sweep(
 def repeat(
     config: options.Config,
     overrides: options.Overrides = None,
-    seeds: options.Seeds = 5,
+    seeds: Annotated[int | None, Option(help=f"{options.SEEDS} (default: 5)", min=1)] = None,
+    folds: Annotated[
+        str | None, Option(metavar="FOLDER", help="cross-validation on the folds of mslab data split --folds")
+    ] = None,
     backbone: options.Backbone = None,
     test: options.Test = None,
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
 ) -> None:
-    """Train with several seeds and report mean, standard deviation and 95 % interval of every figure."""
+    """Train with several seeds, or on several folds, and report mean, deviation and 95 % interval of every figure."""
+    if folds is not None and seeds is not None:
+        raise BadParameter("--folds trains with the config's seed, one run a fold: leave out --seeds")
     network = found(backbone) if backbone is not None else None
-    settings, report = checked_config(config, overrides, skip_check, backbone=network)
+    pairs = fold_tables(Path(folds), overrides or []) if folds is not None else []
+    chosen = [*(overrides or []), *data_of(pairs)]
+    settings, report = checked_config(config, chosen, skip_check, backbone=network)
+    reports = [report] + [checked_fold(config, settings, pair, skip_check) for pair in pairs[1:]]
     images = None
     if test is not None:
         from mslab.check.training_data import chosen_by
@@ -141,10 +149,38 @@ def repeat(
         read = chosen_by(settings) | {"follow_links": settings.follow_links, "ignore": settings.ignore}
         images = checked(test, skip_content=skip_check, **read)
         images.raise_errors()
-    from mslab.experiments import repeating
+    from mslab.experiments import cross_validation, repeating
 
-    result = repeating.repeat(settings, seeds, report, Path(config).stem, network, images)
+    name = Path(config).stem
+    if pairs:
+        result = cross_validation.cross_validate(settings, pairs, reports, name, network, images)
+        emit(result, json_file, lambda: cross_validation.table(result))
+        return
+    result = repeating.repeat(settings, 5 if seeds is None else seeds, report, name, network, images)
     emit(result, json_file, lambda: repeating.table(result))
+
+
+def fold_tables(folder: Path, overrides: list[str]) -> list[tuple[Path, Path]]:
+    """The tables of the folds. Raises BadParameter if the command line names other images, too."""
+    from mslab.experiments.cross_validation import find_folds
+
+    if named := [text for text in overrides if text.partition("=")[0].strip() in ("train_data", "val_data")]:
+        raise BadParameter(f"--folds names the images: leave out {' '.join(named)}")
+    return find_folds(folder)
+
+
+def data_of(pairs: list[tuple[Path, Path]]) -> list[str]:
+    """The settings of the first fold's images, as overrides."""
+    from mslab.config.overrides import override
+
+    names = ("train_data", "val_data")
+    return [override(name, str(path)) for pair in pairs[:1] for name, path in zip(names, pair, strict=True)]
+
+
+def checked_fold(config: str, settings: Any, pair: tuple[Path, Path], skip_check: bool) -> Any:
+    """The report on a fold's images."""
+    train, val = map(str, pair)
+    return checked_data(config, settings.replace(train_data=train, val_data=val), skip_check)
 
 
 @job(app, "reproduce-all")

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from mslab.config import Settings
 
 log = logging.getLogger("mslab")
-PATH = re.compile(r"\b(ARCHIVE|CKPT|CONFIG|FILE|FOLDER|IMAGE|OTHER_RUN|ROOT|RUN|SUBMISSIONS)\b")  # metavars of paths
+PATH = re.compile(
+    r"\b(ARCHIVE|CKPT|CONFIG|FILE|FOLDER|IMAGE|OTHER_RUN|ROOT|RUN|SUBMISSIONS|TABLE)\b"
+)  # metavars of paths
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
 
@@ -84,7 +86,9 @@ Overrides = Annotated[
 ]
 Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt), latest, or a file of weights")]
 AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, latest, or a .ckpt, .mindir or .onnx file")]
-Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")]
+Root = Annotated[
+    str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it; or a table")
+]
 
 # data and weights
 DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets"), OutputOption()]
@@ -115,7 +119,8 @@ Weights = Annotated[
 ]
 
 # training
-Seeds = Annotated[int, Option(help="number of runs: the config's seed and the seeds that follow it", min=1)]
+SEEDS = "number of runs: the config's seed and the seeds that follow it"
+Seeds = Annotated[int, Option(help=SEEDS, min=1)]
 Device = Annotated[str, Option(help="auto, cpu, gpu or ascend")]
 Engine = Annotated[
     str, Option("--engine", help="auto (onnxruntime on a CPU), mindspore, onnxruntime or openvino", metavar="NAME")

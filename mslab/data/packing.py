@@ -92,7 +92,7 @@ def write_split(
     parts = []
     for index, chunk in enumerate(np.array_split(np.arange(len(rows)), number)):
         path = folder / f"shard-{index:04}.mindrecord"
-        write_shard(path, split.root, [rows[i] for i in chunk], count)
+        write_shard(path, split.path, [rows[i] for i in chunk], count)
         for file in (path, path.with_name(path.name + packed.INDEX)):
             # MindSpore makes files that only their owner can read; the folder's mode follows the umask
             with suppress(PermissionError):  # FAT has no modes
@@ -107,7 +107,9 @@ def write_split(
     return pack
 
 
-def write_shard(path: Path, root: Path, rows: list[tuple[ImageRecord, int]], count: Callable[[], None]) -> None:
+def write_shard(
+    path: Path, place: Callable[[str], Path], rows: list[tuple[ImageRecord, int]], count: Callable[[], None]
+) -> None:
     """Write one MindRecord file and its index, rows in this order. Raises DatasetError if an image has changed.
 
     Each shard has its own writer: one writer for several shards would distribute the rows over them.
@@ -123,7 +125,8 @@ def write_shard(path: Path, root: Path, rows: list[tuple[ImageRecord, int]], cou
     writer.add_schema(SCHEMA, "mslab")
     buffer: list[dict] = []
     for picture, label in rows:
-        buffer.append({"image": checked_bytes(root, picture), "label": label, "file": printable(picture.name)})
+        content = checked_bytes(place(picture.name), picture)
+        buffer.append({"image": content, "label": label, "file": printable(picture.name)})
         if len(buffer) == ROWS_PER_CALL or sum(len(row["image"]) for row in buffer) > page:
             writer.write_raw_data(buffer)
             buffer = []
@@ -136,12 +139,12 @@ def write_shard(path: Path, root: Path, rows: list[tuple[ImageRecord, int]], cou
         raise RuntimeError(f"[ERROR] MindRecord wrote {written} of {len(rows)} images")
 
 
-def checked_bytes(root: Path, picture: ImageRecord) -> bytes:
+def checked_bytes(path: Path, picture: ImageRecord) -> bytes:
     """The file's content. Raises DatasetError if it has changed since the check."""
-    content = (root / picture.name).read_bytes()
+    content = path.read_bytes()
     if hashlib.sha256(content).digest() != picture.sha256:
         raise DatasetError(
-            f"{root / picture.name} has changed since it was checked a moment ago.",
+            f"{path} has changed since it was checked a moment ago.",
             expected="a data set that does not change while it is packed",
             fix="run mslab data pack again",
         )

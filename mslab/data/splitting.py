@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mslab.check import DatasetReport, ImageRecord
 from mslab.check.content import near_pairs, turn_of
+from mslab.check.groups import RECORD, Grouping, groups_csv
 from mslab.check.images import loaded_images
 from mslab.check.records import printable
 from mslab.data import seeding
@@ -32,7 +33,7 @@ DERIVED = re.compile(
 )
 FEW = 4  # images: photo.jpg, photo (1).jpg to photo (3).jpg
 MANY = 5  # images in a group that may be why a split is impossible
-OFFER = "--group-by '(.+)_frame' keeps only those together whose names have the same part in brackets"
+OFFER = "--group '(.+)_frame' keeps only those together whose names have the same part in brackets"
 NUMBERED = re.compile(r" ?\(\d{1,2}\)$")  # photo (1).jpg, which browsers and Windows write
 
 
@@ -43,28 +44,31 @@ def split_dataset(
     test: float = 0.0,
     seed: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    group_by: re.Pattern[str] | None = None,
+    grouping: Grouping | None = None,
 ) -> dict[str, dict[str, int]]:
     """Copy the images of a checked folder to out/train, out/val and, if `test` > 0, out/test.
 
-    `val` and `test` are fractions of each class. Images whose names have the same part in `group_by`, its first group
-    or else the complete match, stay together, and then images that only look alike need not. Returns {split: {class:
+    `val` and `test` are fractions of each class. Images of one group stay together, are recorded in groups.csv, and
+    then images that only look alike need not be together. Returns {split: {class:
     number of images}}. Equal seeds give equal splits. Raises DatasetError, with nothing written, if the folder has
     errors, is already split, or a class is too small. `out` appears only when it is complete.
     """
-    parts = assign(report, {"val": val, "test": test} if test else {"val": val}, seed, group_by)
+    parts = assign(report, {"val": val, "test": test} if test else {"val": val}, seed, grouping)
     files = [(part, picture.name) for part, pictures in parts.items() for picture in pictures]
     needed = space_of(picture.size for pictures in parts.values() for picture in pictures)
     with staging_folder(out, needed) as partial:
         for done, (part, name) in enumerate(files, 1):
             target = partial / part / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            source = report.splits[""].root / name
+            source = report.splits[""].path(name)
             shutil.copyfile(source, target)
             with suppress(PermissionError):  # FAT, and many a disk of a network, have no modes
                 shutil.copystat(source, target)
             if progress:
                 progress(done, len(files))
+        if grouping:
+            images = report.splits[""].pictures
+            (partial / RECORD).write_text(groups_csv(grouping, images), encoding="utf-8")
         partial.rename(out)
     return {
         part: {name: sum(p.class_name == name for p in pictures) for name in report.class_names}
@@ -73,29 +77,18 @@ def split_dataset(
 
 
 def assign(
-    report: DatasetReport, fractions: dict[str, float], seed: int, group_by: re.Pattern[str] | None = None
+    report: DatasetReport, fractions: dict[str, float], seed: int, grouping: Grouping | None = None
 ) -> dict[str, list[ImageRecord]]:
     """{split: its images, sorted by name}, train first. Raises DatasetError."""
-    if list(report.splits) != [""]:
-        raise DatasetError(
-            f"{report.root} is already split: {', '.join(report.splits)}.",
-            expected="a folder with one folder of images per class",
-            fix=f"split only one of them: {command('data', 'split', next(iter(report.splits.values())).root)}",
-        )
-    report.raise_errors()
+    refuse_split(report)
     if any(not 0 < fraction < 1 for fraction in fractions.values()) or sum(fractions.values()) >= 1:
         raise DatasetError(
             f"Impossible fractions: {', '.join(f'{name} {fraction:g}' for name, fraction in fractions.items())}.",
             expected="fractions above 0 that add up to less than 1",
             fix="use --val 0.2, or --val 0.2 --test 0.2",
         )
-    groups = group_images(report, group_by)
-    largest = max(groups, key=len)
-    if len(largest) > 1:
-        together = [len(group) for group in groups if len(group) > 1]
-        names = printable(", ".join(image.name for image in largest[:3])) + " …" * (len(largest) > 3)
-        text = f"{sum(together)} of {report.images} images are in {len(together)} groups that stay together"
-        log.info(f"{text}; the largest has {len(largest)}: {names}")
+    groups = group_images(report, grouping)
+    largest = say_groups(report, groups)
     remaining = {
         part: {name: max(1, round(fraction * len(files))) for name, files in report.splits[""].classes.items()}
         for part, fraction in fractions.items()
@@ -112,8 +105,8 @@ def assign(
             remaining[part][name] -= number
     fill_up(placed, report.class_names)
     if empty := lacking(placed, report.class_names):
-        few = len(largest) < MANY and not group_by
-        offer = "name smaller groups with --group-by" if group_by else OFFER
+        few = len(largest) < MANY and not grouping
+        offer = "name smaller groups with --group" if grouping else OFFER
         raise DatasetError(
             f"{report.root} cannot be split: no image would be left for "
             f"{', '.join(f'{name} in {part}' for part, name in empty[:6])}.",
@@ -122,8 +115,30 @@ def assign(
             fix="add images to these classes, or remove the classes" + ("" if few else f"; {offer}"),
         )
     parts = {part: [picture for group in members for picture in group] for part, members in placed.items()}
-    say_shares(report, parts, fractions, "" if group_by else f"; {OFFER}")
+    say_shares(report, parts, fractions, "" if grouping else f"; {OFFER}")
     return {part: sorted(pictures, key=lambda picture: picture.name) for part, pictures in parts.items()}
+
+
+def refuse_split(report: DatasetReport) -> None:
+    """Raise DatasetError if the images are split already, or cannot be used."""
+    if list(report.splits) != [""]:
+        raise DatasetError(
+            f"{report.root} is already split: {', '.join(report.splits)}.",
+            expected="a folder with one folder of images per class",
+            fix=f"split only one of them: {command('data', 'split', next(iter(report.splits.values())).root)}",
+        )
+    report.raise_errors()
+
+
+def say_groups(report: DatasetReport, groups: Groups) -> list[ImageRecord]:
+    """Log how many images stay together. Returns the largest group."""
+    largest = max(groups, key=len)
+    if len(largest) > 1:
+        together = [len(group) for group in groups if len(group) > 1]
+        names = printable(", ".join(image.name for image in largest[:3])) + " …" * (len(largest) > 3)
+        text = f"{sum(together)} of {report.images} images are in {len(together)} groups that stay together"
+        log.info(f"{text}; the largest has {len(largest)}: {names}")
+    return largest
 
 
 def fill_up(placed: dict[str, Groups], class_names: list[str]) -> None:
@@ -168,16 +183,16 @@ def say_shares(
         log.info(f"note: {part} has {reached}: large groups stay together. Another --seed may come closer{offer}")
 
 
-def group_images(report: DatasetReport, group_by: re.Pattern[str] | None = None) -> Groups:
+def group_images(report: DatasetReport, grouping: Grouping | None = None) -> Groups:
     """Every image in exactly one group: copies, changed copies by their names, and images that look alike.
 
-    With `group_by`, images that look alike are together only if they are one image, mirrored or turned.
+    With `grouping`, images that look alike are together only if they are one image, mirrored or turned.
     """
     pictures = [picture for _, picture in loaded_images(report)]
     first: dict[bytes | tuple[str, str], int] = {}
     pairs = [(first.setdefault(picture.same, index), index) for index, picture in enumerate(pictures)]
-    pairs += [(i, j) for i, j, _ in near_pairs(report) if group_by is None or same_image(pictures[i], pictures[j])]
-    keys = chosen_keys(report, pictures, group_by) if group_by else original_names(pictures)
+    pairs += [(i, j) for i, j, _ in near_pairs(report) if grouping is None or same_image(pictures[i], pictures[j])]
+    keys = chosen_keys(pictures, grouping) if grouping else original_names(pictures)
     pairs += [(first.setdefault(key, index), index) for index, key in keys.items()]
     return connected(pictures, pairs)
 
@@ -206,19 +221,10 @@ def connected(pictures: list[ImageRecord], pairs: list[tuple[int, int]]) -> Grou
     return list(groups.values())
 
 
-def chosen_keys(
-    report: DatasetReport, pictures: list[ImageRecord], group_by: re.Pattern[str]
-) -> dict[int, tuple[str, str]]:
-    """{index: its group} of the images whose names match. Raises DatasetError if none does."""
-    matches = {index: group_by.search(picture.name.partition("/")[2]) for index, picture in enumerate(pictures)}
-    found = {index: match for index, match in matches.items() if match}
-    if not found:
-        raise DatasetError(
-            f"--group-by {group_by.pattern!r} matches none of the {len(pictures)} names in {report.root}.",
-            expected="a regular expression for file names, with the group's name in brackets: '(.+)_frame'",
-            fix=f"correct it; one of the names is {printable(pictures[0].name)}",
-        )
-    return {index: ("", (match[1] if match.re.groups else match[0]) or "") for index, match in found.items()}
+def chosen_keys(pictures: list[ImageRecord], grouping: Grouping) -> dict[int, tuple[str, str]]:
+    """{index: its group} of the images that have one."""
+    names = ((index, grouping.group_of(picture.name)) for index, picture in enumerate(pictures))
+    return {index: ("", name) for index, name in names if name}
 
 
 def original_names(pictures: list[ImageRecord]) -> dict[int, tuple[str, str]]:

@@ -15,9 +15,11 @@ from typing import Any
 from mslab.check import check_dataset
 from mslab.check.formats import is_image
 from mslab.check.layout import plain_name
-from mslab.check.levels import misplaced
+from mslab.check.levels import listed, may_have_labels, misplaced
+from mslab.check.records import printable
 from mslab.check.scan import is_hidden
-from mslab.check.splits import split_names
+from mslab.check.splits import says_nothing, split_name, split_names
+from mslab.check.tabular import SUFFIXES
 from mslab.config import paths
 from mslab.data.archives import Budget, Folder, archive_error, image_head, open_archive, safe_parts
 from mslab.data.placing import staging_folder
@@ -53,13 +55,8 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     Raises DatasetError, leaving nothing behind, if the file is not an archive, is damaged, encrypted or a decompression
     bomb, has a path outside its folder, or has no folders of images.
     """
-    kind = kind_of(archive, links=True)
-    if not kind:
-        wanted = paths.Wanted("archive", "a zip or tar file", paths.is_archive)
-        raise paths.missing(archive, DatasetError, wanted, "correct the path")
-    if kind == "a folder":
-        raise no_archive(archive)
-    size = archive.stat().st_size if kind == "a file" else 0  # images hardly become smaller in an archive
+    refuse_no_archive(archive)
+    size = archive.stat().st_size if archive.is_file() else 0  # images hardly become smaller in an archive
     with staging_folder(out, size) as partial:
         try:
             partial.mkdir()
@@ -79,37 +76,71 @@ def import_archive(archive: Path, out: Path, progress: Callable[[int, int], None
     return Imported(out, unpacked["level"], unpacked["images"], Counter(unpacked["skipped"]), unpacked["renamed"])
 
 
+def refuse_no_archive(archive: Path) -> None:
+    """Raise DatasetError if nothing is there, or a folder."""
+    kind = kind_of(archive, links=True)
+    if not kind:
+        wanted = paths.Wanted("archive", "a zip or tar file", paths.is_archive)
+        raise paths.missing(archive, DatasetError, wanted, "correct the path")
+    if kind == "a folder":
+        raise no_archive(archive)
+
+
 def no_archive(folder: Path) -> DatasetError:
     """The error of a folder in place of an archive."""
     report = check_dataset(folder, skip_content=True)
-    problem, _, instead = misplaced(next(iter(report.splits.values())))
+    problem, fix, instead = misplaced(next(iter(report.splits.values())))
     return DatasetError(
         f"{folder} is a folder, not an archive: it {problem or 'needs no import'}.",
         expected="a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file",
-        fix="\n".join(command("check", data) for data in instead or (folder,)),
+        fix=fix if "--labels" in fix else "\n".join(command("check", data) for data in instead or (folder,)),
     )
+
+
+@dataclass
+class Unpacked:
+    """What unpack_images wrote, and what it left out."""
+
+    counts: Counter = field(default_factory=Counter)  # folder -> images directly inside
+    skipped: Counter = field(default_factory=Counter)  # kind -> number of entries
+    tables: list[str] = field(default_factory=list)  # files that may have the labels, by name
 
 
 def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Write the archive's images to `folder`. Returns the values of Imported, as JSON."""
     file = Path(archive)
-    skipped: Counter = Counter()
-    counts: Counter = Counter()  # folder -> images directly inside
+    done = unpack_images(file, Path(folder), progress)
+    refuse_unsorted(file, done)
+    counts, skipped = done.counts, done.skipped
+    level, has_splits = find_level(file, counts)
+    children = {name: below(name, level) for name in counts if below(name, level) is not None}
+    images = sum(counts[name] for name in children)
+    skipped["images outside that folder"] = counts.total() - images
+    renamed = renamed_splits(split_names({child for child in children.values() if child})) if has_splits else {}
+    return {"level": level or ".", "images": images, "skipped": +skipped, "renamed": renamed}
+
+
+def unpack_images(file: Path, folder: Path, progress: Callable[[int, int], None], table: str = "") -> Unpacked:
+    """Write the archive's images to `folder`, and the table of this name, at any level."""
+    done = Unpacked()
     names: dict[str, str] = {}  # plain name -> name
-    with open_archive(file, Budget(file, file.stat().st_size)) as members, Folder(file, Path(folder)) as target:
+    with open_archive(file, Budget(file, file.stat().st_size)) as members, Folder(file, folder) as target:
         for member in members:
             parts = safe_parts(file, member.name)
             if member.kind == "folder" or not parts:
                 continue
             if kind := left_out(member.kind, parts):
-                skipped[kind] += 1
-                continue
-            chunks = iter(member.chunks())
-            head = b"" if is_image(parts[-1]) else image_head(chunks)
-            if head is None:
-                skipped["files that are not images"] += 1
+                done.skipped[kind] += 1
                 continue
             name = "/".join(parts)
+            is_wanted = bool(table) and f"/{name}".endswith(f"/{table}")
+            if may_have_labels(name) or is_wanted:
+                done.tables.append(name)
+            chunks = iter(member.chunks())
+            head = b"" if is_image(parts[-1]) or is_wanted else image_head(chunks)
+            if head is None:
+                done.skipped["files that are not images"] += 1
+                continue
             key = plain_name(name)
             if key in names:
                 raise archive_error(file, f"contains {names[key]} and {name}, which are the same file on some systems")
@@ -118,16 +149,38 @@ def unpack(archive: str, folder: str, progress: Callable[[int, int], None]) -> d
                 sink.write(head)
                 for chunk in chunks:
                     sink.write(chunk)
-            counts["/".join(parts[:-1])] += 1
+            done.counts["/".join(parts[:-1])] += not is_wanted
             if len(names) > MAX_FILES:
                 raise archive_error(file, f"contains more than {MAX_FILES:,} images")
             progress(len(names), len(names))
-    level, has_splits = find_level(file, counts)
-    children = {name: below(name, level) for name in counts if below(name, level) is not None}
-    images = sum(counts[name] for name in children)
-    skipped["images outside that folder"] = len(names) - images
-    renamed = renamed_splits(split_names({child for child in children.values() if child})) if has_splits else {}
-    return {"level": level or ".", "images": images, "skipped": +skipped, "renamed": renamed}
+    done.counts = +done.counts
+    return done
+
+
+def refuse_unsorted(archive: Path, done: Unpacked) -> None:
+    """Raise DatasetError for images in folders that are no classes, beside a table that may have their labels."""
+    folders = {last_part(name) for name in done.counts}
+    inner = {name for name in folders if name and not says_nothing(name) and not split_name(name)[0]}
+    if not done.tables or not done.counts or len(inner) > 1 or (inner and len(folders) > 1):
+        return
+    count, tables = done.counts.total(), sorted(done.tables, key=likely)
+    texts = [name for name in tables if name.lower().endswith(SUFFIXES)]
+    fixes = [command("data", "import", archive, "--labels", name) for name in texts[:3]]
+    where = f"all in {printable(next(iter(done.counts)) or 'one folder')}" if len(done.counts) == 1 else "in "
+    where += "" if len(done.counts) == 1 else listed(name or "." for name in done.counts)
+    raise DatasetError(
+        f"{archive} has {count} images in no folders of classes: {where}.",
+        details=[("beside them", listed(tables))],
+        expected="a folder of images for each class, or the table that says the class of each image",
+        fix="\n".join(fixes) or f"save {printable(tables[0])} as CSV and name it: --labels FILE.csv",
+    )
+
+
+def likely(table: str) -> tuple[bool, int, str]:
+    """For sorting: tables of labels first, of which that of the training images; then those of other things."""
+    name = last_part(table).lower()
+    split = split_name(name.rpartition(".")[0])[0]
+    return "submission" in name or split == "test", ("train", "", "val").index(split) if split != "test" else 3, name
 
 
 def left_out(kind: str, parts: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from mslab.check import DatasetReport, check_dataset, cores
 from mslab.check.layout import alike, renaming
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice
 from mslab.data import augment, batching
-from mslab.data.sources import images_of
+from mslab.data.sources import ImageSource, images_of
 from mslab.errors import CheckpointError, DatasetError
 from mslab.escaping import command, quoted, typed_with
 from mslab.evaluation import metrics, temperature, thresholds
@@ -26,6 +26,7 @@ from mslab.runs import finding
 from mslab.runs import weights as weight_files
 from mslab.runtime import devices, turns
 from mslab.runtime.console import Meter
+from mslab.runtime.tables import one_line
 from mslab.runtime.workers import ALONE, Group
 
 log = logging.getLogger("mslab")
@@ -164,7 +165,8 @@ def evaluate(
 
     Returns the content of eval.json. `tta`: average the probabilities of each image and its mirror image.
     `choice`: as load_network's dialect and weights. `threshold`: CLASS=NUMBER texts, as thresholds.parse takes them.
-    Raises DatasetError if the folder's classes are not the network's.
+    A class of the network of which the folder has no images gets no figures. Raises DatasetError for a class that the
+    network does not have.
     """
     run_or_ckpt = finding.find_network(run_or_ckpt)  # before the images, which may take minutes
     measured = "" if report else "data_root="  # whoever has checked the folder has said it
@@ -174,10 +176,10 @@ def evaluate(
         log.info(f"measuring {text}")
     chosen_device = devices.start(device, "graph", seed=0)
     loaded = load_network(run_or_ckpt, choice.dialect, choice.weights)
-    names = same_classes(loaded, report)
+    names = known_classes(loaded, report)
     size, mean, std, resize, mode = (loaded.info[key] for key in PREPROCESSING)
     loaded.fold(batch_size, chosen_device)
-    images = images_of(report, split)
+    images = relabelled(images_of(report, split), names)
     batches = batching.eval_batches(images, size, mean, std, batch_size, resize=resize, mode=mode)
     network = Mirrored(loaded.network) if tta else loaded.network
     calibration, own = temperature.Calibration(), temperature.of(loaded.info)
@@ -207,6 +209,25 @@ class Described(Protocol):
     info: dict[str, Any]
 
 
+def known_classes(loaded: Described, report: DatasetReport) -> list[str]:
+    """The network's classes, of which the folder may lack some. Raises DatasetError if it has another one."""
+    names, trained = report.class_names, loaded.info.get("class_names") or []
+    absent = [name for name in trained if name not in names]
+    if not absent or not set(names) <= set(trained):
+        return same_classes(loaded, report)
+    count = f"{len(absent)} of {len(trained)} classes"
+    log.info(f"note: {report.root} has no images of {count}, which get no figures: {one_line(', '.join(absent), 300)}")
+    return list(trained)
+
+
+def relabelled(images: ImageSource, class_names: list[str]) -> ImageSource:
+    """The same images, with the labels that their classes have among `class_names`."""
+    if images.class_names == class_names:
+        return images
+    index = np.array([class_names.index(name) for name in images.class_names], np.int32)
+    return replace(images, labels=index[images.labels], class_names=class_names)
+
+
 def same_classes(loaded: Described, report: DatasetReport) -> list[str]:
     """The classes of a checked folder. Raises DatasetError if they are not the network's."""
     trained, names = loaded.info.get("class_names"), report.class_names
@@ -217,6 +238,11 @@ def same_classes(loaded: Described, report: DatasetReport) -> list[str]:
         if extra and meant.keys() == set(extra) and len(names) == len(loaded.class_names):
             splits = report.splits.values()
             fix = "\n".join(renaming(s, name, meant[name]) for s in splits for name in meant if name in s.classes)
+        elif extra and trained and len(extra) < len(names):
+            absent = [name for name in trained if name not in names]
+            options = " ".join(f"--ignore {quoted(name)}" for name in extra)
+            fix = f"leave out the images of what it has not learned: {options}"
+            fix += f"\nor rename the folder, if it is {' or '.join(absent)}" * bool(absent)
         raise DatasetError(
             f"{report.root} has the classes {', '.join(names)}; {loaded.path} has {', '.join(loaded.class_names)}.",
             expected="the same class names, in the same order, as in training",

@@ -1,15 +1,13 @@
 """Logits -> metrics, and the linear baseline to compare them with. NumPy and scikit-learn, no MindSpore."""
 
-import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from mslab.errors import MslabError
-from mslab.escaping import pip_install
+from mslab.runtime.packages import scikit_learn
 
 log = logging.getLogger("mslab")
 
@@ -64,6 +62,7 @@ def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """Accuracy, per-class precision, recall, F1 and support, confusion matrix. `total`: a sum of `counts`.
 
     With more than 5 classes also top5_accuracy: the fraction of images whose class is among the 5 most probable.
+    A class without images has no figures: None.
     """
     matrix = total[:-2].reshape(len(class_names), -1)  # row = true, column = predicted
     correct, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
@@ -81,6 +80,8 @@ def figures(total: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
         "class_names": list(class_names),
         "per_class": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
+            if s
+            else {"precision": None, "recall": None, "f1": None, "support": 0}
             for name, p, r, f, s in zip(class_names, *columns, support, strict=True)
         },
         "confusion": matrix.astype(int).tolist(),
@@ -130,19 +131,6 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -
         rows.append(row | {"certainty": certainty, "images": images})
     gaps = [abs(row["accuracy"] - row["certainty"]) * row["images"] for row in rows]
     return {"ece": float(sum(gaps) / len(labels)), "bins": rows}
-
-
-@contextlib.contextmanager
-def scikit_learn() -> Iterator[None]:
-    """Around the imports of scikit-learn. Raises MslabError if it cannot be loaded: training does without it."""
-    try:
-        yield
-    except (ImportError, OSError) as error:
-        raise MslabError(
-            f"scikit-learn cannot be loaded: {error}.",
-            expected="a scikit-learn that works beside MindSpore; mslab doctor tries it",
-            fix=pip_install("scikit-learn>=1.3", "scipy<1.18", "numpy<2"),
-        ) from error
 
 
 def curves(probabilities: np.ndarray, labels: np.ndarray, label: int) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
-"""The same training with several seeds: mean, standard deviation and confidence interval of every figure."""
+"""The same training with several seeds or folds: mean, standard deviation and confidence interval of every figure."""
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ MEASURES = {  # only with a best_by; macro F1 is among METRICS
 }
 
 
+@dataclass(frozen=True)
+class Repetition:
+    """One training of several: what tells it from the others, and its settings and images."""
+
+    kind: str  # "seed"
+    number: int
+    config: Settings
+    report: DatasetReport
+
+
+After = Callable[[RunFolder, Repetition, dict[str, Any]], None]  # with a finished run, its checkpoints and its row
+
+
 def repeat(
     config: Settings,
     seeds: int,
@@ -41,15 +55,27 @@ def repeat(
     backbone: object = None,
     test: DatasetReport | None = None,
 ) -> dict[str, Any]:
-    """Train with the seeds config.seed, config.seed + 1, …; with a backbone, each is a transfer.
+    """Train with the seeds config.seed, config.seed + 1, …; with a backbone, each is a transfer. As run_all."""
+    numbers = range(config.seed, config.seed + seeds)
+    repetitions = [Repetition("seed", seed, config.replace(seed=seed), report) for seed in numbers]
+    return run_all(config, repetitions, name, backbone, test)
+
+
+def run_all(
+    config: Settings,
+    repetitions: Sequence[Repetition],
+    name: str,
+    backbone: object = None,
+    test: DatasetReport | None = None,
+    metrics: Mapping[str, str] = METRICS,
+    after: After | None = None,
+) -> dict[str, Any]:
+    """Train each repetition.
 
     Writes runs/NAME-repeat-…/ with repeat.json, which grows run by run, and the runs without their checkpoints: they
     cannot be resumed. Returns the JSON's content. A run that diverges is recorded and left out of the figures; raises
     DivergedError if all do.
     """
-    from mslab.evaluation import measuring
-    from mslab.training import start
-
     if config.max_training_time:
         raise in_the_middle("a repetition", config.max_training_time)
     folder = fresh_folder(f"{name}-repeat")
@@ -57,39 +83,59 @@ def repeat(
     result = {"schema": 1, "folder": str(folder), "config": config.model_dump(), "runs": runs, "metrics": {}}
     result |= {"backbone": str(backbone) if backbone else None, "test": str(test.root) if test else None}
     diverged: list[DivergedError] = []
-
-    def train(row: dict[str, Any]) -> None:
-        run = begin(config.replace(seed=row["seed"]), report, backbone, folder / f"seed{row['seed']}")
-        row["run"] = str(run.path)
-        try:
-            done = start.carry_out(run, report)
-            row |= figures(run, done)
-            if test:
-                row["test_acc"] = measuring.evaluate(run.path, test.root, test, config.device)["accuracy"]
-        except DivergedError as error:
-            row["failed"] = error.what
-            diverged.append(error)
-            log.info(f"seed {row['seed']}: {error.what}")
-        clear(run.path)
-        names = [*METRICS, *(name for name in MEASURES if name in ranking.extra(config.best_by))]
-        result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in names}
-        files.write_text(folder / "repeat.json", files.json_text(result))
-
     files.write_text(folder / "repeat.json", files.json_text(result))
-    for seed in range(config.seed, config.seed + seeds):
-        log.info(f"{len(runs) + 1}/{seeds}  seed {seed}")
-        runs.append({"seed": seed})
+    names, count = [*metrics, *measures(config.best_by)], len(repetitions)
+    for one in repetitions:
+        log.info(f"{len(runs) + 1}/{count}  {one.kind} {one.number}")
+        runs.append({one.kind: one.number})
         try:
-            train(runs[-1])
+            diverged += train(one, runs[-1], folder, backbone, test, after)
+            result["metrics"] = {key: interval([r[key] for r in runs if r.get(key) is not None]) for key in names}
+            files.write_text(folder / "repeat.json", files.json_text(result))
         except KeyboardInterrupt:
-            kept = f"{folder / 'repeat.json'} has the {len(runs) - 1} of {seeds} runs so far"
+            kept = f"{folder / 'repeat.json'} has the {len(runs) - 1} of {count} runs so far"
             raise signals.Interrupted(f"the same command begins a new repetition; {kept}") from None
     if all("failed" in row for row in runs):
         raise diverged[-1]
-    if failed := [row["seed"] for row in runs if "failed" in row]:
-        log.info(f"note: {len(failed)} of {seeds} seeds diverged ({', '.join(map(str, failed))}): left out below")
+    kind = repetitions[0].kind
+    if failed := [row[kind] for row in runs if "failed" in row]:
+        log.info(f"note: {len(failed)} of {count} {kind}s diverged ({', '.join(map(str, failed))}): left out below")
     log.info(f"{folder / 'repeat.json'}: every run's figures")
     return result
+
+
+def train(
+    one: Repetition,
+    row: dict[str, Any],
+    folder: Path,
+    backbone: object,
+    test: DatasetReport | None,
+    after: After | None,
+) -> list[DivergedError]:
+    """Train one repetition in `folder`, and fill in its row. Returns the error if it diverges."""
+    from mslab.evaluation import measuring
+    from mslab.training import start
+
+    run = begin(one.config, one.report, backbone, folder / f"{one.kind}{one.number}")
+    row["run"] = str(run.path)
+    diverged: list[DivergedError] = []
+    try:
+        row |= figures(run, start.carry_out(run, one.report))
+        if test:
+            row["test_acc"] = measuring.evaluate(run.path, test.root, test, one.config.device)["accuracy"]
+        if after:
+            after(run, one, row)
+    except DivergedError as error:
+        row["failed"] = error.what
+        diverged.append(error)
+        log.info(f"{one.kind} {one.number}: {error.what}")
+    clear(run.path)
+    return diverged
+
+
+def measures(best_by: str | None) -> list[str]:
+    """The names in MEASURES that runs with this best_by have."""
+    return [name for name in MEASURES if name in ranking.extra(best_by)]
 
 
 def begin(config: Settings, report: DatasetReport, backbone: object, path: Path) -> RunFolder:
@@ -126,7 +172,7 @@ def clear(run: Path) -> None:
 def figures(run: RunFolder, done: Mapping[str, Any]) -> dict[str, Any]:
     """A finished run's figures, by the names in METRICS and MEASURES."""
     best, last = run.best, run.history[-1]
-    names = ["val_acc", "val_loss", *(name for name in MEASURES if name in ranking.extra(run.best_by))]
+    names = ["val_acc", "val_loss", *measures(run.best_by)]
     row: dict[str, Any] = {name: best[name] for name in names} if best else {}
     if (run.path / "eval.json").is_file():
         classes = files.read_json(run.path / "eval.json")["per_class"].values()
@@ -149,12 +195,13 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any
     return {"n": n, "mean": mean, "std": deviation, "low": mean - half, "high": mean + half}
 
 
-def table(result: Mapping[str, Any]) -> str:
+def table(result: Mapping[str, Any], titles: Mapping[str, str] = METRICS) -> str:
     count = sum("failed" not in row for row in result["runs"])
-    title = f"{count} seed{'s' * (count != 1)}; the interval is of the mean (Student's t)"
+    kind = "fold" if "folds" in result else "seed"
+    title = f"{count} {kind}{'s' * (count != 1)}; the interval is of the mean (Student's t)"
     grid = empty_table(title, ("", "mean", "standard deviation", "95 % interval"))
     for key, metric in result["metrics"].items():
-        title = (METRICS | MEASURES)[key]
+        title = (MEASURES | dict(titles))[key]
         if metric["n"]:
             texts = {name: decimals(value, 4) for name, value in metric.items() if value is not None}
             limits = f"{texts['low']} to {texts['high']}" if "std" in texts else "–"

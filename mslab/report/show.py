@@ -99,7 +99,7 @@ def tables_of(result: Mapping[str, Any], names: Sequence[str], title: str) -> st
     columns = ("class", "precision", "recall", "F1", "images")
     table = empty_table(title, columns, ("class",), ("images", "precision"), "--json FILE")
     for name, row in result["per_class"].items():
-        scores = (f"{row[key]:.3f}" for key in ("precision", "recall", "f1"))
+        scores = (f"{row[key]:.3f}" if row["support"] else "–" for key in ("precision", "recall", "f1"))
         table.add_row(cell(name), *scores, str(row["support"]))
     headers = ["", *(HeaderName(cell(name)) for name in names)]
     matrix = empty_table("confusion matrix: row = true class, column = predicted", headers, complete="--json FILE")

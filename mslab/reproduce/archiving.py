@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check import packed
+from mslab.check.labels import read_labels
 from mslab.check.splits import classes_folder
+from mslab.check.tabular import is_table
 from mslab.data.zips import CHUNK, Member, open_member, write_zip
 from mslab.errors import RunError
 from mslab.files import json_text
@@ -135,9 +137,10 @@ def images_of(run: RunFolder) -> dict[str, tuple[Path, str]]:
                 fix="leave --data out and pass the pack on separately: "
                 "mslab reproduce --from FILE.zip train_data=PACK/train val_data=PACK/val",
             )
+        table = read_labels(root).files if is_table(root) else {}
         for class_name, digests in recorded.get(split, {}).items():
             for name, digest in digests.items():
-                file = root / class_name / name
+                file = table.get(f"{class_name}/{name}", root / class_name / name)
                 files_of[f"data/{split}/{class_name}/{name}"] = (file.resolve(), digest)  # data sets may contain links
                 plain = class_name not in ("", ".", "..") and "/" not in name and "\\" not in f"{class_name}{name}"
                 if not plain or not file.is_file():

@@ -1,9 +1,11 @@
 """Packages that run networks beside MindSpore: imported when they are needed, with one message if that fails."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
-from mslab.errors import DeviceError
+from mslab.errors import DeviceError, MslabError
 from mslab.escaping import pip_install
 
 # package: (a name in it without which it is no complete installation, what pip installs)
@@ -29,3 +31,16 @@ def package(name: str) -> ModuleType:
             fix=f"{pip_install(requirement)}; without it: engine: mindspore, and MINDIR files",
         ) from None
     return module
+
+
+@contextmanager
+def scikit_learn() -> Iterator[None]:
+    """Around the imports of scikit-learn. Raises MslabError if it cannot be loaded: training does without it."""
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        raise MslabError(
+            f"scikit-learn cannot be loaded: {error}.",
+            expected="a scikit-learn that works beside MindSpore; mslab doctor tries it",
+            fix=pip_install("scikit-learn>=1.3", "scipy<1.18", "numpy<2"),
+        ) from error

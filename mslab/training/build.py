@@ -179,7 +179,7 @@ def network_info(settings: Settings, report: DatasetReport) -> dict[str, Any]:
     """The `mslab` entry of the run's checkpoints: what it takes to evaluate a lone file."""
     mean, std = augment.scale(settings)
     _, resize, crop = augment.sizes(settings)
-    chosen = {"folders": report.groups} if report.groups else {}  # eval reads other data in the same way
+    chosen = {"folders": report.folders_of} if report.folders_of else {}  # eval reads other data in the same way
     squared = {} if settings.resize_mode == "crop" else {"resize_mode": settings.resize_mode}
     return {
         "schema": 1,

@@ -27,6 +27,7 @@ from mslab.training import learning_rates
 
 log = logging.getLogger("mslab")
 PATHS = ("train_data", "val_data")
+PLACES = ("a folder", "a file")  # of the images; a file is a table of labels
 # what a resume may change: where the images are, the machine, what is saved and said, and when the run ends
 CHANGEABLE = (
     *(*PATHS, "epochs", "device", "data_workers", "cache", "validation_batch_size", "max_device_memory"),
@@ -284,10 +285,10 @@ def same_images(run: RunFolder, report: DatasetReport | None = None) -> DatasetR
     here, began = Path.cwd(), run.path.resolve().parent.parent  # the folder above runs/, unless the run was moved
     for name in PATHS:
         folder = getattr(run.settings, name)
-        if report is None and files.kind_of(Path(folder), links=True) != "a folder":
+        if report is None and files.kind_of(Path(folder), links=True) not in PLACES:
             back = f"cd {quoted(began)} && {command('train', '--resume', run.path.resolve().relative_to(began))}"
             kinds = {files.kind_of(began / getattr(run.settings, other), links=True) for other in PATHS}
-            there = began != here and kinds == {"a folder"}
+            there = began != here and kinds <= set(PLACES)
             raise DatasetError(
                 f"{run.path} was trained on images in {folder}, which does not exist (looked up from {here}).",
                 expected="the images that it began with, here or in another folder",

@@ -1,6 +1,9 @@
 """The same training over several seeds: figures, and files on disk."""
 
+import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +93,51 @@ def test_seeds_on_the_command_line(squares, inside):
     result = json.loads(done.stdout)
     assert result["metrics"]["test_acc"]["n"] == 1 and result["metrics"]["val_acc"]["std"] is None
     assert "1/1  seed 1" in done.stderr and "repeat.json: every run's figures" in done.stderr
+
+
+def test_the_fix_of_missing_folds_makes_them_and_they_are_trained(squares, inside):
+    """Cross-validation: a run a fold, and one prediction for each image by the network that has not seen it."""
+    shutil.copytree(squares / "three" / "train", "set")
+    config = settings(inside, 3, epochs=2, train_data="none", val_data="nothing")
+    (inside / "x.yaml").write_text("\n".join(overrides(config)).replace("=", ": "))
+    done = cli("repeat", "x.yaml", "--folds", "f")
+    assert done.returncode == 1 and "There is no folder of folds f." in done.stderr
+    assert "mslab data split ROOT --folds 5 --out f    makes it" in done.stderr
+    assert cli("data", "split", "set", "--folds", 2, "--out", "f", "--group", r"(\d\d)\.").returncode == 0
+    done = cli("repeat", "x.yaml", "--folds", "f", "--json", "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "1/2  fold 1" in done.stderr and "2 folds; the interval is of the mean" in done.stdout
+    result = json.loads(Path("r.json").read_text())
+    folder = Path(result["folder"])
+    assert sorted(path.name for path in folder.iterdir()) == ["fold1", "fold2", "out-of-fold.csv", "repeat.json"]
+    assert json.loads((folder / "repeat.json").read_text()) == result and result["folds"] == "f"
+    rows = list(csv.DictReader((folder / "out-of-fold.csv").open()))
+    assert sorted(row["file"] for row in rows) == sorted(map(str, Path("set").rglob("*.png")))
+    for number, run in enumerate(result["runs"], 1):
+        own = [row for row in rows if row["fold"] == str(number)]
+        assert all(row["label"] == Path(row["file"]).parent.name for row in own)
+        held_out = csv.DictReader(Path(f"f/fold{number}/val.csv").read_text().splitlines())
+        assert {row["file"] for row in own} == {row["image"].removeprefix("../../") for row in held_out}
+        assert run["fold"] == number and manifest(Path(run["run"]))["data"]["fingerprint"]
+        assert run["val_acc"] == pytest.approx(sum(row["label"] == row["class"] for row in own) / len(own))
+        assert run["last_acc"] == float(history(Path(run["run"]))[-1]["val_acc"])
+    accuracy = sum(row["label"] == row["class"] for row in rows) / 48
+    assert result["out_of_fold"]["accuracy"] == pytest.approx(accuracy) and result["out_of_fold"]["images"] == 48
+    assert f"out of fold: accuracy {accuracy:.4f} on 48 images" in done.stdout
+
+
+def test_folds_that_are_not_whole_are_refused_before_training(squares, inside):
+    (inside / "x.yaml").write_text("\n".join(overrides(settings(squares / "three", 3))).replace("=", ": "))
+    shutil.copytree(squares / "three" / "val", "set")
+    assert cli("data", "split", "set", "--folds", 3, "--out", "f").returncode == 0
+    done = cli("repeat", "x.yaml", "--folds", "set")
+    assert done.returncode == 1 and "set has no folds." in done.stderr and "--out set-again" in done.stderr
+    for words in (["--seeds", 2], ["train_data=set"]):
+        done = cli("repeat", "x.yaml", *words, "--folds", "f")
+        assert done.returncode == 2 and "leave out" in done.stderr
+    Path("f/fold2/val.csv").write_text("image,label,x\nnone.png,a,1\n")
+    done = cli("repeat", "x.yaml", "--folds", "f")
+    assert done.returncode == 1 and "f/fold2/val.csv names no image that is there." in done.stderr
+    Path("f/fold2/val.csv").unlink()
+    done = cli("repeat", "x.yaml", "--folds", "f")
+    assert done.returncode == 1 and "f lacks f/fold2/val.csv." in done.stderr and not Path("runs").exists()

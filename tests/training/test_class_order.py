@@ -1,10 +1,12 @@
 """A network and a folder of images must agree on the order of their classes, not only on their names."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import cli
 
 import mslab
 from mslab import checkpoint
@@ -33,3 +35,25 @@ def test_classes_in_another_spelling_are_renamed_by_the_command_that_is_shown(pa
     assert caught.value.fix.startswith("in my images, rename 'A' to 'a':    mv 'my images/A' ")
     subprocess.run(["bash", "-c", caught.value.fix.split("    ")[1]], check=True)
     assert measuring.same_classes(loaded, check_dataset("my images")) == ["a", "b", "c"]
+
+
+def test_a_class_without_images_gets_no_figures_and_the_others_keep_theirs(parent, squares, inside):
+    """Its index is that of the checkpoint: without b, c would be taken for b. One that it does not have is left out."""
+    whole = mslab.evaluate(parent, squares / "three" / "test")
+    shutil.copytree(squares / "three" / "test", "some")
+    Path("some/b").rename("some/zebra fish")
+    done = cli("eval", parent, "--data", "some")
+    assert done.returncode == 1 and "some has the classes a, c, zebra fish; " in done.stderr
+    assert "leave out the images of what it has not learned: --ignore 'zebra fish'" in done.stderr
+    assert "or rename the folder, if it is b\n" in done.stderr
+    done = cli("eval", parent, "--data", "some", "--ignore", "zebra fish", "--json", "x.json")
+    assert done.returncode == 0, done.stderr
+    assert "note: some has no images of 1 of 3 classes, which get no figures: b\n" in done.stderr
+    result = json.loads(Path("x.json").read_text())
+    assert result["class_names"] == ["a", "b", "c"] and result["confusion"][1] == [0, 0, 0]
+    assert result["per_class"]["b"] == {"precision": None, "recall": None, "f1": None, "support": 0}
+    for index, name in ((0, "a"), (2, "c")):
+        assert result["confusion"][index] == whole["confusion"][index]
+        assert result["per_class"][name]["recall"] == whole["per_class"][name]["recall"]
+    (row,) = (line for line in done.stdout.splitlines() if " b " in line and "–" in line)
+    assert row.count("–") == 3 and "0.000" not in row

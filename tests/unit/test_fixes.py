@@ -73,6 +73,20 @@ RUN = {
         check/dataset.py: mslab data import
         check/levels.py: mslab data import
     """,
+    "cli/test_repeat.py test_the_fix_of_missing_folds_makes_them_and_they_are_trained": """
+        cli/experiments.py: mslab data split --folds
+        experiments/cross_validation.py: mslab data split --folds
+    """,
+    "unit/test_labels.py test_a_flat_archive_says_that_its_table_has_the_labels_and_the_fix_works": """
+        data/unpacking.py: mslab data import --labels
+    """,
+    "unit/test_labels.py test_a_table_beside_flat_images_is_what_every_command_proposes": """
+        check/levels.py: mslab data import --labels
+    """,
+    "cli/test_labelled.py test_no_image_of_a_table_is_moved_or_changed_and_the_fix_works": """
+        check/quarantine.py: mslab data import --labels
+        check/report.py: mslab data import --labels
+    """,
     "unit/test_splits.py test_the_commands_in_a_fix_give_a_data_set": """
         check/levels.py: mkdir
     """,

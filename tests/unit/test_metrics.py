@@ -19,7 +19,7 @@ def test_figures_by_hand():
     assert result["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
     assert result["per_class"]["a"] == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "support": 1}
     assert result["per_class"]["b"]["recall"] == pytest.approx(2 / 3)
-    assert result["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert result["per_class"]["c"] == {"precision": None, "recall": None, "f1": None, "support": 0}
 
 
 def test_loss_against_scikit_learn_and_for_large_logits():

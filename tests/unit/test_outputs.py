@@ -166,7 +166,7 @@ NO_PATHS = {
     "precision",
     "kind",
 }
-NO_PATHS |= {"lang", "host", "group_by", "ignore", "budget", "sampler", "pruner"}
+NO_PATHS |= {"lang", "host", "group", "image_column", "label_column", "ignore", "budget", "sampler", "pruner"}
 
 
 def test_no_argument_that_is_a_path_may_be_empty(inside):

@@ -1,14 +1,12 @@
 """Names and levels of splits as others have them: found, or named as what they are; --fix moves no data set away."""
 
-import csv
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from checking import photo
-from helpers import PROJECT, cli, draw
+from helpers import cli, draw
 
 from mslab.check import check_dataset, quarantine
 from mslab.check.splits import classes_folder, find_splits, split_name, subfolders
@@ -173,17 +171,6 @@ def test_every_command_reads_the_same_root(tmp_path):
         from mslab.data.splitting import split_dataset
 
         split_dataset(check_dataset(root), tmp_path / "out", 0.2)
-
-
-def test_the_script_in_the_documentation_sorts_images_by_a_table(tmp_path, monkeypatch):
-    root = make(tmp_path / "set", "images*")
-    with (root / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("file", "label"), ("000.png", "cat"), ("001.png", "a dog")])
-    text = (PROJECT / "docs" / "checker.md").read_text()
-    script = re.search(r"^    import csv.*?\n\n(?!    )", text, re.M | re.S)[0]
-    monkeypatch.chdir(root)
-    exec(re.sub(r"^    ", "", script, flags=re.M), {})
-    assert check_dataset(root / "sorted").counts == {"": {"a dog": 1, "cat": 1}}
 
 
 # --- --fix ------------------------------------------------------------------------------------------------------------
