@@ -49,18 +49,16 @@ def check_dataset(
 ) -> DatasetReport:
     """Check every folder and load every image of the splits.
 
-    `train` alone may be one split, or a folder with splits in it under any usual name; each may be a table of labels.
+    `train` alone may be one split, or a folder with splits in it under any usual name; each may be a table.
     `image_size` (pixels) and `batch_size` are those of the training to come; `skip_content` skips the rules that
     compare images; `progress` is called with (done, total). A pack's images were checked when it was written: the sizes
     of its shards are compared, with `verify_packs` their sha256, too. `follow_links` reads what links to elsewhere lead
     to; `ignore` leaves out entries by name, or by their path in the split. `classes`, `merge` and `resize_mode` are the
-    settings of this name; `trained` ({class: folders}) reads the data as a network was trained. `group` says which
-    images belong into one split, as a regular expression for their names or a column of the table. Raises DatasetError
-    only if a folder is missing, or a pack or table cannot be read. On Ctrl-C the KeyboardInterrupt has the incomplete
-    report as `.report`.
+    settings of this name; `trained`: {class: folders} of a network; `group`: which images belong into one split, as a
+    regular expression for names or a column of the table. Raises DatasetError only if a folder is missing, or a pack or
+    table cannot be read. On Ctrl-C the KeyboardInterrupt has the incomplete report as `.report`.
     """
-    ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
-    given = {"train": train, "val": val, "test": test}
+    ignored, given = (ignore,) if isinstance(ignore, str) else tuple(ignore), {"train": train, "val": val, "test": test}
     root, folders, found = locate(given, ignored)
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
     report.follow_links, report.ignored, report.resize_mode = follow_links, ignored, resize_mode
@@ -84,14 +82,19 @@ def check_dataset(
     try:
         load(report, cache, progress)
     except KeyboardInterrupt as stop:
-        report.complete = False
-        stop.report = report  # type: ignore[attr-defined]
+        report.complete, stop.report = False, report  # type: ignore[attr-defined]
         raise
     finally:
-        rules = [*layout.RULES, *labelled.RULES, *groups.RULES, *images.RULES, *([] if skip_content else content.RULES)]
-        for rule in rules if not any(map(levels.wrong_shape, report.splits.values())) else layout.RULES:
-            report.findings.extend(rule(report))
+        apply_rules(report)
     return report
+
+
+def apply_rules(report: DatasetReport) -> None:
+    """Add the findings of every rule; of a folder at another level than expected, those of the layout only."""
+    rules = [*layout.RULES, *labelled.RULES, *groups.RULES, *images.RULES]
+    rules += [] if report.skip_content else content.RULES
+    for rule in rules if not any(map(levels.wrong_shape, report.splits.values())) else layout.RULES:
+        report.findings.extend(rule(report))
 
 
 def locate(

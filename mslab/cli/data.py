@@ -244,15 +244,22 @@ def configured(config: str, overrides: list[str] | None, no_cache: bool) -> Any:
         return training_data.report_of(settings, progress=meter.callback("loading images"), cache=not no_cache)
 
 
+CheckedGroup = Annotated[
+    str | None,
+    Option(metavar="REGEX|COLUMN", help="report groups in two splits: equal parts of names, '(.+)_frame', or cells"),
+]
+CheckedRoot = Annotated[
+    str,
+    Argument(
+        metavar="ROOT|CONFIG",
+        help="a folder of class folders, or with train, val and test in it; or a YAML file with settings",
+    ),
+]
+
+
 @job(app, "check")
 def check(
-    root: Annotated[
-        str,
-        Argument(
-            metavar="ROOT|CONFIG",
-            help="a folder of class folders, or with train, val and test in it; or a YAML file with settings",
-        ),
-    ],
+    root: CheckedRoot,
     overrides: Overrides = None,
     classes: Annotated[int | None, Option(metavar="N", help="required number of classes")] = None,
     size: Annotated[
@@ -271,12 +278,7 @@ def check(
     ] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="only print what --fix or --convert would do")] = False,
     undo: Annotated[bool, Option("--undo", help="move everything back from ROOT.quarantine/")] = False,
-    group: Annotated[
-        str | None,
-        Option(
-            metavar="REGEX|COLUMN", help="report groups in two splits: equal parts of names, '(.+)_frame', or cells"
-        ),
-    ] = None,
+    group: CheckedGroup = None,
     no_cache: Annotated[bool, Option("--no-cache", help="decode unchanged files again too")] = False,
     follow_links: FollowLinks = False,
     ignore: Ignore = None,

@@ -17,13 +17,8 @@ class Settings(BaseModel):
     _origins: dict[str, SettingOrigin] = PrivateAttr(default_factory=dict)  # of the settings that were written
 
     # data
-    train_data: str = Field(
-        description="training images: a folder with one folder per class, or a CSV or TXT of images and their classes"
-    )
-    val_data: str = Field(
-        description="validation images in the same layout: evaluated after every epoch, they decide which epoch "
-        "becomes best.ckpt"
-    )
+    train_data: str = Field(description="training images: a folder with one folder per class, or a table of labels")
+    val_data: str = Field(description="validation images in the same layout; they decide which epoch becomes best.ckpt")
     follow_links: bool = Field(
         False, description="read the files and folders elsewhere that symbolic links in the data lead to"
     )
