@@ -76,6 +76,7 @@ def check_dataset(
             report.splits[name] = scan_pack(name, folder, prefix, verify_packs, progress)
         else:
             report.splits[name] = scan(name, folder, prefix, read)
+    classes = [classes] if isinstance(classes, str) else classes
     report.asked = (None if classes is None else sorted(classes), {name: sorted(own) for name, own in merge.items()})
     report.findings += class_folders.choose(report, *report.asked, trained)
     report.grouping = groups.grouping(group, report) if group else None

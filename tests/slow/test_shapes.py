@@ -39,6 +39,9 @@ def test_features_of_a_frozen_backbone_are_of_this_mode(mode, finished, inside):
 def test_a_merged_run_is_archived_reproduced_and_swept(three, trained, inside):
     merge = {"bad": ["a", "b"], "good": ["c"]}
     run = trained(three | {"merge": merge, "class_num": 2, "epochs": 1}).run
+    assert cli("report", run).returncode == 0 and "good" in (run / "report.html").read_text()
+    answer = cli("export", run, "--format", "onnx")
+    assert answer.returncode == 0 and "on 8 images of" in answer.stdout
     answer = cli("archive", run, "--data", "--out", "run.zip")
     assert answer.returncode == 0, answer.stderr
     again = cli("reproduce", "--from", "run.zip", "--no-report")
