@@ -111,7 +111,7 @@ def test_each_row_of_the_costs_is_what_its_threshold_does():
 
 
 def test_a_threshold_is_rounded_down_so_that_what_reached_it_still_does():
-    nearly = np.nextafter(np.arange(1, 1000) / 1000, 0)
+    nearly = np.nextafter(np.arange(1, 1000) * 1e-7, 0)
     for value in [*np.random.default_rng(3).random(500), *nearly, 1.0, 0.1, 0.999, 1e-9, 0.0, 5e-324]:
         rounded = thresholds.rounded_down(float(value))
         assert 0 <= rounded <= value and float(f"{rounded:g}") == rounded
