@@ -245,6 +245,18 @@ def serve(
         str, Option(metavar="ADDRESS", help="address to listen on; 0.0.0.0 also accepts other machines")
     ] = "127.0.0.1",
     port: Annotated[int, Option(help="port to listen on; 0 takes any free one", min=0, max=65535)] = 8000,
+    root_path: Annotated[
+        str | None,
+        Option(metavar="PATH", help="path under which a proxy shows the page, such as /user/ada/proxy/8000"),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        Option(
+            metavar="ORIGIN",
+            help="a proxy's address in the browser, or a site whose pages may use POST /predict: "
+            "https://hub.example.edu; repeatable",
+        ),
+    ] = None,
     device: options.Device = "auto",
     engine: options.Engine = "auto",
     precision: options.Precision = "fp32",
@@ -253,9 +265,11 @@ def serve(
     devices.refuse(device, devices.missing_driver(device))
     from mslab.evaluation import engines
     from mslab.inference.serve import server
+    from mslab.inference.serve.addresses import addresses
 
+    where = addresses(host, root_path, allow_origin or ())
     engines.refuse(engine, precision, device)
-    server.run(found(source), host, port, device, engine, precision)  # until Ctrl-C
+    server.run(found(source), where, port, device, engine, precision)  # until Ctrl-C
     return 130
 
 

@@ -101,10 +101,16 @@ class Server(uvicorn.Server):
     """uvicorn's server; it also closes slow connections, logs when it is ready, and stops the predictor."""
 
     def __init__(
-        self, config: uvicorn.Config, predictor: "Predictor", listener: socket.socket, repeats: Repeats
+        self,
+        config: uvicorn.Config,
+        predictor: "Predictor",
+        listener: socket.socket,
+        repeats: Repeats,
+        public: str = "",
     ) -> None:
         super().__init__(config)
         self.predictor, self.repeats = predictor, repeats
+        self.proxy = f"; the proxy's visitors use {public}" if public else ""
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
@@ -112,7 +118,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         for listener in sockets or []:
             listener.listen(QUEUE)  # uvicorn's backlog is also how many it accepts at a time
-        log.info("ready: %s  (Ctrl-C stops it)", self.url)
+        log.info("ready: %s  (Ctrl-C stops it%s)", self.url, self.proxy)
 
     async def on_tick(self, counter: int) -> bool:
         """Close each connection that is in one state for too long. uvicorn calls this ten times a second."""
