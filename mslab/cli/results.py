@@ -276,7 +276,14 @@ def serve(
 @job(app, "export")
 def export(
     source: options.Source,
-    kind: Annotated[str, Option("--format", metavar="mindir|onnx", help="MindSpore's graph format, or ONNX")],
+    kind: Annotated[
+        str | None, Option("--format", metavar="mindir|onnx", help="MindSpore's graph format, or ONNX")
+    ] = None,
+    modelarts: Annotated[
+        str | None,
+        Option(metavar="FOLDER", help="instead: write a folder from which ModelArts makes an AI application"),
+        OutputOption(new=True),
+    ] = None,
     out: Annotated[
         str | None,
         Option(metavar="FILE", help="target file (default: beside the checkpoint)"),
@@ -290,11 +297,19 @@ def export(
     json_file: options.Json = None,
 ) -> None:
     """Write a network as a graph that runs without mslab, and compare its outputs with the checkpoint's."""
-    if kind not in ("mindir", "onnx"):
+    if modelarts is not None and (kind, out) != (None, None):
+        raise BadParameter("--modelarts writes a folder of its own: leave out --format and --out")
+    if modelarts is None and kind is None:
+        raise BadParameter("name --format mindir, --format onnx, or --modelarts FOLDER")
+    if kind not in (None, "mindir", "onnx"):
         raise BadParameter(f"--format {kind}: expected mindir or onnx")
     from mslab.checkpoint import Choice
-    from mslab.inference import export
+    from mslab.inference import application, export
 
+    if kind is None:
+        result = application.write(found(source), modelarts or "", data, Choice(dialect, weights))
+        emit(result, json_file, lambda: application.summary(result))
+        return
     result = export.export_run(found(source), kind, out, data, Choice(dialect, weights))
     emit(result, json_file, lambda: export.summary(result))
 
