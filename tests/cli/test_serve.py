@@ -11,6 +11,7 @@ import socket
 import time
 from pathlib import Path
 
+import jsonschema
 import mindspore.dataset.vision as vision
 import numpy as np
 import psutil
@@ -142,6 +143,30 @@ def test_about_describes_the_network(served):
         "seconds_to_send": 30.0,
         "seconds_per_image": 5.0,
     }
+
+
+def test_every_answer_is_as_openapi_json_describes_it(served, photo):
+    api = json.loads(served.ask(path="/openapi.json")[2])
+    validator = jsonschema.validators.validator_for(api, jsonschema.Draft202012Validator)
+    requests = [
+        ("/predict", "post", photo[1], {}),
+        ("/predict?heat=1", "post", form(photo[1], b"no image"), FORM),
+        ("/predict", "post", b"", {}),
+        ("/predict", "post", photo[1], {"Origin": "http://evil.example"}),
+        ("/predict", "post", form(*[photo[1]] * 17), FORM),
+        ("/about", "get", b"", {}),
+        ("/about", "get", b"", {"Host": "evil.example"}),
+        ("/healthz", "get", b"", {}),
+    ]
+    seen = set()
+    for path, method, body, headers in requests:
+        status, _, answer = served.ask(method.upper(), path, body, **headers)
+        described = api["paths"][path.partition("?")[0]][method]["responses"][str(status)]
+        described = api["components"]["responses"]["Refusal"] if "$ref" in described else described
+        schema = described["content"]["application/json"]["schema"] | {"components": api["components"]}
+        validator(schema).validate(json.loads(answer))
+        seen.add(status)
+    assert seen == {200, 400, 403, 413}
 
 
 def test_other_formats_and_rotated_photos_work_and_a_damaged_file_gets_an_error(served, photo):
@@ -279,6 +304,22 @@ def test_without_root_path_a_prefix_that_the_proxy_removes_works_and_other_mista
         page.goto(f"http://127.0.0.1:{port}/small/")
         page.set_input_files("#files", photo[0])
         page.locator("article", has_text="answered, with status 413: a proxy with a limit of its own").wait_for()
+
+
+def test_the_page_asks_again_while_the_server_has_no_place(served, page, photo):
+    refused = []
+
+    def full(route):
+        refused.append(route)
+        if len(refused) > 2:
+            return route.continue_()
+        return route.fulfill(status=503, headers={"Retry-After": "0.1"}, json={"error": "Full.", "fix": "again"})
+
+    page.route("**/predict?heat=1", full)
+    page.goto(served.url)
+    page.set_input_files("#files", photo[0])
+    page.locator("article td.number").first.wait_for()
+    assert len(refused) == 3 and page.locator("article .error").count() == 0
 
 
 # --- clients and images that take their time --------------------------------------------------------------------------

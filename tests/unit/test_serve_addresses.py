@@ -140,7 +140,7 @@ def test_a_proxys_name_is_accepted_and_an_unknown_one_is_told_how():
         assert ask(PUBLIC, host=host)[0] == 200
     for where in (PUBLIC, Addresses("127.0.0.1")):
         status, _, body = ask(where, host="lab.example:8443", x_forwarded_host="localhost", forwarded="host=localhost")
-        assert status == 403 and "start it with --allow-origin https://lab.example" in json.loads(body)["fix"]
+        assert status == 403 and "start it with --allow-origin https://lab.example:8443, or" in json.loads(body)["fix"]
     assert "--allow-origin" not in json.loads(ask(PUBLIC, host="<script>")[2])["fix"]
 
 

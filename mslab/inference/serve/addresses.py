@@ -53,8 +53,9 @@ class Addresses:
 
     def check_host(self, request: Request) -> None:
         """Raise HTTPError for other host names: a foreign page could point its own name at this address."""
+        header = request.headers.get("host", "")
         try:
-            name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+            name = urlsplit(f"//{header}").hostname or ""
         except ValueError:
             name = ""
         public = [urlsplit(origin).hostname for origin in self.origins]
@@ -66,7 +67,8 @@ class Addresses:
         own = dict.fromkeys(["localhost", "127.0.0.1", "[::1]", self.host.lower(), *map(str, public)])
         proxy = ""
         with suppress(ValueError):
-            proxy = f"; if it is the name of a proxy in front of mslab serve: {allowing(origin_of(f'https://{name}'))}"
+            proxy = f"; if it names a proxy in front of mslab serve: {allowing(origin_of(f'https://{header}'))}"
+            proxy += ", or http://, as the browser shows it"
         raise HTTPError(
             403,
             "The Host header of this request does not name this server.",
