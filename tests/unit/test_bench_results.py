@@ -2,11 +2,13 @@
 
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from helpers import PROJECT, bench
 
-from benchmarks import answer, loop, results, speed
+from benchmarks import answer, loop, results, serve, speed
 from mslab.config import load_settings
 from mslab.errors import ConfigError, MslabError
 
@@ -74,6 +76,38 @@ def test_a_block_that_no_benchmark_fills_is_named():
     assert results.fill(page, []) == page.replace("old", "\nNo result is recorded yet.\n")
     with pytest.raises(MslabError, match=r"'bench table tarin'(.|\n)*expected .*train, loop, answer(.|\n)*fix"):
         results.fill(page.replace("train", "tarin"), [])
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers an image, one byte, with its own probability; of number 1 with another's, and of number 2 in part."""
+
+    def do_POST(self):
+        number = self.rfile.read(int(self.headers["Content-Length"]))[0]
+        status = 503 if number == 2 and not getattr(self.server, "refused", False) else 200
+        self.server.refused = status == 503 or getattr(self.server, "refused", False)
+        body = json.dumps({"images": [{"error": "", "probabilities": {"a": 0.0 if number == 1 else number / 10}}]})
+        self.send_response(status)
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(b"" if number == 3 else body.encode())
+
+    def log_message(self, *words):
+        pass
+
+
+def test_under_load_each_client_counts_what_was_refused_lost_or_meant_for_another():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        expected = [{"a": number / 10} for number in range(4)]
+        rows = [serve.load(httpd.server_port, [bytes([n])], [expected[n]], 0.1) for n in range(4)]
+        httpd.shutdown()
+    own, other, refused, lost = rows
+    assert own["answered"] > 0 and (own["refused"], own["lost"], own["mixed_up"]) == (0, 0, 0)
+    assert other["mixed_up"] == other["answered"] > 0 and refused["refused"] == 1 and refused["mixed_up"] == 0
+    assert lost["lost"] > 0 and lost["answered"] == 0
+    facts = {"size": 64, "engine": "onnxruntime 1.32.0", "clients": 1}
+    assert f"| 64, 1 | {own['images_per_s']:.1f} |" in results.serve_table([content("serve-64", [facts | own])])
+    assert "onnxruntime 1.32.0" in serve.table([facts | own])
 
 
 def test_bench_table_prints_what_it_writes(tmp_path, monkeypatch):
