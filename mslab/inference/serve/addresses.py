@@ -105,6 +105,7 @@ class Addresses:
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Methods": "GET, HEAD, POST",
             "Access-Control-Allow-Headers": "Content-Type",
+            "Access-Control-Allow-Private-Network": "true",  # a public site's page may ask a server on this machine
             "Access-Control-Expose-Headers": "Retry-After",
             "Access-Control-Max-Age": "600",
         }

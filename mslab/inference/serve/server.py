@@ -144,7 +144,7 @@ def read_pages(addresses: Addresses) -> dict[str, bytes]:
     With --root-path they begin there, also on a page whose own address lacks the slash at its end.
     """
     contents = {path: Path(__file__).with_name(name).read_text(encoding="utf-8") for path, name in PAGES.items()}
-    environment = jinja2.Environment(autoescape=True)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     contents["/docs"] = environment.from_string(contents["/docs"]).render(api=json.loads(contents["/openapi.json"]))
     if addresses.root:
         for path in ("/", "/docs"):
