@@ -132,6 +132,18 @@ def test_all_problems_are_reported_at_once_and_what_is_right_stays_in_the_fix():
     assert caught.value.fix == f"mslab serve RUN {fix}" and str(caught.value).count("expected") == 1
 
 
+def test_the_proxy_of_a_notebook_is_named_with_the_page_in_it():
+    hub, code = (
+        {"JUPYTERHUB_SERVICE_PREFIX": "/user/ada/"},
+        {"VSCODE_PROXY_URI": "https://code.example/proxy/{{port}}/"},
+    )
+    local = Addresses("127.0.0.1")
+    assert local.public(8000, {}) == "" and local.public(8000, hub) == "/user/ada/proxy/8000/"
+    assert local.public(8000, code) == "https://code.example/proxy/8000/"
+    assert Addresses("", "", (ORIGIN,)).public(8000, hub) == f"{ORIGIN}/user/ada/proxy/8000/"
+    assert PUBLIC.public(8000, hub | code) == f"{ORIGIN}/user/ada/"
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 

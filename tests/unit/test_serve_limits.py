@@ -44,7 +44,7 @@ def running():
         config = uvicorn.Config(
             application, http=connections.Connection, ws="none", lifespan="off", log_config=None, access_log=False
         )
-        running = connections.Server(config, Nothing(), listener, Repeats())
+        running = connections.Server(config, Nothing(), listener, Repeats(), Addresses("127.0.0.1"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

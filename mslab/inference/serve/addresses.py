@@ -6,9 +6,10 @@ front, a page can send them itself. So a proxy's public name comes from the comm
 """
 
 import ipaddress
+import os
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
@@ -39,10 +40,14 @@ class Addresses:
         """The path of the page for browsers, with a slash at its end."""
         return quote(self.root, safe=SAFE) + "/"
 
-    @property
-    def public(self) -> str:
-        """Where the proxy's visitors find the page, or ""."""
-        return "".join(self.origins[:1]) + self.base if self.root else ""
+    def public(self, port: int, environ: Mapping[str, str] = os.environ) -> str:
+        """Where visitors of the proxy find the page: by --root-path, or as code-server and JupyterHub say; or ""."""
+        if self.root:
+            return "".join(self.origins[:1]) + self.base
+        if "{{port}}" in (address := environ.get("VSCODE_PROXY_URI", "")):
+            return address.replace("{{port}}", str(port))
+        hub = environ.get("JUPYTERHUB_SERVICE_PREFIX", "")  # /user/ada/
+        return f"{''.join(self.origins[:1])}{hub.rstrip('/')}/proxy/{port}/" if hub else ""
 
     def path(self, requested: str) -> str:
         """The path of a request within this server, whether or not the proxy has removed --root-path."""

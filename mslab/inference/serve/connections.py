@@ -13,6 +13,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mslab.escaping import escape_control
+from mslab.inference.serve.addresses import Addresses
 from mslab.inference.serve.limits import ANSWER_SECONDS, BODY_SECONDS, CONNECTIONS, HEADER_SECONDS, PIECE, PIECES, QUEUE
 from mslab.inference.serve.repeats import Repeats
 
@@ -106,13 +108,14 @@ class Server(uvicorn.Server):
         predictor: "Predictor",
         listener: socket.socket,
         repeats: Repeats,
-        public: str = "",
+        addresses: Addresses,
     ) -> None:
         super().__init__(config)
         self.predictor, self.repeats = predictor, repeats
-        self.proxy = f"; the proxy's visitors use {public}" if public else ""
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        public = escape_control(addresses.public(port), safe="")
+        self.proxy = f"; the proxy's visitors use {public}" if public else ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

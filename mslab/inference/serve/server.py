@@ -105,7 +105,7 @@ def run(
                 timeout_graceful_shutdown=2,
                 backlog=max(1, Connection.most // 3),  # several times that many are accepted before others are closed
             )
-            Server(config, predictor, listener, repeats, addresses.public).run(sockets=[listener])
+            Server(config, predictor, listener, repeats, addresses).run(sockets=[listener])
 
 
 def open_listener(host: str, port: int) -> socket.socket:
