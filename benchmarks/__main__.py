@@ -31,7 +31,7 @@ Peers = Annotated[
     str | None, Option(metavar="PYTHON", help="a Python with torch, torchvision and, for inference, both engines")
 ]
 Record = Annotated[
-    bool, Option("--record", help="write the result to benchmarks/results/, from which docs/speed.md is made")
+    bool, Option("--record", help="write the result to benchmarks/results/, from which the pages' tables are made")
 ]
 Folder = Annotated[str | None, Option(metavar="FOLDER", help="store images, or networks, here for reuse")]
 
@@ -152,17 +152,38 @@ def answer(
     emit(rows, json_file, lambda: answer.table(rows))
 
 
+@job(app, "serve")
+def serve(
+    source: Annotated[
+        str | None, Argument(metavar="[RUN|CKPT]", help="without it, ResNet-50 with random weights")
+    ] = None,
+    size: Annotated[int, Option(help="pixels of an image's side, without RUN", min=32)] = 64,
+    clients: Annotated[list[int], Option(metavar="N", help="at a time; repeatable", min=1, max=8)] = [1, 8],  # noqa: B006
+    seconds: Annotated[float, Option(help="of each number of clients", min=0.1)] = 60,
+    record: Record = False,
+    json_file: Json = None,
+) -> None:
+    """mslab serve under load: images a second, latencies, and whether every client gets the answer to its own image."""
+    from benchmarks import results, serve
+
+    rows = serve.bench_serve(source, size, clients, seconds, log.info)
+    if record:
+        log.info(results.record(f"serve-{rows[0]['size']}", rows, serve.versions(rows)))
+    emit(rows, json_file, lambda: serve.table(rows))
+
+
 @job(app, "table")
 def table(
-    write: Annotated[bool, Option("--write", help="write them into docs/speed.md")] = False,
+    write: Annotated[bool, Option("--write", help="write them into docs/speed.md and docs/serve.md")] = False,
 ) -> None:
-    """The tables of docs/speed.md, from benchmarks/results/."""
+    """The tables of docs/speed.md and docs/serve.md, from benchmarks/results/."""
     from benchmarks import results
     from mslab.files import write_text
 
     recorded = results.read_all()
     if write:
-        write_text(results.PAGE, results.fill(results.PAGE.read_text(encoding="utf-8"), recorded))
+        for page in results.PAGES:
+            write_text(page, results.fill(page.read_text(encoding="utf-8"), recorded))
     print("\n\n".join(results.tables(recorded).values()))
 
 

@@ -1,6 +1,6 @@
-"""Results with the machine and versions behind them: benchmarks/results/NAME-MACHINE.json, and docs/speed.md's tables.
+"""Results with the machine and versions behind them: benchmarks/results/NAME-MACHINE.json, and the tables of PAGES.
 
-`--record` of a benchmark writes such a file; `./run.sh bench table --write` makes the page's tables from all of them.
+`--record` of a benchmark writes such a file; `./run.sh bench table --write` makes the pages' tables from all of them.
 """
 
 import os
@@ -19,7 +19,7 @@ from mslab.runs import manifest
 from mslab.runtime import versions
 
 FOLDER = Path(__file__).with_name("results")
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+PAGES = [Path(__file__).parents[1] / "docs" / name for name in ("speed.md", "serve.md")]
 BLOCK = re.compile(r"(?s)(<!-- bench table (\w+) -->\n).*?(<!-- end -->)")
 UNITS = {  # flag of /proc/cpuinfo -> what is said of it
     "avx2": "AVX2",
@@ -87,7 +87,7 @@ def read_all(folder: Path = FOLDER) -> list[dict[str, Any]]:
 
 
 def tables(results: Sequence[Result]) -> dict[str, str]:
-    """The text of each block of the page: for every machine the tables of this benchmark's results."""
+    """The text of each block of the pages: for every machine the tables of this benchmark's results."""
     texts = {}
     for name, render in RENDERERS.items():
         own = [result for result in results if result["name"].partition("-")[0] == name]
@@ -104,7 +104,7 @@ def fill(page: str, results: Sequence[Result]) -> str:
     def block(match: re.Match[str]) -> str:
         if match[2] not in texts:
             raise MslabError(
-                f"{PAGE.name} has a block 'bench table {match[2]}'.",
+                f"A page has a block 'bench table {match[2]}'.",
                 expected=f"one of {', '.join(texts)}",
                 fix="correct its name; the block begins with <!-- bench table NAME --> and ends with <!-- end -->",
             )
@@ -201,8 +201,25 @@ def answer_table(results: Sequence[Result]) -> str:
     return f"{heading(results)}\n\n{markdown(names, lines)}"
 
 
+def serve_table(results: Sequence[Result]) -> str:
+    """Images a second, latencies and what went wrong, by image size and number of clients."""
+    names = ["px, clients", "images/s", "p50, ms", "p95, ms", "p99, ms", "answered", "refused", "lost", "mixed up"]
+    lines = [
+        [
+            f"{row['size']}, {row['clients']}",
+            f"{row['images_per_s']:.1f}",
+            *(f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms")),
+            *(str(row[key]) for key in ("answered", "refused", "lost", "mixed_up")),
+        ]
+        for result in results
+        for row in result["rows"]
+    ]
+    return f"{heading(results)}\n\n{markdown(names, lines)}"
+
+
 RENDERERS: dict[str, Callable[[Sequence[Result]], str]] = {
     "train": speed_table,
     "loop": loop_table,
     "answer": answer_table,
+    "serve": serve_table,
 }

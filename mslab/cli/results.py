@@ -255,6 +255,18 @@ def serve(
         str, Option(metavar="ADDRESS", help="address to listen on; 0.0.0.0 also accepts other machines")
     ] = "127.0.0.1",
     port: Annotated[int, Option(help="port to listen on; 0 takes any free one", min=0, max=65535)] = 8000,
+    root_path: Annotated[
+        str | None,
+        Option(metavar="PATH", help="path under which a proxy shows the page, such as /user/ada/proxy/8000"),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        Option(
+            metavar="ORIGIN",
+            help="a proxy's address in the browser, or a site whose pages may use POST /predict: "
+            "https://hub.example.edu; repeatable",
+        ),
+    ] = None,
     device: options.Device = "auto",
     engine: options.Engine = "auto",
     precision: options.Precision = "fp32",
@@ -263,16 +275,25 @@ def serve(
     devices.refuse(device, devices.missing_driver(device))
     from mslab.evaluation import engines
     from mslab.inference.serve import server
+    from mslab.inference.serve.addresses import addresses
 
+    where = addresses(host, root_path, allow_origin or ())
     engines.refuse(engine, precision, device)
-    server.run(found(source), host, port, device, engine, precision)  # until Ctrl-C
+    server.run(found(source), where, port, device, engine, precision)  # until Ctrl-C
     return 130
 
 
 @job(app, "export")
 def export(
     source: options.Source,
-    kind: Annotated[str, Option("--format", metavar="mindir|onnx", help="MindSpore's graph format, or ONNX")],
+    kind: Annotated[
+        str | None, Option("--format", metavar="mindir|onnx", help="MindSpore's graph format, or ONNX")
+    ] = None,
+    modelarts: Annotated[
+        str | None,
+        Option(metavar="FOLDER", help="instead: write a folder from which ModelArts makes an AI application"),
+        OutputOption(new=True),
+    ] = None,
     out: Annotated[
         str | None,
         Option(metavar="FILE", help="target file (default: beside the checkpoint)"),
@@ -286,11 +307,19 @@ def export(
     json_file: options.Json = None,
 ) -> None:
     """Write a network as a graph that runs without mslab, and compare its outputs with the checkpoint's."""
-    if kind not in ("mindir", "onnx"):
+    if modelarts is not None and (kind, out) != (None, None):
+        raise BadParameter("--modelarts writes a folder of its own: leave out --format and --out")
+    if modelarts is None and kind is None:
+        raise BadParameter("name --format mindir, --format onnx, or --modelarts FOLDER")
+    if kind not in (None, "mindir", "onnx"):
         raise BadParameter(f"--format {kind}: expected mindir or onnx")
     from mslab.checkpoint import Choice
-    from mslab.inference import export
+    from mslab.inference import application, export
 
+    if kind is None:
+        result = application.write(found(source), modelarts or "", data, Choice(dialect, weights))
+        emit(result, json_file, lambda: application.summary(result))
+        return
     result = export.export_run(found(source), kind, out, data, Choice(dialect, weights))
     emit(result, json_file, lambda: export.summary(result))
 

@@ -11,6 +11,7 @@ import socket
 import time
 from pathlib import Path
 
+import jsonschema
 import mindspore.dataset.vision as vision
 import numpy as np
 import psutil
@@ -18,12 +19,27 @@ import pytest
 from checking import many_scans, slow_jpeg
 from helpers import cli
 from PIL import Image
-from serving import CLASSES, FORM, as_bytes, assert_no_complaints, drop, escaped, form, hostile, percentages, serving
+from serving import (
+    CLASSES,
+    FORM,
+    as_bytes,
+    assert_no_complaints,
+    drop,
+    escaped,
+    fetched,
+    form,
+    free_ports,
+    hostile,
+    nginx,
+    percentages,
+    serving,
+)
 
 from mslab.check import worker
 from mslab.errors import MslabError
 from mslab.inference import export, predicting
 from mslab.inference.serve import limits, server, uploads
+from mslab.inference.serve.addresses import Addresses
 from mslab.inference.serve.predictor import NoAnswer, Predictor
 from mslab.runtime import signals
 
@@ -129,6 +145,30 @@ def test_about_describes_the_network(served):
     }
 
 
+def test_every_answer_is_as_openapi_json_describes_it(served, photo):
+    api = json.loads(served.ask(path="/openapi.json")[2])
+    validator = jsonschema.validators.validator_for(api, jsonschema.Draft202012Validator)
+    requests = [
+        ("/predict", "post", photo[1], {}),
+        ("/predict?heat=1", "post", form(photo[1], b"no image"), FORM),
+        ("/predict", "post", b"", {}),
+        ("/predict", "post", photo[1], {"Origin": "http://evil.example"}),
+        ("/predict", "post", form(*[photo[1]] * 17), FORM),
+        ("/about", "get", b"", {}),
+        ("/about", "get", b"", {"Host": "evil.example"}),
+        ("/healthz", "get", b"", {}),
+    ]
+    seen = set()
+    for path, method, body, headers in requests:
+        status, _, answer = served.ask(method.upper(), path, body, **headers)
+        described = api["paths"][path.partition("?")[0]][method]["responses"][str(status)]
+        described = api["components"]["responses"]["Refusal"] if "$ref" in described else described
+        schema = described["content"]["application/json"]["schema"] | {"components": api["components"]}
+        validator(schema).validate(json.loads(answer))
+        seen.add(status)
+    assert seen == {200, 400, 403, 413}
+
+
 def test_other_formats_and_rotated_photos_work_and_a_damaged_file_gets_an_error(served, photo):
     image = Image.open(photo[0])
     exif = Image.Exif()
@@ -212,6 +252,76 @@ def test_every_answer_has_the_security_headers(served):
         assert not any(name.startswith("access-control") or name == "server" for name in headers)
 
 
+# --- behind a proxy ---------------------------------------------------------------------------------------------------
+
+PREFIX = "/user/ada/proxy/8000"
+
+
+def test_behind_a_proxy_the_page_works_under_any_prefix_with_or_without_a_slash(parent, new_page, photo, tmp_path):
+    """One server behind a real nginx with another name: in turn the prefix is removed, passed on, or passed as //."""
+    (port,) = free_ports(1)
+    origin = f"http://lab.localhost:{port}"
+    kept, removed, doubled = PREFIX, f"/removed{PREFIX}", f"/doubled{PREFIX}"
+    source = parent / "checkpoints" / "best.ckpt"
+    with serving(source, tmp_path, "--root-path", f"{PREFIX}/", "--allow-origin", f"{origin}/") as served:
+        assert f"; the proxy's visitors use {origin}{PREFIX}/)" in served.log.read_text()
+        own = f"http://127.0.0.1:{served.port}"
+        rules = {kept: own, f"{removed}/": f"{own}/", doubled: f"{own}/"}
+        with nginx(tmp_path, port, rules, "proxy_set_header Host $http_host;"):
+            page = new_page()
+            page.goto(f"{origin}{PREFIX}")  # its address has no / at the end
+            page.set_input_files("#files", photo[0])
+            page.locator("article img.heat").wait_for()
+            assert page.locator("#unloaded").is_hidden() and page.locator("#about").inner_text().startswith("best.ckpt")
+            page.goto(f"{origin}{PREFIX}/docs")
+            assert page.evaluate("getComputedStyle(document.querySelector('h1')).marginTop") == "0px"
+            assert page.complaints == []
+            assert all(url.startswith((f"{origin}{PREFIX}", "data:", "blob:")) for url in page.requested)
+            for start in (kept, removed, doubled):
+                for path in ("/", "/page.js", "/about", "/healthz/", "/docs"):
+                    assert fetched(port, f"{start}{path}", f"lab.localhost:{port}")[0] == 200, (start, path)
+            status, _ = fetched(port, f"{kept}/about", "evil.example")
+            assert status == 403
+
+
+def test_without_root_path_a_prefix_that_the_proxy_removes_works_and_other_mistakes_are_explained(
+    served, new_page, photo, tmp_path
+):
+    (port,) = free_ports(1)
+    own = f"http://127.0.0.1:{served.port}"
+    rules = {"/removed/": f"{own}/", "/bare": f"{own}/", "/small/": f"{own}/"}
+    small = f"location = /small/predict {{ client_max_body_size 1; proxy_pass {own}/predict; }}"
+    with nginx(tmp_path, port, rules, small):
+        page = new_page()
+        page.goto(f"http://127.0.0.1:{port}/removed/")
+        page.locator("#about", has_text="3 classes").wait_for()
+        page.set_input_files("#files", photo[0])  # the browser's Origin is the proxy, nginx's Host the server
+        page.locator("article", has_text=f"start it with --allow-origin http://127.0.0.1:{port}").wait_for()
+        page.goto(f"http://127.0.0.1:{port}/bare")
+        assert "Give its address a / at the end" in page.locator("#unloaded").inner_text()
+        page.goto(f"http://127.0.0.1:{port}/bare/")
+        page.locator("#about", has_text="3 classes").wait_for()
+        page.goto(f"http://127.0.0.1:{port}/small/")
+        page.set_input_files("#files", photo[0])
+        page.locator("article", has_text="answered, with status 413: a proxy with a limit of its own").wait_for()
+
+
+def test_the_page_asks_again_while_the_server_has_no_place(served, page, photo):
+    refused = []
+
+    def full(route):
+        refused.append(route)
+        if len(refused) > 2:
+            return route.continue_()
+        return route.fulfill(status=503, headers={"Retry-After": "0.1"}, json={"error": "Full.", "fix": "again"})
+
+    page.route("**/predict?heat=1", full)
+    page.goto(served.url)
+    page.set_input_files("#files", photo[0])
+    page.locator("article td.number").first.wait_for()
+    assert len(refused) == 3 and page.locator("article .error").count() == 0
+
+
 # --- clients and images that take their time --------------------------------------------------------------------------
 
 UPLOAD = ("POST /predict HTTP/1.1", "Host: 127.0.0.1", "Content-Length: 1000", "")
@@ -282,7 +392,7 @@ def test_an_image_that_takes_too_long_is_an_error_and_the_next_one_is_decoded(se
 
 
 def test_more_waiting_requests_than_places_get_retry_after(served, photo):
-    app = server.App(None, "127.0.0.1", "x")
+    app = server.App(None, Addresses("127.0.0.1"), "x")
     app.waiting += [""] * limits.PER_ADDRESS + ["192.0.2.7"]
     status, content = call(app, {"type": "http.request", "body": b"a"})
     assert status == 503 and content["error"] == "9 requests are running, 8 of them from your address."
@@ -367,7 +477,7 @@ def test_a_port_in_use_is_one_message_and_exit_1(served):
 def test_an_address_that_is_not_this_machines_is_one_message():
     for host in ("192.0.2.1", "no such host", "x" * 70 + ".example"):
         with pytest.raises(MslabError, match="mslab cannot listen on") as caught:
-            server.run("nowhere", host, 0, "cpu")
+            server.run("nowhere", Addresses(host), 0, "cpu")
         assert caught.value.expected and caught.value.fix
 
 
@@ -376,7 +486,7 @@ def test_no_run_or_a_run_without_a_best_checkpoint_is_one_message(tmp_path):
         with pytest.raises(
             MslabError, match=r"has no checkpoints/best.ckpt|[Nn]o .*nowhere|nowhere.onnx does not exist"
         ) as caught:
-            server.run(str(source), "127.0.0.1", 0, "cpu")
+            server.run(str(source), Addresses("127.0.0.1"), 0, "cpu")
         assert caught.value.expected and caught.value.fix
 
 
@@ -405,10 +515,12 @@ def test_a_request_that_does_not_arrive_in_time_is_refused(monkeypatch):
     monkeypatch.setattr(uploads, "BODY_SECONDS", 0.05)
     waits = [(b"expect", b"100-continue")]  # such a client sends no more: mslab does not wait for the rest
     part = {"type": "http.request", "body": b"a", "more_body": True}
-    status, content = call(server.App(None, "127.0.0.1", "x"), part, expect=waits)
+    status, content = call(server.App(None, Addresses("127.0.0.1"), "x"), part, expect=waits)
     assert status == 408 and "was not complete after 0.05 s" in content["error"]
 
 
 def test_an_unknown_error_is_an_answer_and_its_traceback_is_printed(capsys, monkeypatch):
-    status, content = call(server.App(None, "127.0.0.1", "x"), {"type": "http.request", "body": b"a"})  # no predictor
+    status, content = call(
+        server.App(None, Addresses("127.0.0.1"), "x"), {"type": "http.request", "body": b"a"}
+    )  # no predictor
     assert status == 500 and set(content) == {"error", "expected", "fix"}

@@ -133,3 +133,11 @@ def test_bench_provenance_compares_what_it_trains(inside, monkeypatch):
         verdicts = {row["origin"]: row["verdict"] for row in rows[:3]}
         assert verdicts["as the recipe"] == "near" and verdicts["two classes, seed 7"] == "far"
     assert len(list((inside / "runs").iterdir())) == 1
+
+
+def test_bench_serve_asks_a_real_server_and_no_answer_is_lost_or_mixed_up(tmp_path):
+    done = bench("serve", "--size", 32, "--seconds", 2, "--clients", 3, "--json", tmp_path / "rows.json")
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert done.returncode == 0 and row["clients"] == 3 and row["answered"] > 3
+    assert (row["refused"], row["lost"], row["mixed_up"]) == (0, 0, 0) and "onnxruntime" in done.stdout
+    assert row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]

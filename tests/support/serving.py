@@ -7,14 +7,16 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from helpers import PROGRAM
 from PIL import Image
 
@@ -112,6 +114,64 @@ def hostile(parent, folder):
     checkpoint.save_arrays(weights.backbone | weights.head, file, weights.info | {"class_names": CLASSES})
     with serving(file, folder) as running:
         yield running
+
+
+# --- a proxy in front -------------------------------------------------------------------------------------------------
+
+CONFIG = """
+daemon off; pid pid; error_log stderr warn; %s
+events {}
+http {
+    access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path a; uwsgi_temp_path b;
+    scgi_temp_path c;
+    server {
+        listen 127.0.0.1:%d;
+        %s
+        %s
+    }
+}
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+@contextmanager
+def nginx(folder, port, rules, more=""):
+    """nginx on this port. `rules`: location -> address that it passes requests to; `more`: lines of its server."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("no proxy: nginx is not installed; on Debian: apt-get install nginx-light")
+    locations = "".join(f"location {path} {{ proxy_pass {address}; }}\n" for path, address in rules.items())
+    user = "user root;" if os.geteuid() == 0 else ""  # else its workers may not read this folder
+    (folder / "nginx.conf").write_text(CONFIG % (user, port, more, locations))
+    log = folder / "nginx.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([program, "-p", folder, "-e", "stderr", "-c", "nginx.conf"], stderr=file)
+    try:
+        for _ in range(100):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def fetched(port: int, path: str, host: str) -> tuple[int, dict]:
+    """Status and JSON, or {}, of a GET with this Host."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers={"Host": host})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, json.loads(content) if "json" in answer.getheader("Content-Type", "") else {}
 
 
 def as_bytes(image: Image.Image, kind: str, **options) -> bytes:

@@ -2,11 +2,13 @@
 
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from helpers import PROJECT, bench
 
-from benchmarks import answer, loop, results, speed
+from benchmarks import answer, loop, results, serve, speed
 from mslab.config import load_settings
 from mslab.errors import ConfigError, MslabError
 
@@ -28,9 +30,9 @@ def speed_row(contender, job, size, **more):
 
 
 def test_the_tables_of_the_page_are_those_of_the_recorded_results():
-    page = results.PAGE.read_text(encoding="utf-8")
-    assert page == results.fill(page, results.read_all()), "./run.sh bench table --write"
-    assert set(re.findall(r"<!-- bench table (\w+) -->", page)) == set(results.RENDERERS)
+    pages = [page.read_text(encoding="utf-8") for page in results.PAGES]
+    assert pages == [results.fill(page, results.read_all()) for page in pages], "./run.sh bench table --write"
+    assert set(re.findall(r"<!-- bench table (\w+) -->", "".join(pages))) == set(results.RENDERERS)
     for file in results.FOLDER.glob("*.json"):
         assert not re.search(r'": "[^"]*/(home|root|tmp|work)/', file.read_text(encoding="utf-8")), file
 
@@ -76,11 +78,43 @@ def test_a_block_that_no_benchmark_fills_is_named():
         results.fill(page.replace("train", "tarin"), [])
 
 
+class Answers(BaseHTTPRequestHandler):
+    """Answers an image, one byte, with its own probability; of number 1 with another's, and of number 2 in part."""
+
+    def do_POST(self):
+        number = self.rfile.read(int(self.headers["Content-Length"]))[0]
+        status = 503 if number == 2 and not getattr(self.server, "refused", False) else 200
+        self.server.refused = status == 503 or getattr(self.server, "refused", False)
+        body = json.dumps({"images": [{"error": "", "probabilities": {"a": 0.0 if number == 1 else number / 10}}]})
+        self.send_response(status)
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(b"" if number == 3 else body.encode())
+
+    def log_message(self, *words):
+        pass
+
+
+def test_under_load_each_client_counts_what_was_refused_lost_or_meant_for_another():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        expected = [{"a": number / 10} for number in range(4)]
+        rows = [serve.load(httpd.server_port, [bytes([n])], [expected[n]], 0.1) for n in range(4)]
+        httpd.shutdown()
+    own, other, refused, lost = rows
+    assert own["answered"] > 0 and (own["refused"], own["lost"], own["mixed_up"]) == (0, 0, 0)
+    assert other["mixed_up"] == other["answered"] > 0 and refused["refused"] == 1 and refused["mixed_up"] == 0
+    assert lost["lost"] > 0 and lost["answered"] == 0
+    facts = {"size": 64, "engine": "onnxruntime 1.32.0", "clients": 1}
+    assert f"| 64, 1 | {own['images_per_s']:.1f} |" in results.serve_table([content("serve-64", [facts | own])])
+    assert "onnxruntime 1.32.0" in serve.table([facts | own])
+
+
 def test_bench_table_prints_what_it_writes(tmp_path, monkeypatch):
     recorded("train-64", [speed_row("mslab, GRAPH", "train", 64)], monkeypatch, tmp_path)
     page = tmp_path / "page.md"
     page.write_text("# Speed\n<!-- bench table train -->\n<!-- end -->\n")
-    monkeypatch.setattr(results, "PAGE", page)
+    monkeypatch.setattr(results, "PAGES", [page])
     monkeypatch.setattr(results.read_all, "__defaults__", (tmp_path,))
     done = bench("table")
     assert done.returncode == 0 and "EPYC 9" in done.stdout and "EPYC" not in page.read_text()

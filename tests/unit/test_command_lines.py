@@ -43,8 +43,9 @@ from mslab.runtime import signals
         ("train --resume --no-report", "--resume needs a value: --resume RUN"),
         ("transfer x.yaml", "Missing option '--backbone'. Type --backbone FILE|RUN: a .ckpt"),
         ("eval runs/x", "Missing option '--data'. Type --data ROOT: "),
-        ("export runs/x", "Missing option '--format'. Type --format mindir|onnx"),
         ("check", "Missing argument 'ROOT|CONFIG'. Type ROOT|CONFIG: a folder"),
+        ("export runs/x", "name --format mindir, --format onnx, or --modelarts FOLDER"),
+        ("export runs/x --modelarts new --format onnx", "leave out --format and --out"),
         ("trian x.yaml", "Did you mean 'train'"),
     ],
 )

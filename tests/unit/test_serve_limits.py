@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from mslab.inference.serve import connections, limits, server, uploads
+from mslab.inference.serve.addresses import Addresses
 from mslab.inference.serve.repeats import Repeats
 
 GET = b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -39,11 +40,11 @@ class Nothing:
 def running():
     """The real server without a network, in a thread. Yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        application = server.App(None, "127.0.0.1", "x")
+        application = server.App(None, Addresses("127.0.0.1"), "x")
         config = uvicorn.Config(
             application, http=connections.Connection, ws="none", lifespan="off", log_config=None, access_log=False
         )
-        running = connections.Server(config, Nothing(), listener, Repeats())
+        running = connections.Server(config, Nothing(), listener, Repeats(), Addresses("127.0.0.1"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
@@ -154,7 +155,7 @@ def test_uploads_beyond_the_memory_drop_the_oldest_of_the_address_that_has_most(
     monkeypatch.setattr(uploads, "BODY_SECONDS", 0.1)
 
     async def all_of_them():
-        app = server.App(None, "127.0.0.1", "x")
+        app = server.App(None, Addresses("127.0.0.1"), "x")
         sizes = (("a", 300), ("b", 350), ("b", 300), ("a", 250))
         return await asyncio.gather(*[upload(app, address, bytes(size)) for address, size in sizes])
 

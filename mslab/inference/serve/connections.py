@@ -13,6 +13,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from mslab.escaping import escape_control
+from mslab.inference.serve.addresses import Addresses
 from mslab.inference.serve.limits import ANSWER_SECONDS, BODY_SECONDS, CONNECTIONS, HEADER_SECONDS, PIECE, PIECES, QUEUE
 from mslab.inference.serve.repeats import Repeats
 
@@ -101,18 +103,25 @@ class Server(uvicorn.Server):
     """uvicorn's server; it also closes slow connections, logs when it is ready, and stops the predictor."""
 
     def __init__(
-        self, config: uvicorn.Config, predictor: "Predictor", listener: socket.socket, repeats: Repeats
+        self,
+        config: uvicorn.Config,
+        predictor: "Predictor",
+        listener: socket.socket,
+        repeats: Repeats,
+        addresses: Addresses,
     ) -> None:
         super().__init__(config)
         self.predictor, self.repeats = predictor, repeats
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        public = escape_control(addresses.public(port), safe="")
+        self.proxy = f"; the proxy's visitors use {public}" if public else ""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         for listener in sockets or []:
             listener.listen(QUEUE)  # uvicorn's backlog is also how many it accepts at a time
-        log.info("ready: %s  (Ctrl-C stops it)", self.url)
+        log.info("ready: %s  (Ctrl-C stops it%s)", self.url, self.proxy)
 
     async def on_tick(self, counter: int) -> bool:
         """Close each connection that is in one state for too long. uvicorn calls this ten times a second."""

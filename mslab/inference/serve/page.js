@@ -26,6 +26,10 @@ const TEXTS = {
     large: (limit) => `It is larger than ${limit} MiB.`,
     nothing: "No file received.",
     gone: "The server does not answer. Is mslab serve still running?",
+    other: (code) =>
+      `Something between this page and mslab serve answered, with status ${code}: a proxy with a limit of its own ` +
+      "(413), without a connection to mslab serve (502, 504), or one that wants you to log in again.",
+    busy: "The server is busy; the next try is in a moment …",
     noCamera:
       "The camera cannot be used: it is missing, in use, or not allowed. Browsers require http://127.0.0.1 or https.",
     on: "The camera is on.",
@@ -53,6 +57,10 @@ const TEXTS = {
     large: (limit) => `文件超过 ${limit} MiB。`,
     nothing: "其中没有文件。",
     gone: "服务器没有回应。mslab serve 还在运行吗？",
+    other: (code) =>
+      `回应来自本页面与 mslab serve 之间的代理，状态码 ${code}：可能是代理自己的上限（413），` +
+      "代理连不上 mslab serve（502、504），或需要重新登录。",
+    busy: "服务器正忙，稍后重试 …",
     noCamera: "不能使用摄像头：没有摄像头、正被占用或未获允许。浏览器要求 http://127.0.0.1 或 https。",
     on: "摄像头已打开。",
   },
@@ -63,7 +71,28 @@ const lang = (new URLSearchParams(location.search).get("lang") ?? navigator.lang
 const texts = TEXTS[lang];
 const at = (id) => document.getElementById(id);
 const status = (text) => (at("status").textContent = text);
-const about = fetch("/about").then((response) => response.json());
+
+
+// The JSON of an answer; addresses are relative to the page, so that they work behind a proxy. Throws an Error with the
+// text for the user, and `wait`, seconds, if the server has no place now.
+async function load(path, options) {
+  let response, content;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error(texts.gone);
+  }
+  try {
+    content = await response.json();
+  } catch {
+    throw new Error(texts.other(response.status)); // mslab serve sends nothing but JSON
+  }
+  if (response.ok) return content;
+  const error = new Error(`${content.error} ${content.fix}`);
+  if (response.status === 503) error.wait = Number(response.headers.get("Retry-After")) || 2;
+  throw error;
+}
+const about = load("about");
 
 const INDIC = ["Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh"];
 const JOINED = new RegExp( // joiners that Arabic and Persian, Indic scripts and emoji need
@@ -143,17 +172,25 @@ function card(file, answer) {
     : texts.done(name, plainText(answer.class), percent(answer.probability));
 }
 
+const TRIES = 30; // while the server has no place for a request
+
 // The body is the image only: its file name is not sent.
 async function ask(file) {
   try {
     const limit = (await about).limits.bytes;
     if (file.size > limit) return { error: texts.large(limit >> 20) };
     const headers = { "Content-Type": "application/octet-stream" };
-    const response = await fetch("/predict?heat=1", { method: "POST", headers, body: file });
-    const content = await response.json();
-    return response.ok ? content.images[0] : { error: `${content.error} ${content.fix}` };
-  } catch {
-    return { error: texts.gone };
+    for (let left = TRIES; ; left -= 1) {
+      try {
+        return (await load("predict?heat=1", { method: "POST", headers, body: file })).images[0];
+      } catch (error) {
+        if (!error.wait || left <= 1) throw error;
+        status(texts.busy);
+        await new Promise((resolve) => setTimeout(resolve, 1000 * error.wait));
+      }
+    }
+  } catch (error) {
+    return { error: error.message };
   }
 }
 
@@ -228,7 +265,10 @@ at("clear").addEventListener("click", () => {
 
 document.documentElement.lang = lang === "zh" ? "zh-Hans" : "en";
 for (const node of document.querySelectorAll("[data-text]")) node.textContent = texts[node.dataset.text];
-about.then((served) => {
-  at("about").textContent = texts.about(served.class_names.length, served.image_size, plainText(served.source));
-  at("no-heat").hidden = served.heat_maps;
-});
+about.then(
+  (served) => {
+    at("about").textContent = texts.about(served.class_names.length, served.image_size, plainText(served.source));
+    at("no-heat").hidden = served.heat_maps;
+  },
+  (error) => status(error.message),
+);

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mslab.data import augment
 from mslab.evaluation import gradcam, measuring
 from mslab.inference import predicting
 from mslab.inference.serve.limits import DECODING_SECONDS, IMAGE_SECONDS, PIXELS, HTTPError
+from mslab.inference.serve.together import MOST, Together
 
 # formats, as formats.name_of calls them; Pillow supports others that start external programs (EPS)
 ACCEPTED = {"JPEG": "JPEG", "PNG": "PNG", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "WEBP": "WebP", "AVIF": "AVIF"}
@@ -34,15 +36,23 @@ class NoAnswer(Exception):
 
 
 class Predictor:
-    """The network, the only thread that uses it, and the processes that decode. `folder`: for temporary files."""
+    """The network, the threads that use it, and the processes that decode. `folder`: for temporary files.
+
+    Heat maps, which need MindSpore, have one thread. What onnxruntime alone answers has several, whose images it
+    computes together.
+    """
 
     def __init__(self, model: predicting.Model, folder: Path) -> None:
+        together = model.runner.engine.name == "onnxruntime"
+        if together:
+            model = replace(model, runner=replace(model.runner, forward=Together(model.runner.forward)))
         self.model, self.folder = model, folder
         size, mean, std, self.resize, mode = (model.info[key] for key in measuring.PREPROCESSING)
         self.resize = self.resize or size
         transforms = augment.eval_transforms(size, mean, std, self.resize, mode)
         self.transforms = transforms[1:]  # without the first, which decodes
         self.thread = ThreadPoolExecutor(1, "images")
+        self.threads = ThreadPoolExecutor(MOST, "together") if together else self.thread
         self.decoders = ThreadPoolExecutor(DECODERS, "decoding")
         self.transforming, self.changing = threading.Lock(), threading.Lock()
         self.idle: list[Worker] = []
@@ -56,6 +66,7 @@ class Predictor:
     def __exit__(self, *error: Any) -> None:
         self.stop()
         self.thread.shutdown()
+        self.threads.shutdown()
         self.decoders.shutdown()
         for worker in self.idle:
             worker.stop()
@@ -106,7 +117,7 @@ class Predictor:
                     x = await loop.run_in_executor(self.decoders, decode, position)
                 except NoAnswer as reason:
                     return EMPTY | {"error": str(reason)}
-            return EMPTY | await loop.run_in_executor(self.thread, self.classify, x, heat)
+            return EMPTY | await loop.run_in_executor(self.thread if heat else self.threads, self.classify, x, heat)
 
         tasks = [asyncio.ensure_future(one(position)) for position in range(len(images))]
         try:

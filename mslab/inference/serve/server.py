@@ -1,8 +1,9 @@
 """`mslab serve`: a page and an endpoint that classify images on this machine; nothing leaves it.
 
-`App.__call__` handles every request from start to end: host, path and method, the answer, headers, the log line.
-Refusals are MslabErrors with a status; the client gets what happened, expected and fix as JSON.
-connections.py limits connections, uploads.py the requests that arrive.
+`App.__call__` handles every request from start to end: the answer, headers, the log line. Refusals are MslabErrors with
+a status; the client gets what happened, expected and fix as JSON.
+addresses.py knows which requests are this server's, behind a proxy, too; connections.py limits connections, uploads.py
+the requests that arrive; openapi.json describes all of it, and /docs shows that.
 Only predictor.py imports MindSpore, after all checks that do not need it.
 """
 
@@ -18,13 +19,15 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+import jinja2
 import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from mslab.errors import MslabError
+from mslab.escaping import quoted
+from mslab.inference.serve.addresses import Addresses, prefix_of
 from mslab.inference.serve.connections import Connection, Server
 from mslab.inference.serve.limits import (
     BODY,
@@ -45,8 +48,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mslab")
 
-PAGES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+PAGES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js", "/docs": "docs.html"}
+PAGES |= {"/openapi.json": "openapi.json"}
+PATHS = (*PAGES, "/about", "/healthz", "/predict")
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".json": "application/json"}
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+NO_PAGE = "(no such page)"
 HEADERS = {
     # only page.js runs, only images that it created are shown, only this server is called; text never becomes HTML
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -61,8 +68,11 @@ HEADERS = {
 }
 
 
-def run(source: Path, host: str, port: int, device: str, engine: str = "auto", precision: str = "fp32") -> None:
+def run(
+    source: Path, addresses: Addresses, port: int, device: str, engine: str = "auto", precision: str = "fp32"
+) -> None:
     """Answer requests until Ctrl-C, which is raised. Raises MslabError if the server cannot start."""
+    host = addresses.host
     with open_listener(host, port) as listener:  # first: loading the network takes seconds
         if not is_loopback(host):
             log.info(
@@ -83,7 +93,7 @@ def run(source: Path, host: str, port: int, device: str, engine: str = "auto", p
             Connection.most = possible_connections()
             # no proxy_headers: they let a client choose its address; no log_config: all logging is done here
             config = uvicorn.Config(
-                App(predictor, host, source.resolve().name),
+                App(predictor, addresses, source.resolve().name),
                 http=Connection,
                 ws="none",
                 loop="asyncio",
@@ -95,7 +105,7 @@ def run(source: Path, host: str, port: int, device: str, engine: str = "auto", p
                 timeout_graceful_shutdown=2,
                 backlog=max(1, Connection.most // 3),  # several times that many are accepted before others are closed
             )
-            Server(config, predictor, listener, repeats).run(sockets=[listener])
+            Server(config, predictor, listener, repeats, addresses).run(sockets=[listener])
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -124,37 +134,45 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+def methods_of(path: str) -> list[str]:
+    return ["POST"] if path == "/predict" else ["GET", "HEAD"]
+
+
+def read_pages(addresses: Addresses) -> dict[str, bytes]:
+    """The content of each path that does not change. Their addresses are relative, so any prefix of a proxy will do.
+
+    With --root-path they begin there, also on a page whose own address lacks the slash at its end.
+    """
+    contents = {path: Path(__file__).with_name(name).read_text(encoding="utf-8") for path, name in PAGES.items()}
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    contents["/docs"] = environment.from_string(contents["/docs"]).render(api=json.loads(contents["/openapi.json"]))
+    if addresses.root:
+        for path in ("/", "/docs"):
+            contents[path] = contents[path].replace("<head>", f'<head>\n<base href="{addresses.base}">', 1)
+    return {path: content.encode() for path, content in contents.items()}
+
+
 class App:
     """The ASGI application that uvicorn calls for each request."""
 
-    def __init__(self, predictor: "Predictor", host: str, source: str) -> None:
-        self.predictor, self.host, self.source = predictor, host.lower(), source
-        self.pages = {path: Path(__file__).with_name(name).read_bytes() for path, name in PAGES.items()}
+    def __init__(self, predictor: "Predictor", addresses: Addresses, source: str) -> None:
+        self.predictor, self.addresses, self.source = predictor, addresses, source
+        self.pages = read_pages(addresses)
+        self.headers = dict(HEADERS)
+        if addresses.root:  # the pages name it in <base>
+            policy = HEADERS["Content-Security-Policy"]
+            self.headers["Content-Security-Policy"] = policy.replace("base-uri 'none'", "base-uri 'self'")
         self.uploads = Uploads()
         self.waiting: list[str] = []  # addresses of the complete requests that wait for their answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, start = Body(receive), time.monotonic()
-        request = Request(scope, body.receive)
-        path = scope["path"] if scope["path"] in (*PAGES, "/about", "/predict") else "(no such page)"
-        allowed = ["POST"] if path == "/predict" else ["GET", "HEAD"]
-        method = request.method if request.method in ("GET", "HEAD", "POST") else "(other)"
+        request, path = Request(scope, body.receive), self.addresses.path(scope["path"])
+        kind = f"{request.method if request.method in METHODS else '(other)'} {path if path in PATHS else NO_PAGE}"
         try:
-            self.check_host(request)
-            if path == "(no such page)":
-                raise HTTPError(404, "No such page.", f"{', '.join(PAGES)}, /about or /predict", "start at /")
-            if method not in allowed:
-                methods = " or ".join(allowed)
-                raise HTTPError(405, f"{path} does not allow this method.", methods, f"use {allowed[0]} for {path}")
-            if path == "/predict":
-                check_origin(request)
-                response = as_json({"images": await self.predict(request)})
-            elif path == "/about":
-                response = as_json(self.about())
-            else:
-                response = Response(self.pages[path], media_type=TYPES[Path(PAGES[path]).suffix])
+            response = await self.answer(request, path)
         except ClientDisconnect:
-            kind = f"{method} {path}: the client disconnected"
+            kind += ": the client disconnected"
             log.info(kind, extra={"kind": kind})
             return
         except HTTPError as refused:
@@ -162,7 +180,7 @@ class App:
                 await drain(body)
             content = {"error": refused.what, "expected": refused.expected, "fix": refused.fix}
             response = as_json(content, refused.status)
-            headers = {405: {"Allow": ", ".join(allowed)}, 503: {"Retry-After": "2"}}
+            headers = {405: {"Allow": ", ".join(methods_of(path))}, 503: {"Retry-After": "2"}}
             response.headers.update(headers.get(refused.status, {}))
         except Exception:  # the server continues; its terminal shows the traceback
             text = traceback.format_exc()
@@ -171,29 +189,35 @@ class App:
             response = as_json(
                 {"error": "The request failed: internal error.", "expected": "an answer", "fix": fix}, 500
             )
-        response.headers.update(HEADERS)
+        response.headers.update(self.headers | self.addresses.shared_with(request))
         # this line contains no text from the client
-        kind = f"{method} {path} {response.status_code}"
-        log.info("%s %.2f s", kind, time.monotonic() - start, extra={"kind": kind})
+        kind = f"{kind} {response.status_code}"
+        if kind != "GET /healthz 200":  # a platform asks every few seconds
+            log.info("%s %.2f s", kind, time.monotonic() - start, extra={"kind": kind})
         await response(scope, receive, send)
 
-    def check_host(self, request: Request) -> None:
-        """Refuse other host names: a foreign page could point its own name at this address (DNS rebinding)."""
-        try:
-            name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        except ValueError:
-            name = ""
-        if name in ("localhost", "127.0.0.1", "::1", self.host):
-            return
-        with suppress(ValueError):  # if all addresses are served: numeric addresses cannot be rebound
-            if ipaddress.ip_address(self.host).is_unspecified and ipaddress.ip_address(name):
-                return
-        raise HTTPError(
-            403,
-            "The Host header of this request does not name this server.",
-            expected=" or ".join(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", self.host])),
-            fix="open the address that mslab serve printed",
-        )
+    async def answer(self, request: Request, path: str) -> Response:
+        """The answer to a request for a path within this server. Raises HTTPError."""
+        if path != "/healthz":  # probes name the machine by whatever address it has
+            self.addresses.check_host(request)
+        if path not in PATHS:
+            prefix = prefix_of(request.scope["path"], PATHS)
+            proxy = f"; if a proxy in front passes {prefix} on: mslab serve RUN --root-path {quoted(prefix)}"
+            raise HTTPError(404, "No such page.", ", ".join(PATHS), f"start at /{proxy * bool(prefix)}")
+        if request.method == "OPTIONS" and "Access-Control-Allow-Origin" in self.addresses.shared_with(request):
+            return Response(status_code=204)  # a page of --allow-origin asks before it sends an image
+        allowed = methods_of(path)
+        if request.method not in allowed:
+            methods = " or ".join(allowed)
+            raise HTTPError(405, f"{path} does not allow this method.", methods, f"use {allowed[0]} for {path}")
+        if path == "/predict":
+            self.addresses.check_origin(request)
+            return as_json({"images": await self.predict(request)})
+        if path in ("/about", "/healthz"):
+            return as_json(self.about() if path == "/about" else {"status": "ok"})
+        if path == "/docs" and request.scope["path"].endswith("/"):  # the addresses in it are relative
+            return Response(status_code=308, headers={"Location": "../docs"})
+        return Response(self.pages[path], media_type=TYPES[Path(PAGES[path]).suffix])
 
     def about(self) -> dict[str, Any]:
         """Facts for the page and for scripts: source, classes, image size, limits."""
@@ -248,18 +272,6 @@ async def disconnected(request: Request) -> None:
     """Wait until the client of a complete request closes its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def check_origin(request: Request) -> None:
-    """Refuse requests from pages of other sites: browsers send them without the user's knowledge (CSRF)."""
-    origin = request.headers.get("origin")  # scripts send none
-    if origin is not None and origin.lower() != f"http://{request.headers['host']}".lower():
-        raise HTTPError(
-            403,
-            "This request comes from a page of another site.",
-            expected="a request from this server's page, or from a script, without an Origin header",
-            fix="open the address that mslab serve printed",
-        )
 
 
 def as_json(content: Any, status: int = 200) -> Response:
