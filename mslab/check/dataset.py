@@ -63,9 +63,7 @@ def check_dataset(
     report = DatasetReport(root, {}, class_num, image_size, batch_size, skip_content, layout=found)
     report.follow_links, report.ignored, report.resize_mode = follow_links, ignored, resize_mode
     for name, (boundary, folder) in folders.items():
-        prefix = Path(os.path.relpath(folder, report.base)).as_posix()
-        prefix = "" if prefix == "." else f"{prefix}/"
-        read = Folders(boundary, follow_links, frozenset(ignored))
+        prefix, read = prefix_of(folder, report.base), Folders(boundary, follow_links, frozenset(ignored))
         if shape := levels.above_everything(folder):  # it is not read: who knows what is there
             report.splits[name] = Split(name, folder, prefix, shape=shape)
         elif reason := read.refused_above(folder, root if found else Path(given[name] or "")):
@@ -88,6 +86,13 @@ def check_dataset(
     finally:
         apply_rules(report)
     return report
+
+
+def prefix_of(folder: Path, base: Path) -> str:
+    """What stands before the names of a split's files in findings."""
+    # prefix_of(Path("root/train"), Path("root")) -> "train/"; of the root itself ""
+    prefix = Path(os.path.relpath(folder, base)).as_posix()
+    return "" if prefix == "." else f"{prefix}/"
 
 
 def apply_rules(report: DatasetReport) -> None:

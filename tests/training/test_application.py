@@ -144,7 +144,7 @@ def test_the_folder_is_a_model_package(made, answers):
 
 def test_the_code_knows_all_preprocessing():
     """A new key here has to be used in customize_service.txt, too."""
-    assert set(measuring.PREPROCESSING) == {"image_size", "mean", "std", "resize_size"}
+    assert set(measuring.PREPROCESSING) == {"image_size", "mean", "std", "resize_size", "resize_mode"}
     code = application.SERVICE.read_text(encoding="utf-8")
     assert all(f'"{key}"' in code for key in measuring.PREPROCESSING)
     ast.parse(code, feature_version=(3, 7))  # of the runtime that config.json names
