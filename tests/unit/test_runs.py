@@ -322,6 +322,13 @@ def test_what_cannot_be_deleted_is_no_run_and_goes_with_the_commands_that_are_sh
     assert not listing.left_of(Path("runs"))
 
 
+def test_what_the_fix_lines_say_works(lab):
+    for words in (["runs", "runs/two/history.csv"], ["runs", "rm", "runs/two/history.csv"], ["runs", "rm", "two"]):
+        command = re.search(r"mslab (runs .*)", cli(*words).stderr.partition("fix  ")[2])[1]
+        assert cli(*command.split()).returncode == (1 if command == "runs rm runs/two" else 0), command
+    assert set(rows()) == {TREES, "stopped"}
+
+
 def test_a_process_that_begins_to_write_at_the_last_moment_keeps_its_run(lab, monkeypatch):
     answers = iter([False, True])
     monkeypatch.setattr(listing, "is_written", lambda run: next(answers))
