@@ -1,11 +1,13 @@
 """Records of the data check: findings, image files, splits."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mslab.check import zh
 from mslab.check.packed import Pack
+from mslab.config.language import translated
 
 SEVERITIES = ("error", "warning", "info")  # the first stops training
 
@@ -27,6 +29,12 @@ class Finding:
 
     def to_dict(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ("code", "severity", "path", "message", "fix")}
+
+    def shown(self, lang: str = "") -> "Finding":
+        """The finding as it is shown to a person: in their language, or in `lang`."""
+        message = translated(self.message, zh.MESSAGES.get(self.code, {}), zh.PHRASES, lang=lang)
+        fix = "\n".join(translated(line, zh.FIXES, lang=lang) for line in self.fix.split("\n"))
+        return replace(self, message=message, fix=fix)
 
 
 @dataclass(slots=True)

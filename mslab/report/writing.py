@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from mslab.config import language
 from mslab.config.paths import nearest
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, escape_control, quoted
@@ -36,17 +37,17 @@ PARTS = {  # of a page's JSON
 def write_report(
     runs: Sequence[str | Path],
     out: str | Path | None = None,
-    lang: str = "en",
+    lang: str = "",
     device: str = "auto",
     engine: str = "",
     precision: str = "",
 ) -> Path:
     """Write the page of one run or of several runs. Returns its path.
 
-    `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh; `engine` and `precision`: by
-    default those of the run's settings. Raises RunError if a folder is not a run, ConfigError or DeviceError for an
-    engine that cannot run, MslabError if the page cannot be written. Of several runs, those that cannot be read are
-    left out; a RunError names them after the page is written.
+    `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh, by default the user's;
+    `engine` and `precision`: by default those of the run's settings. Raises RunError if a folder is not a run,
+    ConfigError or DeviceError for an engine that cannot run, MslabError if the page cannot be written. Of several runs,
+    those that cannot be read are left out; a RunError names them after the page is written.
     """
     engines.refuse(engine or "auto", (precision if engine else "") or "fp32", device)
     given = finding.expanded(runs)
@@ -55,6 +56,7 @@ def write_report(
     if is_single and (engine or precision):  # otherwise a page without the network's sections would be written
         engines.choose(engine or folders[0].settings.engine, precision or "fp32")
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
+    lang = lang or language.current()
     t = translator(lang)
     targets.refuse_file(target, option="--out")  # before the network is measured
     for run in folders:
