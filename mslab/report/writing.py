@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 
 from mslab.config import language
+from mslab.config.language import translated
 from mslab.config.paths import nearest
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, escape_control, quoted
@@ -25,6 +26,7 @@ from mslab.runs.results import changed, read_evaluation
 from mslab.runtime import targets, turns
 from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
+from mslab.training.zh import WARNINGS
 
 PARTS = {  # of a page's JSON
     "history": "the learning curves",
@@ -135,6 +137,8 @@ def render(template: str, facts: Mapping[str, Any], lang: str) -> str:
         "short": lambda text, length=48: one_line(text, length),
         "sample": charts.sample,
         "marker": charts.marker,
+        "warned": lambda warning: translated(warning["text"], WARNINGS.get(warning["code"], {}), lang=lang),
+        "shown": lambda finding: finding.shown(lang),
         "figure": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
     }
     page = environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang))

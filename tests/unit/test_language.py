@@ -13,13 +13,18 @@ import pytest
 from helpers import cli, draw
 
 import mslab.check.zh
+import mslab.doctor.zh
+import mslab.training.zh
 from mslab.check.records import Finding
 from mslab.config import language
 
 LOCALES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "MSLAB_LANG")
 TABLES = {  # room -> its tables
     "check": [*mslab.check.zh.MESSAGES.values(), mslab.check.zh.PHRASES, mslab.check.zh.FIXES, mslab.check.zh.FRAME],
+    "doctor": [*mslab.doctor.zh.TEXTS.values(), mslab.doctor.zh.FRAME],
+    "training": [*mslab.training.zh.WARNINGS.values()],
 }
+BESIDE = {"doctor": ["runtime"]}  # whose texts it shows, too
 
 
 def is_chinese(text: str) -> bool:
@@ -177,3 +182,15 @@ def test_every_code_of_the_check_has_chinese_texts():
     sources = "".join(path.read_text() for path in (fixes.PACKAGE / "check").glob("*.py"))
     codes = set(re.findall(r'(?:Finding\(|UnusableImage\(|per_image\(|"code": )\s*"([a-z-]+)"', sources))
     assert codes <= mslab.check.zh.MESSAGES.keys() and len(codes) > 30
+
+
+def test_every_warning_of_the_monitor_has_a_chinese_text():
+    source = (fixes.PACKAGE / "training" / "monitor.py").read_text()
+    codes = set(re.findall(r'self\.warn\(\s*"([a-z-]+)"', source))
+    assert codes == mslab.training.zh.WARNINGS.keys() and len(codes) > 8
+
+
+def test_every_line_of_the_doctor_has_chinese_texts():
+    source = (fixes.PACKAGE / "doctor" / "rules.py").read_text()
+    names = set(re.findall(r'Verdict\([^"\n]*(?:"(?:ok|error|warning)"[^",\n]*)*, "(\w+)", ', source))
+    assert names <= mslab.doctor.zh.TEXTS.keys() and len(names) > 10
