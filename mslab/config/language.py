@@ -46,6 +46,17 @@ def of_locale() -> str:
     return next(filter(None, map(known, [*several, locale])), "en")
 
 
+def of_header(text: str) -> str:
+    """The language that an Accept-Language header prefers: en, unless it asks for Chinese."""
+    # of_header("zh-CN,zh;q=0.9,en;q=0.8") -> "zh"; of_header("") -> "en"
+    wanted = []
+    for part in text[:200].split(","):
+        name, _, weight = part.partition(";")
+        number = re.fullmatch(r"q=([01](?:\.\d{0,3})?)", weight.strip())
+        wanted.append((-float(number[1]) if number else -1.0, known(name)))
+    return next((name for weight, name in sorted(wanted, key=lambda row: row[0]) if name and weight), "en")
+
+
 def of_windows() -> str:
     """The locale that Windows shows its own texts in, such as zh_CN; "" elsewhere."""
     if sys.platform != "win32":

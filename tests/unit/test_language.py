@@ -14,6 +14,8 @@ from helpers import cli, draw
 
 import mslab.check.zh
 import mslab.doctor.zh
+import mslab.grade.zh
+import mslab.inference.serve.zh
 import mslab.training.zh
 from mslab.check.records import Finding
 from mslab.config import language
@@ -22,8 +24,15 @@ LOCALES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "MSLAB_LANG")
 TABLES = {  # room -> its tables
     "check": [*mslab.check.zh.MESSAGES.values(), mslab.check.zh.PHRASES, mslab.check.zh.FIXES, mslab.check.zh.FRAME],
     "doctor": [*mslab.doctor.zh.TEXTS.values(), mslab.doctor.zh.FRAME],
+    "grade": [*mslab.grade.zh.ITEMS.values(), mslab.grade.zh.NETWORK, mslab.grade.zh.WORTH, mslab.grade.zh.ANY],
+    "inference/serve": [
+        *mslab.inference.serve.zh.REFUSALS.values(),
+        mslab.inference.serve.zh.FORM,
+        mslab.inference.serve.zh.IMAGES,
+    ],
     "training": [*mslab.training.zh.WARNINGS.values()],
 }
+COMPOSED = {"tensors of the backbone are equal to those of", "has no bin/nvcc that prints its release"}  # of two texts
 BESIDE = {"doctor": ["runtime"]}  # whose texts it shows, too
 
 
@@ -152,9 +161,8 @@ def test_both_languages_have_the_same_placeholders():
 @cache
 def texts_of(room: str) -> str:
     """Every text of a room's modules, in their order, with § for what is inserted."""
-    found = [
-        text for module, _, text in fixes.texts() if module.startswith(f"{room}/") and not module.endswith("zh.py")
-    ]
+    rooms = tuple(f"{name}/" for name in (room, *BESIDE.get(room, ())))
+    found = [text for module, _, text in fixes.texts() if module.startswith(rooms) and not module.endswith("/zh.py")]
     return "".join(re.sub(r"\{[^{}]*\}", "§", text) for text in found)
 
 
@@ -165,7 +173,7 @@ def test_every_english_text_of_a_table_is_one_of_the_room(room):
     for english in (text for table in TABLES[room] for text in table):
         pieces = [piece.strip() for piece in re.split(r"\{\w+\}|[;:,()]", english)]
         # short ones may be put together from several texts
-        stale += [piece for piece in pieces if len(piece) > 28 and piece not in texts_of(room)]
+        stale += [piece for piece in {*pieces} - COMPOSED if len(piece) > 28 and piece not in texts_of(room)]
     assert stale == []
 
 
@@ -194,3 +202,46 @@ def test_every_line_of_the_doctor_has_chinese_texts():
     source = (fixes.PACKAGE / "doctor" / "rules.py").read_text()
     names = set(re.findall(r'Verdict\([^"\n]*(?:"(?:ok|error|warning)"[^",\n]*)*, "(\w+)", ', source))
     assert names <= mslab.doctor.zh.TEXTS.keys() and len(names) > 10
+
+
+def test_every_kind_of_item_and_every_status_of_a_refusal_has_chinese_texts():
+    source = (fixes.PACKAGE / "grade" / "items.py").read_text()
+    kinds = set(re.findall(r'^    "(\w+)": \w+,$', source, re.MULTILINE)) | {"manual"}
+    assert kinds == mslab.grade.zh.ITEMS.keys()
+    sources = "".join(path.read_text() for path in (fixes.PACKAGE / "inference" / "serve").glob("*.py"))
+    codes = set(map(int, re.findall(r"HTTPError\(\s*(\d+)", sources))) | {500}
+    assert codes == mslab.inference.serve.zh.REFUSALS.keys()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", "en"),
+        ("*", "en"),
+        ("zh", "zh"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("en-US,en;q=0.9,zh-CN;q=0.8", "en"),
+        ("fr, zh-TW;q=0.5", "zh"),
+        ("en;q=0.1, zh;q=0.9", "zh"),
+        ("zh;q=0", "en"),
+        (";;;,q=,zh;q=x", "zh"),
+        ("é" * 5000, "en"),
+    ],
+)
+def test_a_client_gets_chinese_if_its_header_asks_for_it(header, expected):
+    assert language.of_header(header) == expected
+
+
+def test_a_refusal_and_the_reason_of_an_image_are_in_the_language_of_the_client():
+    zh = mslab.inference.serve.zh
+    content = {"error": "The request is larger than 64 MiB.", "expected": "at most 64 MiB for all images together"}
+    assert zh.refusal(content, 413, "zh") == {"error": "请求超过 64 MiB。", "expected": "所有图像合计至多 64 MiB"}
+    assert zh.refusal(content, 413, "en") == content
+    images = [
+        {"error": "zero-byte: the file is empty"},
+        {"error": "unreadable: not one of JPEG, PNG, but PDF"},
+        {"class": "a"},
+    ]
+    assert zh.answers(images, "zh")[0]["error"] == "zero-byte: 文件是空的"
+    assert zh.answers(images, "zh")[1]["error"] == "unreadable: 不是 JPEG, PNG 之一，而是 PDF"
+    assert zh.answers(images, "en") == images

@@ -148,7 +148,7 @@ async function ask(file) {
   try {
     const limit = (await about).limits.bytes;
     if (file.size > limit) return { error: texts.large(limit >> 20) };
-    const headers = { "Content-Type": "application/octet-stream" };
+    const headers = { "Content-Type": "application/octet-stream", "Accept-Language": lang };
     const response = await fetch("/predict?heat=1", { method: "POST", headers, body: file });
     const content = await response.json();
     return response.ok ? content.images[0] : { error: `${content.error} ${content.fix}` };

@@ -24,7 +24,9 @@ import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from mslab.config import language
 from mslab.errors import MslabError
+from mslab.inference.serve import zh
 from mslab.inference.serve.connections import Connection, Server
 from mslab.inference.serve.limits import (
     BODY,
@@ -136,6 +138,7 @@ class App:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, start = Body(receive), time.monotonic()
         request = Request(scope, body.receive)
+        lang = language.of_header(request.headers.get("accept-language", ""))
         path = scope["path"] if scope["path"] in (*PAGES, "/about", "/predict") else "(no such page)"
         allowed = ["POST"] if path == "/predict" else ["GET", "HEAD"]
         method = request.method if request.method in ("GET", "HEAD", "POST") else "(other)"
@@ -148,7 +151,7 @@ class App:
                 raise HTTPError(405, f"{path} does not allow this method.", methods, f"use {allowed[0]} for {path}")
             if path == "/predict":
                 check_origin(request)
-                response = as_json({"images": await self.predict(request)})
+                response = as_json({"images": zh.answers(await self.predict(request), lang)})
             elif path == "/about":
                 response = as_json(self.about())
             else:
@@ -161,16 +164,15 @@ class App:
             if "expect" not in request.headers:  # such a client sends nothing before it is allowed to
                 await drain(body)
             content = {"error": refused.what, "expected": refused.expected, "fix": refused.fix}
-            response = as_json(content, refused.status)
+            response = as_json(zh.refusal(content, refused.status, lang), refused.status)
             headers = {405: {"Allow": ", ".join(allowed)}, 503: {"Retry-After": "2"}}
             response.headers.update(headers.get(refused.status, {}))
         except Exception:  # the server continues; its terminal shows the traceback
             text = traceback.format_exc()
             log.error(text, extra={"kind": text.splitlines()[-1]})
             fix = "see the output of mslab serve"
-            response = as_json(
-                {"error": "The request failed: internal error.", "expected": "an answer", "fix": fix}, 500
-            )
+            content = {"error": "The request failed: internal error.", "expected": "an answer", "fix": fix}
+            response = as_json(zh.refusal(content, 500, lang), 500)
         response.headers.update(HEADERS)
         # this line contains no text from the client
         kind = f"{method} {path} {response.status_code}"
