@@ -1,5 +1,6 @@
 """Records of the data check: findings, image files, splits."""
 
+import functools
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from mslab.check import zh
 from mslab.check.packed import Pack
-from mslab.config.language import translated
+from mslab.config import language
 
 SEVERITIES = ("error", "warning", "info")  # the first stops training
 
@@ -32,9 +33,15 @@ class Finding:
 
     def shown(self, lang: str = "") -> "Finding":
         """The finding as it is shown to a person: in their language, or in `lang`."""
-        message = translated(self.message, zh.MESSAGES.get(self.code, {}), zh.PHRASES, lang=lang)
-        fix = "\n".join(translated(line, zh.FIXES, lang=lang) for line in self.fix.split("\n"))
-        return replace(self, message=message, fix=fix)
+        if (lang or language.current()) != "zh":
+            return self
+        message = language.translated(self.message, zh.MESSAGES.get(self.code, {}), zh.PHRASES, lang="zh")
+        return replace(self, message=message, fix="\n".join(map(chinese_fix, self.fix.split("\n"))))
+
+
+@functools.lru_cache(1000)  # thousands of findings have the same one
+def chinese_fix(line: str) -> str:
+    return language.translated(line, zh.FIXES, lang="zh")
 
 
 @dataclass(slots=True)
