@@ -17,6 +17,7 @@ import pytest
 from easydict import EasyDict
 from helpers import draw, settings
 
+os.environ["MSLAB_LANG"] = "en"  # whatever the locale of who runs the tests; tests of languages choose their own
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a separate cache for the tests
 
 import mslab  # sets the environment before MindSpore is imported anywhere

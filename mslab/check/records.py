@@ -1,12 +1,15 @@
 """Records of the data check: findings, image files, splits."""
 
+import functools
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mslab.check import zh
 from mslab.check.packed import Pack
+from mslab.config import language
 
 SEVERITIES = ("error", "warning", "info")  # the first stops training
 
@@ -28,6 +31,18 @@ class Finding:
 
     def to_dict(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ("code", "severity", "path", "message", "fix")}
+
+    def shown(self, lang: str = "") -> "Finding":
+        """The finding as it is shown to a person: in their language, or in `lang`."""
+        if (lang or language.current()) != "zh":
+            return self
+        message = language.translated(self.message, zh.MESSAGES.get(self.code, {}), zh.PHRASES, lang="zh")
+        return replace(self, message=message, fix="\n".join(map(chinese_fix, self.fix.split("\n"))))
+
+
+@functools.lru_cache(1000)  # thousands of findings have the same one
+def chinese_fix(line: str) -> str:
+    return language.translated(line, zh.FIXES, lang="zh")
 
 
 @dataclass(slots=True)

@@ -9,15 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mslab.check import zh
 from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.check.splits import Layout
 from mslab.check.tabular import is_table
+from mslab.config.language import translated
 from mslab.errors import DatasetError
 from mslab.escaping import command, escape_control, quoted
 
 MAX_LISTED = 5  # findings listed per code in a message
 MAX_CLASSES = 10  # counts of classes in the few lines before a training; the check lists all
 MAX_FIXES = 10  # different ones listed per code
+EXPECTED = "one folder per class, with only image files in it, and the same classes in every split"
 MAX_TABLE_ROWS = 100  # findings listed in a notebook's table
 
 
@@ -44,6 +47,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
 
 
+def say(text: str) -> str:
+    """A text around the findings, in the language of the person who reads it."""
+    return translated(text, zh.FRAME)
+
+
 def one_line(name: str) -> str:
     return escape_control(printable(name), safe="")
 
@@ -54,10 +62,10 @@ def some(names: list[str]) -> str:
 
 
 def by_code(findings: list[Finding]) -> Iterator[tuple[str, str, list[Finding]]]:
-    """(severity, code, its findings), errors first."""
+    """(severity, code, its findings as they are shown to a person), errors first."""
     for severity in SEVERITIES:
         for code in dict.fromkeys(finding.code for finding in findings if finding.severity == severity):
-            yield severity, code, [f for f in findings if (f.code, f.severity) == (code, severity)]
+            yield severity, code, [f.shown() for f in findings if (f.code, f.severity) == (code, severity)]
 
 
 @dataclass
@@ -216,20 +224,21 @@ class DatasetReport:
         wrong = [s for s in self.splits.values() if (s.strays or s.title in miscounted) and s.title not in misread]
         noun = "class" if self.folders_of else ""
         counts = [(s.root, counted(len(s.classes) + len(s.strays), noun or s.noun)) for s in wrong]
-        what = "; ".join(f"{root} has {count}" for root, count in counts)
+        what = "; ".join(say(f"{root} has {count}") for root, count in counts)
         use = "used for training" if setting else "used"
-        what = f"{what}{', ' * bool(setting)}{setting}" if wrong else f"{self.root} cannot be {use}"
-        fixes = dict.fromkeys(finding.fix for finding in self.errors)
+        said = f"{what}{', ' * bool(setting)}{say(setting)}"
+        what = said if wrong else say(f"{self.root} cannot be {use}")
+        fixes = dict.fromkeys(finding.shown().fix for finding in self.errors)
         if setting.startswith("the command line"):  # as it is typed there
             fixes = {fix.replace("class_num: ", "class_num="): None for fix in fixes}
         rows = []
         for _, code, same in by_code(self.errors):
             rows += [(code, one_line(f"{finding.path} {finding.message}")) for finding in same[:MAX_LISTED]]
-            rows += [(code, f"… and {len(same) - MAX_LISTED} more")] * (len(same) > MAX_LISTED)
+            rows += [(code, say(f"… and {len(same) - MAX_LISTED} more"))] * (len(same) > MAX_LISTED)
         raise DatasetError(
             f"{what}.",
             details=rows,
-            expected="one folder per class, with only image files in it, and the same classes in every split",
+            expected=say(EXPECTED),
             fix="\n".join([*list(fixes)[:MAX_FIXES], *["…"] * (len(fixes) > MAX_FIXES)]),
         )
 
@@ -242,21 +251,21 @@ class DatasetReport:
             codes = [finding.code for finding in self.findings if finding.severity == severity]
             if codes:
                 label = severity if severity == "info" or len(codes) == 1 else severity + "s"
-                parts.append(f"{len(codes)} {label} ({', '.join(dict.fromkeys(codes))})")
-        text = ", ".join(parts) or "nothing found"
-        return text if self.complete else f"stopped before all images were loaded; so far: {text}"
+                parts.append(say(f"{len(codes)} {label} ({', '.join(dict.fromkeys(codes))})"))
+        text = ", ".join(parts) or say("nothing found")
+        return text if self.complete else say(f"stopped before all images were loaded; so far: {text}")
 
     def brief(self) -> str:
         """The data and the findings, in a few lines."""
         tables = [split.root for split in self.splits.values() if split.table]
         hint = f"; {command('check', tables[0] if tables else self.root)}    lists them" if self.findings else ""
-        return "\n".join([*self._contents(MAX_CLASSES), f"data check: {self.summary()}{hint}"])
+        return "\n".join([*self._contents(MAX_CLASSES), say(f"data check: {self.summary()}{hint}")])
 
     def _contents(self, most: int | None = None) -> list[str]:
         if not self.images and any(finding.code == "wrong-level" for finding in self.errors):
-            return [f"{one_line(str(self.root))}: no data set"]
+            return [say(f"{one_line(str(self.root))}: no data set")]
         images = f"{self.images} image{'s' * (self.images != 1)}"
-        lines = [f"{one_line(str(self.root))}: {images}, {len(self.class_names)} classes"]
+        lines = [say(f"{one_line(str(self.root))}: {images}, {len(self.class_names)} classes")]
         for name, split in self.counts.items():
             shown = [f"{one_line(c)} {n}" for c, n in split.items()][: most and most + (len(split) == most + 1)]
             numbers = ", ".join(shown) + f" and {len(split) - len(shown)} more classes" * (len(split) > len(shown))
@@ -271,9 +280,9 @@ class DatasetReport:
         """The data and the first findings of each code, with their fixes."""
         lines = self._contents()
         for severity, code, same in by_code(self.findings):
-            lines += ["", f"{severity}  {code}  ({len(same)})"]
+            lines += ["", f"{say(severity)}  {code}  ({len(same)})"]
             lines += [f"    {one_line(f'{finding.path}  {finding.message}')}" for finding in same[:MAX_LISTED]]
-            lines += [f"    … and {len(same) - MAX_LISTED} more"] * (len(same) > MAX_LISTED)
+            lines += [f"    {say(f'… and {len(same) - MAX_LISTED} more')}"] * (len(same) > MAX_LISTED)
             fixes = list(dict.fromkeys(finding.fix for finding in same))
             shown = [fix.replace("\n", "\n         ") for fix in fixes[:MAX_FIXES]]
             lines += [f"    fix  {fix}" for fix in shown] + ["    fix  …"] * (len(fixes) > MAX_FIXES)
@@ -282,7 +291,7 @@ class DatasetReport:
     def _repr_html_(self) -> str:
         """A notebook's table of the findings."""
         rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in finding.to_dict().values()) + "</tr>"
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in finding.shown().to_dict().values()) + "</tr>"
             for finding in self.findings[:MAX_TABLE_ROWS]
         )
         more = f"<p>… and {len(self.findings) - MAX_TABLE_ROWS} more</p>" if len(self.findings) > MAX_TABLE_ROWS else ""

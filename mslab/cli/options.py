@@ -18,6 +18,7 @@ from mslab import __version__
 from mslab.cli import endings, outputs
 from mslab.cli.hints import HintedCommand, HintedGroup
 from mslab.cli.outputs import OutputOption
+from mslab.config import language
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
@@ -43,12 +44,13 @@ class CommandLine(Typer):
         if args is None:  # a program that passes them, such as modelarts, has done other things before
             streams.use_utf8()
         streams.open_standard_streams()
-        before = console.terminal.setStream(sys.stderr)
+        before, chosen = console.terminal.setStream(sys.stderr), os.environ.get(language.CHOSEN)
         try:
             return super().__call__([with_home(word) for word in (sys.argv[1:] if args is None else args)], **options)
         finally:
             stopped = getattr(sys.exc_info()[1], "code", 0) == 130
             console.terminal.setStream(before or sys.stderr)
+            language.choose(chosen)
             problem = streams.output_problem()
             if (
                 args is None and stopped
@@ -149,8 +151,25 @@ Tolerance = Annotated[
 ]
 
 
+def choose_language(name: str | None) -> str | None:
+    """Let this command, and the processes that it starts, speak a language. Raises BadParameter."""
+    if name is not None:
+        if not language.known(name):
+            raise BadParameter(f"--lang {name}: expected {language.NAMES}")
+        language.choose(language.known(name))
+    return name
+
+
+Lang = Annotated[  # of every command, and in front of it: mslab --lang zh check ROOT
+    str | None,
+    Option("--lang", metavar="en|zh", callback=choose_language, help="language of messages (default: the locale's)"),
+]
+
+
 @app.callback(invoke_without_command=True)
-def options(version: Annotated[bool, Option("--version", help="print the version and exit")] = False) -> None:
+def options(
+    version: Annotated[bool, Option("--version", help="print the version and exit")] = False, lang: Lang = None
+) -> None:
     if version:
         print(f"mslab {__version__}")
         raise Exit
@@ -161,7 +180,7 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
 
     def register(function: Callable[..., int | None]) -> Callable[..., None]:
         @functools.wraps(function)
-        def wrapped(*arguments: Any, **options: Any) -> None:
+        def wrapped(*arguments: Any, lang: str | None = None, **options: Any) -> None:
             goodbye, began = functools.partial(endings.message, name, None), time.time()
             with signals.command(goodbye):
                 try:
@@ -175,6 +194,10 @@ def job(owner: Typer, name: str) -> Callable[[Callable[..., int | None]], Callab
                 signals.ignore()
             raise Exit(code)
 
+        own = inspect.signature(function)
+        last = inspect.Parameter("lang", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Lang)
+        wrapped.__signature__ = own.replace(parameters=[*own.parameters.values(), last])  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {**function.__annotations__, "lang": Lang}
         summary = re.split(r"[.:;](?: |$)", function.__doc__ or "")[0]  # in the list of commands, which cuts long ones
         return owner.command(name, cls=HintedCommand, short_help=summary)(wrapped)
 

@@ -10,6 +10,7 @@ from typer import Argument, BadParameter, Option
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, found, job, log, print_text, report_run, write_json
 from mslab.cli.outputs import OutputOption
+from mslab.config import language
 from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices, targets
@@ -180,16 +181,13 @@ def report(
         Option(metavar="FILE.html", help="target file (default: RUN/report.html; of several: report.html)"),
         options.PAGE,
     ] = None,
-    lang: Annotated[str, Option(help="en or zh")] = "en",
     device: options.Device = "auto",
     engine: options.Engine = "",
     precision: options.Precision = "",
 ) -> None:
     """Write one HTML file that shows what a network learned and where it fails: curves, mistakes and heat maps."""
-    if lang not in ("en", "zh"):
-        raise BadParameter(f"--lang {lang}: reports are written in en or zh")
     devices.refuse(device, devices.missing_driver(device))
-    page, seconds = options.timed_report(runs, out, lang, device, engine, precision)
+    page, seconds = options.timed_report(runs, out, language.current(), device, engine, precision)
     log.info("%s: open it in a browser (%.0f s)", page, seconds)
 
 

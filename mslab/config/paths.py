@@ -26,6 +26,7 @@ SHOWN = 5  # names in a message
 PARENTS = 4  # levels above the current folder that are looked in
 TOP = ("runs", "configs", ".git")  # what the folder of a lab holds; nothing above it is looked at
 ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)  # a Path has one slash of two
+REMOVED = re.compile(r"\.removed-[0-9a-f]{16}-.*", re.DOTALL)  # what was a run, while mslab runs rm deletes it
 AROUND = " \t\r\n'\"`\u2018\u2019\u201c\u201d\u00ab\u00bb<>()[],;"  # what is copied along with a path
 Error = TypeVar("Error", bound=MslabError)
 ESCAPE = "in double quotes \\ begins a special character: write / instead of \\, or single quotes"
@@ -142,7 +143,8 @@ def has_image(folder: Path, depth: int = 2) -> bool:
 def names_of_runs(folder: Path) -> list[str]:
     """The runs that are directly in a folder, by name."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        return sorted(entry.name for entry in islice(entries, ENTRIES) if is_whole_run(Path(entry.path)))
+        names = (entry.name for entry in islice(entries, ENTRIES) if is_whole_run(Path(entry.path)))
+        return sorted(name for name in names if not REMOVED.fullmatch(name))
     return []
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mslab.config.language import translated
+from mslab.doctor import zh
 from mslab.doctor.facts import MachineFacts
 from mslab.doctor.timing import PRODUCTS
 from mslab.escaping import pip_install, quoted
@@ -29,6 +31,13 @@ class Verdict:
     text: str
     expected: str = ""
     fix: str = ""
+
+    def shown(self, lang: str = "") -> "Verdict":
+        """The verdict as it is shown to a person: in their language, or in `lang`."""
+        texts = (
+            translated(text, zh.TEXTS.get(self.name, {}), lang=lang) for text in (self.text, self.expected, self.fix)
+        )
+        return Verdict(self.level, self.name, *texts)
 
 
 def python(facts: MachineFacts) -> Iterator[Verdict]:

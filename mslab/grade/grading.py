@@ -21,6 +21,7 @@ import numpy as np
 from mslab import checkpoint
 from mslab.check import DatasetReport
 from mslab.check.limits import usable_cores
+from mslab.config import language
 from mslab.errors import MslabError
 from mslab.evaluation import engines, metrics
 from mslab.evaluation.engines import Engine
@@ -116,6 +117,7 @@ def grade(
         canvas=options.canvas,
         confusion=matrices,
         left_out=found.left_out,
+        lang=language.current(),
     )
     so_far.finished()
     if leftover:

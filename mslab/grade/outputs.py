@@ -23,7 +23,7 @@ from mslab.files import for_people, make_folder, write_text
 from mslab.grade import rubric as rubrics
 from mslab.grade.courses import canvas_row, moodle_row, same_rows
 from mslab.grade.records import Graded, Outcome
-from mslab.grade.words import CHINESE
+from mslab.grade.words import CHINESE, shown, shown_outcome
 from mslab.inference.predicting import csv_line
 from mslab.report import charts, writing
 from mslab.report.single import table_of
@@ -344,13 +344,8 @@ def page(template: str, facts: Mapping[str, Any], lang: str) -> str:
 def feedback(g: Graded, rubric: Any, lang: str = "en") -> str:
     """A student's page: requirements, findings and fixes; no figures and no flags."""
     rows = [
-        {
-            "id": item.id,
-            "title": title_of(item),
-            "checked": requirement(item),
-            "most": item.points,
-            "outcome": outcome,
-        }
+        {"id": item.id, "title": title_of(item), "checked": shown(item, requirement(item), lang), "most": item.points}
+        | {"outcome": shown_outcome(item, outcome, lang)}
         for item, outcome in by_item(g, rubric)
     ]
     who = f"{one_line(g.name)} ({one_line(g.id)})" if g.name else one_line(g.id)

@@ -1,8 +1,14 @@
 """Chinese texts of grading's pages, added to the report's. The keys are the English texts in the templates.
 
-Findings and fixes are not translated.
+Requirements, findings and fixes of items are in zh.py.
 """
 
+from dataclasses import replace
+from typing import Any
+
+from mslab.config.language import translated
+from mslab.grade import zh
+from mslab.grade.records import Outcome
 from mslab.report.translation import CHINESE as REPORT
 
 CHINESE = REPORT | {
@@ -63,3 +69,14 @@ CHINESE = REPORT | {
     "deductions": "扣分",
     "flags": "提示",
 }
+
+
+def shown(item: Any, text: str, lang: str) -> str:
+    """A text about an item, as a page in this language shows it; a title that the rubric gives stays as it is."""
+    tables = (zh.ITEMS[item.kind], zh.NETWORK, zh.WORTH, zh.ANY)
+    return "\n".join(translated(line, *tables, lang=lang) for line in text.split("\n"))
+
+
+def shown_outcome(item: Any, outcome: Outcome, lang: str) -> Outcome:
+    """An item's outcome in this language."""
+    return replace(outcome, said=shown(item, outcome.said, lang), fix=shown(item, outcome.fix, lang))

@@ -138,8 +138,8 @@ class Run:
         suspects.write(result, self.path)
         return result
 
-    def report(self, lang: str = "en") -> Path:
-        """Write report.html into the run's folder, in en or zh. Returns its path."""
+    def report(self, lang: str = "") -> Path:
+        """Write report.html into the run's folder, in en or zh, by default in the user's language. Returns its path."""
         from mslab.report.writing import write_report
 
         return write_report([self.path], out=None, lang=lang, device=self.device)

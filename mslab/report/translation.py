@@ -191,5 +191,5 @@ CHINESE = {
 
 
 def translator(lang: str, chinese: Mapping[str, str] = CHINESE) -> Callable[[str], str]:
-    """Return a function that translates English text. Messages of the data check and of MindSpore remain English."""
+    """Return a function that translates English text. Findings and warnings have tables of their own."""
     return (lambda text: chinese[text]) if lang == "zh" else (lambda text: text)

@@ -11,6 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from mslab.config import language
+from mslab.config.language import translated
 from mslab.config.paths import nearest
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, escape_control, quoted
@@ -24,6 +26,7 @@ from mslab.runs.results import changed, read_evaluation
 from mslab.runtime import targets, turns
 from mslab.runtime.console import log
 from mslab.runtime.tables import one_line
+from mslab.training.zh import WARNINGS
 
 PARTS = {  # of a page's JSON
     "history": "the learning curves",
@@ -36,17 +39,17 @@ PARTS = {  # of a page's JSON
 def write_report(
     runs: Sequence[str | Path],
     out: str | Path | None = None,
-    lang: str = "en",
+    lang: str = "",
     device: str = "auto",
     engine: str = "",
     precision: str = "",
 ) -> Path:
     """Write the page of one run or of several runs. Returns its path.
 
-    `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh; `engine` and `precision`: by
-    default those of the run's settings. Raises RunError if a folder is not a run, ConfigError or DeviceError for an
-    engine that cannot run, MslabError if the page cannot be written. Of several runs, those that cannot be read are
-    left out; a RunError names them after the page is written.
+    `out`: default RUN/report.html for one run, report.html for several; `lang`: en or zh, by default the user's;
+    `engine` and `precision`: by default those of the run's settings. Raises RunError if a folder is not a run,
+    ConfigError or DeviceError for an engine that cannot run, MslabError if the page cannot be written. Of several runs,
+    those that cannot be read are left out; a RunError names them after the page is written.
     """
     engines.refuse(engine or "auto", (precision if engine else "") or "fp32", device)
     given = finding.expanded(runs)
@@ -55,6 +58,7 @@ def write_report(
     if is_single and (engine or precision):  # otherwise a page without the network's sections would be written
         engines.choose(engine or folders[0].settings.engine, precision or "fp32")
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
+    lang = lang or language.current()
     t = translator(lang)
     targets.refuse_file(target, option="--out")  # before the network is measured
     for run in folders:
@@ -133,6 +137,8 @@ def render(template: str, facts: Mapping[str, Any], lang: str) -> str:
         "short": lambda text, length=48: one_line(text, length),
         "sample": charts.sample,
         "marker": charts.marker,
+        "warned": lambda warning: translated(warning["text"], WARNINGS.get(warning["code"], {}), lang=lang),
+        "shown": lambda finding: finding.shown(lang),
         "figure": lambda value: f"{value:.4g}" if isinstance(value, float) else value,
     }
     page = environment.get_template(template).render(facts, lang={"zh": "zh-Hans"}.get(lang, lang))

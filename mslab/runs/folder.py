@@ -242,9 +242,9 @@ class RunFolder:
         files.write_text(steps, steps_text(read_steps(steps), self.history[-1]["step"], losses))
         files.write_text(self.path / "history.csv", history_text(self.history))
 
-    def warn(self, code: str, text: str) -> None:
-        """Log a warning and record it in the manifest."""
-        log.info(f"warning ({code}): {text}")  # docs/controls.md explains the code
+    def warn(self, code: str, text: str, shown: str = "") -> None:
+        """Log a warning and record it in the manifest. `shown`: the line of the log, in the user's language."""
+        log.info(shown or f"warning ({code}): {text}")  # docs/controls.md explains the code
         self.manifest["warnings"].append({"code": code, "epoch": self.epochs_done, "text": text})
         self.write_manifest()
 

@@ -20,6 +20,10 @@ LEAST, LEAST_FIRST = 12, 20  # cells to which a name is shortened before a colum
 TINY = 4  # the same for the last two columns
 LEAST_HEADER = 6  # the same for a header that is a name
 COMMAND = r"(?:mslab|mv|rm|mkdir|pip|git|dvc) \S"  # how a command begins in a message
+# where a line of Chinese, which has no spaces, may end: not before a closing sign, not after an opening one
+CLOSING, OPENING = "，。、；：！？）》」』”’…", "（《「『“‘"
+CHINESE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+BREAK = re.compile(rf"(?:(?<=[{CHINESE}{CLOSING}])|(?=[{CHINESE}]))(?<![{OPENING}])(?<!^)(?![{CLOSING}])(?!$)")
 NAMED = 5  # columns that the line below names
 
 
@@ -158,11 +162,14 @@ def fold_line(line: str, width: int, whole: bool = False) -> list[str]:
     indent = " " * min(len(line) - len(line.lstrip()), width // 3)
     start = f"{indent}  " if indent else ""
     lines = [indent]
-    for word in line.split():
-        word = word if whole else shorten(word, width - len(start))
-        if lines[-1].strip() and cell_len(lines[-1]) + 1 + cell_len(word) > width:
-            lines.append(start)
-        lines[-1] += f" {word}" if lines[-1].strip() else word
+    for part in line.split():
+        space = " "
+        for word in BREAK.split(part):
+            word = word if whole else shorten(word, width - len(start))
+            if lines[-1].strip() and cell_len(lines[-1]) + len(space) + cell_len(word) > width:
+                lines.append(start)
+            lines[-1] += f"{space}{word}" if lines[-1].strip() else word
+            space = ""
     return lines
 
 

@@ -13,6 +13,7 @@ from mslab import cpu_layout, model
 from mslab.check import DatasetReport, cores
 from mslab.checkpoint import Checkpoint, dialects, load_exactly
 from mslab.config import Settings
+from mslab.config.language import translated
 from mslab.config.resolve import Machine, resolve
 from mslab.data import augment, batching, decoded
 from mslab.data.sources import ImageSource, images_of
@@ -23,7 +24,7 @@ from mslab.runtime import devices, workers
 from mslab.runtime.console import PROSE
 from mslab.runtime.tables import plural
 from mslab.runtime.workers import Group
-from mslab.training import features, finetuning, freezing, learning_rates, losses
+from mslab.training import features, finetuning, freezing, learning_rates, losses, zh
 from mslab.training.callbacks import Callback
 from mslab.training.monitor import Monitor
 from mslab.training.trainer import Trainer
@@ -198,7 +199,12 @@ def network_info(settings: Settings, report: DatasetReport) -> dict[str, Any]:
 def make_callbacks(run: RunFolder, group: Group) -> list[Callback]:
     """The monitor, and the event log if log_to asks for it."""
     warned = [warning["code"] for warning in run.manifest["warnings"]]
-    callbacks: list[Callback] = [Monitor(run.manifest["class_names"], run.warn, warned)]
+
+    def warn(code: str, text: str) -> None:  # manifest.json has the English text, the log the user's language
+        shown = translated(text, zh.WARNINGS.get(code, {}))
+        run.warn(code, text, f"警告（{code}）：{shown}" if shown != text else "")
+
+    callbacks: list[Callback] = [Monitor(run.manifest["class_names"], warn, warned)]
     if run.settings.log_to != "none":
         from mslab.training.eventlog import EventLog  # imported here: it brings tensorboardX
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import tarfile
 import zipfile
@@ -224,3 +225,16 @@ def test_ids_that_are_equal_or_look_equal(tmp_path):
     assert len(by_name) == 5 and all(by_name[name].flags for name in ("anna.zip", "Anna.tar.gz", "\u0430nna.zip"))
     assert "hand in one" in by_name["bob.zip"].problem and by_name["bob.zip"].id == "bob.zip"
     assert not by_name["anna.zip"].problem and "\\u0430nna" in by_name["anna.zip"].flags[-1]
+
+
+def test_pages_are_chinese_where_the_teacher_asks_and_what_scripts_parse_is_not(lab):
+    before = contents(lab / "out")
+    assert graded(lab, "out", "--moodle", "--canvas", "--lang", "zh").returncode == 0
+    after = contents(lab / "out")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if name.endswith(".html")}
+    for name in ("anna", "bob", "cem"):
+        text = after[f"students/{name}/feedback.html"].decode()
+        found = re.findall(r'<p class="(?:lines|lines fix|soft)">(?:<bdi>)?(?:检查内容: )?([^<]+)', text)
+        said = [line for line in found if not line.startswith(("mslab ·", "What I did"))]
+        assert len(said) > 5 and all(re.search("[\u4e00-\u9fff]", line) for line in said), said

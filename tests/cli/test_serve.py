@@ -233,6 +233,14 @@ def test_every_refusal_reports_what_happened_what_was_expected_and_how_to_fix_it
         content = json.loads(answer)
         assert (response_status, set(content)) == (status, {"error", "expected", "fix"}), (text, content)
         assert text in content["error"] and content["expected"] and content["fix"]
+    chinese = json.loads(served.ask("GET", "/nowhere", Accept_Language="zh-CN,en;q=0.5")[2])
+    assert chinese == {
+        "error": "没有这个页面。",
+        "expected": "/, /page.css, /page.js、/about 或 /predict",
+        "fix": "从 / 开始",
+    }
+    damaged = served.ask("POST", "/predict", b"", Accept_Language="zh")
+    assert json.loads(damaged[2])["error"] == "请求中没有图像。" and damaged[0] == 400
     assert served.predict(photo[1])[0]["class"]  # the server continues
 
 

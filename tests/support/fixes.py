@@ -10,10 +10,14 @@ from typer.main import get_command
 
 from mslab.cli import app
 from mslab.cli.data import data_app
+from mslab.cli.runs import runs_app
 
 PACKAGE = PROJECT / "mslab"
 COMMANDS = {str(job.name): job for job in app.registered_commands}
 COMMANDS |= {f"data {job.name}": job for job in data_app.registered_commands}
+COMMANDS |= {f"runs {job.name}": job for job in runs_app.registered_commands} | {
+    "runs": next(job for job in runs_app.registered_commands if job.name == "list")  # the word may be left out
+}
 NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True))
 # what follows a command: options, placeholders, paths, KEY=VALUE, numbers; no prose
 WORD = r"(?:--?[\w-]+(?:=\S+)?|[A-Z][A-Z_|.…]*|\{[^{}]*\}\S*|\S*[/.=…]\S*|\d\S*|'[^']*')"

@@ -1,17 +1,23 @@
 """Guards of the monitor in a real run: each fires on its problem, and a normal run has no warning."""
 
+import re
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
-from helpers import STAGES, log, manifest, newest, settings
+from helpers import STAGES, cli, log, manifest, newest, settings
 from PIL import Image
 
 import mslab
 from mslab import model
+from mslab.config.language import translated
 from mslab.data import batching
-from mslab.training import monitor, start
+from mslab.runs.folder import RunFolder
+from mslab.runtime.workers import Group
+from mslab.training import monitor, start, zh
+from mslab.training.build import make_callbacks
 from mslab.training.monitor import Monitor
 
 NAMES = ["a", "b", "c"]
@@ -19,7 +25,30 @@ NAMES = ["a", "b", "c"]
 
 def make_monitor(warned=()):
     messages = {}
-    return Monitor(NAMES, messages.__setitem__, warned), messages
+
+    def warn(code, text):
+        messages[code] = text
+        shown = translated(text, zh.WARNINGS[code], lang="zh")
+        assert re.search("[\u4e00-\u9fff]", shown), f"{text} has no Chinese text"
+
+    return Monitor(NAMES, warn, warned), messages
+
+
+def test_the_log_of_a_run_speaks_the_users_language_and_its_manifest_english(
+    trained, inside, three, monkeypatch, caplog
+):
+    run = RunFolder.open(trained(three | {"epochs": 4, "lr_max": 0.02}).run)
+    monkeypatch.setenv("MSLAB_LANG", "zh")
+    callback = make_callbacks(run, Group())[0]
+    callback.label_set = {1}
+    with caplog.at_level("INFO", "mslab"):
+        callback.labels()
+    assert caplog.messages[-1:] == [
+        "警告（one-label）：这一轮的所有标签都是 b：没有可学的东西；mslab check ROOT 列出各个类别"
+    ]
+    assert warnings(run.path)["one-label"].startswith("every label of this epoch was b: there is nothing")
+    words = ["report", run.path, "--lang", "zh", "--out", "zh.html"]
+    assert cli(*words).returncode == 0 and "这一轮的所有标签都是 b" in Path("zh.html").read_text()
 
 
 def warnings(run):

@@ -291,6 +291,10 @@ ELSEWHERE = {  # codes with their own tests below
 }  # fmt: skip
 
 
+def is_chinese(text: str) -> bool:
+    return re.search("[\u4e00-\u9fff]", text) is not None
+
+
 @pytest.mark.parametrize(
     ("code", "severity", "provoke", "path"), CASES, ids=lambda case: getattr(case, "__name__", None)
 )
@@ -301,6 +305,7 @@ def test_one_thing_wrong_is_one_finding(root, code, severity, provoke, path):
     assert codes_and_paths(report) - infos == {(code, path)}
     finding = next(finding for finding in report.findings if finding.code == code)
     assert finding.severity == severity and len(finding.message) > 10 and finding.fix
+    assert is_chinese(finding.shown("zh").message) and all(map(is_chinese, finding.shown("zh").fix.split("\n")))
     assert report.ok == (severity != "error")
 
 

@@ -135,6 +135,9 @@ def test_each_problem_is_reported_with_its_fix_and_sets_the_exit_code(healthy, l
     (finding,) = [finding for finding in diagnosis.findings if finding.level != "ok" and finding.name == name]
     assert finding.level == level and text in finding.text and fix in finding.fix and bool(fix) == bool(finding.fix)
     assert diagnosis.ok == (level != "error")
+    raw = "SIGILL" in text or "Read-only" in text or name == "Python"  # what the system has said, or a version
+    assert raw or re.search("[\u4e00-\u9fff]", finding.shown("zh").text), finding.text
+    assert finding.shown("en") == finding
     output = re.sub(r"\s+", " ", str(diagnosis))
     assert f"{level} {name} " in output and re.sub(r"\s+", " ", finding.fix) in output
 

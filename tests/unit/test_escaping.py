@@ -11,6 +11,7 @@ from helpers import PROJECT
 
 from mslab.cli import app
 from mslab.cli.data import data_app
+from mslab.cli.runs import runs_app
 from mslab.config import load_settings, override
 from mslab.escaping import command, escape_control, quoted, recorded_command
 
@@ -110,7 +111,7 @@ def names_of(typer) -> set[str]:
     return {str(job.name) for job in typer.registered_commands} | groups
 
 
-JOBS = sorted(names_of(app)), sorted(names_of(data_app))
+JOBS = sorted(names_of(app)), sorted(names_of(data_app) | names_of(runs_app))
 WORDS = r"(?:-{1,2}[\w-]+[ =]|[A-Z]\S* |\S*[/.=+]\S* )*"  # options, placeholders, paths, u+r: no prose
 SHOWN = (
     rf"(?:\bmslab (?:{'|'.join(JOBS[0])}) (?:(?:{'|'.join(JOBS[1])}) )?|\b(?:chmod|mkdir|cd|rm|mv|tensorboard) ){WORDS}"

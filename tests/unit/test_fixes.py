@@ -22,6 +22,17 @@ RUN = {
     "cli/test_fixes.py test_a_folder_that_cannot_be_read_is_read_after_the_chmod_that_is_shown": """
         check/layout.py: chmod
     """,
+    "unit/test_runs.py test_what_the_fix_lines_say_works": """
+        cli/runs.py: mslab runs rm --yes
+        runs/listing.py: mslab runs
+        runs/removing.py: mslab runs rm
+    """,
+    "unit/test_runs.py test_a_folder_without_permission_is_named_with_the_command_that_gives_it": """
+        runs/listing.py: chmod
+    """,
+    "unit/test_runs.py test_what_cannot_be_deleted_is_no_run_and_goes_with_the_commands_that_are_shown": """
+        runs/removing.py: chmod
+    """,
     "cli/test_fixes.py test_after_ctrl_c_the_command_that_is_named_continues_the_run": """
         runs/folder.py: mslab train --resume
         cli/train.py: mslab train --resume

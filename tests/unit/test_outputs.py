@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import cli, draw
 
-from mslab.cli import app, data, options, outputs
+from mslab.cli import app, data, options, outputs, runs
 from mslab.errors import MslabError
 
 NEW = ("export", "convert", "pack", "archive")  # they overwrite nothing
@@ -137,10 +137,14 @@ def test_what_a_command_reads_and_what_a_run_has_written_is_not_overwritten(insi
     assert {Path(name).read_text() for name in ("list.json", "run/history.csv", "copy.json")} == {"kept"}
 
 
+def commands():
+    return [job for owner in (app, data.data_app, runs.runs_app) for job in owner.registered_commands]
+
+
 def test_every_option_that_names_a_file_to_write_is_marked():
     """A new one is looked at, too: by its name, or by what its help calls a target."""
     unmarked = []
-    for command in (*app.registered_commands, *data.data_app.registered_commands):
+    for command in commands():
         function = command.callback
         marked = {target.name for target in outputs.outputs_of(function, dict.fromkeys(function.__annotations__, "x"))}
         for name, kind in function.__annotations__.items():
@@ -166,13 +170,13 @@ NO_PATHS = {
     "precision",
     "kind",
 }
-NO_PATHS |= {"lang", "host", "group", "image_column", "label_column", "ignore", "budget", "sampler", "pruner"}
+NO_PATHS |= {"lang", "sort", "host", "group", "image_column", "label_column", "ignore", "budget", "sampler", "pruner"}
 
 
 def test_no_argument_that_is_a_path_may_be_empty(inside):
     """As a Path, "" is the current folder: `mslab predict RUN "$PHOTOS"` would predict what lies there."""
     accepted = set()
-    for command in (*app.registered_commands, *data.data_app.registered_commands):
+    for command in commands():
         function, kinds = command.callback, command.callback.__annotations__
         outs = {target.name for target in outputs.outputs_of(function, dict.fromkeys(kinds, "x"))}
         for name, kind in kinds.items():

@@ -179,7 +179,7 @@ async function ask(file) {
   try {
     const limit = (await about).limits.bytes;
     if (file.size > limit) return { error: texts.large(limit >> 20) };
-    const headers = { "Content-Type": "application/octet-stream" };
+    const headers = { "Content-Type": "application/octet-stream", "Accept-Language": lang };
     for (let left = TRIES; ; left -= 1) {
       try {
         return (await load("predict?heat=1", { method: "POST", headers, body: file })).images[0];

@@ -25,8 +25,10 @@ import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from mslab.config import language
 from mslab.errors import MslabError
 from mslab.escaping import quoted
+from mslab.inference.serve import zh
 from mslab.inference.serve.addresses import Addresses, prefix_of
 from mslab.inference.serve.connections import Connection, Server
 from mslab.inference.serve.limits import (
@@ -168,9 +170,10 @@ class App:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, start = Body(receive), time.monotonic()
         request, path = Request(scope, body.receive), self.addresses.path(scope["path"])
+        lang = language.of_header(request.headers.get("accept-language", ""))
         kind = f"{request.method if request.method in METHODS else '(other)'} {path if path in PATHS else NO_PAGE}"
         try:
-            response = await self.answer(request, path)
+            response = await self.answer(request, path, lang)
         except ClientDisconnect:
             kind += ": the client disconnected"
             log.info(kind, extra={"kind": kind})
@@ -179,16 +182,15 @@ class App:
             if "expect" not in request.headers:  # such a client sends nothing before it is allowed to
                 await drain(body)
             content = {"error": refused.what, "expected": refused.expected, "fix": refused.fix}
-            response = as_json(content, refused.status)
+            response = as_json(zh.refusal(content, refused.status, lang), refused.status)
             headers = {405: {"Allow": ", ".join(methods_of(path))}, 503: {"Retry-After": "2"}}
             response.headers.update(headers.get(refused.status, {}))
         except Exception:  # the server continues; its terminal shows the traceback
             text = traceback.format_exc()
             log.error(text, extra={"kind": text.splitlines()[-1]})
             fix = "see the output of mslab serve"
-            response = as_json(
-                {"error": "The request failed: internal error.", "expected": "an answer", "fix": fix}, 500
-            )
+            content = {"error": "The request failed: internal error.", "expected": "an answer", "fix": fix}
+            response = as_json(zh.refusal(content, 500, lang), 500)
         response.headers.update(self.headers | self.addresses.shared_with(request))
         # this line contains no text from the client
         kind = f"{kind} {response.status_code}"
@@ -196,8 +198,8 @@ class App:
             log.info("%s %.2f s", kind, time.monotonic() - start, extra={"kind": kind})
         await response(scope, receive, send)
 
-    async def answer(self, request: Request, path: str) -> Response:
-        """The answer to a request for a path within this server. Raises HTTPError."""
+    async def answer(self, request: Request, path: str, lang: str) -> Response:
+        """The answer to a request for a path within this server, in this language. Raises HTTPError."""
         if path != "/healthz":  # probes name the machine by whatever address it has
             self.addresses.check_host(request)
         if path not in PATHS:
@@ -212,7 +214,7 @@ class App:
             raise HTTPError(405, f"{path} does not allow this method.", methods, f"use {allowed[0]} for {path}")
         if path == "/predict":
             self.addresses.check_origin(request)
-            return as_json({"images": await self.predict(request)})
+            return as_json({"images": zh.answers(await self.predict(request), lang)})
         if path in ("/about", "/healthz"):
             return as_json(self.about() if path == "/about" else {"status": "ok"})
         if path == "/docs" and request.scope["path"].endswith("/"):  # the addresses in it are relative
