@@ -149,8 +149,8 @@ def centre_crop(report: DatasetReport) -> Iterator[Finding]:
     if len(cut) > FEW * len(lost):
         text = f"({len(cut):,} of {len(lost):,} images lose more than {CUT:.0%} of their area by the centre crop of "
         text += f"evaluation, half of these {cut[len(cut) // 2]:.0%} or more)"
-        fix = "resize_mode: pad keeps all of it, with bars beside it; squash stretches it; nothing, if the subject "
-        yield Finding("centre-crop", "info", ".", text, f"{fix}is in the middle")
+        fix = "resize_mode: pad keeps all of it, with bars beside it; squash stretches it; nothing, "
+        yield Finding("centre-crop", "info", ".", text, f"{fix}if the subject is in the middle")
 
 
 def size(report: DatasetReport) -> Iterator[Finding]:

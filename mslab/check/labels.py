@@ -111,9 +111,13 @@ def matched(columns: Columns, find: Find, labels: Labels) -> tuple[dict[str, tup
 
 def count_of(code: str, count: int) -> str:
     """What rows that are left out lack."""
-    texts = {"row-without-image": "whose image is not there", "no-label": "without a label"}
+    texts = {
+        "row-without-image": "whose image is not there",
+        "no-label": "without a label",
+        "duplicate-row": "for images that an earlier row names with the same label",
+    }
     rows = "1 row" if count == 1 else f"{count} rows"
-    return f"{rows} {texts.get(code, 'for images that an earlier row names with the same label')}"
+    return f"{rows} {texts[code]}"
 
 
 def some(names: list[str]) -> str:

@@ -274,14 +274,14 @@ def labels_elsewhere(folder: Path, *inside: str) -> tuple[str, str] | None:
         return f"YOLO's layout (boxes in labels/*.txt), {DETECTION}", EXPORT
     tables = [path for name, path in entries if may_have_labels(name)]
     if tables:
-        text = f"the labels may be in {listed(path.name for path in tables)}; here the name of an image's folder is "
+        text = f"the labels may be in {listed(path.name for path in tables)}"
         readable = [path for path in tables if path.suffix.lower() in SUFFIXES]
         fix = "\n".join(
             f"{command('data', 'import', path.parent, '--labels', path)}    sorts them into folders, as a copy"
             for path in readable[:3]
         )
         return (
-            f"{text}its label",
+            f"{text}; here the name of an image's folder is its label",
             fix or f"save {quoted(tables[0])} as CSV; then mslab data import FOLDER --labels FILE.csv",
         )
     return None

@@ -27,6 +27,11 @@ MESSAGES: dict[str, dict[str, str]] = {
         "has one class folder ({names}): a network that always says {same} is always right":
             "只有一个类别文件夹（{names}）：总是回答 {same} 的网络永远正确",
         "has {count} class folders ({names}), class_num is {expected}": "有 {count} 个类别文件夹（{names}），而 class_num 为 {expected}",
+        "has one class ({names}): a network that always says {same} is always right, class_num is {expected}":
+            "只有一个类别（{names}）：总是回答 {same} 的网络永远正确；class_num 为 {expected}",
+        "has one class ({names}): a network that always says {same} is always right":
+            "只有一个类别（{names}）：总是回答 {same} 的网络永远正确",
+        "has {count} classes ({names}), class_num is {expected}": "有 {count} 个类别（{names}），而 class_num 为 {expected}",
     },
     "class-missing": {
         "(in {first}, not in {split}; every later class would get another index there)":
@@ -35,6 +40,50 @@ MESSAGES: dict[str, dict[str, str]] = {
     "class-extra": {
         "(in {split}, not in {first}; the network has no output for it)":
             "（{split} 中有，{first} 中没有；网络没有对应的输出）",
+    },
+    "class-unknown": {
+        "({_setting} names it, and no folder is called so: {names})": "（{_setting}写了它，但没有这个名称的文件夹：{names}）",
+    },
+    "class-name-taken": {
+        "(merge calls a group so, which does not contain the folder of this name)":
+            "（merge 中有一组叫这个名称，却不包含同名的文件夹）",
+    },
+    "class-ungrouped": {
+        "(in no group of merge)": "（不在 merge 的任何一组中）",
+    },
+    "class-part": {
+        "({name} is made of {names}, and this one is missing in {split})": "（{name} 由 {names} 合并而成，{split} 中缺少这一个）",
+    },
+    "centre-crop": {
+        "({n} of {all} images lose more than {limit} of their area by the centre crop of evaluation, half of these {half} or more)":
+            "（{all} 张图像中有 {n} 张在评估的中心裁剪中失去超过 {limit} 的面积，其中一半失去 {half} 以上）",
+    },
+    "group-leak": {
+        "(the groups of the split cannot be read: {reason}; leaks of groups are not looked for)":
+            "（划分时的分组无法读取：{reason}；不检查分组泄漏）",
+        "(the group {group} is in {split}, too, such as {name}: the network may know it from there. {n} of its {all} images are in {other}; most images are in this group: --group may name a part that most names have)":
+            "（分组 {group} 也在 {split} 中，例如 {name}：网络可能已从那里认识它。它的 {all} 张图像中有 {n} 张在 {other} 中；大多数图像都在这一组：--group 指的可能是多数名称共有的部分）",
+        "(the group {group} is in {split}, too, such as {name}: the network may know it from there. {n} of its {all} images are in {other})":
+            "（分组 {group} 也在 {split} 中，例如 {name}：网络可能已从那里认识它。它的 {all} 张图像中有 {n} 张在 {other} 中）",
+    },
+    "row-without-image": {
+        "({_rows} whose image is not there: {names})": "（{_rows}的图像不存在：{names}）",
+    },
+    "no-label": {
+        "({_rows} without a label: {names})": "（{_rows}没有标签：{names}）",
+    },
+    "duplicate-row": {
+        "({_rows} for images that an earlier row names with the same label: {names})":
+            "（{_rows}重复：前面的行已以相同标签列出这些图像：{names}）",
+    },
+    "image-without-row": {
+        "({_images} without a row ({where}), such as {name})": "（{_images}没有对应的行（{where}），例如 {name}）",
+    },
+    "labels": {
+        "({file} has no name for {numbers}: the numbers stay)": "（{file} 中没有 {numbers} 的名称：保留数字）",
+        "({file} names them: {names})": "（{file} 给出名称：{names}）",
+        "(the class of {label} is called {name}, which every system can store)": "（{label} 这一类改称 {name}，任何系统都能存储）",
+        "(it is not UTF-8: read as Windows' Western letters (cp1252))": "（不是 UTF-8：按 Windows 西文编码（cp1252）读取）",
     },
     "wrong-level": {
         "cannot be read": "无法读取",
@@ -278,6 +327,12 @@ MESSAGES: dict[str, dict[str, str]] = {
     },
 }
 PHRASES = {  # inside of messages
+    "classes": "设置 classes ",
+    "merge, in {name},": "设置 merge 的 {name} 组",
+    "1 row": "1 行",
+    "{n} rows": "{n} 行",
+    "1 image": "1 张图像",
+    "{n} images": "{n} 张图像",
     "empty": "空的",
     "1 entry": "1 项",
     "{n} entries": "{n} 项",
@@ -304,6 +359,31 @@ PHRASES = {  # inside of messages
     "turned by 270° and mirrored": "旋转 270° 并翻转",
 }
 FIXES = {  # lines of what to do; a command stays as it is
+    "put the images there, or delete the rows": "把图像放到那里，或删除这些行",
+    "write the labels into it, or delete the rows": "把标签写进去，或删除这些行",
+    "nothing; or delete the rows": "无需处理；也可以删除这些行",
+    "nothing, if they are of another split; or add rows": "如果它们属于别的划分，则无需处理；否则补上对应的行",
+    "nothing, if that is right; else keep two columns, the image and its label": "如果正确则无需处理；否则只保留两列：图像和标签",
+    "restore it, or split again with --group": "恢复它，或用 --group 重新划分",
+    "put all images of the group into one split; {command}    does so with those before the split": "把这一组的所有图像放进同一个划分；{command}    可对划分前的图像这样做",
+    "take {name} out of ignore, or out of the classes": "从 ignore 或类别中去掉 {name}",
+    'write "{name}" in quotes: without them YAML reads a number': '给 "{name}" 加上引号：否则 YAML 会读成数字',
+    "write names instead of numbers: {number} may mean {name}": "写名称而不是数字：{number} 可能是指 {name}",
+    "did you mean {name}?": "是否想写 {name}？",
+    "correct the name, or leave it out": "改正名称，或去掉它",
+    "give the group another name, or write {name} into its list": "给这一组换个名称，或把 {name} 写进它的列表",
+    "put images of it there, if there are any": "如果有这样的图像，就放到那里",
+    "class_num: {count}, or other classes or merge": "class_num: {count}，或改写 classes 或 merge",
+    "name images of another class in it, and class_num: 2": "在其中写上另一类的图像，并设 class_num: 2",
+    "put images of it into {folder}/, or take it out of classes or merge": "把这一类的图像放进 {folder}/，或从 classes 或 merge 中去掉它",
+    "put images of it into {table}, or take it out of {other}": "把这一类的图像写进 {table}，或从 {other} 中去掉它",
+    "resize_mode: pad keeps all of it, with bars beside it; squash stretches it; nothing, if the subject is in the middle": "resize_mode: pad 保留全图，两侧补边；squash 拉伸全图；如果主体在中间，则无需处理",
+    "{command}    sorts them into folders, as a copy": "{command}    按表格把图像复制到各个文件夹",
+    "save {table} as CSV; then mslab data import FOLDER --labels FILE.csv": "把 {table} 另存为 CSV；然后 mslab data import FOLDER --labels FILE.csv",
+    "classes: {names}    beside merge leaves it out": "在 merge 旁写 classes: {names}    即可略过它",
+    "classes: {names}    beside merge leaves them out": "在 merge 旁写 classes: {names}    即可略过它们",
+    "classes: {names} and class_num: {count}    keeps each as a class of its own": "classes: {names} 和 class_num: {count}    使每个都成为单独的类别",
+    "or write each into a group of merge": "或把每个写进 merge 的一组",
     "{command}    moves it to {folder}/": "{command}    把它移到 {folder}/",
     "{command}    moves the copy in {split} to {folder}/": "{command}    把 {split} 中的那份移到 {folder}/",
     "copy {folder} to a folder that you may change; there {command}    makes upright RGB copies": "把 {folder} 复制到你能修改的文件夹；在那里 {command}    生成转正的 RGB 副本",
@@ -360,7 +440,6 @@ FIXES = {  # lines of what to do; a command stays as it is
     "export it as folders of classes (Roboflow: Folder Structure), or sort the images into one folder per class": "导出为类别文件夹（Roboflow：Folder Structure），或把图像按类别分到各个文件夹",
     "give a folder that contains one folder of images per class": "指定一个文件夹，其中每个类别有一个图像文件夹",
     "sort its images into one folder per class, and give the folder around these": "把图像按类别分到各个文件夹，并指定包含这些文件夹的文件夹",
-    "sort the images into one folder per label; docs/checker.md shows a script for a table": "把图像按标签分到各个文件夹；docs/checker.md 有处理表格的脚本",
 }
 FRAME = {  # around the findings, in the terminal and in messages
     "error": "错误",
@@ -383,6 +462,8 @@ FRAME = {  # around the findings, in the terminal and in messages
     "{root} cannot be used": "{root} 不能使用",
     "{root} has {n} class folder": "{root} 有 {n} 个类别文件夹",
     "{root} has {n} class folders": "{root} 有 {n} 个类别文件夹",
+    "{root} has {n} class": "{root} 有 {n} 个类别",
+    "{root} has {n} classes": "{root} 有 {n} 个类别",
     "{source} says class_num: {n}": "{source} 中 class_num: {n}",
     "one folder per class, with only image files in it, and the same classes in every split": "每个类别一个文件夹，其中只有图像文件；每个划分的类别相同",
 }

@@ -170,7 +170,21 @@ NO_PATHS = {
     "precision",
     "kind",
 }
-NO_PATHS |= {"lang", "sort", "host", "group", "image_column", "label_column", "ignore", "budget", "sampler", "pruner"}
+NO_PATHS |= {
+    "lang",
+    "sort",
+    "threshold",
+    "allow_origin",
+    "root_path",
+    "host",
+    "group",
+    "image_column",
+    "label_column",
+    "ignore",
+    "budget",
+    "sampler",
+    "pruner",
+}
 
 
 def test_no_argument_that_is_a_path_may_be_empty(inside):
