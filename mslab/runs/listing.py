@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -152,7 +153,9 @@ def train_data(run: Path, content: Mapping[str, Any]) -> str | None:
     settings = content["settings"]
     if settings is None:
         with suppress(OSError, ValueError):
-            settings = safe_yaml.parse_yaml(files.read_text(run / "config.yaml", safe_yaml.MAX_YAML))
+            text = files.read_text(run / "config.yaml", safe_yaml.MAX_YAML)
+            line = re.search(r"^train_data:.*", text, re.MULTILINE)  # alone: the file takes 20 ms
+            settings = safe_yaml.parse_yaml(line[0]) if line else None
     value = settings.get("train_data") if isinstance(settings, dict) else None
     return value if isinstance(value, str) else None
 
