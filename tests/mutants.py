@@ -827,8 +827,8 @@ MUTANTS = [
     Mutant(
         "early stopping does not count an equal accuracy as better",
         "mslab/training/stopping.py",
-        'if row["val_acc"] > best_acc',
-        'if row["val_acc"] >= best_acc',
+        'if score > highest * (1 + tolerance)',
+        'if score >= highest * (1 + tolerance)',
         "test_stopping",
     ),
     Mutant(
@@ -881,9 +881,9 @@ MUTANTS = [
     # --- the run folder ---
     Mutant(
         "best.ckpt is of the earliest epoch on ties",
-        "mslab/runs/folder.py",
-        '(row["val_acc"], -row["epoch"])',
-        '(row["val_acc"], row["epoch"])',
+        "mslab/runs/ranking.py",
+        'for loss in ties), row["epoch"])',
+        'for loss in ties), -row["epoch"])',
         "test_training",
         "tie",
     ),

@@ -144,7 +144,6 @@ RUN = {
 NOT_RUN = {
     "it would install packages": """
         check/images.py: pip
-        check/zh.py: pip
         data/animals.py: pip
         runtime/importing.py: pip
         errors.py: pip
