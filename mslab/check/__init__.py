@@ -1,8 +1,9 @@
 """Dataset sanity checks before training: every folder is listed, every image is loaded once in a worker process.
 
 dataset (the complete check) -> scan (list the files) or labelled (those of a table: tabular, columns, named_images,
-labels) -> pool and worker (load each file), cache -> layout, groups, images, content (the rules) -> report. A rule is a function that yields findings; to add one, add it to the RULES of its module.
-An error stops training; a warning or an info does not. Nothing here imports MindSpore.
+labels) -> pool and worker (load each file), cache -> layout, groups, images, content (the rules) -> report. A rule is a
+function that yields findings; to add one, add it to the RULES of its module. An error stops training; a warning or an
+info does not. Nothing here imports MindSpore.
 """
 
 import importlib
