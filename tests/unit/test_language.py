@@ -1,5 +1,6 @@
 """Messages that have a code speak the language of who reads them: of --lang, or of the locale. Documents do not."""
 
+import functools
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import fixes
 import pytest
@@ -20,6 +22,7 @@ import mslab.training.zh
 from mslab.check import labelled
 from mslab.check.records import Finding
 from mslab.config import language
+from mslab.grade.words import shown as shown_item
 
 LOCALES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "MSLAB_LANG")
 TABLES = {  # room -> its tables
@@ -160,7 +163,7 @@ def test_both_languages_have_the_same_placeholders():
     for tables in TABLES.values():
         for english, chinese in (pair for table in tables for pair in table.items()):
             assert language.placeholders(english) == language.placeholders(chinese), english
-            assert is_chinese(chinese) or "，" in chinese, english
+            assert is_chinese(chinese) or re.search("[，；]", chinese), english
 
 
 @cache
@@ -251,3 +254,14 @@ def test_a_refusal_and_the_reason_of_an_image_are_in_the_language_of_the_client(
     assert zh.answers(images, "zh")[0]["error"] == "zero-byte: 文件是空的"
     assert zh.answers(images, "zh")[1]["error"] == "unreadable: 不是 JPEG, PNG 之一，而是 PDF"
     assert zh.answers(images, "en") == images
+
+
+def test_the_rules_of_settings_are_translated_one_by_one():
+    shown = functools.partial(shown_item, SimpleNamespace(kind="config"), lang="zh")
+    assert shown("two/config.yaml: epochs at least 2, at most 5; seed equals 3") == (
+        "two/config.yaml: epochs 至少 2，至多 5；seed 等于 3"
+    )
+    text = (
+        "1 of 3 settings are as required; epochs is 1; required: at least 2; seed is not set; required: one of [1, 2]"
+    )
+    assert shown(text) == "3 项设置中有 1 项符合要求；epochs 为 1，要求：至少 2；seed 为 （未设置），要求：[1, 2] 之一"

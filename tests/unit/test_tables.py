@@ -191,3 +191,12 @@ def test_eval_says_which_split_it_measures_and_what_measures_another(tmp_path):
     assert report.measured() == f"the test images; {others} measures another split"
     assert report.measured("data_root=").count(f"data_root={tmp_path}/set/") == 2  # in Python
     assert check_dataset(tmp_path / "set/val").measured() == ""
+
+
+def test_chinese_prose_is_broken_between_characters_and_nothing_is_left_out():
+    text = "    cat/0001.png  （与 dog/0002.png 像素相同：训练与评估共用了这张图像，评估结果会虚高）"
+    for width in (20, 33, 60):
+        lines = fold(text, width).splitlines()
+        assert max(map(cell_len, lines)) <= width
+        assert "".join("".join(lines).split()) == "".join(text.split())
+        assert not any(line.lstrip()[:1] in "，：）" for line in lines)
