@@ -38,8 +38,7 @@ class NoAnswer(Exception):
 class Predictor:
     """The network, the threads that use it, and the processes that decode. `folder`: for temporary files.
 
-    Heat maps, which need MindSpore, have one thread. What onnxruntime alone answers has several, whose images it
-    computes together.
+    onnxruntime has several threads, whose images it computes together; other engines have one.
     """
 
     def __init__(self, model: predicting.Model, folder: Path) -> None:
@@ -51,8 +50,7 @@ class Predictor:
         self.resize = self.resize or size
         transforms = augment.eval_transforms(size, mean, std, self.resize, mode)
         self.transforms = transforms[1:]  # without the first, which decodes
-        self.thread = ThreadPoolExecutor(1, "images")
-        self.threads = ThreadPoolExecutor(MOST, "together") if together else self.thread
+        self.threads = ThreadPoolExecutor(MOST if together else 1, "images")
         self.decoders = ThreadPoolExecutor(DECODERS, "decoding")
         self.transforming, self.changing = threading.Lock(), threading.Lock()
         self.idle: list[Worker] = []
@@ -65,7 +63,6 @@ class Predictor:
 
     def __exit__(self, *error: Any) -> None:
         self.stop()
-        self.thread.shutdown()
         self.threads.shutdown()
         self.decoders.shutdown()
         for worker in self.idle:
@@ -117,7 +114,7 @@ class Predictor:
                     x = await loop.run_in_executor(self.decoders, decode, position)
                 except NoAnswer as reason:
                     return EMPTY | {"error": str(reason)}
-            return EMPTY | await loop.run_in_executor(self.thread if heat else self.threads, self.classify, x, heat)
+            return EMPTY | await loop.run_in_executor(self.threads, self.classify, x, heat)
 
         tasks = [asyncio.ensure_future(one(position)) for position in range(len(images))]
         try:

@@ -91,7 +91,7 @@ def run(
             tempfile.TemporaryDirectory(prefix="mslab-serve-") as folder,
             Predictor(model, Path(folder)) as predictor,
         ):
-            predictor.thread.submit(predictor.warm_up).result()
+            predictor.threads.submit(predictor.warm_up).result()
             Connection.most = possible_connections()
             # no proxy_headers: they let a client choose its address; no log_config: all logging is done here
             config = uvicorn.Config(
