@@ -236,7 +236,7 @@ def test_every_refusal_reports_what_happened_what_was_expected_and_how_to_fix_it
     chinese = json.loads(served.ask("GET", "/nowhere", Accept_Language="zh-CN,en;q=0.5")[2])
     assert chinese == {
         "error": "没有这个页面。",
-        "expected": "/, /page.css, /page.js、/about 或 /predict",
+        "expected": "/, /page.css, /page.js, /docs, /openapi.json, /about, /healthz, /predict",
         "fix": "从 / 开始",
     }
     damaged = served.ask("POST", "/predict", b"", Accept_Language="zh")

@@ -19,10 +19,19 @@ REFUSALS: dict[int, dict[str, str]] = {
     403: {
         "The Host header of this request does not name this server.": "请求的 Host 头指的不是本服务器。",
         "This request comes from a page of another site.": "请求来自其他网站的页面。",
-        "a request from this server's page, or from a script, without an Origin header": "来自本服务器页面的请求，或脚本发出的、不带 Origin 头的请求",
+        "a request from this server's page, from a site of --allow-origin, or from a script, without an Origin header":
+            "来自本服务器页面或 --allow-origin 所列网站的请求，或脚本发出的、不带 Origin 头的请求",
+        "open the address that mslab serve printed; if it names a proxy in front of mslab serve: {command}, or http://, as the browser shows it":
+            "打开 mslab serve 显示的地址；如果它是 mslab serve 前面的代理：{command}，或 http://，以浏览器显示的为准",
+        "open the address that mslab serve printed; if this page is mslab serve's own, behind a proxy: {command}":
+            "打开 mslab serve 显示的地址；如果这是代理后面 mslab serve 自己的页面：{command}",
         "open the address that mslab serve printed": "打开 mslab serve 显示的地址",
     },
-    404: {"No such page.": "没有这个页面。", "{pages}, /about or /predict": "{pages}、/about 或 /predict", "start at /": "从 / 开始"},
+    404: {
+        "No such page.": "没有这个页面。",
+        "start at /; if a proxy in front passes {prefix} on: {command}": "从 / 开始；如果前面的代理会传递 {prefix}：{command}",
+        "start at /": "从 / 开始",
+    },
     405: {"{path} does not allow this method.": "{path} 不允许这种方法。", "use {method} for {path}": "对 {path} 使用 {method}"},
     408: {
         "The request was not complete after {seconds} s.": "{seconds} 秒后请求仍不完整。",
