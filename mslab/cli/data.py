@@ -17,6 +17,7 @@ from mslab.cli.options import (
     Json,
     Overrides,
     Root,
+    RootOrConfig,
     app,
     checked,
     emit,
@@ -182,13 +183,7 @@ def configured(config: str, overrides: list[str] | None, no_cache: bool) -> Any:
 
 @job(app, "check")
 def check(
-    root: Annotated[
-        str,
-        Argument(
-            metavar="ROOT|CONFIG",
-            help="a folder of class folders, or with train, val and test in it; or a YAML file with settings",
-        ),
-    ],
+    root: RootOrConfig,
     overrides: Overrides = None,
     classes: Annotated[int | None, Option(metavar="N", help="required number of classes")] = None,
     size: Annotated[

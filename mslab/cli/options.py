@@ -85,6 +85,13 @@ Overrides = Annotated[
 Source = Annotated[str, Argument(metavar="RUN|CKPT", help="a run folder (its best.ckpt), latest, or a file of weights")]
 AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, latest, or a .ckpt, .mindir or .onnx file")]
 Root = Annotated[str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it")]
+RootOrConfig = Annotated[
+    str,
+    Argument(
+        metavar="ROOT|CONFIG",
+        help="a folder of class folders, or with train, val and test in it; or a YAML file with settings",
+    ),
+]
 
 # data and weights
 DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets"), OutputOption()]
