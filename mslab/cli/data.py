@@ -17,6 +17,7 @@ from mslab.cli.options import (
     Json,
     Overrides,
     Root,
+    RootOrConfig,
     app,
     checked,
     emit,
@@ -248,18 +249,11 @@ CheckedGroup = Annotated[
     str | None,
     Option(metavar="REGEX|COLUMN", help="report groups in two splits: equal parts of names, '(.+)_frame', or cells"),
 ]
-CheckedRoot = Annotated[
-    str,
-    Argument(
-        metavar="ROOT|CONFIG",
-        help="a folder of class folders, or with train, val and test in it; or a YAML file with settings",
-    ),
-]
 
 
 @job(app, "check")
 def check(
-    root: CheckedRoot,
+    root: RootOrConfig,
     overrides: Overrides = None,
     classes: Annotated[int | None, Option(metavar="N", help="required number of classes")] = None,
     size: Annotated[

@@ -91,6 +91,13 @@ AnySource = Annotated[str, Argument(metavar="RUN|FILE", help="a run folder, late
 Root = Annotated[
     str, Argument(metavar="ROOT", help="a folder of class folders, or with train, val and test in it; or a table")
 ]
+RootOrConfig = Annotated[
+    str,
+    Argument(
+        metavar="ROOT|CONFIG",
+        help="a folder of class folders, or with train, val and test in it; a table; or a YAML file with settings",
+    ),
+]
 
 # data and weights
 DataSets = Annotated[str, Option("--out", metavar="FOLDER", help="target folder of the data sets"), OutputOption()]

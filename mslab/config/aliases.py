@@ -119,6 +119,7 @@ FOREIGN_NAMES = {
     "min_delta": ("Keras", "early_stopping_tolerance"),
     # Ultralytics
     "imgsz": ("Ultralytics", "image_size"),
+    "nc": ("Ultralytics", "class_num"),
     "letterbox": ("Ultralytics", "resize_mode: pad"),
     "patience": ("Ultralytics", "early_stopping_patience"),
     "batch": ("Ultralytics", "batch_size"),

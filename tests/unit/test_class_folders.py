@@ -9,6 +9,7 @@ import pytest
 from helpers import cli, draw, settings
 
 from mslab.check import check_dataset
+from mslab.config import load_settings
 
 FOLDERS = ["Agaricus", "Amanita", "Boletus", "Entoloma"]
 GROUPS = {"edible": ["Agaricus", "Boletus"], "poisonous": ["Amanita", "Entoloma"]}
@@ -49,6 +50,8 @@ def test_the_order_of_names_changes_nothing_and_the_grouping_changes_the_fingerp
     other = {"edible": ["Agaricus", "Amanita"], "poisonous": ["Boletus", "Entoloma"]}
     prints = [read(**o).fingerprint for o in ({}, {"merge": GROUPS}, {"merge": other}, {"classes": FOLDERS[:2]})]
     assert len(set(prints)) == 4 and read(classes=FOLDERS).fingerprint == prints[0]
+    written = load_settings("c.yaml", ["classes=[b, a]", "merge={b: [d, c], a: [e]}"])
+    assert written == load_settings("c.yaml", ["classes=[a, b]", "merge={a: [e], b: [c, d]}"])  # also for a resume
     paths, labels = read(merge=GROUPS).samples("train")
     assert [path.parent.name for path in paths[::4]] == ["Agaricus", "Boletus", "Amanita", "Entoloma"]
     assert labels == [0] * 8 + [1] * 8
