@@ -191,6 +191,7 @@ DECIDED = {
     "do_eval_along_train": (False, LONG),
     "evaluation_frequency": (2, LONG),
     "checkpoint_frequency": (2, LONG),
+    "best_by": ("loss", EARLY),
     "early_stopping": (True, LONG | {"early_stopping_patience": 2}),
     "early_stopping_patience": (3, EARLY),
     "early_stopping_delay": (4, EARLY),
@@ -276,6 +277,11 @@ def saved_files(config):
     return sorted(path.name for path in run.checkpoints.iterdir())
 
 
+def evaluated(config):
+    """The names of the figures of an evaluation."""
+    return sorted(trainer_of(config).evaluate(config.epochs - 1, []))
+
+
 def callbacks(config):
     return [type(callback).__name__ for callback in build.make_callbacks(new_run(config)[0], ALONE)]
 
@@ -318,6 +324,7 @@ CHANGED = {
     linked: {"follow_links": (True, {})},
     precision: {"amp_level": ("O2", {})},
     saved_files: {"max_to_keep": (1, {})},
+    evaluated: {"calibrate": (True, {})},
     callbacks: {"log_to": ("tensorboard", {})},
     norms_of_two_workers: {"sync_bn": (True, {})},
 }

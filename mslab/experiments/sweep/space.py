@@ -33,7 +33,8 @@ FIXED = {  # why trials may not differ in a setting -> these settings
     "trials on other images do not compare": "train_data val_data class_num classes merge follow_links ignore",
     "the best seed says nothing about the next run; mslab repeat CONFIG --seeds 5 measures what seeds do": "seed",
     "a process has one device, set up once": "device mode jit_level max_device_memory deterministic",
-    "it changes no figure": "data_workers cache log_to validation_batch_size checkpoint_frequency max_to_keep",
+    "it changes no figure": "data_workers cache calibrate log_to validation_batch_size checkpoint_frequency "
+    "max_to_keep",
     "a trial is trained by one worker": "sync_bn lr_scaling",
     "every trial is measured alike": "do_eval_along_train evaluation_frequency best_by",
     "it ends a run; it makes none better": "target_accuracy target_loss max_training_time",
