@@ -92,7 +92,7 @@ def test_the_language_is_that_of_the_locale_in_gettexts_order(no_locale, environ
     assert language.current() == expected
 
 
-@pytest.mark.parametrize(("encoding", "expected"), [("ascii", "en"), ("latin-1", "en"), ("gbk", "zh"), ("utf-8", "zh")])
+@pytest.mark.parametrize(("encoding", "expected"), [("ascii", "en"), ("gbk", "zh")])
 def test_where_chinese_cannot_be_written_the_locale_gets_english(data, encoding, expected):
     locale = {"MSLAB_LANG": "", "LANG": "zh_CN.UTF-8", "LC_ALL": "", "LANGUAGE": "", "PYTHONIOENCODING": encoding}
     code = "import sys; from mslab.config import language; print(language.current())"
