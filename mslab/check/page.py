@@ -7,7 +7,8 @@ from jinja2 import Environment
 
 from mslab.check.pool import ask
 from mslab.check.records import printable
-from mslab.check.report import DatasetReport, by_code
+from mslab.check.report import DatasetReport, by_code, say
+from mslab.config import language
 from mslab.escaping import escape_control
 
 MAX_ROWS = 24  # findings listed per code; a thumbnail has about 3 kB
@@ -26,8 +27,11 @@ def page(report: DatasetReport) -> str:
         illustrated[index]["jpeg"] = answer.get("jpeg", "")
     for group in groups:
         group["pictured"] = any(row.get("jpeg") for row in group["rows"])
+    lang = {"zh": "zh-Hans"}.get(language.current(), "en")
     template = Environment(autoescape=True).from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
-    text = template.render(report=report, root=printable(str(report.root)), groups=groups, printable=printable)
+    text = template.render(
+        report=report, root=printable(str(report.root)), groups=groups, printable=printable, say=say, lang=lang
+    )
     return escape_control(text)
 
 
