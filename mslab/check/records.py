@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mslab.check import zh
+from mslab.check import zh, zh_fixes
 from mslab.check.packed import Pack
 from mslab.config import language
 
@@ -42,7 +42,7 @@ class Finding:
 
 @functools.lru_cache(1000)  # thousands of findings have the same one
 def chinese_fix(line: str) -> str:
-    return language.translated(line, zh.FIXES, lang="zh")
+    return language.translated(line, zh_fixes.FIXES, lang="zh")
 
 
 @dataclass(slots=True)

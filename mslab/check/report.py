@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mslab.check import zh
+from mslab.check import zh_fixes
 from mslab.check.records import SEVERITIES, Finding, Split, printable
 from mslab.check.splits import Layout
 from mslab.check.tabular import is_table
@@ -49,7 +49,7 @@ def counted(count: int, noun: str) -> str:
 
 def say(text: str) -> str:
     """A text around the findings, in the language of the person who reads it."""
-    return translated(text, zh.FRAME)
+    return translated(text, zh_fixes.FRAME)
 
 
 def one_line(name: str) -> str:

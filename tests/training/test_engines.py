@@ -345,9 +345,7 @@ def test_predictions_and_heat_maps_build_no_network_of_mindspore(parent, squares
     files = sorted((squares / "three" / "val" / "a").iterdir())[:3]
     assert len(list(predicting.predict(model, files))) == 3
     with Predictor(model, tmp_path) as predictor:
-        assert server.App(predictor, Addresses("127.0.0.1"), "three").about()[
-            "heat_maps"
-        ]  # before any
+        assert server.App(predictor, Addresses("127.0.0.1"), "three").about()["heat_maps"]  # before any
         predictor.warm_up()
         assert predictor.classify(images(1, 32), False)["class"] in "abc"
         assert predictor.classify(images(1, 32), True)["heat"]

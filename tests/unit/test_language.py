@@ -15,6 +15,7 @@ import pytest
 from helpers import cli, draw
 
 import mslab.check.zh
+import mslab.check.zh_fixes
 import mslab.doctor.zh
 import mslab.grade.zh
 import mslab.inference.serve.zh
@@ -26,7 +27,12 @@ from mslab.grade.words import shown as shown_item
 
 LOCALES = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "MSLAB_LANG")
 TABLES = {  # room -> its tables
-    "check": [*mslab.check.zh.MESSAGES.values(), mslab.check.zh.PHRASES, mslab.check.zh.FIXES, mslab.check.zh.FRAME],
+    "check": [
+        *mslab.check.zh.MESSAGES.values(),
+        mslab.check.zh.PHRASES,
+        mslab.check.zh_fixes.FIXES,
+        mslab.check.zh_fixes.FRAME,
+    ],
     "doctor": [*mslab.doctor.zh.TEXTS.values(), mslab.doctor.zh.FRAME],
     "grade": [*mslab.grade.zh.ITEMS.values(), mslab.grade.zh.NETWORK, mslab.grade.zh.WORTH, mslab.grade.zh.ANY],
     "inference/serve": [
