@@ -18,7 +18,6 @@ from mslab import __version__
 from mslab.cli import endings, outputs
 from mslab.cli.hints import HintedCommand, HintedGroup
 from mslab.cli.outputs import OutputOption
-from mslab.config import language
 from mslab.errors import MslabError, explain
 from mslab.escaping import command, escape_control
 from mslab.files import json_text
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from mslab.config import Settings
 
 log = logging.getLogger("mslab")
-PATH = re.compile(
-    r"\b(ARCHIVE|CKPT|CONFIG|FILE|FOLDER|IMAGE|OTHER_RUN|ROOT|RUN|SUBMISSIONS|TABLE)\b"
-)  # metavars of paths
+# metavars of paths
+PATH = re.compile(r"\b(ARCHIVE|CKPT|CONFIG|FILE|FOLDER|IMAGE|OTHER_RUN|ROOT|RUN|SUBMISSIONS|TABLE)\b")
+LANGUAGE = "MSLAB_LANG"  # language.CHOSEN, which takes a while to import: --lang is of one command only
 PLAIN: dict[str, Any] = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
 PLAIN["rich_markup_mode"] = None
 
@@ -44,13 +43,15 @@ class CommandLine(Typer):
         if args is None:  # a program that passes them, such as modelarts, has done other things before
             streams.use_utf8()
         streams.open_standard_streams()
-        before, chosen = console.terminal.setStream(sys.stderr), os.environ.get(language.CHOSEN)
+        before, chosen = console.terminal.setStream(sys.stderr), os.environ.get(LANGUAGE)
         try:
             return super().__call__([with_home(word) for word in (sys.argv[1:] if args is None else args)], **options)
         finally:
             stopped = getattr(sys.exc_info()[1], "code", 0) == 130
             console.terminal.setStream(before or sys.stderr)
-            language.choose(chosen)
+            os.environ.update({LANGUAGE: chosen} if chosen else {})
+            if not chosen:
+                os.environ.pop(LANGUAGE, None)
             problem = streams.output_problem()
             if (
                 args is None and stopped
@@ -161,6 +162,8 @@ Tolerance = Annotated[
 def choose_language(name: str | None) -> str | None:
     """Let this command, and the processes that it starts, speak a language. Raises BadParameter."""
     if name is not None:
+        from mslab.config import language
+
         if not language.known(name):
             raise BadParameter(f"--lang {name}: expected {language.NAMES}")
         language.choose(language.known(name))

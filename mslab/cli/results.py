@@ -10,7 +10,6 @@ from typer import Argument, BadParameter, Option
 from mslab.cli import options
 from mslab.cli.options import app, checked, emit, found, job, log, print_text, report_run, write_json
 from mslab.cli.outputs import OutputOption
-from mslab.config import language
 from mslab.errors import MslabError
 from mslab.escaping import command, escape_control
 from mslab.runtime import console, devices, targets
@@ -187,7 +186,7 @@ def report(
 ) -> None:
     """Write one HTML file that shows what a network learned and where it fails: curves, mistakes and heat maps."""
     devices.refuse(device, devices.missing_driver(device))
-    page, seconds = options.timed_report(runs, out, language.current(), device, engine, precision)
+    page, seconds = options.timed_report(runs, out, "", device, engine, precision)
     log.info("%s: open it in a browser (%.0f s)", page, seconds)
 
 

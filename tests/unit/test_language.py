@@ -22,6 +22,7 @@ import mslab.inference.serve.zh
 import mslab.training.zh
 from mslab.check import labelled
 from mslab.check.records import Finding
+from mslab.cli import options
 from mslab.config import language
 from mslab.grade.words import shown as shown_item
 
@@ -174,6 +175,10 @@ def process_bytes(*words, env):
 
 
 # --- the tables ------------------------------------------------------------------------------------------------------
+
+
+def test_the_variable_of_the_command_line_is_that_of_the_language():
+    assert options.LANGUAGE == language.CHOSEN
 
 
 def test_both_languages_have_the_same_placeholders():
