@@ -14,7 +14,7 @@ from mslab import files, safe_yaml
 from mslab.config import paths
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, quoted
-from mslab.runs import finding, history, lock, manifest
+from mslab.runs import finding, history, lock, manifest, ranking
 from mslab.runtime.tables import cell, empty_table, plural, render
 
 STATUS = {"done": "finished", "interrupted": "stopped"}  # of the manifest -> as it is shown; others stay
@@ -138,13 +138,15 @@ def row_of_run(run: Path) -> RunRow:
     if parent := content["parent"]:
         row.parent = Path(parent["run"]["path"]).name if parent["run"] else parent["file"]
     rows: list[dict[str, Any]] = []
+    best_by: str | None = None
     try:
-        rows = history.read_history(run / "history.csv")
+        best_by = ranking.recorded(content, run)
+        rows = history.read_history(run / "history.csv", ranking.extra(best_by))
         seconds = (epoch["seconds"] for epoch in rows)
         row.epochs, row.seconds = len(rows), round(sum(value for value in seconds if math.isfinite(value)), 3)
     except MslabError as error:
         row.problem = error.what
-    row.best = best_figure(rows, content["metrics"])
+    row.best = best_figure(rows, content["metrics"], best_by)
     return row
 
 
@@ -174,7 +176,7 @@ def row_of_group(place: Path, inner: Sequence[RunRow]) -> RunRow:
         runs=len(inner),
         data=next((row.data for row in inner if row.data), None),
         parent=next((row.parent for row in inner if row.parent), None),
-        best=max(figures, key=lambda figure: figure["value"], default=None),
+        best=max(figures, key=goodness, default=None),
         seconds=round(sum(row.seconds or 0 for row in inner), 3),
         start=min((row.start for row in inner if row.start), default=None),
     )
@@ -184,19 +186,23 @@ def damaged(run: Path, problem: str) -> RunRow:
     return RunRow(run.name, str(run), "", "damaged", problem=problem)
 
 
-def best_figure(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The figure of a run's best epoch, by val_acc: {"measure", "value", "epoch"}; None before there is one.
+def best_figure(
+    rows: Sequence[dict[str, Any]], metrics: Mapping[str, Any], best_by: str | None
+) -> dict[str, Any] | None:
+    """The figure of a run's best epoch, by best_by: {"measure", "value", "epoch"}; None before there is one.
 
     `rows`: of history.csv; `metrics`: the manifest's, for a run whose history.csv is lost.
     """
-    measured = [row for row in rows if not math.isnan(row["val_acc"])]
-    best = max(measured, key=lambda row: (row["val_acc"], -row["epoch"]), default=None)
-    value, epoch = (best["val_acc"], best["epoch"]) if best else (metrics.get("val_acc"), metrics.get("best_epoch"))
-    return (
-        None
-        if value is None or not math.isfinite(value)
-        else {"measure": "val_acc", "value": value, "epoch": epoch and int(epoch)}
-    )
+    name, best = ranking.column(best_by), ranking.best(rows, best_by)
+    value, epoch = (best[name], best["epoch"]) if best else (metrics.get(name), metrics.get("best_epoch"))
+    if value is None or not math.isfinite(value):
+        return None
+    return {"measure": name, "value": value, "epoch": epoch and int(epoch)}
+
+
+def goodness(figure: Mapping[str, Any]) -> float:
+    """A best figure as a number of which higher is better."""
+    return -figure["value"] if figure["measure"] == "val_loss" else float(figure["value"])
 
 
 def is_written(run: Path) -> bool:
@@ -214,7 +220,7 @@ def ordered(rows: Sequence[RunRow], by: str) -> list[RunRow]:
     """The rows by a column: the newest, best and longest first, names in the order of the alphabet."""
     rows = sorted(rows, key=lambda row: row.name)
     values: dict[str, Callable[[RunRow], Any]] = {
-        "best": lambda row: row.best and row.best["value"],
+        "best": lambda row: row.best and goodness(row.best),
         "data": lambda row: data_name(row.data) or None,
         "start": began,
     }
@@ -248,7 +254,8 @@ def table(folder: Path, rows: Sequence[RunRow]) -> str:
     )
     for row in rows:
         kind = f"{row.kind}, {plural(row.runs, 'run')}" if row.kind in (*KINDS.values(), "folder") else row.kind
-        best = f"{row.best['value']:.3f}" if row.best else ""
+        measure = row.best["measure"] if row.best else ""
+        best = f"{row.best['value']:.3f}" + f" {measure}" * (measure != "val_acc") if row.best else ""
         seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
         texts = (row.name, data_name(row.data), kind, row.parent or "")
         grid.add_row(*map(cell, texts), best, seconds, row.status)

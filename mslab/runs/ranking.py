@@ -93,14 +93,17 @@ def metrics(row: Row, best_by: str | None) -> dict[str, Any]:
 
 def of_manifest(content: Mapping[str, Any], settings: Settings, path: object) -> str | None:
     """The best_by of a run, as its manifest records it: its history.csv has the columns for it. Raises RunError."""
-    if content["settings"] is None:  # an older mslab's
-        return settings.best_by
-    recorded = content["settings"].get("best_by")
+    return settings.best_by if content["settings"] is None else recorded(content, path)
+
+
+def recorded(content: Mapping[str, Any], path: object) -> str | None:
+    """The best_by in a manifest; None in those of an older mslab, which have no settings. Raises RunError."""
+    value = (content["settings"] or {}).get("best_by")
     try:
-        return TypeAdapter(BestBy | None).validate_python(recorded)
+        return TypeAdapter(BestBy | None).validate_python(value)
     except ValidationError:
         raise RunError(
-            f"{path}/manifest.json records best_by: {str(recorded)[:100]}, which does not exist.",
+            f"{path}/manifest.json records best_by: {str(value)[:100]}, which does not exist.",
             expected="the file that mslab wrote",
             fix="put back manifest.json, from a copy of the run",
         ) from None

@@ -82,6 +82,22 @@ def test_json_is_one_document_and_nothing_else(lab):
     assert next(iter(rows("--sort", "parent"))) == "two"
 
 
+def test_the_best_figure_is_that_of_best_by_and_a_lower_loss_is_better():
+    rows = [
+        {"epoch": 1, "val_acc": 0.9, "val_loss": 0.3, "val_macro_f1": 0.5, "val_balanced_accuracy": 0.5},
+        {"epoch": 2, "val_acc": 0.8, "val_loss": 0.2, "val_macro_f1": 0.7, "val_balanced_accuracy": 0.6},
+    ]
+    assert listing.best_figure(rows, {}, "macro_f1") == {"measure": "val_macro_f1", "value": 0.7, "epoch": 2}
+    assert listing.best_figure([], {"val_loss": 0.4, "best_epoch": 3}, "loss")["epoch"] == 3
+    figures = [listing.best_figure([row], {}, "loss") for row in rows]
+    names = zip("ab", figures, strict=True)
+    runs = [listing.RunRow(name, name, "train", "finished", best=best) for name, best in names]
+        listing.RunRow(name, name, "train", "finished", best=best) for name, best in zip("ab", figures, strict=True)
+    ]
+    assert [row.name for row in listing.ordered(runs, "best")] == ["b", "a"]
+    assert "0.200 val_loss" in listing.table(Path("runs"), runs)
+
+
 def test_the_newest_run_comes_first_whatever_the_zone_of_its_clock(lab):
     copy_of("two", "later", start="2026-11-29T23:00:00+09:00")
     copy_of("two", "last", start="2026-11-29T20:00:00+01:00")
