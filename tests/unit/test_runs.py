@@ -92,8 +92,6 @@ def test_the_best_figure_is_that_of_best_by_and_a_lower_loss_is_better():
     figures = [listing.best_figure([row], {}, "loss") for row in rows]
     names = zip("ab", figures, strict=True)
     runs = [listing.RunRow(name, name, "train", "finished", best=best) for name, best in names]
-        listing.RunRow(name, name, "train", "finished", best=best) for name, best in zip("ab", figures, strict=True)
-    ]
     assert [row.name for row in listing.ordered(runs, "best")] == ["b", "a"]
     assert "0.200 val_loss" in listing.table(Path("runs"), runs)
 
