@@ -21,7 +21,7 @@ class ListedGroup(HintedGroup):
         return super().parse_args(ctx, args if typed else ["list", *args])
 
 
-runs_app = Typer(cls=ListedGroup, help="List the runs of a folder (mslab runs FOLDER), or remove some.", **PLAIN)
+runs_app = Typer(cls=ListedGroup, help="List the runs of a folder, or remove some.", **PLAIN)
 app.add_typer(runs_app, name="runs")
 
 

@@ -14,7 +14,7 @@ import pytest
 from helpers import cli, draw, log, manifest, settings, weights
 
 from mslab import checkpoint
-from mslab.evaluation import metrics, models, temperature
+from mslab.evaluation import measuring, metrics, models, temperature
 from mslab.runtime import devices
 
 
@@ -99,9 +99,9 @@ def test_predict_gives_the_calibrated_probabilities_and_eval_measures_them(calib
     _, run = calibrated
     images = noisy / "val" / "c"
     devices.start("cpu", "pynative", seed=0)
-    model = models.open_weights(run, "cpu")
+    model, loaded = models.open_weights(run, "cpu"), measuring.load_network(run)
     names = sorted(images.iterdir())
-    logits = np.concatenate([model.logits(model.loaded.preprocess(str(name))) for name in names])
+    logits = np.concatenate([model.logits(loaded.preprocess(str(name))) for name in names])
     wanted = metrics.probabilities(logits, of_file(run))
     raw = metrics.probabilities(logits)
     assert abs(wanted - raw).max() > 1e-3

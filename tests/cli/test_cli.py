@@ -4,6 +4,7 @@ import contextlib
 import filecmp
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -11,12 +12,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest import mock
 
 import mindspore as ms
 import numpy as np
 import pytest
 import readme
-import typer
 from helpers import PROJECT, bench, cli, draw, manifest
 from typer.main import get_command
 
@@ -160,9 +161,12 @@ def parse(arguments):
     name, command, rest = "mslab", get_command(app), list(arguments)
     if rest[0] == "bench":
         name, command, rest = "bench", get_command(benchmarks.app), rest[1:]
-    while hasattr(command, "resolve_command"):
-        name, command, rest = command.resolve_command(typer.Context(command), rest)
-    return command.make_context(name, list(rest)).params
+    with mock.patch.dict(os.environ):  # --lang sets a variable
+        context = command.make_context(name, rest)
+        while words := [*context._protected_args, *context.args] if hasattr(command, "resolve_command") else []:
+            name, command, rest = command.resolve_command(context, words)
+            context = command.make_context(name, list(rest), parent=context)
+    return context.params
 
 
 @pytest.mark.parametrize("arguments", readme.all_commands(), ids=" ".join)

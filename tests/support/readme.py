@@ -34,9 +34,11 @@ SHORTER = {"0.1,0.3,1.0": "1.0", "scratch,frozen,finetune": "frozen", "3": "1"} 
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """Every ./run.sh command in a page's code blocks, as arguments of mslab, without the comment beside it."""
+    """Every ./run.sh command in a page's code blocks, as arguments of mslab, without the comment beside it,
+    and without the program that reads its output."""
     lines = re.findall(r"^ +(?:[A-Z_]+=\S+ )?\./run\.sh (\S+(?: \S+)*)", text, re.MULTILINE)
-    return [arguments for arguments in map(shlex.split, lines) if arguments[0] != "test"]
+    commands = [shlex.split(line.partition(" | ")[0]) for line in lines]
+    return [arguments for arguments in commands if arguments[0] != "test"]
 
 
 def page(name: str) -> str:

@@ -27,7 +27,7 @@ from starlette.responses import Response
 
 from mslab.config import language
 from mslab.errors import MslabError
-from mslab.escaping import quoted
+from mslab.escaping import escape_control, quoted
 from mslab.inference.serve import zh
 from mslab.inference.serve.addresses import Addresses, prefix_of
 from mslab.inference.serve.connections import Connection, Server
@@ -147,7 +147,8 @@ def read_pages(addresses: Addresses) -> dict[str, bytes]:
     """
     contents = {path: Path(__file__).with_name(name).read_text(encoding="utf-8") for path, name in PAGES.items()}
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
-    contents["/docs"] = environment.from_string(contents["/docs"]).render(api=json.loads(contents["/openapi.json"]))
+    docs = environment.from_string(contents["/docs"]).render(api=json.loads(contents["/openapi.json"]))
+    contents["/docs"] = escape_control(docs)
     if addresses.root:
         for path in ("/", "/docs"):
             contents[path] = contents[path].replace("<head>", f'<head>\n<base href="{addresses.base}">', 1)
