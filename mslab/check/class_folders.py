@@ -7,7 +7,7 @@ capitals count.
 import difflib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mslab.check.layout import alike
 from mslab.check.levels import listed, wrong_shape
@@ -25,16 +25,15 @@ def choose(
 ) -> list[Finding]:
     """Leave out the folders that were not chosen, put merged ones together, and say what does not fit the folders.
 
-    `trained`: the classes of a network, with the folders of each. They are all there is, but data need not have every
-    folder, and those that already have one folder per class stay as they are.
+    `trained`: the classes of a network, with the folders of each. Data need not have every folder, nor every class;
+    those that already have one folder per class stay as they are.
     """
     splits = [split for split in report.splits.values() if not wrong_shape(split)]
     there = sorted({folder for split in splits for folder in split.classes})
     if trained is not None:
-        groups = {name: known(there, own) for name, own in trained.items()}
-        if there == sorted(trained) or not all(groups.values()):  # the classes are compared with the network's later
+        if set(there) <= set(trained):
             return []
-        problems = []
+        groups, problems = of_network(there, trained), []
     else:
         wanted = {name: merged.get(name, [name]) for name in (merged if classes is None else classes)}
         if not wanted:
@@ -50,6 +49,20 @@ def choose(
         problems += parts(split, groups, trained or {})
         put_together(split, groups)
     return problems
+
+
+def of_network(there: Sequence[str], trained: Mapping[str, Iterable[str]]) -> Groups:
+    """The folders of each class of a network. Where one has none, unknown folders stay: one may be it, with another name.
+
+    They are compared with the network's classes later.
+    """
+    groups = {name: known(there, own) for name, own in trained.items()}
+    if not all(groups.values()):
+        used = {folder for own in groups.values() for folder in own}
+        for folder in there:
+            if folder not in used:
+                groups.setdefault(folder, []).append(folder)
+    return {name: own for name, own in sorted(groups.items()) if own}
 
 
 def composed(name: str) -> str:
@@ -131,7 +144,7 @@ def parts(split: Split, groups: Groups, trained: Mapping[str, Iterable[str]]) ->
     """The folders of a merged class that this split lacks, while it has others of the class."""
     for name, own in groups.items():
         wanted = list(trained.get(name, own))
-        if any(folder in split.folders for folder in own):
+        if known(own, wanted) == own and any(folder in split.folders for folder in own):
             for folder in wanted:
                 if not known(split.folders, [folder]):
                     text = f"({printable(name)} is made of {listed(wanted)}, and this one is missing in {split.title})"

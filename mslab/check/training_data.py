@@ -15,7 +15,11 @@ from mslab.files import kind_of
 
 
 def report_of(
-    settings: Settings, skip_content: bool = False, progress: Progress | None = None, cache: bool = True
+    settings: Settings,
+    skip_content: bool = False,
+    progress: Progress | None = None,
+    cache: bool = True,
+    group: str | None = None,
 ) -> DatasetReport:
     """The report on the data that the settings name; it may contain errors."""
     return check_dataset(
@@ -29,6 +33,7 @@ def report_of(
         progress=progress,
         follow_links=settings.follow_links,
         ignore=settings.ignore,
+        group=group,
         **chosen_by(settings),
     )
 

@@ -234,15 +234,16 @@ def is_config(root: str, overrides: list[str] | None, options: list[Any]) -> boo
     return config
 
 
-def configured(config: str, overrides: list[str] | None, no_cache: bool) -> Any:
-    """The report on the images that a config names, as its training would read them."""
+def configured(config: str, overrides: list[str] | None, no_cache: bool, group: str | None) -> Any:
+    """The report on the images that a config names, as its training would read them, and on their groups."""
     from mslab.check import training_data
     from mslab.config import load_settings
 
     settings = load_settings(config, overrides or [])
     training_data.refuse_missing(settings, config)
     with Meter(1) as meter:
-        return training_data.report_of(settings, progress=meter.callback("loading images"), cache=not no_cache)
+        progress = meter.callback("loading images")
+        return training_data.report_of(settings, progress=progress, cache=not no_cache, group=group)
 
 
 CheckedGroup = Annotated[
@@ -280,7 +281,7 @@ def check(
     """Find problems that would spoil training: stray folders, broken images, mismatched classes, leaks."""
     if undo and (fix or convert or dry_run):
         raise BadParameter("--undo cannot be combined with --fix, --convert or --dry-run: it reverses an earlier call")
-    config = is_config(root, overrides, [fix, convert, undo, classes, size, group, follow_links, ignore])
+    config = is_config(root, overrides, [fix, convert, undo, classes, size, follow_links, ignore])
     if group is not None:
         refuse_pattern(group)
     from mslab.check import page, quarantine
@@ -288,7 +289,7 @@ def check(
 
     def run_check() -> Any:
         if config:
-            return configured(root, overrides, no_cache)
+            return configured(root, overrides, no_cache, group)
         links: dict[str, Any] = {"follow_links": follow_links, "ignore": ignore or [], "group": group}
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True, **links)
 

@@ -53,19 +53,17 @@ class OutOfFold:
 
     def add(self, run: RunFolder, report: DatasetReport, number: int) -> None:
         """Predict the validation images with the run's best.ckpt."""
-        from mslab.data import batching
         from mslab.data.sources import images_of
-        from mslab.evaluation import measuring, metrics, temperature
+        from mslab.evaluation import gradcam, measuring, metrics, temperature
 
         loaded = measuring.load_network(run.path)
         size = run.settings.validation_batch_size or run.settings.batch_size
         images = images_of(report, "val")
-        resized, mean, std, resize, mode = (loaded.info[key] for key in measuring.PREPROCESSING)
-        batches = batching.eval_batches(images, resized, mean, std, size, resize=resize, mode=mode)
+        batches, own = gradcam.batches(loaded.info, images, size), temperature.of(loaded.info)
         self.class_names = report.class_names
         names = iter(images.names())
         for logits, labels in measuring.predict_logits(loaded.network, batches, size):
-            for row, label in zip(metrics.probabilities(logits, temperature.of(loaded.info)), labels, strict=True):
+            for row, label in zip(metrics.probabilities(logits, own), labels, strict=True):
                 best = int(row.argmax())
                 texts = [f"{value:.6f}" for value in (row[best], *row)]
                 answer = [self.class_names[int(label)], self.class_names[best], *texts]

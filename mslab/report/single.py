@@ -162,17 +162,18 @@ def curves(run: RunFolder, t: Translate) -> list[dict[str, Any]]:
 
     def chart(title: str, keys: Mapping[str, str], bounds: tuple[float, float] | None = None) -> dict[str, Any]:
         series = [
-            charts.Series(t(name), epochs, [row[key] for row in run.history], style)
+            charts.Series(name, epochs, [row[key] for row in run.history], style)
             for style, (key, name) in enumerate(keys.items())
         ]
         svg = charts.line_chart(series, t(title), t("epoch"), marks, bounds)
         return {"title": t(title), "series": series, "svg": svg}
 
-    more = {name: name for name in ranking.extra(run.best_by)}
+    training, validation = t("training"), t("validation")
+    more = {name: name for name in ranking.extra(run.best_by)}  # columns of history.csv, in any language
     return [
-        chart("Loss", {"train_loss": "training", "val_loss": "validation"}),
-        chart("Accuracy", {"train_acc": "training", "val_acc": "validation"} | more, (0, 1)),
-        chart("Learning rate at the end of the epoch", {"lr": "learning rate"}),
+        chart("Loss", {"train_loss": training, "val_loss": validation}),
+        chart("Accuracy", {"train_acc": training, "val_acc": validation} | more, (0, 1)),
+        chart("Learning rate at the end of the epoch", {"lr": t("learning rate")}),
     ]
 
 

@@ -90,6 +90,8 @@ def test_watch_and_report_say_what_chose_the_epoch_and_what_others_would_have(ch
     page = (copy / "report.html").read_text()
     assert "Best epoch: 2. It was chosen by recall:fly agaric (best_by)." in page
     assert "loss would have chosen epoch 3." in page and "val_balanced_accuracy" in page
+    assert cli("report", copy, "--lang", "zh").returncode == 0
+    assert "val_balanced_accuracy" in (copy / "report.html").read_text()
 
 
 def test_without_it_files_and_bytes_are_as_before(parent, squares, inside):

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -14,7 +15,10 @@ import pytest
 from helpers import cli, draw, log, manifest, settings, weights
 
 from mslab import checkpoint
+from mslab.check import check_dataset
 from mslab.evaluation import measuring, metrics, models, temperature
+from mslab.experiments import cross_validation
+from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
 
 
@@ -112,6 +116,17 @@ def test_predict_gives_the_calibrated_probabilities_and_eval_measures_them(calib
     assert measured["accuracy"] == then["accuracy"] and measured["confusion"] == then["confusion"]
     assert measured["calibration"] == pytest.approx(then["calibration"], abs=1e-5)
     assert temperature.text(measured["calibration"]) in " ".join(done.stdout.split())
+
+
+def test_out_of_fold_has_the_probabilities_that_predict_gives(calibrated, noisy, inside):
+    _, run = calibrated
+    predictions = cross_validation.OutOfFold()
+    predictions.add(RunFolder.open(run), check_dataset(noisy / "train", noisy / "val", skip_content=True), 1)
+    rows = {row["file"]: row for row in csv.DictReader(io.StringIO(predictions.to_csv()))}
+    expected = {os.path.relpath(file): values for file, values in predicted(run, noisy / "val").items()}
+    found = {os.path.relpath(file): [float(row[f"p({name})"]) for name in "abc"] for file, row in rows.items()}
+    assert found.keys() == expected.keys() and len(found) == 28
+    assert all(found[file] == pytest.approx(expected[file], abs=1e-5) for file in found)
 
 
 def test_weights_and_accuracy_are_those_of_a_run_without_it(calibrated, noisy, inside):

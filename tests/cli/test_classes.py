@@ -63,11 +63,23 @@ def test_a_folder_that_has_the_merged_classes_is_read_as_it_is(merged, squares, 
     shutil.copytree(val / "c", "sorted/good")
     assert check_dataset("sorted", **read).counts == {"": {"bad": 7, "good": 7}}
     Path("sorted/good").rename("sorted/c")
-    answer = cli("eval", merged, "--data", "sorted")
-    assert answer.returncode == 1 and "sorted has the classes bad, c;" in answer.stderr
+    assert check_dataset("sorted", **read).folders_of == {"bad": ["bad"], "good": ["c"]}
     Path("sorted/bad").rename("sorted/a")  # without b
     report = check_dataset("sorted", **read)
     assert report.counts == {"": {"bad": 7, "good": 7}} and [f.code for f in report.findings] == ["class-part"]
+
+
+def test_eval_measures_a_merged_class_on_data_without_the_other(merged, squares, inside):
+    shutil.copytree(squares / "three" / "val" / "a", "part/a")
+    answer = cli("eval", merged, "--data", "part", "--threshold", "good=0.5", "--json", "-")
+    assert answer.returncode == 0, answer.stderr
+    per_class = json.loads(answer.stdout)["thresholds"]["per_class"]
+    assert per_class["bad"]["support"] == 7 and per_class["good"]["recall"] is None
+    shutil.copytree(squares / "three" / "val" / "c", "part/other")
+    answer = cli("eval", merged, "--data", "part")
+    assert answer.returncode == 1 and "part has the classes bad, other;" in answer.stderr
+    assert "--ignore other\n            or rename the folder, if it is good" in answer.stderr
+    assert cli("eval", merged, "--data", "part", "--ignore", "other").returncode == 0
 
 
 def test_predict_and_suspects_name_the_merged_classes(merged, squares, inside):

@@ -194,3 +194,12 @@ def test_check_says_where_settings_and_options_do_not_belong(four):
     assert "settings are for a CONFIG, and four is none" in cli("check", "four", "classes=[a]").stderr
     answer = cli("check", "c.yaml", "--fix")
     assert answer.returncode == 2 and "--fix, --convert and --undo change a ROOT" in " ".join(answer.stderr.split())
+
+
+def test_check_config_compares_groups_of_images_as_training_splits_them(four):
+    answer = cli("check", "c.yaml", merge(GROUPS), "--group", r"(\d+)\.png", "--json", "-")
+    assert answer.returncode == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert document["folders"] == GROUPS and "group-leak" in {finding["code"] for finding in document["findings"]}
+    answer = cli("check", "c.yaml", merge(GROUPS), "--group", "nix")
+    assert answer.returncode == 1 and "--group 'nix' matches none of the 28 names" in answer.stderr
