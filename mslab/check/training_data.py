@@ -43,6 +43,12 @@ def chosen_by(settings: Settings) -> dict[str, Any]:
     return {"classes": settings.classes, "merge": settings.merge, "resize_mode": settings.resize_mode}
 
 
+def reading_of_test(settings: Settings, report: DatasetReport) -> dict[str, Any]:
+    """What check_dataset takes to read other images as `mslab eval` does with a network trained on this report's."""
+    read = {"follow_links": settings.follow_links, "ignore": settings.ignore, "resize_mode": settings.resize_mode}
+    return read | {"trained": report.folders_of or None}
+
+
 def refuse_missing(settings: Settings, source: str) -> None:
     """Raise DatasetError for folders that are not there: their paths may begin in another folder than this one."""
     folders = {"train_data": Path(settings.train_data), "val_data": Path(settings.val_data)}

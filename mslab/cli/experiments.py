@@ -144,10 +144,9 @@ def repeat(
     reports = [report] + [checked_fold(config, settings, pair, skip_check) for pair in pairs[1:]]
     images = None
     if test is not None:
-        from mslab.check.training_data import chosen_by
+        from mslab.check.training_data import reading_of_test
 
-        read = chosen_by(settings) | {"follow_links": settings.follow_links, "ignore": settings.ignore}
-        images = checked(test, skip_content=skip_check, **read)
+        images = checked(test, skip_content=skip_check, **reading_of_test(settings, report))
         images.raise_errors()
     from mslab.experiments import cross_validation, repeating
 

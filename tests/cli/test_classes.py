@@ -82,6 +82,16 @@ def test_eval_measures_a_merged_class_on_data_without_the_other(merged, squares,
     assert cli("eval", merged, "--data", "part", "--ignore", "other").returncode == 0
 
 
+def test_test_images_of_a_repetition_may_have_a_folder_per_merged_class(three, squares, inside):
+    for name, source in (("bad", "a"), ("good", "c")):
+        shutil.copytree(squares / "three" / "val" / source, f"test/{name}")
+    settings = three | {"merge": MERGE, "class_num": 2, "epochs": 1}
+    Path("c.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items()))
+    answer = cli("repeat", "c.yaml", "--seeds", 1, "--test", "test", "--skip-check", "--json", "-")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["metrics"]["test_acc"]["n"] == 1
+
+
 def test_predict_and_suspects_name_the_merged_classes(merged, squares, inside):
     answer = cli("predict", merged, squares / "three" / "val" / "a" / "000.png", "--json", "-")
     assert set(json.loads(answer.stdout)[0]["probabilities"]) == {"bad", "good"}

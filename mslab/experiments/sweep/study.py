@@ -198,7 +198,7 @@ def carry_out(
 ) -> dict[str, Any]:
     """Train, measure, write, in a new folder if there is none. `result` is the content of sweep.json so far."""
     report = check_or_raise(settings, report, options.skip_check)
-    test = test_images(settings, options)
+    test = test_images(settings, options, report)
     backbone = weights.backbone_file(options.backbone).resolve() if options.backbone else None
     resumed = folder is not None
     if not resumed and options.storage not in (None, "journal"):  # a wrong one leaves no folder
@@ -254,14 +254,12 @@ def identity(report: DatasetReport, backbone: Path | None) -> dict[str, Any]:
     return {"the images": report.fingerprint, "count": count, "the backbone": backbone and files.sha256(backbone)}
 
 
-def test_images(settings: Settings, options: SweepOptions) -> DatasetReport | None:
-    """The images of --test, checked as those of the training; None without it. Raises DatasetError."""
+def test_images(settings: Settings, options: SweepOptions, report: DatasetReport) -> DatasetReport | None:
+    """The images of --test, read as eval does with the networks; None without it. Raises DatasetError."""
     if not options.test:
         return None
-    skip, links, ignore = options.skip_check, settings.follow_links, settings.ignore
-    test = check_dataset(
-        options.test, skip_content=skip, follow_links=links, ignore=ignore, **training_data.chosen_by(settings)
-    )
+    read = training_data.reading_of_test(settings, report)
+    test = check_dataset(options.test, skip_content=options.skip_check, **read)
     test.raise_errors()
     return test
 
