@@ -70,6 +70,21 @@ def test_the_table_has_data_kind_parent_best_figure_seconds_and_status_of_each_r
     assert cli("runs", ".").stdout == cli("runs", "runs/").stdout == done.stdout
 
 
+@pytest.mark.parametrize(
+    ("train_data", "shown"),
+    [
+        ("datasets/nine/train", "nine"),
+        ("nine/train.csv", "nine"),
+        ("nine-folds/fold2/train.csv", "nine-folds/fold2"),
+        ("nine/labels.csv", "labels.csv"),
+        ("train.csv", "train.csv"),
+        (None, ""),
+    ],
+)
+def test_data_are_called_as_their_folder_also_if_they_are_tables(train_data, shown):
+    assert listing.data_name(train_data) == shown
+
+
 def test_json_is_one_document_and_nothing_else(lab):
     row = rows()["two"]
     assert row["best"] == {"measure": "val_acc", "value": 1.0, "epoch": 1} and row["epochs"] == 2
