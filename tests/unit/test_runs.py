@@ -264,6 +264,10 @@ def test_rm_refuses_a_parent_until_what_began_from_it_goes_too(lab):
     nested = Path("runs/sweep/trial-000")
     Path("runs/two").rename(Path("runs/sweep").mkdir() or nested)
     assert "runs/sweep/trial-000 began from it" in refused("runs/moved")
+    Path("runs/sweep/sweep.json").write_text("{}")  # of which no part can go alone
+    fix = " ".join(refused("runs/moved").partition("fix ")[2].split())
+    assert fix == "rm -r runs/sweep removes the sweep with all its runs then mslab runs rm runs/moved"
+    Path("runs/sweep/sweep.json").unlink()
     (nested / "manifest.json").write_text(
         f'cut off: "{listing.manifest.load(Path("runs/moved"))["artifacts"]["checkpoints/best.ckpt"]}'
     )
