@@ -33,7 +33,7 @@ def unfair(runs: Sequence[RunFolder], t: Callable[[str], str]) -> list[str]:
     notes = []
     if len({run.manifest["data"]["fingerprint"] for run in runs}) > 1:
         notes.append(t("The runs were not measured on the same images: their accuracies cannot be compared."))
-    compared = (*NETWORK, *INPUT, *LENGTH)
+    compared: tuple[str, ...] = (*NETWORK, *INPUT, *LENGTH)
     if len({(table["train_data"], table["val_data"]) for table in settings}) == 1:
         compared += CLASSES
     different = [key for key in compared if len({json.dumps(table[key]) for table in settings}) > 1]
