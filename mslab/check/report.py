@@ -272,8 +272,8 @@ class DatasetReport:
             lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
         for name, folders in self.folders_of.items():
             if folders and folders != [name]:
-                lines.append(f"  {one_line(name)} is {some(folders)}")
-        lines += [f"  left out: {some(self.unused)}"] * bool(self.unused)
+                lines.append(say(f"  {one_line(name)} is {some(folders)}"))
+        lines += [say(f"  left out: {some(self.unused)}")] * bool(self.unused)
         return lines
 
     def __str__(self) -> str:

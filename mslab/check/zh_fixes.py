@@ -101,6 +101,8 @@ FRAME = {  # around the findings, in the terminal and in messages
     "{root}: 1 image, {classes} classes": "{root}：1 张图像，{classes} 个类别",
     "{root}: {n} images, {classes} classes": "{root}：{n} 张图像，{classes} 个类别",
     "… and {n} more": "……另有 {n} 项",
+    "  {name} is {folders}": "  {name} 由 {folders} 组成",
+    "  left out: {folders}": "  略过：{folders}",
     "{root} cannot be used for training": "{root} 不能用于训练",
     "{root} cannot be used": "{root} 不能使用",
     "{root} has {n} class folder": "{root} 有 {n} 个类别文件夹",
