@@ -80,6 +80,13 @@ def test_eval_measures_a_merged_class_on_data_without_the_other(merged, squares,
     assert answer.returncode == 1 and "part has the classes bad, other;" in answer.stderr
     assert "--ignore other\n            or rename the folder, if it is good" in answer.stderr
     assert cli("eval", merged, "--data", "part", "--ignore", "other").returncode == 0
+    shutil.rmtree("part/other")
+    assert {row.true_name for row in mslab.Run(merged).mistakes(99, data="part")} <= {"bad"}
+    assert (
+        mslab.Run(merged)
+        .mistakes(99, data=squares / "three" / "val")
+        .title.endswith("21 images, the most confident first")
+    )
 
 
 def test_test_images_of_a_repetition_may_have_a_folder_per_merged_class(three, squares, inside):
