@@ -265,7 +265,8 @@ class DatasetReport:
         if not self.images and any(finding.code == "wrong-level" for finding in self.errors):
             return [say(f"{one_line(str(self.root))}: no data set")]
         images = f"{self.images} image{'s' * (self.images != 1)}"
-        lines = [say(f"{one_line(str(self.root))}: {images}, {len(self.class_names)} classes")]
+        count = counted(len(self.class_names), "class")
+        lines = [say(f"{one_line(str(self.root))}: {images}, {count}")]
         for name, split in self.counts.items():
             shown = [f"{one_line(c)} {n}" for c, n in split.items()][: most and most + (len(split) == most + 1)]
             numbers = ", ".join(shown) + f" and {len(split) - len(shown)} more classes" * (len(split) > len(shown))

@@ -98,6 +98,8 @@ FRAME = {  # around the findings, in the terminal and in messages
     "data check: {found}; {command}    lists them": "数据检查：{found}；{command}    列出全部",
     "data check: {found}": "数据检查：{found}",
     "{root}: no data set": "{root}：不是数据集",
+    "{root}: 1 image, 1 class": "{root}：1 张图像，1 个类别",
+    "{root}: {n} images, 1 class": "{root}：{n} 张图像，1 个类别",
     "{root}: 1 image, {classes} classes": "{root}：1 张图像，{classes} 个类别",
     "{root}: {n} images, {classes} classes": "{root}：{n} 张图像，{classes} 个类别",
     "… and {n} more": "……另有 {n} 项",

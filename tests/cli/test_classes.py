@@ -72,7 +72,7 @@ def test_a_folder_that_has_the_merged_classes_is_read_as_it_is(merged, squares, 
 def test_eval_measures_a_merged_class_on_data_without_the_other(merged, squares, inside):
     shutil.copytree(squares / "three" / "val" / "a", "part/a")
     answer = cli("eval", merged, "--data", "part", "--threshold", "good=0.5", "--json", "-")
-    assert answer.returncode == 0, answer.stderr
+    assert answer.returncode == 0 and "part: 7 images, 1 class\n" in answer.stderr, answer.stderr
     per_class = json.loads(answer.stdout)["thresholds"]["per_class"]
     assert per_class["bad"]["support"] == 7 and per_class["good"]["recall"] is None
     shutil.copytree(squares / "three" / "val" / "c", "part/other")
