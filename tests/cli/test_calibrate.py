@@ -17,6 +17,7 @@ from helpers import cli, draw, log, manifest, settings, weights
 from mslab import checkpoint
 from mslab.check import check_dataset
 from mslab.evaluation import metrics, models, temperature
+from mslab.evaluation.measuring import load_network
 from mslab.experiments import cross_validation
 from mslab.runs.folder import RunFolder
 from mslab.runtime import devices
@@ -105,7 +106,7 @@ def test_predict_gives_the_calibrated_probabilities_and_eval_measures_them(calib
     devices.start("cpu", "pynative", seed=0)
     model = models.open_weights(run, "cpu")
     names = sorted(images.iterdir())
-    logits = np.concatenate([model.logits(model.loaded.preprocess(str(name))) for name in names])
+    logits = np.concatenate([model.logits(load_network(run).preprocess(str(name))) for name in names])
     wanted = metrics.probabilities(logits, of_file(run))
     raw = metrics.probabilities(logits)
     assert abs(wanted - raw).max() > 1e-3
