@@ -52,7 +52,7 @@ def choose(
 
 
 def of_network(there: Sequence[str], trained: Mapping[str, Iterable[str]]) -> Groups:
-    """The folders of each class of a network. If one has none, unknown folders stay: one may be it, renamed.
+    """The folders of each class of a network. If a class has none, unknown folders stay: one may be it, misnamed.
 
     They are compared with the network's classes later.
     """

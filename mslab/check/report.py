@@ -265,15 +265,16 @@ class DatasetReport:
         if not self.images and any(finding.code == "wrong-level" for finding in self.errors):
             return [say(f"{one_line(str(self.root))}: no data set")]
         images = f"{self.images} image{'s' * (self.images != 1)}"
-        lines = [say(f"{one_line(str(self.root))}: {images}, {len(self.class_names)} classes")]
+        count = counted(len(self.class_names), "class")
+        lines = [say(f"{one_line(str(self.root))}: {images}, {count}")]
         for name, split in self.counts.items():
             shown = [f"{one_line(c)} {n}" for c, n in split.items()][: most and most + (len(split) == most + 1)]
             numbers = ", ".join(shown) + f" and {len(split) - len(shown)} more classes" * (len(split) > len(shown))
             lines.append(f"  {name or 'images':<6} {sum(split.values()):>6}  {numbers}")
         for name, folders in self.folders_of.items():
             if folders and folders != [name]:
-                lines.append(f"  {one_line(name)} is {some(folders)}")
-        lines += [f"  left out: {some(self.unused)}"] * bool(self.unused)
+                lines.append(say(f"  {one_line(name)} is {some(folders)}"))
+        lines += [say(f"  left out: {some(self.unused)}")] * bool(self.unused)
         return lines
 
     def __str__(self) -> str:

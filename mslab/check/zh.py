@@ -80,6 +80,9 @@ MESSAGES: dict[str, dict[str, str]] = {
         "({_images} without a row ({where}), such as {name})": "（{_images}没有对应的行（{where}），例如 {name}）",
     },
     "labels": {
+        "(images from column {image}, labels from column {label})": "（图像取自列 {image}，标签取自列 {label}）",
+        "(images from column {image}, labels from the columns {labels} (1 in one of them))":
+            "（图像取自列 {image}，标签取自各列 {labels}（其中一列为 1））",
         "({file} has no name for {numbers}: the numbers stay)": "（{file} 中没有 {numbers} 的名称：保留数字）",
         "({file} names them: {names})": "（{file} 给出名称：{names}）",
         "(the class of {label} is called {name}, which every system can store)": "（{label} 这一类改称 {name}，任何系统都能存储）",

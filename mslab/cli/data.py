@@ -94,9 +94,10 @@ def split(
         raise BadParameter("--labels names the table of a column: --group COLUMN")
     from mslab.check import groups
     from mslab.data import folds as folding
-    from mslab.data.splitting import split_dataset
+    from mslab.data.splitting import refuse_split, split_dataset
 
     report = checked(root, follow_links=follow_links, ignore=ignore or [])
+    refuse_split(report)  # before its groups: each split has a folder of its own, and the table names images in one
     grouping = None
     if group is not None:
         refuse_pattern(group)

@@ -44,7 +44,7 @@ def _best_by(value: Any) -> Any:
     if value is None or value in MEASURES:
         return value
     if isinstance(value, dict) and len(value) == 1:  # recall: poisonous, with a blank, is a table of its own in YAML
-        value = ":".join(map(str, *value.items()))
+        value = ":".join("CLASS" if part is None else str(part) for part in next(iter(value.items())))
         raise ValueError(f"is a table; write 'best_by: \"{value}\"' in a file, best_by='{value}' on a command line")
     text = str(value)[:200]
     name, colon, class_name = text.partition(":")

@@ -13,6 +13,7 @@ NETWORK = ("stages", "profile", "stem", "head_hidden")  # the first three come w
 SIZES = ("image_size", "train_crop_size", "valid_resize_size", "valid_crop_size")
 INPUT = (*SIZES, "resize_mode", "mean", "std", "transform_normalize")
 LENGTH = ("epochs", "seed", "best_by")
+CLASSES = ("class_num", "classes", "merge")  # of the same folders
 MOST = 4  # commands in a message
 
 
@@ -32,7 +33,10 @@ def unfair(runs: Sequence[RunFolder], t: Callable[[str], str]) -> list[str]:
     notes = []
     if len({run.manifest["data"]["fingerprint"] for run in runs}) > 1:
         notes.append(t("The runs were not measured on the same images: their accuracies cannot be compared."))
-    different = [key for key in (*NETWORK, *INPUT, *LENGTH) if len({json.dumps(table[key]) for table in settings}) > 1]
+    compared: tuple[str, ...] = (*NETWORK, *INPUT, *LENGTH)
+    if len({(table["train_data"], table["val_data"]) for table in settings}) == 1:
+        compared += CLASSES
+    different = [key for key in compared if len({json.dumps(table[key]) for table in settings}) > 1]
     if set(different) & set(NETWORK[:3]):
         notes.append(t("The runs have different networks (stages, profile): this compares networks, not methods."))
     if rest := [key for key in different if key not in NETWORK[:3]]:

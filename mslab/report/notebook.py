@@ -197,9 +197,12 @@ class Run:
 
         key = None if root is None else str(root)
         if key not in self._inspected:
-            split, report = ("val", self._images()) if root is None else measuring.measured_split(root)
-            measuring.same_classes(self._model, report)
-            images = sources.images_of(report, split)
+            if root is None:
+                split, report = "val", self._images()
+            else:
+                split, report = measuring.measured_split(root, check_dataset(root, **weights.reading_of(self.path)))
+            names = measuring.known_classes(self._model, report)
+            images = measuring.relabelled(sources.images_of(report, split), names)
             self._inspected[key] = gradcam.inspect(self._model, images)
         return self._inspected[key]
 
@@ -216,7 +219,7 @@ class Run:
 
         if not len(index):
             return Predictions()
-        names, classes = names or images.names(), self._model.class_names
+        names, classes = names or [os.path.normpath(name) for name in images.names()], self._model.class_names
         x = gradcam.network_input(self._model.info, images, index)
         heat = gradcam.heat_maps(self._model, x, probabilities.argmax(axis=1))
         pixels = gradcam.as_pixels(self._model.info, x)

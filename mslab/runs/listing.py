@@ -239,9 +239,11 @@ def began(row: RunRow) -> datetime | None:
 
 def data_name(train_data: str | None) -> str:
     """The name of a data set, from the path of its training images."""
-    # data_name("datasets/nine/train") -> "nine"
+    # data_name("datasets/nine/train") -> "nine"; data_name("nine-folds/fold1/train.csv") -> "nine-folds/fold1"
     path = Path(train_data or "")
-    return path.parent.name if path.name == "train" and path.parent.name else path.name
+    if path.name in ("train", "train.csv", "train.txt") and path.parent.name:
+        path = path.parent
+    return "/".join(path.parts[-2:]) if re.fullmatch(r"fold\d+", path.name) else path.name
 
 
 def table(folder: Path, rows: Sequence[RunRow]) -> str:

@@ -53,8 +53,7 @@ def run_folder(text: str) -> Path:
         fix = f"rm {quoted(path)}    removes the link"
         raise RunError(f"It is a link to {path.readlink()}, which stays.", expected=EXPECTED, fix=fix)
     if group := group_at(path):
-        fix = f"rm -r {quoted(path)}    removes the {group} with all its runs"
-        raise RunError(f"It is a {group} of runs, and no run.", expected=EXPECTED, fix=fix)
+        raise RunError(f"It is a {group} of runs, and no run.", expected=EXPECTED, fix=removal_of(path, group))
     run = finding.find_run(text)
     if files.kind_of(path, links=True) and path.resolve() != run.resolve():
         fix = f"name the run itself: {command('runs', 'rm', run)}"
@@ -70,17 +69,24 @@ def obstacle(place: Path, run: Path, others: set[Path]) -> Problem | None:
         return "a process writes into it", "wait until it has ended, or stop it; mslab watch shows a training meanwhile"
     if group := group_at(place.parent):
         around = shown(place.parent)
-        return (
-            f"it is a part of the {group} {around}",
-            f"rm -r {quoted(around)}    removes the {group} with all its runs",
-        )
+        return f"it is a part of the {group} {around}", removal_of(around, group)
     if place in (here := paths.here().resolve(), *here.parents):
         return "you are in it", "cd to the folder above runs/"
     if needing := [child for child in runs_around(place) if child.resolve() not in others and needs(child, place)]:
-        children = list(map(quoted, needing))
-        fix = f"remove them together: {command('runs', 'rm', run, *needing[:8])}"
-        return f"{paths.listed(children)} began from it", fix
+        return f"{paths.listed(list(map(quoted, needing)))} began from it", removal_with(run, needing)
     return None
+
+
+def removal_with(run: Path, needing: Sequence[Path]) -> str:
+    """How a run goes with those that began from it; parts of a sweep, a comparison or a repetition go as a whole."""
+    groups = {child.parent: group for child in needing if (group := group_at(child.parent))}
+    alone = [child for child in needing if child.parent not in groups]
+    all_of_them = f"{'then' if groups else 'remove them together:'} {command('runs', 'rm', run, *alone[:8])}"
+    return "\n".join([*(removal_of(folder, group) for folder, group in groups.items()), all_of_them])
+
+
+def removal_of(folder: Path, group: str) -> str:
+    return f"rm -r {quoted(folder)}    removes the {group} with all its runs"
 
 
 def group_at(folder: Path) -> str:

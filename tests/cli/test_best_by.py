@@ -130,6 +130,8 @@ def test_a_class_name_with_a_colon_is_typed_as_the_message_says(uneven, inside):
     assert done.returncode == 0 and "val_recall" in done.stderr
     done = cli("train", file, "best_by=recall: a")
     assert done.returncode == 1 and "is a table; write" in done.stderr
+    done = cli("train", file, "best_by=recall:")
+    assert done.returncode == 1 and "best_by='recall:CLASS' on a command line" in done.stderr
 
 
 def test_it_cannot_change_when_a_run_goes_on(chosen, inside):

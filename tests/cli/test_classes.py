@@ -72,7 +72,7 @@ def test_a_folder_that_has_the_merged_classes_is_read_as_it_is(merged, squares, 
 def test_eval_measures_a_merged_class_on_data_without_the_other(merged, squares, inside):
     shutil.copytree(squares / "three" / "val" / "a", "part/a")
     answer = cli("eval", merged, "--data", "part", "--threshold", "good=0.5", "--json", "-")
-    assert answer.returncode == 0, answer.stderr
+    assert answer.returncode == 0 and "part: 7 images, 1 class\n" in answer.stderr, answer.stderr
     per_class = json.loads(answer.stdout)["thresholds"]["per_class"]
     assert per_class["bad"]["support"] == 7 and per_class["good"]["recall"] is None
     shutil.copytree(squares / "three" / "val" / "c", "part/other")
@@ -80,6 +80,13 @@ def test_eval_measures_a_merged_class_on_data_without_the_other(merged, squares,
     assert answer.returncode == 1 and "part has the classes bad, other;" in answer.stderr
     assert "--ignore other\n            or rename the folder, if it is good" in answer.stderr
     assert cli("eval", merged, "--data", "part", "--ignore", "other").returncode == 0
+    shutil.rmtree("part/other")
+    assert {row.true_name for row in mslab.Run(merged).mistakes(99, data="part")} <= {"bad"}
+    assert (
+        mslab.Run(merged)
+        .mistakes(99, data=squares / "three" / "val")
+        .title.endswith("21 images, the most confident first")
+    )
 
 
 def test_test_images_of_a_repetition_may_have_a_folder_per_merged_class(three, squares, inside):

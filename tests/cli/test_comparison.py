@@ -98,12 +98,12 @@ def test_a_transfer_ends_with_the_command_that_trains_its_network_from_scratch(p
 
     shutil.copytree(scratch, "runs/other")
     changed = load_settings(scratch / "config.yaml").replace(stages=[[3, 64, 1]], image_size=48, epochs=4, seed=2)
-    changed = changed.replace(profile=changed.network_profile() | {"padding": "same"})
+    changed = changed.replace(profile=changed.network_profile() | {"padding": "same"}, merge={"x": ["a"], "y": ["b"]})
     Path("runs/other/config.yaml").write_text(json.dumps(changed.model_dump()))
     done = cli("report", "runs/other", transfer)
     notes = [line for line in done.stderr.splitlines() if "config.yaml was changed" not in line]
     assert notes[0].startswith("note: The runs have different networks (stages, profile)")
-    assert notes[1] == "note: The runs also differ in image_size, epochs, seed."
+    assert notes[1] == "note: The runs also differ in image_size, epochs, seed, merge."
     assert notes[3].startswith(
         "mslab train runs/other/config.yaml 'stages=[[1, 8, 1], [1, 8, 2]]' 'profile={}' image_s"
     )

@@ -154,6 +154,19 @@ def test_the_page_of_the_check_is_chinese_with_every_code(data):
     assert set(re.findall("[A-Za-z]{4,}", words)) <= {"MindSpore"}, words
 
 
+def test_what_is_merged_left_out_and_taken_from_a_table_is_said_in_chinese(inside):
+    for split in ("train", "val"):
+        draw(inside / split, ["a", "b", "c", "d"], 3, seed=len(split))
+        rows = "".join(f"{split}/{name}/{n:03}.png,{name}\n" for name in "abcd" for n in range(3))
+        Path(f"{split}.csv").write_text(f"image,label\n{rows}")
+    Path("c.yaml").write_text(
+        "train_data: train.csv\nval_data: val.csv\nclass_num: 2\nmerge: {x: [a, b]}\nclasses: [x, c]\n"
+    )
+    done = cli("check", "c.yaml", "--lang", "zh")
+    assert done.returncode == 0, done.stderr
+    assert "\n  x 由 a, b 组成\n  略过：d\n" in done.stdout and "（图像取自列 image，标签取自列 label）" in done.stdout
+
+
 def test_a_training_that_the_check_stops_says_why_in_chinese(data):
     words = ["train_data=d", "val_data=v", "class_num=3", "--lang", "zh"]
     draw(Path("v"), ["cat", "dog"], 1, seed=5)

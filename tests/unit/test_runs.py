@@ -70,6 +70,21 @@ def test_the_table_has_data_kind_parent_best_figure_seconds_and_status_of_each_r
     assert cli("runs", ".").stdout == cli("runs", "runs/").stdout == done.stdout
 
 
+@pytest.mark.parametrize(
+    ("train_data", "shown"),
+    [
+        ("datasets/nine/train", "nine"),
+        ("nine/train.csv", "nine"),
+        ("nine-folds/fold2/train.csv", "nine-folds/fold2"),
+        ("nine/labels.csv", "labels.csv"),
+        ("train.csv", "train.csv"),
+        (None, ""),
+    ],
+)
+def test_data_are_called_as_their_folder_also_if_they_are_tables(train_data, shown):
+    assert listing.data_name(train_data) == shown
+
+
 def test_json_is_one_document_and_nothing_else(lab):
     row = rows()["two"]
     assert row["best"] == {"measure": "val_acc", "value": 1.0, "epoch": 1} and row["epochs"] == 2
@@ -249,6 +264,10 @@ def test_rm_refuses_a_parent_until_what_began_from_it_goes_too(lab):
     nested = Path("runs/sweep/trial-000")
     Path("runs/two").rename(Path("runs/sweep").mkdir() or nested)
     assert "runs/sweep/trial-000 began from it" in refused("runs/moved")
+    Path("runs/sweep/sweep.json").write_text("{}")  # of which no part can go alone
+    fix = " ".join(refused("runs/moved").partition("fix ")[2].split())
+    assert fix == "rm -r runs/sweep removes the sweep with all its runs then mslab runs rm runs/moved"
+    Path("runs/sweep/sweep.json").unlink()
     (nested / "manifest.json").write_text(
         f'cut off: "{listing.manifest.load(Path("runs/moved"))["artifacts"]["checkpoints/best.ckpt"]}'
     )

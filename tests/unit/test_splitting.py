@@ -249,6 +249,8 @@ def test_a_column_of_a_table_says_the_groups(root, tmp_path):
     assert len({(patients[f"a/{name}"], part) for name, part in split_of(tmp_path / "out").items()}) == 6
     done = cli("data", "split", root, "--labels", tmp_path / "patients.csv")
     assert done.returncode == 2 and "--group COLUMN" in done.stderr
+    done = cli("data", "split", tmp_path / "out", *split[3:])
+    assert done.returncode == 1 and "out is already split: train, val." in done.stderr
     (tmp_path / "patients.csv").write_text(f"file;Patient\n{rows}a/00.png;p5\n")
     done = cli(*split, "--out", tmp_path / "x")
     assert done.returncode == 1 and "two labels  a/00.png: p0 in line 2, p5 in line 62" in done.stderr
