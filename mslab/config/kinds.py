@@ -65,7 +65,8 @@ def _best_by(value: Any) -> Any:
 BestBy = Annotated[str, BeforeValidator(_best_by)]
 Strategy = Annotated[str, BeforeValidator(lambda rate: str(rate) if type(rate) in (int, float) else rate)]
 # a folder may be called 1, and YAML reads that as a number; the order of names changes nothing
-Name = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=r"^[^/\x00]+$")]
+FOLDER = r"^[^/\x00]*[^/\x00.][^/\x00]*$"  # no path, and neither . nor ..
+Name = Annotated[str, BeforeValidator(lambda n: str(n) if type(n) is int else n), Field(pattern=FOLDER)]
 Names = Annotated[list[Name], Field(min_length=1), AfterValidator(sorted)]
 Groups = Annotated[dict[Name, Names], AfterValidator(lambda groups: dict(sorted(groups.items())))]
 Pixels = Annotated[int, Field(ge=16, le=1024)]
