@@ -76,20 +76,18 @@ def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **dra
 
 def picture(run: str, data: Path, per_class: int = 4) -> Path:
     """Write RUN/examples.png: `per_class` test images of every class, with the predictions of the run's network."""
-    import mindspore as ms
-
-    from mslab.evaluation.measuring import load_network
+    from mslab.inference import predicting
     from mslab.report.show import contact_sheet
 
-    loaded, report = load_network(run), check_dataset(data)
+    report = check_dataset(data)
     files, labels = report.samples("")
     by_class = [[path for path, y in zip(files, labels, strict=True) if y == label] for label in sorted(set(labels))]
     rows = list(zip(*by_class, strict=False))[:per_class]  # an image of each class
     paths = [path for row in rows for path in row]
-    predicted = loaded.network(ms.Tensor(loaded.preprocess(paths))).asnumpy().argmax(axis=1)
-    correct = [index == label for index, label in zip(predicted, list(range(len(by_class))) * len(rows), strict=True)]
+    predicted = [row["class"] for row in predicting.predict(predicting.open_model(run), paths)]
+    correct = [name == path.parent.name for name, path in zip(predicted, paths, strict=True)]
     file = Path(run) / "examples.png"
-    sheet = contact_sheet(paths, [loaded.class_names[index] for index in predicted], correct, columns=len(by_class))
+    sheet = contact_sheet(paths, predicted, correct, columns=len(by_class))
     replace_atomically(file, lambda opened: sheet.save(opened, "PNG"))
     return file
 
