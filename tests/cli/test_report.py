@@ -95,6 +95,8 @@ def test_the_page_needs_no_other_file_and_names_in_it_are_text(written, run, new
     assert page.complaints == [] and [url for url in page.requested if not url.startswith("data:")] == [page.url]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out on a phone
     assert page.locator("h2").count() >= 9 and page.locator("svg[role=img]").count() >= 10
+    narrow = "[...document.querySelectorAll('svg[role=img]')].filter(c => c.getBoundingClientRect().width < 100).length"
+    assert page.evaluate(narrow) == 0  # charts that nobody can read
     broken = "[...document.images].filter(i => !(i.complete && i.naturalWidth)).length"
     assert page.locator("img").count() > 10 and page.evaluate(broken) == 0
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
