@@ -189,11 +189,11 @@ def evaluate(
             lambda logits, labels: meter.update(
                 f"evaluating {meter.done + len(labels)}/{len(images)} images", len(labels)
             ),
-            *[calibration.add] * ("temperature" in loaded.info),
+            *[calibration.add] * (own != 1),
             *[decisions.add] * bool(threshold),
         ]
         result = measure(network, batches, batch_size, names, on_batch=progress)
-    if "temperature" in loaded.info:
+    if own != 1:
         result["calibration"] = calibration.figures(own)
     if threshold:
         result["thresholds"] = decisions.figures()
