@@ -49,9 +49,8 @@ class CommandLine(Typer):
         finally:
             stopped = getattr(sys.exc_info()[1], "code", 0) == 130
             console.terminal.setStream(before or sys.stderr)
+            os.environ.pop(LANGUAGE, None)
             os.environ.update({LANGUAGE: chosen} if chosen else {})
-            if not chosen:
-                os.environ.pop(LANGUAGE, None)
             problem = streams.output_problem()
             if (
                 args is None and stopped

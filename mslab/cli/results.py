@@ -53,9 +53,9 @@ def evaluate(
     from mslab.runs import weights as weight_files
 
     choice, network = checkpoint.Choice(dialect, weights), found(source)
-    class_names = checkpoint.read(weight_files.best_file(network), choice).class_names
-    thresholds.parse(threshold or [], class_names)  # before the images, which may take minutes
     chosen = weight_files.reading_of(network, choice)
+    if threshold:  # before the images, which may take minutes
+        thresholds.parse(threshold, checkpoint.read(weight_files.best_file(network), choice).class_names)
     report = checked(data, skip_content=skip_check, follow_links=follow_links, ignore=ignore or [], **chosen)
     report.raise_errors()
     measured = report.measured()

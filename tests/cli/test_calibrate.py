@@ -116,6 +116,9 @@ def test_predict_gives_the_calibrated_probabilities_and_eval_measures_them(calib
     assert measured["accuracy"] == then["accuracy"] and measured["confusion"] == then["confusion"]
     assert measured["calibration"] == pytest.approx(then["calibration"], abs=1e-5)
     assert temperature.text(measured["calibration"]) in " ".join(done.stdout.split())
+    best = checkpoint.read(run / "checkpoints" / "best.ckpt")
+    checkpoint.save_arrays(best.tensors, inside / "one.ckpt", best.info | {"temperature": 1.0})  # none was fitted
+    assert "calibration error" not in cli("eval", "one.ckpt", "--data", noisy / "val").stdout
 
 
 def test_out_of_fold_has_the_probabilities_that_predict_gives(calibrated, noisy, inside):
