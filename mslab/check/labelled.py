@@ -1,15 +1,14 @@
 """A table of labels in the place of class folders -> Split. Its images are read where they are."""
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from mslab.check.labels import read_labels
 from mslab.check.levels import Shape
-from mslab.check.records import Finding, ImageRecord, Split
+from mslab.check.records import Finding, Split
 from mslab.check.report import DatasetReport
-from mslab.check.scan import Folders
+from mslab.check.scan import Folders, record_of
 
 SEVERITY = {"row-without-image": "warning", "no-label": "warning"}  # of the notes on a table; others are infos
 FIXES = {
@@ -35,11 +34,7 @@ def scan_table(name: str, table: Path, base: Path, follow_links: bool, ignore: f
         if not (follow_links or Path(os.path.realpath(path)).is_relative_to(folders.inside)):
             split.links[image] = "leaves"
             continue
-        status = path.stat()
-        record = ImageRecord(image, status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
-        if not stat.S_ISREG(status.st_mode):
-            record.code, record.problem = "unreadable", "not a regular file but a pipe or a device"
-        records.append(record)
+        records.append(record_of(image, path.stat()))
     return split
 
 

@@ -188,12 +188,16 @@ def pictures(split: Split, class_name: str, folders: Folders) -> list[ImageRecor
         elif kind := no_image(entry):
             split.left_out[name] = kind
         else:
-            status = entry.stat()
-            picture = ImageRecord(name, status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
-            if not stat.S_ISREG(status.st_mode):
-                picture.code, picture.problem = "unreadable", "not a regular file but a pipe or a device"
-            records.append(picture)
+            records.append(record_of(name, entry.stat()))
     return records
+
+
+def record_of(name: str, status: os.stat_result) -> ImageRecord:
+    """The record of a file that is not loaded yet."""
+    record = ImageRecord(name, status.st_size, f"{status.st_mtime_ns}-{status.st_ctime_ns}")
+    if not stat.S_ISREG(status.st_mode):
+        record.code, record.problem = "unreadable", "not a regular file but a pipe or a device"
+    return record
 
 
 def no_image(entry: os.DirEntry) -> str:
