@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -48,6 +49,12 @@ def tier(path: Path) -> str:
 
 def pytest_collectstart(collector):
     collector.config.stash[LOADED] = "mindspore" in sys.modules
+
+
+def pytest_collection_finish():
+    """Let no later garbage collection visit what is imported now, MindSpore above all: each would take 0.1 s or more."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_itemcollected(item):
