@@ -208,6 +208,14 @@ def inside(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def hangup():
+    """Let SIGHUP reach the test, though nohup ignores it for all tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
 def all_cores():
     """Let a test with several processes use all cores."""
     own = os.sched_getaffinity(0)
