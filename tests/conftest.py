@@ -52,7 +52,7 @@ def pytest_collectstart(collector):
 
 
 def pytest_collection_finish():
-    """Let no later garbage collection visit what is imported now, MindSpore above all: each would take 0.1 s or more."""
+    """Let no later garbage collection visit what is imported now, above all MindSpore: each would take 0.1 s."""
     gc.collect()
     gc.freeze()
 
