@@ -21,8 +21,6 @@ from helpers import draw, settings
 os.environ["MSLAB_LANG"] = "en"  # whatever the locale of who runs the tests; tests of languages choose their own
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a separate cache for the tests
 
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process of a test compiles all modules of mslab again
-
 import mslab  # sets the environment before MindSpore is imported anywhere
 
 TESTS = Path(__file__).resolve().parent
