@@ -196,7 +196,7 @@ def flow(value: Any) -> str:
     """A value as YAML in one line, as the command line takes it, too."""
     # flow("adam") -> "adam"; flow("2024") -> "'2024'"; flow([1, 2]) -> "[1, 2]"; flow(True) -> "true"
     buffer = io.StringIO()
-    writer = YAML(typ="safe", pure=True)
+    writer = YAML(typ="safe", pure=True, plug_ins=[])  # otherwise it searches the disk for plug-ins each time
     writer.default_flow_style, writer.width = True, 10_000
     writer.dump(value, buffer)
     return buffer.getvalue().removesuffix("\n...\n").strip()

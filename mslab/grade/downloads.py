@@ -13,7 +13,6 @@ from mslab.errors import DatasetError, MslabError
 from mslab.files import kind_of
 from mslab.grade import platforms
 from mslab.grade.private import disk_error
-from mslab.grade.progress import temporary_folder
 from mslab.grade.submissions import Found, find_class
 from mslab.runtime import limited
 
@@ -31,6 +30,8 @@ def find_submissions(place: Path, expected: Iterable[str]) -> Iterator[Found]:
     if kind_of(place, links=True) != "a file":
         yield find_class(place, expected)
         return
+    from mslab.grade.progress import temporary_folder  # imports MindSpore, which the process that unpacks does not need
+
     with temporary_folder() as temporary:
         folder = temporary / "class"
         folder.mkdir()

@@ -255,7 +255,7 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
 
 def environment(device: str = "") -> dict[str, Any]:
     """Describe the present environment; `device` is the one that was started."""
-    packages = {str(package.metadata["Name"]).lower(): package.version for package in metadata.distributions()}
+    packages = dict(map(name_and_version, metadata.distributions()))
     info = read_text(Path("/proc/cpuinfo"))
     flags = set((first_group(r"(?m)^(?:flags|Features)\s*: (.*)", info)).split())
     return {
@@ -273,6 +273,15 @@ def environment(device: str = "") -> dict[str, Any]:
         "driver": driver(device),
         "guards": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def name_and_version(package: metadata.Distribution) -> tuple[str, str]:
+    """Return a package's name in small letters and its version.
+
+    Not by package.metadata, which reads and parses the whole file, a long description included, for each of them.
+    """
+    header = (package.read_text("METADATA") or package.read_text("PKG-INFO") or "").partition("\n\n")[0]
+    return first_group(r"(?m)^Name: *(.*)", header).lower(), first_group(r"(?m)^Version: *(.*)", header)
 
 
 def code() -> str:

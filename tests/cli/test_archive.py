@@ -46,10 +46,22 @@ def run(original, tmp_path, monkeypatch):
     return next(Path("runs").iterdir())
 
 
+@pytest.fixture(scope="module")
+def zipped(original, once):
+    """The archive of that run, with images. Copy it before use."""
+
+    def make(folder):
+        shutil.copytree(original, "here")
+        os.chdir("here")
+        archiving.archive(next(Path("runs").iterdir()), folder / "packed.zip", data=True)
+
+    return once("archive", make) / "packed.zip"
+
+
 @pytest.fixture
-def packed(run):
-    """The run's archive, with images."""
-    return archiving.archive(run, "packed.zip", data=True).file.resolve()
+def packed(run, zipped):
+    """The run's archive, with images, beside the run."""
+    return Path(shutil.copy(zipped, "packed.zip")).resolve()
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_ctrl_c_at_every_moment_of_a_training_leaves_nothing_or_a_run_that_the_n
     assert cli(*goes_on(text), "--no-report").returncode == 0 and manifest(newest())["status"] == "done"
 
 
-def test_ctrl_c_after_the_last_step_and_in_the_report_names_what_is_left(inside, three, press, monkeypatch):
+def test_ctrl_c_after_the_last_step_and_in_the_report_names_what_is_left(inside, three, press, monkeypatch, hangup):
     (inside / "x.yaml").write_text(json.dumps(three | {"epochs": 1}))
     text = press(metrics, "linear_or_note", "train", "x.yaml")
     assert text.endswith("    ends it: all epochs are trained\n") and manifest(newest())["status"] == "interrupted"

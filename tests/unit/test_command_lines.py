@@ -68,7 +68,7 @@ def test_after_ctrl_c_each_command_says_what_is_kept_and_what_goes_on():
     assert "--resume RUN" not in "".join(endings.message(name, None) for name in endings.KEPT)
 
 
-def test_a_second_ctrl_c_waits_for_the_cleaning_up_and_for_what_has_to_be_complete(caplog, monkeypatch):
+def test_a_second_ctrl_c_waits_for_the_cleaning_up_and_for_what_has_to_be_complete(caplog, monkeypatch, hangup):
     done = []
     monkeypatch.setattr(signals, "SAME", 0)
     with pytest.raises(KeyboardInterrupt), signals.on_stop(signals.stop_at_once):
@@ -100,7 +100,7 @@ def test_ctrl_c_that_python_drops_in_a_destructor_stops_the_command_all_the_same
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ctrl_c_and_the_end_of_the_terminal_stop_a_command_and_are_named(number):
+def test_ctrl_c_and_the_end_of_the_terminal_stop_a_command_and_are_named(number, hangup):
     with pytest.raises(KeyboardInterrupt), signals.on_stop(signals.stop_at_once):
         os.kill(os.getpid(), number)
     expected = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "Ctrl-C or SIGTERM", signal.SIGHUP: "SIGHUP"}

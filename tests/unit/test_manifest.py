@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import metadata
 
 import jsonschema
 
@@ -20,3 +21,13 @@ def test_a_class_digest_changes_with_its_class_alone(squares, inside):
     shutil.copy("data/val/b/000.png", "data/train/b/000.png")
     after = manifest.class_digests(check.check_dataset("data/train"))
     assert {name for name in "abc" if before[""][name] != after[""][name]} == {"b"}
+
+
+def test_every_package_is_recorded_with_the_version_that_python_finds(tmp_path, monkeypatch):
+    (tmp_path / "Old_Kind.egg-info").mkdir()
+    text = "Metadata-Version: 1.0\nName: Old-Kind\nVersion: 0.3\n\nName: of the description\n"
+    (tmp_path / "Old_Kind.egg-info" / "PKG-INFO").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    recorded = manifest.environment()["packages"]
+    assert recorded == {package.metadata["Name"].lower(): package.version for package in metadata.distributions()}
+    assert recorded["old-kind"] == "0.3" and recorded["pydantic"] == metadata.version("pydantic")
