@@ -116,7 +116,13 @@ Test = Annotated[
     str | None, Option(metavar="ROOT", help="test images, measured after training and never used to choose a network")
 ]
 Parent = Annotated[
-    str, Option("--backbone", metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a run, or latest")
+    str,
+    Option(
+        "--backbone", metavar="FILE|RUN|NAME", help="a file of weights, a run, latest, or such as torchvision:resnet50"
+    ),
+]
+AnyHash = Annotated[
+    bool, Option("--allow-hash-mismatch", help="take published weights whose file in the folder has another hash")
 ]
 Name = Annotated[str | None, Option(metavar="NAME", help="call the run folder runs/NAME-DATE-TIME (default: CONFIG's)")]
 Backbone = Annotated[str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer)")]
@@ -274,11 +280,11 @@ def print_text(text: object) -> None:
     print(escape_control(str(text)))
 
 
-def found(source: str) -> "Path":
+def found(source: str, any_hash: bool = False) -> "Path":
     """The run folder or the file that a RUN|FILE means, said in one line of the log where its text does not."""
     from mslab.runs.finding import find_network
 
-    return find_network(source)
+    return find_network(source, any_hash)
 
 
 def checked(train: str, val: str | None = None, **options: Any) -> "DatasetReport":

@@ -150,6 +150,7 @@ def transfer(
     seeds: Annotated[int | None, Option(help="with --compare: seeds per method (default: 3)", min=1)] = None,
     dialect: options.Dialect = "",
     weights: options.Weights = "",
+    allow_hash_mismatch: options.AnyHash = False,
     name: options.Name = None,
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
@@ -173,8 +174,11 @@ def transfer(
         print_launch(config, overrides, cluster)
         return
     from mslab.checkpoint import Choice
+    from mslab.config import load_settings
 
-    choice, called, network = Choice(dialect, weights), naming.name_of(config, name), found(backbone)
+    choice, called = Choice(dialect, weights), naming.name_of(config, name)
+    load_settings(config, overrides or [])  # before a file is fetched
+    network = found(backbone, allow_hash_mismatch)
     settings, report = checked_config(config, overrides, skip_check, backbone=network, choice=choice)
     if compare is not None:
         from mslab.experiments import comparison
@@ -208,7 +212,10 @@ def name_from_scratch(config: str, overrides: list[str], settings: "Settings", r
 
 @job(app, "convert")
 def convert(
-    file: Annotated[str, Argument(metavar="FILE|RUN", help="weights of a ResNet: .ckpt, .safetensors, .pth or .onnx")],
+    file: Annotated[
+        str,
+        Argument(metavar="FILE|RUN|NAME", help="a .ckpt, .safetensors, .pth or .onnx file, or torchvision:resnet50"),
+    ],
     to: Annotated[
         str,
         Option(metavar="FILE", help="target file: .ckpt for mslab, .safetensors for PyTorch"),
@@ -216,12 +223,13 @@ def convert(
     ],
     dialect: options.Dialect = "",
     weights: options.Weights = "",
+    allow_hash_mismatch: options.AnyHash = False,
 ) -> None:
     """Convert a ResNet's weights between projects without loss; prints their origin and what was left out."""
     from mslab.checkpoint import Choice, converting
     from mslab.runs.weights import best_file
 
-    for line in converting.convert(best_file(file), to, Choice(dialect, weights)):
+    for line in converting.convert(best_file(found(file, allow_hash_mismatch)), to, Choice(dialect, weights)):
         log.info(line)
 
 

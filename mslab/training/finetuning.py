@@ -31,6 +31,7 @@ class Pretrained:
     def record(self) -> dict[str, Any]:
         """The manifest's entry for it."""
         chosen = {name: value for name, value in vars(self.choice).items() if value}
+        chosen |= {"published": self.checkpoint.published.name} if self.checkpoint.published else {}
         return manifests.parent(Path(self.checkpoint.path), self.include_pattern) | chosen
 
     def notes(self) -> list[str]:
