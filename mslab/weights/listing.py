@@ -1,6 +1,7 @@
 """The table of `mslab weights`: what is published, and what of it is here."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mslab import files
@@ -34,10 +35,11 @@ def megabytes_here(entry: Published) -> float | None:
 
 def to_json(entries: Sequence[Published]) -> dict[str, Any]:
     """The JSON document of `mslab weights --json`."""
-    keys = "name project network top1 crop resize trained interpolation licence megabytes address file digits".split()
-    listed = []
-    for entry in entries:
-        listed.append({key: getattr(entry, key) for key in keys} | {"here": megabytes_here(entry) is not None})
+    derived = ("project", "network", "file", "digits")
+    listed = [
+        asdict(entry) | {key: getattr(entry, key) for key in derived} | {"here": megabytes_here(entry) is not None}
+        for entry in entries
+    ]
     return {"schema": 1, "folder": str(folder()), "weights": listed}
 
 

@@ -150,13 +150,15 @@ def near(text: str) -> list[str]:
         return [files[last]]
     names = {plain(name): name for name in (*table(), *defaults())}
     wanted = plain(text)
-    own = [names[key] for project in PROJECTS if (key := f"{project}:{wanted}") in names]
-    if wanted in names or own:
-        return [names[wanted]] if wanted in names else own
+    each = [names[key] for project in PROJECTS if (key := f"{project}:{wanted}") in names]
+    if wanted in names or each:
+        return [names[wanted]] if wanted in names else each
     if not is_named(text.replace("/", ":", 1)):
         return []
     begun = [key for key in names if "." in wanted and key.startswith(wanted)]
-    close = difflib.get_close_matches(wanted, names, NEAREST, 0.5)
+    project, _, rest = wanted.partition(":")
+    own = [key.partition(":")[2] for key in names if key.startswith(f"{project}:")]
+    close = [f"{project}:{key}" for key in difflib.get_close_matches(rest, own, NEAREST, 0.6)]
     return [names[key] for key in dict.fromkeys([*begun, *close])][:NEAREST]
 
 
