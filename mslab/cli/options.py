@@ -280,10 +280,16 @@ def print_text(text: object) -> None:
     print(escape_control(str(text)))
 
 
-def found(source: str, any_hash: bool = False) -> "Path":
-    """The run folder or the file that a RUN|FILE means, said in one line of the log where its text does not."""
+def found(source: str, config: str = "", overrides: list[str] | None = None, any_hash: bool = False) -> "Path":
+    """The run folder or the file that a RUN|FILE means, said in one line of the log where its text does not.
+
+    Of a `config`, what is wrong is said first: published weights are fetched, which may take minutes.
+    """
+    from mslab.config import load_settings
     from mslab.runs.finding import find_network
 
+    if config:
+        load_settings(config, overrides or [])
     return find_network(source, any_hash)
 
 

@@ -69,11 +69,11 @@ def fetch(address: str, digits: str, target: Path, name: str) -> None:
                 part.unlink()
                 return
             log.info(f"{name}: fetching {address}")
-            began, download = time.perf_counter(), Download(address, digits, file, name, target.parent)
+            began, partial = time.perf_counter(), PartialFile(address, digits, file, name, target.parent)
             try:
-                download.run()
+                partial.run()
             finally:
-                if not download.size:
+                if not partial.size:
                     part.unlink()
             files.sync(file)
             part.replace(target)
@@ -86,7 +86,7 @@ def fetch(address: str, digits: str, target: Path, name: str) -> None:
                 part.unlink()
         raise unwritable(target, problem) from error
     seconds = time.perf_counter() - began
-    log.info(f"{target}: {disks.size_text(download.size)} in {seconds:.0f} s, sha256 {download.hash.hexdigest()}")
+    log.info(f"{target}: {disks.size_text(partial.size)} in {seconds:.0f} s, sha256 {partial.hash.hexdigest()}")
 
 
 def kept(part: Path) -> str:
@@ -146,7 +146,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302  # Python 3.10 does not follow it
 
 
-class Download:
+class PartialFile:
     """One file on its way: what has arrived of it is in `file`, `size` bytes with this hash."""
 
     def __init__(self, address: str, digits: str, file: IO[bytes], name: str, folder: Path) -> None:
