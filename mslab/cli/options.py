@@ -118,14 +118,18 @@ Test = Annotated[
 Parent = Annotated[
     str,
     Option(
-        "--backbone", metavar="FILE|RUN|NAME", help="a file of weights, a run, latest, or such as torchvision:resnet50"
+        "--backbone",
+        metavar="FILE|RUN",
+        help="a .ckpt, .safetensors, .pth or .onnx file, a run, latest, or a name of mslab weights",
     ),
 ]
 AnyHash = Annotated[
     bool, Option("--allow-hash-mismatch", help="take published weights whose file in the folder has another hash")
 ]
 Name = Annotated[str | None, Option(metavar="NAME", help="call the run folder runs/NAME-DATE-TIME (default: CONFIG's)")]
-Backbone = Annotated[str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer)")]
+Backbone = Annotated[
+    str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer), also a name of mslab weights")
+]
 Dialect = Annotated[
     str, Option("--dialect", metavar="NAME", help="project whose parameter names the file has, if they do not show it")
 ]

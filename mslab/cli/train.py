@@ -218,7 +218,7 @@ def name_from_scratch(config: str, overrides: list[str], settings: "Settings", r
 def convert(
     file: Annotated[
         str,
-        Argument(metavar="FILE|RUN|NAME", help="a .ckpt, .safetensors, .pth or .onnx file, or torchvision:resnet50"),
+        Argument(metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a name of mslab weights"),
     ],
     to: Annotated[
         str,

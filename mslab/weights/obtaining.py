@@ -92,5 +92,5 @@ def not_fetched(entry: Published, address: str, reason: str) -> CheckpointError:
         expected=f"a network that reaches this address, or the file {entry.file} in that folder",
         fix=f"{command('weights', 'get', entry.name)}    tries again, and goes on where it stopped\n"
         f"or fetch the file on another machine, and put it into {quoted(place)} under its own name\n"
-        f"behind a wall: https_proxy=http://PROXY:PORT, or {MIRROR}=ADDRESS of a folder that has the file",
+        f"behind a wall: HTTPS_PROXY=http://PROXY:PORT, or MSLAB_WEIGHTS_MIRROR=ADDRESS of a folder that has the file",
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -400,6 +401,23 @@ def test_the_list_as_json(mirror: Mirror):
     assert found["folder"] == str(folder()) and [row["here"] for row in found["weights"]] == [False]
     row = found["weights"][0]
     assert (row["name"], row["top1"], row["digits"]) == (f"{NAME}.IMAGENET1K_V1", 69.758, FILE[9:17])
+
+
+def test_what_the_fix_lines_say_works(mirror: Mirror, monkeypatch):
+    monkeypatch.setenv("MSLAB_WEIGHTS_MIRROR", "http://127.0.0.1:9")
+    failed = cli("weights", "get", NAME)
+    shown = re.search(r"mslab (weights get \S+)    tries again", failed.stderr)
+    monkeypatch.setenv("MSLAB_WEIGHTS_MIRROR", mirror.address)
+    assert cli(*shown[1].split()).returncode == 0
+    (folder() / FILE).write_bytes(b"other")
+    failed = cli("weights", "get", NAME)
+    path = re.search(r"rm (\S+)    and the next call", failed.stderr)
+    Path(path[1]).unlink()
+    assert cli("weights", "get", NAME).returncode == 0 and (folder() / FILE).read_bytes() == CONTENT
+    for wrong in (["weights", "zebra"], ["weights", "get", "timm:zebra"]):
+        failed = cli(*wrong)
+        assert failed.returncode == 1 and re.search(r"fix +mslab weights    list", failed.stderr)
+    assert cli("weights").returncode == 0
 
 
 def test_wrong_names_fetch_nothing(mirror: Mirror):
