@@ -28,7 +28,7 @@ LATEST = re.compile(r"latest(?::(.*))?")
 # what stands for a run's name on a page: …, <name>, {name}, NAME, NAME-*, NAME-YYYYMMDD-HHMMSS, RUN
 PLACEHOLDER = re.compile(r".*(…|\.\.\.|<.*>|\{.*\}).*|\$?(RUN|NAME|OTHER_RUN|R)\b.*")
 RUN = "a run folder, as mslab train creates it under runs/; or latest, latest:NAME, the beginning of a run's name"
-NETWORK = (
+NETWORK = "a run folder or a file of weights; or latest, latest:NAME, the beginning of a run's name, mindcv:resnet50"
     "a run folder or a file of weights; or latest, latest:NAME, the beginning of a run's name, torchvision:resnet50"
 )
 A_RUN = paths.Wanted("folder", RUN, lambda path: is_of_a_run(path))
