@@ -29,8 +29,6 @@ LATEST = re.compile(r"latest(?::(.*))?")
 PLACEHOLDER = re.compile(r".*(…|\.\.\.|<.*>|\{.*\}).*|\$?(RUN|NAME|OTHER_RUN|R)\b.*")
 RUN = "a run folder, as mslab train creates it under runs/; or latest, latest:NAME, the beginning of a run's name"
 NETWORK = "a run folder or a file of weights; or latest, latest:NAME, the beginning of a run's name, mindcv:resnet50"
-    "a run folder or a file of weights; or latest, latest:NAME, the beginning of a run's name, torchvision:resnet50"
-)
 A_RUN = paths.Wanted("folder", RUN, lambda path: is_of_a_run(path))
 A_NETWORK = paths.Wanted("file", NETWORK, lambda path: near.is_network(path) or is_of_a_run(path))
 
