@@ -4,7 +4,7 @@ registry: names and facts, from the tables torchvision, timm and mindcv; obtaini
 or fetched; fetching: one file over HTTP, whole and with the published hash, or not at all; listing: `mslab weights`.
 """
 
-from mslab.weights.obtaining import folder, obtain
+from mslab.weights.obtaining import FOLDER, folder, here, obtain
 from mslab.weights.registry import Published, is_named, near, of_file, published
 
-__all__ = ["Published", "folder", "is_named", "near", "obtain", "of_file", "published"]
+__all__ = ["FOLDER", "Published", "folder", "here", "is_named", "near", "obtain", "of_file", "published"]

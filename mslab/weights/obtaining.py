@@ -1,5 +1,6 @@
 """The file of published weights: the one in the folder if its hash is right, else fetched into it."""
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from mslab import files
 from mslab.errors import CheckpointError, ConfigError
 from mslab.escaping import command, quoted, typed_with
 from mslab.runtime import cuda
-from mslab.weights import fetching
+from mslab.weights import fetching, registry
 from mslab.weights.registry import Published, published
 
 log = logging.getLogger("mslab")
@@ -19,6 +20,15 @@ FOLDER, MIRROR = "MSLAB_WEIGHTS", "MSLAB_WEIGHTS_MIRROR"  # environment variable
 def folder() -> Path:
     """Where published weights lie: MSLAB_WEIGHTS, else ~/.cache/mslab/weights."""
     return Path(os.environ.get(FOLDER) or cuda.cache_folder() / "weights").expanduser()
+
+
+def here() -> tuple[int, int]:
+    """(how many published files are in the folder, their bytes). Hashes are not looked at."""
+    sizes = []
+    for entry in registry.table().values():
+        with contextlib.suppress(OSError):
+            sizes.append((folder() / entry.file).stat().st_size)
+    return len(sizes), sum(sizes)
 
 
 def address_of(entry: Published) -> str:

@@ -1,5 +1,6 @@
 """Published weights: the names, and fetching them from servers that serve, cut off, lie, stall, or are not there."""
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -14,11 +15,14 @@ from helpers import cli, without_roots_rights
 from mirrors import CONTENT, PAGE, Mirror, chunked, cut, mirror, program, rows, slowly, stall, status, whole
 
 from mslab import weights
+from mslab.doctor import rules
+from mslab.doctor.facts import MachineFacts, published
 from mslab.errors import CheckpointError, ConfigError, MslabError
 from mslab.weights import fetching, registry
 
 NAME = "torchvision:resnet18"
 FILE = f"resnet18-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
+REQUIRED = [field.name for field in dataclasses.fields(MachineFacts) if field.default is field.default_factory]
 assert mirror  # a fixture
 
 
@@ -392,6 +396,16 @@ def test_the_list_says_what_is_here(mirror: Mirror):
     assert cli("weights", "get", NAME).returncode == 0
     after = cli("weights", "list", "torchvision:resnet18")
     assert "yes" in after.stdout and not mirror.answers and len(mirror.requests) == 1
+
+
+def test_doctor_counts_what_is_here(mirror: Mirror):
+    def said() -> str:
+        gathered = MachineFacts(**dict.fromkeys(REQUIRED, ""), **published())
+        return next(rules.weights_folder(gathered)).text
+
+    assert said() == f"{folder()}: there is no such folder; mslab makes it when it fetches weights"
+    weights.obtain(NAME)
+    assert said() == f"{folder()}: 1 files of published weights, 0.00 GiB"
 
 
 def test_the_list_as_json(mirror: Mirror):
