@@ -47,6 +47,8 @@ def healthy() -> MachineFacts:
         memory=8 * GIB,
         here="/lab",
         cache="/cache",
+        weights="/weights",
+        weights_here=(2, GIB),
         free={"/lab": 20 * GIB, "/cache": 20 * GIB},
         unwritable={},
         engines={"onnx": "1.17.0", "onnxruntime": "1.32.0", "openvino": ""},
