@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mslab.config import IMAGENET
+from mslab.config.paths import PUBLISHED
 from mslab.errors import CheckpointError
 from mslab.weights import mindcv, timm, torchvision
 
 PROJECTS = ("torchvision", "timm", "mindcv")
-NAMED = re.compile(rf"({'|'.join(PROJECTS)}):", re.IGNORECASE)
 DIGITS = re.compile(r"-([0-9a-f]{8})\.\w+$")  # of the sha256, at the end of a file's name
 UNLIKE = re.compile(r"[^a-z0-9.:]")  # what people add to a name: ResNet-50, resnet50_weights
 FAR = 4 / 3  # image sizes further apart than this are worth a note
@@ -123,7 +123,7 @@ def defaults() -> dict[str, Published]:
 
 def is_named(text: object) -> bool:
     """Whether a text begins like a name of published weights."""
-    return isinstance(text, str) and bool(NAMED.match(text))
+    return isinstance(text, str) and bool(PUBLISHED.match(text))
 
 
 def published(name: str) -> Published:

@@ -434,6 +434,13 @@ def test_what_the_fix_lines_say_works(mirror: Mirror, monkeypatch):
     assert cli("weights").returncode == 0
 
 
+@pytest.mark.parametrize("words", [["train", NAME], ["transfer", NAME, "--backbone", "x.yaml"]])
+def test_a_name_in_the_place_of_a_config_is_answered_with_the_command_that_takes_it(mirror: Mirror, tmp_path, words):
+    done = cli(*words, cwd=tmp_path)
+    fix = f"mslab transfer CONFIG --backbone {NAME}    trains a new head on these weights"
+    assert done.returncode == 1 and f"There is no config file {NAME}" in done.stderr and fix in done.stderr
+
+
 def test_wrong_names_fetch_nothing(mirror: Mirror):
     done = cli("weights", "get", NAME, "torchvision:resnet19")
     assert (
