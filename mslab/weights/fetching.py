@@ -111,7 +111,7 @@ def exclusive(part: Path, name: str) -> Iterator[IO[bytes]]:
     """The unfinished file, open for this process alone. Waits while another process fetches the same file."""
     while True:
         handle = os.open(part, os.O_RDWR | os.O_CREAT | files.NO_LINK | files.NO_WAIT, 0o666)
-        with os.fdopen(handle, "r+b", buffering=0) as file:
+        with os.fdopen(handle, "r+b") as file:
             lock(file, name)
             mine = False
             with contextlib.suppress(OSError):  # the process that had it may have renamed or removed it
@@ -227,6 +227,7 @@ class PartialFile:
             raise WrongFile(f"it sent more than {disks.size_text(MOST)}")
         try:
             self.file.write(block)
+            self.file.flush()  # what has arrived stays if this process is killed
         except OSError as error:
             raise Unwritten(error) from error
         self.hash.update(block)
