@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,13 @@ def test_redirects_are_followed_also_after_a_cut(mirror: Mirror, code):
 def test_a_redirect_to_another_kind_of_address_is_refused(mirror: Mirror, target):
     mirror.answers = [status(302, Location=target)]
     refused("it leads to ftp://127.0.0.1/x, which is no address of HTTP" if target[:3] == "ftp" else "answered 302")
+
+
+def test_https_does_not_lead_to_http():
+    request, redirects = urllib.request.Request("https://a.example/x"), fetching.Redirects()
+    with pytest.raises(fetching.NotFetched, match="it leads to http://b.example/x, which is no address of HTTPS"):
+        redirects.redirect_request(request, None, 302, "", {}, "http://b.example/x")
+    assert redirects.redirect_request(request, None, 308, "", {}, "https://b.example/x").host == "b.example"
 
 
 def test_redirects_in_a_circle_end(mirror: Mirror):
