@@ -166,7 +166,8 @@ class PartialFile:
         with Meter(1) as meter:
             while not self.is_right():
                 try:
-                    complete, reason = self.receive(meter), "the connection ended too early"
+                    complete = self.receive(meter)
+                    reason = "the connection ended too early" if self.total else "what it sent has another hash"
                 except (OSError, http.client.HTTPException) as error:
                     complete, reason = False, reason_of(error, online=most > start)
                 if complete and not self.is_right():

@@ -269,6 +269,15 @@ def test_a_file_without_a_length_arrives(mirror: Mirror, answers):
     assert left() == [FILE] and (folder() / FILE).read_bytes() == CONTENT
 
 
+def test_another_file_without_a_length_ends_in_a_message(mirror: Mirror):
+    def answer(handler: mirrors.Handler) -> None:
+        handler.begin(200)
+        handler.wfile.write(b"\x01" * 1000)
+
+    mirror.answers = [answer] * 9
+    refused("what it sent has another hash, 5 times in a row")
+
+
 def test_a_proxy_is_asked(mirror: Mirror, monkeypatch):
     monkeypatch.setenv("http_proxy", mirror.address)
     monkeypatch.delenv("no_proxy", raising=False)
