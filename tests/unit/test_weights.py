@@ -270,7 +270,7 @@ def test_a_file_without_a_length_arrives(mirror: Mirror, answers):
 
 
 def test_another_file_without_a_length_ends_in_a_message(mirror: Mirror):
-    def answer(handler: mirrors.Handler) -> None:
+    def answer(handler) -> None:
         handler.begin(200)
         handler.wfile.write(b"\x01" * 1000)
 
