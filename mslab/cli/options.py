@@ -293,7 +293,7 @@ def found(source: str, config: str = "", overrides: list[str] | None = None, any
     from mslab.runs.finding import find_network
 
     if config:
-        load_settings(config, overrides or [])
+        load_settings(config, overrides or [], notes=False)
     return find_network(source, any_hash)
 
 
