@@ -20,6 +20,8 @@ from helpers import draw, settings
 
 os.environ["MSLAB_LANG"] = "en"  # whatever the locale of who runs the tests; tests of languages choose their own
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mslab-tests-")  # a separate cache for the tests
+os.environ["MSLAB_WEIGHTS_MIRROR"] = "http://127.0.0.1:9"  # nobody answers there: no test asks for published weights
+os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 import mslab  # sets the environment before MindSpore is imported anywhere
 

@@ -11,17 +11,12 @@ from mslab.checkpoint.readers import DAMAGE
 from mslab.escaping import quoted
 from mslab.files import FormatError, decode, open_zip
 
-LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number with which torch.save began its files before 1.6
 PADDLE = b"StructuredToParameterName@@"
 SAVE_FILE = "safetensors.numpy.save_file"
 FIXES = {
     "a TorchScript file": (
         "import torch",
         "torch.save(torch.jit.load({file}, map_location='cpu').state_dict(), {new})",
-    ),
-    "a file of PyTorch before 1.6": (
-        "import torch",
-        "torch.save(torch.load({file}, map_location='cpu', weights_only=True), {new})",
     ),
     "a file of PaddlePaddle": (
         "import paddle, safetensors.numpy",
@@ -116,8 +111,6 @@ def of_program(path: Path, content: bytes) -> str:
         return "a TorchScript file"
     if names and all(name.endswith(".npy") for name in names):
         return "a .npz file of NumPy"
-    if content[:1] == b"\x80" and LEGACY in content[:32]:
-        return "a file of PyTorch before 1.6"
     if content[:1] == b"\x80" and (PADDLE in content or path.suffix == ".pdparams"):
         return "a file of PaddlePaddle"
     return ""

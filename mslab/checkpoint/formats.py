@@ -4,16 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mslab.checkpoint import foreign, pth, readers
+from mslab.checkpoint import foreign, legacy, pth, readers
 from mslab.checkpoint.near import SUFFIXES, folder_contents, instead, is_network
+from mslab.checkpoint.pth import Sets
 from mslab.config import paths
 from mslab.errors import CheckpointError
 from mslab.escaping import quoted
 from mslab.files import FormatError, kind_of, read_bytes
 
-Sets = dict[str, Callable[[], dict[str, np.ndarray]]]  # of weights in a file: {key, "" for the file itself: reader}
 Reader = Callable[[Any], tuple[Sets, dict[str, str]]]
 NO_FIX = "name a file of weights; mslab train writes some, into the folder checkpoints of each run"
 ENDING = f"a file ending in {', '.join(SUFFIXES)}"
@@ -57,6 +55,8 @@ def reader_of(path: Path, content: bytes) -> tuple[str, Reader]:
     header = int.from_bytes(content[:8], "little")
     if content[8:9] == b"{" and header <= max(len(content), readers.MAX_HEADER):
         return "safetensors file", alone(readers.read_safetensors)
+    if legacy.is_legacy(content):
+        return "PyTorch file", lambda data: (legacy.weight_sets(data), {})
     if found := foreign.identify(path, content):
         what, fix = found
         raise not_read(path, what, fix)

@@ -6,7 +6,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from mslab.checkpoint import readers
+from mslab.checkpoint import legacy, readers
 from mslab.config.paths import is_run
 from mslab.escaping import quoted
 from mslab.files import kind_of, open_regular, open_zip
@@ -59,6 +59,9 @@ def is_weights(path: Path) -> bool:
         if file.read(2) == b"PK":  # of torch.save
             names = open_zip(file).namelist()
             return any(n.endswith("data.pkl") for n in names) and not any(n.endswith("constants.pkl") for n in names)
+        file.seek(0)
+        if legacy.is_legacy(file.read(legacy.BEGINNING)):
+            return True
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if not is_plausible(bytes(content[:9])):
             return False

@@ -17,7 +17,7 @@ import traceback
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from mslab.checkpoint.dialects import is_average
 from mslab.checkpoint.readers import MAX_BYTES, MAX_DIMENSIONS, MAX_TENSORS, numbers
 from mslab.files import open_zip
 
+Sets = dict[str, Callable[[], dict[str, np.ndarray]]]  # of weights in a file: {key, "" for the file itself: reader}
 MAX_PICKLE = 8 * 2**20  # bytes of data.pkl, names and shapes only: each may cost 70 of memory
 MAX_DIRECTORY = 16 * 2**20  # bytes of the zip's list of files
 STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"}
@@ -197,13 +198,14 @@ def is_name(key: Any) -> bool:
     return type(key) is str or (type(key) is int and abs(key) < 2**32)
 
 
-def load_pickle(reader: type, content: bytes, does: str) -> Any:
-    """Return the content of the pickle. Raises ValueError if the bytes make pickle fail, but lets our own bugs through.
+def load_pickle(reader: Callable[[IO[bytes]], Any], content: IO[bytes], does: str) -> Any:
+    """Return the content of the pickle, and leave the file at its end.
 
+    Raises ValueError if the bytes make pickle fail, but lets our own bugs through.
     `does`: what such a pickle does, for the message about an opcode that the reader does not support.
     """
     try:
-        return reader(io.BytesIO(content)).load()
+        return reader(content).load()
     except (pickle.UnpicklingError, EOFError, struct.error, AttributeError, LookupError, TypeError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals is not vars(pickle):
@@ -228,7 +230,7 @@ class PickledObject(ValueError):
         self.key, self.table = key, table
 
 
-def weight_sets(content: bytes) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
+def weight_sets(content: bytes) -> Sets:
     """Return {key: function that reads the tensors} of each table of weights in a file of torch.save.
 
     The key is "" for the file itself, else `state_dict`, `model.trunk` … The first one is the one to take: averages
@@ -249,7 +251,7 @@ def weight_sets(content: bytes) -> dict[str, Callable[[], dict[str, np.ndarray]]
     order = archive.read(f"{root}byteorder") if f"{root}byteorder" in members else b"little"
     if order != b"little":
         raise ValueError("its numbers are big-endian, and only little-endian ones can be read")
-    root_object = load_pickle(Reader, archive.read(pickles[0]), "list tensors")
+    root_object = load_pickle(Reader, io.BytesIO(archive.read(pickles[0])), "list tensors")
     storages: dict[str, np.ndarray] = {}
 
     def storage(kind: str, key: str) -> np.ndarray:
@@ -260,16 +262,22 @@ def weight_sets(content: bytes) -> dict[str, Callable[[], dict[str, np.ndarray]]
             storages[key] = numbers(archive.read(name), STORAGES[kind])
         return storages[key]
 
+    return sets_of(root_object, storage, len(content))
+
+
+def sets_of(root: Any, storage: Callable[[str, str], np.ndarray], size: int) -> Sets:
+    """{key: function that reads the tensors} of each table of weights in a pickle, from a file of this size."""
+
     def read(table: dict[str, Stored]) -> dict[str, np.ndarray]:
         tensors, total = {}, 0
         for name, stored in table.items():
             tensors[name] = tensor(name, stored, storage)
             total += tensors[name].nbytes
-            if total > 4 * len(content):  # many tensors over one storage
+            if total > 4 * size:  # many tensors over one storage
                 raise ValueError("its tensors claim many times the bytes in the file")
         return tensors
 
-    return {key: partial(read, table) for key, table in sorted_tables(root_object).items()}
+    return {key: partial(read, table) for key, table in sorted_tables(root).items()}
 
 
 def sorted_tables(root: Any) -> dict[str, dict[str, Stored]]:

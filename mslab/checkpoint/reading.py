@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mslab import weights
 from mslab.checkpoint import dialects, formats, pth, selecting, sharing
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import compare
@@ -71,6 +72,7 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)  # what was left out
     choices: list[str] = field(default_factory=list)  # where the content leaves a choice: what was taken
     assumed: str = ""  # the same about the dialect, if the names do not show it
+    published: weights.Published | None = None  # what the file's project says of it, if it is one of `mslab weights`
 
     @property
     def class_names(self) -> list[str]:
@@ -138,12 +140,21 @@ class Checkpoint:
             shapes |= {f"{HEAD}weight": (rows, self.hidden or channels), f"{HEAD}bias": (rows,)}
         compare(shapes, self.backbone | self.head, self.path, network)
 
+    def size_note(self, image_size: int) -> str:
+        """What to say where a run's images have another size than those of this network; "" if nothing."""
+        size = self.info.get("image_size")
+        if self.published:
+            return self.published.far_from(image_size)
+        differs = size and size != image_size
+        return f"the backbone was trained on {size} pixels, this run on {image_size}" if differs else ""
+
     def describe(self) -> str:
         """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
         classes = f"{self.outputs} classes" if self.head else "without a head"
         origin = "with mslab's names" if self.dialect.name == "mslab" else f"of {self.dialect.name}"
         differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.PROFILE[key]]
         parts = [f"{dialects.title(self.stages, self.profile)} {origin}, {classes}"]
+        parts += [f"published as {self.published.summary}"] if self.published else []
         return "; ".join(
             [*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes, *self.choices]
         )
@@ -179,7 +190,8 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
     kind, reader = formats.reader_of(path, content)
     try:
         sets, texts = reader(content)
-        info = info_of(texts.get(ENTRY, "{}"))
+        known = weights.of_file(path.name, content)
+        info = info_of(texts.get(ENTRY, "{}")) or (known.info if known else {})
         named = [key for key in sets if key and f"{choice.weights}.".startswith(f"{key}.")]
         key = max(named, key=len, default=next(iter(sets)))
         tensors = sets[key]()
@@ -188,7 +200,7 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
         tensors = sharing.complete(path, tensors, info, read, pack)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
-        source, assumed = _dialect(path, tensors, info, choice.dialect)
+        source, assumed = _dialect(path, tensors, info, choice.dialect, known.project if known else "")
         wanted = f"{choice.weights}.".removeprefix(f"{key}." if key else "").removesuffix(".")
         try:
             selected = selecting.select(tensors, source, wanted)
@@ -204,16 +216,19 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
     taken = selecting.said(repr(key), [other for other in sets if other != key]) if len(sets) > 1 else ""
     taken = f"weights of {choice.weights!r} taken, as --weights says" if choice.weights else taken
     choices = [text for text in (taken, *selected.choices, assumed) if text]
-    return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices, assumed)
+    return Checkpoint(path, tensors, info, source, backbone, head, selected.notes, choices, assumed, known)
 
 
 def _dialect(
-    path: Path, tensors: dict[str, np.ndarray], info: dict[str, Any], wanted: str
+    path: Path, tensors: dict[str, np.ndarray], info: dict[str, Any], wanted: str, publisher: str = ""
 ) -> tuple[dialects.Dialect, str]:
-    """(the project that named these tensors, a note if their names leave that open). Raises CheckpointError."""
+    """(the project that named these tensors, a note if their names leave that open). Raises CheckpointError.
+
+    `publisher`: the project whose published file this is, which decides where the names do not.
+    """
     possible = dialects.candidates(tensors)
     recorded = bool(info.get("profile"))
-    own = next((d for d in possible if d.name == "mslab"), possible[0])
+    own = next((d for d in possible if d.name == (publisher or "mslab")), possible[0])
     if wanted:
         selected = next((d for d in ([own] if recorded else possible) if d.name == wanted), None)
         if selected is None:

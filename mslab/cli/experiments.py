@@ -40,7 +40,7 @@ def lr_find(
     if not lowest < highest:
         raise BadParameter("--lowest must be below --highest")
     target = picture(config, "lr-find", out)
-    network = found(backbone) if backbone is not None else None
+    network = found(backbone, config, overrides) if backbone is not None else None
     settings, report = checked_config(config, overrides, skip_check=True, backbone=network)
     from mslab.experiments import lr_find
 

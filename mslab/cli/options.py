@@ -116,10 +116,20 @@ Test = Annotated[
     str | None, Option(metavar="ROOT", help="test images, measured after training and never used to choose a network")
 ]
 Parent = Annotated[
-    str, Option("--backbone", metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a run, or latest")
+    str,
+    Option(
+        "--backbone",
+        metavar="FILE|RUN",
+        help="a .ckpt, .safetensors, .pth or .onnx file, a run, latest, or a name of mslab weights",
+    ),
+]
+AnyHash = Annotated[
+    bool, Option("--allow-hash-mismatch", help="take published weights whose file in the folder has another hash")
 ]
 Name = Annotated[str | None, Option(metavar="NAME", help="call the run folder runs/NAME-DATE-TIME (default: CONFIG's)")]
-Backbone = Annotated[str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer)")]
+Backbone = Annotated[
+    str | None, Option(metavar="FILE|RUN", help="backbone to start from (transfer), also a name of mslab weights")
+]
 Dialect = Annotated[
     str, Option("--dialect", metavar="NAME", help="project whose parameter names the file has, if they do not show it")
 ]
@@ -274,11 +284,17 @@ def print_text(text: object) -> None:
     print(escape_control(str(text)))
 
 
-def found(source: str) -> "Path":
-    """The run folder or the file that a RUN|FILE means, said in one line of the log where its text does not."""
+def found(source: str, config: str = "", overrides: list[str] | None = None, any_hash: bool = False) -> "Path":
+    """The run folder or the file that a RUN|FILE means, said in one line of the log where its text does not.
+
+    Of a `config`, what is wrong is said first: published weights are fetched, which may take minutes.
+    """
+    from mslab.config import load_settings
     from mslab.runs.finding import find_network
 
-    return find_network(source)
+    if config:
+        load_settings(config, overrides or [], notes=False)
+    return find_network(source, any_hash)
 
 
 def checked(train: str, val: str | None = None, **options: Any) -> "DatasetReport":

@@ -119,7 +119,8 @@ def train(
         result = start.resume(resume, cluster, overrides or [])
         report_run(result.run if result.seconds else "", no_report)
         return
-    called, network = naming.name_of(config, name), found(source) if source is not None else None
+    called = naming.name_of(config, name)
+    network = found(source, str(config), overrides) if source is not None else None
     settings, report = checked_config(str(config), overrides, skip_check, network=network)
     refuse_idle(settings, overrides, cluster)
     with console.working("starting MindSpore …"):
@@ -150,6 +151,7 @@ def transfer(
     seeds: Annotated[int | None, Option(help="with --compare: seeds per method (default: 3)", min=1)] = None,
     dialect: options.Dialect = "",
     weights: options.Weights = "",
+    allow_hash_mismatch: options.AnyHash = False,
     name: options.Name = None,
     json_file: options.Json = None,
     skip_check: options.SkipCheck = False,
@@ -164,9 +166,7 @@ def transfer(
     cluster = cluster_of(workers, nodes, node_rank, master)
     if compare is not None and (cluster is not None or dry_run):
         raise BadParameter("--compare trains many small runs in this process: leave out --workers and --dry-run")
-    for option, value in (("--fractions", fractions), ("--seeds", seeds), ("--json", json_file)):
-        if value is not None and compare is None:
-            raise BadParameter(f"{option} needs --compare")
+    refuse_without_compare(compare, {"--fractions": fractions, "--seeds": seeds, "--json": json_file})
     if compare is not None and (only is not None or dialect or weights):
         raise BadParameter("--compare cannot be combined with --only, --dialect and --weights")
     if dry_run:
@@ -174,7 +174,8 @@ def transfer(
         return
     from mslab.checkpoint import Choice
 
-    choice, called, network = Choice(dialect, weights), naming.name_of(config, name), found(backbone)
+    choice, called = Choice(dialect, weights), naming.name_of(config, name)
+    network = found(backbone, config, overrides, allow_hash_mismatch)
     settings, report = checked_config(config, overrides, skip_check, backbone=network, choice=choice)
     if compare is not None:
         from mslab.experiments import comparison
@@ -193,6 +194,13 @@ def transfer(
     name_from_scratch(config, overrides or [], settings, done.run)
 
 
+def refuse_without_compare(compare: str | None, options: dict[str, object]) -> None:
+    """Raise BadParameter for the first of these options that was given without --compare."""
+    for option, value in options.items():
+        if value is not None and compare is None:
+            raise BadParameter(f"{option} needs --compare")
+
+
 def name_from_scratch(config: str, overrides: list[str], settings: "Settings", run: str) -> None:
     """Log the command that trains the network of a transfer from scratch, if the config alone trains another one."""
     from mslab.config import load_settings
@@ -208,7 +216,10 @@ def name_from_scratch(config: str, overrides: list[str], settings: "Settings", r
 
 @job(app, "convert")
 def convert(
-    file: Annotated[str, Argument(metavar="FILE|RUN", help="weights of a ResNet: .ckpt, .safetensors, .pth or .onnx")],
+    file: Annotated[
+        str,
+        Argument(metavar="FILE|RUN", help="a .ckpt, .safetensors, .pth or .onnx file, or a name of mslab weights"),
+    ],
     to: Annotated[
         str,
         Option(metavar="FILE", help="target file: .ckpt for mslab, .safetensors for PyTorch"),
@@ -216,12 +227,14 @@ def convert(
     ],
     dialect: options.Dialect = "",
     weights: options.Weights = "",
+    allow_hash_mismatch: options.AnyHash = False,
 ) -> None:
     """Convert a ResNet's weights between projects without loss; prints their origin and what was left out."""
     from mslab.checkpoint import Choice, converting
+    from mslab.runs.finding import find_network
     from mslab.runs.weights import best_file
 
-    for line in converting.convert(best_file(file), to, Choice(dialect, weights)):
+    for line in converting.convert(best_file(find_network(file, allow_hash_mismatch)), to, Choice(dialect, weights)):
         log.info(line)
 
 

@@ -28,6 +28,7 @@ TOP = ("runs", "configs", ".git")  # what the folder of a lab holds; nothing abo
 ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)  # a Path has one slash of two
 REMOVED = re.compile(r"\.removed-[0-9a-f]{16}-.*", re.DOTALL)  # what was a run, while mslab runs rm deletes it
 AROUND = " \t\r\n'\"`\u2018\u2019\u201c\u201d\u00ab\u00bb<>()[],;"  # what is copied along with a path
+PUBLISHED = re.compile(r"(torchvision|timm|mindcv):", re.IGNORECASE)  # begins a name of `mslab weights`
 Error = TypeVar("Error", bound=MslabError)
 ESCAPE = "in double quotes \\ begins a special character: write / instead of \\, or single quotes"
 DRIVE = re.compile(r"([A-Za-z]):[\\/]+(.*)", re.DOTALL)
@@ -334,7 +335,9 @@ def with_config(path: Path, found: Content, one: Path, fix: str) -> str:
             also = "" if run else f"; or {fix}"  # what is beside a run's config.yaml is no config
             return f"{typed_with(path, settings) or quoted(settings)}    takes the settings of that run{also}"
     instead = typed_with(path, one) or command("train", one)
-    if found.kind == "weights" and typed == "train":
+    if not found.kind and PUBLISHED.match(str(path)):
+        fix = f"{command('transfer', one, '--backbone', str(path))}    trains a new head on these weights"
+    elif found.kind == "weights" and typed == "train":
         fix = f"{command('train', one, '--from', path)}    trains this network further\n"
         fix += f"{command('transfer', one, '--backbone', path)}    puts a new head on its backbone"
     elif found.kind == "weights" and typed in ("transfer", "lr-find", "repeat", "sweep"):

@@ -31,6 +31,8 @@ class SavedNetwork(Protocol):
     @property
     def profile(self) -> dict[str, Any]: ...
 
+    def size_note(self, image_size: int) -> str: ...
+
 
 CACHED_BYTES = 1 << 30  # of decoded images that cache: auto stores, at most
 
@@ -119,11 +121,10 @@ def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[st
                 expected="the same network in both",
                 fix=f"{key}=null, or remove `{key}` where it is set: the backbone brings its own",
             )
-    size = backbone.info.get("image_size")
-    if size and size != settings.image_size:
-        notes.append(f"note: the backbone was trained on {size} pixels, this run on {settings.image_size}")
+    if note := backbone.size_note(settings.image_size):
+        notes.append(f"note: {note}")
     mode = backbone.info.get("resize_mode", "crop")
-    if size and mode != settings.resize_mode:
+    if backbone.info.get("image_size") and mode != settings.resize_mode:
         notes.append(f"note: the backbone was trained with resize_mode: {mode}, this run with {settings.resize_mode}")
     return changes | own_network
 

@@ -232,7 +232,7 @@ class ArrayReader(pickle._Unpickler):  # type: ignore[name-defined]  # the Pytho
 
 def read_array(content: bytes) -> np.ndarray:
     """The numeric array in a pickle. The pickle can call neither NumPy nor anything else. Raises ValueError."""
-    array = load_pickle(ArrayReader, content, "contain an array of numbers")
+    array = load_pickle(ArrayReader, io.BytesIO(content), "contain an array of numbers")
     if not isinstance(array, SafeArray):
         raise ValueError("its pickle contains something other than an array")
     if not hasattr(array, "values"):

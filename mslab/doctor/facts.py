@@ -11,7 +11,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from mslab import weights
 from mslab.check import cores
 from mslab.check.limits import available_memory as memory
 from mslab.runtime import cuda, devices, importing, packages, versions
@@ -47,6 +49,9 @@ class MachineFacts:
     cache: str
     free: dict[str, int]  # free disk space of these two
     unwritable: dict[str, str]  # those of the two that cannot be written to -> why
+    weights: str = ""  # the folder of published weights, if it is there or MSLAB_WEIGHTS names it
+    weights_here: tuple[int, int] = (0, 0)  # published files in it, and their bytes
+    weights_problem: str = ""  # why there is nothing at MSLAB_WEIGHTS
     speed: dict[str, float] = field(default_factory=dict)  # from timing.time_training()
     trouble: str = ""  # why the speed could not be measured
     engines: dict[str, str] = field(default_factory=dict)  # onnx, onnxruntime, openvino -> version, "" if missing
@@ -89,9 +94,19 @@ def gather(environ: Mapping[str, str] = os.environ, here: Path | None = None, ro
         engines={name: versions.version(name) for name in packages.PACKAGES},
         foreign_cuda=foreign_cuda(environ),
         hiding=hiding(folders["here"]),
+        **published(),
         free={str(folder): free_space(folder) for folder in folders.values()},
         unwritable={str(folder): reason for folder in folders.values() if (reason := write_problem(folder))},
     )
+
+
+def published() -> dict[str, Any]:
+    """The folder of published weights, and what is in it; {} for the usual folder that was never used."""
+    folder = weights.folder()
+    if not folder.is_dir():
+        named = weights.FOLDER in os.environ
+        return {"weights": str(folder), "weights_problem": "there is no such folder"} if named else {}
+    return {"weights": str(folder), "weights_here": weights.here()}
 
 
 def foreign_cuda(environ: Mapping[str, str]) -> list[str]:

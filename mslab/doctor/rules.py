@@ -219,6 +219,18 @@ def cache_folder(facts: MachineFacts) -> Iterator[Verdict]:
         yield Verdict("ok", "cache", f"{facts.cache}: {free / GIB:.1f} GiB free")
 
 
+def weights_folder(facts: MachineFacts) -> Iterator[Verdict]:
+    count, size = facts.weights_here
+    if facts.weights_problem:
+        text = f"{facts.weights}: {facts.weights_problem}; mslab makes it when it fetches weights"
+        yield Verdict(
+            "warning", "weights", text, "the folder with published weights", "MSLAB_WEIGHTS=/a/folder/of/yours"
+        )
+    elif facts.weights:
+        text = f"{facts.weights}: {count} files of published weights, {size / GIB:.2f} GiB"
+        yield Verdict("ok", "weights", text)
+
+
 def speed(facts: MachineFacts) -> Iterator[Verdict]:
     if facts.trouble:
         fix = f"{quoted(Path(sys.executable))} -m mslab.doctor.timing {facts.device} shows MindSpore's complete output"
@@ -234,7 +246,7 @@ def speed(facts: MachineFacts) -> Iterator[Verdict]:
 
 
 RULES = [python, mindspore, numpy, engines, own_files, device, gpu_libraries, gpu_kernels, ascend]
-RULES += [processor, core_count, memory, runs_folder, cache_folder, speed]
+RULES += [processor, core_count, memory, runs_folder, cache_folder, weights_folder, speed]
 
 
 def judge(facts: MachineFacts) -> list[Verdict]:

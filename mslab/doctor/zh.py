@@ -110,6 +110,12 @@ TEXTS: dict[str, dict[str, str]] = {
         "a folder that can be written": "可以写入的文件夹",
         "make room, or {_variable}": "腾出空间，或设 {_variable}",
     },
+    "weights": {
+        "{folder}: {reason}; mslab makes it when it fetches weights": "{folder}：{reason}；下载权重时 mslab 会建立它",
+        "{folder}: {count} files of published weights, {size} GiB": "{folder}：{count} 个已发布的权重文件，共 {size} GiB",
+        "there is no such folder": "没有这个文件夹",
+        "the folder with published weights": "存放已发布权重的文件夹",
+    },
     "speed": {
         "a small training step: {trouble}": "一个小的训练步：{trouble}",
         "a step in seconds": "几秒之内完成一步",

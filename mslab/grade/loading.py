@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from mslab import weights
 from mslab.check import DatasetReport, check_dataset
 from mslab.checkpoint import dialects
 from mslab.config import FIELDS, paths
-from mslab.errors import ConfigError, MslabError
+from mslab.errors import CheckpointError, ConfigError, MslabError
 from mslab.escaping import quoted
 from mslab.files import FormatError, kind_of, read_text
 from mslab.grade import sandbox
@@ -102,8 +103,11 @@ def _contradictions(rubric: Rubric, path: Path) -> Iterable[tuple[str, str]]:
         yield f"items {name}", f"is used {ids.count(name)} times"
     if GIVEN in rubric.networks:
         yield f"networks {GIVEN}", "is the name of the teacher's own backbone; rename the network"
-    if rubric.given and not given_file(rubric, path):
-        yield "given", f"there is no file {rubric.given} beside the rubric"
+    try:
+        if rubric.given and not given_file(rubric, path):
+            yield "given", f"there is no file {rubric.given} beside the rubric"
+    except CheckpointError as error:  # published weights
+        yield "given", "\n".join([error.what, *(f"{label} {text}" for label, text in error.details), error.fix])
     for item in rubric.items:
         location = f"items {item.id}"
         for key in ("network", "parent"):
@@ -140,8 +144,13 @@ def _scale(item: ScaledItem) -> Iterable[str]:
 
 
 def given_file(rubric: Rubric, path: str | Path) -> Path | None:
-    """Path of the teacher's backbone in the rubric's folder, or None if there is none."""
+    """The teacher's backbone: a file in the rubric's folder, or published weights. None if there is none.
+
+    Raises CheckpointError if published weights are not here and cannot be fetched.
+    """
     file = Path(path).parent / rubric.given if rubric.given else None
+    if file and weights.is_named(rubric.given) and not kind_of(file, links=True):
+        return weights.obtain(str(rubric.given))
     return file if file and kind_of(file, links=True) == "a file" else None
 
 

@@ -185,7 +185,8 @@ class Rubric(Strict):
     title: str
     total: Points
     networks: dict[Name, Network] = Field(default_factory=dict)
-    given: str | None = None  # file of the backbone that every student received, in the rubric's folder
+    # the backbone that every student received: a file in the rubric's folder, or such as torchvision:resnet50
+    given: str | None = None
     image_size: Annotated[int, Field(ge=1, le=1024)] = 512  # largest one that a network may have, in pixels
     image_gigabytes: Annotated[float, Field(gt=0, le=1024)] = 4.0  # of hidden images in the sizes of one submission
     items: list[Any]

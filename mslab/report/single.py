@@ -218,4 +218,5 @@ def origin(manifest: Mapping[str, Any], t: Translate) -> str:
     parent = manifest["parent"]
     if not parent:
         return t("Trained from random weights.")
-    return t("Started from {file} (sha256 {sha}…).").format(file=parent["file"], sha=parent["sha256"][:12])
+    source = parent.get("published") or parent["file"]
+    return t("Started from {file} (sha256 {sha}…).").format(file=source, sha=parent["sha256"][:12])

@@ -10,11 +10,11 @@ from typing import Any
 
 from mslab.check import DatasetReport
 from mslab.config import Settings
-from mslab.errors import MslabError, RunError
+from mslab.errors import CheckpointError, MslabError, RunError
 from mslab.escaping import command, quoted, recorded_command
 from mslab.evaluation import engines
 from mslab.files import sha256
-from mslab.runs import images, manifest
+from mslab.runs import images, manifest, weights
 from mslab.runs.finding import find_network
 from mslab.runs.folder import RunFolder
 from mslab.runtime import versions
@@ -313,6 +313,15 @@ def parent(run: RunFolder, backbone: str | None, chained: bool = False) -> tuple
     fix = f"--backbone FILE with the sha256 {record['sha256']}"
     if record["run"]:
         fix += f"\nit came from {record['run']['path']}, made by: {recorded_command(record['run']['command'])}"
+    if record.get("published") and not backbone:
+        try:
+            file = weights.parent_file(record)
+            digests[file] = sha256(file)
+            if digests[file] == record["sha256"]:
+                return Check("parent", short(record["sha256"]), short(digests[file])), file
+        except CheckpointError as error:
+            rows = tuple(": ".join(row) for row in error.details)
+            return Check("parent", short(record["sha256"]), "none", "stops", error.what, error.fix, rows), None
     if not digests:
         why = f"{paths[0]} does not exist (relative to {Path.cwd()})"
         return Check("parent", short(record["sha256"]), "none", "stops", why, fix), None

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mslab import files
+from mslab import files, weights
 from mslab.checkpoint import near
 from mslab.config import paths
 from mslab.errors import CheckpointError, MslabError, RunError
@@ -28,7 +28,7 @@ LATEST = re.compile(r"latest(?::(.*))?")
 # what stands for a run's name on a page: …, <name>, {name}, NAME, NAME-*, NAME-YYYYMMDD-HHMMSS, RUN
 PLACEHOLDER = re.compile(r".*(…|\.\.\.|<.*>|\{.*\}).*|\$?(RUN|NAME|OTHER_RUN|R)\b.*")
 RUN = "a run folder, as mslab train creates it under runs/; or latest, latest:NAME, the beginning of a run's name"
-NETWORK = "a run folder or a file of weights; or latest, latest:NAME, the beginning of a run's name"
+NETWORK = "a run folder or a file of weights; or latest, latest:NAME, the beginning of a run's name, mindcv:resnet50"
 A_RUN = paths.Wanted("folder", RUN, lambda path: is_of_a_run(path))
 A_NETWORK = paths.Wanted("file", NETWORK, lambda path: near.is_network(path) or is_of_a_run(path))
 
@@ -45,10 +45,17 @@ def find_run(given: object) -> Path:
     raise no_run(path, RunError, "no run", RUN)
 
 
-def find_network(given: object) -> Path:
-    """The run folder or the file that is meant. Raises CheckpointError if there is none."""
+def find_network(given: object, any_hash: bool = False) -> Path:
+    """The run folder or the file that is meant; published weights are fetched if they are not here.
+
+    `any_hash`: published weights may have another hash. Raises CheckpointError if there is none.
+    """
     path = paths.path_of(given, CheckpointError, NETWORK, one_of_the_runs)
     kind = files.kind_of(path, links=True)
+    if weights.is_named(str(path)):
+        if not kind:
+            return weights.obtain(str(path), any_hash)
+        log.info(f"note: {path} is {kind} here, and is taken; published weights are meant where nothing has that name")
     if not kind and path.suffix in (".mindir", ".onnx"):
         return path  # its reader says how a graph is exported
     if not kind:
@@ -206,6 +213,10 @@ def nothing(path: Path, error: type[MslabError]) -> MslabError:
         return error(first, expected=expected, fix=f"{one_of_the_runs()}; or latest, the newest")
     wanted = A_RUN if error is RunError else A_NETWORK
     like = [] if path.is_absolute() else paths.misspelt(RUNS.joinpath(*below_runs(path)), wanted.fits)
+    if error is CheckpointError and not like and (names := weights.near(str(path))):
+        problem = paths.missing(path, error, wanted, "")
+        fix = f"published weights: {', '.join(names)}"
+        return error(problem.what, details=problem.details, expected=problem.expected, fix=fix)
     fix = f"one of {paths.listed(map(quoted, like))}" if like else one_of_the_runs()
     label, _, run = str(path).partition("=")
     if re.fullmatch(r"[\w-]+", label) and run and not like:

@@ -136,7 +136,7 @@ def row_of_run(run: Path) -> RunRow:
     row = RunRow(run.name, str(run), content["kind"], STATUS.get(status, status), start=content["start"])
     row.data = train_data(run, content)
     if parent := content["parent"]:
-        row.parent = Path(parent["run"]["path"]).name if parent["run"] else parent["file"]
+        row.parent = Path(parent["run"]["path"]).name if parent["run"] else parent.get("published") or parent["file"]
     rows: list[dict[str, Any]] = []
     best_by: str | None = None
     try:

@@ -1,9 +1,10 @@
 """Which file of weights a path stands for: of a run folder best.ckpt or best_backbone.ckpt. Imports no MindSpore."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mslab import checkpoint
+from mslab import checkpoint, files, weights
 from mslab.checkpoint import NO_CHOICE, Choice
 from mslab.errors import RunError
 from mslab.escaping import command, quoted, typed_with
@@ -56,6 +57,17 @@ def backbone_file(run_or_ckpt: object) -> Path:
             fix=f"{lock.go_on(path)}    or use another run or a file of weights",
         )
     return best
+
+
+def parent_file(parent: Mapping[str, Any]) -> Path:
+    """The file that a run began from, by the manifest's entry: where it was, or published weights by their name.
+
+    Raises CheckpointError if it is published, not there, and cannot be fetched. Otherwise it may not exist.
+    """
+    file = Path(parent["file"])
+    if parent.get("published") and not (kind_of(file, links=True) and files.sha256(file) == parent["sha256"]):
+        return weights.obtain(parent["published"])
+    return file
 
 
 def reading_of(network: object, choice: Choice = NO_CHOICE) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Pretrained:
     def record(self) -> dict[str, Any]:
         """The manifest's entry for it."""
         chosen = {name: value for name, value in vars(self.choice).items() if value}
+        chosen |= {"published": self.checkpoint.published.name} if self.checkpoint.published else {}
         return manifests.parent(Path(self.checkpoint.path), self.include_pattern) | chosen
 
     def notes(self) -> list[str]:
@@ -130,13 +131,14 @@ def load_parent(network: nn.Cell, weights: Checkpoint, manifest: Mapping[str, An
 def parent_of(run: RunFolder) -> Checkpoint:
     """Read the file that a run began from. Raises RunError if it has changed since."""
     parent = run.manifest["parent"]
-    if not Path(parent["file"]).is_file() or files.sha256(Path(parent["file"])) != parent["sha256"]:
+    file = weight_files.parent_file(parent)
+    if not file.is_file() or files.sha256(file) != parent["sha256"]:
         raise RunError(
             f"{run.path} began from {parent['file']}, which is missing (looked up from {Path.cwd()}) or has changed.",
             expected=f"the file with sha256 {parent['sha256'][:12]}…: no completed epoch has saved its weights",
             fix="restore the file, or begin a new run",
         )
-    return checkpoint.read(parent["file"], choice_of(parent))
+    return checkpoint.read(file, choice_of(parent))
 
 
 def choice_of(parent: Mapping[str, Any]) -> Choice:

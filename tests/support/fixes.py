@@ -11,13 +11,14 @@ from typer.main import get_command
 from mslab.cli import app
 from mslab.cli.data import data_app
 from mslab.cli.runs import runs_app
+from mslab.cli.weights import weights_app
 
 PACKAGE = PROJECT / "mslab"
 COMMANDS = {str(job.name): job for job in app.registered_commands}
 COMMANDS |= {f"data {job.name}": job for job in data_app.registered_commands}
-COMMANDS |= {f"runs {job.name}": job for job in runs_app.registered_commands} | {
-    "runs": next(job for job in runs_app.registered_commands if job.name == "list")  # the word may be left out
-}
+for word, listed in (("runs", runs_app), ("weights", weights_app)):
+    COMMANDS |= {f"{word} {job.name}": job for job in listed.registered_commands}
+    COMMANDS[word] = next(job for job in listed.registered_commands if job.name == "list")  # that may be left out
 NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True))
 # what follows a command: options, placeholders, paths, KEY=VALUE, numbers; no prose
 WORD = r"(?:--?[\w-]+(?:=\S+)?|[A-Z][A-Z_|.…]*|\{[^{}]*\}\S*|\S*[/.=…]\S*|\d\S*|'[^']*')"

@@ -75,5 +75,31 @@ def torch_file(content, protocol: int = 2) -> bytes:
     return file.getvalue()
 
 
+def legacy_file(content, big_endian: bool = False) -> bytes:
+    """The bytes of torch.save(content, _use_new_zipfile_serialization=False). Call it inside stand_ins()."""
+    storages: dict[str, np.ndarray] = {}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            if not isinstance(value, Numbers):
+                return None
+            key = str(94_000_000 + len(storages))
+            storages[key] = value.values
+            kind = getattr(sys.modules["torch"], KINDS[value.values.dtype.name])
+            return ("storage", kind, key, "cpu", value.values.size, None)
+
+    file = io.BytesIO()
+    sizes = {"short": 2, "int": 4, "long": 4}
+    machine = {"protocol_version": 1001, "little_endian": not big_endian, "type_sizes": sizes}
+    for value in (0x1950A86A20F9469CFC6C, 1001, machine):
+        pickle.dump(value, file, 2)
+    Pickler(file, 2).dump(content)
+    keys = sorted(storages, reverse=True)
+    pickle.dump(keys, file, 2)
+    for key in keys:
+        file.write(storages[key].size.to_bytes(8, "little") + storages[key].tobytes())
+    return file.getvalue()
+
+
 def saved(tensors) -> dict[str, Saved]:
     return {name: Saved(value) for name, value in tensors.items()}

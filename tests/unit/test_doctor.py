@@ -47,6 +47,8 @@ def healthy() -> MachineFacts:
         memory=8 * GIB,
         here="/lab",
         cache="/cache",
+        weights="/weights",
+        weights_here=(2, GIB),
         free={"/lab": 20 * GIB, "/cache": 20 * GIB},
         unwritable={},
         engines={"onnx": "1.17.0", "onnxruntime": "1.32.0", "openvino": ""},
@@ -116,6 +118,13 @@ PROBLEMS = [  # level, name, difference from a healthy machine, text, fix
     ("error", "runs", {"unwritable": {"/lab": "Read-only file system"}}, "/lab: Read-only", "your own folder"),
     ("warning", "cache", {"unwritable": {"/cache": "Permission denied"}}, "computes them again", "XDG_CACHE_HOME="),
     ("warning", "cache", {"free": {"/lab": 9 * GIB, "/cache": 1}}, "/cache: 0.0 GiB free", "make room"),
+    (
+        "warning",
+        "weights",
+        {"weights": "/w", "weights_problem": "there is no such folder"},
+        "/w: there is",
+        "MSLAB_WEIGHTS=",
+    ),
     ("error", "speed", {"speed": {"product": 0.015, "convolution": 2.5, "training step": 0.2}}, "crawls", "2.8.0"),
     ("error", "speed", {"speed": {"product": 0.015, "convolution": 0.02, "training step": 12}}, "crawls", "2.8.0"),
     (

@@ -27,6 +27,11 @@ RUN = {
         runs/listing.py: mslab runs
         runs/removing.py: mslab runs rm
     """,
+    "unit/test_weights.py test_what_the_fix_lines_say_works": """
+        weights/listing.py: mslab weights
+        weights/obtaining.py: mslab weights get
+        weights/registry.py: mslab weights
+    """,
     "unit/test_runs.py test_a_folder_without_permission_is_named_with_the_command_that_gives_it": """
         runs/listing.py: chmod
     """,
@@ -167,6 +172,7 @@ NOT_RUN = {
         runs/manifest.py: chmod
         runtime/targets.py: chmod
         training/resuming.py: chmod
+        weights/obtaining.py: chmod
     """,
     "it is a form to fill in, or the title of what the command itself shows": """
         inference/serve/uploads.py: curl

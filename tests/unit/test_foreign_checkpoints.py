@@ -405,8 +405,6 @@ def test_a_dialect_that_is_unknown_or_impossible_is_an_error_with_the_list(tmp_p
 
 # --- formats that are not read ---------------------------------------------------------------------------------------
 
-LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2)
-
 
 def zipped(name):
     file = io.BytesIO()
@@ -424,11 +422,6 @@ def tarred():
 @pytest.mark.parametrize(
     "content, what, fix",
     [
-        (
-            LEGACY,
-            "is a file of PyTorch before 1.6",
-            "torch.save(torch.load('x.pth', map_location='cpu', weights_only=True)",
-        ),
         (pickle.dumps({"StructuredToParameterName@@": {}}, 4), "is a file of PaddlePaddle", "paddle.load('x.pth')"),
         (pickle.dumps({"a": 1}), "is a bare pickle", "torch.save(state_dict, 'new.pth')"),
         (
