@@ -90,11 +90,12 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
 def graph(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
     """Write the ONNX graph of mslab's network to job["graph"]; there are no steps."""
     from mslab import model
+    from mslab.checkpoint.networks import ResNet
     from mslab.evaluation.onnx_graph import write_onnx
 
     network = network_of(job)
     tensors = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-    content = write_onnx(tensors, job["stages"] or model.STAGES, model.PROFILE, job["size"])
+    content = write_onnx(tensors, ResNet(job["stages"] or [*map(list, model.STAGES)], model.PROFILE), job["size"])
     Path(job["graph"]).write_bytes(content)
     return Contender(trainable(network), network.set_train, {})
 
@@ -124,6 +125,7 @@ def predict(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Cont
 def model_of(network: Any, engine: Any, batch: int, size: int, stages: Any = None) -> Any:
     """A network with its first weights on one of mslab's engines, in the form in which mslab predict has a file's."""
     from mslab import model
+    from mslab.checkpoint.networks import ResNet
     from mslab.config import IMAGENET
     from mslab.evaluation import engines, models
 
@@ -131,7 +133,7 @@ def model_of(network: Any, engine: Any, batch: int, size: int, stages: Any = Non
         runner = engines.Runner(engine, batch, models.mindspore_forward(network))
     else:
         tensors = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-        runner = engines.runner(engine, batch, tensors, stages or model.STAGES, model.PROFILE)
+        runner = engines.runner(engine, batch, tensors, ResNet(stages or [*map(list, model.STAGES)], model.PROFILE))
     names = [str(number) for number in range(CLASSES)]
     return models.Model(
         Path("fresh.ckpt"), names, {"image_size": size, "resize_size": size, "resize_mode": "crop"} | IMAGENET, runner

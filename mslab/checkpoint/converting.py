@@ -32,7 +32,7 @@ def convert(source: str | Path, target: str | Path, choice: Choice = NO_CHOICE) 
             fix="choose another name, or move the file away",
         )
     weights.check()
-    info = IMAGENET | weights.info | {"stages": weights.stages, "profile": weights.profile}
+    info = IMAGENET | weights.info | weights.network.record()
     tensors = weights.backbone | weights.head
     lines = [f"{weights.path}: {weights.describe()}"]
     if target.suffix == ".ckpt":

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mslab.checkpoint import dialects, formats, pth, selecting, sharing
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import compare
+from mslab.checkpoint.networks import Network, ResNet
 from mslab.checkpoint.readers import DAMAGE
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
@@ -115,6 +116,11 @@ class Checkpoint:
         recorded = self.info.get("profile")
         return dialects.PROFILE | recorded if recorded else dialects.profile_of(self.backbone, self.dialect)
 
+    @cached_property
+    def network(self) -> Network:
+        """The network that the file is of. Raises CheckpointError."""
+        return ResNet(self.stages, self.profile)
+
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The tensors of a last.ckpt under today's names: in older files the training's have no prefix of their own."""
@@ -125,14 +131,12 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise CheckpointError unless the tensors are exactly those of its network, with or without a head."""
-        title = dialects.title(self.stages, self.profile).removeprefix("a ")
-        network = f"{title} ({self.dialect.name}'s names)"
-        blocks = sum(row[0] for row in self.stages)
-        shapes = dialects.layout(self.stages, self.profile) if blocks <= len(self.tensors) else {}
+        network = f"{self.network.title.removeprefix('a ')} ({self.dialect.name}'s names)"
+        shapes = self.network.layout() if self.network.blocks <= len(self.tensors) else {}
         if self.head:
             names = self.info.get("class_names")
             rows = len(names) if names else self.outputs
-            channels = self.stages[-1][1] * (1 if self.profile["block"] == "basic" else 4)
+            channels = self.network.channels
             if self.hidden:
                 shapes |= {"hidden.weight": (self.hidden, channels), "hidden.bias": (self.hidden,)}
             shapes |= {f"{HEAD}weight": (rows, self.hidden or channels), f"{HEAD}bias": (rows,)}
@@ -142,8 +146,8 @@ class Checkpoint:
         """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
         classes = f"{self.outputs} classes" if self.head else "without a head"
         origin = "with mslab's names" if self.dialect.name == "mslab" else f"of {self.dialect.name}"
-        differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.PROFILE[key]]
-        parts = [f"{dialects.title(self.stages, self.profile)} {origin}, {classes}"]
+        differs = self.network.differences
+        parts = [f"{self.network.title} {origin}, {classes}"]
         return "; ".join(
             [*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes, *self.choices]
         )
@@ -153,7 +157,7 @@ def complete_info(weights: Checkpoint) -> dict[str, Any]:
     """A file's `mslab` entry with everything that using its network needs."""
     info = STANDARD | weights.info
     info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have no resize_size
-    return info | {"stages": weights.stages, "profile": weights.profile}
+    return info | weights.network.record()
 
 
 @dataclass(frozen=True)

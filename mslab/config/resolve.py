@@ -19,6 +19,12 @@ from mslab.stages import stage_table
 OF_THE_BACKBONE = ("stages", "profile", "stem", "mean", "std")  # settings that a backbone brings
 
 
+class DescribedNetwork(Protocol):
+    """What settings say of a network; implemented by mslab.checkpoint.networks."""
+
+    def settings(self) -> dict[str, Any]: ...
+
+
 class SavedNetwork(Protocol):
     """The network that a checkpoint describes; implemented by mslab.checkpoint.Checkpoint."""
 
@@ -26,10 +32,7 @@ class SavedNetwork(Protocol):
     info: dict[str, Any]  # its `mslab` entry
 
     @property
-    def stages(self) -> list[list[int]]: ...
-
-    @property
-    def profile(self) -> dict[str, Any]: ...
+    def network(self) -> "DescribedNetwork": ...
 
 
 CACHED_BYTES = 1 << 30  # of decoded images that cache: auto stores, at most
@@ -111,7 +114,7 @@ def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[st
         if own and own != requested:
             notes.append(f"note: {key}: the backbone was trained with {own}; this replaces {_of(settings, key)}")
             changes[key] = own
-    own_network = {"stages": backbone.stages, "profile": backbone.profile, "stem": backbone.profile["stem"]}
+    own_network = backbone.network.settings()
     for key, own in own_network.items():
         if (requested := values[key]) and requested != own:
             raise CheckpointError(

@@ -142,7 +142,7 @@ def refuse_incomplete(weights: Checkpoint) -> None:
 
 def build_network(weights: Checkpoint) -> Loaded:
     """MindSpore's network with these weights, which refuse_incomplete has accepted."""
-    backbone = model.resnet50_backbone(weights.stages, weights.profile)
+    backbone = weights.network.backbone()
     head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
     network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")

@@ -102,9 +102,9 @@ def of_weights(weights: Checkpoint, device: str, engine: Engine, batch: int | No
         loaded.fold(batch, device)
         runner, heat_map = Runner(engine, batch, mindspore_forward(loaded.network)), mindspore_evidence(loaded.network)
     else:
-        table = (weights.stages, weights.profile)
-        runner = engines.runner(engine, batch, weights.backbone | weights.head, *table)
-        heat_map = evidence(engines.compiled(Engine(engine.name), weights.backbone, *table, maps=True), weights.head)
+        runner = engines.runner(engine, batch, weights.backbone | weights.head, weights.network)
+        maps_of = engines.compiled(Engine(engine.name), weights.backbone, weights.network, maps=True)
+        heat_map = evidence(maps_of, weights.head)
     return Model(weights.path, weights.class_names, info, runner, weights, heat_map)
 
 

@@ -224,7 +224,7 @@ class SubmittedNetworks:
         sizes = {
             "classes": max(weights.outputs, len(weights.class_names)),
             "weights": sum(value.size for value in tensors.values()),
-            "blocks": 0 if code else sum(row[0] for row in weights.stages),
+            "blocks": 0 if code else weights.network.blocks,
             "pixels": max(size, resize),
         }
         # the shorter side may be resized to more than the cropped middle
@@ -266,8 +266,7 @@ class SubmittedNetworks:
         pixels, batch = np.load(images, mmap_mode="r", allow_pickle=False), engines.batch_of(info["image_size"])
         engine = engines.Engine(self.job["engine"]["engine"])
         if engine.name != "mindspore":
-            network = (weights.backbone | weights.head, weights.stages, weights.profile)
-            runner = engines.runner(engine, batch, *network)
+            runner = engines.runner(engine, batch, weights.backbone | weights.head, weights.network)
             logits = np.concatenate([runner(x)["logits"] for x in normalised_batches(pixels, info, batch)])
             if not engines.is_close_call(logits):
                 return logits, engine
@@ -291,7 +290,7 @@ class SubmittedNetworks:
         devices.set_up(devices.setup_calls("cpu", "graph", seed=0))
         info = checkpoint.complete_info(weights)
         batch = engines.batch_of(info["image_size"])
-        key = json.dumps([info["stages"], info["profile"], info["image_size"]])
+        key = json.dumps([weights.network.record(), info["image_size"]])
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
             if backbone := self.compiled.get(key):  # no second one beside it: memory may be short
                 head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mslab import files
 from mslab.check import check_dataset
-from mslab.checkpoint import HEAD, NO_CHOICE, Choice
+from mslab.checkpoint import HEAD, NO_CHOICE, Choice, networks
 from mslab.config import load_settings
 from mslab.data import sources
 from mslab.errors import CheckpointError, ConfigError, DatasetError, MslabError
@@ -56,8 +56,9 @@ def export_run(
         )
     own = calibrate_head(loaded)
     x, description = sample(loaded, data)
-    keys = ("class_names", *measuring.PREPROCESSING, "stages", "profile")
+    keys = ("class_names", *measuring.PREPROCESSING)
     info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
+    info |= networks.of_record(loaded.info).record()
     if info["resize_mode"] == "crop":  # as in checkpoints: what lacks it is cropped
         del info["resize_mode"]
     info["checkpoint"] = files.sha256(loaded.path)
@@ -212,7 +213,7 @@ def _set_items(field: Any, items: list[Any]) -> None:
 def onnx_graph(loaded: measuring.Loaded) -> bytes:
     """Images (N, 3, S, S) -> logits (N, class_num)."""
     tensors = {parameter.name: parameter.asnumpy() for parameter in loaded.network.get_parameters()}
-    return write_onnx(tensors, loaded.info["stages"], loaded.info["profile"], loaded.info["image_size"])
+    return write_onnx(tensors, networks.of_record(loaded.info), loaded.info["image_size"])
 
 
 WRITERS = {"mindir": mindir_graph, "onnx": onnx_graph}

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from mslab.check import DatasetReport
 from mslab.check.worker import open_image
+from mslab.checkpoint import networks
 from mslab.config import Source, load_settings
 from mslab.config.resolve import network_settings
 from mslab.evaluation import temperature
@@ -32,7 +33,7 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     network = network_settings(settings)
     stages, profile = network["stages"], network["profile"]
     devices.start("cpu", "pynative", seed=1)
-    backbone = model.resnet50_backbone(stages, profile)
+    backbone = networks.of_record(network).backbone()
     head = model.resnet50_head(settings.class_num, backbone.channels, hidden, dropout)
     backbone.set_train(False)
     names = [parameter.name for part in (backbone, head) for parameter in part.get_parameters()]

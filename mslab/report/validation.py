@@ -246,7 +246,7 @@ def before_transfer(parent: Mapping[str, Any], trained: Model, device: str) -> M
     if parent.get("only") or not file.is_file() or files.sha256(file) != parent["sha256"] or not trained.weights:
         return None
     weights = checkpoint.read(file, finetuning.choice_of(parent))
-    info = trained.info | {"class_names": trained.class_names, "stages": weights.stages, "profile": weights.profile}
+    info = trained.info | {"class_names": trained.class_names} | weights.network.record()
     before = Checkpoint(file, weights.tensors, info, weights.dialect, weights.backbone, trained.weights.head)
     before.check()
     return models.of_weights(before, device, trained.runner.engine)

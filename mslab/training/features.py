@@ -17,6 +17,7 @@ import numpy as np
 from mindspore import nn
 
 from mslab import files, model
+from mslab.checkpoint import networks
 from mslab.config import Settings
 from mslab.data import augment, batching, cache
 from mslab.errors import RunError
@@ -127,8 +128,7 @@ def runner_of(backbone: nn.Cell, config: Settings, engine: Engine) -> Runner:
     """A backbone of the settings' table on this engine, for up to batch_size images at a time."""
     if engine.name != "mindspore":
         tensors = {parameter.name: parameter.asnumpy() for parameter in backbone.get_parameters()}
-        profile = model.PROFILE | config.network_profile()
-        return engines.runner(engine, config.batch_size, tensors, config.stages or model.STAGES, profile)
+        return engines.runner(engine, config.batch_size, tensors, networks.of_settings(config))
     cell = PooledBackbone(backbone).set_train(False)
     return Runner(engine, config.batch_size, lambda x: {"features": cell(ms.Tensor(x)).asnumpy()})
 

@@ -87,8 +87,7 @@ def check_fit(settings: Settings, parent: Pretrained) -> None:
             fix=f"head_hidden={weights.hidden}, or for a fresh head: mslab transfer CONFIG --backbone FILE",
         )
     head = [f"{part}{name}" for part in dialects.HEADS for name in ("weight", "bias")]
-    layout = dialects.layout(weights.stages, weights.profile)
-    names = [*layout, *head[: 4 if settings.head_hidden else 2]]
+    names = [*weights.network.layout(), *head[: 4 if settings.head_hidden else 2]]
     freezing.check(names, settings)
     loaded = checkpoint.select_names(weights.backbone, parent.include_pattern, "backbone") | set(
         weights.head if incremental else ()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mslab.checkpoint import networks
 from mslab.config import Settings
 from mslab.errors import ConfigError
 
@@ -90,13 +91,9 @@ def check(names: Sequence[str], config: Settings) -> None:
         )
 
 
-def outline(stages: Sequence[Sequence[int]]) -> list[str]:
+def outline(settings: Settings) -> list[str]:
     """One parameter name per part: enough to check the settings before a network is built."""
-    return [
-        "conv1.weight",
-        *(f"layer{number}.0.conv1.weight" for number in range(1, len(stages) + 1)),
-        "classifier.bias",
-    ]
+    return [*networks.of_settings(settings).outline(), "classifier.bias"]
 
 
 def scale_of(name: str, config: Settings) -> float:

@@ -213,7 +213,7 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     if parent:
         finetuning.check_fit(settings, parent)
     else:
-        freezing.check(freezing.outline(settings.stages or []), settings)
+        freezing.check(freezing.outline(settings), settings)
     footprint.require_space_for_run(settings)
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
