@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mslab.checkpoint import dialects, formats, pth, selecting, sharing
+from mslab.checkpoint import dialects, formats, mindcv_files, pth, selecting, sharing
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import compare
-from mslab.checkpoint.networks import Network, ResNet
+from mslab.checkpoint.networks import MindcvNetwork, Network, ResNet
 from mslab.checkpoint.readers import DAMAGE
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
@@ -38,6 +38,7 @@ class Info(BaseModel):
     std: Std | None = None
     stages: Stages = None
     profile: Profile | None = None
+    network: Annotated[str, Field(pattern=r"^mindcv:\w+$", max_length=100)] | None = None
     folders: dict[str, list[str]] | None = None
     resize_mode: Literal["crop", "pad", "squash"] | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
@@ -72,6 +73,7 @@ class Checkpoint:
     notes: list[str] = field(default_factory=list)  # what was left out
     choices: list[str] = field(default_factory=list)  # where the content leaves a choice: what was taken
     assumed: str = ""  # the same about the dialect, if the names do not show it
+    mindcv: str = ""  # the network of mindcv that the file is of, such as mindcv:vit_b_16_224
 
     @property
     def class_names(self) -> list[str]:
@@ -119,7 +121,7 @@ class Checkpoint:
     @cached_property
     def network(self) -> Network:
         """The network that the file is of. Raises CheckpointError."""
-        return ResNet(self.stages, self.profile)
+        return MindcvNetwork(self.mindcv) if self.mindcv else ResNet(self.stages, self.profile)
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -145,9 +147,9 @@ class Checkpoint:
     def describe(self) -> str:
         """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
         classes = f"{self.outputs} classes" if self.head else "without a head"
-        origin = "with mslab's names" if self.dialect.name == "mslab" else f"of {self.dialect.name}"
+        origin = " with mslab's names" if self.dialect.name == "mslab" else f" of {self.dialect.name}"
         differs = self.network.differences
-        parts = [f"{self.network.title} {origin}, {classes}"]
+        parts = [f"{self.network.title}{'' if self.mindcv else origin}, {classes}"]
         return "; ".join(
             [*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes, *self.choices]
         )
@@ -166,6 +168,7 @@ class Choice:
 
     dialect: str = ""  # the project whose names the file has
     weights: str = ""  # of several sets of weights: a key or a prefix, such as state_dict_ema or ema
+    network: str = ""  # the network of mindcv whose file it is, as in a config
 
 
 NO_CHOICE = Choice()
@@ -190,6 +193,11 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
         if not tensors:
             raise ValueError("it contains no tensors")
         tensors = sharing.complete(path, tensors, info, read, pack)
+        mindcv = info.get("network") or ("" if info else mindcv_files.network_of(path, choice.network))
+        if mindcv:
+            backbone, head, notes = mindcv_files.split(tensors, mindcv, own=bool(info))
+            dialect = next(dialect for dialect in dialects.DIALECTS if dialect.name == "mindcv")
+            return Checkpoint(path, tensors, info, dialect, backbone, head, notes, mindcv=mindcv)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
         source, assumed = _dialect(path, tensors, info, choice.dialect)

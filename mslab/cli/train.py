@@ -187,7 +187,7 @@ def transfer(
     with console.working("starting MindSpore …"):
         from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    parent = start.finetuning.backbone_of(network, only, choice)
+    parent = start.finetuning.backbone_of(network, only, start.finetuning.choice_for(settings, choice))
     done = start.run(start.Job(settings, report, called, parent), cluster)
     report_run(done.run, no_report)
     name_from_scratch(config, overrides or [], settings, done.run)

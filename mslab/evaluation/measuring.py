@@ -93,7 +93,7 @@ class Loaded:
 
     def fold(self, batch: int, device: str) -> None:
         """Change the pool and the layout of small maps on a CPU, for batches of this many images."""
-        if device == "cpu":
+        if device == "cpu" and isinstance(self.network.backbone, model.Backbone):
             cpu_layout.replace_pool(self.network.backbone)
             cpu_layout.stack_small_maps(self.network.backbone, batch, {self.info["image_size"]}, cores())
 

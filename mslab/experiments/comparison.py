@@ -74,7 +74,7 @@ def compare(
     refuse_frozen(config)
     if config.max_training_time:
         raise repeating.in_the_middle("a comparison", config.max_training_time)
-    weights = finetuning.read_backbone(backbone)
+    weights = finetuning.read_backbone(backbone, finetuning.choice_for(config))
     notes: list[str] = []
     network = backbone_settings(config, weights, notes)  # the same one for training from scratch
     for note in notes:
@@ -121,7 +121,8 @@ def train(
 
     changes = {"scratch": {**network, **UNSCALED}, "frozen": {"freeze": "all"} | UNSCALED, "finetune": {}}[method]
     settings = settings.replace(**changes)
-    parent = None if method == "scratch" else start.finetuning.backbone_of(backbone)
+    choice = start.finetuning.choice_for(settings)
+    parent = None if method == "scratch" else start.finetuning.backbone_of(backbone, choice=choice)
     return start.run(start.Job(settings, check_or_raise(settings, report), parent=parent, **options))
 
 

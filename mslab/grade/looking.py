@@ -184,7 +184,8 @@ class SubmittedNetworks:
             "class_names": [contents.short(class_name, 200) for class_name in names],
             "image_size": size,
             "weights": sum(value.size for value in tensors.values()),
-            "stages": None if code else weights.stages,
+            "stages": None if code or weights.mindcv else weights.stages,
+            "network": weights.mindcv or None,
             "tensors": self.digests[name],
             "sketch": f"{name}.sketch.npy",
             "notes": [] if code else [contents.short(text, 300) for text in weights.choices],
@@ -265,7 +266,7 @@ class SubmittedNetworks:
         info = checkpoint.complete_info(weights)
         pixels, batch = np.load(images, mmap_mode="r", allow_pickle=False), engines.batch_of(info["image_size"])
         engine = engines.Engine(self.job["engine"]["engine"])
-        if engine.name != "mindspore":
+        if engine.name != "mindspore" and not weights.mindcv:
             runner = engines.runner(engine, batch, weights.backbone | weights.head, weights.network)
             logits = np.concatenate([runner(x)["logits"] for x in normalised_batches(pixels, info, batch)])
             if not engines.is_close_call(logits):

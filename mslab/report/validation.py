@@ -183,11 +183,13 @@ def image_rows(
     originals = gradcam.thumbnails(inspection.images, index)
     x = gradcam.network_input(trained.info, inspection.images, index)
     pixels = gradcam.as_pixels(trained.info, x)
-    heat = [gradcam.heat_maps(trained, x, c[index]) for c in (inspection.predicted, inspection.labels)]
+    classes = (inspection.predicted, inspection.labels)
+    heat = [gradcam.heat_maps(trained, x, c[index]) for c in classes] if trained.heat_map else None
     rows = []
     for row, i in enumerate(index):
         predicted, true = int(inspection.predicted[i]), int(inspection.labels[i])
-        maps = [(predicted, heat[0][row])] + ([(true, heat[1][row])] if true != predicted else [])
+        maps = [(predicted, heat[0][row])] if heat else []
+        maps += [(true, heat[1][row])] if heat and true != predicted else []
         top = np.argsort(-inspection.probabilities[i], kind="stable")[:3]
         rows.append(
             {

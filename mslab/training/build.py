@@ -81,7 +81,7 @@ def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, g
 
 def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
     """On a CPU, replace the pool, and compute small maps side by side."""
-    if device != "cpu" or settings.mode != "graph":
+    if device != "cpu" or settings.mode != "graph" or not isinstance(network.backbone, model.Backbone):
         return
     cpu_layout.replace_pool(network.backbone)
     crop, _, eval_crop = augment.sizes(settings)
@@ -140,7 +140,7 @@ def image_feed(
 def features_engine(run: RunFolder, settings: Settings) -> Engine:
     """The engine of a frozen backbone: in a resume the one that the run began with. Raises what engines.choose does."""
     if not run.manifest.get("features"):
-        return engines.choose(settings.engine, settings.precision, run.device)
+        return engines.choose(settings.engine, settings.precision, run.device, networks.of_settings(settings))
     began = run.manifest.get("features_engine") or {"engine": "mindspore", "precision": "fp32"}  # of an older run
     return engines.choose(began["engine"], began["precision"])  # on the CPU, also if the head now trains elsewhere
 

@@ -16,7 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import files, model
+from mslab import files, mindcv_backbone, model
 from mslab.checkpoint import networks
 from mslab.config import Settings
 from mslab.data import augment, batching, cache
@@ -39,6 +39,7 @@ KEY = [
     "random_erasing",
     "seed",
     "batch_size",
+    "network",
     "stages",
     "profile",
 ]
@@ -141,9 +142,10 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, engin
     settings = source.config.model_dump(include=set(KEY))
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
     settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": versions.version("mindspore")}
+    settings |= {"mindcv": versions.version("mindcv")} if source.config.network else {}
     settings |= engine.record() | {"device": ms.get_context("device_target"), "mode": source.config.mode}
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    for module in (model, augment):  # students edit them
+    for module in (model, mindcv_backbone, augment):  # students edit them
         digest.update(Path(str(module.__file__)).read_bytes())
     for parameter in network.backbone.get_parameters():
         digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())
