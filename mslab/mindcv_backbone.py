@@ -30,7 +30,7 @@ CELLS = {
 }
 # modules whose forward_features gives maps (N, C, h, w), which forward_head takes
 METHODS = (
-    "bit densenet edgenext ghostnet hrnet inceptionv4 mixnet mnasnet mobilenetv1 mobilenetv2 mobilenetv3 nasnet "
+    "densenet ghostnet inceptionv4 mixnet mnasnet mobilenetv1 mobilenetv2 mobilenetv3 nasnet "
     "pnasnet regnet res2net resnest resnet resnetv2 rexnet senet shufflenetv1 shufflenetv2 sknet squeezenet vgg "
     "xception"
 )
@@ -82,7 +82,7 @@ class MindcvBackbone(nn.Cell):
                 x = cell(x)
         elif self.has_maps:
             x = self.network.forward_head(x)
-        return x.reshape(x.shape[0], self.channels, 1, 1)
+        return x.reshape(-1, self.channels, 1, 1)  # -1: an exported graph takes any number of images
 
 
 def create(name: str) -> tuple[nn.Cell, str]:

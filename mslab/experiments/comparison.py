@@ -146,7 +146,8 @@ def from_scratch(config: str, overrides: Sequence[str], settings: Settings, used
     given = [text for text in overrides if text.partition("=")[0].strip() not in unset]
     changes = {name: value for name, value in unset.items() if values.get(name, value) != value}
     own = settings.model_dump() | network_settings(settings)
-    changes |= {name: value for name in OF_THE_BACKBONE if (value := used.model_dump()[name]) != own[name]}
+    brought = {name: value for name in OF_THE_BACKBONE if (value := used.model_dump()[name]) != own[name]}
+    changes |= {name: value for name, value in brought.items() if value is not None or values.get(name) is not None}
     if values.get("seed", settings.seed) != settings.seed:  # null drew it
         given, changes["seed"] = [text for text in given if not text.startswith("seed=")], settings.seed
     return command("train", Path(config), *given, *network_overrides(changes), "--name", "scratch")
