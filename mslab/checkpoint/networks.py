@@ -176,9 +176,11 @@ def described(name: str, side: int) -> dict[str, Any]:
         return dict(mindcv_backbone.describe(name, side))
     code = Path(__file__).parent.parent.joinpath("mindcv_backbone.py").read_bytes()
     key = f"{code!r} {version('mindcv')} {version('mindspore')}"
-    stored = cache_folder() / "networks" / f"{name}-{side}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads(stored.read_text(encoding="utf-8")))
+    folder, digest = cache_folder() / "networks", hashlib.sha256(key.encode()).hexdigest()[:16]
+    stored = folder / f"{name}-{side}-{digest}.json"
+    for file in [stored] if side else sorted(folder.glob(f"{name}-*-{digest}.json")):
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads(file.read_text(encoding="utf-8")))
     command = [sys.executable, "-c", PROBE, name, str(side)]
     with working(f"looking at {name} …"):
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")

@@ -56,7 +56,7 @@ def show(
     from mslab.runs.finding import config_of
 
     if config is not None and "=" in config and not schedule and not augment and not Path(config).exists():
-        config, overrides = None, [config, *(overrides or [])]  # mslab show network=NAME
+        overrides, config = [config, *(overrides or [])], None  # mslab show network=NAME
     if config is not None:
         config = str(config_of(config))
     if schedule:

@@ -212,12 +212,12 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     backbone = parent.checkpoint if parent else None
     settings, notes = resolve(settings, images, backbone, machine, decoded.size_of(report))
     devices.setup_calls(**devices.setup_of(settings, machine.device))  # raises if the device does not support them
+    for side in sorted(set(augment.sizes(settings)[::2])):
+        networks.of_settings(settings).check_size(side)
     if parent:
         finetuning.check_fit(settings, parent)
     else:
         freezing.check(freezing.outline(settings), settings)
-    for side in sorted(set(augment.sizes(settings)[::2])):
-        networks.of_settings(settings).check_size(side)
     footprint.require_space_for_run(settings)
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"
