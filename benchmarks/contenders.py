@@ -43,7 +43,12 @@ def network_of(job: dict[str, Any]) -> Any:
     from mslab.runtime import devices
 
     devices.start("cpu", job.get("mode", "graph"), seed=1)
-    backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
+    if job.get("network"):
+        from mslab.checkpoint.networks import MindcvNetwork
+
+        backbone = MindcvNetwork(job["network"]).backbone()
+    else:
+        backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
     return model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
 
 
@@ -62,7 +67,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
 
     network = network_of(job)
     backbone = network.backbone
-    if job["mode"] == "graph":
+    if job["mode"] == "graph" and not job.get("network"):
         cpu_layout.replace_pool(backbone)
         cpu_layout.stack_small_maps(backbone, job["batch"], {job["size"]}, job["threads"])
     data = {"train_data": "-", "val_data": "none", "class_num": CLASSES}

@@ -59,7 +59,7 @@ def readings(name: str, given: Any) -> Iterator[Any]:
     if name in ("classes", "merge"):
         yield from names_in(name, given)
     if name == "network" and isinstance(given, str):
-        yield None if re.fullmatch(r"resnet_?50", given.strip().lower()) else networks.near(given)
+        yield None if re.fullmatch(r"resnet[-_ ]?50", given.strip().lower()) else networks.near(given)
     if isinstance(given, str):
         yield from of_text(name, given)
     elif isinstance(given, bool):

@@ -7,7 +7,6 @@ import numpy as np
 
 from mslab.checkpoint import dialects
 from mslab.checkpoint.networks import Network, ResNet
-from mslab.errors import CheckpointError
 from mslab.runtime.packages import package
 
 OPSET, IR_VERSION = 13, 7  # ONNX 1.8 (2020): old enough for nearly every reader, new enough for the checker
@@ -28,13 +27,7 @@ def write_onnx(
     ms.export refuses a variable number of images, and a padded pool (2.8.0). BatchNorm remains separate: runtimes fuse
     it when they load the file, and the weights, under torchvision's names, can be trained further.
     """
-    if not isinstance(network, ResNet):
-        raise CheckpointError(
-            f"{network.title} cannot be written as an ONNX graph: MindSpore writes one for a fixed number of images "
-            "and lacks many operators, and mslab's own graphs are of model.py's networks.",
-            expected="a network of model.py for ONNX; MINDIR for every network",
-            fix="--format mindir",
-        )
+    assert isinstance(network, ResNet)  # engines.choose and export have seen to that
     helper, stages, profile = package("onnx").helper, network.stages, network.profile
     tensors, size = dialects.to_torch(tensors), side
     nodes: list[Any] = []
