@@ -60,11 +60,8 @@ def near(name: str) -> str:
     names = {plain(own): own for own in sorted(registered())}
     own = re.sub(r"(?<=16|32)r(?=\d{3}$)", "", plain(name.rpartition(":")[2].rpartition("/")[2]))
     begin = [key for key in names if key.startswith(own) and len(own) > 3]
-    close = (
-        [own]
-        if own in names
-        else sorted(begin, key=lambda key: (not key.endswith("100"), "50" not in key, len(key), key))
-    )
+    begin.sort(key=lambda key: (not key.endswith("100"), "50" not in key, len(key), key))  # the usual sizes
+    close = [own] if own in names else begin
     close = close or difflib.get_close_matches(own, names, 1, 0.7)
     return MINDCV + names[close[0]] if close else ""
 

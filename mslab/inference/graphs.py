@@ -45,8 +45,8 @@ MINDIR_OPERATORS = """
 """
 ONNX_OPERATORS = """
     Add BatchNormalization Conv Flatten Gemm GlobalAveragePool MaxPool Relu
-    AveragePool Cast Clip Concat Constant Div Erf MatMul Mul Pad Pow ReduceMean Reshape Sigmoid Slice Softmax Split Sqrt
-    Squeeze Sub Tanh Transpose Unsqueeze
+    AveragePool Cast Clip Concat Constant Div Erf Exp MatMul Mul Neg Pad Pow Reciprocal ReduceMean ReduceSum
+    ReduceSumSquare Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
 """
 OPERATORS = {".mindir": set(MINDIR_OPERATORS.split()), ".onnx": set(ONNX_OPERATORS.split())}
 REQUIRED = ("class_names", "image_size", "resize_size", "mean", "std")  # keys of the entry

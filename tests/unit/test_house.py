@@ -14,8 +14,8 @@ from mslab.check import worker
 PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
-    "errors", "escaping", "files", "safe_yaml", "stages", "model", "schedule", "cpu_layout", "mindcv_backbone", "config",
-    "check", "runtime", "checkpoint", "data", "runs", "evaluation", "training", "inference", "report",
+    "errors", "escaping", "files", "safe_yaml", "stages", "model", "schedule", "cpu_layout", "mindcv_backbone",
+    "config", "check", "runtime", "checkpoint", "data", "runs", "evaluation", "training", "inference", "report",
     "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
 ]
 # fmt: on
