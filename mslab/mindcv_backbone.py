@@ -130,5 +130,6 @@ def problem_with(backbone: MindcvBackbone, side: int) -> str:
     try:
         shape = backbone(Tensor(np.zeros((1, 3, side, side), np.float32))).shape
     except Exception as error:
-        return " ".join(str(error).strip().splitlines()[:1])[:200].rstrip(".") or type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalpha, line))]
+        return next(iter(lines), type(error).__name__)[:200].rstrip(".")
     return "" if shape == (1, backbone.channels, 1, 1) else f"its features have the shape {shape}"
