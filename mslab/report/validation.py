@@ -28,6 +28,11 @@ CURVES = 24  # classes whose ROC is drawn
 MAPPED = 1200  # images on the map of the features
 PREDICTED = 200_000  # probabilities in the page's JSON
 Translate = Callable[[str], str]
+HEATED = (
+    "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the image support a class: "
+    "the brighter, the more."
+)
+UNHEATED = "Mistakes with the highest probability first. This network has no feature map to draw heat maps from."
 
 
 def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precision: str) -> dict[str, Any]:
@@ -51,8 +56,7 @@ def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precisio
             {
                 "anchor": "mistakes",
                 "title": "The most confident mistakes",
-                "text": "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the "
-                "image support a class: the brighter, the more.",
+                "text": HEATED if trained.heat_map else UNHEATED,
                 "images": image_rows(inspection, trained, wrong, names),
             },
             {
