@@ -263,6 +263,21 @@ def profile(size: Size = 64, batch: Batch = None, json_file: Json = None) -> Non
     emit(rows, json_file, lambda: steptime.table(rows, size, batch))
 
 
+@job(app, "networks")
+def networks(
+    size: Size = 224,
+    batch: Batch = None,
+    name: Annotated[list[str] | None, Option("--name", help="a network of mindcv; several are possible")] = None,
+    json_file: Json = None,
+) -> None:
+    """Networks of mindcv beside ResNet-50: weights, images/s of training and inference on this CPU."""
+    from benchmarks import networks
+
+    batch = batch or (8 if size >= 224 else 32)
+    rows = networks.bench_networks(size, batch, wanted=name or [], progress=log.info)
+    emit(rows, json_file, lambda: networks.table(rows, size, batch))
+
+
 if __name__ == "__main__":
     arguments, sys.argv[:1] = sys.argv[1:], ["run.sh", "bench"]  # the command that the manifests of its runs record
     try:

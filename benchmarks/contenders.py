@@ -43,7 +43,12 @@ def network_of(job: dict[str, Any]) -> Any:
     from mslab.runtime import devices
 
     devices.start("cpu", job.get("mode", "graph"), seed=1)
-    backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
+    if job.get("network"):
+        from mslab.checkpoint.networks import MindcvNetwork
+
+        backbone = MindcvNetwork(job["network"]).backbone()
+    else:
+        backbone = model.resnet50_backbone(job["stages"] or model.STAGES)
     return model.ResNet50(backbone, model.resnet50_head(CLASSES, backbone.channels))
 
 
@@ -62,7 +67,7 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
 
     network = network_of(job)
     backbone = network.backbone
-    if job["mode"] == "graph":
+    if job["mode"] == "graph" and not job.get("network"):
         cpu_layout.replace_pool(backbone)
         cpu_layout.stack_small_maps(backbone, job["batch"], {job["size"]}, job["threads"])
     data = {"train_data": "-", "val_data": "none", "class_num": CLASSES}
@@ -90,11 +95,12 @@ def mslab(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Conten
 def graph(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Contender:
     """Write the ONNX graph of mslab's network to job["graph"]; there are no steps."""
     from mslab import model
+    from mslab.checkpoint.networks import ResNet
     from mslab.evaluation.onnx_graph import write_onnx
 
     network = network_of(job)
     tensors = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-    content = write_onnx(tensors, job["stages"] or model.STAGES, model.PROFILE, job["size"])
+    content = write_onnx(tensors, ResNet(job["stages"] or [*map(list, model.STAGES)], model.PROFILE), job["size"])
     Path(job["graph"]).write_bytes(content)
     return Contender(trainable(network), network.set_train, {})
 
@@ -124,6 +130,7 @@ def predict(job: dict[str, Any], images: np.ndarray, labels: np.ndarray) -> Cont
 def model_of(network: Any, engine: Any, batch: int, size: int, stages: Any = None) -> Any:
     """A network with its first weights on one of mslab's engines, in the form in which mslab predict has a file's."""
     from mslab import model
+    from mslab.checkpoint.networks import ResNet
     from mslab.config import IMAGENET
     from mslab.evaluation import engines, models
 
@@ -131,7 +138,7 @@ def model_of(network: Any, engine: Any, batch: int, size: int, stages: Any = Non
         runner = engines.Runner(engine, batch, models.mindspore_forward(network))
     else:
         tensors = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-        runner = engines.runner(engine, batch, tensors, stages or model.STAGES, model.PROFILE)
+        runner = engines.runner(engine, batch, tensors, ResNet(stages or [*map(list, model.STAGES)], model.PROFILE))
     names = [str(number) for number in range(CLASSES)]
     return models.Model(
         Path("fresh.ckpt"), names, {"image_size": size, "resize_size": size, "resize_mode": "crop"} | IMAGENET, runner

@@ -1171,9 +1171,9 @@ MUTANTS = [
     ),
     Mutant(
         "convert keeps padding, pooling and epsilon of the network",
-        "mslab/checkpoint/converting.py",
-        '| {"stages": weights.stages, "profile": weights.profile}',
-        '| {"stages": weights.stages}',
+        "mslab/checkpoint/networks.py",
+        'return {"stages": self.stages, "profile": self.profile}',
+        'return {"stages": self.stages}',
         "test_dialects",
         "profile",
     ),

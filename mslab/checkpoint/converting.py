@@ -32,7 +32,13 @@ def convert(source: str | Path, target: str | Path, choice: Choice = NO_CHOICE) 
             fix="choose another name, or move the file away",
         )
     weights.check()
-    info = IMAGENET | weights.info | {"stages": weights.stages, "profile": weights.profile}
+    if weights.mindcv and target.suffix == ".safetensors":
+        raise CheckpointError(
+            f"{weights.path} is of {weights.mindcv}: torchvision's names are known of ResNets only.",
+            expected=".ckpt, with mindcv's names",
+            fix=f"--to {quoted(target.with_suffix('.ckpt'))}",
+        )
+    info = IMAGENET | weights.info | weights.network.record()
     tensors = weights.backbone | weights.head
     lines = [f"{weights.path}: {weights.describe()}"]
     if target.suffix == ".ckpt":

@@ -36,7 +36,7 @@ def load_exactly(
     text = f"{part}: {len(selected)} of {len(parameters)} tensors from {path}"
     if len(selected) == len(parameters):
         return text
-    fresh = {re.match(r"layer\d+|[a-z]+\d*", name)[0] for name in parameters.keys() - selected}  # type: ignore[index]
+    fresh = {name.partition(".")[0] for name in parameters.keys() - selected}
     return f"{text}; fresh: {len(parameters) - len(selected)} in {', '.join(sorted(fresh))}"
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mslab import weights
-from mslab.checkpoint import dialects, formats, pth, selecting, sharing
+from mslab.checkpoint import dialects, formats, mindcv_files, pth, selecting, sharing
 from mslab.checkpoint.dialects import HEAD, HEADS
 from mslab.checkpoint.loading import compare
+from mslab.checkpoint.networks import MindcvNetwork, Network, ResNet
 from mslab.checkpoint.readers import DAMAGE
 from mslab.checkpoint.selecting import TRAINING
 from mslab.checkpoint.writing import ENTRY
@@ -38,6 +39,7 @@ class Info(BaseModel):
     std: Std | None = None
     stages: Stages = None
     profile: Profile | None = None
+    network: Annotated[str, Field(pattern=r"^mindcv:\w+$", max_length=100)] | None = None
     folders: dict[str, list[str]] | None = None
     resize_mode: Literal["crop", "pad", "squash"] | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
@@ -73,6 +75,7 @@ class Checkpoint:
     choices: list[str] = field(default_factory=list)  # where the content leaves a choice: what was taken
     assumed: str = ""  # the same about the dialect, if the names do not show it
     published: weights.Published | None = None  # what the file's project says of it, if it is one of `mslab weights`
+    mindcv: str = ""  # the network of mindcv that the file is of, such as mindcv:vit_b_16_224
 
     @property
     def class_names(self) -> list[str]:
@@ -117,6 +120,11 @@ class Checkpoint:
         recorded = self.info.get("profile")
         return dialects.PROFILE | recorded if recorded else dialects.profile_of(self.backbone, self.dialect)
 
+    @cached_property
+    def network(self) -> Network:
+        """The network that the file is of. Raises CheckpointError."""
+        return MindcvNetwork(self.mindcv) if self.mindcv else ResNet(self.stages, self.profile)
+
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The tensors of a last.ckpt under today's names: in older files the training's have no prefix of their own."""
@@ -127,14 +135,12 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise CheckpointError unless the tensors are exactly those of its network, with or without a head."""
-        title = dialects.title(self.stages, self.profile).removeprefix("a ")
-        network = f"{title} ({self.dialect.name}'s names)"
-        blocks = sum(row[0] for row in self.stages)
-        shapes = dialects.layout(self.stages, self.profile) if blocks <= len(self.tensors) else {}
+        network = f"{self.network.title.removeprefix('a ')} ({self.dialect.name}'s names)"
+        shapes = self.network.layout() if self.network.blocks <= len(self.tensors) else {}
         if self.head:
             names = self.info.get("class_names")
             rows = len(names) if names else self.outputs
-            channels = self.stages[-1][1] * (1 if self.profile["block"] == "basic" else 4)
+            channels = self.network.channels
             if self.hidden:
                 shapes |= {"hidden.weight": (self.hidden, channels), "hidden.bias": (self.hidden,)}
             shapes |= {f"{HEAD}weight": (rows, self.hidden or channels), f"{HEAD}bias": (rows,)}
@@ -151,9 +157,9 @@ class Checkpoint:
     def describe(self) -> str:
         """Return a line such as "ResNet-50 of torchvision, 1000 classes; 53 tensors left out (num_batches_tracked)"."""
         classes = f"{self.outputs} classes" if self.head else "without a head"
-        origin = "with mslab's names" if self.dialect.name == "mslab" else f"of {self.dialect.name}"
-        differs = [f"{key} {value}" for key, value in self.profile.items() if value != dialects.PROFILE[key]]
-        parts = [f"{dialects.title(self.stages, self.profile)} {origin}, {classes}"]
+        origin = " with mslab's names" if self.dialect.name == "mslab" else f" of {self.dialect.name}"
+        differs = self.network.differences
+        parts = [f"{self.network.title}{'' if self.mindcv else origin}, {classes}"]
         parts += [f"published as {self.published.summary}"] if self.published else []
         return "; ".join(
             [*parts, *([f"built with {', '.join(differs)}"] if differs else []), *self.notes, *self.choices]
@@ -164,7 +170,7 @@ def complete_info(weights: Checkpoint) -> dict[str, Any]:
     """A file's `mslab` entry with everything that using its network needs."""
     info = STANDARD | weights.info
     info |= {"resize_size": info.get("resize_size") or info["image_size"]}  # older files have no resize_size
-    return info | {"stages": weights.stages, "profile": weights.profile}
+    return info | weights.network.record()
 
 
 @dataclass(frozen=True)
@@ -173,6 +179,7 @@ class Choice:
 
     dialect: str = ""  # the project whose names the file has
     weights: str = ""  # of several sets of weights: a key or a prefix, such as state_dict_ema or ema
+    network: str = ""  # the network of mindcv whose file it is, as in a config
 
 
 NO_CHOICE = Choice()
@@ -191,13 +198,19 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
     try:
         sets, texts = reader(content)
         known = weights.of_file(path.name, content)
-        info = info_of(texts.get(ENTRY, "{}")) or (known.info if known else {})
+        recorded = info_of(texts.get(ENTRY, "{}"))
+        info = recorded or (known.info if known else {})
         named = [key for key in sets if key and f"{choice.weights}.".startswith(f"{key}.")]
         key = max(named, key=len, default=next(iter(sets)))
         tensors = sets[key]()
         if not tensors:
             raise ValueError("it contains no tensors")
         tensors = sharing.complete(path, tensors, info, read, pack)
+        mindcv = recorded.get("network") or ("" if recorded else mindcv_files.network_of(path, choice.network))
+        if mindcv:
+            backbone, head, notes = mindcv_files.split(tensors, mindcv, own=bool(recorded))
+            dialect = next(dialect for dialect in dialects.DIALECTS if dialect.name == "mindcv")
+            return Checkpoint(path, tensors, info, dialect, backbone, head, notes, published=known, mindcv=mindcv)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")
         source, assumed = _dialect(path, tensors, info, choice.dialect, known.project if known else "")

@@ -55,6 +55,8 @@ def show(
     from mslab.config import load_settings
     from mslab.runs.finding import config_of
 
+    if config is not None and "=" in config and not schedule and not augment and not Path(config).exists():
+        overrides, config = [config, *(overrides or [])], None  # mslab show network=NAME
     if config is not None:
         config = str(config_of(config))
     if schedule:
@@ -188,7 +190,7 @@ def transfer(
     with console.working("starting MindSpore …"):
         from mslab.training import start  # it loads scikit-learn before MindSpore
 
-    parent = start.finetuning.backbone_of(network, only, choice)
+    parent = start.finetuning.backbone_of(network, only, start.finetuning.choice_for(settings, choice))
     done = start.run(start.Job(settings, report, called, parent), cluster)
     report_run(done.run, no_report)
     name_from_scratch(config, overrides or [], settings, done.run)

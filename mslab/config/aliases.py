@@ -13,6 +13,7 @@ FOREIGN_NAMES = {
     "gpu_memory_fraction": ("ModelArts", "max_device_memory, in GB"),
     "allow_growth": ("ModelArts", "max_device_memory: memory that is not needed is not allocated"),
     # Azure AutoML for images
+    "model_name": ("Azure AutoML and ModelArts", "network"),
     "number_of_epochs": ("Azure AutoML", "epochs"),
     "training_batch_size": ("Azure AutoML", "batch_size"),
     "learning_rate": ("Azure AutoML and SageMaker", "lr_max"),
@@ -177,6 +178,8 @@ FOREIGN_NAMES = {
     "output_dir": ("Hugging Face", "the run folder, always a fresh one under runs/"),
     "num_labels": ("Hugging Face", "class_num"),
     # MindCV
+    "model": ("MindCV and timm", "network"),
+    "arch": ("torchvision", "network"),
     "epoch_size": ("MindCV", "epochs"),
     "num_parallel_workers": ("MindCV", "data_workers"),
     "scheduler": ("MindCV", "lr_scheduler"),

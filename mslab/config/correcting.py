@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
+from mslab.config import networks
 from mslab.config.schema import FIELDS
 
 TRUE, FALSE = ("true", "yes", "on", "y", "t", "1", "是", "开"), ("false", "no", "off", "n", "f", "0", "否", "关")
@@ -57,6 +58,8 @@ def readings(name: str, given: Any) -> Iterator[Any]:
         yield table_in(given)
     if name in ("classes", "merge"):
         yield from names_in(name, given)
+    if name == "network" and isinstance(given, str):
+        yield None if re.fullmatch(r"resnet[-_ ]?50", given.strip().lower()) else networks.near(given)
     if isinstance(given, str):
         yield from of_text(name, given)
     elif isinstance(given, bool):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from mslab.config import networks
 from mslab.stages import EXPECTED, read_table
 
 Mean = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
@@ -28,6 +29,20 @@ def _stages(table: Any) -> list[list[int]] | None:
 
 
 Stages = Annotated[list[list[int]] | None, BeforeValidator(_stages)]
+
+
+def _network(value: Any) -> Any:
+    """A network of mindcv. Raises ValueError for a name that the installed mindcv does not have."""
+    name, known = str(value).removeprefix(networks.MINDCV), networks.registered()
+    if value is None or (str(value).startswith(networks.MINDCV) and name in (known or [name])):
+        return value
+    raise ValueError(
+        f"{value!r} is no network; write {networks.MINDCV}NAME with a name of mindcv.list_models(), "
+        "such as mindcv:mobilenet_v2_100; null = model.py's"
+    )
+
+
+NetworkName = Annotated[str, BeforeValidator(_network), Field(pattern=r"^mindcv:\w+$", max_length=100)]
 MEASURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")  # of best_by, besides recall:CLASS
 SAME = {  # how other projects call them, without val_, eval_ and the like
     "accuracy": "acc top1 top_1 accuracy_top1 accuracy_top_1 error_rate sparse_categorical_accuracy",

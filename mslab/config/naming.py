@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mslab.config import networks
 from mslab.config.aliases import FOREIGN_NAMES
 from mslab.config.schema import FIELDS, Profile
 
@@ -62,7 +63,9 @@ def unknown_setting(name: str, value: Any = None) -> str:
         return f"'{name}' is an option of a command, not a setting: {OPTIONS[own]}"
     if own in FOREIGN_NAMES:
         project, ours = FOREIGN_NAMES[own]
-        return f"'{name}' is {project}'s name; here it is {ours if ' ' in ours else repr(ours)}"
+        text = f"'{name}' is {project}'s name; here it is {ours if ' ' in ours else repr(ours)}"
+        network = networks.near(str(value)[:100]) if ours == "network" and isinstance(value, str) else ""
+        return text + (f": network: {network}" if network else "")
     ours = similar(name)
     return f"'{name}' is not a setting; did you mean '{ours}'?" if ours else f"'{name}' is not a setting"
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from mslab.config import data_schema
 from mslab.config import schema as source
 from mslab.config.aliases import FOREIGN_NAMES, SHARED_NAMES
 from mslab.config.correcting import choices
@@ -83,8 +84,7 @@ def entries(names: Sequence[str]) -> str:
 
 def groups() -> list[tuple[str, list[str]]]:
     """Return (title, settings) of each section of the schema; its comments are the titles."""
-    text = Path(source.__file__).read_text(encoding="utf-8")
-    text = text[text.index("class Settings") : text.index("FIELDS =")]
+    text = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in (data_schema, source))
     sections: list[tuple[str, list[str]]] = []
     for comment, name in re.findall(r"^    # (.*)$|^    (\w+): ", text, re.MULTILINE):
         if comment:

@@ -16,7 +16,16 @@ from mslab.config.schema import Profile, Settings
 from mslab.errors import CheckpointError, ConfigError
 from mslab.stages import stage_table
 
-OF_THE_BACKBONE = ("stages", "profile", "stem", "mean", "std")  # settings that a backbone brings
+OF_THE_BACKBONE = ("network", "stages", "profile", "stem", "mean", "std")  # settings that a backbone brings
+
+
+class DescribedNetwork(Protocol):
+    """What settings say of a network; implemented by mslab.checkpoint.networks."""
+
+    @property
+    def title(self) -> str: ...
+
+    def settings(self) -> dict[str, Any]: ...
 
 
 class SavedNetwork(Protocol):
@@ -26,10 +35,7 @@ class SavedNetwork(Protocol):
     info: dict[str, Any]  # its `mslab` entry
 
     @property
-    def stages(self) -> list[list[int]]: ...
-
-    @property
-    def profile(self) -> dict[str, Any]: ...
+    def network(self) -> "DescribedNetwork": ...
 
     def size_note(self, image_size: int) -> str: ...
 
@@ -87,7 +93,9 @@ def cache_place(cache: str, decoded: int, machine: Machine) -> str:
 
 
 def network_settings(settings: Settings) -> dict[str, Any]:
-    """Return stages, profile and stem: model.py's, unless the settings contain others. Raises ConfigError."""
+    """Return network, stages, profile and stem: model.py's, unless the settings contain others. Raises ConfigError."""
+    if settings.network:
+        return {"network": settings.network, "stages": None, "profile": None, "stem": None}
     from mslab import model  # only here: it brings MindSpore
 
     stages = settings.stages or stage_table(model.STAGES, f"STAGES in {model.__file__}")
@@ -101,7 +109,7 @@ def network_settings(settings: Settings) -> dict[str, Any]:
             fix="correct it, or set `profile` in a config instead",
         ) from None
     profile = model.PROFILE | settings.network_profile() | ({"stem": settings.stem} if settings.stem else {})
-    return {"stages": stages, "profile": profile, "stem": profile["stem"]}
+    return {"network": None, "stages": stages, "profile": profile, "stem": profile["stem"]}
 
 
 def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[str]) -> dict[str, Any]:
@@ -113,11 +121,13 @@ def backbone_settings(settings: Settings, backbone: SavedNetwork, notes: list[st
         if own and own != requested:
             notes.append(f"note: {key}: the backbone was trained with {own}; this replaces {_of(settings, key)}")
             changes[key] = own
-    own_network = {"stages": backbone.stages, "profile": backbone.profile, "stem": backbone.profile["stem"]}
+    own_network = backbone.network.settings()
     for key, own in own_network.items():
         if (requested := values[key]) and requested != own:
             raise CheckpointError(
-                f"{backbone.path} was trained with {key} {own}, {settings.said_by(key)} sets {requested}.",
+                f"{backbone.path} was trained with {key} {own}, {settings.said_by(key)} sets {requested}."
+                if own
+                else f"{backbone.path} is {backbone.network.title}, {settings.said_by(key)} sets {key} {requested}.",
                 expected="the same network in both",
                 fix=f"{key}=null, or remove `{key}` where it is set: the backbone brings its own",
             )

@@ -151,6 +151,12 @@ def one_stem(s: Settings) -> Iterator[Clash]:
         yield "stem", text, f"stem={s.profile.stem}"
 
 
+def one_network(s: Settings) -> Iterator[Clash]:
+    if s.network and (others := [name for name in ("stages", "profile", "stem") if getattr(s, name)]):
+        text = f"network: {s.network} has layers of its own, and {', '.join(others)} describes model.py's"
+        yield "network", text, " ".join(f"{name}=null" for name in others)
+
+
 def two_data_sets(s: Settings) -> Iterator[Clash]:
     if Path(s.train_data).resolve() == Path(s.val_data).resolve():
         text, words = f"train_data and val_data are both {s.train_data}", ""
@@ -223,6 +229,7 @@ CONTRADICTIONS: list[Callable[[Settings], Iterable[Clash]]] = [
     one_freezing_method,
     pattern_compiles,
     one_stem,
+    one_network,
     classes_once,
     class_num_of_classes,
     two_data_sets,

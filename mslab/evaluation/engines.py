@@ -8,16 +8,16 @@ import hashlib
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from mslab.check import cores
 from mslab.checkpoint import HEAD
+from mslab.checkpoint.networks import MindcvNetwork, Network
 from mslab.errors import MODEL, ConfigError, DeviceError
 from mslab.evaluation import metrics
 from mslab.evaluation.onnx_graph import FEATURES, LOGITS, MAPS, write_onnx
@@ -77,13 +77,21 @@ def device_for(name: str, device: str) -> str:
     return "cpu" if name in ("onnxruntime", "openvino") else device
 
 
-def choose(name: str, precision: str = "fp32", device: str = "cpu") -> Engine:
-    """The engine for a network of model.py. `device`: the one that devices.start chose.
+def choose(name: str, precision: str = "fp32", device: str = "cpu", network: Network | None = None) -> Engine:
+    """The engine for a network, by default model.py's. `device`: the one that devices.start chose.
 
     auto: onnxruntime on a CPU, if that can be; MindSpore elsewhere. Raises ConfigError as `refuse` does, DeviceError if
-    a named engine is not installed or cannot run model.py's network.
+    a named engine is not installed or cannot run the network.
     """
     refuse(name, precision, device)
+    if isinstance(network, MindcvNetwork):
+        if name not in ("auto", "mindspore"):
+            raise DeviceError(
+                f"engine: {name} cannot run {network.title}: mslab writes ONNX graphs of model.py's networks only.",
+                expected="engine: auto or mindspore for a network of mindcv",
+                fix="engine: mindspore",
+            )
+        return Engine("mindspore")
     missing = not all(map(version, ("onnx", "onnxruntime")))
     if name == "mindspore" or (name == "auto" and (device != "cpu" or missing or edited())):
         return Engine("mindspore")
@@ -137,8 +145,7 @@ def code_digest(text: str) -> str:
 def compiled(
     engine: Engine,
     tensors: Mapping[str, np.ndarray],
-    stages: Sequence[Sequence[int]],
-    profile: Mapping[str, Any],
+    network: Network,
     maps: bool = False,
 ) -> Forward:
     """The network on onnxruntime or OpenVINO, compiled at the first images of each size.
@@ -155,7 +162,7 @@ def compiled(
     def forward(x: np.ndarray) -> Outputs:
         side = x.shape[-1]
         if side not in by_side:
-            by_side[side] = start(write_onnx(tensors, stages, profile, side, list(names)), engine.precision)
+            by_side[side] = start(write_onnx(tensors, network, side, list(names)), engine.precision)
         return dict(zip(names.values(), by_side[side](x), strict=True))
 
     return forward
@@ -185,12 +192,11 @@ def runner(
     engine: Engine,
     batch: int,
     tensors: Mapping[str, np.ndarray],
-    stages: Sequence[Sequence[int]],
-    profile: Mapping[str, Any],
+    network: Network,
 ) -> "Runner":
     """The network on onnxruntime or OpenVINO, for up to `batch` images at a time; the rest is as in `compiled`."""
     forward, precise = (
-        compiled(Engine(engine.name, precision), tensors, stages, profile) for precision in (engine.precision, "fp32")
+        compiled(Engine(engine.name, precision), tensors, network) for precision in (engine.precision, "fp32")
     )
     return Runner(engine, batch, forward, precise if engine.precision != "fp32" else None)
 

@@ -93,7 +93,7 @@ class Loaded:
 
     def fold(self, batch: int, device: str) -> None:
         """Change the pool and the layout of small maps on a CPU, for batches of this many images."""
-        if device == "cpu":
+        if device == "cpu" and isinstance(self.network.backbone, model.Backbone):
             cpu_layout.replace_pool(self.network.backbone)
             cpu_layout.stack_small_maps(self.network.backbone, batch, {self.info["image_size"]}, cores())
 
@@ -142,7 +142,7 @@ def refuse_incomplete(weights: Checkpoint) -> None:
 
 def build_network(weights: Checkpoint) -> Loaded:
     """MindSpore's network with these weights, which refuse_incomplete has accepted."""
-    backbone = model.resnet50_backbone(weights.stages, weights.profile)
+    backbone = weights.network.backbone()
     head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)
     network = model.ResNet50(backbone, head)
     checkpoint.load_exactly(network.parameters_dict(), weights.backbone | weights.head, weights.path, "network")

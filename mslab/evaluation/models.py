@@ -13,6 +13,7 @@ from mslab import checkpoint
 from mslab.checkpoint import HEAD, NO_CHOICE, Checkpoint, Choice
 from mslab.evaluation import engines, measuring, temperature
 from mslab.evaluation.engines import Engine, Forward, Outputs, Runner
+from mslab.mindcv_backbone import MindcvBackbone
 from mslab.runs import weights as weight_files
 
 # Grad-CAM: normalised float32 (N, 3, H, W), classes int32 (N,) -> float32 (N, h, w), 0 or more
@@ -41,14 +42,15 @@ class HeatMap(nn.Cell):
     def __init__(self, network: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.backbone, self.head = network.backbone, network.head
+        self.is_mindcv = isinstance(network.backbone, MindcvBackbone)
         self.gradient = ms.grad(self.class_logits)  # with respect to its first argument, the maps
 
     def class_logits(self, maps: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
-        logits = self.head(maps)
+        logits = self.head(self.backbone.pooled(maps) if self.is_mindcv else maps)
         return (logits * ops.one_hot(classes, logits.shape[1])).sum()  # a sum, since images do not affect each other
 
     def construct(self, x: ms.Tensor, classes: ms.Tensor) -> ms.Tensor:
-        maps = self.backbone(x)  #                                     (N, C, h, w)
+        maps = self.backbone.maps(x) if self.is_mindcv else self.backbone(x)  # (N, C, h, w)
         weights = ops.mean(self.gradient(maps, classes), (2, 3), True)  # (N, C, 1, 1)
         return ops.relu((weights * maps).sum(1))  #                    (N, h, w)
 
@@ -62,7 +64,7 @@ class Model:
     info: dict[str, Any]  # image_size, resize_size, mean, std; of weights also stages and profile
     runner: Runner
     weights: Checkpoint | None = None  # None if the file contains a graph only
-    heat_map: Evidence | None = None  # None if the file contains a graph only
+    heat_map: Evidence | None = None  # None if the file contains a graph only, or its network has no feature map
 
     @property
     def temperature(self) -> float:
@@ -86,9 +88,10 @@ def open_weights(
 
     `batch`: images per step; default by image size. Raises CheckpointError or RunError, and what engines.choose raises.
     """
-    chosen = engines.choose(engine, precision, device)
+    engines.refuse(engine, precision, device)
     weights = checkpoint.read(weight_files.best_file(path), choice)
     measuring.refuse_incomplete(weights)
+    chosen = engines.choose(engine, precision, device, weights.network)
     return of_weights(weights, device, chosen, batch)
 
 
@@ -100,11 +103,13 @@ def of_weights(weights: Checkpoint, device: str, engine: Engine, batch: int | No
     if engine.name == "mindspore":
         loaded = measuring.build_network(weights)
         loaded.fold(batch, device)
-        runner, heat_map = Runner(engine, batch, mindspore_forward(loaded.network)), mindspore_evidence(loaded.network)
+        runner, heat_map = Runner(engine, batch, mindspore_forward(loaded.network)), None
+        if getattr(loaded.network.backbone, "has_maps", True):
+            heat_map = mindspore_evidence(loaded.network)
     else:
-        table = (weights.stages, weights.profile)
-        runner = engines.runner(engine, batch, weights.backbone | weights.head, *table)
-        heat_map = evidence(engines.compiled(Engine(engine.name), weights.backbone, *table, maps=True), weights.head)
+        runner = engines.runner(engine, batch, weights.backbone | weights.head, weights.network)
+        maps_of = engines.compiled(Engine(engine.name), weights.backbone, weights.network, maps=True)
+        heat_map = evidence(maps_of, weights.head)
     return Model(weights.path, weights.class_names, info, runner, weights, heat_map)
 
 

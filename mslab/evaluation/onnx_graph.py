@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mslab.checkpoint import dialects
+from mslab.checkpoint.networks import Network, ResNet
 from mslab.runtime.packages import package
 
 OPSET, IR_VERSION = 13, 7  # ONNX 1.8 (2020): old enough for nearly every reader, new enough for the checker
@@ -15,8 +16,7 @@ MAPS = "maps"  # the backbone's output (N, C, h, w)
 
 def write_onnx(
     tensors: Mapping[str, np.ndarray],
-    stages: Sequence[Sequence[int]],
-    profile: Mapping[str, Any],
+    network: Network,
     side: int,
     outputs: Sequence[str] = (LOGITS,),
 ) -> bytes:
@@ -27,7 +27,8 @@ def write_onnx(
     ms.export refuses a variable number of images, and a padded pool (2.8.0). BatchNorm remains separate: runtimes fuse
     it when they load the file, and the weights, under torchvision's names, can be trained further.
     """
-    helper = package("onnx").helper
+    assert isinstance(network, ResNet)  # engines.choose and export have seen to that
+    helper, stages, profile = package("onnx").helper, network.stages, network.profile
     tensors, size = dialects.to_torch(tensors), side
     nodes: list[Any] = []
 

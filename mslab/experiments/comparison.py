@@ -74,7 +74,7 @@ def compare(
     refuse_frozen(config)
     if config.max_training_time:
         raise repeating.in_the_middle("a comparison", config.max_training_time)
-    weights = finetuning.read_backbone(backbone)
+    weights = finetuning.read_backbone(backbone, finetuning.choice_for(config))
     notes: list[str] = []
     network = backbone_settings(config, weights, notes)  # the same one for training from scratch
     for note in notes:
@@ -121,7 +121,8 @@ def train(
 
     changes = {"scratch": {**network, **UNSCALED}, "frozen": {"freeze": "all"} | UNSCALED, "finetune": {}}[method]
     settings = settings.replace(**changes)
-    parent = None if method == "scratch" else start.finetuning.backbone_of(backbone)
+    choice = start.finetuning.choice_for(settings)
+    parent = None if method == "scratch" else start.finetuning.backbone_of(backbone, choice=choice)
     return start.run(start.Job(settings, check_or_raise(settings, report), parent=parent, **options))
 
 
@@ -145,7 +146,8 @@ def from_scratch(config: str, overrides: Sequence[str], settings: Settings, used
     given = [text for text in overrides if text.partition("=")[0].strip() not in unset]
     changes = {name: value for name, value in unset.items() if values.get(name, value) != value}
     own = settings.model_dump() | network_settings(settings)
-    changes |= {name: value for name in OF_THE_BACKBONE if (value := used.model_dump()[name]) != own[name]}
+    brought = {name: value for name in OF_THE_BACKBONE if (value := used.model_dump()[name]) != own[name]}
+    changes |= {name: value for name, value in brought.items() if value is not None or values.get(name) is not None}
     if values.get("seed", settings.seed) != settings.seed:  # null drew it
         given, changes["seed"] = [text for text in given if not text.startswith("seed=")], settings.seed
     return command("train", Path(config), *given, *network_overrides(changes), "--name", "scratch")

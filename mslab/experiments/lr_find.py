@@ -51,7 +51,7 @@ def find_rate(
     """
     settings = load_settings(config)
     report = check_or_raise(settings, report)
-    weights = finetuning.read_backbone(backbone) if backbone else None
+    weights = finetuning.read_backbone(backbone, finetuning.choice_for(settings)) if backbone else None
     device = devices.choose_device(settings.device)
     settings, notes = resolve(settings, sum(report.counts["train"].values()), weights, Machine(device, cores()))
     for note in notes:

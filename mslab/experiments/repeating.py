@@ -142,7 +142,7 @@ def begin(config: Settings, report: DatasetReport, backbone: object, path: Path)
     """Make a run folder at exactly this path; for a transfer, if there is a backbone."""
     from mslab.training import finetuning, start
 
-    parent = finetuning.backbone_of(backbone) if backbone else None
+    parent = finetuning.backbone_of(backbone, choice=finetuning.choice_for(config)) if backbone else None
     run = None
     try:
         with signals.held():

@@ -69,6 +69,7 @@ class NetworkAnswer(Entry):
     image_size: Count | None = None
     weights: Count | None = None
     stages: list[list[Count]] | None = None
+    network: Text | None = None  # of mindcv
     tensors: dict[Text, Digest] | None = None
     logits: Text | None = None
     sketch: Text | None = None

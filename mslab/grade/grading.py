@@ -168,6 +168,7 @@ def job_of(
         "given_sha256": sha256(backbone_file) if backbone_file else "",
         "predictions": [item.file for item in rubric.items if isinstance(item, PredictionsItem)],
         "expected": expected_files(rubric),
+        "allowed": {name: network.allowed for name, network in rubric.networks.items()},
     }
 
 

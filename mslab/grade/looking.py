@@ -8,7 +8,7 @@ import importlib.util
 import io
 import json
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mslab import checkpoint
+from mslab.checkpoint import networks
 from mslab.errors import MslabError, explain
 from mslab.grade import contents, parentage
 
@@ -31,6 +32,7 @@ LIMITS = {  # of a submission, at most
     "pixels": 512,  # image_size; resize_size may be twice that
     "image_bytes": 4 << 30,  # of the hidden images in the sizes that its networks ask for
 }
+MODEL = "model.py"  # among the networks that a rubric allows: every one that it builds
 MOMENTS = 4  # a file contains at most this many numbers per weight, including an optimizer's
 Ask = Callable[[str, int, int], str]  # (network, size, resize) -> the parent's line
 
@@ -148,6 +150,7 @@ class SubmittedNetworks:
         self.weights: dict[str, dict[str, Any]] = {}  # backbone tensors by name of the network
         self.digests: dict[str, dict[str, str]] = {}  # sha256 of tensors by name of the network
         self.halves: dict[str, set[str]] = {}  # tensors that the file has as float16, by name of the network
+        networks.in_process.append(True)  # no worker may start another process
         self.compiled: dict[str, Any] = {}  # backbones by table, profile and image size
 
     def describe(self, name: str) -> dict[str, Any]:
@@ -171,7 +174,7 @@ class SubmittedNetworks:
         code = self.job.get("code", {}).get(name, "")
         if code and code not in self.submission.files:
             raise contents.BadSubmission(f"there is no {code}, which defines it")
-        weights = self.read_weights(path, bool(code))
+        weights = self.read_weights(path, bool(code), self.job.get("allowed", {}).get(name, [MODEL]))
         tensors = weights.tensors if code else weights.backbone | weights.head
         self.weights[name] = weights.backbone
         self.halves[name] = {key for key, value in weights.tensors.items() if value.dtype == np.float16}
@@ -184,7 +187,8 @@ class SubmittedNetworks:
             "class_names": [contents.short(class_name, 200) for class_name in names],
             "image_size": size,
             "weights": sum(value.size for value in tensors.values()),
-            "stages": None if code else weights.stages,
+            "stages": None if code or weights.mindcv else weights.stages,
+            "network": weights.mindcv or None,
             "tensors": self.digests[name],
             "sketch": f"{name}.sketch.npy",
             "notes": [] if code else [contents.short(text, 300) for text in weights.choices],
@@ -204,10 +208,10 @@ class SubmittedNetworks:
         save(self.folder / f"{name}.logits.npy", logits)
         return {"logits": f"{name}.logits.npy", "engine": str(engine)}
 
-    def read_weights(self, path: Path, code: bool = False) -> Any:
+    def read_weights(self, path: Path, code: bool = False, allowed: Sequence[str] | None = None) -> Any:
         """Read a file's weights and check the limits before anything is built. Raises what `entry` turns into text.
 
-        `code`: a student's code defines the network, so names and stage table are free.
+        `code`: a student's code defines the network, so names and stage table are free. `allowed`: kinds of networks.
         """
         limits, file_bytes = self.limits, path.stat().st_size
         if file_bytes > 4 * MOMENTS * limits["weights"]:
@@ -215,6 +219,9 @@ class SubmittedNetworks:
                 f"it has {file_bytes >> 20} MiB; a network may have {limits['weights']:,} weights"
             )
         weights = self.read_file(path)
+        if not code and allowed is not None and (weights.mindcv or MODEL) not in allowed:
+            own = weights.mindcv or weights.network.title
+            raise contents.BadSubmission(f"it is {own}, and the task allows {', '.join(allowed)}")
         if not code and f"{checkpoint.HEAD}weight" not in weights.head:
             raise contents.BadSubmission(
                 "it is a backbone without a head, so it predicts no classes; hand in best.ckpt"
@@ -224,7 +231,7 @@ class SubmittedNetworks:
         sizes = {
             "classes": max(weights.outputs, len(weights.class_names)),
             "weights": sum(value.size for value in tensors.values()),
-            "blocks": 0 if code else sum(row[0] for row in weights.stages),
+            "blocks": 0 if code else weights.network.blocks,
             "pixels": max(size, resize),
         }
         # the shorter side may be resized to more than the cropped middle
@@ -265,9 +272,8 @@ class SubmittedNetworks:
         info = checkpoint.complete_info(weights)
         pixels, batch = np.load(images, mmap_mode="r", allow_pickle=False), engines.batch_of(info["image_size"])
         engine = engines.Engine(self.job["engine"]["engine"])
-        if engine.name != "mindspore":
-            network = (weights.backbone | weights.head, weights.stages, weights.profile)
-            runner = engines.runner(engine, batch, *network)
+        if engine.name != "mindspore" and not weights.mindcv:
+            runner = engines.runner(engine, batch, weights.backbone | weights.head, weights.network)
             logits = np.concatenate([runner(x)["logits"] for x in normalised_batches(pixels, info, batch)])
             if not engines.is_close_call(logits):
                 return logits, engine
@@ -291,7 +297,7 @@ class SubmittedNetworks:
         devices.set_up(devices.setup_calls("cpu", "graph", seed=0))
         info = checkpoint.complete_info(weights)
         batch = engines.batch_of(info["image_size"])
-        key = json.dumps([info["stages"], info["profile"], info["image_size"]])
+        key = json.dumps([weights.network.record(), info["image_size"]])
         with no_init_parameters():  # drawing 23 million numbers that the file replaces takes most of the loading
             if backbone := self.compiled.get(key):  # no second one beside it: memory may be short
                 head = model.resnet50_head(len(weights.class_names), backbone.channels, weights.hidden)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from mslab.config.kinds import Groups, Names
+from mslab.config.kinds import Groups, Names, NetworkName
 from mslab.grade.records import Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
@@ -46,6 +46,7 @@ class Network(Strict):
     classes: Annotated[Names, Field(min_length=2)] | None = None  # of the hidden images, as in a config
     merge: Groups = Field({})
     code: File | None = None  # defines network(class_num): a student's code, runs only with --run-code
+    allowed: Annotated[list[Literal["model.py"] | NetworkName], Field(min_length=1)] = Field(["model.py"])  # kinds
 
     @property
     def files(self) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mslab import files
 from mslab.check import check_dataset
-from mslab.checkpoint import HEAD, NO_CHOICE, Choice
+from mslab.checkpoint import HEAD, NO_CHOICE, Choice, networks
 from mslab.config import load_settings
 from mslab.data import sources
 from mslab.errors import CheckpointError, ConfigError, DatasetError, MslabError
@@ -56,8 +56,9 @@ def export_run(
         )
     own = calibrate_head(loaded)
     x, description = sample(loaded, data)
-    keys = ("class_names", *measuring.PREPROCESSING, "stages", "profile")
+    keys = ("class_names", *measuring.PREPROCESSING)
     info = {key: (loaded.info | {"class_names": loaded.class_names})[key] for key in keys}
+    info |= networks.of_record(loaded.info).record()
     if info["resize_mode"] == "crop":  # as in checkpoints: what lacks it is cropped
         del info["resize_mode"]
     info["checkpoint"] = files.sha256(loaded.path)
@@ -166,12 +167,18 @@ def compare(network: graphs.Graph, graph: graphs.Graph, x: np.ndarray) -> dict[s
 
 
 def mindir_graph(loaded: measuring.Loaded) -> bytes:
-    """MindSpore's export, traced with one image; the graph accepts any number of images of any size."""
+    """MindSpore's export, traced with one image; model.py's graph accepts any number of images of any size."""
+    return mindspore_graph(loaded, "MINDIR")
+
+
+def mindspore_graph(loaded: measuring.Loaded, kind: str) -> bytes:
+    """What ms.export writes. `kind`: MINDIR or ONNX."""
     size = loaded.info["image_size"]
     with tempfile.TemporaryDirectory() as folder:  # ms.export refuses paths with a space or an umlaut
-        file = Path(folder) / "graph.mindir"
+        file = Path(folder) / f"graph.{kind.lower()}"
         image = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
-        ms.export(loaded.network, image, file_name=str(file), file_format="MINDIR", custom_func=_renumber)
+        more = {"custom_func": _renumber} if kind == "MINDIR" else {}
+        ms.export(loaded.network, image, file_name=str(file), file_format=kind, **more)
         return file.read_bytes()
 
 
@@ -210,9 +217,19 @@ def _set_items(field: Any, items: list[Any]) -> None:
 
 
 def onnx_graph(loaded: measuring.Loaded) -> bytes:
-    """Images (N, 3, S, S) -> logits (N, class_num)."""
+    """Images (N, 3, S, S) -> logits (N, class_num). Of a mindcv network N is 1, and MindSpore writes the graph."""
+    if loaded.info.get("network"):
+        try:
+            return mindspore_graph(loaded, "ONNX")
+        except RuntimeError as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise CheckpointError(
+                f"MindSpore cannot write {loaded.info['network']} as an ONNX graph: {reason[:200]}",
+                expected="a network whose operators MindSpore can write as ONNX's",
+                fix="--format mindir",
+            ) from None
     tensors = {parameter.name: parameter.asnumpy() for parameter in loaded.network.get_parameters()}
-    return write_onnx(tensors, loaded.info["stages"], loaded.info["profile"], loaded.info["image_size"])
+    return write_onnx(tensors, networks.of_record(loaded.info), loaded.info["image_size"])
 
 
 WRITERS = {"mindir": mindir_graph, "onnx": onnx_graph}

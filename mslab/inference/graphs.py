@@ -2,8 +2,8 @@
 
 Both formats are protobuf with the graph in field 7 and pairs of texts in field 14; MINDIR copied this from ONNX. After
 the graph mslab appends two pairs: `mslab`, JSON as in a checkpoint, and `mslab_sha256`, of every byte before it. Only
-files written by mslab are run: files with changed bytes or with operators that no ResNet needs reach neither MindSpore
-nor onnxruntime.
+files written by mslab are run: files with changed bytes or with operators that no network of mslab needs reach neither
+MindSpore nor onnxruntime.
 """
 
 import contextlib
@@ -35,13 +35,19 @@ MAX_BYTES = 2**31 - 1  # per file: protobuf's limit
 GRAPH, TEXTS = 7, 14  # fields in both formats
 FIELDS = {  # the fields of mslab's files; others could contain functions, training or data sets
     ".mindir": {1, 2, 3, 5, GRAPH, 10, 12, 13, TEXTS},
-    ".onnx": {1, 2, GRAPH, 8, TEXTS},
+    ".onnx": {1, 2, 3, GRAPH, 8, TEXTS},
 }
 MINDIR_OPERATORS = """
     Add BatchNorm BiasAdd Conv2D MatMul MaxPool MaxPool3DWithArgmax ReLU ReduceMean
     Constant Depend ExpandDims Load MakeTuple Squeeze TupleGetItem UpdateState
+    AvgPool BatchMatMul BroadcastTo Concat GeLU GroupNorm HSigmoid HSwish InplaceAddExt LayerNorm Mul Pad ReLU6 Reshape
+    SiLU Sigmoid Slice Softmax Split StridedSlice Sub SumExt Transpose Unstack
 """
-ONNX_OPERATORS = "Add BatchNormalization Conv Flatten Gemm GlobalAveragePool MaxPool Relu"
+ONNX_OPERATORS = """
+    Add BatchNormalization Conv Flatten Gemm GlobalAveragePool MaxPool Relu
+    AveragePool Cast Clip Concat Constant Div Erf Exp MatMul Mul Neg Pad Pow Reciprocal ReduceMean ReduceSum
+    ReduceSumSquare Reshape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
+"""
 OPERATORS = {".mindir": set(MINDIR_OPERATORS.split()), ".onnx": set(ONNX_OPERATORS.split())}
 REQUIRED = ("class_names", "image_size", "resize_size", "mean", "std")  # keys of the entry
 
@@ -124,8 +130,8 @@ def open_content(content: bytes, path: Path) -> tuple[Graph, dict[str, Any]]:
 
     def forward(x: np.ndarray) -> np.ndarray:
         classes = len(info["class_names"])
-        try:
-            logits = run(x)
+        try:  # mindcv's code writes the number of images into its graph
+            logits = np.concatenate([run(image[None]) for image in x]) if info.get("network") else run(x)
         except Exception as error:  # the runtimes raise many types
             first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise _damaged(path, f"its graph does not run on images {x.shape}: {first_line[:160]}") from error
@@ -152,12 +158,12 @@ def _digest(content: bytes | memoryview) -> bytes:
 
 
 def _check(content: memoryview, suffix: str) -> None:
-    """Raise ValueError if the file contains more than a ResNet, or if sizes do not match. Runs nothing of it."""
+    """Raise ValueError if the file contains more than a network, or if sizes do not match. Runs nothing of it."""
     for number, _, _ in readers.fields(content):
         if number not in FIELDS[suffix]:
             raise ValueError(f"an unexpected field {number}")
     if unknown := set(_operators(content, suffix)) - OPERATORS[suffix]:
-        raise ValueError(f"it has operators that no ResNet needs: {', '.join(sorted(unknown)[:5])}")
+        raise ValueError(f"it has operators that no network of mslab needs: {', '.join(sorted(unknown)[:5])}")
     (readers.read_onnx if suffix == ".onnx" else readers.read_mindir)(content)
 
 

@@ -9,7 +9,7 @@ from mslab.runs import finding
 from mslab.runs.folder import RunFolder
 
 KINDS = {"train": "from scratch", "transfer": "transfer", "incremental": "incremental"}
-NETWORK = ("stages", "profile", "stem", "head_hidden")  # the first three come with a backbone
+NETWORK = ("network", "stages", "profile", "stem", "head_hidden")  # all but the last come with a backbone
 SIZES = ("image_size", "train_crop_size", "valid_resize_size", "valid_crop_size")
 INPUT = (*SIZES, "resize_mode", "mean", "std", "transform_normalize")
 LENGTH = ("epochs", "seed", "best_by")
@@ -37,9 +37,9 @@ def unfair(runs: Sequence[RunFolder], t: Callable[[str], str]) -> list[str]:
     if len({(table["train_data"], table["val_data"]) for table in settings}) == 1:
         compared += CLASSES
     different = [key for key in compared if len({json.dumps(table[key]) for table in settings}) > 1]
-    if set(different) & set(NETWORK[:3]):
+    if set(different) & set(NETWORK[:-1]):
         notes.append(t("The runs have different networks (stages, profile): this compares networks, not methods."))
-    if rest := [key for key in different if key not in NETWORK[:3]]:
+    if rest := [key for key in different if key not in NETWORK[:-1]]:
         notes.append(t("The runs also differ in {names}.").format(names=", ".join(rest)))
     commands = [again(run, runs[reference(runs)], different) for run in runs]
     if commands := [line for line in dict.fromkeys(commands) if line]:

@@ -221,14 +221,14 @@ class Run:
             return Predictions()
         names, classes = names or [os.path.normpath(name) for name in images.names()], self._model.class_names
         x = gradcam.network_input(self._model.info, images, index)
-        heat = gradcam.heat_maps(self._model, x, probabilities.argmax(axis=1))
+        heat = gradcam.heat_maps(self._model, x, probabilities.argmax(axis=1)) if self._model.heat_map else None
         pixels = gradcam.as_pixels(self._model.info, x)
         pictures = gradcam.thumbnails(images, index)
         result = Predictions()
         for row, i in enumerate(index):
             best = int(probabilities[row].argmax())
             p = dict(zip(classes, map(float, probabilities[row]), strict=True))
-            overlay = gradcam.overlay(pixels[row], heat[row])
+            overlay = None if heat is None else gradcam.overlay(pixels[row], heat[row])
             true = classes[images.labels[i]] if labelled else None
             result.append(Prediction(names[i], classes[best], p[classes[best]], p, pictures[row], overlay, true))
         return result
@@ -311,7 +311,7 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]  # of every class
     picture: Any  # a Pillow image of at most 112 pixels
-    heat_map: Any  # the network's input, with warm colours on the parts that support class_name (Grad-CAM)
+    heat_map: Any  # its input, with warm colours on the parts that support class_name; None without a feature map
     true_name: str | None = None  # its label, if it has one
 
     def __repr__(self) -> str:
@@ -322,7 +322,7 @@ class Prediction:
         from mslab.evaluation.gradcam import data_uri
 
         frame = Markup('<img alt="" style="width:112px;height:112px;object-fit:contain" src="{}">')
-        pictures = (frame.format(data_uri(picture)) for picture in (self.picture, self.heat_map))
+        pictures = (frame.format(data_uri(picture)) for picture in filter(None, (self.picture, self.heat_map)))
         most = sorted(self.probabilities.items(), key=lambda item: -item[1])[:BARS]
         bars = Markup("").join(
             Markup(

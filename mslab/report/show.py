@@ -1,6 +1,7 @@
 """Tables and pictures: the network stage by stage, the figures of an evaluation, sheets of images with captions."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from PIL import Image, ImageDraw
 
 from mslab.check import DatasetReport
 from mslab.check.worker import open_image
+from mslab.checkpoint import networks
 from mslab.config import Source, load_settings
+from mslab.config.networks import groups, part_of
 from mslab.config.resolve import network_settings
 from mslab.evaluation import temperature
 from mslab.files import replace_atomically
@@ -30,9 +33,9 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     settings = load_settings(config or PUBLISHED, overrides)
     size, hidden, dropout = settings.image_size, settings.head_hidden, settings.dropout
     network = network_settings(settings)
-    stages, profile = network["stages"], network["profile"]
     devices.start("cpu", "pynative", seed=1)
-    backbone = model.resnet50_backbone(stages, profile)
+    networks.of_record(network).check_size(size)
+    backbone = networks.of_record(network).backbone()
     head = model.resnet50_head(settings.class_num, backbone.channels, hidden, dropout)
     backbone.set_train(False)
     names = [parameter.name for part in (backbone, head) for parameter in part.get_parameters()]
@@ -43,34 +46,70 @@ def show_network(config: str | Mapping[str, Any] | None, overrides: Sequence[str
     least = ("tensors", "what", "frozen", "")  # what a narrow terminal can do without
     table = empty_table(f"input (1, 3, {size}, {size})", names, ("part", "what", "frozen", ""), least)
 
-    def row(part: str, what: str, x: ms.Tensor, layers: Sequence[Any]) -> None:
-        tensors = [parameter for layer in layers for parameter in layer.get_parameters()]
-        weights = sum(p.size for layer in layers for p in layer.trainable_params())
+    def row(part: str, what: str, x: ms.Tensor, tensors: Sequence[Any]) -> None:
+        weights = sum(parameter.size for parameter in tensors if parameter.requires_grad)
         count = sum(parameter.name in frozen for parameter in tensors)
         frozen_text = f"{count} of {len(tensors)} frozen" if count else ""
         table.add_row(part, what, str(tuple(x.shape)), str(len(tensors)), f"{weights:,}", frozen_text)
 
     x = ms.Tensor(np.zeros((1, 3, size, size), np.float32))
-    x = backbone.relu(backbone.bn1(backbone.conv1(x)))
-    stem = f"7x7, {model.STEM}, stride 2" if backbone.pool else f"3x3, {model.STEM}"
-    row("stem", stem, x, [backbone.conv1, backbone.bn1])
-    if backbone.pool:
-        x = backbone.pool(x)
-        row("pool", "3x3, stride 2", x, [])
-    expansion = model.BLOCKS[profile["block"]].EXPANSION
-    for number, ((blocks, width, stride), layer) in enumerate(zip(stages, backbone.layers, strict=True), start=1):
-        x = layer(x)
-        what = f"{plural(blocks, 'block')}, {width} -> {width * expansion}, stride {stride}"
-        row(f"layer{number}", what, x, [layer])
-    row("backbone", "all of the above", x, [backbone])
+    x = groups_of(backbone, x, settings.network, row) if settings.network else stages_of(backbone, x, network, row)
+    row("backbone", "all of the above", x, parameters(backbone))
     table.add_section()
     steps = ["mean", f"{hidden} wide" if hidden else "", f"dropout {dropout:g}" if dropout else "", "project"]
-    row("head", ", ".join(filter(None, steps)), head(x), [head])
+    row("head", ", ".join(filter(None, steps)), head(x), parameters(head))
     table.add_section()
-    row("network", "backbone and head", head(x), [backbone, head])
+    row("network", "backbone and head", head(x), parameters(backbone, head))
     unfreezing = [f"epoch {epoch}: {part} unfrozen" for epoch, part in settings.unfreeze.items()]
     rates = [f"learning rate of {part}: x {factor:g}" for part, factor in settings.lr_scale.items()]
     return "\n".join([render(table), *unfreezing, *rates])
+
+
+def parameters(*cells: Any) -> list[Any]:
+    return [parameter for cell in cells for parameter in cell.get_parameters()]
+
+
+def stages_of(backbone: Any, x: Any, network: Mapping[str, Any], row: Callable[..., None]) -> Any:
+    """A row for each stage of model.py's backbone. Returns the features of the image `x`."""
+    from mslab import model
+
+    x = backbone.relu(backbone.bn1(backbone.conv1(x)))
+    stem = f"7x7, {model.STEM}, stride 2" if backbone.pool else f"3x3, {model.STEM}"
+    row("stem", stem, x, parameters(backbone.conv1, backbone.bn1))
+    if backbone.pool:
+        x = backbone.pool(x)
+        row("pool", "3x3, stride 2", x, [])
+    expansion = model.BLOCKS[network["profile"]["block"]].EXPANSION
+    stages = zip(network["stages"], backbone.layers, strict=True)
+    for number, ((blocks, width, stride), layer) in enumerate(stages, start=1):
+        x = layer(x)
+        what = f"{plural(blocks, 'block')}, {width} -> {width * expansion}, stride {stride}"
+        row(f"layer{number}", what, x, parameters(layer))
+    return x
+
+
+def groups_of(backbone: Any, x: Any, name: str, row: Callable[..., None]) -> Any:
+    """A row for each group of a mindcv network, with the output of its last layer. Returns the features of `x`."""
+    outputs: dict[str, Any] = {}  # by group; layers call this in the order in which they compute
+
+    def seen(part: str) -> Callable[..., None]:
+        return lambda layer, inputs, output: outputs.update({part: output})
+
+    for _, layer in backbone.cells_and_names():
+        if own := list(layer.get_parameters(expand=False)):
+            layer.register_forward_hook(seen(part_of(own[0].name, name)))
+    maps = backbone.maps(x)
+    features = backbone.pooled(maps)
+    members: dict[str, list[Any]] = {}
+    for parameter in backbone.get_parameters():
+        members.setdefault(part_of(parameter.name, name), []).append(parameter)
+    for part, tensors in members.items() if groups(name) else ():
+        names = list(dict.fromkeys(re.sub(r"^(\w+\.\d+|\w+)\..*", r"\1", tensor.name) for tensor in tensors))
+        what = ", ".join(names[:1] + (["…"] if len(names) > 2 else []) + names[1:][-1:])
+        row(part, what, outputs.get(part, features), tensors)
+    if backbone.has_maps:
+        row("maps", "the last feature map", maps, [])
+    return features
 
 
 def figures_table(result: Mapping[str, Any], measured: str = "") -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mslab import model
 from mslab.config import FIELDS
 from mslab.errors import MslabError, RunError
 from mslab.escaping import command, recorded_command
@@ -55,7 +54,7 @@ def facts(run: RunFolder, t: Translate, device: str = "auto", engine: str = "", 
         "groups": [],
         "findings": None,
         "origin": origin(manifest, t),
-        "frozen": freezing.describe(results.get("tensors") or freezing.outline(config.stages or model.STAGES), config),
+        "frozen": freezing.describe(results.get("tensors") or freezing.outline(config), config),
         "changed": [
             (key, settings[key], field.default)
             for key, field in FIELDS.items()

@@ -105,6 +105,9 @@ CHINESE = {
     "class: the brighter, the more.": (
         "误判，概率最高者在前。热力图（Grad-CAM）显示图像的哪些部分支持某类别：越亮越多。"
     ),
+    "Mistakes with the highest probability first. This network has no feature map to draw heat maps from.": (
+        "误判，概率最高者在前。这个网络没有特征图，因此没有热力图。"
+    ),
     "Correct, but least confident": "正确但最不确定",
     "Images with the lowest probability of the true class first.": "真实类别概率最低者在前。",
     "There are none.": "没有。",

@@ -28,6 +28,11 @@ CURVES = 24  # classes whose ROC is drawn
 MAPPED = 1200  # images on the map of the features
 PREDICTED = 200_000  # probabilities in the page's JSON
 Translate = Callable[[str], str]
+HEATED = (
+    "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the image support a class: "
+    "the brighter, the more."
+)
+UNHEATED = "Mistakes with the highest probability first. This network has no feature map to draw heat maps from."
 
 
 def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precision: str) -> dict[str, Any]:
@@ -51,8 +56,7 @@ def inspect_run(run: RunFolder, t: Translate, device: str, engine: str, precisio
             {
                 "anchor": "mistakes",
                 "title": "The most confident mistakes",
-                "text": "Mistakes with the highest probability first. Heat maps (Grad-CAM) show which parts of the "
-                "image support a class: the brighter, the more.",
+                "text": HEATED if trained.heat_map else UNHEATED,
                 "images": image_rows(inspection, trained, wrong, names),
             },
             {
@@ -183,11 +187,13 @@ def image_rows(
     originals = gradcam.thumbnails(inspection.images, index)
     x = gradcam.network_input(trained.info, inspection.images, index)
     pixels = gradcam.as_pixels(trained.info, x)
-    heat = [gradcam.heat_maps(trained, x, c[index]) for c in (inspection.predicted, inspection.labels)]
+    classes = (inspection.predicted, inspection.labels)
+    heat = [gradcam.heat_maps(trained, x, c[index]) for c in classes] if trained.heat_map else None
     rows = []
     for row, i in enumerate(index):
         predicted, true = int(inspection.predicted[i]), int(inspection.labels[i])
-        maps = [(predicted, heat[0][row])] + ([(true, heat[1][row])] if true != predicted else [])
+        maps = [(predicted, heat[0][row])] if heat else []
+        maps += [(true, heat[1][row])] if heat and true != predicted else []
         top = np.argsort(-inspection.probabilities[i], kind="stable")[:3]
         rows.append(
             {
@@ -246,7 +252,7 @@ def before_transfer(parent: Mapping[str, Any], trained: Model, device: str) -> M
     if parent.get("only") or not file.is_file() or files.sha256(file) != parent["sha256"] or not trained.weights:
         return None
     weights = checkpoint.read(file, finetuning.choice_of(parent))
-    info = trained.info | {"class_names": trained.class_names, "stages": weights.stages, "profile": weights.profile}
+    info = trained.info | {"class_names": trained.class_names} | weights.network.record()
     before = Checkpoint(file, weights.tensors, info, weights.dialect, weights.backbone, trained.weights.head)
     before.check()
     return models.of_weights(before, device, trained.runner.engine)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
+from mslab.checkpoint import networks
 from mslab.config import language
 from mslab.config.language import translated
 from mslab.config.paths import nearest
@@ -56,7 +57,8 @@ def write_report(
     is_single = len(given) == 1
     folders, left_out = ([RunFolder.read(given[0])], []) if is_single else readable(given)
     if is_single and (engine or precision):  # otherwise a page without the network's sections would be written
-        engines.choose(engine or folders[0].settings.engine, precision or "fp32")
+        settings = folders[0].settings
+        engines.choose(engine or settings.engine, precision or "fp32", network=networks.of_settings(settings))
     target = Path(out) if out else (folders[0].path / "report.html" if is_single else Path("report.html"))
     lang = lang or language.current()
     t = translator(lang)

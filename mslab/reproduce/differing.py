@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mslab.check import DatasetReport
+from mslab.checkpoint import networks
 from mslab.config import Settings
 from mslab.errors import CheckpointError, MslabError, RunError
 from mslab.escaping import command, quoted, recorded_command
@@ -170,7 +171,12 @@ def features_engine(then: State, now: State) -> Check:
     assert then.features
     before, what = " ".join(then.features.values()), "engine of the features"
     try:
-        features = now.features or engines.choose(now.config.engine, now.config.precision, now.device).record()
+        features = (
+            now.features
+            or engines.choose(
+                now.config.engine, now.config.precision, now.device, networks.of_settings(now.config)
+            ).record()
+        )
     except MslabError as error:
         return Check(what, before, "none", "stops", error.what, error.fix)
     level = "bits" if features["precision"] == then.features["precision"] else "matters"

@@ -1,8 +1,9 @@
 """The bytes that a run's checkpoints take, from its settings: before a network is built and anything is written."""
 
+import math
 from pathlib import Path
 
-from mslab import model
+from mslab.checkpoint import networks
 from mslab.config import Settings
 from mslab.runtime import disks
 
@@ -28,19 +29,7 @@ def bytes_of_run(settings: Settings) -> int:
 
 def weights_of(settings: Settings) -> tuple[int, int]:
     """The numbers in the backbone (BatchNorm has four per channel) and in the head, float32."""
-    profile = model.PROFILE | settings.network_profile()
-    channels = model.STEM
-    count = 3 * channels * (9 if profile["stem"] == "small" else 49) + 4 * channels
-    expansion = model.BLOCKS[profile["block"]].EXPANSION
-    for blocks, width, stride in settings.stages or model.STAGES:
-        out = width * expansion
-        for index in range(blocks):
-            if profile["block"] == "bottleneck":
-                count += channels * width + 9 * width**2 + width * out + 4 * (2 * width + out)
-            else:
-                count += 9 * (channels * width + width**2) + 8 * width
-            if (index == 0 and stride != 1) or channels != out:  # the shortcut
-                count += channels * out + 4 * out
-            channels = out
+    network = networks.of_settings(settings)
+    count, channels = sum(map(math.prod, network.layout().values())), network.channels
     hidden = settings.head_hidden
     return count, (hidden * (channels + 1) if hidden else 0) + settings.class_num * ((hidden or channels) + 1)

@@ -11,7 +11,7 @@ from mindspore import nn
 
 from mslab import cpu_layout, model
 from mslab.check import DatasetReport, cores
-from mslab.checkpoint import Checkpoint, dialects, load_exactly
+from mslab.checkpoint import Checkpoint, dialects, load_exactly, networks
 from mslab.config import Settings
 from mslab.config.language import translated
 from mslab.config.resolve import Machine, resolve
@@ -81,7 +81,7 @@ def build_network(run: RunFolder, settings: Settings, last: Checkpoint | None, g
 
 def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
     """On a CPU, replace the pool, and compute small maps side by side."""
-    if device != "cpu" or settings.mode != "graph":
+    if device != "cpu" or settings.mode != "graph" or not isinstance(network.backbone, model.Backbone):
         return
     cpu_layout.replace_pool(network.backbone)
     crop, _, eval_crop = augment.sizes(settings)
@@ -90,8 +90,8 @@ def apply_cpu_layout(network: nn.Cell, settings: Settings, device: str) -> None:
 
 
 def new_network(settings: Settings) -> nn.Cell:
-    """A fresh network of the settings' stage table and class_num."""
-    backbone = model.resnet50_backbone(settings.stages or model.STAGES, settings.network_profile())
+    """A fresh network of the settings, with class_num classes."""
+    backbone = networks.of_settings(settings).backbone()
     head = model.resnet50_head(settings.class_num, backbone.channels, settings.head_hidden, settings.dropout)
     return model.ResNet50(backbone, head)
 
@@ -99,7 +99,7 @@ def new_network(settings: Settings) -> nn.Cell:
 def unlike_the_table(network: nn.Cell, settings: Settings) -> list[str]:
     """The first names of tensors that the table of stages does not explain, or that lack: model.py's code is edited."""
     shapes = {parameter.name: tuple(parameter.shape) for parameter in network.get_parameters()}
-    known = dialects.layout(settings.stages or [], model.PROFILE | settings.network_profile())
+    known = networks.of_settings(settings).layout()
     parts = dialects.HEADS if settings.head_hidden else dialects.HEADS[:1]
     heads = [f"{part}{name}" for part in parts for name in ("weight", "bias")]
     known |= {name: shapes[name] for name in heads if name in shapes}
@@ -140,7 +140,7 @@ def image_feed(
 def features_engine(run: RunFolder, settings: Settings) -> Engine:
     """The engine of a frozen backbone: in a resume the one that the run began with. Raises what engines.choose does."""
     if not run.manifest.get("features"):
-        return engines.choose(settings.engine, settings.precision, run.device)
+        return engines.choose(settings.engine, settings.precision, run.device, networks.of_settings(settings))
     began = run.manifest.get("features_engine") or {"engine": "mindspore", "precision": "fp32"}  # of an older run
     return engines.choose(began["engine"], began["precision"])  # on the CPU, also if the head now trains elsewhere
 
@@ -189,8 +189,7 @@ def network_info(settings: Settings, report: DatasetReport) -> dict[str, Any]:
         "resize_size": resize,
         "mean": mean,
         "std": std,
-        "stages": settings.stages,
-        "profile": settings.network_profile(),
+        **networks.of_settings(settings).record(),
         **chosen,
         **squared,
     }

@@ -18,6 +18,7 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
+from mslab.config.networks import part_of
 from mslab.errors import RunError
 from mslab.escaping import quoted
 from mslab.evaluation import gradcam, metrics
@@ -26,7 +27,6 @@ from mslab.runs import ranking
 from mslab.runs.folder import RunFolder
 from mslab.runtime.console import log
 from mslab.runtime.workers import Group
-from mslab.training import freezing
 from mslab.training.callbacks import Callback, Step, Totals
 
 STEM = "events.out.tfevents."  # TensorBoard reads files with tfevents in their names, in the order of the names
@@ -82,7 +82,7 @@ class EventLog(Callback):
     ) -> None:
         counts = self.group.sum(self.counts.ravel()).reshape(self.counts.shape) if figures else None
         if self.file:
-            summaries = [*scalars(history[-1]), *histograms(network)]
+            summaries = [*scalars(history[-1]), *histograms(network, self.run.settings.network)]
             if self.pixels is not None:
                 summaries.append(summary.image("first_batch", self.pixels, dataformats="NHWC"))  # eight in a row
             if counts is not None:
@@ -97,14 +97,14 @@ def scalars(row: Mapping[str, Any]) -> list[Any]:
     return [summary.scalar(tag, row[key]) for key, tag in (SCALARS | more).items() if not math.isnan(row[key])]
 
 
-def histograms(network: Any) -> list[Any]:
-    """The finite weights of each trainable layer."""
+def histograms(network: Any, name: str | None = None) -> list[Any]:
+    """The finite weights of each trainable layer. `name`: of mindcv's network."""
     summaries = []
     for parameter in network.trainable_params():
         values = parameter.asnumpy()
         values = values[np.isfinite(values)]
         if values.size:
-            summaries.append(summary.histogram(f"{freezing.part_of(parameter.name)}/{parameter.name}", values, bins=64))
+            summaries.append(summary.histogram(f"{part_of(parameter.name, name)}/{parameter.name}", values, bins=64))
     return summaries
 
 

@@ -16,7 +16,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from mslab import files, model
+from mslab import files, mindcv_backbone, model
+from mslab.checkpoint import networks
 from mslab.config import Settings
 from mslab.data import augment, batching, cache
 from mslab.errors import RunError
@@ -38,6 +39,7 @@ KEY = [
     "random_erasing",
     "seed",
     "batch_size",
+    "network",
     "stages",
     "profile",
 ]
@@ -127,8 +129,7 @@ def runner_of(backbone: nn.Cell, config: Settings, engine: Engine) -> Runner:
     """A backbone of the settings' table on this engine, for up to batch_size images at a time."""
     if engine.name != "mindspore":
         tensors = {parameter.name: parameter.asnumpy() for parameter in backbone.get_parameters()}
-        profile = model.PROFILE | config.network_profile()
-        return engines.runner(engine, config.batch_size, tensors, config.stages or model.STAGES, profile)
+        return engines.runner(engine, config.batch_size, tensors, networks.of_settings(config))
     cell = PooledBackbone(backbone).set_train(False)
     return Runner(engine, config.batch_size, lambda x: {"features": cell(ms.Tensor(x)).asnumpy()})
 
@@ -141,9 +142,10 @@ def key_of(network: nn.Cell, source: batching.ImageFeed, fingerprint: str, engin
     settings = source.config.model_dump(include=set(KEY))
     settings |= {"sizes": augment.sizes(source.config), "scale": augment.scale(source.config)}
     settings |= {"workers": devices.workers(source.config.data_workers), "mindspore": versions.version("mindspore")}
+    settings |= {"mindcv": versions.version("mindcv")} if source.config.network else {}
     settings |= engine.record() | {"device": ms.get_context("device_target"), "mode": source.config.mode}
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    for module in (model, augment):  # students edit them
+    for module in (model, mindcv_backbone, augment):  # students edit them
         digest.update(Path(str(module.__file__)).read_bytes())
     for parameter in network.backbone.get_parameters():
         digest.update(parameter.name.encode() + parameter.asnumpy().tobytes())

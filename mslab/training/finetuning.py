@@ -1,7 +1,7 @@
 """Training from saved weights: transfer puts a fresh head on a backbone, incremental training reuses the head too."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from mindspore import nn
 from mslab import checkpoint, files
 from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, dialects, load_exactly
 from mslab.config import Settings
+from mslab.config.networks import part_of
 from mslab.errors import CheckpointError, ConfigError, RunError
 from mslab.escaping import quoted
 from mslab.runs import manifest as manifests
@@ -88,14 +89,13 @@ def check_fit(settings: Settings, parent: Pretrained) -> None:
             fix=f"head_hidden={weights.hidden}, or for a fresh head: mslab transfer CONFIG --backbone FILE",
         )
     head = [f"{part}{name}" for part in dialects.HEADS for name in ("weight", "bias")]
-    layout = dialects.layout(weights.stages, weights.profile)
-    names = [*layout, *head[: 4 if settings.head_hidden else 2]]
+    names = [*weights.network.layout(), *head[: 4 if settings.head_hidden else 2]]
     freezing.check(names, settings)
     loaded = checkpoint.select_names(weights.backbone, parent.include_pattern, "backbone") | set(
         weights.head if incremental else ()
     )
     if not_loaded := freezing.frozen(names, settings) - loaded:
-        parts = ", ".join(sorted({freezing.part_of(name) for name in not_loaded}))
+        parts = ", ".join(sorted({part_of(name, settings.network) for name in not_loaded}))
         reason = (
             f"--only {quoted(parent.include_pattern)} does not load it" if parent.include_pattern else "the head is new"
         )
@@ -141,6 +141,11 @@ def parent_of(run: RunFolder) -> Checkpoint:
     return checkpoint.read(file, choice_of(parent))
 
 
+def choice_for(settings: Settings, choice: Choice = NO_CHOICE) -> Choice:
+    """The choice about a file that these settings begin from: their network, if it is mindcv's, tells its names."""
+    return replace(choice, network=settings.network or "")
+
+
 def choice_of(parent: Mapping[str, Any]) -> Choice:
     """What the user decided about the parent's file, as the manifest records it."""
-    return Choice(parent.get("dialect", ""), parent.get("weights", ""))
+    return Choice(*(parent.get(name, "") for name in ("dialect", "weights", "network")))

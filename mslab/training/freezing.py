@@ -4,21 +4,17 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mslab.checkpoint import networks
 from mslab.config import Settings
+from mslab.config.networks import part_of
 from mslab.errors import ConfigError
 
 STATISTICS = ("moving_mean", "moving_variance")  # of BatchNorm: never trained, but updated in training mode
 
 
-def part_of(name: str) -> str:
-    """part_of("layer1.0.bn1.gamma") -> "layer1"; "stem" for conv1 and bn1, "head" for the classifier."""
-    first = name.split(".", 1)[0]
-    return {"conv1": "stem", "bn1": "stem", "hidden": "head", "classifier": "head"}.get(first, first)
-
-
-def belongs(name: str, part: str) -> bool:
-    """Whether a parameter is in stem, layer1 …, head or "backbone" (all but the head)."""
-    own = part_of(name)
+def belongs(name: str, part: str, network: str | None = None) -> bool:
+    """Whether a parameter is in stem, layer1 …, head or "backbone" (all but the head). `network`: the setting."""
+    own = part_of(name, network)
     return own == part or (part == "backbone" and own != "head")
 
 
@@ -30,10 +26,10 @@ def frozen(names: Iterable[str], config: Settings, epoch: int = 0) -> frozenset[
     names = list(names)
     frozen_names: set[str] = set()
     if config.freeze == "all":
-        frozen_names = {name for name in names if belongs(name, "backbone")}
+        frozen_names = {name for name in names if belongs(name, "backbone", config.network)}
     elif config.layers_to_freeze:
-        groups = list(dict.fromkeys(part_of(name) for name in names))[: config.layers_to_freeze]
-        frozen_names = {name for name in names if part_of(name) in groups}
+        groups = list(dict.fromkeys(part_of(name, config.network) for name in names))[: config.layers_to_freeze]
+        frozen_names = {name for name in names if part_of(name, config.network) in groups}
     elif config.freeze_layer_pattern:
         frozen_names = {name for name in names if re.search(config.freeze_layer_pattern, name)}
     # BatchNorm's statistics are frozen if one of its weights is, and only then
@@ -41,7 +37,7 @@ def frozen(names: Iterable[str], config: Settings, epoch: int = 0) -> frozenset[
     frozen_names = {name for name in frozen_names if not name.endswith(STATISTICS)}
     frozen_names |= {name for name in names if name.endswith(STATISTICS) and name.rpartition(".")[0] in norms}
     unfrozen = [part for start, part in config.unfreeze.items() if epoch + 1 >= int(start)]
-    return frozenset(name for name in frozen_names if not any(belongs(name, part) for part in unfrozen))
+    return frozenset(name for name in frozen_names if not any(belongs(name, part, config.network) for part in unfrozen))
 
 
 def is_requested(config: Settings) -> bool:
@@ -51,12 +47,12 @@ def is_requested(config: Settings) -> bool:
 def is_frozen_throughout(names: Sequence[str], config: Settings) -> bool:
     """Whether the entire backbone stays frozen to the end, so that its features of an image never change."""
     last = frozen(names, config, config.epochs)
-    return all((name in last) == belongs(name, "backbone") for name in names)
+    return all((name in last) == belongs(name, "backbone", config.network) for name in names)
 
 
 def check(names: Sequence[str], config: Settings) -> None:
     """Raise ConfigError listing every setting of freezing and lr_scale that does not fit this network."""
-    parts = list(dict.fromkeys(part_of(name) for name in names))
+    parts = list(dict.fromkeys(part_of(name, config.network) for name in names))
     problems = []
     if config.layers_to_freeze >= len(parts):
         groups = ", ".join(parts[:-1])
@@ -72,14 +68,14 @@ def check(names: Sequence[str], config: Settings) -> None:
     for epoch, part in config.unfreeze.items():
         if part not in (*parts, "backbone"):
             problems.append(("unfreeze", f"{part}: this network has {', '.join(parts)}"))
-        elif not any(belongs(name, part) for name in frozen_names):
+        elif not any(belongs(name, part, config.network) for name in frozen_names):
             problems.append(("unfreeze", f"{part} is not frozen: there is nothing to unfreeze"))
         if int(epoch) > config.epochs:
             problems.append(("unfreeze", f"epoch {epoch} is never reached: epochs is {config.epochs}"))
     for part in config.lr_scale:
         if part not in (*parts, "backbone"):
             problems.append(("lr_scale", f"{part}: this network has {', '.join(parts)}"))
-        elif all(name in last for name in names if belongs(name, part)):
+        elif all(name in last for name in names if belongs(name, part, config.network)):
             problems.append(("lr_scale", f"{part} is frozen throughout: its learning rate has no effect"))
     if problems:
         raise ConfigError(
@@ -90,19 +86,20 @@ def check(names: Sequence[str], config: Settings) -> None:
         )
 
 
-def outline(stages: Sequence[Sequence[int]]) -> list[str]:
+def outline(settings: Settings) -> list[str]:
     """One parameter name per part: enough to check the settings before a network is built."""
-    return [
-        "conv1.weight",
-        *(f"layer{number}.0.conv1.weight" for number in range(1, len(stages) + 1)),
-        "classifier.bias",
-    ]
+    return [*networks.of_settings(settings).outline(), "classifier.bias"]
 
 
 def scale_of(name: str, config: Settings) -> float:
     """The factor on a parameter's learning rate: its part's, else the backbone's, else 1."""
-    scales = config.lr_scale
-    return float(scales.get(part_of(name), scales.get("backbone", 1.0) if belongs(name, "backbone") else 1.0))
+    scales, of_backbone = config.lr_scale, belongs(name, "backbone", config.network)
+    return float(
+        scales.get(
+            part_of(name, config.network),
+            scales.get("backbone", 1.0) if of_backbone else 1.0,
+        )
+    )
 
 
 def apply(network: Any, frozen_names: frozenset[str]) -> None:
@@ -112,12 +109,13 @@ def apply(network: Any, frozen_names: frozenset[str]) -> None:
     """
     from mindspore import nn
 
+    constants = getattr(network.backbone, "constants", ())  # of mindcv: tables that are never trained
     network.set_train()
     for name, parameter in network.parameters_and_names():
-        if not name.endswith(STATISTICS):
+        if not name.endswith(STATISTICS) and parameter.name not in constants:
             parameter.requires_grad = parameter.name not in frozen_names
     for _, cell in network.cells_and_names():
-        if isinstance(cell, nn.BatchNorm2d) and cell.moving_mean.name in frozen_names:
+        if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and cell.moving_mean.name in frozen_names:
             cell.set_train(False)
 
 
@@ -126,6 +124,6 @@ def describe(names: Sequence[str], config: Settings) -> str:
     frozen_names = frozen(names, config)
     if not frozen_names:
         return "none"
-    parts = ", ".join(dict.fromkeys(part_of(name) for name in names if name in frozen_names))
+    parts = ", ".join(dict.fromkeys(part_of(name, config.network) for name in names if name in frozen_names))
     later = "".join(f"; from epoch {epoch} on {part} is trained" for epoch, part in config.unfreeze.items())
     return f"{len(frozen_names)} of {len(names)} tensors ({parts}){later}"

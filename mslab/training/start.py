@@ -21,10 +21,10 @@ with contextlib.suppress(Exception):  # finish() says what is wrong with it
 
 from mslab.check import DatasetReport, available_memory, cores
 from mslab.check.training_data import check_or_raise
-from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, read
+from mslab.checkpoint import NO_CHOICE, Checkpoint, Choice, networks, read
 from mslab.config import FIELDS, Settings, Source, load_settings
 from mslab.config.resolve import Machine, network_settings, resolve
-from mslab.data import decoded
+from mslab.data import augment, decoded
 from mslab.errors import ConfigError, DatasetError, DivergedError, MslabError
 from mslab.escaping import command
 from mslab.evaluation import measuring, metrics, temperature
@@ -92,6 +92,8 @@ def train(
     name = naming.name_of(config, name)
     settings = load_settings(config, overrides)
     network_settings(settings)  # before the data: they raise if the table of stages is wrong
+    if settings.network:
+        networks.require(settings.network)
     return run(Job(settings, check_or_raise(settings, report), name, None, epoch_images))
 
 
@@ -116,7 +118,7 @@ def transfer(
     name, backbone = naming.name_of(config, name), finding.find_network(backbone)
     settings = load_settings(config, overrides)
     report = check_or_raise(settings, report)
-    parent = finetuning.backbone_of(backbone, only, choice)
+    parent = finetuning.backbone_of(backbone, only, finetuning.choice_for(settings, choice))
     return run(Job(settings, report, name, parent, epoch_images))
 
 
@@ -210,10 +212,12 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     backbone = parent.checkpoint if parent else None
     settings, notes = resolve(settings, images, backbone, machine, decoded.size_of(report))
     devices.setup_calls(**devices.setup_of(settings, machine.device))  # raises if the device does not support them
+    for side in sorted(set(augment.sizes(settings)[::2])):
+        networks.of_settings(settings).check_size(side)
     if parent:
         finetuning.check_fit(settings, parent)
     else:
-        freezing.check(freezing.outline(settings.stages or []), settings)
+        freezing.check(freezing.outline(settings), settings)
     footprint.require_space_for_run(settings)
     origin = parent.record() if parent else None
     kind = parent.kind if parent else "train"

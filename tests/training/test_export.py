@@ -411,7 +411,7 @@ def test_content_that_mslab_does_not_write_is_refused_even_with_a_correct_digest
         model.ClearField("graph")
 
     operator = "If" if kind == "onnx" else "Custom"
-    assert f"it has operators that no ResNet needs: {operator}." in after(other_operator)
+    assert f"it has operators that no network of mslab needs: {operator}." in after(other_operator)
     assert "is stored in another file" in after(weights_elsewhere)
     assert "bytes and has" in after(wrong_size)
     assert "an unexpected field " in after(functions)

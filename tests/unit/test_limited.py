@@ -57,16 +57,11 @@ def test_ctrl_c_ends_the_process():
         os.kill(processes[0], 0)
 
 
-def test_a_process_imports_neither_mindspore_nor_what_reads_settings_if_it_needs_neither():
-    """It starts for each archive; MindSpore would take seconds, and pydantic with NumPy twice the time of the rest."""
+def test_no_process_imports_mindspore():
+    """One starts for each archive, and MindSpore would take seconds."""
     texts = [path.read_text() for path in (PROJECT / "mslab").rglob("*.py")]
     modules = {name for text in texts for name in re.findall(r'limited\.call\(\s*"([\w.]+):', text)}
     assert modules >= {"mslab.grade.downloads", "mslab.grade.packs", "mslab.data.unpacking", "mslab.reproduce.opening"}
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
-
-    def imported(*names):
-        done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
-        return set(done.stdout.split())
-
-    assert "mindspore" not in imported(*modules)
-    assert not {"pydantic", "numpy", "ruamel.yaml"} & imported("mslab.grade.packs", "mslab.check")
+    done = subprocess.run([sys.executable, "-c", code, *modules], capture_output=True, text=True, check=True)
+    assert "mindspore" not in done.stdout.split()

@@ -48,17 +48,17 @@ def imported() -> dict[str, str]:
 
 def test_all_that_mslab_imports_is_required_and_nothing_else():
     needed = {OTHER_NAMES.get(name, name).lower(): file for name, file in imported().items()}
-    assert {name: file for name, file in needed.items() if name not in REQUIRED} == {}
+    assert {name: file for name, file in needed.items() if name not in REQUIRED | EXTRAS["mindcv"]} == {}
     assert REQUIRED - set(needed) == FOR_OTHERS | BY_NAME - EXTRAS["openvino"]
     assert EXTRAS["openvino"] == {"openvino"} < BY_NAME
 
 
 def test_the_extras_are_the_documented_ones_and_tests_need_none_of_the_plain_installation():
-    assert set(EXTRAS) == {"dev", "docs", "gpu", "heic", "openvino"}
+    assert set(EXTRAS) == {"dev", "docs", "gpu", "heic", "mindcv", "openvino"}
     assert not REQUIRED & (EXTRAS["dev"] | EXTRAS["docs"] | EXTRAS["gpu"])
 
 
-@pytest.mark.parametrize("extra", ["", "dev", "docs", "heic", "openvino"])
+@pytest.mark.parametrize("extra", ["", "dev", "docs", "heic", "mindcv", "openvino"])
 def test_each_requirement_has_a_pinned_version(extra):
     lines = (PROJECT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].lower() for line in lines if not line.startswith("#")}

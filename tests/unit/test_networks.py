@@ -1,0 +1,133 @@
+"""Networks of mindcv by name: the setting, near names, groups, and the tensors of a file. Without MindSpore."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mslab.checkpoint import networks as values
+from mslab.checkpoint import reading, writing
+from mslab.checkpoint.mindcv_files import network_of
+from mslab.checkpoint.networks import MindcvNetwork
+from mslab.config import load_settings, networks
+from mslab.errors import CheckpointError, ConfigError
+
+GIVEN = {"train_data": "a", "val_data": "b", "class_num": 3}
+installed = pytest.mark.skipif(importlib.util.find_spec("mindcv") is None, reason="mindcv is not installed")
+
+
+def refusal(**given) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load_settings(GIVEN | given)
+    return str(refused.value)
+
+
+@installed
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    {
+        "mobilenetv2": "mobilenet_v2_100",  # Azure AutoML
+        "vitb16r224": "vit_b_16_224",
+        "seresnext": "seresnext50_32x4d",
+        "mobilenet_v2": "mobilenet_v2_100",  # torchvision
+        "efficientnet_b0": "efficientnet_b0",
+        "timm/convnext_tiny": "convnext_tiny",
+        "MobileNetV2": "mobilenet_v2_100",  # Keras
+        "inceptionv3": "inception_v3",
+        "resnet_18": "resnet18",
+        "mindcv:googlnet": "googlenet",
+    }.items(),
+)
+def test_names_of_other_projects(theirs, ours):
+    assert networks.near(theirs) == f"mindcv:{ours}"
+    assert f"write mindcv:{ours} (" in refusal(network=theirs)
+    other = refusal(model_name=theirs)
+    assert f"'model_name' is Azure AutoML and ModelArts's name; here it is 'network': network: mindcv:{ours}" in other
+
+
+@installed
+def test_names_that_are_no_network():
+    text = refusal(network="mindcv:xyzzy")
+    assert "'mindcv:xyzzy' is no network; write mindcv:NAME with a name of mindcv.list_models()" in text
+    assert "write null (" in refusal(network="resnet50") and "write null (" in refusal(network="ResNet-50")
+    assert networks.near("") == networks.near("vit") == networks.near("???") == ""
+    assert load_settings(GIVEN | {"network": "mindcv:vit_b_16_224"}).network == "mindcv:vit_b_16_224"
+
+
+def test_a_network_and_tables_of_model_py_contradict_each_other():
+    text = refusal(network="mindcv:googlenet", stages=[[1, 8, 1]], stem="small")
+    assert "network: mindcv:googlenet has layers of its own, and stages, stem describes model.py's" in text
+    assert "stages=null stem=null helps" in text
+
+
+def test_without_mindcv(monkeypatch):
+    monkeypatch.setattr(values, "registered", dict)
+    with pytest.raises(ConfigError) as refused:
+        MindcvNetwork("mindcv:googlenet").layout()
+    assert refused.value.what == "network: mindcv:googlenet needs mindcv, which is not installed."
+    assert refused.value.expected == "mindcv 0.3.0, an extra of mslab"
+    assert "install 'mslab[mindcv]'" in refused.value.fix and "network=null, model.py's ResNet" in refused.value.fix
+    monkeypatch.setattr(values, "registered", lambda: {"googlenet": "googlenet"})
+    with pytest.raises(ConfigError) as refused:
+        MindcvNetwork("mindcv:of_tomorrow").layout()
+    assert refused.value.what == "network: the installed mindcv has no of_tomorrow."
+    assert refused.value.expected == "a name of mindcv.list_models(), after mindcv:"
+    assert refused.value.fix.startswith("network=mindcv:mobilenet_v2_100, or ")
+
+
+@pytest.mark.parametrize(
+    ("network", "groups"),
+    {
+        "mobilenet_v2_100": {
+            "features.0.weight": "stem",
+            "features.1.gamma": "stem",
+            "features.3.layers.0.weight": "layer1",
+            "features.19.layers.6.weight": "layer17",
+            "features.21.gamma": "layer18",
+        },
+        "mobilenet_v3_small_100": {"features.13.layers.0.weight": "layer11", "classifier.0.weight": "layer12"},
+        "vit_b_16_224": {"cls_token": "stem", "blocks.11.norm1.gamma": "layer12", "norm.gamma": "layer12"},
+        "seresnext26_32x4d": {"layer0.0.weight": "stem", "layer4.0.conv1.weight": "layer4"},
+        "resnetv2_50": {"conv1.weight": "stem", "layer4.0.conv1.weight": "layer4"},
+        "inception_v3": {"conv4a.conv.weight": "stem", "inception7c.branch0.conv.weight": "layer11"},
+        "googlenet": {"conv3.conv.weight": "stem", "inception5b.b1.conv.weight": "layer9"},
+        "convnext_tiny": {"feature.0.0.weight": "stem", "feature.7.0.gamma_": "layer4", "norm.gamma": "layer4"},
+        "efficientnet_b0": {"features.9.0.weight": "layer7", "features.10.weight": "layer8"},
+        "mlp_mixer_s_p32": {"0.token_mix.0.gamma": "backbone"},  # no table: all of it is one group
+    }.items(),
+)
+def test_groups(network, groups):
+    for name, group in ({"classifier.weight": "head", "hidden.bias": "head"} | groups).items():
+        assert networks.part_of(name, f"mindcv:{network}") == group
+
+
+def test_groups_of_model_py():
+    names = ("conv1.weight", "bn1.gamma", "layer2.0.bn1.gamma", "classifier.bias", "hidden.weight")
+    assert [networks.part_of(name) for name in names] == ["stem", "stem", "layer2", "head", "head"]
+
+
+@installed
+def test_the_network_of_a_published_file():
+    assert network_of(Path("x/mobilenet_v2_100-d5532038.ckpt"), "") == "mindcv:mobilenet_v2_100"
+    assert network_of(Path("densenet121-120_5004_Ascend.ckpt"), "") == "mindcv:densenet121"
+    assert network_of(Path("resnet50-e0733ab8.ckpt"), "") == ""  # model.py builds it
+    assert network_of(Path("resnet50-e0733ab8.ckpt"), "mindcv:resnet50") == "mindcv:resnet50"
+    assert network_of(Path("best.ckpt"), "") == network_of(Path("mobilenet_v2.ckpt"), "") == ""
+
+
+def test_an_own_file_is_read_without_mindcv(tmp_path, monkeypatch):
+    monkeypatch.setattr(values, "registered", dict)
+    names = ("features.0.weight", "classifier.0.weight", "classifier.weight", "classifier.bias", "training.accum.x")
+    tensors = {name: np.ones((2, 2) if "weight" in name else 2, np.float32) for name in names}
+    info = {"network": "mindcv:mobilenet_v3_small_100", "class_names": ["a", "b"], "image_size": 32}
+    writing.save_arrays(tensors, tmp_path / "x.ckpt", info)
+    weights = reading.read(tmp_path / "x.ckpt")
+    assert [*weights.backbone] == ["features.0.weight", "classifier.0.weight"]
+    assert [*weights.head] == ["classifier.weight", "classifier.bias"] and weights.outputs == 2
+    assert weights.describe() == ("mindcv:mobilenet_v3_small_100, 2 classes; 1 tensors left out (the optimizer's)")
+    assert reading.complete_info(weights)["network"] == "mindcv:mobilenet_v3_small_100"
+    writing.save_arrays(tensors, tmp_path / "bad.ckpt", info | {"network": "mindcv:../x"})
+    with pytest.raises(CheckpointError) as refused:
+        reading.read(tmp_path / "bad.ckpt")
+    assert "its entry 'mslab' has an invalid value of network" in refused.value.what
