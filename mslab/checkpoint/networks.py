@@ -7,14 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mslab.checkpoint import dialects
 from mslab.config import Settings
 from mslab.config.networks import MINDCV, near, registered
-from mslab.errors import ConfigError
+from mslab.errors import CheckpointError, ConfigError
 from mslab.escaping import pip_install
 from mslab.files import replace_atomically
 from mslab.runtime.console import working
@@ -96,6 +96,7 @@ class MindcvNetwork:
     """
 
     name: str
+    file: Path | None = field(default=None, compare=False)  # that it was read from, if it was
     differences: ClassVar[list[str]] = []
     blocks: ClassVar[int] = 0
 
@@ -121,7 +122,7 @@ class MindcvNetwork:
 
     def facts(self, side: int = 0) -> dict[str, Any]:
         """What mindcv_backbone.describe says of it. Raises ConfigError."""
-        require(self.name)
+        require(self.name, self.file)
         return described(self.name.removeprefix(MINDCV), side)
 
     def check_size(self, side: int) -> None:
@@ -141,7 +142,7 @@ class MindcvNetwork:
             )
 
     def backbone(self) -> "mindcv_backbone.MindcvBackbone":
-        require(self.name)
+        require(self.name, self.file)
         from mslab import mindcv_backbone
 
         return mindcv_backbone.MindcvBackbone(self.name.removeprefix(MINDCV))
@@ -150,21 +151,22 @@ class MindcvNetwork:
 Network = ResNet | MindcvNetwork
 
 
-def require(name: str) -> None:
-    """Raise ConfigError unless mindcv is installed and has this network."""
-    known = registered()
-    if not known:
-        raise ConfigError(
-            f"network: {name} needs mindcv, which is not installed.",
-            expected="mindcv 0.3.0, an extra of mslab",
-            fix=f"{pip_install('mslab[mindcv]')}; without it: network=null, model.py's ResNet",
-        )
-    if name.removeprefix(MINDCV) not in known:
-        raise ConfigError(
-            f"network: the installed mindcv has no {name.removeprefix(MINDCV)}.",
-            expected="a name of mindcv.list_models(), after mindcv:",
-            fix=f"network={near(name) or 'mindcv:mobilenet_v2_100'}, or {pip_install('mindcv==0.3.0')}",
-        )
+def require(name: str, file: Path | None = None) -> None:
+    """Raise ConfigError unless mindcv is installed and has this network; of a `file` CheckpointError."""
+    known, own = registered(), name.removeprefix(MINDCV)
+    if own in known:
+        return
+    if known:
+        problem, expected = f"the installed mindcv has no {own}", "a name of mindcv.list_models(), after mindcv:"
+        install = pip_install("mindcv==0.3.0")
+        fix = f"network={near(name) or 'mindcv:mobilenet_v2_100'}, or {install}"
+    else:
+        problem, expected = f"{name} needs mindcv, which is not installed", "mindcv 0.3.0, an extra of mslab"
+        install = pip_install("mslab[mindcv]")
+        fix = f"{install}; without it: network=null, model.py's ResNet"
+    if file:  # which no setting makes another network's
+        raise CheckpointError(f"{file} is of {name}: {problem}.", expected=expected, fix=install)
+    raise ConfigError(f"network: {problem}.", expected=expected, fix=fix)
 
 
 @functools.cache
