@@ -103,6 +103,16 @@ def test_the_published_file_is_a_backbone_and_gives_mindcvs_features(trained, tm
     assert "its head is left out" in (Path(run) / "train.log").read_text()
 
 
+def test_the_report_of_a_transfer_has_every_section(squares, tmp_path, monkeypatch):
+    """For the map of features before the transfer the parent is rebuilt, as mindcv's network."""
+    monkeypatch.chdir(tmp_path)
+    run = mslab.train(config(squares / "three", "googlenet"), name="parent").run
+    child = mslab.transfer(config(squares / "three", "googlenet"), backbone=run).run
+    done = cli("report", child)
+    assert done.returncode == 0 and "Sections" not in done.stderr, done.stderr
+    assert "before transfer" in (Path(child) / "report.html").read_text()
+
+
 def test_heat_maps_where_there_is_a_feature_map(trained):
     name, run = trained
     model = models.open_weights(run, devices.start("cpu", "graph", seed=0))

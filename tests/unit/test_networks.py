@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mslab.checkpoint import networks as values
 from mslab.checkpoint import mindcv_files, reading, writing
+from mslab.checkpoint import networks as values
 from mslab.checkpoint.mindcv_files import network_of
 from mslab.checkpoint.networks import MindcvNetwork
 from mslab.config import load_settings, networks
@@ -87,7 +87,7 @@ def test_without_mindcv(monkeypatch):
 
 
 def test_a_file_of_a_network_that_is_not_here(tmp_path, monkeypatch):
-    """No setting helps: neither for a file of mslab, nor for one that mindcv publishes, even under a known name only."""
+    """No setting helps: neither for a file of mslab, nor for one that has the name of a published one."""
     tensors = {"features.0.weight": np.ones((2, 2), np.float32)}
     own, published = tmp_path / "x.ckpt", tmp_path / "mobilenet_v2_100-d5532038.ckpt"
     writing.save_arrays(tensors, own, {"network": "mindcv:mobilenet_v2_100"})
@@ -143,7 +143,9 @@ def test_a_layer_that_the_network_lacks_is_not_left_out(four):
 def test_a_file_of_another_network(four):
     with pytest.raises(CheckpointError) as refused:
         four(z__weight=(4, 3))
-    assert refused.value.what == "x.ckpt is not a file of mindcv:four: none of its 1 tensors has a name of that network's."
+    assert (
+        refused.value.what == "x.ckpt is not a file of mindcv:four: none of its 1 tensors has a name of that network's."
+    )
     assert (refused.value.expected, refused.value.fix) == ("a file of mindcv:four", "network=null, or another file")
     with pytest.raises(CheckpointError) as refused:
         mindcv_files.split(Path("squeezenet1_1-da256d3a.ckpt"), {"z": np.zeros(1)}, "mindcv:four", own=False)
