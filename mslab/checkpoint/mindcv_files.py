@@ -46,8 +46,13 @@ def split(
         return {n: single(v) for n, v in state.items()}, head, [f"{count} tensors left out ({OPTIMIZER})"] * bool(count)
     facts = MindcvNetwork(network, path).facts()
     known, last = facts["tensors"], facts["published_head"]
-    if not known.keys() & tensors.keys():
-        raise other_network(path, network, tensors)
+    found, own_name = known.keys() & tensors.keys(), network_of(path, "")
+    if not found or (found < known.keys() and own_name not in ("", network)):
+        raise CheckpointError(
+            f"{path} is not a file of {network}: it has {len(found)} of that network's {len(known)} tensors.",
+            expected=f"a file of {network}",
+            fix=f"network={own_name}" if own_name not in ("", network) else "network=null, or another file",
+        )
     # in some published files the last layer has another name than in today's code
     layers = [last, "head.classifier", "classifier", "head", "fc"]
     names = [layer for layer in layers if f"{layer}.weight" in tensors and f"{layer}.weight" not in known][:1]
@@ -69,13 +74,3 @@ def split(
     left = {*rest, *pairs.values()}
     backbone = {name: single(value) for name, value in tensors.items() if name not in left}
     return backbone, {ours: single(tensors[name]) for ours, name in pairs.items()}, notes
-
-
-def other_network(path: Path, network: str, tensors: Mapping[str, np.ndarray]) -> CheckpointError:
-    """The message for a file without a single tensor of the network that a config names."""
-    own = network_of(path, "")
-    return CheckpointError(
-        f"{path} is not a file of {network}: none of its {len(tensors)} tensors has a name of that network's.",
-        expected=f"a file of {network}",
-        fix=f"network={own}" if own and own != network else "network=null, or another file",
-    )

@@ -103,6 +103,15 @@ def test_the_published_file_is_a_backbone_and_gives_mindcvs_features(trained, tm
     assert "its head is left out" in (Path(run) / "train.log").read_text()
 
 
+def test_a_published_head_that_is_a_convolution_is_left_out(tmp_path):
+    from mindcv.models import create_model
+
+    ms.save_checkpoint(create_model("squeezenet1_1", num_classes=1000), str(tmp_path / "squeezenet1_1-da256d3a.ckpt"))
+    weights = checkpoint.read(tmp_path / "squeezenet1_1-da256d3a.ckpt")
+    weights.check()
+    assert not weights.head and weights.notes == ["2 tensors left out (classifier)"]
+
+
 def test_the_report_of_a_transfer_has_every_section(squares, tmp_path, monkeypatch):
     """For the map of features before the transfer the parent is rebuilt, as mindcv's network."""
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ from mslab.checkpoint import mindcv_files, reading, writing
 from mslab.checkpoint import networks as values
 from mslab.checkpoint.mindcv_files import network_of
 from mslab.checkpoint.networks import MindcvNetwork
+from mslab.checkpoint.reading import Choice
 from mslab.config import load_settings, networks
 from mslab.errors import CheckpointError, ConfigError
 
@@ -105,6 +106,21 @@ def test_a_file_of_a_network_that_is_not_here(tmp_path, monkeypatch):
             assert "install" in refused.value.fix and "network" not in refused.value.fix
 
 
+def test_options_for_other_files_are_refused(tmp_path):
+    tensors = {"features.0.weight": np.ones((2, 2), np.float32)}
+    writing.save_arrays(tensors, tmp_path / "x.ckpt", {"network": "mindcv:mobilenet_v2_100"})
+    assert reading.read(tmp_path / "x.ckpt", Choice("mindcv")).backbone.keys() == tensors.keys()
+    with pytest.raises(CheckpointError) as refused:
+        reading.read(tmp_path / "x.ckpt", Choice("timm"))
+    assert "'timm' is not a known project" in refused.value.what and refused.value.fix == "leave --dialect out"
+    with pytest.raises(CheckpointError) as refused:
+        reading.read(tmp_path / "x.ckpt", Choice("torchvision"))
+    assert "records how its network is built, which is not torchvision's way" in refused.value.what
+    with pytest.raises(CheckpointError) as refused:
+        reading.read(tmp_path / "x.ckpt", Choice(weights="ema"))
+    assert "has no weights 'ema'" in refused.value.what and refused.value.fix == "leave --weights out"
+
+
 FACTS = {"tensors": {"a.weight": [4, 3], "a.bias": [4], "b.weight": [4, 4]}, "published_head": "head"}
 
 
@@ -143,12 +159,11 @@ def test_a_layer_that_the_network_lacks_is_not_left_out(four):
 def test_a_file_of_another_network(four):
     with pytest.raises(CheckpointError) as refused:
         four(z__weight=(4, 3))
-    assert (
-        refused.value.what == "x.ckpt is not a file of mindcv:four: none of its 1 tensors has a name of that network's."
-    )
+    assert refused.value.what == "x.ckpt is not a file of mindcv:four: it has 0 of that network's 3 tensors."
     assert (refused.value.expected, refused.value.fix) == ("a file of mindcv:four", "network=null, or another file")
     with pytest.raises(CheckpointError) as refused:
-        mindcv_files.split(Path("squeezenet1_1-da256d3a.ckpt"), {"z": np.zeros(1)}, "mindcv:four", own=False)
+        mindcv_files.split(Path("squeezenet1_1-da256d3a.ckpt"), {"a.bias": np.zeros(1)}, "mindcv:four", own=False)
+    assert "it has 1 of that network's 3 tensors" in refused.value.what
     assert refused.value.fix == "network=mindcv:squeezenet1_1"
 
 
