@@ -31,7 +31,7 @@ ms.set_device("CPU")
 from mslab import mindcv_backbone
 print(json.dumps(mindcv_backbone.describe(sys.argv[1], int(sys.argv[2]))))
 """
-in_process: list[bool] = []  # not empty where a child process is not allowed
+may_start_processes = True  # a worker of `mslab grade` sets it to False
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ResNet:
         own = {"stages": self.stages, "profile": self.profile, "stem": self.profile["stem"]}
         return {"network": None} | own
 
-    def check_size(self, side: int) -> None:
+    def check_size(self, side: int, setting: str = "image_size") -> None:
         """It takes images of any size."""
 
     def backbone(self) -> "model.Backbone":
@@ -125,8 +125,8 @@ class MindcvNetwork:
         require(self.name, self.file)
         return described(self.name.removeprefix(MINDCV), side)
 
-    def check_size(self, side: int) -> None:
-        """Raise ConfigError unless it takes images of so many pixels."""
+    def check_size(self, side: int, setting: str = "image_size") -> None:
+        """Raise ConfigError unless it takes images of so many pixels, which this setting gives."""
         problem, works = (self.facts(side)[key] for key in ("problem", "works"))
         if problem and not works:
             raise ConfigError(
@@ -138,7 +138,7 @@ class MindcvNetwork:
             raise ConfigError(
                 f"network: {self.name} cannot take images of {side} pixels: {problem}.",
                 expected=f"another image size; {works} pixels work",
-                fix=f"image_size={works}",
+                fix=f"{setting}={works}",
             )
 
     def backbone(self) -> "mindcv_backbone.MindcvBackbone":
@@ -172,7 +172,7 @@ def require(name: str, file: Path | None = None) -> None:
 @functools.cache
 def described(name: str, side: int) -> dict[str, Any]:
     """mindcv_backbone.describe in a child process; what it said is stored in ~/.cache/mslab/networks."""
-    if in_process:
+    if not may_start_processes:
         from mslab import mindcv_backbone
 
         return dict(mindcv_backbone.describe(name, side))

@@ -189,6 +189,9 @@ def test_image_sizes_that_it_cannot_take(squares, tmp_path, monkeypatch):
         assert f"network: mindcv:{name} cannot take images of {size} pixels: For '" in refused.value.what
         assert refused.value.expected == f"another image size; {works} pixels work"
         assert refused.value.fix == f"image_size={works}" and not Path("runs").exists()
+    with pytest.raises(ConfigError) as refused:
+        mslab.train(config(squares / "three", "inception_v3", valid_crop_size=32, valid_resize_size=110))
+    assert refused.value.fix == "valid_crop_size=96"
 
 
 def test_a_network_that_mindspore_cannot_run(squares, tmp_path, monkeypatch):
