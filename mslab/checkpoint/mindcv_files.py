@@ -17,13 +17,20 @@ OWN = re.compile(r"resnet(18|34|50|101|152)$")  # networks that model.py builds
 SLOTS = re.compile(r"(moments?|moment[12]|accum|ema|adam_[mv]|learning_rate|global_step|momentum|beta[12]_power)\b")
 
 
-def network_of(path: Path, wanted: str) -> str:
+def network_of(path: Path, wanted: str, tensors: Mapping[str, np.ndarray]) -> str:
     """The network of mindcv that a file without an entry of mslab is of: the wanted one, else by the file's name; "".
+
+    A name is a hint only: "" for a file with none of that network's tensors.
+    """
+    named = "" if wanted else name_of(path)
+    return wanted or (named if named and MindcvNetwork(named, path).layout().keys() & tensors.keys() else "")
+
+
+def name_of(path: Path) -> str:
+    """The network of mindcv that a file's name says; "" if none.
 
     mindcv names its files mobilenet_v2_100-d5532038.ckpt. A ResNet that model.py builds is left to the dialects.
     """
-    if wanted:
-        return wanted
     if published := weights.of_name(path.name):  # known without mindcv, too
         name = published.network if published.project == "mindcv" else ""
     else:
@@ -46,7 +53,7 @@ def split(
         return {n: single(v) for n, v in state.items()}, head, [f"{count} tensors left out ({OPTIMIZER})"] * bool(count)
     facts = MindcvNetwork(network, path).facts()
     known, last = facts["tensors"], facts["published_head"]
-    found, own_name = known.keys() & tensors.keys(), network_of(path, "")
+    found, own_name = known.keys() & tensors.keys(), name_of(path)
     if not found or (found < known.keys() and own_name not in ("", network)):
         raise CheckpointError(
             f"{path} is not a file of {network}: it has {len(found)} of that network's {len(known)} tensors.",

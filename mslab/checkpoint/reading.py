@@ -206,7 +206,7 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
         if not tensors:
             raise ValueError("it contains no tensors")
         tensors = sharing.complete(path, tensors, info, read, pack)
-        mindcv = recorded.get("network") or ("" if recorded else mindcv_files.network_of(path, choice.network))
+        mindcv = recorded.get("network") or ("" if recorded else mindcv_files.network_of(path, choice.network, tensors))
         if mindcv:
             dialect = next(dialect for dialect in dialects.DIALECTS if dialect.name == "mindcv")
             if choice.dialect not in ("", dialect.name):

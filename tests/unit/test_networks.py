@@ -1,6 +1,7 @@
 """Networks of mindcv by name: the setting, near names, groups, and the tensors of a file. Without MindSpore."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from mslab.checkpoint import mindcv_files, reading, writing
 from mslab.checkpoint import networks as values
-from mslab.checkpoint.mindcv_files import network_of
+from mslab.checkpoint.mindcv_files import name_of, network_of
 from mslab.checkpoint.networks import MindcvNetwork
 from mslab.checkpoint.reading import Choice
 from mslab.config import load_settings, networks
@@ -200,12 +201,20 @@ def test_groups_of_model_py():
 
 @installed
 def test_the_network_of_a_published_file():
-    assert network_of(Path("x/mobilenet_v2_100-d5532038.ckpt"), "") == "mindcv:mobilenet_v2_100"
-    assert network_of(Path("densenet121-120_5004_Ascend.ckpt"), "") == "mindcv:densenet121"
-    assert network_of(Path("resnet50-e0733ab8.ckpt"), "") == ""  # model.py builds it
-    assert network_of(Path("resnet50-e0733ab8.ckpt"), "mindcv:resnet50") == "mindcv:resnet50"
-    assert network_of(Path("sknet18-868228e5.ckpt"), "") == "mindcv:skresnet18"
-    assert network_of(Path("best.ckpt"), "") == network_of(Path("mobilenet_v2.ckpt"), "") == ""
+    assert name_of(Path("x/mobilenet_v2_100-d5532038.ckpt")) == "mindcv:mobilenet_v2_100"
+    assert name_of(Path("densenet121-120_5004_Ascend.ckpt")) == "mindcv:densenet121"
+    assert name_of(Path("sknet18-868228e5.ckpt")) == "mindcv:skresnet18"
+    assert name_of(Path("resnet50-e0733ab8.ckpt")) == ""  # model.py builds it
+    assert network_of(Path("resnet50-e0733ab8.ckpt"), "mindcv:resnet50", {}) == "mindcv:resnet50"
+    assert name_of(Path("best.ckpt")) == name_of(Path("mobilenet_v2.ckpt")) == ""
+
+
+@installed
+def test_a_name_is_a_hint_only(tmp_path, monkeypatch):
+    """A ResNet of model.py in a file that has the name of a network of mindcv."""
+    monkeypatch.setattr(MindcvNetwork, "facts", lambda self: FACTS)
+    other = shutil.copy(Path(__file__).parents[1] / "data" / "torch.pth", tmp_path / "densenet121.pth")
+    assert reading.read(other).network.title.startswith("a ResNet")
 
 
 def test_an_own_file_is_read_without_mindcv(tmp_path, monkeypatch):
