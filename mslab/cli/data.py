@@ -39,12 +39,18 @@ data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
 def make(
     out: DataSets = "datasets",
     seed: Annotated[int, Option(help="each seed draws different images")] = 1,
-    size: Annotated[int, Option(help="width and height of an image in pixels", min=32, max=1024)] = 96,
+    size: Annotated[
+        int | None,
+        Option(help="width and height of an image in pixels (default: 96; scenes 128)", min=32, max=1024),
+    ] = None,
+    scenes: Annotated[
+        bool, Option("--scenes", help="instead, draw forest floors with boxes, masks, key points and tags")
+    ] = False,
 ) -> None:
     """Draw mushrooms9 and mushrooms2 without a download. The same seed gives the same images on one kind of CPU."""
-    from mslab.experiments.demo import draw
+    from mslab.experiments import demo
 
-    draw(Path(out), seed=seed, size=size)
+    (demo.draw_scenes if scenes else demo.draw)(Path(out), seed=seed, **({"size": size} if size else {}))
 
 
 @job(data_app, "animals")

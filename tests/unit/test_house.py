@@ -14,7 +14,7 @@ from mslab.check import worker
 PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
-    "errors", "escaping", "files", "safe_yaml", "stages", "model", "schedule", "cpu_layout", "config", "check",
+    "errors", "escaping", "files", "safe_yaml", "stages", "model", "schedule", "cpu_layout", "config", "tasks", "check",
     "runtime", "checkpoint", "data", "runs", "evaluation", "training", "inference", "report", "experiments",
     "reproduce", "grade", "doctor", "cli", "modelarts",
 ]
@@ -47,7 +47,7 @@ def imports_of(file: Path) -> Iterator[list[str]]:
 
 def test_mslab_is_some_twenty_rooms():
     rooms = {room_of(file) for file in FILES} - {"__init__", "__main__"}
-    assert rooms == set(ROOMS) and len(rooms) <= 24
+    assert rooms == set(ROOMS) and len(rooms) <= 25
 
 
 @pytest.mark.parametrize("room", ROOMS)
