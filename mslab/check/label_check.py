@@ -33,20 +33,17 @@ def check_labels(
     if not places:
         fix = "mslab data import FOLDER --format voc, yolo or labelme brings others into this form"
         raise DatasetError(f"{root} has no labels of boxes, masks, key points or tags.", expected=EXPECTED, fix=fix)
-    places = {name: only(place, task) for name, place in places.items()}
-    sets, problems = {}, {}
-    for name, place in places.items():
-        sets[name], problems[name] = read_split(place)
-    tasks = tasks_of(places, sets)
-    if task and task not in tasks:
-        found = f"{', '.join(tasks)}" if tasks else "none that can be read"
-        what = f"{root} has no labels for {task}; it has some for: {found}."
-        if not any(problems.values()):
-            raise DatasetError(what, expected=EXPECTED, fix="--task with one of these, or add the labels")
-    chosen = tuple(name for name in tasks if task in (None, name))
+    read = {name: read_split(place.of_task(task)) for name, place in places.items()}
+    tasks = tasks_of([labels for labels, _ in read.values()])
+    if task and task not in tasks and not any(problems for _, problems in read.values()):
+        others = ", ".join(tasks_of([read_split(place)[0] for place in places.values()])) or "none"
+        what = f"{root} has no labels for {task}; it has some for: {others}."
+        raise DatasetError(what, expected=EXPECTED, fix="--task with one of these, or add the labels")
     splits = {name: split_of(name, root, place) for name, place in places.items()}
-    report = LabelReport(root, splits, tasks=chosen or tuple(filter(None, [task])), places=places, sets=sets)
-    report.problems = problems
+    report = LabelReport(root, splits, tasks=(task,) if task else tasks)
+    report.places = {name: place.of_task(task) for name, place in places.items()}
+    report.sets = {name: labels for name, (labels, _) in read.items()}
+    report.problems = {name: problems for name, (_, problems) in read.items()}
     try:
         names = [picture.name for split in splits.values() for picture in split.pictures]
         dataset.load(report, cache and all(name.count("/") == 1 for name in names), progress)  # it keeps FOLDER/NAME
@@ -60,21 +57,9 @@ def check_labels(
     return report
 
 
-def only(place: LabelFiles, task: str | None) -> LabelFiles:
-    """The files of labels that a task reads; the masks of a task `segment` may be in either."""
-    if task is None:
-        return place
-    boxes = place.boxes if task != "multilabel" else None
-    return place._replace(
-        boxes=boxes,
-        tags=place.tags if task == "multilabel" else None,
-        masks=place.masks if task == "segment" else None,
-    )
-
-
-def tasks_of(places: dict[str, LabelFiles], sets: dict[str, LabelSet]) -> tuple[str, ...]:
+def tasks_of(sets: list[LabelSet]) -> tuple[str, ...]:
     """The tasks that some split has labels for."""
-    images = [image for labels in sets.values() for image in labels.images]
+    images = [image for labels in sets for image in labels.images]
     have = {
         "detect": any(len(image.boxes) for image in images),
         "segment": any(image.mask or any(image.masks) for image in images),

@@ -117,15 +117,17 @@ def unlabelled(report: LabelReport) -> Iterator[Finding]:
     """Images that no file of labels names, images without objects, and splits without any."""
     for name, split in report.splits.items():
         labels = report.sets[name]
-        named = {image_path(report, name, row.file) for row in labels.images}
-        others = [p for p in split.pictures if split.show(p.name) not in named]
-        if others:
-            text = (
-                f"({len(others)} of {len(split.pictures)} images have no labels, such as {split.show(others[0].name)})"
-            )
-            fix = "add them to the labels, also those without an object; or move them away"
-            yield Finding("image-without-label", "warning", labels_file(report, name), text, fix)
-        if not named:
+        rows = [(image_path(report, name, row.file), row) for row in labels.images]
+        listed = (report.places[name].boxes, {path for path, row in rows if row.width or not len(row.tags)})
+        tagged = (report.places[name].tags, {path for path, row in rows if len(row.tags)})
+        for file, named in (listed, tagged):
+            others = [picture for picture in split.pictures if split.show(picture.name) not in named]
+            if file and others:
+                text = f"({len(others)} of {len(split.pictures)} images have no labels, such as "
+                text += f"{split.show(others[0].name)})"
+                fix = "add them to the labels, also those without an object; or move them away"
+                yield Finding("image-without-label", "warning", relative(report, file), text, fix)
+        if not rows:
             fix = "put the images there, or correct the names in the labels"
             yield Finding("no-labels", "error", labels_file(report, name), "(no image has labels)", fix)
         elif labels.categories and not any(len(row.boxes) for row in labels.images):

@@ -79,18 +79,19 @@ def import_annotations(source: Path, out: Path, kind: str, progress: Progress | 
 
 def image_sizes(found: Source) -> dict[Path, tuple[int, int]]:
     """{image: its width and height in pixels}; adds a problem for each that cannot be read."""
-    sizes = {}
+    sizes: dict[Path, tuple[int, int]] = {}
+    unreadable: list[str] = []
     paths = [row.path for row in found.images]
     for index, answer in ask("look", paths):
         sizes[paths[index]] = answer.get("width", 0), answer.get("height", 0)
         if not answer.get("width"):
-            found.problems.append(f"{found.images[index].name}: the image cannot be read: {answer.get('problem')}")
+            unreadable.append(f"{found.images[index].name}: the image cannot be read: {answer.get('problem')}")
+    found.problems += sorted(unreadable)  # the answers come in no order
     for row in found.images:
         if row.size and sizes[row.path] not in ((0, 0), row.size):
             width, height = sizes[row.path]
             text = f"the labels say {row.size[0]}x{row.size[1]} pixels, and the image has {width}x{height}"
             found.problems.append(f"{row.name}: {text}")
-    found.problems.sort()
     return sizes
 
 

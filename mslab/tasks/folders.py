@@ -35,6 +35,14 @@ class LabelFiles(NamedTuple):
     tags: Path | None = None  # a table
     masks: Path | None = None  # folder
 
+    def of_task(self, task: str | None) -> "LabelFiles":
+        """The files that a task reads; all of them for None."""
+        if task is None:
+            return self
+        boxes = self.boxes if task != "multilabel" else None
+        tags = self.tags if task == "multilabel" else None
+        return LabelFiles(self.images, boxes, tags, self.masks if task == "segment" else None)
+
     @property
     def labelled(self) -> bool:
         return bool(self.boxes or self.tags or self.masks)
@@ -97,7 +105,7 @@ def folders_in(root: Path) -> list[str]:
 def pictures_in(folder: Path) -> Iterator[str]:
     """The names of the pictures below a folder, with "/"; no link is followed."""
     for above, inner, names in os.walk(folder):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name not in MASKS)
         for name in sorted(names):
             path = Path(above, name)
             if name.lower().endswith(PICTURES) and not name.startswith(".") and not path.is_symlink():

@@ -14,8 +14,8 @@ from mslab.tasks.tags import read_tags
 EXPECTED = "annotations.json (COCO), tags.csv or masks/, beside images/, in the folder or in its train, val and test"
 
 
-def load_labels(root: str | Path) -> dict[str, LabelSet]:
-    """{split: its labels}, the images sorted by name, the classes as in the first split.
+def load_labels(root: str | Path, task: str) -> dict[str, LabelSet]:
+    """{split: its labels for one of TASKS}, the images sorted by name, the classes as in the first split.
 
     Raises DatasetError if there are none, or with every error that they have. It opens no image: mslab check does.
     """
@@ -24,7 +24,7 @@ def load_labels(root: str | Path) -> dict[str, LabelSet]:
         raise DatasetError(f"{root} has no labels.", expected=EXPECTED, fix="mslab data make --scenes draws some")
     sets, errors = {}, []
     for name, paths in found.items():
-        sets[name], problems = read_split(paths)
+        sets[name], problems = read_split(paths.of_task(task))
         errors += [(name, problem) for _, problem in problems if problem.severity == "error"]
     first = next(iter(sets.values()))
     for name, labels in sets.items():
@@ -34,7 +34,8 @@ def load_labels(root: str | Path) -> dict[str, LabelSet]:
     if errors:
         rows = [(p.code, f"{name} {p.file} {p.text}".strip()) for name, p in errors[:10]]
         fix = "mslab check FOLDER lists all of them, and what to do"
-        raise DatasetError(f"{root}: {len(errors)} errors in its labels.", details=rows, expected=EXPECTED, fix=fix)
+        count = f"{len(errors)} error{'s' * (len(errors) > 1)}"
+        raise DatasetError(f"{root}: {count} in its labels.", details=rows, expected=EXPECTED, fix=fix)
     return {name: in_order(labels, first) for name, labels in sets.items()}
 
 
