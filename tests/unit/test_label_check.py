@@ -361,6 +361,33 @@ def test_a_single_folder_with_images_beside_the_json_is_a_data_set(tmp_path):
     assert report.ok and report.images == 3 and report.findings == []
 
 
+def test_a_name_relative_to_the_json_and_a_json_of_another_name_are_read(root):
+    for split in ("train", "val"):
+
+        def change(document):
+            for row in document["images"]:
+                row["file_name"] = f"images/{row['file_name']}"
+
+        changed(root, change, split)
+        (root / split / "annotations.json").rename(root / split / "terrain_coco.json")
+    assert check_labels(root).findings == []
+
+
+def test_the_classes_of_masks_alone_are_named_by_a_list(root):
+    for split in ("train", "val"):
+        (root / split / "annotations.json").unlink()
+        (root / split / "tags.csv").unlink()
+    assert check_labels(root).counts["train"] == {"0": 4, "1": 4, "2": 4}
+    (root / "classes.txt").write_text("__ignore__\n_background_\ncat\n")
+    report = check_labels(root)
+    assert report.class_names == ["cat"] and {f.code for f in report.errors} == {"mask-value"}
+    assert "the value 2, and there are 1 classes" in report.errors[0].message
+    (root / "classes.txt").write_text("cat\ndog\n")
+    report = check_labels(root)
+    assert report.findings == [] and report.counts["train"] == {"cat": 4, "dog": 4}, report.findings
+    assert load_labels(root, "segment")["train"].class_names == ["cat", "dog"]
+
+
 # --- hostile files ---------------------------------------------------------------------------------------------------
 
 
