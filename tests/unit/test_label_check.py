@@ -321,6 +321,8 @@ def test_the_command_finds_the_task_writes_json_and_a_page(root, monkeypatch):
 def test_a_folder_without_such_labels_is_answered_with_what_is_expected(tmp_path):
     done = cli("check", tmp_path, "--task", "detect")
     assert done.returncode == 1 and "has no labels of boxes, masks, key points or tags" in done.stderr
+    with pytest.raises(DatasetError, match="mslab data make --scenes draws some"):
+        load_labels(tmp_path, "detect")
     assert "annotations.json (COCO)" in done.stderr and "mslab data import FOLDER --format" in done.stderr
     (tmp_path / "images").mkdir()
     labelled_sets.write(tmp_path, labelled_sets.coco(labelled_sets.images(tmp_path / "images", 2)))
