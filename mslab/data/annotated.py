@@ -57,6 +57,10 @@ def import_annotations(source: Path, out: Path, kind: str, progress: Progress | 
     if not found.images and not found.problems:
         fix = f"--format with another of {', '.join(READERS)}, or the folder that has the labels"
         raise DatasetError(f"{source} has no images with such labels.", expected=expected, fix=fix)
+    places: dict[tuple[str, str], Path] = {}
+    for row in found.images:
+        if places.setdefault((row.split, row.name), row.folder) != row.folder:
+            found.problems.append(f"{row.name}: two folders of a split have an image of this name")
     sizes = image_sizes(found)
     if found.problems:
         rows = [("", text) for text in found.problems[:LISTED]]

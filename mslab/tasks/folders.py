@@ -50,6 +50,11 @@ class LabelFiles(NamedTuple):
     def labelled(self) -> bool:
         return bool(self.boxes or self.tags or self.masks)
 
+    @property
+    def certain(self) -> bool:
+        """Whether the files look like labels of their kind: a JSON beside class folders may be anything."""
+        return bool(self.tags or self.masks or (self.boxes and looks_like_coco(self.boxes)))
+
 
 def find_labels(root: Path) -> dict[str, LabelFiles]:
     """{train, val, test, or "" for a data set of one split: its files}; {} if there are no such labels."""
@@ -116,6 +121,14 @@ def pictures_in(folder: Path) -> Iterator[str]:
             path = Path(above, name)
             if name.lower().endswith(PICTURES) and not name.startswith(".") and not path.is_symlink():
                 yield path.relative_to(folder).as_posix()
+
+
+def looks_like_coco(file: Path) -> bool:
+    """Whether a JSON begins with one of COCO's tables."""
+    with suppress(OSError), file.open("rb") as opened:
+        start = opened.read(1 << 14).replace(b"\0", b"")  # of UTF-16
+        return any(f'"{name}"'.encode() in start for name in ("images", "annotations", "categories", "licenses"))
+    return False
 
 
 def class_names(folder: Path) -> list[str]:

@@ -31,6 +31,10 @@ def load_labels(root: str | Path, task: str) -> dict[str, LabelSet]:
         if sorted(labels.class_names) != sorted(first.class_names) or labels.tags != first.tags:
             text = "(its classes or tags are not those of the first split)"
             errors.append((name, Problem("class-extra", "error", "", text)))
+        points = {category.name: category.points for category in first.categories}
+        if any(points.get(category.name, category.points) != category.points for category in labels.categories):
+            text = "(its key points are not those of the first split, or in another order)"
+            errors.append((name, Problem("keypoint-names", "error", "", text)))
     if errors:
         rows = [(p.code, f"{name} {p.file} {p.text}".strip()) for name, p in errors[:10]]
         fix = "mslab check FOLDER lists all of them, and what to do"

@@ -266,6 +266,9 @@ BAD = [  # format, file, content, a part of the message
     ("yolo", "000.txt", "0 0.5 0.5 0 0.5", "a box that is 0 wide and 0.5 high"),
     ("yolo", "labels/zzz.txt", "0 0.5 0.5 0.5 0.5", "there is no image zzz"),
     ("yolo", "data.yaml", "names: [cat, cat]", "two classes have one name"),
+    ("yolo", "data.yaml", "names: [cat", "data.yaml: it is not valid YAML"),
+    ("yolo", "data.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]", "names is neither a list nor"),
+    ("voc", "more/000.xml", labelled_sets.voc_xml("x", (40, 30), []), "two folders of a split have an image"),
     ("yolo", "data.yaml", "names: 7", "names is neither a list nor a table"),
     ("yolo", "data.yaml", "names: [cat]\nkpt_shape: [100000000, 3]", "kpt_shape is [100000000, 3]"),
     ("labelme", "000.json", '{"shapes": [{"label": "", "points": []}]}', "shapes[0] has no label"),
@@ -281,6 +284,9 @@ def test_what_cannot_be_read_is_named_and_nothing_is_written(tmp_path, kind, nam
     labelled_sets.images(tmp_path / "d", 1)
     if kind == "yolo":
         put(tmp_path / "d", "data.yaml", "names: [cat, dog]")
+    if name.startswith("more"):
+        labelled_sets.images(tmp_path / "d" / "more", 1)
+        put(tmp_path / "d", "000.xml", content)
     put(tmp_path / "d", name, content)
     with pytest.raises(DatasetError) as caught:
         import_annotations(tmp_path / "d", tmp_path / "out", kind)
