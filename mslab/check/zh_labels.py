@@ -167,6 +167,8 @@ PHRASES = {  # inside of messages
     "the labels have neither size": "标注的尺寸与两者都不同",
 }
 FIXES = {
+    "{command}    keeps its boxes, as COCO's JSON": "{command}    保留它的框，存为 COCO 的 JSON",
+    "{command}    checks its boxes": "{command}    检查它的框",
     "replace the file, or export the labels again": "替换这个文件，或重新导出标注",
     "correct the entry, or export the labels again": "改正条目，或重新导出标注",
     "correct the number, or remove the object": "改正数值，或删除这个目标",

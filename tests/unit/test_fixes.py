@@ -107,6 +107,10 @@ RUN = {
     "unit/test_scenes.py test_scenes_are_drawn_by_the_command": """
         tasks/reading.py: mslab data make --scenes
     """,
+    "unit/test_label_import.py test_the_check_of_classes_says_how_boxes_are_kept_and_the_commands_work": """
+        check/levels.py: mslab data import --format
+        check/levels.py: mslab check --task
+    """,
     "unit/test_sweep.py test_a_resume_opens_no_storage_that_only_sweep_json_names": """
         experiments/sweep/study.py: mslab sweep --resume --storage
     """,

@@ -328,3 +328,29 @@ def test_the_command_imports_and_checks(inside):
     assert done.returncode == 1 and "d has no images with such labels" in done.stderr and "--format with" in done.stderr
     done = cli("data", "import", "d/classes.txt", "--format", "voc", "--out", "x")
     assert done.returncode == 1 and "is not a folder" in done.stderr
+
+
+def shown(done, start: str) -> list[str]:
+    """The words of the command that a fix line shows."""
+    line = next(line for line in (done.stdout + done.stderr).splitlines() if f"mslab {start}" in line)
+    return line[line.index("mslab ") :].split("    ")[0].split()[1:]
+
+
+def test_the_check_of_classes_says_how_boxes_are_kept_and_the_commands_work(inside):
+    labelled_sets.images(Path("y/images"), 2)
+    put(Path("y"), "classes.txt", "cat")
+    put(Path("y"), "labels/000.txt", "0 0.5 0.5 0.5 0.5")
+    done = cli("check", "y")
+    assert done.returncode == 1 and "YOLO's layout" in done.stdout
+    assert cli(*shown(done, "data import y --format yolo")).returncode == 0 and Path("datasets/y-coco").is_dir()
+    names = labelled_sets.images(Path("v/JPEGImages"), 2)
+    for name in names:
+        text = labelled_sets.voc_xml(name, (WIDTH, HEIGHT), [("cat", [1, 2, 9, 9], False)])
+        put(Path("v"), f"Annotations/{Path(name).stem}.xml", text)
+    done = cli("check", "v", "--lang", "zh")
+    assert "保留它的框" in done.stdout and cli(*shown(done, "data import v --format voc")).returncode == 0
+    labelled_sets.write(Path("c"), labelled_sets.coco(labelled_sets.images(Path("c/images"), 2)))
+    Path("c/annotations.json").rename("c/_annotations.coco.json")
+    done = cli("data", "split", "c")
+    assert done.returncode == 1 and "COCO's layout" in done.stderr
+    assert cli(*shown(done, "check c --task detect")).returncode == 0
