@@ -15,7 +15,7 @@ PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
     "errors", "escaping", "files", "safe_yaml", "stages", "model", "schedule", "cpu_layout", "mindcv_backbone",
-    "config", "check", "runtime", "weights", "checkpoint", "data", "runs", "evaluation", "training", "inference",
+    "config", "tasks", "check", "runtime", "weights", "checkpoint", "data", "runs", "evaluation", "training", "inference",
     "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
 ]
 # fmt: on
