@@ -24,6 +24,7 @@ from mslab.escaping import command
 LOG = "log.jsonl"
 MOVED = {"stray-folder", "nested-folder", "symlink", "permission", "zero-byte", "unreadable", "truncated", "bomb"}
 MOVED |= {"format", "timeout", "crash", "decoder", "elongated", "slow", "split-leak", "duplicate"}
+MOVED |= {"mask-without-image"}
 CONVERTED = {"format", "decoder", "animated", "mode", "exif-orientation", "size"}
 
 SHARE, FEW = 0.1, 5  # --fix asks before it moves more than this share of a split's or class's images, and than five

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mslab.check import zh, zh_fixes
+from mslab.check import zh, zh_fixes, zh_labels
 from mslab.check.packed import Pack
 from mslab.config import language
 
@@ -36,13 +36,15 @@ class Finding:
         """The finding as it is shown to a person: in their language, or in `lang`."""
         if (lang or language.current()) != "zh":
             return self
-        message = language.translated(self.message, zh.MESSAGES.get(self.code, {}), zh.PHRASES, lang="zh")
+        tables = (table.get(self.code, {}) for table in (zh.MESSAGES, zh_labels.MESSAGES))
+        more = (zh_labels.PHRASES, zh_labels.MORE) if self.code in zh_labels.MESSAGES else (zh.PHRASES,)
+        message = language.translated(self.message, *tables, *more, lang="zh")
         return replace(self, message=message, fix="\n".join(map(chinese_fix, self.fix.split("\n"))))
 
 
 @functools.lru_cache(1000)  # thousands of findings have the same one
 def chinese_fix(line: str) -> str:
-    return language.translated(line, zh_fixes.FIXES, lang="zh")
+    return language.translated(line, zh_fixes.FIXES, zh_labels.FIXES, lang="zh")
 
 
 @dataclass(slots=True)

@@ -89,6 +89,8 @@ class DatasetReport:
     resize_mode: str = "crop"  # how images become square
     grouping: Any = None  # of check.groups: which images --group keeps together
 
+    caption = "Images of each class, in the order of the class indices"
+
     @property
     def base(self) -> Path:
         """The folder at which the paths of findings begin: the root, or that of a table of labels."""

@@ -245,6 +245,29 @@ def pixels(path: Path) -> dict[str, Any]:
         return {"pixels": hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).hexdigest()}
 
 
+def mask(path: Path) -> dict[str, Any]:
+    """The shape of a picture of classes, and {value: pixels} if its mode stores class numbers."""
+    with load_image(read(path))[0] as image:
+        facts: dict[str, Any] = {
+            "format": image.format,
+            "mode": image.mode,
+            "width": image.width,
+            "height": image.height,
+        }
+        if image.mode.startswith("I"):
+            image = image.convert("I")
+            facts["values"] = {str(value): 0 for value in extrema(image)[0]}
+            if extrema(image)[0][1] > 255 or extrema(image)[0][0] < 0:
+                return facts
+            image = image.convert("L")
+        if image.mode not in ("1", "L", "P"):
+            return facts
+        counts = image.histogram()[:256]
+        if image.mode == "1":
+            counts = [counts[0], counts[255]]
+        return facts | {"values": {str(value): count for value, count in enumerate(counts) if count}}
+
+
 def preview(path: Path) -> dict[str, Any]:
     """A small JPEG for an HTML page, base64."""
     with load_image(read(path))[0] as image:
@@ -312,7 +335,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 REQUESTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    function.__name__: function for function in (look, pixels, preview, convert, decode)
+    function.__name__: function for function in (look, pixels, mask, preview, convert, decode)
 }
 
 

@@ -31,6 +31,7 @@ from mslab.files import kind_of
 from mslab.runtime import signals, tables
 from mslab.runtime.console import PROSE, Meter
 
+FORMATS = ("voc", "yolo", "labelme")
 GROUP = "keep images together whose names have an equal part in brackets, '(.+)_frame', or an equal cell in a column"
 data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
 
@@ -39,12 +40,18 @@ data_app = Typer(help="Draw, build, split, import or pack a data set.", **PLAIN)
 def make(
     out: DataSets = "datasets",
     seed: Annotated[int, Option(help="each seed draws different images")] = 1,
-    size: Annotated[int, Option(help="width and height of an image in pixels", min=32, max=1024)] = 96,
+    size: Annotated[
+        int | None,
+        Option(help="width and height of an image in pixels (default: 96; scenes 128)", min=32, max=1024),
+    ] = None,
+    scenes: Annotated[
+        bool, Option("--scenes", help="instead, draw forest floors with boxes, masks, key points and tags")
+    ] = False,
 ) -> None:
     """Draw mushrooms9 and mushrooms2 without a download. The same seed gives the same images on one kind of CPU."""
-    from mslab.experiments.demo import draw
+    from mslab.experiments import demo
 
-    draw(Path(out), seed=seed, size=size)
+    (demo.draw_scenes if scenes else demo.draw)(Path(out), seed=seed, **({"size": size} if size else {}))
 
 
 @job(data_app, "animals")
@@ -148,29 +155,42 @@ def import_data(
     label_column: Annotated[
         str | None, Option(metavar="NAME|N", help="the table's column of classes (default: the one called so)")
     ] = None,
+    form: Annotated[
+        str | None, Option("--format", metavar="NAME", help="boxes or outlines of a folder: voc, yolo or labelme")
+    ] = None,
     out: Annotated[
         str | None, Option(metavar="FOLDER", help="target folder (default: datasets/NAME)"), OutputOption(new=True)
     ] = None,
 ) -> int:
     """Unpack an archive safely, starting at the folder that contains the classes, and check the result.
 
-    With --labels, the images may be in any folders: they are sorted into a folder per class, as the table says.
+    With --labels, the images may be in any folders: they are sorted into a folder per class, as the table says. With
+    --format, images and their boxes are copied, and the boxes written as COCO's JSON.
     """
     from mslab.data import labelling, unpacking
+
+    if form is not None and (labels is not None or form not in FORMATS):
+        raise BadParameter(f"--format {form}: expected one of {', '.join(FORMATS)}, without --labels")
 
     if labels is None and (image_column or label_column):
         raise BadParameter("--image-column and --label-column are of a table: --labels TABLE")
     name = Path(os.path.abspath(archive)).name.split(".")[0]  # noqa: PTH100
-    target = Path(out) if out else Path("datasets") / f"{name}{'-sorted' * Path(archive).is_dir()}"
+    target = (
+        Path(out) if out else Path("datasets") / f"{name}{('-coco' if form else '-sorted') * Path(archive).is_dir()}"
+    )
     with Meter(1) as meter:
-        if labels is None:
-            done: object = unpacking.import_archive(Path(archive), target, meter.callback("unpacking"))
+        if form is not None:
+            from mslab.data.annotated import import_annotations
+
+            done: object = import_annotations(Path(archive), target, form, meter.callback("copying images"))
+        elif labels is None:
+            done = unpacking.import_archive(Path(archive), target, meter.callback("unpacking"))
         else:
             options = labelling.LabelOptions(labels, image_column or "", label_column or "")
             done = labelling.import_labelled(Path(archive), target, options, meter.callback("sorting images"))
         log.info(str(done))
     try:
-        report = checked(str(target))
+        report = checked_labels(str(target), None) if form else checked(str(target))
     except KeyboardInterrupt:
         raise signals.Interrupted(f"{target} is complete; {command('check', target)}    checks it") from None
     print_text(report)
@@ -223,6 +243,32 @@ def fixed(report: Any, root: str, moves: Iterable[str], run_check: Callable[[], 
     return report
 
 
+def moved(report: Any, root: str, how: tuple[bool, bool, bool], run_check: Callable[[], Any]) -> Any:
+    """Make the moves of --fix or --convert, or only print them. Returns the report on what there is then.
+
+    `how`: --dry-run, --convert and --yes.
+    """
+    from mslab.check import quarantine
+
+    dry_run, convert, yes = how
+    if not dry_run:
+        return fixed(report, root, quarantine.fix(report, convert, yes), run_check)
+    moves = quarantine.plan_moves(report, convert)
+    for source, target, finding, rewritten in moves:
+        log.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
+    log.info("%d to move; nothing was touched", len(moves))
+    return report
+
+
+def write_page(report: Any, html: str | None) -> None:
+    if html:
+        from mslab.check import page
+        from mslab.files import write_text
+
+        write_text(Path(html), page.page(report))
+        log.info("%s: findings with thumbnails", html)
+
+
 def is_config(root: str, overrides: list[str] | None, options: list[Any]) -> bool:
     """Whether ROOT is a file of settings. Raises BadParameter for what belongs to the other of both."""
     config = Path(root).suffix in (".yaml", ".yml") and kind_of(Path(root), links=True) == "a file"
@@ -247,6 +293,31 @@ def configured(config: str, overrides: list[str] | None, no_cache: bool, group: 
         return training_data.report_of(settings, progress=progress, cache=not no_cache, group=group)
 
 
+def has_labels(root: str, task: str | None, options: list[Any]) -> bool:
+    """Whether ROOT has labels of boxes, masks, key points or tags. Raises BadParameter for options of classes."""
+    from mslab.tasks.folders import find_labels
+    from mslab.tasks.labels import TASKS
+
+    if task is not None and task not in TASKS:
+        raise BadParameter(f"--task {task}: expected one of {', '.join(TASKS)}")
+    found = find_labels(Path(root)) if kind_of(Path(root), links=True) == "a folder" else {}
+    labelled = task is not None or any(place.certain for place in found.values())
+    if labelled and any(option not in (None, False) for option in options):
+        raise BadParameter(
+            f"{root} has labels of boxes, masks, key points or tags: of the options, --fix, --yes, --dry-run, --undo, "
+            "--task, --no-cache, --json and --html are for them"
+        )
+    return labelled
+
+
+def checked_labels(root: str, task: str | None, cache: bool = True) -> Any:
+    """Check such labels with a progress bar."""
+    from mslab.check.label_check import check_labels
+
+    with Meter(1) as meter:
+        return check_labels(root, task, cache, meter.callback("loading images"))
+
+
 CheckedGroup = Annotated[
     str | None,
     Option(metavar="REGEX|COLUMN", help="report groups in two splits: equal parts of names, '(.+)_frame', or cells"),
@@ -269,6 +340,12 @@ def check(
     convert: Annotated[
         bool, Option("--convert", help="like --fix, and replace each readable file by an upright RGB copy")
     ] = False,
+    task: Annotated[
+        str | None,
+        Option(
+            metavar="NAME", help="check labels for detect, segment, keypoints or multilabel (default: all there are)"
+        ),
+    ] = None,
     yes: Annotated[
         bool, Option("--yes", help="let --fix move more than a tenth of a split's or class's images")
     ] = False,
@@ -282,15 +359,17 @@ def check(
     """Find problems that would spoil training: stray folders, broken images, mismatched classes, leaks."""
     if undo and (fix or convert or dry_run):
         raise BadParameter("--undo cannot be combined with --fix, --convert or --dry-run: it reverses an earlier call")
-    config = is_config(root, overrides, [fix, convert, undo, classes, size, follow_links, ignore])
+    config = is_config(root, overrides, [fix, convert, undo, classes, size, follow_links, ignore, task])
+    labelled = not config and has_labels(root, task, [convert, classes, size, group, follow_links, ignore])
     if group is not None:
         refuse_pattern(group)
-    from mslab.check import page, quarantine
-    from mslab.files import write_text
+    from mslab.check import quarantine
 
     def run_check() -> Any:
         if config:
             return configured(root, overrides, no_cache, group)
+        if labelled:
+            return checked_labels(root, task, not no_cache)
         links: dict[str, Any] = {"follow_links": follow_links, "ignore": ignore or [], "group": group}
         return checked(root, class_num=classes, image_size=size, cache=not no_cache, verify_packs=True, **links)
 
@@ -301,15 +380,8 @@ def check(
     except KeyboardInterrupt as stop:
         print_text(getattr(stop, "report", ""))
         raise
-    if dry_run:
-        moves = quarantine.plan_moves(report, convert)
-        for source, target, finding, rewritten in moves:
-            log.info("would move %s -> %s (%s)%s", source, target, finding.code, "; a converted copy stays" * rewritten)
-        log.info("%d to move; nothing was touched", len(moves))
-    elif fix or convert:
-        report = fixed(report, root, quarantine.fix(report, convert, yes), run_check)
+    if dry_run or fix or convert:
+        report = moved(report, root, (dry_run, convert, yes), run_check)
     emit(report.to_dict(), json_file, lambda: "\n".join(map(folded, str(report).splitlines())))
-    if html:
-        write_text(Path(html), page.page(report))
-        log.info("%s: findings with thumbnails", html)
+    write_page(report, html)
     return 0 if report.ok else 1

@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mslab.check import check_dataset
 from mslab.config.overrides import listed
-from mslab.data.mushrooms import drawing
+from mslab.data.mushrooms import drawing, scenes
 from mslab.errors import DatasetError, MslabError
 from mslab.experiments.lab import CONFIGS
 from mslab.files import replace_atomically
@@ -20,19 +20,30 @@ log = logging.getLogger("mslab")
 
 def draw(root: Path, **settings: Any) -> None:
     """Draw mushrooms9 and mushrooms2 under `root`; images that exist from the same settings are reused."""
+    for name, splits in drawn(drawing.draw_datasets, root, settings).items():
+        numbers = ", ".join(f"{split} {sum(classes.values())}" for split, classes in splits.items())
+        log.info(f"{root / name}: {numbers} drawn images")
+
+
+def draw_scenes(root: Path, **settings: Any) -> None:
+    """Draw the scenes under `root`; images that exist from the same settings are reused."""
+    numbers = ", ".join(f"{split} {count}" for split, count in drawn(scenes.draw_scenes, root, settings).items())
+    log.info(f"{root / scenes.NAME}: {numbers} drawn images with boxes, masks, key points and tags")
+
+
+def drawn(function: Callable[..., Any], root: Path, settings: Mapping[str, Any]) -> Any:
+    """Call a function that draws, with a progress bar. Returns its result; raises DatasetError."""
     start = time.perf_counter()
     try:
         with Meter(1) as meter:
-            counts = drawing.draw_datasets(
+            result = function(
                 root, progress=lambda name, done, total: meter.callback(f"drawing {name}")(done, total), **settings
             )
     except FileExistsError as error:
         what, *rows = str(error).splitlines()
         raise DatasetError(what, details=[("", row.strip()) for row in rows]) from None
-    for name, splits in counts.items():
-        numbers = ", ".join(f"{split} {sum(classes.values())}" for split, classes in splits.items())
-        log.info(f"{root / name}: {numbers} drawn images")
     log.info(f"drawn or reused in {time.perf_counter() - start:.0f} s; not a guide to real mushrooms")
+    return result
 
 
 def run_demo(root: Path = Path("datasets"), overrides: Sequence[str] = (), **drawing: Any) -> dict[str, Any]:

@@ -15,8 +15,8 @@ PACKAGE = PROJECT / "mslab"
 # fmt: off
 ROOMS = [
     "errors", "escaping", "files", "safe_yaml", "stages", "model", "schedule", "cpu_layout", "mindcv_backbone",
-    "config", "check", "runtime", "weights", "checkpoint", "data", "runs", "evaluation", "training", "inference",
-    "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
+    "config", "tasks", "check", "runtime", "weights", "checkpoint", "data", "runs", "evaluation", "training",
+    "inference", "report", "experiments", "reproduce", "grade", "doctor", "cli", "modelarts",
 ]
 # fmt: on
 MOST = {"__init__": 60, "module": 400, "function": 60}  # lines

@@ -16,11 +16,12 @@ from helpers import cli, draw
 
 import mslab.check.zh
 import mslab.check.zh_fixes
+import mslab.check.zh_labels
 import mslab.doctor.zh
 import mslab.grade.zh
 import mslab.inference.serve.zh
 import mslab.training.zh
-from mslab.check import labelled
+from mslab.check import label_rules, labelled
 from mslab.check.records import Finding
 from mslab.cli import options
 from mslab.config import language
@@ -31,6 +32,10 @@ TABLES = {  # room -> its tables
     "check": [
         *mslab.check.zh.MESSAGES.values(),
         mslab.check.zh.PHRASES,
+        *mslab.check.zh_labels.MESSAGES.values(),
+        mslab.check.zh_labels.PHRASES,
+        mslab.check.zh_labels.MORE,
+        mslab.check.zh_labels.FIXES,
         mslab.check.zh_fixes.FIXES,
         mslab.check.zh_fixes.FRAME,
     ],
@@ -48,7 +53,7 @@ COMPOSED = {  # of two texts
     "has no bin/nvcc that prints its release",
     "or take it out of classes or merge",
 }
-BESIDE = {"doctor": ["runtime"]}  # whose texts it shows, too
+BESIDE = {"doctor": ["runtime"], "check": ["tasks"]}  # whose texts it shows, too
 
 
 def is_chinese(text: str) -> bool:
@@ -234,7 +239,8 @@ def test_every_code_of_the_check_has_chinese_texts():
     sources = "".join(path.read_text() for path in (fixes.PACKAGE / "check").glob("*.py"))
     codes = set(re.findall(r'(?:Finding\(|UnusableImage\(|per_image\(|"code": )\s*"([a-z-]+)"', sources))
     codes |= {"labels", *labelled.FIXES}  # of tables
-    assert codes <= mslab.check.zh.MESSAGES.keys() and len(codes) > 40
+    codes |= label_rules.FIXES.keys()
+    assert codes <= mslab.check.zh.MESSAGES.keys() | mslab.check.zh_labels.MESSAGES.keys() and len(codes) > 80
 
 
 def test_every_warning_of_the_monitor_has_a_chinese_text():

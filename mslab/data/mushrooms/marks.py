@@ -93,6 +93,7 @@ def ring(m: Mushroom) -> None:
     """A skirt round the stem, with a dark edge."""
     r, z = m.top, m.join - m.rng.uniform(0.22, 0.38)
     skirt = curve((r, z), (r * 1.6 + 0.05, z - 0.1), (r * 1.75 + 0.06, z - 0.26), wobble=0.06)
+    m.ring = skirt
     m.add(skirt, grid(2, 18), (238, 230, 208), both=True, shine=0.08)
     m.add(skirt, grid(1, 18, 0.86, 1.0), (120, 96, 70), lift=0.01, both=True)
 

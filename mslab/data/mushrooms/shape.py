@@ -123,6 +123,7 @@ class Mushroom:
         sides = [(width, self.join), (width, 0.4 * end), (knee, 0.72 * end), (base, 0.92 * end)]
         self.stem = curve(*sides, (0.8 * base, end))
         self.top, self.base = width, base
+        self.ring: Surface | None = None  # once the mark of this name is drawn
         self.add(self.stem, grid(1, 14, 0.0, 0.2), self.foot_colour * 0.75)  # in the shadow of the cap
         self.add(self.stem, grid(6, 14, 0.2, 1.0), self.foot_colour, shine=0.08)
         self.add(self.under, grid(3, 26), np.minimum(self.under_colour * 1.1, 255), shine=0.12)
@@ -155,8 +156,17 @@ class Mushroom:
 
     def fill(self, draw: ImageDraw.ImageDraw) -> None:
         """Draw its shadow, then its polygons, the farthest first."""
-        right, up, _ = np.array([0, 0, -self.length]) @ self.view * self.scale
-        x, y, wide, high = self.origin[0] + right, self.origin[1] - up, 0.8 * self.scale, 0.16 * self.scale
-        draw.ellipse((x - wide, y - high, x + wide, y + high), fill=(10, 8, 4, 110))
+        self.cast_shadow(draw)
         for _, flat, colour in sorted(self.faces, key=lambda face: face[0]):
             draw.polygon(flat, fill=colour)
+
+    def cast_shadow(self, draw: ImageDraw.ImageDraw) -> None:
+        right, up, _ = np.array([0, 0, -self.length]) @ self.view * self.scale
+        x, y = self.origin[0] + right, self.origin[1] - up
+        wide, high = 0.8 * self.scale, 0.16 * self.scale
+        draw.ellipse((x - wide, y - high, x + wide, y + high), fill=(10, 8, 4, 110))
+
+    def pixels(self, xyz: np.ndarray) -> np.ndarray:
+        """Where points of the mushroom are in the image, the bend of its stem included. (n, 3) -> (n, 2) pixels."""
+        bent = xyz + np.array([1.0, 0.0, 0.0]) * (self.bend * np.minimum(xyz[:, 2:], 0) ** 2)
+        return np.asarray((bent @ self.view)[:, :2] * (self.scale, -self.scale) + self.origin)
