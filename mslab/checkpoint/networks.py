@@ -175,7 +175,10 @@ def described(name: str, side: int) -> dict[str, Any]:
     if not may_start_processes:
         from mslab import mindcv_backbone
 
-        return dict(mindcv_backbone.describe(name, side))
+        try:
+            return dict(mindcv_backbone.describe(name, side))
+        except Exception as error:
+            raise unbuildable(name, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     code = Path(__file__).parent.parent.joinpath("mindcv_backbone.py").read_bytes()
     key = f"{code!r} {version('mindcv')} {version('mindspore')}"
     folder, digest = cache_folder() / "networks", hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -190,15 +193,19 @@ def described(name: str, side: int) -> dict[str, Any]:
         found = dict(json.loads(done.stdout.strip().splitlines()[-1]))
     except (IndexError, ValueError):
         lines = [line for line in done.stderr.splitlines() if "Error" in line] or [f"exit code {done.returncode}"]
-        raise ConfigError(
-            f"network: mindcv:{name} cannot be built: {lines[-1].strip()[:300]}.",
-            expected="a network of mindcv that has one last layer",
-            fix="use another network, such as network=mindcv:mobilenet_v2_100",
-        ) from None
+        raise unbuildable(name, lines[-1].strip()) from None
     with contextlib.suppress(OSError):
         stored.parent.mkdir(parents=True, exist_ok=True)
         replace_atomically(stored, lambda file: file.write(json.dumps(found).encode()))
     return found
+
+
+def unbuildable(name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"network: mindcv:{name} cannot be built: {reason[:300]}.",
+        expected="a network of mindcv that has one last layer",
+        fix="use another network, such as network=mindcv:mobilenet_v2_100",
+    )
 
 
 def of_settings(settings: Settings) -> Network:

@@ -14,7 +14,9 @@ from mirrors import Mirror, mirror, use_table
 
 import mslab
 from mslab import checkpoint, weights
+from mslab.checkpoint import networks
 from mslab.config import load_settings
+from mslab.errors import ConfigError
 from mslab.evaluation import models
 from mslab.report import validation
 from mslab.runs import finding
@@ -93,3 +95,12 @@ def test_published_weights_of_a_network_by_name(published, small, inside):
     logits = mslab.load_network(weights.obtain(NETWORK)).network(x).asnumpy()
     np.testing.assert_allclose(logits, published.theirs(x).asnumpy(), atol=1e-4)
     assert len(published.requests) == 1
+
+
+def test_a_worker_that_may_start_no_process_says_the_same(monkeypatch):
+    monkeypatch.setattr(networks, "may_start_processes", False)
+    with pytest.raises(ConfigError) as refused:
+        networks.MindcvNetwork("mindcv:rexnet_09").facts()
+    assert "network: mindcv:rexnet_09 cannot be built: RuntimeError: The Tensor" in refused.value.what
+    assert refused.value.expected == "a network of mindcv that has one last layer"
+    assert refused.value.fix == "use another network, such as network=mindcv:mobilenet_v2_100"
