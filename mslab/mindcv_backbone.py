@@ -54,7 +54,7 @@ class MindcvBackbone(nn.Cell):
         network, module = create(name)
         last = [cell for _, cell in network.cells_and_names() if is_last(cell)]
         self.channels = last[-1].in_channels
-        self.published_head = next(key for key, cell in network.cells_and_names() if cell is last[-1])
+        self.published_head = last[-1].weight.name.removesuffix(".weight")  # squeezenet has it under two names
         replace_cells(network, lambda cell: is_last(cell) or is_random(cell), lambda cell: nn.Identity())
         self.constants = {p.name for p in network.get_parameters() if not p.requires_grad and "moving_" not in p.name}
         self.network = network

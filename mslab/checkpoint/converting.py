@@ -43,7 +43,8 @@ def convert(source: str | Path, target: str | Path, choice: Choice = NO_CHOICE) 
     lines = [f"{weights.path}: {weights.describe()}"]
     if target.suffix == ".ckpt":
         writing.save_arrays(tensors, target, info)
-        lines.append(f"{target}: {len(tensors)} tensors with mslab's names")
+        names = "mindcv" if weights.mindcv else "mslab"
+        lines.append(f"{target}: {len(tensors)} tensors with {names}'s names")
         return lines
     renamed = dialects.to_torch(tensors)
     writing.save_safetensors(renamed, target, info)

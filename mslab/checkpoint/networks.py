@@ -7,14 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mslab.checkpoint import dialects
 from mslab.config import Settings
 from mslab.config.networks import MINDCV, near, registered
-from mslab.errors import ConfigError
+from mslab.errors import CheckpointError, ConfigError
 from mslab.escaping import pip_install
 from mslab.files import replace_atomically
 from mslab.runtime.console import working
@@ -31,7 +31,7 @@ ms.set_device("CPU")
 from mslab import mindcv_backbone
 print(json.dumps(mindcv_backbone.describe(sys.argv[1], int(sys.argv[2]))))
 """
-in_process: list[bool] = []  # not empty where a child process is not allowed
+may_start_processes = True  # a worker of `mslab grade` sets it to False
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ResNet:
         own = {"stages": self.stages, "profile": self.profile, "stem": self.profile["stem"]}
         return {"network": None} | own
 
-    def check_size(self, side: int) -> None:
+    def check_size(self, side: int, setting: str = "image_size") -> None:
         """It takes images of any size."""
 
     def backbone(self) -> "model.Backbone":
@@ -96,6 +96,7 @@ class MindcvNetwork:
     """
 
     name: str
+    file: Path | None = field(default=None, compare=False)  # that it was read from, if it was
     differences: ClassVar[list[str]] = []
     blocks: ClassVar[int] = 0
 
@@ -121,11 +122,11 @@ class MindcvNetwork:
 
     def facts(self, side: int = 0) -> dict[str, Any]:
         """What mindcv_backbone.describe says of it. Raises ConfigError."""
-        require(self.name)
+        require(self.name, self.file)
         return described(self.name.removeprefix(MINDCV), side)
 
-    def check_size(self, side: int) -> None:
-        """Raise ConfigError unless it takes images of so many pixels."""
+    def check_size(self, side: int, setting: str = "image_size") -> None:
+        """Raise ConfigError unless it takes images of so many pixels, which this setting gives."""
         problem, works = (self.facts(side)[key] for key in ("problem", "works"))
         if problem and not works:
             raise ConfigError(
@@ -137,11 +138,11 @@ class MindcvNetwork:
             raise ConfigError(
                 f"network: {self.name} cannot take images of {side} pixels: {problem}.",
                 expected=f"another image size; {works} pixels work",
-                fix=f"image_size={works}",
+                fix=f"{setting}={works}",
             )
 
     def backbone(self) -> "mindcv_backbone.MindcvBackbone":
-        require(self.name)
+        require(self.name, self.file)
         from mslab import mindcv_backbone
 
         return mindcv_backbone.MindcvBackbone(self.name.removeprefix(MINDCV))
@@ -150,30 +151,34 @@ class MindcvNetwork:
 Network = ResNet | MindcvNetwork
 
 
-def require(name: str) -> None:
-    """Raise ConfigError unless mindcv is installed and has this network."""
-    known = registered()
-    if not known:
-        raise ConfigError(
-            f"network: {name} needs mindcv, which is not installed.",
-            expected="mindcv 0.3.0, an extra of mslab",
-            fix=f"{pip_install('mslab[mindcv]')}; without it: network=null, model.py's ResNet",
-        )
-    if name.removeprefix(MINDCV) not in known:
-        raise ConfigError(
-            f"network: the installed mindcv has no {name.removeprefix(MINDCV)}.",
-            expected="a name of mindcv.list_models(), after mindcv:",
-            fix=f"network={near(name) or 'mindcv:mobilenet_v2_100'}, or {pip_install('mindcv==0.3.0')}",
-        )
+def require(name: str, file: Path | None = None) -> None:
+    """Raise ConfigError unless mindcv is installed and has this network; of a `file` CheckpointError."""
+    known, own = registered(), name.removeprefix(MINDCV)
+    if own in known:
+        return
+    if known:
+        problem, expected = f"the installed mindcv has no {own}", "a name of mindcv.list_models(), after mindcv:"
+        install = pip_install("mindcv==0.3.0")
+        fix = f"network={near(name) or 'mindcv:mobilenet_v2_100'}, or {install}"
+    else:
+        problem, expected = f"{name} needs mindcv, which is not installed", "mindcv 0.3.0, an extra of mslab"
+        install = pip_install("mslab[mindcv]")
+        fix = f"{install}; without it: network=null, model.py's ResNet"
+    if file:  # which no setting makes another network's
+        raise CheckpointError(f"{file} is of {name}: {problem}.", expected=expected, fix=install)
+    raise ConfigError(f"network: {problem}.", expected=expected, fix=fix)
 
 
 @functools.cache
 def described(name: str, side: int) -> dict[str, Any]:
     """mindcv_backbone.describe in a child process; what it said is stored in ~/.cache/mslab/networks."""
-    if in_process:
+    if not may_start_processes:
         from mslab import mindcv_backbone
 
-        return dict(mindcv_backbone.describe(name, side))
+        try:
+            return dict(mindcv_backbone.describe(name, side))
+        except Exception as error:
+            raise unbuildable(name, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     code = Path(__file__).parent.parent.joinpath("mindcv_backbone.py").read_bytes()
     key = f"{code!r} {version('mindcv')} {version('mindspore')}"
     folder, digest = cache_folder() / "networks", hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -188,15 +193,19 @@ def described(name: str, side: int) -> dict[str, Any]:
         found = dict(json.loads(done.stdout.strip().splitlines()[-1]))
     except (IndexError, ValueError):
         lines = [line for line in done.stderr.splitlines() if "Error" in line] or [f"exit code {done.returncode}"]
-        raise ConfigError(
-            f"network: mindcv:{name} cannot be built: {lines[-1].strip()[:300]}.",
-            expected="a network of mindcv that has one last layer",
-            fix="use another network, such as network=mindcv:mobilenet_v2_100",
-        ) from None
+        raise unbuildable(name, lines[-1].strip()) from None
     with contextlib.suppress(OSError):
         stored.parent.mkdir(parents=True, exist_ok=True)
         replace_atomically(stored, lambda file: file.write(json.dumps(found).encode()))
     return found
+
+
+def unbuildable(name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"network: mindcv:{name} cannot be built: {reason[:300]}.",
+        expected="a network of mindcv that has one last layer",
+        fix="use another network, such as network=mindcv:mobilenet_v2_100",
+    )
 
 
 def of_settings(settings: Settings) -> Network:

@@ -123,7 +123,7 @@ class Checkpoint:
     @cached_property
     def network(self) -> Network:
         """The network that the file is of. Raises CheckpointError."""
-        return MindcvNetwork(self.mindcv) if self.mindcv else ResNet(self.stages, self.profile)
+        return MindcvNetwork(self.mindcv, self.path) if self.mindcv else ResNet(self.stages, self.profile)
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -206,10 +206,14 @@ def read(path: str | Path, choice: Choice = NO_CHOICE, pack: Mapping[str, Path] 
         if not tensors:
             raise ValueError("it contains no tensors")
         tensors = sharing.complete(path, tensors, info, read, pack)
-        mindcv = recorded.get("network") or ("" if recorded else mindcv_files.network_of(path, choice.network))
+        mindcv = recorded.get("network") or ("" if recorded else mindcv_files.network_of(path, choice.network, tensors))
         if mindcv:
-            backbone, head, notes = mindcv_files.split(tensors, mindcv, own=bool(recorded))
             dialect = next(dialect for dialect in dialects.DIALECTS if dialect.name == "mindcv")
+            if choice.dialect not in ("", dialect.name):
+                raise wrong_dialect(path, choice.dialect, [dialect], bool(recorded))
+            if choice.weights and not named:
+                raise wrong_weights(path, choice.weights, [*sets])
+            backbone, head, notes = mindcv_files.split(path, tensors, mindcv, own=bool(recorded))
             return Checkpoint(path, tensors, info, dialect, backbone, head, notes, published=known, mindcv=mindcv)
         if kind == "ONNX file" and not any(name.endswith("running_var") for name in tensors):
             raise ValueError("its BatchNorm was merged into the convolutions, which cannot be undone")

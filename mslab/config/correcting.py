@@ -60,6 +60,8 @@ def readings(name: str, given: Any) -> Iterator[Any]:
         yield from names_in(name, given)
     if name == "network" and isinstance(given, str):
         yield None if re.fullmatch(r"resnet[-_ ]?50", given.strip().lower()) else networks.near(given)
+    if name == "network" and isinstance(given, dict) and len(given) == 1:  # mindcv: NAME, with a space
+        yield from (networks.near(value) for value in given.values() if isinstance(value, str))
     if isinstance(given, str):
         yield from of_text(name, given)
     elif isinstance(given, bool):

@@ -36,6 +36,8 @@ def _network(value: Any) -> Any:
     name, known = str(value).removeprefix(networks.MINDCV), networks.registered()
     if value is None or (str(value).startswith(networks.MINDCV) and name in (known or [name])):
         return value
+    if networks.is_weights(str(value)):
+        raise ValueError(f"{value!r} names published weights, not a network: give them as --backbone to mslab transfer")
     raise ValueError(
         f"{value!r} is no network; write {networks.MINDCV}NAME with a name of mindcv.list_models(), "
         "such as mindcv:mobilenet_v2_100; null = model.py's"

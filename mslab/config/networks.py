@@ -50,6 +50,11 @@ def registered() -> dict[str, str]:
     return found
 
 
+def is_weights(name: str) -> bool:
+    """Whether this is a name of published weights that can be no network's: mindcv: begins both."""
+    return name.strip().lower().startswith(("torchvision:", "timm:"))
+
+
 def near(name: str) -> str:
     """The network that a name of another project, or a misspelt one, means: with its prefix; "" if none is near."""
     # near("mobilenetv2") -> "mindcv:mobilenet_v2_100"; near("vitb16r224") -> "mindcv:vit_b_16_224"
@@ -57,8 +62,11 @@ def near(name: str) -> str:
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower())
 
+    if is_weights(name):
+        return ""
     names = {plain(own): own for own in sorted(registered())}
-    own = re.sub(r"(?<=16|32)r(?=\d{3}$)", "", plain(name.rpartition(":")[2].rpartition("/")[2]))
+    last = re.sub(r"-[0-9a-f]{8}\.\w+$", "", name.rpartition(":")[2].rpartition("/")[2])  # a file of mindcv's
+    own = re.sub(r"(?<=16|32)r(?=\d{3}$)", "", plain(last))
     begin = [key for key in names if key.startswith(own) and len(own) > 3]
     begin.sort(key=lambda key: (not key.endswith("100"), "50" not in key, len(key), key))  # the usual sizes
     close = [own] if own in names else begin

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mslab import checkpoint
-from mslab.checkpoint import networks
 from mslab.errors import MslabError, explain
 from mslab.grade import contents, parentage
 
@@ -150,7 +149,6 @@ class SubmittedNetworks:
         self.weights: dict[str, dict[str, Any]] = {}  # backbone tensors by name of the network
         self.digests: dict[str, dict[str, str]] = {}  # sha256 of tensors by name of the network
         self.halves: dict[str, set[str]] = {}  # tensors that the file has as float16, by name of the network
-        networks.in_process.append(True)  # no worker may start another process
         self.compiled: dict[str, Any] = {}  # backbones by table, profile and image size
 
     def describe(self, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Results of a run's network on its validation images: mistakes, heat maps, ROC, calibration, a map of the features."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from PIL import Image
 from mslab import checkpoint, files
 from mslab.check import DatasetReport
 from mslab.check.training_data import report_of
-from mslab.checkpoint import Checkpoint
 from mslab.data import sources
 from mslab.errors import DatasetError, MslabError
 from mslab.evaluation import engines, gradcam, metrics, models, temperature, thresholds
@@ -253,7 +253,7 @@ def before_transfer(parent: Mapping[str, Any], trained: Model, device: str) -> M
         return None
     weights = checkpoint.read(file, finetuning.choice_of(parent))
     info = trained.info | {"class_names": trained.class_names} | weights.network.record()
-    before = Checkpoint(file, weights.tensors, info, weights.dialect, weights.backbone, trained.weights.head)
+    before = replace(weights, info=info, head=trained.weights.head)
     before.check()
     return models.of_weights(before, device, trained.runner.engine)
 

@@ -200,11 +200,14 @@ def packages(then: State, now: State) -> Iterator[Check]:
         before.pop(name, None)
         after.pop(name, None)
     names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    level, why = "no", "training does not use them" if names else ""
+    if then.config.network and "mindcv" in names:
+        level, why = "matters", "mindcv's code is the network"
+        names.sort(key=lambda name: name != "mindcv")
     details = tuple(f"{name}: {before.get(name, 'none')} then, {after.get(name, 'none')} now" for name in names[:8])
     details += (f"… and {len(names) - 8} more",) * (len(names) > 8)
     summary = f"{len(after)}, {len(names)} differ" if names else str(len(before))
-    why = "training does not use them" if names else ""
-    yield Check("other packages", str(len(before)), summary, "no", why, details=details)
+    yield Check("other packages", str(len(before)), summary, level, why, details=details)
 
 
 def machine(then: State, now: State) -> Iterator[Check]:

@@ -108,6 +108,7 @@ class Parent(Part):
     only: str | None = Field(description="regular expression of the option --only")
     dialect: str = Field("", description="the option --dialect, if it was given")
     weights: str = Field("", description="the option --weights, if it was given")
+    network: str = Field("", description="the network of mindcv whose file it is, if the config set it")
     published: str = Field("", description="the name that mslab weights has for this file, if its hash is that one's")
     run: Origin | None = Field(description="null if no run's manifest lists the file")
 

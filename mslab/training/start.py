@@ -212,8 +212,8 @@ def prepare(job: Job, count: int = 1) -> RunFolder:
     backbone = parent.checkpoint if parent else None
     settings, notes = resolve(settings, images, backbone, machine, decoded.size_of(report))
     devices.setup_calls(**devices.setup_of(settings, machine.device))  # raises if the device does not support them
-    for side in sorted(set(augment.sizes(settings)[::2])):
-        networks.of_settings(settings).check_size(side)
+    for side, crop in zip(augment.sizes(settings)[::2], ("train_crop_size", "valid_crop_size"), strict=True):
+        networks.of_settings(settings).check_size(side, crop if getattr(settings, crop) else "image_size")
     if parent:
         finetuning.check_fit(settings, parent)
     else:

@@ -5,6 +5,6 @@ or fetched; fetching: one file over HTTP, whole and with the published hash, or 
 """
 
 from mslab.weights.obtaining import FOLDER, folder, here, obtain
-from mslab.weights.registry import Published, is_named, near, of_file, published
+from mslab.weights.registry import Published, is_named, near, of_file, of_name, published
 
-__all__ = ["FOLDER", "Published", "folder", "here", "is_named", "near", "obtain", "of_file", "published"]
+__all__ = ["FOLDER", "Published", "folder", "here", "is_named", "near", "obtain", "of_file", "of_name", "published"]

@@ -171,8 +171,13 @@ def plain(text: str) -> str:
 
 def of_file(file: str, content: bytes) -> Published | None:
     """What is published as a file of this name with this content, by the digits of the hash in the name."""
-    entry = by_file().get(file)
+    entry = of_name(file)
     return entry if entry and hashlib.sha256(content).hexdigest().startswith(entry.digits) else None
+
+
+def of_name(file: str) -> Published | None:
+    """What is published under this name of a file, whatever is in the file."""
+    return by_file().get(file)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import cli, draw, settings
+from helpers import cli, draw, resolved, settings
 
 import mslab
 from mslab import files
@@ -269,6 +269,21 @@ def test_versions_machine_and_variables_that_differ_are_listed_with_their_effect
     assert check(result, "OMP_NUM_THREADS").now == os.environ.get("OMP_NUM_THREADS", "not set")
     assert "the device does not repeat its last bits: operators that add in another order" in text
     assert "device: it rounds differently, from the first step on" in text
+
+
+def test_another_mindcv_matters_where_the_network_is_its(run):
+    def state(network, **packages):
+        config = resolved(network=network)
+        return differing.State(config, 1, "cpu", None, {}, {"packages": packages})
+
+    def others(network):
+        then = state(network, abc="1", mindcv="0.3.0")
+        return next(differing.packages(then, state(network, abc="2", mindcv="0.4.0")))
+
+    assert (others(None).level, others(None).why) == ("no", "training does not use them")
+    row = others("mindcv:mobilenet_v2_100")
+    assert (row.level, row.why) == ("matters", "mindcv's code is the network")
+    assert row.details == ("mindcv: 0.3.0 then, 0.4.0 now", "abc: 1 then, 2 now")
 
 
 def test_an_older_run_without_a_recorded_environment(run):

@@ -103,6 +103,25 @@ def test_the_published_file_is_a_backbone_and_gives_mindcvs_features(trained, tm
     assert "its head is left out" in (Path(run) / "train.log").read_text()
 
 
+def test_a_published_head_that_is_a_convolution_is_left_out(tmp_path):
+    from mindcv.models import create_model
+
+    ms.save_checkpoint(create_model("squeezenet1_1", num_classes=1000), str(tmp_path / "squeezenet1_1-da256d3a.ckpt"))
+    weights = checkpoint.read(tmp_path / "squeezenet1_1-da256d3a.ckpt")
+    weights.check()
+    assert not weights.head and weights.notes == ["2 tensors left out (classifier)"]
+
+
+def test_the_report_of_a_transfer_has_every_section(squares, tmp_path, monkeypatch):
+    """For the map of features before the transfer the parent is rebuilt, as mindcv's network."""
+    monkeypatch.chdir(tmp_path)
+    run = mslab.train(config(squares / "three", "googlenet"), name="parent").run
+    child = mslab.transfer(config(squares / "three", "googlenet"), backbone=run).run
+    done = cli("report", child)
+    assert done.returncode == 0 and "Sections" not in done.stderr, done.stderr
+    assert "before transfer" in (Path(child) / "report.html").read_text()
+
+
 def test_heat_maps_where_there_is_a_feature_map(trained):
     name, run = trained
     model = models.open_weights(run, devices.start("cpu", "graph", seed=0))
@@ -170,6 +189,9 @@ def test_image_sizes_that_it_cannot_take(squares, tmp_path, monkeypatch):
         assert f"network: mindcv:{name} cannot take images of {size} pixels: For '" in refused.value.what
         assert refused.value.expected == f"another image size; {works} pixels work"
         assert refused.value.fix == f"image_size={works}" and not Path("runs").exists()
+    with pytest.raises(ConfigError) as refused:
+        mslab.train(config(squares / "three", "inception_v3", valid_crop_size=32, valid_resize_size=110))
+    assert refused.value.fix == "valid_crop_size=96"
 
 
 def test_a_network_that_mindspore_cannot_run(squares, tmp_path, monkeypatch):
