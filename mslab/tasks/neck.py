@@ -34,12 +34,12 @@ def enlarged(x: Tensor, like: Tensor) -> Tensor:
 
 
 class Neck(nn.Cell):
-    """The pyramid of some maps, added up at the first one's size. ((N, C, h, w), ...) -> (N, channels, h, w)."""
+    """The pyramid of some maps, added up at the first one's size. ((N, C, h, w), ...) -> (N, 64, h, w)."""
 
-    def __init__(self, inputs: Sequence[int], channels: int = CHANNELS) -> None:
+    def __init__(self, inputs: Sequence[int]) -> None:
         super().__init__()
-        self.lateral = nn.CellList([normalised(count, channels, 1) for count in inputs])
-        self.smooth = nn.CellList([normalised(channels, channels, 3) for _ in inputs])
+        self.lateral = nn.CellList([normalised(channels, CHANNELS, 1) for channels in inputs])
+        self.smooth = nn.CellList([normalised(CHANNELS, CHANNELS, 3) for _ in inputs])
 
     def construct(self, maps: tuple[Tensor, ...]) -> Tensor:
         merged = above = None
@@ -56,16 +56,16 @@ def normalised(channels: int, out: int, kernel: int) -> nn.SequentialCell:
 
 
 class MapHead(nn.Cell):
-    """3x3 convolution, then one number per cell and output. (N, C, h, w) -> (N, outputs, h, w), before any sigmoid.
+    """3x3 convolution, then one number per cell and output. (N, 64, h, w) -> (N, outputs, h, w), before any sigmoid.
 
     bias: (outputs,), where the outputs start.
     """
 
-    def __init__(self, outputs: int, bias: np.ndarray | None = None, channels: int = CHANNELS) -> None:
+    def __init__(self, outputs: int, bias: np.ndarray | None = None) -> None:
         super().__init__()
-        self.hidden = normalised(channels, channels, 3)
+        self.hidden = normalised(CHANNELS, CHANNELS, 3)
         start = "zeros" if bias is None else Tensor(bias, ms.float32)
-        self.output = nn.Conv2d(channels, outputs, 1, has_bias=True, weight_init=Normal(0.01), bias_init=start)
+        self.output = nn.Conv2d(CHANNELS, outputs, 1, has_bias=True, weight_init=Normal(0.01), bias_init=start)
 
     def construct(self, x: Tensor) -> Tensor:
         return self.output(ops.relu(self.hidden(x)))
@@ -78,12 +78,12 @@ class MapNetwork(nn.Cell):
     "head. ...". stride: pixels of the image per cell of the output.
     """
 
-    def __init__(self, backbone: Backbone, head: MapHead, channels: int = CHANNELS) -> None:
+    def __init__(self, backbone: Backbone, head: MapHead) -> None:
         super().__init__(auto_prefix=False)
         shapes = stage_shapes(backbone)
         self.first = min((i for i, (_, stride) in enumerate(shapes) if stride >= STRIDE), default=len(shapes) - 1)
         self.stride = shapes[self.first][1]
-        self.backbone, self.neck, self.head = backbone, Neck([c for c, _ in shapes[self.first :]], channels), head
+        self.backbone, self.neck, self.head = backbone, Neck([channels for channels, _ in shapes[self.first :]]), head
         self.neck.update_parameters_name("neck.")
         self.head.update_parameters_name("head.")
 

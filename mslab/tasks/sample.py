@@ -75,13 +75,13 @@ def cropped(sample: Sample, box: Box, size: tuple[int, int]) -> Sample:
     kept = part > 0
     points = sample.points.copy()
     points[..., :2] = (points[..., :2] - shift) * scale
-    outside = ((points[..., :2] < 0) | (points[..., :2] >= np.array(size))).any(-1)
+    outside = ((points[..., :2] < 0) | (points[..., :2] > np.array(size, np.float32))).any(-1)
     points[outside | (points[..., 2] == 0)] = 0
     return replace(
         sample,
         image=resized(sample.image, box, size, FILL, Image.Resampling.BILINEAR),
         mask=None if sample.mask is None else resized(sample.mask, box, size, IGNORED, Image.Resampling.NEAREST),
-        boxes=((inner - np.tile(shift, 2)) * np.tile(scale, 2))[kept],
+        boxes=np.minimum((inner - np.tile(shift, 2)) * np.tile(scale, 2), np.float32(size * 2))[kept],
         classes=sample.classes[kept],
         ignored=(sample.ignored | (part < VISIBLE_PART * whole))[kept],
         points=points[kept],
