@@ -7,8 +7,9 @@ Targets and outputs are maps at the pyramid's stride, packed into one array so t
                                1 kind of cell: 1 holds a centre, 0 does not, -1 is in an ignored object and counts not
     outputs (N, C + 4, h, w)   logits of the heat maps, then size and offset
 
-Zhou et al. have width and height themselves, with a weight of 0.1 in the loss; the logarithm, with equal weights, weighs
-small and large boxes alike and learns them in far fewer steps. Of two centres in one cell the smaller object has the size and offset; if they have the same class, it alone is found.
+Zhou et al. learn width and height themselves, with a weight of 0.1 in the loss; their logarithms weigh small and large
+boxes alike, and take far fewer steps. Of two centres in one cell the smaller object has the size and offset; if both
+have the same class, it alone is found.
 """
 
 from typing import Any

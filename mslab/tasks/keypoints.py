@@ -36,7 +36,7 @@ def crop_box(box: np.ndarray) -> Box:
 
 
 def crops(sample: Sample) -> list[tuple[Sample, Box]]:
-    """A sample of one object for each that has a labelled point and is not ignored, in its own size, and where it was."""
+    """A sample for each object that has a labelled point and is not ignored, in its own size, and where it was cut."""
     found = []
     for i in np.flatnonzero(~sample.ignored & (sample.points[..., 2] > 0).any(1)):
         box, own = crop_box(sample.boxes[i]), slice(i, i + 1)

@@ -81,7 +81,7 @@ def cropped(sample: Sample, box: Box, size: tuple[int, int]) -> Sample:
         sample,
         image=resized(sample.image, box, size, FILL, Image.Resampling.BILINEAR),
         mask=None if sample.mask is None else resized(sample.mask, box, size, IGNORED, Image.Resampling.NEAREST),
-        boxes=np.minimum((inner - np.tile(shift, 2)) * np.tile(scale, 2), np.float32(size * 2))[kept],
+        boxes=np.minimum((inner - np.tile(shift, 2)) * np.tile(scale, 2), np.array(size * 2, np.float32))[kept],
         classes=sample.classes[kept],
         ignored=(sample.ignored | (part < VISIBLE_PART * whole))[kept],
         points=points[kept],
