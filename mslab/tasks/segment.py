@@ -16,9 +16,19 @@ from mslab.tasks.neck import MapHead
 from mslab.tasks.sample import Sample
 
 
-def head(class_num: int) -> MapHead:
-    """class_num: with the ground."""
-    return MapHead(class_num)
+def head(counts: np.ndarray) -> MapHead:
+    """counts: training cells of each class, the ground first, int (C,).
+
+    The logits start at the logarithms of their shares. From equal ones the first steps only learn that most is ground,
+    by switching features off in the cells of rare classes, where no gradient switches them on again.
+    """
+    shares = (np.asarray(counts, np.float64) + 1) / (np.sum(counts) + len(counts))
+    return MapHead(len(counts), np.log(shares).astype(np.float32))
+
+
+def class_counts(targets: Iterable[np.ndarray], class_num: int) -> np.ndarray:
+    """Cells of each class in all targets, int64 (C,); IGNORED ones are not counted."""
+    return np.sum([np.bincount(target.ravel(), minlength=IGNORED + 1)[:class_num] for target in targets], 0)
 
 
 def target(sample: Sample, class_num: int, stride: int) -> np.ndarray:

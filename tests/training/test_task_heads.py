@@ -246,6 +246,13 @@ def test_a_mask_of_whole_cells_comes_back_but_for_its_edges(size):
     assert mask.shape == sample.mask.shape and (mask == sample.mask).mean() > 0.97
 
 
+def test_logits_of_masks_start_at_the_shares_of_their_classes():
+    targets = np.array([[[0, 0, 0], [0, 2, IGNORED]]], np.int32)
+    counts = segment.class_counts(targets, 3)
+    assert counts.tolist() == [4, 0, 1]
+    np.testing.assert_allclose(np.exp(segment.head(counts).output.bias.asnumpy()), [5 / 8, 1 / 8, 2 / 8], rtol=1e-6)
+
+
 def test_a_cell_has_the_class_of_most_of_its_pixels():
     sample = rectangles(6, 5, [(0, 0, 3, 3), (4, 0, 6, 5)], [0, 1])
     assert segment.target(sample, 3, 4).tolist() == [[1, 2], [0, 2]]  # 9 of 16; beyond the border its pixels repeat

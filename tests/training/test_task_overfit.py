@@ -48,7 +48,8 @@ def test_detect_finds_all_boxes(samples, backbone):
 
 
 def test_segment_finds_all_pixels(samples, backbone):
-    network = MapNetwork(backbone, segment.head(4))
+    counts = segment.class_counts((segment.target(sample, 4, 4) for sample in samples), 4)
+    network = MapNetwork(backbone, segment.head(counts))
     outputs = learnt(network, segment.SegmentLoss(), samples, lambda sample: segment.target(sample, 4, network.stride))
     masks = [segment.decode(row, (SIZE, SIZE), network.stride) for row in outputs]
     pairs = zip(samples, masks, strict=True)
