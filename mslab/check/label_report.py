@@ -48,8 +48,11 @@ class LabelReport(DatasetReport):
     def counts(self) -> dict[str, dict[str, int]]:
         rows = {}
         for name, labels in self.sets.items():
-            if labels.categories:
+            if labels.categories and any(len(image.boxes) for image in labels.images):
                 rows[name] = counts_of(labels)
+            elif labels.categories:  # of masks alone
+                values = self.values.get(name, Counter())
+                rows[name] = {key: values[number] for number, key in enumerate(labels.class_names, 1)}
             elif labels.tags:
                 bits = [image.tags for image in labels.images if len(image.tags)]
                 totals = np.sum(bits, axis=0, dtype=int).tolist() if bits else [0] * len(labels.tags)

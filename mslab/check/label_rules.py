@@ -130,10 +130,10 @@ def unlabelled(report: LabelReport) -> Iterator[Finding]:
         if not rows:
             fix = "put the images there, or correct the names in the labels"
             yield Finding("no-labels", "error", labels_file(report, name), "(no image has labels)", fix)
-        elif labels.categories and not any(len(row.boxes) for row in labels.images):
+        elif report.places[name].boxes and not any(len(row.boxes) for row in labels.images):
             fix = "label some objects, or export the labels again"
             yield Finding("no-labels", "error", labels_file(report, name), "(no image has an object)", fix)
-        elif labels.categories and (empty := sum(not len(row.boxes) for row in labels.images)):
+        elif report.places[name].boxes and (empty := sum(not len(row.boxes) for row in labels.images)):
             text = f"({empty} of {len(labels.images)} images have no object: they are learned as ground)"
             yield Finding("no-object", "info", labels_file(report, name), text, "nothing, if nothing is on them")
 

@@ -255,6 +255,10 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:6]) + (f" and {len(shown) - 6} more" if len(shown) > 6 else "")
 
 
+def keep_boxes(folder: Path, form: str) -> str:
+    return f"{command('data', 'import', folder, '--format', form)}    keeps its boxes, as COCO's JSON"
+
+
 def labels_elsewhere(folder: Path, *inside: str) -> tuple[str, str] | None:
     """(how the labels of images without class folders are stored, the fix), or None if nothing tells.
 
@@ -265,13 +269,14 @@ def labels_elsewhere(folder: Path, *inside: str) -> tuple[str, str] | None:
     entries = [(path.name, path) for place in places for path in listing(place)]
     names = {name.lower() for name, _ in entries}
     if "jpegimages" in names or any(path.suffix == ".xml" for _, path in entries):
-        return f"Pascal VOC's layout (boxes in XML files), {DETECTION}", EXPORT
+        return f"Pascal VOC's layout (boxes in XML files), {DETECTION}", f"{EXPORT}\n{keep_boxes(above, 'voc')}"
     if any(name.endswith(".coco.json") or name.startswith("instances_") for name in names):
-        return f"COCO's layout (boxes in a JSON file), {DETECTION}", EXPORT
+        fix = f"{EXPORT}\n{command('check', above, '--task', 'detect')}    checks its boxes"
+        return f"COCO's layout (boxes in a JSON file), {DETECTION}", fix
     if "annotations" in names:
         return f"a layout with boxes or outlines in annotations/, {DETECTION}", EXPORT
     if "labels" in names or "data.yaml" in names or "classes.txt" in names:
-        return f"YOLO's layout (boxes in labels/*.txt), {DETECTION}", EXPORT
+        return f"YOLO's layout (boxes in labels/*.txt), {DETECTION}", f"{EXPORT}\n{keep_boxes(above, 'yolo')}"
     tables = [path for name, path in entries if may_have_labels(name)]
     if tables:
         text = f"the labels may be in {listed(path.name for path in tables)}"

@@ -6,7 +6,8 @@ MESSAGES: dict[str, dict[str, str]] = {
         "(it cannot be read, line {line}: {reason})": "（无法读取，第 {line} 行：{reason}）",
         "(it cannot be read: {reason})": "（无法读取：{reason}）",
         "(it has no list {names}, as COCO's files do)": "（缺少 COCO 文件应有的列表 {names}）",
-        "(it has no rows, or no column beside that of the images)": "（没有行，或除图像列之外没有其他列）",
+        "(it has no column beside that of the images)": "（除图像列之外没有其他列）",
+        "(two of its columns are called {name})": "（有两列都叫 {name}）",
         "(it has {n} columns)": "（有 {n} 列）",
     },
     "label-field": {
@@ -150,6 +151,7 @@ MESSAGES: dict[str, dict[str, str]] = {
         "(line {n} names it again)": "（第 {n} 行再次出现）",
     },
     "tag-value": {
+        "(line {n} has {some} values for {all} tags)": "（第 {n} 行有 {some} 个值，而标签有 {all} 个）",
         "(line {n}: {tag} is {value}, and not 0 or 1)": "（第 {n} 行：{tag} 为 {value}，不是 0 或 1）",
     },
     "tag-constant": {
@@ -165,6 +167,8 @@ PHRASES = {  # inside of messages
     "the labels have neither size": "标注的尺寸与两者都不同",
 }
 FIXES = {
+    "{command}    keeps its boxes, as COCO's JSON": "{command}    保留它的框，存为 COCO 的 JSON",
+    "{command}    checks its boxes": "{command}    检查它的框",
     "replace the file, or export the labels again": "替换这个文件，或重新导出标注",
     "correct the entry, or export the labels again": "改正条目，或重新导出标注",
     "correct the number, or remove the object": "改正数值，或删除这个目标",

@@ -300,7 +300,8 @@ def has_labels(root: str, task: str | None, options: list[Any]) -> bool:
 
     if task is not None and task not in TASKS:
         raise BadParameter(f"--task {task}: expected one of {', '.join(TASKS)}")
-    labelled = task is not None or (kind_of(Path(root), links=True) == "a folder" and bool(find_labels(Path(root))))
+    found = find_labels(Path(root)) if kind_of(Path(root), links=True) == "a folder" else {}
+    labelled = task is not None or any(place.certain for place in found.values())
     if labelled and any(option not in (None, False) for option in options):
         raise BadParameter(
             f"{root} has labels of boxes, masks, key points or tags: of the options, --fix, --yes, --dry-run, --undo, "

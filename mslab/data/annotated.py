@@ -1,8 +1,8 @@
 """`mslab data import --format`: boxes, outlines and key points as Pascal VOC, YOLO and labelme store them -> COCO.
 
-Why no library: supervision (0.31) needs PyAV and opens every image while it reads YOLO, datumaro (1.13) needs NumPy 2,
-OpenCV, pandas and PyArrow, pylabel (0.1.55) has had no release since 2023 and needs Jupyter's widgets; and all three
-stop at the first bad label. The formats themselves are a page each.
+Why no library: supervision (0.31) needs PyAV, that is FFmpeg; datumaro (1.13) needs NumPy 2, with which MindSpore dies,
+OpenCV, pandas and PyArrow; pylabel (0.1.55) has had no release since 2023 and needs OpenCV and Jupyter's widgets. The
+formats themselves are a page each.
 
 Imports: labelled_images (what a reader gives) <- voc, yolo, labelme <- this file.
 """
@@ -57,6 +57,10 @@ def import_annotations(source: Path, out: Path, kind: str, progress: Progress | 
     if not found.images and not found.problems:
         fix = f"--format with another of {', '.join(READERS)}, or the folder that has the labels"
         raise DatasetError(f"{source} has no images with such labels.", expected=expected, fix=fix)
+    places: dict[tuple[str, str], Path] = {}
+    for row in found.images:
+        if places.setdefault((row.split, row.name), row.folder) != row.folder:
+            found.problems.append(f"{row.name}: two folders of a split have an image of this name")
     sizes = image_sizes(found)
     if found.problems:
         rows = [("", text) for text in found.problems[:LISTED]]

@@ -22,6 +22,7 @@ from mslab.tasks.labels import Category
 
 MOST_BYTES = 256 << 20  # with its image
 FARTHEST = 1e6  # pixels
+IGNORE = "__ignore__"  # labelme's own name for what counts for nothing
 OUTLINED = ("polygon", "rectangle", "circle", "mask")
 CORNERS = 32  # of the polygon that stands for a circle
 Shape = tuple[str, str, list[tuple[float, float]], Any]  # label, kind, points, group
@@ -82,7 +83,7 @@ def size_of(document: dict[str, Any]) -> tuple[int, int] | None:
 def flags_of(document: dict[str, Any]) -> dict[str, bool]:
     flags = document.get("flags")
     return (
-        {str(name): value for name, value in flags.items() if isinstance(value, bool)}
+        {str(name): value for name, value in flags.items() if isinstance(value, bool) and name != IGNORE}
         if isinstance(flags, dict)
         else {}
     )
@@ -96,6 +97,9 @@ def shapes_of(rows: list[Any], found: Source) -> list[Shape]:
         label, kind = row.get("label"), row.get("shape_type") or "polygon"
         if not isinstance(label, str) or not label.strip():
             raise ValueError(f"shapes[{number}] has no label")
+        if label.strip() == IGNORE:
+            found.note(f"shapes called {IGNORE} left out")
+            continue
         if kind not in (*OUTLINED, "point"):
             found.note(f"shapes of the kind {str(kind)[:20]} left out")
             continue

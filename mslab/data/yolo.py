@@ -82,7 +82,10 @@ def read_names(root: Path) -> Names:
     """Raises ValueError if nothing says which class a number is."""
     tables = sorted(path for path in root.glob("*.y*ml") if path.is_file() and not path.is_symlink())
     for path in tables:
-        document = parse_yaml(files.read_text(path, MOST_BYTES))
+        try:
+            document = parse_yaml(files.read_text(path, MOST_BYTES))
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from None
         if isinstance(document, dict) and "names" in document:
             return names_in(document, path.name)
     for path in (path for name in NAMES for path in (root / name, root / "labels" / name)):
@@ -96,7 +99,7 @@ def names_in(document: dict[Any, Any], file: str) -> Names:
     said = document["names"]
     if isinstance(said, dict):
         said = [said.get(number, said.get(str(number))) for number in range(len(said))]
-    if not isinstance(said, list) or None in said:
+    if not isinstance(said, list) or not all(isinstance(name, str | int | float) for name in said):
         raise ValueError(f"{file}: names is neither a list nor a table of numbers from 0")
     shape = document.get("kpt_shape")
     if shape is None:

@@ -9,10 +9,11 @@ Any of these folders may be a data set of one split.
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from mslab.files import kind_of
+from mslab.files import FormatError, kind_of, read_text
 
 SPLIT = re.compile(r"(?i)(?:(train)(?:ing)?|(val)(?:id|idation)?|(test)(?:ing)?)[-_]?(?:\d{4})?")
 BOXES = ("annotations.json", "_annotations.coco.json", "coco.json", "labels.json", "annotations.coco.json")
@@ -21,6 +22,8 @@ IMAGES, MASKS = (
     ("images", "JPEGImages", "imgs", "data"),
     ("masks", "SegmentationClass", "labels_mask", "annotations_png"),
 )
+NAMES = ("classes.txt", "class_names.txt")
+OTHER_JSON = re.compile(r"(?i).*(coco|annotations|instances|keypoints).*\.json")  # if there is one such file
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 COCO = re.compile(
     r"(?i)(instances|person_keypoints|keypoints|annotations|labels)?[-_]?(train|val|test)(?:id|idation)?[-_]?(\d{4})?\.json"
@@ -47,6 +50,11 @@ class LabelFiles(NamedTuple):
     def labelled(self) -> bool:
         return bool(self.boxes or self.tags or self.masks)
 
+    @property
+    def certain(self) -> bool:
+        """Whether the files look like labels of their kind: a JSON beside class folders may be anything."""
+        return bool(self.tags or self.masks or (self.boxes and looks_like_coco(self.boxes)))
+
 
 def find_labels(root: Path) -> dict[str, LabelFiles]:
     """{train, val, test, or "" for a data set of one split: its files}; {} if there are no such labels."""
@@ -68,6 +76,9 @@ def files_of(folder: Path) -> LabelFiles:
     boxes, tags = (
         next((folder / name for name in names if kind_of(folder / name) == "a file"), None) for names in (BOXES, TABLES)
     )
+    if boxes is None:
+        others = [path for path in sorted(folder.glob("*.json")) if OTHER_JSON.fullmatch(path.name)]
+        boxes = others[0] if len(others) == 1 and kind_of(others[0]) == "a file" else None
     masks = next((folder / name for name in MASKS if is_folder(folder / name)), None)
     if masks and (images == folder or not alike(images, masks)):
         masks = None
@@ -110,6 +121,24 @@ def pictures_in(folder: Path) -> Iterator[str]:
             path = Path(above, name)
             if name.lower().endswith(PICTURES) and not name.startswith(".") and not path.is_symlink():
                 yield path.relative_to(folder).as_posix()
+
+
+def looks_like_coco(file: Path) -> bool:
+    """Whether a JSON begins with one of COCO's tables."""
+    with suppress(OSError), file.open("rb") as opened:
+        start = opened.read(1 << 14).replace(b"\0", b"")  # of UTF-16
+        return any(f'"{name}"'.encode() in start for name in ("images", "annotations", "categories", "licenses"))
+    return False
+
+
+def class_names(folder: Path) -> list[str]:
+    """The classes of masks from 1 on, as classes.txt says them, in the folder of the split or in the one around it."""
+    for path in (above / name for above in (folder, folder.parent) for name in NAMES):
+        if kind_of(path) == "a file":
+            with suppress(OSError, FormatError):
+                lines = [line.strip() for line in read_text(path, 1 << 20).splitlines()]
+                return [line for line in lines if line and line.strip("_").casefold() not in ("ignore", "background")]
+    return []
 
 
 def alike(images: Path, masks: Path) -> bool:

@@ -4,7 +4,7 @@ import re
 
 from mslab.tasks.labels import Problems
 
-DRIVE = re.compile(r"[A-Za-z]:|//|/|~")  # begins a path that is not below the folder of the images
+DRIVE = re.compile(r"[A-Za-z]:/|/|~/")  # begins a path that is not below the folder of the images
 LONGEST = 1000  # characters
 
 

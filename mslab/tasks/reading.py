@@ -7,8 +7,8 @@ import numpy as np
 
 from mslab.errors import DatasetError
 from mslab.tasks.coco import read_coco
-from mslab.tasks.folders import LabelFiles, find_labels, image_of, pictures_in
-from mslab.tasks.labels import ImageLabels, LabelSet, Problem, Problems
+from mslab.tasks.folders import LabelFiles, class_names, find_labels, image_of, pictures_in
+from mslab.tasks.labels import Category, ImageLabels, LabelSet, Problem, Problems
 from mslab.tasks.tags import read_tags
 
 EXPECTED = "annotations.json (COCO), tags.csv or masks/, beside images/, in the folder or in its train, val and test"
@@ -31,6 +31,10 @@ def load_labels(root: str | Path, task: str) -> dict[str, LabelSet]:
         if sorted(labels.class_names) != sorted(first.class_names) or labels.tags != first.tags:
             text = "(its classes or tags are not those of the first split)"
             errors.append((name, Problem("class-extra", "error", "", text)))
+        points = {category.name: category.points for category in first.categories}
+        if any(points.get(category.name, category.points) != category.points for category in labels.categories):
+            text = "(its key points are not those of the first split, or in another order)"
+            errors.append((name, Problem("keypoint-names", "error", "", text)))
     if errors:
         rows = [(p.code, f"{name} {p.file} {p.text}".strip()) for name, p in errors[:10]]
         fix = "mslab check FOLDER lists all of them, and what to do"
@@ -50,7 +54,7 @@ def read_split(paths: LabelFiles) -> tuple[LabelSet, list[tuple[Path, Problem]]]
             continue
         found, own = read(file)
         labels = found if file == paths.boxes else replace(labels, tags=found.tags)
-        for row in with_images(found, pictures, own):
+        for row in with_images(found, paths.images.name, pictures, own):
             images[row.file] = replace(images[row.file], tags=row.tags) if row.file in images else row
         problems += [(file, problem) for problem in own]
     if paths.masks:
@@ -58,14 +62,20 @@ def read_split(paths: LabelFiles) -> tuple[LabelSet, list[tuple[Path, Problem]]]
         for name in pictures:
             if mask := masks.get(Path(name).stem, ""):
                 images[name] = replace(images.get(name, ImageLabels(name)), mask=mask)
+        if not labels.categories:
+            labels = replace(labels, categories=tuple(map(Category, class_names(paths.masks.parent))))
     return replace(labels, images=tuple(images[name] for name in sorted(images))), problems
 
 
-def with_images(labels: LabelSet, pictures: list[str], problems: Problems) -> list[ImageLabels]:
-    """The images of the set that exist, with the names that they have below their folder."""
+def with_images(labels: LabelSet, folder: str, pictures: list[str], problems: Problems) -> list[ImageLabels]:
+    """The images of the set that exist, with the names that they have below their folder, which is called so."""
     here, by_name = set(pictures), {Path(name).name: name for name in pictures}
     found, taken = [], {row.file for row in labels.images}
     for row in labels.images:
+        inside = row.file.removeprefix(f"{folder}/")  # a name relative to the folder of the JSON
+        if row.file not in here and inside in here and inside not in taken:
+            found.append(replace(row, file=inside))
+            continue
         name = row.file if row.file in here else by_name.get(Path(row.file).name, "")
         if not name or (name != row.file and name in taken):
             problems.add(

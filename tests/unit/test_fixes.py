@@ -104,6 +104,13 @@ RUN = {
     "training/test_lost_files.py test_a_run_without_last_ckpt_does_not_begin_again_and_what_is_said_instead_works": """
         runs/manifest.py: mslab train --from
     """,
+    "unit/test_scenes.py test_scenes_are_drawn_by_the_command": """
+        tasks/reading.py: mslab data make --scenes
+    """,
+    "unit/test_label_import.py test_the_check_of_classes_says_how_boxes_are_kept_and_the_commands_work": """
+        check/levels.py: mslab data import --format
+        check/levels.py: mslab check --task
+    """,
     "unit/test_sweep.py test_a_resume_opens_no_storage_that_only_sweep_json_names": """
         experiments/sweep/study.py: mslab sweep --resume --storage
     """,
@@ -171,6 +178,7 @@ NOT_RUN = {
     "it is a form to fill in, or the title of what the command itself shows": """
         inference/serve/uploads.py: curl
         data/mushrooms/drawing.py: mslab data make
+        data/mushrooms/scenes.py: mslab data make
         doctor/diagnosis.py: mslab doctor
         errors.py: mslab doctor
         reproduce/recipes.py: mslab reproduce-all --record

@@ -8,7 +8,7 @@ from pathlib import Path
 import labelled_sets
 import numpy as np
 import pytest
-from helpers import PROJECT, cli
+from helpers import PROJECT, cli, draw
 from PIL import Image
 
 from mslab.check import label_rules
@@ -162,7 +162,7 @@ CASES = [  # code, severity, what provokes it, the path in the finding, a part o
     ("label-file", "error", text(JSON, "[]"), JSON, "no list images"),
     ("label-file", "error", text(JSON, '{"images": [], "categories": {}}'), JSON, "no list categories and no list ann"),
     ("label-file", "error", text(JSON, "[" * 100_000), JSON, "nested too deeply"),
-    ("label-file", "error", text(TAGS, ""), TAGS, "no rows"),
+    ("label-file", "error", text(TAGS, ""), TAGS, "no column beside"),
     ("label-field", "error", entry("annotations", 0, id=None), JSON, "annotations[0] has no id: None"),
     ("label-field", "error", entry("annotations", 0, id=[1]), JSON, "annotations[0] has no id: [1]"),
     ("label-value", "error", entry("annotations", 0, bbox=[1, 2, float("nan"), 4]), IMAGE, "four numbers of pixels"),
@@ -217,6 +217,8 @@ CASES = [  # code, severity, what provokes it, the path in the finding, a part o
     ("image-without-mask", "error", lambda root: (root / MASK).unlink(), JSON, "1 of 4 images have no mask"),
     ("duplicate-row", "error", line(1, "000.png,0,1\n000.png,1,1"), IMAGE, "line 3 names it again"),
     ("tag-value", "error", line(1, "000.png,2,1"), IMAGE, "line 2: wet is '2', and not 0 or 1"),
+    ("tag-value", "error", line(1, "000.png,1"), IMAGE, "line 2 has 1 values for 2 tags"),
+    ("label-file", "error", line(0, "file_name,wet,wet"), TAGS, "two of its columns are called 'wet'"),
     ("tag-value", "error", line(1, "000.png,-1,1"), IMAGE, "wet is '-1'"),
     ("tag-value", "error", line(1, "000.png,,1"), IMAGE, "wet is ''"),
     ("tag-constant", "warning", both(line(2, "001.png,0,0"), line(4, "003.png,0,0")), TAGS, "wet is 0 in all 4 images"),
@@ -293,6 +295,22 @@ def test_classes_are_matched_by_name_between_splits(root):
     assert sets["train"].images[0].classes.tolist() == [0, 1] and sets["val"].images[0].classes.tolist() == [1, 0]
 
 
+def test_key_points_in_another_order_stop_training_too(root):
+    other_list(lambda d: d["categories"][0].update(keypoints=["right_eye", "left_eye"]))(root)
+    with pytest.raises(DatasetError, match="keypoint-names"):
+        load_labels(root, "keypoints")
+
+
+def test_class_folders_beside_some_json_are_checked_as_classes(inside):
+    draw(inside / "d/train", ["cat", "dog"], 3)
+    draw(inside / "d/val", ["cat", "dog"], 3, seed=5)
+    (inside / "d/train/labels.json").write_text('{"0": "cat", "1": "dog"}')
+    done = cli("check", "d")
+    assert done.returncode == 0 and "12 images, 2 classes" in done.stdout
+    done = cli("check", "d", "--task", "detect")
+    assert done.returncode == 1 and "it has no list images" in done.stdout
+
+
 def test_a_task_reads_its_own_labels_only(root):
     drawn_mask({(2, 3, 9, 9): 3})(root)
     line(1, "000.png,2,1")(root)
@@ -321,6 +339,8 @@ def test_the_command_finds_the_task_writes_json_and_a_page(root, monkeypatch):
 def test_a_folder_without_such_labels_is_answered_with_what_is_expected(tmp_path):
     done = cli("check", tmp_path, "--task", "detect")
     assert done.returncode == 1 and "has no labels of boxes, masks, key points or tags" in done.stderr
+    with pytest.raises(DatasetError, match="mslab data make --scenes draws some"):
+        load_labels(tmp_path, "detect")
     assert "annotations.json (COCO)" in done.stderr and "mslab data import FOLDER --format" in done.stderr
     (tmp_path / "images").mkdir()
     labelled_sets.write(tmp_path, labelled_sets.coco(labelled_sets.images(tmp_path / "images", 2)))
@@ -359,6 +379,33 @@ def test_a_single_folder_with_images_beside_the_json_is_a_data_set(tmp_path):
     labelled_sets.write(tmp_path / "d", labelled_sets.coco(labelled_sets.images(tmp_path / "d", 3)))
     report = check_labels(tmp_path / "d")
     assert report.ok and report.images == 3 and report.findings == []
+
+
+def test_a_name_relative_to_the_json_and_a_json_of_another_name_are_read(root):
+    for split in ("train", "val"):
+
+        def change(document):
+            for row in document["images"]:
+                row["file_name"] = f"images/{row['file_name']}"
+
+        changed(root, change, split)
+        (root / split / "annotations.json").rename(root / split / "terrain_coco.json")
+    assert check_labels(root).findings == []
+
+
+def test_the_classes_of_masks_alone_are_named_by_a_list(root):
+    for split in ("train", "val"):
+        (root / split / "annotations.json").unlink()
+        (root / split / "tags.csv").unlink()
+    assert check_labels(root).counts["train"] == {"0": 4, "1": 4, "2": 4}
+    (root / "classes.txt").write_text("__ignore__\n_background_\ncat\n")
+    report = check_labels(root)
+    assert report.class_names == ["cat"] and {f.code for f in report.errors} == {"mask-value"}
+    assert "the value 2, and there are 1 classes" in report.errors[0].message
+    (root / "classes.txt").write_text("cat\ndog\n")
+    report = check_labels(root)
+    assert report.findings == [] and report.counts["train"] == {"cat": 4, "dog": 4}, report.findings
+    assert load_labels(root, "segment")["train"].class_names == ["cat", "dog"]
 
 
 # --- hostile files ---------------------------------------------------------------------------------------------------

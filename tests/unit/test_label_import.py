@@ -1,6 +1,7 @@
 """`mslab data import --format`: Pascal VOC, YOLO and labelme become COCO, with equal labels or a message."""
 
 import json
+import re
 from pathlib import Path
 
 import labelled_sets
@@ -152,7 +153,7 @@ def test_run_lengths_are_those_of_pycocotools():
     large[10:250, 20:180] = True
     large[50:60, 40:90] = False
     text = to_string(encode(large))
-    assert text.startswith("jk5`7l1" + "0" * 35 + "hI^Nf4b1ZK^Nf4b") and text.endswith("0Vk5")
+    assert re.match("jk5`7l10+hI\\^Nf4b1ZK\\^Nf4b1", text) and text.endswith("0Vk5") and len(text) == 628
     assert np.array_equal(decode(from_string(text), 300, 200), large)
     assert Region(4, 5, encode(mask)).bounds == (1, 1, 4, 3)
     assert encode(np.ones((2, 2), bool)).tolist() == [0, 4] and encode(np.zeros((2, 2), bool)).tolist() == [4]
@@ -221,12 +222,18 @@ def test_labelme_with_polygons_circles_groups_and_flags(tmp_path):
         {"label": "cat", "shape_type": "polygon", "points": [[11, 1], [19, 1], [15, 8]], "group_id": 3},
         {"label": "tail", "shape_type": "point", "points": [[4, 4]], "group_id": 3},
         {"label": "dog", "shape_type": "circle", "points": [[30, 15], [35, 15]], "group_id": None},
+        {"label": "__ignore__", "shape_type": "rectangle", "points": [[1, 1], [9, 9]], "group_id": None},
         {"label": "road", "shape_type": "line", "points": [[30, 15], [35, 15]], "group_id": None},
     ]
-    document = {"shapes": shapes, "flags": {"wet": True}, "imagePath": "..\\x\\000.png", "imageData": "QUJD"}
+    document = {
+        "shapes": shapes,
+        "flags": {"wet": True, "__ignore__": False},
+        "imagePath": "..\\x\\000.png",
+        "imageData": "QUJD",
+    }
     put(tmp_path / "d", "000.json", json.dumps(document))
     done = import_annotations(tmp_path / "d", tmp_path / "out", "labelme")
-    assert done.notes == {"shapes of the kind line left out": 1}
+    assert done.notes == {"shapes of the kind line left out": 1, "shapes called __ignore__ left out": 1}
     image = load_labels(tmp_path / "out", "detect")[""].images[0]
     assert np.allclose(image.boxes, [[1, 1, 19, 8], [25, 10, 35, 20]]) and len(image.masks[0].polygons) == 2
     assert image.points[0].tolist() == [[4, 4, 2]] and not image.points[1].any()
@@ -259,6 +266,9 @@ BAD = [  # format, file, content, a part of the message
     ("yolo", "000.txt", "0 0.5 0.5 0 0.5", "a box that is 0 wide and 0.5 high"),
     ("yolo", "labels/zzz.txt", "0 0.5 0.5 0.5 0.5", "there is no image zzz"),
     ("yolo", "data.yaml", "names: [cat, cat]", "two classes have one name"),
+    ("yolo", "data.yaml", "names: [cat", "data.yaml: it is not valid YAML"),
+    ("yolo", "data.yaml", "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]", "names is neither a list nor"),
+    ("voc", "more/000.xml", labelled_sets.voc_xml("x", (40, 30), []), "two folders of a split have an image"),
     ("yolo", "data.yaml", "names: 7", "names is neither a list nor a table"),
     ("yolo", "data.yaml", "names: [cat]\nkpt_shape: [100000000, 3]", "kpt_shape is [100000000, 3]"),
     ("labelme", "000.json", '{"shapes": [{"label": "", "points": []}]}', "shapes[0] has no label"),
@@ -274,6 +284,9 @@ def test_what_cannot_be_read_is_named_and_nothing_is_written(tmp_path, kind, nam
     labelled_sets.images(tmp_path / "d", 1)
     if kind == "yolo":
         put(tmp_path / "d", "data.yaml", "names: [cat, dog]")
+    if name.startswith("more"):
+        labelled_sets.images(tmp_path / "d" / "more", 1)
+        put(tmp_path / "d", "000.xml", content)
     put(tmp_path / "d", name, content)
     with pytest.raises(DatasetError) as caught:
         import_annotations(tmp_path / "d", tmp_path / "out", kind)
@@ -315,3 +328,29 @@ def test_the_command_imports_and_checks(inside):
     assert done.returncode == 1 and "d has no images with such labels" in done.stderr and "--format with" in done.stderr
     done = cli("data", "import", "d/classes.txt", "--format", "voc", "--out", "x")
     assert done.returncode == 1 and "is not a folder" in done.stderr
+
+
+def shown(done, start: str) -> list[str]:
+    """The words of the command that a fix line shows."""
+    line = next(line for line in (done.stdout + done.stderr).splitlines() if f"mslab {start}" in line)
+    return line[line.index("mslab ") :].split("    ")[0].split()[1:]
+
+
+def test_the_check_of_classes_says_how_boxes_are_kept_and_the_commands_work(inside):
+    labelled_sets.images(Path("y/images"), 2)
+    put(Path("y"), "classes.txt", "cat")
+    put(Path("y"), "labels/000.txt", "0 0.5 0.5 0.5 0.5")
+    done = cli("check", "y")
+    assert done.returncode == 1 and "YOLO's layout" in done.stdout
+    assert cli(*shown(done, "data import y --format yolo")).returncode == 0 and Path("datasets/y-coco").is_dir()
+    names = labelled_sets.images(Path("v/JPEGImages"), 2)
+    for name in names:
+        text = labelled_sets.voc_xml(name, (WIDTH, HEIGHT), [("cat", [1, 2, 9, 9], False)])
+        put(Path("v"), f"Annotations/{Path(name).stem}.xml", text)
+    done = cli("check", "v", "--lang", "zh")
+    assert "保留它的框" in done.stdout and cli(*shown(done, "data import v --format voc")).returncode == 0
+    labelled_sets.write(Path("c"), labelled_sets.coco(labelled_sets.images(Path("c/images"), 2)))
+    Path("c/annotations.json").rename("c/_annotations.coco.json")
+    done = cli("data", "split", "c")
+    assert done.returncode == 1 and "COCO's layout" in done.stderr
+    assert cli(*shown(done, "check c --task detect")).returncode == 0

@@ -184,6 +184,8 @@ NO_PATHS |= {
     "budget",
     "sampler",
     "pruner",
+    "task",
+    "form",
 }
 
 
