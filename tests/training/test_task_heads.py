@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from drawn_samples import random_sample, rectangles
 
+from mslab.cpu_layout import stack_small_maps
 from mslab.model import resnet50_backbone
 from mslab.tasks import detect, keypoints, multilabel, segment
 from mslab.tasks.average_precision import Detections
@@ -72,6 +73,14 @@ def test_enlarging_repeats_cells(small, large):
         expected = x[:, :, [0, 0, 1, 1, 2]][:, :, :, [0, 0, 1]]
     found = enlarged(ms.Tensor(x), ms.Tensor(np.zeros((2, 1, *large), np.float32))).asnumpy()
     np.testing.assert_array_equal(found, expected[:, :, : large[0], : large[1]])
+
+
+def test_stacking_the_last_stage_changes_nothing():
+    backbone = resnet50_backbone(STAGES)
+    network, images = MapNetwork(backbone, MapHead(3)).set_train(False), ms.Tensor(random(4, 3, 64, 64))
+    before = network(images).asnumpy()
+    assert stack_small_maps(backbone, 4, [64], 2) == 1
+    np.testing.assert_allclose(network(images).asnumpy(), before, rtol=1e-4, atol=1e-6)
 
 
 def trained(mode, loss, targets, outputs):
