@@ -74,7 +74,7 @@ class MapHead(nn.Cell):
 class MapNetwork(nn.Cell):
     """Backbone, neck and head. Normalised float32 (N, 3, H, W) -> (N, outputs, H/stride, W/stride), rounded up.
 
-        It calls the backbone's parts and changes none: their parameters keep their names, the others are "neck. ..." and
+    It calls the backbone's parts and changes none: their parameters keep their names, the others are "neck. ..." and
     "head. ...". stride: pixels of the image per cell of the output. cpu_layout may stack the last stage, after this
     network is made, and no other one: between two stacked stages there is no map.
     """
