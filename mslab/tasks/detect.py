@@ -1,0 +1,159 @@
+"""Objects as points: a heat map of centres for each class, and the size of the box there (Zhou et al. 2019, CenterNet).
+
+Targets and outputs are maps at the pyramid's stride, packed into one array so that a batch is one tensor:
+
+    targets (N, C + 5, h, w)   C heat maps with a 1 in each centre's cell and a Gaussian around it
+                               2 logarithms of width and height in cells, 2 offset of the centre in its cell, [0, 1)
+                               1 kind of cell: 1 holds a centre, 0 does not, -1 is in an ignored object and counts not
+    outputs (N, C + 4, h, w)   logits of the heat maps, then size and offset
+
+Zhou et al. learn width and height themselves, with a weight of 0.1 in the loss; their logarithms weigh small and large
+boxes alike, and take far fewer steps. Of two centres in one cell the smaller object has the size and offset; if both
+have the same class, it alone is found.
+"""
+
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mslab.tasks import average_precision
+from mslab.tasks.average_precision import Detections, overlaps
+from mslab.tasks.neck import MapHead
+from mslab.tasks.sample import Sample, areas
+from mslab.tasks.sigmoid import negative_log_sigmoid, sigmoid
+
+OVERLAP = 0.7  # a box whose centre is off by the radius of the Gaussian still overlaps the true one by this
+PRIOR = 0.1  # where the heat starts: at 0.5 the many empty cells would swamp the first steps (Lin et al. 2017)
+ALPHA, BETA = 2, 4  # of the focal loss: how little easy cells count, and cells near a centre
+MOST = 1000  # centres of an image that are looked at, the surest ones
+SIDE = 8.0  # cells, where widths and heights start
+
+
+def head(class_num: int) -> MapHead:
+    bias = np.zeros(class_num + 4, np.float32)
+    bias[:class_num], bias[-4:-2], bias[-2:] = -np.log((1 - PRIOR) / PRIOR), np.log(SIDE), 0.5
+    return MapHead(class_num + 4, bias)
+
+
+def radius(width: float, height: float, overlap: float = OVERLAP) -> float:
+    """By how much both corners of a box may be off, so that any such box overlaps it by at least `overlap`.
+
+    The least of three cases (Law & Deng 2018, CornerNet): the box shifted, shrunk on both sides, grown on both sides.
+    """
+    total, product = width + height, width * height
+    shifted = (total - np.sqrt(total**2 - 4 * product * (1 - overlap) / (1 + overlap))) / 2
+    shrunk = (total - np.sqrt(total**2 - 4 * product * (1 - overlap))) / 4
+    grown = (-total + np.sqrt(total**2 + 4 * product * (1 - overlap) / overlap)) / 4
+    return float(min(shifted, shrunk, grown))
+
+
+def target(sample: Sample, class_num: int, stride: int) -> np.ndarray:
+    """The maps of one image, float32 (C + 5, H/stride, W/stride)."""
+    width, height = (-(-side // stride) for side in sample.size)
+    maps = np.zeros((class_num + 5, height, width), np.float32)
+    heat, shape, offset, kind = maps[:class_num], maps[-5:-3], maps[-3:-1], maps[-1]
+    boxes = sample.boxes.astype(np.float64) / stride
+    for left, top, right, bottom in boxes[sample.ignored]:
+        kind[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = -1
+    order = np.argsort(-areas(sample.boxes), kind="stable")  # the smaller one comes last, and stays
+    rows, columns = np.mgrid[:height, :width]
+    for i in order[~sample.ignored[order]]:
+        left, top, right, bottom = boxes[i]
+        x, y = (left + right) / 2, (top + bottom) / 2
+        column, row = min(int(x), width - 1), min(int(y), height - 1)
+        reach = int(radius(right - left, bottom - top))
+        squares = (rows - row) ** 2 + (columns - column) ** 2
+        near = (abs(rows - row) <= reach) & (abs(columns - column) <= reach)
+        bump = np.exp(-squares / (2 * ((2 * reach + 1) / 6) ** 2)) * near  # 1 in the centre's cell
+        heat[sample.classes[i]] = np.maximum(heat[sample.classes[i]], bump)
+        shape[:, row, column] = np.log((right - left, bottom - top))
+        offset[:, row, column] = x - column, y - row
+        kind[row, column] = 1
+    return maps
+
+
+class DetectLoss(nn.Cell):
+    """Penalty-reduced focal loss of the heat, L1 of size and offset in the centres' cells, per object of the batch.
+
+    outputs (N, C + 4, h, w), targets (N, C + 5, h, w) -> float32 ()
+    """
+
+    def construct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = outputs.astype(ms.float32)
+        classes = targets.shape[1] - 5
+        logits, heat, kind = outputs[:, :classes], targets[:, :classes], targets[:, -1:]
+        centre = (heat == 1).astype(ms.float32)
+        p = ops.sigmoid(logits)
+        found = centre * (1 - p) ** ALPHA * negative_log_sigmoid(logits)
+        empty = (1 - heat) ** BETA * p**ALPHA * negative_log_sigmoid(-logits)
+        empty = empty * (kind >= 0).astype(ms.float32)
+        errors = ops.abs(outputs[:, classes:] - targets[:, classes : classes + 4])
+        errors = errors * (kind == 1).astype(ms.float32)
+        return (found.sum() + empty.sum() + errors.sum()) / ops.maximum(centre.sum(), 1.0)
+
+
+def decode(
+    outputs: np.ndarray,
+    stride: int,
+    size: tuple[int, int],
+    box_score_thresh: float = 0.3,
+    nms_iou_thresh: float | None = 0.5,
+    box_detections_per_img: int = 100,
+) -> Detections:
+    """The objects of one image, the surest first: (C + 4, h, w) -> boxes in pixels, cut at size (width, height).
+
+    A centre is a cell whose heat none of its eight neighbours exceeds. nms_iou_thresh: a box that overlaps a surer one
+    of its class by more is dropped; None = none is, as Zhou et al. do.
+    """
+    heat = sigmoid(outputs[:-4])
+    padded = np.pad(heat, ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # type: ignore[call-overload]
+    peaks = np.stack(np.nonzero((heat == windows.max((3, 4))) & (heat >= box_score_thresh)))
+    scores = heat[tuple(peaks)]
+    best = np.argsort(-scores, kind="stable")[:MOST]  # equal ones in the order of class, row, column
+    (label, row, column), scores = peaks[:, best], scores[best]
+    wide, high, x, y = outputs[-4:, row, column].astype(np.float64)
+    middle, half = np.stack([column + x, row + y], 1), np.exp(np.minimum(np.stack([wide, high], 1), 10)) / 2
+    boxes = np.clip(np.hstack([middle - half, middle + half]) * stride, 0, np.array(size * 2)).astype(np.float32)
+    chosen = np.flatnonzero(areas(boxes) > 0)
+    if nms_iou_thresh is not None:
+        chosen = chosen[suppress(boxes[chosen], scores[chosen], label[chosen], nms_iou_thresh)]
+    return take(Detections(boxes, scores, label.astype(np.int32)), chosen[:box_detections_per_img])
+
+
+def take(found: Detections, chosen: np.ndarray) -> Detections:
+    return Detections(found.boxes[chosen], found.scores[chosen], found.classes[chosen])
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, threshold: float) -> np.ndarray:
+    """Indices of the boxes that no surer box of their class overlaps by more than the threshold, the surest first."""
+    order, kept = np.argsort(-scores, kind="stable"), []
+    pairs = (overlaps(boxes, boxes) > threshold) & (classes[:, None] == classes)
+    gone = np.zeros(len(boxes), bool)
+    for i in order:
+        if not gone[i]:
+            kept.append(i)
+            gone |= pairs[i]
+    return np.array(kept, int)
+
+
+def truth(sample: Sample) -> Detections:
+    return Detections(sample.boxes, np.ones(len(sample.boxes)), sample.classes, sample.ignored)
+
+
+def measure(
+    found: list[Detections],
+    there: list[Detections],
+    class_num: int,
+    validation_metric_type: str = "voc",
+    validation_iou_threshold: float = 0.5,
+) -> dict[str, float]:
+    """The figures that validation_metric_type asks for: voc, coco, coco_voc or none."""
+    figures: dict[str, Any] = {}
+    if "voc" in validation_metric_type:
+        figures["voc_map"] = average_precision.voc(found, there, class_num, validation_iou_threshold)
+    if "coco" in validation_metric_type:
+        figures |= average_precision.coco(found, there)
+    return figures

@@ -1,0 +1,76 @@
+"""The class of every pixel: cross-entropy on the pyramid's map (the semantic branch of Kirillov et al. 2019).
+
+Targets are int32 (N, H/4, W/4): the class that most of a cell's pixels have, IGNORED where most count for nothing.
+Outputs are logits (N, C, H/4, W/4), class 0 the ground; decode() enlarges them to the image.
+"""
+
+from collections.abc import Iterable
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from PIL import Image
+
+from mslab.tasks.labels import IGNORED
+from mslab.tasks.neck import MapHead
+from mslab.tasks.sample import Sample
+
+
+def head(counts: np.ndarray) -> MapHead:
+    """counts: training cells of each class, the ground first, int (C,).
+
+    The logits start at the logarithms of their shares. From equal ones the first steps only learn that most is ground,
+    by switching features off in the cells of rare classes, where no gradient switches them on again.
+    """
+    shares = (np.asarray(counts, np.float64) + 1) / (np.sum(counts) + len(counts))
+    return MapHead(len(counts), np.log(shares).astype(np.float32))
+
+
+def class_counts(targets: Iterable[np.ndarray], class_num: int) -> np.ndarray:
+    """Cells of each class in all targets, int64 (C,); IGNORED ones are not counted."""
+    return np.sum([np.bincount(target.ravel(), minlength=IGNORED + 1)[:class_num] for target in targets], 0)
+
+
+def target(sample: Sample, class_num: int, stride: int) -> np.ndarray:
+    """The class of each cell, int32 (H/stride, W/stride) rounded up; of equally frequent ones the lowest."""
+    assert sample.mask is not None
+    height, width = (-(-side // stride) for side in sample.mask.shape)
+    beyond = [(0, cells * stride - side) for cells, side in zip((height, width), sample.mask.shape, strict=True)]
+    mask = np.pad(sample.mask, beyond, "edge")
+    cells = mask.reshape(height, stride, width, stride).transpose(0, 2, 1, 3).reshape(height, width, -1)
+    counts = np.stack([(cells == value).sum(-1) for value in (*range(class_num), IGNORED)])
+    return np.array([*range(class_num), IGNORED], np.int32)[counts.argmax(0)]
+
+
+class SegmentLoss(nn.Cell):
+    """Mean cross-entropy of the cells that count. logits (N, C, h, w), targets int32 (N, h, w) -> float32 ()."""
+
+    def construct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        logs = ops.log_softmax(logits.astype(ms.float32), 1)
+        counted = (targets != IGNORED).astype(ms.float32)
+        chosen = ops.one_hot(targets, logits.shape[1], axis=1)  # all zeros for IGNORED, which is no class
+        return -(logs * chosen).sum() / ops.maximum(counted.sum(), 1.0)
+
+
+def decode(logits: np.ndarray, size: tuple[int, int], stride: int) -> np.ndarray:
+    """The class of every pixel of an image of size (width, height), uint8: the logits (C, h, w), enlarged linearly."""
+    larger = (logits.shape[2] * stride, logits.shape[1] * stride)
+    planes = [Image.fromarray(plane.astype(np.float32)).resize(larger, Image.Resampling.BILINEAR) for plane in logits]
+    return np.stack([np.asarray(plane) for plane in planes]).argmax(0).astype(np.uint8)[: size[1], : size[0]]
+
+
+def confusion(mask: np.ndarray, predicted: np.ndarray, class_num: int) -> np.ndarray:
+    """Pixels by true class (row) and predicted class (column), int64 (C, C), without IGNORED ones; images add up."""
+    counted = mask != IGNORED
+    pairs = mask[counted].astype(np.int64) * class_num + predicted[counted]
+    return np.bincount(pairs, minlength=class_num**2).reshape(class_num, class_num)
+
+
+def measure(confusions: Iterable[np.ndarray]) -> dict[str, float]:
+    """Mean IoU over the classes that are there, in truth or prediction, and the share of correct pixels."""
+    matrix = np.sum(list(confusions), 0)
+    hits, union = np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    there = union > 0
+    if not there.any():
+        return {"miou": float("nan"), "pixel_accuracy": float("nan")}
+    return {"miou": float((hits[there] / union[there]).mean()), "pixel_accuracy": float(hits.sum() / matrix.sum())}

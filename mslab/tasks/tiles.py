@@ -1,0 +1,46 @@
+"""Small things: an image cut into overlapping tiles, boxes found in each, and joined afterwards.
+
+With the names and the geometry of Azure AutoML for images: a grid "(3, 2)" is 3 tiles wide and 2 high, the tiles cover
+the image exactly, and neighbours share tile_overlap_ratio of their sides. Network and loss know nothing of it: a tile
+is a Sample like any other, in training too.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mslab.tasks.average_precision import Detections
+from mslab.tasks.detect import suppress, take
+from mslab.tasks.sample import Box, Sample, cropped
+
+
+def tile_boxes(size: tuple[int, int], tile_grid_size: tuple[int, int], tile_overlap_ratio: float = 0.25) -> list[Box]:
+    """The tiles of an image of (width, height), row by row, rounded outwards to whole pixels."""
+    # tile_boxes((100, 100), (2, 1), 0.0) -> [(0, 0, 50, 100), (50, 0, 100, 100)]
+    spans = []
+    for length, count in zip(size, tile_grid_size, strict=True):
+        side = length / (tile_overlap_ratio + (1 - tile_overlap_ratio) * count)
+        starts = [(1 - tile_overlap_ratio) * side * i for i in range(count)]
+        spans.append([(int(start + 1e-6), min(length, int(np.ceil(start + side - 1e-6)))) for start in starts])
+    return [(left, top, right, bottom) for top, bottom in spans[1] for left, right in spans[0]]
+
+
+def tiled(sample: Sample, tile_grid_size: tuple[int, int], tile_overlap_ratio: float = 0.25) -> list[Sample]:
+    """The image as it is, then its tiles in the order of tile_boxes()."""
+    boxes = tile_boxes(sample.size, tile_grid_size, tile_overlap_ratio)
+    return [sample, *(cropped(sample, box, (box[2] - box[0], box[3] - box[1])) for box in boxes)]
+
+
+def joined(
+    found: Sequence[Detections],
+    tiles: Sequence[Box],
+    tile_predictions_nms_thresh: float = 0.25,
+    box_detections_per_img: int = 100,
+) -> Detections:
+    """What was found in the whole image (first) and in each tile, in the image's coordinates, duplicates dropped."""
+    shifts = [np.zeros(4, np.float32), *(np.array(box[:2] * 2, np.float32) for box in tiles)]
+    boxes = np.concatenate([own.boxes + shift for own, shift in zip(found, shifts, strict=True)])
+    both = Detections(
+        boxes, np.concatenate([own.scores for own in found]), np.concatenate([own.classes for own in found])
+    )
+    return take(both, suppress(*both[:3], tile_predictions_nms_thresh)[:box_detections_per_img])
