@@ -1,13 +1,13 @@
-"""Each head learns eight small images by heart: network, targets, loss, decoding and metric fit together."""
+"""Each head learns eight small images by heart, trains alike in both modes, and again bit for bit."""
 
 import mindspore as ms
 import numpy as np
 import pytest
-from drawn_samples import random_sample
+from drawn_samples import random_sample, rectangles
 
 from mslab.model import ResNet50, resnet50_backbone, resnet50_head
 from mslab.tasks import detect, keypoints, multilabel, segment
-from mslab.tasks.neck import MapNetwork
+from mslab.tasks.neck import MapHead, MapNetwork
 from mslab.tasks.sample import fitted
 from mslab.training.train_step import TrainStep
 
@@ -75,3 +75,31 @@ def test_multilabel_finds_all_tags(samples, backbone):
     p = multilabel.sigmoid(logits)
     figures = multilabel.measure(p, tags, multilabel.best_thresholds(p, tags))
     assert figures["map"] > 0.95 and figures["f1_micro"] > 0.95
+
+
+def trained(mode, loss, targets, outputs):
+    """Losses of three steps, and all weights afterwards."""
+    ms.set_context(mode=mode)
+    ms.set_seed(1)
+    network = MapNetwork(resnet50_backbone([[1, 8, 1], [1, 8, 2]]), MapHead(outputs))
+    network.set_train()
+    step = TrainStep(network, loss, ms.nn.Momentum(network.trainable_params(), 0.01, 0.9))
+    images = ms.Tensor(np.random.default_rng(0).normal(size=(2, 3, 33, 33)).astype(np.float32))
+    losses = [float(step(images, ms.Tensor(targets))[0]) for _ in range(3)]
+    return np.array(losses), np.concatenate([p.asnumpy().ravel() for p in network.get_parameters()])
+
+
+def cases():
+    samples = [rectangles(33, 33, [(1, 2, 20, 30), (16, 0, 33, 9)], [0, 2]), rectangles(33, 33, [(3, 3, 14, 14)], [1])]
+    yield "detect", detect.DetectLoss(), np.stack([detect.target(s, 3, 4) for s in samples]), 7
+    yield "segment", segment.SegmentLoss(), np.stack([segment.target(s, 4, 4) for s in samples]), 4
+    crops = [rectangles(33, 33, [(3, 3, 30, 30)], [0])] * 2
+    yield "keypoints", keypoints.PointLoss(), np.stack([keypoints.target(s, 4) for s in crops]), 3
+
+
+@pytest.mark.parametrize(("loss", "targets", "outputs"), [row[1:] for row in cases()], ids=[row[0] for row in cases()])
+def test_both_modes_agree_and_a_rerun_gives_equal_bits(loss, targets, outputs):
+    rows = [trained(mode, loss, targets, outputs) for mode in (ms.GRAPH_MODE, ms.GRAPH_MODE, ms.PYNATIVE_MODE)]
+    for first, again, other in zip(*rows, strict=True):
+        np.testing.assert_array_equal(first, again)
+        np.testing.assert_allclose(first, other, rtol=1e-4, atol=1e-5)
