@@ -136,6 +136,10 @@ def weights(config):
     return WEIGHED[key]
 
 
+def tensors(config):
+    return [parameter.name for parameter in build.new_network(config).get_parameters()]
+
+
 WEIGHED = {}
 ADAM = {"optimizer": "adam", "lr_init": 1e-3, "lr_max": 1e-3}
 WEIGHTS = {
@@ -323,6 +327,7 @@ CHANGED = {
     time_left: {"max_training_time": (1e-9, {})},
     linked: {"follow_links": (True, {})},
     precision: {"amp_level": ("O2", {})},
+    tensors: {"network": ("mindcv:mobilenet_v2_100", {"stages": None})},
     saved_files: {"max_to_keep": (1, {})},
     evaluated: {"calibrate": (True, {})},
     callbacks: {"log_to": ("tensorboard", {})},
