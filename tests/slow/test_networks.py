@@ -1,6 +1,5 @@
 """Networks of mindcv under mslab's head, each at a small size: trained, evaluated, resumed, exported, from its file."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -22,8 +21,6 @@ from mslab.inference import export, graphs
 from mslab.runtime import devices
 from mslab.training import start
 
-MINDCV = importlib.util.find_spec("mindcv")
-pytestmark = pytest.mark.skipif(MINDCV is None, reason="mindcv is not installed")
 SIZES = {  # pixels: the smallest of 32, 96 and 224 that each takes
     "resnetv2_50": 32,
     "resnetv2_101": 32,
@@ -230,7 +227,6 @@ def test_show_lists_groups_shapes_and_weights(tmp_path):
     assert "2,223,872" in done.stdout and "15 of 260 frozen" in done.stdout
 
 
-@pytest.mark.skipif("-packages" not in str(MINDCV), reason="a worker reads installed packages only")
 def test_a_rubric_names_the_networks_that_it_allows(squares, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = Path(mslab.train(config(squares / "three", "mobilenet_v2_100"), name="run").run)

@@ -1,7 +1,6 @@
 """A small network of mindcv: trained, resumed, evaluated, transferred, and taken from its published file by name."""
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -25,7 +24,6 @@ from mslab.runtime import devices
 from mslab.training import start
 from mslab.weights import mindcv
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("mindcv") is None, reason="mindcv is not installed")
 NETWORK = "mindcv:mobilenet_v2_035_96"  # 52 convolutions, 0.4 million weights
 assert mirror  # a fixture
 

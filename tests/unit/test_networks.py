@@ -1,6 +1,5 @@
 """Networks of mindcv by name: the setting, near names, groups, and the tensors of a file. Without MindSpore."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from mslab.config import load_settings, networks
 from mslab.errors import CheckpointError, ConfigError
 
 GIVEN = {"train_data": "a", "val_data": "b", "class_num": 3}
-installed = pytest.mark.skipif(importlib.util.find_spec("mindcv") is None, reason="mindcv is not installed")
 
 
 def refusal(**given) -> str:
@@ -25,7 +23,6 @@ def refusal(**given) -> str:
     return str(refused.value)
 
 
-@installed
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     {
@@ -49,7 +46,6 @@ def test_names_of_other_projects(theirs, ours):
     assert f"'model_name' is Azure AutoML and ModelArts's name; here it is 'network': network: mindcv:{ours}" in other
 
 
-@installed
 def test_names_that_are_no_network():
     text = refusal(network="mindcv:xyzzy")
     assert "'mindcv:xyzzy' is no network; write mindcv:NAME with a name of mindcv.list_models()" in text
@@ -199,7 +195,6 @@ def test_groups_of_model_py():
     assert [networks.part_of(name) for name in names] == ["stem", "stem", "layer2", "head", "head"]
 
 
-@installed
 def test_the_network_of_a_published_file():
     assert name_of(Path("x/mobilenet_v2_100-d5532038.ckpt")) == "mindcv:mobilenet_v2_100"
     assert name_of(Path("densenet121-120_5004_Ascend.ckpt")) == "mindcv:densenet121"
@@ -209,7 +204,6 @@ def test_the_network_of_a_published_file():
     assert name_of(Path("best.ckpt")) == name_of(Path("mobilenet_v2.ckpt")) == ""
 
 
-@installed
 def test_a_name_is_a_hint_only(tmp_path, monkeypatch):
     """A ResNet of model.py in a file that has the name of a network of mindcv."""
     monkeypatch.setattr(MindcvNetwork, "facts", lambda self: FACTS)
