@@ -35,7 +35,8 @@ SHORTER = {"0.1,0.3,1.0": "1.0", "scratch,frozen,finetune": "frozen", "3": "1"} 
 
 def commands_in(text: str) -> list[list[str]]:
     """Every ./run.sh command in a page's code blocks, as arguments of mslab, without the comment beside it,
-    and without the program that reads its output."""
+    and without the program that reads its output. A backslash at a line's end continues it."""
+    text = re.sub(r" *\\\n *", " ", text)
     lines = re.findall(r"^ +(?:[A-Z_]+=\S+ )?\./run\.sh (\S+(?: \S+)*)", text, re.MULTILINE)
     commands = [shlex.split(line.partition(" | ")[0]) for line in lines]
     return [arguments for arguments in commands if arguments[0] != "test"]
